@@ -1,0 +1,52 @@
+# aml-mirror: everything a person does here, as one word. `make help` lists it.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+# Terraform asks for updates unless told not to.
+export CHECKPOINT_DISABLE := 1
+
+.PHONY: help venv demo test lint format lock clean
+
+help:  ## List the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+venv: $(VENV)/.ready  ## Set up .venv with the program and all that its tests need
+
+# The lock holds every package with its hash; the program itself is installed in place, without resolving.
+$(VENV)/.ready: requirements-dev.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed, this is " + sys.version.split()[0] + ": make PYTHON=python3.13 …")'
+	@$(PYTHON) -m venv $(VENV) || { echo "python3 -m venv failed: on Debian, apt-get install python3-venv"; exit 1; }
+	@echo "installing what the lock names into $(VENV) (once)"
+	@$(BIN)/python -m pip install -q --disable-pip-version-check --no-deps --require-hashes -r requirements-dev.txt
+	@$(BIN)/python -m pip install -q --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $@
+
+demo: venv  ## Mirror a small run into a local MLflow, twice
+	@$(BIN)/python scripts/demo.py .demo
+
+test: venv  ## Run every test
+	@$(BIN)/python -m pytest -n auto --dist worksteal $(TESTS)
+
+lint: venv  ## Look at the code without running it
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/yamllint --strict .
+	git ls-files -z -- '*.sh' .ci/run | xargs -0 -r $(BIN)/shellcheck
+
+format: venv  ## Format the code
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+# The larger set first, so that the program is tested with the very versions that it ships with.
+LOCK := uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header -q
+lock: venv  ## Write the lock files anew from pyproject.toml
+	$(BIN)/$(LOCK) --extra dev -o requirements-dev.txt
+	$(BIN)/$(LOCK) -c requirements-dev.txt -o requirements.txt
+
+clean:  ## Remove what the other targets made
+	rm -rf $(VENV) .demo .pytest_cache .mypy_cache .ruff_cache .hypothesis entrypoint/*.egg-info
