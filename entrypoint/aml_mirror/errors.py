@@ -1,0 +1,67 @@
+"""Every failure a person can meet: its exit code, one line that says what and where, one hint.
+
+The codes are those of sysexits.h, because OSMO's ``exitActions`` map exit codes to actions: 75 is worth
+another try, 64 and 78 are not. Code 70 is kept for our own bugs, and only :mod:`aml_mirror.cli` gives it.
+"""
+
+from __future__ import annotations
+
+
+class MirrorError(Exception):
+    """A failure with an exit code, a message (what is wrong, and where) and a hint (what to do)."""
+
+    exit_code = 70
+
+    def __init__(self, message: str, hint: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+
+class UsageError(MirrorError):
+    """The command line asks for something that cannot be meant."""
+
+    exit_code = 64
+
+
+class DataError(MirrorError):
+    """No complete checkpoint, or data that cannot be trusted."""
+
+    exit_code = 65
+
+
+class SourceNotFound(MirrorError):
+    """Nothing is where the run is said to lie."""
+
+    exit_code = 66
+
+
+class ServiceUnavailable(MirrorError):
+    """The service failed for now; the same command may succeed later."""
+
+    exit_code = 75
+
+
+class NotAllowed(MirrorError):
+    """Reading the run or writing to the workspace was refused."""
+
+    exit_code = 77
+
+
+class ConfigurationError(MirrorError):
+    """Something that has to be set is missing or malformed."""
+
+    exit_code = 78
+
+
+class Interrupted(BaseException):
+    """SIGINT or SIGTERM arrived; the exit code is 128 + ``signum``.
+
+    Not an Exception, so that no client's catch-all takes it for a failed request.
+    """
+
+    def __init__(self, signum: int) -> None:
+        self.message = f"stopped by signal {signum}"
+        self.hint = "run the same command again: it goes on where this one ended"
+        self.exit_code = 128 + signum
+        super().__init__(self.message)

@@ -1,0 +1,155 @@
+"""A run on a file system: a folder, a PVC, a mounted share.
+
+Symbolic links are resolved here and followed inside the source only. A file is opened without following
+a link in its last part and then compared with what was listed, so that a file that is swapped for a link
+between listing and opening is noticed, not read.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+from typing import BinaryIO
+
+from aml_mirror.errors import DataError, NotAllowed, SourceNotFound
+from aml_mirror.sources.base import Entry, Listing
+
+# Ten times the largest run we know of (10^5 files of a dataset that was kept beside a run); an entry
+# takes about 400 bytes, so that a listing stays below 500 MB whatever the source holds.
+MAX_ENTRIES = 1_000_000
+
+
+class LocalSource:
+    """A directory of this machine. See :class:`aml_mirror.sources.base.Source`."""
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        # The name that the person gave is the run's name, also where it is a link to another folder.
+        self._name = Path(os.path.abspath(path)).name
+        self._root = os.path.realpath(path)
+
+    @property
+    def uri(self) -> str:
+        return self._root
+
+    @property
+    def name(self) -> str:
+        return self._name
+
+    def scan(self) -> Listing:
+        if not os.path.isdir(self._root):
+            what = "is not a directory" if os.path.exists(self._root) else "does not exist"
+            raise SourceNotFound(
+                f"the run directory {self._root} {what}",
+                "pass the folder that the training wrote to with --source",
+            )
+        if not os.access(self._root, os.R_OK | os.X_OK):
+            raise NotAllowed(
+                f"the run directory {self._root} may not be read by uid {os.getuid()}",
+                "give the user of this program read access to it",
+            )
+        listing = Listing()
+        pending = [""]
+        while pending:
+            folder = pending.pop()
+            try:
+                found = sorted(os.scandir(os.path.join(self._root, folder)), key=lambda item: item.name)
+            except OSError as error:
+                listing.refused[folder] = f"cannot be listed: {error.strerror}"
+                continue
+            for item in found:
+                path = f"{folder}/{item.name}" if folder else item.name
+                self._add(listing, pending, item, path)
+            if len(listing.files) + len(listing.refused) + len(pending) > MAX_ENTRIES:
+                raise DataError(
+                    f"{self._root} holds more than {MAX_ENTRIES:,} files",
+                    "pass the folder of one run with --source",
+                )
+        return listing
+
+    def _add(self, listing: Listing, pending: list[str], item: os.DirEntry[str], path: str) -> None:
+        try:
+            path.encode()
+        except UnicodeEncodeError:
+            listing.refused[path.encode(errors="backslashreplace").decode()] = "its name is not UTF-8"
+            return
+        try:
+            if item.is_symlink():
+                self._add_link(listing, path)
+            elif item.is_dir(follow_symlinks=False):
+                pending.append(path)
+            elif item.is_file(follow_symlinks=False):
+                found = item.stat(follow_symlinks=False)
+                listing.files[path] = Entry(path, found.st_size, _stamp(found))
+            else:
+                listing.refused[path] = "it is neither a file nor a directory"
+        except OSError as error:
+            listing.refused[path] = f"cannot be read: {error.strerror}"
+
+    def _add_link(self, listing: Listing, path: str) -> None:
+        full = os.path.join(self._root, path)
+        try:
+            target = os.path.realpath(full, strict=True)
+        except FileNotFoundError:
+            listing.refused[path] = "it is a link to something that is not there"
+            return
+        except OSError:
+            listing.refused[path] = "it is a link that loops"
+            return
+        relative = os.path.relpath(target, self._root).replace(os.sep, "/")
+        if relative == ".." or relative.startswith("../"):
+            listing.refused[path] = "it is a link that leaves the run"
+            return
+        found = os.stat(target)
+        if stat.S_ISDIR(found.st_mode):
+            if relative == "." or path.startswith(relative + "/"):
+                listing.refused[path] = "it is a link that loops"
+            else:
+                listing.directory_links[path] = relative
+        elif stat.S_ISREG(found.st_mode):
+            listing.files[path] = Entry(path, found.st_size, _stamp(found), target=relative)
+        else:
+            listing.refused[path] = "it is a link to something that is neither a file nor a directory"
+
+    def open(self, entry: Entry) -> BinaryIO:
+        full = self.path_of(entry)
+        try:
+            # O_NONBLOCK: a FIFO put in the file's place must not hold us for ever.
+            descriptor = os.open(full, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        except PermissionError as error:
+            raise NotAllowed(
+                f"{full} may not be read by uid {os.getuid()}", "give the user of this program read access"
+            ) from error
+        except OSError as error:
+            raise _changed(full) from error
+        if _stamp(os.fstat(descriptor)) != entry.stamp:
+            os.close(descriptor)
+            raise _changed(full)
+        return os.fdopen(descriptor, "rb", buffering=1 << 20)
+
+    def read(self, entry: Entry, offset: int, length: int) -> bytes:
+        with self.open(entry) as stream:
+            stream.seek(offset)
+            return stream.read(length)
+
+    def is_unchanged(self, entry: Entry) -> bool:
+        try:
+            return _stamp(os.lstat(self.path_of(entry))) == entry.stamp
+        except OSError:
+            return False
+
+    def path_of(self, entry: Entry) -> str:
+        """Return the real path of the file behind ``entry``, links resolved when it was listed."""
+        return os.path.join(self._root, entry.path if entry.target is None else entry.target)
+
+
+def _stamp(found: os.stat_result) -> str:
+    # ctime cannot be set by a program, so that a file written over with its mtime put back shows.
+    return f"{found.st_size}:{found.st_mtime_ns}:{found.st_ctime_ns}"
+
+
+def _changed(path: str) -> DataError:
+    return DataError(
+        f"{path} changed while it was read",
+        "wait until the training has ended and nothing writes there any more, then run again",
+    )

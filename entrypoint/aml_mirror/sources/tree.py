@@ -1,0 +1,159 @@
+"""One directory of a listed source, as the layouts see it.
+
+A tree is a view: ``tree.below("a/b")`` is the tree of that directory, with paths relative to it. Links
+that lead out of the tree are not in it, whatever lies at their end; they stand in ``refused``.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from functools import cached_property
+from typing import Any, BinaryIO
+
+from aml_mirror.errors import DataError
+from aml_mirror.sources.base import Entry, Listing, Source
+
+# Read whole into memory are only small files: configurations and logs. The largest real one we know is
+# the trainer_state.json of a long run, some tens of MB.
+MAX_TEXT_BYTES = 64 << 20
+
+
+class Tree:
+    """The files below ``root`` (``""``: the source itself); every path is relative to it, with ``/``."""
+
+    def __init__(self, source: Source, listing: Listing, root: str = "") -> None:
+        self.source = source
+        self.root = root
+        self._listing = listing
+        prefix = root + "/" if root else ""
+        self.refused = {
+            path[len(prefix) :]: why for path, why in listing.refused.items() if path.startswith(prefix)
+        }
+        files: dict[str, Entry] = {}
+        for path, entry in listing.files.items():
+            if not path.startswith(prefix):
+                continue
+            if entry.target is not None and not entry.target.startswith(prefix):
+                self.refused[path[len(prefix) :]] = "it is a link that leaves the run"
+            else:
+                files[path[len(prefix) :]] = entry
+        links: dict[str, str] = {}
+        for path, target in listing.directory_links.items():
+            if not path.startswith(prefix):
+                continue
+            if target.startswith(prefix):
+                links[path[len(prefix) :]] = target[len(prefix) :]
+            else:
+                self.refused[path[len(prefix) :]] = "it is a link that leaves the run"
+        self.files: dict[str, Entry] = dict(sorted(files.items()))
+        self.directory_links: dict[str, str] = links
+
+    def below(self, folder: str) -> Tree:
+        """Return the tree of a directory of this one (``""`` or ``.``: this one)."""
+        if folder in ("", "."):
+            return self
+        return Tree(self.source, self._listing, f"{self.root}/{folder}" if self.root else folder)
+
+    @cached_property
+    def children(self) -> dict[str, tuple[str, ...]]:
+        """Directory -> sorted names directly in it, directories with a closing ``/``; ``""`` is the root."""
+        found: dict[str, set[str]] = {"": set()}
+        for path in self.files:
+            folder, _, name = path.rpartition("/")
+            while name not in found.setdefault(folder, set()):
+                found[folder].add(name)
+                if not folder:
+                    break
+                folder, _, parent = folder.rpartition("/")
+                name = parent + "/"
+        return {folder: tuple(sorted(names)) for folder, names in found.items()}
+
+    @property
+    def folders(self) -> Iterator[str]:
+        """Every directory that has a file somewhere below it, the root (``""``) first."""
+        return iter(sorted(self.children))
+
+    def has(self, path: str) -> bool:
+        """Tell whether there is such a file."""
+        return path in self.files
+
+    def has_folder(self, path: str) -> bool:
+        """Tell whether there is such a directory with a file somewhere below it (links not followed)."""
+        return path in self.children
+
+    def resolve(self, path: str) -> str:
+        """Follow the directory links in a path; a path without any is returned as it is."""
+        parts, done = path.split("/"), ""
+        for part in parts:
+            done = f"{done}/{part}" if done else part
+            done = self.directory_links.get(done, done)
+        return done
+
+    def walk(self, folder: str = "") -> Iterator[str]:
+        """Yield the paths of all files below a directory, sorted, through directory links too.
+
+        A file behind a directory link has the path by which it was reached, so that what comes out can
+        be laid out elsewhere as it stands here. Each directory is entered once on any one way down.
+        """
+        yield from self._walk(folder, self.resolve(folder) if folder else "", frozenset())
+
+    def _walk(self, shown: str, real: str, entered: frozenset[str]) -> Iterator[str]:
+        if real in entered:
+            return
+        entered = entered | {real}
+        names = set(self.children.get(real, ()))
+        prefix = real + "/" if real else ""
+        for link in self.directory_links:
+            if link.startswith(prefix) and "/" not in link[len(prefix) :]:
+                names.add(link[len(prefix) :] + "/")
+        for name in sorted(names):
+            below = f"{shown}/{name}" if shown else name
+            inside = prefix + name
+            if name.endswith("/"):
+                inside = inside[:-1]
+                yield from self._walk(below[:-1], self.directory_links.get(inside, inside), entered)
+            else:
+                yield below
+
+    def entry(self, path: str) -> Entry:
+        """Return the entry of a file, directory links in its path followed. Raises KeyError."""
+        return self.files[path] if path in self.files else self.files[self.resolve(path)]
+
+    def size(self, path: str) -> int:
+        """Size of a file in bytes."""
+        return self.entry(path).bytes
+
+    def open(self, path: str) -> BinaryIO:
+        """Open a file for reading. Raises as :meth:`Source.open`."""
+        return self.source.open(self.entry(path))
+
+    def read(self, path: str, offset: int, length: int) -> bytes:
+        """Read a range of a file. Raises as :meth:`Source.open`."""
+        return self.source.read(self.entry(path), offset, length)
+
+    def read_text(self, path: str) -> str:
+        """Read a small UTF-8 file whole.
+
+        Raises:
+            DataError: larger than ``MAX_TEXT_BYTES``, or not UTF-8.
+        """
+        if self.size(path) > MAX_TEXT_BYTES:
+            raise DataError(
+                f"{path} is larger than {MAX_TEXT_BYTES >> 20} MiB", "look whether it is what it says"
+            )
+        try:
+            return self.read(path, 0, MAX_TEXT_BYTES).decode("utf-8-sig")
+        except UnicodeDecodeError as error:
+            raise DataError(f"{path} is not UTF-8 text", "look whether the file is damaged") from error
+
+    def read_json(self, path: str) -> Any:
+        """Read a small JSON file.
+
+        Raises:
+            DataError: as :meth:`read_text`, or not JSON.
+        """
+        try:
+            return json.loads(self.read_text(path))
+        except (ValueError, RecursionError) as error:
+            raise DataError(f"{path} is not valid JSON", "look whether the file is damaged") from error
