@@ -1,0 +1,128 @@
+"""The files of a checkpoint with size and digest, and the two keys that are made from them.
+
+The *identity* says what was mirrored: run id, checkpoint path and the digest of every byte; never the
+mount or the URI, since the same run is seen as a PVC and as a blob prefix. The *quick key* says whether
+anything can have changed since: path, size and stamp of each file, without reading one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from aml_mirror.errors import DataError
+from aml_mirror.sources.tree import Tree
+
+SCHEMA = "aml-mirror/manifest/v1"
+CHUNK_BYTES = 4 << 20  # large enough that hashing, not calling, is the cost
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One file. ``source`` is its path in the run, ``path`` its path in the model version."""
+
+    source: str
+    path: str
+    bytes: int
+    sha256: str | None
+    md5: str | None = None
+    etag: str | None = None
+    evidence: str = "hashed"
+
+    def as_dict(self) -> dict[str, object]:
+        """The manifest's entry for people and programs."""
+        return {
+            "path": self.path,
+            "bytes": self.bytes,
+            "sha256": self.sha256,
+            "md5": self.md5,
+            "etag": self.etag,
+            "evidence": self.evidence,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """All files of one model version, by path."""
+
+    items: tuple[Item, ...]
+
+    @property
+    def bytes(self) -> int:
+        """Sum of the sizes."""
+        return sum(item.bytes for item in self.items)
+
+    @property
+    def sha256(self) -> str:
+        """Digest over path, size and SHA-256 of each file (the ETag only where that is missing)."""
+        rows = [[item.path, item.bytes, item.sha256 or item.etag] for item in self.items]
+        return _digest(rows)
+
+    @property
+    def integrity(self) -> str:
+        """``sha256`` where every file was hashed, else ``copied``."""
+        return "sha256" if all(item.sha256 for item in self.items) else "copied"
+
+    def as_json(self) -> str:
+        """The artifact ``manifest.json``."""
+        document = {
+            "schema": SCHEMA,
+            "manifest_sha256": self.sha256,
+            "integrity": self.integrity,
+            "bytes": self.bytes,
+            "files": [item.as_dict() for item in self.items],
+        }
+        return json.dumps(document, indent=2, ensure_ascii=False) + "\n"
+
+
+def identity(run_id: str, checkpoint: str, manifest_sha256: str) -> str:
+    """Return what makes two mirrors the same mirror, as 64 hexadecimal digits."""
+    return _digest([run_id, checkpoint, manifest_sha256])
+
+
+def quick_key(tree: Tree, run_id: str, checkpoint: str, files: Iterable[str]) -> str:
+    """Return a key that is equal as long as no file can have changed, as 64 hexadecimal digits."""
+    rows = [[path, tree.size(path), tree.entry(path).stamp] for path in sorted(files)]
+    return _digest([run_id, checkpoint, rows])
+
+
+def hash_files(
+    tree: Tree, paths: dict[str, str], progress: Callable[[int], None] = lambda count: None
+) -> Manifest:
+    """Read every file once and note its digest.
+
+    Args:
+        tree: the run.
+        paths: path in the run -> path in the model version.
+        progress: told the number of bytes of each part that was read.
+
+    Raises:
+        DataError: a file changed, grew or shrank while it was read.
+        NotAllowed: a file may not be read.
+    """
+    items = []
+    buffer = bytearray(CHUNK_BYTES)
+    view = memoryview(buffer)
+    for source, path in paths.items():
+        entry = tree.entry(source)
+        digest = hashlib.sha256()
+        count = 0
+        with tree.open(source) as stream:
+            while read := stream.readinto(buffer):  # type: ignore[attr-defined]
+                digest.update(view[:read])
+                count += read
+                progress(read)
+        if count != entry.bytes or not tree.source.is_unchanged(entry):
+            raise DataError(
+                f"{source} changed while it was read ({entry.bytes} bytes when listed, {count} read)",
+                "wait until the training has ended and nothing writes there any more, then run again",
+            )
+        items.append(Item(source, path, count, digest.hexdigest()))
+    return Manifest(tuple(sorted(items, key=lambda item: item.path)))
+
+
+def _digest(value: object) -> str:
+    text = json.dumps(value, separators=(",", ":"), ensure_ascii=False)
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()

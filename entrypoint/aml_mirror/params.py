@@ -1,0 +1,78 @@
+"""The parameters of a run: flattened, masked, and within what MLflow takes."""
+
+from __future__ import annotations
+
+import hashlib
+import posixpath
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from aml_mirror import redact
+
+# Nested configurations of real runs are four to six deep; what is deeper is kept as text.
+MAX_DEPTH = 12
+# A training configuration has some hundreds; a file with more is data.
+MAX_PARAMS = 5_000
+# MLflow's bounds (mlflow/utils/validation.py, 3.15: MAX_ENTITY_KEY_LENGTH, MAX_PARAM_VAL_LENGTH).
+MAX_NAME = 250
+MAX_VALUE = 6000
+_NOT_ALLOWED = re.compile(r"[^\w./\- ]")
+
+
+def parameters(config: Mapping[str, Any], environment: Mapping[str, str]) -> dict[str, str]:
+    """Flatten a configuration to dotted names and add the environment's parameters.
+
+    The environment wins where both have a name: it is what was asked for in this very run. Values under
+    names of credentials become ``***``; values longer than ``MAX_VALUE`` are cut, with a mark.
+    """
+    flat: dict[str, str] = {}
+    _flatten("", config, flat, 0)
+    for name, found in environment.items():
+        flat[name] = _text(redact.value(name, found))
+    named: dict[str, str] = {}
+    # Names that need no change first: they keep theirs when another becomes the same.
+    for name in sorted(flat, key=lambda name: (valid_name(name) != name, name)):
+        allowed = valid_name(name)
+        if allowed in named:
+            mark = "~" + hashlib.sha256(name.encode("utf-8", "replace")).hexdigest()[:6]
+            allowed = allowed[: MAX_NAME - len(mark)].replace("~", "_") + mark.replace("~", "_")
+        named[allowed] = flat[name]
+    return dict(sorted(named.items()))
+
+
+def valid_name(name: str) -> str:
+    """Return the name as MLflow takes it: letters, digits, ``_ - . /`` and spaces, a plain relative path."""
+    cleaned = _NOT_ALLOWED.sub("_", name.encode("utf-8", "replace").decode())
+    cleaned = posixpath.normpath(cleaned).lstrip("/")
+    if cleaned in ("", ".") or cleaned.startswith(".."):
+        cleaned = "_" + cleaned
+    return cleaned[:MAX_NAME].rstrip("/")
+
+
+def _flatten(prefix: str, found: Any, flat: dict[str, str], depth: int) -> None:
+    if len(flat) >= MAX_PARAMS:
+        return
+    if isinstance(found, Mapping) and found and depth < MAX_DEPTH and not _is_secret(prefix):
+        for key, below in found.items():
+            _flatten(f"{prefix}.{key}" if prefix else str(key), below, flat, depth + 1)
+        return
+    nested = isinstance(found, (list, tuple)) and any(isinstance(i, (Mapping, list, tuple)) for i in found)
+    if nested and depth < MAX_DEPTH and not _is_secret(prefix):
+        for index, below in enumerate(found):
+            _flatten(f"{prefix}.{index}", below, flat, depth + 1)
+        return
+    if prefix:
+        flat[prefix] = _text(redact.value(prefix, found))
+
+
+def _is_secret(name: str) -> bool:
+    return bool(name) and redact.names_a_secret(name.rpartition(".")[2])
+
+
+def _text(found: object) -> str:
+    text = redact.text(str(found))
+    if len(text) <= MAX_VALUE:
+        return text
+    mark = f"… (cut: {len(text)} characters)"
+    return text[: MAX_VALUE - len(mark)] + mark

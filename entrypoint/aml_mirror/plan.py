@@ -1,0 +1,218 @@
+"""What a mirror would do, decided from the run alone: nothing here writes anywhere."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+
+from aml_mirror import redact
+from aml_mirror.checkpoints import Chosen, narrow
+from aml_mirror.errors import DataError, UsageError
+from aml_mirror.layouts import Found, Run, find_run
+from aml_mirror.layouts.base import Checkpoint
+from aml_mirror.manifest import Item, Manifest, hash_files, identity
+from aml_mirror.metrics import Metrics, read_metrics
+from aml_mirror.params import parameters
+from aml_mirror.progress import Console
+from aml_mirror.settings import Settings
+from aml_mirror.sources.base import Source
+from aml_mirror.sources.tree import Tree
+
+SCHEMA = "aml-mirror/plan/v1"
+# What an artifact store may refuse in a name or read as something else: control characters, what URLs and
+# Windows paths give a meaning (MLflow's validate_path_is_safe refuses "#" and decodes "%").
+_UNSAFE = re.compile(r'[\x00-\x1f\x7f#%?\\:*"<>|\u202a-\u202e\u2066-\u2069]')
+
+
+@dataclass(slots=True)
+class Subject:
+    """The run that was found in a source, before a checkpoint is chosen."""
+
+    source: Source
+    found: Found
+    tree: Tree
+    run: Run
+    run_id: str
+    warnings: list[str] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class Plan:
+    """Everything that is decided about one checkpoint of one run."""
+
+    subject: Subject
+    checkpoint: Checkpoint
+    manifest: Manifest
+    metrics: Metrics
+    params: dict[str, str]
+    model_name: str
+    warnings: list[str]
+
+    @property
+    def identity(self) -> str:
+        """See :func:`aml_mirror.manifest.identity`."""
+        return identity(self.subject.run_id, self.checkpoint.path, self.manifest.sha256)
+
+    @property
+    def left_out(self) -> tuple[tuple[str, str], ...]:
+        """(path, reason) of the checkpoint's own files and of links that are not followed."""
+        return tuple(sorted({*self.checkpoint.left_out, *self.subject.tree.refused.items()}))
+
+    def as_dict(self) -> dict[str, object]:
+        """The object that ``plan --json`` prints."""
+        best = self.subject.run.best
+        return {
+            "schema": SCHEMA,
+            "run_id": self.subject.run_id,
+            "source": self.subject.source.uri,
+            "framework": self.subject.found.layout.name,
+            "run_root": self.subject.found.root or ".",
+            "checkpoint": {
+                "path": self.checkpoint.path,
+                "step": self.checkpoint.step,
+                "role": self.checkpoint.role,
+                "complete": True,
+            },
+            "best": {"path": best.path, "step": best.step} if best else None,
+            "files": [{"path": item.source, "bytes": item.bytes} for item in self._by_source()],
+            "left_out_files": [{"path": path, "reason": reason} for path, reason in self.left_out],
+            "metrics": {
+                "series": len(self.metrics.series),
+                "points": self.metrics.points,
+                "points_read": self.metrics.points_read,
+                "tags": list(self.metrics.tags),
+                "skipped_records": self.metrics.skipped_records,
+                "sources": self.metrics.sources,
+            },
+            "params": self.params,
+            "identity": self.identity,
+            "manifest_sha256": self.manifest.sha256,
+            "model_name": self.model_name or None,
+            "warnings": self.warnings,
+        }
+
+    @property
+    def event_files(self) -> list[str]:
+        """Paths of the TensorBoard files of the run."""
+        return [path for path in self.subject.tree.files if ".tfevents." in path.rpartition("/")[2]]
+
+    def _by_source(self) -> list[Item]:
+        return sorted(self.manifest.items, key=lambda item: item.source)
+
+
+def find(source: Source, settings: Settings) -> Subject:
+    """List a source and find the one run in it.
+
+    Raises:
+        SourceNotFound, NotAllowed: see :meth:`Source.list`.
+        DataError: it holds no run.
+        UsageError: it holds several.
+    """
+    whole = Tree(source, source.scan())
+    found = find_run(whole, settings.framework)
+    tree = whole.below(found.root)
+    run = found.layout.read(tree)
+    subject = Subject(source, found, tree, run, settings.run_id or source.name)
+    for path, why in sorted(tree.refused.items()):
+        subject.warnings.append(f"{path} was left out: {why}")
+    subject.warnings.extend(run.warnings)
+    return subject
+
+
+def decide(subject: Subject, chosen: Chosen, settings: Settings, console: Console) -> Plan:
+    """Decide everything about one checkpoint: hash its files, read the metrics, flatten the parameters.
+
+    Raises:
+        DataError: a file changed while it was read.
+        NotAllowed: a file may not be read.
+    """
+    checkpoint = chosen.checkpoint
+    total = sum(subject.tree.size(path) for path in checkpoint.files)
+    with console.stage("hashing", total) as progress:
+        manifest = hash_files(subject.tree, model_paths(checkpoint), progress)
+    metrics = read_metrics(subject.tree, subject.run.logs)
+    warnings = [*subject.warnings, *passed_over(chosen), *metrics.warnings]
+    return Plan(
+        subject,
+        checkpoint,
+        manifest,
+        metrics,
+        parameters(subject.run.params, settings.parameters),
+        settings.model_name,
+        [redact.text(warning) for warning in warnings],
+    )
+
+
+def passed_over(chosen: Chosen) -> list[str]:
+    """Say of each checkpoint that was passed over why."""
+    return [f"the checkpoint {path} was passed over: {why}" for path, why in chosen.passed_over]
+
+
+def narrowed(chosen: Chosen, settings: Settings) -> Chosen:
+    """Apply ``--include`` and ``--exclude``. Raises UsageError where they leave no weights."""
+    return Chosen(narrow(chosen.checkpoint, settings.include, settings.exclude), chosen.passed_over)
+
+
+def model_paths(checkpoint: Checkpoint) -> dict[str, str]:
+    """Map each file's path in the run to its path in the model version.
+
+    A model version is what inference loads, so the checkpoint's folder becomes its root; companions from
+    elsewhere in the run keep their path below the run's root. Characters that an artifact store cannot
+    keep become ``_``.
+    """
+    folder = (
+        checkpoint.path if checkpoint.path not in checkpoint.files else checkpoint.path.rpartition("/")[0]
+    )
+    prefix = "" if folder in ("", ".") else folder + "/"
+    paths: dict[str, str] = {}
+    taken: set[str] = set()
+    # Files of the checkpoint's own folder come first: a companion yields where both want one name.
+    for source in sorted(checkpoint.files, key=lambda path: (not path.startswith(prefix), path)):
+        path = artifact_path(source.removeprefix(prefix))
+        count = 1
+        stem, dot, suffix = path.rpartition(".")
+        while path in taken:
+            count += 1
+            path = f"{stem}~{count}.{suffix}" if dot else f"{suffix}~{count}"
+        taken.add(path)
+        paths[source] = path
+    return paths
+
+
+def artifact_path(path: str) -> str:
+    """Return a path with what an artifact store cannot keep replaced by ``_``."""
+    parts = _UNSAFE.sub("_", path).split("/")
+    return "/".join("_" if part in (".", "..", "") else part for part in parts)
+
+
+def check_names(model_name: str, experiment: str) -> None:
+    """Check what MLflow would refuse, before anything is sent.
+
+    Raises:
+        UsageError: with the rule.
+    """
+    if re.search(r"[/:]", model_name) or not model_name.strip() or len(model_name) > 256:
+        raise UsageError(
+            f"{model_name!r} cannot be the name of a registered model: it has to have 1 to 256 characters "
+            "without '/' and ':'",
+            "pass another with --model-name",
+        )
+    if not experiment.strip() or len(experiment) > 256 or re.search(r"[\x00-\x1f]", experiment):
+        raise UsageError(
+            f"{experiment!r} cannot be the name of an experiment: it has to have 1 to 256 characters",
+            "pass another with --experiment",
+        )
+
+
+def require_unchanged(subject: Subject, paths: list[str]) -> None:
+    """Check that no file changed since it was listed, without reading one.
+
+    Raises:
+        DataError: one did.
+    """
+    for path in paths:
+        if not subject.tree.source.is_unchanged(subject.tree.entry(path)):
+            raise DataError(
+                f"{path} changed while the run was mirrored",
+                "wait until the training has ended and nothing writes there any more, then run again",
+            )

@@ -1,0 +1,213 @@
+"""What a person asked for, and where each answer came from.
+
+A flag wins over the environment, that over a ``.env`` file in the working directory, that over the
+default. Empty variables count as unset: workflows declare them with empty defaults, and an empty value
+must not shadow one from the pod template.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from argparse import Namespace
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from aml_mirror.errors import ConfigurationError, UsageError
+
+# A transient failure is retried this long by default: OSMO does not reschedule a task unless an
+# administrator raised the retry limit, so the waiting has to happen here.
+RETRY_SECONDS = 15 * 60
+
+# Variables that existing training workflows set and that are worth knowing of a run; values only, by
+# name: the environment is never mirrored wholesale.
+PARAMETER_VARIABLES = (
+    "DATA_CONFIG",
+    "BASE_MODEL",
+    "BATCH_SIZE",
+    "MAX_STEPS",
+    "SAVE_STEPS",
+    "DATALOADER_WORKERS",
+    "EMBODIMENT_TAG",
+    "ISAAC_GROOT_REF",
+)
+
+_VARIABLES = {
+    "model_name": ("AZUREML_MODEL_NAME",),
+    "subscription_id": ("AZURE_SUBSCRIPTION_ID",),
+    "resource_group": ("AZURE_RESOURCE_GROUP", "AZUREML_RESOURCE_GROUP"),
+    "workspace_name": ("AZUREML_WORKSPACE_NAME",),
+    "tracking_uri": ("MLFLOW_TRACKING_URI",),
+    "run_id": ("REPLAY_RUN_ID", "RUN_ID"),
+    "source": ("OUTPUT_DIR",),
+    "output_base": ("OUTPUT_BASE",),
+    "replay_run_id": ("REPLAY_RUN_ID",),
+    "framework_tag": ("TRAINING_FRAMEWORK",),
+    "source_tag": ("AML_SOURCE",),
+}
+
+
+@dataclass(slots=True)
+class Settings:
+    """All settings of one call. ``where`` says of each name whether a flag, a variable or ``.env`` set it."""
+
+    source: str = ""
+    run_id: str = ""
+    framework: str = ""
+    checkpoint: str = "final"
+    include: tuple[str, ...] = ()
+    exclude: tuple[str, ...] = ()
+    model_name: str = ""
+    experiment: str = ""
+    tags: dict[str, str] = field(default_factory=dict)
+    subscription_id: str = ""
+    resource_group: str = ""
+    workspace_name: str = ""
+    tracking_uri: str = ""
+    retry_seconds: float = RETRY_SECONDS
+    strict: bool = False
+    hash: bool = False
+    json: bool = False
+    debug: bool = False
+    output_base: str = ""
+    replay_run_id: str = ""
+    framework_tag: str = ""
+    source_tag: str = ""
+    parameters: dict[str, str] = field(default_factory=dict)
+    where: dict[str, str] = field(default_factory=dict)
+
+    def from_where(self, name: str) -> str:
+        """``(--flag)``, ``(VARIABLE)`` or ``(VARIABLE in .env)``; empty for a default."""
+        return f" ({self.where[name]})" if name in self.where else ""
+
+    @property
+    def azure_coordinates(self) -> tuple[str, str, str]:
+        """Subscription, resource group and workspace name; empty where unset."""
+        return self.subscription_id, self.resource_group, self.workspace_name
+
+    def require_model_name(self) -> str:
+        """Return the model name.
+
+        Raises:
+            UsageError: there is none.
+        """
+        if not self.model_name:
+            raise UsageError(
+                "no model name: a version must be registered under one",
+                "pass --model-name NAME or set AZUREML_MODEL_NAME",
+            )
+        return self.model_name
+
+
+def resolve(flags: Namespace, environment: Mapping[str, str], directory: Path) -> Settings:
+    """Put flags, environment and ``directory/.env`` together.
+
+    Raises:
+        UsageError: a flag's value cannot be read.
+        ConfigurationError: ``.env`` cannot be read.
+    """
+    dotenv = read_dotenv(directory)
+    settings = Settings()
+
+    def variable(name: str) -> tuple[str, str] | None:
+        if environment.get(name):
+            return environment[name], name
+        if dotenv.get(name):
+            return dotenv[name], f"{name} in .env"
+        return None
+
+    for name, variables in _VARIABLES.items():
+        found = next((hit for candidate in variables if (hit := variable(candidate))), None)
+        if found:
+            setattr(settings, name, found[0])
+            settings.where[name] = found[1]
+    for name, given in vars(flags).items():
+        if (
+            given is None
+            or given == ()
+            or name in ("command", "tag", "retry_for")
+            or not hasattr(settings, name)
+        ):
+            continue
+        setattr(settings, name, tuple(given) if isinstance(given, list) else given)
+        settings.where[name] = "--" + name.replace("_", "-")
+    settings.tags = _tags(getattr(flags, "tag", None) or [])
+    if getattr(flags, "retry_for", None):
+        settings.retry_seconds = seconds(flags.retry_for)
+    settings.parameters = {name: found[0] for name in PARAMETER_VARIABLES if (found := variable(name))}
+    _check_run_id(settings)
+    return settings
+
+
+def read_dotenv(directory: Path) -> dict[str, str]:
+    """Read ``.env`` of a directory; no file is an empty one.
+
+    Raises:
+        ConfigurationError: it is there but cannot be read.
+    """
+    path = directory / ".env"
+    if not path.is_file():
+        return {}
+    from dotenv import dotenv_values
+
+    try:
+        return {key: value for key, value in dotenv_values(path).items() if value is not None}
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigurationError(f"{path} cannot be read: {error}", "mend the file or remove it") from error
+
+
+def _check_run_id(settings: Settings) -> None:
+    # A replay sets RUN_ID to "<id>-replay" for its own MLflow run; the run that is mirrored is the
+    # source run (REPLAY_RUN_ID), so that a replay and a first mirror of it are one and the same.
+    if settings.run_id and not re.fullmatch(r"[^\x00-\x1f\x7f]{1,256}", settings.run_id):
+        raise UsageError(
+            f"the run id{settings.from_where('run_id')} has over 256 characters or control characters",
+            "pass the id that OSMO shows for the run with --run-id",
+        )
+
+
+def _tags(given: list[str]) -> dict[str, str]:
+    tags = {}
+    for pair in given:
+        key, equals, value = pair.partition("=")
+        if not equals or not re.fullmatch(r"[\w.\-/ ]{1,100}", key):
+            raise UsageError(
+                f"--tag {pair!r} is not KEY=VALUE with a key of up to 100 letters, digits, '_-./' and spaces",
+                "for example: --tag robot=ur5e",
+            )
+        tags[key] = value
+    return tags
+
+
+def seconds(text: str) -> float:
+    """Read a duration: ``90``, ``90s``, ``15m``, ``2h``; returns seconds.
+
+    Raises:
+        UsageError: not a duration.
+    """
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([smh]?)", text.strip())
+    if not match:
+        raise UsageError(f"--retry-for {text!r} is not a duration", "for example: --retry-for 90s, 15m or 2h")
+    return float(match[1]) * {"": 1, "s": 1, "m": 60, "h": 3600}[match[2]]
+
+
+def locate_source(settings: Settings) -> str:
+    """Return where the run lies: ``--source``, ``OUTPUT_DIR``, or ``OUTPUT_BASE``/run id where it exists.
+
+    Raises:
+        UsageError: none of them is set.
+    """
+    if settings.source:
+        return settings.source
+    if settings.output_base and settings.run_id:
+        if os.sep in settings.run_id or settings.run_id in (".", ".."):
+            raise UsageError(
+                f"the run id {settings.run_id!r} cannot be a folder's name",
+                "pass the run's folder with --source",
+            )
+        return os.path.join(settings.output_base, settings.run_id)
+    raise UsageError(
+        "no run to mirror: neither --source nor OUTPUT_DIR is set, nor OUTPUT_BASE with a run id",
+        "pass the folder that the training wrote to: --source DIR",
+    )
