@@ -1,0 +1,218 @@
+"""The pipeline, short enough to be read as the specification.
+
+A run is found in its source and a checkpoint chosen. If the workspace has a version with this quick key,
+nothing is read. Else the checkpoint is hashed; if the workspace has a version with this identity, nothing
+is sent. Else one MLflow run is taken up or created, and gets parameters, points and files; then one
+version is registered; and the mark that it is complete is written last.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+
+from aml_mirror import card, plan, redact
+from aml_mirror.checkpoints import Chosen, choose
+from aml_mirror.errors import DataError, Interrupted, MirrorError, UsageError
+from aml_mirror.layouts.base import Checkpoint
+from aml_mirror.manifest import quick_key
+from aml_mirror.plan import Plan, Subject
+from aml_mirror.progress import Console
+from aml_mirror.receipt import Receipt
+from aml_mirror.settings import Settings, locate_source
+from aml_mirror.sources.local import LocalSource
+from aml_mirror.workspaces import base
+from aml_mirror.workspaces.base import Upload, Version, Workspace, Writer
+from aml_mirror.workspaces.opening import open_workspace
+
+
+class Mirror:
+    """One call of ``aml-mirror mirror``. ``receipt`` is filled as things become known, for a failure too."""
+
+    def __init__(self, settings: Settings, console: Console, receipt: Receipt) -> None:
+        self._settings = settings
+        self._console = console
+        self._started = time.monotonic()
+        self.receipt = receipt
+        receipt.run_id, receipt.model_name = settings.run_id or None, settings.model_name or None
+
+    def run(self) -> Iterator[Receipt]:
+        """Mirror what the settings ask for and yield a receipt for each version.
+
+        Raises:
+            MirrorError: with the exit code; what was done so far stays and is taken up by the next try.
+            Interrupted: a signal arrived; likewise.
+        """
+        settings = self._settings
+        model = settings.require_model_name()
+        experiment = settings.experiment or model
+        plan.check_names(model, experiment)
+        if taken := sorted(base.RESERVED & settings.tags.keys()):
+            raise UsageError(
+                f"--tag {taken[0]} is a name that the mirror itself writes", "choose another name"
+            )
+        workspace = open_workspace(settings, self._console.say)
+        self.receipt.experiment = experiment
+
+        source = LocalSource(locate_source(settings))
+        self.receipt.source = source.uri
+        subject = plan.find(source, settings)
+        self.receipt.run_id = subject.run_id
+        self.receipt.framework = subject.found.layout.name
+
+        known = [item for item in workspace.versions(model, subject.run_id) if item.complete]
+        quick = {item.tags.get(base.QUICK_KEY): item for item in known}
+
+        def trusted(checkpoint: Checkpoint) -> bool:
+            return self._quick_key(subject, self._narrowed(Chosen(checkpoint)).checkpoint) in quick
+
+        for chosen in choose(subject.tree, subject.run, settings.checkpoint, settings.strict, trusted):
+            yield self._mirror(workspace, experiment, subject, self._narrowed(chosen), known)
+            self.receipt.next_version()
+
+    def _mirror(
+        self, workspace: Workspace, experiment: str, subject: Subject, chosen: Chosen, known: list[Version]
+    ) -> Receipt:
+        checkpoint = chosen.checkpoint
+        self.receipt.checkpoint, self.receipt.step = checkpoint.path, checkpoint.step
+        key = self._quick_key(subject, checkpoint)
+        for version in known:
+            if version.tags.get(base.QUICK_KEY) == key:
+                return self._already(subject, chosen, version)
+
+        decided = plan.decide(subject, chosen, self._settings, self._console)
+        for version in known:
+            if version.tags.get(base.IDENTITY) == decided.identity:
+                workspace.refresh(version, key)
+                return self._already(subject, chosen, version)
+
+        decided, left_out = fit(decided, workspace.limits)
+        tags = self._tags(decided, key)
+        writer = workspace.begin(experiment, subject.run_id, tags)
+        if isinstance(writer, Version):
+            return self._already(subject, chosen, writer)
+        self.receipt.mlflow_run_id = writer.run_id
+        try:
+            return self._write(decided, left_out, writer, tags)
+        except Interrupted as stop:
+            writer.abandon("KILLED", stop.message)
+            raise
+        except BaseException as error:
+            writer.abandon("FAILED", str(error))
+            raise
+
+    def _write(
+        self, decided: Plan, left_out: list[dict[str, str]], writer: Writer, tags: dict[str, str]
+    ) -> Receipt:
+        tree, receipt = decided.subject.tree, self.receipt
+        metrics = decided.metrics
+        writer.log_params(decided.params)
+        with self._console.stage("metrics", metrics.points, "points") as progress:
+            writer.log_metrics(metrics.stream, progress)
+
+        uploads = [Upload(item.source, f"model/{item.path}", item.bytes) for item in decided.manifest.items]
+        uploads += [
+            Upload(path, f"tensorboard/{plan.artifact_path(path)}", tree.size(path))
+            for path in decided.event_files
+        ]
+        with self._console.stage("uploading", sum(upload.bytes for upload in uploads)) as progress:
+            receipt.bytes_sent = writer.put_files(tree, uploads, progress)
+        description = card.write(decided, self._settings.tags)
+        texts = {"manifest.json": decided.manifest.as_json(), "MODEL_CARD.md": description}
+        if metrics.renamed:
+            texts["metric_names.json"] = json.dumps(metrics.renamed, indent=2, ensure_ascii=False) + "\n"
+        writer.put_texts(texts)
+        plan.require_unchanged(decided.subject, [item.source for item in decided.manifest.items])
+
+        version = writer.register(description, tags)
+        self._fill(decided, left_out, version)
+        writer.put_texts({"receipt.json": receipt.whole()})
+        writer.finish(version)
+        return receipt
+
+    def _narrowed(self, chosen: Chosen) -> Chosen:
+        return plan.narrowed(chosen, self._settings)
+
+    def _quick_key(self, subject: Subject, checkpoint: Checkpoint) -> str:
+        return quick_key(subject.tree, subject.run_id, checkpoint.path, checkpoint.files)
+
+    def _tags(self, decided: Plan, key: str) -> dict[str, str]:
+        settings, subject = self._settings, decided.subject
+        tags = {
+            **{name: redact.text(value) for name, value in settings.tags.items()},
+            base.RUN_ID: subject.run_id,
+            base.OUTPUT_DIR: subject.source.uri,
+            base.FRAMEWORK: settings.framework_tag or subject.found.layout.name,
+            base.SOURCE: settings.source_tag or ("osmo-replay" if settings.replay_run_id else "osmo-mirror"),
+            base.CHECKPOINT: decided.checkpoint.path,
+            base.MANIFEST_SHA256: decided.manifest.sha256,
+            base.INTEGRITY: decided.manifest.integrity,
+            base.IDENTITY: decided.identity,
+            base.QUICK_KEY: key,
+            base.MODEL_NAME: decided.model_name,
+        }
+        if decided.checkpoint.step is not None:
+            tags[base.STEP] = str(decided.checkpoint.step)
+        if settings.replay_run_id:
+            tags[base.REPLAY] = "true"
+            tags[base.REPLAY_SOURCE] = settings.replay_run_id
+        names = json.dumps(decided.metrics.renamed, ensure_ascii=False, separators=(",", ":"))
+        if decided.metrics.renamed and len(names) <= 1000:
+            tags[base.METRIC_NAMES] = names
+        return tags
+
+    def _already(self, subject: Subject, chosen: Chosen, version: Version) -> Receipt:
+        receipt = self.receipt
+        receipt.outcome, receipt.exit_code = "already-mirrored", 0
+        receipt.model_version, receipt.model_uri = version.number, version.uri
+        receipt.mlflow_run_id = version.tags.get(base.MLFLOW_RUN_ID)
+        receipt.manifest_sha256 = version.tags.get(base.MANIFEST_SHA256)
+        receipt.integrity = version.tags.get(base.INTEGRITY)
+        receipt.files = len(chosen.checkpoint.files)
+        receipt.bytes = sum(subject.tree.size(path) for path in chosen.checkpoint.files)
+        receipt.warnings = [*subject.warnings, *plan.passed_over(chosen)]
+        receipt.seconds = round(time.monotonic() - self._started, 3)
+        return receipt
+
+    def _fill(self, decided: Plan, left_out: list[dict[str, str]], version: Version) -> None:
+        receipt = self.receipt
+        receipt.outcome, receipt.exit_code = "mirrored", 0
+        receipt.model_version, receipt.model_uri = version.number, version.uri
+        receipt.manifest_sha256, receipt.integrity = decided.manifest.sha256, decided.manifest.integrity
+        receipt.files, receipt.bytes = len(decided.manifest.items), decided.manifest.bytes
+        receipt.series, receipt.points = len(decided.metrics.series), decided.metrics.points
+        receipt.left_out = left_out
+        receipt.warnings = decided.warnings
+        receipt.seconds = round(time.monotonic() - self._started, 3)
+
+
+def fit(decided: Plan, limits: base.Limits) -> tuple[Plan, list[dict[str, str]]]:
+    """Keep a plan within a workspace's limits and name what is left out.
+
+    Raises:
+        DataError: a checkpoint has more files than a version may have; nothing was sent.
+    """
+    left_out = [{"path": path, "reason": reason} for path, reason in decided.left_out]
+    count = len(decided.manifest.items)
+    if limits.files is not None and count > limits.files:
+        raise DataError(
+            f"the checkpoint {decided.checkpoint.path} has {count} files, a version takes {limits.files}",
+            "leave some out with --include or --exclude, or choose another with --checkpoint",
+        )
+    if limits.params is not None and len(decided.params) > limits.params:
+        names = list(decided.params)
+        for name in names[limits.params :]:
+            left_out.append({"param": name, "reason": f"a run takes {limits.params} parameters"})
+            del decided.params[name]
+    if limits.series is not None and len(decided.metrics.series) > limits.series:
+        kept = decided.metrics.limited(limits.series)
+        names_kept = {series.name for series in kept.series}
+        for series in decided.metrics.series:
+            if series.name not in names_kept:
+                left_out.append({"metric": series.name, "reason": f"a run takes {limits.series} metrics"})
+        decided.metrics = kept
+    return decided, left_out
+
+
+__all__ = ["Mirror", "MirrorError", "fit"]

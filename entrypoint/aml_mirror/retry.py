@@ -1,0 +1,70 @@
+"""Try again what failed for now, for as long as the person allowed.
+
+The clients retry by themselves a few times and honour Retry-After; this is the patience above them, one
+for the whole call, so that a service that is down for ten minutes costs ten minutes, not a run.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable
+from typing import TypeVar
+
+from aml_mirror.errors import MirrorError, ServiceUnavailable
+
+T = TypeVar("T")
+
+FIRST_PAUSE = 1.0  # seconds
+LONGEST_PAUSE = 30.0  # seconds
+
+
+class Retry:
+    """Calls functions, and calls them again after a :class:`ServiceUnavailable`.
+
+    Args:
+        for_seconds: how long one operation may go on failing before its error is raised.
+        translate: turns what a client raised into one of our errors.
+        notice: told once per failing operation, in words, that it is being retried.
+    """
+
+    def __init__(
+        self,
+        for_seconds: float,
+        translate: Callable[[Exception], MirrorError],
+        notice: Callable[[str], None],
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self._for_seconds = for_seconds
+        self._translate = translate
+        self._notice = notice
+        self._sleep = sleep
+
+    def __call__(self, operation: Callable[[], T]) -> T:
+        """Return what ``operation`` returns.
+
+        Raises:
+            ServiceUnavailable: it still failed when the time was up.
+            MirrorError: it failed in a way that trying again does not mend.
+        """
+        started = time.monotonic()
+        pause = FIRST_PAUSE
+        told = False
+        while True:
+            try:
+                return operation()
+            except MirrorError:
+                raise
+            except Exception as error:
+                failure = self._translate(error)
+                if not isinstance(failure, ServiceUnavailable):
+                    raise failure from error
+                left = self._for_seconds - (time.monotonic() - started)
+                if left <= 0:
+                    raise failure from error
+                if not told:
+                    self._notice(f"{failure.message}; trying again for up to {left:.0f} s (--retry-for)")
+                    told = True
+            # Jitter, so that a thousand pods that failed together do not come back together.
+            self._sleep(min(left, pause * random.uniform(0.5, 1.0)))  # noqa: S311
+            pause = min(pause * 2, LONGEST_PAUSE)

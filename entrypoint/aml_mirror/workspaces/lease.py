@@ -1,0 +1,161 @@
+"""Who is writing a run: a note on the run itself, renewed as long as its writer lives.
+
+OSMO ends a task with SIGKILL, so a run can stand half-written with nobody left to say so; and two mirrors
+of one run can start in the same second. A lease tells the two apart. It names its owner (machine, PID
+namespace, process and start time, so that a gone process on the same machine is known to be gone at once)
+and a counter that the owner raises every ``RENEW_SECONDS``. A lease whose counter has not moved for
+``STALE_SECONDS`` of the *watcher's* clock is dead: clocks of different machines are never compared.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import threading
+import time
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass
+
+_log = logging.getLogger(__name__)
+
+RENEW_SECONDS = 5.0
+# Six renewals: a server that answers slowly must not make a live writer look dead.
+STALE_SECONDS = 30.0
+# After writing a lease over a dead one, wait this long and read it back: of several that tried, the last
+# one to write goes on.
+SETTLE_SECONDS = 1.0
+
+
+def _first_line(path: str) -> str:
+    try:
+        with open(path, encoding="utf-8") as stream:
+            return stream.readline().strip()
+    except OSError:
+        return ""
+
+
+def _namespace() -> str:
+    """The machine and PID namespace we can look into; empty where that cannot be told."""
+    try:
+        return f"{_first_line('/proc/sys/kernel/random/boot_id')}:{os.stat('/proc/self/ns/pid').st_ino}"
+    except OSError:
+        return ""
+
+
+def _started(pid: int) -> str:
+    """When a process started, in clock ticks since boot (proc(5), field 22); empty: no such process."""
+    line = _first_line(f"/proc/{pid}/stat")
+    fields = line.rpartition(")")[2].split()
+    # A zombie holds its PID but writes nothing any more.
+    return fields[19] if len(fields) > 19 and fields[0] not in "ZX" else ""
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """What the note says."""
+
+    owner: str
+    beat: int
+    namespace: str = ""
+    pid: int = 0
+    started: str = ""
+
+    @classmethod
+    def parse(cls, text: str | None) -> Lease | None:
+        """Read a note; one that cannot be read is as good as none."""
+        try:
+            found = json.loads(text or "")
+            return cls(
+                str(found["owner"]),
+                int(found["beat"]),
+                str(found.get("namespace", "")),
+                int(found.get("pid", 0)),
+                str(found.get("started", "")),
+            )
+        except (ValueError, KeyError, TypeError, AttributeError):
+            return None
+
+    def text(self) -> str:
+        """The note as it is stored."""
+        return json.dumps(
+            {
+                "owner": self.owner,
+                "beat": self.beat,
+                "namespace": self.namespace,
+                "pid": self.pid,
+                "started": self.started,
+            }
+        )
+
+    @property
+    def owner_is_gone(self) -> bool:
+        """Whether the owner lived on this machine and is known to be dead."""
+        return bool(self.namespace) and self.namespace == _namespace() and _started(self.pid) != self.started
+
+
+class Watch:
+    """Watches another's lease until its counter stands still."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._seen: tuple[str, int] | None = None
+        self._since = 0.0
+
+    def is_dead(self, lease: Lease | None) -> bool:
+        """Tell whether nobody holds the lease any more."""
+        if lease is None or lease.owner_is_gone:
+            return True
+        now = self._clock()
+        if self._seen != (lease.owner, lease.beat):
+            self._seen, self._since = (lease.owner, lease.beat), now
+        return now - self._since >= STALE_SECONDS
+
+
+class Keeper:
+    """Our own lease: the note, a thread that renews it, and a flag when another has taken it."""
+
+    def __init__(self) -> None:
+        self.owner = uuid.uuid4().hex
+        self.lost = False
+        self._beat = 0
+        self._stop = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def note(self) -> str:
+        """The next note to store."""
+        self._beat += 1
+        pid = os.getpid()
+        return Lease(self.owner, self._beat, _namespace(), pid, _started(pid)).text()
+
+    def holds(self, text: str | None) -> bool:
+        """Tell whether a stored note is ours."""
+        lease = Lease.parse(text)
+        return lease is not None and lease.owner == self.owner
+
+    def start(self, read: Callable[[], str | None], write: Callable[[str], None]) -> None:
+        """Begin to renew.
+
+        Args:
+            read: returns the note as it is stored.
+            write: stores a note.
+        """
+        self._thread = threading.Thread(target=self._renew, args=(read, write), name="lease", daemon=True)
+        self._thread.start()
+
+    def _renew(self, read: Callable[[], str | None], write: Callable[[str], None]) -> None:
+        while not self._stop.wait(RENEW_SECONDS):
+            try:
+                if not self.holds(read()):
+                    self.lost = True
+                    return
+                write(self.note())
+            except Exception as error:  # noqa: BLE001 - the next one makes up for it; the work goes on
+                _log.debug("the lease could not be renewed: %s", error)
+
+    def stop(self) -> None:
+        """End renewing; the note stays as it is."""
+        self._stop.set()
+        if self._thread is not None:
+            self._thread.join(timeout=RENEW_SECONDS)

@@ -1,0 +1,410 @@
+"""Any MLflow server, or a local MLflow database.
+
+One identity has one run and one version, whatever happens on the way:
+
+1. Look for runs with the identity. None: create one, with identity and lease in the same request, and look
+   again, since a client retries a POST whose answer was lost. Of several, the one with the lowest (start
+   time, id) is *the* run; who made another removes it.
+2. Is its lease alive, wait; else take it over, wait a moment, read back who won.
+3. Write. Parameters and artifacts are compared with what is there. Metrics go in a fixed order, and the
+   number of points sent so far travels in the same request as the points.
+4. Register. Of several versions with the identity, the lowest number counts; the others are removed.
+5. Finish the run, then mark the version complete. Nothing reads as done before.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
+from typing import Any
+
+from mlflow import MlflowClient
+from mlflow.entities import Metric, Param, RunTag, ViewType
+from mlflow.entities import Run as MlflowRun
+from mlflow.exceptions import MlflowException
+
+from aml_mirror import redact
+from aml_mirror.errors import ConfigurationError, MirrorError, ServiceUnavailable
+from aml_mirror.retry import Retry
+from aml_mirror.sources.tree import Tree
+from aml_mirror.workspaces import base
+from aml_mirror.workspaces.base import Limits, Point, Upload, Version
+from aml_mirror.workspaces.lease import SETTLE_SECONDS, Keeper, Lease, Watch
+from aml_mirror.workspaces.mlflow_errors import is_missing, is_there_already, translate
+from aml_mirror.workspaces.staging import staged
+
+POLL_SECONDS = 2.0
+# An upload that arrives short this often in a row is a fault that trying again does not mend.
+UPLOAD_TRIES = 3
+
+
+class MlflowWorkspace:
+    """See :class:`aml_mirror.workspaces.base.Workspace`.
+
+    Args:
+        tracking_uri: ``http(s)://…``, ``sqlite:///…`` or any other that MLflow takes.
+        retry_seconds: how long an operation may go on failing for reasons that pass.
+        notice: told, in words, what the person should know while waiting.
+    """
+
+    def __init__(self, tracking_uri: str, retry_seconds: float, notice: Callable[[str], None]) -> None:
+        self.limits = Limits()
+        self._uri = tracking_uri
+        self._notice = notice
+        self._shown = redact.text(tracking_uri)
+        self.retry = Retry(retry_seconds, lambda error: translate(error, self._shown), notice)
+        try:
+            self.client = MlflowClient(tracking_uri=tracking_uri, registry_uri=tracking_uri)
+        except Exception as error:
+            raise translate(error, self._shown) from error
+
+    @property
+    def description(self) -> str:
+        return f"MLflow at {self._shown}"
+
+    def versions(self, model: str, run_id: str) -> list[Version]:
+        return self.search_versions(model, base.RUN_ID, run_id)
+
+    def search_versions(self, model: str, key: str, value: str) -> list[Version]:
+        """Return the versions of a model whose tag has this value, by number."""
+        if "'" in value or "'" in model:
+            # MLflow's filter language has no escape for a quote: read all, and compare here.
+            where = f'name = "{model}"' if '"' not in model else ""
+        else:
+            where = f"name = '{model}' and tags.`{key}` = '{value}'"
+        found: list[Version] = []
+        token: str | None = None
+        while True:
+            page = self.retry(
+                lambda token=token: self.client.search_model_versions(where, page_token=token)  # type: ignore[misc]
+            )
+            found += [
+                Version(model, str(item.version), dict(item.tags))
+                for item in page
+                if item.name == model and item.tags.get(key) == value
+            ]
+            token = page.token
+            if not token:
+                return sorted(found, key=lambda item: int(item.number))
+
+    def refresh(self, version: Version, quick_key: str) -> None:
+        self.retry(
+            lambda: self.client.set_model_version_tag(
+                version.model, version.number, base.QUICK_KEY, quick_key
+            )
+        )
+
+    def unfinished(self, experiment: str, run_id: str) -> Iterable[dict[str, str]]:
+        found = self.retry(lambda: self.client.get_experiment_by_name(experiment))
+        if found is None:
+            return []
+        runs = self._search_runs(found.experiment_id, base.RUN_ID, run_id)
+        return [
+            {**run.data.tags, "status": run.info.status, base.MLFLOW_RUN_ID: run.info.run_id}
+            for run in runs
+            if run.data.tags.get(base.STATE) != base.COMPLETE
+        ]
+
+    def begin(self, experiment: str, run_name: str, tags: dict[str, str]) -> MlflowWriter | Version:
+        experiment_id = self._experiment(experiment)
+        identity = tags[base.IDENTITY]
+        watch, told = Watch(), False
+        made: str | None = None
+        keeper = Keeper()
+        while True:
+            runs = self._search_runs(experiment_id, base.IDENTITY, identity)
+            runs = [run for run in runs if run.data.tags.get(base.MODEL_NAME) == tags[base.MODEL_NAME]]
+            if not runs:
+                made = self._create_run(experiment_id, run_name, {**tags, base.LEASE: keeper.note()})
+                continue
+            run = runs[0]
+            # A POST whose answer was lost may have made more than one run of ours.
+            for other in runs[1:]:
+                if keeper.holds(other.data.tags.get(base.LEASE)):
+                    self.discard(lambda: self.client.delete_run(other.info.run_id))  # noqa: B023
+            if run.data.tags.get(base.STATE) == base.COMPLETE:
+                done = self.search_versions(tags[base.MODEL_NAME], base.IDENTITY, identity)
+                if any(item.complete for item in done):
+                    return next(item for item in done if item.complete)
+            note = run.data.tags.get(base.LEASE)
+            if keeper.holds(note):
+                return self._write(run, keeper, tags, adopted=made is None or made != run.info.run_id)
+            if watch.is_dead(Lease.parse(note)):
+                self._notice(
+                    f"taking up the MLflow run {run.info.run_id}, which an earlier mirror left "
+                    f"{run.info.status}"
+                )
+                mine = keeper.note()
+                self.retry(lambda: self.client.set_tag(run.info.run_id, base.LEASE, mine))  # noqa: B023
+                time.sleep(SETTLE_SECONDS)
+                continue
+            if not told:
+                self._notice(
+                    f"another mirror of this run is at work (MLflow run {run.info.run_id}); waiting for it"
+                )
+                told = True
+            time.sleep(POLL_SECONDS)
+
+    def _write(self, run: MlflowRun, keeper: Keeper, tags: dict[str, str], adopted: bool) -> MlflowWriter:
+        run_id = run.info.run_id
+        if adopted:
+            # What the earlier try wrote stays as it is; what changed since (the quick key, the folder) is
+            # written over, and the run is open again.
+            changed = {
+                key: value
+                for key, value in tags.items()
+                if run.data.tags.get(key) != value and key not in (base.LEASE, base.STATE)
+            }
+            batch = [RunTag(key, value) for key, value in changed.items()]
+            if batch:
+                self.retry(lambda: self.client.log_batch(run_id, tags=batch))
+            if run.info.status != "RUNNING":
+                self.retry(lambda: self.client.update_run(run_id, "RUNNING"))
+        keeper.start(
+            lambda: str(self.client.get_run(run_id).data.tags.get(base.LEASE, "")),
+            lambda note: self._set_tag(run_id, base.LEASE, note),
+        )
+        return MlflowWriter(self, run, keeper, tags, adopted)
+
+    def _experiment(self, name: str) -> str:
+        found = self.retry(lambda: self.client.get_experiment_by_name(name))
+        if found is None:
+            try:
+                return str(
+                    self.retry(lambda: self.client.create_experiment(name, self._artifact_location(name)))
+                )
+            except MirrorError as error:
+                if not is_there_already(error.__cause__):
+                    raise
+                found = self.retry(lambda: self.client.get_experiment_by_name(name))
+        if found is None or found.lifecycle_stage != "active":
+            raise ConfigurationError(
+                f"the experiment {name!r} was deleted in {self.description}",
+                "restore it (mlflow experiments restore), or pass another with --experiment",
+            )
+        return str(found.experiment_id)
+
+    def _artifact_location(self, name: str) -> str | None:
+        """Beside the database: MLflow's own default is the folder in which the program happens to run."""
+        match = re.match(r"sqlite:///(.+?)(\?.*)?$", self._uri)
+        if not match or match[1] == ":memory:":
+            return None
+        folder = os.path.dirname(os.path.abspath(match[1]))
+        safe = re.sub(r"[^\w.-]", "_", name)[:80]
+        return os.path.join(folder, "mlartifacts", f"{safe}-{hashlib.sha256(name.encode()).hexdigest()[:8]}")
+
+    def _search_runs(self, experiment_id: str, key: str, value: str) -> list[MlflowRun]:
+        where = f"tags.`{key}` = '{value}'" if "'" not in value else f'tags.`{key}` = "{value}"'
+        found: list[MlflowRun] = []
+        token: str | None = None
+        while True:
+            page = self.retry(
+                lambda token=token: self.client.search_runs(  # type: ignore[misc]
+                    [experiment_id], where, ViewType.ACTIVE_ONLY, max_results=100, page_token=token
+                )
+            )
+            found += page
+            token = page.token
+            if not token:
+                return sorted(found, key=lambda run: (run.info.start_time, run.info.run_id))
+
+    def _create_run(self, experiment_id: str, run_name: str, tags: dict[str, str]) -> str:
+        run = self.retry(lambda: self.client.create_run(experiment_id, tags=tags, run_name=run_name))
+        return str(run.info.run_id)
+
+    def _set_tag(self, run_id: str, key: str, value: str) -> None:
+        self.client.set_tag(run_id, key, value)
+
+    def discard(self, delete: Callable[[], object]) -> None:
+        """Delete something of ours that is one too many; gone already (an answer was lost) is as good."""
+        try:
+            self.retry(delete)
+        except MirrorError as error:
+            if not is_missing(error.__cause__):
+                raise
+
+
+class MlflowWriter:
+    """See :class:`aml_mirror.workspaces.base.Writer`."""
+
+    def __init__(
+        self, workspace: MlflowWorkspace, run: MlflowRun, keeper: Keeper, tags: dict[str, str], adopted: bool
+    ) -> None:
+        self.run_id = str(run.info.run_id)
+        self._workspace = workspace
+        self._client = workspace.client
+        self._retry = workspace.retry
+        self._limits = workspace.limits
+        self._run = run
+        self._keeper = keeper
+        self._tags = tags
+        self._adopted = adopted
+
+    def log_params(self, params: dict[str, str]) -> None:
+        there = self._run.data.params if self._adopted else {}
+        fresh = [Param(key, value) for key, value in params.items() if key not in there]
+        step = self._limits.params_in_batch
+        for start in range(0, len(fresh), step):
+            self._log_batch(params=fresh[start : start + step])
+
+    def log_metrics(self, points: Callable[[], Iterator[Point]], progress: Callable[[int], None]) -> int:
+        count, digest = _parse_points(self._run.data.tags.get(base.POINTS, "") if self._adopted else "")
+        if count and _digest_of(points(), self._limits.batch, count) != digest:
+            # The event files are not those of the earlier try. Rows that are sent twice are the same rows.
+            count = 0
+        running = hashlib.sha256()
+        total = sent = 0
+        for batch in _batches(points(), self._limits.batch):
+            running.update(repr(batch).encode())
+            total += len(batch)
+            progress(len(batch))
+            if total <= count:
+                continue
+            metrics = [Metric(name, value, timestamp, step) for name, value, timestamp, step in batch]
+            self._log_batch(metrics=metrics, tags=[RunTag(base.POINTS, f"{total}:{running.hexdigest()}")])
+            sent += len(batch)
+        return sent
+
+    def _log_batch(self, **rows: Any) -> None:
+        self._require_lease()
+        self._retry(lambda: self._client.log_batch(self.run_id, synchronous=True, **rows))
+
+    def put_files(self, tree: Tree, uploads: list[Upload], progress: Callable[[int], None]) -> int:
+        sent = 0
+        there = self._listing(uploads) if self._adopted else {}
+        for tries in range(UPLOAD_TRIES):
+            missing = [upload for upload in uploads if there.get(upload.path, -1) != upload.bytes]
+            if tries == 0:
+                progress(sum(upload.bytes for upload in uploads) - sum(upload.bytes for upload in missing))
+            if not missing:
+                return sent
+            for upload in missing:
+                self._send(tree, upload)
+                sent += upload.bytes
+                if tries == 0:
+                    progress(upload.bytes)
+            there = self._listing(uploads)
+        short = [upload for upload in uploads if there.get(upload.path, -1) != upload.bytes]
+        if not short:
+            return sent
+        first = short[0]
+        arrived = there.get(first.path, 0)
+        raise ServiceUnavailable(
+            f"{first.path} arrived with {arrived} of {first.bytes} bytes, {UPLOAD_TRIES} times",
+            "look at the server's artifact store, then run again: what is there is not sent again",
+        )
+
+    def _send(self, tree: Tree, upload: Upload) -> None:
+        folder, _, name = upload.path.rpartition("/")
+
+        def send() -> None:
+            with staged(tree, upload.source, name) as path:
+                self._client.log_artifact(self.run_id, path, folder or None)
+
+        self._require_lease()
+        self._retry(send)
+
+    def put_texts(self, texts: dict[str, str]) -> None:
+        for path, text in texts.items():
+            folder, _, name = path.rpartition("/")
+            with tempfile.TemporaryDirectory(prefix="aml-mirror-") as scratch:
+                local = os.path.join(scratch, name)
+                with open(local, "w", encoding="utf-8") as stream:
+                    stream.write(text)
+                self._retry(lambda: self._client.log_artifact(self.run_id, local, folder or None))  # noqa: B023
+
+    def _listing(self, uploads: list[Upload]) -> dict[str, int]:
+        """Sizes in bytes of what the artifact store holds in the folders that the uploads go to."""
+        found: dict[str, int] = {}
+        for folder in sorted({upload.path.rpartition("/")[0] for upload in uploads}):
+            for item in self._retry(lambda: self._client.list_artifacts(self.run_id, folder or None)):  # noqa: B023
+                if not item.is_dir and item.file_size is not None:
+                    found[item.path] = int(item.file_size)
+        return found
+
+    def register(self, description: str, tags: dict[str, str]) -> Version:
+        self._require_lease()
+        model = self._tags[base.MODEL_NAME]
+        identity = self._tags[base.IDENTITY]
+        found = self._workspace.search_versions(model, base.IDENTITY, identity)
+        if not found:
+            try:
+                self._retry(lambda: self._client.create_registered_model(model))
+            except MirrorError as error:
+                if not is_there_already(error.__cause__):
+                    raise
+            properties = {**tags, base.MLFLOW_RUN_ID: self.run_id, base.STATE: base.INCOMPLETE}
+            self._retry(
+                lambda: self._client.create_model_version(
+                    model,
+                    f"runs:/{self.run_id}/model",
+                    self.run_id,
+                    tags=properties,
+                    description=description,
+                    await_creation_for=0,
+                )
+            )
+            found = self._workspace.search_versions(model, base.IDENTITY, identity)
+        for other in found[1:]:
+            self._workspace.discard(lambda: self._client.delete_model_version(model, other.number))  # noqa: B023
+        return found[0]
+
+    def finish(self, version: Version) -> None:
+        self._require_lease()
+        self._keeper.stop()
+        self._retry(lambda: self._client.set_tag(self.run_id, base.STATE, base.COMPLETE))
+        self._retry(lambda: self._client.set_terminated(self.run_id, "FINISHED"))
+        self._retry(
+            lambda: self._client.set_model_version_tag(
+                version.model, version.number, base.STATE, base.COMPLETE
+            )
+        )
+
+    def abandon(self, status: str, why: str) -> None:
+        self._keeper.stop()
+        if self._keeper.lost:
+            return
+        try:
+            # An empty lease: the next try need not wait to see that nobody is there.
+            self._client.set_tag(self.run_id, base.LEASE, "")
+            self._client.set_tag(self.run_id, "mirror.error", redact.text(why)[:500])
+            self._client.set_terminated(self.run_id, status)
+        except Exception:  # noqa: BLE001 - the failure that brought us here is the one to be told
+            return
+
+    def _require_lease(self) -> None:
+        if self._keeper.lost:
+            raise ServiceUnavailable(
+                f"another mirror took over the MLflow run {self.run_id}",
+                "it goes on with the work; run again to see what came of it",
+            )
+
+
+def _batches(points: Iterator[Point], size: int) -> Iterator[list[Point]]:
+    while batch := list(islice(points, size)):
+        yield batch
+
+
+def _parse_points(text: str) -> tuple[int, str]:
+    count, _, digest = text.partition(":")
+    return (int(count), digest) if count.isdecimal() else (0, "")
+
+
+def _digest_of(points: Iterator[Point], size: int, count: int) -> str:
+    """Digest of the batches that hold the first ``count`` points; empty where ``count`` falls inside one."""
+    running = hashlib.sha256()
+    total = 0
+    for batch in _batches(points, size):
+        running.update(repr(batch).encode())
+        total += len(batch)
+        if total >= count:
+            break
+    return running.hexdigest() if total == count else ""
+
+
+__all__ = ["MlflowException", "MlflowWorkspace", "MlflowWriter"]

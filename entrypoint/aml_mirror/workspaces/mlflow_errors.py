@@ -1,0 +1,159 @@
+"""What MLflow's clients raise, as the one line that a person can act on."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Iterator
+
+from mlflow.exceptions import MlflowException, RestException
+from requests import exceptions as http
+
+from aml_mirror import redact
+from aml_mirror.errors import (
+    ConfigurationError,
+    DataError,
+    MirrorError,
+    NotAllowed,
+    ServiceUnavailable,
+)
+
+_TRANSIENT = frozenset({408, 425, 429, 500, 502, 503, 504, 507})
+_AGAIN = "run the same command again: it goes on where this one ended"
+
+
+def is_missing(error: BaseException | None) -> bool:
+    """Whether the server said that what was asked for does not exist."""
+    return getattr(error, "error_code", "") == "RESOURCE_DOES_NOT_EXIST"
+
+
+def is_there_already(error: BaseException | None) -> bool:
+    """Whether the server said that what was to be made exists."""
+    return getattr(error, "error_code", "") == "RESOURCE_ALREADY_EXISTS"
+
+
+def translate(error: Exception, where: str) -> MirrorError:
+    """Return our error for a client's.
+
+    Args:
+        error: what the client raised.
+        where: the tracking URI, without secrets.
+    """
+    if isinstance(error, MirrorError):
+        return error
+    for cause in _chain(error):
+        if found := _of(cause, where):
+            return found
+    said = redact.text(_first_line(error))
+    if isinstance(error, MlflowException):
+        if "valid JSON" in str(error) or "response body" in str(error):
+            return ServiceUnavailable(f"{where} gave an answer that is cut or not MLflow's: {said}", _AGAIN)
+        if "too many" in str(error):
+            return ServiceUnavailable(f"{where} goes on failing: {said}", _AGAIN)
+        if "locked" in str(error) or "OperationalError" in str(error):
+            return _database(said, where)
+    return ConfigurationError(f"{where} refused: {said}", "look at the message; --debug shows where it arose")
+
+
+def _of(cause: BaseException, where: str) -> MirrorError | None:
+    said = redact.text(_first_line(cause))
+    if isinstance(cause, RestException):
+        return _status(cause.get_http_status_code(), said, where)
+    if isinstance(cause, http.HTTPError) and cause.response is not None:
+        return _status(cause.response.status_code, said, where)
+    if isinstance(cause, http.SSLError):
+        return ConfigurationError(
+            f"the TLS certificate of {where} is not trusted: {said}",
+            "set REQUESTS_CA_BUNDLE to your organisation's CA bundle",
+        )
+    if isinstance(cause, (http.InvalidURL, http.MissingSchema, http.InvalidSchema)):
+        return ConfigurationError(
+            f"{where} is not a tracking URI: {said}", "for example: http://mlflow.example:5000"
+        )
+    if isinstance(cause, http.ProxyError):
+        return ServiceUnavailable(
+            f"the proxy on the way to {where} does not answer: {said}", "check HTTPS_PROXY and NO_PROXY"
+        )
+    if isinstance(cause, http.RetryError):
+        return ServiceUnavailable(f"{where} goes on failing: {said}", _AGAIN)
+    if isinstance(
+        cause, (http.ConnectionError, http.Timeout, http.ChunkedEncodingError, http.ContentDecodingError)
+    ):
+        return ServiceUnavailable(
+            f"{where} does not answer: {_network_reason(cause)}",
+            "check the address and the network; " + _AGAIN,
+        )
+    if isinstance(cause, OSError) and cause.errno in (errno.ENOSPC, errno.EDQUOT):
+        return ServiceUnavailable(
+            f"no space is left where {where} keeps its artifacts", "make room, then " + _AGAIN
+        )
+    if isinstance(cause, PermissionError):
+        return NotAllowed(
+            f"{cause.filename or where} may not be written: {said}", "give this user write access"
+        )
+    if isinstance(cause, ModuleNotFoundError):
+        return ConfigurationError(
+            f"{where} needs the Python package {cause.name}, which is not installed here",
+            "pass the address of an MLflow server, or install the full package: pip install mlflow",
+        )
+    if type(cause).__module__.startswith("sqlalchemy") or type(cause).__module__ == "sqlite3":
+        return _database(said, where)
+    return None
+
+
+def _status(status: int, said: str, where: str) -> MirrorError | None:
+    if status in (401, 403):
+        return NotAllowed(
+            f"{where} does not let us in ({status}): {said}",
+            "set MLFLOW_TRACKING_TOKEN, or MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD",
+        )
+    if status in _TRANSIENT:
+        return ServiceUnavailable(f"{where} failed with {status}: {said}", _AGAIN)
+    if status == 413:
+        return DataError(
+            f"{where} refuses a file of this size: {said}", "raise the limit of the server or its proxy"
+        )
+    if status == 404 and "RESOURCE_DOES_NOT_EXIST" not in said:
+        return ConfigurationError(f"{where} is no MLflow server: {said}", "check the address and its path")
+    return None
+
+
+def _database(said: str, where: str) -> MirrorError:
+    if "locked" in said:
+        return ServiceUnavailable(f"the database {where} is in use by another program", _AGAIN)
+    return ConfigurationError(
+        f"the database {where} cannot be used: {said}", "check its path and that it can be written"
+    )
+
+
+def _network_reason(cause: BaseException) -> str:
+    """What the wrapped errors of requests, urllib3 and the system come to, in a few words."""
+    said = str(cause)
+    for sign, words in (
+        ("Name or service not known", "its name cannot be resolved"),
+        ("Failed to resolve", "its name cannot be resolved"),
+        ("nodename nor servname", "its name cannot be resolved"),
+        ("Connection refused", "the connection was refused"),
+        ("No route to host", "there is no route to it"),
+        ("Network is unreachable", "the network is unreachable"),
+        ("timed out", "no answer in time"),
+        ("IncompleteRead", "the answer was cut"),
+        ("Connection reset", "the connection was dropped"),
+        ("Remote end closed", "the connection was dropped"),
+        ("Connection aborted", "the connection was dropped"),
+    ):
+        if sign in said:
+            return words
+    return redact.text(_first_line(cause))
+
+
+def _chain(error: BaseException) -> Iterator[BaseException]:
+    seen: set[int] = set()
+    current: BaseException | None = error
+    while current is not None and id(current) not in seen:
+        seen.add(id(current))
+        yield current
+        current = current.__cause__ or current.__context__
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0][:300]
