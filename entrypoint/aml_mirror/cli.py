@@ -1,0 +1,176 @@
+"""The program: what the person types, what the person sees, and the exit code. No logic.
+
+On stdout stands the result and nothing else: the receipt as one line of JSON where ``--json`` asks for it
+or stdout is no terminal, the plan, the status. Everything else goes to stderr.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import signal
+import sys
+import time
+import traceback
+from argparse import Namespace
+from collections.abc import Sequence
+from contextlib import redirect_stdout
+from pathlib import Path
+from types import FrameType
+
+from aml_mirror import redact
+from aml_mirror.arguments import parser, with_default_command
+from aml_mirror.errors import Interrupted, MirrorError, UsageError
+from aml_mirror.progress import Console
+from aml_mirror.receipt import Receipt, write_termination_log
+from aml_mirror.settings import Settings, read_dotenv, resolve
+
+BUG = 70
+
+# What the libraries we call do unasked: send telemetry, draw bars of their own.
+_QUIET = {
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "DO_NOT_TRACK": "true",
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+    "MLFLOW_LOGGING_LEVEL": "ERROR",
+    # MLflow retries a few times by itself and honours Retry-After; --retry-for is the patience above it.
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
+    "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1",
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the program and return its exit code."""
+    console = Console()
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    started = time.monotonic()
+    receipt = Receipt()
+    try:
+        _catch_signals()
+        flags = parser().parse_args(with_default_command(given))
+        settings = _settings(flags)
+        _quiet_loggers(settings.debug)
+        # Libraries print as they like; stdout is for the result alone.
+        with redirect_stdout(sys.stderr):
+            return _COMMANDS[flags.command](settings, console, receipt)
+    except SystemExit as done:  # --help, --version
+        return int(done.code or 0)
+    except (MirrorError, Interrupted) as error:
+        return _failed(error.exit_code, error.message, error.hint, console, receipt, given, started)
+    except BrokenPipeError:
+        # Whoever read our output has gone; there is nobody to tell.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except Exception as error:  # noqa: BLE001 - the last catch: a bug ends in one line too
+        hint = "this is a bug: please report it with the output of --debug"
+        return _failed(BUG, f"{type(error).__name__}: {error}", hint, console, receipt, given, started)
+
+
+def _settings(flags: Namespace) -> Settings:
+    directory = Path.cwd()
+    settings = resolve(flags, os.environ, directory)
+    # The clients read variables of their own (credentials above all): .env serves them too.
+    for name, value in {**read_dotenv(directory), **_QUIET}.items():
+        if not os.environ.get(name):
+            os.environ[name] = value
+    if settings.framework:
+        from aml_mirror.layouts import NAMES
+
+        if settings.framework not in NAMES:
+            raise UsageError(
+                f"--framework {settings.framework!r} is not known", "one of: " + ", ".join(NAMES)
+            )
+    return settings
+
+
+def _mirror(settings: Settings, console: Console, receipt: Receipt) -> int:
+    from aml_mirror.mirror import Mirror
+    from aml_mirror.report import receipt_text
+
+    for done in Mirror(settings, console, receipt).run():
+        write_termination_log(done)
+        for warning in done.warnings[:20]:
+            console.warn(warning)
+        _print(receipt_text(done) if _for_people(settings.json) else done.line())
+    return 0
+
+
+def _plan(settings: Settings, console: Console, receipt: Receipt) -> int:
+    from aml_mirror import plan
+    from aml_mirror.checkpoints import choose
+    from aml_mirror.report import plan_text
+    from aml_mirror.settings import locate_source
+    from aml_mirror.sources.local import LocalSource
+
+    subject = plan.find(LocalSource(locate_source(settings)), settings)
+    for chosen in choose(subject.tree, subject.run, settings.checkpoint, settings.strict):
+        decided = plan.decide(subject, plan.narrowed(chosen, settings), settings, console)
+        _print(json.dumps(decided.as_dict()) if settings.json else plan_text(decided))
+    return 0
+
+
+def _status(settings: Settings, console: Console, receipt: Receipt) -> int:
+    from aml_mirror.status import status, text
+
+    found = status(settings, console.say)
+    _print(json.dumps(found) if settings.json else text(found))
+    return 0 if found["versions"] else 65
+
+
+def _doctor(settings: Settings, console: Console, receipt: Receipt) -> int:
+    from aml_mirror.doctor import examine
+    from aml_mirror.report import check_text
+
+    code = 0
+    for check in examine(settings):
+        _print(json.dumps(check.as_dict()) if settings.json else check_text(check))
+        if check.failure and not code:
+            code = check.failure.exit_code
+    return code
+
+
+_COMMANDS = {"mirror": _mirror, "plan": _plan, "status": _status, "doctor": _doctor}
+
+
+def _failed(
+    code: int, message: str, hint: str, console: Console, receipt: Receipt, given: list[str], started: float
+) -> int:
+    receipt.outcome, receipt.exit_code = "failed", code
+    receipt.error, receipt.hint = message, hint or None
+    receipt.seconds = round(time.monotonic() - started, 3)
+    if "--debug" in given:
+        console.say(traceback.format_exc())
+    console.say(f"error: {message}" + (f"; {hint}" if hint else ""))
+    write_termination_log(receipt)
+    if not _for_people("--json" in given):
+        _print(receipt.line())
+    return code
+
+
+def _print(result: str) -> None:
+    print(redact.text(result), file=sys.__stdout__, flush=True)
+
+
+def _for_people(wants_json: bool) -> bool:
+    return not wants_json and sys.__stdout__ is not None and sys.__stdout__.isatty()
+
+
+def _quiet_loggers(debug: bool) -> None:
+    for name in ("mlflow", "alembic", "urllib3"):
+        logging.getLogger(name).setLevel(logging.WARNING if debug else logging.ERROR)
+
+
+def _catch_signals() -> None:
+    def stop(signum: int, frame: FrameType | None) -> None:
+        # A second signal ends the program at once, as if nobody had asked for the first.
+        signal.signal(signum, signal.SIG_DFL)
+        raise Interrupted(signum)
+
+    for signum in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(signum, stop)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,84 @@
+"""What is missing, and how to mend it: one line a check, in the order in which a mirror needs them."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from aml_mirror import plan
+from aml_mirror.errors import ConfigurationError, MirrorError
+from aml_mirror.settings import Settings, locate_source
+from aml_mirror.sources.local import LocalSource
+from aml_mirror.workspaces.opening import open_workspace
+
+PROBE_RUN_ID = "aml-mirror-doctor"
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One check: what it looked at, what it found, and the failure where there was one."""
+
+    name: str
+    found: str
+    failure: MirrorError | None = None
+
+    def as_dict(self) -> dict[str, object]:
+        """The check as ``doctor --json`` prints it."""
+        hint = self.failure.hint if self.failure else None
+        return {"check": self.name, "ok": self.failure is None, "found": self.found, "hint": hint}
+
+
+def examine(settings: Settings) -> Iterator[Check]:
+    """Yield the checks one by one; a failed one does not stop the others. Nothing is written anywhere."""
+    for name, check in (
+        ("model name", _model_name),
+        ("run", _run),
+        ("scratch space", _scratch),
+        ("workspace", _workspace),
+    ):
+        yield _checked(name, check, settings)
+
+
+def _checked(name: str, check: Callable[[Settings], str], settings: Settings) -> Check:
+    try:
+        return Check(name, check(settings))
+    except MirrorError as error:
+        return Check(name, error.message, error)
+
+
+def _model_name(settings: Settings) -> str:
+    name = settings.require_model_name()
+    plan.check_names(name, settings.experiment or name)
+    return f"{name}{settings.from_where('model_name')}, experiment {settings.experiment or name}"
+
+
+def _run(settings: Settings) -> str:
+    where = locate_source(settings)
+    subject = plan.find(LocalSource(where), settings)
+    count = len(subject.run.checkpoints)
+    return (
+        f"{subject.run_id}{settings.from_where('run_id')}: a {subject.found.layout.name} run with "
+        f"{count} checkpoint(s) in {where}{settings.from_where('source')}"
+    )
+
+
+def _scratch(settings: Settings) -> str:
+    try:
+        with tempfile.TemporaryDirectory(prefix="aml-mirror-") as folder:
+            return f"{os.path.dirname(folder)} can be written"
+    except OSError as error:
+        raise ConfigurationError(
+            f"no temporary folder can be written: {error}", "set TMPDIR to a folder that can be written"
+        ) from error
+
+
+def _workspace(settings: Settings) -> str:
+    # The first failure tells: a doctor does not wait.
+    settings.retry_seconds = 0
+    workspace = open_workspace(settings, lambda text: None)
+    model = settings.model_name or PROBE_RUN_ID
+    versions = workspace.versions(model, settings.run_id or PROBE_RUN_ID)
+    known = f", {len(versions)} version(s) of this run" if settings.model_name and settings.run_id else ""
+    return f"{workspace.description}{settings.from_where('tracking_uri')} answers{known}"
