@@ -1,0 +1,47 @@
+"""Runs made with what frameworks write with: TensorBoard's event writer and safetensors."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+from safetensors.numpy import save_file
+from tensorboard.compat.proto.event_pb2 import Event
+from tensorboard.compat.proto.summary_pb2 import Summary
+from tensorboard.summary.writer.record_writer import RecordWriter
+
+WALL_TIME = 1_760_000_000.0  # seconds; any fixed moment
+
+
+def write_events(path: Path, rows: list[tuple[str, int, float]]) -> None:
+    """Write (tag, step, value) rows into one event file; point i is one second after point i-1."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("wb") as stream:
+        writer = RecordWriter(stream)
+        writer.write(Event(wall_time=WALL_TIME, file_version="brain.Event:2").SerializeToString())
+        for index, (tag, step, value) in enumerate(rows):
+            summary = Summary(value=[Summary.Value(tag=tag, simple_value=value)])
+            event = Event(wall_time=WALL_TIME + index, step=step, summary=summary)
+            writer.write(event.SerializeToString())
+        writer.flush()
+
+
+def write_weights(path: Path, seed: int = 0, size: int = 64) -> None:
+    """Write a safetensors file of about ``4 * size ** 2`` bytes, the same for the same seed."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    values = np.random.default_rng(seed).normal(size=(size, size)).astype(np.float32)
+    save_file({"policy.weight": values}, path)
+
+
+def huggingface_run(root: Path, steps: tuple[int, ...] = (10, 20), points: int = 30, size: int = 64) -> Path:
+    """Write a small Hugging Face run with an event file; returns its root."""
+    rows = [("train/loss", step, 1.0 / step) for step in range(1, points + 1)]
+    write_events(root / "runs" / "Jan02_03-04-05_host" / "events.out.tfevents.1760000000.host.1.0", rows)
+    for step in steps:
+        folder = root / f"checkpoint-{step}"
+        write_weights(folder / "model.safetensors", seed=step, size=size)
+        (folder / "config.json").write_text(json.dumps({"model_type": "policy", "hidden_size": size}))
+        (folder / "optimizer.pt").write_bytes(b"x" * 100)
+        (folder / "trainer_state.json").write_text(json.dumps({"global_step": step, "log_history": []}))
+    return root
