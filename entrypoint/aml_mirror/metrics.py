@@ -1,0 +1,310 @@
+"""The metrics of a run: which points are sent, under which names, in which order.
+
+Pass one reads every event file of the run and keeps, for each series, a few numbers. Pass two
+(:meth:`Metrics.stream`) reads the files again and yields the points. No point is ever held, so that memory
+depends on the number of series and files, not on how long a training ran.
+
+A series is one tag in one folder, or in the folders of one writer's sessions (:mod:`aml_mirror.sessions`).
+Pass one goes through the sessions backwards, so that what is superseded is known when it is met.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from aml_mirror import logs as framework_logs
+from aml_mirror.events import TRUNCATED
+from aml_mirror.metric_names import assign_names, goal, usefulness
+from aml_mirror.sessions import Group, Reader, event_groups, log_groups
+from aml_mirror.sources.tree import Tree
+
+# Series of one run. The largest runs we know have some thousand (a gradient norm a layer); one takes about
+# 1 kB here, so that a writer that makes a tag of every step costs 10 MB, not the pod.
+MAX_SERIES = 10_000
+# Names in one warning.
+MAX_NAMED = 20
+# The last moment of the year 9999 in seconds since the epoch: what dates on the servers end with.
+MAX_WALL_TIME = 253_402_300_799.0
+
+
+@dataclass(slots=True)
+class Series:
+    """One metric and what its points are like. Values that are NaN or infinite are no minimum or maximum."""
+
+    name: str
+    """As sent."""
+    tag: str
+    """As written by the framework."""
+    folder: str
+    """Relative to the run's root, ``""`` for the root itself; of several sessions the first one's."""
+    points: int = 0
+    first_step: int = 0
+    """The smallest step."""
+    last_step: int = 0
+    """The largest step."""
+    last_value: float = math.nan
+    """The value at the largest step; the last written where it stands there several times."""
+    min_value: float | None = None
+    min_step: int | None = None
+    max_value: float | None = None
+    max_step: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class MainSeries:
+    """The series that says best how good the policy is."""
+
+    name: str
+    last: float
+    last_step: int
+    best: float
+    best_step: int
+    direction: str
+    """``max`` or ``min``: which values are better."""
+
+
+@dataclass(slots=True)
+class Metrics:
+    """What :func:`read_metrics` found; ``series`` are sorted by name."""
+
+    series: list[Series]
+    points_read: int
+    """Every scalar point that could be read, superseded ones too."""
+    tags: list[str]
+    """Distinct original tags of the points read, sorted; of ``MAX_SERIES`` series at most."""
+    skipped_records: int
+    sources: list[dict[str, Any]]
+    """``{path, points}`` of each file in reading order, with ``ended`` and ``skipped_records`` if any."""
+    warnings: list[str]
+    left_out: list[str] = field(default_factory=list)
+    """Names of the series that a limit left out (:meth:`limited`), sorted."""
+    _groups: list[Group] = field(default_factory=list, repr=False)
+
+    @property
+    def points(self) -> int:
+        """How many points :meth:`stream` yields."""
+        return sum(series.points for series in self.series)
+
+    @property
+    def renamed(self) -> dict[str, str]:
+        """Name as sent -> original tag where they differ, with its folder where several have the tag."""
+        folders: dict[str, set[str]] = {}
+        for series in self.series:
+            folders.setdefault(series.tag, set()).add(series.folder)
+        return {
+            series.name: f"{series.tag} (in {series.folder or '.'})"
+            if len(folders[series.tag]) > 1
+            else series.tag
+            for series in self.series
+            if series.name != series.tag
+        }
+
+    def stream(self) -> Iterator[tuple[str, float, int, int]]:
+        """Yield (name, value, milliseconds since the epoch, step) of each point to be sent.
+
+        The order is fixed: folders by name, their sessions in time, points as written. Raises as
+        :meth:`Tree.open`; DataError where a file is no longer the one that pass one read.
+        """
+        names = {(series.folder, series.tag): series.name for series in self.series}
+        for group in self._groups:
+            for session in group.sessions:
+                with session.reading() as reader:
+                    for tag, step, wall_time, value in reader:
+                        name = names.get((group.label, tag))
+                        if name is not None and session.keeps(tag, step):
+                            yield name, value, _milliseconds(wall_time), step
+
+    def limited(self, max_series: int) -> Metrics:
+        """Return these metrics with at most ``max_series`` series, the most useful ones.
+
+        Names and points of what stays are the same as without a limit. Most useful first: success,
+        reward, score and loss (evaluation before training, means and totals before parts, short names
+        before long ones), other metrics of an evaluation, the rest, clocks and counters; a series with
+        one point behind all others; equals by name.
+        """
+        if len(self.series) <= max_series:
+            return self
+        ranked = sorted(self.series, key=lambda s: (s.points == 1, usefulness(s.tag), s.name))
+        kept = {series.name for series in ranked[:max_series]}
+        left_out = sorted(series.name for series in ranked[max_series:])
+        warning = (
+            f"{len(left_out)} of {len(self.series)} series are left out, since the workspace takes "
+            f"{max_series} a run: {_listed(left_out)}"
+        )
+        return replace(
+            self,
+            series=[series for series in self.series if series.name in kept],
+            left_out=sorted([*self.left_out, *left_out]),
+            warnings=[*self.warnings, warning],
+        )
+
+
+def read_metrics(tree: Tree, logs: list[str] | tuple[str, ...] = ()) -> Metrics:
+    """Read the metrics of the run whose root ``tree`` is (pass one).
+
+    ``logs`` are paths of the framework's own logs, read only where no event file holds a point. Damage
+    becomes warnings; raises as :meth:`Tree.open` where a file changed or may not be read.
+    """
+    reading = _Reading()
+    groups = event_groups(tree)
+    for group in groups:
+        reading.read(group)
+    if reading.points_read == 0 and logs:
+        from_logs = log_groups(tree, framework_logs.newest(tree, list(logs)))
+        for group in from_logs:
+            reading.read(group)
+        groups += from_logs
+    return reading.result(groups)
+
+
+def main_series(series: Iterable[Series]) -> MainSeries | None:
+    """Choose the series whose last and best value a person wants to see; None: no name tells one.
+
+    The most useful one in the sense of :meth:`Metrics.limited` whose name says that it is to be large
+    (success, reward, return, score) or small (loss, error).
+    """
+    ranked = [
+        (one.points == 1, usefulness(one.tag), one.name, one, aim[1])
+        for one in series
+        if (aim := goal(one.tag)) is not None
+    ]
+    for *_, one, direction in sorted(ranked, key=lambda item: item[:3]):
+        best, step = (one.max_value, one.max_step) if direction == "max" else (one.min_value, one.min_step)
+        if best is not None and step is not None:
+            return MainSeries(one.name, one.last_value, one.last_step, best, step, direction)
+    return None
+
+
+class _Reading:
+    """Pass one."""
+
+    def __init__(self) -> None:
+        self.points_read = 0
+        self._series: dict[tuple[str, str], Series] = {}
+        self._tags: set[str] = set()
+        self._skipped = 0
+        self._sources: dict[str, dict[str, Any]] = {}
+        self._warnings: list[str] = []
+        self._overflow_points = 0
+        self._overflow_tags: set[str] = set()
+        self._odd_times = 0
+
+    def read(self, group: Group) -> None:
+        purged_from: int | None = None
+        first_later: dict[str, int] = {}
+        superseded = 0
+        for session in reversed(group.sessions):
+            session.purged_from = purged_from
+            smallest: dict[str, int] = {}
+            with session.reading() as reader:
+                for tag, step, wall_time, value in reader:
+                    series = self._series.get((group.label, tag)) or self._new(group.label, tag)
+                    if series is None:
+                        continue
+                    seen = smallest.get(tag)
+                    if seen is None or step < seen:
+                        smallest[tag] = step
+                    if purged_from is not None and step >= purged_from:
+                        superseded += 1
+                    elif step >= first_later.get(tag, math.inf):
+                        session.superseded_from[tag] = first_later[tag]
+                        superseded += 1
+                    else:
+                        _add(series, step, value)
+                        if not 0 <= wall_time <= MAX_WALL_TIME:
+                            self._odd_times += 1
+                superseded += self._finished(session.path, reader)
+            for tag, step in smallest.items():
+                first_later[tag] = min(step, first_later.get(tag, step))
+            if reader.purge_step is not None:
+                purged_from = (
+                    reader.purge_step if purged_from is None else min(purged_from, reader.purge_step)
+                )
+        if superseded:
+            self._warnings.append(
+                f"{superseded} points in {group.label or 'the run'} are not sent, since a resumed session "
+                f"wrote them again ({len(group.sessions)} files)"
+            )
+
+    def _new(self, label: str, tag: str) -> Series | None:
+        if len(self._series) >= MAX_SERIES:
+            self._overflow_points += 1
+            if len(self._overflow_tags) < MAX_NAMED:
+                self._overflow_tags.add(tag)
+            return None
+        # Held once for all sessions and folders, however often it is read.
+        series = self._series[label, tag] = Series(name="", tag=tag, folder=label)
+        self._tags.add(tag)
+        return series
+
+    def _finished(self, path: str, reader: Reader) -> int:
+        """Note what a file yielded; return how many of its points it restated itself."""
+        restated = reader.superseded if isinstance(reader, framework_logs.LogFile) else 0
+        source: dict[str, Any] = {"path": path, "points": reader.points + restated}
+        self.points_read += reader.points + restated
+        if reader.ended is not None:
+            source["ended"] = reader.ended
+            if reader.ended != TRUNCATED:
+                self._warnings.append(f"{path} is read only in part: {reader.ended}")
+        if reader.skipped_records:
+            source["skipped_records"] = reader.skipped_records
+            self._skipped += reader.skipped_records
+            self._warnings.append(f"{reader.skipped_records} damaged records of {path} are skipped")
+        self._sources[path] = source
+        return restated
+
+    def result(self, groups: list[Group]) -> Metrics:
+        if self._overflow_points:
+            self._warnings.append(
+                f"{self._overflow_points} points are not sent, since the run has more than {MAX_SERIES} "
+                f"series; among them {_listed(sorted(self._overflow_tags))}"
+            )
+        if self._odd_times:
+            self._warnings.append(
+                f"{self._odd_times} points have a wall time that is no date; it is set to the nearest one"
+            )
+        found = {key: series for key, series in self._series.items() if series.points}
+        for key, name in assign_names(found).items():
+            found[key].name = name
+        return Metrics(
+            series=sorted(found.values(), key=lambda series: series.name),
+            points_read=self.points_read,
+            tags=sorted(self._tags),
+            skipped_records=self._skipped,
+            sources=[self._sources[session.path] for group in groups for session in group.sessions],
+            warnings=self._warnings,
+            _groups=groups,
+        )
+
+
+def _add(series: Series, step: int, value: float) -> None:
+    # Sessions come backwards, so that an earlier session's point never replaces one at the same step.
+    if series.points == 0:
+        series.first_step = series.last_step = step
+        series.last_value = value
+    elif step >= series.last_step:
+        series.last_step, series.last_value = step, value
+    elif step < series.first_step:
+        series.first_step = step
+    series.points += 1
+    if not math.isfinite(value):
+        return
+    # Of equal values the one at the smallest step.
+    if series.min_value is None or (value, step) < (series.min_value, series.min_step):
+        series.min_value, series.min_step = value, step
+    if series.max_value is None or (-value, step) < (-series.max_value, series.max_step):
+        series.max_value, series.max_step = value, step
+
+
+def _milliseconds(wall_time: float) -> int:
+    if not wall_time >= 0:  # negative or NaN
+        return 0
+    return round(min(wall_time, MAX_WALL_TIME) * 1000)
+
+
+def _listed(names: list[str]) -> str:
+    shown = ", ".join(names[:MAX_NAMED])
+    return f"{shown} and {len(names) - MAX_NAMED} more" if len(names) > MAX_NAMED else shown

@@ -1,0 +1,156 @@
+"""Which files of a run are sessions of one writer, and which points of a session still hold.
+
+The files of a folder are the sessions of one writer, in the order in which they were begun, and a session
+supersedes the earlier ones from where it resumed: for each tag, from the smallest step that the tag has in
+the later file; for all tags, from the step of a SessionLog START (torch's ``purge_step``). Within a file
+nothing supersedes anything: repeated steps are kept.
+
+Folders are different writers, with one exception: HF's Trainer and torch's SummaryWriter name a new folder
+after time and host (``runs/Nov24_06-09-06_vm``) at each start, so such siblings are sessions of one writer.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from aml_mirror.events import EventFile, Point
+from aml_mirror.logs import LogFile
+from aml_mirror.sources.tree import Tree
+
+_EVENT_FILE = re.compile(r"\.tfevents\.(?P<seconds>\d*)")
+# torch/utils/tensorboard/writer.py and transformers/training_args.py: strftime("%b%d_%H-%M-%S"), host; the
+# month's name is that of the locale.
+_SESSION_FOLDER = re.compile(r"(?P<second>[^\W\d_]{3,5}\.?\d\d_\d\d-\d\d-\d\d)_(?P<host>.+)")
+
+
+class Reader(Protocol):
+    """What :class:`EventFile` and :class:`LogFile` have in common; the attributes hold once it is read."""
+
+    points: int
+    skipped_records: int
+    ended: str | None
+    purge_step: int | None
+
+    def __iter__(self) -> Iterator[Point]: ...
+
+
+@dataclass(slots=True)
+class Session:
+    """One file, and which of its points later sessions restate."""
+
+    path: str
+    open: Callable[[], Any]
+    # Points from this step on are superseded: of all tags, and of each tag where that says more. Only
+    # tags with such points are in it.
+    purged_from: int | None = None
+    superseded_from: dict[str, int] = field(default_factory=dict)
+
+    def keeps(self, tag: str, step: int) -> bool:
+        """Tell whether no later session restates the point. Holds after pass one."""
+        if self.purged_from is not None and step >= self.purged_from:
+            return False
+        limit = self.superseded_from.get(tag)
+        return limit is None or step < limit
+
+    @contextmanager
+    def reading(self) -> Iterator[Reader]:
+        """Open the file for one reading. Raises as :meth:`Tree.open`."""
+        opened = self.open()
+        if isinstance(opened, LogFile):
+            yield opened
+        else:
+            with closing(opened):
+                yield EventFile(opened, self.path)
+
+
+@dataclass(slots=True)
+class Group:
+    """The sessions of one writer, in time. ``label`` is the folder by which its series are told apart."""
+
+    label: str
+    sessions: list[Session]
+
+
+def event_groups(tree: Tree) -> list[Group]:
+    """Find the event files of a run: every file with ``.tfevents.`` in its name, in any folder."""
+    paths = [
+        path
+        for path, entry in tree.files.items()
+        # A link's target lies in the tree too, and would be read twice.
+        if ".tfevents." in path.rpartition("/")[2]
+        and (entry.target is None or ".tfevents." not in entry.target.rpartition("/")[2])
+    ]
+    keys = _group_keys({path.rpartition("/")[0] for path in paths})
+    grouped: dict[tuple[str, ...], list[str]] = {}
+    for path in paths:
+        grouped.setdefault(keys[path.rpartition("/")[0]], []).append(path)
+    groups = []
+    for found in grouped.values():
+        found.sort(key=_session_order)
+        sessions = [Session(path, _opener(tree, path)) for path in found]
+        groups.append(Group(found[0].rpartition("/")[0], sessions))
+    return sorted(groups, key=lambda group: group.label)
+
+
+def _opener(tree: Tree, path: str) -> Callable[[], Any]:
+    return lambda: tree.open(path)
+
+
+def log_groups(tree: Tree, paths: list[str]) -> list[Group]:
+    """Make a group of each log of a framework."""
+    folders = [path.rpartition("/")[0] for path in paths]
+    groups = []
+    for path, folder in zip(paths, folders, strict=True):
+        # Two logs in a folder are not sessions of one another: their tags are told apart by the file.
+        label = folder if folders.count(folder) == 1 else path
+        groups.append(Group(label, [Session(path, _log_opener(tree, path))]))
+    return sorted(groups, key=lambda group: group.label)
+
+
+def _log_opener(tree: Tree, path: str) -> Callable[[], Any]:
+    return lambda: LogFile(tree, path)
+
+
+def _group_keys(folders: set[str]) -> dict[str, tuple[str, ...]]:
+    """Folder -> the same key for folders that are sessions of one writer.
+
+    Two folders begun in the same second were not resumed from one another (two writers of one training,
+    say): among siblings where that happens, only those of the same host and comment belong together.
+    """
+    split: dict[str, tuple[str, str, str, str]] = {}
+    seconds: dict[tuple[str, str], list[str]] = {}
+    for folder in folders:
+        parts = folder.split("/")
+        for index, part in enumerate(parts):
+            if match := _SESSION_FOLDER.fullmatch(part):
+                parent, below = "/".join(parts[:index]), "/".join(parts[index + 1 :])
+                split[folder] = parent, below, match["second"], match["host"]
+                seconds.setdefault((parent, below), []).append(match["second"])
+                break
+    keys: dict[str, tuple[str, ...]] = {}
+    for folder in folders:
+        if folder not in split:
+            keys[folder] = (folder,)
+            continue
+        parent, below, _, host = split[folder]
+        begun = seconds[parent, below]
+        keys[folder] = (parent, below, host if len(set(begun)) < len(begun) else "")
+    return keys
+
+
+def _session_order(path: str) -> tuple[Any, ...]:
+    folder, _, name = path.rpartition("/")
+    match = _EVENT_FILE.search(name)
+    seconds = int(match["seconds"]) if match and match["seconds"] else -1
+    return seconds, _natural(name), _natural(folder)
+
+
+def _natural(text: str) -> list[tuple[int, int, str]]:
+    """Sort key that takes runs of digits as numbers."""
+    return [
+        (0, int(part), "") if part.isdecimal() else (1, 0, part) for part in re.split(r"(\d+)", text) if part
+    ]
