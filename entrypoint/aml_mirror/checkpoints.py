@@ -84,7 +84,7 @@ def _newest(run: Run, why_not: Callable[[Checkpoint], str], strict: bool) -> Cho
         passed.append((checkpoint.path, why))
         if strict:
             break
-    raise _none_complete(passed, strict)
+    raise _none_complete(passed, strict, run.best if not run.checkpoints else None)
 
 
 def _all(run: Run, why_not: Callable[[Checkpoint], str], strict: bool) -> Iterator[Chosen]:
@@ -100,7 +100,12 @@ def _all(run: Run, why_not: Callable[[Checkpoint], str], strict: bool) -> Iterat
             yield Chosen(item, tuple(passed))
 
 
-def _none_complete(passed: list[tuple[str, str]], strict: bool) -> DataError:
+def _none_complete(passed: list[tuple[str, str]], strict: bool, only: Checkpoint | None = None) -> DataError:
+    if only is not None:
+        return DataError(
+            f"the run does not hold what training ended with, only its best checkpoint {only.path}",
+            "pass --checkpoint best to mirror that one",
+        )
     if not passed:
         return DataError("the run holds no checkpoint", "check that the training saved one")
     path, why = passed[0]
@@ -214,7 +219,11 @@ def _judge_file(tree: Tree, path: str, holds_weights: bool) -> str:
         return _judge_json(tree, path, size)
     if path.endswith(_ZIP_SUFFIXES) and (holds_weights or tree.read(path, 0, 2) == b"PK"):
         return _judge_saved(tree, path, size)
-    if path.endswith(".pkl") and tree.read(path, 0, 1) == b"\x80" and tree.read(path, size - 1, 1) != b".":
+    if (
+        path.endswith((".pkl", ".pickle"))
+        and tree.read(path, 0, 1) == b"\x80"
+        and tree.read(path, size - 1, 1) != b"."
+    ):
         return "its pickle has no end: the file was cut"
     return ""
 

@@ -101,10 +101,9 @@ def _plan(settings: Settings, console: Console, receipt: Receipt) -> int:
     from aml_mirror import plan
     from aml_mirror.checkpoints import choose
     from aml_mirror.report import plan_text
-    from aml_mirror.settings import locate_source
-    from aml_mirror.sources.local import LocalSource
+    from aml_mirror.sources.opening import open_source
 
-    subject = plan.find(LocalSource(locate_source(settings)), settings)
+    subject = plan.find(open_source(settings), settings)
     for chosen in choose(subject.tree, subject.run, settings.checkpoint, settings.strict):
         decided = plan.decide(subject, plan.narrowed(chosen, settings), settings, console)
         _print(json.dumps(decided.as_dict()) if settings.json else plan_text(decided))

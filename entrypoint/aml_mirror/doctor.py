@@ -9,8 +9,8 @@ from dataclasses import dataclass
 
 from aml_mirror import plan
 from aml_mirror.errors import ConfigurationError, MirrorError
-from aml_mirror.settings import Settings, locate_source
-from aml_mirror.sources.local import LocalSource
+from aml_mirror.settings import Settings
+from aml_mirror.sources.opening import open_source
 from aml_mirror.workspaces.opening import open_workspace
 
 PROBE_RUN_ID = "aml-mirror-doctor"
@@ -55,12 +55,12 @@ def _model_name(settings: Settings) -> str:
 
 
 def _run(settings: Settings) -> str:
-    where = locate_source(settings)
-    subject = plan.find(LocalSource(where), settings)
+    source = open_source(settings)
+    subject = plan.find(source, settings)
     count = len(subject.run.checkpoints)
     return (
         f"{subject.run_id}{settings.from_where('run_id')}: a {subject.found.layout.name} run with "
-        f"{count} checkpoint(s) in {where}{settings.from_where('source')}"
+        f"{count} checkpoint(s) in {source.uri}{settings.from_where('source')}"
     )
 
 
@@ -79,6 +79,6 @@ def _workspace(settings: Settings) -> str:
     settings.retry_seconds = 0
     workspace = open_workspace(settings, lambda text: None)
     model = settings.model_name or PROBE_RUN_ID
-    versions = workspace.versions(model, settings.run_id or PROBE_RUN_ID)
+    versions = workspace.versions(settings.experiment or model, model, settings.run_id or PROBE_RUN_ID)
     known = f", {len(versions)} version(s) of this run" if settings.model_name and settings.run_id else ""
     return f"{workspace.description}{settings.from_where('tracking_uri')} answers{known}"

@@ -123,6 +123,20 @@ def hash_files(
     return Manifest(tuple(sorted(items, key=lambda item: item.path)))
 
 
+def listed_files(tree: Tree, paths: dict[str, str]) -> Manifest:
+    """Note what the store says of every file, and read none: for files that the store copies by itself.
+
+    Args:
+        tree: the run, in a store whose stamps are ETags.
+        paths: path in the run -> path in the model version.
+    """
+    items = []
+    for source, path in paths.items():
+        entry = tree.entry(source)
+        items.append(Item(source, path, entry.bytes, None, entry.md5, entry.stamp, "copied"))
+    return Manifest(tuple(sorted(items, key=lambda item: item.path)))
+
+
 def _digest(value: object) -> str:
     text = json.dumps(value, separators=(",", ":"), ensure_ascii=False)
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()

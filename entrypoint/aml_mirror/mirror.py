@@ -20,8 +20,8 @@ from aml_mirror.manifest import quick_key
 from aml_mirror.plan import Plan, Subject
 from aml_mirror.progress import Console
 from aml_mirror.receipt import Receipt
-from aml_mirror.settings import Settings, locate_source
-from aml_mirror.sources.local import LocalSource
+from aml_mirror.settings import Settings
+from aml_mirror.sources.opening import open_source
 from aml_mirror.workspaces import base
 from aml_mirror.workspaces.base import Upload, Version, Workspace, Writer
 from aml_mirror.workspaces.opening import open_workspace
@@ -55,13 +55,13 @@ class Mirror:
         workspace = open_workspace(settings, self._console.say)
         self.receipt.experiment = experiment
 
-        source = LocalSource(locate_source(settings))
+        source = open_source(settings)
         self.receipt.source = source.uri
         subject = plan.find(source, settings)
         self.receipt.run_id = subject.run_id
         self.receipt.framework = subject.found.layout.name
 
-        known = [item for item in workspace.versions(model, subject.run_id) if item.complete]
+        known = [item for item in workspace.versions(experiment, model, subject.run_id) if item.complete]
         quick = {item.tags.get(base.QUICK_KEY): item for item in known}
 
         def trusted(checkpoint: Checkpoint) -> bool:
@@ -111,13 +111,16 @@ class Mirror:
         with self._console.stage("metrics", metrics.points, "points") as progress:
             writer.log_metrics(metrics.stream, progress)
 
-        uploads = [Upload(item.source, f"model/{item.path}", item.bytes) for item in decided.manifest.items]
-        uploads += [
+        with self._console.stage("checkpoint", decided.manifest.bytes) as progress:
+            moved = writer.put_model(tree, decided.manifest, progress)
+        uploads = [
             Upload(path, f"tensorboard/{plan.artifact_path(path)}", tree.size(path))
             for path in decided.event_files
         ]
-        with self._console.stage("uploading", sum(upload.bytes for upload in uploads)) as progress:
-            receipt.bytes_sent = writer.put_files(tree, uploads, progress)
+        with self._console.stage("event files", sum(upload.bytes for upload in uploads)) as progress:
+            sent = writer.put_files(tree, uploads, progress)
+        receipt.bytes_sent, receipt.bytes_copied = moved.sent + sent, moved.copied
+        decided.warnings.extend(moved.warnings)
         description = card.write(decided, self._settings.tags)
         texts = {"manifest.json": decided.manifest.as_json(), "MODEL_CARD.md": description}
         if metrics.renamed:

@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass, field
 
 from aml_mirror import redact
-from aml_mirror.checkpoints import Chosen, narrow
+from aml_mirror.checkpoints import Chosen, judge, narrow
 from aml_mirror.errors import DataError, UsageError
 from aml_mirror.layouts import Found, Run, find_run
 from aml_mirror.layouts.base import Checkpoint
@@ -45,6 +45,8 @@ class Plan:
     manifest: Manifest
     metrics: Metrics
     params: dict[str, str]
+    best: Checkpoint | None
+    """The run's best checkpoint, where it keeps one and that is complete."""
     model_name: str
     warnings: list[str]
 
@@ -60,7 +62,7 @@ class Plan:
 
     def as_dict(self) -> dict[str, object]:
         """The object that ``plan --json`` prints."""
-        best = self.subject.run.best
+        best = self.best
         return {
             "schema": SCHEMA,
             "run_id": self.subject.run_id,
@@ -131,13 +133,19 @@ def decide(subject: Subject, chosen: Chosen, settings: Settings, console: Consol
     with console.stage("hashing", total) as progress:
         manifest = hash_files(subject.tree, model_paths(checkpoint), progress)
     metrics = read_metrics(subject.tree, subject.run.logs)
+    best, why = subject.run.best, ""
+    if best and best.path != checkpoint.path and (why := judge(subject.tree, best)):
+        best = None
     warnings = [*subject.warnings, *passed_over(chosen), *metrics.warnings]
+    if why and subject.run.best:
+        warnings.append(f"the best checkpoint {subject.run.best.path} is not complete: {why}")
     return Plan(
         subject,
         checkpoint,
         manifest,
         metrics,
         parameters(subject.run.params, settings.parameters),
+        best,
         settings.model_name,
         [redact.text(warning) for warning in warnings],
     )

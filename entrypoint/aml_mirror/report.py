@@ -15,7 +15,7 @@ MAX_LINES = 8
 def plan_text(plan: Plan) -> str:
     """What a mirror would do."""
     subject, checkpoint, metrics = plan.subject, plan.checkpoint, plan.metrics
-    best = subject.run.best
+    best = plan.best
     rows = [
         ("run", f"{subject.run_id}  ({subject.found.layout.name}, {subject.source.uri})"),
         ("checkpoint", f"{checkpoint.path}  ({_step(checkpoint.step)}, {checkpoint.role}, complete)"),

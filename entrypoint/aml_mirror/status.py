@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from aml_mirror.settings import Settings, locate_source
-from aml_mirror.sources.local import LocalSource
+from aml_mirror.settings import Settings
+from aml_mirror.sources.opening import open_source
 from aml_mirror.workspaces import base
 from aml_mirror.workspaces.opening import open_workspace
 
@@ -25,9 +25,9 @@ def status(settings: Settings, notice: Callable[[str], None]) -> dict[str, Any]:
         ConfigurationError: no workspace.
     """
     model = settings.require_model_name()
-    run_id = settings.run_id or LocalSource(locate_source(settings)).name
+    run_id = settings.run_id or open_source(settings).name
     workspace = open_workspace(settings, notice)
-    versions = workspace.versions(model, run_id)
+    versions = workspace.versions(settings.experiment or model, model, run_id)
     complete = [_version(item) for item in versions if item.complete]
     begun = [_version(item) for item in versions if not item.complete]
     registered = {item["mlflow_run_id"] for item in complete + begun}

@@ -19,6 +19,8 @@ class Entry:
     stamp: str
     # A symbolic link to a file: where it leads, relative to the source. None: not a link.
     target: str | None = None
+    # MD5 of the content as the store keeps it, in hexadecimal; None: it keeps none.
+    md5: str | None = None
 
 
 @dataclass(slots=True)

@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from aml_mirror.manifest import Manifest
+from aml_mirror.sources.base import Source
 from aml_mirror.sources.tree import Tree
 
 # Keys of the tags of a run and of the properties of a version. The first ones are read by existing
@@ -80,6 +82,17 @@ class Version:
 
 
 @dataclass(frozen=True, slots=True)
+class Moved:
+    """What getting a checkpoint to the workspace took, in bytes, and what a person should know of it."""
+
+    sent: int = 0
+    """Bytes that went through this program."""
+    copied: int = 0
+    """Bytes that the storage service copied by itself."""
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Upload:
     """One file to send: its path in the source's tree, its path among the artifacts, its size in bytes."""
 
@@ -98,6 +111,16 @@ class Writer(Protocol):
 
     def log_metrics(self, points: Callable[[], Iterator[Point]], progress: Callable[[int], None]) -> int:
         """Write the points in their order, going on where an earlier try ended; return how many were sent."""
+
+    def put_model(self, tree: Tree, manifest: Manifest, progress: Callable[[int], None]) -> Moved:
+        """Bring the files of a checkpoint to where the version will point, and verify each.
+
+        What is there and verified is not sent again.
+
+        Raises:
+            DataError: a file changed since it was listed.
+            ServiceUnavailable: a file does not arrive whole.
+        """
 
     def put_files(self, tree: Tree, uploads: list[Upload], progress: Callable[[int], None]) -> int:
         """Send what is not there with its full size yet, verify all; return the number of bytes sent."""
@@ -124,8 +147,11 @@ class Workspace(Protocol):
     def description(self) -> str:
         """The place in words, without a secret."""
 
-    def versions(self, model: str, run_id: str) -> list[Version]:
-        """Return the versions of a model that were mirrored from a run, in one request where possible."""
+    def versions(self, experiment: str, model: str, run_id: str) -> list[Version]:
+        """Return the versions of a model that were mirrored from a run, in as few requests as possible."""
+
+    def can_copy(self, source: Source) -> bool:
+        """Tell whether checkpoint bytes of this source need not pass through this program."""
 
     def refresh(self, version: Version, quick_key: str) -> None:
         """Note the quick key under which the version's files are known now."""

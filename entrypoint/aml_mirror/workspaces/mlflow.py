@@ -30,10 +30,12 @@ from mlflow.exceptions import MlflowException
 
 from aml_mirror import redact
 from aml_mirror.errors import ConfigurationError, MirrorError, ServiceUnavailable
+from aml_mirror.manifest import Manifest
 from aml_mirror.retry import Retry
+from aml_mirror.sources.base import Source
 from aml_mirror.sources.tree import Tree
 from aml_mirror.workspaces import base
-from aml_mirror.workspaces.base import Limits, Point, Upload, Version
+from aml_mirror.workspaces.base import Limits, Moved, Point, Upload, Version
 from aml_mirror.workspaces.lease import SETTLE_SECONDS, Keeper, Lease, Watch
 from aml_mirror.workspaces.mlflow_errors import is_missing, is_there_already, translate
 from aml_mirror.workspaces.staging import staged
@@ -67,8 +69,11 @@ class MlflowWorkspace:
     def description(self) -> str:
         return f"MLflow at {self._shown}"
 
-    def versions(self, model: str, run_id: str) -> list[Version]:
+    def versions(self, experiment: str, model: str, run_id: str) -> list[Version]:
         return self.search_versions(model, base.RUN_ID, run_id)
+
+    def can_copy(self, source: Source) -> bool:
+        return False
 
     def search_versions(self, model: str, key: str, value: str) -> list[Version]:
         """Return the versions of a model whose tag has this value, by number."""
@@ -273,6 +278,10 @@ class MlflowWriter:
     def _log_batch(self, **rows: Any) -> None:
         self._require_lease()
         self._retry(lambda: self._client.log_batch(self.run_id, synchronous=True, **rows))
+
+    def put_model(self, tree: Tree, manifest: Manifest, progress: Callable[[int], None]) -> Moved:
+        uploads = [Upload(item.source, f"model/{item.path}", item.bytes) for item in manifest.items]
+        return Moved(sent=self.put_files(tree, uploads, progress))
 
     def put_files(self, tree: Tree, uploads: list[Upload], progress: Callable[[int], None]) -> int:
         sent = 0
