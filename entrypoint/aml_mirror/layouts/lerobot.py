@@ -1,0 +1,241 @@
+"""Runs of LeRobot: ``checkpoints/<step>/pretrained_model``, the step in six digits or more.
+
+Sources: lerobot 0.4.4 (real runs) and the main branch of August 2026 (``common/train_utils.py``,
+``scripts/lerobot_train.py``, ``rl/learner.py``, ``distributed/checkpoint.py``); 0.1 for the old names.
+
+- A step's folder holds ``pretrained_model/`` (policy, processors and ``train_config.json``), written first,
+  and ``training_state/``, whose ``training_step.json`` therefore says that the policy is whole.
+- The link ``checkpoints/last`` is pointed at a step once all of it is saved: its target is the final one,
+  and what lies above it was still being saved. Object storage loses the link, copying tools may turn it
+  into a folder; where it is of no use, the highest step with its ``training_step.json`` is the final one.
+- ``pretrained_model_ema/`` holds averaged weights beside the trained ones. They are another policy: they
+  can be asked for by path, and are never taken for what training ended with.
+- LeRobot keeps no best checkpoint and writes no event files.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+
+from aml_mirror.layouts.base import Checkpoint, Run
+from aml_mirror.layouts.config_files import read_json, read_mapping
+from aml_mirror.layouts.folders import Subfolders, join, names_in, shard_problem, subfolders, topmost
+from aml_mirror.sources.tree import Tree
+
+_CHECKPOINTS = "checkpoints"
+_MODEL = "pretrained_model"
+_EMA = "pretrained_model_ema"
+_STATE = "training_state"
+_STEP_FILE = "training_step.json"
+_LAST = "last"
+_STEP = re.compile(r"[0-9]{1,18}")
+_TEMPORARY = re.compile(
+    r"[._]?tmp[-_.]?(?P<step>[0-9]{1,18})|\.?(?P<copied>[0-9]{1,18})[-_.~](?:tmp|partial).*"
+)
+_WEIGHTS = re.compile(
+    r"(?:model|adapter_model)(?:-[0-9]+-of-[0-9]+)?\.(?:safetensors|bin)|pytorch_model\.bin"
+)
+# Shards of torch.distributed.checkpoint, written instead of or beside model.safetensors.
+_SHARDS = "pytorch_model_fsdp_0/"
+
+
+class LeRobot:
+    """See the module."""
+
+    name = "lerobot"
+
+    def find(self, tree: Tree) -> list[str]:
+        below = subfolders(tree)
+        roots = []
+        for folder, inside in below.items():
+            if any(_is_step(below, name, real) for name, real in inside.items()):
+                name = folder.rpartition("/")[2]
+                roots.append(folder.rpartition("/")[0] if name == _CHECKPOINTS else folder)
+            # One step, or one policy, passed by itself.
+            elif _MODEL in inside and _is_policy(tree, inside[_MODEL]):
+                parts = folder.split("/") if folder else []
+                is_copy = parts[-2:] == [_CHECKPOINTS, _LAST]
+                if not parts or not _STEP.fullmatch(parts[-1]):
+                    roots.append("/".join(parts[:-2]) if is_copy else folder)
+            elif folder == "" and _is_policy(tree, ""):
+                roots.append(folder)
+        return topmost(roots)
+
+    def read(self, run: Tree) -> Run:
+        result = Run([])
+        below = subfolders(run)
+        base = _CHECKPOINTS if _CHECKPOINTS in below.get("", {}) else ""
+        steps: dict[str, int] = {}
+        half: list[Checkpoint] = []
+        for name, real in below.get(base, {}).items():
+            if _STEP.fullmatch(name):
+                steps[real] = int(name)
+            elif match := _TEMPORARY.fullmatch(name):
+                step = int(match["step"] or match["copied"])
+                checkpoint = _describe(run, real, _MODEL, step)
+                half.append(replace(checkpoint, problem="it is a temporary folder: the save had not ended"))
+        final = self._last(run, below, base, steps, result.warnings)
+        if not steps:
+            self._add_single(run, result, join(base, _LAST))
+        else:
+            self._add_steps(run, result, steps, final)
+        result.checkpoints += half
+        result.checkpoints.sort(key=lambda item: -(item.step or 0))
+        if result.checkpoints:
+            result.checkpoints[0] = replace(result.checkpoints[0], role="final")
+        self._add_averaged(run, result, steps)
+        for checkpoint in result.checkpoints:
+            path = join(checkpoint.path, "train_config.json")
+            if not checkpoint.problem and run.has(path):
+                result.params = read_mapping(run, path, result.warnings)
+                break
+        return result
+
+    def _last(
+        self, run: Tree, below: Subfolders, base: str, steps: dict[str, int], warnings: list[str]
+    ) -> int | None:
+        """Return the step that ``last`` says was saved whole; None: it says nothing."""
+        link = join(base, _LAST)
+        target = run.directory_links.get(link)
+        if target is not None:
+            if target in steps:
+                return steps[target]
+            warnings.append(f"{link} points to {target}, which is no checkpoint, and was not used")
+            return None
+        if link not in below:
+            return None
+        # A copy of the step it pointed to: the number stands in its training_step.json.
+        step = _saved_step(run, link)
+        if step is None:
+            return None
+        if step not in steps.values():
+            steps[link] = step
+        return step
+
+    def _add_steps(self, run: Tree, result: Run, steps: dict[str, int], final: int | None) -> None:
+        siblings = [_names(run, folder) for folder in steps]
+        written_after = {f"{_STATE}/{_STEP_FILE}", _STATE + ".pth"}
+        expected = any(names & written_after for names in siblings)
+        for folder, step in steps.items():
+            checkpoint = _describe(run, folder, _MODEL, step)
+            problem = checkpoint.problem
+            names = _names(run, folder)
+            if final is not None and step > final:
+                problem = f"it was still being saved: {_LAST} points to step {final}"
+            elif not problem and step != final and expected and not names & written_after:
+                problem = f"{_STATE}/{_STEP_FILE}, which is written after the policy, is missing"
+            if not problem:
+                problem = _missing_companion(names, siblings)
+            result.checkpoints.append(replace(checkpoint, problem=problem))
+
+    def _add_single(self, run: Tree, result: Run, copy: str) -> None:
+        if run.has_folder(join(copy, _MODEL)):
+            result.checkpoints.append(_describe(run, copy, _MODEL, None))
+        elif run.has_folder(_MODEL):
+            result.checkpoints.append(_describe(run, "", _MODEL, _saved_step(run, "")))
+        elif _is_policy(run, ""):
+            result.checkpoints.append(_describe(run, "", "", None))
+
+    def _add_averaged(self, run: Tree, result: Run, steps: dict[str, int]) -> None:
+        averaged = [
+            _describe(run, folder, _EMA, step)
+            for folder, step in sorted(steps.items(), key=lambda item: -item[1])
+            if run.has_folder(join(folder, _EMA))
+        ]
+        if averaged:
+            result.warnings.append(
+                f"the run also keeps averaged (EMA) weights; pass --checkpoint {averaged[0].path} for them"
+            )
+        # Behind all others, so that they are never taken in the place of a damaged policy.
+        result.checkpoints += averaged
+
+
+def _is_step(below: Subfolders, name: str, real: str) -> bool:
+    return bool(_STEP.fullmatch(name)) and bool({_MODEL, _EMA} & below.get(real, {}).keys())
+
+
+def _is_policy(tree: Tree, folder: str) -> bool:
+    names = names_in(tree, folder)
+    return {"config.json", "train_config.json"} <= names and any(_WEIGHTS.fullmatch(name) for name in names)
+
+
+def _saved_step(run: Tree, folder: str) -> int | None:
+    path = join(folder, f"{_STATE}/{_STEP_FILE}")
+    values = read_json(run, path, []) if run.has(path) else None
+    step = values.get("step") if isinstance(values, dict) else None
+    return step if isinstance(step, int) and not isinstance(step, bool) and step >= 0 else None
+
+
+def _names(run: Tree, folder: str) -> set[str]:
+    return {path[len(folder) + 1 :] for path in run.walk(folder)}
+
+
+def _missing_companion(names: set[str], siblings: list[set[str]]) -> str:
+    """Name a file of the policy that every other checkpoint of the run has and this one lacks."""
+    others = [other for other in siblings if other is not names and other != names]
+    if not others:
+        return ""
+    common = set.intersection(*others)
+    for name in sorted(common - names):
+        if name.startswith(_MODEL + "/") and not name.endswith(("train_config.json", ".md")):
+            return f"{name}, which the run's other checkpoints have, is missing"
+    return ""
+
+
+def _describe(run: Tree, folder: str, part: str, step: int | None) -> Checkpoint:
+    base = join(folder, part)
+    files, shards = [], []
+    left = []
+    for path in run.walk(base):
+        inside = path[len(base) + 1 :] if base else path
+        if inside == "train_config.json":
+            left.append((path, "configuration of the training"))
+        elif inside.startswith(_SHARDS):
+            shards.append(path)
+        else:
+            files.append(path)
+    weights = [path for path in files if _WEIGHTS.fullmatch(path.rpartition("/")[2])]
+    problem = _policy_problem(run, base, {path[len(base) + 1 :] if base else path for path in files})
+    if weights:
+        left += [(path, "FSDP shards; the same weights stand in model.safetensors") for path in shards]
+    elif shards:
+        weights, files = shards, files + shards
+        if _SHARDS + ".metadata" not in {path[len(base) + 1 :] if base else path for path in shards}:
+            problem = problem or f"{_SHARDS}.metadata, which is written last, is missing"
+    if not weights:
+        problem = problem or shard_problem(run, base) or "it holds no weights"
+    if part == _MODEL:
+        for path in run.walk(folder):
+            inside = path[len(folder) + 1 :] if folder else path
+            if inside.startswith((_STATE + "/", _STATE + ".")):
+                left.append((path, "state of the training"))
+            elif inside.startswith("algorithm/"):
+                left.append((path, "networks that only the training uses"))
+    return Checkpoint(
+        base or ".",
+        step,
+        "periodic",
+        tuple(sorted(files)),
+        tuple(sorted(weights)),
+        tuple(sorted(left)),
+        problem,
+    )
+
+
+def _policy_problem(run: Tree, base: str, names: set[str]) -> str:
+    if "config.json" not in names and "adapter_config.json" not in names:
+        return "config.json is missing"
+    if problem := shard_problem(run, base):
+        return problem
+    for name in sorted(names):
+        if "/" in name or not name.endswith("processor.json"):
+            continue
+        # A pipeline names the file of each step that has a state (lerobot processor/pipeline.py).
+        pipeline = read_json(run, join(base, name), [])
+        steps = pipeline.get("steps") if isinstance(pipeline, dict) else None
+        for step in steps if isinstance(steps, list) else []:
+            state = step.get("state_file") if isinstance(step, dict) else None
+            if isinstance(state, str) and state not in names:
+                return f"{state}, named in {name}, is missing"
+    return ""

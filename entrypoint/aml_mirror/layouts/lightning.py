@@ -1,0 +1,237 @@
+"""Lightning: ``.ckpt`` files of ModelCheckpoint, with everything in them.
+
+``lightning.pytorch.callbacks.ModelCheckpoint`` (1.x to 2.6; runs of 2.6.6 seen) writes into
+``<logger's folder>/version_N/checkpoints/`` or into the ``dirpath`` that it was given: files named by a
+template (``epoch=3-step=100.ckpt``; a metric with ``/`` in its name makes a folder), ``last.ckpt``, and
+``-v1`` behind a name that is taken. ``hparams.yaml`` lies in the logger's folder.
+
+``last.ckpt`` is not the end by its name: it is written, or linked, only together with another file, and one
+that a stopped run left behind stays; 2.1 could link it to the best. So each file's own ``global_step``
+decides, and of equal ones ``last.ckpt`` is taken. The best one is the ``best_model_path`` that the newest
+file holds for a callback with a ``monitor``: its end is looked up among the files, since the path is that
+of the machine which trained. Files with ``save_weights_only`` hold no callbacks; then the metric in the
+names speaks.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Any
+
+from aml_mirror.archives import pickled_pairs
+from aml_mirror.layouts.base import Checkpoint, Role, Run
+from aml_mirror.layouts.config_files import read_mapping
+from aml_mirror.layouts.scores import lower_is_better
+from aml_mirror.layouts.torch_files import outermost, parent, pickle_of, whole_number, with_logs
+from aml_mirror.sources.tree import Tree
+
+_SUFFIX = ".ckpt"
+_LAST = re.compile(r"(?:.*[-_])?last(?:-v(?P<version>\d{1,9}))?\.ckpt")
+_NAMED = re.compile(r"(?:^|[-_/])(?:s|global_)?step=(?P<step>\d{1,18})")
+_EPOCH = re.compile(r"(?:^|[-_/])epoch=(?P<epoch>\d{1,18})")
+_METRIC = re.compile(
+    r"(?P<name>[A-Za-z][\w/.@ ]*)=(?P<value>[-+]?\d+(?:\.\d+)?(?:[eE][-+]?\d+)?)(?=[-_/]|\.ckpt$|$)"
+)
+_FINAL = re.compile(r"(^|[^a-z])(final|end)([^a-z]|$)", re.IGNORECASE)
+# The key of a callback's state (Callback._generate_state_key) tells the mode, its state does not.
+_STATE_KEY = re.compile(rb"ModelCheckpoint\{'monitor': '([^'\x00-\x1f]{1,200})', 'mode': '(min|max)'")
+_MARK = b"pytorch-lightning_version"
+# Names of folders that people give as `dirpath`; the run is the folder around them.
+_FOLDERS = frozenset(
+    {"best", "checkpoint", "ckpt", "ckpts", "last", "model", "models", "periodic", "saved_models"}
+    | {"snapshots", "top", "top_k", "weights"}
+)
+_LOGS = frozenset(("csv_logs/", "lightning_logs/", "logs/", "tb_logs/", "tensorboard/", "wandb/", ".hydra/"))
+_HYDRA = ".hydra/config.yaml"
+_KEYS = frozenset({"epoch", "global_step", "monitor", "best_model_path"})
+
+
+@dataclass(frozen=True, slots=True)
+class _Saved:
+    path: str
+    readable: bool
+    step: int | None
+    epoch: int | None
+    # Tells whether callbacks stand in the file: save_weights_only leaves them out.
+    has_callbacks: bool
+    # (monitor, best_model_path) of each callback that has a `monitor`.
+    best: tuple[tuple[str, str], ...]
+    # monitor -> "min" or "max".
+    modes: dict[str, str]
+
+    @property
+    def name(self) -> str:
+        return self.path.rpartition("/")[2]
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """The metrics in the file's name."""
+        inside = self.path[len(_folder(self.path)) :].lstrip("/")
+        found = {match["name"]: float(match["value"]) for match in _METRIC.finditer(inside)}
+        return {name: value for name, value in found.items() if name not in ("epoch", "step", "global_step")}
+
+
+class Lightning:
+    """Lightning's layout."""
+
+    name = "lightning"
+
+    def find(self, tree: Tree) -> list[str]:
+        roots = set()
+        known: dict[str, bool] = {}
+        for path in tree.files:
+            if path.endswith(_SUFFIX):
+                folder = _folder(path)
+                if not known.get(folder):
+                    known[folder] = _is_lightning(tree, path)
+                    if known[folder]:
+                        roots.add(_root_of(tree, folder))
+        return with_logs(tree, outermost(roots))
+
+    def read(self, run: Tree) -> Run:
+        found = Run([])
+        examined = [item for path in run.files if path.endswith(_SUFFIX) and (item := _examined(run, path))]
+        saved = sorted(examined, key=lambda item: _age(item, examined), reverse=True)
+        for index, item in enumerate(saved):
+            role: Role = "final" if index == 0 else "periodic"
+            found.checkpoints.append(Checkpoint(item.path, item.step, role, (item.path,), (item.path,)))
+        if best := _best(saved, found.warnings):
+            found.best = Checkpoint(best.path, best.step, "best", (best.path,), (best.path,))
+        for path in sorted(run.files, key=lambda item: (item.count("/"), item)):
+            if path.rpartition("/")[2] == "hparams.yaml":
+                found.params = read_mapping(run, path, found.warnings)
+                break
+        if not found.params and run.has(_HYDRA):
+            found.params = read_mapping(run, _HYDRA, found.warnings)
+        return found
+
+
+def _is_lightning(tree: Tree, path: str) -> bool:
+    if data := pickle_of(tree, path):
+        return _MARK in data
+    # It cannot be read. Diffusion Policy calls its files latest.ckpt and epoch=0100-metric=0.9.ckpt.
+    name = path.rpartition("/")[2]
+    return _LAST.fullmatch(name) is not None or _NAMED.search(name) is not None
+
+
+def _folder(path: str) -> str:
+    """Return the ``dirpath`` of a file: without the folders that a ``/`` in a metric's name makes."""
+    folder = parent(path)
+    while "=" in folder.rpartition("/")[2]:
+        folder = parent(folder)
+    return folder
+
+
+def _root_of(tree: Tree, folder: str) -> str:
+    parts = folder.split("/")
+    if "checkpoints" in parts:
+        return "/".join(parts[: len(parts) - 1 - parts[::-1].index("checkpoints")])
+    above = parent(folder)
+    if not folder or _has_logs(tree, folder):
+        return folder
+    return above if parts[-1].lower() in _FOLDERS or _has_logs(tree, above) else folder
+
+
+def _has_logs(tree: Tree, folder: str) -> bool:
+    return any(
+        name in _LOGS or name in ("hparams.yaml", "metrics.csv") or name.startswith("events.out.tfevents.")
+        for name in tree.children.get(folder, ())
+    )
+
+
+def _examined(run: Tree, path: str) -> _Saved | None:
+    data = pickle_of(run, path)
+    if data and _MARK not in data:
+        return None
+    step = epoch = None
+    monitor: Any = None
+    has_callbacks = False
+    best = []
+    for key, value in pickled_pairs(data, _KEYS):
+        # The dictionary begins with epoch and global_step; later ones belong to loops and schedulers.
+        if key == "epoch" and epoch is None:
+            epoch = whole_number(value)
+        elif key == "global_step" and step is None:
+            step = whole_number(value)
+        elif key == "monitor":
+            monitor = value
+        elif key == "best_model_path":
+            has_callbacks = True
+            if isinstance(monitor, str) and isinstance(value, str) and value:
+                best.append((monitor, value))
+            monitor = None
+    if step is None and (named := _NAMED.search(path)):
+        step = int(named["step"])
+    if epoch is None and (named := _EPOCH.search(path)):
+        epoch = int(named["epoch"])
+    modes = {match[1].decode("utf-8", "replace"): match[2].decode() for match in _STATE_KEY.finditer(data)}
+    return _Saved(path, bool(data), step, epoch, has_callbacks, tuple(best), modes)
+
+
+def _age(item: _Saved, saved: list[_Saved]) -> tuple[bool, float, int, int, int, str]:
+    last = _LAST.fullmatch(item.name)
+    final = _FINAL.search(item.name) is not None and "=" not in item.name
+    step: float = -1 if item.step is None else item.step
+    if item.step is None and item.epoch is not None:
+        # A file that cannot be read and has only its epoch in the name: right behind that epoch's steps.
+        step = 0.5 + max(
+            (o.step for o in saved if o.step is not None and (o.epoch or 0) <= item.epoch), default=-1
+        )
+    unknown = item.step is None and item.epoch is None
+    return (
+        # One that cannot be read was being written when the training stopped: nothing is newer.
+        unknown and (last is not None or final),
+        step,
+        item.epoch if item.epoch is not None else -1,
+        3 if last else 2 if final else 0 if item.name.startswith((".pl_auto_save", "hpc_ckpt")) else 1,
+        int(last["version"] or 0) if last else 0,
+        item.path,
+    )
+
+
+def _best(saved: list[_Saved], warnings: list[str]) -> _Saved | None:
+    for index, item in enumerate(saved):
+        if not item.has_callbacks:
+            continue
+        if not item.best:
+            return None
+        monitor, path = item.best[0]
+        if len(item.best) > 1:
+            others = ", ".join(sorted({name for name, _ in item.best[1:]}))
+            warnings.append(
+                f"several callbacks keep a best checkpoint: that of {monitor} is taken, not of {others}"
+            )
+        found = _by_end(saved, path)
+        if found is None:
+            warnings.append(f"the best checkpoint {path.rpartition('/')[2]} is no longer there")
+            return None
+        # Newer files without callbacks: a better one of them was saved after this state was.
+        newer = [other for other in saved[:index] if not other.has_callbacks and monitor in other.metrics]
+        return _by_name([*newer, found], monitor, item.modes) if monitor in found.metrics else found
+    names = [name for item in saved for name in item.metrics]
+    return _by_name(saved, max(names, key=names.count), {}) if names else None
+
+
+def _by_end(saved: list[_Saved], path: str) -> _Saved | None:
+    """Return the file whose path ends most like another machine's path, its name included."""
+    wanted = path.replace("\\", "/").split("/")
+
+    def common(item: _Saved) -> int:
+        count = 0
+        for one, other in zip(reversed(item.path.split("/")), reversed(wanted), strict=False):
+            if one != other:
+                break
+            count += 1
+        return count
+
+    found = max(saved, key=common, default=None)
+    return found if found is not None and common(found) else None
+
+
+def _by_name(saved: list[_Saved], metric: str, modes: dict[str, str]) -> _Saved | None:
+    mode = modes.get(metric) or ("min" if lower_is_better(metric) else "max")
+    sign = -1 if mode == "min" else 1
+    scored = [item for item in saved if metric in item.metrics]
+    # Among equal ones the first is the best: a later one has to be better to replace it.
+    return max(scored, key=lambda item: (sign * item.metrics[metric], -(item.step or 0)), default=None)

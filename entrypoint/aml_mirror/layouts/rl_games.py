@@ -1,0 +1,146 @@
+"""rl_games: ``nn/*.pth`` below the run's root, the best one under the plain name.
+
+Names that ``A2CBase.train`` and ``SACAgent.train`` write (rl_games/common/a2c_common.py and
+rl_games/algos_torch/sac_agent.py, 1.6; runs of 1.6.5 seen), NAME being ``config.name``:
+
+- ``last_NAME_ep_E_rew_R.pth`` every ``save_frequency`` epochs;
+- ``last_NAME_ep_E_rew__R_.pth`` at ``max_epochs`` (the reward is an array there, its brackets become
+  ``_``), ``last_NAME_frame_F_rew__R_.pth`` at ``max_frames``, ``last_NAME_custom_stop_ep_E.pth``;
+- ``NAME_ep_E_rew_R.pth`` where ``score_to_win`` ended the training;
+- ``NAME.pth``, written over at every new best mean reward.
+
+Older releases wrote ``last_NAMEep=Erew=R.pth``. Epoch and frame also stand in the file. Optimizer and
+normalizers are inside.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Any
+
+from aml_mirror.layouts.base import Checkpoint, Run
+from aml_mirror.layouts.config_files import read_mapping
+from aml_mirror.layouts.isaac_lab import params_of
+from aml_mirror.layouts.torch_files import joined, outermost, parent, pickle_of, values_of, whole_number
+from aml_mirror.sources.tree import Tree
+
+_NUMBERED = re.compile(
+    r"(?P<last>last_)?(?P<name>.+?)(?:_(?P<unit>ep|frame)_|ep=)(?P<step>\d{1,18})(?P<reward>_?rew[_=].*)?\.pth"
+)
+_LOOK_INTO = 8
+
+
+@dataclass(frozen=True, slots=True)
+class _Saved:
+    file: str
+    unit: str
+    step: int
+    # The order within one epoch: at the end of a run the same state is written once more.
+    at_end: bool
+    epoch: int | None
+    frame: int | None
+
+
+class RlGames:
+    """rl_games' layout."""
+
+    name = "rl_games"
+
+    def find(self, tree: Tree) -> list[str]:
+        return outermost(
+            parent(folder)
+            for folder, names in tree.children.items()
+            if folder.rpartition("/")[2] == "nn" and _is_rl_games(tree, folder, names)
+        )
+
+    def read(self, run: Tree) -> Run:
+        found = Run([])
+        found.params = _params(run, found.warnings)
+        saved, plain = [], []
+        for name in run.children["nn"]:
+            if (match := _NUMBERED.fullmatch(name)) and (match["last"] or match["reward"]):
+                inside = values_of(run, f"nn/{name}", ("epoch", "frame"))
+                saved.append(
+                    _Saved(
+                        name,
+                        match["unit"] or "ep",
+                        int(match["step"]),
+                        match["last"] is None or _at_end(match["reward"] or ""),
+                        whole_number(inside.get("epoch")),
+                        whole_number(inside.get("frame")),
+                    )
+                )
+            elif name.endswith(".pth"):
+                plain.append(name)
+        saved = _by_age(saved)
+        for index, item in enumerate(saved):
+            path = f"nn/{item.file}"
+            role: Any = "final" if index == 0 else "periodic"
+            found.checkpoints.append(Checkpoint(path, item.step, role, (path,), (path,)))
+        if best := _best_name(found.params, saved, plain):
+            path = f"nn/{best}"
+            unit = "frame" if saved and saved[0].unit == "frame" else "epoch"
+            step = whole_number(values_of(run, path, (unit,)).get(unit))
+            found.best = Checkpoint(path, step, "best", (path,), (path,))
+        if not found.checkpoints and found.best:
+            found.warnings.append("only the best checkpoint was kept; --checkpoint best takes it")
+        return found
+
+
+def _is_rl_games(tree: Tree, folder: str, names: tuple[str, ...]) -> bool:
+    files = [name for name in names if name.endswith(".pth")]
+    if any(match["last"] for name in files if (match := _NUMBERED.fullmatch(name))):
+        return True
+    for name in files[:_LOOK_INTO]:
+        if data := pickle_of(tree, joined(folder, name)):
+            return b"last_mean_rewards" in data and b"epoch" in data
+    return bool(files) and tree.has_folder(joined(parent(folder), "summaries"))
+
+
+def _at_end(reward: str) -> bool:
+    """Tell whether a name was given when training ended: an array's brackets, or no reward in it."""
+    return not reward or reward.startswith("_rew__") or reward.endswith("-inf")
+
+
+def _by_age(saved: list[_Saved]) -> list[_Saved]:
+    """Newest first. Names that count frames and names that count epochs compare by what stands in them."""
+    epochs: list[tuple[int, int]] = []
+    for item in saved:
+        if item.frame is not None and item.epoch is not None:
+            epochs.append((item.frame, item.epoch))
+    newest = max((item.epoch or 0 for item in saved), default=0)
+
+    def age(item: _Saved) -> tuple[int, bool, int, str]:
+        epoch = item.epoch if item.epoch is not None else item.step if item.unit == "ep" else None
+        if epoch is None:
+            # A cut file named by its frame: the epoch of the last whole one before it, and behind that.
+            before = [known for frame, known in epochs if frame <= item.step]
+            epoch = max(before, default=newest) + 1
+        return (epoch, item.at_end, item.step, item.file)
+
+    return sorted(saved, key=age, reverse=True)
+
+
+def _best_name(params: dict[str, Any], saved: list[_Saved], plain: list[str]) -> str | None:
+    """Return the file that is written over at each new best: the one named like the configuration."""
+    if not plain:
+        return None
+    config = params.get("agent", {}).get("params", {})
+    config = config.get("config", {}) if isinstance(config, dict) else {}
+    names = [config.get("name")] if isinstance(config, dict) else []
+    names += [match["name"] for item in saved if (match := _NUMBERED.fullmatch(item.file))]
+    for name in names:
+        if f"{name}.pth" in plain:
+            return f"{name}.pth"
+    if len(plain) == 1:
+        return plain[0] if not plain[0].startswith("last") else None
+    return None
+
+
+def _params(run: Tree, warnings: list[str]) -> dict[str, Any]:
+    params = params_of(run, warnings)
+    # IsaacGymEnvs writes its Hydra configuration into the root instead.
+    if not params and run.has("config.yaml"):
+        params = {"agent": read_mapping(run, "config.yaml", warnings)}
+    return params

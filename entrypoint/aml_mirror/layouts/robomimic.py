@@ -1,0 +1,100 @@
+"""robomimic: ``models/model_epoch_N*.pth``, and ``last.pth`` beside that folder since 0.4.
+
+``robomimic/scripts/train.py`` and ``should_save_from_rollout_logs`` in ``utils/train_utils.py`` (0.2 to 0.5;
+a run of 0.5.0 seen). A file's name gathers every reason for which it was written, in this order:
+``_best_validation_V``, then for each environment ``_ENV_return_V`` and ``_ENV_success_V``. After every
+epoch ``last.pth`` is written in place and then copied to ``last_bak.pth``, from which robomimic itself
+resumes when ``last.pth`` is malformed. Configuration, shapes and normalization statistics are inside each
+file; ``config.json`` lies in the root.
+
+Best is the highest success rate, else the highest return, else the lowest validation loss: success is what
+a manipulation policy is judged by and what robomimic's papers choose by; its authors found validation loss
+to be a poor guide to it (Mandlekar et al., "What Matters in Learning from Offline Human Demonstrations").
+"""
+
+from __future__ import annotations
+
+import math
+import re
+
+from aml_mirror.layouts.base import Checkpoint, NamedStep, Role, Run, numbered
+from aml_mirror.layouts.config_files import read_mapping
+from aml_mirror.layouts.torch_files import joined, outermost, parent, pickle_of, values_of, whole_number
+from aml_mirror.sources.tree import Tree
+
+_MODEL = re.compile(r"model_epoch_(?P<step>\d{1,18})(_.*)?\.pth")
+_NUMBER = r"(?P<value>[-+]?\d+(?:\.\d+)?(?:[eE][-+]?\d+)?)(?=_|\.pth$)"
+_SUCCESS = re.compile(r"_success_" + _NUMBER)
+_RETURN = re.compile(r"_return_" + _NUMBER)
+_VALIDATION = re.compile(r"_best_validation_" + _NUMBER)
+_LAST = "last.pth"
+_BACKUP = "last_bak.pth"
+
+
+class Robomimic:
+    """robomimic's layout."""
+
+    name = "robomimic"
+
+    def find(self, tree: Tree) -> list[str]:
+        roots = []
+        for folder, names in tree.children.items():
+            if folder.rpartition("/")[2] == "models" and any(_MODEL.fullmatch(name) for name in names):
+                roots.append(parent(folder))
+            elif _LAST in names and (_BACKUP in names or _is_robomimic(tree, joined(folder, _LAST))):
+                roots.append(folder)
+        return outermost(roots)
+
+    def read(self, run: Tree) -> Run:
+        models = numbered(run.children.get("models", ()), _MODEL)
+        found = Run(_newest_first(run, models))
+        if best := _best(models):
+            path = f"models/{best.name}"
+            found.best = Checkpoint(path, best.step, "best", (path,), (path,))
+        if run.has("config.json"):
+            found.params = read_mapping(run, "config.json", found.warnings)
+        return found
+
+
+def _is_robomimic(tree: Tree, path: str) -> bool:
+    data = pickle_of(tree, path)
+    return b"algo_name" in data and b"env_metadata" in data
+
+
+def _newest_first(run: Tree, models: list[NamedStep]) -> list[Checkpoint]:
+    # (epoch, rank, path): at one epoch last.pth stands before the copies and the numbered file.
+    order: list[tuple[float, int, str]] = [(item.step, 0, f"models/{item.name}") for item in models]
+    epochs = {path: _epoch(run, path) for path in (_LAST, _BACKUP) if run.has(path)}
+    last = epochs.get(_LAST)
+    if _LAST in epochs:
+        order.append((math.inf if last is None else last, 2, _LAST))
+    if _BACKUP in epochs and last is None:
+        backup = epochs[_BACKUP]
+        # Only where last.pth cannot be read: otherwise it says the same twice.
+        order.append((-1 if backup is None else backup, 1, _BACKUP))
+    order.sort(reverse=True)
+    checkpoints = []
+    for index, (step, _, path) in enumerate(order):
+        role: Role = "final" if index == 0 else "periodic"
+        left_out = ((_BACKUP, "a copy of last.pth"),) if path == _LAST and _BACKUP in epochs else ()
+        known = int(step) if 0 <= step < math.inf else None
+        checkpoints.append(Checkpoint(path, known, role, (path,), (path,), left_out))
+    return checkpoints
+
+
+def _epoch(run: Tree, path: str) -> int | None:
+    return whole_number(values_of(run, path, ("epoch",)).get("epoch"))
+
+
+def _best(models: list[NamedStep]) -> NamedStep | None:
+    for pattern, sign in ((_SUCCESS, 1), (_RETURN, 1), (_VALIDATION, -1)):
+        scored = []
+        for item in models:
+            values = [sign * float(match["value"]) for match in pattern.finditer(item.name)]
+            if values:
+                # A later file was written only because it was better, or as good (validation loss).
+                scored.append((max(values), item.step, item.name))
+        if scored:
+            _, step, name = max(scored)
+            return NamedStep(name, step)
+    return None

@@ -1,0 +1,221 @@
+"""skrl: ``checkpoints/agent_<step>.pt``, or one file a module, and the best ones beside them.
+
+Every ``checkpoint_interval`` steps ``Agent.write_checkpoint`` writes all modules into ``agent_{step}.pt``,
+or, with ``store_separately``, each into ``{module}_{step}.pt``; several agents put ``{uid}_`` before the
+module. ``best_agent.pt`` or ``best_{module}.pt`` is a copy of the modules as they stood at the checkpoint
+with the best mean reward so far (skrl/agents/torch/base.py, skrl/multi_agents/torch/base.py; runs of 1.4.3
+and 2.1.1 seen, PPO and SAC, both ways). JAX agents write ``.pickle`` instead of ``.pt``. The best one's
+step stands nowhere: it is that of the checkpoint with equal contents.
+
+To act, an agent needs its policy (a DQN its Q-network) and the preprocessors of what it observes:
+``state_preprocessor`` in 1.x, ``observation_preprocessor`` and ``state_preprocessor`` in 2.x. With modules
+apart, the checkpoint is the policy's file and the preprocessors are its companions.
+"""
+
+from __future__ import annotations
+
+import pickletools
+import re
+from dataclasses import dataclass
+
+from aml_mirror.errors import MirrorError
+from aml_mirror.layouts.base import Checkpoint, Role, Run, numbered
+from aml_mirror.layouts.isaac_lab import params_of
+from aml_mirror.layouts.torch_files import joined, outermost, parent, pickle_of, same_contents
+from aml_mirror.sources.tree import Tree
+
+_AGENT = re.compile(r"agent_(?P<step>\d{1,18})\.(pt|pickle)")
+_BEST_AGENT = ("best_agent.pt", "best_agent.pickle")
+_MODULE = re.compile(r"(?:(?P<best>best)_(?P<of_best>.+)|(?P<name>.+)_(?P<step>\d{1,18}))\.(pt|pickle)")
+_POLICIES = frozenset({"policy", "q_network"})
+_PREPROCESSORS = frozenset({"observation_preprocessor", "state_preprocessor"})
+_TRAINING_ONLY = {
+    "value": "a critic, needed for training only",
+    "critic": "a critic, needed for training only",
+    "critic_1": "a critic, needed for training only",
+    "critic_2": "a critic, needed for training only",
+    "target_critic": "a target network, needed for training only",
+    "target_critic_1": "a target network, needed for training only",
+    "target_critic_2": "a target network, needed for training only",
+    "target_policy": "a target network, needed for training only",
+    "target_q_network": "a target network, needed for training only",
+    "discriminator": "a discriminator, needed for training only",
+    "value_preprocessor": "scales returns, needed for training only",
+    "amp_observation_preprocessor": "a discriminator's input scaling, needed for training only",
+    "amp_state_preprocessor": "a discriminator's input scaling, needed for training only",
+    "shared_observation_preprocessor": "a critic's input scaling, needed for training only",
+    "shared_state_preprocessor": "a critic's input scaling, needed for training only",
+    "optimizer": "optimizer state, needed for training only",
+}
+_KNOWN = sorted((*_POLICIES, *_PREPROCESSORS, *_TRAINING_ONLY), key=len, reverse=True)
+_LOOK_INTO = 8
+
+
+@dataclass(frozen=True, slots=True)
+class _Module:
+    """A file with one module: ``kind`` is the module without the agent's name before it."""
+
+    file: str
+    module: str
+    kind: str
+    step: int | None
+
+    @property
+    def needed(self) -> bool:
+        return self.kind in _POLICIES or self.kind in _PREPROCESSORS
+
+
+class Skrl:
+    """skrl's layout."""
+
+    name = "skrl"
+
+    def find(self, tree: Tree) -> list[str]:
+        return outermost(
+            parent(folder)
+            for folder, names in tree.children.items()
+            if folder.rpartition("/")[2] == "checkpoints" and _is_skrl(tree, folder, names)
+        )
+
+    def read(self, run: Tree) -> Run:
+        names = run.children["checkpoints"]
+        found = _whole_agents(run, names) if _agents(names) else _separate_modules(run, names)
+        if not found.checkpoints and found.best:
+            found.warnings.append("only the best checkpoint was kept; --checkpoint best takes it")
+        found.params = params_of(run, found.warnings)
+        return found
+
+
+def _agents(names: tuple[str, ...]) -> list[str]:
+    best = [name for name in _BEST_AGENT if name in names]
+    return [item.name for item in numbered(names, _AGENT)] + best
+
+
+def _is_skrl(tree: Tree, folder: str, names: tuple[str, ...]) -> bool:
+    if agents := _agents(names):
+        for name in agents[:_LOOK_INTO]:
+            path = joined(folder, name)
+            if words := _first_strings(_pickle(tree, path)):
+                # The first module of every agent; several agents have the agent's name before it.
+                return not _POLICIES.isdisjoint(words)
+        return True
+    kinds = {module.kind for module in _modules(names)}
+    return not kinds.isdisjoint(_POLICIES) and len(kinds) > 1
+
+
+def _pickle(tree: Tree, path: str) -> bytes:
+    if not path.endswith(".pickle"):
+        return pickle_of(tree, path)
+    try:
+        return tree.read(path, 0, 4096)
+    except MirrorError:
+        return b""
+
+
+def _first_strings(data: bytes, count: int = 2) -> list[str]:
+    found: list[str] = []
+    try:
+        for opcode, argument, _ in pickletools.genops(data):
+            if "UNICODE" in opcode.name:
+                found.append(str(argument))
+            if len(found) == count:
+                break
+    except (ValueError, IndexError, UnicodeError, OverflowError):
+        pass
+    return found
+
+
+def _whole_agents(run: Tree, names: tuple[str, ...]) -> Run:
+    agents = numbered(names, _AGENT)
+    checkpoints = [
+        _file(f"checkpoints/{agent.name}", agent.step, "final" if index == 0 else "periodic")
+        for index, agent in enumerate(agents)
+    ]
+    best = None
+    for name in _BEST_AGENT:
+        if name in names:
+            path = f"checkpoints/{name}"
+            # Among equal ones the first is the best: a later one has to be better to replace it.
+            steps = [item.step for item in reversed(agents) if _equal(run, path, f"checkpoints/{item.name}")]
+            best = _file(path, steps[0] if steps else None, "best")
+            break
+    return Run(checkpoints, best)
+
+
+def _file(path: str, step: int | None, role: Role) -> Checkpoint:
+    return Checkpoint(path=path, step=step, role=role, files=(path,), weights=(path,))
+
+
+def _equal(run: Tree, path: str, other: str) -> bool:
+    if path.endswith(".pickle"):
+        size = run.size(path)
+        return 0 < size == run.size(other) <= 64 << 20 and run.read(path, 0, size) == run.read(other, 0, size)
+    return same_contents(run, path, other)
+
+
+def _modules(names: tuple[str, ...]) -> list[_Module]:
+    found = []
+    for name in names:
+        if not (match := _MODULE.fullmatch(name)):
+            continue
+        module = match["of_best"] or match["name"]
+        kind = next((known for known in _KNOWN if module == known or module.endswith("_" + known)), "")
+        if kind:
+            found.append(_Module(name, module, kind, None if match["best"] else int(match["step"])))
+    return found
+
+
+def _separate_modules(run: Tree, names: tuple[str, ...]) -> Run:
+    modules = _modules(names)
+    needed = {module.module for module in modules if module.needed}
+    steps = sorted({module.step for module in modules if module.step is not None}, reverse=True)
+    checkpoints = [
+        _set_of_modules(
+            [module for module in modules if module.step == step],
+            needed,
+            step,
+            "final" if step == steps[0] else "periodic",
+        )
+        for step in steps
+    ]
+    best_ones = [module for module in modules if module.step is None]
+    best = None
+    if best_ones:
+        best = _set_of_modules(best_ones, needed, _step_of_best(run, modules, best_ones, steps), "best")
+    return Run(checkpoints, best)
+
+
+def _set_of_modules(modules: list[_Module], needed: set[str], step: int | None, role: Role) -> Checkpoint:
+    """One policy in its files. ``needed``: the modules that this run's other checkpoints have."""
+    missing = sorted(needed - {module.module for module in modules})
+    policies = sorted(module.file for module in modules if module.kind in _POLICIES)
+    kept = sorted(module.file for module in modules if module.needed)
+    if not policies:
+        module = min((name for name in needed if not name.endswith("_preprocessor")), default="policy")
+        suffix = modules[0].file.rpartition(".")[2]
+        policies = [f"best_{module}.{suffix}" if role == "best" else f"{module}_{step}.{suffix}"]
+    return Checkpoint(
+        path=f"checkpoints/{policies[0]}",
+        step=step,
+        role=role,
+        files=tuple(f"checkpoints/{name}" for name in kept),
+        # A preprocessor is torch's file too, and an empty one makes the policy as useless.
+        weights=tuple(f"checkpoints/{name}" for name in sorted({*policies, *kept})),
+        left_out=tuple(
+            (f"checkpoints/{module.file}", _TRAINING_ONLY[module.kind])
+            for module in sorted(modules, key=lambda item: item.file)
+            if not module.needed
+        ),
+        problem=f"its {' and '.join(missing)} is missing" if missing else "",
+    )
+
+
+def _step_of_best(run: Tree, modules: list[_Module], best: list[_Module], steps: list[int]) -> int | None:
+    for step in reversed(steps):
+        at_step = {module.module: module.file for module in modules if module.step == step}
+        pairs = [(item.file, at_step[item.module]) for item in best if item.module in at_step]
+        if any(item.kind in _POLICIES for item in best if item.module in at_step) and all(
+            _equal(run, f"checkpoints/{one}", f"checkpoints/{other}") for one, other in pairs
+        ):
+            return step
+    return None

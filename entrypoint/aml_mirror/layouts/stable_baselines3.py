@@ -1,0 +1,385 @@
+"""Stable-Baselines3: one zip file a policy, wherever the training script put it.
+
+SB3 itself (2.x; runs of 2.9.2 seen, and of sb3-contrib) writes only through callbacks and ``save``:
+
+- ``CheckpointCallback``: ``PREFIX_N_steps.zip``, ``PREFIX_replay_buffer_N_steps.pkl``,
+  ``PREFIX_vecnormalize_N_steps.pkl``, in this order;
+- ``EvalCallback``: ``best_model.zip`` at each new best mean reward, and ``evaluations.npz``;
+- the script itself: a zip of any name when training ended (``model.zip`` and ``model_vecnormalize.pkl`` in
+  Isaac Lab, ``ENV.zip`` and ``ENV/{vecnormalize.pkl,args.yml,config.yml}`` in RL Zoo).
+
+So a zip is known by what is in it: ``data`` (JSON, with ``num_timesteps`` and the hyperparameters) and
+``_stable_baselines3_version`` (stable_baselines3/common/save_util.py). The step is ``num_timesteps``: the
+count at the very save, for the best one too; a name or ``evaluations.npz`` speaks only where the zip cannot
+be read. What training ended with is the highest step, and at the same step the script's own file before
+the callback's. So a copy of the best one called ``final_model.zip`` is not taken for the end.
+
+Who trained on normalized observations cannot act without the statistics: the ``VecNormalize`` pickle is a
+companion of every checkpoint. It too is known by its contents, or by its name.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import defaultdict
+from dataclasses import dataclass
+from typing import Any
+
+from aml_mirror.errors import MirrorError
+from aml_mirror.layouts.base import Checkpoint, Role, Run
+from aml_mirror.layouts.config_files import read_yaml
+from aml_mirror.layouts.isaac_lab import params_of
+from aml_mirror.layouts.torch_files import archive_of, outermost, parent, whole_number, with_logs
+from aml_mirror.logs import LogFile
+from aml_mirror.sources.tree import Tree
+
+_STEPS = re.compile(r"(?P<prefix>.+)_(?P<step>\d{1,18})_steps")
+_BEST = re.compile(r"(^|[^a-z])best([^a-z]|$)", re.IGNORECASE)
+_ENDS = re.compile(r"(^|[^a-z])(final|last|model|end)([^a-z]|$)", re.IGNORECASE)
+_VECNORMALIZE = re.compile(r"vec_?norm(alize)?", re.IGNORECASE)
+_REPLAY = re.compile(r"replay_?buffer", re.IGNORECASE)
+# Folders that scripts make inside a run for one kind of file; a run's root is above them.
+_SUBFOLDERS = frozenset(
+    {"best", "best_model", "best_models", "callbacks", "checkpoint", "checkpoints", "ckpt", "ckpts", "eval"}
+    | {"evaluation", "evaluations", "final", "final_model", "log", "logs", "model", "models", "saved_models"}
+    | {"weights", "zips"}
+)
+# `data` holds the last observations too; images of many environments take some MB.
+_MAX_DATA = 64 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class _Zip:
+    path: str
+    kind: str
+    step: int | None
+    readable: bool
+
+    @property
+    def stem(self) -> str:
+        return self.path.rpartition("/")[2][: -len(".zip")]
+
+
+@dataclass(frozen=True, slots=True)
+class _Statistics:
+    """A VecNormalize pickle; ``step`` only where its name has one."""
+
+    path: str
+    step: int | None
+
+    @property
+    def stem(self) -> str:
+        return self.path.rpartition("/")[2].rpartition(".")[0]
+
+
+class StableBaselines3:
+    """Stable-Baselines3's layout, also as Isaac Lab and RL Zoo use it."""
+
+    name = "stable_baselines3"
+
+    def find(self, tree: Tree) -> list[str]:
+        kinds: dict[str, set[str]] = defaultdict(set)
+        doubtful: list[str] = []
+        for path in tree.files:
+            if path.endswith(".zip"):
+                if (known := _is_saved_model(tree, path)) is None:
+                    doubtful.append(path)
+                elif known:
+                    kinds[_root_of(path)].add(_kind(path))
+        # An empty or headless file counts only under a name of SB3's own.
+        for path in doubtful:
+            if _kind(path) != "other" or path.rpartition("/")[2] in ("final_model.zip", "model.zip"):
+                kinds[_root_of(path)].add(_kind(path))
+        return with_logs(tree, _merged(kinds))
+
+    def read(self, run: Tree) -> Run:
+        found = Run([])
+        zips = [_examined(run, path) for path in run.files if path.endswith(".zip") and _belongs(run, path)]
+        statistics = _statistics(run)
+        ends = [item for item in zips if item.kind != "best"]
+        ends.sort(key=_age, reverse=True)
+        for index, item in enumerate(ends):
+            notes = found.warnings if index == 0 else []
+            role: Role = "final" if index == 0 else "periodic"
+            found.checkpoints.append(_checkpoint(run, item, role, statistics, notes))
+        bests = sorted((item for item in zips if item.kind == "best"), key=_best_order)
+        if bests:
+            found.best = _best(run, bests[0], statistics, found.warnings)
+        _explain(ends, found)
+        found.logs = [path for path in run.files if path.rpartition("/")[2] == "evaluations.npz"]
+        found.params = _params(run, [*ends, *bests], found.warnings)
+        return found
+
+
+def _is_saved_model(tree: Tree, path: str) -> bool | None:
+    """Tell whether a zip is a file of SB3; None where it is too damaged to tell."""
+    archive = archive_of(tree, path)
+    if archive is not None:
+        return "data" in archive.members and "_stable_baselines3_version" in archive.members
+    try:
+        head = tree.read(path, 0, 34)
+    except MirrorError:
+        return None
+    # `data` is the first member that SB3 writes; a cut file still begins with it.
+    if head.startswith(b"PK\x03\x04"):
+        return head[26:34] == b"\x04\x00\x00\x00data"
+    return None
+
+
+def _belongs(run: Tree, path: str) -> bool:
+    known = _is_saved_model(run, path)
+    if known is None:
+        return run.size(path) == 0 or _kind(path) != "other" or bool(_ENDS.search(path.rpartition("/")[2]))
+    return known
+
+
+def _kind(path: str) -> str:
+    stem = path.rpartition("/")[2][: -len(".zip")]
+    if _STEPS.fullmatch(stem):
+        return "periodic"
+    return "best" if _BEST.search(stem) else "other"
+
+
+def _root_of(path: str) -> str:
+    folder = parent(path)
+    while folder and folder.rpartition("/")[2].lower() in _SUBFOLDERS:
+        folder = parent(folder)
+    return folder
+
+
+def _merged(kinds: dict[str, set[str]]) -> list[str]:
+    """Return the roots; a folder of best policies beside one of periodic ones makes one run.
+
+    Scripts name their folders freely. Two folders of the same kind are two runs.
+    """
+    beside: dict[str, list[str]] = defaultdict(list)
+    for root, found in kinds.items():
+        if root and "other" not in found:
+            beside[parent(root)].append(root)
+    roots = set(kinds)
+    for above, inside in beside.items():
+        if len(inside) == 2 and not kinds[inside[0]] & kinds[inside[1]]:
+            roots.add(above)
+    return outermost(roots)
+
+
+def _examined(run: Tree, path: str) -> _Zip:
+    match = _STEPS.fullmatch(path.rpartition("/")[2][: -len(".zip")])
+    data = _data(run, path)
+    step = whole_number(data.get("num_timesteps")) if data else None
+    if step is None and match:
+        step = int(match["step"])
+    return _Zip(path, _kind(path), step, archive_of(run, path) is not None)
+
+
+def _data(run: Tree, path: str) -> dict[str, Any]:
+    archive = archive_of(run, path)
+    if archive is None:
+        return {}
+    try:
+        data = json.loads(archive.read("data", _MAX_DATA))
+    except (ValueError, RecursionError, MirrorError):
+        return {}
+    return data if isinstance(data, dict) else {}
+
+
+def _age(item: _Zip) -> tuple[bool, int, bool, bool, int, str]:
+    # A script's own file that cannot be read stands first: it is what the training meant to end with.
+    unknown = item.step is None
+    return (
+        unknown and not item.readable,
+        item.step if item.step is not None else -1,
+        item.kind == "other",
+        bool(_ENDS.search(item.stem)),
+        -item.path.count("/"),
+        item.path,
+    )
+
+
+def _best_order(item: _Zip) -> tuple[bool, int, str]:
+    return (item.stem != "best_model", item.path.count("/"), item.path)
+
+
+def _explain(ends: list[_Zip], found: Run) -> None:
+    if not ends:
+        if found.best:
+            found.warnings.append("only the best checkpoint was kept; --checkpoint best takes it")
+        return
+    newest = ends[0]
+    for item in ends[1:]:
+        earlier = item.step is not None and newest.step is not None and item.step < newest.step
+        if item.kind == "other" and earlier and _ENDS.search(item.stem):
+            found.warnings.append(
+                f"{item.path} holds step {item.step}, {newest.path} the later step {newest.step}: "
+                "the later one is what training ended with"
+            )
+
+
+def _statistics(run: Tree) -> list[_Statistics]:
+    found = []
+    for path in run.files:
+        name = path.rpartition("/")[2]
+        if not name.endswith((".pkl", ".pickle")) or _REPLAY.search(name):
+            continue
+        if _VECNORMALIZE.search(name) or _holds_statistics(run, path):
+            match = re.search(r"_(?P<step>\d{1,18})_steps$", name.rpartition(".")[0])
+            found.append(_Statistics(path, int(match["step"]) if match else None))
+    return found
+
+
+def _holds_statistics(run: Tree, path: str) -> bool:
+    # The pickled object's class is the first thing in the file (VecNormalize.save).
+    try:
+        return b"vec_normalize" in run.read(path, 0, 128)
+    except MirrorError:
+        return False
+
+
+def _checkpoint(
+    run: Tree, item: _Zip, role: Role, statistics: list[_Statistics], warnings: list[str]
+) -> Checkpoint:
+    companion, problem = None, ""
+    if item.kind == "periodic":
+        companion, problem = _periodic_statistics(item, statistics)
+    else:
+        companion = _end_statistics(item, statistics)
+    if companion is None and not problem and statistics:
+        companion = _nearest(item.step, statistics)
+        if companion is not None:
+            warnings.append(
+                f"{item.path} has no VecNormalize statistics of its own; {companion.path} goes with it"
+            )
+    files = [item.path] + ([companion.path] if companion else [])
+    return Checkpoint(
+        path=item.path,
+        step=item.step,
+        role=role,
+        files=tuple(sorted(files)),
+        weights=(item.path,),
+        left_out=tuple(
+            (path, "a replay buffer, needed to train on only") for path in _replay_buffers(run, item)
+        ),
+        problem=problem,
+    )
+
+
+def _periodic_statistics(item: _Zip, statistics: list[_Statistics]) -> tuple[_Statistics | None, str]:
+    match = _STEPS.fullmatch(item.stem)
+    if match is None:
+        return None, ""
+    folder, step = parent(item.path), int(match["step"])
+    numbered = [other for other in statistics if other.step is not None and parent(other.path) == folder]
+    own = [other for other in numbered if other.stem.startswith(match["prefix"])] or numbered
+    for other in own:
+        if other.step == step:
+            return other, ""
+    if own:
+        return None, f"its VecNormalize statistics are missing, which {own[0].path} and its like hold"
+    return None, ""
+
+
+def _end_statistics(item: _Zip, statistics: list[_Statistics]) -> _Statistics | None:
+    """Return the statistics that were saved together with a script's own file."""
+    folder = parent(item.path)
+    plain = [other for other in statistics if other.step is None and not _BEST.search(other.stem)]
+
+    def closeness(other: _Statistics) -> tuple[bool, bool, bool, int, str]:
+        return (
+            item.stem.removesuffix("_model") not in other.path[len(folder) :],
+            parent(other.path) != folder,
+            _VECNORMALIZE.search(other.stem) is None,
+            other.path.count("/"),
+            other.path,
+        )
+
+    return min(plain, key=closeness, default=None)
+
+
+def _nearest(step: int | None, statistics: list[_Statistics]) -> _Statistics | None:
+    numbered = [item for item in statistics if item.step is not None]
+    if step is None or not numbered:
+        plain = [item for item in statistics if item.step is None]
+        return min(plain, key=lambda item: (_BEST.search(item.stem) is not None, item.path), default=None)
+    return min(numbered, key=lambda item: (abs((item.step or 0) - step), item.path))
+
+
+def _best(run: Tree, item: _Zip, statistics: list[_Statistics], warnings: list[str]) -> Checkpoint:
+    step = item.step if item.step is not None else _best_evaluation(run)
+    own = [other for other in statistics if _BEST.search(other.stem)]
+    folder = parent(item.path)
+    if not own and folder and folder.rpartition("/")[2].lower().startswith("best"):
+        own = [other for other in statistics if parent(other.path) == folder and other.step is None]
+    if not own and step is not None:
+        own = [other for other in statistics if other.step == step]
+    companion = own[0] if own else None
+    if companion is None and statistics:
+        plain = [other for other in statistics if other.step is None]
+        companion = min(plain, key=lambda other: other.path.count("/"), default=None)
+        companion = companion or _nearest(step, statistics)
+        if companion is not None:
+            warnings.append(
+                f"{item.path} has no VecNormalize statistics of its own step; {companion.path} goes with it"
+            )
+    files = [item.path] + ([companion.path] if companion else [])
+    return Checkpoint(item.path, step, "best", tuple(sorted(files)), (item.path,))
+
+
+def _best_evaluation(run: Tree) -> int | None:
+    """Return the step of the first highest mean reward, as EvalCallback sees it."""
+    best: tuple[float, int] | None = None
+    for path in run.files:
+        if path.rpartition("/")[2] != "evaluations.npz":
+            continue
+        try:
+            for tag, step, _, value in LogFile(run, path):
+                if tag == "eval/mean_reward" and (best is None or value > best[0]):
+                    best = (value, step)
+        except MirrorError:
+            continue
+    return best[1] if best else None
+
+
+def _replay_buffers(run: Tree, item: _Zip) -> list[str]:
+    folder = parent(item.path)
+    match = _STEPS.fullmatch(item.stem)
+    found = []
+    for path in run.files:
+        name = path.rpartition("/")[2]
+        if parent(path) == folder and name.endswith(".pkl") and _REPLAY.search(name):
+            step = re.search(r"_(?P<step>\d{1,18})_steps\.pkl$", name)
+            if (step["step"] if step else None) == (match["step"] if match else None):
+                found.append(path)
+    return found
+
+
+def _params(run: Tree, zips: list[_Zip], warnings: list[str]) -> dict[str, Any]:
+    params = params_of(run, warnings)
+    for path in sorted(run.files, key=lambda item: (item.count("/"), item)):
+        name = path.rpartition("/")[2]
+        # RL Zoo: lists of pairs under a tag of OrderedDict.
+        if name in ("args.yml", "config.yml") and name.removesuffix(".yml") not in params:
+            value = _pairs(read_yaml(run, path, warnings))
+            if isinstance(value, dict):
+                params[name.removesuffix(".yml")] = value
+    for item in zips:
+        if data := _data(run, item.path):
+            # What is no plain value stands in `data` as a dictionary with a pickle in it.
+            plain = {
+                key: value
+                for key, value in data.items()
+                if not key.startswith("_") and isinstance(value, (str, int, float, bool))
+            }
+            params["algorithm"] = plain
+            break
+    return params
+
+
+def _pairs(value: Any) -> Any:
+    while isinstance(value, list) and len(value) == 1 and isinstance(value[0], list):
+        value = value[0]
+    if isinstance(value, list) and all(
+        isinstance(item, list) and len(item) == 2 and isinstance(item[0], str) for item in value
+    ):
+        return {item[0]: item[1] for item in value}
+    return value

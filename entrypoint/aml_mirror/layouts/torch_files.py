@@ -1,0 +1,107 @@
+"""What the layouts ask of torch's files: one plain value, whether two are equal, whose file it is.
+
+torch.save writes a zip archive with the pickle of the structure in ``data.pkl`` and every tensor as a
+member beside it (torch.serialization, since 1.6). Only the archive's directory and the opcodes of that
+pickle are looked at. What cannot be read (cut, empty, of the older format, not permitted) yields nothing
+here; whether that makes a checkpoint incomplete is judged in :mod:`aml_mirror.checkpoints`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from aml_mirror.archives import MAX_PICKLE_BYTES, Archive, pickled_values
+from aml_mirror.errors import MirrorError
+from aml_mirror.sources.tree import Tree
+
+
+def archive_of(tree: Tree, path: str) -> Archive | None:
+    """Return the zip archive that a file is, or None where it is not a whole one."""
+    try:
+        return Archive(lambda offset, count: tree.read(path, offset, count), tree.size(path))
+    except (ValueError, KeyError, MirrorError):
+        return None
+
+
+def pickle_of(tree: Tree, path: str) -> bytes:
+    """Return the pickle inside a file of torch.save; empty where the file is not a whole one."""
+    archive = archive_of(tree, path)
+    name = archive.find("data.pkl") if archive else None
+    if archive is None or name is None:
+        return b""
+    try:
+        return archive.read(name, MAX_PICKLE_BYTES)
+    except (ValueError, MirrorError):
+        return b""
+
+
+def values_of(tree: Tree, path: str, keys: Iterable[str]) -> dict[str, Any]:
+    """Return the plain values of some keys in a file of torch.save, as far as they can be found."""
+    return pickled_values(pickle_of(tree, path), frozenset(keys))
+
+
+def whole_number(value: Any) -> int | None:
+    """Return a step as an integer, or None where the value is none."""
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None
+
+
+def same_contents(tree: Tree, path: str, other: str) -> bool:
+    """Tell whether two torch files hold the same, whatever they are called (by size and CRC-32)."""
+    if tree.size(path) == 0 or tree.size(other) == 0:
+        return False
+    one, two = archive_of(tree, path), archive_of(tree, other)
+    return one is not None and two is not None and one.contents() == two.contents()
+
+
+def outermost(roots: Iterable[str]) -> list[str]:
+    """Return the roots that lie in no other one, sorted."""
+    kept: list[str] = []
+    for root in sorted(set(roots)):
+        if not any(not other or root.startswith(other + "/") for other in kept):
+            kept.append(root)
+    return kept
+
+
+def with_logs(tree: Tree, roots: list[str]) -> list[str]:
+    """Return the roots, one that has no event file raised to the folder around it that has.
+
+    Scripts put checkpoints and logs side by side (``trained/model.zip``, ``tb/PPO_1/events…``). A root is
+    raised only while the folder holds no weights of anything else.
+    """
+    raised = []
+    for root in roots:
+        candidate = root
+        while candidate and not _has_events(tree, candidate):
+            candidate = parent(candidate)
+            if any(_is_inside(path, candidate) and not _is_inside(path, root) for path in _weights(tree)):
+                candidate = root
+                break
+        raised.append(candidate if _has_events(tree, candidate) else root)
+    return outermost(raised)
+
+
+def _is_inside(path: str, folder: str) -> bool:
+    return not folder or path.startswith(folder + "/")
+
+
+def _has_events(tree: Tree, folder: str) -> bool:
+    return any(_is_inside(path, folder) and "tfevents" in path.rpartition("/")[2] for path in tree.files)
+
+
+def _weights(tree: Tree) -> list[str]:
+    return [
+        path for path in tree.files if path.endswith((".zip", ".pt", ".pth", ".ckpt", ".safetensors", ".bin"))
+    ]
+
+
+def joined(folder: str, name: str) -> str:
+    """Join a directory (``""``: the root) and a name."""
+    return f"{folder}/{name}" if folder else name
+
+
+def parent(path: str) -> str:
+    """Return the directory that a path lies in (``""``: the root)."""
+    return path.rpartition("/")[0]

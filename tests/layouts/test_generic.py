@@ -1,0 +1,198 @@
+"""Runs of no known framework: what counts as a checkpoint, and all that must not."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from aml_mirror.layouts.base import Run
+from aml_mirror.layouts.generic import Generic
+from aml_mirror.sources.tree import Tree
+from support.saved import safetensors, write_bytes, write_json
+
+MakeTree = Callable[[Path], Tree]
+
+
+def read(tree: MakeTree, folder: Path, root: str = "") -> Run:
+    found = tree(folder)
+    assert Generic().find(found) == [root]
+    return Generic().read(found.below(root))
+
+
+def paths(run: Run) -> list[str]:
+    return [item.path for item in run.checkpoints]
+
+
+@pytest.mark.parametrize(
+    ("names", "root"),
+    [
+        (["step_9", "step_100", "step_1000"], ""),
+        (["checkpoints/9", "checkpoints/100", "checkpoints/1000"], ""),
+        (["ckpt-0000009", "ckpt-0000100", "ckpt-0001000"], ""),
+        (["9", "100", "1000"], ""),
+        (["global_step9", "global_step100", "global_step1000"], ""),
+        (["epoch=1-step=9", "epoch=2-step=100", "epoch=11-step=1000"], ""),
+        (["9_iterations", "100_iterations", "1000_iterations"], ""),
+        (["mine_9", "mine_100", "mine_1000"], ""),
+        (["out/saves/it 9", "out/saves/it 100", "out/saves/it 1000"], "out"),
+    ],
+)
+def test_numbered_directories(tree: MakeTree, tmp_path: Path, names: list[str], root: str) -> None:
+    for name in names:
+        safetensors(tmp_path / name / "model.safetensors")
+    run = read(tree, tmp_path, root)
+    prefix = root + "/" if root else ""
+    assert paths(run) == [name.removeprefix(prefix) for name in reversed(names)]
+    assert [item.step for item in run.checkpoints] == [1000, 100, 9]
+    assert [item.role for item in run.checkpoints] == ["final", "periodic", "periodic"]
+    assert run.best is None
+
+
+def test_what_a_directory_holds(tree: MakeTree, tmp_path: Path) -> None:
+    folder = tmp_path / "step_100"
+    safetensors(folder / "policy/model.safetensors")
+    safetensors(folder / "optimizer.safetensors")
+    for name in (
+        "normalizer.json",
+        "policy/config.yaml",
+        "optimizer_state.pt",
+        "rng_state.pt",
+        "replay_buffer.pkl",
+    ):
+        write_bytes(folder / name)
+    write_bytes(folder / "events.out.tfevents.1.vm.1.0")
+    write_json(tmp_path / "config.json", {"lr": 0.1})
+    write_bytes(tmp_path / ".hydra/config.yaml", b"seed: 1\n")
+    run = read(tree, tmp_path)
+    final = run.checkpoints[0]
+    assert final.files == (
+        "step_100/normalizer.json",
+        "step_100/policy/config.yaml",
+        "step_100/policy/model.safetensors",
+    )
+    assert final.weights == ("step_100/policy/model.safetensors",)
+    assert len(final.left_out) == 5
+    assert run.params == {"config": {"lr": 0.1}, ".hydra/config": {"seed": 1}}
+
+
+def test_numbered_files(tree: MakeTree, tmp_path: Path) -> None:
+    for step in (9, 100, 1000):
+        write_bytes(tmp_path / f"models/policy_{step}.pt")
+        write_bytes(tmp_path / f"models/policy_{step}.json", b"{}")
+        write_bytes(tmp_path / f"models/optimizer_{step}.pt")
+    write_bytes(tmp_path / "models/policy_best.pt")
+    run = read(tree, tmp_path)
+    assert paths(run) == ["models/policy_1000.pt", "models/policy_100.pt", "models/policy_9.pt"]
+    assert run.checkpoints[0].files == ("models/policy_1000.json", "models/policy_1000.pt")
+    assert run.checkpoints[0].left_out == (("models/optimizer_1000.pt", "optimizer state"),)
+
+
+def test_files_of_one_step_belong_together(tree: MakeTree, tmp_path: Path) -> None:
+    for step in (1, 2):
+        for part in ("critic", "policy", "encoder"):
+            write_bytes(tmp_path / f"checkpoints/{part}_{step}.pth")
+    run = read(tree, tmp_path)
+    assert paths(run) == ["checkpoints/policy_2.pth", "checkpoints/policy_1.pth"]
+    assert len(run.checkpoints[0].weights) == 3
+
+
+def test_incomplete_ones(tree: MakeTree, tmp_path: Path) -> None:
+    for step in (1, 2, 3, 4):
+        safetensors(tmp_path / f"step_{step}/actor.safetensors")
+        safetensors(tmp_path / f"step_{step}/model.safetensors")
+    (tmp_path / "step_4/actor.safetensors").unlink()
+    write_json(tmp_path / "step_5/config.json", {})
+    safetensors(tmp_path / "step_6/model-00001-of-00002.safetensors")
+    safetensors(tmp_path / "step_7.tmp/model.safetensors")
+    run = read(tree, tmp_path)
+    assert [(item.step, item.problem == "") for item in run.checkpoints] == [
+        (7, False),
+        (6, False),
+        (5, False),
+        (4, False),
+        (3, True),
+        (2, True),
+        (1, True),
+    ]
+    assert "actor.safetensors" in run.checkpoints[3].problem
+
+
+@pytest.mark.parametrize(
+    "paths",
+    [
+        ["data/chunk-000/file-000.safetensors", "data/chunk-001/file-001.safetensors"],
+        ["dataset/step_1/model.pt", "dataset/step_2/model.pt"],
+        ["episode_000001/policy.pt", "episode_000002/policy.pt"],
+        ["trajectories/t/step_0001.pt", "trajectories/t/step_0002.pt"],
+        ["features/0001.pt", "features/0002.pt"],
+        ["0001/features.pt", "0002/features.pt"],
+        ["low_dim_v141.hdf5", "image_v141.hdf5"],
+        ["frames_0001.pt", "frames_0002.pt"],
+        ["train-00001-of-00010.safetensors", "train-00002-of-00010.safetensors"],
+        ["model.pt", "best_model.pt"],
+        ["llama3-8b/model.safetensors"],
+        ["gpt-2/model.safetensors"],
+        ["best_1000/model.pt"],
+        ["step_1/notes.txt", "step_2/notes.txt"],
+        ["wandb/run-1/files/model_1.pt"],
+        ["2026-01-02/model.pt", "2026-01-03/model.pt"],
+        ["version_0/checkpoints/last.ckpt"],
+        ["seed_1/model.pt", "seed_2/model.pt"],
+        ["models/1/features.pt", "models/2/features.pt"],
+        ["models/train_features_1.pt", "models/train_features_2.pt"],
+        ["models/model-00001-of-00002.safetensors", "models/model-00002-of-00002.safetensors"],
+        ["a_1.pt", "a_2.pt"],
+        ["checkpoints/videos 1/x.pt", "checkpoints/cache_2/x.pt"],
+        ["model_videos/1/x.pt"],
+        ["1/a/b/c/d/model.pt"],
+    ],
+)
+def test_what_is_no_run(tree: MakeTree, tmp_path: Path, paths: list[str]) -> None:
+    for path in paths:
+        write_bytes(tmp_path / path)
+    assert Generic().find(tree(tmp_path)) == []
+
+
+def test_a_folder_of_data_beside_a_run(tree: MakeTree, tmp_path: Path) -> None:
+    safetensors(tmp_path / "exp/checkpoints/step_10/model.safetensors")
+    for number in range(20):
+        write_bytes(tmp_path / f"exp/data/episode_{number:06}/actions.pt")
+        write_bytes(tmp_path / f"exp/checkpoints/step_10/rank_{number}/model.pt")
+    run = read(tree, tmp_path, "exp")
+    assert paths(run) == ["checkpoints/step_10"]
+
+
+def test_checkpoints_with_a_date_in_their_name(tree: MakeTree, tmp_path: Path) -> None:
+    for name in ("ckpt_2026-01-02_step_20", "ckpt_2026-01-03_step_100"):
+        safetensors(tmp_path / name / "model.safetensors")
+    assert [item.step for item in read(tree, tmp_path).checkpoints] == [100, 20]
+
+
+def test_numbered_parts_of_a_checkpoint_are_not_others(tree: MakeTree, tmp_path: Path) -> None:
+    for step in (1, 2):
+        for expert in (1, 2, 3):
+            safetensors(tmp_path / f"checkpoints/step_{step}/models/policy_{expert}.safetensors")
+            safetensors(tmp_path / f"checkpoints/step_{step}/actor/model.safetensors")
+    run = read(tree, tmp_path)
+    assert paths(run) == ["checkpoints/step_2", "checkpoints/step_1"]
+
+
+def test_two_runs_are_two(tree: MakeTree, tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        safetensors(tmp_path / name / "checkpoints/step_10/model.safetensors")
+    assert Generic().find(tree(tmp_path)) == ["a", "b"]
+
+
+def test_numbers_that_no_integer_holds(tree: MakeTree, tmp_path: Path) -> None:
+    safetensors(tmp_path / "step_1/model.safetensors")
+    safetensors(tmp_path / f"step_{'9' * 200}/model.safetensors")
+    assert paths(read(tree, tmp_path)) == ["step_1"]
+
+
+def test_a_directory_behind_a_link_counts_once(tree: MakeTree, tmp_path: Path) -> None:
+    safetensors(tmp_path / "step_1/model.safetensors")
+    (tmp_path / "step_2").symlink_to("step_1")
+    (tmp_path / "step_3").symlink_to("step_3")
+    assert paths(read(tree, tmp_path)) == ["step_1"]

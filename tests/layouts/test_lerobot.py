@@ -1,0 +1,253 @@
+"""LeRobot runs: a real one of lerobot 0.4.4 (two of its five steps), and what happens to them."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from aml_mirror.layouts.base import Run
+from aml_mirror.layouts.lerobot import LeRobot
+from aml_mirror.sources.tree import Tree
+from support.saved import safetensors, write_bytes, write_json
+
+MakeTree = Callable[[Path], Tree]
+RUNS = Path(__file__).parents[1] / "data" / "runs"
+PREPROCESSOR_STATE = "policy_preprocessor_step_3_normalizer_processor.safetensors"
+
+
+@pytest.fixture
+def act(tmp_path: Path) -> Path:
+    """Steps 40 and 50 of a real run, with checkpoints/last pointing at 000050."""
+    return shutil.copytree(RUNS / "lerobot_act", tmp_path / "run", symlinks=True)
+
+
+def read(tree: MakeTree, folder: Path) -> Run:
+    assert LeRobot().find(tree(folder)) == [""]
+    return LeRobot().read(tree(folder))
+
+
+def steps(run: Run) -> list[tuple[int | None, bool]]:
+    return [(item.step, item.problem == "") for item in run.checkpoints]
+
+
+def repoint(run: Path, target: str) -> None:
+    (run / "checkpoints/last").unlink()
+    (run / "checkpoints/last").symlink_to(target)
+
+
+def add_step(run: Path, step: str) -> Path:
+    folder = shutil.copytree(run / "checkpoints/000050", run / "checkpoints" / step)
+    write_json(folder / "training_state/training_step.json", {"step": int(step)})
+    return folder
+
+
+def test_a_whole_run(tree: MakeTree, act: Path) -> None:
+    run = read(tree, act)
+    final = run.checkpoints[0]
+    assert (final.path, final.step, final.role) == ("checkpoints/000050/pretrained_model", 50, "final")
+    assert [path.removeprefix(final.path + "/") for path in final.files] == [
+        "config.json",
+        "model.safetensors",
+        "policy_postprocessor.json",
+        "policy_postprocessor_step_0_unnormalizer_processor.safetensors",
+        "policy_preprocessor.json",
+        PREPROCESSOR_STATE,
+    ]
+    assert final.weights == (final.path + "/model.safetensors",)
+    left = {path for path, _ in final.left_out}
+    assert final.path + "/train_config.json" in left
+    assert "checkpoints/000050/training_state/training_step.json" in left
+    assert run.best is None
+    assert run.params["seed"] == 1000
+    assert steps(run) == [(50, True), (40, True)]
+
+
+def test_what_last_has_not_reached_was_being_saved(tree: MakeTree, act: Path) -> None:
+    repoint(act, "000040")
+    run = read(tree, act)
+    assert steps(run) == [(50, False), (40, True)]
+    assert "still being saved" in run.checkpoints[0].problem
+
+
+@pytest.mark.parametrize("target", ["000060", "last", "../../..", "/tmp", "000050/training_state"])
+def test_a_last_of_no_use(tree: MakeTree, act: Path, target: str) -> None:
+    repoint(act, target)
+    assert steps(read(tree, act)) == [(50, True), (40, True)]
+
+
+def test_without_last_the_state_tells(tree: MakeTree, act: Path) -> None:
+    (act / "checkpoints/last").unlink()
+    (act / "checkpoints/000050/training_state/training_step.json").unlink()
+    run = read(tree, act)
+    assert steps(run) == [(50, False), (40, True)]
+    assert "training_step.json" in run.checkpoints[0].problem
+
+
+def test_the_target_of_last_is_believed(tree: MakeTree, act: Path) -> None:
+    shutil.rmtree(act / "checkpoints/000050/training_state")
+    assert steps(read(tree, act)) == [(50, True), (40, True)]
+
+
+def test_shards(tree: MakeTree, act: Path) -> None:
+    model = act / "checkpoints/000050/pretrained_model"
+    (model / "model.safetensors").unlink()
+    (act / "checkpoints/000040/pretrained_model/model.safetensors").unlink()
+    names = [f"model-0000{number}-of-00002.safetensors" for number in (1, 2)]
+    for name in names:
+        safetensors(model / name)
+    assert "index" in read(tree, act).checkpoints[0].problem
+    write_json(model / "model.safetensors.index.json", {"weight_map": dict(enumerate(names))})
+    final = read(tree, act).checkpoints[0]
+    assert (final.problem, len(final.weights)) == ("", 2)
+    (model / names[0]).unlink()
+    assert names[0] in read(tree, act).checkpoints[0].problem
+
+
+def test_no_state_anywhere_is_a_copy_of_the_policies(tree: MakeTree, act: Path) -> None:
+    (act / "checkpoints/last").unlink()
+    for state in act.glob("checkpoints/*/training_state"):
+        shutil.rmtree(state)
+    assert steps(read(tree, act)) == [(50, True), (40, True)]
+
+
+def test_last_as_a_folder(tree: MakeTree, act: Path) -> None:
+    """cp -L and object storage turn the link into a copy, which is no other checkpoint."""
+    (act / "checkpoints/last").unlink()
+    shutil.copytree(act / "checkpoints/000040", act / "checkpoints/last")
+    assert steps(read(tree, act)) == [(50, False), (40, True)]
+    shutil.rmtree(act / "checkpoints/000050")
+    shutil.rmtree(act / "checkpoints/000040")
+    run = read(tree, act)
+    assert [(item.path, item.step) for item in run.checkpoints] == [("checkpoints/last/pretrained_model", 40)]
+    shutil.rmtree(act / "checkpoints/last/training_state")
+    assert [(item.path, item.step) for item in read(tree, act).checkpoints] == [
+        ("checkpoints/last/pretrained_model", None)
+    ]
+
+
+def test_steps_are_numbers(tree: MakeTree, act: Path) -> None:
+    add_step(act, "1000000")
+    add_step(act, "000100")
+    repoint(act, "1000000")
+    assert [step for step, _ in steps(read(tree, act))] == [1000000, 100, 50, 40]
+
+
+@pytest.mark.parametrize(
+    ("lost", "says"),
+    [
+        ("config.json", "config.json"),
+        ("model.safetensors", "weights"),
+        (PREPROCESSOR_STATE, PREPROCESSOR_STATE),
+        ("policy_preprocessor.json", "policy_preprocessor.json"),
+    ],
+)
+def test_a_part_of_the_policy_is_lost(tree: MakeTree, act: Path, lost: str, says: str) -> None:
+    (act / "checkpoints/000050/pretrained_model" / lost).unlink()
+    run = read(tree, act)
+    assert steps(run) == [(50, False), (40, True)]
+    assert says in run.checkpoints[0].problem
+
+
+def test_a_temporary_folder(tree: MakeTree, act: Path) -> None:
+    shutil.copytree(act / "checkpoints/000050", act / "checkpoints/000060.tmp")
+    assert steps(read(tree, act)) == [(60, False), (50, True), (40, True)]
+
+
+def test_adapters(tree: MakeTree, act: Path) -> None:
+    for folder in act.glob("checkpoints/0*/pretrained_model"):
+        (folder / "model.safetensors").unlink()
+        safetensors(folder / "adapter_model.safetensors")
+        write_json(folder / "adapter_config.json", {})
+    final = read(tree, act).checkpoints[0]
+    assert final.problem == ""
+    assert final.weights == ("checkpoints/000050/pretrained_model/adapter_model.safetensors",)
+    assert "checkpoints/000050/pretrained_model/adapter_config.json" in final.files
+
+
+def test_shards_of_fsdp(tree: MakeTree, act: Path) -> None:
+    model = act / "checkpoints/000050/pretrained_model"
+    for name in (".metadata", "__0_0.distcp"):
+        write_bytes(model / "pytorch_model_fsdp_0" / name)
+    final = read(tree, act).checkpoints[0]
+    assert not any("fsdp" in path for path in final.files)
+    assert sum("fsdp" in path for path, _ in final.left_out) == 2
+    (model / "model.safetensors").unlink()
+    (act / "checkpoints/000040/pretrained_model/model.safetensors").unlink()
+    final = read(tree, act).checkpoints[0]
+    assert final.problem == ""
+    assert len(final.weights) == 2
+    (model / "pytorch_model_fsdp_0/.metadata").unlink()
+    assert ".metadata" in read(tree, act).checkpoints[0].problem
+
+
+def test_averaged_weights_are_there_to_be_asked_for(tree: MakeTree, act: Path) -> None:
+    shutil.copytree(
+        act / "checkpoints/000050/pretrained_model", act / "checkpoints/000050/pretrained_model_ema"
+    )
+    run = read(tree, act)
+    assert [item.path.rpartition("/")[2] for item in run.checkpoints] == [
+        "pretrained_model",
+        "pretrained_model",
+        "pretrained_model_ema",
+    ]
+    assert run.checkpoints[2].step == 50
+    assert not any("_ema" in path for path in run.checkpoints[0].files)
+    assert "pretrained_model_ema" in run.warnings[0]
+
+
+def test_algorithm_networks_are_left_out(tree: MakeTree, act: Path) -> None:
+    safetensors(act / "checkpoints/000050/algorithm/model.safetensors")
+    final = read(tree, act).checkpoints[0]
+    assert any(path.endswith("algorithm/model.safetensors") for path, _ in final.left_out)
+
+
+def test_where_the_root_is(tree: MakeTree, act: Path) -> None:
+    nested = tree(act.parent)
+    assert LeRobot().find(nested) == ["run"]
+    # The folder of checkpoints, one step, one policy, passed by themselves.
+    for folder, path, step in (
+        ("checkpoints", "000050/pretrained_model", 50),
+        ("checkpoints/000050", "pretrained_model", 50),
+        ("checkpoints/000050/pretrained_model", ".", None),
+    ):
+        found = tree(act / folder)
+        assert LeRobot().find(found) == [""]
+        final = LeRobot().read(found).checkpoints[0]
+        assert (final.path, final.step, final.problem) == (path, step, "")
+    shutil.copytree(act, act.parent / "other", symlinks=True)
+    assert LeRobot().find(tree(act.parent)) == ["other", "run"]
+
+
+def test_old_names(tree: MakeTree, tmp_path: Path) -> None:
+    """lerobot 0.1: training_state.pth beside pretrained_model, config.yaml in it."""
+    folder = tmp_path / "checkpoints/005000"
+    safetensors(folder / "pretrained_model/model.safetensors")
+    write_json(folder / "pretrained_model/config.json", {})
+    write_bytes(folder / "pretrained_model/config.yaml")
+    write_bytes(folder / "training_state.pth")
+    final = read(tree, tmp_path).checkpoints[0]
+    assert [path for path, _ in final.left_out] == ["checkpoints/005000/training_state.pth"]
+    assert len(final.files) == 3
+
+
+def test_what_is_no_run_of_lerobot(tree: MakeTree, tmp_path: Path) -> None:
+    safetensors(tmp_path / "checkpoints/000010/model.safetensors")
+    write_bytes(tmp_path / "dataset/data/chunk-000/episode_000000.parquet")
+    safetensors(tmp_path / "smolvla/pretrained_model/model.safetensors")
+    write_json(tmp_path / "pi0/pretrained_model/config.json", {})
+    write_json(tmp_path / "pi0/pretrained_model/train_config.json", {})
+    assert LeRobot().find(tree(tmp_path)) == []
+
+
+def test_damaged_small_files(tree: MakeTree, act: Path) -> None:
+    model = act / "checkpoints/000050/pretrained_model"
+    (model / "train_config.json").write_text("{")
+    (model / "policy_postprocessor.json").write_text(json.dumps({"steps": [1, {"state_file": 3}]}))
+    (model / "policy_preprocessor.json").write_text("[]")
+    run = read(tree, act)
+    assert steps(run)[0] == (50, True)
+    assert any("train_config.json" in warning for warning in run.warnings)

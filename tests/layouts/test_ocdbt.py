@@ -1,0 +1,90 @@
+"""An OCDBT store written by tensorstore, with inner nodes; what it lacks is told from its index alone."""
+
+from __future__ import annotations
+
+import shutil
+import struct
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from aml_mirror.layouts.ocdbt import store_problem
+from aml_mirror.sources.tree import Tree
+
+MakeTree = Callable[[Path], Tree]
+DATA = Path(__file__).parents[1] / "data"
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Path:
+    """60 values in a tree of three levels and ten nodes, in one data file."""
+    return shutil.copytree(DATA / "ocdbt", tmp_path / "run/params").parent
+
+
+def problem(tree: MakeTree, store: Path) -> str:
+    return store_problem(tree(store), "params")
+
+
+def test_whole_stores(tree: MakeTree, store: Path) -> None:
+    assert problem(tree, store) == ""
+    for step in ("80", "99"):
+        folder = DATA / "runs/openpi_jax/checkpoints/pi0_libero/my_exp" / step
+        assert store_problem(tree(folder), "params") == ""
+        assert store_problem(tree(folder), "train_state") == ""
+
+
+def test_every_byte_of_the_index_counts(tree: MakeTree, store: Path) -> None:
+    (path,) = (store / "params/d").iterdir()
+    whole = path.read_bytes()
+    nodes = [at for at in range(len(whole)) if whole.startswith(b"\x0c\xdb\x20\xde", at)]
+    assert len(nodes) == 10
+    for at in nodes:
+        data = bytearray(whole)
+        data[at + 30] ^= 1
+        path.write_bytes(data)
+        assert "damaged" in problem(tree, store)
+    for size in (len(whole) - 1, len(whole) // 2, 10, 0):
+        path.write_bytes(whole[:size])
+        assert "is cut" in problem(tree, store)
+    path.unlink()
+    assert "is missing" in problem(tree, store)
+
+
+def test_a_value_behind_the_end(tree: MakeTree, store: Path) -> None:
+    """The leaf is there, the values that it names are not: another file, cut before them."""
+    folder = shutil.copytree(DATA / "runs/openpi_jax/checkpoints/pi0_libero/my_exp/99", store / "99")
+    largest = max((folder / "params/ocdbt.process_0/d").iterdir(), key=lambda path: path.stat().st_size)
+    whole = largest.read_bytes()
+    # Behind the last value there is room that nothing names.
+    largest.write_bytes(whole[:10368])
+    assert store_problem(tree(folder), "params") == ""
+    largest.write_bytes(whole[:10367])
+    assert "10367 bytes, its index says 10368" in store_problem(tree(folder), "params")
+
+
+def test_the_manifest(tree: MakeTree, store: Path) -> None:
+    path = store / "params/manifest.ocdbt"
+    whole = path.read_bytes()
+    for data, says in (
+        (whole[:-1], "is cut"),
+        (b"", "is cut"),
+        (b"\0" * len(whole), "is cut"),
+        (whole[:20] + bytes([whole[20] ^ 1]) + whole[21:], "is damaged"),
+        (whole[:4] + struct.pack("<Q", 14) + whole[12:14], "is damaged"),
+    ):
+        path.write_bytes(data)
+        assert says in problem(tree, store)
+    path.unlink()
+    assert "is missing" in problem(tree, store)
+
+
+def test_a_newer_format_is_not_judged(tree: MakeTree, store: Path) -> None:
+    import google_crc32c
+
+    path = store / "params/manifest.ocdbt"
+    data = bytearray(path.read_bytes())
+    data[12] = 9
+    data[-4:] = google_crc32c.value(bytes(data[:-4])).to_bytes(4, "little")
+    path.write_bytes(data)
+    assert problem(tree, store) == ""

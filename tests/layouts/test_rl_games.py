@@ -1,0 +1,98 @@
+"""The rl_games layout against runs of rl_games 1.6.5 (PPO), ended by max_epochs and by max_frames."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+from aml_mirror.layouts.rl_games import RlGames
+from support.torch_zip import cut, save
+
+RUNS = Path(__file__).parents[1] / "data" / "runs"
+LAYOUT = RlGames()
+
+
+def test_a_run_that_ended_at_max_epochs(tree):
+    assert LAYOUT.find(tree(RUNS / "rl_games")) == [""]
+    run = LAYOUT.read(tree(RUNS / "rl_games"))
+    assert [(item.path, item.step, item.role) for item in run.checkpoints] == [
+        # Written when training ended: the reward is an array there, its brackets became underscores.
+        ("nn/last_CartPole_ep_25_rew__22.073727_.pth", 25, "final"),
+        ("nn/last_CartPole_ep_25_rew_22.073727.pth", 25, "periodic"),
+        ("nn/last_CartPole_ep_20_rew_20.636364.pth", 20, "periodic"),
+        ("nn/last_CartPole_ep_15_rew_19.755787.pth", 15, "periodic"),
+    ]
+    assert (run.best.path, run.best.step) == ("nn/CartPole.pth", 22)
+    assert run.params["agent"]["params"]["config"]["name"] == "CartPole"
+
+
+def test_a_run_that_ended_at_max_frames(tree):
+    """Frames and epochs do not compare: what stands in the files does. The name has a space in it."""
+    run = LAYOUT.read(tree(RUNS / "rl_games_frames"))
+    assert [(item.path, item.step) for item in run.checkpoints] == [
+        ("nn/last_Cart Pole_frame_3072_rew__21.958057_.pth", 3072),
+        ("nn/last_Cart Pole_ep_20_rew_20.636364.pth", 20),
+        ("nn/last_Cart Pole_ep_5_rew_21.078627.pth", 5),
+    ]
+    assert (run.best.path, run.best.step) == ("nn/Cart Pole.pth", 2816)
+
+
+def test_a_run_that_was_resumed_after_max_frames(tree, tmp_path):
+    save(tmp_path / "nn" / "last_a_frame_5000_rew__1.0_.pth", {"epoch": 50, "frame": 5000})
+    save(tmp_path / "nn" / "last_a_ep_60_rew_1.5.pth", {"epoch": 60, "frame": 6000})
+    run = LAYOUT.read(tree(tmp_path))
+    assert [item.step for item in run.checkpoints] == [60, 5000]
+
+
+def test_a_cut_file_keeps_its_place(tree, tmp_path):
+    shutil.copytree(RUNS / "rl_games_frames", tmp_path / "run")
+    cut(tmp_path / "run" / "nn" / "last_Cart Pole_frame_3072_rew__21.958057_.pth")
+    run = LAYOUT.read(tree(tmp_path / "run"))
+    assert [item.step for item in run.checkpoints] == [3072, 20, 5]
+    assert run.checkpoints[0].path.endswith("frame_3072_rew__21.958057_.pth")
+
+
+def test_every_name_that_rl_games_gives(tree, tmp_path):
+    for epoch, name in enumerate(
+        (
+            "last_a_ep_9_rew_-inf.pth",
+            "last_a_ep_10_rew_-1.5.pth",
+            "last_a_ep_11_rew__ 1.5 -2.0 _.pth",
+            "last_aep=12rew=3.5.pth",
+            "last_a_custom_stop_ep_13.pth",
+            # The score to win was reached: no "last_", and the last thing that is written.
+            "a_ep_14_rew_99.0.pth",
+        ),
+        start=9,
+    ):
+        save(tmp_path / "nn" / name, {"model": {}, "epoch": epoch, "frame": epoch * 100})
+    save(tmp_path / "nn" / "a.pth", {"model": {}, "epoch": 14, "frame": 1400})
+    save(tmp_path / "nn" / "last_a_ep_14_rew_99.0.pth", {"model": {}, "epoch": 14, "frame": 1400})
+    run = LAYOUT.read(tree(tmp_path))
+    assert [item.step for item in run.checkpoints] == [14, 14, 13, 12, 11, 10, 9]
+    assert run.checkpoints[0].path == "nn/a_ep_14_rew_99.0.pth"
+    assert (run.best.path, run.best.step) == ("nn/a.pth", 14)
+
+
+def test_a_name_with_numbers_in_it(tree, tmp_path):
+    save(tmp_path / "nn" / "last_keep_2_ep_30_rew_1.0.pth", {"epoch": 30, "frame": 3})
+    save(tmp_path / "nn" / "last_keep_2_ep_4_rew_1.0.pth", {"epoch": 4, "frame": 1})
+    save(tmp_path / "nn" / "keep_2.pth", {"epoch": 7, "frame": 2})
+    run = LAYOUT.read(tree(tmp_path))
+    assert [item.step for item in run.checkpoints] == [30, 4]
+    assert (run.best.path, run.best.step) == ("nn/keep_2.pth", 7)
+
+
+def test_others_nn_folders_are_not_claimed(tree, tmp_path):
+    save(tmp_path / "a" / "nn" / "weights.pth", {"state_dict": {}, "epoch": 3})
+    assert LAYOUT.find(tree(tmp_path)) == []
+    save(tmp_path / "b" / "nn" / "x.pth", {"model": {}, "epoch": 3, "last_mean_rewards": 1.0})
+    assert LAYOUT.find(tree(tmp_path)) == ["b"]
+
+
+def test_only_the_best_was_kept(tree, tmp_path):
+    save(tmp_path / "nn" / "x.pth", {"model": {}, "epoch": 3, "frame": 30, "last_mean_rewards": 1.0})
+    run = LAYOUT.read(tree(tmp_path))
+    assert run.checkpoints == []
+    assert (run.best.path, run.best.step) == ("nn/x.pth", 3)
+    assert "best" in run.warnings[0]

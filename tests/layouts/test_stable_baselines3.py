@@ -1,0 +1,199 @@
+"""The Stable-Baselines3 layout against runs of 2.9.2: laid out as RL Zoo does, and as Isaac Lab does."""
+
+from __future__ import annotations
+
+import json
+import pickle
+import shutil
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from aml_mirror.layouts.stable_baselines3 import StableBaselines3
+from support.torch_zip import cut
+
+RUNS = Path(__file__).parents[1] / "data" / "runs"
+ZOO = RUNS / "stable_baselines3"
+ISAAC_LAB = RUNS / "stable_baselines3_isaac_lab"
+LAYOUT = StableBaselines3()
+
+
+def saved(path: Path, step: int) -> Path:
+    """A file as `BaseAlgorithm.save` writes it, with ``step`` as its count of timesteps."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("data", json.dumps({"num_timesteps": step, "gamma": 0.99, "_n_updates": 3}))
+        archive.writestr("policy.pth", b"PK\x03\x04")
+        archive.writestr("_stable_baselines3_version", "2.9.2")
+    return path
+
+
+def statistics(path: Path) -> Path:
+    """The head of a pickled VecNormalize."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(
+        b"\x80\x05\x8c.stable_baselines3.common.vec_env.vec_normalize\x94\x8c\x0cVecNormalize\x94."
+    )
+    return path
+
+
+def test_rl_zoo(tree):
+    assert LAYOUT.find(tree(ZOO)) == ["sac/Pendulum-v1_1"]
+    run = LAYOUT.read(tree(ZOO).below("sac/Pendulum-v1_1"))
+    assert [(item.path, item.step, item.role) for item in run.checkpoints] == [
+        ("Pendulum-v1.zip", 600, "final"),
+        ("rl_model_600_steps.zip", 600, "periodic"),
+        ("rl_model_200_steps.zip", 200, "periodic"),
+    ]
+    final = run.checkpoints[0]
+    assert final.files == ("Pendulum-v1.zip", "Pendulum-v1/vecnormalize.pkl")
+    assert final.weights == ("Pendulum-v1.zip",)
+    assert [path for path, _ in final.left_out] == ["replay_buffer.pkl"]
+    assert [path for path, _ in run.checkpoints[1].left_out] == ["rl_model_replay_buffer_600_steps.pkl"]
+    # num_timesteps of best_model.zip; evaluations.npz says the same.
+    assert (run.best.path, run.best.step) == ("best_model.zip", 450)
+    assert "Pendulum-v1/vecnormalize.pkl" in run.best.files
+    assert run.logs == ["evaluations.npz"]
+    assert run.params["args"] == {"algo": "sac", "seed": 0}
+    assert run.params["config"]["gamma"] == 0.98
+    assert run.params["algorithm"]["num_timesteps"] == 600
+    assert not any("serialized" in str(value) for value in run.params["algorithm"].values())
+
+
+def test_isaac_lab(tree):
+    assert LAYOUT.find(tree(ISAAC_LAB)) == [""]
+    run = LAYOUT.read(tree(ISAAC_LAB))
+    assert [(item.path, item.step) for item in run.checkpoints] == [
+        ("model.zip", 1024),
+        ("model_1000_steps.zip", 1000),
+        ("model_800_steps.zip", 800),
+    ]
+    assert run.checkpoints[0].files == ("model.zip", "model_vecnormalize.pkl")
+    assert run.best is None
+
+
+def test_the_best_under_a_final_name_is_not_the_end(tree, tmp_path):
+    saved(tmp_path / "checkpoints" / "rl_model_15000_steps.zip", 15000)
+    saved(tmp_path / "best_model" / "best_model.zip", 4000)
+    shutil.copy(tmp_path / "best_model" / "best_model.zip", tmp_path / "final_model.zip")
+    assert LAYOUT.find(tree(tmp_path)) == [""]
+    run = LAYOUT.read(tree(tmp_path))
+    assert run.checkpoints[0].path == "checkpoints/rl_model_15000_steps.zip"
+    assert (run.best.path, run.best.step) == ("best_model/best_model.zip", 4000)
+    assert any("final_model.zip holds step 4000" in text for text in run.warnings)
+
+
+def test_where_several_could_be_the_end_the_latest_is(tree, tmp_path):
+    for name, step in (("initial_model.zip", 0), ("ppo_ant.zip", 500), ("final_model.zip", 500)):
+        saved(tmp_path / name, step)
+    saved(tmp_path / "ckpt" / "ppo_500_steps.zip", 500)
+    run = LAYOUT.read(tree(tmp_path))
+    assert [item.path for item in run.checkpoints] == [
+        "final_model.zip",
+        "ppo_ant.zip",
+        "ckpt/ppo_500_steps.zip",
+        "initial_model.zip",
+    ]
+
+
+@pytest.mark.parametrize("keep", [0.0, 0.3, 0.9])
+def test_a_cut_final_file_keeps_the_first_place(tree, tmp_path, keep):
+    shutil.copytree(ISAAC_LAB, tmp_path / "run")
+    cut(tmp_path / "run" / "model.zip", keep)
+    run = LAYOUT.read(tree(tmp_path / "run"))
+    assert [(item.path, item.step) for item in run.checkpoints] == [
+        ("model.zip", None),
+        ("model_1000_steps.zip", 1000),
+        ("model_800_steps.zip", 800),
+    ]
+
+
+def test_a_cut_periodic_file_keeps_the_step_of_its_name(tree, tmp_path):
+    for step in (9000, 10000):
+        saved(tmp_path / f"a_{step}_steps.zip", step)
+    cut(tmp_path / "a_10000_steps.zip")
+    assert LAYOUT.find(tree(tmp_path)) == [""]
+    assert [item.step for item in LAYOUT.read(tree(tmp_path)).checkpoints] == [10000, 9000]
+
+
+def test_each_periodic_file_has_its_own_statistics(tree, tmp_path):
+    for step in (100, 200):
+        saved(tmp_path / "checkpoints" / f"rl_model_{step}_steps.zip", step)
+        statistics(tmp_path / "checkpoints" / f"rl_model_vecnormalize_{step}_steps.pkl")
+    run = LAYOUT.read(tree(tmp_path))
+    assert [item.files[1] for item in run.checkpoints] == [
+        "checkpoints/rl_model_vecnormalize_200_steps.pkl",
+        "checkpoints/rl_model_vecnormalize_100_steps.pkl",
+    ]
+    # CheckpointCallback writes the statistics last: a stopped training leaves a model without them.
+    (tmp_path / "checkpoints" / "rl_model_vecnormalize_200_steps.pkl").unlink()
+    first, second = LAYOUT.read(tree(tmp_path)).checkpoints
+    assert "VecNormalize" in first.problem
+    assert second.problem == ""
+
+
+def test_statistics_are_known_by_their_contents(tree, tmp_path):
+    saved(tmp_path / "model.zip", 10)
+    statistics(tmp_path / "env_stats.pkl")
+    (tmp_path / "notes.pkl").write_bytes(pickle.dumps({"a": 1}))
+    assert LAYOUT.read(tree(tmp_path)).checkpoints[0].files == ("env_stats.pkl", "model.zip")
+
+
+def test_the_best_takes_its_own_statistics_or_says_that_it_has_none(tree, tmp_path):
+    saved(tmp_path / "final_model.zip", 900)
+    statistics(tmp_path / "vecnormalize.pkl")
+    saved(tmp_path / "best_model" / "best_model.zip", 300)
+    run = LAYOUT.read(tree(tmp_path))
+    assert run.checkpoints[0].files == ("final_model.zip", "vecnormalize.pkl")
+    assert run.best.files == ("best_model/best_model.zip", "vecnormalize.pkl")
+    assert any("best_model.zip has no VecNormalize statistics of its own" in text for text in run.warnings)
+    statistics(tmp_path / "best_model" / "vecnormalize.pkl")
+    run = LAYOUT.read(tree(tmp_path))
+    assert run.checkpoints[0].files == ("final_model.zip", "vecnormalize.pkl")
+    assert run.best.files == ("best_model/best_model.zip", "best_model/vecnormalize.pkl")
+    assert run.warnings == []
+
+
+def test_where_the_best_cannot_be_read_the_evaluations_give_its_step(tree, tmp_path):
+    saved(tmp_path / "model.zip", 900)
+    cut(saved(tmp_path / "best_model.zip", 300))
+    np.savez(
+        tmp_path / "evaluations.npz",
+        timesteps=np.array([100, 200, 300, 400]),
+        # The first highest mean, not the highest episode and not the last.
+        results=np.array([[1.0, 1.0], [9.0, 0.0], [5.0, 5.0], [5.0, 5.0]]),
+        ep_lengths=np.ones((4, 2)),
+    )
+    assert LAYOUT.read(tree(tmp_path)).best.step == 300
+
+
+def test_other_zips_are_no_checkpoints(tree, tmp_path):
+    with zipfile.ZipFile(tmp_path / "code.zip", "w") as archive:
+        archive.writestr("data", "{}")
+    assert LAYOUT.find(tree(tmp_path)) == []
+    saved(tmp_path / "model.zip", 5)
+    assert LAYOUT.find(tree(tmp_path)) == [""]
+    assert [item.path for item in LAYOUT.read(tree(tmp_path)).checkpoints] == ["model.zip"]
+
+
+def test_two_runs_side_by_side_are_two(tree, tmp_path):
+    for name in ("a", "b"):
+        saved(tmp_path / name / "model.zip", 5)
+        saved(tmp_path / name / "checkpoints" / "rl_model_4_steps.zip", 4)
+    assert LAYOUT.find(tree(tmp_path)) == ["a", "b"]
+
+
+def test_folders_of_one_run_with_names_of_its_own_are_one(tree, tmp_path):
+    saved(tmp_path / "every_so_often" / "rl_model_4_steps.zip", 4)
+    saved(tmp_path / "winner" / "best_model.zip", 4)
+    assert LAYOUT.find(tree(tmp_path)) == [""]
+
+
+def test_only_the_best_was_kept(tree, tmp_path):
+    saved(tmp_path / "best_model.zip", 4)
+    run = LAYOUT.read(tree(tmp_path))
+    assert run.checkpoints == []
+    assert run.best.step == 4
+    assert "best" in run.warnings[0]
