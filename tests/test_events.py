@@ -12,8 +12,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from aml_mirror import events
-from aml_mirror.events import TRUNCATED, EventFile, masked_crc32c
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -27,6 +25,9 @@ from tensorboard.plugins.hparams import summary_v2 as hparams_summary
 from tensorboard.plugins.scalar import summary_v2 as scalar_summary
 from tensorboard.plugins.text import summary_v2 as text_summary
 from tensorboard.util import tensor_util
+
+from aml_mirror import events
+from aml_mirror.events import TRUNCATED, EventFile, masked_crc32c
 
 DATA = Path(__file__).parent / "data" / "events"
 REAL = sorted(DATA.rglob("*.tfevents.*"))

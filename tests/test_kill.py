@@ -15,8 +15,9 @@ import time
 from pathlib import Path
 
 import pytest
-from conftest import PROGRAM, Call, clean_environment
 from mlflow import MlflowClient
+
+from conftest import PROGRAM, Call, clean_environment
 from support.proxy import CUT, DROP, Proxy
 from support.runs import huggingface_run
 

@@ -15,13 +15,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
 from aml_mirror import logs
 from aml_mirror.events import TRUNCATED, EventFile
 from aml_mirror.logs import LogFile, newest
 from aml_mirror.sources import Tree
 from aml_mirror.sources.local import LocalSource
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 DATA = Path(__file__).parent / "data" / "events"
 

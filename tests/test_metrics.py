@@ -12,6 +12,13 @@ import sys
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from mlflow.utils.validation import _validate_metric
+from tensorboard.compat.proto.event_pb2 import Event, SessionLog
+from tensorboard.compat.proto.summary_pb2 import Summary
+from tensorboard.summary.writer.record_writer import RecordWriter
+
 from aml_mirror import metrics as metrics_module
 from aml_mirror.errors import DataError
 from aml_mirror.events import TRUNCATED
@@ -19,12 +26,6 @@ from aml_mirror.metric_names import MAX_NAME, assign_names, valid_name
 from aml_mirror.metrics import Metrics, main_series, read_metrics
 from aml_mirror.sources import Tree
 from aml_mirror.sources.local import LocalSource
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from mlflow.utils.validation import _validate_metric
-from tensorboard.compat.proto.event_pb2 import Event, SessionLog
-from tensorboard.compat.proto.summary_pb2 import Summary
-from tensorboard.summary.writer.record_writer import RecordWriter
 
 DATA = Path(__file__).parent / "data" / "events"
 # The first moment of 2024, in seconds since the epoch.
@@ -577,3 +578,18 @@ def test_memory_does_not_grow_with_the_points(tmp_path: Path) -> None:
     assert points == 140_000
     assert many_kilobytes < 40_000
     assert many_kilobytes - few_kilobytes < 3_000
+
+
+def test_equal_points_stay_apart(tmp_path: Path) -> None:
+    """MLflow keeps rows that are equal in name, step, time and value once: each point has to be a row."""
+    rows = [("epoch", 5, 1.0)] * 3 + [("epoch", 5, math.nan)] * 2 + [("epoch", 6, 1.0)]
+    with (tmp_path / "events.out.tfevents.1.h.1.0").open("wb") as stream:
+        writer = RecordWriter(stream)
+        for tag, step, value in rows:
+            summary = Summary(value=[Summary.Value(tag=tag, simple_value=value)])
+            writer.write(Event(wall_time=1.0, step=step, summary=summary).SerializeToString())
+        writer.flush()
+    source = LocalSource(tmp_path)
+    points = list(read_metrics(Tree(source, source.scan())).stream())
+    assert len({repr(point) for point in points}) == len(rows)
+    assert [moment for _, _, moment, _ in points] == [1000, 1001, 1002, 1000, 1001, 1000]

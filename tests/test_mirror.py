@@ -8,9 +8,10 @@ import shutil
 from pathlib import Path
 
 import pytest
-from conftest import Call, Done
 from mlflow import MlflowClient
 from mlflow.artifacts import download_artifacts
+
+from conftest import Call, Done
 from support.proxy import Proxy
 from support.runs import huggingface_run, write_events, write_weights
 

@@ -157,7 +157,7 @@ def _for_people(wants_json: bool) -> bool:
 
 
 def _quiet_loggers(debug: bool) -> None:
-    for name in ("mlflow", "alembic", "urllib3"):
+    for name in ("mlflow", "alembic"):
         logging.getLogger(name).setLevel(logging.WARNING if debug else logging.ERROR)
 
 

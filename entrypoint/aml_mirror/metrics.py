@@ -105,17 +105,25 @@ class Metrics:
     def stream(self) -> Iterator[tuple[str, float, int, int]]:
         """Yield (name, value, milliseconds since the epoch, step) of each point to be sent.
 
-        The order is fixed: folders by name, their sessions in time, points as written. Raises as
-        :meth:`Tree.open`; DataError where a file is no longer the one that pass one read.
+        The order is fixed: folders by name, their sessions in time, points as written. A point that is
+        equal to the one before it in all four is put one millisecond later, since MLflow keeps equal rows
+        once. Raises as :meth:`Tree.open`; DataError where a file is no longer the one that pass one read.
         """
+        before: dict[str, tuple[int, float, int]] = {}
         names = {(series.folder, series.tag): series.name for series in self.series}
         for group in self._groups:
             for session in group.sessions:
                 with session.reading() as reader:
                     for tag, step, wall_time, value in reader:
                         name = names.get((group.label, tag))
-                        if name is not None and session.keeps(tag, step):
-                            yield name, value, _milliseconds(wall_time), step
+                        if name is None or not session.keeps(tag, step):
+                            continue
+                        moment = _milliseconds(wall_time)
+                        last = before.get(name)
+                        if last and last[0] == step and _same(last[1], value) and last[2] >= moment:
+                            moment = last[2] + 1
+                        before[name] = (step, value, moment)
+                        yield name, value, moment, step
 
     def limited(self, max_series: int) -> Metrics:
         """Return these metrics with at most ``max_series`` series, the most useful ones.
@@ -297,6 +305,10 @@ def _add(series: Series, step: int, value: float) -> None:
         series.min_value, series.min_step = value, step
     if series.max_value is None or (-value, step) < (-series.max_value, series.max_step):
         series.max_value, series.max_step = value, step
+
+
+def _same(one: float, other: float) -> bool:
+    return one == other or (math.isnan(one) and math.isnan(other))
 
 
 def _milliseconds(wall_time: float) -> int:

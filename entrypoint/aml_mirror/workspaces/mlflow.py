@@ -19,25 +19,23 @@ import os
 import re
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator
-from itertools import islice
-from typing import Any
+from collections.abc import Callable
 
 from mlflow import MlflowClient
-from mlflow.entities import Metric, Param, RunTag, ViewType
 from mlflow.entities import Run as MlflowRun
 from mlflow.exceptions import MlflowException
 
 from aml_mirror import redact
-from aml_mirror.errors import ConfigurationError, MirrorError, ServiceUnavailable
+from aml_mirror.errors import MirrorError, ServiceUnavailable
 from aml_mirror.manifest import Manifest
 from aml_mirror.retry import Retry
 from aml_mirror.sources.base import Source
 from aml_mirror.sources.tree import Tree
-from aml_mirror.workspaces import base
-from aml_mirror.workspaces.base import Limits, Moved, Point, Upload, Version
+from aml_mirror.workspaces import base, http_status
+from aml_mirror.workspaces.base import Limits, Moved, Upload, Version
 from aml_mirror.workspaces.lease import SETTLE_SECONDS, Keeper, Lease, Watch
-from aml_mirror.workspaces.mlflow_errors import is_missing, is_there_already, translate
+from aml_mirror.workspaces.mlflow_errors import is_there_already, translate
+from aml_mirror.workspaces.runs import RunStore, RunWriter
 from aml_mirror.workspaces.staging import staged
 
 POLL_SECONDS = 2.0
@@ -45,7 +43,7 @@ POLL_SECONDS = 2.0
 UPLOAD_TRIES = 3
 
 
-class MlflowWorkspace:
+class MlflowWorkspace(RunStore):
     """See :class:`aml_mirror.workspaces.base.Workspace`.
 
     Args:
@@ -55,15 +53,19 @@ class MlflowWorkspace:
     """
 
     def __init__(self, tracking_uri: str, retry_seconds: float, notice: Callable[[str], None]) -> None:
-        self.limits = Limits()
         self._uri = tracking_uri
         self._notice = notice
         self._shown = redact.text(tracking_uri)
-        self.retry = Retry(retry_seconds, lambda error: translate(error, self._shown), notice)
+        super().__init__(Retry(retry_seconds, lambda error: translate(error, self._shown), notice), Limits())
+        http_status.watch()
         try:
-            self.client = MlflowClient(tracking_uri=tracking_uri, registry_uri=tracking_uri)
+            self._client = MlflowClient(tracking_uri=tracking_uri, registry_uri=tracking_uri)
         except Exception as error:
             raise translate(error, self._shown) from error
+
+    @property
+    def client(self) -> MlflowClient:
+        return self._client
 
     @property
     def description(self) -> str:
@@ -104,28 +106,18 @@ class MlflowWorkspace:
             )
         )
 
-    def unfinished(self, experiment: str, run_id: str) -> Iterable[dict[str, str]]:
-        found = self.retry(lambda: self.client.get_experiment_by_name(experiment))
-        if found is None:
-            return []
-        runs = self._search_runs(found.experiment_id, base.RUN_ID, run_id)
-        return [
-            {**run.data.tags, "status": run.info.status, base.MLFLOW_RUN_ID: run.info.run_id}
-            for run in runs
-            if run.data.tags.get(base.STATE) != base.COMPLETE
-        ]
-
     def begin(self, experiment: str, run_name: str, tags: dict[str, str]) -> MlflowWriter | Version:
-        experiment_id = self._experiment(experiment)
+        experiment_id = self.experiment(experiment)
         identity = tags[base.IDENTITY]
         watch, told = Watch(), False
         made: str | None = None
         keeper = Keeper()
         while True:
-            runs = self._search_runs(experiment_id, base.IDENTITY, identity)
+            runs = self.search_runs(experiment_id, base.IDENTITY, identity)
             runs = [run for run in runs if run.data.tags.get(base.MODEL_NAME) == tags[base.MODEL_NAME]]
             if not runs:
-                made = self._create_run(experiment_id, run_name, {**tags, base.LEASE: keeper.note()})
+                lease = {base.LEASE: keeper.note()}
+                made = str(self.create_run(experiment_id, run_name, {**tags, **lease}).info.run_id)
                 continue
             run = runs[0]
             # A POST whose answer was lost may have made more than one run of ours.
@@ -160,14 +152,8 @@ class MlflowWorkspace:
         if adopted:
             # What the earlier try wrote stays as it is; what changed since (the quick key, the folder) is
             # written over, and the run is open again.
-            changed = {
-                key: value
-                for key, value in tags.items()
-                if run.data.tags.get(key) != value and key not in (base.LEASE, base.STATE)
-            }
-            batch = [RunTag(key, value) for key, value in changed.items()]
-            if batch:
-                self.retry(lambda: self.client.log_batch(run_id, tags=batch))
+            mine = (base.LEASE, base.STATE)
+            self.update_tags(run, {key: value for key, value in tags.items() if key not in mine})
             if run.info.status != "RUNNING":
                 self.retry(lambda: self.client.update_run(run_id, "RUNNING"))
         keeper.start(
@@ -176,25 +162,7 @@ class MlflowWorkspace:
         )
         return MlflowWriter(self, run, keeper, tags, adopted)
 
-    def _experiment(self, name: str) -> str:
-        found = self.retry(lambda: self.client.get_experiment_by_name(name))
-        if found is None:
-            try:
-                return str(
-                    self.retry(lambda: self.client.create_experiment(name, self._artifact_location(name)))
-                )
-            except MirrorError as error:
-                if not is_there_already(error.__cause__):
-                    raise
-                found = self.retry(lambda: self.client.get_experiment_by_name(name))
-        if found is None or found.lifecycle_stage != "active":
-            raise ConfigurationError(
-                f"the experiment {name!r} was deleted in {self.description}",
-                "restore it (mlflow experiments restore), or pass another with --experiment",
-            )
-        return str(found.experiment_id)
-
-    def _artifact_location(self, name: str) -> str | None:
+    def artifact_location(self, name: str) -> str | None:
         """Beside the database: MLflow's own default is the folder in which the program happens to run."""
         match = re.match(r"sqlite:///(.+?)(\?.*)?$", self._uri)
         if not match or match[1] == ":memory:":
@@ -203,81 +171,18 @@ class MlflowWorkspace:
         safe = re.sub(r"[^\w.-]", "_", name)[:80]
         return os.path.join(folder, "mlartifacts", f"{safe}-{hashlib.sha256(name.encode()).hexdigest()[:8]}")
 
-    def _search_runs(self, experiment_id: str, key: str, value: str) -> list[MlflowRun]:
-        where = f"tags.`{key}` = '{value}'" if "'" not in value else f'tags.`{key}` = "{value}"'
-        found: list[MlflowRun] = []
-        token: str | None = None
-        while True:
-            page = self.retry(
-                lambda token=token: self.client.search_runs(  # type: ignore[misc]
-                    [experiment_id], where, ViewType.ACTIVE_ONLY, max_results=100, page_token=token
-                )
-            )
-            found += page
-            token = page.token
-            if not token:
-                return sorted(found, key=lambda run: (run.info.start_time, run.info.run_id))
-
-    def _create_run(self, experiment_id: str, run_name: str, tags: dict[str, str]) -> str:
-        run = self.retry(lambda: self.client.create_run(experiment_id, tags=tags, run_name=run_name))
-        return str(run.info.run_id)
-
     def _set_tag(self, run_id: str, key: str, value: str) -> None:
         self.client.set_tag(run_id, key, value)
 
-    def discard(self, delete: Callable[[], object]) -> None:
-        """Delete something of ours that is one too many; gone already (an answer was lost) is as good."""
-        try:
-            self.retry(delete)
-        except MirrorError as error:
-            if not is_missing(error.__cause__):
-                raise
 
-
-class MlflowWriter:
+class MlflowWriter(RunWriter):
     """See :class:`aml_mirror.workspaces.base.Writer`."""
 
     def __init__(
         self, workspace: MlflowWorkspace, run: MlflowRun, keeper: Keeper, tags: dict[str, str], adopted: bool
     ) -> None:
-        self.run_id = str(run.info.run_id)
+        super().__init__(workspace, run, keeper, tags, adopted)
         self._workspace = workspace
-        self._client = workspace.client
-        self._retry = workspace.retry
-        self._limits = workspace.limits
-        self._run = run
-        self._keeper = keeper
-        self._tags = tags
-        self._adopted = adopted
-
-    def log_params(self, params: dict[str, str]) -> None:
-        there = self._run.data.params if self._adopted else {}
-        fresh = [Param(key, value) for key, value in params.items() if key not in there]
-        step = self._limits.params_in_batch
-        for start in range(0, len(fresh), step):
-            self._log_batch(params=fresh[start : start + step])
-
-    def log_metrics(self, points: Callable[[], Iterator[Point]], progress: Callable[[int], None]) -> int:
-        count, digest = _parse_points(self._run.data.tags.get(base.POINTS, "") if self._adopted else "")
-        if count and _digest_of(points(), self._limits.batch, count) != digest:
-            # The event files are not those of the earlier try. Rows that are sent twice are the same rows.
-            count = 0
-        running = hashlib.sha256()
-        total = sent = 0
-        for batch in _batches(points(), self._limits.batch):
-            running.update(repr(batch).encode())
-            total += len(batch)
-            progress(len(batch))
-            if total <= count:
-                continue
-            metrics = [Metric(name, value, timestamp, step) for name, value, timestamp, step in batch]
-            self._log_batch(metrics=metrics, tags=[RunTag(base.POINTS, f"{total}:{running.hexdigest()}")])
-            sent += len(batch)
-        return sent
-
-    def _log_batch(self, **rows: Any) -> None:
-        self._require_lease()
-        self._retry(lambda: self._client.log_batch(self.run_id, synchronous=True, **rows))
 
     def put_model(self, tree: Tree, manifest: Manifest, progress: Callable[[int], None]) -> Moved:
         uploads = [Upload(item.source, f"model/{item.path}", item.bytes) for item in manifest.items]
@@ -315,7 +220,7 @@ class MlflowWriter:
             with staged(tree, upload.source, name) as path:
                 self._client.log_artifact(self.run_id, path, folder or None)
 
-        self._require_lease()
+        self._require_claim()
         self._retry(send)
 
     def put_texts(self, texts: dict[str, str]) -> None:
@@ -337,7 +242,7 @@ class MlflowWriter:
         return found
 
     def register(self, description: str, tags: dict[str, str]) -> Version:
-        self._require_lease()
+        self._require_claim()
         model = self._tags[base.MODEL_NAME]
         identity = self._tags[base.IDENTITY]
         found = self._workspace.search_versions(model, base.IDENTITY, identity)
@@ -364,8 +269,8 @@ class MlflowWriter:
         return found[0]
 
     def finish(self, version: Version) -> None:
-        self._require_lease()
-        self._keeper.stop()
+        self._require_claim()
+        self._claim.stop()
         self._retry(lambda: self._client.set_tag(self.run_id, base.STATE, base.COMPLETE))
         self._retry(lambda: self._client.set_terminated(self.run_id, "FINISHED"))
         self._retry(
@@ -374,46 +279,9 @@ class MlflowWriter:
             )
         )
 
-    def abandon(self, status: str, why: str) -> None:
-        self._keeper.stop()
-        if self._keeper.lost:
-            return
-        try:
-            # An empty lease: the next try need not wait to see that nobody is there.
-            self._client.set_tag(self.run_id, base.LEASE, "")
-            self._client.set_tag(self.run_id, "mirror.error", redact.text(why)[:500])
-            self._client.set_terminated(self.run_id, status)
-        except Exception:  # noqa: BLE001 - the failure that brought us here is the one to be told
-            return
-
-    def _require_lease(self) -> None:
-        if self._keeper.lost:
-            raise ServiceUnavailable(
-                f"another mirror took over the MLflow run {self.run_id}",
-                "it goes on with the work; run again to see what came of it",
-            )
-
-
-def _batches(points: Iterator[Point], size: int) -> Iterator[list[Point]]:
-    while batch := list(islice(points, size)):
-        yield batch
-
-
-def _parse_points(text: str) -> tuple[int, str]:
-    count, _, digest = text.partition(":")
-    return (int(count), digest) if count.isdecimal() else (0, "")
-
-
-def _digest_of(points: Iterator[Point], size: int, count: int) -> str:
-    """Digest of the batches that hold the first ``count`` points; empty where ``count`` falls inside one."""
-    running = hashlib.sha256()
-    total = 0
-    for batch in _batches(points, size):
-        running.update(repr(batch).encode())
-        total += len(batch)
-        if total >= count:
-            break
-    return running.hexdigest() if total == count else ""
+    def _release(self) -> None:
+        # An empty lease: the next try need not wait to see that nobody is there.
+        self._client.set_tag(self.run_id, base.LEASE, "")
 
 
 __all__ = ["MlflowException", "MlflowWorkspace", "MlflowWriter"]

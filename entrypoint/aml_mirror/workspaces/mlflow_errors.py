@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 from collections.abc import Iterator
 
+from mlflow.exceptions import ERROR_CODE_TO_HTTP_STATUS as HTTP_STATUS_OF
 from mlflow.exceptions import MlflowException, RestException
 from requests import exceptions as http
 
@@ -16,6 +17,7 @@ from aml_mirror.errors import (
     NotAllowed,
     ServiceUnavailable,
 )
+from aml_mirror.workspaces import http_status
 
 _TRANSIENT = frozenset({408, 425, 429, 500, 502, 503, 504, 507})
 _AGAIN = "run the same command again: it goes on where this one ended"
@@ -51,13 +53,18 @@ def translate(error: Exception, where: str) -> MirrorError:
             return ServiceUnavailable(f"{where} goes on failing: {said}", _AGAIN)
         if "locked" in str(error) or "OperationalError" in str(error):
             return _database(said, where)
+    status = http_status.last() if isinstance(error, MlflowException) else None
+    if status and status >= 400 and (found := _status(status, said, where)):
+        return found
     return ConfigurationError(f"{where} refused: {said}", "look at the message; --debug shows where it arose")
 
 
 def _of(cause: BaseException, where: str) -> MirrorError | None:
     said = redact.text(_first_line(cause))
     if isinstance(cause, RestException):
-        return _status(cause.get_http_status_code(), said, where)
+        # What the body calls the error counts only where it is MLflow's own body.
+        known = cause.json.get("error_code") in HTTP_STATUS_OF
+        return _status(cause.get_http_status_code() if known else http_status.last() or 500, said, where)
     if isinstance(cause, http.HTTPError) and cause.response is not None:
         return _status(cause.response.status_code, said, where)
     if isinstance(cause, http.SSLError):

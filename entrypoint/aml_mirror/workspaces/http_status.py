@@ -1,0 +1,35 @@
+"""The status of the last HTTP answer, which MLflow's exceptions lose.
+
+MLflow derives the status of a failed call from the ``error_code`` of its own error bodies. A proxy, a
+gateway or Azure ML answers with other bodies, and 401, 403 or 429 become an INTERNAL_ERROR. urllib3 logs
+the real status of every answer at level DEBUG; here it is kept, per thread, and printed nowhere.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+
+_last = threading.local()
+
+
+class _Keeper(logging.Handler):
+    def emit(self, record: logging.LogRecord) -> None:
+        # '%s://%s:%s "%s %s %s" %s %s' (urllib3 2, connectionpool.py): the seventh argument is the status.
+        if isinstance(record.args, tuple) and len(record.args) == 8 and isinstance(record.args[6], int):
+            _last.status = record.args[6]
+
+
+def watch() -> None:
+    """Begin to keep the status of every answer."""
+    logger = logging.getLogger("urllib3.connectionpool")
+    if not any(isinstance(handler, _Keeper) for handler in logger.handlers):
+        logger.addHandler(_Keeper())
+        logger.setLevel(logging.DEBUG)
+        # The records hold whole URLs, with their signatures: they go nowhere else.
+        logger.propagate = False
+
+
+def last() -> int | None:
+    """Return the status of the last answer that this thread got; None: there was none."""
+    return getattr(_last, "status", None)
