@@ -37,6 +37,11 @@ lint: venv  ## Look at the code without running it
 	$(BIN)/mypy
 	$(BIN)/yamllint --strict .
 	git ls-files -z -- '*.sh' .ci/run | xargs -0 -r $(BIN)/shellcheck
+	$(BIN)/mypy --strict scripts/osmo_pod_template.py scripts/osmo_config_cli.py scripts/pod_template_merge.py scripts/pod_template_spec.py
+	terraform fmt -check -recursive terraform
+	@# On a copy, so that no .terraform folder stays behind here.
+	@copy=$$(mktemp -d) && trap 'rm -rf "$$copy"' EXIT && cp -r terraform scripts "$$copy" && cd "$$copy/terraform" \
+		&& terraform init -input=false >/dev/null && terraform validate
 
 format: venv  ## Format the code
 	$(BIN)/ruff format .

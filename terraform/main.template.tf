@@ -1,0 +1,100 @@
+# The pod template: the base, plus the mirror's variables in the user container.
+#
+# OSMO merges templates onto the pod it generates, lists of maps by `name`; the user container is the one that is called
+# {{USER_CONTAINER_NAME}} (spaces inside the marker are allowed). Only its `env` changes; everything else is passed on.
+# Dynamic values never meet in a condition: `jsondecode(condition ? jsonencode(a) : jsonencode(b))` keeps their types.
+
+locals {
+  user_container_pattern = "^\\{\\{\\s*USER_CONTAINER_NAME\\s*\\}\\}$"
+  outputs_template_name  = "azureml_mirror_outputs"
+  own_env_names          = ["AZURE_SUBSCRIPTION_ID", "AZURE_RESOURCE_GROUP", "AZUREML_WORKSPACE_NAME", "OSMO_WORKFLOW_ID"]
+
+  # In a fixed order, so that a second plan finds nothing to change.
+  mirror_env = !local.enabled ? [] : concat(
+    [for name in slice(local.own_env_names, 0, 3) : { name = name, value = local.coordinates[name] }],
+    # OSMO puts no run id into a pod; WF_ID is one of the labels it renders templates with (src/utils/job/task.py, 6.3).
+    [{ name = "OSMO_WORKFLOW_ID", value = "{{WF_ID}}" }],
+    [for name in sort(keys(var.extra_env)) : { name = name, value = var.extra_env[name] }],
+  )
+  mirror_values = { for variable in local.mirror_env : variable.name => variable.value }
+
+  from_values = var.osmo_release_values != null || length(var.osmo_values_files) > 0
+  templates   = jsondecode(local.merged_templates)
+  base_json = (
+    var.base_pod_template != null ? jsonencode(var.base_pod_template) :
+    local.from_values ? jsonencode(try(local.templates[var.pod_template_name], null)) :
+    var.pod_template_name == "default_user" ? jsonencode(local.stock_templates.default_user) : "{}"
+  )
+  # What is no map is refused at the output pod_template; here it must only not break the expressions.
+  base      = jsondecode(startswith(local.base_json, "{") ? local.base_json : "{}")
+  base_spec = jsondecode(can(keys(local.base.spec)) ? jsonencode(local.base.spec) : "{}")
+
+  base_containers = try([for container in local.base_spec.containers : container], [])
+  user_containers = [for container in local.base_containers : can(regex(local.user_container_pattern, container.name))]
+
+  # What a base holds that was taken from a release while the mirror was on (`helm get values` after an apply): going
+  # off must not write the mirror's own variables back. OSMO_WORKFLOW_ID={{WF_ID}} is the mark, nobody else sets it.
+  marked = [
+    for n, container in local.base_containers : local.user_containers[n] && anytrue(try([
+      for variable in container.env : try(variable.name == "OSMO_WORKFLOW_ID" && variable.value == "{{WF_ID}}", false)
+    ], []))
+  ]
+  stripped_names = concat(local.own_env_names, keys(var.extra_env))
+  base_without_mirror = [
+    for n, container in local.base_containers : jsondecode(local.marked[n] ? jsonencode(merge(
+      { for key, value in container : key => value if key != "env" },
+      length([for variable in container.env : variable if !contains(local.stripped_names, try(variable.name, ""))]) == 0 ? {} : {
+        env = [for variable in container.env : variable if !contains(local.stripped_names, try(variable.name, ""))]
+      },
+    )) : jsonencode(container))
+  ]
+
+  # A variable that is there is replaced in its place, whatever it had (valueFrom too: with `value` beside it Kubernetes
+  # refuses the pod); a second entry of the same name goes.
+  envs = [for container in local.base_containers : try([for variable in container.env : variable], [])]
+  env_names = [
+    for env in local.envs : [for n, variable in env : try(tostring(variable.name), "")]
+  ]
+  merged_containers = [
+    for n, container in local.base_containers : jsondecode(local.user_containers[n] ? jsonencode(merge(container, {
+      env = concat(
+        [
+          for place, variable in local.envs[n] : jsondecode(
+            contains(keys(local.mirror_values), local.env_names[n][place])
+            ? jsonencode({ name = local.env_names[n][place], value = local.mirror_values[local.env_names[n][place]] })
+            : jsonencode(variable)
+          )
+          if !contains(keys(local.mirror_values), local.env_names[n][place]) || index(local.env_names[n], local.env_names[n][place]) == place
+        ],
+        [for variable in local.mirror_env : variable if !contains(local.env_names[n], variable.name)],
+      )
+    })) : jsonencode(container))
+  ]
+  added_container = anytrue(local.user_containers) ? [] : [{ name = "{{USER_CONTAINER_NAME}}", env = local.mirror_env }]
+
+  off_template = jsondecode(
+    !anytrue(local.marked) ? jsonencode(local.base) :
+    jsonencode(merge(local.base, { spec = merge(local.base_spec, { containers = local.base_without_mirror }) }))
+  )
+  on_template = merge(local.base, {
+    spec = merge(local.base_spec, { containers = concat(local.merged_containers, local.added_container) })
+  })
+  pod_template = jsondecode(local.enabled ? jsonencode(local.on_template) : jsonencode(local.off_template))
+
+  outputs_template = !local.enabled || var.run_outputs_volume == null ? null : {
+    spec = {
+      volumes = [{
+        name                  = "azureml-mirror-outputs"
+        persistentVolumeClaim = { claimName = var.run_outputs_volume.claim_name }
+      }]
+      containers = [{
+        name = "{{USER_CONTAINER_NAME}}"
+        volumeMounts = [{
+          name      = "azureml-mirror-outputs"
+          mountPath = var.run_outputs_volume.mount_path
+          readOnly  = var.run_outputs_volume.read_only
+        }]
+      }]
+    }
+  }
+}

@@ -1,0 +1,54 @@
+variable "osmo_config_mode" {
+  description = "Who holds OSMO's configuration: `configmap` (6.3, Helm values; the API refuses writes with 409) or `api` (6.2, or 6.3 without the config map)."
+  type        = string
+  default     = "configmap"
+  nullable    = false
+
+  validation {
+    condition     = contains(["configmap", "api"], var.osmo_config_mode)
+    error_message = "osmo_config_mode is \"configmap\" (Helm values hold OSMO's configuration, 6.3) or \"api\" (the database holds it, 6.2), for example osmo_config_mode = \"configmap\"."
+  }
+}
+
+variable "pod_template_name" {
+  description = "The OSMO pod template that gets the variables."
+  type        = string
+  default     = "default_user"
+  nullable    = false
+
+  validation {
+    condition     = can(regex("^[A-Za-z][A-Za-z0-9_-]*$", var.pod_template_name)) && var.pod_template_name != "azureml_mirror_outputs"
+    error_message = "pod_template_name is the name of an OSMO pod template (letters, digits, _ and -; not azureml_mirror_outputs, which the module writes itself), for example \"default_user\"."
+  }
+}
+
+variable "osmo_cli" {
+  description = "The operator's `osmo` program, in api mode; its login serves. A name on PATH or a path."
+  type        = string
+  default     = "osmo"
+  nullable    = false
+
+  validation {
+    condition     = length(trimspace(var.osmo_cli)) > 0
+    error_message = "osmo_cli is empty. Give the program's name or path, for example \"osmo\" or \"/opt/osmo/bin/osmo\"."
+  }
+}
+
+variable "python" {
+  description = "The Python (3.11 or newer, standard library only) that runs the api-mode script. A name on PATH or a path."
+  type        = string
+  default     = "python3"
+  nullable    = false
+
+  validation {
+    condition     = length(trimspace(var.python)) > 0
+    error_message = "python is empty. Give the interpreter's name or path, for example \"python3\"."
+  }
+}
+
+variable "overwrite_existing" {
+  description = "In api mode: whether a variable of the same name that somebody else set is overwritten. It comes back when the mirror is taken away. `false`: the apply stops and says which."
+  type        = bool
+  default     = false
+  nullable    = false
+}

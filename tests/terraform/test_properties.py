@@ -1,0 +1,275 @@
+"""Random templates and variables through the real terraform and the script: untouched keys stay unchanged.
+
+One terraform run merges a batch of cases (the module with for_each), since starting it costs more than
+merging.
+"""
+
+import copy
+import json
+import sys
+import unicodedata
+
+import yaml
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
+from mirror_world import ENV, ROOT, STOCK, WORKSPACE, coalesce, merge_maps
+
+sys.path.insert(0, str(ROOT / "scripts"))
+from pod_template_merge import Seen, merge_env, plan_apply, plan_remove
+from pod_template_spec import Spec
+
+USER = "{{USER_CONTAINER_NAME}}"
+BATCH = 25
+RUN = settings(
+    max_examples=4,
+    deadline=None,
+    database=None,
+    derandomize=True,
+    # A batch that fails is told as it is: making it smaller would start terraform hundreds of times.
+    phases=[Phase.generate],
+    suppress_health_check=[
+        HealthCheck.function_scoped_fixture,
+        HealthCheck.too_slow,
+        HealthCheck.data_too_large,
+    ],
+)
+
+# What is hard on its way through HCL, JSON and YAML. Terraform keeps text in NFC, so that is what is put in.
+HARD = [
+    "{{USER_CPU}}", "{{ USER_GPU }}", "${x}", "%{if}", "$${", "yes", "No", "null", "~", "0644", "1_000",
+    "2024-01-01", "1e3", "", " ", "a: b", "- a", "# c", "'", '"', "\\", "{a}", "[1]", "&a", "*a", "<&>",
+    "é", "日本", "a\nb", "a\n", "\tx", "|", "true",
+]  # fmt: skip
+ONE_LINE = [text for text in HARD if "\n" not in text and "\t" not in text]
+letters = st.characters(exclude_categories=("Cs", "Cc", "Cn", "Zl", "Zp"), exclude_characters="\ufeff")
+
+
+def texts(hard, smallest=0):
+    drawn = st.sampled_from([text for text in hard if len(text) >= smallest]) | st.text(
+        letters, min_size=smallest, max_size=8
+    )
+    return drawn.map(lambda text: unicodedata.normalize("NFC", text))
+
+
+def trees(hard, leaves=6):
+    scalars = (
+        st.none()
+        | st.booleans()
+        | st.integers(-(2**53), 2**53)
+        | st.integers(-64, 64).map(lambda n: n / 8)
+        | texts(hard)
+    )
+    return st.recursive(
+        scalars,
+        lambda inner: st.lists(inner, max_size=3) | st.dictionaries(texts(hard, 1), inner, max_size=3),
+        max_leaves=leaves,
+    )
+
+
+NAMES = [*ENV, "MINE", "OTHER", "EXTRA_A", "EXTRA_B"]
+entries = st.fixed_dictionaries(
+    {"name": st.sampled_from(NAMES)}, optional={"value": texts(HARD), "valueFrom": trees(HARD)}
+)
+containers = st.fixed_dictionaries(
+    {"name": st.sampled_from([USER, "{{ USER_CONTAINER_NAME }}", "sidecar", "osmo-ctrl"])},
+    optional={
+        "env": st.lists(entries, max_size=5),
+        "resources": trees(HARD),
+        "volumeMounts": st.lists(trees(HARD, 2), max_size=2),
+        "anything": trees(HARD),
+    },
+)
+templates = st.fixed_dictionaries(
+    {},
+    optional={
+        "metadata": trees(HARD),
+        "spec": st.fixed_dictionaries(
+            {},
+            optional={
+                "containers": st.lists(containers, max_size=3),
+                "initContainers": st.lists(containers, max_size=1),
+                "volumes": trees(HARD),
+                "anything": trees(HARD),
+            },
+        ),
+    },
+)
+extras = st.dictionaries(st.sampled_from(["EXTRA_A", "EXTRA_B", "MINE"]), texts(HARD), max_size=3)
+cases = st.lists(st.tuples(templates, extras), min_size=BATCH, max_size=BATCH)
+
+
+def through_terraform(tf, arguments, cases):
+    """The outputs pod_template and helm_values of every case, from one apply."""
+    (tf.root / "cases.json").write_text(json.dumps({f"case{n:03}": case for n, case in enumerate(cases)}))
+    outputs = {
+        name: {"value": f"${{{{for key, one in module.mirror : key => one.{name}}}}}"}
+        for name in ("pod_template", "helm_values")
+    }
+    root = {
+        "locals": {"cases": '${jsondecode(file("cases.json"))}'},
+        "module": {"mirror": {"source": "./checkout/terraform", "for_each": "${local.cases}"} | arguments},
+        "output": outputs,
+    }
+    (tf.root / "main.tf.json").write_text(json.dumps(root))
+    done = tf.run("apply", "-auto-approve", "-input=false")
+    assert done.returncode == 0, (done.stdout + done.stderr)[-3000:]
+    values = tf.outputs()
+    return [
+        (values["pod_template"][key], values["helm_values"][key]) for key in sorted(values["pod_template"])
+    ]
+
+
+def is_user(container):
+    return container["name"] in (USER, "{{ USER_CONTAINER_NAME }}")
+
+
+def assert_only_the_variables_differ(base, merged, env):
+    """Said independently of how either side merges."""
+    assert {k: v for k, v in merged.items() if k != "spec"} == {k: v for k, v in base.items() if k != "spec"}
+    spec = base.get("spec", {})
+    assert {k: v for k, v in merged["spec"].items() if k != "containers"} == {
+        k: v for k, v in spec.items() if k != "containers"
+    }
+    before, after = spec.get("containers", []), merged["spec"]["containers"]
+    if not any(is_user(container) for container in before):
+        before = [*before, {"name": USER}]
+    assert len(after) == len(before)
+    for old, new in zip(before, after, strict=True):
+        if not is_user(old):
+            assert new == old
+            continue
+        assert {k: v for k, v in new.items() if k != "env"} == {k: v for k, v in old.items() if k != "env"}
+        others = [entry for entry in old.get("env", []) if entry["name"] not in env]
+        assert [entry for entry in new["env"] if entry["name"] not in env] == others
+        ours = [entry for entry in new["env"] if entry["name"] in env]
+        assert sorted(entry["name"] for entry in ours) == sorted(env)
+        assert all(entry == {"name": entry["name"], "value": env[entry["name"]]} for entry in ours)
+        # What was there keeps its place, and what is new comes after it.
+        names = [entry["name"] for entry in old.get("env", [])]
+        in_place = [name for n, name in enumerate(names) if name not in env or names.index(name) == n]
+        assert [entry["name"] for entry in new["env"]][: len(in_place)] == in_place
+
+
+@RUN
+@given(cases)
+def test_random_templates(tf, drawn):
+    arguments = {
+        "azureml_workspace": WORKSPACE,
+        "base_pod_template": "${each.value[0]}",
+        "extra_env": "${each.value[1]}",
+    }
+    for (base, extra), (merged, overlay) in zip(drawn, through_terraform(tf, arguments, drawn), strict=True):
+        env = ENV | {name: extra[name] for name in sorted(extra)}
+        assert_only_the_variables_differ(base, merged, env)
+        assert merge_env(base, env) == merged
+        values = {"services": {"configs": {"podTemplates": {"default_user": base}}}}
+        assert (
+            merge_maps(values, yaml.safe_load(overlay))["services"]["configs"]["podTemplates"]["default_user"]
+            == merged
+        )
+
+
+@RUN
+@given(cases)
+def test_off_is_the_base_again(tf, drawn):
+    bases = [case[0] for case in drawn]
+    arguments = {"base_pod_template": "${each.value}", "should_enable_azureml_mirror": False}
+    for base, (left, overlay) in zip(bases, through_terraform(tf, arguments, bases), strict=True):
+        on = {"services": {"configs": {"podTemplates": {"default_user": merge_env(base, ENV)}}}}
+        back = merge_maps(on, yaml.safe_load(overlay))["services"]["configs"]["podTemplates"]["default_user"]
+        if not any(marked(container) for container in base.get("spec", {}).get("containers", [])):
+            assert left == base
+            assert back.get("spec", {}).get("containers", []) == base.get("spec", {}).get("containers", [])
+
+
+def marked(container):
+    """A base that was taken while the mirror was on: its variables are not the operator's."""
+    return is_user(container) and {"name": "OSMO_WORKFLOW_ID", "value": "{{WF_ID}}"} in container.get(
+        "env", []
+    )
+
+
+trees_of_maps = st.recursive(
+    trees(ONE_LINE, 3),
+    lambda inner: st.dictionaries(st.sampled_from(["a", "b", "spec", "x.y/z", "labels"]), inner, max_size=4),
+    max_leaves=12,
+)
+maps = st.dictionaries(st.sampled_from(["a", "b", "spec", "x.y/z", "labels"]), trees_of_maps, max_size=4)
+files = st.lists(
+    st.dictionaries(
+        st.sampled_from(["default_user", "default_ctrl"]),
+        st.fixed_dictionaries({}, optional={"metadata": trees_of_maps, "spec": maps}),
+    ),
+    min_size=1,
+    max_size=4,
+)
+
+
+class Quoting(yaml.SafeDumper):
+    """Every text in quotes: PyYAML leaves 1e100 without, which is a number to Helm and to Terraform."""
+
+
+Quoting.add_representer(
+    str, lambda dumper, text: dumper.represent_scalar("tag:yaml.org,2002:str", text, style='"')
+)
+
+
+def depth(tree):
+    return 1 + max((depth(value) for value in tree.values()), default=0) if isinstance(tree, dict) else 0
+
+
+@RUN
+@given(st.lists(files.filter(lambda drawn: max(map(depth, drawn)) <= 8), min_size=12, max_size=12))
+def test_random_values_files_merge_as_helm_merges_them(tf, drawn):
+    paths = []
+    for number, documents in enumerate(drawn):
+        paths.append([])
+        for place, document in enumerate(documents):
+            path = tf.root / f"values-{number}-{place}.yaml"
+            values = {"services": {"configs": {"podTemplates": document}}}
+            path.write_text(yaml.dump(values, Dumper=Quoting, allow_unicode=True, width=10**6))
+            paths[-1].append(path.name)
+    arguments = {"osmo_values_files": "${each.value}", "should_enable_azureml_mirror": False}
+    for documents, (template, _) in zip(drawn, through_terraform(tf, arguments, paths), strict=True):
+        expected = {"default_user": STOCK}
+        for document in documents:
+            expected = merge_maps(expected, document)
+        wanted, found = without_nulls(coalesce({}, expected)["default_user"]), without_nulls(template)
+        assert found == wanted, f"{json.dumps(found, sort_keys=True)}\n{json.dumps(wanted, sort_keys=True)}"
+
+
+def without_nulls(tree):
+    """Helm takes a null away in some places and leaves it in others; OSMO sees none either way."""
+    if isinstance(tree, dict):
+        return {key: without_nulls(value) for key, value in tree.items() if value is not None}
+    return tree
+
+
+@settings(max_examples=400, deadline=None, database=None, derandomize=True)
+@given(templates, extras, st.booleans())
+def test_the_script_takes_away_exactly_what_it_added(base, extra, overwrite):
+    env = ENV | extra
+    spec = Spec("default_user", env, STOCK, None, overwrite_existing=True)
+    original = copy.deepcopy(base)
+    seen = Seen(7, {"default_user": base})
+    applied = plan_apply(spec, seen, lambda revision: None)
+    assert base == original
+    assert_only_the_variables_differ(base, applied.writes["default_user"], env)
+    on = Seen(8, applied.writes, applied.record, applied.writes)
+    again = plan_apply(spec, on, lambda revision: {"default_user": base})
+    assert again.writes == applied.writes and again.record.owns == applied.record.owns
+    removed = plan_remove(spec, on, lambda revision: {"default_user": base} if revision == 7 else None)
+    left = removed.writes.get("default_user", applied.writes["default_user"])
+    for container in (base.get("spec") or {}).get("containers", []):
+        names = [entry["name"] for entry in container.get("env", [])]
+        if is_user(container) and (len(names) != len(set(names)) or marked(container)):
+            return  # A name set twice is set once afterwards; which of the two it was is not kept.
+    users = [container for container in (base.get("spec") or {}).get("containers", []) if is_user(container)]
+    if len(users) < 2:
+        assert normal(left) == normal(base)
+
+
+def normal(template):
+    """An empty list of containers, and an empty spec, are the same as none to OSMO."""
+    spec = {k: v for k, v in (template.get("spec") or {}).items() if not (k == "containers" and v == [])}
+    return {k: v for k, v in template.items() if k != "spec"} | ({"spec": spec} if spec else {})
