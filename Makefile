@@ -9,7 +9,7 @@ BIN := $(VENV)/bin
 # Terraform asks for updates unless told not to.
 export CHECKPOINT_DISABLE := 1
 
-.PHONY: help venv demo test lint format lock clean
+.PHONY: help venv demo test lint format lock azure-up azure-down clean
 
 help:  ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -28,7 +28,21 @@ $(VENV)/.ready: requirements-dev.txt pyproject.toml
 demo: venv  ## Mirror a small run into a local MLflow, twice
 	@$(BIN)/python scripts/demo.py .demo
 
-test: venv  ## Run every test
+# The emulated Azure keeps its blobs in the real Azurite, which comes from npm.
+AZURITE := tests/azure/node_modules/.package-lock.json
+$(AZURITE): tests/azure/package-lock.json
+	@command -v npm >/dev/null || { echo "npm is needed for Azurite: on Debian, apt-get install npm (Node.js 20 or newer)"; exit 1; }
+	@npm ci --prefix tests/azure --no-audit --no-fund --loglevel=error
+	@touch $@
+
+EMULATOR = PYTHONPATH=tests/azure $(BIN)/python -m azure_emulator
+azure-up: venv $(AZURITE)  ## Start the emulated Azure, print the environment to export
+	@$(EMULATOR) up
+
+azure-down: venv  ## Stop it
+	@$(EMULATOR) down
+
+test: venv $(AZURITE)  ## Run every test
 	@$(BIN)/python -m pytest -n auto --dist worksteal $(TESTS)
 
 lint: venv  ## Look at the code without running it

@@ -1,0 +1,149 @@
+"""``python -m azure_emulator up|down|env``: the emulated Azure by hand.
+
+``up`` starts it in the background, waits until it is ready, and prints the environment to export; ``env``
+prints it again, ``down`` stops all that was started, ``run`` is the server itself in the foreground. All of
+it is kept below one folder (``--state``, by default ``.state`` beside this package) which ``up`` makes
+anew.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import json
+import logging
+import os
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+
+from . import processes
+from .blobs import Blobs
+from .certificates import write_certificates
+from .client import Control
+from .server import Emulator, listen
+
+HERE = Path(__file__).parent
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="azure_emulator", description=__doc__)
+    parser.add_argument("command", choices=("up", "down", "env", "run"))
+    parser.add_argument(
+        "--state", type=Path, default=HERE.parent / ".state", help="folder for all that it keeps"
+    )
+    parser.add_argument("--port", type=int, default=0, help="port to listen on (default: a free one)")
+    parser.add_argument("--scope", default="main", help="whose environment to print")
+    options = parser.parse_args()
+    folder: Path = options.state.resolve()
+    match options.command:
+        case "up":
+            up(folder, options.port)
+            print_environment(folder, options.scope)
+        case "env":
+            print_environment(folder, options.scope)
+        case "down":
+            down(folder)
+        case "run":
+            asyncio.run(run(folder, options.port))
+
+
+def up(folder: Path, port: int = 0) -> dict[str, Any]:
+    """Start it in the background and return its state once it is ready."""
+    down(folder)
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    with (folder / "emulator.log").open("wb") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "azure_emulator", "run", "--state", str(folder), "--port", str(port)],
+            env={**processes.plain_environment(), "PYTHONPATH": str(HERE.parent)},
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+        )
+    end = time.monotonic() + 180
+    while not (folder / "emulator.json").exists():
+        if process.poll() is not None or time.monotonic() > end:
+            processes.stop(process)
+            raise SystemExit((folder / "emulator.log").read_text())
+        time.sleep(0.1)
+    return state(folder)
+
+
+def state(folder: Path) -> dict[str, Any]:
+    """What the running emulator wrote about itself."""
+    found = json.loads((folder / "emulator.json").read_text())
+    assert isinstance(found, dict)
+    return found
+
+
+def print_environment(folder: Path, scope: str) -> None:
+    if not (folder / "emulator.json").exists():
+        raise SystemExit("the emulator is not running")
+    for name, value in Control(state(folder)["url"]).scope(scope).env().items():
+        print(f"export {name}={shlex.quote(value)}")
+
+
+def down(folder: Path) -> None:
+    """Stop what ``up`` started; the servers behind it too, should it have died without."""
+    for name in ("emulator.json", "backends.json"):
+        with contextlib.suppress(FileNotFoundError):
+            for group in json.loads((folder / name).read_text())["groups"]:
+                processes.stop_group(group, 20)
+            (folder / name).unlink()
+
+
+async def run(folder: Path, port: int) -> None:
+    """Start the servers behind, then serve until SIGTERM or SIGINT."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    write_certificates(folder)
+    pool = processes.account_pool()
+    azurite, azurite_url = processes.start_azurite(folder, pool)
+    mlflow, mlflow_url = processes.start_mlflow(folder)
+    _write(folder / "backends.json", {"groups": [azurite.pid, mlflow.pid]})
+    try:
+        await asyncio.gather(
+            asyncio.to_thread(processes.wait_until_ready, azurite, azurite_url, folder, "azurite.log"),
+            asyncio.to_thread(
+                processes.wait_until_ready, mlflow, f"{mlflow_url}/health", folder, "mlflow.log"
+            ),
+        )
+        emulator = Emulator(folder, Blobs(azurite_url, str(folder / "ca.pem"), pool), mlflow_url)
+        await emulator.blobs.open()
+        emulator.mlflow = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=300))
+        server = await listen(emulator, port)
+        emulator.port = server.sockets[0].getsockname()[1]
+        url = f"http://127.0.0.1:{emulator.port}"
+        await asyncio.to_thread(Control(url).new_scope, "main")
+        _write(folder / "emulator.json", {"url": url, "groups": [os.getpgrp()]})
+        stop = asyncio.Event()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            asyncio.get_running_loop().add_signal_handler(number, stop.set)
+        await stop.wait()
+        server.close()
+        await emulator.blobs.close()
+        await emulator.mlflow.close()
+    finally:
+        for process in (mlflow, azurite):
+            processes.stop(process)
+        (folder / "backends.json").unlink(missing_ok=True)
+
+
+def _write(path: Path, value: object) -> None:
+    # Whoever waits for the file must find it whole.
+    draft = path.with_suffix(".new")
+    draft.write_text(json.dumps(value))
+    draft.rename(path)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,301 @@
+"""The control endpoint from Python: make scopes, set things, seed and read blobs, look at what was
+written."""
+
+from __future__ import annotations
+
+import json
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from azure.core.exceptions import ResourceExistsError
+from azure.storage.blob import BlobServiceClient, ContainerClient
+from mlflow import MlflowClient
+
+CONTRIBUTOR = "Storage Blob Data Contributor"
+READER = "Storage Blob Data Reader"
+SCIENTIST = "AzureML Data Scientist"
+WORKSPACE_READER = "Reader"
+_opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+
+
+class Control:
+    """The control endpoint of a running emulator."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+
+    def call(self, method: str, path: str, value: object = None) -> Any:
+        """One request; an error answer is raised with its text."""
+        request = urllib.request.Request(
+            f"{self.url}/__control/{path}",
+            data=None if value is None else json.dumps(value).encode(),
+            method=method,
+            headers={"Content-Type": "application/json"},
+        )
+        try:
+            with _opener.open(request, timeout=120) as answer:
+                return json.loads(answer.read())
+        except urllib.error.HTTPError as error:
+            raise ValueError(error.read().decode()) from None
+
+    def new_scope(self, name: str | None = None) -> Azure:
+        """A scope of one's own."""
+        return Azure(self, self.call("POST", "scopes", {"name": name})["name"])
+
+    def scope(self, name: str) -> Azure:
+        """A scope that is there."""
+        self.call("GET", f"scopes/{name}")
+        return Azure(self, name)
+
+
+class Azure:
+    """One scope: a tenant with a subscription, a workspace, an identity and storage accounts.
+
+    At first the identity has the roles that the toolchain grants (``AzureML Data Scientist`` in the
+    workspace, ``Storage Blob Data Contributor`` on its account), shared keys are off and the datastore has no
+    secrets.
+    """
+
+    def __init__(self, control: Control, name: str) -> None:
+        self.control, self.name = control, name
+
+    def call(self, method: str, path: str = "", value: object = None) -> Any:
+        """A request to the scope's part of the control endpoint."""
+        return self.control.call(method, f"scopes/{self.name}/{path}".rstrip("/"), value)
+
+    @cached_property
+    def facts(self) -> dict[str, Any]:
+        """What does not change: ids, names, the first identity, the CA, the MLflow address."""
+        found = self.call("GET")
+        assert isinstance(found, dict)
+        return found
+
+    def env(self, **more: str) -> dict[str, str]:
+        """The variables that lead a client into this scope, and those given; not the rest of "
+        "the environment."""
+        return {**self.facts["env"], **more}
+
+    @property
+    def url(self) -> str:
+        """Where faults, requests and switches are, for curl."""
+        return f"{self.control.url}/__control/scopes/{self.name}"
+
+    @property
+    def account(self) -> str:
+        """The workspace's storage account."""
+        return str(self.facts["accounts"][0]["name"])
+
+    @property
+    def container(self) -> str:
+        """The container of the default datastore."""
+        return str(self.facts["datastores"][0]["container"])
+
+    @property
+    def object_id(self) -> str:
+        """The object id of the first identity."""
+        return str(self.facts["identities"][0]["object_id"])
+
+    # Switches
+
+    def set(self, **switches: Any) -> None:
+        """``token_seconds={"arm": …, "storage": …}``, ``skew``, ``proxy_status``."""
+        self.call("PATCH", "", switches)
+
+    def set_workspace(self, **switches: Any) -> None:
+        """The switches of ``state.Workspace``."""
+        self.call("PATCH", "workspace", switches)
+
+    def set_account(self, account: str | None = None, **switches: Any) -> None:
+        """The switches of ``state.Account``."""
+        self.call("PATCH", f"accounts/{account or self.account}", switches)
+
+    def set_datastore(self, name: str = "workspaceblobstore", **fields: Any) -> None:
+        """``kind``, ``account``, ``container``, ``credentials``, ``is_default`` of an old or a "
+        "new datastore."""
+        self.call("PUT", f"datastores/{name}", fields)
+
+    def set_role(self, role: str | None, account: str | None = None, object_id: str | None = None) -> None:
+        """Give an identity (the first) a role on an account, or in the workspace where no "
+        "account is named."""
+        who = {} if object_id is None else {"object_id": object_id}
+        self.call("PUT", "roles", {"role": role, "account": account or "", **who})
+
+    def new_account(self, **fields: Any) -> str:
+        """Another storage account: ``other_tenant``, ``role`` (None for none), ``containers``, "
+        "and switches."""
+        return str(self.call("POST", "accounts", fields)["name"])
+
+    def new_identity(self, name: str = "other") -> dict[str, Any]:
+        """Another identity, without a role; its ``token_file`` and ``client_id`` go into ``env``."""
+        found = self.call("POST", "identities", {"name": name})
+        assert isinstance(found, dict)
+        return found
+
+    # Faults and requests
+
+    def fault(self, action: str, **fields: Any) -> None:
+        """Order a fault; README.md tells the fields."""
+        self.call("POST", "faults", {"action": action, **fields})
+
+    def faults(self) -> list[dict[str, Any]]:
+        """The faults ordered, with how often each was ``seen`` and ``acted``."""
+        found = self.call("GET", "faults")
+        assert isinstance(found, list)
+        return found
+
+    def clear_faults(self) -> None:
+        """No more faults."""
+        self.call("DELETE", "faults")
+
+    def expire(self, what: str) -> None:
+        """Make all ``tokens`` or ``sas`` so far expire."""
+        self.call("POST", "expire", {"what": what})
+
+    def requests(self, contains: str = "") -> list[dict[str, Any]]:
+        """The scope's requests so far, those whose ``METHOD https://host/path`` contains a text."""
+        found = self.call("GET", "requests")
+        return [one for one in found if contains in f"{one['method']} https://{one['host']}{one['path']}"]
+
+    def forget_requests(self) -> None:
+        """Begin the log anew."""
+        self.call("DELETE", "requests")
+
+    # What is there, seen past every refusal
+
+    def blob_service(self, account: str | None = None) -> BlobServiceClient:
+        """The real client with every right, straight to Azurite."""
+        name = account or self.account
+        found = next(one for one in self.call("GET")["accounts"] if one["name"] == name)
+        return BlobServiceClient(
+            found["backend"],
+            credential={"account_name": name, "account_key": found["key"]},
+            connection_verify=self.facts["ca"],
+            proxies={},
+        )
+
+    def _container(self, account: str | None, container: str | None) -> ContainerClient:
+        return self.blob_service(account).get_container_client(container or self.container)
+
+    def seed(
+        self,
+        files: dict[str, bytes] | Path,
+        prefix: str = "",
+        *,
+        account: str | None = None,
+        container: str | None = None,
+    ) -> str:
+        """Put files (name to bytes, or a folder) below a prefix, and return their ``azure://`` URL."""
+        target = self._container(account, container)
+        with suppress(ResourceExistsError):
+            target.create_container()
+        found: Iterator[tuple[str, Any]]
+        if isinstance(files, Path):
+            root = files
+            found = (
+                (path.relative_to(root).as_posix(), path)
+                for path in sorted(root.rglob("*"))
+                if path.is_file()
+            )
+        else:
+            found = iter(files.items())
+        hns = next(
+            one["hns"] for one in self.call("GET")["accounts"] if one["name"] == (account or self.account)
+        )
+        prefix = prefix.strip("/")
+
+        def put(one: tuple[str, Any]) -> None:
+            name, data = one
+            path = f"{prefix}/{name}" if prefix else name
+            if isinstance(data, Path):
+                with data.open("rb") as stream:
+                    target.upload_blob(path, stream, overwrite=True)
+            else:
+                target.upload_blob(path, data, overwrite=True)
+            if hns and "/" in path:
+                self.seed_folder(path.rpartition("/")[0], account=account, container=container)
+
+        with ThreadPoolExecutor(8) as pool:
+            list(pool.map(put, found))
+        return f"azure://{account or self.account}/{container or self.container}/{prefix}"
+
+    def seed_folder(self, path: str, *, account: str | None = None, container: str | None = None) -> None:
+        """A folder as a hierarchical namespace shows it, with its parents."""
+        self.call(
+            "POST",
+            f"accounts/{account or self.account}/folders",
+            {"container": container or self.container, "path": path},
+        )
+
+    def blobs(
+        self, prefix: str = "", *, account: str | None = None, container: str | None = None
+    ) -> dict[str, int]:
+        """Names and sizes below a prefix."""
+        found = self._container(account, container).list_blobs(name_starts_with=prefix)
+        return {blob.name: blob.size for blob in found}
+
+    def read(self, name: str, *, account: str | None = None, container: str | None = None) -> bytes:
+        """A blob's bytes."""
+        return self._container(account, container).download_blob(name).readall()
+
+    def metadata(
+        self, name: str, *, account: str | None = None, container: str | None = None
+    ) -> dict[str, str]:
+        """A blob's metadata."""
+        found = self._container(account, container).get_blob_client(name).get_blob_properties().metadata
+        return dict(found or {})
+
+    def sas(
+        self,
+        name: str,
+        *,
+        account: str | None = None,
+        container: str | None = None,
+        permission: str = "r",
+        object_id: str | None = None,
+        seconds: float = 3600,
+    ) -> str:
+        """A blob's URL with a SAS: of a user delegation key of that identity, else of the account key."""
+        found = self.call(
+            "POST",
+            f"accounts/{account or self.account}/sas",
+            {
+                "container": container or self.container,
+                "path": name,
+                "permission": permission,
+                "object_id": object_id,
+                "seconds": seconds,
+            },
+        )
+        return str(found["url"])
+
+    def models(self) -> dict[str, dict[str, dict[str, Any]]]:
+        """Models, their versions by number, and each one's properties as the management API has them."""
+        found = self.call("GET", "models")
+        assert isinstance(found, dict)
+        return found
+
+    def seed_versions(self, name: str, count: int, **fields: Any) -> None:
+        """Many versions at once: ``tags`` and ``properties`` in which ``{n}`` becomes the "
+        "number, ``modelUri``."""
+        self.call("POST", f"models/{name}", {"count": count, **fields})
+
+    def artifacts(self) -> dict[str, list[str]]:
+        """The paths created in the artifact service, by run."""
+        found = self.call("GET", "artifacts")
+        assert isinstance(found, dict)
+        return found
+
+    @cached_property
+    def mlflow(self) -> MlflowClient:
+        """MLflow's own client on the real server behind, without Azure's refusals."""
+        return MlflowClient(self.facts["mlflow"], self.facts["mlflow"])
+
+    def artifact(self, run_id: str, path: str) -> bytes:
+        """The bytes of a run's artifact."""
+        return self.read(f"ExperimentRun/dcid.{run_id}/{path}", container="azureml")

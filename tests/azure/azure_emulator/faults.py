@@ -1,0 +1,138 @@
+"""Faults on demand: what goes wrong, at which request, before or after the server has acted.
+
+Each fault belongs to a scope and counts the requests that match it. It acts at the ``nth`` of them and at the
+``times`` - 1 that follow (0: at all that follow).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import re
+import signal
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from multidict import CIMultiDict
+
+from . import entra
+from .state import Scope
+from .web import Reply
+
+ACTIONS = ("status", "drop", "cut", "length", "stall", "kill", "expire-tokens", "expire-sas", "count")
+MOMENTS = ("before", "after")
+
+
+@dataclass
+class Fault:
+    """What ``POST /__control/scopes/SCOPE/faults`` takes; README.md explains each field."""
+
+    action: str
+    match: str = ""
+    skip: str = "$^"
+    nth: int = 1
+    times: int = 1
+    when: str = "before"
+    status: int = 503
+    headers: dict[str, str] = field(default_factory=dict)
+    body: str = ""
+    seconds: float = 0
+    delta: int = 7
+    pid: int | str = "client"
+    seen: int = 0
+    acted: int = 0
+
+    def __post_init__(self) -> None:
+        if self.action not in ACTIONS or self.when not in MOMENTS:
+            raise ValueError(f"action is one of {ACTIONS}, when one of {MOMENTS}")
+        if self.action in ("cut", "length") and self.when == "before":
+            raise ValueError(f"{self.action} spoils an answer: it goes with when=after")
+        re.compile(self.match), re.compile(self.skip)
+
+    def hits(self, text: str) -> bool:
+        """Count the request if it matches, and say whether it is one to act on."""
+        if re.search(self.skip, text) or not re.search(self.match, text):
+            return False
+        self.seen += 1
+        if self.seen < self.nth or (self.times and self.seen >= self.nth + self.times):
+            return False
+        self.acted += 1
+        return True
+
+    def describe(self) -> dict[str, Any]:
+        """As JSON, with how often it was seen and acted."""
+        return asdict(self)
+
+
+class Dropped(Exception):
+    """The connection is to be closed without an answer."""
+
+
+@dataclass
+class Spoiled:
+    """How the answer is spoiled on its way: ``cut`` in the middle, or ``delta`` bytes off in its length."""
+
+    cut: bool = False
+    delta: int = 0
+
+
+async def interfere(
+    scope: Scope, when: str, text: str, client_port: int, spoiled: Spoiled
+) -> tuple[Reply | None, list[str]]:
+    """Do what the scope's faults say at this moment; return the answer to send instead, and what was done."""
+    reply, done = None, []
+    for fault in scope.faults:
+        if fault.when != when or not fault.hits(text):
+            continue
+        done.append(f"{fault.action} {when}")
+        match fault.action:
+            case "stall":
+                await asyncio.sleep(fault.seconds)
+            case "expire-tokens":
+                entra.expire_tokens(scope)
+            case "expire-sas":
+                scope.expired_sas |= scope.seen_sas
+            case "cut":
+                spoiled.cut = True
+            case "length":
+                spoiled.delta = fault.delta
+            case "kill":
+                kill(fault.pid, client_port)
+                raise Dropped
+            case "drop":
+                raise Dropped
+            case "status":
+                headers = CIMultiDict({"Content-Type": "application/json", **fault.headers})
+                reply = Reply(fault.status, headers, fault.body.encode())
+    return reply, done
+
+
+def kill(pid: int | str, client_port: int) -> None:
+    """SIGKILL to a process; "client" is the one at the other end of the connection."""
+    number = owner_of_port(client_port) if pid == "client" else int(pid)
+    if number and number != os.getpid():
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(number, signal.SIGKILL)
+
+
+def owner_of_port(port: int) -> int | None:
+    """The process with the local TCP port, found as ``ss -p`` finds it."""
+    socket_name = None
+    for table in ("/proc/net/tcp", "/proc/net/tcp6"):
+        with contextlib.suppress(OSError):
+            for line in Path(table).read_text().splitlines()[1:]:
+                fields = line.split()
+                if int(fields[1].rpartition(":")[2], 16) == port:
+                    socket_name = f"socket:[{fields[9]}]"
+    if socket_name is None:
+        return None
+    for process in Path("/proc").iterdir():
+        if process.name.isdecimal():
+            with contextlib.suppress(OSError):
+                for entry in (process / "fd").iterdir():
+                    with contextlib.suppress(OSError):
+                        if os.readlink(entry) == socket_name:
+                            return int(process.name)
+    return None

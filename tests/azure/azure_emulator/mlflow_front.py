@@ -1,0 +1,235 @@
+"""Azure ML's MLflow service: those endpoints of MLflow's REST API 2.0 that it has, in front of a real server.
+
+Documented (Learn, "Manage resource quotas", limits of run history): 250 metric values a name and batch, 50
+metric names a run, 200 params a run, 50 tags with keys up to 100 and values up to 1,000 characters.
+Reported: the body of the first (mlflow#11462), of a history asked for in pages of 1,000 and more
+(mlflow#10694, closed since: a switch), the rule for experiment names and its text (mlops templates and
+model builder, 400), no logged models (azure-sdk-for-python#44896), ``:`` in a tag key of the registry
+refused (mlflow#8008), ``mlflow.user`` cannot be set (mlflow-export-import#78). Assumed: that what is not
+there is a 404 without a body, that the other limits have the first one's body, that tags of MLflow's own
+count among the 50, and which of the registry's endpoints exist."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlencode
+
+from multidict import CIMultiDict
+
+from . import arm, entra
+from .names import AZUREML
+from .state import Run, Scope, Workspace
+from .web import Refused, Reply, Request, mlflow_error
+
+if TYPE_CHECKING:
+    from .server import Emulator
+
+ENDPOINTS = {
+    *(("GET", f"experiments/{name}") for name in ("get", "get-by-name", "search", "list")),
+    *(("POST", f"experiments/{name}") for name in ("create", "delete", "restore", "search", "update")),
+    ("GET", "runs/get"),
+    *(
+        ("POST", f"runs/{name}")
+        for name in ("create", "delete", "restore", "search", "update", "set-tag", "delete-tag")
+    ),
+    *(("POST", f"runs/{name}") for name in ("log-batch", "log-metric", "log-parameter")),
+    ("GET", "metrics/get-history"),
+    *(("GET", f"registered-models/{name}") for name in ("get", "search", "list")),
+    *(("POST", f"registered-models/{name}") for name in ("create", "set-tag", "get-latest-versions")),
+    ("GET", "registered-models/get-latest-versions"),
+    ("PATCH", "registered-models/update"),
+    *(("DELETE", f"registered-models/{name}") for name in ("delete", "delete-tag")),
+    *(("GET", f"model-versions/{name}") for name in ("get", "search", "get-download-uri")),
+    *(("POST", f"model-versions/{name}") for name in ("create", "set-tag", "transition-stage")),
+    ("PATCH", "model-versions/update"),
+    *(("DELETE", f"model-versions/{name}") for name in ("delete", "delete-tag")),
+}
+READS = ("runs/search", "experiments/search", "registered-models/get-latest-versions")
+VALUES_LIMIT = 250
+METRICS_LIMIT = 50
+PARAMS_LIMIT = 200
+TAGS_LIMIT = 50
+TAG_KEY_LIMIT = 100
+TAG_VALUE_LIMIT = 1000
+EXPERIMENT = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_-]{0,255}")
+PREFIX = re.compile(r"/mlflow/v[12]\.0(?=/)")
+
+
+async def serve(emulator: Emulator, request: Request) -> Reply:
+    """Answer a request below ``/mlflow``."""
+    identity = entra.judge_arm(request)
+    prefix = PREFIX.match(request.decoded_path)
+    found = arm.WORKSPACE.match(request.decoded_path[prefix.end() :]) if prefix else None
+    if not found:
+        return Reply(404)
+    workspace = arm.find_workspace(request.scope, found)
+    endpoint = (found["rest"] or "").removeprefix("/api/2.0/mlflow/")
+    write = request.method != "GET" and endpoint not in READS
+    arm.require(identity, workspace, f"workspaces/experiments/runs/{'write' if write else 'read'}", write)
+    if (request.method, endpoint) not in ENDPOINTS:
+        return Reply(404)
+    asked = await request.json() if request.method != "GET" else dict(request.query)
+    if endpoint == "metrics/get-history":
+        return await get_history(emulator, request.scope, asked, workspace.metric_history_limit)
+    run = _check(workspace, endpoint, asked)
+    status, value = await ask(
+        emulator,
+        request.scope,
+        request.method,
+        f"{endpoint}?{request.query_string}",
+        await request.body(),
+    )
+    if status == 200:
+        _remember(workspace, endpoint, asked, value, run)
+        _rewrite(workspace, value)
+    return Reply(status, CIMultiDict({"Content-Type": "application/json"}), json.dumps(value).encode())
+
+
+async def ask(
+    emulator: Emulator, scope: Scope, method: str, endpoint: str, body: bytes = b""
+) -> tuple[int, Any]:
+    """Ask the real server, in the scope's own MLflow workspace."""
+    async with emulator.mlflow.request(
+        method,
+        f"{emulator.mlflow_url}/api/2.0/mlflow/{endpoint.rstrip('?')}",
+        data=body or None,
+        headers={"Content-Type": "application/json", "X-MLFLOW-WORKSPACE": scope.name},
+    ) as response:
+        text = await response.text()
+        try:
+            return response.status, json.loads(text or "{}")
+        except ValueError:
+            return response.status, {"message": text}
+
+
+async def get_history(emulator: Emulator, scope: Scope, asked: dict[str, str], limit: int = 0) -> Reply:
+    """The points of a metric, with those kept twice where the workspace keeps them."""
+    workspace = scope.workspace
+    size = int(asked.get("max_results") or 0)
+    if limit and size >= limit:
+        raise mlflow_error(
+            400,
+            "BAD_REQUEST",
+            f"MaxResults = {size} is invalid: MaxResults must be less than {limit}.",
+        )
+    run = workspace.runs.get(asked.get("run_id") or asked.get("run_uuid") or "")
+    key = asked.get("metric_key", "")
+    if workspace.metric_rows == "kept" and run and key in run.rows:
+        start = int(asked.get("page_token") or 0)
+        end = start + size if size else len(run.rows[key])
+        value = {"metrics": run.rows[key][start:end]}
+        if end < len(run.rows[key]):
+            value["next_page_token"] = str(end)  # type: ignore[assignment]
+        status = 200
+    else:
+        text = urlencode(asked)
+        status, value = await ask(emulator, scope, "GET", f"metrics/get-history?{text}")
+    return Reply(status, CIMultiDict({"Content-Type": "application/json"}), json.dumps(value).encode())
+
+
+def _over(field: str, limit: int, size: int) -> Refused:
+    return mlflow_error(
+        400,
+        "BAD_REQUEST",
+        f"A field of the entity is over the size limit. FieldName={field}, Limit={limit}, Size={size}. See "
+        "https://aka.ms/azure-machine-learning-limits for service limits documentation.",
+        "ValidationError",
+    )
+
+
+def _parts(endpoint: str, asked: dict[str, Any]) -> tuple[list[Any], list[Any], list[Any]]:
+    """The metrics, params and tags that a request would write into a run."""
+    match endpoint:
+        case "runs/log-batch":
+            return tuple(asked.get(kind) or [] for kind in ("metrics", "params", "tags"))  # type: ignore[return-value]
+        case "runs/log-metric":
+            return [asked], [], []
+        case "runs/log-parameter":
+            return [], [asked], []
+        case "runs/set-tag":
+            return [], [], [asked]
+        case "runs/create":
+            return [], [], asked.get("tags") or []
+    return [], [], []
+
+
+def _check(workspace: Workspace, endpoint: str, asked: dict[str, Any]) -> Run | None:
+    """Refuse what Azure ML refuses; return what is known of the run."""
+    if endpoint in ("experiments/create", "experiments/update"):
+        name = asked.get("name") or asked.get("new_name") or ""
+        if not EXPERIMENT.fullmatch(name):
+            raise mlflow_error(
+                400,
+                "BAD_REQUEST",
+                "Experiment name must be 1-256 characters, start with a letter or a number, and "
+                "can only contain "
+                "letters, numbers, underscores, and dashes.",
+            )
+    if endpoint.endswith("/set-tag") and not endpoint.startswith("runs/") and ":" in asked.get("key", ""):
+        raise mlflow_error(400, "BAD_REQUEST", f"Invalid tag key: {asked['key']}")
+    metrics, params, tags = _parts(endpoint, asked)
+    if not (metrics or params or tags):
+        return None
+    number = asked.get("run_id") or asked.get("run_uuid") or ""
+    run = workspace.runs.setdefault(number, Run()) if number else Run()
+    counts: dict[str, int] = {}
+    for row in metrics:
+        counts[row["key"]] = counts.get(row["key"], 0) + 1
+        if not workspace.accepts_nan and not math.isfinite(float(row["value"])):
+            raise mlflow_error(
+                400, "BAD_REQUEST", f"The value of metric {row['key']} is not a finite number."
+            )
+    if counts and max(counts.values()) > VALUES_LIMIT:
+        raise _over("MetricV2Dto.Value/Count", VALUES_LIMIT, max(counts.values()))
+    for field, there, keys, limit in (
+        ("RunDto.Metrics/Count", run.metrics, counts, METRICS_LIMIT),
+        ("RunDto.Params/Count", run.params, {one["key"] for one in params}, PARAMS_LIMIT),
+        ("RunDto.Tags/Count", run.tags, {one["key"] for one in tags}, TAGS_LIMIT),
+    ):
+        size = len(there | set(keys))
+        if keys and size > limit:
+            raise _over(field, limit, size)
+    for tag in tags:
+        if len(tag["key"]) > TAG_KEY_LIMIT:
+            raise _over("RunDto.Tags/Key", TAG_KEY_LIMIT, len(tag["key"]))
+        if len(tag.get("value") or "") > TAG_VALUE_LIMIT:
+            raise _over("RunDto.Tags/Value", TAG_VALUE_LIMIT, len(tag["value"]))
+        if tag["key"] == "mlflow.user" and endpoint != "runs/create":
+            raise mlflow_error(400, "BAD_REQUEST", "The tag mlflow.user cannot be set.")
+    return run
+
+
+def _remember(
+    workspace: Workspace, endpoint: str, asked: dict[str, Any], value: dict[str, Any], run: Run | None
+) -> None:
+    if endpoint == "runs/create":
+        run = workspace.runs.setdefault(value["run"]["info"]["run_id"], Run())
+    elif endpoint == "runs/delete-tag":
+        workspace.runs.setdefault(asked["run_id"], Run()).tags.discard(asked["key"])
+    if run is None:
+        return
+    metrics, params, tags = _parts(endpoint, asked)
+    run.params |= {one["key"] for one in params}
+    run.tags |= {one["key"] for one in tags}
+    for row in metrics:
+        run.metrics.add(row["key"])
+        if workspace.metric_rows == "kept":
+            kept = {name: row[name] for name in ("key", "value", "timestamp", "step") if name in row}
+            run.rows.setdefault(row["key"], []).append(kept)
+
+
+def _rewrite(workspace: Workspace, value: dict[str, Any]) -> None:
+    """Artifacts are where Azure ML has them, not where the real server would put them."""
+    runs = [*(value.get("runs") or []), *([value["run"]] if "run" in value else [])]
+    infos = [run["info"] for run in runs] + ([value["run_info"]] if "run_info" in value else [])
+    for info in infos:
+        info["artifact_uri"] = (
+            f"azureml://{AZUREML}/mlflow/v2.0{workspace.id}/experiments/{info['experiment_id']}"
+            f"/runs/{info['run_id']}/artifacts"
+        )
+    for experiment in [*(value.get("experiments") or []), value.get("experiment") or {}]:
+        if experiment:
+            experiment["artifact_location"] = ""

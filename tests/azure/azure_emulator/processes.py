@@ -1,0 +1,145 @@
+"""The real servers behind the emulator: MLflow (with sqlite) and Azurite, each in a process group of its own.
+
+MLflow is started with its workspaces on, so that scopes do not see each other's experiments and models.
+Azurite speaks TLS, which it asks for with ``--oauth``, and knows a fixed pool of accounts: it takes them
+from its environment once, at its start.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import os
+import secrets
+import signal
+import socket
+import ssl
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+POOL = 1500
+NODE_MODULES = Path(__file__).parent.parent / "node_modules"
+
+
+def free_port() -> int:
+    """A port of 127.0.0.1 that nobody listens on now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def account_pool() -> dict[str, str]:
+    """Account names and keys. Keys are shorter than Azure's, to fit a pool into one environment variable."""
+    return {
+        f"azureml{number:04d}": base64.b64encode(secrets.token_bytes(18)).decode() for number in range(POOL)
+    }
+
+
+def plain_environment() -> dict[str, str]:
+    """The environment without what would send these servers elsewhere."""
+    foreign = ("AZURE", "AZURITE", "MLFLOW", "ARM_", "HTTPS_PROXY", "HTTP_PROXY", "https_proxy", "http_proxy")
+    kept = {key: value for key, value in os.environ.items() if not key.startswith(foreign)}
+    return {**kept, "DO_NOT_TRACK": "true", "MLFLOW_DISABLE_TELEMETRY": "true"}
+
+
+def start_azurite(folder: Path, pool: dict[str, str]) -> tuple[subprocess.Popen[bytes], str]:
+    """Start Azurite's blob service and return it with its address."""
+    program = NODE_MODULES / "azurite" / "dist" / "src" / "blob" / "main.js"
+    if not program.exists():
+        raise SystemExit(f"Azurite is not installed: npm ci --prefix {NODE_MODULES.parent}")
+    port = free_port()
+    command = [
+        *("node", str(program), "--blobHost", "127.0.0.1", "--blobPort", str(port)),
+        *("--location", str(folder / "azurite"), "--silent", "--disableTelemetry"),
+        *("--oauth", "basic", "--cert", str(folder / "server.pem"), "--key", str(folder / "server-key.pem")),
+    ]
+    environment = {
+        **plain_environment(),
+        "AZURITE_ACCOUNTS": ";".join(f"{name}:{key}" for name, key in pool.items()),
+        # It looks at the source of a copy between accounts through its own address.
+        "NODE_EXTRA_CA_CERTS": str(folder / "ca.pem"),
+    }
+    return _start(command, folder, "azurite.log", environment), f"https://127.0.0.1:{port}"
+
+
+def start_mlflow(folder: Path) -> tuple[subprocess.Popen[bytes], str]:
+    """Start MLflow's server and return it with its address."""
+    port = free_port()
+    data = folder / "mlflow"
+    data.mkdir(exist_ok=True)
+    command = [
+        str(Path(sys.executable).with_name("mlflow")),
+        *("server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1", "--enable-workspaces"),
+        *("--backend-store-uri", f"sqlite:///{data}/mlflow.db"),
+        *("--artifacts-destination", str(data / "artifacts")),
+    ]
+    # Its background jobs would be eight more processes, and nothing here uses them.
+    environment = {**plain_environment(), "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+    return _start(command, folder, "mlflow.log", environment), f"http://127.0.0.1:{port}"
+
+
+def _start(
+    command: list[str], folder: Path, log: str, environment: dict[str, str]
+) -> subprocess.Popen[bytes]:
+    with (folder / log).open("wb") as output:
+        return subprocess.Popen(
+            command,
+            cwd=folder,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
+        )
+
+
+def wait_until_ready(
+    process: subprocess.Popen[bytes], url: str, folder: Path, log: str, seconds: float = 120
+) -> None:
+    """Return when the server answers anything at all; raise with its log when it ends before."""
+    context = ssl.create_default_context(cafile=str(folder / "ca.pem"))
+    opener = urllib.request.build_opener(
+        urllib.request.ProxyHandler({}), urllib.request.HTTPSHandler(context=context)
+    )
+    end = time.monotonic() + seconds
+    while True:
+        try:
+            opener.open(url, timeout=5)
+        except urllib.error.HTTPError:
+            return
+        except OSError:
+            if process.poll() is not None or time.monotonic() > end:
+                raise RuntimeError(f"{url} does not answer:\n{(folder / log).read_text()}") from None
+            time.sleep(0.1)
+        else:
+            return
+
+
+def stop(process: subprocess.Popen[bytes], seconds: float = 10) -> None:
+    """End the whole group that the process leads, also the children that outlive it."""
+    stop_group(process.pid, seconds)
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        process.wait(seconds)
+
+
+def stop_group(group: int, seconds: float = 10) -> None:
+    """SIGTERM to a process group, and SIGKILL to what of it is there after a while."""
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        try:
+            os.killpg(group, number)
+        except ProcessLookupError:
+            return
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            # A finished child that nobody has waited for still counts as alive.
+            with contextlib.suppress(ChildProcessError):
+                os.waitpid(group, os.WNOHANG)
+            try:
+                os.killpg(group, 0)
+            except ProcessLookupError:
+                return
+            time.sleep(0.05)
