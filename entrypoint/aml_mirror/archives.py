@@ -14,16 +14,20 @@ import zipfile
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
-# The end-of-central-directory record, and what a comment may add to it (PKWARE APPNOTE 4.3.16).
+# The end-of-central-directory record (PKWARE APPNOTE 4.3.16) and the local header (4.3.7).
 _END = struct.Struct("<4s4H2LH")
 _LOCAL = struct.Struct("<4s5H3L2H")
-_MAX_COMMENT = 65535
+# 10^5 members of 100 bytes each, more tensors than any model has; a hostile end record claims any size.
+MAX_DIRECTORY_BYTES = 10 << 20
 # Pickles hold the structure, not the tensors: some MB for the largest models.
 MAX_PICKLE_BYTES = 64 << 20
 # A value a person wrote or a path; longer strings in a pickle are not what a layout asks for.
 MAX_VALUE = 4096
+# A tensor takes about 25 opcodes. Python reads a million a second, and a hostile pickle has 64 million.
+MAX_OPCODES = 5_000_000
 
 Read = Callable[[int, int], bytes]
 
@@ -46,7 +50,8 @@ class Archive:
     A zip that was cut can look whole: where a stored member is a zip itself (Stable-Baselines3 stores
     torch archives), the cut may fall right behind the inner directory, and most readers then take the
     inner archive for the outer one. So the directory must begin where the end record says, end at the end
-    of the file, and its first member must begin at byte 0; each member must lie inside the file.
+    of the file, and its first member must begin at byte 0; each member must lie inside the file, and none
+    may share bytes with another.
 
     Raises:
         ValueError: the file is not a whole zip archive; the message says what is wrong.
@@ -63,6 +68,7 @@ class Archive:
             with zipfile.ZipFile(window) as archive:
                 infos = archive.infolist()
                 directory_start = archive.start_dir
+                end = size - _END.size - len(archive.comment)
         except (
             zipfile.BadZipFile,
             EOFError,
@@ -72,6 +78,10 @@ class Archive:
             struct.error,
         ) as error:
             raise ValueError("its zip directory is missing or damaged: the file was cut") from error
+        # zipfile takes a cut comment, and whatever stands behind the archive.
+        end_record = read(end, _END.size)
+        if not end_record.startswith(b"PK\x05\x06") or _END.unpack(end_record)[-1] != size - end - _END.size:
+            raise ValueError("its zip directory does not end where the file ends")
         if not infos:
             raise ValueError("it is an empty zip archive")
         if min(info.header_offset for info in infos) != 0:
@@ -79,21 +89,31 @@ class Archive:
         self.members: dict[str, Member] = {}
         for info in infos:
             self.members[info.filename] = self._member(info, directory_start)
+        at = 0
+        for member in sorted(self.members.values(), key=lambda member: member.start):
+            if member.start < at:
+                raise ValueError(f"its member {member.name} lies in another one")
+            at = member.start + member.compressed
 
     def _member(self, info: zipfile.ZipInfo, limit: int) -> Member:
-        header = self._read(info.header_offset, _LOCAL.size)
+        # Looked at before reading: a file system refuses an offset of 2^63.
+        inside = info.header_offset + _LOCAL.size <= limit
+        header = self._read(info.header_offset, _LOCAL.size) if inside else b""
         if len(header) < _LOCAL.size or not header.startswith(b"PK\x03\x04"):
             raise ValueError(f"its member {info.filename} is not where the directory says")
         *_, name_length, extra_length = _LOCAL.unpack(header)
         start = info.header_offset + _LOCAL.size + name_length + extra_length
         if start + info.compress_size > limit:
             raise ValueError(f"its member {info.filename} ends behind the data")
+        stored = info.compress_type == zipfile.ZIP_STORED
+        if stored and info.file_size != info.compress_size:
+            raise ValueError(f"its member {info.filename} has two sizes")
         return Member(
             info.filename,
             info.file_size,
             info.compress_size,
             info.CRC,
-            info.compress_type == zipfile.ZIP_STORED,
+            stored,
             start,
         )
 
@@ -110,8 +130,10 @@ class Archive:
             return self._read(member.start, min(member.bytes, limit))
         inflate = zlib.decompressobj(-15)
         try:
-            # Never inflate more than was asked for, whatever the directory claims.
-            return inflate.decompress(self._read(member.start, min(member.compressed, limit)), limit)
+            # Never inflate more than was asked for, whatever the directory claims (to zlib, 0 is no limit).
+            # What does not compress takes more room than it has bytes.
+            data = self._read(member.start, min(member.compressed, limit + limit // 256 + 1024))
+            return inflate.decompress(data, max(1, limit))
         except zlib.error as error:
             raise ValueError(f"its member {name} is damaged") from error
 
@@ -157,7 +179,7 @@ def pickled_pairs(data: bytes, keys: frozenset[str]) -> list[tuple[str, Any]]:
     encoded = False
     last: Any = None
     try:
-        for opcode, argument, _ in pickletools.genops(io.BytesIO(data)):
+        for opcode, argument, _ in islice(pickletools.genops(io.BytesIO(data)), MAX_OPCODES):
             name = opcode.name
             if name in ("MEMOIZE", "BINPUT", "LONG_BINPUT", "PUT"):
                 memo[len(memo) if name == "MEMOIZE" else int(argument or 0)] = last
@@ -198,8 +220,11 @@ def _plain(opcode: str, argument: Any) -> Any:
         return opcode == "NEWTRUE"
     if opcode == "NONE":
         return None
-    if isinstance(argument, (str, bytes)) and "GLOBAL" not in opcode and "PERSID" not in opcode:
+    if isinstance(argument, (str, bytes)) and opcode not in ("GLOBAL", "INST", "PERSID"):
         return argument[:MAX_VALUE]
+    # Python refuses to print an integer of over 4300 digits: none that a pickle holds may get that far.
+    if isinstance(argument, int) and argument.bit_length() > 64:
+        return _NOTHING
     if isinstance(argument, (int, float)) and opcode.startswith(
         ("BININT", "INT", "LONG", "BINFLOAT", "FLOAT")
     ):
@@ -231,6 +256,9 @@ class _Window(io.RawIOBase):
 
     def read(self, size: int = -1) -> bytes:
         left = max(0, self._size - self._at)
-        data = self._read(self._at, left if size is None or size < 0 else min(size, left))
+        count = left if size is None or size < 0 else min(size, left)
+        if count > MAX_DIRECTORY_BYTES:
+            raise OSError("the zip directory is larger than any model's")
+        data = self._read(self._at, count)
         self._at += len(data)
         return data

@@ -77,7 +77,9 @@ def parser() -> argparse.ArgumentParser:
 def _add_run(command: argparse.ArgumentParser) -> None:
     group = command.add_argument_group("the run")
     group.add_argument(
-        "--source", metavar="DIR", help="where the run lies [OUTPUT_DIR, or OUTPUT_BASE/run id]"
+        "--source",
+        metavar="DIR",
+        help="a folder, or azure://ACCOUNT/CONTAINER/PATH [OUTPUT_DIR, or OUTPUT_BASE/run id]",
     )
     group.add_argument("--run-id", metavar="ID", help="its id [REPLAY_RUN_ID, RUN_ID, or the folder's name]")
     group.add_argument("--framework", metavar="NAME", help="its layout [found by looking]")
@@ -121,6 +123,8 @@ def _add_target(command: argparse.ArgumentParser) -> None:
     group.add_argument("--subscription-id", metavar="ID", help="Azure ML [AZURE_SUBSCRIPTION_ID]")
     group.add_argument("--resource-group", metavar="NAME", help="Azure ML [AZURE_RESOURCE_GROUP]")
     group.add_argument("--workspace-name", metavar="NAME", help="Azure ML [AZUREML_WORKSPACE_NAME]")
+    group.add_argument("--concurrency", metavar="N", help="Azure ML: blocks sent at the same time [16]")
+    group.add_argument("--block-size", metavar="SIZE", help="Azure ML: size of a block: 4MiB, 32MiB [4MiB]")
     group.add_argument(
         "--retry-for", metavar="TIME", help="how long a failing service is tried again: 90s, 15m, 2h [15m]"
     )

@@ -8,6 +8,7 @@ some kilobytes are read. The newest complete one is taken; what was passed over 
 from __future__ import annotations
 
 import json
+import re
 import struct
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -16,13 +17,15 @@ from fnmatch import fnmatchcase
 from aml_mirror.archives import Archive
 from aml_mirror.errors import DataError, UsageError
 from aml_mirror.layouts.base import Checkpoint, Run
-from aml_mirror.sources.tree import Tree
+from aml_mirror.sources.tree import MAX_TEXT_BYTES, Tree
 
 # The format allows 100 MB of header (safetensors README); 10^5 tensors need a tenth of that. Parsing takes
 # about ten times its size in memory, so this bounds what a hostile file can make us hold.
 MAX_SAFETENSORS_HEADER = 32 << 20  # bytes
-# Configuration files are parsed to see whether they are whole; larger JSON is only looked at its ends.
+# Configuration files are parsed to see whether they are whole. Larger JSON, a tokenizer's above all, would
+# take ten times its size in memory: its brackets are counted, up to MAX_TEXT_BYTES.
 MAX_JSON_BYTES = 4 << 20
+_JSON_PART_BYTES = 1 << 20
 _ZIP_SUFFIXES = (".pt", ".pth", ".ckpt", ".bin", ".zip")
 # torch.save before 1.6 and with the old format: the pickled magic number comes first.
 _LEGACY_TORCH = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
@@ -130,18 +133,23 @@ def _named(tree: Tree, run: Run, wanted: str) -> Checkpoint:
                 "pass --checkpoint final, or a step: " + _steps(known),
             )
         return run.best
-    if wanted.isdecimal():
+    if re.fullmatch("[0-9]{1,18}", wanted):
         for checkpoint in known:
             if checkpoint.step == int(wanted):
                 return checkpoint
         raise UsageError(f"no checkpoint has the step {wanted}", "there are: " + _steps(known))
     path = tree.resolve(wanted.strip("/").removeprefix("./"))
-    for checkpoint in known:
-        # The folder around it counts too: checkpoints/005000 for checkpoints/005000/pretrained_model.
-        if checkpoint.path == path or checkpoint.path.startswith(path + "/"):
-            return checkpoint
+    # The folder around it counts too: checkpoints/005000 for checkpoints/005000/pretrained_model.
+    meant = [item for item in known if item.path == path] or [
+        item for item in known if item.path.startswith(path + "/")
+    ]
+    if len({item.path for item in meant}) == 1:
+        return meant[0]
+    if meant:
+        known = meant
     raise UsageError(
-        f"no checkpoint has the path {wanted}", "there are: " + ", ".join(item.path for item in known[:10])
+        f"{'several checkpoints lie below' if meant else 'no checkpoint has the path'} {wanted}",
+        "there are: " + ", ".join(item.path for item in known[:10]),
     )
 
 
@@ -239,10 +247,14 @@ def _judge_safetensors(tree: Tree, path: str, size: int) -> str:
         return "its header is cut"
     try:
         header = json.loads(tree.read(path, 8, length))
-        ends = [entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__"]
-        end = max(ends, default=0)
-        if not isinstance(end, int):
-            raise TypeError
+        end = 0
+        for start, stop in sorted(
+            entry["data_offsets"] for name, entry in header.items() if name != "__metadata__"
+        ):
+            # The format allows no gap and no overlap; True is an integer to Python, and 10^5000 has no end.
+            if type(start) is not int or type(stop) is not int or start != end or not end <= stop < 1 << 63:
+                raise ValueError
+            end = stop
     except (ValueError, KeyError, TypeError, IndexError, AttributeError, RecursionError):
         return "its safetensors header is damaged"
     if 8 + length + end != size:
@@ -257,11 +269,28 @@ def _judge_json(tree: Tree, path: str, size: int) -> str:
         except DataError:
             return "it is not valid JSON"
         return ""
-    return "" if tree.read(path, size - 64, 64).rstrip()[-1:] in (b"}", b"]") else "its end is missing"
+    if tree.read(path, max(0, size - 64), 64).rstrip()[-1:] not in (b"}", b"]"):
+        return "its end is missing"
+    return "" if size > MAX_TEXT_BYTES or _brackets_close(tree, path, size) else "its end is missing"
+
+
+def _brackets_close(tree: Tree, path: str, size: int) -> bool:
+    depth, in_string, rest = 0, False, b""
+    for offset in range(0, size, _JSON_PART_BYTES):
+        part = rest + tree.read(path, offset, _JSON_PART_BYTES)
+        # A backslash and what follows it: neither closes a string.
+        rest = b"\\" if (len(part) - len(part.rstrip(b"\\"))) % 2 else b""
+        pieces = re.sub(rb"\\.", b"", part[: len(part) - len(rest)], flags=re.S).split(b'"')
+        outside = b"".join(pieces[in_string::2])
+        in_string ^= len(pieces) % 2 == 0
+        depth += outside.count(b"{") + outside.count(b"[") - outside.count(b"}") - outside.count(b"]")
+    return depth == 0 and not in_string
 
 
 def _judge_saved(tree: Tree, path: str, size: int) -> str:
     """A file of torch.save, or a zip of them (Stable-Baselines3)."""
+    if size < 4:
+        return "it is too short for any format"
     if tree.read(path, 0, 2) != b"PK":
         if path.endswith(".zip"):
             return "it does not begin as a zip archive"

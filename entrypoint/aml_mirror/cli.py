@@ -6,6 +6,7 @@ or stdout is no terminal, the plan, the status. Everything else goes to stderr.
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
 import os
@@ -21,7 +22,7 @@ from types import FrameType
 
 from aml_mirror import redact
 from aml_mirror.arguments import parser, with_default_command
-from aml_mirror.errors import Interrupted, MirrorError, UsageError
+from aml_mirror.errors import Interrupted, MirrorError, NotAllowed, ServiceUnavailable, UsageError
 from aml_mirror.progress import Console
 from aml_mirror.receipt import Receipt, write_termination_log
 from aml_mirror.settings import Settings, read_dotenv, resolve
@@ -63,6 +64,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # Whoever read our output has gone; there is nobody to tell.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except OSError as error:
+        translated = _of_the_system(error)
+        return _failed(
+            translated.exit_code, translated.message, translated.hint, console, receipt, given, started
+        )
     except Exception as error:  # noqa: BLE001 - the last catch: a bug ends in one line too
         hint = "this is a bug: please report it with the output of --debug"
         return _failed(BUG, f"{type(error).__name__}: {error}", hint, console, receipt, given, started)
@@ -73,7 +79,7 @@ def _settings(flags: Namespace) -> Settings:
     settings = resolve(flags, os.environ, directory)
     # The clients read variables of their own (credentials above all): .env serves them too.
     for name, value in {**read_dotenv(directory), **_QUIET}.items():
-        if not os.environ.get(name):
+        if not os.environ.get(name) and "\0" not in name + value:
             os.environ[name] = value
     if settings.framework:
         from aml_mirror.layouts import NAMES
@@ -103,9 +109,10 @@ def _plan(settings: Settings, console: Console, receipt: Receipt) -> int:
     from aml_mirror.report import plan_text
     from aml_mirror.sources.opening import open_source
 
-    subject = plan.find(open_source(settings), settings)
+    subject = plan.find(open_source(settings, console.say), settings)
     for chosen in choose(subject.tree, subject.run, settings.checkpoint, settings.strict):
-        decided = plan.decide(subject, plan.narrowed(chosen, settings), settings, console)
+        read = settings.hash or not subject.source.has_etags
+        decided = plan.decide(subject, plan.narrowed(chosen, settings), settings, console, read)
         _print(json.dumps(decided.as_dict()) if settings.json else plan_text(decided))
     return 0
 
@@ -141,11 +148,22 @@ def _failed(
     receipt.seconds = round(time.monotonic() - started, 3)
     if "--debug" in given:
         console.say(traceback.format_exc())
-    console.say(f"error: {message}" + (f"; {hint}" if hint else ""))
+    console.fail(f"{message}" + (f"; {hint}" if hint else ""))
     write_termination_log(receipt)
     if not _for_people("--json" in given):
         _print(receipt.line())
     return code
+
+
+def _of_the_system(error: OSError) -> MirrorError:
+    """A failure of the file system that nothing nearer to it gave words to."""
+    said = f"{error.filename or 'the file system'}: {error.strerror or error}"
+    if isinstance(error, PermissionError):
+        return NotAllowed(said, "give the user of this program access")
+    if error.errno == errno.ENOSPC:
+        return ServiceUnavailable(said, "make room, or set TMPDIR to a folder with more, then run again")
+    # A share that hangs or a disk that fails: another try may find it well again.
+    return ServiceUnavailable(said, "look at the volume, then run again")
 
 
 def _print(result: str) -> None:

@@ -11,7 +11,7 @@ from aml_mirror import plan
 from aml_mirror.errors import ConfigurationError, MirrorError
 from aml_mirror.settings import Settings
 from aml_mirror.sources.opening import open_source
-from aml_mirror.workspaces.opening import open_workspace
+from aml_mirror.workspaces.opening import means_azure_ml, open_workspace
 
 PROBE_RUN_ID = "aml-mirror-doctor"
 
@@ -31,13 +31,25 @@ class Check:
 
 
 def examine(settings: Settings) -> Iterator[Check]:
-    """Yield the checks one by one; a failed one does not stop the others. Nothing is written anywhere."""
-    for name, check in (
+    """Yield the checks one by one; a failed one does not stop the others.
+
+    Nothing is written but, for Azure ML, a probe blob that is deleted at once.
+    """
+    # The first failure tells: a doctor does not wait.
+    settings.retry_seconds = 0
+    checks: list[tuple[str, Callable[[Settings], str]]] = [
         ("model name", _model_name),
         ("run", _run),
         ("scratch space", _scratch),
-        ("workspace", _workspace),
-    ):
+    ]
+    if means_azure_ml(settings):
+        # Late: importing the clients of Azure takes two seconds.
+        from aml_mirror.workspaces.azureml_checks import CHECKS
+
+        checks += CHECKS
+    else:
+        checks.append(("workspace", _workspace))
+    for name, check in checks:
         yield _checked(name, check, settings)
 
 
@@ -75,8 +87,6 @@ def _scratch(settings: Settings) -> str:
 
 
 def _workspace(settings: Settings) -> str:
-    # The first failure tells: a doctor does not wait.
-    settings.retry_seconds = 0
     workspace = open_workspace(settings, lambda text: None)
     model = settings.model_name or PROBE_RUN_ID
     versions = workspace.versions(settings.experiment or model, model, settings.run_id or PROBE_RUN_ID)

@@ -55,7 +55,7 @@ class Mirror:
         workspace = open_workspace(settings, self._console.say)
         self.receipt.experiment = experiment
 
-        source = open_source(settings)
+        source = open_source(settings, self._console.say)
         self.receipt.source = source.uri
         subject = plan.find(source, settings)
         self.receipt.run_id = subject.run_id
@@ -81,7 +81,9 @@ class Mirror:
             if version.tags.get(base.QUICK_KEY) == key:
                 return self._already(subject, chosen, version)
 
-        decided = plan.decide(subject, chosen, self._settings, self._console)
+        decided = plan.decide(
+            subject, chosen, self._settings, self._console, self._read(workspace, subject, known)
+        )
         for version in known:
             if version.tags.get(base.IDENTITY) == decided.identity:
                 workspace.refresh(version, key)
@@ -133,6 +135,11 @@ class Mirror:
         writer.put_texts({"receipt.json": receipt.whole()})
         writer.finish(version)
         return receipt
+
+    def _read(self, workspace: Workspace, subject: Subject, known: list[Version]) -> bool:
+        # A version that was hashed, from a volume perhaps, can only be recognised by hashing again.
+        hashed = any(version.tags.get(base.INTEGRITY) == "sha256" for version in known)
+        return self._settings.hash or hashed or not workspace.can_copy(subject.source)
 
     def _narrowed(self, chosen: Chosen) -> Chosen:
         return plan.narrowed(chosen, self._settings)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
+from posixpath import splitext
 
 from aml_mirror import redact
 from aml_mirror.checkpoints import Chosen, judge, narrow
 from aml_mirror.errors import DataError, UsageError
 from aml_mirror.layouts import Found, Run, find_run
 from aml_mirror.layouts.base import Checkpoint
-from aml_mirror.manifest import Item, Manifest, hash_files, identity
+from aml_mirror.manifest import Item, Manifest, hash_files, identity, listed_files
 from aml_mirror.metrics import Metrics, read_metrics
 from aml_mirror.params import parameters
 from aml_mirror.progress import Console
@@ -21,7 +22,7 @@ from aml_mirror.sources.tree import Tree
 SCHEMA = "aml-mirror/plan/v1"
 # What an artifact store may refuse in a name or read as something else: control characters, what URLs and
 # Windows paths give a meaning (MLflow's validate_path_is_safe refuses "#" and decodes "%").
-_UNSAFE = re.compile(r'[\x00-\x1f\x7f#%?\\:*"<>|\u202a-\u202e\u2066-\u2069]')
+_UNSAFE = re.compile(r'[\x00-\x1f\x7f-\x9f#%?\\:*"<>|\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]')
 
 
 @dataclass(slots=True)
@@ -121,17 +122,23 @@ def find(source: Source, settings: Settings) -> Subject:
     return subject
 
 
-def decide(subject: Subject, chosen: Chosen, settings: Settings, console: Console) -> Plan:
+def decide(subject: Subject, chosen: Chosen, settings: Settings, console: Console, read: bool) -> Plan:
     """Decide everything about one checkpoint: hash its files, read the metrics, flatten the parameters.
+
+    Args:
+        read: whether to read and hash the checkpoint; else the store's own word (ETags) is taken for it.
 
     Raises:
         DataError: a file changed while it was read.
         NotAllowed: a file may not be read.
     """
     checkpoint = chosen.checkpoint
-    total = sum(subject.tree.size(path) for path in checkpoint.files)
-    with console.stage("hashing", total) as progress:
-        manifest = hash_files(subject.tree, model_paths(checkpoint), progress)
+    paths = model_paths(checkpoint)
+    if read:
+        with console.stage("hashing", sum(map(subject.tree.size, paths))) as progress:
+            manifest = hash_files(subject.tree, paths, progress)
+    else:
+        manifest = listed_files(subject.tree, paths)
     metrics = read_metrics(subject.tree, subject.run.logs)
     best, why = subject.run.best, ""
     if best and best.path != checkpoint.path and (why := judge(subject.tree, best)):
@@ -178,10 +185,10 @@ def model_paths(checkpoint: Checkpoint) -> dict[str, str]:
     for source in sorted(checkpoint.files, key=lambda path: (not path.startswith(prefix), path)):
         path = artifact_path(source.removeprefix(prefix))
         count = 1
-        stem, dot, suffix = path.rpartition(".")
+        stem, suffix = splitext(path)
         while path in taken:
             count += 1
-            path = f"{stem}~{count}.{suffix}" if dot else f"{suffix}~{count}"
+            path = f"{stem}~{count}{suffix}"
         taken.add(path)
         paths[source] = path
     return paths
@@ -199,10 +206,10 @@ def check_names(model_name: str, experiment: str) -> None:
     Raises:
         UsageError: with the rule.
     """
-    if re.search(r"[/:]", model_name) or not model_name.strip() or len(model_name) > 256:
+    if re.search(r"[/:\x00-\x1f\x7f]", model_name) or not model_name.strip() or len(model_name) > 256:
         raise UsageError(
             f"{model_name!r} cannot be the name of a registered model: it has to have 1 to 256 characters "
-            "without '/' and ':'",
+            "without '/', ':' and control characters",
             "pass another with --model-name",
         )
     if not experiment.strip() or len(experiment) > 256 or re.search(r"[\x00-\x1f]", experiment):

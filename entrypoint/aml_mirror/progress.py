@@ -27,7 +27,11 @@ class Console:
 
     def warn(self, text: str) -> None:
         """Write one line that is to be noticed."""
-        self.say(f"warning: {text}")
+        self.say("warning: " + _one_line(text))
+
+    def fail(self, text: str) -> None:
+        """Write the one line that says why the work ended."""
+        self.say("error: " + _one_line(text))
 
     @contextmanager
     def stage(self, name: str, total: int, unit: str = "B") -> Iterator[Callable[[int], None]]:
@@ -93,6 +97,11 @@ class Console:
         finally:
             ended.set()
             thread.join()
+
+
+def _one_line(text: str) -> str:
+    # A file's name may hold a newline and a line that looks like ours, or a command to the terminal.
+    return "".join(char if char.isprintable() else repr(char)[1:-1] for char in text)
 
 
 def amount(count: float, unit: str = "B") -> str:

@@ -18,6 +18,9 @@ SCHEMA = "aml-mirror/receipt/v1"
 MAX_LINE_BYTES = 16 << 10
 MAX_LIST = 20
 MAX_TEXT = 500
+MAX_MASKED = 8 * MAX_TEXT
+# What is tried in turn until a line fits: entries of a list, characters of a text.
+_CUTS = ((MAX_LIST, MAX_TEXT), (MAX_LIST, 200), (5, 200), (1, 120), (0, 80), (0, len(SCHEMA)))
 # Kubernetes shows at most 4096 bytes of a container's termination message.
 MAX_TERMINATION_BYTES = 4000
 TERMINATION_LOG = "/dev/termination-log"
@@ -68,16 +71,20 @@ class Receipt:
 
     def line(self, limit: int = MAX_LINE_BYTES) -> str:
         """One line of at most ``limit`` bytes; lists are cut first, with their whole count beside them."""
-        for length, width in ((MAX_LIST, MAX_TEXT), (MAX_LIST, 200), (5, 200), (1, 120), (0, 80)):
-            found = _clean(asdict(self))
+        for length, width in _CUTS:
+            found = asdict(self)
             for key in ("left_out", "warnings"):
                 if len(found[key]) > length:
                     found[f"{key}_count"] = len(found[key])
                     found[key] = found[key][:length]
-            text = json.dumps(_cut(found, width), separators=(",", ":"))
+            # Masked before the last cut, which might leave of a secret a part that nothing knows; and cut
+            # before, since masking takes time.
+            found = _cut(_clean(_cut(found, MAX_MASKED)), width)
+            text = json.dumps(found, separators=(",", ":"))
             if len(text.encode()) <= limit:
                 return text
-        return json.dumps({"schema": SCHEMA, "outcome": self.outcome, "exit_code": self.exit_code})
+        shortest = {"schema": SCHEMA, "outcome": self.outcome, "exit_code": self.exit_code}
+        return json.dumps(shortest, separators=(",", ":"))
 
 
 def write_termination_log(receipt: Receipt, path: str = TERMINATION_LOG) -> None:

@@ -1,7 +1,11 @@
 """Keep secrets out of everything that leaves the program: parameters, tags, logs, receipts.
 
 Two rules, since neither is enough alone: a value is masked for the name it stands under, and a text is
-masked wherever it looks like a credential, whatever its name.
+masked wherever it looks like a credential, or like a name with a credential behind it.
+
+Texts can be long and hostile, so that every repetition in a pattern is bounded or begins at a fixed mark.
+They can also be lines of JSON, and must be so afterwards: no value that is masked reaches over a quotation
+mark or a backslash.
 """
 
 from __future__ import annotations
@@ -11,91 +15,108 @@ from itertools import pairwise
 
 MASK = "***"
 
+
+def _words(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
 # Words that say that the value is a credential. "token" counts at the end of a name only: `hub_token` is a
 # credential, `token_dim` and `pad_token_id` are not.
-_SECRET_WORDS = frozenset(
-    (
-        "secret",
-        "secrets",
-        "password",
-        "passwd",
-        "passphrase",
-        "pwd",
-        "credential",
-        "credentials",
-        "apikey",
-        "sas",
-        "signature",
-        "authorization",
-        "bearer",
-        "cookie",
-    )
+_SECRET_WORDS = _words("pwd credential credentials sas authorization bearer cookie passphrase secrets")
+# A word may be glued to another one: PGPASSWORD, clientsecret.
+_SECRET_TAILS = (
+    *("password", "passwd", "secret", "apikey", "accesskey", "secretkey", "privatekey", "accountkey"),
+    *("authtoken", "accesstoken"),
 )
-_SECRET_ENDS = ("token", "auth", "jwt", "pat", "dsn")
-_SECRET_PAIRS = (
-    ("api", "key"),
-    ("access", "key"),
-    ("account", "key"),
-    ("secret", "key"),
-    ("private", "key"),
-    ("storage", "key"),
-    ("license", "key"),
-    ("subscription", "key"),
-    ("encryption", "key"),
-    ("connection", "string"),
-    ("conn", "str"),
-    ("access", "token"),
-    ("client", "assertion"),
+_SECRET_ENDS = _words("token auth jwt pat dsn")
+_SECRET_PAIRS = frozenset(
+    (first, second)
+    for second, firsts in (
+        ("key", "api access account secret private storage license subscription encryption signing master"),
+        ("key", "shared service deploy ssh wandb openai azure comet neptune"),
+        ("string", "connection conn"),
+        ("str", "connection conn"),
+        ("token", "access"),
+        ("assertion", "client"),
+        ("signature", "access"),
+    )
+    for first in firsts.split()
 )
 # Tokens of a vocabulary, which every language model's configuration names.
-_VOCABULARY = frozenset(
-    (
-        "bos",
-        "eos",
-        "pad",
-        "unk",
-        "cls",
-        "sep",
-        "mask",
-        "image",
-        "boi",
-        "eoi",
-        "start",
-        "end",
-        "special",
-        "action",
-        "state",
-        "img",
-    )
+_VOCABULARY = _words(
+    "bos eos pad unk cls sep mask image boi eoi start end special action state img video audio vision "
+    "context register latent query readout proprio begin added extra additional prefix middle suffix stop "
+    "task language class per max min num"
 )
 _WORDS = re.compile(r"[A-Z]+(?=[A-Z][a-z])|[A-Z]?[a-z]+|[A-Z]+|\d+")
+# "<pad>", "[MASK]", "<|im_start|>": what a vocabulary's tokens look like, and credentials never do.
+_MARKER = re.compile(r"\W{0,3}(?:<\S{0,60}>|\[\S{0,60}\])")
+_NO_SECRET = _words("none null true false *** Bearer Basic")
 
+_VALUE = r"[^&;\s\"'\\]+"
 _PATTERNS = (
-    # Signatures and keys in URLs and connection strings (Azure SAS, AWS presigned).
+    # Signatures in URLs (Azure SAS, AWS presigned), also where the URL itself is quoted in one.
     (
         re.compile(
-            r"(?i)([?&;\s\"']|^)(sig|signature|x-amz-signature|x-amz-credential|x-amz-security-token|"
-            r"access_token|token|api_?key|password|code)=[^&;\s\"']+"
+            r"(?i)(?<![a-z_])(sig|x-amz-(?:signature|credential|security-token))(=|%3D)" + _VALUE,
         ),
-        r"\1\2=" + MASK,
+        r"\1\2" + MASK,
     ),
+    (re.compile(r"(?i)([?&](?:code|key)=)" + _VALUE), r"\1" + MASK),
     (
-        re.compile(r"(?i)(AccountKey|SharedAccessSignature|SharedAccessKey|Password|Pwd)=[^;\s\"']+"),
+        re.compile(r"(?i)(AccountKey|SharedAccessSignature|SharedAccessKey|Password|Pwd)=[^;\s\"'\\]+"),
         r"\1=" + MASK,
     ),
-    (re.compile(r"(?i)\b(Bearer|Basic)\s+[A-Za-z0-9+/=._~-]{8,}"), r"\1 " + MASK),
-    # user:password@ in a URL.
-    (re.compile(r"(?i)\b([a-z][a-z0-9+.-]*://[^\s/:@]*):[^\s/@]+@"), r"\1:" + MASK + "@"),
-    # JSON web tokens, and the tokens of the hosts that training configurations name most.
-    (re.compile(r"\beyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]*\.?[A-Za-z0-9_-]*"), MASK),
+    # "basic architecture" is none: credentials have digits or change case.
     (
         re.compile(
-            r"\b(hf_|ghp_|gho_|ghs_|github_pat_|glpat-|sk-|xoxb-|xoxp-|nvapi-|dapi)[A-Za-z0-9_-]{16,}"
+            r"\b([Bb]earer|[Bb]asic|BEARER|BASIC)(\s{1,3})"
+            r"(?=[A-Za-z+/._~-]{0,512}(?:[0-9=]|[a-z][A-Z])|[A-Za-z+/._~-]{32})[A-Za-z0-9+/=._~-]{8,}"
+        ),
+        r"\1\2" + MASK,
+    ),
+    # user:password@ in a URL.
+    (
+        re.compile(
+            r"(?i)(?<![a-z0-9+.-])([a-z][a-z0-9+.-]{0,30}://[^\s/:@\"'\\]{0,256}):[^\s/?#\"'\\]{1,1024}@"
+        ),
+        r"\1:" + MASK + "@",
+    ),
+    (re.compile(r"(hooks\.slack\.com/services/)[A-Za-z0-9/]+"), r"\1" + MASK),
+    # JSON web tokens, and the tokens of the hosts that training configurations name most.
+    (re.compile(r"\beyJ[A-Za-z0-9_-]{8,4096}\.[A-Za-z0-9_-]*\.?[A-Za-z0-9_-]*"), MASK),
+    (
+        re.compile(
+            r"\b(?:(?:hf_|gh[pousr]_|npm_)[A-Za-z0-9]{16,}|github_pat_[A-Za-z0-9_]{16,}|dapi[0-9a-f]{16,}"
+            r"|(?:glpat-|sk-|xox[abeoprs]-|xapp-|nvapi-|pypi-)(?=[A-Za-z_-]{0,64}[0-9])[A-Za-z0-9_-]{16,}"
+            r"|(?:AKIA|ASIA)[A-Z0-9]{16}|AIza[A-Za-z0-9_-]{35})"
         ),
         MASK,
     ),
-    (re.compile(r"\bAKIA[A-Z0-9]{16}\b"), MASK),
-    (re.compile(r"-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(-----END [A-Z ]*PRIVATE KEY-----|$)", re.S), MASK),
+    # Azure: the secret of an application, the key of a storage account.
+    (re.compile(r"(?<![\w~.-])[A-Za-z0-9_~.-]{3}[0-9]Q~[A-Za-z0-9_~.-]{31,40}"), MASK),
+    (re.compile(r"(?<![A-Za-z0-9+/])[A-Za-z0-9+/]{86}==(?![A-Za-z0-9+/=])"), MASK),
+    (
+        re.compile(
+            r"-----BEGIN [A-Z ]{0,40}PRIVATE KEY-----(?:[^\"'\\]|\\[nr])*?"
+            r"(?:-----END [A-Z ]{0,40}PRIVATE KEY-----|(?=[\"']|\\[^nr])|\Z)"
+        ),
+        MASK,
+    ),
+)
+
+_NAME = r"(?<![\w.-])(?P<name>-{0,2}[A-Za-z_][\w.-]{0,99})"
+_SCHEME = r"(?:(?:Bearer|Basic|Token)\s{1,3})?"
+_NAMED = (
+    # name=value, name: value, --name=value
+    re.compile(rf"(?P<lead>{_NAME}(?:\s?=\s?|:\s{{1,2}})(?:\\?[\"'])?)(?P<value>{_SCHEME}{_VALUE})"),
+    # "name": "value", as in JSON, in Python's dictionaries, and in JSON inside JSON
+    re.compile(rf"(?P<lead>{_NAME}(?P<quote>\\?[\"'])\s?:\s?(?P=quote))(?P<value>[^\"'\\]+)"),
+    # --name value, also as a list of arguments
+    re.compile(
+        r"(?P<lead>(?<![\w.-])(?P<name>--[A-Za-z_][\w.-]{0,99})(?:\s{1,3}|\\?[\"'],\s?\\?[\"']))"
+        r"(?P<value>(?!-)[^\s\"'\\]+)"
+    ),
 )
 
 
@@ -103,31 +124,44 @@ def text(value: str) -> str:
     """Return the text with everything that looks like a credential replaced by ``***``."""
     for pattern, replacement in _PATTERNS:
         value = pattern.sub(replacement, value)
+    for pattern in _NAMED:
+        value = pattern.sub(_mask_named, value)
     return value
+
+
+def _mask_named(match: re.Match[str]) -> str:
+    found = match["value"]
+    if found.lower() in _NO_SECRET or _MARKER.fullmatch(found) or not names_a_secret(match["name"]):
+        return match[0]
+    return match["lead"] + MASK
 
 
 def names_a_secret(name: str) -> bool:
     """Tell whether a value under this name (``wandb.api_key``, ``hubToken``) is a credential."""
-    for segment in re.split(r"[./]", name):
-        words = [word.lower() for word in _WORDS.findall(segment)]
-        if not words:
-            continue
-        if any(word in _SECRET_WORDS for word in words):
-            return True
-        if any(pair == (a, b) for a, b in pairwise(words) for pair in _SECRET_PAIRS):
-            return True
-        if words[-1] in _SECRET_ENDS and not (len(words) > 1 and words[-2] in _VOCABULARY):
-            return True
-    return False
+    return any(_segment_is_secret(segment) for segment in re.split(r"[./]", name))
+
+
+def _segment_is_secret(segment: str) -> bool:
+    words = [word.lower() for word in _WORDS.findall(segment)]
+    if not words:
+        return False
+    if any(word in _SECRET_WORDS or word.endswith(_SECRET_TAILS) for word in words):
+        return True
+    if any(pair in _SECRET_PAIRS for pair in pairwise(words)):
+        return True
+    return words[-1] in _SECRET_ENDS and not (len(words) > 1 and words[-2] in _VOCABULARY)
 
 
 def value(name: str, found: object) -> object:
     """Return the value of a parameter, or ``***`` where its name says that it is a credential.
 
-    Booleans and None say whether there is a credential, not which: they stay.
+    Booleans and None say whether there is a credential, not which: they stay. So do the numbers and the
+    markers (``<pad>``) that a vocabulary has under names that end in "token".
     """
     if isinstance(found, bool) or found is None or found == "":
         return found
     if names_a_secret(name):
-        return MASK
+        number = isinstance(found, (int, float)) and name.lower().endswith("token")
+        marker = isinstance(found, str) and _MARKER.fullmatch(found)
+        return found if number or marker else MASK
     return text(found) if isinstance(found, str) else found

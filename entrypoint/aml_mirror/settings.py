@@ -1,8 +1,8 @@
 """What a person asked for, and where each answer came from.
 
 A flag wins over the environment, that over a ``.env`` file in the working directory, that over the
-default. Empty variables count as unset: workflows declare them with empty defaults, and an empty value
-must not shadow one from the pod template.
+default. Empty variables and flags count as unset: workflows declare them with empty defaults, and an empty
+value must not shadow one from the pod template.
 """
 
 from __future__ import annotations
@@ -66,6 +66,8 @@ class Settings:
     workspace_name: str = ""
     tracking_uri: str = ""
     retry_seconds: float = RETRY_SECONDS
+    concurrency: str = ""
+    block_size: str = ""
     strict: bool = False
     hash: bool = False
     json: bool = False
@@ -110,31 +112,29 @@ def resolve(flags: Namespace, environment: Mapping[str, str], directory: Path) -
     dotenv = read_dotenv(directory)
     settings = Settings()
 
-    def variable(name: str) -> tuple[str, str] | None:
-        if environment.get(name):
-            return environment[name], name
-        if dotenv.get(name):
-            return dotenv[name], f"{name} in .env"
+    def variable(*names: str) -> tuple[str, str] | None:
+        for place, where in ((environment, ""), (dotenv, " in .env")):
+            for name in names:
+                if place.get(name):
+                    return place[name], name + where
         return None
 
     for name, variables in _VARIABLES.items():
-        found = next((hit for candidate in variables if (hit := variable(candidate))), None)
-        if found:
+        if found := variable(*variables):
             setattr(settings, name, found[0])
             settings.where[name] = found[1]
     for name, given in vars(flags).items():
-        if (
-            given is None
-            or given == ()
-            or name in ("command", "tag", "retry_for")
-            or not hasattr(settings, name)
-        ):
+        if isinstance(given, list):
+            given = tuple(item for item in given if item)
+        # An empty flag is an unset one too: a workflow passes --model-name={{model_name}}.
+        if given in (None, "", ()) or name in ("command", "tag", "retry_for") or not hasattr(settings, name):
             continue
-        setattr(settings, name, tuple(given) if isinstance(given, list) else given)
+        setattr(settings, name, given)
         settings.where[name] = "--" + name.replace("_", "-")
     settings.tags = _tags(getattr(flags, "tag", None) or [])
     if getattr(flags, "retry_for", None):
         settings.retry_seconds = seconds(flags.retry_for)
+        settings.where["retry_seconds"] = "--retry-for"
     settings.parameters = {name: found[0] for name in PARAMETER_VARIABLES if (found := variable(name))}
     _check_run_id(settings)
     return settings
@@ -147,11 +147,11 @@ def read_dotenv(directory: Path) -> dict[str, str]:
         ConfigurationError: it is there but cannot be read.
     """
     path = directory / ".env"
-    if not path.is_file():
-        return {}
-    from dotenv import dotenv_values
-
     try:
+        if not path.is_file():
+            return {}
+        from dotenv import dotenv_values
+
         return {key: value for key, value in dotenv_values(path).items() if value is not None}
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigurationError(f"{path} cannot be read: {error}", "mend the file or remove it") from error
@@ -160,9 +160,9 @@ def read_dotenv(directory: Path) -> dict[str, str]:
 def _check_run_id(settings: Settings) -> None:
     # A replay sets RUN_ID to "<id>-replay" for its own MLflow run; the run that is mirrored is the
     # source run (REPLAY_RUN_ID), so that a replay and a first mirror of it are one and the same.
-    if settings.run_id and not re.fullmatch(r"[^\x00-\x1f\x7f]{1,256}", settings.run_id):
+    if settings.run_id and not re.fullmatch(r"[^\x00-\x1f\x7f\ud800-\udfff]{1,256}", settings.run_id):
         raise UsageError(
-            f"the run id{settings.from_where('run_id')} has over 256 characters or control characters",
+            f"the run id{settings.from_where('run_id')} has over 256 characters, or some that are not text",
             "pass the id that OSMO shows for the run with --run-id",
         )
 

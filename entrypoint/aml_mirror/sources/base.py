@@ -45,6 +45,10 @@ class Source(Protocol):
     def name(self) -> str:
         """The last part of the place's path: the run id where none was given."""
 
+    @property
+    def has_etags(self) -> bool:
+        """Whether stamps are ETags of a store, which tell of the content without reading it."""
+
     def scan(self) -> Listing:
         """List everything below the source.
 

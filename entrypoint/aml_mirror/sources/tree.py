@@ -17,6 +17,9 @@ from aml_mirror.sources.base import Entry, Listing, Source
 # Read whole into memory are only small files: configurations and logs. The largest real one we know is
 # the trainer_state.json of a long run, some tens of MB.
 MAX_TEXT_BYTES = 64 << 20
+# What directory links may add to the files of one walk: a dozen folders full of links to each other unfold
+# to more ways than can ever be walked.
+MAX_LINKED = 100_000
 
 
 class Tree:
@@ -95,26 +98,48 @@ class Tree:
 
         A file behind a directory link has the path by which it was reached, so that what comes out can
         be laid out elsewhere as it stands here. Each directory is entered once on any one way down.
-        """
-        yield from self._walk(folder, self.resolve(folder) if folder else "", frozenset())
 
-    def _walk(self, shown: str, real: str, entered: frozenset[str]) -> Iterator[str]:
-        if real in entered:
-            return
-        entered = entered | {real}
-        names = set(self.children.get(real, ()))
-        prefix = real + "/" if real else ""
-        for link in self.directory_links:
-            if link.startswith(prefix) and "/" not in link[len(prefix) :]:
-                names.add(link[len(prefix) :] + "/")
-        for name in sorted(names):
+        Raises:
+            DataError: links add more than ``MAX_LINKED`` files and folders.
+        """
+        left = len(self.files) + len(self.children) + len(self.directory_links) + MAX_LINKED
+        real = self.resolve(folder) if folder else ""
+        entered = {real}
+        # Not by recursion: a path can be deeper than Python's stack.
+        way = [(folder, real, iter(self._names_in(real)))]
+        while way:
+            shown, real, names = way[-1]
+            name = next(names, None)
+            if name is None:
+                way.pop()
+                entered.discard(real)
+                continue
+            left -= 1
+            if left < 0:
+                raise DataError(
+                    f"the links in {folder or 'the run'} unfold to more than {MAX_LINKED:,} files",
+                    "remove the links that lead to each other",
+                )
             below = f"{shown}/{name}" if shown else name
-            inside = prefix + name
-            if name.endswith("/"):
-                inside = inside[:-1]
-                yield from self._walk(below[:-1], self.directory_links.get(inside, inside), entered)
-            else:
+            if not name.endswith("/"):
                 yield below
+                continue
+            inside = (f"{real}/{name}" if real else name)[:-1]
+            inside = self.directory_links.get(inside, inside)
+            if inside not in entered:
+                entered.add(inside)
+                way.append((below[:-1], inside, iter(self._names_in(inside))))
+
+    def _names_in(self, folder: str) -> list[str]:
+        return sorted({*self.children.get(folder, ()), *self._links_in.get(folder, ())})
+
+    @cached_property
+    def _links_in(self) -> dict[str, list[str]]:
+        found: dict[str, list[str]] = {}
+        for link in self.directory_links:
+            folder, _, name = link.rpartition("/")
+            found.setdefault(folder, []).append(name + "/")
+        return found
 
     def entry(self, path: str) -> Entry:
         """Return the entry of a file, directory links in its path followed. Raises KeyError."""

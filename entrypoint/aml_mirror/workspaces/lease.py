@@ -30,7 +30,8 @@ SETTLE_SECONDS = 1.0
 
 def _first_line(path: str) -> str:
     try:
-        with open(path, encoding="utf-8") as stream:
+        # The name of a process stands in its stat, and it may be any bytes.
+        with open(path, encoding="utf-8", errors="replace") as stream:
             return stream.readline().strip()
     except OSError:
         return ""
@@ -38,8 +39,10 @@ def _first_line(path: str) -> str:
 
 def _namespace() -> str:
     """The machine and PID namespace we can look into; empty where that cannot be told."""
+    boot = _first_line("/proc/sys/kernel/random/boot_id")
     try:
-        return f"{_first_line('/proc/sys/kernel/random/boot_id')}:{os.stat('/proc/self/ns/pid').st_ino}"
+        # The first namespace has the same number on every machine: without a boot id it says nothing.
+        return f"{boot}:{os.stat('/proc/self/ns/pid').st_ino}" if boot else ""
     except OSError:
         return ""
 
@@ -74,7 +77,7 @@ class Lease:
                 int(found.get("pid", 0)),
                 str(found.get("started", "")),
             )
-        except (ValueError, KeyError, TypeError, AttributeError):
+        except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):
             return None
 
     def text(self) -> str:
@@ -92,7 +95,9 @@ class Lease:
     @property
     def owner_is_gone(self) -> bool:
         """Whether the owner lived on this machine and is known to be dead."""
-        return bool(self.namespace) and self.namespace == _namespace() and _started(self.pid) != self.started
+        if not self.namespace or not self.started:
+            return False
+        return self.namespace == _namespace() and _started(self.pid) != self.started
 
 
 class Watch:

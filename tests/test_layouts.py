@@ -1,0 +1,152 @@
+"""layouts/__init__.py: the one run below a source is found; two are named; generic is asked last."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from aml_mirror import layouts
+from aml_mirror.errors import DataError, UsageError
+from aml_mirror.layouts import LAYOUTS, NAMES, find_run, find_runs
+from aml_mirror.sources import Tree
+from aml_mirror.sources.local import LocalSource
+from support.saved import safetensors, write_json
+from support.torch_zip import save
+
+
+def tree_of(path: Path) -> Tree:
+    source = LocalSource(path)
+    return Tree(source, source.scan())
+
+
+def huggingface(root: Path) -> Path:
+    safetensors(root / "checkpoint-10" / "model.safetensors")
+    write_json(root / "checkpoint-10" / "config.json", {"model_type": "act"})
+    write_json(root / "checkpoint-10" / "trainer_state.json", {"global_step": 10})
+    return root
+
+
+def generic(root: Path) -> Path:
+    save(root / "weights" / "policy_100.pt", {"a": 1})
+    return root
+
+
+class Fixed:
+    """A layout that claims given folders."""
+
+    def __init__(self, name: str, *roots: str) -> None:
+        self.name, self.roots, self.asked = name, list(roots), 0
+
+    def find(self, tree: Tree) -> list[str]:
+        self.asked += 1
+        return self.roots
+
+
+def found_with(monkeypatch: pytest.MonkeyPatch, tree: Tree, *asked: Fixed, framework: str = "") -> list[str]:
+    monkeypatch.setattr(layouts, "LAYOUTS", asked)
+    return [f"{item.root}={item.layout.name}" for item in find_runs(tree, framework)]
+
+
+def test_there_is_one_layout_a_name_and_generic_is_the_last() -> None:
+    assert (
+        *("lerobot", "groot", "openpi", "huggingface", "rsl_rl", "skrl", "rl_games", "robomimic"),
+        *("diffusion_policy", "lightning", "stable_baselines3", "generic"),
+    ) == NAMES
+    assert len(LAYOUTS) == len(NAMES)
+
+
+@pytest.mark.parametrize("folder", ["", "run", "a/b/c/d/run", "with space/ünï\nrun"])
+def test_a_run_is_found_however_deep_it_lies(tmp_path: Path, folder: str) -> None:
+    huggingface(tmp_path / folder)
+    found = find_run(tree_of(tmp_path))
+    assert (found.root, found.layout.name) == (folder, "huggingface")
+
+
+def test_two_runs_are_an_error_that_names_both(tmp_path: Path) -> None:
+    huggingface(tmp_path / "one")
+    huggingface(tmp_path / "deep" / "two")
+    with pytest.raises(UsageError) as caught:
+        find_run(tree_of(tmp_path))
+    assert caught.value.exit_code == 64
+    assert "2 runs: deep/two (huggingface), one (huggingface)" in caught.value.message
+    assert find_run(tree_of(tmp_path).below("one")).root == ""
+
+
+def test_of_many_runs_the_first_are_named_and_the_others_counted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(layouts, "LAYOUTS", (Fixed("x", *(f"r{number}" for number in range(9))),))
+    with pytest.raises(UsageError, match=r"9 runs: r0 \(x\), .* and 4 more"):
+        find_run(tree_of(tmp_path))
+
+
+def test_no_run_is_65_and_says_so_of_an_empty_folder(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="no file at all") as caught:
+        find_run(tree_of(tmp_path))
+    assert caught.value.exit_code == 65
+    write_json(tmp_path / "data" / "episode_000001.json", {})
+    with pytest.raises(DataError) as caught:
+        find_run(tree_of(tmp_path))
+    assert "no file" not in caught.value.message
+
+
+def test_generic_is_asked_only_where_no_other_layout_found_anything(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    generic(tmp_path / "other")
+    assert find_run(tree_of(tmp_path)).layout.name == "generic"
+    huggingface(tmp_path / "run")
+    assert find_run(tree_of(tmp_path)).root == "run"
+    last = Fixed("generic", "other")
+    found_with(monkeypatch, tree_of(tmp_path), Fixed("x", "run"), last)
+    assert not last.asked
+
+
+def test_a_folder_belongs_to_the_first_layout_that_claims_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tree = tree_of(tmp_path)
+    assert found_with(monkeypatch, tree, Fixed("x", "a"), Fixed("y", "a", "b")) == ["a=x", "b=y"]
+
+
+def test_what_lies_inside_a_claimed_run_is_part_of_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tree = tree_of(tmp_path)
+    assert found_with(monkeypatch, tree, Fixed("x", "a"), Fixed("y", "a/b", "ab")) == ["a=x", "ab=y"]
+    assert found_with(monkeypatch, tree, Fixed("x", "a/b", "ab"), Fixed("y", "a")) == ["a=y", "ab=x"]
+    assert found_with(monkeypatch, tree, Fixed("x", ""), Fixed("y", "a")) == ["=x"]
+    assert found_with(monkeypatch, tree, Fixed("x", "a", "b"), Fixed("y", "")) == ["=y"]
+
+
+def test_a_framework_that_was_named_is_the_only_one_asked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    huggingface(tmp_path)
+    assert find_run(tree_of(tmp_path), "generic").layout.name == "generic"
+    with pytest.raises(DataError, match="a skrl run"):
+        find_run(tree_of(tmp_path), "skrl")
+    other = Fixed("y", "b")
+    assert found_with(monkeypatch, tree_of(tmp_path), Fixed("x", "a"), other, framework="x") == ["a=x"]
+    assert not other.asked
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_no_layout_falls_over_what_no_framework_writes(tmp_path: Path, name: str) -> None:
+    for path in (
+        "checkpoints/last",
+        "nn/last_x.pth",
+        "model_1.pt",
+        "checkpoint-1/model.safetensors",
+        "1/params/x",
+    ):
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / path).write_bytes(b"")
+    for odd in ("checkpoint-" + "9" * 200, "\n", "\u202e", "checkpoint-٣"):
+        safetensors(tmp_path / odd / "model.safetensors")
+    (tmp_path / "loop").symlink_to(".")
+    (tmp_path / "up").symlink_to("checkpoints")
+    tree = tree_of(tmp_path)
+    for item in find_runs(tree, name):
+        item.layout.read(tree.below(item.root))
