@@ -198,7 +198,7 @@ def test_memory_of_a_plan_with_140_000_points(tmp_path: Path) -> None:
         (["--source", "{run}", "--model-name", "m"], 78, "--tracking-uri"),
         (["--model-name", "m", *TARGET], 64, "--source"),
         (["--source", "{run}/nowhere", "--model-name", "m", *TARGET], 66, "does not exist"),
-        (["--source", "{run}/checkpoint-20/config.json", "--model-name", "m", *TARGET], 66, "not a directory"),
+        (["--source", "{run}/checkpoint-20/config.json", "--model-name", "m", *TARGET], 66, "directory"),
         (["--source", "{empty}", "--model-name", "m", *TARGET], 65, "no checkpoint was found"),
         (["--source", "{run}", "--model-name", "a/b", *TARGET], 64, "'/'"),
         (["--source", "{run}", "--model-name", "m", "--tag", "novalue", *TARGET], 64, "KEY=VALUE"),

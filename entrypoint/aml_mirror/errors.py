@@ -40,6 +40,8 @@ class ServiceUnavailable(MirrorError):
     """The service failed for now; the same command may succeed later."""
 
     exit_code = 75
+    # Seconds that the service asked to be left alone (Retry-After); 0: it did not say.
+    retry_after = 0.0
 
 
 class NotAllowed(MirrorError):

@@ -24,6 +24,8 @@ SCHEMA = "aml-mirror/plan/v1"
 # Windows paths give a meaning (MLflow's validate_path_is_safe refuses "#" and decodes "%").
 _UNSAFE = re.compile(r'[\x00-\x1f\x7f-\x9f#%?\\:*"<>|\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]')
 
+_BLANKS = re.compile(r"^\s+|\s+$")
+
 
 @dataclass(slots=True)
 class Subject:
@@ -196,7 +198,8 @@ def model_paths(checkpoint: Checkpoint) -> dict[str, str]:
 
 def artifact_path(path: str) -> str:
     """Return a path with what an artifact store cannot keep replaced by ``_``."""
-    parts = _UNSAFE.sub("_", path).split("/")
+    # A URL loses the blanks around a name.
+    parts = [_BLANKS.sub("_", part) for part in _UNSAFE.sub("_", path).split("/")]
     return "/".join("_" if part in (".", "..", "") else part for part in parts)
 
 

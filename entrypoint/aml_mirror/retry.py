@@ -26,6 +26,7 @@ class Retry:
         for_seconds: how long one operation may go on failing before its error is raised.
         translate: turns what a client raised into one of our errors.
         notice: told once per failing operation, in words, that it is being retried.
+        sleep, clock: for tests.
     """
 
     def __init__(
@@ -34,11 +35,13 @@ class Retry:
         translate: Callable[[Exception], MirrorError],
         notice: Callable[[str], None],
         sleep: Callable[[float], None] = time.sleep,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._for_seconds = for_seconds
         self._translate = translate
         self._notice = notice
         self._sleep = sleep
+        self._clock = clock
 
     def __call__(self, operation: Callable[[], T]) -> T:
         """Return what ``operation`` returns.
@@ -47,24 +50,23 @@ class Retry:
             ServiceUnavailable: it still failed when the time was up.
             MirrorError: it failed in a way that trying again does not mend.
         """
-        started = time.monotonic()
+        started = self._clock()
         pause = FIRST_PAUSE
         told = False
         while True:
             try:
                 return operation()
-            except MirrorError:
-                raise
             except Exception as error:
-                failure = self._translate(error)
-                if not isinstance(failure, ServiceUnavailable):
-                    raise failure from error
-                left = self._for_seconds - (time.monotonic() - started)
-                if left <= 0:
+                failure = error if isinstance(error, MirrorError) else self._translate(error)
+                left = self._for_seconds - (self._clock() - started)
+                if not isinstance(failure, ServiceUnavailable) or left <= 0:
+                    if failure is error:
+                        raise
                     raise failure from error
                 if not told:
                     self._notice(f"{failure.message}; trying again for up to {left:.0f} s (--retry-for)")
                     told = True
             # Jitter, so that a thousand pods that failed together do not come back together.
-            self._sleep(min(left, pause * random.uniform(0.5, 1.0)))  # noqa: S311
+            wait = max(pause * random.uniform(0.5, 1.0), failure.retry_after)  # noqa: S311
+            self._sleep(min(left, wait))
             pause = min(pause * 2, LONGEST_PAUSE)

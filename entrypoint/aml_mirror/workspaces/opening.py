@@ -3,10 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
-from aml_mirror.errors import ConfigurationError
+from aml_mirror import redact
+from aml_mirror.errors import ConfigurationError, MirrorError, ServiceUnavailable
+from aml_mirror.retry import Retry
 from aml_mirror.settings import Settings
+from aml_mirror.workspaces.azureml_limits import check_coordinates
 from aml_mirror.workspaces.base import Workspace
+
+if TYPE_CHECKING:
+    from aml_mirror.workspaces.azureml import AzureMLWorkspace
+
+
+def means_azure_ml(settings: Settings) -> bool:
+    """Tell whether the target is Azure ML: its coordinates are there, and no flag names another."""
+    return settings.where.get("tracking_uri") != "--tracking-uri" and any(settings.azure_coordinates)
 
 
 def open_workspace(settings: Settings, notice: Callable[[str], None]) -> Workspace:
@@ -16,18 +28,60 @@ def open_workspace(settings: Settings, notice: Callable[[str], None]) -> Workspa
         ConfigurationError: nothing names a target, or what names it is not whole.
     """
     uri = settings.tracking_uri
-    if settings.where.get("tracking_uri") != "--tracking-uri" and any(settings.azure_coordinates):
-        raise ConfigurationError(
-            "Azure ML coordinates are set, and this version cannot write to Azure ML yet",
-            "pass the address of an MLflow server with --tracking-uri",
-        )
+    if means_azure_ml(settings):
+        return open_azureml(settings, notice)
     if not uri:
         raise ConfigurationError(
             "nothing says where to mirror to",
-            "pass --tracking-uri URI (for example sqlite:///mlflow.db or http://mlflow.example:5000), "
-            "or set MLFLOW_TRACKING_URI",
+            "set AZURE_SUBSCRIPTION_ID, AZURE_RESOURCE_GROUP and AZUREML_WORKSPACE_NAME for Azure ML, or "
+            "pass --tracking-uri URI for an MLflow server (for example http://mlflow.example:5000)",
         )
     # Late: importing MLflow takes a second, which --help and plan need not wait for.
     from aml_mirror.workspaces.mlflow import MlflowWorkspace
 
     return MlflowWorkspace(uri, settings.retry_seconds, notice)
+
+
+def open_azureml(settings: Settings, notice: Callable[[str], None]) -> AzureMLWorkspace:
+    """Return the Azure ML workspace that the coordinates name; nothing is sent to it yet.
+
+    Raises:
+        ConfigurationError: a coordinate is missing or malformed, or the cloud is not known.
+        ServiceUnavailable: the metadata of a cloud that is not built in cannot be had.
+        UsageError: --concurrency or --block-size is none.
+    """
+    check_coordinates(*settings.azure_coordinates)
+    from aml_mirror.transfer import BLOCK_BYTES, CONCURRENCY, parse_block_size, parse_concurrency
+
+    concurrency = parse_concurrency(settings.concurrency) if settings.concurrency else CONCURRENCY
+    block_bytes = parse_block_size(settings.block_size) if settings.block_size else BLOCK_BYTES
+    load = Retry(settings.retry_seconds, _cannot_load, notice)
+    return load(_azureml)(
+        *settings.azure_coordinates, settings.retry_seconds, notice, concurrency, block_bytes
+    )
+
+
+def _azureml() -> type[AzureMLWorkspace]:
+    # Late: the clients of Azure take two seconds to import.
+    from aml_mirror.workspaces.azureml import AzureMLWorkspace
+
+    return AzureMLWorkspace
+
+
+def _cannot_load(error: Exception) -> MirrorError:
+    """azure-ai-ml and azureml-mlflow ask for the metadata of a cloud that is not built in as they load."""
+    from aml_mirror.login import blob_suffix
+
+    if isinstance(error, ImportError):
+        return ConfigurationError(
+            f"the clients of Azure cannot be loaded: {error}", "install this package anew"
+        )
+    try:
+        # Asks for the same, and says what is wrong.
+        blob_suffix()
+    except MirrorError as found:
+        return found
+    return ServiceUnavailable(
+        f"the clients of Azure could not be loaded: {redact.text(str(error))[:200]}",
+        "run the same command again",
+    )

@@ -1,0 +1,283 @@
+"""Blobs to blobs, copied by the storage service itself: no byte passes through this program.
+
+Every way of copying is bound to the ETag that was judged: the service refuses if the blob is another one by
+then. The ways, each tried where the one before was refused:
+
+1. *In one account*: Copy Blob with this identity's token. Done at once, or polled while it is pending.
+2. *Between accounts*: Put Blob From URL, or Put Block From URL for a large blob, with the token as the
+   source's authorization: synchronous, and no secret is made. It needs one tenant for both.
+3. *Between accounts*: Copy Blob from a URL with a user-delegation SAS that may only read, for one blob.
+   The service does it when it has time.
+
+A way that was refused before it ever succeeded is not tried for the other blobs. What no way copies is
+left to the caller, with the reason.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+
+from azure.core import MatchConditions
+from azure.core.exceptions import HttpResponseError
+from azure.storage.blob import (
+    BlobBlock,
+    BlobClient,
+    BlobProperties,
+    BlobSasPermissions,
+    UserDelegationKey,
+    generate_blob_sas,
+)
+
+from aml_mirror.azure_errors import code_of, is_changed, is_missing, status_of
+from aml_mirror.blob_client import account_of
+from aml_mirror.block_upload import MIB, SOURCE_ETAG, block_id, block_size
+from aml_mirror.errors import MirrorError, ServiceUnavailable
+from aml_mirror.login import STORAGE_SCOPE
+from aml_mirror.senders import Call
+from aml_mirror.sources.azure_blob import BlobSource
+from aml_mirror.sources.base import Entry
+
+# Put Blob From URL takes 5,000 MiB; a synchronous request that runs for minutes is cut by some proxies.
+ONE_REQUEST_BYTES = 256 * MIB
+COPY_BLOCK_BYTES = 64 * MIB
+_OCCUPIED = "PendingCopyOperation"
+_POLL_SECONDS = 0.5
+_LONGEST_POLL_SECONDS = 10.0
+# A pending copy that does not move is given up; the service promises no time (Learn, Copy Blob).
+STALL_SECONDS = 600.0
+# A SAS is made for one blob, and renewed with so much left. Its key's clock may be ours or the service's.
+_SAS_LIFE = timedelta(hours=24)
+_SAS_LEFT = timedelta(hours=2)
+_CLOCK_SKEW = timedelta(minutes=15)
+
+
+class _Refused(Exception):
+    """This way of copying is not open; the message says why."""
+
+
+class ServerCopy:
+    """Copies blobs of one source. ``refusals`` says, in words, which ways were refused and why.
+
+    Args:
+        source: where they lie.
+        account_url: address of the account they are copied to.
+        call: runs a request, with retries.
+        sleep: pauses between polls.
+    """
+
+    def __init__(
+        self, source: BlobSource, account_url: str, call: Call, sleep: Callable[[float], None] = time.sleep
+    ) -> None:
+        self._source = source
+        self._call = call
+        self._sleep = sleep
+        self._lock = threading.Lock()
+        self._key: tuple[UserDelegationKey, datetime] | None = None
+        self._succeeded: set[int] = set()
+        self._from = 0
+        self.refusals: list[str] = []
+        inside = _host(source.account_url) == _host(account_url)
+        self._ways = [self._inside] if inside else [self._from_url, self._with_sas]
+
+    def copy(self, entry: Entry, blob: BlobClient, metadata: dict[str, str]) -> bool:
+        """Copy one blob; False where no way is open.
+
+        Args:
+            entry: the source's blob, as listed.
+            blob: where to.
+            metadata: of the copy, in place of the source's.
+
+        Raises:
+            DataError: the source's blob is not the listed one any more.
+            ServiceUnavailable: it fails for reasons that pass, for longer than we may wait.
+        """
+        for number in range(self._from, len(self._ways)):
+            try:
+                self._ways[number](entry, blob, metadata)
+            except _Refused as why:
+                if not self._source.is_unchanged(entry):
+                    raise self._source.changed_error(entry) from why
+                self._refused(number, str(why))
+                continue
+            self._succeeded.add(number)
+            return True
+        return False
+
+    def _refused(self, number: int, why: str) -> None:
+        with self._lock:
+            if why not in self.refusals:
+                self.refusals.append(why)
+            if number not in self._succeeded:
+                self._from = max(self._from, number + 1)
+
+    def _inside(self, entry: Entry, blob: BlobClient, metadata: dict[str, str]) -> None:
+        self._copy_blob(self._source.url(entry), entry, blob, metadata)
+
+    def _with_sas(self, entry: Entry, blob: BlobClient, metadata: dict[str, str]) -> None:
+        source = self._source.blob(entry)
+        key = self._delegation_key()
+        now = datetime.now(UTC)
+        sas = generate_blob_sas(
+            account_of(self._source.account_url),
+            source.container_name,
+            source.blob_name,
+            user_delegation_key=key,
+            permission=BlobSasPermissions(read=True),
+            start=now - _CLOCK_SKEW,
+            expiry=now + _SAS_LIFE - _SAS_LEFT,
+            protocol="https",
+        )
+        self._copy_blob(f"{self._source.url(entry)}?{sas}", entry, blob, metadata)
+
+    def _delegation_key(self) -> UserDelegationKey:
+        with self._lock:
+            now = datetime.now(UTC)
+            if self._key is None or self._key[1] - now < _SAS_LIFE - _SAS_LEFT / 2:
+                expiry = now + _SAS_LIFE
+                try:
+                    key = self._call(
+                        lambda: self._source.service.get_user_delegation_key(now - _CLOCK_SKEW, expiry)
+                    )
+                except MirrorError as error:
+                    raise _reason(error, "no user-delegation SAS can be made") from error
+                self._key = (key, expiry)
+            return self._key[0]
+
+    def _copy_blob(self, url: str, entry: Entry, blob: BlobClient, metadata: dict[str, str]) -> None:
+        def start() -> str:
+            try:
+                answer = blob.start_copy_from_url(
+                    url,
+                    metadata=metadata,
+                    source_etag=f'"{entry.stamp}"',
+                    source_match_condition=MatchConditions.IfNotModified,
+                )
+            except HttpResponseError as error:
+                if code_of(error) == _OCCUPIED:
+                    return _OCCUPIED  # trying again would not end it
+                raise
+            return str(answer.get("copy_status") or "")
+
+        try:
+            status = self._call(start)
+            if status == _OCCUPIED and not self._is_ours(entry, blob):
+                status = self._call(start)
+        except MirrorError as error:
+            raise self._judged(error, entry) from error
+        if status == _OCCUPIED and not self._is_ours(entry, blob):
+            raise ServiceUnavailable(
+                f"another program copies to {blob.blob_name}", "run the same command again when it has ended"
+            )
+        if status != "success":
+            self._wait(entry, blob)
+
+    def _is_ours(self, entry: Entry, blob: BlobClient) -> bool:
+        """Whether the copy under way is of the same bytes: the answer was lost, or a try was killed.
+
+        Another one, of a killed try with other files, is ended.
+        """
+        found = self._call(blob.get_blob_properties)
+        if (found.metadata or {}).get(SOURCE_ETAG) == entry.stamp:
+            return True
+        self._abort(blob, found)
+        return False
+
+    def _wait(self, entry: Entry, blob: BlobClient) -> None:
+        pause, moved = _POLL_SECONDS, time.monotonic()
+        progress: str | None = ""
+        while True:
+            found = self._call(blob.get_blob_properties)
+            copy = found.copy
+            if copy.status == "success":
+                return
+            if copy.status != "pending":
+                said = str(copy.status_description or copy.status)
+                if "412" in said or "ConditionNotMet" in said:
+                    raise self._source.changed_error(entry)
+                raise _Refused(f"the copy {copy.status}: {said[:200]}")
+            if copy.progress != progress:
+                progress, moved = copy.progress, time.monotonic()
+            elif time.monotonic() - moved > STALL_SECONDS:
+                self._abort(blob, found)
+                raise _Refused(f"the copy stood still for {STALL_SECONDS:.0f} s")
+            self._sleep(pause)
+            pause = min(pause * 2, _LONGEST_POLL_SECONDS)
+
+    def _abort(self, blob: BlobClient, found: BlobProperties) -> None:
+        try:
+            self._call(lambda: blob.abort_copy(found))
+        except MirrorError as error:
+            if status_of(error.__cause__) != 409:  # it ended meanwhile
+                raise
+
+    def _from_url(self, entry: Entry, blob: BlobClient, metadata: dict[str, str]) -> None:
+        url = self._source.url(entry)
+        condition = f'"{entry.stamp}"'
+
+        def authorization() -> str:
+            # Made anew for each request: a copy of many blocks outlives a token.
+            return "Bearer " + self._source.credential.get_token(STORAGE_SCOPE).token
+
+        try:
+            if entry.bytes <= ONE_REQUEST_BYTES:
+                self._call(
+                    lambda: blob.upload_blob_from_url(
+                        url,
+                        overwrite=True,
+                        metadata=metadata,
+                        source_authorization=authorization(),
+                        source_etag=condition,
+                        source_match_condition=MatchConditions.IfNotModified,
+                    )
+                )
+                return
+            step = block_size(entry.bytes, COPY_BLOCK_BYTES)
+            names = []
+            for offset in range(0, entry.bytes, step):
+                name = block_id(offset, entry.stamp.encode().hex().ljust(64, "0"))
+                length = min(step, entry.bytes - offset)
+                self._call(
+                    lambda name=name, offset=offset, length=length: blob.stage_block_from_url(  # type: ignore[misc]
+                        name,
+                        url,
+                        source_offset=offset,
+                        source_length=length,
+                        source_authorization=authorization(),
+                        # The method has no parameter for it (azure-storage-blob 12.27.1).
+                        headers={"x-ms-source-if-match": condition},
+                    )
+                )
+                names.append(name)
+            self._call(lambda: blob.commit_block_list([BlobBlock(name) for name in names], metadata=metadata))
+        except MirrorError as error:
+            raise self._judged(error, entry) from error
+
+    def _judged(self, error: MirrorError, entry: Entry) -> Exception:
+        """What a failed request means: the source changed, the service is down, or this way is closed."""
+        if isinstance(error, ServiceUnavailable) and not _says_no(error.__cause__):
+            return error
+        if is_changed(error.__cause__):
+            return self._source.changed_error(entry)
+        return _reason(error, f"the service did not copy from {account_of(self._source.account_url)}")
+
+
+def _says_no(cause: BaseException | None) -> bool:
+    # 501: the service, or what stands in for it, does not know the request.
+    return status_of(cause) == 501
+
+
+def _reason(error: MirrorError, what: str) -> Exception:
+    if isinstance(error, ServiceUnavailable):
+        return error
+    cause = error.__cause__
+    if is_missing(cause) and code_of(cause) == "ContainerNotFound":
+        return error
+    said = f"{status_of(cause)} {code_of(cause)}".strip() if status_of(cause) else error.message
+    return _Refused(f"{what} ({said})")
+
+
+def _host(url: str) -> str:
+    return url.partition("://")[2].partition("/")[0].lower()

@@ -1,0 +1,309 @@
+"""The files of a checkpoint to a folder of a container, whole and verified.
+
+1. *Look*: the folder is listed, with the metadata of each blob. One with the right size and the right
+   SHA-256 in its metadata (for a copy: the source's ETag) was committed with them in one request, so it is
+   trusted and not sent again. There is no state but what the storage holds.
+2. *Copy* what the storage service can copy by itself (:mod:`aml_mirror.server_copy`).
+3. *Send* the rest in blocks (:mod:`aml_mirror.block_upload`).
+4. *Look again*: every blob must now be one that is trusted, with the ETag that its own commit had; whatever
+   else lies in the folder, of a killed try with other files, is deleted. What is missing is sent anew, a few
+   times.
+
+The folder must belong to this one checkpoint, bytes and all: the caller makes its path from the identity.
+"""
+
+from __future__ import annotations
+
+import re
+import threading
+from collections.abc import Callable, Iterable
+from concurrent.futures import Future
+from typing import TypeVar
+
+from azure.storage.blob import BlobClient, BlobProperties, ContainerClient
+
+from aml_mirror.azure_errors import is_missing, translate
+from aml_mirror.blob_client import in_words
+from aml_mirror.block_upload import MIB, SHA256, SOURCE_ETAG, BlockUpload
+from aml_mirror.errors import DataError, MirrorError, ServiceUnavailable, UsageError
+from aml_mirror.login import with_fresh_login
+from aml_mirror.manifest import Item
+from aml_mirror.progress import amount
+from aml_mirror.retry import Retry
+from aml_mirror.senders import Call, Senders
+from aml_mirror.server_copy import ServerCopy
+from aml_mirror.sources.azure_blob import BlobSource
+from aml_mirror.sources.tree import Tree
+from aml_mirror.workspaces.base import Moved
+
+T = TypeVar("T")
+
+# Blocks of 4 MiB by 16 senders were fastest over a line with 30 ms, and hold some 72 MiB of memory.
+CONCURRENCY = 16
+BLOCK_BYTES = 4 * MIB
+MOST_SENDERS = 64
+MOST_BLOCK_BYTES = 100 * MIB
+# A blob that is not there whole this often in a row is a fault that trying again does not mend.
+TRIES = 3
+# Learn, "Naming and referencing containers, blobs, and metadata".
+_LONGEST_NAME = 1024  # characters
+
+
+class Transfer:
+    """Brings files to one container.
+
+    Args:
+        container: where to; see :func:`aml_mirror.blob_client.container_client`.
+        concurrency: senders, 1 to ``MOST_SENDERS``.
+        block_bytes: size of a block, 1 MiB to ``MOST_BLOCK_BYTES``.
+        retry_seconds: how long a request may go on failing for reasons that pass.
+        notice: told, in words, what the person should know while waiting.
+    """
+
+    def __init__(
+        self,
+        container: ContainerClient,
+        concurrency: int = CONCURRENCY,
+        block_bytes: int = BLOCK_BYTES,
+        retry_seconds: float = 900.0,
+        notice: Callable[[str], None] = lambda text: None,
+    ) -> None:
+        self._container = container
+        self._where = in_words(container)
+        self._concurrency = concurrency
+        self._block_bytes = block_bytes
+        self._retry_seconds = retry_seconds
+        self._notice = _Once(notice)
+
+    def put(
+        self,
+        tree: Tree,
+        items: Iterable[Item],
+        prefix: str,
+        progress: Callable[[int], None] = lambda count: None,
+        metadata: dict[str, str] | None = None,
+    ) -> Moved:
+        """Make the folder ``prefix`` hold these files, each at its ``path``, and nothing else.
+
+        Args:
+            tree: the run; ``Item.source`` is a path in it.
+            items: the files.
+            prefix: the folder in the container; not the container itself.
+            progress: told the number of bytes that have come to where they belong, by one thread at a time.
+            metadata: written to every blob beside its digest: short ASCII text.
+
+        Raises:
+            DataError: a file changed since it was judged, or cannot have such a name in the storage.
+            NotAllowed, ConfigurationError: the storage refuses.
+            ServiceUnavailable: a file does not arrive whole.
+        """
+        items = list(items)
+        prefix = prefix.strip("/") + "/"
+        _check(items, prefix)
+        done = _Progress(items, progress)
+        sent = copied = 0
+        warnings: list[str] = []
+        there = self._listing(prefix)
+        for tries in range(TRIES + 1):
+            missing = [item for item in items if not _is_whole(item, there.get(item.path))]
+            for path in {item.path for item in items} - {item.path for item in missing}:
+                done(path, done.sizes[path])
+            if not missing:
+                self._remove_strangers(prefix, items, there)
+                return Moved(sent, copied, tuple(warnings))
+            if tries < TRIES:
+                moved = self._move(tree, missing, prefix, done, metadata or {})
+                sent, copied = sent + moved.sent, copied + moved.copied
+                warnings += [text for text in moved.warnings if text not in warnings]
+                there = self._listing(prefix)
+        found = there.get(missing[0].path)
+        raise ServiceUnavailable(
+            f"{missing[0].path} is not whole in {self._where}, {TRIES} times: it has "
+            f"{found.size if found else 0} of {missing[0].bytes} bytes, or another digest",
+            "is another program writing there? run the same command again: what is there is not sent again",
+        )
+
+    def _move(
+        self, tree: Tree, items: list[Item], prefix: str, done: _Progress, metadata: dict[str, str]
+    ) -> Moved:
+        copied, warnings = 0, list[str]()
+        if isinstance(tree.source, BlobSource):
+            copied, items, warnings = self._copy(tree, tree.source, items, prefix, done, metadata)
+        with Senders(self._concurrency) as senders:
+            upload = BlockUpload(self._call(senders), senders, self._block_bytes, done)
+            for item in items:
+                upload.send(tree, item, self._blob(prefix, item), _metadata(item, metadata))
+        return Moved(upload.sent, copied, tuple(warnings))
+
+    def _copy(
+        self,
+        tree: Tree,
+        source: BlobSource,
+        items: list[Item],
+        prefix: str,
+        done: _Progress,
+        metadata: dict[str, str],
+    ) -> tuple[int, list[Item], list[str]]:
+        """Return the bytes copied, the items that no way copied, and what to tell of those."""
+        with Senders(self._concurrency) as senders:
+            copying = ServerCopy(source, self._container.url, self._call(senders), senders.sleep)
+
+            def copy(item: Item) -> bool:
+                entry = tree.entry(item.source)
+                copied = copying.copy(entry, self._blob(prefix, item), _metadata(item, metadata))
+                if copied:
+                    done(item.path, item.bytes)
+                return copied
+
+            answers: list[tuple[Item, Future[bool]]] = []
+            for item in items:
+                answers.append((item, senders.submit(lambda item=item: copy(item))))  # type: ignore[misc]
+        left = [item for item, answer in answers if not answer.result()]
+        warnings = []
+        if left:
+            warnings.append(
+                f"{len(left)} file(s), {amount(sum(item.bytes for item in left))}, were sent through this "
+                f"program: {'; '.join(copying.refusals)}"
+            )
+        return sum(item.bytes for item in items) - sum(item.bytes for item in left), left, warnings
+
+    def _listing(self, prefix: str) -> dict[str, BlobProperties]:
+        """The blobs of a folder, by path in it."""
+
+        def read() -> dict[str, BlobProperties]:
+            found = self._container.list_blobs(name_starts_with=prefix, include=["metadata", "copy"])
+            return {str(blob.name)[len(prefix) :]: blob for blob in found}
+
+        with Senders(1) as senders:
+            return self._call(senders)(read)
+
+    def _remove_strangers(self, prefix: str, items: list[Item], there: dict[str, BlobProperties]) -> None:
+        """Delete what a killed try left besides: the version is this folder, with all that is in it."""
+        ours = {item.path for item in items}
+        strangers = [path for path, blob in there.items() if path not in ours and not _is_folder(path, blob)]
+        with Senders(self._concurrency) as senders:
+            for path in strangers:
+                senders.submit(lambda path=path: self._delete(senders, prefix + path))  # type: ignore[misc]
+
+    def _delete(self, senders: Senders, name: str) -> None:
+        try:
+            self._call(senders)(lambda: self._container.delete_blob(name, delete_snapshots="include"))
+        except MirrorError as error:
+            if not is_missing(error.__cause__):
+                raise
+
+    def _blob(self, prefix: str, item: Item) -> BlobClient:
+        return self._container.get_blob_client(prefix + item.path)
+
+    def _call(self, senders: Senders) -> Call:
+        """What runs the requests: our patience, a fresh login after a 401, no pause once another failed."""
+        retry = Retry(
+            self._retry_seconds, lambda error: translate(error, self._where), self._notice, senders.sleep
+        )
+
+        def call(operation: Callable[[], T], /) -> T:
+            return retry(lambda: with_fresh_login(operation))
+
+        return call
+
+
+class _Progress:
+    """Tells each byte of each file once, from one thread at a time, however often it is sent."""
+
+    def __init__(self, items: list[Item], progress: Callable[[int], None]) -> None:
+        self.sizes = {item.path: item.bytes for item in items}
+        self._left = dict(self.sizes)
+        self._progress = progress
+        self._lock = threading.Lock()
+
+    def __call__(self, path: str, count: int) -> None:
+        with self._lock:
+            count = min(count, self._left[path])
+            self._left[path] -= count
+            if count:
+                self._progress(count)
+
+
+class _Once:
+    """Says each sentence once: with sixteen senders a service that is down would be told sixteen times."""
+
+    def __init__(self, notice: Callable[[str], None]) -> None:
+        self._notice = notice
+        self._said: set[str] = set()
+        self._lock = threading.Lock()
+
+    def __call__(self, text: str) -> None:
+        with self._lock:
+            begin = text.partition(";")[0]
+            if begin not in self._said:
+                self._said.add(begin)
+                self._notice(text)
+
+
+def _metadata(item: Item, extra: dict[str, str]) -> dict[str, str]:
+    found = dict(extra)
+    if item.sha256:
+        found[SHA256] = item.sha256
+    if item.etag:
+        found[SOURCE_ETAG] = item.etag
+    return found
+
+
+def _is_whole(item: Item, blob: BlobProperties | None) -> bool:
+    """Whether a blob is what this item is to be; everything looked at was written in one request."""
+    if blob is None or blob.size != item.bytes:
+        return False
+    if getattr(blob.copy, "status", None) not in (None, "success"):
+        return False  # a pending copy has its size and metadata already
+    metadata = {key.lower(): value for key, value in (blob.metadata or {}).items()}
+    if item.sha256:
+        return metadata.get(SHA256) == item.sha256
+    if metadata.get(SOURCE_ETAG) != item.etag or not item.etag:
+        return False
+    md5 = blob.content_settings.content_md5
+    return item.md5 is None or md5 is None or bytes(md5).hex() == item.md5
+
+
+def _is_folder(path: str, blob: BlobProperties) -> bool:
+    return path.endswith("/") or (blob.metadata or {}).get("hdi_isfolder", "").lower() == "true"
+
+
+def _check(items: list[Item], prefix: str) -> None:
+    if len(prefix) < 2:
+        raise ValueError("a checkpoint needs a folder of its own: the rest of a folder is deleted")
+    for item in items:
+        if len(prefix) + len(item.path) > _LONGEST_NAME:
+            raise DataError(
+                f"{item.path} would have a name of over {_LONGEST_NAME} characters in the storage",
+                "leave it out with --exclude",
+            )
+
+
+def parse_concurrency(text: str) -> int:
+    """Read ``--concurrency``: how many requests run at the same time.
+
+    Raises:
+        UsageError: not a whole number from 1 to ``MOST_SENDERS``.
+    """
+    if not re.fullmatch(r"\d{1,3}", text.strip()) or not 1 <= int(text) <= MOST_SENDERS:
+        raise UsageError(
+            f"--concurrency {text!r} is not a number from 1 to {MOST_SENDERS}",
+            "for example: --concurrency 16",
+        )
+    return int(text)
+
+
+def parse_block_size(text: str) -> int:
+    """Read ``--block-size``: ``8MiB``, ``8M`` or a number of bytes.
+
+    Raises:
+        UsageError: not a size from 1 MiB to ``MOST_BLOCK_BYTES``.
+    """
+    match = re.fullmatch(r"(\d{1,12})\s*(k|ki|kib|m|mi|mib|b|)", text.strip().lower())
+    size = int(match[1]) * {"k": 1 << 10, "m": MIB}.get(match[2][:1], 1) if match else 0
+    if not MIB <= size <= MOST_BLOCK_BYTES:
+        raise UsageError(
+            f"--block-size {text!r} is not a size from 1MiB to {MOST_BLOCK_BYTES >> 20}MiB",
+            "for example: --block-size 8MiB",
+        )
+    return size

@@ -1,0 +1,206 @@
+"""Versions of a model in an Azure ML workspace, with numbers that this program chooses.
+
+A version is made with a PUT of a fixed number, so that a request whose answer was lost is simply repeated.
+Two mirrors may choose one number: the service refuses to change the path or a property of a version that
+exists, and whoever reads back another identity than its own takes the next number.
+
+What must never change about a version stands in its properties; what people and time may change, in tags.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from azure.ai.ml.constants import AssetTypes, ListViewType
+from azure.ai.ml.entities import Model
+from azure.core.exceptions import HttpResponseError, ResourceNotFoundError
+
+from aml_mirror import azure_errors
+from aml_mirror.errors import MirrorError, ServiceUnavailable
+from aml_mirror.retry import Retry
+from aml_mirror.workspaces import base
+from aml_mirror.workspaces.azureml_limits import DESCRIPTION, LIMITS, cut
+from aml_mirror.workspaces.base import Version
+
+if TYPE_CHECKING:
+    from azure.ai.ml import MLClient
+
+PROPERTIES = (
+    base.RUN_ID, base.SOURCE, base.FRAMEWORK, base.CHECKPOINT, base.STEP, base.MLFLOW_RUN_ID,
+    base.MANIFEST_SHA256, base.INTEGRITY, base.IDENTITY, base.OUTPUT_DIR, base.REPLAY, base.REPLAY_SOURCE,
+)  # fmt: skip
+# As many mirrors may take a number before us in a row; more is a fault.
+TRIES = 50
+
+
+class Models:
+    """The models of one workspace."""
+
+    def __init__(self, client: Callable[[], MLClient], retry: Retry, shown: str) -> None:
+        self._client = client
+        self._retry = retry
+        self._shown = shown
+
+    def get(self, model: str, number: str) -> Version | None:
+        """Return a version, or None where there is none with this number."""
+        found = self._get(model, number)
+        return None if found is None else _version(model, found)
+
+    def of_run(self, model: str, run_id: str) -> list[Version]:
+        """Return the versions that were mirrored from a run, by number: all versions are looked at."""
+        return [item for item in self._all(model) if item.tags.get(base.RUN_ID) == run_id]
+
+    def with_identity(self, model: str, identity: str) -> Version | None:
+        """Return the version with an identity, or None: all versions are looked at."""
+        return next((item for item in self._all(model) if item.tags.get(base.IDENTITY) == identity), None)
+
+    def register(
+        self,
+        model: str,
+        path: str,
+        description: str,
+        properties: dict[str, str],
+        tags: dict[str, str],
+        intended: str | None,
+        intend: Callable[[str], None],
+    ) -> Version:
+        """Make a version, or find the one that an earlier try made.
+
+        Args:
+            model: its model.
+            path: the ``azureml://`` path of its files.
+            description: in Markdown; cut where it is too long.
+            properties: never to change; with the identity among them.
+            tags: for people.
+            intended: the number that an earlier try meant to take.
+            intend: told the number before it is taken, so that a killed try can find its version again.
+
+        Raises:
+            NotAllowed, ConfigurationError: the service refuses.
+            ServiceUnavailable: it fails for now.
+        """
+        identity = properties[base.IDENTITY]
+        number = intended
+        taken = False
+        for _ in range(TRIES):
+            if number is None:
+                number = str(self._next(model, certainly=taken))
+                intend(number)
+            else:
+                found = self.get(model, number)
+                if found is not None and found.tags.get(base.IDENTITY) == identity:
+                    return found
+                if found is not None:
+                    number, taken = None, True
+                    continue
+            made = Model(
+                name=model,
+                version=number,
+                type=AssetTypes.CUSTOM_MODEL,
+                path=path,
+                description=cut(description, DESCRIPTION, "the whole is the run's MODEL_CARD.md"),
+                properties={name: cut(text, LIMITS.tag_value) for name, text in properties.items()},
+                tags={**tags, base.STATE: base.INCOMPLETE},
+            )
+            refusal: MirrorError | None = None
+            try:
+                self._retry(lambda: self._client().models.create_or_update(made))  # noqa: B023
+            except MirrorError as error:
+                if azure_errors.status_of(error.__cause__) not in (400, 409, 412) and not _is_taken(error):
+                    raise
+                refusal = error
+            found = self.get(model, number)
+            if found is not None and found.tags.get(base.IDENTITY) == identity:
+                return found
+            if found is None and refusal is not None and _was_deleted(refusal):
+                number = str(_number(number) + 1)
+                intend(number)
+                continue
+            if found is None:
+                # Refused, and not because another has the number.
+                raise refusal or ServiceUnavailable(
+                    f"version {number} of {model} was registered and is not there", azure_errors.AGAIN
+                )
+            number, taken = None, True
+        raise ServiceUnavailable(
+            f"{TRIES} version numbers of {model} were taken by others in a row", azure_errors.AGAIN
+        )
+
+    def tag(self, version: Version, tags: dict[str, str]) -> None:
+        """Write tags of a version; those that others wrote stay."""
+        found = self._get(version.model, version.number)
+        if found is None:
+            raise ServiceUnavailable(
+                f"version {version.number} of {version.model} is gone", azure_errors.AGAIN
+            )
+        if all((found.tags or {}).get(name) == text for name, text in tags.items()):
+            return
+        found.tags = {**(found.tags or {}), **tags}
+        self._retry(lambda: self._client().models.create_or_update(found))
+
+    def _get(self, model: str, number: str) -> Model | None:
+        def get() -> Model | None:
+            try:
+                found: Model = self._client().models.get(model, number)
+            except ResourceNotFoundError as error:
+                _absent(error)
+                return None
+            return found
+
+        return self._retry(get)
+
+    def _next(self, model: str, certainly: bool) -> int:
+        """The number after the newest version's; ``certainly``: after the highest one's, archived or not."""
+
+        def newest() -> int:
+            try:
+                return _number(self._client().models.get(model, label="latest").version)
+            except ResourceNotFoundError as error:
+                _absent(error)
+                return 0
+
+        if not certainly:
+            return self._retry(newest) + 1
+        return max((_number(item.number) for item in self._all(model)), default=0) + 1
+
+    def _all(self, model: str) -> list[Version]:
+        def all_of() -> list[Version]:
+            try:
+                found = list(self._client().models.list(model, list_view_type=ListViewType.ALL))
+            except ResourceNotFoundError as error:
+                _absent(error)
+                return []
+            return [_version(model, item) for item in found]
+
+        return sorted(self._retry(all_of), key=lambda item: _number(item.number))
+
+
+def _absent(error: HttpResponseError) -> None:
+    """Let a 404 mean 'no such version', unless it is the workspace or what holds it that is not there."""
+    code = azure_errors.code_of(error)
+    said = str(error)
+    if code in ("ResourceGroupNotFound", "SubscriptionNotFound") or (
+        code == "ResourceNotFound" and "/models/" not in said and "workspaces" in said
+    ):
+        raise error
+
+
+def _is_taken(error: MirrorError) -> bool:
+    # azure-ai-ml turns the service's refusal into an exception of its own.
+    return "cannot be overwritten" in error.message or "cannot be updated" in error.message
+
+
+def _was_deleted(error: MirrorError) -> bool:
+    """Whether a number is spent: a version that was deleted cannot be made again (azureml-assets#3530)."""
+    return "cannot be recreated" in str(error.__cause__)
+
+
+def _version(model: str, found: Model) -> Version:
+    tags = {**(found.tags or {}), **(found.properties or {})}
+    return Version(model, str(found.version), {str(name): str(text) for name, text in tags.items()})
+
+
+def _number(text: object) -> int:
+    """A version as a number; names that people gave instead of numbers count as none."""
+    return int(str(text)) if str(text).isdecimal() else 0

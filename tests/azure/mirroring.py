@@ -1,0 +1,142 @@
+"""The program against a scope of the emulator, and what a mirror must have left there."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from azure_emulator.client import Azure
+
+PROGRAM = str(Path(sys.executable).with_name("aml-mirror"))
+# Nothing of the machine that runs the tests may decide what they see.
+FOREIGN = ("AZURE", "AZUREML", "ARM_", "MLFLOW", "OSMO", "RUN_ID", "REPLAY_", "OUTPUT_", "AML_", "TRAINING_")
+# Requests that are not the program's own doing, or that come when they come.
+ASIDE = r"/metadata/endpoints|/oauth2/"
+RENEWAL = r"comp=lease"
+
+
+@dataclass(frozen=True)
+class Done:
+    """What a call of the program came to."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> dict[str, Any]:
+        """The last JSON object on stdout."""
+        found = json.loads(self.out.splitlines()[-1])
+        assert isinstance(found, dict)
+        return found
+
+
+class Mirroring:
+    """Calls of the program in one scope, in an empty folder."""
+
+    def __init__(self, azure: Azure, folder: Path) -> None:
+        self.azure, self.folder = azure, folder
+
+    def environment(self, **more: str) -> dict[str, str]:
+        """The variables that lead into the scope, and those given; an empty one is taken away."""
+        kept = {key: value for key, value in os.environ.items() if not key.startswith(FOREIGN)}
+        return {key: value for key, value in {**kept, **self.azure.env(), **more}.items() if value}
+
+    def start(self, *arguments: str | Path, **environment: str) -> subprocess.Popen[str]:
+        """Start the program and do not wait for it."""
+        return subprocess.Popen(
+            [PROGRAM, *map(str, arguments)],
+            cwd=self.folder,
+            env=self.environment(**environment),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def __call__(self, *arguments: str | Path, code: int | None = 0, **environment: str) -> Done:
+        """Run the program to its end."""
+        process = self.start(*arguments, **environment)
+        out, err = process.communicate(timeout=300)
+        done = Done(process.returncode, out, err)
+        assert code is None or done.code == code, f"exit {done.code}\n{out}\n{err}"
+        return done
+
+    def mirror(
+        self, run: str | Path, model: str, *more: str, code: int | None = 0, **environment: str
+    ) -> Done:
+        """Mirror a run."""
+        return self("--source", run, "--model-name", model, *more, code=code, **environment)
+
+
+def runs_of(azure: Azure, experiment: str) -> list[Any]:
+    """The runs of an experiment that are not retired."""
+    found = azure.mlflow.get_experiment_by_name(experiment)
+    runs = azure.mlflow.search_runs([found.experiment_id]) if found else []
+    return [run for run in runs if run.data.tags.get("mirror.state") != "retired"]
+
+
+def complete_versions(azure: Azure, model: str) -> dict[str, dict[str, Any]]:
+    """The versions of a model that are marked complete, by number."""
+    found = azure.models().get(model, {})
+    return {
+        number: version
+        for number, version in found.items()
+        if (version["tags"] or {}).get("mirror.state") == "complete"
+    }
+
+
+def files_of(azure: Azure, version: dict[str, Any]) -> dict[str, str]:
+    """Path -> SHA-256 of each blob that a version points at."""
+    prefix = str(version["modelUri"]).partition("/paths/")[2]
+    return {
+        name.removeprefix(prefix): hashlib.sha256(azure.read(name)).hexdigest()
+        for name in azure.blobs(prefix)
+    }
+
+
+def points_of(azure: Azure, run_id: str, name: str) -> list[int]:
+    """The steps of a metric, in order, as often as each is there."""
+    return sorted(point.step for point in azure.mlflow.get_metric_history(run_id, name))
+
+
+def artifacts_of(azure: Azure, run_id: str) -> dict[str, bytes]:
+    """The artifacts of a run that have bytes."""
+    held = {
+        name.partition(f"dcid.{run_id}/")[2] for name in azure.blobs(container="azureml") if run_id in name
+    }
+    return {path: azure.artifact(run_id, path) for path in sorted(held)}
+
+
+def assert_exactly_once(
+    azure: Azure, model: str, run: Path, points: int, folder: str = "checkpoint-20"
+) -> str:
+    """One finished run, one complete version, the right bytes, each point once; returns the run's id."""
+    (found,) = runs_of(azure, model)
+    assert found.info.status == "FINISHED"
+    assert found.data.tags["mirror.state"] == "complete"
+    (number,) = azure.models()[model]
+    version = complete_versions(azure, model)[number]
+    assert found.data.tags["mirror.model_version"] == number
+    assert version["properties"]["mlflow_run_id"] == found.info.run_id
+    assert version["properties"]["identity"] == found.data.tags["identity"]
+    run_id = str(found.info.run_id)
+    assert points_of(azure, run_id, "train/loss") == list(range(1, points + 1))
+    expected = {
+        name: hashlib.sha256((run / folder / name).read_bytes()).hexdigest()
+        for name in ("model.safetensors", "config.json")
+    }
+    assert files_of(azure, version) == expected
+    artifacts = artifacts_of(azure, run_id)
+    for name in ("manifest.json", "receipt.json", "MODEL_CARD.md"):
+        assert name in artifacts, artifacts.keys()
+        assert artifacts[name], name
+    events = next((run / "runs").rglob("events*"))
+    path = f"tensorboard/{events.relative_to(run)}"
+    assert artifacts[path] == events.read_bytes()
+    return run_id

@@ -1,0 +1,433 @@
+"""The program into an emulated Azure ML workspace, through the real clients: what arrives, and how often."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.numpy import save_file
+
+from azure_emulator.client import READER, Azure
+from mirroring import (
+    ASIDE,
+    Mirroring,
+    artifacts_of,
+    assert_exactly_once,
+    complete_versions,
+    files_of,
+    points_of,
+    runs_of,
+)
+from support.runs import huggingface_run, write_events, write_weights
+
+POINTS = 450  # three batches
+REAL = Path(__file__).parent.parent / "data" / "runs"
+# What a run with the data of one framework is told by beside its files.
+REAL_RUNS = (
+    "lerobot_act",
+    "lightning",
+    "skrl",
+    "stable_baselines3",
+    "huggingface_best_reloaded",
+    "openpi_torch",
+)
+
+
+@pytest.fixture
+def mirroring(azure: Azure, tmp_path: Path) -> Mirroring:
+    folder = tmp_path / "cwd"
+    folder.mkdir()
+    return Mirroring(azure, folder)
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    return huggingface_run(tmp_path / "run-7", points=POINTS)
+
+
+def sent(azure: Azure, contains: str = "") -> list[str]:
+    """METHOD host/path of each request besides tokens and cloud metadata."""
+    import re
+
+    found = (f"{one['method']} {one['host']}{one['path']}" for one in azure.requests(contains))
+    return [line for line in found if not re.search(ASIDE, line)]
+
+
+def test_what_arrives(azure: Azure, mirroring: Mirroring, run: Path) -> None:
+    receipt = mirroring.mirror(run, "reach", "--tag", "robot=ur5e").json
+
+    assert receipt["outcome"] == "mirrored"
+    assert (receipt["model_version"], receipt["model_uri"]) == ("1", "models:/reach/1")
+    assert receipt["warnings"] == []
+    run_id = assert_exactly_once(azure, "reach", run, POINTS)
+    assert run_id == receipt["mlflow_run_id"]
+    found = azure.mlflow.get_run(run_id)
+    assert found.info.run_name == "run-7"
+    assert found.data.tags["robot"] == "ur5e"
+    assert found.data.tags["osmo.output_dir"] == str(run)
+    assert found.data.params["config.model_type"] == "policy"
+    history = azure.mlflow.get_metric_history(run_id, "train/loss")
+    assert [(p.step, p.timestamp) for p in history] == [
+        (step, 1_760_000_000_000 + 1000 * (step - 1)) for step in range(1, POINTS + 1)
+    ]
+    version = azure.models()["reach"]["1"]
+    assert version["properties"] == {
+        "osmo.run_id": "run-7",
+        "osmo.output_dir": str(run),
+        "source": "osmo-mirror",
+        "framework": "huggingface",
+        "checkpoint": "checkpoint-20",
+        "step": "20",
+        "mlflow_run_id": run_id,
+        "manifest_sha256": receipt["manifest_sha256"],
+        "integrity": "sha256",
+        "identity": found.data.tags["identity"],
+    }
+    assert version["tags"] == {"robot": "ur5e", "mirror.state": "complete"}
+    assert version["modelType"] == "custom_model"
+    assert "/datastores/workspaceblobstore/paths/aml-mirror/run-7/checkpoint-20/" in version["modelUri"]
+    assert version["description"] == artifacts_of(azure, run_id)["MODEL_CARD.md"].decode()
+    assert not azure.blobs("aml-mirror/claims/")
+
+
+def test_the_manifest_says_what_the_blobs_hold(azure: Azure, mirroring: Mirroring, run: Path) -> None:
+    receipt = mirroring.mirror(run, "reach").json
+    manifest = json.loads(azure.artifact(receipt["mlflow_run_id"], "manifest.json"))
+    expected = {entry["path"]: entry["sha256"] for entry in manifest["files"]}
+    assert files_of(azure, azure.models()["reach"]["1"]) == expected
+
+
+def test_again_sends_nothing_and_asks_little(azure: Azure, mirroring: Mirroring, run: Path) -> None:
+    first = mirroring.mirror(run, "reach").json
+    azure.forget_requests()
+    again = mirroring.mirror(run, "reach").json
+    assert again["outcome"] == "already-mirrored"
+    for key in ("model_version", "mlflow_run_id", "manifest_sha256", "checkpoint", "step", "bytes"):
+        assert again[key] == first[key], key
+    # The workspace, the experiment, the run, its version; no storage at all.
+    asked = sent(azure)
+    assert len(asked) == 4, asked
+    assert not [line for line in asked if ".blob." in line]
+
+
+def test_seen_through_another_mount(azure: Azure, mirroring: Mirroring, run: Path) -> None:
+    mirroring.mirror(run, "reach")
+    moved = run.parent / "elsewhere"
+    shutil.copytree(run, moved)
+    assert mirroring.mirror(moved, "reach", "--run-id", "run-7").json["outcome"] == "already-mirrored"
+    # And now it is known under the new stamps: nothing is hashed.
+    azure.forget_requests()
+    assert mirroring.mirror(moved, "reach", "--run-id", "run-7").json["outcome"] == "already-mirrored"
+    assert len(sent(azure)) == 4
+    assert_exactly_once(azure, "reach", run, POINTS)
+
+
+def test_a_version_whose_run_was_deleted_is_found(azure: Azure, mirroring: Mirroring, run: Path) -> None:
+    first = mirroring.mirror(run, "reach").json
+    azure.mlflow.delete_run(first["mlflow_run_id"])
+    azure.seed_versions("reach", 80, properties={"osmo.run_id": "other-{n}"})
+    for _ in range(2):
+        azure.forget_requests()
+        again = mirroring.mirror(run, "reach").json
+        assert (again["outcome"], again["model_version"]) == ("already-mirrored", "1")
+        assert len(sent(azure)) <= 12
+
+
+def test_other_bytes_are_a_new_version(azure: Azure, mirroring: Mirroring, run: Path) -> None:
+    first = mirroring.mirror(run, "reach").json
+    write_weights(run / "checkpoint-20" / "model.safetensors", seed=99)
+    second = mirroring.mirror(run, "reach").json
+    assert (second["outcome"], second["model_version"]) == ("mirrored", "2")
+    assert second["mlflow_run_id"] != first["mlflow_run_id"]
+    found = complete_versions(azure, "reach")
+    assert sorted(found) == ["1", "2"]
+    assert files_of(azure, found["1"]) != files_of(azure, found["2"])
+
+
+def test_numbers_that_others_took(azure: Azure, mirroring: Mirroring, run: Path) -> None:
+    azure.seed_versions("reach", 40, properties={"identity": "another {n}"})
+    assert mirroring.mirror(run, "reach").json["model_version"] == "41"
+    (version,) = complete_versions(azure, "reach").values()
+    assert version["properties"]["osmo.run_id"] == "run-7"
+
+
+@pytest.mark.parametrize("status", [400, 409])
+def test_a_number_that_was_taken_in_between(
+    azure: Azure, mirroring: Mirroring, run: Path, status: int
+) -> None:
+    """Whoever is refused, because what exists cannot be changed, takes the next number."""
+    azure.set_workspace(immutable_status=status)
+    azure.fault("stall", match=r"PUT .*/models/reach/versions/1\?", seconds=6)
+    process = mirroring.start("--source", run, "--model-name", "reach")
+    while not azure.requests("/models/reach/versions/1?"):
+        assert process.poll() is None, process.communicate()
+    azure.seed_versions("reach", 1, properties={"identity": "another"})
+    out, err = process.communicate(timeout=120)
+    assert process.returncode == 0, err
+    assert json.loads(out)["model_version"] == "2"
+    assert azure.models()["reach"]["1"]["properties"] == {"identity": "another"}
+    assert list(complete_versions(azure, "reach")) == ["2"]
+
+
+def test_tags_that_people_write_meanwhile_stay(azure: Azure, mirroring: Mirroring, run: Path) -> None:
+    receipt = mirroring.mirror(run, "reach").json
+    process = mirroring("status", "--run-id", "run-7", "--model-name", "reach", "--json")
+    assert process.json["versions"][0]["mlflow_run_id"] == receipt["mlflow_run_id"]
+    assert process.json["missing"] is None
+
+
+def test_all_makes_one_version_a_checkpoint(azure: Azure, mirroring: Mirroring, run: Path) -> None:
+    done = mirroring.mirror(run, "reach", "--checkpoint", "all")
+    receipts = [json.loads(line) for line in done.out.splitlines()]
+    assert [(item["step"], item["model_version"]) for item in receipts] == [(10, "1"), (20, "2")]
+    azure.forget_requests()
+    again = mirroring.mirror(run, "reach", "--checkpoint", "all")
+    assert [json.loads(line)["outcome"] for line in again.out.splitlines()] == ["already-mirrored"] * 2
+    assert len(sent(azure)) == 5
+
+
+def test_another_model_of_the_same_run(azure: Azure, mirroring: Mirroring, run: Path) -> None:
+    mirroring.mirror(run, "reach")
+    azure.forget_requests()
+    other = mirroring.mirror(run, "grasp", "--experiment", "reach").json
+    assert (other["outcome"], other["model_uri"]) == ("mirrored", "models:/grasp/1")
+    # The same bytes in the same place are trusted, not sent again.
+    assert not azure.requests("/model.safetensors")
+    assert len(runs_of(azure, "reach")) == 2
+
+
+@pytest.mark.parametrize("run_id", ["it's", 'say "run"', "a,b=c 'd\" e", "ünï/cödé", "x" * 256])
+def test_awkward_run_ids(azure: Azure, mirroring: Mirroring, run: Path, run_id: str) -> None:
+    given = ("reach", "--run-id", run_id)
+    assert mirroring.mirror(run, *given).json["outcome"] == "mirrored"
+    assert mirroring.mirror(run, *given).json["outcome"] == "already-mirrored"
+
+
+def test_limits(azure: Azure, mirroring: Mirroring, tmp_path: Path) -> None:
+    run = huggingface_run(tmp_path / "run-9", steps=(10,))
+    rows = [(f"m{number:02}/loss", step, 1.0) for step in range(3) for number in range(80)]
+    write_events(run / "runs" / "Jan02_03-04-05_host" / "events.out.tfevents.1760000000.host.1.0", rows)
+    config = {f"p{number:03}": number for number in range(300)} | {"long": "x" * 3000, "model_type": "policy"}
+    (run / "checkpoint-10" / "config.json").write_text(json.dumps(config))
+    tags = [part for number in range(60) for part in ("--tag", f"t{number:02}=v")]
+    receipt = mirroring.mirror(run, "reach", *tags, "--tag", f"long={'y' * 1500}").json
+
+    assert receipt["outcome"] == "mirrored"
+    (found,) = runs_of(azure, "reach")
+    assert len(found.data.metrics) == 50
+    assert len(found.data.params) == 200
+    assert len(found.data.tags) <= 50
+    assert found.data.tags["mirror.state"] == "complete"
+    kept = json.loads(azure.artifact(found.info.run_id, "receipt.json"))
+    left_out = kept["left_out"]
+    assert len([item for item in left_out if "metric" in item]) == 30
+    assert len([item for item in left_out if "param" in item]) >= 100
+    assert any("the tag t59 was left out" in warning for warning in kept["warnings"])
+    events = next((run / "runs").rglob("events*"))
+    assert azure.artifact(found.info.run_id, f"tensorboard/{events.relative_to(run)}") == events.read_bytes()
+
+
+def test_long_parameters_are_cut(azure: Azure, mirroring: Mirroring, tmp_path: Path) -> None:
+    run = huggingface_run(tmp_path / "run-9", steps=(10,))
+    (run / "checkpoint-10" / "config.json").write_text(
+        json.dumps({"model_type": "policy", "long": "x" * 3000})
+    )
+    mirroring.mirror(run, "reach")
+    (found,) = runs_of(azure, "reach")
+    value = found.data.params["config.long"]
+    assert len(value) == 1000
+    assert value.endswith("(cut: 3000 characters)")
+
+
+def test_2000_files_are_refused_before_anything_is_sent(
+    azure: Azure, mirroring: Mirroring, tmp_path: Path
+) -> None:
+    run = huggingface_run(tmp_path / "run-9", steps=(10,))
+    for number in range(2000):
+        (run / "checkpoint-10" / f"part-{number}.json").write_text("{}")
+    receipt = mirroring.mirror(run, "reach", code=65).json
+    assert "1500" in receipt["error"] or "1,500" in receipt["error"]
+    assert "--exclude" in receipt["hint"]
+    assert {one["method"] for one in azure.requests("azureml.azure.test")} <= {"GET", "POST"}
+    assert not sent(azure, ".blob.")
+    assert not sent(azure, "create")
+    mirroring.mirror(run, "reach", "--exclude", "part-1*.json")
+
+
+@pytest.mark.parametrize(
+    ("given", "rule"),
+    [
+        (("a b",), "1 to 255 letters, digits"),
+        (("_a",), "beginning with a letter or digit"),
+        (("ok", "--experiment", "not ok"), "1 to 256 letters, digits"),
+        (("a.b",), "--experiment"),
+    ],
+)
+def test_names_that_azure_refuses_are_refused_before_anything_is_sent(
+    azure: Azure, mirroring: Mirroring, run: Path, given: tuple[str, ...], rule: str
+) -> None:
+    receipt = mirroring.mirror(run, *given, code=64).json
+    assert rule in receipt["error"] + receipt["hint"]
+    assert sent(azure) == []
+
+
+@pytest.mark.parametrize(
+    "missing", ["AZURE_SUBSCRIPTION_ID", "AZURE_RESOURCE_GROUP", "AZUREML_WORKSPACE_NAME"]
+)
+def test_missing_variables_are_named(azure: Azure, mirroring: Mirroring, run: Path, missing: str) -> None:
+    receipt = mirroring.mirror(run, "reach", code=78, **{missing: ""}).json
+    assert f"{missing} not set" in receipt["error"]
+    assert sent(azure) == []
+
+
+@pytest.mark.parametrize("kind", ["AzureFile", "AzureDataLakeGen2"])
+def test_a_default_datastore_that_is_not_blob_storage(
+    azure: Azure, mirroring: Mirroring, run: Path, kind: str
+) -> None:
+    azure.set_datastore(kind=kind)
+    receipt = mirroring.mirror(run, "reach", code=78).json
+    assert "not blob storage" in receipt["error"]
+    assert "Set as default datastore" in receipt["hint"]
+    assert not runs_of(azure, "reach")
+
+
+@pytest.mark.parametrize("role", [None, READER])
+def test_without_the_data_role(azure: Azure, mirroring: Mirroring, run: Path, role: str | None) -> None:
+    azure.set_role(role, account=azure.account)
+    receipt = mirroring.mirror(run, "reach", code=77).json
+    assert "no data role" in receipt["error"]
+    assert "Storage Blob Data Contributor" in receipt["hint"]
+    assert not azure.models()
+    azure.set_role("Storage Blob Data Contributor", account=azure.account)
+    mirroring.mirror(run, "reach")
+    assert_exactly_once(azure, "reach", run, POINTS)
+
+
+@pytest.mark.parametrize("role", [None, "Reader"])
+def test_without_the_workspace_role(azure: Azure, mirroring: Mirroring, run: Path, role: str | None) -> None:
+    azure.set_role(role)
+    receipt = mirroring.mirror(run, "reach", code=77).json
+    assert "AuthorizationFailed" in receipt["error"]
+    assert "AzureML Data Scientist" in receipt["hint"]
+
+
+def test_where_the_artifact_service_signs_with_a_key_that_the_account_refuses(
+    azure: Azure, mirroring: Mirroring, run: Path
+) -> None:
+    azure.set_workspace(artifact_sas="key")
+    done = mirroring.mirror(run, "reach")
+    assert "warning: the run's artifacts are in the datastore" in done.err
+    (found,) = runs_of(azure, "reach")
+    place = found.data.tags["mirror.artifacts"].partition("/paths/")[2]
+    beside = {name.removeprefix(place) for name in azure.blobs(place)}
+    events = next((run / "runs").rglob("events*")).relative_to(run)
+    assert beside == {f"tensorboard/{events}", "manifest.json", "MODEL_CARD.md", "receipt.json"}
+    (version,) = complete_versions(azure, "reach").values()
+    assert set(files_of(azure, version)) == {"model.safetensors", "config.json"}
+    assert json.loads(azure.read(f"{place}receipt.json"))["model_version"] == "1"
+    assert mirroring.mirror(run, "reach").json["outcome"] == "already-mirrored"
+
+
+def test_two_at_once(azure: Azure, mirroring: Mirroring, run: Path) -> None:
+    processes = [mirroring.start("--source", run, "--model-name", "reach") for _ in range(3)]
+    outcomes = []
+    for process in processes:
+        out, err = process.communicate(timeout=240)
+        assert process.returncode == 0, err
+        outcomes.append(json.loads(out)["outcome"])
+    assert sorted(outcomes) == ["already-mirrored", "already-mirrored", "mirrored"]
+    assert_exactly_once(azure, "reach", run, POINTS)
+
+
+def test_two_runs_into_one_model(azure: Azure, mirroring: Mirroring, tmp_path: Path) -> None:
+    runs = [huggingface_run(tmp_path / f"run-{index}", steps=(index + 1,)) for index in range(3)]
+    processes = [mirroring.start("--source", run, "--model-name", "reach") for run in runs]
+    for process in processes:
+        _, err = process.communicate(timeout=240)
+        assert process.returncode == 0, err
+    found = complete_versions(azure, "reach")
+    assert len(found) == 3
+    for version in found.values():
+        run = tmp_path / version["properties"]["osmo.run_id"]
+        folder = run / version["properties"]["checkpoint"]
+        weights = hashlib.sha256((folder / "model.safetensors").read_bytes()).hexdigest()
+        assert files_of(azure, version)["model.safetensors"] == weights
+
+
+def test_a_loser_in_another_experiment_finds_the_version(
+    azure: Azure, mirroring: Mirroring, run: Path
+) -> None:
+    given = ("--source", run, "--model-name", "reach")
+    azure.fault("stall", match=r"PUT .*/model.safetensors", seconds=4)
+    first = mirroring.start(*given)
+    while not azure.requests("/model.safetensors"):
+        assert first.poll() is None, first.communicate()
+    second = mirroring(*given, "--experiment", "elsewhere")
+    assert first.wait(120) == 0
+    assert second.json["outcome"] == "already-mirrored"
+    assert list(azure.models()["reach"]) == ["1"]
+
+
+def test_from_blob_storage_no_checkpoint_byte_travels(
+    azure: Azure, mirroring: Mirroring, tmp_path: Path
+) -> None:
+    run = huggingface_run(tmp_path / "run-b", points=30, size=1000)
+    source = azure.seed(run, "runs/run-b")
+    receipt = mirroring.mirror(source, "reach").json
+    assert receipt["outcome"] == "mirrored"
+    assert receipt["bytes_copied"] == receipt["bytes"]
+    assert receipt["integrity"] == "copied"
+    (version,) = complete_versions(azure, "reach").values()
+    weights = (run / "checkpoint-20" / "model.safetensors").read_bytes()
+    assert files_of(azure, version)["model.safetensors"] == hashlib.sha256(weights).hexdigest()
+    azure.forget_requests()
+    again = mirroring.mirror(source, "reach").json
+    assert again["outcome"] == "already-mirrored"
+    assert len(sent(azure)) <= 12
+    assert not [line for line in sent(azure) if "model.safetensors" in line]
+
+
+@pytest.mark.parametrize("name", REAL_RUNS)
+def test_runs_that_real_frameworks_wrote(
+    azure: Azure, mirroring: Mirroring, tmp_path: Path, name: str
+) -> None:
+    run = tmp_path / name
+    shutil.copytree(REAL / name, run, symlinks=True)
+    receipt = mirroring.mirror(run, "reach").json
+    assert receipt["outcome"] == "mirrored", receipt
+    (version,) = complete_versions(azure, "reach").values()
+    manifest = json.loads(azure.artifact(receipt["mlflow_run_id"], "manifest.json"))
+    assert files_of(azure, version) == {entry["path"]: entry["sha256"] for entry in manifest["files"]}
+    assert mirroring.mirror(run, "reach").json["outcome"] == "already-mirrored"
+
+
+def test_a_large_file_goes_in_blocks(azure: Azure, mirroring: Mirroring, tmp_path: Path) -> None:
+    run = huggingface_run(tmp_path / "run-l", steps=(20,))
+    weights = run / "checkpoint-20" / "model.safetensors"
+    save_file({"w": np.arange(6 << 20, dtype=np.float32)}, weights)
+    receipt = mirroring.mirror(run, "reach").json
+    assert receipt["bytes_sent"] >= os.path.getsize(weights)
+    (version,) = complete_versions(azure, "reach").values()
+    assert files_of(azure, version)["model.safetensors"] == hashlib.sha256(weights.read_bytes()).hexdigest()
+    assert [line for line in sent(azure, ".blob.") if "comp=blocklist" in line]
+
+
+def test_values_that_are_not_finite(azure: Azure, mirroring: Mirroring, tmp_path: Path) -> None:
+    run = huggingface_run(tmp_path / "run-n", steps=(20,))
+    rows = [("train/loss", 1, 1.0), ("train/loss", 2, float("nan")), ("train/loss", 3, float("inf"))]
+    write_events(run / "runs" / "Jan02_03-04-05_host" / "events.out.tfevents.1760000000.host.1.0", rows)
+    azure.set_workspace(accepts_nan=False)
+    receipt = mirroring.mirror(run, "reach").json
+    assert 1 in points_of(azure, receipt["mlflow_run_id"], "train/loss")
+
+
+def test_no_telemetry(azure: Azure, mirroring: Mirroring, run: Path) -> None:
+    mirroring.mirror(run, "reach")
+    hosts = {one["host"].partition(":")[0] for one in azure.requests()}
+    known = ("login.azure.test", "management.azure.test", "eastus.api.azureml.azure.test")
+    assert all(host in known or host.endswith(".blob.core.azure.test") for host in hosts), hosts

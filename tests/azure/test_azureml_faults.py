@@ -1,0 +1,246 @@
+"""What goes wrong between the program and Azure: recovered, or one line and a rerun that completes.
+
+A sample of each kind at each stage; in a workspace that keeps a metric row which is sent twice, so that
+what is doubled shows.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import signal
+import time
+from pathlib import Path
+
+import pytest
+
+from azure_emulator.client import Azure
+from mirroring import ASIDE, RENEWAL, Mirroring, assert_exactly_once, complete_versions, runs_of
+from support.runs import huggingface_run
+
+POINTS = 450
+
+# Stage -> the requests in which it consists.
+STAGES = {
+    "workspace": r"GET https://management[^?]*/workspaces/[^/?]+\?",
+    "experiment": r"experiments/",
+    "claim": r"/claims/",
+    "run": r"runs/create",
+    "params": r"runs/log-batch",
+    "metrics": r"runs/log-batch",
+    "checkpoint": r"PUT https://[^?]*/model\.safetensors",
+    "artifact": r"artifacts/batch/metadata",
+    "artifact bytes": r"PUT https://[^?]*/dcid\.",
+    "version": r"PUT https://management.*/versions/",
+    "finish": r"runs/update",
+}
+
+
+@pytest.fixture
+def mirroring(azure: Azure, tmp_path: Path) -> Mirroring:
+    azure.set_workspace(metric_rows="kept")
+    folder = tmp_path / "cwd"
+    folder.mkdir()
+    return Mirroring(azure, folder)
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    return huggingface_run(tmp_path / "run-k", points=POINTS)
+
+
+def assert_recovers(azure: Azure, mirroring: Mirroring, run: Path, *more: str) -> str:
+    """The mirror survives, or says in one line why not; afterwards a rerun completes. Returns its stderr."""
+    done = mirroring.mirror(run, "reach", "--retry-for", "40s", *more, code=None)
+    assert done.code in (0, 75, 77), (done.code, done.err)
+    assert "Traceback" not in done.err
+    assert [fault for fault in azure.faults() if fault["acted"]], "the fault never acted"
+    azure.clear_faults()
+    if done.code:
+        assert done.err.splitlines()[-1].startswith("error: ")
+        assert not complete_versions(azure, "reach")
+        mirroring.mirror(run, "reach")
+    assert_exactly_once(azure, "reach", run, POINTS)
+    return done.err
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_throttled_and_unavailable(azure: Azure, mirroring: Mirroring, run: Path, stage: str) -> None:
+    """429 with Retry-After, then 503, at every stage."""
+    azure.fault("status", match=STAGES[stage], status=429, headers={"Retry-After": "1"})
+    azure.fault("status", match=STAGES[stage], status=503, nth=2)
+    assert "error:" not in assert_recovers(azure, mirroring, run)
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_the_server_acted_and_the_answer_was_lost(
+    azure: Azure, mirroring: Mirroring, run: Path, stage: str
+) -> None:
+    azure.fault("drop", match=STAGES[stage], skip=RENEWAL, when="after")
+    azure.fault("cut", match=STAGES[stage], skip=RENEWAL, when="after", nth=2)
+    assert "error:" not in assert_recovers(azure, mirroring, run)
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_token_that_expires_in_the_middle(
+    azure: Azure, mirroring: Mirroring, run: Path, stage: str
+) -> None:
+    azure.fault("expire-tokens", match=STAGES[stage])
+    assert "error:" not in assert_recovers(azure, mirroring, run)
+
+
+@pytest.mark.parametrize("stage", ["workspace", "run", "checkpoint", "artifact", "version"])
+@pytest.mark.parametrize("status", [403, 404, 409, 500])
+def test_refused_once(azure: Azure, mirroring: Mirroring, run: Path, stage: str, status: int) -> None:
+    azure.fault("status", match=STAGES[stage], status=status, body="{}")
+    done = mirroring.mirror(run, "reach", "--retry-for", "20s", code=None)
+    assert "Traceback" not in done.err
+    assert done.code in (0, 65, 75, 77, 78), done.err
+    azure.clear_faults()
+    if done.code:
+        assert len([line for line in done.err.splitlines() if line.startswith("error: ")]) == 1
+        mirroring.mirror(run, "reach")
+    (version,) = complete_versions(azure, "reach").values()
+    assert version["properties"]["osmo.run_id"] == "run-k"
+
+
+def test_a_sas_that_expires_between_its_making_and_its_use(
+    azure: Azure, mirroring: Mirroring, run: Path
+) -> None:
+    azure.fault("expire-sas", match=r"PUT https://[^?]*/dcid\.", times=1)
+    azure.fault("status", match=r"PUT https://[^?]*/dcid\.[^?]*/manifest.json", status=403,
+                headers={"x-ms-error-code": "AuthenticationFailed"})  # fmt: skip
+    assert_recovers(azure, mirroring, run)
+
+
+def test_every_answer_to_a_post_is_lost_once(azure: Azure, mirroring: Mirroring, run: Path) -> None:
+    for stage in ("experiments/create", "runs/create", "runs/search", "runs/log-batch", "runs/set-tag",
+                  "runs/update", "batch/metadata"):  # fmt: skip
+        azure.fault("drop", match=f"POST .*{stage}", when="after")
+    azure.fault("drop", match="PUT .*/versions/", when="after")
+    assert "error:" not in assert_recovers(azure, mirroring, run)
+
+
+def test_a_run_that_was_made_twice(azure: Azure, mirroring: Mirroring, run: Path) -> None:
+    """The search does not show at once what a lost answer made: the second run is retired."""
+    azure.fault("drop", match="runs/create", when="after")
+    # The look before the second attempt fails to show the run.
+    azure.fault("status", match="runs/search", nth=3, status=200, body="{}")
+    assert_recovers(azure, mirroring, run)
+
+
+def test_where_runs_cannot_be_deleted(azure: Azure, mirroring: Mirroring, run: Path) -> None:
+    azure.fault("drop", match="runs/create", when="after")
+    azure.fault("status", match="runs/search", nth=3, status=200, body="{}")
+    azure.fault("status", match="runs/delete", status=404, times=0)
+    mirroring.mirror(run, "reach")
+    azure.clear_faults()
+    (found,) = runs_of(azure, "reach")
+    assert found.info.status == "FINISHED"
+    assert mirroring.mirror(run, "reach").json["outcome"] == "already-mirrored"
+    status = mirroring("status", "--run-id", "run-k", "--model-name", "reach", "--json").json
+    assert status["incomplete"] == []
+
+
+@pytest.mark.parametrize("status", [400, 409])
+def test_where_a_closed_run_cannot_be_opened_again(
+    azure: Azure, mirroring: Mirroring, run: Path, status: int
+) -> None:
+    process = mirroring.start("--source", run, "--model-name", "reach")
+    while not azure.requests("/model.safetensors"):
+        assert process.poll() is None, process.communicate()
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(60) == 143
+    assert [item.info.status for item in runs_of(azure, "reach")] == ["KILLED"]
+    azure.fault("status", match="runs/update", status=status, body='{"message": "the run is closed"}')
+    mirroring.mirror(run, "reach")
+    assert_exactly_once(azure, "reach", run, POINTS)
+
+
+# The requests of one mirror are about fifty; here a few that matter, the rest is in the kill matrix.
+@pytest.mark.parametrize("when", ["before", "after"])
+@pytest.mark.parametrize(
+    "match",
+    [
+        "runs/create",
+        "runs/log-batch",
+        r"PUT https://[^?]*/model\.safetensors",
+        "batch/metadata",
+        r"PUT https://[^?]*/dcid\.[^?]*/manifest\.json",
+        "PUT .*/versions/",
+        r"PUT https://[^?]*/dcid\.[^?]*/receipt\.json",
+        "runs/update",
+    ],
+)
+def test_killed_and_run_again(azure: Azure, mirroring: Mirroring, run: Path, match: str, when: str) -> None:
+    azure.fault("kill", match=match, skip=ASIDE, when=when, nth=2 if match == "runs/log-batch" else 1)
+    assert mirroring.mirror(run, "reach", code=None).code == -signal.SIGKILL
+    assert not complete_versions(azure, "reach")
+    azure.clear_faults()
+    receipt = mirroring.mirror(run, "reach").json
+    assert receipt["outcome"] in ("mirrored", "already-mirrored")
+    assert_exactly_once(azure, "reach", run, POINTS)
+
+
+def test_what_is_there_is_not_sent_again(azure: Azure, mirroring: Mirroring, run: Path) -> None:
+    azure.fault("kill", match="PUT .*/versions/")
+    assert mirroring.mirror(run, "reach", code=None).code == -signal.SIGKILL
+    azure.clear_faults()
+    azure.forget_requests()
+    receipt = mirroring.mirror(run, "reach").json
+    assert receipt["bytes_sent"] == 0
+    sent = [f"{one['method']} {one['path']}" for one in azure.requests()]
+    assert not [line for line in sent if re.match(r"PUT .*safetensors|PUT .*tfevents", line)]
+    assert not [line for line in sent if "log-batch" in line and "metrics" in line]
+
+
+def test_killed_between_the_run_s_end_and_the_version_s_mark(
+    azure: Azure, mirroring: Mirroring, run: Path
+) -> None:
+    azure.fault("kill", match="PUT .*/versions/", nth=2)
+    assert mirroring.mirror(run, "reach", code=None).code == -signal.SIGKILL
+    azure.clear_faults()
+    azure.forget_requests()
+    assert mirroring.mirror(run, "reach").json["outcome"] == "already-mirrored"
+    assert_exactly_once(azure, "reach", run, POINTS)
+    assert not azure.requests("log-batch")
+
+
+def test_a_winner_that_is_killed_is_followed_by_another(
+    azure: Azure, mirroring: Mirroring, run: Path
+) -> None:
+    azure.fault("stall", match=r"PUT https://[^?]*/model\.safetensors", seconds=60)
+    first = mirroring.start("--source", run, "--model-name", "reach")
+    while not azure.requests("/model.safetensors") and not azure.requests("/config.json"):
+        assert first.poll() is None, first.communicate()
+        time.sleep(0.2)
+    second = mirroring.start("--source", run, "--model-name", "reach")
+    while "waiting for it" not in (second.stderr.readline() if second.stderr else ""):
+        assert second.poll() is None
+    first.kill()
+    azure.clear_faults()
+    out, err = second.communicate(timeout=120)
+    assert second.returncode == 0, err
+    assert json.loads(out)["outcome"] == "mirrored"
+    assert_exactly_once(azure, "reach", run, POINTS)
+
+
+def test_a_lost_claim_stops_the_writer(azure: Azure, mirroring: Mirroring, run: Path) -> None:
+    """The claim is broken and taken by another: whoever held it writes nothing more."""
+    azure.fault("stall", match="runs/log-batch", seconds=14, nth=2)
+    process = mirroring.start("--source", run, "--model-name", "reach")
+    while not azure.requests("log-batch"):
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.2)
+    service = azure.blob_service()
+    (name,) = azure.blobs("aml-mirror/claims/")
+    blob = service.get_blob_client(azure.container, name)
+    from azure.storage.blob import BlobLeaseClient
+
+    BlobLeaseClient(blob).break_lease(0)
+    blob.acquire_lease(-1)
+    out, _ = process.communicate(timeout=120)
+    assert process.returncode == 75
+    assert "another mirror took over" in json.loads(out)["error"]
+    assert not azure.models()
+    assert not azure.requests("/model.safetensors")
