@@ -319,3 +319,16 @@ def test_local_database(run: Path, aml_mirror: Call, database: str, model_name: 
     assert held.info.artifact_uri.startswith(str(Path(database.removeprefix("sqlite:///")).parent))
     assert (Path(held.info.artifact_uri) / "model" / "config.json").is_file()
     assert aml_mirror(*given).json["outcome"] == "already-mirrored"
+
+
+def test_a_version_that_was_deleted_is_made_again(
+    run: Path, mirror: Call, client: MlflowClient, model_name: str
+) -> None:
+    first = mirror(run).json
+    client.delete_model_version(model_name, "1")
+    again = mirror(run).json
+    assert (again["outcome"], again["model_version"]) == ("mirrored", "2")
+    # The run and its files are still there: nothing is sent a second time.
+    assert again["mlflow_run_id"] == first["mlflow_run_id"]
+    assert again["bytes_sent"] == 0
+    assert mirror(run).json["outcome"] == "already-mirrored"

@@ -157,6 +157,27 @@ def test_where_a_closed_run_cannot_be_opened_again(
     assert_exactly_once(azure, "reach", run, POINTS)
 
 
+@pytest.mark.parametrize("how", ["the run was deleted", "the run cannot be opened again"])
+def test_a_version_that_was_begun_is_completed_by_another_run(
+    azure: Azure, mirroring: Mirroring, run: Path, how: str
+) -> None:
+    azure.fault("kill", match="PUT .*/versions/", when="after")
+    assert mirroring.mirror(run, "reach", code=None).code == -signal.SIGKILL
+    azure.clear_faults()
+    (first,) = runs_of(azure, "reach")
+    if how == "the run was deleted":
+        azure.mlflow.delete_run(first.info.run_id)
+    else:
+        azure.mlflow.set_terminated(first.info.run_id, "FAILED")
+        azure.fault("status", match="runs/update", status=400, body='{"message": "the run is closed"}')
+    receipt = mirroring.mirror(run, "reach").json
+    assert (receipt["outcome"], receipt["model_version"]) == ("mirrored", "1")
+    assert list(azure.models()["reach"]) == ["1"]
+    again = mirroring.mirror(run, "reach").json
+    assert again["outcome"] == "already-mirrored"
+    assert again["mlflow_run_id"] == receipt["mlflow_run_id"] != first.info.run_id
+
+
 # The requests of one mirror are about fifty; here a few that matter, the rest is in the kill matrix.
 @pytest.mark.parametrize("when", ["before", "after"])
 @pytest.mark.parametrize(

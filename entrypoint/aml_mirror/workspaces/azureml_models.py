@@ -198,6 +198,8 @@ def _was_deleted(error: MirrorError) -> bool:
 
 def _version(model: str, found: Model) -> Version:
     tags = {**(found.tags or {}), **(found.properties or {})}
+    if later := (found.tags or {}).get(base.MLFLOW_RUN_ID):
+        tags[base.MLFLOW_RUN_ID] = later  # see AzureMLWriter.finish
     return Version(model, str(found.version), {str(name): str(text) for name, text in tags.items()})
 
 

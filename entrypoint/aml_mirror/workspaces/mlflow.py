@@ -20,6 +20,7 @@ import re
 import tempfile
 import time
 from collections.abc import Callable
+from contextlib import suppress
 
 from mlflow import MlflowClient
 from mlflow.entities import Run as MlflowRun
@@ -278,6 +279,9 @@ class MlflowWriter(RunWriter):
                 version.model, version.number, base.STATE, base.COMPLETE
             )
         )
+        # Should somebody delete the version, the next mirror need not wait to see that nobody is there.
+        with suppress(Exception):
+            self._release()
 
     def _release(self) -> None:
         # An empty lease: the next try need not wait to see that nobody is there.

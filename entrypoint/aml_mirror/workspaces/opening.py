@@ -55,32 +55,26 @@ def open_azureml(settings: Settings, notice: Callable[[str], None]) -> AzureMLWo
 
     concurrency = parse_concurrency(settings.concurrency) if settings.concurrency else CONCURRENCY
     block_bytes = parse_block_size(settings.block_size) if settings.block_size else BLOCK_BYTES
-    load = Retry(settings.retry_seconds, _cannot_load, notice)
-    return load(_azureml)(
+    from aml_mirror.login import blob_suffix
+
+    # azure-ai-ml and azureml-mlflow ask for the metadata of a cloud that is not built in as they load, and
+    # cannot be loaded again where that failed. So it is asked for here first, with patience.
+    Retry(settings.retry_seconds, _not_loaded, notice)(blob_suffix)
+    try:
+        # Late: the clients of Azure take two seconds to import.
+        from aml_mirror.workspaces.azureml import AzureMLWorkspace
+    except ImportError as error:
+        raise ConfigurationError(
+            f"the clients of Azure cannot be loaded: {error}", "install this package anew"
+        ) from error
+    except Exception as error:
+        raise _not_loaded(error) from error
+    return AzureMLWorkspace(
         *settings.azure_coordinates, settings.retry_seconds, notice, concurrency, block_bytes
     )
 
 
-def _azureml() -> type[AzureMLWorkspace]:
-    # Late: the clients of Azure take two seconds to import.
-    from aml_mirror.workspaces.azureml import AzureMLWorkspace
-
-    return AzureMLWorkspace
-
-
-def _cannot_load(error: Exception) -> MirrorError:
-    """azure-ai-ml and azureml-mlflow ask for the metadata of a cloud that is not built in as they load."""
-    from aml_mirror.login import blob_suffix
-
-    if isinstance(error, ImportError):
-        return ConfigurationError(
-            f"the clients of Azure cannot be loaded: {error}", "install this package anew"
-        )
-    try:
-        # Asks for the same, and says what is wrong.
-        blob_suffix()
-    except MirrorError as found:
-        return found
+def _not_loaded(error: Exception) -> MirrorError:
     return ServiceUnavailable(
         f"the clients of Azure could not be loaded: {redact.text(str(error))[:200]}",
         "run the same command again",

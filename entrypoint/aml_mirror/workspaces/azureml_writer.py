@@ -1,0 +1,259 @@
+"""One run of an Azure ML workspace, being written. See :mod:`aml_mirror.workspaces.azureml`, steps 4 to 6."""
+
+from __future__ import annotations
+
+import io
+import math
+from collections.abc import Callable
+from typing import TYPE_CHECKING, BinaryIO
+
+from mlflow.entities import Metric, Param, RunTag
+from mlflow.entities import Run as MlflowRun
+
+from aml_mirror.errors import ConfigurationError, DataError, MirrorError, ServiceUnavailable
+from aml_mirror.manifest import Manifest
+from aml_mirror.sources.tree import Tree
+from aml_mirror.workspaces import base
+from aml_mirror.workspaces.azureml_client import single_attempt
+from aml_mirror.workspaces.azureml_limits import FOLDER, LEAST_PARAM_VALUE, cut, fit_tags, safe_part
+from aml_mirror.workspaces.azureml_models import PROPERTIES
+from aml_mirror.workspaces.base import Moved, Point, Upload, Version
+from aml_mirror.workspaces.claims import Claim
+from aml_mirror.workspaces.run_artifacts import File, Refused, RunArtifacts
+from aml_mirror.workspaces.runs import RunWriter
+
+if TYPE_CHECKING:
+    from aml_mirror.workspaces.azureml import AzureMLWorkspace
+
+# Tags of a run, beside those of base.py.
+VERSION = "mirror.model_version"
+ARTIFACTS = "mirror.artifacts"
+# From so many files on, registering their paths together is worth the names that a kill would leave.
+REGISTER_TOGETHER = 20
+
+
+class AzureMLWriter(RunWriter):
+    """See :class:`aml_mirror.workspaces.base.Writer`. ``warnings`` is what the person should know.
+
+    Args:
+        workspace, run, claim, tags, adopted: see :class:`aml_mirror.workspaces.runs.RunWriter`.
+        intended: the version number that an earlier try took, or meant to take.
+    """
+
+    _claim: Claim
+
+    def __init__(
+        self,
+        workspace: AzureMLWorkspace,
+        run: MlflowRun,
+        claim: Claim,
+        tags: dict[str, str],
+        adopted: bool,
+        intended: str | None,
+    ) -> None:
+        super().__init__(workspace, run, claim, tags, adopted)
+        self._workspace = workspace
+        self._intended = intended
+        self._artifacts: RunArtifacts | None = None
+        self._only_finite = False
+        self._beside = ""
+        self._folder = "/".join(
+            (
+                FOLDER,
+                safe_part(tags[base.RUN_ID]),
+                safe_part(tags[base.CHECKPOINT]),
+                tags[base.MANIFEST_SHA256],
+            )
+        )
+        if adopted and (earlier := run.data.tags.get(ARTIFACTS)):
+            self._beside = earlier.partition("/paths/")[2].strip("/")
+
+    def log_params(self, params: dict[str, str]) -> None:
+        there = self._run.data.params if self._adopted else {}
+        fresh = {
+            key: cut(value, self._limits.param_value) for key, value in params.items() if key not in there
+        }
+        items = list(fresh.items())
+        step = self._limits.params_in_batch
+        for start in range(0, len(items), step):
+            self._log_params(items[start : start + step])
+
+    def _log_params(self, items: list[tuple[str, str]]) -> None:
+        try:
+            self._log_batch(params=[Param(key, value) for key, value in items])
+        except MirrorError as error:
+            if "size limit" not in error.message and "length" not in error.message:
+                raise
+            # How long a value may be is not documented: what every server takes is sent instead.
+            self.warnings.append(f"parameters were cut to {LEAST_PARAM_VALUE} characters: {error.message}")
+            shorter = [Param(key, cut(value, LEAST_PARAM_VALUE)) for key, value in items]
+            self._log_batch(params=shorter)
+
+    def _log_points(self, batch: list[Point], mark: str) -> None:
+        self._require_claim()
+        finite = [point for point in batch if math.isfinite(point[1])]
+        if self._only_finite or len(finite) == len(batch):
+            self._send_points(finite, mark)
+            return
+        try:
+            self._send_points(batch, mark)
+        except (ConfigurationError, DataError) as refusal:
+            # Whether Azure ML takes NaN and infinities is not documented; the event files have them anyway.
+            self._only_finite = True
+            self._warn(f"metric values that are not finite were left out: {refusal.message}")
+            self._send_points(finite, mark)
+
+    def _send_points(self, batch: list[Point], mark: str) -> None:
+        metrics = [Metric(name, value, timestamp, step) for name, value, timestamp, step in batch]
+        tries = 0
+
+        def send() -> None:
+            nonlocal tries
+            tries += 1
+            # The answer to an earlier try may have been lost: the mark, sent with the points, tells.
+            if tries > 1 and self._client.get_run(self.run_id).data.tags.get(base.POINTS) == mark:
+                return
+            with single_attempt():
+                self._client.log_batch(
+                    self.run_id, metrics=metrics, tags=[RunTag(base.POINTS, mark)], synchronous=True
+                )
+
+        self._retry(send)
+
+    def put_model(self, tree: Tree, manifest: Manifest, progress: Callable[[int], None]) -> Moved:
+        self._require_claim()
+
+        def guarded(count: int) -> None:
+            progress(count)
+            self._require_claim()
+
+        moved = self._workspace.transfer().put(tree, manifest.items, self._folder, guarded)
+        # Told here as well, so that they are in the receipt whatever else reads them.
+        return Moved(moved.sent, moved.copied, (*moved.warnings, *self.warnings))
+
+    def put_files(self, tree: Tree, uploads: list[Upload], progress: Callable[[int], None]) -> int:
+        files = [File(upload.path, upload.bytes, _opener(tree, upload.source)) for upload in uploads]
+        sent = 0
+        self._register([file.path for file in files])
+        for upload, file in zip(uploads, files, strict=True):
+            sent += self._put(file)
+            if not tree.source.is_unchanged(tree.entry(upload.source)):
+                raise DataError(
+                    f"{upload.source} changed while it was sent",
+                    "wait until the training has ended and nothing writes there any more, then run again",
+                )
+            progress(upload.bytes)
+        return sent
+
+    def put_texts(self, texts: dict[str, str]) -> None:
+        files = []
+        for path, text in texts.items():
+            data = text.encode()
+            files.append(File(path, len(data), lambda data=data: io.BytesIO(data)))  # type: ignore[misc]
+        self._register([file.path for file in files])
+        for file in files:
+            self._put(file)
+
+    def _register(self, paths: list[str]) -> None:
+        """Register many paths in a few requests, where they go to the artifact service.
+
+        A few are registered each before it is sent: a kill leaves one name behind, not all.
+        """
+        if self._beside:
+            return
+        self._require_claim()
+        if self._artifacts is None:
+            info = self._run.info
+            self._artifacts = RunArtifacts(
+                self._workspace.azure, info.artifact_uri or "", info.experiment_id, self.run_id
+            )
+        if len(paths) < REGISTER_TOGETHER:
+            return
+        try:
+            self._artifacts.register(paths)
+        except Refused as refused:
+            self._go_beside(refused)
+
+    def _put(self, file: File) -> int:
+        self._require_claim()
+        if not self._beside and self._artifacts is not None:
+            try:
+                done = self._artifacts.put(file)
+            except Refused as refused:
+                self._go_beside(refused)
+            else:
+                if done.path != file.path:
+                    self._warn(f"{file.path} is of an earlier try; this one's is the artifact {done.path}")
+                return done.sent
+        return self._put_beside(file)
+
+    def _go_beside(self, refused: Refused) -> None:
+        """Keep small files beside the checkpoint from now on, and let the run say where."""
+        self._beside = f"{self._folder}.artifacts"
+        uri = self._workspace.azure.datastore_uri(self._beside)
+        self._retry(lambda: self._client.set_tag(self.run_id, ARTIFACTS, uri))
+        self._warn(f"the run's artifacts are in the datastore, at {uri}, because {refused.why}")
+
+    def _put_beside(self, file: File) -> int:
+        blob = self._workspace.azure.container.get_blob_client(f"{self._beside}/{file.path}")
+
+        def send() -> None:
+            with file.open() as stream:
+                blob.upload_blob(stream, length=file.bytes, overwrite=True)
+            size = blob.get_blob_properties().size
+            if size != file.bytes:
+                raise ServiceUnavailable(
+                    f"{file.path} arrived with {size} of {file.bytes} bytes in the datastore",
+                    "run the same command again: what is there is not sent again",
+                )
+
+        self._retry(send)
+        return file.bytes
+
+    def _warn(self, text: str) -> None:
+        self.warnings.append(text)
+        self._workspace.notice(f"warning: {text}")
+
+    def register(self, description: str, tags: dict[str, str]) -> Version:
+        self._require_claim()
+        tags, _ = fit_tags(tags)
+        properties = {name: tags[name] for name in PROPERTIES if tags.get(name)}
+        properties[base.MLFLOW_RUN_ID] = self.run_id
+        return self._workspace.models.register(
+            self._tags[base.MODEL_NAME],
+            self._workspace.azure.datastore_uri(self._folder),
+            description,
+            properties,
+            {name: value for name, value in tags.items() if name not in base.RESERVED},
+            self._intended,
+            self._intend,
+        )
+
+    def _intend(self, number: str) -> None:
+        self._require_claim()
+        self._retry(lambda: self._client.set_tag(self.run_id, VERSION, number))
+
+    def finish(self, version: Version) -> None:
+        self._require_claim()
+        tags = [RunTag(base.STATE, base.COMPLETE), RunTag(VERSION, version.number)]
+        self._log_batch(tags=tags)
+        self._retry(lambda: self._client.set_terminated(self.run_id, "FINISHED"))
+        self._require_claim()
+        marks = {base.STATE: base.COMPLETE}
+        if version.tags.get(base.MLFLOW_RUN_ID) != self.run_id:
+            # Made by an earlier try, whose run is gone: the property cannot change, the tag says it.
+            marks[base.MLFLOW_RUN_ID] = self.run_id
+        self._workspace.models.tag(version, marks)
+        self._claim.release()
+
+    def abandon(self, status: str, why: str) -> None:
+        super().abandon(status, why)
+        # Last: until then the run is still ours to close.
+        self._claim.release()
+
+    def _release(self) -> None:
+        return
+
+
+def _opener(tree: Tree, source: str) -> Callable[[], BinaryIO]:
+    return lambda: tree.open(source)
