@@ -16,8 +16,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from aml_mirror import archives
-from aml_mirror.archives import Archive, Read, pickled_pairs, pickled_values
+from aml_mirror.formats import archives
+from aml_mirror.formats.archives import Archive, Read, pickled_pairs, pickled_values
 
 LOCAL = b"PK\x03\x04"
 CENTRAL = b"PK\x01\x02"

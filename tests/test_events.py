@@ -26,8 +26,8 @@ from tensorboard.plugins.scalar import summary_v2 as scalar_summary
 from tensorboard.plugins.text import summary_v2 as text_summary
 from tensorboard.util import tensor_util
 
-from aml_mirror import events
-from aml_mirror.events import TRUNCATED, EventFile, masked_crc32c
+from aml_mirror.metrics import events
+from aml_mirror.metrics.events import TRUNCATED, EventFile, masked_crc32c
 
 DATA = Path(__file__).parent / "data" / "events"
 REAL = sorted(DATA.rglob("*.tfevents.*"))
@@ -394,7 +394,7 @@ def peak():
     with open("/proc/self/status") as status:
         return next(int(line.split()[1]) for line in status if line.startswith("VmHWM"))
 bare = peak()
-from aml_mirror.events import EventFile
+from aml_mirror.metrics.events import EventFile
 with open(sys.argv[1], "rb") as stream:
     file = EventFile(stream, "events")
     count = sum(1 for _ in file)

@@ -16,12 +16,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aml_mirror.workspaces import lease
-from aml_mirror.workspaces.lease import STALE_SECONDS, Keeper, Lease, Watch
+from aml_mirror.workspaces.mlflow import lease
+from aml_mirror.workspaces.mlflow.lease import STALE_SECONDS, Keeper, Lease, Watch
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="processes are told by /proc")
 
-WRITE = "from aml_mirror.workspaces.lease import Keeper; print(Keeper().note(), flush=True); input()"
+WRITE = "from aml_mirror.workspaces.mlflow.lease import Keeper; print(Keeper().note(), flush=True); input()"
 ELSEWHERE = Lease("owner", 1, "other-boot:4026531836", 1, "5")
 
 
@@ -85,7 +85,7 @@ def test_another_namespace_of_this_machine_has_another_name(monkeypatch: pytest.
     assert here and here == lease._namespace()
     done = subprocess.run(
         ["unshare", "--pid", "--fork", "--mount-proc", sys.executable, "-c",
-         "from aml_mirror.workspaces.lease import _namespace; print(_namespace())"],
+         "from aml_mirror.workspaces.mlflow.lease import _namespace; print(_namespace())"],
         capture_output=True, text=True,
     )  # fmt: skip
     if done.returncode:

@@ -18,9 +18,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from aml_mirror import logs
-from aml_mirror.events import TRUNCATED, EventFile
-from aml_mirror.logs import LogFile, newest
+from aml_mirror.metrics import logs
+from aml_mirror.metrics.events import TRUNCATED, EventFile
+from aml_mirror.metrics.logs import LogFile, newest
 from aml_mirror.sources import Tree
 from aml_mirror.sources.local import LocalSource
 
@@ -335,7 +335,7 @@ def test_a_log_of_another_name_is_told(tmp_path: Path) -> None:
 
 
 def test_the_runtime_has_no_numpy() -> None:
-    code = "import sys, aml_mirror.logs, aml_mirror.metrics; sys.exit('numpy' in sys.modules)"
+    code = "import sys, aml_mirror.metrics.logs, aml_mirror.metrics.series; sys.exit('numpy' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 

@@ -19,11 +19,11 @@ from tensorboard.compat.proto.event_pb2 import Event, SessionLog
 from tensorboard.compat.proto.summary_pb2 import Summary
 from tensorboard.summary.writer.record_writer import RecordWriter
 
-from aml_mirror import metrics as metrics_module
 from aml_mirror.errors import DataError
-from aml_mirror.events import TRUNCATED
-from aml_mirror.metric_names import MAX_NAME, assign_names, valid_name
-from aml_mirror.metrics import Metrics, main_series, read_metrics
+from aml_mirror.metrics import series as metrics_module
+from aml_mirror.metrics.events import TRUNCATED
+from aml_mirror.metrics.names import MAX_NAME, assign_names, valid_name
+from aml_mirror.metrics.series import Metrics, main_series, read_metrics
 from aml_mirror.sources import Tree
 from aml_mirror.sources.local import LocalSource
 
@@ -545,7 +545,7 @@ def peak():
     with open("/proc/self/status") as status:
         return next(int(line.split()[1]) for line in status if line.startswith("VmHWM"))
 bare = peak()
-from aml_mirror.metrics import read_metrics
+from aml_mirror.metrics.series import read_metrics
 from aml_mirror.sources import Tree
 from aml_mirror.sources.local import LocalSource
 source = LocalSource(sys.argv[1])

@@ -14,8 +14,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 
-from aml_mirror.archives import Archive
 from aml_mirror.errors import DataError, UsageError
+from aml_mirror.formats.archives import Archive
 from aml_mirror.layouts.base import Checkpoint, Run
 from aml_mirror.sources.tree import MAX_TEXT_BYTES, Tree
 

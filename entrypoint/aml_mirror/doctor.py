@@ -44,7 +44,7 @@ def examine(settings: Settings) -> Iterator[Check]:
     ]
     if means_azure_ml(settings):
         # Late: importing the clients of Azure takes two seconds.
-        from aml_mirror.workspaces.azureml_checks import CHECKS
+        from aml_mirror.workspaces.azureml.checks import CHECKS
 
         checks += CHECKS
     else:

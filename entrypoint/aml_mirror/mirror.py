@@ -23,8 +23,9 @@ from aml_mirror.receipt import Receipt
 from aml_mirror.settings import Settings
 from aml_mirror.sources.opening import open_source
 from aml_mirror.workspaces import base
+from aml_mirror.workspaces.azureml.limits import check_names as check_azureml_names
 from aml_mirror.workspaces.base import Upload, Version, Workspace, Writer
-from aml_mirror.workspaces.opening import open_workspace
+from aml_mirror.workspaces.opening import means_azure_ml, open_workspace
 
 
 class Mirror:
@@ -48,7 +49,11 @@ class Mirror:
         model = settings.require_model_name()
         experiment = settings.experiment or model
         plan.check_names(model, experiment)
-        if taken := sorted(base.RESERVED & settings.tags.keys()):
+        if means_azure_ml(settings):
+            check_azureml_names(model, experiment)
+        if taken := sorted(
+            key for key in settings.tags if key in base.RESERVED or key.startswith(base.OWN_PREFIX)
+        ):
             raise UsageError(
                 f"--tag {taken[0]} is a name that the mirror itself writes", "choose another name"
             )
@@ -131,6 +136,7 @@ class Mirror:
         plan.require_unchanged(decided.subject, [item.source for item in decided.manifest.items])
 
         version = writer.register(description, tags)
+        decided.warnings.extend(text for text in writer.warnings if text not in decided.warnings)
         self._fill(decided, left_out, version)
         writer.put_texts({"receipt.json": receipt.whole()})
         writer.finish(version)

@@ -12,7 +12,7 @@ from aml_mirror.errors import DataError, UsageError
 from aml_mirror.layouts import Found, Run, find_run
 from aml_mirror.layouts.base import Checkpoint
 from aml_mirror.manifest import Item, Manifest, hash_files, identity, listed_files
-from aml_mirror.metrics import Metrics, read_metrics
+from aml_mirror.metrics.series import Metrics, read_metrics
 from aml_mirror.params import parameters
 from aml_mirror.progress import Console
 from aml_mirror.settings import Settings

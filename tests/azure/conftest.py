@@ -16,6 +16,7 @@ import requests  # noqa: E402
 from azure.ai.ml import MLClient  # noqa: E402
 from azure.identity import DefaultAzureCredential  # noqa: E402
 from azure.storage.blob import BlobServiceClient  # noqa: E402
+
 from azure_emulator.client import Azure  # noqa: E402
 from azure_emulator.fixtures import azure, azure_emulator  # noqa: E402, F401
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from aml_mirror.archives import Archive
+from aml_mirror.azure.login import blob_suffix
 from aml_mirror.errors import (
     DataError,
     MirrorError,
@@ -22,7 +22,7 @@ from aml_mirror.errors import (
     SourceNotFound,
     UsageError,
 )
-from aml_mirror.login import blob_suffix
+from aml_mirror.formats.archives import Archive
 from aml_mirror.settings import Settings
 from aml_mirror.sources import azure_blob
 from aml_mirror.sources.azure_blob import BlobSource, locate

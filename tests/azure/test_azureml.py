@@ -174,7 +174,7 @@ def test_a_number_that_was_taken_in_between(
     assert list(complete_versions(azure, "reach")) == ["2"]
 
 
-def test_tags_that_people_write_meanwhile_stay(azure: Azure, mirroring: Mirroring, run: Path) -> None:
+def test_tags_that_people_wrote_stay_and_status_tells(azure: Azure, mirroring: Mirroring, run: Path) -> None:
     receipt = mirroring.mirror(run, "reach").json
     process = mirroring("status", "--run-id", "run-7", "--model-name", "reach", "--json")
     assert process.json["versions"][0]["mlflow_run_id"] == receipt["mlflow_run_id"]

@@ -17,7 +17,7 @@ SCRIPT = """
 import json, os, sys
 from aml_mirror.errors import MirrorError
 from aml_mirror.settings import Settings
-from aml_mirror.workspaces.azureml_checks import CHECKS
+from aml_mirror.workspaces.azureml.checks import CHECKS
 settings = Settings(
     subscription_id=os.environ.get("AZURE_SUBSCRIPTION_ID", ""),
     resource_group=os.environ.get("AZURE_RESOURCE_GROUP", ""),

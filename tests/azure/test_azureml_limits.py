@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from aml_mirror.errors import ConfigurationError, UsageError
 from aml_mirror.workspaces import base
-from aml_mirror.workspaces.azureml_limits import (
+from aml_mirror.workspaces.azureml.limits import (
     LIMITS,
     PERSONS_TAGS,
     check_coordinates,

@@ -9,6 +9,7 @@ from azure.ai.ml import MLClient
 from azure.ai.ml.constants import ListViewType
 from azure.ai.ml.entities import Model
 from azure.core.exceptions import HttpResponseError, ResourceNotFoundError
+
 from azure_emulator.client import WORKSPACE_READER, Azure
 
 VERSION = "?api-version=2024-10-01"

@@ -11,6 +11,7 @@ import pytest
 import requests
 from azure.core.exceptions import ClientAuthenticationError, HttpResponseError
 from azure.identity import DefaultAzureCredential
+
 from azure_emulator.client import Azure
 
 ARM = "https://management.azure.test"

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import requests
 from azure.ai.ml import MLClient
+
 from azure_emulator.client import Azure
 
 VERSION = "?api-version=2024-10-01"

@@ -16,6 +16,7 @@ from azure.core.exceptions import (
     ResourceNotFoundError,
 )
 from azure.storage.blob import BlobBlock, BlobClient, generate_blob_sas
+
 from azure_emulator.client import CONTRIBUTOR, READER, Azure
 
 DATA = os.urandom(300_000)

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from aml_mirror import azure_errors, login
+from aml_mirror.azure import errors as azure_errors
+from aml_mirror.azure import login
 from aml_mirror.errors import ConfigurationError, MirrorError, NotAllowed, ServiceUnavailable
 from this_process import here  # noqa: F401 - a fixture
 

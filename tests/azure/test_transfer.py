@@ -14,9 +14,8 @@ from typing import Any
 
 import pytest
 
-from aml_mirror import server_copy, transfer
-from aml_mirror.blob_client import container_client
-from aml_mirror.block_upload import MIB, block_id, block_size
+from aml_mirror.azure.blob_client import container_client
+from aml_mirror.azure.login import blob_suffix
 from aml_mirror.errors import (
     ConfigurationError,
     DataError,
@@ -25,12 +24,13 @@ from aml_mirror.errors import (
     ServiceUnavailable,
     UsageError,
 )
-from aml_mirror.login import blob_suffix
 from aml_mirror.manifest import Item, hash_files, listed_files
 from aml_mirror.sources.azure_blob import BlobSource
 from aml_mirror.sources.local import LocalSource
 from aml_mirror.sources.tree import Tree
-from aml_mirror.transfer import Transfer
+from aml_mirror.transfer import server_copy, transfer
+from aml_mirror.transfer.block_upload import MIB, block_id, block_size
+from aml_mirror.transfer.transfer import Transfer
 from aml_mirror.workspaces.base import Moved
 from this_process import here  # noqa: F401 - a fixture
 
@@ -177,11 +177,11 @@ def test_a_name_that_is_too_long(azure: Any, tmp_path: Path) -> None:
 CHILD = """
 import sys
 from pathlib import Path
-from aml_mirror.blob_client import container_client
+from aml_mirror.azure.blob_client import container_client
 from aml_mirror.manifest import Item
 from aml_mirror.sources.local import LocalSource
 from aml_mirror.sources.tree import Tree
-from aml_mirror.transfer import Transfer
+from aml_mirror.transfer.transfer import Transfer
 
 url, container, folder, prefix, name, sha256, concurrency, block = sys.argv[1:]
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from aml_mirror import login
+from aml_mirror.azure import login
 from azure_emulator.client import Azure
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from aml_mirror.layouts.ocdbt import store_problem
+from aml_mirror.formats.ocdbt import store_problem
 from aml_mirror.sources.tree import Tree
 
 MakeTree = Callable[[Path], Tree]

@@ -19,13 +19,13 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
-from aml_mirror.archives import pickled_pairs
 from aml_mirror.errors import MirrorError
+from aml_mirror.formats.archives import pickled_pairs
 from aml_mirror.layouts.base import Checkpoint, Role, Run
 from aml_mirror.layouts.config_files import read_mapping
 from aml_mirror.layouts.scores import lower_is_better
 from aml_mirror.layouts.torch_files import joined, outermost, parent, pickle_of, whole_number
-from aml_mirror.logs import LogFile
+from aml_mirror.metrics.logs import LogFile
 from aml_mirror.sources.tree import Tree
 
 _TOP = re.compile(

@@ -19,8 +19,8 @@ import re
 from dataclasses import dataclass, replace
 from typing import Any
 
-from aml_mirror.archives import MAX_PICKLE_BYTES, Archive, pickled_values
 from aml_mirror.errors import DataError
+from aml_mirror.formats.archives import MAX_PICKLE_BYTES, Archive, pickled_values
 from aml_mirror.layouts.base import Checkpoint, Role, Run
 from aml_mirror.layouts.config_files import read_json, read_mapping
 from aml_mirror.layouts.folders import (

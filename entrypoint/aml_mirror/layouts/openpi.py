@@ -20,12 +20,12 @@ import re
 from dataclasses import replace
 from typing import Any
 
-from aml_mirror.archives import MAX_PICKLE_BYTES, Archive, pickled_values
 from aml_mirror.errors import DataError
+from aml_mirror.formats.archives import MAX_PICKLE_BYTES, Archive, pickled_values
+from aml_mirror.formats.ocdbt import store_problem
 from aml_mirror.layouts.base import Checkpoint, Run
 from aml_mirror.layouts.config_files import read_json
 from aml_mirror.layouts.folders import join, names_in, subfolders, topmost, word_set
-from aml_mirror.layouts.ocdbt import store_problem
 from aml_mirror.sources.tree import Tree
 
 _STEP = re.compile(r"[0-9]{1,18}")

@@ -31,7 +31,7 @@ from aml_mirror.layouts.base import Checkpoint, Role, Run
 from aml_mirror.layouts.config_files import read_yaml
 from aml_mirror.layouts.isaac_lab import params_of
 from aml_mirror.layouts.torch_files import archive_of, outermost, parent, whole_number, with_logs
-from aml_mirror.logs import LogFile
+from aml_mirror.metrics.logs import LogFile
 from aml_mirror.sources.tree import Tree
 
 _STEPS = re.compile(r"(?P<prefix>.+)_(?P<step>\d{1,18})_steps")

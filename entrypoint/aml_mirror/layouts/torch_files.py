@@ -11,8 +11,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from aml_mirror.archives import MAX_PICKLE_BYTES, Archive, pickled_values
 from aml_mirror.errors import MirrorError
+from aml_mirror.formats.archives import MAX_PICKLE_BYTES, Archive, pickled_values
 from aml_mirror.sources.tree import Tree
 
 

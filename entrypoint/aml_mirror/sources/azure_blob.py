@@ -19,11 +19,11 @@ from urllib.parse import quote, unquote
 from azure.core import MatchConditions
 from azure.storage.blob import BlobClient, BlobProperties, ContainerClient
 
-from aml_mirror.azure_errors import code_of, is_changed, is_missing, translate
-from aml_mirror.blob_client import account_of, in_words, service_client
+from aml_mirror.azure.blob_client import account_of, in_words, service_client
+from aml_mirror.azure.errors import code_of, is_changed, is_missing, translate
+from aml_mirror.azure.login import blob_suffix, with_fresh_login
+from aml_mirror.azure.login import credential as default_credential
 from aml_mirror.errors import DataError, MirrorError, ServiceUnavailable, SourceNotFound, UsageError
-from aml_mirror.login import blob_suffix, with_fresh_login
-from aml_mirror.login import credential as default_credential
 from aml_mirror.retry import Retry
 from aml_mirror.sources.base import Entry, Listing
 from aml_mirror.sources.local import MAX_ENTRIES

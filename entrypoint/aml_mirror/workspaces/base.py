@@ -34,6 +34,8 @@ METRIC_NAMES = "mirror.metric_names"
 COMPLETE = "complete"
 INCOMPLETE = "incomplete"
 
+# Tags that begin so are the mirror's own.
+OWN_PREFIX = "mirror."
 RESERVED = frozenset(
     {
         RUN_ID, OUTPUT_DIR, REPLAY, REPLAY_SOURCE, FRAMEWORK, SOURCE, CHECKPOINT, STEP, MLFLOW_RUN_ID,
@@ -105,6 +107,8 @@ class Writer(Protocol):
     """One MLflow run that this program writes, and nobody else for as long as it lives."""
 
     run_id: str
+    warnings: list[str]
+    """What the person should know of the writing so far."""
 
     def log_params(self, params: dict[str, str]) -> None:
         """Write what is not there yet."""

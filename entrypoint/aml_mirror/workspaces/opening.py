@@ -9,11 +9,11 @@ from aml_mirror import redact
 from aml_mirror.errors import ConfigurationError, MirrorError, ServiceUnavailable
 from aml_mirror.retry import Retry
 from aml_mirror.settings import Settings
-from aml_mirror.workspaces.azureml_limits import check_coordinates
+from aml_mirror.workspaces.azureml.limits import check_coordinates
 from aml_mirror.workspaces.base import Workspace
 
 if TYPE_CHECKING:
-    from aml_mirror.workspaces.azureml import AzureMLWorkspace
+    from aml_mirror.workspaces.azureml.workspace import AzureMLWorkspace
 
 
 def means_azure_ml(settings: Settings) -> bool:
@@ -37,7 +37,7 @@ def open_workspace(settings: Settings, notice: Callable[[str], None]) -> Workspa
             "pass --tracking-uri URI for an MLflow server (for example http://mlflow.example:5000)",
         )
     # Late: importing MLflow takes a second, which --help and plan need not wait for.
-    from aml_mirror.workspaces.mlflow import MlflowWorkspace
+    from aml_mirror.workspaces.mlflow.workspace import MlflowWorkspace
 
     return MlflowWorkspace(uri, settings.retry_seconds, notice)
 
@@ -51,18 +51,18 @@ def open_azureml(settings: Settings, notice: Callable[[str], None]) -> AzureMLWo
         UsageError: --concurrency or --block-size is none.
     """
     check_coordinates(*settings.azure_coordinates)
-    from aml_mirror.transfer import BLOCK_BYTES, CONCURRENCY, parse_block_size, parse_concurrency
+    from aml_mirror.transfer.transfer import BLOCK_BYTES, CONCURRENCY, parse_block_size, parse_concurrency
 
     concurrency = parse_concurrency(settings.concurrency) if settings.concurrency else CONCURRENCY
     block_bytes = parse_block_size(settings.block_size) if settings.block_size else BLOCK_BYTES
-    from aml_mirror.login import blob_suffix
+    from aml_mirror.azure.login import blob_suffix
 
     # azure-ai-ml and azureml-mlflow ask for the metadata of a cloud that is not built in as they load, and
     # cannot be loaded again where that failed. So it is asked for here first, with patience.
     Retry(settings.retry_seconds, _not_loaded, notice)(blob_suffix)
     try:
         # Late: the clients of Azure take two seconds to import.
-        from aml_mirror.workspaces.azureml import AzureMLWorkspace
+        from aml_mirror.workspaces.azureml.workspace import AzureMLWorkspace
     except ImportError as error:
         raise ConfigurationError(
             f"the clients of Azure cannot be loaded: {error}", "install this package anew"

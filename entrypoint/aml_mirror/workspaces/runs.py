@@ -25,7 +25,7 @@ from aml_mirror.errors import ConfigurationError, MirrorError, ServiceUnavailabl
 from aml_mirror.retry import Retry
 from aml_mirror.workspaces import base
 from aml_mirror.workspaces.base import Limits, Point
-from aml_mirror.workspaces.mlflow_errors import is_missing, is_there_already
+from aml_mirror.workspaces.mlflow.errors import is_missing, is_there_already
 
 PAGE = 100  # runs a search; more than one run with an identity is the exception
 

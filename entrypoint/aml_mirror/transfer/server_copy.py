@@ -31,14 +31,14 @@ from azure.storage.blob import (
     generate_blob_sas,
 )
 
-from aml_mirror.azure_errors import code_of, is_changed, is_missing, status_of
-from aml_mirror.blob_client import account_of
-from aml_mirror.block_upload import MIB, SOURCE_ETAG, block_id, block_size
+from aml_mirror.azure.blob_client import account_of
+from aml_mirror.azure.errors import code_of, is_changed, is_missing, status_of
+from aml_mirror.azure.login import STORAGE_SCOPE
 from aml_mirror.errors import MirrorError, ServiceUnavailable
-from aml_mirror.login import STORAGE_SCOPE
-from aml_mirror.senders import Call
 from aml_mirror.sources.azure_blob import BlobSource
 from aml_mirror.sources.base import Entry
+from aml_mirror.transfer.block_upload import MIB, SOURCE_ETAG, block_id, block_size
+from aml_mirror.transfer.senders import Call
 
 # Put Blob From URL takes 5,000 MiB; a synchronous request that runs for minutes is cut by some proxies.
 ONE_REQUEST_BYTES = 256 * MIB

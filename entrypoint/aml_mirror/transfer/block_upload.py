@@ -26,11 +26,11 @@ from typing import BinaryIO
 
 from azure.storage.blob import BlobBlock, BlobClient, ContentSettings
 
-from aml_mirror.azure_errors import code_of, is_missing
+from aml_mirror.azure.errors import code_of, is_missing
 from aml_mirror.errors import DataError, MirrorError, ServiceUnavailable
 from aml_mirror.manifest import Item
-from aml_mirror.senders import Call, Senders
 from aml_mirror.sources.tree import Tree
+from aml_mirror.transfer.senders import Call, Senders
 
 MIB = 1 << 20
 # Learn, "Scalability and performance targets for Blob storage": a blob has up to 50,000 blocks.

@@ -17,8 +17,8 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from aml_mirror.events import EventFile, Point
-from aml_mirror.logs import LogFile
+from aml_mirror.metrics.events import EventFile, Point
+from aml_mirror.metrics.logs import LogFile
 from aml_mirror.sources.tree import Tree
 
 _EVENT_FILE = re.compile(r"\.tfevents\.(?P<seconds>\d*)")

@@ -4,7 +4,8 @@ Pass one reads every event file of the run and keeps, for each series, a few num
 (:meth:`Metrics.stream`) reads the files again and yields the points. No point is ever held, so that memory
 depends on the number of series and files, not on how long a training ran.
 
-A series is one tag in one folder, or in the folders of one writer's sessions (:mod:`aml_mirror.sessions`).
+A series is one tag in one folder, or in the folders of one writer's sessions
+(:mod:`aml_mirror.metrics.sessions`).
 Pass one goes through the sessions backwards, so that what is superseded is known when it is met.
 """
 
@@ -15,10 +16,10 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from aml_mirror import logs as framework_logs
-from aml_mirror.events import TRUNCATED
-from aml_mirror.metric_names import assign_names, goal, usefulness
-from aml_mirror.sessions import Group, Reader, event_groups, log_groups
+from aml_mirror.metrics import logs as framework_logs
+from aml_mirror.metrics.events import TRUNCATED
+from aml_mirror.metrics.names import assign_names, goal, usefulness
+from aml_mirror.metrics.sessions import Group, Reader, event_groups, log_groups
 from aml_mirror.sources.tree import Tree
 
 # Series of one run. The largest runs we know have some thousand (a gradient norm a layer); one takes about

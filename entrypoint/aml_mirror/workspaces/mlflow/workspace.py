@@ -34,8 +34,8 @@ from aml_mirror.sources.base import Source
 from aml_mirror.sources.tree import Tree
 from aml_mirror.workspaces import base, http_status
 from aml_mirror.workspaces.base import Limits, Moved, Upload, Version
-from aml_mirror.workspaces.lease import SETTLE_SECONDS, Keeper, Lease, Watch
-from aml_mirror.workspaces.mlflow_errors import is_there_already, translate
+from aml_mirror.workspaces.mlflow.errors import is_there_already, translate
+from aml_mirror.workspaces.mlflow.lease import SETTLE_SECONDS, Keeper, Lease, Watch
 from aml_mirror.workspaces.runs import RunStore, RunWriter
 from aml_mirror.workspaces.staging import staged
 

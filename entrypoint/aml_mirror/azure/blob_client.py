@@ -11,7 +11,7 @@ from azure.storage.blob import BlobServiceClient, ContainerClient, ExponentialRe
 from requests.adapters import HTTPAdapter
 from urllib3.util import Retry as HttpRetry
 
-from aml_mirror.login import credential as default_credential
+from aml_mirror.azure.login import credential as default_credential
 
 # The client's own patience, for one dropped connection; aml_mirror.retry stands above it. The client
 # neither heeds Retry-After nor retries 429 at all (azure-storage-blob 12.27.1).

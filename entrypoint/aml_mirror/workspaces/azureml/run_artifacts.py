@@ -32,11 +32,11 @@ from azure.core.pipeline import policies
 from azure.core.rest import HttpRequest
 from azure.storage.blob import BlobClient
 
-from aml_mirror import azure_errors
+from aml_mirror.azure import errors as azure_errors
+from aml_mirror.azure.login import credential
 from aml_mirror.errors import MirrorError, NotAllowed, ServiceUnavailable
-from aml_mirror.login import credential
 from aml_mirror.retry import Retry
-from aml_mirror.workspaces.azureml_client import PATIENCE, AzureML
+from aml_mirror.workspaces.azureml.client import PATIENCE, AzureML
 
 # The service takes 100 paths (ultralytics#3223), the plugin asks for 50.
 BATCH = 50

@@ -27,7 +27,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, BinaryIO
 
 from aml_mirror.errors import DataError
-from aml_mirror.events import MAX_TAG, TRUNCATED, Point
+from aml_mirror.metrics.events import MAX_TAG, TRUNCATED, Point
 from aml_mirror.sources.tree import Tree
 
 # One line of logs.json.txt, in bytes; real ones take some hundred.

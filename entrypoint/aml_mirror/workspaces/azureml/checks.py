@@ -17,16 +17,16 @@ from urllib.parse import urlsplit
 
 import requests
 
-from aml_mirror import azure_errors
+from aml_mirror.azure import errors as azure_errors
+from aml_mirror.azure.login import credential, token_file
 from aml_mirror.errors import ConfigurationError, MirrorError, NotAllowed, ServiceUnavailable
-from aml_mirror.login import credential, token_file
 from aml_mirror.settings import Settings
 from aml_mirror.workspaces import base
-from aml_mirror.workspaces.azureml_limits import FOLDER, check_coordinates
+from aml_mirror.workspaces.azureml.limits import FOLDER, check_coordinates
 from aml_mirror.workspaces.opening import open_azureml
 
 if TYPE_CHECKING:
-    from aml_mirror.workspaces.azureml import AzureMLWorkspace
+    from aml_mirror.workspaces.azureml.workspace import AzureMLWorkspace
 
 Check = Callable[[Settings], str]
 
@@ -94,7 +94,7 @@ def _datastore(settings: Settings) -> str:
 def _artifacts(settings: Settings) -> str:
     azure = _workspace(settings).azure
     # Late, as all that loads Azure's clients.
-    from aml_mirror.workspaces.run_artifacts import Refused, RunArtifacts
+    from aml_mirror.workspaces.azureml.run_artifacts import Refused, RunArtifacts
 
     service = RunArtifacts(azure, "", "00000000-0000-0000-0000-000000000000", _NO_RUN)
     try:

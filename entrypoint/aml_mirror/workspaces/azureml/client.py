@@ -18,13 +18,14 @@ from urllib.parse import urlsplit
 
 from azure.core import exceptions as core
 
-from aml_mirror import azure_errors
-from aml_mirror.blob_client import container_client
+from aml_mirror.azure import errors as azure_errors
+from aml_mirror.azure.blob_client import container_client
+from aml_mirror.azure.login import credential, with_fresh_login
 from aml_mirror.errors import ConfigurationError, MirrorError, NotAllowed, ServiceUnavailable
-from aml_mirror.login import credential, with_fresh_login
 from aml_mirror.retry import Retry
-from aml_mirror.workspaces import http_status, mlflow_errors
-from aml_mirror.workspaces.azureml_limits import check_coordinates
+from aml_mirror.workspaces import http_status
+from aml_mirror.workspaces.azureml.limits import check_coordinates
+from aml_mirror.workspaces.mlflow import errors as mlflow_errors
 
 if TYPE_CHECKING:
     from azure.ai.ml import MLClient

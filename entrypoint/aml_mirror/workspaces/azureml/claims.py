@@ -4,7 +4,7 @@ A lease is the one thing in Azure that exactly one program can hold and that end
 is killed. It lasts ``LEASE_SECONDS``, renewed every ``RENEW_SECONDS``: three renewals may fail before
 another mirror can take over, and after a kill the next try waits half a minute at most. It does not wait
 at all where it can see that the holder is gone: the claim says who holds it, in the words of
-:mod:`aml_mirror.workspaces.lease`.
+:mod:`aml_mirror.workspaces.mlflow.lease`.
 
 A holder that could not renew for as long as a lease lasts does not know whether it still holds: before
 its next write it renews, or gives up. The blob is deleted at the end; what a killed mirror leaves behind
@@ -24,9 +24,9 @@ from azure.core import MatchConditions
 from azure.core.exceptions import AzureError, HttpResponseError
 from azure.storage.blob import BlobClient, BlobLeaseClient
 
-from aml_mirror import azure_errors
+from aml_mirror.azure import errors as azure_errors
 from aml_mirror.retry import Retry
-from aml_mirror.workspaces.lease import Keeper, Lease
+from aml_mirror.workspaces.mlflow.lease import Keeper, Lease
 
 _log = logging.getLogger(__name__)
 

@@ -22,7 +22,7 @@ from typing import BinaryIO
 import google_crc32c
 from google.protobuf.message import DecodeError
 
-from aml_mirror._event_proto import SCALARS_PLUGIN, SESSION_START, Event, reduced, tensor_value
+from aml_mirror.metrics.event_proto import SCALARS_PLUGIN, SESSION_START, Event, reduced, tensor_value
 
 Point = tuple[str, int, float, float]
 """(tag, step, wall time in seconds since the epoch, value)"""
@@ -188,7 +188,7 @@ class EventFile:
 
 
 class _LargeRecord:
-    """The data of a record too large to hold. See :class:`aml_mirror._event_proto.Body`.
+    """The data of a record too large to hold. See :class:`aml_mirror.metrics.event_proto.Body`.
 
     Every method raises EOFError where the file ends first.
     """

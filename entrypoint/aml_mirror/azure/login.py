@@ -28,7 +28,7 @@ from azure.identity import DefaultAzureCredential
 from requests.adapters import HTTPAdapter
 from urllib3.util import Retry as HttpRetry
 
-from aml_mirror import azure_errors
+from aml_mirror.azure import errors as azure_errors
 from aml_mirror.errors import ConfigurationError
 
 T = TypeVar("T")

@@ -12,7 +12,7 @@ One identity has one run and one version, whatever happens on the way:
    (:mod:`aml_mirror.transfer`), small files to the run (:mod:`run_artifacts`). Whether Azure ML drops a
    metric row that arrives twice is not known: a batch of metrics is sent once, and after a failure the run
    is asked whether it arrived.
-5. *Register* a version (:mod:`azureml_models`) that points at the datastore.
+5. *Register* a version (:mod:`models`) that points at the datastore.
 6. *Finish* the run, then mark the version complete. Nothing reads as done before.
 """
 
@@ -27,14 +27,14 @@ from mlflow.entities import RunTag
 from aml_mirror.errors import ConfigurationError, DataError
 from aml_mirror.sources.azure_blob import BlobSource
 from aml_mirror.sources.base import Source
-from aml_mirror.transfer import BLOCK_BYTES, CONCURRENCY, Transfer
+from aml_mirror.transfer.transfer import BLOCK_BYTES, CONCURRENCY, Transfer
 from aml_mirror.workspaces import base
-from aml_mirror.workspaces.azureml_client import AzureML, single_attempt
-from aml_mirror.workspaces.azureml_limits import FOLDER, LIMITS, check_names, fit_tags, safe_part
-from aml_mirror.workspaces.azureml_models import Models
-from aml_mirror.workspaces.azureml_writer import VERSION, AzureMLWriter
+from aml_mirror.workspaces.azureml.claims import Claim
+from aml_mirror.workspaces.azureml.client import AzureML, single_attempt
+from aml_mirror.workspaces.azureml.limits import FOLDER, LIMITS, check_names, fit_tags, safe_part
+from aml_mirror.workspaces.azureml.models import Models
+from aml_mirror.workspaces.azureml.writer import VERSION, AzureMLWriter
 from aml_mirror.workspaces.base import Version
-from aml_mirror.workspaces.claims import Claim
 from aml_mirror.workspaces.runs import RunStore, quotable, quoted
 
 if TYPE_CHECKING:
@@ -130,7 +130,7 @@ class AzureMLWorkspace(RunStore):
         )
 
     def can_copy(self, source: Source) -> bool:
-        # A blob source is in the cloud that the settings name (aml_mirror.login.blob_suffix), as we are.
+        # A blob source is in the cloud that the settings name (login.blob_suffix), as we are.
         return isinstance(source, BlobSource)
 
     def refresh(self, version: Version, quick_key: str) -> None:

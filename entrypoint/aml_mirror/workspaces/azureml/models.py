@@ -16,11 +16,11 @@ from azure.ai.ml.constants import AssetTypes, ListViewType
 from azure.ai.ml.entities import Model
 from azure.core.exceptions import HttpResponseError, ResourceNotFoundError
 
-from aml_mirror import azure_errors
+from aml_mirror.azure import errors as azure_errors
 from aml_mirror.errors import MirrorError, ServiceUnavailable
 from aml_mirror.retry import Retry
 from aml_mirror.workspaces import base
-from aml_mirror.workspaces.azureml_limits import DESCRIPTION, LIMITS, cut
+from aml_mirror.workspaces.azureml.limits import DESCRIPTION, LIMITS, cut
 from aml_mirror.workspaces.base import Version
 
 if TYPE_CHECKING:

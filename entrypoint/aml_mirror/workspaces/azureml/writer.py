@@ -1,4 +1,4 @@
-"""One run of an Azure ML workspace, being written. See :mod:`aml_mirror.workspaces.azureml`, steps 4 to 6."""
+"""One run of an Azure ML workspace, being written: steps 4 to 6 of :mod:`.workspace`."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from aml_mirror.errors import ConfigurationError, DataError, MirrorError, Servic
 from aml_mirror.manifest import Manifest
 from aml_mirror.sources.tree import Tree
 from aml_mirror.workspaces import base
-from aml_mirror.workspaces.azureml_client import single_attempt
-from aml_mirror.workspaces.azureml_limits import FOLDER, LEAST_PARAM_VALUE, cut, fit_tags, safe_part
-from aml_mirror.workspaces.azureml_models import PROPERTIES
+from aml_mirror.workspaces.azureml.claims import Claim
+from aml_mirror.workspaces.azureml.client import single_attempt
+from aml_mirror.workspaces.azureml.limits import FOLDER, LEAST_PARAM_VALUE, cut, fit_tags, safe_part
+from aml_mirror.workspaces.azureml.models import PROPERTIES
+from aml_mirror.workspaces.azureml.run_artifacts import File, Refused, RunArtifacts
 from aml_mirror.workspaces.base import Moved, Point, Upload, Version
-from aml_mirror.workspaces.claims import Claim
-from aml_mirror.workspaces.run_artifacts import File, Refused, RunArtifacts
 from aml_mirror.workspaces.runs import RunWriter
 
 if TYPE_CHECKING:
-    from aml_mirror.workspaces.azureml import AzureMLWorkspace
+    from aml_mirror.workspaces.azureml.workspace import AzureMLWorkspace
 
 # Tags of a run, beside those of base.py.
 VERSION = "mirror.model_version"

@@ -1,0 +1,1 @@
+"""An MLflow server, or a local MLflow database."""
