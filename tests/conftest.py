@@ -12,7 +12,6 @@ import time
 import urllib.request
 import uuid
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,44 +19,7 @@ import pytest
 from filelock import FileLock
 from mlflow import MlflowClient
 
-PROGRAM = str(Path(sys.executable).with_name("aml-mirror"))
-# Nothing of the machine that runs the tests may decide what they see.
-FOREIGN = (
-    "AZURE",
-    "AZUREML",
-    "MLFLOW",
-    "OSMO",
-    "RUN_ID",
-    "REPLAY_RUN_ID",
-    "OUTPUT_",
-    "AML_",
-    "TRAINING_FRAMEWORK",
-)
-
-
-def clean_environment(**more: str) -> dict[str, str]:
-    """The environment without any variable that the program reads, plus those given."""
-    kept = {key: value for key, value in os.environ.items() if not key.startswith(FOREIGN)}
-    return {**kept, **more}
-
-
-@dataclass(frozen=True)
-class Done:
-    """What a call of the program came to."""
-
-    code: int
-    out: str
-    err: str
-
-    @property
-    def json(self) -> dict[str, Any]:
-        """The one JSON object on stdout."""
-        lines = self.out.splitlines()
-        assert len(lines) == 1, self.out + self.err
-        found = json.loads(lines[0])
-        assert isinstance(found, dict)
-        return found
-
+from support.program import PROGRAM, Done, clean_environment
 
 Call = Callable[..., Done]
 

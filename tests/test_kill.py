@@ -17,7 +17,8 @@ from pathlib import Path
 import pytest
 from mlflow import MlflowClient
 
-from conftest import PROGRAM, Call, clean_environment
+from conftest import Call
+from support.program import PROGRAM, clean_environment
 from support.proxy import CUT, DROP, Proxy
 from support.runs import huggingface_run
 

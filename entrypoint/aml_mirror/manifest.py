@@ -77,6 +77,17 @@ class Manifest:
         return json.dumps(document, indent=2, ensure_ascii=False) + "\n"
 
 
+@dataclass(frozen=True, slots=True)
+class Moved:
+    """What bringing the files of a manifest somewhere took, in bytes, and what a person should know of it."""
+
+    sent: int = 0
+    """Bytes that went through this program."""
+    copied: int = 0
+    """Bytes that the storage service copied by itself."""
+    warnings: tuple[str, ...] = ()
+
+
 def identity(run_id: str, checkpoint: str, manifest_sha256: str) -> str:
     """Return what makes two mirrors the same mirror, as 64 hexadecimal digits."""
     return _digest([run_id, checkpoint, manifest_sha256])

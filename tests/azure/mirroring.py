@@ -4,18 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import subprocess
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from azure_emulator.client import Azure
+from support.program import PROGRAM, clean_environment
 
-PROGRAM = str(Path(sys.executable).with_name("aml-mirror"))
-# Nothing of the machine that runs the tests may decide what they see.
-FOREIGN = ("AZURE", "AZUREML", "ARM_", "MLFLOW", "OSMO", "RUN_ID", "REPLAY_", "OUTPUT_", "AML_", "TRAINING_")
 # Requests that are not the program's own doing, or that come when they come.
 ASIDE = r"/metadata/endpoints|/oauth2/"
 RENEWAL = r"comp=lease"
@@ -45,8 +41,8 @@ class Mirroring:
 
     def environment(self, **more: str) -> dict[str, str]:
         """The variables that lead into the scope, and those given; an empty one is taken away."""
-        kept = {key: value for key, value in os.environ.items() if not key.startswith(FOREIGN)}
-        return {key: value for key, value in {**kept, **self.azure.env(), **more}.items() if value}
+        found = clean_environment(**{**self.azure.env(), **more})
+        return {key: value for key, value in found.items() if value}
 
     def start(self, *arguments: str | Path, **environment: str) -> subprocess.Popen[str]:
         """Start the program and do not wait for it."""

@@ -24,14 +24,13 @@ from aml_mirror.errors import (
     ServiceUnavailable,
     UsageError,
 )
-from aml_mirror.manifest import Item, hash_files, listed_files
+from aml_mirror.manifest import Item, Moved, hash_files, listed_files
 from aml_mirror.sources.azure_blob import BlobSource
 from aml_mirror.sources.local import LocalSource
 from aml_mirror.sources.tree import Tree
 from aml_mirror.transfer import server_copy, transfer
 from aml_mirror.transfer.block_upload import MIB, block_id, block_size
 from aml_mirror.transfer.transfer import Transfer
-from aml_mirror.workspaces.base import Moved
 from this_process import here  # noqa: F401 - a fixture
 
 pytestmark = pytest.mark.usefixtures("here")

@@ -24,8 +24,7 @@ if sys.version_info >= (3, 14):
 else:
     from backports import zstd
 
-from aml_mirror.layouts.folders import join
-from aml_mirror.sources.tree import Tree
+from aml_mirror.sources.tree import Tree, join
 
 _MANIFEST = b"\x0c\xdb\x3a\x2a"
 _NODE = b"\x0c\xdb\x20\xde"

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable
 
 from aml_mirror.errors import DataError
-from aml_mirror.sources.tree import Tree
+from aml_mirror.sources.tree import Tree, join
 
 # Folder -> name of a subfolder -> where it really lies.
 Subfolders = dict[str, dict[str, str]]
@@ -22,12 +22,6 @@ _SAMPLE_BYTES = 4096
 def word_set(text: str) -> frozenset[str]:
     """Return the words of a text as a set."""
     return frozenset(text.split())
-
-
-def join(folder: str, name: str) -> str:
-    """Join two paths, either of which may be empty or ``.``."""
-    parts = [part for part in (folder, name) if part not in ("", ".")]
-    return "/".join(parts)
 
 
 def subfolders(tree: Tree) -> Subfolders:

@@ -21,8 +21,8 @@ from typing import Any
 
 from aml_mirror.layouts.base import Checkpoint, Run
 from aml_mirror.layouts.config_files import read_mapping
-from aml_mirror.layouts.folders import join, names_in, shard_problem, subfolders, topmost, word_set
-from aml_mirror.sources.tree import Tree
+from aml_mirror.layouts.folders import names_in, shard_problem, subfolders, topmost, word_set
+from aml_mirror.sources.tree import Tree, join
 
 _WEIGHTS = re.compile(
     r".+\.(?:safetensors|pt|pth|ckpt|msgpack|h5|hdf5|keras|onnx)|"

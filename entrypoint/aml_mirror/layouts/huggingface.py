@@ -23,16 +23,8 @@ from aml_mirror.errors import DataError
 from aml_mirror.formats.archives import MAX_PICKLE_BYTES, Archive, pickled_values
 from aml_mirror.layouts.base import Checkpoint, Role, Run
 from aml_mirror.layouts.config_files import read_json, read_mapping
-from aml_mirror.layouts.folders import (
-    join,
-    names_in,
-    same_files,
-    shard_problem,
-    subfolders,
-    topmost,
-    word_set,
-)
-from aml_mirror.sources.tree import Tree
+from aml_mirror.layouts.folders import names_in, same_files, shard_problem, subfolders, topmost, word_set
+from aml_mirror.sources.tree import Tree, join
 
 STATE = "trainer_state.json"
 ARGUMENTS = "training_args.bin"

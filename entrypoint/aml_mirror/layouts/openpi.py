@@ -25,8 +25,8 @@ from aml_mirror.formats.archives import MAX_PICKLE_BYTES, Archive, pickled_value
 from aml_mirror.formats.ocdbt import store_problem
 from aml_mirror.layouts.base import Checkpoint, Run
 from aml_mirror.layouts.config_files import read_json
-from aml_mirror.layouts.folders import join, names_in, subfolders, topmost, word_set
-from aml_mirror.sources.tree import Tree
+from aml_mirror.layouts.folders import names_in, subfolders, topmost, word_set
+from aml_mirror.sources.tree import Tree, join
 
 _STEP = re.compile(r"[0-9]{1,18}")
 _TEMPORARY = re.compile(r"tmp_(?P<torch>[0-9]{1,18})|(?P<jax>[0-9]{1,18})\.orbax-checkpoint-tmp.*")

@@ -182,3 +182,9 @@ class Tree:
             return json.loads(self.read_text(path))
         except (ValueError, RecursionError) as error:
             raise DataError(f"{path} is not valid JSON", "look whether the file is damaged") from error
+
+
+def join(folder: str, name: str) -> str:
+    """Join two paths, either of which may be empty or ``.``."""
+    parts = [part for part in (folder, name) if part not in ("", ".")]
+    return "/".join(parts)

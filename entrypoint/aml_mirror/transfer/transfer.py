@@ -26,7 +26,7 @@ from aml_mirror.azure.blob_client import in_words
 from aml_mirror.azure.errors import is_missing, translate
 from aml_mirror.azure.login import with_fresh_login
 from aml_mirror.errors import DataError, MirrorError, ServiceUnavailable, UsageError
-from aml_mirror.manifest import Item
+from aml_mirror.manifest import Item, Moved
 from aml_mirror.progress import amount
 from aml_mirror.retry import Retry
 from aml_mirror.sources.azure_blob import BlobSource
@@ -34,7 +34,6 @@ from aml_mirror.sources.tree import Tree
 from aml_mirror.transfer.block_upload import MIB, SHA256, SOURCE_ETAG, BlockUpload
 from aml_mirror.transfer.senders import Call, Senders
 from aml_mirror.transfer.server_copy import ServerCopy
-from aml_mirror.workspaces.base import Moved
 
 T = TypeVar("T")
 

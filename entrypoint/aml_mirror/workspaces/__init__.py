@@ -1,1 +1,1 @@
-"""Where the mirror writes: an MLflow server, a local MLflow database. Nothing here knows a framework."""
+"""Where the mirror writes: Azure ML, an MLflow server, a local database. Nothing here knows a framework."""

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from aml_mirror.manifest import Manifest
+from aml_mirror.manifest import Manifest, Moved
 from aml_mirror.sources.base import Source
 from aml_mirror.sources.tree import Tree
 
@@ -81,17 +81,6 @@ class Version:
     def complete(self) -> bool:
         """Whether the mark that is written last is there."""
         return self.tags.get(STATE) == COMPLETE
-
-
-@dataclass(frozen=True, slots=True)
-class Moved:
-    """What getting a checkpoint to the workspace took, in bytes, and what a person should know of it."""
-
-    sent: int = 0
-    """Bytes that went through this program."""
-    copied: int = 0
-    """Bytes that the storage service copied by itself."""
-    warnings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

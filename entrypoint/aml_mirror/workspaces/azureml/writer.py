@@ -11,7 +11,7 @@ from mlflow.entities import Metric, Param, RunTag
 from mlflow.entities import Run as MlflowRun
 
 from aml_mirror.errors import ConfigurationError, DataError, MirrorError, ServiceUnavailable
-from aml_mirror.manifest import Manifest
+from aml_mirror.manifest import Manifest, Moved
 from aml_mirror.sources.tree import Tree
 from aml_mirror.workspaces import base
 from aml_mirror.workspaces.azureml.claims import Claim
@@ -19,7 +19,7 @@ from aml_mirror.workspaces.azureml.client import single_attempt
 from aml_mirror.workspaces.azureml.limits import FOLDER, LEAST_PARAM_VALUE, cut, fit_tags, safe_part
 from aml_mirror.workspaces.azureml.models import PROPERTIES
 from aml_mirror.workspaces.azureml.run_artifacts import File, Refused, RunArtifacts
-from aml_mirror.workspaces.base import Moved, Point, Upload, Version
+from aml_mirror.workspaces.base import Point, Upload, Version
 from aml_mirror.workspaces.runs import RunWriter
 
 if TYPE_CHECKING:

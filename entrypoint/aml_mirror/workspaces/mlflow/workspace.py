@@ -28,12 +28,12 @@ from mlflow.exceptions import MlflowException
 
 from aml_mirror import redact
 from aml_mirror.errors import MirrorError, ServiceUnavailable
-from aml_mirror.manifest import Manifest
+from aml_mirror.manifest import Manifest, Moved
 from aml_mirror.retry import Retry
 from aml_mirror.sources.base import Source
 from aml_mirror.sources.tree import Tree
 from aml_mirror.workspaces import base, http_status
-from aml_mirror.workspaces.base import Limits, Moved, Upload, Version
+from aml_mirror.workspaces.base import Limits, Upload, Version
 from aml_mirror.workspaces.mlflow.errors import is_there_already, translate
 from aml_mirror.workspaces.mlflow.lease import SETTLE_SECONDS, Keeper, Lease, Watch
 from aml_mirror.workspaces.runs import RunStore, RunWriter
