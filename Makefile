@@ -42,8 +42,8 @@ azure-up: venv $(AZURITE)  ## Start the emulated Azure, print the environment to
 azure-down: venv  ## Stop it
 	@$(EMULATOR) down
 
-# Two a core: many tests wait, for leases to run out and for services to be tried again.
-WORKERS ?= $(shell echo $$((2 * $$(nproc 2>/dev/null || echo 2))))
+# Three a core: many tests wait, for leases to run out and for services to be tried again.
+WORKERS ?= $(shell echo $$((3 * $$(nproc 2>/dev/null || echo 2))))
 test: venv $(AZURITE)  ## Run every test
 	@command -v terraform >/dev/null || { echo "terraform 1.9 or newer is needed for the tests of the module"; exit 1; }
 	@$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal $(TESTS)

@@ -11,7 +11,7 @@ import sys
 import time
 import urllib.request
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +19,7 @@ import pytest
 from filelock import FileLock
 from mlflow import MlflowClient
 
-from support.program import PROGRAM, Done, clean_environment
-
-Call = Callable[..., Done]
+from support.program import PROGRAM, Call, Done, clean_environment
 
 
 @pytest.fixture

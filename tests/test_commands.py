@@ -11,8 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from conftest import Call
-from support.program import PROGRAM, clean_environment
+from support.program import PROGRAM, Call, clean_environment
 from support.proxy import Proxy
 from support.runs import huggingface_run, write_events
 

@@ -9,7 +9,7 @@ import pytest
 from mlflow import MlflowClient
 
 from aml_mirror.layouts import NAMES
-from conftest import Call
+from support.program import Call
 
 RUNS = sorted(path for path in (Path(__file__).parent / "data" / "runs").iterdir() if path.is_dir())
 

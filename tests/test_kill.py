@@ -17,8 +17,7 @@ from pathlib import Path
 import pytest
 from mlflow import MlflowClient
 
-from conftest import Call
-from support.program import PROGRAM, clean_environment
+from support.program import PROGRAM, Call, clean_environment
 from support.proxy import CUT, DROP, Proxy
 from support.runs import huggingface_run
 

@@ -11,8 +11,7 @@ import pytest
 from mlflow import MlflowClient
 from mlflow.artifacts import download_artifacts
 
-from conftest import Call
-from support.program import Done
+from support.program import Call, Done
 from support.proxy import Proxy
 from support.runs import huggingface_run, write_events, write_weights
 

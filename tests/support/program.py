@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -36,3 +37,6 @@ class Done:
         found = json.loads(lines[0])
         assert isinstance(found, dict)
         return found
+
+
+Call = Callable[..., Done]
