@@ -9,7 +9,7 @@ BIN := $(VENV)/bin
 # Terraform asks for updates unless told not to.
 export CHECKPOINT_DISABLE := 1
 
-.PHONY: help venv demo test lint format lock azure-up azure-down clean
+.PHONY: help venv demo test test-kill lint format lock azure-up azure-down clean
 
 help:  ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -47,6 +47,9 @@ WORKERS ?= $(shell echo $$((3 * $$(nproc 2>/dev/null || echo 2))))
 test: venv $(AZURITE)  ## Run every test
 	@command -v terraform >/dev/null || { echo "terraform 1.9 or newer is needed for the tests of the module"; exit 1; }
 	@$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal $(TESTS)
+
+test-kill: venv  ## Kill a mirror at every request, before and after the server acted
+	@KILL=all $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal tests/test_kill.py
 
 lint: venv  ## Look at the code without running it
 	$(BIN)/ruff format --check .

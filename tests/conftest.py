@@ -120,3 +120,8 @@ def database(tmp_path: Path) -> str:
 def client(mlflow_url: str) -> MlflowClient:
     """MLflow's own client of the server."""
     return MlflowClient(mlflow_url, mlflow_url)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the tests that take longest, so that no core waits for them at the end."""
+    items.sort(key=lambda item: not item.nodeid.startswith("tests/test_kill.py"))

@@ -90,16 +90,18 @@ def kill_at(run: Path, url: str, model: str, folder: Path, number: int, moment: 
         assert process.returncode in (-signal.SIGKILL, 0)
 
 
-@pytest.mark.parametrize("part", range(4))
+@pytest.mark.parametrize("part", range(8))
 def test_killed_at_any_request(
     run: Path, mlflow_url: str, client: MlflowClient, model_name: str, tmp_path: Path, part: int
 ) -> None:
     total = requests_of_one_mirror(run, mlflow_url, f"{model_name}-count", tmp_path)
     assert total >= 15
-    # Every request in one of the four parts, killed before or after the server acted, in turn.
-    for index, number in enumerate(range(1 + part, total + 1, 4)):
-        model = f"{model_name}-{number}"
-        moment = ("before", "after")[(index + part) % 2]
+    # `make test-kill` takes every request, before and after the server acted; `make test` every other
+    # request, at one of the two moments in turn.
+    points = [(number, moment) for number in range(1, total + 1) for moment in ("before", "after")]
+    start_at, stride = (part, 8) if os.environ.get("KILL") == "all" else (4 * part + part % 2, 32)
+    for number, moment in points[start_at::stride]:
+        model = f"{model_name}-{number}-{moment}"
         kill_at(run, mlflow_url, model, tmp_path, number, moment)
         versions = client.search_model_versions(f"name = '{model}'")
         if any(version.tags["mirror.state"] == "complete" for version in versions):
