@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -19,26 +20,37 @@ import pytest
 from filelock import FileLock
 from mlflow import MlflowClient
 
+from support import matrix
+from support.forks import MLFLOW, Forked, forks
 from support.program import PROGRAM, Call, Done, clean_environment
 
 
 @pytest.fixture
 def aml_mirror(tmp_path: Path) -> Call:
-    """Run the program in a process of its own, in an empty folder, and return what came of it."""
+    """Run the program in a process of its own, in an empty folder, and return what came of it.
+
+    The process is a fork of one that has MLflow loaded; with ``fork=False`` it is started as a person does.
+    """
 
     def call(
-        *arguments: str | Path, cwd: Path | None = None, code: int | None = 0, **environment: str
+        *arguments: str | Path,
+        cwd: Path | None = None,
+        code: int | None = 0,
+        fork: bool = True,
+        **environment: str,
     ) -> Done:
-        folder = cwd or tmp_path
-        done = subprocess.run(
-            [PROGRAM, *map(str, arguments)],
-            cwd=folder,
-            env=clean_environment(**environment),
-            capture_output=True,
-            text=True,
-            timeout=300,
-        )
-        result = Done(done.returncode, done.stdout, done.stderr)
+        given, folder, variables = [*map(str, arguments)], cwd or tmp_path, clean_environment(**environment)
+        process: Forked | subprocess.Popen[str]
+        if fork:
+            process = forks(MLFLOW, clean_environment).start(given, folder, variables)
+        else:
+            pipe = subprocess.PIPE
+            process = subprocess.Popen(
+                [PROGRAM, *given], cwd=folder, env=variables, stdout=pipe, stderr=pipe, text=True
+            )
+        out, err = process.communicate(timeout=300)
+        assert process.returncode is not None
+        result = Done(process.returncode, out, err)
         assert code is None or result.code == code, f"exit {result.code}\n{result.out}\n{result.err}"
         return result
 
@@ -48,9 +60,7 @@ def aml_mirror(tmp_path: Path) -> Call:
 @pytest.fixture(scope="session")
 def mlflow_url(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Iterator[str]:
     """A real MLflow server with a database and proxied artifacts, one for the whole session."""
-    shared = (
-        tmp_path_factory.getbasetemp().parent if worker_id != "master" else tmp_path_factory.getbasetemp()
-    )
+    shared = _shared(tmp_path_factory, worker_id)
     # With xdist each worker asks; the first one starts the server, the last one to leave stops it.
     state, lock = shared / "mlflow-server.json", FileLock(shared / "mlflow-server.lock")
     with lock:
@@ -67,6 +77,12 @@ def mlflow_url(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Iter
             os.killpg(found["pid"], signal.SIGTERM)
 
 
+def _shared(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Path:
+    """A folder that all workers of a session see."""
+    own = tmp_path_factory.getbasetemp()
+    return own if worker_id == "master" else own.parent
+
+
 def _start_server(folder: Path) -> dict[str, Any]:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -77,7 +93,7 @@ def _start_server(folder: Path) -> dict[str, Any]:
     process = subprocess.Popen(
         [
             str(Path(sys.executable).with_name("mlflow")),
-            *("server", "--host", "127.0.0.1", "--port", str(port), "--workers", "2"),
+            *("server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"),
             *(
                 "--backend-store-uri",
                 f"sqlite:///{data}/mlflow.db",
@@ -85,7 +101,10 @@ def _start_server(folder: Path) -> dict[str, Any]:
                 str(data / "artifacts"),
             ),
         ],
-        env=clean_environment(MLFLOW_DISABLE_TELEMETRY="true", DO_NOT_TRACK="true"),
+        # Its job runner is seven more processes, none of which a tracking server needs.
+        env=clean_environment(
+            MLFLOW_DISABLE_TELEMETRY="true", DO_NOT_TRACK="true", MLFLOW_SERVER_ENABLE_JOB_EXECUTION="false"
+        ),
         cwd=data,
         stdout=log,
         stderr=log,
@@ -109,10 +128,26 @@ def model_name() -> str:
     return f"model-{uuid.uuid4().hex[:10]}"
 
 
+@pytest.fixture(scope="session")
+def empty_database(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Path:
+    """A database with MLflow's tables, which MLflow takes some forty migrations to make."""
+    shared = _shared(tmp_path_factory, worker_id)
+    made = shared / "empty" / "mlflow.db"
+    with FileLock(shared / "empty.lock"):
+        if not made.exists():
+            made.parent.mkdir(exist_ok=True)
+            making = made.with_suffix(".making")
+            upgrade = [str(Path(sys.executable).with_name("mlflow")), "db", "upgrade", f"sqlite:///{making}"]
+            subprocess.run(upgrade, env=clean_environment(), check=True, capture_output=True)
+            making.rename(made)
+    return made
+
+
 @pytest.fixture
-def database(tmp_path: Path) -> str:
+def database(tmp_path: Path, empty_database: Path) -> str:
     """A tracking URI for a local database of its own."""
     (tmp_path / "db").mkdir()
+    shutil.copy(empty_database, tmp_path / "db" / "mlflow.db")
     return f"sqlite:///{tmp_path}/db/mlflow.db"
 
 
@@ -122,6 +157,25 @@ def client(mlflow_url: str) -> MlflowClient:
     return MlflowClient(mlflow_url, mlflow_url)
 
 
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> Iterator[None]:
+    """Print the tables of the kill matrix and the fault matrix, and after all else what was left out."""
+    matrix.summary(terminalreporter)
+    yield
+    left_out = [
+        report
+        for report in terminalreporter.stats.get("skipped", [])
+        if report.nodeid.startswith("tests/image/")
+    ]
+    if left_out:
+        # (file, line, reason); one reason for them all
+        reason = str(left_out[0].longrepr[2]).removeprefix("Skipped: ")
+        terminalreporter.write_line(
+            f"LEFT OUT: {len(left_out)} tests of the image in containers: {reason}", red=True
+        )
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Begin with the tests that take longest, so that no core waits for them at the end."""
-    items.sort(key=lambda item: not item.nodeid.startswith("tests/test_kill.py"))
+    first = ("tests/image/", "tests/test_kill.py")
+    items.sort(key=lambda item: not item.nodeid.startswith(first))

@@ -31,11 +31,11 @@ def run(tmp_path: Path) -> Path:
     "arguments", [["--help"], ["mirror", "--help"], ["plan", "-h"], ["status", "-h"], ["doctor", "-h"]]
 )
 def test_help_has_an_example(aml_mirror: Call, arguments: list[str]) -> None:
-    assert "example" in aml_mirror(*arguments).out
+    assert "example" in aml_mirror(*arguments, fork=False).out
 
 
 def test_version(aml_mirror: Call) -> None:
-    assert aml_mirror("--version").out.startswith("aml-mirror 0.")
+    assert aml_mirror("--version", fork=False).out.startswith("aml-mirror 0.")
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["plan", "--source", "{run}"]])
@@ -362,7 +362,7 @@ def test_a_bug_is_one_line_too(run: Path, aml_mirror: Call, tmp_path: Path, data
         "sys.addaudithook(lambda event, args: event == 'open' and 'config.json' in str(args[0]) and 1 / 0)\n"
     )
     given = ("--source", run, "--model-name", "m", "--tracking-uri", database)
-    done = aml_mirror(*given, code=70, PYTHONPATH=str(hook))
+    done = aml_mirror(*given, code=70, fork=False, PYTHONPATH=str(hook))
     assert "ZeroDivisionError" in done.json["error"]
     assert "report it" in done.json["hint"]
     assert "Traceback" not in done.err

@@ -93,7 +93,8 @@ def test_what_arrives(
         assert path.read_bytes() == (run / "checkpoint-20" / path.name).read_bytes()
 
     artifacts = {item.path for item in client.list_artifacts(found.info.run_id)}
-    assert artifacts == {"model", "tensorboard", "manifest.json", "receipt.json", "MODEL_CARD.md"}
+    ours = {"manifest.json", "provenance.intoto.json", "safety.json", "receipt.json", "MODEL_CARD.md"}
+    assert artifacts == {"model", "tensorboard", *ours}
     whole = Path(
         download_artifacts(run_id=found.info.run_id, artifact_path="", dst_path=str(tmp_path / "all"))
     )
@@ -142,12 +143,12 @@ def test_no_checkpoint_byte_is_read_when_the_quick_key_holds(run: Path, mirror: 
         "sys.addaudithook(lambda event, args: event == 'open' and 'run-7' in str(args[0])"
         " and print(args[0], file=out, flush=True))\n"
     )
-    assert mirror(run, PYTHONPATH=str(hook)).json["outcome"] == "already-mirrored"
+    assert mirror(run, fork=False, PYTHONPATH=str(hook)).json["outcome"] == "already-mirrored"
     opened = log.read_text() if log.exists() else ""
     assert "model.safetensors" not in opened
     # And the hook does see what is opened: without the key the weights are.
     (run / "checkpoint-20" / "model.safetensors").touch()
-    mirror(run, PYTHONPATH=str(hook))
+    mirror(run, fork=False, PYTHONPATH=str(hook))
     assert "model.safetensors" in log.read_text()
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 PROGRAM = str(Path(sys.executable).with_name("aml-mirror"))
 # Nothing of the machine that runs the tests may decide what they see.
-FOREIGN = ("AZURE", "ARM_", "MLFLOW", "OSMO", "RUN_ID", "REPLAY_", "OUTPUT_", "AML_", "TRAINING_")
+FOREIGN = ("AZURE", "ARM_", "MLFLOW", "OSMO", "RUN_ID", "REPLAY_", "OUTPUT_", "AML_", "TRAINING_", "PYTEST_")
 
 
 def clean_environment(**more: str) -> dict[str, str]:
