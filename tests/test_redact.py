@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import base64
+import io
 import json
+import logging
 
 import pytest
 from hypothesis import given, settings
@@ -201,3 +203,54 @@ UNITS = ("a.", "a-", "eyJ12345678-", "token=", "--a ", "a://", "Bearer ", "a:", 
 def test_long_hostile_text_is_masked_in_one_pass(unit: str) -> None:
     # Whatever takes quadratic time here does not end.
     redact.text(unit * (1_000_000 // len(unit)))
+
+
+def test_the_credentials_that_we_were_given_are_masked_wherever_they_stand(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(redact, "_known", set())
+    redact.learn(
+        {
+            "MLFLOW_TRACKING_USERNAME": "robot",
+            "MLFLOW_TRACKING_PASSWORD": "correcthorse",
+            "PROXY": "http://me:batterystaple@proxy.example:3128",
+            "PWD": "/home/somebody",
+            "AZURE_TOKEN_CREDENTIALS": "WorkloadIdentityCredential",
+            "SHORT_TOKEN": "true",
+            "ODD_SECRET": "a/b c+d/e=f",
+        }
+    )
+    pair = base64.b64encode(b"robot:correcthorse").decode()
+    for said in (
+        "x correcthorse y",
+        f"x {pair} y",
+        "x batterystaple y",
+        "x a/b c+d/e=f y",
+        "x a%2Fb%20c%2Bd%2Fe%3Df y",
+    ):
+        assert redact.text(said) == "x *** y"
+    kept = "true in /home/somebody, by WorkloadIdentityCredential"
+    assert redact.text(kept) == kept
+
+
+def test_a_text_is_masked_before_it_is_cut() -> None:
+    text = "x" * 90 + " sig=abcdefghijklmnop"
+    assert redact.start(text, 100) == "x" * 90 + " sig=***"
+    assert len(redact.start("y " * 1000, 100)) == 100
+
+
+def test_what_a_library_logs_is_masked() -> None:
+    stream = io.StringIO()
+    log = logging.Logger("library")
+    log.addHandler(logging.StreamHandler(stream))
+    before = logging.getLogRecordFactory()
+    logging.setLogRecordFactory(redact.MaskedRecord)
+    try:
+        try:
+            raise ValueError("AccountKey=abcdefgh12345678==")
+        except ValueError:
+            log.exception("refused %s", "https://h/?sig=abcdefgh")
+    finally:
+        logging.setLogRecordFactory(before)
+    assert "abcdefgh" not in stream.getvalue()
+    assert "ValueError: AccountKey=***" in stream.getvalue()

@@ -1,7 +1,8 @@
 """Keep secrets out of everything that leaves the program: parameters, tags, logs, receipts.
 
-Two rules, since neither is enough alone: a value is masked for the name it stands under, and a text is
-masked wherever it looks like a credential, or like a name with a credential behind it.
+Three rules, since none is enough alone: a value is masked for the name it stands under; a text is masked
+wherever it looks like a credential, or like a name with a credential behind it; and the credentials that
+this program was given itself are masked wherever they stand, as a server may say them back.
 
 Texts can be long and hostile, so that every repetition in a pattern is bounded or begins at a fixed mark.
 They can also be lines of JSON, and must be so afterwards: no value that is masked reaches over a quotation
@@ -10,10 +11,16 @@ mark or a backslash.
 
 from __future__ import annotations
 
+import base64
+import logging
 import re
+from collections.abc import Mapping
 from itertools import pairwise
+from urllib.parse import quote, unquote, urlsplit
 
 MASK = "***"
+# Shorter values of variables are words ("true", "none") that a text may hold for other reasons.
+_SHORTEST_KNOWN = 8
 
 
 def _words(text: str) -> frozenset[str]:
@@ -120,13 +127,63 @@ _NAMED = (
 )
 
 
+# Variables that are named like secrets: where we are, and which of azure-identity's credentials to try.
+_NO_SECRETS = frozenset({"PWD", "OLDPWD", "AZURE_TOKEN_CREDENTIALS"})
+
+_known: set[str] = set()
+
+
+def learn(environment: Mapping[str, str]) -> None:
+    """Note the credentials among variables: those named so, and passwords in addresses.
+
+    They are masked from now on, in the forms in which a server or a client says them back.
+    """
+    for name, value in environment.items():
+        found = [value] if names_a_secret(name) and name not in _NO_SECRETS else []
+        try:
+            parts = urlsplit(value) if "@" in value and "://" in value else None
+            password = parts.password if parts else None
+        except ValueError:
+            password = None
+        if parts is not None and password:
+            user = unquote(parts.username or "")
+            found += [password, unquote(password)]
+            found.append(base64.b64encode(f"{user}:{unquote(password)}".encode()).decode())
+        for secret in found:
+            if len(secret) >= _SHORTEST_KNOWN:
+                _known.update({secret, quote(secret, safe="")})
+    user, password = (environment.get(f"MLFLOW_TRACKING_{part}", "") for part in ("USERNAME", "PASSWORD"))
+    if password:
+        _known.add(base64.b64encode(f"{user}:{password}".encode()).decode())
+
+
 def text(value: str) -> str:
-    """Return the text with everything that looks like a credential replaced by ``***``."""
+    """Return the text with everything that is or looks like a credential replaced by ``***``."""
+    for secret in sorted(_known, key=len, reverse=True):
+        value = value.replace(secret, MASK)
     for pattern, replacement in _PATTERNS:
         value = pattern.sub(replacement, value)
     for pattern in _NAMED:
         value = pattern.sub(_mask_named, value)
     return value
+
+
+def start(value: str, length: int) -> str:
+    """Return the first ``length`` characters of a text, masked before it is cut.
+
+    A cut might leave of a secret a part that nothing knows. Of a long text only some of it is masked, since
+    masking takes time.
+    """
+    return text(value[: 8 * length])[:length]
+
+
+class MaskedRecord(logging.LogRecord):
+    """What a library logs, whoever writes it where: azure-identity logs what Entra answered."""
+
+    def getMessage(self) -> str:
+        if self.exc_info and self.exc_info[0] and not self.exc_text:
+            self.exc_text = text(logging.Formatter().formatException(self.exc_info))
+        return text(super().getMessage())
 
 
 def _mask_named(match: re.Match[str]) -> str:

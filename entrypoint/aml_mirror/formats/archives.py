@@ -88,6 +88,9 @@ class Archive:
             raise ValueError("its zip directory belongs to an archive inside it: the file was cut")
         self.members: dict[str, Member] = {}
         for info in infos:
+            # Of two with one name, readers take the first or the last.
+            if info.filename in self.members:
+                raise ValueError(f"its member {info.filename} is there twice")
             self.members[info.filename] = self._member(info, directory_start)
         at = 0
         for member in sorted(self.members.values(), key=lambda member: member.start):

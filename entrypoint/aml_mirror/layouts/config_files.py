@@ -15,6 +15,7 @@ from typing import Any
 
 import yaml
 
+from aml_mirror import redact
 from aml_mirror.errors import DataError
 from aml_mirror.sources.tree import Tree
 
@@ -145,6 +146,6 @@ def _read(tree: Tree, path: str, warnings: list[str], load: Any) -> Any:
         ArithmeticError,
         RecursionError,
     ) as error:
-        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        reason = redact.start(" ".join(str(error).split()), 200) or type(error).__name__
         warnings.append(f"{path} cannot be read as YAML: {reason}")
     return None

@@ -1,0 +1,173 @@
+"""What a pickle may name and still be called clean.
+
+The list holds what cannot run code of the file's choosing, whatever arguments it is given: builders of
+tensors, arrays and containers, and classes whose state is only stored. It is a list of what is allowed,
+not of what is forbidden: forbidden names cannot be listed, since any function that finds another one by
+name opens all of them (picklescan#66), and each release of each library adds some.
+
+Four kinds of names are not here although frameworks write them, because they do run code: functions that
+travel by value (cloudpickle, dill), ``functools.partial`` and the like, which call what they are given,
+loaders of other files, and classes that open something when they are made.
+"""
+
+from __future__ import annotations
+
+
+def _names(module: str, names: str) -> set[tuple[str, str]]:
+    return {(module, name) for name in names.split()}
+
+
+_BUILTINS = "set frozenset list dict tuple int float complex bool str bytes bytearray slice range object"
+_TORCH_TYPES = (
+    "float float16 float32 float64 double half bfloat16 uint8 uint16 uint32 uint64 int8 int16 int32 int64 "
+    "long int short bool complex32 complex64 complex128 cfloat cdouble quint8 qint8 qint32 quint4x2 quint2x4 "
+    "float8_e4m3fn float8_e5m2 float8_e4m3fnuz float8_e5m2fnuz strided sparse_coo contiguous_format "
+    "channels_last preserve_format per_tensor_affine per_channel_affine"
+)
+_STORAGES = (
+    "ByteStorage CharStorage ShortStorage IntStorage LongStorage HalfStorage FloatStorage DoubleStorage "
+    "BoolStorage BFloat16Storage ComplexFloatStorage ComplexDoubleStorage QInt8Storage QUInt8Storage "
+    "QInt32Storage QUInt4x2Storage QUInt2x4Storage UntypedStorage TypedStorage"
+)
+_PATHS = "Path PosixPath WindowsPath PurePath PurePosixPath PureWindowsPath"
+_NUMPY_TYPES = (
+    "ndarray dtype bool bool_ int8 int16 int32 int64 uint8 uint16 uint32 uint64 intc uintc intp uintp "
+    "longlong ulonglong float16 float32 float64 float128 longdouble complex64 complex128 str_ bytes_ void "
+    "datetime64 timedelta64 object_ number integer floating generic"
+)
+_SPACES = {
+    "box": "Box",
+    "discrete": "Discrete",
+    "multi_discrete": "MultiDiscrete",
+    "multi_binary": "MultiBinary",
+    "dict": "Dict",
+    "tuple": "Tuple",
+    "text": "Text",
+    "sequence": "Sequence",
+    "space": "Space",
+}
+_POLICIES = {
+    "common": "ActorCriticPolicy ActorCriticCnnPolicy MultiInputActorCriticPolicy",
+    "a2c": "CnnPolicy MlpPolicy MultiInputPolicy",
+    "ppo": "CnnPolicy MlpPolicy MultiInputPolicy",
+    "dqn": "DQNPolicy CnnPolicy MlpPolicy MultiInputPolicy QNetwork",
+    "sac": "SACPolicy CnnPolicy MlpPolicy MultiInputPolicy Actor",
+    "td3": "TD3Policy CnnPolicy MlpPolicy MultiInputPolicy Actor",
+    "ddpg": "CnnPolicy MlpPolicy MultiInputPolicy",
+}
+
+ALLOWED: frozenset[tuple[str, str]] = frozenset(
+    {
+        *_names("builtins", _BUILTINS),
+        *_names("__builtin__", _BUILTINS + " unicode long xrange"),
+        *_names("copyreg", "_reconstructor"),
+        *_names("copy_reg", "_reconstructor"),
+        *_names("_codecs", "encode"),
+        *_names("collections", "OrderedDict defaultdict deque Counter"),
+        *_names("datetime", "datetime date time timedelta timezone"),
+        *_names("decimal", "Decimal"),
+        *_names("fractions", "Fraction"),
+        *_names("uuid", "UUID SafeUUID"),
+        *_names("argparse", "Namespace"),
+        *_names("types", "SimpleNamespace"),
+        *_names("typing", "Any Dict List Tuple Union Optional"),
+        *_names("pathlib", _PATHS),
+        *_names("pathlib._local", _PATHS),
+        # torch: torch/_utils.py and torch/_tensor.py rebuild tensors, parameters and their wrappers.
+        *_names(
+            "torch._utils",
+            "_rebuild_tensor _rebuild_tensor_v2 _rebuild_tensor_v3 _rebuild_parameter "
+            "_rebuild_parameter_with_state _rebuild_qtensor _rebuild_sparse_tensor _rebuild_nested_tensor "
+            "_rebuild_meta_tensor_no_storage _rebuild_device_tensor_from_numpy "
+            "_rebuild_device_tensor_from_cpu_tensor",
+        ),
+        *_names("torch._tensor", "_rebuild_from_type_v2"),
+        *_names("torch.nn.parameter", "Parameter Buffer"),
+        *_names("torch", "Size device Tensor dtype Generator " + _TORCH_TYPES + " " + _STORAGES),
+        *_names("torch.storage", "UntypedStorage TypedStorage _load_from_bytes"),
+        *_names("torch.serialization", "_get_layout"),
+        # numpy: arrays, scalars and random generators, under the names of numpy 1 and 2.
+        *_names("numpy", _NUMPY_TYPES),
+        *(
+            (module, name)
+            for core in ("numpy.core", "numpy._core")
+            for module, names in (
+                (f"{core}.multiarray", "_reconstruct scalar"),
+                (f"{core}.numeric", "_frombuffer"),
+            )
+            for name in names.split()
+        ),
+        *_names("numpy.random._pickle", "__generator_ctor __bit_generator_ctor __randomstate_ctor"),
+        *_names("numpy.random.bit_generator", "__pyx_unpickle_SeedSequence SeedSequence"),
+        *_names("numpy.random._mt19937", "MT19937"),
+        *_names("numpy.random._pcg64", "PCG64 PCG64DXSM"),
+        *_names("numpy.random._philox", "Philox"),
+        *_names("numpy.random._sfc64", "SFC64"),
+        # omegaconf: configurations in checkpoints of Lightning and diffusion_policy. Its classes store their
+        # state; what an interpolation refers to is looked up when it is read, by resolvers that the program
+        # registered, not the file.
+        *_names("omegaconf.dictconfig", "DictConfig"),
+        *_names("omegaconf.listconfig", "ListConfig"),
+        *_names("omegaconf.base", "ContainerMetadata Metadata SCMode UnionNode"),
+        *_names(
+            "omegaconf.nodes",
+            "AnyNode StringNode IntegerNode FloatNode BooleanNode BytesNode PathNode EnumNode "
+            "InterpolationResultNode",
+        ),
+        # dill looks a built-in type up by its name; what the file then does with it is judged by itself.
+        *_names("dill._dill", "_load_type"),
+        *_names("dill.dill", "_load_type"),
+        # Lightning keeps its hyperparameters in a dictionary of its own.
+        *_names("pytorch_lightning.utilities.parsing", "AttributeDict"),
+        *_names("lightning_fabric.utilities.data", "AttributeDict"),
+        *_names("lightning.fabric.utilities.data", "AttributeDict"),
+        # Stable-Baselines3: spaces, policies by reference, schedules and statistics.
+        *(
+            (f"{package}.spaces.{module}", name)
+            for package in ("gymnasium", "gym")
+            for module, name in _SPACES.items()
+        ),
+        *(
+            (f"stable_baselines3.{package}.policies", name)
+            for package, names in _POLICIES.items()
+            for name in names.split()
+        ),
+        *_names("stable_baselines3.common.utils", "FloatSchedule ConstantSchedule LinearSchedule"),
+        *_names(
+            "stable_baselines3.common.buffers",
+            "RolloutBuffer DictRolloutBuffer ReplayBuffer DictReplayBuffer",
+        ),
+        *_names("stable_baselines3.her.her_replay_buffer", "HerReplayBuffer"),
+        *_names("stable_baselines3.common.type_aliases", "TrainFreq TrainFrequencyUnit"),
+        *_names("stable_baselines3.common.running_mean_std", "RunningMeanStd"),
+        *_names("stable_baselines3.common.vec_env.vec_normalize", "VecNormalize"),
+        *_names(
+            "stable_baselines3.common.noise",
+            "NormalActionNoise OrnsteinUhlenbeckActionNoise VectorizedActionNoise",
+        ),
+        *_names("stable_baselines3.common.torch_layers", "FlattenExtractor NatureCNN CombinedExtractor"),
+        *(
+            (f"torch.nn.modules.{module}", name)
+            for module, names in (
+                ("activation", "ReLU Tanh ELU LeakyReLU Sigmoid SiLU GELU Softplus SELU Mish"),
+            )
+            for name in names.split()
+        ),
+        *_names("torch.optim.adam", "Adam"),
+        *_names("torch.optim.adamw", "AdamW"),
+        *_names("torch.optim.rmsprop", "RMSprop"),
+        *_names("torch.optim.sgd", "SGD"),
+        *_names("stable_baselines3.common.sb2_compat.rmsprop_tf_like", "RMSpropTFLike"),
+    }
+)
+
+# These call an argument of theirs, or read it as a file. The machine looks at their arguments.
+CALLS_ITS_ARGUMENT: dict[tuple[str, str], tuple[int, ...]] = {
+    ("torch._tensor", "_rebuild_from_type_v2"): (0,),
+    ("copyreg", "_reconstructor"): (0, 1),
+    ("copy_reg", "_reconstructor"): (0, 1),
+    ("numpy.random._pickle", "__generator_ctor"): (1,),
+    ("numpy.random._pickle", "__randomstate_ctor"): (1,),
+}
+LOADS_BYTES = ("torch.storage", "_load_from_bytes")
+ENCODES = ("_codecs", "encode")

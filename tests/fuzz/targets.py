@@ -1,0 +1,167 @@
+"""What is fuzzed: each target takes bytes, and raises nothing. See README.md."""
+
+from __future__ import annotations
+
+import io
+import json
+import pickle
+import struct
+import tempfile
+import zipfile
+from collections.abc import Callable
+from contextlib import redirect_stdout
+from pathlib import Path
+from typing import BinaryIO
+
+from aml_mirror.arguments import parser
+from aml_mirror.checkpoints import judge
+from aml_mirror.errors import MirrorError
+from aml_mirror.formats.archives import pickled_pairs
+from aml_mirror.layouts import LAYOUTS
+from aml_mirror.layouts.base import Checkpoint
+from aml_mirror.metrics.events import EventFile, masked_crc32c
+from aml_mirror.safety import inspect as safety
+from aml_mirror.settings import resolve
+from aml_mirror.sources.base import Entry, Listing
+from aml_mirror.sources.tree import Tree
+
+
+class MemorySource:
+    """Files in memory. See :class:`aml_mirror.sources.base.Source`."""
+
+    uri, name, has_etags = "memory", "run", False
+
+    def __init__(self, files: dict[str, bytes]) -> None:
+        self._files = files
+
+    def scan(self) -> Listing:
+        return Listing({path: Entry(path, len(data), "1") for path, data in self._files.items()})
+
+    def open(self, entry: Entry) -> BinaryIO:
+        return io.BytesIO(self._files[entry.path])
+
+    def read(self, entry: Entry, offset: int, length: int) -> bytes:
+        return self._files[entry.path][offset : offset + length]
+
+    def is_unchanged(self, entry: Entry) -> bool:
+        return True
+
+
+def tree_of(files: dict[str, bytes]) -> Tree:
+    """A tree of files in memory."""
+    source = MemorySource(files)
+    return Tree(source, source.scan())
+
+
+def events(data: bytes) -> None:
+    """An event file: any bytes are points, and a word on where it ended."""
+    length = struct.pack("<Q", len(data))
+    # With the right checksums, the input is what a record holds.
+    record = length + struct.pack("<I", masked_crc32c(length)) + data + struct.pack("<I", masked_crc32c(data))
+    for found in (data, record, record + data):
+        file = EventFile(io.BytesIO(found), "events")
+        assert len(list(file)) == file.points
+
+
+def _judged(name: str, data: bytes) -> None:
+    said = judge(tree_of({name: data}), Checkpoint(name, 1, "final", (name,), (name,)))
+    assert isinstance(said, str)
+
+
+def safetensors(data: bytes) -> None:
+    """A file of weights: any bytes are whole, or there is a reason why not."""
+    _judged("model.safetensors", data)
+
+
+def archive(data: bytes) -> None:
+    """A zip archive, as torch's and as Stable-Baselines3's."""
+    _judged("model.pt", data)
+    _judged("model.zip", data)
+
+
+def pickled(data: bytes) -> None:
+    """A pickle: never an exception; what is not a pickle to its end is not clean."""
+    found = safety.inspect(
+        tree_of({"a.pkl": data, "b.bin": data, "c.npy": data}), ["a.pkl", "b.bin", "c.npy"], []
+    )
+    if found.files[0].safety == safety.CLEAN and data[:2] != b"PK":
+        assert b"." in data
+    pickled_pairs(data, frozenset({"a", "step"}))
+
+
+# What the layouts look for; the input is the content of one of them, the others are as they should be.
+_FILES = {
+    "config.json": b"{}",
+    "checkpoint-10/trainer_state.json": b'{"global_step": 10, "log_history": []}',
+    "checkpoint-10/model.safetensors": b"",
+    "checkpoint-10/model.safetensors.index.json": b'{"weight_map": {}}',
+    "checkpoints/000010/pretrained_model/config.json": b"{}",
+    "checkpoints/000010/pretrained_model/train_config.json": b"{}",
+    "checkpoints/000010/training_state/training_step.json": b'{"step": 10}',
+    "checkpoints/agent_10.pt": b"",
+    "checkpoints/latest.ckpt": b"",
+    "experiment_cfg/conf.yaml": b"",
+    "lightning_logs/version_0/hparams.yaml": b"",
+    "lightning_logs/version_0/checkpoints/epoch=1-step=10.ckpt": b"",
+    "lightning_logs/version_0/metrics.csv": b"",
+    "logs.json.txt": b"",
+    ".hydra/config.yaml": b"",
+    "nn/last_x_ep_10_rew_1.0.pth": b"",
+    "params/agent.yaml": b"a: 1",
+    "model_10.pt": b"",
+    "evaluations.npz": b"",
+    "10/params/_METADATA": b"{}",
+    "10/params/manifest.ocdbt": b"",
+    "10/_CHECKPOINT_METADATA": b"{}",
+}  # fmt: skip
+
+
+def layouts(data: bytes) -> None:
+    """Each layout over a run in which one file is the input; what is wrong with it is one of our errors."""
+    if not data:
+        return
+    names = list(_FILES)
+    files = {**_FILES, names[data[0] % len(names)]: data[1:]}
+    tree = tree_of(files)
+    for layout in LAYOUTS:
+        try:
+            for root in layout.find(tree):
+                layout.read(tree.below(root))
+        except MirrorError:
+            continue
+
+
+def settings(data: bytes) -> None:
+    """A .env file and a command line, in two parts at the first NUL."""
+    dotenv, _, line = data.partition(b"\0")
+    with tempfile.TemporaryDirectory() as folder:
+        (Path(folder) / ".env").write_bytes(dotenv)
+        words = line.decode("utf-8", "replace").split("\0")
+        try:
+            with redirect_stdout(io.StringIO()):
+                flags = parser().parse_args(["mirror", *words] if words != [""] else ["mirror"])
+            resolve(flags, {}, Path(folder))
+        except (MirrorError, SystemExit):
+            return
+
+
+def _zip() -> bytes:
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w") as made:
+        made.writestr("a/data.pkl", pickle.dumps({"step": 3}, 2))
+        made.writestr("a/data/0", b"\0" * 8)
+    return stream.getvalue()
+
+
+_HEADER = json.dumps({"w": {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]}}).encode()
+TARGETS: dict[str, tuple[Callable[[bytes], None], list[bytes]]] = {
+    "events": (events, [b"", struct.pack("<QI", 4, 0) + b"abcd" + b"\0" * 4]),
+    "safetensors": (safetensors, [struct.pack("<Q", len(_HEADER)) + _HEADER + b"\0" * 8]),
+    "archive": (archive, [_zip()]),
+    "pickle": (
+        pickled,
+        [pickle.dumps({"a": [1, {"step": 2}]}, protocol) for protocol in range(6)] + [_zip()],
+    ),
+    "layouts": (layouts, [bytes([number]) + b'{"step": 1}' for number in range(len(_FILES))]),
+    "settings": (settings, [b"A=1\nMLFLOW_TRACKING_URI=x\0--tag\0a=b", b"export A='x\n"]),
+}
