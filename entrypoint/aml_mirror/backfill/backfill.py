@@ -1,0 +1,265 @@
+"""Mirror every run below a prefix that is not mirrored yet.
+
+1. Find the runs, one by one (:mod:`.finding`), and leave out what is not meant (:mod:`.selection`).
+2. What the workspace has is asked for page by page when the first run of a model comes (:mod:`.known`). A run
+   whose files are as they were when it was mirrored is already there: no request for it.
+3. Any other run is mirrored as ``aml-mirror mirror`` would, listed anew in that moment.
+4. A failure is the run's own, and the next one follows. Work ends at once on what would fail for all: 77 and
+   78, and a service that is down.
+
+A service that is down is waited for as long as ``--retry-for`` says for the first run, ``SHORT_RETRY``
+seconds for those after it, and no more than ``GIVE_UP_AFTER`` runs in a row.
+"""
+
+from __future__ import annotations
+
+import time
+import traceback
+from collections.abc import Callable
+from dataclasses import replace
+from typing import cast
+
+from aml_mirror.backfill.finding import Candidate, candidates
+from aml_mirror.backfill.known import Known
+from aml_mirror.backfill.names import ModelNames, check_run_id, other_names
+from aml_mirror.backfill.selection import Selection
+from aml_mirror.backfill.summary import Summary
+from aml_mirror.errors import (
+    ConfigurationError,
+    DataError,
+    Interrupted,
+    MirrorError,
+    NotAllowed,
+    ServiceUnavailable,
+    UsageError,
+    of_the_system,
+)
+from aml_mirror.layouts import find_run
+from aml_mirror.mirror import Mirror
+from aml_mirror.names import checked_names
+from aml_mirror.plan import describe
+from aml_mirror.progress import LOG_SECONDS, Console
+from aml_mirror.receipt import Receipt
+from aml_mirror.settings import Settings
+from aml_mirror.sources.base import Prefix
+from aml_mirror.sources.opening import open_source
+from aml_mirror.sources.tree import Tree
+from aml_mirror.workspaces.opening import open_for_many
+
+SHORT_RETRY = 60.0  # seconds
+GIVE_UP_AFTER = 3  # runs
+_MAX_WARNINGS = 20
+
+
+class Backfill:
+    """One call of ``aml-mirror backfill``.
+
+    Args:
+        settings: of this call; the prefix is its source.
+        console: what the person sees.
+        tell: given the receipt of each version, and of each run that failed or was skipped.
+
+    Raises:
+        UsageError: the settings cannot be meant.
+        ConfigurationError: no workspace.
+    """
+
+    def __init__(self, settings: Settings, console: Console, tell: Callable[[Receipt], None]) -> None:
+        self._selection = Selection.of(settings)
+        self._prefix = open_prefix(settings, console)
+        self._names = ModelNames(settings.require_model_name(), self._prefix.name)
+        # What is said of one run must not be written to all.
+        self._settings = replace(
+            settings, run_id="", replay_run_id="", framework_tag="", parameters={}, where=dict(settings.where)
+        )
+        probe = self._names.of("run", "framework")
+        checked_names(replace(self._settings, model_name=probe) if self._names.is_template else settings)
+        self._workspace = open_for_many(settings, console.say)
+        self._known = Known(self._workspace)
+        self._console = console
+        self._tell = tell
+        self._down = 0
+        # The run at work, and what is done of it.
+        self._current: tuple[Receipt, list[Receipt]] | None = None
+        self.summary = Summary(
+            source=self._prefix.uri, model_name=settings.model_name, shard=settings.shard.strip()
+        )
+
+    def run(self) -> Summary:
+        """Do the work. Failures and signals do not come out; they stand in the summary."""
+        started = told = time.monotonic()
+        summary = self.summary
+        try:
+            for candidate in candidates(
+                self._prefix, self._settings.framework, self._selection.refuses_early
+            ):
+                self._take(candidate)
+                if time.monotonic() - told >= LOG_SECONDS:
+                    told = time.monotonic()
+                    self._console.say(
+                        f"{summary.found:,} runs so far: {summary.mirrored:,} mirrored, {summary.already:,} "
+                        f"already there, {summary.failed:,} failed; now at {candidate.path}"
+                    )
+            if not summary.found and not summary.other_shards:
+                raise DataError(
+                    f"no run was found below {self._prefix.uri}",
+                    "pass the folder that holds the runs' folders; one run by itself: aml-mirror mirror",
+                )
+        except (MirrorError, Interrupted) as error:
+            if isinstance(error, Interrupted) and self._current is not None:
+                self._failed(*self._current, error)
+            summary.outcome, summary.stop_code = "stopped", error.exit_code
+            summary.error, summary.hint = error.message, error.hint or None
+        summary.seconds = time.monotonic() - started
+        return summary
+
+    def _take(self, candidate: Candidate) -> None:
+        path, selection = candidate.path, self._selection
+        if not selection.is_ours(path):
+            self.summary.other_shards += candidate.found is not None
+            return
+        receipt = Receipt(run_id=path, source=candidate.source.uri)
+        if candidate.found is None and candidate.failure is None and not candidate.refused:
+            self.summary.add_no_run(path)
+        elif why := candidate.refused or selection.refuses(path, newest_of(candidate)):
+            self._skipped(receipt, why)
+        else:
+            self._mirror(candidate, receipt)
+
+    def _mirror(self, candidate: Candidate, receipt: Receipt) -> None:
+        """Mirror one run, and take its failure for its own.
+
+        Raises:
+            NotAllowed, ConfigurationError: no other run would fare better.
+            ServiceUnavailable: one run after the other found the service down.
+        """
+        started = time.monotonic()
+        done: list[Receipt] = []
+        self._current = receipt, done
+        failure: MirrorError | None = None
+        skipped = ""
+        try:
+            if candidate.failure is not None:
+                raise candidate.failure
+            skipped = self._run(candidate, receipt, done)
+        except MirrorError as error:
+            failure = error
+        except OSError as error:
+            failure = of_the_system(error)
+        except Exception as error:  # noqa: BLE001 - a bug that one run brings out must not keep the others
+            failure = MirrorError(
+                f"{type(error).__name__}: {error}",
+                "this is a bug: please report it with the output of --debug",
+            )
+        self._current = None
+        if failure is None:
+            if skipped:
+                self._skipped(receipt, skipped)
+            else:
+                self._done(done)
+            return
+        if self._settings.debug:
+            self._console.say("".join(traceback.format_exception(failure)))
+        receipt.seconds = round(time.monotonic() - started, 3)
+        self._failed(receipt, done, failure)
+        if isinstance(failure, (NotAllowed, ConfigurationError)):
+            raise failure
+        if isinstance(failure, ServiceUnavailable):
+            self._wait_less(failure)
+
+    def _run(self, candidate: Candidate, receipt: Receipt, done: list[Receipt]) -> str:
+        """Recognise or mirror one run, and fill ``done``; or return why it was left out."""
+        path, found, tree = candidate.path, candidate.found, candidate.tree
+        check_run_id(path)
+        if tree is None or found is None:
+            tree = Tree(candidate.source, candidate.source.scan())
+            found = find_run(tree, self._settings.framework)
+            if why := self._selection.refuses(path, _newest_in(tree)):
+                return why
+        model = self._names.of(path, found.layout.name)
+        settings = replace(self._settings, source=candidate.source.uri, run_id=path, model_name=model)
+        mirror = Mirror(settings, self._console, receipt, self._workspace, candidate.source)
+        receipt.source, receipt.framework = candidate.source.uri, found.layout.name
+        model, receipt.experiment = checked_names(settings)
+        names = [path, *other_names(path, found.root, self._prefix.uri)]
+        known = self._known.of(receipt.experiment, model, names)
+        if known:
+            subject = describe(tree, found, settings)
+            for name, versions in known.items():
+                done += [replace(one) for one in mirror.recognised(replace(subject, run_id=name), versions)]
+                if done:
+                    return ""
+            receipt.run_id = path
+        if self._selection.limit is not None and self.summary.mirrored >= self._selection.limit:
+            return f"--limit {self._selection.limit} was reached before it"
+        # Where nothing is complete the mirror asks for itself: another may have been at work meanwhile.
+        complete = [version for version in known.get(path, []) if version.complete]
+        for one in mirror.run(complete or None):
+            done.append(replace(one))
+        return ""
+
+    def _done(self, receipts: list[Receipt]) -> None:
+        for receipt in receipts:
+            self._tell(receipt)
+        self.summary.add(receipts)
+        mirrored = [receipt for receipt in receipts if receipt.outcome == "mirrored"]
+        for receipt in mirrored:
+            for warning in receipt.warnings[:_MAX_WARNINGS]:
+                self._console.warn(f"{receipt.run_id}: {warning}")
+            self._console.say(f"mirrored {receipt.run_id} as {receipt.model_uri}")
+        if mirrored and self._down:
+            self._down = 0
+            self._be_patient_for(self._settings.retry_seconds)
+
+    def _failed(self, receipt: Receipt, done: list[Receipt], failure: MirrorError | Interrupted) -> None:
+        receipt.outcome, receipt.exit_code = "failed", failure.exit_code
+        receipt.error, receipt.hint = failure.message, failure.hint or None
+        receipts = [*done, receipt]
+        for one in receipts:
+            self._tell(one)
+        self.summary.add(receipts)
+        hint = f"; {failure.hint}" if failure.hint else ""
+        self._console.fail(f"{receipt.run_id}: {failure.message}{hint}")
+
+    def _skipped(self, receipt: Receipt, why: str) -> None:
+        receipt.outcome, receipt.exit_code, receipt.warnings = "skipped", 0, [why]
+        self._tell(receipt)
+        self.summary.add([receipt])
+
+    def _wait_less(self, failure: ServiceUnavailable) -> None:
+        self._down += 1
+        if self._down >= GIVE_UP_AFTER:
+            raise ServiceUnavailable(
+                f"the service failed for {self._down} runs in a row: {failure.message}",
+                "run the same command again: it goes on where this one ended",
+            )
+        self._be_patient_for(min(self._settings.retry_seconds, SHORT_RETRY))
+
+    def _be_patient_for(self, seconds: float) -> None:
+        self._workspace.be_patient_for(seconds)
+        self._prefix.be_patient_for(seconds)
+
+
+def open_prefix(settings: Settings, console: Console) -> Prefix:
+    """Return the place that holds the runs: ``--source``, else ``OUTPUT_BASE``.
+
+    Raises:
+        UsageError: neither is there. ``OUTPUT_DIR`` is one run's.
+    """
+    place = settings.source if settings.where.get("source") == "--source" else settings.output_base
+    if not place:
+        raise UsageError(
+            "no runs to mirror: neither --source nor OUTPUT_BASE is set",
+            "pass the folder that holds the runs' folders: --source PREFIX",
+        )
+    alone = replace(settings, source=place, run_id="", output_base="", wait_seconds=0.0)
+    return cast(Prefix, open_source(alone, console.say))
+
+
+def newest_of(candidate: Candidate) -> float:
+    """When the newest file of a candidate was written, in seconds since the epoch; 0: unknown."""
+    return _newest_in(candidate.tree) if candidate.tree is not None else 0.0
+
+
+def _newest_in(tree: Tree) -> float:
+    return max((entry.modified for entry in tree.files.values()), default=0.0)

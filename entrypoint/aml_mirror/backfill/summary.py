@@ -1,0 +1,180 @@
+"""What came of all runs together: one line of JSON, a table, and the exit code."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from typing import Any
+
+from aml_mirror import redact
+from aml_mirror.progress import amount
+from aml_mirror.receipt import MAX_LINE_BYTES, Receipt
+
+SCHEMA = "aml-mirror/backfill/v1"
+# Rows of the table, by outcome; the lines on stdout name every run.
+_ROWS = {"failed": 100, "mirrored": 100, "already-mirrored": 20, "skipped": 20, "no-run": 20}
+_WORDS = {"already-mirrored": "already there", "no-run": "no run"}
+_SHOWN = 20
+_TEXT = 200  # characters of a failure in the line
+# Which of several failures the exit code tells. What else one run can fail with counts as 65.
+_ORDER = (77, 78, 75, 70, 65)
+
+
+@dataclass(slots=True)
+class Row:
+    """One line of the table."""
+
+    run_id: str
+    text: str
+    code: int = 0
+
+
+@dataclass(slots=True)
+class Summary:
+    """Counts are of runs, but ``versions``; bytes of what was mirrored now."""
+
+    source: str = ""
+    model_name: str = ""
+    shard: str = ""
+    outcome: str = "done"
+    """``done``: every run was looked at; ``stopped``: not, for the reason in ``error``."""
+    error: str | None = None
+    hint: str | None = None
+    mirrored: int = 0
+    already: int = 0
+    skipped: int = 0
+    failed: int = 0
+    no_run: int = 0
+    other_shards: int = 0
+    versions: int = 0
+    bytes: int = 0
+    bytes_sent: int = 0
+    bytes_copied: int = 0
+    seconds: float = 0.0
+    stop_code: int = 0
+    """The exit code of what ended the work early; 0: nothing did."""
+    codes: dict[int, int] = field(default_factory=dict)
+    """Failures by exit code."""
+    rows: dict[str, list[Row]] = field(default_factory=dict)
+
+    @property
+    def found(self) -> int:
+        """Runs that were looked at in this shard."""
+        return self.mirrored + self.already + self.skipped + self.failed
+
+    @property
+    def exit_code(self) -> int:
+        """Of what ended the work; else 77 or 78, else 75, else 70, else 65, else 0."""
+        if self.stop_code:
+            return self.stop_code
+        codes = {code if code in _ORDER else 65 for code in self.codes}
+        return next((code for code in _ORDER if code in codes), 0)
+
+    def add(self, receipts: list[Receipt]) -> None:
+        """Count one run, with the receipts of its versions."""
+        outcomes = {receipt.outcome for receipt in receipts}
+        last = receipts[-1]
+        self.versions += sum(receipt.outcome == "mirrored" for receipt in receipts)
+        for receipt in receipts:
+            if receipt.outcome == "mirrored":
+                self.bytes += receipt.bytes
+                self.bytes_sent += receipt.bytes_sent
+                self.bytes_copied += receipt.bytes_copied
+        run_id = last.run_id or ""
+        uris = ", ".join(receipt.model_uri for receipt in receipts if receipt.model_uri)
+        if "failed" in outcomes:
+            self.failed += 1
+            self.codes[last.exit_code] = self.codes.get(last.exit_code, 0) + 1
+            self._row("failed", Row(run_id, last.error or "", last.exit_code))
+        elif "skipped" in outcomes:
+            self.skipped += 1
+            self._row("skipped", Row(run_id, "; ".join(last.warnings)))
+        elif "mirrored" in outcomes:
+            self.mirrored += 1
+            self._row("mirrored", Row(run_id, uris))
+        else:
+            self.already += 1
+            self._row("already-mirrored", Row(run_id, uris))
+
+    def add_no_run(self, path: str) -> None:
+        """Count a folder in which there is no run."""
+        self.no_run += 1
+        self._row("no-run", Row(path, "no checkpoint was found in it"))
+
+    def _row(self, outcome: str, row: Row) -> None:
+        rows = self.rows.setdefault(outcome, [])
+        if len(rows) < _ROWS[outcome]:
+            rows.append(row)
+
+    def line(self, limit: int = MAX_LINE_BYTES) -> str:
+        """One line of JSON of at most ``limit`` bytes."""
+        for shown, width in ((_SHOWN, _TEXT), (5, _TEXT), (1, 80), (0, 80)):
+            text = json.dumps(self._document(shown, width), separators=(",", ":"))
+            if len(text.encode()) <= limit:
+                break
+        return text
+
+    def _document(self, shown: int, width: int) -> dict[str, Any]:
+        failures = [
+            {"run_id": _cut(row.run_id, width), "exit_code": row.code, "error": _cut(row.text, width)}
+            for row in self.rows.get("failed", [])[:shown]
+        ]
+        return {
+            "schema": SCHEMA,
+            "outcome": self.outcome,
+            "exit_code": self.exit_code,
+            "error": _cut(self.error, 2 * width) if self.error else None,
+            "hint": _cut(self.hint, 2 * width) if self.hint else None,
+            "source": _cut(self.source, 2 * width),
+            "model_name": self.model_name or None,
+            "shard": self.shard or None,
+            "found": self.found,
+            "mirrored": self.mirrored,
+            "already_mirrored": self.already,
+            "skipped": self.skipped,
+            "failed": self.failed,
+            "failed_by_exit_code": {str(code): count for code, count in sorted(self.codes.items())},
+            "failures": failures,
+            "folders_without_a_run": self.no_run,
+            "in_other_shards": self.other_shards,
+            "versions": self.versions,
+            "bytes": self.bytes,
+            "bytes_sent": self.bytes_sent,
+            "bytes_copied": self.bytes_copied,
+            "seconds": round(self.seconds, 3),
+        }
+
+    def table(self) -> str:
+        """The table for people, failures last, where they are seen."""
+        counts = {
+            "no-run": self.no_run, "skipped": self.skipped, "already-mirrored": self.already,
+            "mirrored": self.mirrored, "failed": self.failed,
+        }  # fmt: skip
+        width = min(60, max((len(row.run_id) for rows in self.rows.values() for row in rows), default=0))
+        lines = []
+        for outcome, count in counts.items():
+            word = _WORDS.get(outcome, outcome)
+            rows = self.rows.get(outcome, [])
+            for row in rows:
+                code = f"{row.code}  " if row.code else ""
+                lines.append(f"{word:<14}{_plain(row.run_id):<{width}}  {code}{_plain(row.text)}".rstrip())
+            if count > len(rows):
+                lines.append(f"{word:<14}… and {count - len(rows):,} more")
+        shard = f" in shard {self.shard}" if self.shard else ""
+        others = f", {self.other_shards:,} in other shards" if self.other_shards else ""
+        no_run = f", {self.no_run:,} folder(s) without a run" if self.no_run else ""
+        lines.append(
+            f"{self.found:,} run(s){shard}: {self.mirrored:,} mirrored, {self.already:,} already there, "
+            f"{self.skipped:,} skipped, {self.failed:,} failed{no_run}{others}; "
+            f"{amount(self.bytes_sent)} sent, {amount(self.bytes_copied)} copied in {self.seconds:.0f} s"
+        )
+        return "\n".join(lines)
+
+
+def _cut(text: str, width: int) -> str:
+    text = redact.text(text)
+    return text if len(text) <= width else text[: width - 1] + "…"
+
+
+def _plain(text: str) -> str:
+    return "".join(char if char.isprintable() else "?" for char in text)
