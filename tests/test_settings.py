@@ -155,7 +155,7 @@ def test_durations(tmp_path: Path, text: str, found: float) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["-1", "1d", "h", "1e3", "inf", "nan", "1,5h", "5mm", "m5", "1 2", "--", "\n"]
+    "text", ["-1", "1w", "h", "1e3", "inf", "nan", "1,5h", "5mm", "m5", "1 2", "--", "\n"]
 )
 def test_what_is_no_duration_is_64(text: str) -> None:
     with pytest.raises(UsageError, match="duration"):

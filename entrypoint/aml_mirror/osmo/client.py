@@ -1,0 +1,282 @@
+"""The pod's own ``osmo`` program, asked about a run. It is logged in as whoever submitted the pod's workflow.
+
+Facts about that program (NVIDIA/OSMO, ``src/cli``, 6.2 to 6.4): errors come on stdout, as ``Error message:``
+and ``Error code:`` lines or, under ``-t json``, as an object of ``message`` and ``code``; it exits with 1 for
+a refused submission, 2 for a refusal, 10 for an error of the server or of the connection, 75 for a rate
+limit. The message of a server error repeats the headers of the answer, cookies among them. It writes a log
+into ``OSMO_LOG_FILE_DIR``, and fails where it cannot.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import tempfile
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import IO
+
+from aml_mirror import redact
+from aml_mirror.errors import (
+    ConfigurationError,
+    DataError,
+    MirrorError,
+    NotAllowed,
+    ServiceUnavailable,
+    SourceNotFound,
+)
+from aml_mirror.retry import Retry
+
+# Where OSMO mounts the program in every pod; it appends the folder to PATH (src/utils/job/common.py).
+POD_PROGRAM = "/osmo/usr/bin/osmo"
+# Seconds that one question may take: the program unpacks itself first, on a node that may be busy.
+CALL_SECONDS = 120.0
+# A workflow of 50 tasks is answered in 60 kB; a spec may carry files of some MB in itself.
+MAX_ANSWER_BYTES = 16 << 20
+_MAX_MESSAGE = 300
+# A workflow's name with its number, or its UUID (src/lib/utils/common.py, WFID_REGEX and UUID_REGEX). It
+# becomes an argument and a part of a URL, so nothing else may reach the program.
+_RUN_ID = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9_-]{0,254}[A-Za-z0-9])?")
+# All that the program needs of our environment: how to run, how to reach OSMO, and its own login. Not the
+# credentials that this program mirrors with.
+_INHERITED = re.compile(
+    r"PATH|HOME|TMPDIR|TZ|LANG|LC_\w+|LD_LIBRARY_PATH|OSMO_CONFIG_FILE_DIR|XDG_CONFIG_HOME"
+    r"|REQUESTS_CA_BUNDLE|CURL_CA_BUNDLE|SSL_CERT_(?:FILE|DIR)|(?:https?|no|all)_proxy",
+    re.I,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What the program printed, and how it ended."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def status(self) -> int:
+        """The HTTP status behind a failure; 0 where none is given."""
+        found = re.search(r"^(?:Error code:|\s*\"code\":)\s*(\d{3})\b", self.out, re.M)
+        return int(found[1]) if found else 0
+
+    @property
+    def message(self) -> str:
+        """What went wrong, on one line, without the headers of the server's answer and without secrets."""
+        said = self.out
+        with suppress(ValueError, TypeError, KeyError):
+            said = str(json.loads(said)["message"])
+        if found := re.search(r"Error message:(.*?)(?:^Error code:|\Z)", said, re.S | re.M):
+            said = found[1]
+        if re.match(r"\s*Status Code: \d{3}", said):
+            # Only what stands below "Body:"; above it are the headers.
+            said = said.partition("\nBody:")[2]
+            with suppress(ValueError, TypeError, KeyError):
+                said = str(json.loads(said)["message"])
+        said = said.partition("Traceback (most recent call last)")[0]
+        if not said.strip():
+            # The program itself fell: its loader says why on stderr, in its last line.
+            said = self.err.strip().rpartition("\n")[2]
+        return redact.text(" ".join(said.split())[: 4 * _MAX_MESSAGE])[:_MAX_MESSAGE]
+
+
+class OsmoClient:
+    """Asks the ``osmo`` program; each answer is bounded in size and time.
+
+    Args:
+        program: its path.
+        retry_seconds: how long a question may go on failing for reasons that pass.
+        notice: told, in words, what the person should know while waiting.
+        environment: what the program gets; None: what it needs of this process's, and nothing else.
+    """
+
+    def __init__(
+        self,
+        program: str,
+        retry_seconds: float,
+        notice: Callable[[str], None],
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
+        self._program = program
+        self._environment = needed(os.environ) if environment is None else dict(environment)
+        self._retry = Retry(retry_seconds, _unexpected, notice)
+
+    @staticmethod
+    def find() -> str | None:
+        """Return the path of the pod's ``osmo`` program, None where there is none."""
+        if found := shutil.which("osmo"):
+            return found
+        return POD_PROGRAM if os.access(POD_PROGRAM, os.X_OK) else None
+
+    def query(self, run_id: str, patient: bool = True) -> str:
+        """Return what ``osmo workflow query RUN_ID -t json`` prints.
+
+        Args:
+            patient: whether to try again for ``retry_seconds``; else the first failure is raised.
+
+        Raises:
+            SourceNotFound: OSMO knows no such run.
+            NotAllowed: the pod is not logged in, or may not see the run.
+            ServiceUnavailable: OSMO does not answer for now.
+            ConfigurationError: the program cannot be run.
+        """
+        arguments = ("workflow", "query", _checked(run_id), "-t", "json")
+        if not patient:
+            return self._ask(run_id, arguments)
+        return self._retry(lambda: self._ask(run_id, arguments))
+
+    def spec(self, run_id: str) -> str:
+        """Return what ``osmo workflow spec RUN_ID`` prints: the YAML of the run as it was submitted.
+
+        Raises:
+            ConfigurationError: besides what :meth:`query` raises: OSMO cannot read the spec it keeps.
+        """
+        arguments = ("workflow", "spec", _checked(run_id))
+        text = self._retry(lambda: self._ask(run_id, arguments))
+        if not text.strip():
+            raise _no_spec(run_id, "it is empty")
+        return text
+
+    def _ask(self, run_id: str, arguments: tuple[str, ...]) -> str:
+        answer = self.call(arguments)
+        if answer.code == 0:
+            return answer.out
+        raise _failure(run_id, arguments, answer)
+
+    def call(self, arguments: Sequence[str]) -> Answer:
+        """Call the program once, whatever it answers.
+
+        Raises:
+            ConfigurationError: it cannot be run.
+            ServiceUnavailable: it did not end in ``CALL_SECONDS``.
+            DataError: it printed more than ``MAX_ANSWER_BYTES``.
+        """
+        command = f"`osmo {' '.join(arguments[:3])}`"
+        with tempfile.TemporaryDirectory(prefix="aml-mirror-osmo-") as folder:
+            try:
+                process = subprocess.Popen(  # noqa: S603 - the path is the pod's own, the id was checked
+                    [self._program, *arguments],
+                    env={**self._environment, "OSMO_LOG_FILE_DIR": folder},
+                    stdin=subprocess.DEVNULL,
+                    stdout=subprocess.PIPE,
+                    stderr=subprocess.PIPE,
+                    # The program unpacks itself and works in a child of its own: both are to be ended.
+                    process_group=0,
+                )
+            except OSError as error:
+                raise ConfigurationError(
+                    f"the osmo program {self._program} cannot be run: {error.strerror}",
+                    "pass the folder that the training wrote to with --source",
+                ) from error
+            late = threading.Event()
+
+            def stop() -> None:
+                late.set()
+                _kill(process)
+
+            timer = threading.Timer(CALL_SECONDS, stop)
+            timer.daemon = True
+            timer.start()
+            try:
+                assert process.stdout is not None and process.stderr is not None  # noqa: S101 - for mypy
+                errors: list[bytes] = []
+                drain = threading.Thread(target=_drain, args=(process.stderr, errors), daemon=True)
+                drain.start()
+                out = process.stdout.read(MAX_ANSWER_BYTES + 1)
+                if len(out) > MAX_ANSWER_BYTES:
+                    raise DataError(
+                        f"{command} printed more than {MAX_ANSWER_BYTES >> 20} MiB",
+                        "pass the folder that the training wrote to with --source",
+                    )
+                code = process.wait()
+                drain.join(1.0)
+            finally:
+                timer.cancel()
+                _kill(process)
+                process.wait()
+                process.stdout.close()  # type: ignore[union-attr]
+        if late.is_set():
+            raise ServiceUnavailable(
+                f"{command} gave no answer in {CALL_SECONDS:.0f} s", "run the same command again"
+            )
+        return Answer(code, out.decode(errors="replace"), b"".join(errors).decode(errors="replace"))
+
+
+def needed(environment: Mapping[str, str]) -> dict[str, str]:
+    """What the program needs of an environment: how to run, how to reach OSMO, and its login."""
+    return {key: value for key, value in environment.items() if _INHERITED.fullmatch(key)}
+
+
+def _drain(stream: IO[bytes], kept: list[bytes]) -> None:
+    # All of it is read, so that the program never waits for us, and the last of it is kept.
+    with suppress(OSError, ValueError), stream:
+        while block := stream.read1(64 << 10):  # type: ignore[attr-defined]
+            kept[:] = [(b"".join(kept) + block)[-(64 << 10) :]]
+
+
+def _kill(process: subprocess.Popen[bytes]) -> None:
+    if process.returncode is None:
+        with suppress(ProcessLookupError, PermissionError):
+            os.killpg(process.pid, signal.SIGKILL)
+
+
+def _checked(run_id: str) -> str:
+    if not _RUN_ID.fullmatch(run_id):
+        raise SourceNotFound(
+            f"{run_id!r} cannot be the id of a run on OSMO: those have letters, digits, '-' and '_'",
+            "pass the id that `osmo workflow list` shows, or the run's folder with --source",
+        )
+    return run_id
+
+
+def _failure(run_id: str, arguments: tuple[str, ...], answer: Answer) -> MirrorError:
+    said, status = answer.message, answer.status
+    command = f"`osmo {' '.join(arguments)}`"
+    if re.search(r"\bWorkflow\b.*\bis not found\b", said, re.I):
+        return SourceNotFound(
+            f"OSMO knows no run {run_id}", "pass the id that `osmo workflow list` shows, with its number"
+        )
+    if "must login" in said.lower() or status == 401:
+        return NotAllowed(
+            f"the osmo program is not logged in, so that nothing can be learnt of run {run_id} ({said})",
+            "in a pod OSMO sets OSMO_CONFIG_FILE_DIR: let nothing overwrite it; elsewhere run `osmo login "
+            "URL`; or pass --source",
+        )
+    if status == 403:
+        return NotAllowed(
+            f"OSMO does not let the submitter of this workflow see run {run_id} ({said})",
+            "submit as somebody who may, or pass --source",
+        )
+    if arguments[1] == "spec" and (status == 500 or "Failed to fetch spec" in said):
+        return _no_spec(run_id, said)
+    if answer.code in (10, 75) or status in (408, 429) or status >= 500:
+        return ServiceUnavailable(f"OSMO does not answer for now ({said or command})", "run it again later")
+    if answer.code < 0:
+        return ServiceUnavailable(
+            f"{command} was ended by signal {-answer.code}", "give the task more memory, or run it again"
+        )
+    return ConfigurationError(
+        f"{command} failed with exit code {answer.code}: {said or 'it said nothing'}",
+        "pass the folder that the training wrote to with --source",
+    )
+
+
+def _no_spec(run_id: str, said: str) -> ConfigurationError:
+    # microsoft/physical-ai-toolchain#491: OSMO 6.2 reads the specs it keeps with an account key only.
+    return ConfigurationError(
+        f"OSMO cannot read the spec of run {run_id} that it keeps ({said}); OSMO 6.2 cannot where storage "
+        "is reached by workload identity",
+        "pass the run's output with --source azure://ACCOUNT/CONTAINER/PATH",
+    )
+
+
+def _unexpected(error: Exception) -> MirrorError:
+    return ConfigurationError(
+        f"the osmo program cannot be used: {error}", "pass the run's folder with --source"
+    )

@@ -1,0 +1,157 @@
+"""Follow a workflow on OSMO to its end: its status, the receipt in its log, the mirror's own exit code."""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from collections.abc import Callable
+
+from aml_mirror import redact
+from aml_mirror.errors import (
+    ConfigurationError,
+    DataError,
+    MirrorError,
+    NotAllowed,
+    ServiceUnavailable,
+    UsageError,
+)
+from aml_mirror.osmo.client import Answer, OsmoClient
+from aml_mirror.osmo.workflow import Task, Workflow, has_ended, has_failed, read_query
+
+# Seconds between two questions.
+FIRST_POLL = 5.0
+LONGEST_POLL = 30.0
+# How long OSMO may be away while a workflow is followed, in seconds.
+PATIENCE = 15 * 60
+TASK = "mirror"
+
+# A line of the log is the program's own with a date and the task's name before it.
+_RECEIPT = re.compile(r"\[" + TASK + r"(?: retry-\d+)?\] (\{\"schema\":\"aml-mirror/receipt/v1\".*)")
+OWN_CODES = (0, 64, 65, 66, 70, 75, 77, 78, 130, 143)
+# What ends a task without its program's doing, and may go well the next time.
+_FOR_NOW = (
+    "FAILED_EVICTED",
+    "FAILED_PREEMPTED",
+    "FAILED_BACKEND_ERROR",
+    "FAILED_SERVER_ERROR",
+    "FAILED_START_ERROR",
+    "FAILED_START_TIMEOUT",
+    "FAILED_QUEUE_TIMEOUT",
+    "FAILED_EXEC_TIMEOUT",
+    "FAILED_CANCELED",
+)
+
+
+def until_ended(
+    client: OsmoClient, name: str, say: Callable[[str], None], patience: float = PATIENCE
+) -> Workflow:
+    """Wait for a workflow's end, saying each change of its status.
+
+    Raises:
+        ServiceUnavailable: OSMO did not answer for ``patience`` seconds.
+        MirrorError: see :meth:`OsmoClient.query`.
+    """
+    pause, shown, away = FIRST_POLL, "", 0.0
+    while True:
+        try:
+            workflow = read_query(client.query(name, patient=False), name)
+        except ServiceUnavailable as error:
+            away += pause
+            if away > patience:
+                raise
+            state = error.message
+        else:
+            away = 0.0
+            state = f"{workflow.name} is {workflow.status}"
+            if has_ended(workflow.status):
+                if state != shown:
+                    say(state)
+                return workflow
+        if state != shown:
+            say(state)
+            shown = state
+        time.sleep(pause)
+        pause = min(pause * 1.5, LONGEST_POLL)
+
+
+def receipts(client: OsmoClient, name: str) -> list[str]:
+    """The receipts in a workflow's log, one a version, as lines of JSON.
+
+    Raises:
+        MirrorError: the log cannot be had.
+    """
+    answer = client.call(("workflow", "logs", name, "-t", TASK))
+    if answer.code != 0:
+        raise refusal(("workflow", "logs"), answer)
+    found = []
+    for line in answer.out.splitlines():
+        if match := _RECEIPT.search(line):
+            try:
+                receipt = json.loads(match[1])
+            except ValueError:
+                continue
+            found.append(redact.text(json.dumps(receipt, separators=(",", ":"))))
+    return found
+
+
+def exit_code(workflow: Workflow) -> int:
+    """The mirror's own exit code, or the one that says best how its task ended.
+
+    Raises:
+        MirrorError: the task never ran, or did not end by itself.
+    """
+    task = workflow.task(TASK) or Task(TASK, workflow.status)
+    if task.exit_code in OWN_CODES and (task.exit_code or not has_failed(task.status)):
+        return task.exit_code or 0
+    what = f"the task {TASK} of {workflow.name} is {task.status}"
+    if task.status == "FAILED_IMAGE_PULL":
+        raise ConfigurationError(
+            f"{what}: its image could not be pulled", "check the image's name, and its registry's credential"
+        )
+    if task.exit_code == 2:
+        raise ConfigurationError(
+            f"{what} with exit code 2: its image has no program aml-mirror", "check the image's name"
+        )
+    if task.status in _FOR_NOW or task.exit_code in (137, 255):
+        raise ServiceUnavailable(
+            f"{what}" + (f" with exit code {task.exit_code}" if task.exit_code is not None else ""),
+            "run this again: it goes on where that one ended; `osmo workflow events` says more",
+        )
+    if not has_failed(task.status):
+        return 0
+    raise MirrorError(
+        f"{what} with exit code {task.exit_code}, which is none of the mirror's",
+        f"see `osmo workflow logs {workflow.name}`",
+    )
+
+
+def judge(workflow: Workflow, allow_failed: bool) -> None:
+    """Check that a run ended well.
+
+    Raises:
+        DataError: it failed, and failed ones are not to be mirrored.
+    """
+    if has_failed(workflow.status) and not allow_failed:
+        raise DataError(
+            f"run {workflow.name} is {workflow.status}", "to mirror what it left, end with: -- --allow-failed"
+        )
+
+
+def refusal(command: tuple[str, ...], answer: Answer) -> MirrorError:
+    """What a failed call of the ``osmo`` program means, besides queries."""
+    said = answer.message or f"exit code {answer.code}"
+    called = f"`osmo {' '.join(command)}`"
+    if "must login" in said.lower() or answer.status == 401:
+        return NotAllowed(f"osmo is not logged in ({said})", "run `osmo login URL`, and then this again")
+    if answer.status == 403:
+        return NotAllowed(f"OSMO does not allow {called} ({said})", "log in as somebody who may")
+    if answer.status == 500:
+        return ConfigurationError(
+            f"OSMO failed over {called} ({said})", "look at the values and at OSMO's own log"
+        )
+    if answer.code in (10, 75) or answer.status in (408, 429) or answer.status >= 500:
+        return ServiceUnavailable(f"OSMO does not answer for now ({said})", "run this again later")
+    if command[1] == "submit" and answer.code == 1:
+        return ConfigurationError(f"OSMO refused the workflow: {said}", "correct that and run this again")
+    return UsageError(f"{called} was refused: {said}", "correct that and run this again")

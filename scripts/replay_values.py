@@ -1,0 +1,239 @@
+"""What a replay is submitted with, found and checked before OSMO sees it.
+
+OSMO answers much of what is wrong with a value late, in a pod, or with an HTTP 500; here it costs nothing.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from aml_mirror.errors import ConfigurationError, ServiceUnavailable, UsageError
+
+COORDINATES = {
+    "--subscription-id": ("AZURE_SUBSCRIPTION_ID",),
+    "--resource-group": ("AZURE_RESOURCE_GROUP", "AZUREML_RESOURCE_GROUP"),
+    "--workspace-name": ("AZUREML_WORKSPACE_NAME",),
+}
+# Seconds that `terraform output` may take; a remote state has to be fetched.
+TERRAFORM_SECONDS = 120
+
+_RUN_ID = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9_.-]{0,254}[A-Za-z0-9])?")
+_IMAGE = re.compile(
+    r"(?:[A-Za-z0-9.-]+(?::\d+)?/)?[a-z0-9._-]+(?:/[a-z0-9._-]+)*"
+    r"(?P<tag>:[A-Za-z0-9_][A-Za-z0-9._-]{0,127})?(?P<digest>@sha256:[0-9a-f]{64})?"
+)
+_AZURE = re.compile(r"azure://[a-z0-9][a-z0-9.]{2,}/[a-z0-9$][a-z0-9-]{1,62}(/.*)?", re.S)
+_BLOB = re.compile(r"https://([a-z0-9]{3,24})\.blob\.[a-z0-9.]+/([^/?#]+)(/[^?#]*)?", re.S)
+_ABFS = re.compile(r"abfss?://([a-z0-9$-]+)@([a-z0-9]+)\.[^/]*(/[^?]*)?")
+_FORM = "azure://ACCOUNT/CONTAINER/PATH"
+
+
+@dataclass(slots=True)
+class Values:
+    """Values of the workflow that are not its defaults, with where each came from."""
+
+    given: dict[str, str] = field(default_factory=dict)
+    where: dict[str, str] = field(default_factory=dict)
+
+    def set(self, key: str, value: str | None, where: str) -> None:
+        """Take a value; an empty one counts as none.
+
+        Raises:
+            UsageError: it cannot pass through OSMO's templates.
+        """
+        if not value:
+            return
+        check_text(where, value)
+        self.given[key], self.where[key] = value, where
+
+
+def check_text(what: str, value: str) -> None:
+    """Check that OSMO's templates leave a value as it is: it is put into one, and the result rendered again.
+
+    Raises:
+        UsageError: they would not.
+    """
+    if re.search(r"\{\{|\{%|\{#|[%}]\}|#\}", value):
+        raise UsageError(
+            f"{what} has braces that OSMO's templates give a meaning: {value!r}", "take them out"
+        )
+    if not value.isprintable():
+        raise UsageError(f"{what} has a newline or another control character", "take it out")
+
+
+def check_run_id(run_id: str) -> None:
+    """Check the shape of a run's id.
+
+    Raises:
+        UsageError: it can be none.
+    """
+    if not _RUN_ID.fullmatch(run_id):
+        raise UsageError(
+            f"{run_id!r} cannot be the id of a run: those have letters, digits, '-', '_' and '.'",
+            "pass the id that `osmo workflow list` shows, for example groot-train-17",
+        )
+
+
+def check_source(source: str) -> str:
+    """Return a source as the pod can read it.
+
+    Raises:
+        UsageError: it cannot be read, or has a signature in it, which is not repeated.
+    """
+    scheme, mark, _ = source.partition("://")
+    if not mark:
+        if not source.startswith("/"):
+            raise UsageError(
+                f"--source {source} is a relative path, which means nothing in a pod",
+                f"pass {_FORM}, or the absolute path on a volume that is mounted in the pod",
+            )
+        return source
+    if re.search(r"[?&](sig|se|sv|sp)=", source):
+        raise UsageError(
+            "--source has a SAS in it, which OSMO would keep and show",
+            f"pass {_FORM}: the pod reads it as its workload identity",
+        )
+    if scheme == "azure":
+        if not _AZURE.fullmatch(source):
+            raise UsageError(f"--source {source} names no account and container", f"its form is {_FORM}")
+        return source
+    for pattern, order in ((_BLOB, (1, 2, 3)), (_ABFS, (2, 1, 3))):
+        if match := pattern.fullmatch(source):
+            account, container, path = (match[place] or "" for place in order)
+            return f"azure://{account}/{container}{path}"
+    raise UsageError(
+        f"--source {source} is a {scheme}:// URI, which cannot be read", f"pass {_FORM}, or a path in the pod"
+    )
+
+
+def check_image(image: str, where: str) -> None:
+    """Check an image's name.
+
+    Raises:
+        ConfigurationError: it is the placeholder that the workflow has before the first release.
+        UsageError: it is no image's name.
+    """
+    match = _IMAGE.fullmatch(image)
+    if not match:
+        raise UsageError(
+            f"the image {image!r} ({where}) is no image's name", "its form is REGISTRY/NAME@sha256:…"
+        )
+    if (match["digest"] or "").endswith("0" * 64):
+        raise ConfigurationError(
+            f"the image ({where}) is the placeholder that stands there before a release",
+            "pass the one that `make push` printed with --image, or set AML_MIRROR_IMAGE",
+        )
+
+
+def check_flags(flags: list[str]) -> str:
+    """Return further flags of the program as the workflow takes them, split at blanks.
+
+    Raises:
+        UsageError: one has a blank in it.
+    """
+    for flag in flags:
+        check_text(f"the flag {flag!r}", flag)
+        if re.search(r"\s", flag):
+            raise UsageError(
+                f"the flag {flag!r} has a blank in it, where the workflow splits flags", "pass it without one"
+            )
+    return " ".join(flag for flag in flags if flag)
+
+
+def default_image(workflow: Path) -> str:
+    """The image that a workflow file has as its default; empty: none.
+
+    Raises:
+        ConfigurationError: the file cannot be read.
+    """
+    try:
+        text = workflow.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigurationError(
+            f"the workflow {workflow} cannot be read: {error}", "run this from a checkout of the repository"
+        ) from error
+    found = re.search(r"^  image: (\S+)$", text, re.M)
+    return found[1] if found else ""
+
+
+def read_dotenv(path: Path) -> dict[str, str]:
+    """Read a ``.env`` file: ``NAME=value`` lines, with ``export``, quotes and comments; none: empty.
+
+    Raises:
+        ConfigurationError: it is there but cannot be read.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigurationError(f"{path} cannot be read: {error}", "mend the file or remove it") from error
+    found = {}
+    for line in lines:
+        if match := re.fullmatch(r"\s*(?:export\s+)?([A-Za-z_]\w*)\s*=\s*(.*?)\s*", line):
+            value = match[2]
+            if quoted := re.match(r"(['\"])(.*?)\1", value):
+                found[match[1]] = quoted[2]
+            else:
+                found[match[1]] = re.sub(r"(?:^|\s+)#.*", "", value)
+    return found
+
+
+def read_terraform(folder: Path) -> dict[str, str]:
+    """The workspace's coordinates from ``terraform output -json azureml_env`` in a folder.
+
+    Raises:
+        ConfigurationError: terraform or the output is not there, or the mirror is off.
+        ServiceUnavailable: it takes too long.
+    """
+    if not folder.is_dir():
+        raise ConfigurationError(f"--terraform {folder} is no folder", "pass the one you run terraform in")
+    command = ["terraform", f"-chdir={folder}", "output", "-json", "azureml_env"]
+    try:
+        done = subprocess.run(
+            command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=TERRAFORM_SECONDS
+        )
+    except FileNotFoundError as error:
+        raise ConfigurationError("there is no terraform program on PATH", "install it") from error
+    except subprocess.TimeoutExpired as error:
+        raise ServiceUnavailable(
+            f"`terraform output` gave no answer in {TERRAFORM_SECONDS} s", "run it by hand"
+        ) from error
+    try:
+        found = json.loads(done.stdout) if done.returncode == 0 else None
+    except ValueError:
+        found = None
+    if not isinstance(found, dict) or not all(isinstance(value, str) for value in found.values()):
+        said = re.sub(r"\x1b\[[0-9;]*m|[│╵╷]", "", done.stderr)
+        raise ConfigurationError(
+            f"terraform in {folder} has no output azureml_env: {' '.join(said.split())[:200]}",
+            'add `output "azureml_env" { value = module.NAME.azureml_env }` there and apply',
+        )
+    if not found:
+        raise ConfigurationError(
+            f"the mirror is off in {folder}: its output azureml_env is empty",
+            "see its output mirror_reason, or set the three variables by hand",
+        )
+    return found
+
+
+def coordinates(places: list[tuple[str, Mapping[str, str]]]) -> tuple[list[str], str]:
+    """The workspace as flags of the program, from the first place that names one wholly; and which that is.
+
+    No flags where no place does: then the pod template has to.
+
+    Raises:
+        UsageError: a value has blanks or braces.
+    """
+    for where, place in places:
+        flags = []
+        for flag, names in COORDINATES.items():
+            if value := next((place[name] for name in names if place.get(name)), ""):
+                flags.append(f"{flag}={value}")
+        if len(flags) == len(COORDINATES):
+            check_flags(flags)
+            return flags, where
+    return [], ""
