@@ -9,7 +9,8 @@ BIN := $(VENV)/bin
 # Terraform asks for updates unless told not to.
 export CHECKPOINT_DISABLE := 1
 
-.PHONY: help venv demo test test-kill lint format lock azure-up azure-down clean
+.PHONY: help venv demo bench bench-scale test test-kill test-faults fuzz lint format lock azure-up azure-down clean \
+	base build push sbom audit engine-up engine-down
 
 help:  ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -44,12 +45,79 @@ azure-down: venv  ## Stop it
 
 # Three a core: many tests wait, for leases to run out and for services to be tried again.
 WORKERS ?= $(shell echo $$((3 * $$(nproc 2>/dev/null || echo 2))))
+# With an engine for the tests of the image, unless TESTS names others only.
+ENGINE = $(if $(or $(if $(TESTS),,all),$(findstring image,$(TESTS))),image/engine.sh with)
 test: venv $(AZURITE)  ## Run every test
 	@command -v terraform >/dev/null || { echo "terraform 1.9 or newer is needed for the tests of the module"; exit 1; }
-	@$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal $(TESTS)
+	@$(ENGINE) $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal $(TESTS)
 
-test-kill: venv  ## Kill a mirror at every request, before and after the server acted
-	@KILL=all $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal tests/test_kill.py
+test-kill: venv $(AZURITE)  ## Kill a mirror at every request, before and after the server acted
+	@KILL=all $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal tests/test_kill.py tests/azure/test_azureml_kill.py
+
+# Atheris is needed for nothing else and has wheels for few Pythons: an environment of its own.
+FUZZ := .venv-fuzz
+FUZZ_SECONDS ?= 60
+$(FUZZ)/.ready: requirements.txt
+	@$(PYTHON) -m venv $(FUZZ)
+	@$(FUZZ)/bin/python -m pip install -q --disable-pip-version-check --no-deps --require-hashes -r requirements.txt
+	@$(FUZZ)/bin/python -m pip install -q --disable-pip-version-check --only-binary :all: 'atheris>=3,<4'
+	@touch $@
+
+fuzz: $(FUZZ)/.ready  ## Fuzz what reads a run, FUZZ_SECONDS a target
+	@mkdir -p tests/fuzz/.findings
+	@for target in events safetensors archive pickle layouts settings; do echo "== $$target"; \
+		PYTHONPATH=entrypoint $(FUZZ)/bin/python tests/fuzz/fuzz.py $$target -max_total_time=$(FUZZ_SECONDS) \
+			-rss_limit_mb=2048 -timeout=10 -artifact_prefix=tests/fuzz/.findings/ -print_final_stats=1 2>&1 | tail -n 8; done
+
+test-faults: venv $(AZURITE)  ## Disturb a mirror into Azure ML at every stage, in every way
+	@FAULTS=all $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal tests/azure/test_azureml_fault_matrix.py
+
+# The image; image/README.md tells these variables and the rest: REGISTRY, PLATFORMS, BASE_IMAGE, ALLOW_DIRTY.
+IMAGE ?= aml-mirror
+VERSION = $(shell sed -n 's/^__version__ = "\(.*\)"/\1/p' entrypoint/aml_mirror/__init__.py)
+DIRTY = $(shell test -z "$$(git status --porcelain 2>/dev/null | head -1)" || echo -dirty)
+TAG ?= $(VERSION)-$(shell git rev-parse --short=12 HEAD 2>/dev/null)$(DIRTY)
+build push sbom: export VERSION := $(VERSION)
+build push sbom: export TAG := $(TAG)
+build push sbom: export IMAGE := $(IMAGE)
+build push sbom: export REFERENCE ?= $(IMAGE):$(TAG)
+build push sbom: export REVISION ?= $(shell git rev-parse HEAD 2>/dev/null || echo unknown)$(DIRTY)
+build push sbom: export SOURCE_DATE_EPOCH ?= $(shell git log -1 --format=%ct 2>/dev/null || echo 0)
+build push sbom: export SOURCE ?= $(shell git remote get-url origin 2>/dev/null || echo unknown)
+export REGISTRY PLATFORMS BASE_IMAGE BUILD_NETWORK NO_CACHE ALLOW_DIRTY
+
+build:  ## Build the image, print its name, size and the digest of its files
+	@image/build.sh
+
+push:  ## Build it, push it to REGISTRY, print its name by digest
+	@image/push.sh
+
+base:  ## Make a base image from Debian's mirror, where no registry can be reached
+	@image/base.sh aml-mirror-base:trixie
+
+sbom:  ## Print the CycloneDX list of all that the image holds
+	@image/build.sh >&2
+	@"$$(image/engine.sh client)" run --rm --entrypoint cat "$$REFERENCE" /usr/share/aml-mirror/sbom.cdx.json
+
+audit: venv  ## Look for known vulnerabilities of the packages in the image
+	@$(BIN)/pip-audit --strict --require-hashes --disable-pip --progress-spinner off -r requirements.txt
+
+engine-up:  ## Start a container engine where none answers (root on Debian)
+	@image/engine.sh up
+
+engine-down:  ## Stop it
+	@image/engine.sh down
+
+# The program beside what people would use instead; NAME is one of those that `make bench-` says.
+BENCH := PYTHONPATH=tests:tests/azure $(BIN)/python -m bench
+bench: venv $(AZURITE)  ## Compare the program with others, print tables, write bench.json
+	@image/engine.sh with env $(BENCH) $(BENCH_FLAGS)
+
+bench-scale: venv $(AZURITE)  ## Likewise how cost grows, with sizes that take an hour
+	@$(BENCH) scale --large $(BENCH_FLAGS)
+
+bench-%: venv $(AZURITE)
+	@$(if $(findstring start,$*),image/engine.sh with) env $(BENCH) $* $(BENCH_FLAGS)
 
 lint: venv  ## Look at the code without running it
 	$(BIN)/ruff format --check .
@@ -57,7 +125,12 @@ lint: venv  ## Look at the code without running it
 	$(BIN)/mypy
 	$(BIN)/yamllint --strict .
 	git ls-files -z -- '*.sh' .ci/run | xargs -0 -r $(BIN)/shellcheck
+	git ls-files -z -- '*Dockerfile' | xargs -0 -r $(BIN)/hadolint
+	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/actionlint
+	$(BIN)/zizmor --offline --quiet --persona pedantic .github/workflows
+	$(BIN)/mypy --strict image/sbom.py image/tree_digest.py
 	$(BIN)/mypy --strict scripts/osmo_pod_template.py scripts/osmo_config_cli.py scripts/pod_template_merge.py scripts/pod_template_spec.py
+	$(BIN)/mypy --strict scripts/replay.py scripts/replay_follow.py scripts/replay_values.py
 	terraform fmt -check -recursive terraform
 	@# On a copy, so that no .terraform folder stays behind here.
 	@copy=$$(mktemp -d) && trap 'rm -rf "$$copy"' EXIT && cp -r terraform scripts "$$copy" && cd "$$copy/terraform" \
@@ -68,10 +141,16 @@ format: venv  ## Format the code
 	$(BIN)/ruff check --fix .
 
 # The larger set first, so that the program is tested with the very versions that it ships with.
-LOCK := uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header -q
+LOCK := uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header -q
+# Of MLflow's dependencies, what a tracking server never loads.
+UNUSED_IN_STACK := contourpy docker fonttools joblib kiwisolver matplotlib pillow pyarrow scikit-learn scipy skops \
+	threadpoolctl
 lock: venv  ## Write the lock files anew from pyproject.toml
-	$(BIN)/$(LOCK) --extra dev -o requirements-dev.txt
-	$(BIN)/$(LOCK) -c requirements-dev.txt -o requirements.txt
+	$(BIN)/$(LOCK) pyproject.toml --extra dev -o requirements-dev.txt
+	$(BIN)/$(LOCK) pyproject.toml -c requirements-dev.txt -o requirements.txt
+	$(BIN)/$(LOCK) image/tools.in -c requirements-dev.txt -o image/tools.txt
+	$(BIN)/$(LOCK) tests/image/stack.in -c requirements-dev.txt -o tests/image/stack.txt \
+		$(UNUSED_IN_STACK:%=--no-emit-package %)
 
 clean:  ## Remove what the other targets made
-	rm -rf $(VENV) .demo .pytest_cache .mypy_cache .ruff_cache .hypothesis entrypoint/*.egg-info
+	rm -rf $(VENV) .demo .bench bench.json .pytest_cache .mypy_cache .ruff_cache .hypothesis entrypoint/*.egg-info

@@ -8,20 +8,26 @@ program again, with nothing in the way, and looks at what the server holds.
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import signal
-import subprocess
+import threading
 import time
 from pathlib import Path
 
 import pytest
 from mlflow import MlflowClient
 
-from support.program import PROGRAM, Call, clean_environment
+from support import matrix
+from support.forks import MLFLOW, Forked, forks
+from support.program import Call, clean_environment
 from support.proxy import CUT, DROP, Proxy
 from support.runs import huggingface_run
 
 POINTS = 450  # three batches
+WHOLE = os.environ.get("KILL") == "all"
+PARTS = 8 if WHOLE else 4
+MOMENTS = ("before", "after")
 
 
 @pytest.fixture
@@ -30,16 +36,10 @@ def run(tmp_path: Path) -> Path:
     return huggingface_run(tmp_path / "run-k", points=POINTS)
 
 
-def start(run: Path, url: str, model: str, folder: Path, *more: str) -> subprocess.Popen[str]:
-    """Start the program and do not wait for it."""
-    return subprocess.Popen(
-        [PROGRAM, "--source", str(run), "--model-name", model, "--tracking-uri", url, *more],
-        cwd=folder,
-        env=clean_environment(),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+def start(run: Path, url: str, model: str, folder: Path, *more: str) -> Forked:
+    """Start the program, in a fork of a process that has the clients loaded, and do not wait for it."""
+    given = ["--source", str(run), "--model-name", model, "--tracking-uri", url, *more]
+    return forks(MLFLOW, clean_environment).start(given, folder, clean_environment())
 
 
 def assert_exactly_once(
@@ -59,21 +59,31 @@ def assert_exactly_once(
         expected = (run / "checkpoint-20" / name).read_bytes()
         assert hashlib.sha256(got.read_bytes()).digest() == hashlib.sha256(expected).digest()
     kept = {item.path for item in client.list_artifacts(found.info.run_id)}
-    assert kept == {"model", "tensorboard", "manifest.json", "receipt.json", "MODEL_CARD.md"}
+    assert kept >= {"model", "tensorboard", "manifest.json", "receipt.json", "MODEL_CARD.md"}
 
 
 def requests_of_one_mirror(run: Path, url: str, model: str, folder: Path) -> int:
     """How many requests an undisturbed mirror makes, renewals of the lease apart."""
     with Proxy(url) as proxy:
         process = start(run, proxy.url, model, folder)
-        assert process.wait(120) == 0
+        out, err = process.communicate(timeout=120)
+        assert process.returncode == 0, out + err
         return len(proxy.seen)
 
 
-def kill_at(run: Path, url: str, model: str, folder: Path, number: int, moment: str) -> None:
-    """Run the program and kill it at a request."""
+def stage_of(method: str, path: str) -> str:
+    """The request of MLflow's API to which a path belongs."""
+    path = path.partition("?")[0]
+    if "mlflow-artifacts" in path:
+        return f"{method} artifact" if "." in path.rpartition("/")[2] else f"{method} artifacts"
+    return f"{method} {path.partition('/mlflow/')[2]}"
+
+
+def kill_at(run: Path, url: str, model: str, folder: Path, number: int, moment: str) -> str:
+    """Run the program and kill it at a request; return the stage that this belongs to."""
     with Proxy(url) as proxy:
-        process: subprocess.Popen[str] | None = None
+        process: Forked | None = None
+        struck: list[str] = []
 
         def interfere(now: int, when: str, method: str, path: str) -> str | None:
             if (now, when) != (number, moment):
@@ -81,28 +91,31 @@ def kill_at(run: Path, url: str, model: str, folder: Path, number: int, moment: 
             while process is None:
                 time.sleep(0.01)
             os.kill(process.pid, signal.SIGKILL)
-            process.wait(30)
+            struck.append(stage_of(method, path))
             return DROP
 
         proxy.interfere = interfere
         process = start(run, proxy.url, model, folder)
-        process.wait(120)
-        assert process.returncode in (-signal.SIGKILL, 0)
+        process.communicate(timeout=120)
+        assert process.returncode == (-signal.SIGKILL if struck else 0)
+        return struck[0] if struck else ""
 
 
-@pytest.mark.parametrize("part", range(8))
+@pytest.mark.parametrize("part", range(PARTS))
 def test_killed_at_any_request(
-    run: Path, mlflow_url: str, client: MlflowClient, model_name: str, tmp_path: Path, part: int
-) -> None:
+    run: Path, mlflow_url: str, client: MlflowClient, model_name: str, tmp_path: Path, part: int,
+    request: pytest.FixtureRequest,
+) -> None:  # fmt: skip
     total = requests_of_one_mirror(run, mlflow_url, f"{model_name}-count", tmp_path)
     assert total >= 15
     # `make test-kill` takes every request, before and after the server acted; `make test` every other
     # request, at one of the two moments in turn.
-    points = [(number, moment) for number in range(1, total + 1) for moment in ("before", "after")]
-    start_at, stride = (part, 8) if os.environ.get("KILL") == "all" else (4 * part + part % 2, 32)
-    for number, moment in points[start_at::stride]:
+    points = [(number, moment) for number in range(1, total + 1) for moment in MOMENTS]
+    if not WHOLE:
+        points = [point for at, point in enumerate(points) if at % 4 == (at // 4) % 2]
+    for number, moment in points[part::PARTS]:
         model = f"{model_name}-{number}-{moment}"
-        kill_at(run, mlflow_url, model, tmp_path, number, moment)
+        stage = kill_at(run, mlflow_url, model, tmp_path, number, moment)
         versions = client.search_model_versions(f"name = '{model}'")
         if any(version.tags["mirror.state"] == "complete" for version in versions):
             assert_exactly_once(client, model, run, tmp_path)
@@ -110,6 +123,8 @@ def test_killed_at_any_request(
         out, err = again.communicate(timeout=120)
         assert again.returncode == 0, (number, moment, out, err)
         assert_exactly_once(client, model, run, tmp_path)
+        outcome = json.loads(out)["outcome"] if stage else "not reached"
+        matrix.note(request, "killed, into an MLflow server from local", stage or "none", moment, outcome)
 
 
 @pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
@@ -118,7 +133,7 @@ def test_stopped_by_a_signal(
     signum: signal.Signals,
 ) -> None:  # fmt: skip
     with Proxy(mlflow_url) as proxy:
-        process: subprocess.Popen[str] | None = None
+        process: Forked | None = None
 
         def interfere(now: int, when: str, method: str, path: str) -> None:
             if when == "before" and method == "PUT" and "model.safetensors" in path and process:
@@ -148,7 +163,8 @@ def test_stopped_by_a_signal(
     assert status["incomplete"][0]["status"] == "KILLED"
     assert "run it again" in status["missing"]
     again = start(run, mlflow_url, model_name, tmp_path)
-    assert again.wait(120) == 0
+    _, err = again.communicate(timeout=120)
+    assert again.returncode == 0, err
     assert_exactly_once(client, model_name, run, tmp_path)
 
 
@@ -176,28 +192,64 @@ def test_every_answer_lost_once(
     assert_exactly_once(client, model_name, run, tmp_path)
 
 
-def test_two_at_once(
-    run: Path, mlflow_url: str, client: MlflowClient, model_name: str, tmp_path: Path
+@pytest.mark.parametrize("count", [2, 10])
+def test_many_mirrors_of_one_run(
+    run: Path, mlflow_url: str, client: MlflowClient, model_name: str, tmp_path: Path, count: int
 ) -> None:
-    processes = [start(run, mlflow_url, model_name, tmp_path) for _ in range(3)]
+    processes = [start(run, mlflow_url, model_name, tmp_path) for _ in range(count)]
     outcomes = []
     for process in processes:
-        out, err = process.communicate(timeout=240)
+        out, err = process.communicate(timeout=400)
         assert process.returncode == 0, err
-        outcomes.append("already-mirrored" in out)
-    assert sorted(outcomes) == [False, True, True]
+        outcomes.append(json.loads(out)["outcome"])
+    assert sorted(outcomes) == ["already-mirrored"] * (count - 1) + ["mirrored"]
     assert_exactly_once(client, model_name, run, tmp_path)
 
 
-def test_two_runs_into_one_model(
-    mlflow_url: str, client: MlflowClient, model_name: str, tmp_path: Path
+@pytest.mark.parametrize("count", [2, 10])
+def test_many_runs_into_one_model(
+    mlflow_url: str, client: MlflowClient, model_name: str, tmp_path: Path, count: int
 ) -> None:
-    runs = [huggingface_run(tmp_path / f"run-{index}", steps=(index + 1,)) for index in range(2)]
+    runs = [huggingface_run(tmp_path / f"run-{index}", steps=(index + 1,)) for index in range(count)]
     processes = [start(run, mlflow_url, model_name, tmp_path) for run in runs]
     for process in processes:
-        assert process.wait(240) == 0, process.stderr
+        _, err = process.communicate(timeout=400)
+        assert process.returncode == 0, err
     versions = client.search_model_versions(f"name = '{model_name}'")
-    assert sorted(version.tags["osmo.run_id"] for version in versions) == ["run-0", "run-1"]
+    assert sorted(version.tags["osmo.run_id"] for version in versions) == sorted(run.name for run in runs)
+    for version in versions:
+        name = "model/model.safetensors"
+        got = Path(client.download_artifacts(version.run_id, name, str(tmp_path)))
+        expected = tmp_path / version.tags["osmo.run_id"] / version.tags["checkpoint"] / "model.safetensors"
+        assert got.read_bytes() == expected.read_bytes(), version
+
+
+def test_a_winner_that_is_killed_is_followed_by_another(
+    run: Path, mlflow_url: str, client: MlflowClient, model_name: str, tmp_path: Path
+) -> None:
+    """Three at once; whichever writes first is killed in the middle of it."""
+    with Proxy(mlflow_url) as proxy:
+        at_work, go_on = threading.Event(), threading.Event()
+
+        def interfere(now: int, when: str, method: str, path: str) -> None:
+            if when == "before" and method == "PUT" and "model.safetensors" in path:
+                at_work.set()
+                go_on.wait(60)
+
+        proxy.interfere = interfere
+        winner = start(run, proxy.url, model_name, tmp_path)
+        assert at_work.wait(60)
+        others = [start(run, mlflow_url, model_name, tmp_path) for _ in range(2)]
+        winner.kill()
+        go_on.set()
+        assert winner.wait(60) == -signal.SIGKILL
+        outcomes = []
+        for process in others:
+            out, err = process.communicate(timeout=240)
+            assert process.returncode == 0, err
+            outcomes.append(json.loads(out)["outcome"])
+    assert sorted(outcomes) == ["already-mirrored", "mirrored"]
+    assert_exactly_once(client, model_name, run, tmp_path)
 
 
 def test_short_upload_is_seen(
@@ -216,5 +268,6 @@ def test_short_upload_is_seen(
     experiment = client.get_experiment_by_name(model_name)
     assert [item.info.status for item in client.search_runs([experiment.experiment_id])] == ["FAILED"]
     again = start(run, mlflow_url, model_name, tmp_path)
-    assert again.wait(120) == 0
+    _, err = again.communicate(timeout=120)
+    assert again.returncode == 0, err
     assert_exactly_once(client, model_name, run, tmp_path)

@@ -9,14 +9,16 @@ from typing import NoReturn
 from aml_mirror import __version__
 from aml_mirror.errors import UsageError
 
-COMMANDS = ("mirror", "plan", "status", "doctor")
+COMMANDS = ("mirror", "plan", "backfill", "status", "verify", "doctor")
 
 _TOP_EXAMPLES = """\
 examples:
   aml-mirror plan --source outputs/train/act                     what would be mirrored
   aml-mirror --source outputs/train/act --model-name act-pick \\
              --tracking-uri http://mlflow.example:5000           mirror it
+  aml-mirror backfill --source outputs/train --model-name act    mirror every run in there
   aml-mirror status --run-id train-42 --model-name act-pick      which version it became
+  aml-mirror verify act-pick:3                                   whether it still is what was mirrored
   aml-mirror doctor                                              what is missing, and how to mend it
 
 exit codes: 0 mirrored, or already there; 64 usage; 65 no complete checkpoint, or data that cannot be trusted;
@@ -26,14 +28,20 @@ exit codes: 0 mirrored, or already there; 64 usage; 65 no complete checkpoint, o
 _EXAMPLES = {
     "mirror": "example:\n  aml-mirror mirror --source runs/ppo --model-name ppo-reach --tracking-uri sqlite:///mlflow.db",
     "plan": "example:\n  aml-mirror plan --source runs/ppo --checkpoint best --json",
+    "backfill": "examples:\n"
+    "  aml-mirror backfill --source runs --model-name ppo-reach --match 'ppo-*' --since 7d\n"
+    "  aml-mirror backfill --source azure://acct/runs/reach --model-name '{framework}-{parent}' --shard 0/4",
     "status": "example:\n  aml-mirror status --run-id ppo-17 --model-name ppo-reach --tracking-uri sqlite:///mlflow.db",
+    "verify": "example:\n  aml-mirror verify ppo-reach:3 --tracking-uri sqlite:///mlflow.db",
     "doctor": "example:\n  aml-mirror doctor --source runs/ppo --model-name ppo-reach --tracking-uri http://mlflow.example:5000",
 }
 
 _HELP = {
     "mirror": "mirror a finished run into a registered model version, exactly once (the default command)",
     "plan": "decide the same and write nothing; needs no target",
-    "status": "tell which version a run became, or what is missing",
+    "backfill": "mirror every run below a prefix that is not mirrored yet, and go on where one fails",
+    "status": "tell which version a run, or each run below a prefix, became, or what is missing",
+    "verify": "read every byte of a registered version and compare it with what was mirrored",
     "doctor": "check settings, run and workspace, a line a check",
 }
 
@@ -66,8 +74,15 @@ def parser() -> argparse.ArgumentParser:
             formatter_class=shape,
             allow_abbrev=False,
         )
-        _add_run(command)
-        if name != "status":
+        if name == "verify":
+            _add_verified(command)
+        elif name == "backfill":
+            _add_prefix(command)
+            _add_checkpoint(command, file="-file")
+        else:
+            _add_run(command)
+        if name not in ("status", "verify", "backfill"):
+            _add_osmo(command)
             _add_checkpoint(command)
         _add_target(command)
         _add_output(command)
@@ -79,13 +94,55 @@ def _add_run(command: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--source",
         metavar="DIR",
-        help="a folder, or azure://ACCOUNT/CONTAINER/PATH [OUTPUT_DIR, or OUTPUT_BASE/run id]",
+        help="a folder, or azure://ACCOUNT/CONTAINER/PATH [OUTPUT_DIR, OUTPUT_BASE/run id, or what the "
+        "run declared on OSMO]",
     )
     group.add_argument("--run-id", metavar="ID", help="its id [REPLAY_RUN_ID, RUN_ID, or the folder's name]")
     group.add_argument("--framework", metavar="NAME", help="its layout [found by looking]")
 
 
-def _add_checkpoint(command: argparse.ArgumentParser) -> None:
+def _add_osmo(command: argparse.ArgumentParser) -> None:
+    group = command.add_argument_group("the run on OSMO, which the pod's osmo program is asked about")
+    group.add_argument("--task", metavar="NAME", help="only this task of it: its status, its outputs [all]")
+    group.add_argument("--wait-for", metavar="TIME", help="how long its end is waited for: 30m, 12h, 3d [0]")
+    group.add_argument(
+        "--allow-failed", action="store_true", default=None, help="mirror also what a failed run left"
+    )
+
+
+def _add_prefix(command: argparse.ArgumentParser) -> None:
+    group = command.add_argument_group("the runs")
+    group.add_argument(
+        "--source",
+        metavar="PREFIX",
+        help="the folder that holds the runs' folders, or azure://ACCOUNT/CONTAINER/PATH [OUTPUT_BASE]",
+    )
+    group.add_argument(
+        "--match",
+        metavar="GLOB",
+        action="append",
+        help="only runs whose path below PREFIX, or a folder above, matches (repeatable)",
+    )
+    group.add_argument(
+        "--exclude",
+        dest="exclude_runs",
+        metavar="GLOB",
+        action="append",
+        help="not the runs whose path, or a folder above, matches (repeatable)",
+    )
+    group.add_argument(
+        "--since",
+        metavar="WHEN",
+        help="only runs with a file written since: 2026-11-01 (UTC), 36h, 7d, 2w",
+    )
+    group.add_argument("--limit", metavar="N", help="mirror no more than N; what is there does not count")
+    group.add_argument(
+        "--shard", metavar="I/N", help="only the I-th of N parts, from 0/N to N-1/N; together they are all"
+    )
+    group.add_argument("--framework", metavar="NAME", help="their layout [found by looking]")
+
+
+def _add_checkpoint(command: argparse.ArgumentParser, file: str = "") -> None:
     group = command.add_argument_group("what of it")
     group.add_argument(
         "--checkpoint",
@@ -93,10 +150,18 @@ def _add_checkpoint(command: argparse.ArgumentParser) -> None:
         help="final, best, all, a step, or a path below the run's root [final]",
     )
     group.add_argument(
-        "--include", metavar="GLOB", action="append", help="take only files that match (repeatable)"
+        f"--include{file}",
+        dest="include",
+        metavar="GLOB",
+        action="append",
+        help="take only files that match (repeatable)",
     )
     group.add_argument(
-        "--exclude", metavar="GLOB", action="append", help="leave out files that match (repeatable)"
+        f"--exclude{file}",
+        dest="exclude",
+        metavar="GLOB",
+        action="append",
+        help="leave out files that match (repeatable)",
     )
     group.add_argument(
         "--strict",
@@ -109,6 +174,15 @@ def _add_checkpoint(command: argparse.ArgumentParser) -> None:
         action="store_true",
         default=None,
         help="also read and hash files that are copied server-side",
+    )
+    group.add_argument(
+        "--refuse-pickle",
+        action="store_true",
+        default=None,
+        help="fail with 65 where loading the checkpoint may run code that its maker chose",
+    )
+    group.add_argument(
+        "--sign-key", metavar="FILE", help="sign what the version is made of: a private key in PEM"
     )
 
 
@@ -127,6 +201,16 @@ def _add_target(command: argparse.ArgumentParser) -> None:
     group.add_argument("--block-size", metavar="SIZE", help="Azure ML: size of a block: 4MiB, 32MiB [2MiB]")
     group.add_argument(
         "--retry-for", metavar="TIME", help="how long a failing service is tried again: 90s, 15m, 2h [15m]"
+    )
+
+
+def _add_verified(command: argparse.ArgumentParser) -> None:
+    group = command.add_argument_group("what is checked")
+    group.add_argument(
+        "reference", metavar="MODEL:VERSION", nargs="?", help="as act-pick:3 or models:/act-pick/3"
+    )
+    group.add_argument(
+        "--public-key", metavar="FILE", help="it also has to be signed with the key of this one, in PEM"
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from aml_mirror import __version__
+from aml_mirror import __version__, redact
 from aml_mirror.metrics.series import main_series
 from aml_mirror.plan import Plan
 from aml_mirror.progress import amount
@@ -22,7 +22,8 @@ def write(plan: Plan, tags: dict[str, str]) -> str:
         ("Step", "unknown" if checkpoint.step is None else str(checkpoint.step)),
         ("Files", f"{len(plan.manifest.items)}, {amount(plan.manifest.bytes)}"),
         ("Manifest SHA-256", plan.manifest.sha256),
-        *sorted(tags.items()),
+        ("Safety", plan.safety.verdict),
+        *sorted((name, str(redact.value(name, value))) for name, value in tags.items()),
     ]
     lines = [f"# {plan.model_name}", "", "| | |", "|---|---|"]
     lines += [f"| {_cell(name)} | {_cell(value)} |" for name, value in rows]

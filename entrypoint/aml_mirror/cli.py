@@ -6,7 +6,6 @@ or stdout is no terminal, the plan, the status. Everything else goes to stderr.
 
 from __future__ import annotations
 
-import errno
 import json
 import logging
 import os
@@ -22,8 +21,8 @@ from types import FrameType
 
 from aml_mirror import redact
 from aml_mirror.arguments import parser, with_default_command
-from aml_mirror.errors import Interrupted, MirrorError, NotAllowed, ServiceUnavailable, UsageError
-from aml_mirror.progress import Console
+from aml_mirror.errors import Interrupted, MirrorError, UsageError, of_the_system
+from aml_mirror.progress import Console, harmless
 from aml_mirror.receipt import Receipt, write_termination_log
 from aml_mirror.settings import Settings, read_dotenv, resolve
 
@@ -65,7 +64,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except OSError as error:
-        translated = _of_the_system(error)
+        translated = of_the_system(error)
         return _failed(
             translated.exit_code, translated.message, translated.hint, console, receipt, given, started
         )
@@ -76,7 +75,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _settings(flags: Namespace) -> Settings:
     directory = Path.cwd()
+    redact.learn(os.environ)
     settings = resolve(flags, os.environ, directory)
+    redact.learn({**read_dotenv(directory), "--tracking-uri": settings.tracking_uri})
     # The clients read variables of their own (credentials above all): .env serves them too.
     for name, value in {**read_dotenv(directory), **_QUIET}.items():
         if not os.environ.get(name) and "\0" not in name + value:
@@ -117,12 +118,38 @@ def _plan(settings: Settings, console: Console, receipt: Receipt) -> int:
     return 0
 
 
-def _status(settings: Settings, console: Console, receipt: Receipt) -> int:
-    from aml_mirror.status import status, text
+def _backfill(settings: Settings, console: Console, receipt: Receipt) -> int:
+    from aml_mirror.backfill.backfill import Backfill
 
-    found = status(settings, console.say)
-    _print(json.dumps(found) if settings.json else text(found))
-    return 0 if found["versions"] else 65
+    lines = not _for_people(settings.json)
+    receipt.run_id = None
+    summary = Backfill(settings, console, lambda done: _print_line(done.line()) if lines else None).run()
+    if summary.found or not summary.error:
+        console.say(summary.table())
+    if summary.error:
+        console.fail(summary.error + (f"; {summary.hint}" if summary.hint else ""))
+    write_termination_log(summary)
+    if lines:
+        _print_line(summary.line())
+    return summary.exit_code
+
+
+def _status(settings: Settings, console: Console, receipt: Receipt) -> int:
+    from aml_mirror.status import statuses, text
+
+    missing = 0
+    for found in statuses(settings, console.say):
+        missing += not found["versions"]
+        _print(json.dumps(found) if settings.json else text(found))
+    return 65 if missing else 0
+
+
+def _verify(settings: Settings, console: Console, receipt: Receipt) -> int:
+    from aml_mirror.verify import text, verify
+
+    result = verify(settings, console)
+    _print(json.dumps(result.as_dict()) if settings.json else text(result))
+    return 0 if result.holds else 65
 
 
 def _doctor(settings: Settings, console: Console, receipt: Receipt) -> int:
@@ -137,7 +164,14 @@ def _doctor(settings: Settings, console: Console, receipt: Receipt) -> int:
     return code
 
 
-_COMMANDS = {"mirror": _mirror, "plan": _plan, "status": _status, "doctor": _doctor}
+_COMMANDS = {
+    "mirror": _mirror,
+    "plan": _plan,
+    "backfill": _backfill,
+    "status": _status,
+    "verify": _verify,
+    "doctor": _doctor,
+}
 
 
 def _failed(
@@ -155,19 +189,13 @@ def _failed(
     return code
 
 
-def _of_the_system(error: OSError) -> MirrorError:
-    """A failure of the file system that nothing nearer to it gave words to."""
-    said = f"{error.filename or 'the file system'}: {error.strerror or error}"
-    if isinstance(error, PermissionError):
-        return NotAllowed(said, "give the user of this program access")
-    if error.errno == errno.ENOSPC:
-        return ServiceUnavailable(said, "make room, or set TMPDIR to a folder with more, then run again")
-    # A share that hangs or a disk that fails: another try may find it well again.
-    return ServiceUnavailable(said, "look at the volume, then run again")
+def _print_line(line: str) -> None:
+    """Print JSON in which each text was masked as it was put in, and which holds no control character."""
+    print(line, file=sys.__stdout__, flush=True)
 
 
 def _print(result: str) -> None:
-    print(redact.text(result), file=sys.__stdout__, flush=True)
+    print(harmless(redact.text(result)), file=sys.__stdout__, flush=True)
 
 
 def _for_people(wants_json: bool) -> bool:
@@ -175,7 +203,8 @@ def _for_people(wants_json: bool) -> bool:
 
 
 def _quiet_loggers(debug: bool) -> None:
-    for name in ("mlflow", "alembic"):
+    logging.setLogRecordFactory(redact.MaskedRecord)
+    for name in ("mlflow", "alembic", "azure", "azureml"):
         logging.getLogger(name).setLevel(logging.WARNING if debug else logging.ERROR)
 
 

@@ -36,7 +36,7 @@ def examine(settings: Settings) -> Iterator[Check]:
     Nothing is written but, for Azure ML, a probe blob that is deleted at once.
     """
     # The first failure tells: a doctor does not wait.
-    settings.retry_seconds = 0
+    settings.retry_seconds = settings.wait_seconds = 0
     checks: list[tuple[str, Callable[[Settings], str]]] = [
         ("model name", _model_name),
         ("run", _run),

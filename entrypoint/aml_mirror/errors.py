@@ -6,6 +6,8 @@ another try, 64 and 78 are not. Code 70 is kept for our own bugs, and only :mod:
 
 from __future__ import annotations
 
+import errno
+
 
 class MirrorError(Exception):
     """A failure with an exit code, a message (what is wrong, and where) and a hint (what to do)."""
@@ -42,6 +44,19 @@ class ServiceUnavailable(MirrorError):
     exit_code = 75
     # Seconds that the service asked to be left alone (Retry-After); 0: it did not say.
     retry_after = 0.0
+    # Seconds after which trying again is in vain, whatever --retry-for says.
+    worth_trying_for = float("inf")
+
+
+class NameNotFound(ServiceUnavailable):
+    """A host has no address: the name service says so, which is another thing than its not answering.
+
+    Most often the configuration is wrong, so the exit code is that of :class:`ConfigurationError`. Just
+    made private endpoints and restarting name services in clusters are why it is tried again at all.
+    """
+
+    exit_code = 78
+    worth_trying_for = 60.0
 
 
 class NotAllowed(MirrorError):
@@ -67,3 +82,14 @@ class Interrupted(BaseException):
         self.hint = "run the same command again: it goes on where this one ended"
         self.exit_code = 128 + signum
         super().__init__(self.message)
+
+
+def of_the_system(error: OSError) -> MirrorError:
+    """A failure of the file system that nothing nearer to it gave words to."""
+    said = f"{error.filename or 'the file system'}: {error.strerror or error}"
+    if isinstance(error, PermissionError):
+        return NotAllowed(said, "give the user of this program access")
+    if error.errno == errno.ENOSPC:
+        return ServiceUnavailable(said, "make room, or set TMPDIR to a folder with more, then run again")
+    # A share that hangs or a disk that fails: another try may find it well again.
+    return ServiceUnavailable(said, "look at the volume, then run again")

@@ -10,71 +10,125 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 from aml_mirror import card, plan, redact
 from aml_mirror.checkpoints import Chosen, choose
-from aml_mirror.errors import DataError, Interrupted, MirrorError, UsageError
+from aml_mirror.errors import DataError, Interrupted, MirrorError
 from aml_mirror.layouts.base import Checkpoint
 from aml_mirror.manifest import quick_key
+from aml_mirror.names import checked_names
 from aml_mirror.plan import Plan, Subject
 from aml_mirror.progress import Console
+from aml_mirror.provenance import statement
 from aml_mirror.receipt import Receipt
+from aml_mirror.safety.inspect import HARMLESS, inspect, require_harmless
 from aml_mirror.settings import Settings
+from aml_mirror.sources.base import Source
 from aml_mirror.sources.opening import open_source
 from aml_mirror.workspaces import base
-from aml_mirror.workspaces.azureml.limits import check_names as check_azureml_names
 from aml_mirror.workspaces.base import Upload, Version, Workspace, Writer
-from aml_mirror.workspaces.opening import means_azure_ml, open_workspace
+from aml_mirror.workspaces.opening import open_workspace
 
 
 class Mirror:
-    """One call of ``aml-mirror mirror``. ``receipt`` is filled as things become known, for a failure too."""
+    """The mirror of one run. ``receipt`` is filled as things become known, for a failure too.
 
-    def __init__(self, settings: Settings, console: Console, receipt: Receipt) -> None:
+    Args:
+        settings: what is asked for.
+        console: what the person sees.
+        receipt: to be filled.
+        workspace, source: where they are open already; else the ones that the settings name.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        console: Console,
+        receipt: Receipt,
+        workspace: Workspace | None = None,
+        source: Source | None = None,
+    ) -> None:
         self._settings = settings
         self._console = console
+        self._workspace = workspace
+        self._source = source
         self._started = time.monotonic()
+        self._signed: tuple[str, Callable[[str], str]] | None = None
         self.receipt = receipt
         receipt.run_id, receipt.model_name = settings.run_id or None, settings.model_name or None
 
-    def run(self) -> Iterator[Receipt]:
+    def run(self, known: list[Version] | None = None) -> Iterator[Receipt]:
         """Mirror what the settings ask for and yield a receipt for each version.
+
+        Args:
+            known: the versions of this run, where the workspace was asked for them already.
 
         Raises:
             MirrorError: with the exit code; what was done so far stays and is taken up by the next try.
             Interrupted: a signal arrived; likewise.
         """
         settings = self._settings
-        model = settings.require_model_name()
-        experiment = settings.experiment or model
-        plan.check_names(model, experiment)
-        if means_azure_ml(settings):
-            check_azureml_names(model, experiment)
-        if taken := sorted(
-            key for key in settings.tags if key in base.RESERVED or key.startswith(base.OWN_PREFIX)
-        ):
-            raise UsageError(
-                f"--tag {taken[0]} is a name that the mirror itself writes", "choose another name"
-            )
-        workspace = open_workspace(settings, self._console.say)
+        model, experiment = checked_names(settings)
+        self._signed = _signing(settings)
+        workspace = self._workspace or open_workspace(settings, self._console.say)
         self.receipt.experiment = experiment
 
-        source = open_source(settings, self._console.say)
+        source = self._source or open_source(settings, self._console.say)
         self.receipt.source = source.uri
         subject = plan.find(source, settings)
+        self._note(subject)
+
+        if known is None:
+            known = workspace.versions(experiment, model, subject.run_id)
+        known = [item for item in known if item.complete]
+        for chosen in self._chosen(subject, known):
+            yield self._mirror(workspace, experiment, subject, self._narrowed(chosen), known)
+            self.receipt.next_version()
+
+    def recognised(self, subject: Subject, known: list[Version]) -> Iterator[Receipt]:
+        """Yield receipts if all that the settings ask for is known by its quick key; else nothing.
+
+        The workspace is not asked, and no byte of a checkpoint is read.
+        """
+        self._note(subject)
+        found = {item.tags.get(base.QUICK_KEY): item for item in known if item.complete}
+        try:
+            wanted = [self._narrowed(chosen) for chosen in self._chosen(subject, list(found.values()))]
+        except MirrorError:
+            return
+        keys = [self._quick_key(subject, chosen.checkpoint) for chosen in wanted]
+        if not all(key in found for key in keys):
+            return
+        for chosen, key in zip(wanted, keys, strict=True):
+            self.receipt.checkpoint, self.receipt.step = chosen.checkpoint.path, chosen.checkpoint.step
+            yield self._already(subject, chosen, found[key])
+            self.receipt.next_version()
+
+    def _note(self, subject: Subject) -> None:
         self.receipt.run_id = subject.run_id
         self.receipt.framework = subject.found.layout.name
 
-        known = [item for item in workspace.versions(experiment, model, subject.run_id) if item.complete]
+    def _chosen(self, subject: Subject, known: list[Version]) -> Iterable[Chosen]:
+        settings = self._settings
         quick = {item.tags.get(base.QUICK_KEY): item for item in known}
 
         def trusted(checkpoint: Checkpoint) -> bool:
             return self._quick_key(subject, self._narrowed(Chosen(checkpoint)).checkpoint) in quick
 
-        for chosen in choose(subject.tree, subject.run, settings.checkpoint, settings.strict, trusted):
-            yield self._mirror(workspace, experiment, subject, self._narrowed(chosen), known)
-            self.receipt.next_version()
+        wanted = choose(subject.tree, subject.run, settings.checkpoint, settings.strict, trusted)
+        return self._harmless(subject, list(wanted), quick) if settings.refuse_pickle else wanted
+
+    def _harmless(
+        self, subject: Subject, wanted: list[Chosen], quick: dict[str | None, Version]
+    ) -> list[Chosen]:
+        """Look at all before the first is sent; what an unchanged version says of one is not read again."""
+        for chosen in wanted:
+            checkpoint = self._narrowed(chosen).checkpoint
+            version = quick.get(self._quick_key(subject, checkpoint))
+            if version is None or version.tags.get(base.SAFETY) not in HARMLESS:
+                require_harmless(inspect(subject.tree, checkpoint.files, checkpoint.weights), checkpoint.path)
+        return wanted
 
     def _mirror(
         self, workspace: Workspace, experiment: str, subject: Subject, chosen: Chosen, known: list[Version]
@@ -129,7 +183,16 @@ class Mirror:
         receipt.bytes_sent, receipt.bytes_copied = moved.sent + sent, moved.copied
         decided.warnings.extend(moved.warnings)
         description = card.write(decided, self._settings.tags)
-        texts = {"manifest.json": decided.manifest.as_json(), "MODEL_CARD.md": description}
+        provenance = statement.as_json(decided)
+        texts = {
+            "manifest.json": decided.manifest.as_json(),
+            "safety.json": decided.safety.as_json(),
+            statement.ARTIFACT: provenance,
+            "MODEL_CARD.md": description,
+        }
+        if self._signed is not None:
+            name, signed = self._signed
+            texts[name] = signed(provenance)
         if metrics.renamed:
             texts["metric_names.json"] = json.dumps(metrics.renamed, indent=2, ensure_ascii=False) + "\n"
         writer.put_texts(texts)
@@ -156,7 +219,7 @@ class Mirror:
     def _tags(self, decided: Plan, key: str) -> dict[str, str]:
         settings, subject = self._settings, decided.subject
         tags = {
-            **{name: redact.text(value) for name, value in settings.tags.items()},
+            **{name: str(redact.value(name, value)) for name, value in settings.tags.items()},
             base.RUN_ID: subject.run_id,
             base.OUTPUT_DIR: subject.source.uri,
             base.FRAMEWORK: settings.framework_tag or subject.found.layout.name,
@@ -164,6 +227,7 @@ class Mirror:
             base.CHECKPOINT: decided.checkpoint.path,
             base.MANIFEST_SHA256: decided.manifest.sha256,
             base.INTEGRITY: decided.manifest.integrity,
+            base.SAFETY: decided.safety.verdict,
             base.IDENTITY: decided.identity,
             base.QUICK_KEY: key,
             base.MODEL_NAME: decided.model_name,
@@ -185,6 +249,7 @@ class Mirror:
         receipt.mlflow_run_id = version.tags.get(base.MLFLOW_RUN_ID)
         receipt.manifest_sha256 = version.tags.get(base.MANIFEST_SHA256)
         receipt.integrity = version.tags.get(base.INTEGRITY)
+        receipt.safety = version.tags.get(base.SAFETY)
         receipt.files = len(chosen.checkpoint.files)
         receipt.bytes = sum(subject.tree.size(path) for path in chosen.checkpoint.files)
         receipt.warnings = [*subject.warnings, *plan.passed_over(chosen)]
@@ -196,11 +261,23 @@ class Mirror:
         receipt.outcome, receipt.exit_code = "mirrored", 0
         receipt.model_version, receipt.model_uri = version.number, version.uri
         receipt.manifest_sha256, receipt.integrity = decided.manifest.sha256, decided.manifest.integrity
+        receipt.safety = decided.safety.verdict
         receipt.files, receipt.bytes = len(decided.manifest.items), decided.manifest.bytes
         receipt.series, receipt.points = len(decided.metrics.series), decided.metrics.points
         receipt.left_out = left_out
         receipt.warnings = decided.warnings
         receipt.seconds = round(time.monotonic() - self._started, 3)
+
+
+def _signing(settings: Settings) -> tuple[str, Callable[[str], str]] | None:
+    """Read the key before anything is sent; returns the artifact's name and what makes it."""
+    if not settings.sign_key:
+        return None
+    # Late: cryptography is needed for nothing else here.
+    from aml_mirror.provenance import signing
+
+    key = signing.private_key(settings.sign_key)
+    return signing.ARTIFACT, lambda text: signing.sign(text, key)
 
 
 def fit(decided: Plan, limits: base.Limits) -> tuple[Plan, list[dict[str, str]]]:
@@ -221,6 +298,10 @@ def fit(decided: Plan, limits: base.Limits) -> tuple[Plan, list[dict[str, str]]]
         for name in names[limits.params :]:
             left_out.append({"param": name, "reason": f"a run takes {limits.params} parameters"})
             del decided.params[name]
+    for name, value in decided.params.items():
+        if len(value) > limits.param_value:
+            reason = f"cut from {len(value)} to {limits.param_value} characters"
+            left_out.append({"param": name, "reason": reason})
     if limits.series is not None and len(decided.metrics.series) > limits.series:
         kept = decided.metrics.limited(limits.series)
         names_kept = {series.name for series in kept.series}

@@ -15,6 +15,7 @@ from aml_mirror.manifest import Item, Manifest, hash_files, identity, listed_fil
 from aml_mirror.metrics.series import Metrics, read_metrics
 from aml_mirror.params import parameters
 from aml_mirror.progress import Console
+from aml_mirror.safety.inspect import SUSPICIOUS, Safety, inspect, require_harmless
 from aml_mirror.settings import Settings
 from aml_mirror.sources.base import Source
 from aml_mirror.sources.tree import Tree
@@ -52,6 +53,8 @@ class Plan:
     """The run's best checkpoint, where it keeps one and that is complete."""
     model_name: str
     warnings: list[str]
+    safety: Safety
+    """Whether loading the checkpoint can run code that its maker chose."""
 
     @property
     def identity(self) -> str:
@@ -92,6 +95,7 @@ class Plan:
             "params": self.params,
             "identity": self.identity,
             "manifest_sha256": self.manifest.sha256,
+            "safety": self.safety.as_dict(),
             "model_name": self.model_name or None,
             "warnings": self.warnings,
         }
@@ -114,7 +118,12 @@ def find(source: Source, settings: Settings) -> Subject:
         UsageError: it holds several.
     """
     whole = Tree(source, source.scan())
-    found = find_run(whole, settings.framework)
+    return describe(whole, find_run(whole, settings.framework), settings)
+
+
+def describe(whole: Tree, found: Found, settings: Settings) -> Subject:
+    """Read what a run holds that was found in a tree."""
+    source = whole.source
     tree = whole.below(found.root)
     run = found.layout.read(tree)
     subject = Subject(source, found, tree, run, settings.run_id or source.name)
@@ -132,9 +141,13 @@ def decide(subject: Subject, chosen: Chosen, settings: Settings, console: Consol
 
     Raises:
         DataError: a file changed while it was read.
+        DataError: the checkpoint is suspicious, and ``--refuse-pickle`` refuses that.
         NotAllowed: a file may not be read.
     """
     checkpoint = chosen.checkpoint
+    safety = inspect(subject.tree, checkpoint.files, checkpoint.weights)
+    if settings.refuse_pickle:
+        require_harmless(safety, checkpoint.path)
     paths = model_paths(checkpoint)
     if read:
         with console.stage("hashing", sum(map(subject.tree.size, paths))) as progress:
@@ -148,6 +161,9 @@ def decide(subject: Subject, chosen: Chosen, settings: Settings, console: Consol
     warnings = [*subject.warnings, *passed_over(chosen), *metrics.warnings]
     if why and subject.run.best:
         warnings.append(f"the best checkpoint {subject.run.best.path} is not complete: {why}")
+    if safety.verdict == SUSPICIOUS:
+        found = list(safety.problems)
+        warnings.append(f"the checkpoint is {SUSPICIOUS}, {len(found)} finding(s), the first: {found[0]}")
     return Plan(
         subject,
         checkpoint,
@@ -157,6 +173,7 @@ def decide(subject: Subject, chosen: Chosen, settings: Settings, console: Consol
         best,
         settings.model_name,
         [redact.text(warning) for warning in warnings],
+        safety,
     )
 
 
@@ -228,9 +245,8 @@ def require_unchanged(subject: Subject, paths: list[str]) -> None:
     Raises:
         DataError: one did.
     """
-    for path in paths:
-        if not subject.tree.source.is_unchanged(subject.tree.entry(path)):
-            raise DataError(
-                f"{path} changed while the run was mirrored",
-                "wait until the training has ended and nothing writes there any more, then run again",
-            )
+    if changed := subject.tree.source.changed(subject.tree.entry(path) for path in paths):
+        raise DataError(
+            f"{changed[0]} changed while the run was mirrored",
+            "wait until the training has ended and nothing writes there any more, then run again",
+        )

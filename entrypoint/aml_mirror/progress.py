@@ -22,16 +22,16 @@ class Console:
         self.is_terminal = self._stream.isatty()
 
     def say(self, text: str) -> None:
-        """Write one line."""
-        print(redact.text(text), file=self._stream, flush=True)
+        """Write a text, a line as a rule."""
+        print(harmless(redact.text(text)), file=self._stream, flush=True)
 
     def warn(self, text: str) -> None:
         """Write one line that is to be noticed."""
-        self.say("warning: " + _one_line(text))
+        self.say("warning: " + one_line(text))
 
     def fail(self, text: str) -> None:
         """Write the one line that says why the work ended."""
-        self.say("error: " + _one_line(text))
+        self.say("error: " + one_line(text))
 
     @contextmanager
     def stage(self, name: str, total: int, unit: str = "B") -> Iterator[Callable[[int], None]]:
@@ -99,8 +99,16 @@ class Console:
             thread.join()
 
 
-def _one_line(text: str) -> str:
-    # A file's name may hold a newline and a line that looks like ours, or a command to the terminal.
+def harmless(text: str) -> str:
+    """Return a text, of several lines maybe, with nothing in it that commands a terminal."""
+    return "\n".join(map(one_line, text.split("\n")))
+
+
+def one_line(text: str) -> str:
+    """Return a text as one line without control characters: each stands there as Python writes it.
+
+    A file's name may hold a newline and a line that looks like ours, or a command to the terminal.
+    """
     return "".join(char if char.isprintable() else repr(char)[1:-1] for char in text)
 
 

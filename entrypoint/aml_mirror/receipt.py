@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import os
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 from aml_mirror import redact
 
@@ -47,6 +47,7 @@ class Receipt:
     model_uri: str | None = None
     manifest_sha256: str | None = None
     integrity: str | None = None
+    safety: str | None = None
     files: int = 0
     bytes: int = 0
     bytes_sent: int = 0
@@ -87,7 +88,14 @@ class Receipt:
         return json.dumps(shortest, separators=(",", ":"))
 
 
-def write_termination_log(receipt: Receipt, path: str = TERMINATION_LOG) -> None:
+class Line(Protocol):
+    """What can say itself in one line of JSON."""
+
+    def line(self, limit: int = MAX_LINE_BYTES) -> str:
+        """One line of at most ``limit`` bytes."""
+
+
+def write_termination_log(receipt: Line, path: str = TERMINATION_LOG) -> None:
     """Leave the receipt where Kubernetes shows it; where there is no such file, nothing happens."""
     if not os.path.exists(path):
         return

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from aml_mirror.doctor import Check
 from aml_mirror.plan import Plan
-from aml_mirror.progress import amount
+from aml_mirror.progress import amount, one_line
 from aml_mirror.receipt import Receipt
 
 MAX_LINES = 8
@@ -28,10 +28,11 @@ def plan_text(plan: Plan) -> str:
             + f", from {len(metrics.sources)} file(s)",
         ),
         ("params", f"{len(plan.params)}"),
+        ("safety", plan.safety.verdict),
         ("model", plan.model_name or "(none given: pass --model-name to mirror)"),
         ("identity", plan.identity),
     ]
-    lines = [f"{name:<11} {value}" for name, value in rows]
+    lines = [f"{name:<11} {one_line(value)}" for name, value in rows]
     lines += _listed("mirrored", (f"{item.source}  {amount(item.bytes)}" for item in plan.manifest.items))
     lines += _listed("left out", (f"{path}: {reason}" for path, reason in plan.left_out))
     lines += _listed("warnings", plan.warnings)
@@ -50,9 +51,10 @@ def receipt_text(receipt: Receipt) -> str:
         f"  metrics     {receipt.series} series, {receipt.points:,} points",
         f"  MLflow run  {receipt.mlflow_run_id}",
         f"  manifest    {receipt.manifest_sha256}",
+        f"  safety      {receipt.safety}",
         f"  took        {receipt.seconds:.1f} s, {amount(receipt.bytes_sent)} sent",
     ]
-    return "\n".join(lines)
+    return "\n".join(map(one_line, lines))
 
 
 def check_text(check: Check) -> str:
@@ -66,7 +68,7 @@ def _step(step: int | None) -> str:
 
 
 def _listed(title: str, found: Iterable[str]) -> list[str]:
-    lines = ["".join(char if char.isprintable() else "?" for char in line) for line in found]
+    lines = [one_line(line) for line in found]
     if not lines:
         return []
     shown = [f"  {line}" for line in lines[:MAX_LINES]]

@@ -37,7 +37,7 @@ class Retry:
         sleep: Callable[[float], None] = time.sleep,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._for_seconds = for_seconds
+        self.for_seconds = for_seconds
         self._translate = translate
         self._notice = notice
         self._sleep = sleep
@@ -58,7 +58,8 @@ class Retry:
                 return operation()
             except Exception as error:
                 failure = error if isinstance(error, MirrorError) else self._translate(error)
-                left = self._for_seconds - (self._clock() - started)
+                patience = min(self.for_seconds, getattr(failure, "worth_trying_for", 0.0))
+                left = patience - (self._clock() - started)
                 if not isinstance(failure, ServiceUnavailable) or left <= 0:
                     if failure is error:
                         raise

@@ -20,6 +20,9 @@ from aml_mirror.errors import ConfigurationError, UsageError
 # administrator raised the retry limit, so the waiting has to happen here.
 RETRY_SECONDS = 15 * 60
 
+# A .env file has some dozen lines; parsed, each takes a hundred times its size.
+MAX_DOTENV_BYTES = 256 << 10
+
 # Variables that existing training workflows set and that are worth knowing of a run; values only, by
 # name: the environment is never mirrored wholesale.
 PARAMETER_VARIABLES = (
@@ -58,6 +61,11 @@ class Settings:
     checkpoint: str = "final"
     include: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
+    match: tuple[str, ...] = ()
+    exclude_runs: tuple[str, ...] = ()
+    since: str = ""
+    limit: str = ""
+    shard: str = ""
     model_name: str = ""
     experiment: str = ""
     tags: dict[str, str] = field(default_factory=dict)
@@ -66,10 +74,17 @@ class Settings:
     workspace_name: str = ""
     tracking_uri: str = ""
     retry_seconds: float = RETRY_SECONDS
+    wait_seconds: float = 0.0
+    allow_failed: bool = False
+    task: str = ""
     concurrency: str = ""
     block_size: str = ""
     strict: bool = False
     hash: bool = False
+    refuse_pickle: bool = False
+    sign_key: str = ""
+    public_key: str = ""
+    reference: str = ""
     json: bool = False
     debug: bool = False
     output_base: str = ""
@@ -127,17 +142,35 @@ def resolve(flags: Namespace, environment: Mapping[str, str], directory: Path) -
         if isinstance(given, list):
             given = tuple(item for item in given if item)
         # An empty flag is an unset one too: a workflow passes --model-name={{model_name}}.
-        if given in (None, "", ()) or name in ("command", "tag", "retry_for") or not hasattr(settings, name):
+        if given in (None, "", ()) or name in ("command", "tag") or not hasattr(settings, name):
             continue
         setattr(settings, name, given)
         settings.where[name] = "--" + name.replace("_", "-")
     settings.tags = _tags(getattr(flags, "tag", None) or [])
-    if getattr(flags, "retry_for", None):
-        settings.retry_seconds = seconds(flags.retry_for)
-        settings.where["retry_seconds"] = "--retry-for"
+    for name, flag in (("retry_seconds", "retry_for"), ("wait_seconds", "wait_for")):
+        if given := getattr(flags, flag, None):
+            where = "--" + flag.replace("_", "-")
+            setattr(settings, name, seconds(given, where))
+            settings.where[name] = where
     settings.parameters = {name: found[0] for name in PARAMETER_VARIABLES if (found := variable(name))}
     _check_run_id(settings)
+    if dotenv:
+        _refuse_dotenv_of_the_run(settings, directory)
     return settings
+
+
+def _refuse_dotenv_of_the_run(settings: Settings, directory: Path) -> None:
+    """A run is what somebody's training wrote: it must not say where our tokens and its copy go."""
+    try:
+        place = Path(locate_source(settings))
+        inside = directory.resolve().is_relative_to(place.resolve(strict=True))
+    except (UsageError, OSError, ValueError):
+        return
+    if inside:
+        raise ConfigurationError(
+            f"{directory / '.env'} lies in the run that is to be mirrored, and would say where to",
+            "start from another folder, and keep your .env there",
+        )
 
 
 def read_dotenv(directory: Path) -> dict[str, str]:
@@ -150,6 +183,10 @@ def read_dotenv(directory: Path) -> dict[str, str]:
     try:
         if not path.is_file():
             return {}
+        if path.stat().st_size > MAX_DOTENV_BYTES:
+            raise ConfigurationError(
+                f"{path} is larger than {MAX_DOTENV_BYTES >> 10} KiB", "look whether it is what it says"
+            )
         from dotenv import dotenv_values
 
         return {key: value for key, value in dotenv_values(path).items() if value is not None}
@@ -180,20 +217,20 @@ def _tags(given: list[str]) -> dict[str, str]:
     return tags
 
 
-def seconds(text: str) -> float:
-    """Read a duration: ``90``, ``90s``, ``15m``, ``2h``; returns seconds.
+def seconds(text: str, flag: str = "--retry-for") -> float:
+    """Read a duration: ``90``, ``90s``, ``15m``, ``2h``, ``3d``; returns seconds.
 
     Raises:
         UsageError: not a duration.
     """
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([smh]?)", text.strip())
+    match = re.fullmatch(r"(\d{1,9}(?:\.\d+)?)\s*([smhd]?)", text.strip())
     if not match:
-        raise UsageError(f"--retry-for {text!r} is not a duration", "for example: --retry-for 90s, 15m or 2h")
-    return float(match[1]) * {"": 1, "s": 1, "m": 60, "h": 3600}[match[2]]
+        raise UsageError(f"{flag} {text!r} is not a duration", f"for example: {flag} 90s, 15m or 2h")
+    return float(match[1]) * {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}[match[2]]
 
 
 def locate_source(settings: Settings) -> str:
-    """Return where the run lies: ``--source``, ``OUTPUT_DIR``, or ``OUTPUT_BASE``/run id where it exists.
+    """Return where the run lies: ``--source``, ``OUTPUT_DIR``, or ``OUTPUT_BASE``/run id.
 
     Raises:
         UsageError: none of them is set.

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from azure_emulator.client import Azure
+from support.forks import AZURE, Forked, Forks, forks
 from support.program import PROGRAM, clean_environment
 
 # Requests that are not the program's own doing, or that come when they come.
@@ -44,8 +45,17 @@ class Mirroring:
         found = clean_environment(**{**self.azure.env(), **more})
         return {key: value for key, value in found.items() if value}
 
-    def start(self, *arguments: str | Path, **environment: str) -> subprocess.Popen[str]:
-        """Start the program and do not wait for it."""
+    def _forks(self) -> Forks:
+        # The plugin asks for the cloud's metadata as it is loaded: there has to be an emulator.
+        return forks(AZURE, lambda: clean_environment(**self.azure.control.scope("main").env()))
+
+    def start(self, *arguments: str | Path, **environment: str) -> Forked:
+        """Start the program, in a fork of a process that has the clients loaded, and do not wait for it."""
+        given = [str(argument) for argument in arguments]
+        return self._forks().start(given, self.folder, self.environment(**environment))
+
+    def start_from_nothing(self, *arguments: str | Path, **environment: str) -> subprocess.Popen[str]:
+        """Start the program as a person does, and do not wait for it."""
         return subprocess.Popen(
             [PROGRAM, *map(str, arguments)],
             cwd=self.folder,
@@ -55,19 +65,29 @@ class Mirroring:
             text=True,
         )
 
-    def __call__(self, *arguments: str | Path, code: int | None = 0, **environment: str) -> Done:
-        """Run the program to its end."""
-        process = self.start(*arguments, **environment)
+    def __call__(
+        self, *arguments: str | Path, code: int | None = 0, fork: bool = True, **environment: str
+    ) -> Done:
+        """Run the program to its end; without ``fork`` as a person starts it."""
+        start = self.start if fork else self.start_from_nothing
+        process = start(*arguments, **environment)
         out, err = process.communicate(timeout=300)
+        assert process.returncode is not None
         done = Done(process.returncode, out, err)
         assert code is None or done.code == code, f"exit {done.code}\n{out}\n{err}"
         return done
 
     def mirror(
-        self, run: str | Path, model: str, *more: str, code: int | None = 0, **environment: str
+        self,
+        run: str | Path,
+        model: str,
+        *more: str,
+        code: int | None = 0,
+        fork: bool = True,
+        **environment: str,
     ) -> Done:
         """Mirror a run."""
-        return self("--source", run, "--model-name", model, *more, code=code, **environment)
+        return self("--source", run, "--model-name", model, *more, code=code, fork=fork, **environment)
 
 
 def runs_of(azure: Azure, experiment: str) -> list[Any]:
@@ -103,10 +123,9 @@ def points_of(azure: Azure, run_id: str, name: str) -> list[int]:
 
 def artifacts_of(azure: Azure, run_id: str) -> dict[str, bytes]:
     """The artifacts of a run that have bytes."""
-    held = {
-        name.partition(f"dcid.{run_id}/")[2] for name in azure.blobs(container="azureml") if run_id in name
-    }
-    return {path: azure.artifact(run_id, path) for path in sorted(held)}
+    prefix = f"ExperimentRun/dcid.{run_id}/"
+    held = sorted(name.removeprefix(prefix) for name in azure.blobs(prefix, container="azureml"))
+    return {path: azure.artifact(run_id, path) for path in held}
 
 
 def assert_exactly_once(
@@ -122,7 +141,9 @@ def assert_exactly_once(
     assert version["properties"]["mlflow_run_id"] == found.info.run_id
     assert version["properties"]["identity"] == found.data.tags["identity"]
     run_id = str(found.info.run_id)
-    assert points_of(azure, run_id, "train/loss") == list(range(1, points + 1))
+    assert "train/loss" in found.data.metrics
+    for name in found.data.metrics:
+        assert points_of(azure, run_id, name) == list(range(1, points + 1)), name
     expected = {
         name: hashlib.sha256((run / folder / name).read_bytes()).hexdigest()
         for name in ("model.safetensors", "config.json")

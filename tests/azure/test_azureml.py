@@ -6,7 +6,9 @@ import hashlib
 import json
 import os
 import shutil
+import signal
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -27,15 +29,7 @@ from support.runs import huggingface_run, write_events, write_weights
 
 POINTS = 450  # three batches
 REAL = Path(__file__).parent.parent / "data" / "runs"
-# What a run with the data of one framework is told by beside its files.
-REAL_RUNS = (
-    "lerobot_act",
-    "lightning",
-    "skrl",
-    "stable_baselines3",
-    "huggingface_best_reloaded",
-    "openpi_torch",
-)
+REAL_RUNS = sorted(path.name for path in REAL.iterdir() if path.is_dir())
 
 
 @pytest.fixture
@@ -59,7 +53,7 @@ def sent(azure: Azure, contains: str = "") -> list[str]:
 
 
 def test_what_arrives(azure: Azure, mirroring: Mirroring, run: Path) -> None:
-    receipt = mirroring.mirror(run, "reach", "--tag", "robot=ur5e").json
+    receipt = mirroring.mirror(run, "reach", "--tag", "robot=ur5e", fork=False).json
 
     assert receipt["outcome"] == "mirrored"
     assert (receipt["model_version"], receipt["model_uri"]) == ("1", "models:/reach/1")
@@ -86,6 +80,7 @@ def test_what_arrives(azure: Azure, mirroring: Mirroring, run: Path) -> None:
         "mlflow_run_id": run_id,
         "manifest_sha256": receipt["manifest_sha256"],
         "integrity": "sha256",
+        "safety": "safetensors",
         "identity": found.data.tags["identity"],
     }
     assert version["tags"] == {"robot": "ur5e", "mirror.state": "complete"}
@@ -237,11 +232,32 @@ def test_long_parameters_are_cut(azure: Azure, mirroring: Mirroring, tmp_path: P
     (run / "checkpoint-10" / "config.json").write_text(
         json.dumps({"model_type": "policy", "long": "x" * 3000})
     )
-    mirroring.mirror(run, "reach")
+    receipt = mirroring.mirror(run, "reach").json
     (found,) = runs_of(azure, "reach")
     value = found.data.params["config.long"]
     assert len(value) == 1000
     assert value.endswith("(cut: 3000 characters)")
+    assert {"param": "config.long", "reason": "cut from 3000 to 1000 characters"} in receipt["left_out"]
+
+
+def test_parameters_that_the_service_finds_too_long_are_cut_further(
+    azure: Azure, mirroring: Mirroring, tmp_path: Path
+) -> None:
+    """How long a value may be is not documented."""
+    run = huggingface_run(tmp_path / "run-9", steps=(10,))
+    (run / "checkpoint-10" / "config.json").write_text(
+        json.dumps({"model_type": "policy", "long": "x" * 3000})
+    )
+    body = {
+        "error_code": "INVALID_PARAMETER_VALUE",
+        "message": "Param value 'xxx' had length 1000, which exceeded length limit of 500",
+    }
+    azure.fault("status", match="runs/log-batch", status=400, body=json.dumps(body))
+    receipt = mirroring.mirror(run, "reach").json
+    (found,) = runs_of(azure, "reach")
+    assert len(found.data.params["config.long"]) == 250
+    assert found.data.params["config.model_type"] == "policy"
+    assert any("parameters were cut to 250 characters" in warning for warning in receipt["warnings"])
 
 
 def test_2000_files_are_refused_before_anything_is_sent(
@@ -326,37 +342,14 @@ def test_where_the_artifact_service_signs_with_a_key_that_the_account_refuses(
     place = found.data.tags["mirror.artifacts"].partition("/paths/")[2]
     beside = {name.removeprefix(place) for name in azure.blobs(place)}
     events = next((run / "runs").rglob("events*")).relative_to(run)
-    assert beside == {f"tensorboard/{events}", "manifest.json", "MODEL_CARD.md", "receipt.json"}
+    assert beside == {f"tensorboard/{events}", "manifest.json", "MODEL_CARD.md", "receipt.json"} | {
+        "provenance.intoto.json",
+        "safety.json",
+    }
     (version,) = complete_versions(azure, "reach").values()
     assert set(files_of(azure, version)) == {"model.safetensors", "config.json"}
     assert json.loads(azure.read(f"{place}receipt.json"))["model_version"] == "1"
     assert mirroring.mirror(run, "reach").json["outcome"] == "already-mirrored"
-
-
-def test_two_at_once(azure: Azure, mirroring: Mirroring, run: Path) -> None:
-    processes = [mirroring.start("--source", run, "--model-name", "reach") for _ in range(3)]
-    outcomes = []
-    for process in processes:
-        out, err = process.communicate(timeout=240)
-        assert process.returncode == 0, err
-        outcomes.append(json.loads(out)["outcome"])
-    assert sorted(outcomes) == ["already-mirrored", "already-mirrored", "mirrored"]
-    assert_exactly_once(azure, "reach", run, POINTS)
-
-
-def test_two_runs_into_one_model(azure: Azure, mirroring: Mirroring, tmp_path: Path) -> None:
-    runs = [huggingface_run(tmp_path / f"run-{index}", steps=(index + 1,)) for index in range(3)]
-    processes = [mirroring.start("--source", run, "--model-name", "reach") for run in runs]
-    for process in processes:
-        _, err = process.communicate(timeout=240)
-        assert process.returncode == 0, err
-    found = complete_versions(azure, "reach")
-    assert len(found) == 3
-    for version in found.values():
-        run = tmp_path / version["properties"]["osmo.run_id"]
-        folder = run / version["properties"]["checkpoint"]
-        weights = hashlib.sha256((folder / "model.safetensors").read_bytes()).hexdigest()
-        assert files_of(azure, version)["model.safetensors"] == weights
 
 
 def test_a_loser_in_another_experiment_finds_the_version(
@@ -392,18 +385,73 @@ def test_from_blob_storage_no_checkpoint_byte_travels(
     assert not [line for line in sent(azure) if "model.safetensors" in line]
 
 
-@pytest.mark.parametrize("name", REAL_RUNS)
-def test_runs_that_real_frameworks_wrote(
-    azure: Azure, mirroring: Mirroring, tmp_path: Path, name: str
+@pytest.mark.parametrize("given", [("--hash",), ()])
+def test_a_copied_run_that_is_seen_on_a_volume(
+    azure: Azure, mirroring: Mirroring, tmp_path: Path, given: tuple[str, ...]
 ) -> None:
-    run = tmp_path / name
-    shutil.copytree(REAL / name, run, symlinks=True)
-    receipt = mirroring.mirror(run, "reach").json
-    assert receipt["outcome"] == "mirrored", receipt
+    """Hashed when it was copied, it is the same; else nothing says that both are the same bytes."""
+    run = huggingface_run(tmp_path / "run-b", points=30)
+    first = mirroring.mirror(azure.seed(run, "runs/run-b"), "reach", *given).json
+    assert first["bytes_copied"] == first["bytes"]
+    second = mirroring.mirror(run, "reach").json
+    expected = ("already-mirrored", "1") if given else ("mirrored", "2")
+    assert (second["outcome"], second["model_version"]) == expected
+    assert len(complete_versions(azure, "reach")) == int(expected[1])
+
+
+def test_files_are_looked_at_again_in_few_requests(
+    azure: Azure, mirroring: Mirroring, tmp_path: Path
+) -> None:
+    """That no file changed while it was copied: one listing, not a request a file."""
+    run = huggingface_run(tmp_path / "run-b", points=30, steps=(20,))
+    for number in range(40):
+        (run / "checkpoint-20" / f"part-{number}.json").write_text("{}")
+    source = azure.seed(run, "runs/run-b", container="runs")
+    azure.forget_requests()
+    assert mirroring.mirror(source, "reach").json["bytes_copied"] > 0
+    asked = [one for one in azure.requests("/runs/runs/run-b/") if one["method"] == "HEAD"]
+    assert len(asked) <= 2, asked
+
+
+def assert_bytes_of(azure: Azure, receipt: dict[str, Any], run: Path) -> None:
+    """Each blob of the one version is a file of the run, of that name, byte by byte, and in the manifest."""
     (version,) = complete_versions(azure, "reach").values()
+    found = files_of(azure, version)
     manifest = json.loads(azure.artifact(receipt["mlflow_run_id"], "manifest.json"))
-    assert files_of(azure, version) == {entry["path"]: entry["sha256"] for entry in manifest["files"]}
-    assert mirroring.mirror(run, "reach").json["outcome"] == "already-mirrored"
+    assert {entry["path"] for entry in manifest["files"]} == set(found)
+    assert len(found) == receipt["files"] > 0
+    names: dict[str, set[str]] = {}
+    for path in run.rglob("*"):
+        if path.is_file():
+            names.setdefault(hashlib.sha256(path.read_bytes()).hexdigest(), set()).add(path.name)
+    for path, digest in found.items():
+        assert path.rpartition("/")[2] in names[digest], path
+    for entry in manifest["files"]:
+        assert entry["sha256"] in (None, found[entry["path"]])
+
+
+@pytest.mark.parametrize("name", REAL_RUNS)
+def test_runs_that_real_frameworks_wrote(azure: Azure, mirroring: Mirroring, name: str) -> None:
+    receipt = mirroring.mirror(REAL / name, "reach").json
+    assert (receipt["outcome"], receipt["integrity"]) == ("mirrored", "sha256"), receipt
+    assert_bytes_of(azure, receipt, REAL / name)
+
+
+@pytest.mark.parametrize("name", ["huggingface_peft", "lerobot_act", "openpi_jax", "stable_baselines3"])
+def test_runs_that_real_frameworks_wrote_from_blob_storage(
+    azure: Azure, mirroring: Mirroring, name: str
+) -> None:
+    """As OSMO uploads them: links to folders do not survive it, and LeRobot's ``last`` is one."""
+    account = azure.new_account(containers=["runs"], hns=name == "lerobot_act")
+    files = {
+        path.relative_to(REAL / name).as_posix(): path.read_bytes()
+        for path in (REAL / name).rglob("*")
+        if path.is_file() and not path.parent.is_symlink()
+    }
+    receipt = mirroring.mirror(azure.seed(files, name, account=account, container="runs"), "reach").json
+    assert (receipt["outcome"], receipt["integrity"]) == ("mirrored", "copied"), receipt
+    assert receipt["bytes_copied"] == receipt["bytes"]
+    assert_bytes_of(azure, receipt, REAL / name)
 
 
 def test_a_large_file_goes_in_blocks(azure: Azure, mirroring: Mirroring, tmp_path: Path) -> None:
@@ -417,17 +465,58 @@ def test_a_large_file_goes_in_blocks(azure: Azure, mirroring: Mirroring, tmp_pat
     assert [line for line in sent(azure, ".blob.") if "comp=blocklist" in line]
 
 
-def test_values_that_are_not_finite(azure: Azure, mirroring: Mirroring, tmp_path: Path) -> None:
+@pytest.mark.parametrize("taken", [True, False])
+def test_values_that_are_not_finite(azure: Azure, mirroring: Mirroring, tmp_path: Path, taken: bool) -> None:
     run = huggingface_run(tmp_path / "run-n", steps=(20,))
     rows = [("train/loss", 1, 1.0), ("train/loss", 2, float("nan")), ("train/loss", 3, float("inf"))]
-    write_events(run / "runs" / "Jan02_03-04-05_host" / "events.out.tfevents.1760000000.host.1.0", rows)
-    azure.set_workspace(accepts_nan=False)
+    rows += [("train/loss", step, 1.0) for step in range(4, 300)]
+    rows += [("train/loss", 300, float("-inf"))]
+    events = run / "runs" / "Jan02_03-04-05_host" / "events.out.tfevents.1760000000.host.1.0"
+    write_events(events, rows)
+    azure.set_workspace(accepts_nan=taken)
     receipt = mirroring.mirror(run, "reach").json
-    assert 1 in points_of(azure, receipt["mlflow_run_id"], "train/loss")
+    steps = points_of(azure, receipt["mlflow_run_id"], "train/loss")
+    told = [warning for warning in receipt["warnings"] if "not finite were left out" in warning]
+    if taken:
+        assert (steps, told) == (list(range(1, 301)), [])
+    else:
+        assert steps == [1, *range(4, 300)]
+        assert len(told) == 1
+    path = f"tensorboard/{events.relative_to(run)}"
+    assert azure.artifact(receipt["mlflow_run_id"], path) == events.read_bytes()
+
+
+def test_a_number_that_was_deleted_is_not_used_again(azure: Azure, mirroring: Mirroring, run: Path) -> None:
+    """A deleted version "cannot be recreated": the next number is taken."""
+    mirroring.mirror(run, "reach")
+    azure.call("DELETE", "models/reach/1")
+    receipt = mirroring.mirror(run, "reach").json
+    assert (receipt["outcome"], receipt["model_version"]) == ("mirrored", "2")
+    assert list(azure.models()["reach"]) == ["2"]
+    assert mirroring.mirror(run, "reach").json["outcome"] == "already-mirrored"
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_a_copy_that_a_killed_try_left_under_way(
+    azure: Azure, mirroring: Mirroring, tmp_path: Path, when: str
+) -> None:
+    """A pending copy has size and metadata already, and is waited for, not trusted."""
+    run = huggingface_run(tmp_path / "run-b", points=30)
+    source = azure.seed(run, "runs/run-b")
+    azure.set_account(copy_pending_polls=3)
+    azure.fault("kill", match=r"PUT https://[^?]*/aml-mirror/[^?]*/model\.safetensors", when=when)
+    assert mirroring.mirror(source, "reach", code=None).code == -signal.SIGKILL
+    azure.clear_faults()
+    azure.forget_requests()
+    receipt = mirroring.mirror(source, "reach").json
+    assert (receipt["outcome"], receipt["integrity"]) == ("mirrored", "copied")
+    polls = [one for one in azure.requests("/model.safetensors") if one["method"] == "HEAD"]
+    assert len([one for one in polls if "/aml-mirror/" in one["path"]]) >= 3
+    assert_exactly_once(azure, "reach", run, 30)
 
 
 def test_no_telemetry(azure: Azure, mirroring: Mirroring, run: Path) -> None:
-    mirroring.mirror(run, "reach")
+    mirroring.mirror(run, "reach", fork=False)
     hosts = {one["host"].partition(":")[0] for one in azure.requests()}
     known = ("login.azure.test", "management.azure.test", "eastus.api.azureml.azure.test")
     assert all(host in known or host.endswith(".blob.core.azure.test") for host in hosts), hosts

@@ -28,8 +28,9 @@ from aml_mirror.manifest import Item, Moved, hash_files, listed_files
 from aml_mirror.sources.azure_blob import BlobSource
 from aml_mirror.sources.local import LocalSource
 from aml_mirror.sources.tree import Tree
-from aml_mirror.transfer import server_copy, transfer
-from aml_mirror.transfer.block_upload import MIB, block_id, block_size
+from aml_mirror.transfer import blocks, options, server_copy
+from aml_mirror.transfer.block_upload import block_id, block_size
+from aml_mirror.transfer.options import MIB
 from aml_mirror.transfer.transfer import Transfer
 from this_process import here  # noqa: F401 - a fixture
 
@@ -245,9 +246,8 @@ def test_blocks_of_other_bytes_or_other_programs_do_no_harm(azure: Any, tmp_path
     # The right place, the right size, other bytes: another digest, so another id.
     old.stage_block(block_id(0, hashlib.sha256(noise(MIB, 77)).hexdigest()), noise(MIB, 77))
     # The right id, but cut: the size tells.
-    (tmp_path / "old.bin").read_bytes()
-    second = (tmp_path / "old.bin").read_bytes()[MIB : 2 * MIB]
-    old.stage_block(block_id(MIB, hashlib.sha256(second).hexdigest()), second[:100])
+    both = (tmp_path / "old.bin").read_bytes()[: 2 * MIB]
+    old.stage_block(block_id(MIB, hashlib.sha256(both).hexdigest()), both[MIB:][:100])
     foreign = service.get_blob_client(azure.container, f"{PREFIX}/foreign.bin")
     foreign.stage_block("short-id", b"123")
     moved = to(azure).put(tree, items, PREFIX)
@@ -430,6 +430,49 @@ def test_where_no_copy_is_let_through_the_bytes_come_through_here(azure: Any) ->
     assert to(azure).put(tree, items, PREFIX) == Moved()
 
 
+def test_what_comes_through_here_is_read_while_it_is_sent(
+    azure: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ranges of a blob are fetched some at a time, bound to its ETag, and arrive in their order."""
+    monkeypatch.setattr(server_copy, "ONE_REQUEST_BYTES", MIB)
+    files = {"model.bin": noise(12 * MIB + 5), **{f"part-{n}.json": noise(100, n) for n in range(12)}}
+    account = azure.new_account(containers=["runs"])
+    tree, items = copied(azure, files, account=account, container="runs")
+    azure.set_account(copy_scope="PrivateLink")
+    azure.fault("stall", match="GET .*/runs/runs/r1/", seconds=0.3, times=0)
+    azure.forget_requests()
+    moved = to(azure).put(tree, items, PREFIX)
+    assert (moved.sent, moved.copied) == (sum(map(len, files.values())), 0)
+    assert_whole(azure, tree, items)
+    reads = [one for one in azure.requests("/runs/runs/r1/") if one["method"] == "GET"]
+    for name, most in (("model.bin", blocks.AHEAD), ("part-", 4)):
+        spans = [(one["time"], one["time"] + one["seconds"]) for one in reads if name in one["path"]]
+        at_once = [sum(begin <= moment < end for begin, end in spans) for moment, _ in spans]
+        assert 1 < max(at_once) <= most, (name, at_once)
+
+
+def test_a_blob_that_changes_while_it_comes_through_here(azure: Any) -> None:
+    account = azure.new_account(containers=["runs"])
+    tree, items = copied(azure, {"model.bin": noise(12 * MIB)}, account=account, container="runs")
+    azure.set_account(copy_scope="PrivateLink")
+
+    def change(count: int) -> None:
+        azure.seed({"model.bin": noise(12 * MIB, 2)}, "runs/r1", account=account, container="runs")
+
+    with pytest.raises(DataError, match="changed while it was read"):
+        to(azure, concurrency=1).put(tree, items, PREFIX, change)
+    assert not azure.blobs(PREFIX)
+
+
+def test_of_a_large_copy_next_to_nothing_comes_through_here(azure: Any) -> None:
+    """64 MiB, copied within the account and between two: the requests alone."""
+    for account in (azure.account, azure.new_account(containers=["runs"])):
+        tree, items = copied(azure, {"model.bin": bytes(64 * MIB)}, account=account, container="runs")
+        azure.forget_requests()
+        assert to(azure).put(tree, items, f"{PREFIX}-{account}") == Moved(copied=64 * MIB)
+        assert through(azure) < 100_000
+
+
 def test_another_tenant(azure: Any) -> None:
     account = azure.new_account(containers=["runs"], other_tenant=True)
     uri = azure.seed(CHECKPOINT, "runs/r1", account=account, container="runs")
@@ -476,6 +519,7 @@ def test_the_answer_to_a_copy_is_lost(azure: Any) -> None:
 
 @pytest.mark.parametrize("same", [True, False])
 def test_a_copy_of_a_killed_try_is_under_way(azure: Any, same: bool) -> None:
+    """It is listed with its size and metadata, and as pending: not trusted before it has ended."""
     azure.set_account(copy_pending_polls=4)
     tree, items = copied(azure, {"model.bin": noise(1000), "other.bin": noise(1000, 2)})
     entry = tree.entry("model.bin" if same else "other.bin")
@@ -483,9 +527,12 @@ def test_a_copy_of_a_killed_try_is_under_way(azure: Any, same: bool) -> None:
     container = container_client(f"https://{azure.account}.blob.{blob_suffix()}", azure.container)
     blob = container.get_blob_client(f"{PREFIX}/model.bin")
     blob.start_copy_from_url(tree.source.url(entry), metadata={"source_etag": entry.stamp})
-    # What is left of it would be trusted by its listing alone, if its ETag were the right one.
-    moved = to(azure).put(tree, items, PREFIX)
-    assert moved.copied in (1000, 2000)
+    listed = {one.name: one for one in container.list_blobs(PREFIX, include=["copy", "metadata"])}
+    assert (listed[f"{PREFIX}/model.bin"].size, listed[f"{PREFIX}/model.bin"].copy.status) == (
+        1000,
+        "pending",
+    )
+    assert to(azure).put(tree, items, PREFIX).copied == 2000
     assert_whole(azure, tree, items)
 
 
@@ -532,17 +579,17 @@ def test_block_sizes_and_ids() -> None:
     [("8MiB", 8 * MIB), ("8m", 8 * MIB), ("1024K", MIB), ("4194304", 4 * MIB), ("100 MiB", 100 * MIB)],
 )
 def test_block_size_of_the_flag(text: str, size: int) -> None:
-    assert transfer.parse_block_size(text) == size
+    assert options.parse_block_size(text) == size
 
 
 @pytest.mark.parametrize("text", ["", "8GiB", "0", "1023K", "101MiB", "-8MiB", "8.5MiB", "MiB", "9" * 30])
 def test_block_size_of_the_flag_refused(text: str) -> None:
     with pytest.raises(UsageError, match="1MiB to 100MiB"):
-        transfer.parse_block_size(text)
+        options.parse_block_size(text)
 
 
 def test_concurrency_of_the_flag() -> None:
-    assert transfer.parse_concurrency("64") == 64
+    assert options.parse_concurrency("64") == 64
     for text in ("0", "65", "x", "", "-1", "1.5"):
         with pytest.raises(UsageError, match="1 to 64"):
-            transfer.parse_concurrency(text)
+            options.parse_concurrency(text)

@@ -20,7 +20,7 @@ def here(azure: Azure, monkeypatch: pytest.MonkeyPatch) -> Iterator[Azure]:
     for name, value in azure.env().items():
         monkeypatch.setenv(name, value)
     login.credential.cache_clear()
-    login._suffix_from_metadata.cache_clear()
+    login._from_metadata.cache_clear()
     yield azure
     login.credential.cache_clear()
-    login._suffix_from_metadata.cache_clear()
+    login._from_metadata.cache_clear()

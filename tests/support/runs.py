@@ -34,9 +34,15 @@ def write_weights(path: Path, seed: int = 0, size: int = 64) -> None:
     save_file({"policy.weight": values}, path)
 
 
-def huggingface_run(root: Path, steps: tuple[int, ...] = (10, 20), points: int = 30, size: int = 64) -> Path:
-    """Write a small Hugging Face run with an event file; returns its root."""
-    rows = [("train/loss", step, 1.0 / step) for step in range(1, points + 1)]
+def huggingface_run(
+    root: Path,
+    steps: tuple[int, ...] = (10, 20),
+    points: int = 30,
+    size: int = 64,
+    series: tuple[str, ...] = ("train/loss",),
+) -> Path:
+    """Write a small Hugging Face run with an event file, ``points`` a series; returns its root."""
+    rows = [(name, step, 1.0 / step) for step in range(1, points + 1) for name in series]
     write_events(root / "runs" / "Jan02_03-04-05_host" / "events.out.tfevents.1760000000.host.1.0", rows)
     for step in steps:
         folder = root / f"checkpoint-{step}"

@@ -4,6 +4,9 @@ The clients wrap each other: a refused token arrives as a failed storage request
 resolved as a failed credential. So the whole chain of causes is looked at, from the outside in, and the
 first link that says something definite decides. What passes by itself (the service is busy, a connection
 was dropped, also on the way to the token service) is :class:`ServiceUnavailable`; only that is retried.
+
+Here is what a service answered; :mod:`.entra_errors` has the failed logins, :mod:`.network_errors` the
+requests that nobody answered.
 """
 
 from __future__ import annotations
@@ -18,6 +21,8 @@ from azure.core import exceptions as core
 from requests import exceptions as http
 
 from aml_mirror import redact
+from aml_mirror.azure import entra_errors, network_errors
+from aml_mirror.azure.network_errors import AGAIN as AGAIN
 from aml_mirror.errors import (
     ConfigurationError,
     DataError,
@@ -26,17 +31,10 @@ from aml_mirror.errors import (
     ServiceUnavailable,
 )
 
-AGAIN = "run the same command again: it goes on where this one ended"
-
 _TRANSIENT = frozenset({408, 425, 429, 500, 502, 503, 504})
 # Longer than that is not obeyed: the patience of the whole call (--retry-for) is counted elsewhere.
 _LONGEST_RETRY_AFTER = 300.0  # seconds
 
-WORKLOAD_HINT = (
-    'label the pod azure.workload.identity/use: "true" and give it the service account whose annotation '
-    "azure.workload.identity/client-id names the identity; outside a cluster log in with `az login`"
-)
-_CA_HINT = "set REQUESTS_CA_BUNDLE to your organisation's CA bundle (SSL_CERT_FILE alone is not enough)"
 _ROLE_HINT = (
     "grant it 'Storage Blob Data Contributor' on the account ('Storage Blob Data Reader' is enough to read a "
     "run); a new assignment takes up to ten minutes to work"
@@ -44,79 +42,6 @@ _ROLE_HINT = (
 _NETWORK_RULES_HINT = (
     "the account's network rules may not let this network in: add it there, or reach the account through "
     "its private endpoint"
-)
-
-# Learn, "Microsoft Entra authentication and authorization error codes". Code -> (what it means, the mend).
-_ENTRA = {
-    "70021": ("no federated credential of the identity matches the pod's service account", "federation"),
-    "700211": ("no federated credential of the identity matches the token's issuer", "federation"),
-    "700212": ("no federated credential of the identity matches the token's audience", "federation"),
-    "700213": ("no federated credential of the identity matches the pod's service account", "federation"),
-    "700016": ("the tenant has no identity with this client id", "ids"),
-    "700024": ("the federated token is not within its time", "clock"),
-    "700027": ("the federated token has a wrong signature", "federation"),
-    "50013": ("the federated token is not valid", "federation"),
-    "90002": ("there is no such tenant", "ids"),
-    "900023": ("there is no such tenant", "ids"),
-    "900021": ("there is no such tenant", "ids"),
-    "7000215": ("the client secret is wrong", "secret"),
-    "7000222": ("the client secret has expired", "secret"),
-    "7000229": ("the tenant has no service principal for this client id", "ids"),
-    "500011": ("the tenant does not know the service that a token is asked for", "cloud"),
-    "50076": ("the login needs a second factor", "login"),
-    "50079": ("the login needs a second factor", "login"),
-    "50173": ("the login has expired", "login"),
-    "700082": ("the login has expired", "login"),
-    "70043": ("the login has expired", "login"),
-    "53003": ("a Conditional Access policy forbids it", "policy"),
-}
-_ENTRA_HINTS = {
-    "federation": "compare issuer, subject (system:serviceaccount:NAMESPACE:NAME) and audience of the "
-    "identity's federated credential with the pod's service account",
-    "ids": "check AZURE_CLIENT_ID and AZURE_TENANT_ID, which the service account's annotations set in a pod",
-    "clock": "check the clock of this node, and that the token file is renewed",
-    "secret": "renew the secret in AZURE_CLIENT_SECRET",
-    "cloud": "check AZURE_TENANT_ID, and AZUREML_CURRENT_CLOUD for a sovereign cloud",
-    "login": "log in again with `az login`",
-    "policy": "ask the tenant's administrator",
-}
-# Throttling and faults of the token service itself, which pass.
-_ENTRA_TRANSIENT = frozenset({"50196", "90033", "90055", "90006", "90024", "50000"})
-
-
-# What azure-identity makes of an answer that is none of Entra's own refusals.
-_ENTRA_DOWN = ("JSON is invalid", "Unexpected content", "Microsoft Entra ID error", "from Microsoft Entra ID")
-_WORKLOAD_VARIABLES = (
-    ("tenant_id", "AZURE_TENANT_ID"),
-    ("client_id", "AZURE_CLIENT_ID"),
-    ("token_file_path", "AZURE_FEDERATED_TOKEN_FILE"),
-)
-
-# What the system and urllib3 say of a request without an answer -> (in words, the mend).
-_NETWORK = (
-    (
-        (
-            "Name or service not known",
-            "Failed to resolve",
-            "nodename nor servname",
-            "Temporary failure in name",
-        ),
-        "its name cannot be resolved",
-        "check the account's or workspace's name, and behind a private endpoint that this network uses its "
-        "private DNS zone",
-    ),
-    (("Connection refused",), "the connection was refused", "check the address, HTTPS_PROXY and NO_PROXY"),
-    (
-        ("Network is unreachable", "No route to host"),
-        "there is no way to it from this network",
-        "check the network: a private endpoint needs a route from here",
-    ),
-    (
-        ("timed out",),
-        "no answer in time",
-        "a firewall that drops packets looks like this too; on a slow line a smaller --concurrency or "
-        "--block-size helps",
-    ),
 )
 
 
@@ -192,26 +117,29 @@ def first_line(error: BaseException) -> str:
     """What an error says, in one line without secrets."""
     said = str(getattr(error, "message", "") or error).strip() or type(error).__name__
     # The storage client appends RequestId, Time and ErrorCode on lines of their own.
-    return redact.text(said.splitlines()[0][:300])
+    return redact.start(said.splitlines()[0], 300)
 
 
 def _of(cause: BaseException, where: str) -> MirrorError | None:
     said = first_line(cause)
     if isinstance(cause, core.ClientAuthenticationError) and not status_of(cause):
-        return _login(cause, where)
+        return entra_errors.translate(cause, where)
+    # Whatever the status: what it is about, the body would have said.
+    if isinstance(cause, (core.IncompleteReadError, core.DecodeError)):
+        return ServiceUnavailable(f"an answer of {where} was cut or is not Azure's: {said}", AGAIN)
     if isinstance(cause, core.HttpResponseError) and status_of(cause):
         # Entra answers a token request with 400 or 401; the message holds its code.
         if "AADSTS" in str(cause):
-            return _login(cause, where)
+            return entra_errors.translate(cause, where)
         return _status(cause, where)
     if isinstance(cause, http.HTTPError) and cause.response is not None:
-        if cause.response.status_code in _TRANSIENT:
+        if cause.response.status_code in (*_TRANSIENT, 507):
             return ServiceUnavailable(f"{where} failed with {cause.response.status_code}: {said}", AGAIN)
         return ConfigurationError(
             f"{where} answers {cause.response.status_code}: {said}", "check the address"
         )
-    if isinstance(cause, (core.IncompleteReadError, core.DecodeError)):
-        return ServiceUnavailable(f"an answer of {where} was cut or is not Azure's: {said}", AGAIN)
+    if isinstance(cause, http.RetryError):
+        return ServiceUnavailable(f"{where} goes on failing: {said}", AGAIN)
     if isinstance(cause, (http.ProxyError,)) or "ProxyError" in said:
         return ServiceUnavailable(
             f"the proxy on the way to {where} does not answer: {said}", "check HTTPS_PROXY and NO_PROXY"
@@ -227,101 +155,14 @@ def _of(cause: BaseException, where: str) -> MirrorError | None:
             http.ContentDecodingError,
         ),
     ):
-        return _network(str(cause), where)
+        return network_errors.translate(str(cause), where)
     if isinstance(cause, core.HttpResponseError):
         return ServiceUnavailable(f"{where} failed: {said}", AGAIN)
     if isinstance(cause, (http.InvalidURL, http.MissingSchema, http.InvalidSchema)):
         return ConfigurationError(f"{where} has no valid address: {said}", "check the address")
     if isinstance(cause, (ConnectionError, TimeoutError)):
-        return _network(str(cause) or type(cause).__name__, where)
+        return network_errors.translate(str(cause) or type(cause).__name__, where)
     return None
-
-
-def _network(said: str, where: str) -> MirrorError:
-    """A request without an answer: which of name, certificate, way and connection it was."""
-    if "CERTIFICATE_VERIFY_FAILED" in said or "certificate verify failed" in said:
-        return ConfigurationError(f"the TLS certificate of {where} is not trusted", _CA_HINT)
-    if "doesn't match" in said and "certificate" in said:
-        return ConfigurationError(f"the TLS certificate of {where} is for another name", _CA_HINT)
-    for signs, words, hint in _NETWORK:
-        if any(sign in said for sign in signs):
-            return ServiceUnavailable(f"{where} does not answer: {words}", f"{hint}; {AGAIN}")
-    return ServiceUnavailable(f"{where} does not answer: the connection was dropped", AGAIN)
-
-
-def _login(cause: BaseException, where: str) -> MirrorError:
-    """No token was had: not configured, refused by Entra, or Entra itself did not answer."""
-    said = str(cause)
-    whole = " ".join(said.split())
-    code = re.search(r"AADSTS(\d+)", said)
-    if code:
-        number = code[1]
-        if number in _ENTRA_TRANSIENT:
-            return ServiceUnavailable(f"Microsoft Entra is busy (AADSTS{number})", AGAIN)
-        meaning, kind = _ENTRA.get(number, ("it refused to give a token", ""))
-        detail = "" if kind else f": {_entra_words(whole)}"
-        return NotAllowed(
-            f"Microsoft Entra refused the login for {where} (AADSTS{number}): {meaning}{detail}",
-            _ENTRA_HINTS.get(kind, "look the code up at https://login.microsoftonline.com/error"),
-        )
-    if "not configured to acquire tokens for tenant" in said:
-        return NotAllowed(
-            f"{where} belongs to another tenant than this identity",
-            "check AZURE_TENANT_ID; the identity must be of the tenant that owns the account",
-        )
-    # WorkloadIdentityCredential opens the file that the webhook mounts.
-    if "No such file or directory" in said and "token" in said:
-        path = re.search(r"'([^']+)'", said[said.index("No such file") :])
-        return ConfigurationError(
-            f"the federated token file {path[1] if path else ''} is not there".replace("  ", " "),
-            'the pod lost its projected token: check the label azure.workload.identity/use: "true" and '
-            "AZURE_FEDERATED_TOKEN_FILE",
-        )
-    if "Permission denied" in said and "token" in said:
-        return ConfigurationError(
-            "the federated token file may not be read by this user",
-            "run as a user in the pod's fsGroup, or set securityContext.fsGroup",
-        )
-    if _looks_like_network(said):
-        return _network(said, "Microsoft Entra")
-    # Entra says AADSTS… where it refuses; without it, it or a proxy before it is throttling or down.
-    if any(sign in said for sign in _ENTRA_DOWN):
-        return ServiceUnavailable("Microsoft Entra failed to give a token for now", AGAIN)
-    if "DefaultAzureCredential" in said:
-        missing = re.search(r"Missing required arguments: ([^.]+)\.", said)
-        unset = [
-            name for key, name in _WORKLOAD_VARIABLES if missing and f"'{key}'" in missing[1].split(", ")
-        ]
-        attempts = re.findall(r"\n\t(\w+): ([^\n]+)", said)
-        if unset:
-            reason = f"{', '.join(unset)} not set"
-        else:
-            reason = "; ".join(f"{name} ({why[:120]})" for name, why in attempts[:4]) or whole[:200]
-        return ConfigurationError(
-            f"DefaultAzureCredential failed, there is no identity to log in with: {redact.text(reason)}",
-            WORKLOAD_HINT,
-        )
-    return NotAllowed(f"the login for {where} failed: {redact.text(whole[:300])}", WORKLOAD_HINT)
-
-
-def _looks_like_network(said: str) -> bool:
-    signs = (
-        "Max retries exceeded",
-        "Connection",
-        "CERTIFICATE_VERIFY_FAILED",
-        "resolve",
-        "timed out",
-        "Name or service not known",
-        "RemoteDisconnected",
-        "IncompleteRead",
-    )
-    return any(sign in said for sign in signs)
-
-
-def _entra_words(whole: str) -> str:
-    start = whole.index("AADSTS")
-    words = re.sub(r"^AADSTS\d+:?\s*", "", whole[start:])
-    return redact.text(re.split(r" Trace ID| Timestamp", words)[0][:200])
 
 
 def _status(cause: core.HttpResponseError, where: str) -> MirrorError:

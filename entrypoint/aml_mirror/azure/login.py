@@ -29,17 +29,30 @@ from requests.adapters import HTTPAdapter
 from urllib3.util import Retry as HttpRetry
 
 from aml_mirror.azure import errors as azure_errors
-from aml_mirror.errors import ConfigurationError
+from aml_mirror.azure.entra_errors import WORKLOAD_HINT
+from aml_mirror.errors import ConfigurationError, ServiceUnavailable
 
 T = TypeVar("T")
 
 STORAGE_SCOPE = "https://storage.azure.com/.default"  # the same in every cloud
 
-# Cloud -> (suffix of storage hosts, login endpoint). The names are those of azure-ai-ml.
+# Cloud -> (suffix of storage hosts, login endpoint, resource manager). The names are those of azure-ai-ml.
 _CLOUDS = {
-    "AzureCloud": ("core.windows.net", "https://login.microsoftonline.com"),
-    "AzureChinaCloud": ("core.chinacloudapi.cn", "https://login.chinacloudapi.cn"),
-    "AzureUSGovernment": ("core.usgovcloudapi.net", "https://login.microsoftonline.us"),
+    "AzureCloud": (
+        "core.windows.net",
+        "https://login.microsoftonline.com",
+        "https://management.azure.com",
+    ),
+    "AzureChinaCloud": (
+        "core.chinacloudapi.cn",
+        "https://login.chinacloudapi.cn",
+        "https://management.chinacloudapi.cn",
+    ),
+    "AzureUSGovernment": (
+        "core.usgovcloudapi.net",
+        "https://login.microsoftonline.us",
+        "https://management.usgovcloudapi.net",
+    ),
 }
 _METADATA_SECONDS = 20.0  # a name that resolves nowhere useful must not hold the program for a minute
 
@@ -165,7 +178,7 @@ def token_file() -> str:
         if _in_pod() and chosen.lower() in ("", "workloadidentitycredential"):
             raise ConfigurationError(
                 "AZURE_FEDERATED_TOKEN_FILE is not set: the pod has no workload identity",
-                azure_errors.WORKLOAD_HINT,
+                WORKLOAD_HINT,
             )
         return "no federated token file; not needed here"
     try:
@@ -174,7 +187,7 @@ def token_file() -> str:
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigurationError(
             f"the federated token file {path} cannot be read: {getattr(error, 'strerror', None) or error}",
-            azure_errors.WORKLOAD_HINT,
+            WORKLOAD_HINT,
         ) from error
     expires = claims.get("exp")
     if isinstance(expires, (int, float)) and expires < time.time():
@@ -195,20 +208,34 @@ def blob_suffix() -> str:
         ConfigurationError: the cloud is not known, or its metadata are not what they should be.
         ServiceUnavailable: the metadata cannot be had for now.
     """
+    return _cloud()[0]
+
+
+def resource_manager() -> str:
+    """Return the address of the cloud's Azure Resource Manager, without a slash at its end.
+
+    Found, and raises, as :func:`blob_suffix`.
+    """
+    return _cloud()[1]
+
+
+def _cloud() -> tuple[str, str]:
+    """The cloud's storage suffix and resource manager."""
     cloud = os.environ.get("AZUREML_CURRENT_CLOUD") or "AzureCloud"
     if cloud in _CLOUDS:
-        return _CLOUDS[cloud][0]
+        suffix, _, manager = _CLOUDS[cloud]
+        return suffix, manager
     url = os.environ.get("ARM_CLOUD_METADATA_URL", "")
     if not url:
         raise ConfigurationError(
             f"the cloud {cloud} of AZUREML_CURRENT_CLOUD is not known",
             f"use one of {', '.join(_CLOUDS)}, or set ARM_CLOUD_METADATA_URL as well",
         )
-    return _suffix_from_metadata(cloud, url)
+    return _from_metadata(cloud, url)
 
 
 @functools.cache
-def _suffix_from_metadata(cloud: str, url: str) -> str:
+def _from_metadata(cloud: str, url: str) -> tuple[str, str]:
     where = "the cloud's metadata endpoint (ARM_CLOUD_METADATA_URL)"
     try:
         with requests.Session() as session:
@@ -218,6 +245,8 @@ def _suffix_from_metadata(cloud: str, url: str) -> str:
             answer.raise_for_status()
             found = answer.json()
     except requests.exceptions.JSONDecodeError as error:
+        if answer.text.lstrip()[:1] in ("{", "["):
+            raise ServiceUnavailable(f"an answer of {where} was cut", azure_errors.AGAIN) from error
         raise ConfigurationError(f"{where} answers no JSON", "check the address") from error
     except requests.RequestException as error:
         raise azure_errors.translate(error, where) from error
@@ -226,10 +255,12 @@ def _suffix_from_metadata(cloud: str, url: str) -> str:
     for item in clouds:
         if isinstance(item, dict) and item.get("name") == cloud:
             suffix = (item.get("suffixes") or {}).get("storage")
-            if isinstance(suffix, str) and suffix:
-                return suffix
+            manager = item.get("resourceManager")
+            if isinstance(suffix, str) and suffix and isinstance(manager, str) and manager:
+                return suffix, manager.rstrip("/")
     raise ConfigurationError(
-        f"{where} names no storage suffix for the cloud {cloud}", "check AZUREML_CURRENT_CLOUD"
+        f"{where} names no storage suffix and resource manager for the cloud {cloud}",
+        "check AZUREML_CURRENT_CLOUD",
     )
 
 

@@ -8,16 +8,17 @@ GB is judged by some kB: reads here and there fetch little, reads one behind the
 
 from __future__ import annotations
 
+import copy
 import io
 import re
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
 from urllib.parse import quote, unquote
 
 from azure.core import MatchConditions
-from azure.storage.blob import BlobClient, BlobProperties, ContainerClient
+from azure.storage.blob import BlobClient, BlobPrefix, BlobProperties, ContainerClient
 
 from aml_mirror.azure.blob_client import account_of, in_words, service_client
 from aml_mirror.azure.errors import code_of, is_changed, is_missing, translate
@@ -25,7 +26,7 @@ from aml_mirror.azure.login import blob_suffix, with_fresh_login
 from aml_mirror.azure.login import credential as default_credential
 from aml_mirror.errors import DataError, MirrorError, ServiceUnavailable, SourceNotFound, UsageError
 from aml_mirror.retry import Retry
-from aml_mirror.sources.base import Entry, Listing
+from aml_mirror.sources.base import Entry, Listing, TooManyFiles
 from aml_mirror.sources.local import MAX_ENTRIES
 
 if TYPE_CHECKING:
@@ -93,6 +94,18 @@ class BlobSource:
     def has_etags(self) -> bool:
         return True
 
+    def below(self, folder: str) -> BlobSource:
+        """Return the source of a folder of this one; both use one client."""
+        inside = copy.copy(self)
+        inside.path = self._prefix + folder
+        inside._prefix = inside.path + "/"
+        inside._windows = _Windows()
+        return inside
+
+    def be_patient_for(self, seconds: float) -> None:
+        """Change how long a request may go on failing, here and in what :meth:`below` returned."""
+        self._retry.for_seconds = seconds
+
     def scan(self) -> Listing:
         listing = Listing()
         for blob in self._list():
@@ -102,17 +115,76 @@ class BlobSource:
         return listing
 
     def _list(self) -> list[BlobProperties]:
-        def read() -> list[BlobProperties]:
-            found: list[BlobProperties] = []
-            for blob in self.container.list_blobs(name_starts_with=self._prefix, include=["metadata"]):
-                found.append(blob)
-                if len(found) > MAX_ENTRIES:
-                    raise DataError(
-                        f"{self.uri} holds more than {MAX_ENTRIES:,} blobs",
-                        "pass the folder of one run with --source",
-                    )
-            return found
+        found: list[BlobProperties] = []
+        for page in self._pages():
+            found += page
+            if len(found) > MAX_ENTRIES:
+                raise TooManyFiles(
+                    f"{self.uri} holds more than {MAX_ENTRIES:,} blobs",
+                    "pass the folder of one run with --source",
+                )
+        return found
 
+    def listings(self, limit: int) -> Iterator[tuple[str, Listing | MirrorError]]:
+        # One listing of everything, read once: it comes in the order of the names, so that what lies in one
+        # folder comes together. One page and one folder are held at a time.
+        name, found, empty = "", Listing(), True
+        for page in self._pages():
+            for blob in page:
+                empty = False
+                part, slash, _ = str(blob.name)[len(self._prefix) :].partition("/")
+                if not slash or not part:
+                    continue
+                if part != name:
+                    yield from self._listed_whole(name, found, limit)
+                    name, found = part, Listing()
+                if len(found.files) + len(found.refused) <= limit:
+                    self._add(found, blob, part + "/")
+        yield from self._listed_whole(name, found, limit)
+        if empty:
+            raise self._nothing()
+
+    def _listed_whole(
+        self, name: str, found: Listing, limit: int
+    ) -> Iterator[tuple[str, Listing | MirrorError]]:
+        count = len(found.files) + len(found.refused)
+        if count > limit:
+            yield name, TooManyFiles(f"{self.uri}/{name} holds more than {limit:,} blobs")
+        elif count:
+            yield name, found
+
+    def glance(self, folder: str, listing: Listing) -> list[str]:
+        prefix = self._prefix + (folder + "/" if folder else "")
+
+        def read() -> list[Any]:
+            found: Any = self.container.walk_blobs(
+                name_starts_with=prefix, include=["metadata"], delimiter="/"
+            )
+            return list(next(found.by_page(), ()))
+
+        folders = []
+        for item in self._listed(read):
+            if not isinstance(item, BlobPrefix):
+                self._add(listing, item)
+            elif len(item.name) > len(prefix) + 1:
+                folders.append(str(item.name)[len(self._prefix) :].rstrip("/"))
+        return folders
+
+    def _pages(self) -> Iterator[list[BlobProperties]]:
+        token: str | None = None
+        while True:
+
+            def read(token: str | None = token) -> tuple[list[BlobProperties], str | None]:
+                found = self.container.list_blobs(name_starts_with=self._prefix, include=["metadata"])
+                pages: Any = found.by_page(token)
+                return list(next(pages, ())), pages.continuation_token
+
+            page, token = self._listed(read)
+            yield page
+            if not token:
+                return
+
+    def _listed(self, read: Callable[[], T]) -> T:
         try:
             return self._call(read)
         except MirrorError as error:
@@ -122,8 +194,8 @@ class BlobSource:
                 ) from error
             raise
 
-    def _add(self, listing: Listing, blob: BlobProperties) -> None:
-        path = str(blob.name)[len(self._prefix) :]
+    def _add(self, listing: Listing, blob: BlobProperties, folder: str = "") -> None:
+        path = str(blob.name)[len(self._prefix) + len(folder) :]
         metadata = {key.lower(): value for key, value in (blob.metadata or {}).items()}
         # Accounts with hierarchical namespace list each folder as a blob without bytes; blobfuse and others
         # make such blobs too, or ones whose name ends in a slash.
@@ -137,7 +209,11 @@ class BlobSource:
         else:
             md5 = blob.content_settings.content_md5
             listing.files[path] = Entry(
-                path, int(blob.size), _etag(blob.etag), md5=bytes(md5).hex() if md5 else None
+                path,
+                int(blob.size),
+                _etag(blob.etag),
+                md5=bytes(md5).hex() if md5 else None,
+                modified=blob.last_modified.timestamp() if blob.last_modified else 0.0,
             )
 
     def _nothing(self) -> SourceNotFound:
@@ -218,7 +294,6 @@ class BlobSource:
         return _etag(found.etag) == entry.stamp
 
     def changed(self, entries: Iterable[Entry]) -> list[str]:
-        """Return the paths of those entries that are not as they were listed, in few requests."""
         entries = list(entries)
         if len(entries) < _LIST_FROM:
             return [entry.path for entry in entries if not self.is_unchanged(entry)]

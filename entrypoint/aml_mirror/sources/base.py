@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import BinaryIO, Protocol
+
+from aml_mirror.errors import DataError, MirrorError
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +24,8 @@ class Entry:
     target: str | None = None
     # MD5 of the content as the store keeps it, in hexadecimal; None: it keeps none.
     md5: str | None = None
+    # When it was last written, in seconds since the epoch, by the clock of the store; 0: unknown.
+    modified: float = 0.0
 
 
 @dataclass(slots=True)
@@ -32,6 +37,10 @@ class Listing:
     directory_links: dict[str, str] = field(default_factory=dict)
     # Links that dangle, loop or leave the source; FIFOs, sockets, devices; what may not be read.
     refused: dict[str, str] = field(default_factory=dict)
+
+
+class TooManyFiles(DataError):
+    """A place holds more entries than were asked for."""
 
 
 class Source(Protocol):
@@ -55,7 +64,7 @@ class Source(Protocol):
         Raises:
             SourceNotFound: there is no such place.
             NotAllowed: it may not be listed.
-            DataError: it holds more entries than any run does (``MAX_ENTRIES``).
+            TooManyFiles: it holds more entries than any run does (``MAX_ENTRIES``).
         """
 
     def open(self, entry: Entry) -> BinaryIO:
@@ -71,3 +80,35 @@ class Source(Protocol):
 
     def is_unchanged(self, entry: Entry) -> bool:
         """Tell whether the file still is as it was listed, without reading it."""
+
+    def changed(self, entries: Iterable[Entry]) -> list[str]:
+        """Return the paths of those that are not as they were listed, in as few requests as possible."""
+        return [entry.path for entry in entries if not self.is_unchanged(entry)]
+
+
+class Prefix(Source, Protocol):
+    """A source with more than one run in it, looked through folder by folder."""
+
+    def below(self, folder: str) -> Prefix:
+        """Return the source of a folder of this one."""
+
+    def listings(self, limit: int) -> Iterator[tuple[str, Listing | MirrorError]]:
+        """Yield each folder directly in this one, by name, with all that is below it.
+
+        One listing is held at a time, with paths relative to the folder. Where it cannot be had, the reason
+        stands in its place: ``TooManyFiles`` where it has more than ``limit`` entries.
+
+        Raises:
+            SourceNotFound: there is no such place.
+            NotAllowed: it may not be listed.
+        """
+
+    def glance(self, folder: str, listing: Listing) -> list[str]:
+        """Add the files directly in a folder to a listing, some thousands at most; nothing below is read.
+
+        Returns:
+            the folders in it.
+        """
+
+    def be_patient_for(self, seconds: float) -> None:
+        """Change how long a request may go on failing, here and in what :meth:`below` returned."""

@@ -10,16 +10,21 @@ from __future__ import annotations
 import errno
 import os
 import stat
+from collections.abc import Iterable, Iterator
 from itertools import islice
 from pathlib import Path
 from typing import BinaryIO
 
-from aml_mirror.errors import DataError, NotAllowed, SourceNotFound
-from aml_mirror.sources.base import Entry, Listing
+from aml_mirror.errors import DataError, MirrorError, NotAllowed, SourceNotFound
+from aml_mirror.sources.base import Entry, Listing, TooManyFiles
 
-# Ten times the largest run we know of (10^5 files of a dataset that was kept beside a run); an entry
-# takes about 400 bytes, so that a listing stays below 500 MB whatever the source holds.
+# Ten times the largest run we know of (10^5 files of a dataset that was kept beside a run).
 MAX_ENTRIES = 1_000_000
+# What a listed file takes in memory at most, in its listing and in the tree above it (400 with a path of 35
+# characters): a source of MAX_ENTRIES files is held in 600 MB.
+ENTRY_BYTES = 600
+# As many entries of a folder are seen at a glance.
+GLANCED = 5000
 
 
 class LocalSource:
@@ -42,18 +47,44 @@ class LocalSource:
     def has_etags(self) -> bool:
         return False
 
+    def below(self, folder: str) -> LocalSource:
+        """Return the source of a folder of this one."""
+        return LocalSource(os.path.join(self._root, folder))
+
+    def be_patient_for(self, seconds: float) -> None:
+        """A file system has no patience to change."""
+
+    def listings(self, limit: int) -> Iterator[tuple[str, Listing | MirrorError]]:
+        self._require_readable()
+        with os.scandir(self._root) as items:
+            # Links are not entered: what they lead to is either found where it lies, or elsewhere.
+            names = sorted(item.name for item in items if item.is_dir(follow_symlinks=False))
+        for name in names:
+            if name != _valid(name):
+                yield _valid(name), DataError("its name is not UTF-8", "rename the folder")
+                continue
+            try:
+                yield name, self.below(name).scan_at_most(limit)
+            except MirrorError as error:
+                yield name, error
+
+    def glance(self, folder: str, listing: Listing) -> list[str]:
+        folders: list[str] = []
+        try:
+            with os.scandir(os.path.join(self._root, folder)) as items:
+                for item in islice(items, GLANCED):
+                    path = f"{folder}/{item.name}" if folder else item.name
+                    self._add(listing, folders, item, path)
+        except OSError as error:
+            listing.refused[folder] = f"cannot be listed: {error.strerror}"
+        return sorted(folders)
+
     def scan(self) -> Listing:
-        if not os.path.isdir(self._root):
-            what = "is not a directory" if os.path.exists(self._root) else "does not exist"
-            raise SourceNotFound(
-                f"the run directory {self._root} {what}",
-                "pass the folder that the training wrote to with --source",
-            )
-        if not os.access(self._root, os.R_OK | os.X_OK):
-            raise NotAllowed(
-                f"the run directory {self._root} may not be read by uid {os.getuid()}",
-                "give the user of this program read access to it",
-            )
+        return self.scan_at_most(MAX_ENTRIES)
+
+    def scan_at_most(self, limit: int) -> Listing:
+        """As :meth:`scan`. Raises TooManyFiles where there are more than ``limit`` entries."""
+        self._require_readable()
         listing = Listing()
         pending = [""]
         while pending:
@@ -61,7 +92,7 @@ class LocalSource:
             try:
                 # No more than is allowed in all, so that one folder of 10^7 files is not held either.
                 with os.scandir(os.path.join(self._root, folder)) as items:
-                    found = sorted(islice(items, MAX_ENTRIES + 1), key=lambda item: item.name)
+                    found = sorted(islice(items, limit + 1), key=lambda item: item.name)
             except OSError as error:
                 if not folder:
                     raise NotAllowed(
@@ -74,12 +105,25 @@ class LocalSource:
                 path = f"{folder}/{item.name}" if folder else item.name
                 self._add(listing, pending, item, path)
             links = len(listing.directory_links) + len(listing.refused)
-            if len(listing.files) + links + len(pending) > MAX_ENTRIES:
-                raise DataError(
-                    f"{self._root} holds more than {MAX_ENTRIES:,} files",
+            if len(listing.files) + links + len(pending) > limit:
+                raise TooManyFiles(
+                    f"{self._root} holds more than {limit:,} files",
                     "pass the folder of one run with --source",
                 )
         return listing
+
+    def _require_readable(self) -> None:
+        if not os.path.isdir(self._root):
+            what = "is not a directory" if os.path.exists(self._root) else "does not exist"
+            raise SourceNotFound(
+                f"the run directory {self._root} {what}",
+                "pass the folder that the training wrote to with --source",
+            )
+        if not os.access(self._root, os.R_OK | os.X_OK):
+            raise NotAllowed(
+                f"the run directory {self._root} may not be read by uid {os.getuid()}",
+                "give the user of this program read access to it",
+            )
 
     def _add(self, listing: Listing, pending: list[str], item: os.DirEntry[str], path: str) -> None:
         try:
@@ -94,7 +138,7 @@ class LocalSource:
                 pending.append(path)
             elif item.is_file(follow_symlinks=False):
                 found = item.stat(follow_symlinks=False)
-                listing.files[path] = Entry(path, found.st_size, _stamp(found))
+                listing.files[path] = Entry(path, found.st_size, _stamp(found), modified=found.st_mtime)
             else:
                 listing.refused[path] = "it is neither a file nor a directory"
         except OSError as error:
@@ -124,7 +168,9 @@ class LocalSource:
             else:
                 listing.directory_links[path] = relative
         elif stat.S_ISREG(found.st_mode):
-            listing.files[path] = Entry(path, found.st_size, _stamp(found), target=relative)
+            listing.files[path] = Entry(
+                path, found.st_size, _stamp(found), target=relative, modified=found.st_mtime
+            )
         else:
             listing.refused[path] = "it is a link to something that is neither a file nor a directory"
 
@@ -165,6 +211,9 @@ class LocalSource:
             return _stamp(os.lstat(self.path_of(entry))) == entry.stamp
         except OSError:
             return False
+
+    def changed(self, entries: Iterable[Entry]) -> list[str]:
+        return [entry.path for entry in entries if not self.is_unchanged(entry)]
 
     def path_of(self, entry: Entry) -> str:
         """Return the real path of the file behind ``entry``, links resolved when it was listed."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable
 
@@ -15,15 +16,27 @@ _FORM = "azure://ACCOUNT/CONTAINER/PATH"
 
 
 def open_source(settings: Settings, notice: Callable[[str], None] = lambda text: None) -> Source:
-    """Return the source that the settings name.
+    """Return the source that the settings name, or the one that OSMO knows of the run that they name.
 
     Args:
-        settings: of this call.
+        settings: of this call. The run id becomes the run's real name where OSMO is asked.
         notice: told, in words, what the person should know while a source is waited for.
 
     Raises:
         UsageError: they name none, or a URI of a kind that cannot be read.
+        MirrorError: see :class:`aml_mirror.osmo.resolve.OsmoRun`.
     """
+    if settings.run_id and _asks_osmo(settings, notice):
+        # Late: most calls name their source.
+        from aml_mirror.osmo.source import DeclaredOutput
+
+        return DeclaredOutput(settings, notice)
+    if settings.wait_seconds:
+        if not settings.run_id:
+            raise UsageError("--wait-for needs to know the run to wait for", "pass its id with --run-id")
+        from aml_mirror.osmo.resolve import OsmoRun
+
+        OsmoRun(settings, notice).ended()
     place = locate_source(settings)
     match = _SCHEME.match(place)
     if not match:
@@ -35,6 +48,23 @@ def open_source(settings: Settings, notice: Callable[[str], None] = lambda text:
 
         return BlobSource(f"{kind}://{match[2]}", retry_seconds=settings.retry_seconds, notice=notice)
     raise _not_readable(kind, match[2], settings.from_where("source"))
+
+
+def _asks_osmo(settings: Settings, notice: Callable[[str], None]) -> bool:
+    """Tell whether only OSMO can say where the run lies."""
+    if settings.source:
+        return False
+    if not settings.output_base:
+        return True
+    place = locate_source(settings)
+    if _SCHEME.match(place) or os.path.lexists(place):
+        return False
+    from aml_mirror.osmo.client import OsmoClient
+
+    if not OsmoClient.find():
+        return False
+    notice(f"there is no {place}; asking OSMO where run {settings.run_id} lies")
+    return True
 
 
 def _not_readable(kind: str, rest: str, set_by: str) -> UsageError:

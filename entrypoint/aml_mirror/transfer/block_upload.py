@@ -1,18 +1,20 @@
 """Files to blobs, in blocks, so that what the service stored is what was hashed.
 
 *The bytes.* A file is read once, in order. Each block is hashed into the file's SHA-256 and handed to a
-sender. A block's id is its offset and its own SHA-256, and its request carries a Content-MD5 that the
-service checks before it keeps the block. So a list of ids in the right order, committed by the service
-with the sizes that were sent, says which bytes the blob has: nothing needs to be read back.
+sender. A block's id is its offset and the SHA-256 of the file up to the block's end, which costs nothing
+more, and its request carries a Content-MD5 that the service checks before it keeps the block. So a list of
+ids in the right order, committed by the service with the sizes that were sent, says which bytes the blob
+has: nothing needs to be read back.
 
 *Going on.* Blocks that a killed try left uncommitted are listed by id and size. A block with that very id
-is not sent again; any other id is another place or other bytes. The service forgets them after a week, and
-with the commit.
+is not sent again; any other id is another place or other bytes, there or before. The service forgets them
+after a week, and with the commit.
 
 *Small files* are one request, Put Blob, with a Content-MD5 likewise.
 
 Reading, hashing and retrying never share a position in a stream: a sender holds its block's bytes until
-the service has it. So memory is about (senders + 2) x block size, whatever the size of a file.
+the service has it. So memory is about (senders + 2) x block size, whatever the size of a file; where a file
+is itself a blob, ``AHEAD`` blocks more.
 """
 
 from __future__ import annotations
@@ -21,18 +23,20 @@ import hashlib
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
+from contextlib import closing
 from dataclasses import dataclass, field
-from typing import BinaryIO
 
 from azure.storage.blob import BlobBlock, BlobClient, ContentSettings
 
 from aml_mirror.azure.errors import code_of, is_missing
 from aml_mirror.errors import DataError, MirrorError, ServiceUnavailable
 from aml_mirror.manifest import Item
+from aml_mirror.sources.azure_blob import BlobSource
 from aml_mirror.sources.tree import Tree
+from aml_mirror.transfer.blocks import blocks, read_block
+from aml_mirror.transfer.options import MIB
 from aml_mirror.transfer.senders import Call, Senders
 
-MIB = 1 << 20
 # Learn, "Scalability and performance targets for Blob storage": a blob has up to 50,000 blocks.
 MAX_BLOCKS = 50_000
 # Metadata of a blob: what a later try trusts it by. Names of metadata are C# identifiers.
@@ -82,23 +86,26 @@ class BlockUpload:
             DataError: the file is not the one of the manifest any more; nothing was committed.
         """
         step = block_size(item.bytes, self._block_bytes)
+        if item.bytes <= step:
+            if isinstance(tree.source, BlobSource):
+                # Reading is a request as well: the senders do both, so that small files are many at a time.
+                self._senders.submit(lambda: self._send_whole(tree, item, blob, metadata, step))
+            else:
+                self._senders.submit(self._whole(tree, item, blob, metadata, step))
+            return
         digest = hashlib.sha256()
         count = 0
-        with tree.open(item.source) as stream:
-            if item.bytes <= step:
-                data = read_block(stream, step + 1)
+        known = self._known_blocks(blob)
+        job = _Job(item, blob, metadata)
+        with closing(blocks(tree, item.source, step)) as found:
+            for data in found:
                 digest.update(data)
-                _require_same(tree, item, len(data), digest.hexdigest())
-                job = _Job(item, blob, {**metadata, SHA256: digest.hexdigest()})
-                self._senders.submit(lambda: self._put_whole(job, data))
-                return
-            known = self._known_blocks(blob)
-            job = _Job(item, blob, metadata)
-            while data := read_block(stream, step):
-                digest.update(data)
+                name = block_id(count, digest.hexdigest())
                 # Bound now: the loop goes on before the sender begins.
                 job.blocks.append(
-                    self._senders.submit(lambda at=count, data=data: self._put_block(job, at, data, known))  # type: ignore[misc]
+                    self._senders.submit(
+                        lambda name=name, data=data: self._put_block(job, name, data, known)  # type: ignore[misc]
+                    )
                 )
                 count += len(data)
                 if count > item.bytes:
@@ -106,6 +113,22 @@ class BlockUpload:
         _require_same(tree, item, count, digest.hexdigest())
         job.metadata = {**metadata, SHA256: digest.hexdigest()}
         self._senders.submit(lambda: self._commit(job))
+
+    def _send_whole(
+        self, tree: Tree, item: Item, blob: BlobClient, metadata: dict[str, str], step: int
+    ) -> None:
+        self._whole(tree, item, blob, metadata, step)()
+
+    def _whole(
+        self, tree: Tree, item: Item, blob: BlobClient, metadata: dict[str, str], step: int
+    ) -> Callable[[], None]:
+        """Read a file of one block, and return what sends it."""
+        with tree.open(item.source) as stream:
+            data = read_block(stream, step + 1)
+        digest = hashlib.sha256(data).hexdigest()
+        _require_same(tree, item, len(data), digest)
+        job = _Job(item, blob, {**metadata, SHA256: digest})
+        return lambda: self._put_whole(job, data)
 
     def _put_whole(self, job: _Job, data: bytes) -> None:
         md5 = hashlib.md5(data, usedforsecurity=False).digest()
@@ -122,8 +145,7 @@ class BlockUpload:
         )
         self._arrived(job, len(data), len(data))
 
-    def _put_block(self, job: _Job, offset: int, data: bytes, known: dict[str, int]) -> tuple[str, int]:
-        name = block_id(offset, hashlib.sha256(data).hexdigest())
+    def _put_block(self, job: _Job, name: str, data: bytes, known: dict[str, int]) -> tuple[str, int]:
         fresh = known.get(name) != len(data)
         if fresh:
             self._call(lambda: job.blob.stage_block(name, data, length=len(data), validate_content=True))
@@ -184,19 +206,8 @@ def block_size(size: int, wanted: int) -> int:
 
 
 def block_id(offset: int, digest: str) -> str:
-    """Return the id of a block: where it is and, in 208 bits of SHA-256, what it is."""
+    """Return the id of a block: where it is and, in 208 bits of a SHA-256, what it is."""
     return f"{offset:0{_OFFSET_DIGITS}x}{digest[: _ID_CHARACTERS - _OFFSET_DIGITS]}"
-
-
-def read_block(stream: BinaryIO, length: int) -> bytes:
-    """Read so many bytes, fewer only at the end."""
-    data = stream.read(length)
-    while data and len(data) < length:
-        more = stream.read(length - len(data))
-        if not more:
-            break
-        data += more
-    return data
 
 
 def _require_same(tree: Tree, item: Item, count: int, digest: str) -> None:

@@ -14,7 +14,6 @@ The folder must belong to this one checkpoint, bytes and all: the caller makes i
 
 from __future__ import annotations
 
-import re
 import threading
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future
@@ -25,24 +24,19 @@ from azure.storage.blob import BlobClient, BlobProperties, ContainerClient
 from aml_mirror.azure.blob_client import in_words
 from aml_mirror.azure.errors import is_missing, translate
 from aml_mirror.azure.login import with_fresh_login
-from aml_mirror.errors import DataError, MirrorError, ServiceUnavailable, UsageError
+from aml_mirror.errors import DataError, MirrorError, ServiceUnavailable
 from aml_mirror.manifest import Item, Moved
 from aml_mirror.progress import amount
 from aml_mirror.retry import Retry
 from aml_mirror.sources.azure_blob import BlobSource
 from aml_mirror.sources.tree import Tree
-from aml_mirror.transfer.block_upload import MIB, SHA256, SOURCE_ETAG, BlockUpload
+from aml_mirror.transfer.block_upload import SHA256, SOURCE_ETAG, BlockUpload
+from aml_mirror.transfer.options import BLOCK_BYTES, CONCURRENCY
 from aml_mirror.transfer.senders import Call, Senders
 from aml_mirror.transfer.server_copy import ServerCopy
 
 T = TypeVar("T")
 
-# A 1 GiB file goes up with 191 MB resident, the clients of Azure and MLflow, 153 MB, included; 16 senders of
-# 4 MiB are faster over a line with 30 ms, and take 244 MB.
-CONCURRENCY = 12
-BLOCK_BYTES = 2 * MIB
-MOST_SENDERS = 64
-MOST_BLOCK_BYTES = 100 * MIB
 # A blob that is not there whole this often in a row is a fault that trying again does not mend.
 TRIES = 3
 # Learn, "Naming and referencing containers, blobs, and metadata".
@@ -54,8 +48,8 @@ class Transfer:
 
     Args:
         container: where to; see :func:`aml_mirror.azure.blob_client.container_client`.
-        concurrency: senders, 1 to ``MOST_SENDERS``.
-        block_bytes: size of a block, 1 MiB to ``MOST_BLOCK_BYTES``.
+        concurrency: senders; see :mod:`aml_mirror.transfer.options`.
+        block_bytes: size of a block; likewise.
         retry_seconds: how long a request may go on failing for reasons that pass.
         notice: told, in words, what the person should know while waiting.
     """
@@ -277,33 +271,3 @@ def _check(items: list[Item], prefix: str) -> None:
                 f"{item.path} would have a name of over {_LONGEST_NAME} characters in the storage",
                 "leave it out with --exclude",
             )
-
-
-def parse_concurrency(text: str) -> int:
-    """Read ``--concurrency``: how many requests run at the same time.
-
-    Raises:
-        UsageError: not a whole number from 1 to ``MOST_SENDERS``.
-    """
-    if not re.fullmatch(r"\d{1,3}", text.strip()) or not 1 <= int(text) <= MOST_SENDERS:
-        raise UsageError(
-            f"--concurrency {text!r} is not a number from 1 to {MOST_SENDERS}",
-            "for example: --concurrency 16",
-        )
-    return int(text)
-
-
-def parse_block_size(text: str) -> int:
-    """Read ``--block-size``: ``8MiB``, ``8M`` or a number of bytes.
-
-    Raises:
-        UsageError: not a size from 1 MiB to ``MOST_BLOCK_BYTES``.
-    """
-    match = re.fullmatch(r"(\d{1,12})\s*(k|ki|kib|m|mi|mib|b|)", text.strip().lower())
-    size = int(match[1]) * {"k": 1 << 10, "m": MIB}.get(match[2][:1], 1) if match else 0
-    if not MIB <= size <= MOST_BLOCK_BYTES:
-        raise UsageError(
-            f"--block-size {text!r} is not a size from 1MiB to {MOST_BLOCK_BYTES >> 20}MiB",
-            "for example: --block-size 8MiB",
-        )
-    return size

@@ -23,6 +23,7 @@ STEP = "step"
 MLFLOW_RUN_ID = "mlflow_run_id"
 MANIFEST_SHA256 = "manifest_sha256"
 INTEGRITY = "integrity"
+SAFETY = "safety"
 IDENTITY = "identity"
 QUICK_KEY = "quick_key"
 MODEL_NAME = "model_name"
@@ -39,7 +40,8 @@ OWN_PREFIX = "mirror."
 RESERVED = frozenset(
     {
         RUN_ID, OUTPUT_DIR, REPLAY, REPLAY_SOURCE, FRAMEWORK, SOURCE, CHECKPOINT, STEP, MLFLOW_RUN_ID,
-        MANIFEST_SHA256, INTEGRITY, IDENTITY, QUICK_KEY, MODEL_NAME, STATE, LEASE, POINTS, METRIC_NAMES,
+        MANIFEST_SHA256, INTEGRITY, SAFETY, IDENTITY, QUICK_KEY, MODEL_NAME, STATE, LEASE, POINTS,
+        METRIC_NAMES,
     }
 )  # fmt: skip
 
@@ -90,6 +92,36 @@ class Upload:
     source: str
     path: str
     bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Hashed:
+    """What was read of one file: its size in bytes and its digests in hexadecimal."""
+
+    bytes: int
+    sha256: str
+    md5: str
+
+
+class Held(Protocol):
+    """What a registered version holds now."""
+
+    pinned_by: str
+    """What keeps the digest of its manifest, in words: something that cannot be changed, or can."""
+
+    def artifacts(self, name: str, limit: int) -> Iterator[bytes]:
+        """Yield what stands under a name among the run's artifacts, or under the names that follow it.
+
+        Args:
+            name: as ``manifest.json``.
+            limit: nothing longer is read, in bytes.
+        """
+
+    def files(self) -> dict[str, int | None]:
+        """Return the files of the version, by path, with their sizes in bytes where the store tells them."""
+
+    def hashed(self, path: str) -> Hashed:
+        """Read one of them, in parts."""
 
 
 class Writer(Protocol):
@@ -157,3 +189,22 @@ class Workspace(Protocol):
 
     def unfinished(self, experiment: str, run_id: str) -> Iterable[dict[str, str]]:
         """The runs of an experiment that a mirror of ``run_id`` began and did not complete, as tags."""
+
+
+class OpenWorkspace(Workspace, Protocol):
+    """A workspace whose clients are loaded, for the work on many runs and on what is registered."""
+
+    def find_version(self, model: str, number: str) -> Version | None:
+        """Return one version of a model, or None where there is none with this number."""
+
+    def held(self, version: Version) -> Held:
+        """Return what a version holds now."""
+
+    def each_version(self, experiment: str, model: str, take: Callable[[Version], None]) -> None:
+        """Hand over the versions of a model that were mirrored from any run, asked for page by page.
+
+        Where a page has to be asked for again, a version may be handed over twice.
+        """
+
+    def be_patient_for(self, seconds: float) -> None:
+        """Change how long an operation may go on failing for reasons that pass."""

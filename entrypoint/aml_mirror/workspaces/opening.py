@@ -9,11 +9,13 @@ from aml_mirror import redact
 from aml_mirror.errors import ConfigurationError, MirrorError, ServiceUnavailable
 from aml_mirror.retry import Retry
 from aml_mirror.settings import Settings
+from aml_mirror.transfer.options import BLOCK_BYTES, CONCURRENCY, parse_block_size, parse_concurrency
 from aml_mirror.workspaces.azureml.limits import check_coordinates
-from aml_mirror.workspaces.base import Workspace
+from aml_mirror.workspaces.base import OpenWorkspace, Workspace
 
 if TYPE_CHECKING:
     from aml_mirror.workspaces.azureml.workspace import AzureMLWorkspace
+    from aml_mirror.workspaces.mlflow.workspace import MlflowWorkspace
 
 
 def means_azure_ml(settings: Settings) -> bool:
@@ -27,9 +29,21 @@ def open_workspace(settings: Settings, notice: Callable[[str], None]) -> Workspa
     Raises:
         ConfigurationError: nothing names a target, or what names it is not whole.
     """
-    uri = settings.tracking_uri
     if means_azure_ml(settings):
-        return open_azureml(settings, notice)
+        load = _azureml(settings, notice)
+        from aml_mirror.workspaces.azureml.first_look import FirstLook
+
+        return FirstLook(*settings.azure_coordinates, load)
+    return _mlflow(settings, notice)
+
+
+def open_for_many(settings: Settings, notice: Callable[[str], None]) -> OpenWorkspace:
+    """Return the same target as :func:`open_workspace` with its clients loaded. Raises as that does."""
+    return open_azureml(settings, notice) if means_azure_ml(settings) else _mlflow(settings, notice)
+
+
+def _mlflow(settings: Settings, notice: Callable[[str], None]) -> MlflowWorkspace:
+    uri = settings.tracking_uri
     if not uri:
         raise ConfigurationError(
             "nothing says where to mirror to",
@@ -50,9 +64,12 @@ def open_azureml(settings: Settings, notice: Callable[[str], None]) -> AzureMLWo
         ServiceUnavailable: the metadata of a cloud that is not built in cannot be had.
         UsageError: --concurrency or --block-size is none.
     """
-    check_coordinates(*settings.azure_coordinates)
-    from aml_mirror.transfer.transfer import BLOCK_BYTES, CONCURRENCY, parse_block_size, parse_concurrency
+    return _azureml(settings, notice)()
 
+
+def _azureml(settings: Settings, notice: Callable[[str], None]) -> Callable[[], AzureMLWorkspace]:
+    """Check what can be checked before the clients are loaded, and return what loads them."""
+    check_coordinates(*settings.azure_coordinates)
     concurrency = parse_concurrency(settings.concurrency) if settings.concurrency else CONCURRENCY
     block_bytes = parse_block_size(settings.block_size) if settings.block_size else BLOCK_BYTES
     from aml_mirror.azure.login import blob_suffix
@@ -60,18 +77,22 @@ def open_azureml(settings: Settings, notice: Callable[[str], None]) -> AzureMLWo
     # azure-ai-ml and azureml-mlflow ask for the metadata of a cloud that is not built in as they load, and
     # cannot be loaded again where that failed. So it is asked for here first, with patience.
     Retry(settings.retry_seconds, _not_loaded, notice)(blob_suffix)
-    try:
-        # Late: the clients of Azure take two seconds to import.
-        from aml_mirror.workspaces.azureml.workspace import AzureMLWorkspace
-    except ImportError as error:
-        raise ConfigurationError(
-            f"the clients of Azure cannot be loaded: {error}", "install this package anew"
-        ) from error
-    except Exception as error:
-        raise _not_loaded(error) from error
-    return AzureMLWorkspace(
-        *settings.azure_coordinates, settings.retry_seconds, notice, concurrency, block_bytes
-    )
+
+    def load() -> AzureMLWorkspace:
+        try:
+            # Late: the clients of Azure take two seconds to import.
+            from aml_mirror.workspaces.azureml.workspace import AzureMLWorkspace
+        except ImportError as error:
+            raise ConfigurationError(
+                f"the clients of Azure cannot be loaded: {error}", "install this package anew"
+            ) from error
+        except Exception as error:
+            raise _not_loaded(error) from error
+        return AzureMLWorkspace(
+            *settings.azure_coordinates, settings.retry_seconds, notice, concurrency, block_bytes
+        )
+
+    return load
 
 
 def _not_loaded(error: Exception) -> MirrorError:

@@ -12,6 +12,7 @@ What differs between workspaces (who may write, where files go, how a version is
 from __future__ import annotations
 
 import hashlib
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 from typing import Any, Protocol
@@ -25,6 +26,7 @@ from aml_mirror.errors import ConfigurationError, MirrorError, ServiceUnavailabl
 from aml_mirror.retry import Retry
 from aml_mirror.workspaces import base
 from aml_mirror.workspaces.base import Limits, Point
+from aml_mirror.workspaces.filters import quotable, quoted
 from aml_mirror.workspaces.mlflow.errors import is_missing, is_there_already
 
 PAGE = 100  # runs a search; more than one run with an identity is the exception
@@ -41,7 +43,7 @@ class Claim(Protocol):
         """End renewing it."""
 
 
-class RunStore:
+class RunStore(ABC):
     """The runs of one MLflow server.
 
     Args:
@@ -54,14 +56,18 @@ class RunStore:
         self.limits = limits
 
     @property
+    @abstractmethod
     def client(self) -> MlflowClient:
         """MLflow's own client of the server."""
-        raise NotImplementedError
 
     @property
+    @abstractmethod
     def description(self) -> str:
         """The place in words, without a secret."""
-        raise NotImplementedError
+
+    def be_patient_for(self, seconds: float) -> None:
+        """See :meth:`aml_mirror.workspaces.base.OpenWorkspace.be_patient_for`."""
+        self.retry.for_seconds = seconds
 
     def find_experiment(self, name: str) -> str | None:
         """Return the id of an experiment, or None where there is none."""
@@ -109,8 +115,12 @@ class RunStore:
 
     def search_runs(self, experiment_id: str, key: str, value: str) -> list[MlflowRun]:
         """Return the runs of an experiment whose tag has this value, the oldest first."""
+        found = self.each_run(experiment_id, key, value)
+        return sorted(found, key=lambda run: (run.info.start_time, run.info.run_id))
+
+    def each_run(self, experiment_id: str, key: str, value: str) -> Iterator[MlflowRun]:
+        """Yield the runs of an experiment whose tag has this value; one page is held at a time."""
         where = self.run_filter(key, value)
-        found: list[MlflowRun] = []
         token: str | None = None
         while True:
             page = self.retry(
@@ -118,10 +128,10 @@ class RunStore:
                     [experiment_id], where, ViewType.ACTIVE_ONLY, max_results=PAGE, page_token=token
                 )
             )
-            found += [run for run in page if run.data.tags.get(key) == value]
+            yield from (run for run in page if run.data.tags.get(key) == value)
             token = page.token
             if not token:
-                return sorted(found, key=lambda run: (run.info.start_time, run.info.run_id))
+                return
 
     def run_filter(self, key: str, value: str) -> str:
         """The search for a tag in MLflow's filter language."""
@@ -147,7 +157,7 @@ class RunStore:
                 raise
 
 
-class RunWriter:
+class RunWriter(ABC):
     """Parameters, metrics and the end of one run. See :class:`aml_mirror.workspaces.base.Writer`.
 
     Args:
@@ -218,9 +228,9 @@ class RunWriter:
         except Exception:  # noqa: BLE001 - the failure that brought us here is the one to be told
             return
 
+    @abstractmethod
     def _release(self) -> None:
         """Let the next try begin at once."""
-        raise NotImplementedError
 
     def _require_claim(self) -> None:
         if self._claim.lost:
@@ -228,16 +238,6 @@ class RunWriter:
                 f"another mirror took over the MLflow run {self.run_id}",
                 "it goes on with the work; run again to see what came of it",
             )
-
-
-def quotable(value: str) -> bool:
-    """Whether a value can stand in MLflow's filter language, which has no escape for a quote."""
-    return "'" not in value or '"' not in value
-
-
-def quoted(value: str) -> str:
-    """The value between quotes that do not occur in it."""
-    return f"'{value}'" if "'" not in value else f'"{value}"'
 
 
 def _batches(points: Iterator[Point], size: int) -> Iterator[list[Point]]:

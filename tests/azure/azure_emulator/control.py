@@ -44,6 +44,7 @@ WORKSPACE_SWITCHES = (
     "metric_history_limit",
     "artifact_sas",
     "artifact_sas_seconds",
+    "artifact_endpoint",
     "immutable_status",
     "page_size",
 )
@@ -159,6 +160,11 @@ async def _in_scope(
                     for model in scope.workspace.models.values()
                 }
             )
+        case "DELETE", ["models", name, number]:
+            model = scope.workspace.models[name]
+            del model.versions[number]
+            model.deleted.add(number)
+            return answer({})
         case "POST", ["models", name]:
             return answer(_seed_versions(scope, name, asked), 201)
         case "GET", ["artifacts"]:

@@ -20,6 +20,7 @@ import base64
 import hashlib
 import re
 import uuid
+import xml.etree.ElementTree as ET
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
@@ -279,6 +280,28 @@ async def show(
         reply.body.close()
         reply.body = b""
     reply.length = 0
+
+
+async def show_in_listing(account: Account, container: str, reply: Reply) -> None:
+    """Put the state of copies that are not over into a listing with ``include=copy`` (Learn, List Blobs)."""
+    pending = [
+        name.partition("/")[2]
+        for name, copy in account.copies.items()
+        if name.startswith(container + "/") and copy.polls > 0
+    ]
+    if not pending or reply.status != 200 or not isinstance(reply.body, Pieces):
+        return
+    tree = ET.fromstring(b"".join([piece async for piece in reply.body]).decode("utf-8-sig"))
+    for blob in tree.iter("Blob"):
+        properties = blob.find("Properties")
+        if blob.findtext("Name") not in pending or properties is None:
+            continue
+        for name in ("CopyStatus", "CopyCompletionTime"):
+            if (found := properties.find(name)) is not None:
+                properties.remove(found)
+        ET.SubElement(properties, "CopyStatus").text = "pending"
+    reply.body = ET.tostring(tree, encoding="utf-8", xml_declaration=True)
+    reply.length = None
 
 
 async def _empty(emulator: Emulator, account: Account, request: Request, container: str, blob: str) -> None:

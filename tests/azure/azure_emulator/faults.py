@@ -21,7 +21,10 @@ from . import entra
 from .state import Scope
 from .web import Reply
 
-ACTIONS = ("status", "drop", "cut", "length", "stall", "kill", "expire-tokens", "expire-sas", "count")
+ACTIONS = (
+    *("status", "drop", "cut", "length", "stall", "kill", "signal", "skew"),
+    *("expire-tokens", "expire-sas", "count"),
+)
 MOMENTS = ("before", "after")
 
 
@@ -41,6 +44,7 @@ class Fault:
     seconds: float = 0
     delta: int = 7
     pid: int | str = "client"
+    signal: int = signal.SIGTERM
     seen: int = 0
     acted: int = 0
 
@@ -79,7 +83,7 @@ class Spoiled:
 
 
 async def interfere(
-    scope: Scope, when: str, text: str, client_port: int, spoiled: Spoiled
+    scope: Scope, when: str, text: str, ports: tuple[int, int], spoiled: Spoiled
 ) -> tuple[Reply | None, list[str]]:
     """Do what the scope's faults say at this moment; return the answer to send instead, and what was done."""
     reply, done = None, []
@@ -99,8 +103,16 @@ async def interfere(
             case "length":
                 spoiled.delta = fault.delta
             case "kill":
-                kill(fault.pid, client_port)
+                kill(fault.pid, ports, signal.SIGKILL)
                 raise Dropped
+            case "signal":
+                kill(fault.pid, ports, fault.signal)
+                # What the client does now is what it does on a signal, not on an answer.
+                await asyncio.sleep(fault.seconds)
+            case "skew":
+                # From now on, and for the tokens that are asked for from now on.
+                scope.skew = fault.seconds
+                entra.expire_tokens(scope)
             case "drop":
                 raise Dropped
             case "status":
@@ -109,22 +121,23 @@ async def interfere(
     return reply, done
 
 
-def kill(pid: int | str, client_port: int) -> None:
-    """SIGKILL to a process; "client" is the one at the other end of the connection."""
-    number = owner_of_port(client_port) if pid == "client" else int(pid)
-    if number and number != os.getpid():
+def kill(pid: int | str, ports: tuple[int, int], number: int) -> None:
+    """Send a signal to a process; "client" is the one at the other end of the connection."""
+    process = owner_of(*ports) if pid == "client" else int(pid)
+    if process and process != os.getpid():
         with contextlib.suppress(ProcessLookupError):
-            os.kill(number, signal.SIGKILL)
+            os.kill(process, number)
 
 
-def owner_of_port(port: int) -> int | None:
-    """The process with the local TCP port, found as ``ss -p`` finds it."""
+def owner_of(port: int, to: int) -> int | None:
+    """The process with the connection from one local TCP port to another, found as ``ss -p`` finds it."""
     socket_name = None
     for table in ("/proc/net/tcp", "/proc/net/tcp6"):
         with contextlib.suppress(OSError):
             for line in Path(table).read_text().splitlines()[1:]:
                 fields = line.split()
-                if int(fields[1].rpartition(":")[2], 16) == port:
+                # One port may have connections to several others.
+                if [int(end.rpartition(":")[2], 16) for end in fields[1:3]] == [port, to]:
                     socket_name = f"socket:[{fields[9]}]"
     if socket_name is None:
         return None

@@ -118,6 +118,7 @@ async def _contents(
     store = _store(workspace)
     account = emulator.accounts[store.account]
     signer = workspace.principal if workspace.artifact_sas == "user-delegation" else None
+    endpoint = workspace.artifact_endpoint or f"https://{blob_host(account.name)}"
     contents = {}
     for path in paths:
         name = f"ExperimentRun/dcid.{run}/{path}"
@@ -131,7 +132,7 @@ async def _contents(
             object_id=signer,
         )
         contents[path] = {
-            "contentUri": f"https://{blob_host(account.name)}{blob_target(store.container, name)}?{sas}",
+            "contentUri": f"{endpoint}{blob_target(store.container, name)}?{sas}",
             "origin": "ExperimentRun",
             "container": f"dcid.{run}",
             "path": path,

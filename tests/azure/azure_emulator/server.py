@@ -94,10 +94,11 @@ class Emulator:
         }
         scope.requests.append(entry)
         text = f"{raw.method} https://{connection.host}{target}"
+        ports = (connection.client_port, self.port)
         spoiled = faults.Spoiled()
         reply: Reply | None = None
         try:
-            early, done = await faults.interfere(scope, "before", text, connection.client_port, spoiled)
+            early, done = await faults.interfere(scope, "before", text, ports, spoiled)
             entry["faults"] += done
             if early:
                 async for _ in request.pieces():
@@ -105,7 +106,7 @@ class Emulator:
                 reply = early
             else:
                 reply = await self.dispatch(request)
-                late, done = await faults.interfere(scope, "after", text, connection.client_port, spoiled)
+                late, done = await faults.interfere(scope, "after", text, ports, spoiled)
                 entry["faults"] += done
                 if late:
                     _discard(reply)

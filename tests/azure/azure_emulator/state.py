@@ -120,6 +120,8 @@ class Workspace:
     # How the artifact service signs: "user-delegation", or "key" (refused by an account without shared keys).
     artifact_sas: str = "user-delegation"
     artifact_sas_seconds: int = 24 * 3600
+    # Where the SAS lead, instead of to the account: a server that only takes the time of an upload.
+    artifact_endpoint: str = ""
     # The status of a PUT that would change what is immutable in a version.
     immutable_status: int = 409
     # How many versions a page has unless $top says so.

@@ -67,6 +67,8 @@ async def serve(emulator: Emulator, account: Account, request: Request) -> Reply
         account.copies.pop(key, None)
     if request.method in ("GET", "HEAD") and blob and not query.get("comp"):
         await copying.show(emulator, account, request, container, blob, reply)
+    if query.get("comp") == "list" and not blob and "copy" in query.get("include", ""):
+        await copying.show_in_listing(account, container, reply)
     return await _after_write(emulator, account, request, container, blob, reply)
 
 

@@ -8,6 +8,8 @@ secrets: its data are reached with the same login.
 
 from __future__ import annotations
 
+import json
+import logging
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -20,11 +22,11 @@ from azure.core import exceptions as core
 
 from aml_mirror.azure import errors as azure_errors
 from aml_mirror.azure.blob_client import container_client
-from aml_mirror.azure.login import credential, with_fresh_login
+from aml_mirror.azure.login import credential, resource_manager, with_fresh_login
 from aml_mirror.errors import ConfigurationError, MirrorError, NotAllowed, ServiceUnavailable
 from aml_mirror.retry import Retry
 from aml_mirror.workspaces import http_status
-from aml_mirror.workspaces.azureml.limits import check_coordinates
+from aml_mirror.workspaces.azureml.limits import check_coordinates, workspace_scope
 from aml_mirror.workspaces.mlflow import errors as mlflow_errors
 
 if TYPE_CHECKING:
@@ -108,6 +110,8 @@ class AzureML:
             return ServiceUnavailable("the cloud's metadata could not be had", azure_errors.AGAIN)
         if any(isinstance(cause, core.AzureError) for cause in azure_errors.chain(error)):
             return azure_errors.translate(error, self.shown)
+        if any(isinstance(cause, json.JSONDecodeError) for cause in azure_errors.chain(error)):
+            return ServiceUnavailable(f"an answer of {self.shown} was cut", azure_errors.AGAIN)
         found = mlflow_errors.translate(error, self.shown)
         if isinstance(found, NotAllowed):
             # MLflow's hint is about its own tokens.
@@ -120,16 +124,15 @@ class AzureML:
     @property
     def scope(self) -> str:
         """The workspace in the paths of its services."""
-        return (
-            f"/subscriptions/{self.subscription_id}/resourceGroups/{self.resource_group}"
-            f"/providers/Microsoft.MachineLearningServices/workspaces/{self.name}"
-        )
+        return workspace_scope(self.subscription_id, self.resource_group, self.name)
 
     @cached_property
     def ml(self) -> MLClient:
         """The client of the workspace's resources."""
         from azure.ai.ml import MLClient
 
+        # As it loads it sets its own logger to INFO, with a handler that prints to stderr.
+        logging.getLogger("azure.ai.ml").setLevel(logging.getLogger("azure").getEffectiveLevel())
         return self.retry(
             lambda: MLClient(
                 credential(),
@@ -171,10 +174,7 @@ class AzureML:
     @cached_property
     def arm_scope(self) -> str:
         """The scope of tokens for Azure Resource Manager, which the run history takes as well."""
-        # Private, but the package is pinned, and nothing public says it for clouds of one's own.
-        from azure.ai.ml._azure_environments import _get_base_url_from_metadata
-
-        return self.retry(_get_base_url_from_metadata).rstrip("/") + "/.default"
+        return f"{self.retry(resource_manager)}/.default"
 
     @cached_property
     def datastore(self) -> Datastore:

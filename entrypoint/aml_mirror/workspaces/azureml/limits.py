@@ -14,7 +14,9 @@ from collections.abc import Mapping
 
 from aml_mirror.errors import ConfigurationError, UsageError
 from aml_mirror.workspaces import base
+from aml_mirror.workspaces.azureml.lanes import LANES
 from aml_mirror.workspaces.base import Limits
+from aml_mirror.workspaces.filters import quotable, quoted
 
 LIMITS = Limits(
     batch=200,
@@ -35,7 +37,7 @@ DESCRIPTION = 5000
 # MLflow and Azure ML write tags of their own (mlflow.user, mlflow.rootRunId, …), and this program writes
 # the state of a run as it goes: room that a person's tags must leave.
 TAGS_OF_OTHERS = 16
-PERSONS_TAGS = LIMITS.tags - len(base.RESERVED) - TAGS_OF_OTHERS if LIMITS.tags else 0
+PERSONS_TAGS = LIMITS.tags - len(base.RESERVED) - (LANES - 1) - TAGS_OF_OTHERS if LIMITS.tags else 0
 
 _MODEL = re.compile(r"(?![-_.])[a-zA-Z0-9\-_.]{1,255}(?<!\.)")
 _EXPERIMENT = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_-]{0,255}")
@@ -122,6 +124,23 @@ def cut(text: str, length: int, note: str = "cut") -> str:
         return text
     mark = f"… ({note}: {len(text)} characters)"
     return text[: length - len(mark)] + mark
+
+
+def workspace_scope(subscription_id: str, resource_group: str, workspace_name: str) -> str:
+    """Return the workspace in the paths of its services."""
+    return (
+        f"/subscriptions/{subscription_id}/resourceGroups/{resource_group}"
+        f"/providers/Microsoft.MachineLearningServices/workspaces/{workspace_name}"
+    )
+
+
+def tag_filter(key: str, value: str) -> str:
+    """Return the search for a tag's value; empty where no search can say it.
+
+    Without the backticks that MLflow allows around a key: Azure ML reads the language by itself, and
+    documents dotted keys as they stand (Learn, "Query and compare experiments and runs").
+    """
+    return f"tags.{key} = {quoted(value)}" if quotable(value) else ""
 
 
 def safe_part(text: str) -> str:

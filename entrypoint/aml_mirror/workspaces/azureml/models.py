@@ -21,6 +21,7 @@ from aml_mirror.errors import MirrorError, ServiceUnavailable
 from aml_mirror.retry import Retry
 from aml_mirror.workspaces import base
 from aml_mirror.workspaces.azureml.limits import DESCRIPTION, LIMITS, cut
+from aml_mirror.workspaces.azureml.marks import version_of
 from aml_mirror.workspaces.base import Version
 
 if TYPE_CHECKING:
@@ -28,7 +29,8 @@ if TYPE_CHECKING:
 
 PROPERTIES = (
     base.RUN_ID, base.SOURCE, base.FRAMEWORK, base.CHECKPOINT, base.STEP, base.MLFLOW_RUN_ID,
-    base.MANIFEST_SHA256, base.INTEGRITY, base.IDENTITY, base.OUTPUT_DIR, base.REPLAY, base.REPLAY_SOURCE,
+    base.MANIFEST_SHA256, base.INTEGRITY, base.SAFETY, base.IDENTITY, base.OUTPUT_DIR, base.REPLAY,
+    base.REPLAY_SOURCE,
 )  # fmt: skip
 # As many mirrors may take a number before us in a row; more is a fault.
 TRIES = 50
@@ -47,6 +49,19 @@ class Models:
         found = self._get(model, number)
         return None if found is None else _version(model, found)
 
+    def path_of(self, version: Version) -> str:
+        """Return the ``azureml://`` path of a version's files.
+
+        Raises:
+            ServiceUnavailable: it is gone.
+        """
+        found = self._get(version.model, version.number)
+        if found is None:
+            raise ServiceUnavailable(
+                f"version {version.number} of {version.model} is gone", azure_errors.AGAIN
+            )
+        return str(found.path or "")
+
     def of_run(self, model: str, run_id: str) -> list[Version]:
         """Return the versions that were mirrored from a run, by number: all versions are looked at."""
         return [item for item in self._all(model) if item.tags.get(base.RUN_ID) == run_id]
@@ -54,6 +69,18 @@ class Models:
     def with_identity(self, model: str, identity: str) -> Version | None:
         """Return the version with an identity, or None: all versions are looked at."""
         return next((item for item in self._all(model) if item.tags.get(base.IDENTITY) == identity), None)
+
+    def each(self, model: str, take: Callable[[Version], None]) -> None:
+        """Hand over all versions of a model; twice, where the list had to be begun again."""
+
+        def read() -> None:
+            try:
+                for item in self._client().models.list(model, list_view_type=ListViewType.ALL):
+                    take(_version(model, item))
+            except ResourceNotFoundError as error:
+                _absent(error)
+
+        self._retry(read)
 
     def register(
         self,
@@ -165,15 +192,9 @@ class Models:
         return max((_number(item.number) for item in self._all(model)), default=0) + 1
 
     def _all(self, model: str) -> list[Version]:
-        def all_of() -> list[Version]:
-            try:
-                found = list(self._client().models.list(model, list_view_type=ListViewType.ALL))
-            except ResourceNotFoundError as error:
-                _absent(error)
-                return []
-            return [_version(model, item) for item in found]
-
-        return sorted(self._retry(all_of), key=lambda item: _number(item.number))
+        found: dict[str, Version] = {}
+        self.each(model, lambda version: found.update({version.number: version}))
+        return sorted(found.values(), key=lambda item: _number(item.number))
 
 
 def _absent(error: HttpResponseError) -> None:
@@ -197,10 +218,7 @@ def _was_deleted(error: MirrorError) -> bool:
 
 
 def _version(model: str, found: Model) -> Version:
-    tags = {**(found.tags or {}), **(found.properties or {})}
-    if later := (found.tags or {}).get(base.MLFLOW_RUN_ID):
-        tags[base.MLFLOW_RUN_ID] = later  # see AzureMLWriter.finish
-    return Version(model, str(found.version), {str(name): str(text) for name, text in tags.items()})
+    return version_of(model, found.version, found.tags, found.properties)
 
 
 def _number(text: object) -> int:

@@ -137,6 +137,42 @@ class RunArtifacts:
                     )
             self._existing |= {path for path in part if path not in self._sas}
 
+    def read(self, path: str, limit: int) -> bytes | None:
+        """Return the bytes of an artifact; None where there is none, or it is longer than ``limit``.
+
+        Raises:
+            Refused: the service refuses.
+        """
+        try:
+            self._sas[path] = self._content_uri(path)
+        except Refused as refused:
+            if azure_errors.is_missing(refused.__cause__ and refused.__cause__.__cause__):
+                return None
+            raise
+        if not self._sas[path]:
+            return None
+        try:
+            return self._retry(lambda: self._read_once(path, limit, False))
+        except NotAllowed:
+            # An account without shared keys takes no SAS of them.
+            return self._retry(lambda: self._read_once(path, limit, True))
+
+    def _read_once(self, path: str, limit: int, with_login: bool) -> bytes | None:
+        uri = self._sas[path]
+        with BlobClient.from_blob_url(
+            uri.partition("?")[0] if with_login else uri,
+            credential=credential() if with_login else None,
+            retry_total=0,
+        ) as blob:
+            try:
+                if blob.get_blob_properties().size > limit:
+                    return None
+                return bytes(blob.download_blob().readall())
+            except HttpResponseError as error:
+                if azure_errors.is_missing(error):
+                    return None
+                raise
+
     def put(self, file: File) -> Put:
         """Bring a file to its path, or, where an earlier one there may not be written over, to the next.
 
@@ -154,7 +190,7 @@ class RunArtifacts:
                 return Put(0, path)
             if self._send_over(path, file):
                 return Put(file.bytes, path)
-            path = _numbered(file.path, number)
+            path = numbered(file.path, number)
         raise ServiceUnavailable(
             f"{file.path} and {MOST_NAMES} names like it are taken by earlier tries", "look into the run"
         )
@@ -260,7 +296,7 @@ class RunArtifacts:
             raise
 
 
-def _numbered(path: str, number: int) -> str:
+def numbered(path: str, number: int) -> str:
     """``a/b.txt`` and 2: ``a/b~2.txt``."""
     folder, slash, name = path.rpartition("/")
     stem, dot, suffix = name.rpartition(".")

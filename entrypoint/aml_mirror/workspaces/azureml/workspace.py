@@ -13,7 +13,8 @@ One identity has one run and one version, whatever happens on the way:
    metric row that arrives twice is not known: a batch of metrics is sent once, and after a failure the run
    is asked whether it arrived.
 5. *Register* a version (:mod:`models`) that points at the datastore.
-6. *Finish* the run, then mark the version complete. Nothing reads as done before.
+6. Look once more for runs that a lost answer made; *finish* the run, then mark the version complete.
+   Nothing reads as done before.
 """
 
 from __future__ import annotations
@@ -25,26 +26,25 @@ from mlflow.entities import Run as MlflowRun
 from mlflow.entities import RunTag
 
 from aml_mirror.errors import ConfigurationError, DataError
-from aml_mirror.sources.azure_blob import BlobSource
 from aml_mirror.sources.base import Source
-from aml_mirror.transfer.transfer import BLOCK_BYTES, CONCURRENCY, Transfer
+from aml_mirror.transfer.options import BLOCK_BYTES, CONCURRENCY
+from aml_mirror.transfer.transfer import Transfer
 from aml_mirror.workspaces import base
 from aml_mirror.workspaces.azureml.claims import Claim
 from aml_mirror.workspaces.azureml.client import AzureML, single_attempt
-from aml_mirror.workspaces.azureml.limits import FOLDER, LIMITS, check_names, fit_tags, safe_part
+from aml_mirror.workspaces.azureml.limits import FOLDER, LIMITS, check_names, fit_tags, safe_part, tag_filter
+from aml_mirror.workspaces.azureml.marks import RETIRED, VERSION, named_by, names_version
 from aml_mirror.workspaces.azureml.models import Models
-from aml_mirror.workspaces.azureml.writer import VERSION, AzureMLWriter
+from aml_mirror.workspaces.azureml.writer import AzureMLWriter, Place
 from aml_mirror.workspaces.base import Version
-from aml_mirror.workspaces.runs import RunStore, quotable, quoted
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
-# The state of a run that a lost answer made beside the one that counts.
-RETIRED = "retired"
+    from aml_mirror.workspaces.azureml.held import AzureMLHeld
 
 
-class AzureMLWorkspace(RunStore):
+class AzureMLWorkspace(Place):
     """See :class:`aml_mirror.workspaces.base.Workspace`. Nothing is sent before it is needed.
 
     Args:
@@ -77,7 +77,8 @@ class AzureMLWorkspace(RunStore):
         self._retry_seconds = retry_seconds
         self._concurrency = concurrency
         self._block_bytes = block_bytes
-        self._experiments: dict[str, str] = {}
+        # Name -> id of those that are known to be there.
+        self.experiments: dict[str, str] = {}
         # Identity -> number of incomplete versions that were seen without their run.
         self._orphans: dict[str, str] = {}
 
@@ -90,14 +91,12 @@ class AzureMLWorkspace(RunStore):
         return f"Azure ML workspace {self.azure.name} (resource group {self.azure.resource_group})"
 
     def find_experiment(self, name: str) -> str | None:
-        if name not in self._experiments and (found := super().find_experiment(name)):
-            self._experiments[name] = found
-        return self._experiments.get(name)
+        if name not in self.experiments and (found := super().find_experiment(name)):
+            self.experiments[name] = found
+        return self.experiments.get(name)
 
     def run_filter(self, key: str, value: str) -> str:
-        # Without the backticks that MLflow allows around a key: Azure ML reads the language by itself, and
-        # documents dotted keys as they stand (Learn, "Query and compare experiments and runs").
-        return f"tags.{key} = {quoted(value)}" if quotable(value) else ""
+        return tag_filter(key, value)
 
     def versions(self, experiment: str, model: str, run_id: str) -> list[Version]:
         check_names(model, experiment)
@@ -117,21 +116,47 @@ class AzureMLWorkspace(RunStore):
     def _version_of(self, run: MlflowRun) -> Version | None:
         """The version that a finished run names, if it is there and is this run's."""
         tags = run.data.tags
-        if tags.get(base.STATE) != base.COMPLETE or not tags.get(VERSION):
+        if not names_version(tags):
             return None
-        version = self.models.get(tags[base.MODEL_NAME], tags[VERSION])
-        if version is None or version.tags.get(base.IDENTITY) != tags.get(base.IDENTITY):
-            return None
-        # The run keeps what may change: the key under which the files are known now.
-        return Version(
-            version.model,
-            version.number,
-            {**version.tags, base.QUICK_KEY: tags.get(base.QUICK_KEY, "")},
-        )
+        return named_by(tags, self.models.get(tags[base.MODEL_NAME], tags[VERSION]))
+
+    def each_version(self, experiment: str, model: str, take: Callable[[Version], None]) -> None:
+        check_names(model, experiment)
+        # The runs tell the keys under which files are known now, the versions all else.
+        keys: dict[str, tuple[str, str]] = {}
+        if experiment_id := self.find_experiment(experiment):
+            for run in self.each_run(experiment_id, base.MODEL_NAME, model):
+                tags = run.data.tags
+                if names_version(tags):
+                    keys[tags[VERSION]] = (tags.get(base.IDENTITY, ""), tags.get(base.QUICK_KEY, ""))
+
+        def with_key(version: Version) -> None:
+            if not version.tags.get(base.RUN_ID):
+                return
+            identity, key = keys.get(version.number, ("", ""))
+            if key and identity == version.tags.get(base.IDENTITY):
+                version = Version(model, version.number, {**version.tags, base.QUICK_KEY: key})
+            take(version)
+
+        self.models.each(model, with_key)
+
+    def be_patient_for(self, seconds: float) -> None:
+        super().be_patient_for(seconds)
+        self._retry_seconds = seconds
+
+    def find_version(self, model: str, number: str) -> Version | None:
+        return self.models.get(model, number)
+
+    def held(self, version: Version) -> AzureMLHeld:
+        # Late: only verify needs it.
+        from aml_mirror.workspaces.azureml.held import AzureMLHeld
+
+        return AzureMLHeld(self, version)
 
     def can_copy(self, source: Source) -> bool:
-        # A blob source is in the cloud that the settings name (login.blob_suffix), as we are.
-        return isinstance(source, BlobSource)
+        # A store with ETags is blob storage, in the cloud that the settings name (login.blob_suffix), as
+        # we are.
+        return source.has_etags
 
     def refresh(self, version: Version, quick_key: str) -> None:
         run_id = version.tags.get(base.MLFLOW_RUN_ID, "")
@@ -147,8 +172,8 @@ class AzureMLWorkspace(RunStore):
     def begin(self, experiment: str, run_name: str, tags: dict[str, str]) -> AzureMLWriter | Version:
         tags, told = fit_tags(tags)
         model, identity = tags[base.MODEL_NAME], tags[base.IDENTITY]
-        experiment_id = self._experiments.get(experiment) or self.experiment(experiment)
-        self._experiments[experiment] = experiment_id
+        experiment_id = self.experiments.get(experiment) or self.experiment(experiment)
+        self.experiments[experiment] = experiment_id
         name = f"{FOLDER}/claims/{identity}/{safe_part(model)}"
         claim = Claim(self.azure.container.get_blob_client(name), self.retry, self.notice)
         claim.acquire()
@@ -256,8 +281,13 @@ class AzureMLWorkspace(RunStore):
             except Exception:  # noqa: BLE001, S112 - marked as it is, it misleads nobody
                 continue
 
+    def retire_others(self, run: MlflowRun) -> None:
+        tags = run.data.tags
+        for other in self._runs(run.info.experiment_id, tags[base.IDENTITY], tags[base.MODEL_NAME]):
+            if other.info.run_id != run.info.run_id:
+                self.retire(other)
+
     def transfer(self) -> Transfer:
-        """What brings a checkpoint into the default datastore."""
         return Transfer(
             self.azure.container, self._concurrency, self._block_bytes, self._retry_seconds, self.notice
         )

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import io
 import math
-from collections.abc import Callable
-from typing import TYPE_CHECKING, BinaryIO
+import threading
+from abc import abstractmethod
+from collections.abc import Callable, Iterator
+from typing import BinaryIO
 
 from mlflow.entities import Metric, Param, RunTag
 from mlflow.entities import Run as MlflowRun
@@ -13,23 +15,36 @@ from mlflow.entities import Run as MlflowRun
 from aml_mirror.errors import ConfigurationError, DataError, MirrorError, ServiceUnavailable
 from aml_mirror.manifest import Manifest, Moved
 from aml_mirror.sources.tree import Tree
+from aml_mirror.transfer.transfer import Transfer
 from aml_mirror.workspaces import base
 from aml_mirror.workspaces.azureml.claims import Claim
-from aml_mirror.workspaces.azureml.client import single_attempt
+from aml_mirror.workspaces.azureml.client import AzureML, single_attempt
+from aml_mirror.workspaces.azureml.lanes import Batch, log_points, tag_of
 from aml_mirror.workspaces.azureml.limits import FOLDER, LEAST_PARAM_VALUE, cut, fit_tags, safe_part
-from aml_mirror.workspaces.azureml.models import PROPERTIES
+from aml_mirror.workspaces.azureml.marks import ARTIFACTS, VERSION
+from aml_mirror.workspaces.azureml.models import PROPERTIES, Models
 from aml_mirror.workspaces.azureml.run_artifacts import File, Refused, RunArtifacts
 from aml_mirror.workspaces.base import Point, Upload, Version
-from aml_mirror.workspaces.runs import RunWriter
+from aml_mirror.workspaces.runs import RunStore, RunWriter
 
-if TYPE_CHECKING:
-    from aml_mirror.workspaces.azureml.workspace import AzureMLWorkspace
-
-# Tags of a run, beside those of base.py.
-VERSION = "mirror.model_version"
-ARTIFACTS = "mirror.artifacts"
 # From so many files on, registering their paths together is worth the names that a kill would leave.
 REGISTER_TOGETHER = 20
+
+
+class Place(RunStore):
+    """What a writer needs of its workspace."""
+
+    azure: AzureML
+    models: Models
+    notice: Callable[[str], None]
+
+    @abstractmethod
+    def transfer(self) -> Transfer:
+        """What brings a checkpoint into the default datastore."""
+
+    @abstractmethod
+    def retire_others(self, run: MlflowRun) -> None:
+        """Retire the runs that a lost answer made beside this one, if by now the search shows any."""
 
 
 class AzureMLWriter(RunWriter):
@@ -44,7 +59,7 @@ class AzureMLWriter(RunWriter):
 
     def __init__(
         self,
-        workspace: AzureMLWorkspace,
+        workspace: Place,
         run: MlflowRun,
         claim: Claim,
         tags: dict[str, str],
@@ -56,6 +71,7 @@ class AzureMLWriter(RunWriter):
         self._intended = intended
         self._artifacts: RunArtifacts | None = None
         self._only_finite = False
+        self._telling = threading.Lock()
         self._beside = ""
         self._folder = "/".join(
             (
@@ -89,34 +105,43 @@ class AzureMLWriter(RunWriter):
             shorter = [Param(key, cut(value, LEAST_PARAM_VALUE)) for key, value in items]
             self._log_batch(params=shorter)
 
-    def _log_points(self, batch: list[Point], mark: str) -> None:
+    def log_metrics(self, points: Callable[[], Iterator[Point]], progress: Callable[[int], None]) -> int:
+        there = self._run.data.tags if self._adopted else {}
+        # Around all lanes, since it holds for the whole process.
+        with single_attempt():
+            return log_points(points, self._limits.batch, there, self._send_batch, progress)
+
+    def _send_batch(self, batch: Batch, go_on: Callable[[], None]) -> None:
         self._require_claim()
-        finite = [point for point in batch if math.isfinite(point[1])]
-        if self._only_finite or len(finite) == len(batch):
-            self._send_points(finite, mark)
+        finite = [point for point in batch.points if math.isfinite(point[1])]
+        if self._only_finite or len(finite) == len(batch.points):
+            self._send_points(finite, batch, go_on)
             return
         try:
-            self._send_points(batch, mark)
+            self._send_points(batch.points, batch, go_on)
         except (ConfigurationError, DataError) as refusal:
             # Whether Azure ML takes NaN and infinities is not documented; the event files have them anyway.
-            self._only_finite = True
-            self._warn(f"metric values that are not finite were left out: {refusal.message}")
-            self._send_points(finite, mark)
+            with self._telling:
+                if not self._only_finite:
+                    self._warn(f"metric values that are not finite were left out: {refusal.message}")
+                self._only_finite = True
+            self._send_points(finite, batch, go_on)
 
-    def _send_points(self, batch: list[Point], mark: str) -> None:
-        metrics = [Metric(name, value, timestamp, step) for name, value, timestamp, step in batch]
+    def _send_points(self, points: list[Point], batch: Batch, go_on: Callable[[], None]) -> None:
+        metrics = [Metric(name, value, timestamp, step) for name, value, timestamp, step in points]
+        tag = tag_of(batch.lane)
         tries = 0
 
         def send() -> None:
             nonlocal tries
             tries += 1
+            go_on()
             # The answer to an earlier try may have been lost: the mark, sent with the points, tells.
-            if tries > 1 and self._client.get_run(self.run_id).data.tags.get(base.POINTS) == mark:
+            if tries > 1 and self._client.get_run(self.run_id).data.tags.get(tag) == batch.mark:
                 return
-            with single_attempt():
-                self._client.log_batch(
-                    self.run_id, metrics=metrics, tags=[RunTag(base.POINTS, mark)], synchronous=True
-                )
+            self._client.log_batch(
+                self.run_id, metrics=metrics, tags=[RunTag(tag, batch.mark)], synchronous=True
+            )
 
         self._retry(send)
 
@@ -235,6 +260,10 @@ class AzureMLWriter(RunWriter):
 
     def finish(self, version: Version) -> None:
         self._require_claim()
+        if not self._adopted:
+            # How soon a search shows a new run is not documented: one that a killed try or a lost answer
+            # made may be seen only now.
+            self._workspace.retire_others(self._run)
         tags = [RunTag(base.STATE, base.COMPLETE), RunTag(VERSION, version.number)]
         self._log_batch(tags=tags)
         self._retry(lambda: self._client.set_terminated(self.run_id, "FINISHED"))

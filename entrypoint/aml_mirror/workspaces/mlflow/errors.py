@@ -20,7 +20,14 @@ from aml_mirror.errors import (
 from aml_mirror.workspaces import http_status
 
 _TRANSIENT = frozenset({408, 425, 429, 500, 502, 503, 504, 507})
+# OpenSSL's and the system's words for a peer that is gone in the middle of the handshake.
+_DROPPED = ("UNEXPECTED_EOF", "EOF occurred", "Connection reset", "timed out")
 _AGAIN = "run the same command again: it goes on where this one ended"
+
+
+def error_code(error: BaseException | None) -> str:
+    """What MLflow calls the error; empty where it is none of MLflow's."""
+    return str(getattr(error, "error_code", ""))
 
 
 def is_missing(error: BaseException | None) -> bool:
@@ -67,7 +74,8 @@ def _of(cause: BaseException, where: str) -> MirrorError | None:
         return _status(cause.get_http_status_code() if known else http_status.last() or 500, said, where)
     if isinstance(cause, http.HTTPError) and cause.response is not None:
         return _status(cause.response.status_code, said, where)
-    if isinstance(cause, http.SSLError):
+    # A connection that is dropped while it is made is an SSLError as well.
+    if isinstance(cause, http.SSLError) and not any(sign in str(cause) for sign in _DROPPED):
         return ConfigurationError(
             f"the TLS certificate of {where} is not trusted: {said}",
             "set REQUESTS_CA_BUNDLE to your organisation's CA bundle",
@@ -147,6 +155,7 @@ def _network_reason(cause: BaseException) -> str:
         ("Connection reset", "the connection was dropped"),
         ("Remote end closed", "the connection was dropped"),
         ("Connection aborted", "the connection was dropped"),
+        ("EOF", "the connection was dropped"),
     ):
         if sign in said:
             return words
@@ -163,4 +172,4 @@ def _chain(error: BaseException) -> Iterator[BaseException]:
 
 
 def _first_line(error: BaseException) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0][:300]
+    return redact.start((str(error).strip() or type(error).__name__).splitlines()[0], 300)

@@ -34,12 +34,16 @@ from aml_mirror.sources.base import Source
 from aml_mirror.sources.tree import Tree
 from aml_mirror.workspaces import base, http_status
 from aml_mirror.workspaces.base import Limits, Upload, Version
-from aml_mirror.workspaces.mlflow.errors import is_there_already, translate
+from aml_mirror.workspaces.mlflow.errors import error_code, is_missing, is_there_already, translate
+from aml_mirror.workspaces.mlflow.held import MlflowHeld
 from aml_mirror.workspaces.mlflow.lease import SETTLE_SECONDS, Keeper, Lease, Watch
 from aml_mirror.workspaces.runs import RunStore, RunWriter
 from aml_mirror.workspaces.staging import staged
 
 POLL_SECONDS = 2.0
+# Versions a page; with its tags and its card a version has some 5 kB, and some times that while a page is
+# taken apart.
+VERSIONS_PAGE = 500
 # An upload that arrives short this often in a row is a fault that trying again does not mend.
 UPLOAD_TRIES = 3
 
@@ -99,6 +103,35 @@ class MlflowWorkspace(RunStore):
             token = page.token
             if not token:
                 return sorted(found, key=lambda item: int(item.number))
+
+    def each_version(self, experiment: str, model: str, take: Callable[[Version], None]) -> None:
+        where = f"name = '{model}'" if "'" not in model else f'name = "{model}"' if '"' not in model else ""
+        token: str | None = None
+        while True:
+            page = self.retry(
+                # By number: a version that is written meanwhile would move others to another page.
+                lambda token=token: self.client.search_model_versions(  # type: ignore[misc]
+                    where, VERSIONS_PAGE, ["version_number ASC"], page_token=token
+                )
+            )
+            for item in page:
+                if item.name == model and item.tags.get(base.RUN_ID):
+                    take(Version(model, str(item.version), dict(item.tags)))
+            token = page.token
+            if not token:
+                return
+
+    def find_version(self, model: str, number: str) -> Version | None:
+        try:
+            found = self.retry(lambda: self.client.get_model_version(model, number))
+        except MirrorError as error:
+            if is_missing(error.__cause__) or error_code(error.__cause__) == "INVALID_PARAMETER_VALUE":
+                return None
+            raise
+        return Version(model, str(found.version), dict(found.tags))
+
+    def held(self, version: Version) -> MlflowHeld:
+        return MlflowHeld(self.client, self._uri, self.retry, version)
 
     def refresh(self, version: Version, quick_key: str) -> None:
         self.retry(

@@ -1,0 +1,35 @@
+"""The stages of a mirror into Azure ML, each by the requests in which it consists."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+# In the order in which they are looked through: METHOD https://host/path?query.
+STAGES = {
+    "cloud metadata": r"/metadata/endpoints",
+    "token": r"/oauth2/",
+    "workspace": r"GET https://management[^?]*/workspaces/[^/?]+\?",
+    "datastore": r"GET https://management.*/datastores",
+    "source listing": r"GET https://[^?]*/runs\?.*comp=list",
+    "source bytes": r"(GET|HEAD) https://[^?/]*/runs/runs/",
+    "experiment": r"/mlflow/experiments/",
+    "claim": r"/claims/",
+    "run search": r"/runs/search",
+    "run": r"/runs/create",
+    "log-batch": r"/runs/log-batch",
+    "number": r"/runs/set-tag",
+    "finish": r"/runs/update",
+    "checkpoint listing": r"GET .*comp=list",
+    "checkpoint": r"PUT https://[^?]*/aml-mirror/(?!claims/)",
+    "artifact path": r"/artifacts/batch/metadata",
+    "artifact bytes": r"https://[^?]*/dcid\.",
+    "version look": r"GET https://management.*/versions",
+    "version": r"PUT https://management.*/versions/",
+}
+
+
+def stage_of(request: dict[str, Any]) -> str:
+    """The stage to which a request of the emulator's log belongs."""
+    text = f"{request['method']} https://{request['host']}{request['path']}"
+    return next((name for name, match in STAGES.items() if re.search(match, text)), text[:80])

@@ -1,0 +1,133 @@
+"""Killed at any request and run again, into Azure ML: one run, one version, every byte, each point once.
+
+The emulator kills the process at the other end of a request (SIGKILL: nothing is cleaned up), before it acts
+or after it acted and before the answer leaves. `make test-kill` takes every request of a mirror, `make test`
+a sample that goes through all stages. Whether Azure ML drops a metric row that arrives twice is not known:
+both kinds of workspace are taken.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+
+import pytest
+
+from azure_emulator.client import Azure
+from mirroring import Mirroring, assert_exactly_once, complete_versions, files_of, points_of, runs_of
+from stages import STAGES, stage_of
+from support import matrix
+from support.runs import huggingface_run
+
+POINTS = 250  # two batches a series, of which there are more than are sent at the same time
+SERIES = ("train/loss", "train/grad_norm", "eval/reward", "eval/success", "train/lr")
+WHOLE = os.environ.get("KILL") == "all"
+PARTS = 8 if WHOLE else 12
+MOMENTS = ("before", "after")
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run that takes more than one request of each kind."""
+    return huggingface_run(tmp_path_factory.mktemp("kill") / "run-k", points=POINTS, series=SERIES)
+
+
+@pytest.fixture
+def mirroring(azure: Azure, tmp_path: Path) -> Mirroring:
+    return Mirroring(azure, tmp_path)
+
+
+def assert_nothing_reads_as_done_too_early(azure: Azure, model: str, run: Path) -> None:
+    """What says that it is finished has every byte and every point."""
+    done = [item for item in runs_of(azure, model) if item.info.status == "FINISHED"]
+    done += [item for item in runs_of(azure, model) if item.data.tags.get("mirror.state") == "complete"]
+    if not done and not complete_versions(azure, model):
+        return
+    (version,) = azure.models()[model].values()
+    assert set(files_of(azure, version)) == {"model.safetensors", "config.json"}
+    (found,) = {item.info.run_id for item in done}
+    for name in SERIES:
+        assert points_of(azure, found, name) == list(range(1, POINTS + 1)), name
+    if complete_versions(azure, model):
+        assert_exactly_once(azure, model, run, POINTS)
+
+
+def kill_and_run_again(
+    mirroring: Mirroring, run: Path, source: str | Path, name: str, number: int, moment: str
+) -> tuple[str, str]:
+    """Kill a mirror at a request and run it again; return the stage it was killed at, and what it came to."""
+    azure = mirroring.azure
+    azure.forget_requests()
+    azure.fault("kill", nth=number, when=moment)
+    first = mirroring.mirror(source, name, "--run-id", name, code=None)
+    azure.clear_faults()
+    struck = [one for one in azure.requests() if "closed" in one["faults"]]
+    if not struck:  # this mirror took a request less than the one that was counted
+        assert first.code == 0, first.err
+        return "none", "not reached"
+    assert first.code == -signal.SIGKILL, (first.code, first.err)
+    assert_nothing_reads_as_done_too_early(azure, name, run)
+    was_done = bool(complete_versions(azure, name))
+    again = mirroring.mirror(source, name, "--run-id", name, code=None)
+    assert again.code == 0, (stage_of(struck[0]), moment, again.err)
+    assert_exactly_once(azure, name, run, POINTS)
+    # Killed when all was done but giving up the claim, its blob stays: empty, and in nobody's way.
+    assert was_done or not azure.blobs(f"aml-mirror/claims/{identity_of(azure, name)}/")
+    return stage_of(struck[0]), str(again.json["outcome"])
+
+
+CASES = [
+    (where, rows, part)
+    for where in ("local", "azure")
+    for rows in ("kept", "dropped")
+    for part in range(PARTS)
+]
+if not WHOLE:
+    # Every sixth request of each kind of source, at one of the two moments.
+    CASES = [("local", "kept", 0), ("local", "dropped", 5), ("azure", "kept", 7), ("azure", "dropped", 2)]
+
+
+def identity_of(azure: Azure, model: str) -> str:
+    """The identity of the one version of a model."""
+    (version,) = azure.models()[model].values()
+    return str(version["properties"]["identity"])
+
+
+@pytest.mark.parametrize(("where", "rows", "part"), CASES)
+def test_killed_at_any_request(
+    mirroring: Mirroring, run: Path, request: pytest.FixtureRequest, where: str, rows: str, part: int
+) -> None:
+    azure = mirroring.azure
+    azure.set_workspace(metric_rows=rows)
+    source = run if where == "local" else azure.seed(run, "runs/run-k", container="runs")
+    azure.forget_requests()
+    mirroring.mirror(source, "count")
+    total = len(azure.requests())
+    assert total >= 40
+    points = [(number, moment) for number in range(1, total + 1) for moment in MOMENTS]
+    for number, moment in points[part::PARTS]:
+        name = f"run-{number}-{moment}"
+        stage, outcome = kill_and_run_again(mirroring, run, source, name, number, moment)
+        matrix.note(request, f"killed, into Azure ML from {where}, rows {rows}", stage, moment, outcome)
+
+
+@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("stage", ["log-batch", "checkpoint", "artifact bytes", "version"])
+def test_stopped_by_a_signal(mirroring: Mirroring, run: Path, stage: str, signum: signal.Signals) -> None:
+    """The run is closed as KILLED, the claim given up, and the same command goes on from there."""
+    azure = mirroring.azure
+    azure.set_workspace(metric_rows="kept")
+    azure.fault("signal", match=STAGES[stage], signal=int(signum), seconds=1)
+    stopped = mirroring.mirror(run, "reach", code=None)
+    assert stopped.code == 128 + signum, stopped.err
+    assert stopped.json["outcome"] == "failed"
+    assert "Traceback" not in stopped.err
+    (found,) = runs_of(azure, "reach")
+    assert found.info.status == "KILLED"
+    assert not complete_versions(azure, "reach")
+    assert not azure.blobs("aml-mirror/claims/")
+    azure.clear_faults()
+    again = mirroring.mirror(run, "reach").json
+    assert (again["outcome"], again["mlflow_run_id"]) == ("mirrored", found.info.run_id)
+    assert_exactly_once(azure, "reach", run, POINTS)
