@@ -153,6 +153,37 @@ def test_no_bytes_can_make_it_raise(data: bytes) -> None:
     assert file.ended is None
 
 
+@settings(max_examples=500)
+@given(st.data())
+def test_a_record_says_the_same_after_others_of_its_tag(data: st.DataObject) -> None:
+    """The first record of a tag is parsed as a message; what follows is recognised by its bytes."""
+    tag = data.draw(st.sampled_from(["a", "train/loss", "ü" * 70, "t" * 300]))
+    bits = data.draw(st.integers(0, 63))
+    step = data.draw(st.integers(-(1 << bits), (1 << bits) - 1))
+    record = bytearray(scalar(tag, step, data.draw(st.floats(width=32))).SerializeToString())
+    # Damage that its checksum does not tell: what is left may still be an event, of another meaning.
+    for _ in range(data.draw(st.integers(0, 2))):
+        record[data.draw(st.integers(0, min(len(record), 24) - 1))] = data.draw(st.integers(0, 255))
+    alone, first = read(framed(bytes(record)))
+    behind, second = read(framed(scalar(tag, 1, 1.0), bytes(record)))
+    assert repr(behind[1:]) == repr(alone)
+    assert (second.skipped_records, second.purge_step) == (first.skipped_records, first.purge_step)
+
+
+@pytest.mark.parametrize("length", range(1, 11))
+def test_a_step_of_any_length_says_the_same_after_others_of_its_tag(length: int) -> None:
+    # Varints need not be as short as they could; one of six bytes may even end in the key of the summary.
+    plain = scalar("a", 0, 2.0).SerializeToString()
+    for last in (0x00, 0x01, 0x2A):
+        step = bytes([0x80] * (length - 1) + [last])
+        record = plain[:9] + b"\x10" + step + plain[9:]
+        swallowed = plain[:9] + b"\x10" + bytes([0x80] * length) + plain[9:]
+        for payload in (record, swallowed):
+            alone, _ = read(framed(payload))
+            behind, _ = read(framed(scalar("a", 1, 1.0), payload))
+            assert behind[1:] == alone
+
+
 def test_a_payload_that_is_no_event_is_skipped_and_counted() -> None:
     points, file = read(framed(scalar("a", 1, 1.0), b"\x0a\xff\xff", scalar("a", 2, 2.0)))
     assert [step for _, step, _, _ in points] == [1, 2]

@@ -22,7 +22,14 @@ from typing import BinaryIO
 import google_crc32c
 from google.protobuf.message import DecodeError
 
-from aml_mirror.metrics.event_proto import SCALARS_PLUGIN, SESSION_START, Event, reduced, tensor_value
+from aml_mirror.metrics.event_proto import (
+    SCALARS_PLUGIN,
+    SESSION_START,
+    Event,
+    between_step_and_value,
+    reduced,
+    tensor_value,
+)
 
 Point = tuple[str, int, float, float]
 """(tag, step, wall time in seconds since the epoch, value)"""
@@ -43,8 +50,15 @@ MAX_TENSOR_TAGS = 100_000
 
 _HEADER = struct.Struct("<QI")
 _FOOTER = struct.Struct("<I")
+_DOUBLE = struct.Struct("<d")
+_FLOAT = struct.Struct("<f")
 _MASK_DELTA = 0xA282EAD8
 _MAX_KNOWN_LENGTHS = 4096
+_MAX_KNOWN_SCALARS = 4096
+# The usual scalar begins with these two keys, wall time (8 bytes) and step (a varint, left out if 0). Shorter
+# records are none; so much is looked at before that is known: a step of 35 bits at most.
+_WALL_TIME, _STEP = 0x09, 0x10
+_SHORTEST = 20
 
 
 def masked_crc32c(data: bytes) -> int:
@@ -78,7 +92,11 @@ class EventFile:
         # The loop runs once a point: locals instead of attributes, and no calls that can be spared.
         parse, crc32c = Event.FromString, google_crc32c.value
         header, footer = _HEADER.unpack_from, _FOOTER.unpack_from
+        double, single = _DOUBLE.unpack_from, _FLOAT.unpack_from
         known_lengths: dict[int, int] = {}
+        # What stands between step and value of a scalar -> its tag.
+        known_scalars: dict[bytes, str] = {}
+        learned: set[str] = set()
         buffer, at, end = b"", 0, 0
         while True:
             if end - at < 12:
@@ -121,6 +139,22 @@ class EventFile:
             if data is None:
                 self.skipped_records += 1
                 continue
+            # The usual scalar without a message: reading the attributes of one takes as long as all else.
+            if length > _SHORTEST and data[0] == _WALL_TIME:
+                step, key = 0, 9
+                if data[9] == _STEP:
+                    step, shift, key = data[10] & 0x7F, 0, 11
+                    while data[key - 1] > 0x7F and shift < 28:
+                        shift += 7
+                        step |= (data[key] & 0x7F) << shift
+                        key += 1
+                    if data[key - 1] > 0x7F:
+                        key = 0  # a longer step; nothing that is known begins there
+                known = known_scalars.get(data[key:-4])
+                if known is not None:
+                    self.points += 1
+                    yield known, step, double(data, 1)[0], single(data, length - 4)[0]
+                    continue
             try:
                 event = parse(data)
             except DecodeError:
@@ -143,6 +177,9 @@ class EventFile:
                 if value is None or len(tag) > MAX_TAG:
                     unreadable = True
                     continue
+                if tag not in learned and len(learned) < _MAX_KNOWN_SCALARS:
+                    learned.add(tag)
+                    known_scalars[between_step_and_value(tag)] = tag
                 self.points += 1
                 yield tag, step, wall_time, value
             self.skipped_records += unreadable
