@@ -1,0 +1,68 @@
+"""``python -m bench [NAME…]``: the program beside what people would use instead, in one run.
+
+Each comparison is a module of its own. The figures go to ``bench.json`` and are printed as tables; with
+``--readme`` the README's section is written from them. Nothing here is a test: what a machine can do is
+shown, not asserted. ``tests/test_bench.py`` tests that the arithmetic is right and that the sides do the
+same.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import shutil
+import sys
+import time
+
+from bench import environments, report
+from bench.harness import BenchError, machine
+
+NAMES = ("events", "nothing", "points", "upload", "server-copy", "start", "scale")
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="bench", description=__doc__)
+    parser.add_argument("names", nargs="*", help=f"which of {', '.join(NAMES)}; all. readme: only write")
+    parser.add_argument("--rounds", type=int, help="how often each side runs")
+    parser.add_argument("--readme", action="store_true", help="write the README's section from bench.json")
+    parser.add_argument("--large", action="store_true", help="scale: the sizes that take long as well")
+    options = parser.parse_args()
+    names = list(options.names or NAMES)
+    if options.readme or "readme" in names:
+        # Last, from all that bench.json holds by then.
+        names = [name for name in names if name != "readme"] + ["readme"]
+    failed = 0
+    for name in names:
+        started = time.monotonic()
+        print(f"== {name}", file=sys.stderr)
+        try:
+            _one(name, options.rounds, options.large)
+        except BenchError as error:
+            print(f"bench: {name}: {error}", file=sys.stderr)
+            failed = 1
+        finally:
+            shutil.rmtree(environments.scratch(), ignore_errors=True)
+        print(f"== {name}: {time.monotonic() - started:.0f} s", file=sys.stderr)
+    return failed
+
+
+def _one(name: str, rounds: int | None, large: bool) -> None:
+    if name == "readme":
+        report.write_readme()
+        return
+    if name not in NAMES:
+        raise BenchError(f"there is no such comparison; there are {', '.join(NAMES)}")
+    module = importlib.import_module(f"bench.{name.replace('-', '_')}")
+    if name == "scale":
+        report.keep_growth(list(module.curves(large)), machine())
+        print(report.growth_table(report.load()["growth"]))
+        results = module.large_upload(rounds) if large else ()
+    else:
+        results = module.results(rounds)
+    for result in results:
+        report.keep(result, machine())
+        print(report.table(result.as_dict()), flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

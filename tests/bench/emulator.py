@@ -1,0 +1,48 @@
+"""The emulated Azure of ``tests/azure``, started for a comparison and stopped after it."""
+
+from __future__ import annotations
+
+import re
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any
+
+from azure_emulator.__main__ import down, up
+from azure_emulator.client import Azure, Control
+from bench import environments
+from bench.harness import Sample
+
+# Tokens and the cloud's metadata come when they come.
+ASIDE = re.compile(r"/metadata/endpoints|/oauth2/")
+
+
+@contextmanager
+def scope() -> Iterator[Azure]:
+    """A tenant, a workspace and a storage account of one's own, for one comparison."""
+    folder = environments.scratch() / "azure"
+    try:
+        yield Control(up(folder)["url"]).new_scope(f"bench-{uuid.uuid4().hex[:8]}")
+    finally:
+        down(folder)
+
+
+def environment(azure: Azure, **more: str) -> dict[str, str]:
+    """The variables of a side that talks to the emulator."""
+    return environments.environment(**azure.env(), **more)
+
+
+def traffic(requests: list[dict[str, Any]]) -> dict[str, float]:
+    """Requests and bytes, tokens and cloud metadata aside."""
+    counted = [item for item in requests if not ASIDE.search(item["path"])]
+    return {
+        "requests": len(counted),
+        "bytes sent": sum(item["bytes_in"] for item in counted),
+        "bytes received": sum(item["bytes_out"] for item in counted),
+    }
+
+
+def with_traffic(azure: Azure, sample: Sample, work: dict[str, Any]) -> Sample:
+    """The sample with what it did and what it sent."""
+    return replace(sample, work=work, facts={**sample.facts, **traffic(azure.requests())})

@@ -1,0 +1,97 @@
+"""How a cost grows: measured at some sizes, fitted on a double logarithmic scale, plotted."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from bench.harness import MB
+
+# A fit of measured times scatters; what grows with the square would be at 2, n log n near 1.1.
+LINEAR = 1.1
+# How much of the time of the smallest size is the start of the program; not all, for a logarithm's sake.
+START = 0.9
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """One size, its time in seconds and the most memory in bytes."""
+
+    size: int
+    seconds: float
+    resident: int
+
+
+@dataclass(frozen=True, slots=True)
+class Curve:
+    """The cost against one kind of size."""
+
+    name: str
+    unit: str
+    points: Sequence[Point]
+
+    @property
+    def exponent(self) -> float:
+        """The slope of log(time) against log(size) over the larger half of the sizes, by least squares.
+
+        Where little is done the start of the program hides the growth, which would only flatter: the small
+        sizes are left out, and most of the smallest one's time is taken off the others'.
+        """
+        start = START * min(point.seconds for point in self.points)
+        larger = self.points[-max(2, (len(self.points) + 1) // 2) :]
+        xs = [math.log(point.size) for point in larger]
+        ys = [math.log(point.seconds - start) for point in larger]
+        x, y = sum(xs) / len(xs), sum(ys) / len(ys)
+        return sum((a - x) * (b - y) for a, b in zip(xs, ys, strict=True)) / sum((a - x) ** 2 for a in xs)
+
+    @property
+    def memory_growth(self) -> float:
+        """How many bytes more the largest took than the smallest."""
+        return self.points[-1].resident - self.points[0].resident
+
+    def as_dict(self) -> dict[str, Any]:
+        return {
+            "name": self.name,
+            "unit": self.unit,
+            "exponent": round(self.exponent, 3),
+            "memory_growth_mb": round(self.memory_growth / MB, 1),
+            "points": [
+                {"size": point.size, "seconds": round(point.seconds, 3), "resident_mb": point.resident / MB}
+                for point in self.points
+            ],
+        }
+
+
+def plot(curves: Sequence[dict[str, Any]], path: Path) -> None:
+    """Draw the curves, as :meth:`Curve.as_dict` gives them, into an SVG: time above, memory below."""
+    import matplotlib as mpl
+
+    mpl.use("svg")
+    # Text stays text, and the same figures give the same file.
+    mpl.rcParams.update({"svg.fonttype": "none", "svg.hashsalt": "aml-mirror", "font.size": 9})
+    import matplotlib.pyplot as plt
+
+    figure, axes = plt.subplots(2, len(curves), figsize=(3.2 * len(curves), 4.6), squeeze=False, sharex="col")
+    for column, curve in enumerate(curves):
+        sizes = [point["size"] for point in curve["points"]]
+        seconds = [point["seconds"] for point in curve["points"]]
+        above, below = axes[0][column], axes[1][column]
+        above.loglog(sizes, seconds, "o-", color="#1f6feb")
+        # What a linear growth from the largest measurement back would look like.
+        linear = [seconds[-1] * size / sizes[-1] for size in sizes]
+        above.loglog(sizes, linear, "--", color="#999999", linewidth=1)
+        above.set_ylim(min(seconds) / 3, max(seconds) * 2)
+        above.set_title(f"{curve['name']}: size$^{{{curve['exponent']:.2f}}}$", fontsize=10)
+        below.semilogx(sizes, [point["resident_mb"] for point in curve["points"]], "o-", color="#bf3989")
+        below.set_ylim(0, 300)
+        below.set_xlabel(curve["unit"])
+        for axis in (above, below):
+            axis.grid(True, alpha=0.3)
+    axes[0][0].set_ylabel("seconds (dashed: linear)")
+    axes[1][0].set_ylabel("MB resident, at most")
+    figure.tight_layout()
+    figure.savefig(path, format="svg", metadata={"Date": None})
+    plt.close(figure)

@@ -1,0 +1,121 @@
+"""Points: a run's 100,000 points to the emulated workspace, on the machine itself and 30 ms away."""
+
+from __future__ import annotations
+
+import json
+import statistics
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+
+from azure_emulator.client import Azure
+from bench import emulator, environments, runs
+from bench.harness import (
+    BenchError,
+    Comparison,
+    Goal,
+    Result,
+    Sample,
+    Side,
+    compare,
+    run_side,
+    times_as_long,
+    times_faster,
+)
+
+POINTS = 100_000
+# Of the slow side only so many are sent, and their time is multiplied.
+SLOW = 2_000
+SLOW_AND_FAR = 400
+DELAY = 0.03  # seconds
+_OBSTACLE = (
+    "the MLflow server behind the emulated workspace, on the same two cores, sets the pace: see its time a "
+    "request"
+)
+
+
+def results(rounds: int | None) -> Iterator[Result]:
+    """See the module's first line."""
+    with emulator.scope() as azure:
+        yield compare(comparison(azure), rounds)
+        # Every request waits, those of the mirror's lease and of the peers' set-up as well.
+        azure.fault("stall", seconds=DELAY, times=0)
+        yield compare(comparison(azure, slow=SLOW_AND_FAR, delay=True), rounds)
+
+
+def comparison(azure: Azure, points: int = POINTS, slow: int = SLOW, delay: bool = False) -> Comparison:
+    """The three ways; with ``delay`` the emulator is one that answers 30 ms later."""
+    run = runs.event_file(points).parent
+    ours, peers = environments.ours(), environments.peers()
+
+    def side(way: str, count: int) -> Callable[[], Sample]:
+        arguments = {"way": way, "points": count, "tags": runs.TAGS, "run": str(run)}
+        command = [
+            ours if way == "ours" else peers,
+            environments.SIDES / "send_points.py",
+            json.dumps(arguments),
+        ]
+
+        def call() -> Sample:
+            azure.forget_requests()
+            sample = run_side(command, emulator.environment(azure))
+            sent = [item for item in azure.requests("/runs/log-") if item["method"] == "POST"]
+            at_server = statistics.median(item["seconds"] for item in sent)
+            arrived = arrived_at(azure, int(sample.facts["run"]))
+            if arrived != sample.work["points"]:
+                raise BenchError(f"{way} sent {sample.work['points']} points, {arrived} arrived")
+            return replace(
+                sample,
+                facts={"requests with points": len(sent), "ms a request at the server": at_server * 1000},
+            )
+
+        return call
+
+    goals = [
+        Goal("ours ≥ 30 × as fast as log_metric", 30, False, times_faster("ours", "log_metric")),
+        Goal(
+            "ours ≤ 1.1 × as long as log_batch",
+            1.1,
+            True,
+            times_as_long("ours", "log_batch"),
+            obstacle=_OBSTACLE,
+        ),
+    ]
+    if delay:
+        goals = [
+            Goal("ours ≥ 30 × as fast as log_metric", 30, False, times_faster("ours", "log_metric")),
+            Goal(
+                "ours ≥ 3 × as fast as log_batch",
+                3,
+                False,
+                times_faster("ours", "log_batch"),
+                obstacle=_OBSTACLE,
+            ),
+        ]
+    where = "30 ms a request away" if delay else "on the same machine"
+    return Comparison(
+        "points-30ms" if delay else "points",
+        f"Points: {points:,} in {runs.TAGS} metrics to the emulated workspace, {where}",
+        [
+            Side("ours", "event file read, batches of 200 in lanes, each point once", side("ours", points)),
+            Side(
+                "log_batch",
+                "a script of one's own: 200 a call, one after the other",
+                side("log_batch", points),
+            ),
+            Side(
+                "log_metric",
+                "what callbacks and most scripts do: a call a point",
+                side("log_metric", slow),
+                extrapolated=points / slow,
+            ),
+        ],
+        goals,
+        "ours",
+    )
+
+
+def arrived_at(azure: Azure, run: int) -> int:
+    """How many points the server keeps of a run."""
+    run_id = f"{run:032x}"
+    names = azure.mlflow.get_run(run_id).data.metrics
+    return sum(len(azure.mlflow.get_metric_history(run_id, name)) for name in names)

@@ -1,0 +1,131 @@
+"""Scale: time and memory of the whole program against points, files and runs, to the emulated workspace.
+
+Each size is mirrored by a process of its own. The runs of a backfill are mirrored already: that is what one
+that is repeated each night finds, and a first one costs a mirror for each run, whatever their number.
+`make bench-scale` adds the largest sizes.
+"""
+
+from __future__ import annotations
+
+import json
+import uuid
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+
+from aml_mirror.manifest import quick_key
+from aml_mirror.sources.local import LocalSource
+from aml_mirror.sources.tree import Tree
+from aml_mirror.workspaces import base
+from aml_mirror.workspaces.azureml.marks import VERSION
+from azure_emulator.client import Azure
+from bench import emulator, environments, runs, upload
+from bench.growth import Curve, Point
+from bench.harness import BenchError, Result, compare, run_side
+from support.runs import huggingface_run
+
+POINTS = (1_000, 10_000, 100_000)
+FILES = (10, 100, 1_000)
+RUNS = (10, 100, 1_000)
+LARGE_POINTS, LARGE_FILES, LARGE_RUNS = 1_000_000, 1_500, 10_000
+LARGE_UPLOAD = 4 << 30  # bytes
+_FILES = ["checkpoint-20/config.json", "checkpoint-20/model.safetensors"]
+
+
+def curves(large: bool) -> Iterator[Curve]:
+    """Measure."""
+    with emulator.scope() as azure:
+        sizes = (*POINTS, LARGE_POINTS) if large else POINTS
+        yield Curve("Points", "points of a run", [points(azure, size) for size in sizes])
+        sizes = (*FILES, LARGE_FILES) if large else FILES
+        yield Curve("Files", "files of a checkpoint", [files(azure, size) for size in sizes])
+        sizes = (*RUNS, LARGE_RUNS) if large else RUNS
+        yield Curve("Runs", "runs of a backfill, mirrored already", list(backfill(azure, sizes)))
+
+
+def points(azure: Azure, count: int) -> Point:
+    """A run with so many points and a small checkpoint."""
+    run = runs.run("scale-points", count, 1, 10_000)
+    receipt, point = _mirror(azure, run, count)
+    if receipt["points"] != count:
+        raise BenchError(f"{receipt['points']} of {count} points were mirrored")
+    return point
+
+
+def files(azure: Azure, count: int) -> Point:
+    """A checkpoint of so many files of 10 KB."""
+    # config.json is one of them.
+    run = runs.run("scale-files", 100, count - 1, 10_000)
+    receipt, point = _mirror(azure, run, count)
+    if receipt["files"] != count:
+        raise BenchError(f"{receipt['files']} of {count} files were mirrored")
+    return point
+
+
+def backfill(azure: Azure, sizes: tuple[int, ...]) -> Iterator[Point]:
+    """Ever more runs below one folder, each mirrored before it is counted."""
+    name = f"backfill-{uuid.uuid4().hex[:6]}"
+    folder = environments.scratch() / name
+    program = environments.ours().with_name("aml-mirror")
+    command = [program, "backfill", "--source", folder, "--model-name", name, "--json"]
+    # The first is mirrored by the program, and is the pattern of the others.
+    _small_run(folder, 1)
+    run_side(command, emulator.environment(azure), prints_sample=False)
+    made = 1
+    for size in sizes:
+        seed(azure, name, folder, made, size)
+        made = size
+        azure.forget_requests()
+        sample = run_side(command, emulator.environment(azure), prints_sample=False)
+        summary = json.loads(sample.said.splitlines()[-1])
+        if summary["already_mirrored"] != size or len(azure.models()[name]) != size:
+            raise BenchError(f"a backfill of {size} mirrored runs says {sample.said[-500:]}")
+        yield Point(size, sample.seconds, sample.resident)
+
+
+def seed(azure: Azure, name: str, folder: Path, there: int, wanted: int) -> None:
+    """Make more runs like the first, and what a mirror of each leaves in the workspace."""
+    pattern = azure.models()[name]["1"]
+    experiment = azure.mlflow.get_experiment_by_name(name)
+    tags = azure.mlflow.get_run(pattern["properties"]["mlflow_run_id"]).data.tags
+    kept = {tag: text for tag, text in tags.items() if not tag.startswith("mlflow.")}
+
+    def make(number: int) -> None:
+        target = _small_run(folder, number)
+        source = LocalSource(str(target))
+        key = quick_key(Tree(source, source.scan()), target.name, "checkpoint-20", _FILES)
+        own = {base.RUN_ID: target.name, base.OUTPUT_DIR: str(target), base.QUICK_KEY: key}
+        own |= {base.IDENTITY: f"of-run-{number}", VERSION: str(number)}
+        made = azure.mlflow.create_run(experiment.experiment_id, tags={**kept, **own})
+        azure.mlflow.update_run(made.info.run_id, "FINISHED")
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(make, range(there + 1, wanted + 1)))
+    # In what is seeded, {n} becomes the number of the version.
+    properties = {**pattern["properties"], base.RUN_ID: "run-{n}", base.IDENTITY: "of-run-{n}"}
+    more = {"tags": pattern["tags"], "properties": properties, "modelUri": pattern["modelUri"]}
+    azure.seed_versions(name, wanted - there, **more)
+
+
+def _small_run(folder: Path, number: int) -> Path:
+    return huggingface_run(folder / f"run-{number}", steps=(20,), points=10, size=8)
+
+
+def _mirror(azure: Azure, run: Path, size: int) -> tuple[dict[str, int], Point]:
+    name = f"scale-{uuid.uuid4().hex[:8]}"
+    program = environments.ours().with_name("aml-mirror")
+    command = [program, "--source", run, "--run-id", name, "--model-name", name, "--json"]
+    sample = run_side(command, emulator.environment(azure), prints_sample=False)
+    receipt = json.loads(sample.said.splitlines()[-1])
+    if receipt["outcome"] != "mirrored":
+        raise BenchError(f"{run.name} was not mirrored")
+    return receipt, Point(size, sample.seconds, sample.resident)
+
+
+def large_upload(rounds: int | None) -> Iterator[Result]:
+    """The upload of :mod:`bench.upload` with a file of 4 GiB: the memory has to be the same."""
+    with emulator.scope() as azure, upload.sink() as where:
+        whole = upload.big(azure, where, LARGE_UPLOAD)
+        sides = [side for side in whole.sides if side.name in ("ours", "upload_blob", "azcopy", "curl")]
+        yield compare(replace(whole, name="upload-4gib", sides=sides), rounds or 3)

@@ -1,0 +1,46 @@
+"""What every side does: take the time of its job, and say what it did in one line of JSON.
+
+Runs in environments that have nothing of ours.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from typing import Any
+
+
+def arguments() -> dict[str, Any]:
+    """What the harness asks for."""
+    return json.loads(sys.argv[1])
+
+
+class Timer:
+    """The job: ``with Timer() as timer: …``."""
+
+    seconds = 0.0
+    cpu = 0.0
+
+    def __enter__(self) -> Timer:
+        self._started, self._cpu = time.perf_counter(), time.process_time()
+        return self
+
+    def __exit__(self, *failure: object) -> None:
+        self.seconds = time.perf_counter() - self._started
+        self.cpu = time.process_time() - self._cpu
+
+
+def resident() -> int:
+    """The most memory that this process ever held, in bytes."""
+    with open("/proc/self/status", encoding="ascii") as stream:
+        for line in stream:
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) * 1024
+    raise RuntimeError("no VmHWM in /proc/self/status")
+
+
+def report(timer: Timer, work: dict[str, Any], **facts: float) -> None:
+    """Print the sample."""
+    taken = {"seconds": timer.seconds, "cpu": timer.cpu, "resident": resident()}
+    print(json.dumps({**taken, "work": work, "facts": facts}))

@@ -1,0 +1,72 @@
+"""Send the points of a run to the workspace that the environment names, in one of three ways."""
+
+from __future__ import annotations
+
+import os
+import uuid
+
+from measure import Timer, arguments, report
+
+given = arguments()
+way, points = given["way"], given["points"]
+names = [f"train/metric_{number:02d}" for number in range(given["tags"])]
+name = f"bench-{uuid.uuid4().hex[:8]}"
+
+if way == "ours":
+    # The stage of the program, as the program runs it: the event file is read, the points are sent.
+    from pathlib import Path
+
+    from aml_mirror.arguments import parser
+    from aml_mirror.metrics.series import read_metrics
+    from aml_mirror.settings import resolve
+    from aml_mirror.sources.local import LocalSource
+    from aml_mirror.sources.tree import Tree
+    from aml_mirror.workspaces import base
+    from aml_mirror.workspaces.base import Version
+    from aml_mirror.workspaces.opening import open_azureml
+
+    settings = resolve(parser().parse_args(["mirror"]), os.environ, Path.cwd())
+    workspace = open_azureml(settings, print)
+    source = LocalSource(given["run"])
+    metrics = read_metrics(Tree(source, source.scan()))
+    tags = {base.RUN_ID: name, base.MODEL_NAME: name, base.IDENTITY: name}
+    tags |= {base.CHECKPOINT: "checkpoint-100", base.MANIFEST_SHA256: "0" * 64}
+    writer = workspace.begin(name, name, tags)
+    if isinstance(writer, Version):
+        raise SystemExit("there is such a version")
+    with Timer() as timer:
+        sent = writer.log_metrics(metrics.stream, lambda count: None)
+    run_id = writer.run_id
+    writer.abandon("FINISHED", "")
+else:
+    from azure.ai.ml import MLClient
+    from azure.identity import DefaultAzureCredential
+    from mlflow import MlflowClient
+    from mlflow.entities import Metric
+
+    workspace = MLClient(
+        DefaultAzureCredential(),
+        os.environ["AZURE_SUBSCRIPTION_ID"],
+        os.environ["AZURE_RESOURCE_GROUP"],
+        os.environ["AZUREML_WORKSPACE_NAME"],
+    )
+    uri = workspace.workspaces.get(workspace.workspace_name).mlflow_tracking_uri
+    client = MlflowClient(uri, uri)
+    run_id = client.create_run(client.create_experiment(name)).info.run_id
+    rows = [
+        (names[index % len(names)], 1.0 / (index + 1), 1_760_000_000_000 + 1000 * index, index // len(names))
+        for index in range(points)
+    ]
+    sent = len(rows)
+    if way == "log_metric":
+        with Timer() as timer:
+            for row in rows:
+                client.log_metric(run_id, *row)
+    elif way == "log_batch":
+        with Timer() as timer:
+            for start in range(0, len(rows), 200):
+                client.log_batch(run_id, [Metric(*row) for row in rows[start : start + 200]])
+    else:
+        raise SystemExit(f"no way {way}")
+
+report(timer, {"points": sent}, run=int(run_id, 16))

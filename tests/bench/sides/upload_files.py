@@ -1,0 +1,82 @@
+"""Send the files of a folder to blobs below an address, in one of the ways of Python."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from measure import Timer, arguments, report
+
+given = arguments()
+way, folder, address, sas = given["way"], Path(given["folder"]), given["address"], given["sas"]
+account, _, rest = address.rpartition("/")
+container, prefix = rest, given["prefix"]
+files = sorted(path for path in folder.iterdir() if path.is_file())
+total = sum(path.stat().st_size for path in files)
+facts: dict[str, float] = {}
+
+if way == "ours":
+    from azure.core.credentials import AzureSasCredential
+
+    from aml_mirror.azure.blob_client import container_client
+    from aml_mirror.manifest import hash_files
+    from aml_mirror.sources.local import LocalSource
+    from aml_mirror.sources.tree import Tree
+    from aml_mirror.transfer.options import BLOCK_BYTES, CONCURRENCY
+    from aml_mirror.transfer.transfer import Transfer
+
+    # All that the program has loaded by then, for the sake of the memory.
+    for name in ("aml_mirror.mirror", "aml_mirror.workspaces.azureml.workspace", "azure.ai.ml.entities"):
+        importlib.import_module(name)
+    assert {"azure.ai.ml", "azureml.mlflow", "mlflow"} <= sys.modules.keys()
+    source = LocalSource(str(folder))
+    tree = Tree(source, source.scan())
+    with Timer() as reading:
+        manifest = hash_files(tree, {path.name: path.name for path in files})
+    facts["hashed first, s"] = reading.seconds
+    client = container_client(account, container, credential=AzureSasCredential(sas), connections=CONCURRENCY)
+    transfer = Transfer(client, CONCURRENCY, BLOCK_BYTES)
+    with Timer() as timer:
+        moved = transfer.put(tree, manifest.items, prefix)
+    assert (moved.sent, moved.copied) == (total, 0)
+elif way == "upload_blob":
+    from azure.storage.blob import ContainerClient
+
+    client = ContainerClient.from_container_url(
+        f"{address}?{sas}", max_single_put_size=given["block"], max_block_size=given["block"]
+    )
+
+    def send(path: Path) -> None:
+        with path.open("rb") as stream:
+            client.upload_blob(
+                f"{prefix}/{path.name}", stream, overwrite=True, max_concurrency=given["concurrency"]
+            )
+
+    with Timer() as timer, ThreadPoolExecutor(given["files"]) as pool:
+        list(pool.map(send, files))
+elif way == "plugin":
+    import mlflow
+    from azure.ai.ml import MLClient
+    from azure.identity import DefaultAzureCredential
+    from mlflow import MlflowClient
+
+    workspace = MLClient(
+        DefaultAzureCredential(),
+        os.environ["AZURE_SUBSCRIPTION_ID"],
+        os.environ["AZURE_RESOURCE_GROUP"],
+        os.environ["AZUREML_WORKSPACE_NAME"],
+    )
+    uri = workspace.workspaces.get(workspace.workspace_name).mlflow_tracking_uri
+    # The plugin's artifacts look there, whatever the client was told.
+    mlflow.set_tracking_uri(uri)
+    client = MlflowClient(uri, uri)
+    run = client.create_run(client.create_experiment(f"upload-{given['prefix']}"))
+    with Timer() as timer:
+        client.log_artifacts(run.info.run_id, str(folder), "model")
+else:
+    raise SystemExit(f"no way {way}")
+
+report(timer, {"files": len(files), "bytes": total}, **facts)

@@ -1,0 +1,176 @@
+"""The bench: its arithmetic, what it writes, and that the sides of each comparison do the same work."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from azure_emulator.client import Azure
+from bench import environments, events, harness, points, report, runs, scale, server_copy, upload
+from bench.growth import Curve, Point, plot
+from bench.harness import BenchError, Comparison, Goal, Measured, Sample, Side, compare
+
+pytest_plugins = ["azure_emulator.fixtures"]
+
+
+def side(name: str, *seconds: float, work: Mapping[str, Any] | None = None, **more: Any) -> Side:
+    """A side that takes so long in its first, second, … run."""
+    left = list(seconds)
+
+    def run() -> Sample:
+        return Sample(left.pop(0), 1_000_000, {"points": 10} if work is None else work, {"requests": 4.0})
+
+    return Side(name, "stands for itself", run, **more)
+
+
+def comparison(*sides: Side, goals: tuple[Goal, ...] = (), rounds: int = 3) -> Comparison:
+    return Comparison("events", "A title", sides, goals, sides[0].name, rounds)
+
+
+def quiet(text: str) -> None:
+    return None
+
+
+def test_medians_ratios_and_goals() -> None:
+    sides = side("ours", 1.0, 9.0, 2.0), side("theirs", 30.0, 10.0, 20.0)
+    goals = (
+        Goal("fast", 10, False, harness.times_faster("ours", "theirs")),
+        Goal("faster still", 10.1, False, harness.times_faster("ours", "theirs"), obstacle="the wire"),
+        Goal("short", 0.1, True, harness.times_as_long("ours", "theirs")),
+    )
+    found = compare(comparison(*sides, goals=goals), say=quiet)
+    assert [one.seconds for one in found.sides] == [2.0, 20.0]
+    assert [(one.measured, one.met) for one in found.goals] == [(10, True), (10, False), (0.1, True)]
+    said = report.table(found.as_dict())
+    assert "| **ours** | 2.00 s | 1.00 |  | 1 MB | 4 |" in said
+    assert "| theirs | 20.00 s | 10.00 |" in said
+    assert "- faster still: 10.00 ×, **not met**: the wire" in said
+    assert "- fast: 10.00 ×, met\n" in said
+
+
+def test_the_sides_take_turns() -> None:
+    order: list[str] = []
+
+    def noting(name: str) -> Side:
+        return Side(name, "", lambda: order.append(name) or Sample(1.0, 0, {"points": 1}))  # type: ignore[func-returns-value]
+
+    compare(comparison(noting("a"), noting("b"), noting("c")), say=quiet)
+    assert "".join(order) == "abcbcacab"
+
+
+def test_a_side_that_does_a_part_is_extrapolated() -> None:
+    sides = side("ours", 1.0), side("slow", 2.0, work={"points": 1}, extrapolated=10)
+    found = compare(comparison(*sides, rounds=1), say=quiet)
+    assert found.sides[1].seconds == 20.0
+    assert "20.00 s (from 1/10)" in report.table(found.as_dict())
+
+
+@pytest.mark.parametrize("work", [{"points": 9}, {}, {"points": 10, "tags": 1}])
+def test_other_work_is_no_result(work: dict[str, int]) -> None:
+    with pytest.raises(BenchError, match="theirs did"):
+        compare(comparison(side("ours", 1.0), side("theirs", 1.0, work=work), rounds=1), say=quiet)
+    yardstick = side("theirs", 1.0, work=work, is_yardstick=True)
+    compare(comparison(side("ours", 1.0), yardstick, rounds=1), say=quiet)
+
+
+def test_a_process_has_its_own_memory(tmp_path: Path) -> None:
+    ballast = bytearray(300 << 20)
+    one = harness.run_side([sys.executable, "-c", "import time; time.sleep(0.3)"], {}, prints_sample=False)
+    assert 1 << 20 < one.resident < len(ballast) / 4
+    with pytest.raises(BenchError, match="exit 3"):
+        harness.run_side([sys.executable, "-c", "raise SystemExit(3)"], {})
+
+
+def test_the_readme_is_written_between_its_markers(tmp_path: Path) -> None:
+    kept, readme = tmp_path / "bench.json", tmp_path / "README.md"
+    readme.write_text(f"before\n{report.BEGIN}\nold\n{report.END}\nafter\n")
+    for seconds in (1.0, 2.0):
+        found = compare(comparison(side("ours", seconds), rounds=1), say=quiet)
+        report.keep(found, harness.machine(), kept)
+    report.write_readme(readme, kept)
+    text = readme.read_text()
+    assert text.startswith(f"before\n{report.BEGIN}\nTaken on ")
+    assert text.endswith(f"{report.END}\nafter\n")
+    assert "| **ours** | 2.00 s |" in text and "1.00 s" not in text and "old" not in text
+    readme.write_text("no markers")
+    with pytest.raises(BenchError, match="has no lines"):
+        report.write_readme(readme, kept)
+    assert json.loads(kept.read_text())["comparisons"]["events"]["machine"]["cores"] > 0
+
+
+@pytest.fixture
+def here(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The sides run in the environment of the tests, which has all that they need but tbparse and azcopy."""
+    monkeypatch.setattr(environments, "FOLDER", tmp_path)
+    monkeypatch.setattr(runs, "DATA", tmp_path)
+    for name in ("ours", "peers"):
+        monkeypatch.setattr(environments, name, lambda: Path(sys.executable))
+
+
+def once(comparison: Comparison, *names: str) -> dict[str, Measured]:
+    """Run those sides once; what they did is compared by the harness itself."""
+    sides = [side for side in comparison.sides if side.name in names]
+    assert len(sides) == len(names)
+    found = compare(replace(comparison, sides=sides, goals=[], ours=names[0]), 1, quiet)
+    return {one.name: one for one in found.sides}
+
+
+@pytest.mark.usefixtures("here")
+def test_all_readers_read_the_same() -> None:
+    once(events.comparison(400), "ours", "RawEventFileLoader")
+
+
+@pytest.mark.usefixtures("here")
+def test_all_ways_send_the_same_points(azure: Azure) -> None:
+    found = once(points.comparison(azure, 4_000), "ours", "log_batch")
+    assert found["ours"].facts["requests with points"] == 20
+
+
+@pytest.mark.usefixtures("here")
+def test_all_ways_send_the_same_files(azure: Azure, monkeypatch: pytest.MonkeyPatch) -> None:
+    # azcopy is asked for when the comparison is made.
+    monkeypatch.setattr(environments, "azcopy", lambda: (Path("azcopy"), {}))
+    with upload.sink(0.0) as sink:
+        azure.set_workspace(artifact_endpoint=f"{sink.url}/account")
+        once(upload.big(azure, sink, 9 << 20), "ours", "curl")
+        once(upload.small(azure, sink, 5, 1000), "upload_blob", "plugin")
+
+
+@pytest.mark.usefixtures("here")
+def test_both_ways_bring_the_same_checkpoint(azure: Azure) -> None:
+    found = once(server_copy.comparison(azure, 2 << 20), "ours", "download and upload")
+    by_hand = found["download and upload"].facts
+    assert by_hand["bytes sent"] > 2 << 20 and by_hand["bytes received"] > 2 << 20
+    assert found["ours"].facts["bytes sent"] < 1 << 20
+
+
+@pytest.mark.usefixtures("here")
+def test_what_is_seeded_is_what_a_backfill_finds(azure: Azure) -> None:
+    few, more = scale.backfill(azure, (1, 4))
+    assert (few.size, more.size) == (1, 4)
+    assert few.resident > 1 << 20
+
+
+def test_the_slope_of_the_larger_half_is_the_growth(tmp_path: Path) -> None:
+    def curve(exponent: float) -> Curve:
+        # A start of two seconds hides what the small sizes cost.
+        points = [Point(10**n, 2 + (10**n / 1e5) ** exponent * 100, 50_000_000 + n) for n in range(1, 7)]
+        return Curve("Points", "points", points)
+
+    assert curve(1.0).exponent == pytest.approx(1.0, abs=0.02)
+    assert curve(2.0).exponent == pytest.approx(2.0, abs=0.1)
+    growth = [curve(1.0).as_dict(), curve(2.0).as_dict()]
+    said = report.growth_table({"curves": growth})
+    assert "size^1.00, met" in said and "**not met**" in said
+    picture = tmp_path / "scale.svg"
+    plot(growth, picture)
+    first = picture.read_bytes()
+    assert b"<svg" in first and len(first) < 100_000
+    plot(growth, picture)
+    assert picture.read_bytes() == first
