@@ -110,9 +110,7 @@ def test_a_manifest_that_was_changed_with_the_file_is_found(registered: Register
     registered.put("model/config.json", changed)
     manifest = json.loads(registered.read("manifest.json"))
     (entry,) = [entry for entry in manifest["files"] if entry["path"] == "config.json"]
-    entry.update(
-        bytes=len(changed), sha256=hashlib.sha256(changed).hexdigest()
-    )
+    entry.update(bytes=len(changed), sha256=hashlib.sha256(changed).hexdigest())
     registered.put("manifest.json", json.dumps(manifest).encode())
     with pytest.raises(DataError, match="was changed: it is not the one with the digest"):
         registered.verify()
