@@ -100,7 +100,10 @@ def _mirror(settings: Settings, console: Console, receipt: Receipt) -> int:
         write_termination_log(done)
         for warning in done.warnings[:20]:
             console.warn(warning)
-        _print(receipt_text(done) if _for_people(settings.json) else done.line())
+        if _for_people(settings.json):
+            _print(receipt_text(done))
+        else:
+            _print_line(done.line())
     return 0
 
 
@@ -185,7 +188,7 @@ def _failed(
     console.fail(f"{message}" + (f"; {hint}" if hint else ""))
     write_termination_log(receipt)
     if not _for_people("--json" in given):
-        _print(receipt.line())
+        _print_line(receipt.line())
     return code
 
 
