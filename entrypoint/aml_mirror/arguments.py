@@ -85,6 +85,8 @@ def parser() -> argparse.ArgumentParser:
             _add_osmo(command)
             _add_checkpoint(command)
         _add_target(command)
+        if name == "doctor":
+            _add_probe(command)
         _add_output(command)
     return top
 
@@ -211,6 +213,16 @@ def _add_verified(command: argparse.ArgumentParser) -> None:
     )
     group.add_argument(
         "--public-key", metavar="FILE", help="it also has to be signed with the key of this one, in PEM"
+    )
+
+
+def _add_probe(command: argparse.ArgumentParser) -> None:
+    command.add_argument_group("the workspace").add_argument(
+        "--probe",
+        action="store_true",
+        default=None,
+        help="Azure ML: also try what only a real workspace can tell, with a run and a model version of its "
+        "own, both named aml-mirror-probe and removed again",
     )
 
 

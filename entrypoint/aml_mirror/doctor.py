@@ -8,12 +8,14 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from aml_mirror import plan
-from aml_mirror.errors import ConfigurationError, MirrorError
+from aml_mirror.errors import ConfigurationError, MirrorError, UsageError
 from aml_mirror.settings import Settings
 from aml_mirror.sources.opening import open_source
 from aml_mirror.workspaces.opening import means_azure_ml, open_workspace
 
 PROBE_RUN_ID = "aml-mirror-doctor"
+# Checks that say nothing of the workspace.
+_OF_THE_RUN = ("model name", "run", "scratch space")
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,8 +35,17 @@ class Check:
 def examine(settings: Settings) -> Iterator[Check]:
     """Yield the checks one by one; a failed one does not stop the others.
 
-    Nothing is written but, for Azure ML, a probe blob that is deleted at once.
+    Nothing is written but, for Azure ML, a probe blob that is deleted at once; with ``--probe`` more, and
+    only then.
+
+    Raises:
+        UsageError: ``--probe``, and the target is not Azure ML.
     """
+    if settings.probe and not means_azure_ml(settings):
+        raise UsageError(
+            "--probe is about an Azure ML workspace, and the target is none",
+            "leave it out; or pass --subscription-id, --resource-group and --workspace-name",
+        )
     # The first failure tells: a doctor does not wait.
     settings.retry_seconds = settings.wait_seconds = 0
     checks: list[tuple[str, Callable[[Settings], str]]] = [
@@ -49,8 +60,16 @@ def examine(settings: Settings) -> Iterator[Check]:
         checks += CHECKS
     else:
         checks.append(("workspace", _workspace))
+    failed = False
     for name, check in checks:
-        yield _checked(name, check, settings)
+        done = _checked(name, check, settings)
+        failed = failed or (done.failure is not None and name not in _OF_THE_RUN)
+        yield done
+    if settings.probe and not failed:
+        from aml_mirror.workspaces.azureml.checks import probe
+
+        for found in probe(settings):
+            yield Check(*found)
 
 
 def _checked(name: str, check: Callable[[Settings], str], settings: Settings) -> Check:

@@ -134,3 +134,64 @@ def test_a_name_that_does_not_resolve(azure: Azure, doctor: Doctor) -> None:
 def test_a_certificate_that_is_not_trusted(azure: Azure, doctor: Doctor) -> None:
     found = doctor(REQUESTS_CA_BUNDLE="", ARM_CLOUD_METADATA_URL="", AZUREML_CURRENT_CLOUD="AzureCloud")
     assert found["network"][0] is False
+
+
+# --- what only a real workspace can tell ----------------------------------------------------------------
+
+
+def probed(azure: Azure, tmp_path: Path) -> dict[str, tuple[bool, str]]:
+    done = Mirroring(azure, tmp_path)("doctor", "--probe", "--json", "--model-name", "reach", code=None)
+    assert "Traceback" not in done.err
+    found = [json.loads(line) for line in done.out.splitlines()]
+    return {
+        one["check"].removeprefix("probe: "): (one["ok"], one["found"])
+        for one in found
+        if one["check"].startswith("probe: ")
+    }
+
+
+def test_a_probe_tells_what_the_service_makes_of_it(azure: Azure, tmp_path: Path) -> None:
+    found = probed(azure, tmp_path)
+    assert all(well for well, _ in found.values()), found
+    said = {name: text for name, (_, text) in found.items()}
+    assert "is found by the tag osmo.run_id after" in said["search"]
+    assert said["rows sent twice"] == "a metric row that is sent twice is kept once"
+    assert said["tags of requests at once"] == "of 16 tags written 4 at a time, 16 were kept"
+    assert said["values that are not finite"] == "NaN and infinity are taken"
+    assert said["artifacts"] == "are taken by the run"
+    assert "refused with 409" in said["model version"]
+    assert said["a closed run"] == "a KILLED run that is set to RUNNING is RUNNING"
+    assert said["deleting runs"] == "runs may be deleted; the probe's is"
+    # What it made is gone, or out of sight.
+    assert not [name for name in azure.blobs() if "probe" in name and "artifacts" not in name.lower()]
+    experiment = azure.mlflow.get_experiment_by_name("aml-mirror-probe")
+    assert azure.mlflow.search_runs([experiment.experiment_id]) == []
+    (version,) = azure.models()["aml-mirror-probe"].values()
+    assert version["isArchived"] is True
+
+
+def test_a_probe_of_a_workspace_that_answers_otherwise(azure: Azure, tmp_path: Path) -> None:
+    azure.set_workspace(metric_rows="kept", accepts_nan=False, immutable_status=400, artifact_sas="key")
+    azure.fault("status", match="runs/delete", status=403, times=0)
+    found = probed(azure, tmp_path)
+    assert found["rows sent twice"] == (True, "a metric row that is sent twice is kept twice")
+    assert found["values that are not finite"][0] and "refused: " in found["values that are not finite"][1]
+    assert "refused with 400" in found["model version"][1]
+    assert found["deleting runs"][0] and "refused: " in found["deleting runs"][1]
+    (run,) = azure.mlflow.search_runs([azure.mlflow.get_experiment_by_name("aml-mirror-probe").experiment_id])
+    assert run.info.status == "KILLED"
+
+
+def test_a_probe_where_versions_are_refused_fails(azure: Azure, tmp_path: Path) -> None:
+    azure.fault(
+        "status", match=r"PUT .*/versions/", status=400, times=0, body={"error": {"code": "UserError"}}
+    )
+    found = probed(azure, tmp_path)
+    assert not found["model version"][0]
+    assert [name for name, (well, _) in found.items() if not well] == ["model version"]
+    assert not [name for name in azure.blobs() if "/probes/" in name]
+
+
+def test_a_probe_wants_azure_ml(tmp_path: Path, azure: Azure) -> None:
+    done = Mirroring(azure, tmp_path)("doctor", "--probe", "--tracking-uri", "http://127.0.0.1:9", code=64)
+    assert "--probe is about an Azure ML workspace" in done.err

@@ -10,7 +10,7 @@ import ipaddress
 import os
 import socket
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -26,6 +26,7 @@ from aml_mirror.workspaces.azureml.limits import FOLDER, check_coordinates
 from aml_mirror.workspaces.opening import open_azureml
 
 if TYPE_CHECKING:
+    from aml_mirror.workspaces.azureml.probe import Answer
     from aml_mirror.workspaces.azureml.workspace import AzureMLWorkspace
 
 Check = Callable[[Settings], str]
@@ -134,6 +135,14 @@ CHECKS: tuple[tuple[str, Check], ...] = (
     ("MLflow endpoint", _mlflow),
     ("model registry", _registry),
 )
+
+
+def probe(settings: Settings) -> Iterator[Answer]:
+    """Try what only a real workspace can tell, and say what it told."""
+    # Late: it loads all clients at once.
+    from aml_mirror.workspaces.azureml.probe import Probe
+
+    return Probe(_workspace(settings)).answers()
 
 
 def _workspace(settings: Settings) -> AzureMLWorkspace:
