@@ -14,8 +14,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from aml_mirror import checkpoints
-from aml_mirror.checkpoints import Chosen, choose, judge, narrow
+from aml_mirror import completeness
+from aml_mirror.checkpoints import Chosen, choose, narrow
+from aml_mirror.completeness import judge
 from aml_mirror.errors import DataError, UsageError
 from aml_mirror.layouts import find_run
 from aml_mirror.layouts.base import Checkpoint, Run
@@ -110,7 +111,7 @@ def test_a_file_cut_at_any_byte_is_never_whole(name: str, data: bytes) -> None:
     [
         struct.pack("<Q", 1 << 60) + b"{}",
         struct.pack("<Q", (1 << 64) - 1) + b"{}",
-        struct.pack("<Q", checkpoints.MAX_SAFETENSORS_HEADER + 1) + b" " * 100,
+        struct.pack("<Q", completeness.MAX_SAFETENSORS_HEADER + 1) + b" " * 100,
         headed(b""),
         headed(b"[]"),
         headed(b"null"),
@@ -154,11 +155,11 @@ def test_no_more_of_a_header_is_read_than_is_allowed() -> None:
             return Listing({"m.safetensors": Entry("m.safetensors", 1 << 40, "")})
 
         def read(self, entry: Entry, offset: int, length: int) -> bytes:
-            assert length <= checkpoints.MAX_SAFETENSORS_HEADER
+            assert length <= completeness.MAX_SAFETENSORS_HEADER
             return super().read(entry, offset, length)
 
     files = ("m.safetensors",)
-    for length in (checkpoints.MAX_SAFETENSORS_HEADER + 1, 1 << 39):
+    for length in (completeness.MAX_SAFETENSORS_HEADER + 1, 1 << 39):
         source = Huge(**{"m.safetensors": struct.pack("<Q", length)})
         assert judge(Tree(source, source.scan()), Checkpoint(".", 1, "final", files, files)) != ""
 
@@ -259,8 +260,8 @@ NESTED = st.recursive(TEXTS, lambda inner: st.lists(inner) | st.dictionaries(TEX
 def test_large_json_is_judged_by_its_brackets(value: Any, part: int) -> None:
     data = json.dumps(value, ensure_ascii=False).encode()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(checkpoints, "MAX_JSON_BYTES", 0)
-        patch.setattr(checkpoints, "_JSON_PART_BYTES", part)
+        patch.setattr(completeness, "MAX_JSON_BYTES", 0)
+        patch.setattr(completeness, "_JSON_PART_BYTES", part)
         assert verdict("tokenizer.json", data, weights=False) == ""
         for length in range(1, len(data)):
             assert verdict("tokenizer.json", data[:length], weights=False) != ""

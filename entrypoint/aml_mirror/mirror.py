@@ -14,7 +14,8 @@ from collections.abc import Callable, Iterable, Iterator
 
 from aml_mirror import card, plan, redact
 from aml_mirror.checkpoints import Chosen, choose
-from aml_mirror.errors import DataError, Interrupted, MirrorError
+from aml_mirror.errors import Interrupted, MirrorError
+from aml_mirror.fit import fit
 from aml_mirror.layouts.base import Checkpoint
 from aml_mirror.manifest import quick_key
 from aml_mirror.names import checked_names
@@ -278,38 +279,6 @@ def _signing(settings: Settings) -> tuple[str, Callable[[str], str]] | None:
 
     key = signing.private_key(settings.sign_key)
     return signing.ARTIFACT, lambda text: signing.sign(text, key)
-
-
-def fit(decided: Plan, limits: base.Limits) -> tuple[Plan, list[dict[str, str]]]:
-    """Keep a plan within a workspace's limits and name what is left out.
-
-    Raises:
-        DataError: a checkpoint has more files than a version may have; nothing was sent.
-    """
-    left_out = [{"path": path, "reason": reason} for path, reason in decided.left_out]
-    count = len(decided.manifest.items)
-    if limits.files is not None and count > limits.files:
-        raise DataError(
-            f"the checkpoint {decided.checkpoint.path} has {count} files, a version takes {limits.files}",
-            "leave some out with --include or --exclude, or choose another with --checkpoint",
-        )
-    if limits.params is not None and len(decided.params) > limits.params:
-        names = list(decided.params)
-        for name in names[limits.params :]:
-            left_out.append({"param": name, "reason": f"a run takes {limits.params} parameters"})
-            del decided.params[name]
-    for name, value in decided.params.items():
-        if len(value) > limits.param_value:
-            reason = f"cut from {len(value)} to {limits.param_value} characters"
-            left_out.append({"param": name, "reason": reason})
-    if limits.series is not None and len(decided.metrics.series) > limits.series:
-        kept = decided.metrics.limited(limits.series)
-        names_kept = {series.name for series in kept.series}
-        for series in decided.metrics.series:
-            if series.name not in names_kept:
-                left_out.append({"metric": series.name, "reason": f"a run takes {limits.series} metrics"})
-        decided.metrics = kept
-    return decided, left_out
 
 
 __all__ = ["Mirror", "MirrorError", "fit"]

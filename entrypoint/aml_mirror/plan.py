@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from posixpath import splitext
 
 from aml_mirror import redact
-from aml_mirror.checkpoints import Chosen, judge, narrow
+from aml_mirror.checkpoints import Chosen, narrow
+from aml_mirror.completeness import judge
 from aml_mirror.errors import DataError, UsageError
 from aml_mirror.layouts import Found, Run, find_run
 from aml_mirror.layouts.base import Checkpoint
@@ -15,7 +16,8 @@ from aml_mirror.manifest import Item, Manifest, hash_files, identity, listed_fil
 from aml_mirror.metrics.series import Metrics, read_metrics
 from aml_mirror.params import parameters
 from aml_mirror.progress import Console
-from aml_mirror.safety.inspect import SUSPICIOUS, Safety, inspect, require_harmless
+from aml_mirror.safety.files import SUSPICIOUS
+from aml_mirror.safety.inspect import Safety, inspect, require_harmless
 from aml_mirror.settings import Settings
 from aml_mirror.sources.base import Source
 from aml_mirror.sources.tree import Tree

@@ -14,13 +14,14 @@ from pathlib import Path
 from typing import BinaryIO
 
 from aml_mirror.arguments import parser
-from aml_mirror.checkpoints import judge
+from aml_mirror.completeness import judge
 from aml_mirror.errors import MirrorError
 from aml_mirror.formats.archives import pickled_pairs
 from aml_mirror.layouts import LAYOUTS
 from aml_mirror.layouts.base import Checkpoint
 from aml_mirror.metrics.events import EventFile, masked_crc32c
 from aml_mirror.safety import inspect as safety
+from aml_mirror.safety.files import CLEAN
 from aml_mirror.settings import resolve
 from aml_mirror.sources.base import Entry, Listing
 from aml_mirror.sources.tree import Tree
@@ -84,7 +85,7 @@ def pickled(data: bytes) -> None:
     found = safety.inspect(
         tree_of({"a.pkl": data, "b.bin": data, "c.npy": data}), ["a.pkl", "b.bin", "c.npy"], []
     )
-    if found.files[0].safety == safety.CLEAN and data[:2] != b"PK":
+    if found.files[0].safety == CLEAN and data[:2] != b"PK":
         assert b"." in data
     pickled_pairs(data, frozenset({"a", "step"}))
 

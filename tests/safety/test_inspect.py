@@ -24,7 +24,8 @@ from aml_mirror.checkpoints import choose
 from aml_mirror.errors import DataError
 from aml_mirror.progress import Console
 from aml_mirror.safety import inspect as safety
-from aml_mirror.safety.inspect import CLEAN, NO_PICKLE, SAFETENSORS, SUSPICIOUS, Safety
+from aml_mirror.safety.files import CLEAN, NO_PICKLE, SAFETENSORS, SUSPICIOUS
+from aml_mirror.safety.inspect import Safety
 from aml_mirror.settings import Settings
 from aml_mirror.sources.local import LocalSource
 from aml_mirror.sources.tree import Tree

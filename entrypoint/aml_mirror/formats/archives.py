@@ -30,6 +30,8 @@ MAX_VALUE = 4096
 MAX_OPCODES = 5_000_000
 
 Read = Callable[[int, int], bytes]
+# What torch.save writes without an archive (before 1.6, or asked for) begins with this pickled magic number.
+LEGACY_TORCH = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
 
 
 @dataclass(frozen=True, slots=True)

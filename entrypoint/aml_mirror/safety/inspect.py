@@ -1,11 +1,6 @@
 """What the files of a checkpoint could do to whoever loads them, from ranged reads of their pickles alone.
 
-A file is what its bytes are, not what its name says. Zip archives (torch, Lightning, Stable-Baselines3) are
-entered through their directory and only the members that are no tensors are read; legacy files of torch up
-to where their tensors begin; numpy files where they hold objects; a pickle inside another one where it lies.
-Each pickle is followed by :mod:`.machine`; nothing is loaded.
-
-The verdict of a version is the worst of its files':
+Each file is looked into by :mod:`.files`. The verdict of a version is the worst of its files':
 
 ``pickle-suspicious``
     a pickle names something that is not known to be harmless, or cannot be read to its end: loading it may
@@ -20,63 +15,18 @@ The verdict of a version is the worst of its files':
 
 from __future__ import annotations
 
-import base64
-import io
 import json
-import re
-import zlib
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
-from aml_mirror import redact
 from aml_mirror.errors import DataError
-from aml_mirror.formats.archives import Archive, Member
-from aml_mirror.safety import machine
-from aml_mirror.safety.machine import MAX_DEPTH, MAX_PICKLE_BYTES, Damaged, Findings
+from aml_mirror.safety.files import CLEAN, NO_PICKLE, SAFETENSORS, SUSPICIOUS, File, look
 from aml_mirror.sources.tree import Tree
 
 SCHEMA = "aml-mirror/safety/v1"
-SAFETENSORS, CLEAN, SUSPICIOUS, NO_PICKLE = (
-    "safetensors",
-    "pickle-clean",
-    "pickle-suspicious",
-    "no-pickle",
-)
 HARMLESS = frozenset({SAFETENSORS, CLEAN, NO_PICKLE})
-# Settings of Stable-Baselines3, some KiB; an observation may be among them. Parsed, JSON takes up to 20 times
-# its size.
-MAX_DATA_BYTES = 8 << 20
-# What a zip archive may hold besides tensors: torch adds a handful, TorchScript some hundred.
-MAX_MEMBERS = 2_000
 MAX_SHOWN = 50  # names and problems a file in the artifact, with their count beside them
-_STEP = 64 << 10  # the first read of a stream; each next one is twice as long, up to _MAX_STEP
-_MAX_STEP = 4 << 20
-_SNIFF = 512  # bytes; the magic of a tar archive is at 257
-_LEGACY_TORCH = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
-# What torch.save wrote before its tensors in that format: magic number, version, system, object, keys.
-_LEGACY_PICKLES = 5
-_TENSOR = re.compile(r"[^/\\]+/(?:data|constants)/\d+")
-# TensorStore's data files, which it alone reads, by offsets: an Orbax checkpoint has hundreds of them.
-_TENSORSTORE = re.compile(r"(?:^|/)d/[0-9a-f]{32}$")
-# A file with such a name is given to a loader of pickles, whatever it holds.
-_LOADED_AS_PICKLE = re.compile(
-    r"\.(?:pkl|pickle|pt|pth|ckpt|joblib|dill|npy|npz)(?:\.(?:gz|bz2|xz|lzma|zst|z))?$", re.I
-)
-
-Read = Callable[[int, int], bytes]
-
-
-@dataclass(slots=True)
-class File:
-    """What one file was found to be."""
-
-    path: str
-    safety: str
-    pickles: int = 0
-    names: list[str] = field(default_factory=list)
-    names_count: int = 0
-    problems: list[str] = field(default_factory=list)
 
 
 @dataclass(slots=True)
@@ -127,7 +77,7 @@ def inspect(tree: Tree, files: Iterable[str], weights: Iterable[str]) -> Safety:
         DataError: a file changed while it was read.
         NotAllowed: one may not be read.
     """
-    found = [_file(tree, path) for path in files]
+    found = [look(tree, path) for path in files]
     verdicts = {file.safety for file in found}
     if SUSPICIOUS in verdicts:
         verdict = SUSPICIOUS
@@ -137,28 +87,6 @@ def inspect(tree: Tree, files: Iterable[str], weights: Iterable[str]) -> Safety:
         kinds = {file.path: file.safety for file in found}
         verdict = SAFETENSORS if all(kinds.get(path) == SAFETENSORS for path in weights) else NO_PICKLE
     return Safety(verdict, found)
-
-
-def _file(tree: Tree, path: str) -> File:
-    findings = Findings()
-    known = NO_PICKLE
-    if not _TENSORSTORE.search(path):
-        known = _Inspection(findings).file(
-            lambda offset, count: tree.read(path, offset, count), tree.size(path), path
-        )
-    safety = known
-    if findings.problems:
-        safety = SUSPICIOUS
-    elif findings.pickles:
-        safety = CLEAN
-    return File(
-        path,
-        safety,
-        findings.pickles,
-        [redact.text(name) for name in findings.names],
-        findings.names_count,
-        [redact.text(problem) for problem in findings.problems],
-    )
 
 
 def require_harmless(safety: Safety, checkpoint: str) -> None:
@@ -174,256 +102,3 @@ def require_harmless(safety: Safety, checkpoint: str) -> None:
             f"the checkpoint {checkpoint} is {SUSPICIOUS}: {found[0]}{more}",
             "look at 'aml-mirror plan --json'; leave out --refuse-pickle if you trust who made it",
         )
-
-
-class _Inspection:
-    """Of one file; what its parts show comes together in one :class:`Findings`."""
-
-    def __init__(self, findings: Findings) -> None:
-        self._findings = findings
-
-    def file(self, read: Read, size: int, path: str, depth: int = 0) -> str:
-        """Look into a file; returns what it is where it holds no pickle."""
-        if size == 0:
-            return NO_PICKLE
-        head = read(0, min(size, _SNIFF))
-        expected = bool(_LOADED_AS_PICKLE.search(path))
-        if head.startswith(b"PK\x03\x04"):
-            self._archive(read, size, depth)
-        elif head.startswith(_LEGACY_TORCH):
-            self._legacy_torch(read, size, depth)
-        elif head.startswith(b"\x93NUMPY"):
-            self._numpy(read, size, depth)
-        elif head.startswith(machine.MAY_BE_INSIDE) or expected:
-            self._pickles(read, size, depth)
-        elif head[257:262] == b"ustar":
-            self._findings.problem("it is a tar archive, which is not looked into")
-        else:
-            self._text_pickle(read, size, depth)
-            if path.endswith(".safetensors") and head[8:9] == b"{":
-                return SAFETENSORS
-        return NO_PICKLE
-
-    def inside(self, data: bytes, depth: int) -> bool:
-        """Look into bytes that a pickle carries; returns whether they are a file of torch's."""
-
-        def read(offset: int, count: int) -> bytes:
-            return data[offset : offset + count]
-
-        if data.startswith(b"PK"):
-            self._archive(read, len(data), depth)
-            return True
-        if data.startswith(_LEGACY_TORCH):
-            self._legacy_torch(read, len(data), depth)
-            return True
-        # An array's bytes may begin as a pickle does. They count where they are one up to its end, or as far
-        # as an import; without a mark of protocol 2 or later, as far as a call.
-        marked = data.startswith(machine.MAY_BE_INSIDE)
-        trial = Findings(opcodes=self._findings.opcodes, made_bytes=self._findings.made_bytes)
-        try:
-            machine.follow(io.BytesIO(data), trial, _Inspection(trial).inside, False, depth)
-        except Damaged as damaged:
-            if not (trial.calls or (marked and trial.names)):
-                return self._stepped(trial)
-            trial.problem(f"a pickle inside it: {damaged}")
-        if not marked and not trial.names:
-            return self._stepped(trial)
-        self._take(trial)
-        return False
-
-    def _stepped(self, trial: Findings) -> bool:
-        """Count the steps of what turned out to be no pickle."""
-        self._findings.opcodes, self._findings.made_bytes = trial.opcodes, trial.made_bytes
-        return False
-
-    def _take(self, trial: Findings) -> None:
-        into = self._findings
-        into.opcodes, into.made_bytes = trial.opcodes, trial.made_bytes
-        into.pickles += trial.pickles
-        into.calls += trial.calls
-        for name in trial.names:
-            if name not in into.names:
-                into.names[name] = None
-                into.names_count += 1
-        for problem in trial.problems:
-            into.problem(problem)
-
-    def _pickles(self, read: Read, size: int, depth: int, start: int = 0, torch: bool = False) -> None:
-        """Follow pickles one behind the other up to the end of a file; there is at least one."""
-        source = _Stream(read, start, size)
-        before = self._findings.pickles
-        while self._findings.pickles == before or source.left:
-            try:
-                machine.follow(source, self._findings, self.inside, torch, depth)
-            except Damaged as damaged:
-                self._findings.problem(str(damaged))
-                return
-
-    def _legacy_torch(self, read: Read, size: int, depth: int) -> None:
-        source = _Stream(read, 0, size)
-        try:
-            for _ in range(_LEGACY_PICKLES):
-                machine.follow(source, self._findings, self.inside, True, depth)
-        except Damaged as damaged:
-            self._findings.problem(str(damaged))
-
-    def _text_pickle(self, read: Read, size: int, depth: int) -> None:
-        """Look whether a file of another kind would also do something as a pickle.
-
-        Protocols 0 and 1 have no mark of their own: such a pickle begins like any text. A text gets no
-        further than some opcodes, and calls nothing.
-        """
-        trial = Findings(opcodes=self._findings.opcodes)
-        try:
-            machine.follow(_Stream(read, 0, size), trial, _Inspection(trial).inside, False, depth)
-            ended = True
-        except Damaged:
-            ended = False
-        if trial.calls or (ended and trial.names):
-            trial.problem("it is a pickle under another name")
-            self._take(trial)
-        else:
-            self._stepped(trial)
-
-    def _numpy(self, read: Read, size: int, depth: int) -> None:
-        """An array file; one of objects is a header and a pickle (numpy.lib.format)."""
-        start = 12 if read(6, 1) != b"\x01" else 10
-        length = int.from_bytes(read(8, start - 8), "little")
-        header = read(start, min(length, _STEP))
-        if length > _STEP or len(header) < length:
-            self._findings.problem("its numpy header cannot be read")
-        elif re.search(rb"O|obj|\\", header):
-            self._pickles(read, size, depth, start + length)
-
-    def _archive(self, read: Read, size: int, depth: int) -> None:
-        if depth >= MAX_DEPTH:
-            self._findings.problem(f"it has archives inside of each other, more than {MAX_DEPTH} deep")
-            return
-        try:
-            archive = Archive(read, size)
-        except ValueError as error:
-            self._findings.problem(f"its zip archive cannot be read: {error}")
-            return
-        members = [
-            member
-            for member in archive.members.values()
-            if not (member.stored and _TENSOR.fullmatch(member.name)) and member.bytes
-        ]
-        if len(members) > MAX_MEMBERS:
-            self._findings.problem(f"its zip archive has over {MAX_MEMBERS:,} members that are no tensors")
-            return
-        if any(re.search(r"(?:^|[/\\])code[/\\]", member.name, re.I) for member in members):
-            self._findings.problem(
-                "it holds TorchScript code, which runs when it is loaded and is not looked into"
-            )
-        for member in members:
-            self._member(read, archive, member, depth + 1)
-
-    def _member(self, read: Read, archive: Archive, member: Member, depth: int) -> None:
-        # Readers differ in what of a name counts: torch finds data.pkl in any case.
-        name = member.name.replace("\\", "/").rpartition("/")[2].lower()
-        if member.stored:
-            found: Read = lambda offset, count: read(  # noqa: E731
-                member.start + offset, max(0, min(count, member.bytes - offset))
-            )
-        else:
-            data = self._inflated(archive, member)
-            if data is None:
-                return
-            found = lambda offset, count: data[offset : offset + count]  # noqa: E731
-        if name == "data" and member.name == name:
-            self._settings(found, member.bytes, depth)
-        elif name.endswith(".pkl"):
-            self._pickles(found, member.bytes, depth, torch=True)
-        else:
-            self.file(found, member.bytes, member.name, depth)
-
-    def _inflated(self, archive: Archive, member: Member) -> bytes | None:
-        if member.bytes > MAX_PICKLE_BYTES:
-            self._findings.problem(f"its compressed member {member.name} is larger than can be looked into")
-            return None
-        try:
-            data = archive.read(member.name, member.bytes + 1)
-        except ValueError as error:
-            self._findings.problem(str(error))
-            return None
-        if len(data) != member.bytes or zlib.crc32(data) != member.crc:
-            self._findings.problem(f"its member {member.name} is not what the zip directory says")
-            return None
-        return data
-
-    def _settings(self, read: Read, size: int, depth: int) -> None:
-        """Stable-Baselines3's ``data``: JSON, with pickles in base64 (common/save_util.py)."""
-        if size > MAX_DATA_BYTES:
-            self._findings.problem("its settings (data) are larger than can be looked into")
-            return
-        try:
-            pending = [json.loads(read(0, size))]
-        except (ValueError, RecursionError):
-            self._findings.problem("its settings (data) are not JSON")
-            return
-        while pending:
-            value = pending.pop()
-            if isinstance(value, list):
-                pending.extend(item for item in value if isinstance(item, (dict, list)))
-            elif isinstance(value, dict):
-                if ":serialized:" in value:
-                    self._serialized(value[":serialized:"], depth)
-                pending.extend(item for item in value.values() if isinstance(item, (dict, list)))
-
-    def _serialized(self, text: object, depth: int) -> None:
-        try:
-            data = base64.b64decode(str(text).encode())
-            machine.follow(io.BytesIO(data), self._findings, self.inside, False, depth)
-        except (ValueError, Damaged) as error:
-            self._findings.problem(f"its settings (data): {error}")
-
-
-class _Stream:
-    """Bytes of a file in order, up to ``MAX_PICKLE_BYTES`` of them, with reads that grow."""
-
-    def __init__(self, read: Read, start: int, size: int) -> None:
-        self._read = read
-        self._at = start
-        self._end = size
-        self._limit = start + MAX_PICKLE_BYTES
-        self._buffer = b""
-        self._used = 0
-        self._step = _STEP
-
-    @property
-    def left(self) -> int:
-        """Bytes that were not read yet."""
-        return self._end - self._at + len(self._buffer) - self._used
-
-    def read(self, size: int, /) -> bytes:
-        if size < 0 or size > MAX_PICKLE_BYTES:
-            raise Damaged(f"a pickle of more than {MAX_PICKLE_BYTES >> 20} MiB, which is not looked into")
-        while len(self._buffer) - self._used < size and self._more(size):
-            pass
-        found = self._buffer[self._used : self._used + size]
-        self._used += len(found)
-        return found
-
-    def readline(self) -> bytes:
-        while (end := self._buffer.find(b"\n", self._used)) < 0 and self._more(_STEP):
-            pass
-        end = len(self._buffer) if end < 0 else end + 1
-        found = self._buffer[self._used : end]
-        self._used = end
-        return found
-
-    def _more(self, wanted: int) -> bool:
-        count = min(max(self._step, wanted), self._end - self._at)
-        if count <= 0:
-            return False
-        if self._at + count > self._limit:
-            count = self._limit - self._at
-            if count <= 0:
-                raise Damaged(f"a pickle of more than {MAX_PICKLE_BYTES >> 20} MiB, which is not looked into")
-        part = self._read(self._at, count)
-        self._at += len(part)
-        self._buffer = self._buffer[self._used :] + part
-        self._used = 0
-        self._step = min(2 * self._step, _MAX_STEP)
-        return bool(part)
