@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import errno
 import os
-import shutil
 import socket
 import sys
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,34 +15,14 @@ import pytest
 from aml_mirror.errors import DataError, NotAllowed, SourceNotFound
 from aml_mirror.sources import Entry, Tree, local
 from aml_mirror.sources.local import LocalSource
+from support.permissions import public_folder, somebody_else
 from support.saved import write_bytes
-
-NOBODY = 65534
-
-
-@contextmanager
-def somebody_else() -> Iterator[None]:
-    """Not root, whom no permission stops. The saved id leads back."""
-    if os.getuid() != 0:
-        yield
-        return
-    os.setresuid(NOBODY, NOBODY, 0)
-    try:
-        yield
-    finally:
-        os.setresuid(0, 0, 0)
 
 
 @pytest.fixture
 def public() -> Iterator[Path]:
-    """A folder that everybody may enter: pytest's own may be entered by its owner alone."""
-    folder = Path(tempfile.mkdtemp())
-    folder.chmod(0o755)
-    yield folder
-    for path in (folder, *folder.rglob("*")):
-        if path.is_dir():
-            path.chmod(0o755)
-    shutil.rmtree(folder)
+    with public_folder() as folder:
+        yield folder
 
 
 def entry_of(folder: Path, name: str) -> tuple[LocalSource, Entry]:

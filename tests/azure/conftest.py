@@ -19,6 +19,7 @@ from azure.storage.blob import BlobServiceClient  # noqa: E402
 
 from azure_emulator.client import Azure  # noqa: E402
 from azure_emulator.fixtures import azure, azure_emulator  # noqa: E402, F401
+from mirroring import Mirroring  # noqa: E402
 
 ARM = "https://management.azure.test"
 AML = "https://eastus.api.azureml.azure.test"
@@ -84,3 +85,11 @@ def mlflow_api(azure: Azure, credential: DefaultAzureCredential) -> Service:  # 
 def history(azure: Azure, credential: DefaultAzureCredential) -> Service:  # noqa: F811
     """Run history's artifacts, raw."""
     return Service(credential, f"{AML}/history/v1.0{azure.facts['workspace_id']}", ARM)
+
+
+@pytest.fixture
+def mirroring(azure: Azure, tmp_path: Path) -> Mirroring:  # noqa: F811
+    """The program in this test's scope, in an empty folder."""
+    folder = tmp_path / "cwd"
+    folder.mkdir()
+    return Mirroring(azure, folder)

@@ -33,13 +33,6 @@ REAL_RUNS = sorted(path.name for path in REAL.iterdir() if path.is_dir())
 
 
 @pytest.fixture
-def mirroring(azure: Azure, tmp_path: Path) -> Mirroring:
-    folder = tmp_path / "cwd"
-    folder.mkdir()
-    return Mirroring(azure, folder)
-
-
-@pytest.fixture
 def run(tmp_path: Path) -> Path:
     return huggingface_run(tmp_path / "run-7", points=POINTS)
 

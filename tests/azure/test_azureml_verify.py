@@ -17,13 +17,6 @@ from support.runs import huggingface_run
 
 
 @pytest.fixture
-def mirroring(azure: Azure, tmp_path: Path) -> Mirroring:
-    folder = tmp_path / "cwd"
-    folder.mkdir()
-    return Mirroring(azure, folder)
-
-
-@pytest.fixture
 def run(tmp_path: Path) -> Path:
     return huggingface_run(tmp_path / "run-7", steps=(20,), points=5)
 

@@ -10,9 +10,7 @@ from __future__ import annotations
 import io
 import json
 import os
-import shutil
 import struct
-import tempfile
 import tracemalloc
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -30,6 +28,7 @@ from aml_mirror.sources import local
 from aml_mirror.sources.local import LocalSource
 from aml_mirror.sources.tree import Tree
 from support import torch_zip
+from support.permissions import public_folder, somebody_else
 from support.program import Call
 from support.runs import huggingface_run, write_weights
 from support.saved import safetensors
@@ -38,7 +37,6 @@ GIB = 1 << 30
 # What a plan may hold whatever the run holds: a text of 64 MiB that is read whole, decoded and parsed, would
 # be above it, but none of the sparse ones here is read at all.
 MOST = 96 << 20
-NOBODY = 65534
 
 
 @contextmanager
@@ -184,26 +182,10 @@ def test_names_arrive_as_what_every_store_can_keep(
         assert command not in card
 
 
-@contextmanager
-def somebody_else() -> Iterator[None]:
-    """Not root, whom no permission stops."""
-    if os.getuid() != 0:
-        yield
-        return
-    os.setresuid(NOBODY, NOBODY, 0)
-    try:
-        yield
-    finally:
-        os.setresuid(0, 0, 0)
-
-
 @pytest.fixture
 def public() -> Iterator[Path]:
-    """A folder that everybody may enter: pytest's own may be entered by its owner alone."""
-    folder = Path(tempfile.mkdtemp())
-    folder.chmod(0o755)
-    yield folder
-    shutil.rmtree(folder)
+    with public_folder() as folder:
+        yield folder
 
 
 def readable_run(folder: Path) -> Path:

@@ -6,12 +6,13 @@ uid 1001 and are mounted read-only. The network is the host's, where the emulate
 
 from __future__ import annotations
 
-import json
 import subprocess
 import uuid
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+from support.program import Done
 
 OSMO = 1001
 INPUT = "/osmo/data/input/0"
@@ -21,24 +22,6 @@ LOCKED_DOWN = (
     *("--read-only", "--tmpfs", "/tmp"),
     *("--cap-drop", "ALL", "--security-opt", "no-new-privileges"),
 )
-
-
-@dataclass(frozen=True)
-class Done:
-    """What a container came to. ``code`` is 128 + n after signal n."""
-
-    code: int
-    out: str
-    err: str
-
-    @property
-    def json(self) -> dict[str, Any]:
-        """The one line of JSON on stdout."""
-        lines = self.out.splitlines()
-        assert len(lines) == 1, self.out + self.err
-        found = json.loads(lines[0])
-        assert isinstance(found, dict)
-        return found
 
 
 def in_azure(env: dict[str, str]) -> tuple[dict[str, str], list[str]]:
