@@ -17,7 +17,6 @@ import uuid
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
-from azure.core.exceptions import HttpResponseError
 from mlflow.entities import Metric, Param, RunTag
 from mlflow.entities import Run as MlflowRun
 
@@ -45,22 +44,14 @@ class Probe:
 
     Args:
         workspace: opened without patience.
-        pause, shown_seconds: between two searches, and for how long they are made; for tests.
     """
 
-    def __init__(
-        self,
-        workspace: AzureMLWorkspace,
-        pause: float = _PAUSE_SECONDS,
-        shown_seconds: float = SHOWN_SECONDS,
-    ) -> None:
+    def __init__(self, workspace: AzureMLWorkspace) -> None:
         self._workspace = workspace
-        self._pause, self._shown_seconds = pause, shown_seconds
         self._id = f"probe-{uuid.uuid4().hex}"
 
     def answers(self) -> Iterator[Answer]:
         """Yield an answer for each question; a failed probe does not stop the others."""
-        client = self._workspace.client
         try:
             experiment = self._workspace.experiment(NAME)
             tags = {base.RUN_ID: self._id, base.MODEL_NAME: NAME}
@@ -79,7 +70,7 @@ class Probe:
             yield self._asked("model version", self._version, needed=True)
             yield self._asked("a closed run", lambda: self._reopened(run))
         finally:
-            deleted = self._asked("deleting runs", lambda: self._deleted(client.delete_run, run))
+            deleted = self._asked("deleting runs", lambda: self._deleted(run))
         yield deleted
 
     def _asked(self, name: str, probe: Callable[[], str], needed: bool = False) -> Answer:
@@ -96,9 +87,9 @@ class Probe:
             after = time.monotonic() - started
             if any(one.info.run_id == run.info.run_id for one in found):
                 return f"a new run is found by the tag {base.RUN_ID} after {after:.1f} s"
-            if after > self._shown_seconds:
-                return f"a new run is not found by the tag {base.RUN_ID} within {self._shown_seconds:.0f} s"
-            time.sleep(self._pause)
+            if after > SHOWN_SECONDS:
+                return f"a new run is not found by the tag {base.RUN_ID} within {SHOWN_SECONDS:.0f} s"
+            time.sleep(_PAUSE_SECONDS)
 
     def _twice(self, run: MlflowRun) -> str:
         client, row = self._workspace.client, Metric("probe/twice", 1.0, int(time.time() * 1000), 7)
@@ -194,12 +185,11 @@ class Probe:
         status = client.get_run(run_id).info.status
         return f"a KILLED run that is set to RUNNING is {status}"
 
-    def _deleted(self, delete: Callable[[str], None], run: MlflowRun) -> str:
+    def _deleted(self, run: MlflowRun) -> str:
+        client, run_id = self._workspace.client, run.info.run_id
         try:
-            delete(run.info.run_id)
-        except Exception as error:
-            self._workspace.client.set_terminated(run.info.run_id, "KILLED")
-            if isinstance(error, HttpResponseError):
-                raise
-            raise self._workspace.azure.translate(error) from error
+            client.delete_run(run_id)
+        except Exception:
+            client.set_terminated(run_id, "KILLED")
+            raise
         return "runs may be deleted; the probe's is"
