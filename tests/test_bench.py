@@ -12,11 +12,10 @@ from typing import Any
 import pytest
 
 from azure_emulator.client import Azure
+from azure_emulator.fixtures import azure, azure_emulator  # noqa: F401
 from bench import environments, events, harness, points, report, runs, scale, server_copy, upload
 from bench.growth import Curve, Point, plot
 from bench.harness import BenchError, Comparison, Goal, Measured, Sample, Side, compare
-
-pytest_plugins = ["azure_emulator.fixtures"]
 
 
 def side(name: str, *seconds: float, work: Mapping[str, Any] | None = None, **more: Any) -> Side:
@@ -127,13 +126,13 @@ def test_all_readers_read_the_same() -> None:
 
 
 @pytest.mark.usefixtures("here")
-def test_all_ways_send_the_same_points(azure: Azure) -> None:
+def test_all_ways_send_the_same_points(azure: Azure) -> None:  # noqa: F811
     found = once(points.comparison(azure, 4_000), "ours", "log_batch")
     assert found["ours"].facts["requests with points"] == 20
 
 
 @pytest.mark.usefixtures("here")
-def test_all_ways_send_the_same_files(azure: Azure, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_all_ways_send_the_same_files(azure: Azure, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811
     # azcopy is asked for when the comparison is made.
     monkeypatch.setattr(environments, "azcopy", lambda: (Path("azcopy"), {}))
     with upload.sink(0.0) as sink:
@@ -143,7 +142,7 @@ def test_all_ways_send_the_same_files(azure: Azure, monkeypatch: pytest.MonkeyPa
 
 
 @pytest.mark.usefixtures("here")
-def test_both_ways_bring_the_same_checkpoint(azure: Azure) -> None:
+def test_both_ways_bring_the_same_checkpoint(azure: Azure) -> None:  # noqa: F811
     found = once(server_copy.comparison(azure, 2 << 20), "ours", "download and upload")
     by_hand = found["download and upload"].facts
     assert by_hand["bytes sent"] > 2 << 20 and by_hand["bytes received"] > 2 << 20
@@ -151,7 +150,7 @@ def test_both_ways_bring_the_same_checkpoint(azure: Azure) -> None:
 
 
 @pytest.mark.usefixtures("here")
-def test_what_is_seeded_is_what_a_backfill_finds(azure: Azure) -> None:
+def test_what_is_seeded_is_what_a_backfill_finds(azure: Azure) -> None:  # noqa: F811
     few, more = scale.backfill(azure, (1, 4))
     assert (few.size, more.size) == (1, 4)
     assert few.resident > 1 << 20
