@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import requests
 from azure.ai.ml import MLClient
+from azure.core.exceptions import HttpResponseError
 
 from azure_emulator.client import Azure
 
@@ -58,6 +59,18 @@ def test_spoiled_answers(azure: Azure, blobs: Any, credential: Any) -> None:
     azure.fault("status", status=507, body="full", match="/a$")
     answer = requests.get(url, headers=headers, timeout=30)
     assert (answer.status_code, answer.text) == (507, "full")
+
+
+def test_a_damaged_request(azure: Azure, blobs: Any) -> None:
+    """The bytes are other ones when they arrive; whether that shows is up to the checksum."""
+    blob = blobs().get_blob_client(azure.container, "a")
+    azure.fault("damage", match="/a$")
+    blob.upload_blob(b"abcde")
+    assert azure.read("a") == b"abbde"
+    azure.fault("damage", match="/a$")
+    with pytest.raises(HttpResponseError) as caught:
+        blob.upload_blob(b"abcde", overwrite=True, validate_content=True)
+    assert (caught.value.status_code, caught.value.error_code) == (400, "Md5Mismatch")
 
 
 def test_tokens_expire_at_a_request(azure: Azure, arm: Any) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import os
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -44,6 +46,32 @@ def test_bytes_go_in_and_out(azure: Azure, blobs: Any) -> None:
     logged = azure.requests(f"PUT https://{azure.account}")
     assert sum(one["bytes_in"] for one in logged) > len(DATA)
     assert {one["identity"] for one in logged} == {azure.object_id}
+
+
+def test_a_checksum_of_the_body(azure: Azure, blobs: Any) -> None:
+    blob = blobs().get_blob_client(azure.container, "a")
+    data, right, wrong = b"123456789", "iJh5CoYUi64=", "AAAAAAAAAAA="
+
+    def put(**headers: str) -> dict[str, Any]:
+        named = {name.replace("_", "-"): value for name, value in headers.items()}
+        found: dict[str, Any] = blob.stage_block("id", data, headers=named)
+        return found
+
+    def refused(**headers: str) -> tuple[int, str]:
+        with pytest.raises(HttpResponseError) as caught:
+            put(**headers)
+        return code(caught)
+
+    assert base64.b64encode(put(x_ms_content_crc64=right)["content_crc64"]).decode() == right
+    assert refused(x_ms_content_crc64=wrong) == (400, "Crc64Mismatch")
+    md5 = base64.b64encode(hashlib.md5(data).digest()).decode()
+    put(Content_MD5=md5)
+    assert refused(Content_MD5=base64.b64encode(bytes(16)).decode()) == (400, "Md5Mismatch")
+    assert refused(x_ms_content_crc64=right, Content_MD5=md5) == (400, "InvalidHeaderValue")
+    azure.set_account(crc64="ignored")
+    put(x_ms_content_crc64=wrong)
+    azure.set_account(crc64="refused")
+    assert refused(x_ms_content_crc64=right) == (500, "FeatureNotSupported")
 
 
 def test_roles(azure: Azure, blobs: Any) -> None:

@@ -48,7 +48,10 @@ WORKSPACE_SWITCHES = (
     "immutable_status",
     "page_size",
 )
-ACCOUNT_SWITCHES = ("hns", "shared_key", "network", "copy_scope", "copy_pending_polls", "copy_outcome")
+ACCOUNT_SWITCHES = (
+    *("hns", "shared_key", "network", "crc64"),
+    *("copy_scope", "copy_pending_polls", "copy_outcome"),
+)
 SCOPE_SWITCHES = ("token_seconds", "skew", "proxy_status")
 
 

@@ -22,7 +22,7 @@ from .state import Scope
 from .web import Reply
 
 ACTIONS = (
-    *("status", "drop", "cut", "length", "stall", "kill", "signal", "skew"),
+    *("status", "drop", "cut", "length", "damage", "stall", "kill", "signal", "skew"),
     *("expire-tokens", "expire-sas", "count"),
 )
 MOMENTS = ("before", "after")
@@ -53,6 +53,8 @@ class Fault:
             raise ValueError(f"action is one of {ACTIONS}, when one of {MOMENTS}")
         if self.action in ("cut", "length") and self.when == "before":
             raise ValueError(f"{self.action} spoils an answer: it goes with when=after")
+        if self.action == "damage" and self.when == "after":
+            raise ValueError("damage spoils a request: it goes with when=before")
         re.compile(self.match), re.compile(self.skip)
 
     def hits(self, text: str) -> bool:
@@ -76,8 +78,13 @@ class Dropped(Exception):
 
 @dataclass
 class Spoiled:
-    """How the answer is spoiled on its way: ``cut`` in the middle, or ``delta`` bytes off in its length."""
+    """What is spoiled on its way.
 
+    The request where it is ``damaged``: one bit of its body turned; the answer where it is ``cut`` in the
+    middle, or ``delta`` bytes off in its length.
+    """
+
+    damaged: bool = False
     cut: bool = False
     delta: int = 0
 
@@ -98,6 +105,8 @@ async def interfere(
                 entra.expire_tokens(scope)
             case "expire-sas":
                 scope.expired_sas |= scope.seen_sas
+            case "damage":
+                spoiled.damaged = True
             case "cut":
                 spoiled.cut = True
             case "length":

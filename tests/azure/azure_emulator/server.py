@@ -100,6 +100,8 @@ class Emulator:
         try:
             early, done = await faults.interfere(scope, "before", text, ports, spoiled)
             entry["faults"] += done
+            if spoiled.damaged:
+                await request.damage()
             if early:
                 async for _ in request.pieces():
                     pass

@@ -43,6 +43,8 @@ class Account:
     shared_key: bool = False
     # "Allow", or "Deny" for a firewall that lets nobody in.
     network: str = "Allow"
+    # What is done with a CRC-64 of a body: "compared", "refused" as Azurite does, or "ignored".
+    crc64: str = "compared"
     # None, "AAD" or "PrivateLink": from where copies may come.
     copy_scope: str | None = None
     # An asynchronous copy says "pending" so often before it ends as success, failed or aborted.

@@ -3,7 +3,8 @@
 Documented on Learn: the error codes ("Blob service error codes"), "Prevent Shared Key authorization" (403
 ``KeyBasedAuthenticationNotPermitted``, also for every SAS but one of a user delegation key), the rights of
 the two data roles, that a user delegation SAS has no more rights than who signed it, the bearer challenge,
-"Configure Azure Storage firewalls" (403 ``AuthorizationFailure``). Reported: 401
+"Configure Azure Storage firewalls" (403 ``AuthorizationFailure``), and the CRC-64 of a body, which Azurite
+does not know ("Put Block": 400 ``Crc64Mismatch`` where the body has another one). Reported: 401
 ``InvalidAuthenticationInfo`` with its detail. A request without any authorization is 401
 ``NoAuthenticationInformation`` with a challenge, and 409 ``PublicAccessNotPermitted`` is what a copy hears
 of such a source. Blobs, blocks, leases, conditions and the signatures of SAS are Azurite's.
@@ -14,6 +15,7 @@ the metadata ``hdi_isfolder``; a folder with something in it cannot be deleted a
 
 from __future__ import annotations
 
+import base64
 import email.utils
 import re
 import time
@@ -21,6 +23,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
+from azure.storage.extensions import checksums
 from multidict import CIMultiDict
 
 from . import copying, entra
@@ -33,6 +36,7 @@ from .web import Reply, Request, storage_error
 if TYPE_CHECKING:
     from .server import Emulator
 
+CRC64 = "x-ms-content-crc64"
 NOT_AUTHORIZED = "This request is not authorized to perform this operation."
 
 
@@ -75,11 +79,12 @@ async def serve(emulator: Emulator, account: Account, request: Request) -> Reply
 async def pass_on(emulator: Emulator, account: Account, request: Request) -> Reply:
     """Let Azurite act, as the identity that was found."""
     headers = CIMultiDict(request.headers)
+    checksum = await compare_crc64(account, request, headers)
     signed = headers.get("Authorization", "").lower().startswith("sharedkey")
     if not signed:
         headers.pop("Authorization", None)
     has_body = request.raw is not None and request.raw.body_exists
-    return await emulator.blobs.send(
+    reply = await emulator.blobs.send(
         request.scope,
         account,
         request.method,
@@ -89,6 +94,41 @@ async def pass_on(emulator: Emulator, account: Account, request: Request) -> Rep
         object_id=request.identity,
         keep_authorization=signed,
     )
+    if reply.status == 400 and reply.headers.get("x-ms-error-code") == "InvalidOperation":
+        text = b"".join([piece async for piece in reply.body])  # type: ignore[union-attr]
+        if b"Provided contentMD5" in text:
+            # Azurite has a code of its own for it.
+            raise storage_error(
+                400,
+                "Md5Mismatch",
+                "The MD5 value specified in the request did not match with the MD5 value calculated by the "
+                "server.",
+            )
+        reply.body = text
+    if checksum and reply.status == 201:
+        reply.headers[CRC64] = checksum
+    return reply
+
+
+async def compare_crc64(account: Account, request: Request, headers: CIMultiDict[str]) -> str | None:
+    """Compare a body with its CRC-64, by Microsoft's own implementation, and return the one that it has."""
+    if CRC64 not in headers or account.crc64 == "refused":
+        return None
+    given = headers.pop(CRC64)
+    if account.crc64 == "ignored":
+        return None
+    if "Content-MD5" in headers:
+        raise storage_error(400, "InvalidHeaderValue", "Both an MD5 and a CRC64 were specified.")
+    found = checksums.crc64.compute(await request.body(), 0)
+    text = base64.b64encode(found.to_bytes(8, "little")).decode()
+    if given != text:
+        raise storage_error(
+            400,
+            "Crc64Mismatch",
+            "The CRC64 value specified in the request did not match with the CRC64 value calculated by the "
+            "server.",
+        )
+    return text
 
 
 async def _after_write(

@@ -79,6 +79,13 @@ class Request:
             self.kept = b"".join([piece async for piece in self.pieces()])
         return self.kept
 
+    async def damage(self) -> None:
+        """Turn one bit in the middle of the body, as if it had come so."""
+        body = bytearray(await self.body())
+        if body:
+            body[len(body) // 2] ^= 1
+        self.kept = bytes(body)
+
     async def json(self) -> Any:
         """The body read as JSON; ``{}`` where there is none."""
         return json.loads(await self.body() or b"{}")
