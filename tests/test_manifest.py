@@ -4,15 +4,25 @@ from __future__ import annotations
 
 import hashlib
 import json
+import random
 from pathlib import Path
 
 import pytest
+from azure.storage.extensions import checksums
 from hypothesis import given
 from hypothesis import strategies as st
 
 from aml_mirror import manifest
 from aml_mirror.errors import DataError
-from aml_mirror.manifest import Item, Manifest, hash_files, identity, quick_key
+from aml_mirror.manifest import (
+    NOTED_BYTES,
+    NOTED_FROM_BYTES,
+    Item,
+    Manifest,
+    hash_files,
+    identity,
+    quick_key,
+)
 from aml_mirror.sources import Tree
 from aml_mirror.sources.local import LocalSource
 from support.saved import write_bytes
@@ -52,6 +62,26 @@ def test_a_file_of_any_size_is_hashed_in_parts(
     write_bytes(tmp_path / "m", data)
     (item,) = hash_files(tree_of(tmp_path), {"m": "m"}).items
     assert item.sha256 == hashlib.sha256(data).hexdigest()
+
+
+@pytest.mark.parametrize("more", [0, 17])
+def test_the_blocks_of_a_large_file_are_noted(tmp_path: Path, more: int) -> None:
+    data = random.Random(1).randbytes(NOTED_BYTES) * (NOTED_FROM_BYTES // NOTED_BYTES) + bytes(more)
+    (tmp_path / "m").write_bytes(data)
+    (item,) = hash_files(tree_of(tmp_path), {"m": "m"}).items
+    ends = [*range(NOTED_BYTES, len(data), NOTED_BYTES), len(data)]
+    assert [note.sha256 for note in item.notes] == [hashlib.sha256(data[:end]).hexdigest() for end in ends]
+    starts = [0, *ends[:-1]]
+    assert [note.crc64 for note in item.notes] == [
+        checksums.crc64.compute(data[start:end], 0) for start, end in zip(starts, ends, strict=True)
+    ]
+    assert "notes" not in item.as_dict()
+
+
+def test_a_smaller_file_is_not_noted(tmp_path: Path) -> None:
+    (tmp_path / "m").write_bytes(bytes(NOTED_FROM_BYTES - 1))
+    (item,) = hash_files(tree_of(tmp_path), {"m": "m"}).items
+    assert item.notes == ()
 
 
 @pytest.mark.parametrize("how", ["grows", "shrinks", "rewritten", "replaced"])

@@ -10,13 +10,30 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from contextlib import closing
+from dataclasses import dataclass, field
 
+from aml_mirror.crc64 import crc64
 from aml_mirror.errors import DataError
+from aml_mirror.sources.reading import chunks, chunks_ahead
 from aml_mirror.sources.tree import Tree
 
 SCHEMA = "aml-mirror/manifest/v1"
-CHUNK_BYTES = 4 << 20  # large enough that hashing, not calling, is the cost
+CHUNK_BYTES = 1 << 20  # large enough that hashing, not calling, is the cost; small enough for a cache
+# Of larger files the blocks are noted, so that they can be sent without being hashed again.
+NOTED_FROM_BYTES = 64 << 20
+NOTED_BYTES = 8 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """What was seen of ``NOTED_BYTES`` of a file (fewer at its end) while it was hashed.
+
+    ``sha256`` is the digest of the file up to their end, in hexadecimal; ``crc64`` is theirs alone.
+    """
+
+    sha256: str
+    crc64: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +47,8 @@ class Item:
     md5: str | None = None
     etag: str | None = None
     evidence: str = "hashed"
+    notes: tuple[Note, ...] = field(default=(), compare=False, repr=False)
+    """Of a large file that was hashed, its blocks in order."""
 
     def as_dict(self) -> dict[str, object]:
         """The manifest's entry for people and programs."""
@@ -114,26 +133,54 @@ def hash_files(
         NotAllowed: a file may not be read.
     """
     items = []
-    buffer = bytearray(CHUNK_BYTES)
-    view = memoryview(buffer)
     for source, path in paths.items():
         entry = tree.entry(source)
-        digest = hashlib.sha256()
-        count = 0
-        with tree.open(source) as stream:
-            while read := stream.readinto(buffer):  # type: ignore[attr-defined]
-                digest.update(view[:read])
-                count += read
-                progress(read)
-                if count > entry.bytes:
+        large = entry.bytes >= NOTED_FROM_BYTES
+        reading = _Reading(noting=large)
+        read = chunks_ahead if large else chunks
+        with tree.open(source) as stream, closing(read(stream, CHUNK_BYTES)) as parts:
+            for part in parts:
+                reading.take(part)
+                progress(len(part))
+                if reading.count > entry.bytes:
                     break  # it grows, maybe faster than it can be read
-        if count != entry.bytes or not tree.source.is_unchanged(entry):
+        if reading.count != entry.bytes or not tree.source.is_unchanged(entry):
             raise DataError(
-                f"{source} changed while it was read ({entry.bytes} bytes when listed, {count} read)",
+                f"{source} changed while it was read ({entry.bytes} bytes when listed, {reading.count} read)",
                 "wait until the training has ended and nothing writes there any more, then run again",
             )
-        items.append(Item(source, path, count, digest.hexdigest()))
+        items.append(Item(source, path, entry.bytes, reading.digest.hexdigest(), notes=reading.notes()))
     return Manifest(tuple(sorted(items, key=lambda item: item.path)))
+
+
+class _Reading:
+    """One file, as far as it was read."""
+
+    def __init__(self, noting: bool) -> None:
+        self.digest = hashlib.sha256()
+        self.count = 0
+        self._noting = noting
+        self._notes: list[Note] = []
+        self._crc = 0
+
+    def take(self, part: memoryview) -> None:
+        """Hash what follows; ``CHUNK_BYTES``, so that it does not reach over the end of a noted block."""
+        self.digest.update(part)
+        self.count += len(part)
+        if self._noting:
+            self._crc = crc64(part, self._crc)
+            if self.count % NOTED_BYTES == 0:
+                self._note()
+
+    def notes(self) -> tuple[Note, ...]:
+        """The blocks so far; to be called at the end."""
+        if self._noting and self.count % NOTED_BYTES:
+            self._note()
+        return tuple(self._notes)
+
+    def _note(self) -> None:
+        self._notes.append(Note(self.digest.hexdigest(), self._crc))
+        self._crc = 0
 
 
 def listed_files(tree: Tree, paths: dict[str, str]) -> Manifest:

@@ -24,7 +24,7 @@ from aml_mirror.errors import (
     ServiceUnavailable,
     UsageError,
 )
-from aml_mirror.manifest import Item, Moved, hash_files, listed_files
+from aml_mirror.manifest import NOTED_BYTES, Item, Moved, hash_files, listed_files
 from aml_mirror.sources.azure_blob import BlobSource
 from aml_mirror.sources.local import LocalSource
 from aml_mirror.sources.tree import Tree
@@ -178,12 +178,12 @@ CHILD = """
 import sys
 from pathlib import Path
 from aml_mirror.azure.blob_client import container_client
-from aml_mirror.manifest import Item
+from aml_mirror.manifest import hash_files
 from aml_mirror.sources.local import LocalSource
 from aml_mirror.sources.tree import Tree
 from aml_mirror.transfer.transfer import Transfer
 
-url, container, folder, prefix, name, sha256, concurrency, block = sys.argv[1:]
+url, container, folder, prefix, name, concurrency, block = sys.argv[1:]
 
 def peak():
     return next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith("VmHWM"))
@@ -192,8 +192,9 @@ source = LocalSource(folder)
 tree = Tree(source, source.scan())
 transfer = Transfer(container_client(url, container), int(concurrency), int(block), 30)
 transfer.put(tree, [], prefix + "-none")
+items = hash_files(tree, {name: name}).items
 before = peak()
-moved = transfer.put(tree, [Item(name, name, tree.size(name), sha256)], prefix)
+moved = transfer.put(tree, items, prefix)
 print(moved.sent, (peak() - before) * 1024)
 """
 
@@ -202,7 +203,7 @@ def child(azure: Any, folder: Path, item: Item, concurrency: int = 2, block: int
     done = subprocess.run(
         [
             *(sys.executable, "-c", CHILD, f"https://{azure.account}.blob.{blob_suffix()}", azure.container),
-            *(str(folder), PREFIX, item.path, str(item.sha256), str(concurrency), str(block)),
+            *(str(folder), PREFIX, item.path, str(concurrency), str(block)),
         ],
         env={**azure.env(), "PATH": os.environ["PATH"]},
         capture_output=True,
@@ -286,6 +287,7 @@ TROUBLE: dict[str, dict[str, Any]] = {
     "cut": {"action": "cut", "when": "after"},
     "length": {"action": "length", "when": "after"},
     "token": {"action": "expire-tokens"},
+    "damage": {"action": "damage", "times": 2},
 }
 STAGES = {
     "block": "PUT .*comp=block&",
@@ -296,8 +298,16 @@ STAGES = {
 }
 
 
-@pytest.mark.parametrize("stage", STAGES)
-@pytest.mark.parametrize("trouble", TROUBLE)
+@pytest.mark.parametrize(
+    ("trouble", "stage"),
+    # What has no body cannot be damaged.
+    [
+        (one, stage)
+        for one in TROUBLE
+        for stage in STAGES
+        if one != "damage" or STAGES[stage].startswith("PUT")
+    ],
+)
 def test_trouble_passes(azure: Any, tmp_path: Path, trouble: str, stage: str) -> None:
     tree = make_run(tmp_path, {"model.bin": 3 * MIB, "config.json": 20})
     items = hashed(tree)
@@ -339,16 +349,127 @@ def test_a_role_that_is_missing_is_named(azure: Any, tmp_path: Path) -> None:
     assert "Storage Blob Data Contributor" in caught.value.hint
 
 
-def test_memory_does_not_grow_with_the_file(azure: Any, tmp_path: Path) -> None:
+@pytest.mark.parametrize("block", [2 * MIB, NOTED_BYTES], ids=["read again", "noted"])
+def test_memory_does_not_grow_with_the_file(azure: Any, tmp_path: Path, block: int) -> None:
     size = 96 * MIB
     (tmp_path / "model.bin").write_bytes(bytes(size))
-    item = Item("model.bin", "model.bin", size, hashlib.sha256(bytes(size)).hexdigest())
-    code, said = child(azure, tmp_path, item, concurrency=4, block=2 * MIB)
+    (item,) = hashed(tree_of(tmp_path))
+    code, said = child(azure, tmp_path, item, concurrency=4, block=block)
     assert code == 0, said
     sent, grown = map(int, said.split())
     assert sent == size
-    # (4 + 2) blocks of 2 MiB, and what the client and TLS need for each connection.
-    assert grown < 32 * MIB
+    # One block, 4 pieces of 256 KiB, and what the client and TLS need for each connection.
+    assert grown < block + 16 * MIB
+
+
+def large(folder: Path) -> tuple[Tree, Item]:
+    """A file whose blocks are noted as it is hashed: eight whole ones and a bit."""
+    (folder / "model.bin").write_bytes(noise(MIB) * 64 + b"the end")
+    tree = tree_of(folder)
+    (item,) = hashed(tree)
+    assert len(item.notes) == 9
+    return tree, item
+
+
+def blocks_put(azure: Any) -> list[int]:
+    """The statuses of the requests that brought blocks."""
+    found = azure.requests("comp=block&")
+    return [one["status"] for one in found if one["method"] == "PUT"]
+
+
+@pytest.mark.parametrize(
+    ("crc64", "statuses"),
+    # The first is the question: refused where the checksum is compared, a byte kept where it is not.
+    [("compared", [400] + 9 * [201]), ("refused", [500] + 9 * [201]), ("ignored", 10 * [201])],
+)
+def test_a_service_is_asked_once_which_checksum_it_compares(
+    azure: Any, tmp_path: Path, crc64: str, statuses: list[int]
+) -> None:
+    azure.set_account(crc64=crc64)
+    tree, item = large(tmp_path)
+    transfer = to(azure, block_bytes=NOTED_BYTES)
+    moved = transfer.put(tree, [item], PREFIX)
+    assert moved == Moved(sent=item.bytes)
+    assert blocks_put(azure) == statuses
+    assert_whole(azure, tree, (item,))
+    azure.forget_requests()
+    transfer.put(tree, [item], f"{PREFIX}0")
+    assert blocks_put(azure) == 9 * [201]
+
+
+@pytest.mark.parametrize("answer", ["status", "drop"])
+def test_a_question_that_is_not_answered_is_not_asked_again(azure: Any, tmp_path: Path, answer: str) -> None:
+    tree, item = large(tmp_path)
+    azure.fault(answer, match="comp=block&", headers={"x-ms-error-code": "ServerBusy"})
+    to(azure, block_bytes=NOTED_BYTES).put(tree, [item], PREFIX)
+    assert len(blocks_put(azure)) == 10
+    assert_whole(azure, tree, (item,))
+
+
+@pytest.mark.parametrize("block", [MIB, NOTED_BYTES], ids=["read again", "noted"])
+@pytest.mark.parametrize("crc64", ["compared", "ignored"])
+def test_damage_on_the_way_is_sent_again(azure: Any, tmp_path: Path, crc64: str, block: int) -> None:
+    azure.set_account(crc64=crc64)
+    tree, item = large(tmp_path)
+    azure.fault("damage", match="comp=block&", nth=4, times=3)
+    to(azure, block_bytes=block).put(tree, [item], PREFIX)
+    assert sum(status == 400 for status in blocks_put(azure)) == 3 + (crc64 == "compared")
+    assert_whole(azure, tree, (item,))
+
+
+def test_noted_blocks_of_a_killed_try_are_neither_read_nor_sent(
+    azure: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tree, item = large(tmp_path)
+    azure.fault("status", match="comp=block&", nth=7, times=0, status=403)
+    with pytest.raises(NotAllowed):
+        to(azure, block_bytes=NOTED_BYTES, concurrency=1).put(tree, [item], PREFIX)
+    azure.clear_faults()
+    azure.forget_requests()
+    opened: list[str] = []
+    real = tree.source.open
+    monkeypatch.setattr(tree.source, "open", lambda entry: opened.append(entry.path) or real(entry))
+    moved = to(azure, block_bytes=NOTED_BYTES).put(tree, [item], PREFIX)
+    assert moved.sent == item.bytes - 5 * NOTED_BYTES
+    assert len(opened) == 4
+    assert_whole(azure, tree, (item,))
+
+
+@pytest.mark.parametrize("crc64", ["compared", "ignored"])
+def test_a_large_file_that_is_not_the_hashed_one_is_not_committed(
+    azure: Any, tmp_path: Path, crc64: str
+) -> None:
+    """It was written to in place, so that neither its size nor its times tell."""
+    azure.set_account(crc64=crc64)
+    tree, item = large(tmp_path)
+    with (tmp_path / "model.bin").open("r+b") as stream:
+        stream.seek(3 * NOTED_BYTES + 5)
+        stream.write(b"other")
+    tree = tree_of(tmp_path)
+    with pytest.raises(DataError, match="changed while it was sent"):
+        to(azure, block_bytes=NOTED_BYTES).put(tree, [item], PREFIX)
+    assert not azure.blobs(PREFIX)
+
+
+@pytest.mark.parametrize("how", ["grows", "shrinks", "is replaced", "is gone"])
+def test_a_large_file_that_changes_while_it_is_sent(azure: Any, tmp_path: Path, how: str) -> None:
+    tree, item = large(tmp_path)
+    path = tmp_path / "model.bin"
+
+    def change(count: int) -> None:
+        if how == "grows":
+            with path.open("ab") as stream:
+                stream.write(b"more")
+        elif how == "shrinks":
+            os.truncate(path, 6 * NOTED_BYTES)
+        else:
+            path.unlink(missing_ok=True)
+            if how == "is replaced":
+                path.write_bytes(bytes(item.bytes))
+
+    with pytest.raises(DataError, match="changed while it was"):
+        to(azure, block_bytes=NOTED_BYTES, concurrency=1).put(tree, [item], PREFIX, change)
+    assert not azure.blobs(PREFIX)
 
 
 def copied(azure: Any, files: dict[str, bytes], **where: Any) -> tuple[Tree, tuple[Item, ...]]:

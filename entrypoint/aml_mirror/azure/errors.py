@@ -98,6 +98,14 @@ def is_unauthenticated(error: BaseException | None) -> bool:
     return status_of(error) == 401
 
 
+def is_damage(error: BaseException | None) -> bool:
+    """Whether the service got other bytes than those that a checksum was sent of."""
+    if code_of(error) in ("Md5Mismatch", "Crc64Mismatch", "InvalidMd5"):
+        return True
+    # Azurite's words for it, under a code that stands for much.
+    return code_of(error) == "InvalidOperation" and "contentMD5 doesn't match" in str(error)
+
+
 def chain(error: BaseException) -> Iterator[BaseException]:
     """Yield an error and what caused it, outermost first."""
     seen: set[int] = set()
@@ -198,7 +206,7 @@ def _status(cause: core.HttpResponseError, where: str) -> MirrorError:
         ):
             return ServiceUnavailable(f"{at} is busy ({code})", AGAIN)
         return DataError(f"{at} was changed by another program ({named})", AGAIN)
-    if code in ("Md5Mismatch", "Crc64Mismatch", "InvalidMd5"):
+    if is_damage(cause):
         # Damaged on the way; the same bytes sent again arrive.
         return ServiceUnavailable(f"bytes were damaged on the way to {at} ({code})", AGAIN)
     if status == 413 or code in ("RequestBodyTooLarge", "BlockCountExceedsLimit"):

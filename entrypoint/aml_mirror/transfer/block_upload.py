@@ -2,19 +2,19 @@
 
 *The bytes.* A file is read once, in order. Each block is hashed into the file's SHA-256 and handed to a
 sender. A block's id is its offset and the SHA-256 of the file up to the block's end, which costs nothing
-more, and its request carries a Content-MD5 that the service checks before it keeps the block. So a list of
-ids in the right order, committed by the service with the sizes that were sent, says which bytes the blob
-has: nothing needs to be read back.
+more, and its request carries a checksum that the service compares before it keeps the block
+(:mod:`aml_mirror.transfer.checksums`). So a list of ids in the right order, committed by the service with
+the sizes that were sent, says which bytes the blob has: nothing needs to be read back.
 
 *Going on.* Blocks that a killed try left uncommitted are listed by id and size. A block with that very id
 is not sent again; any other id is another place or other bytes, there or before. The service forgets them
 after a week, and with the commit.
 
-*Small files* are one request, Put Blob, with a Content-MD5 likewise.
+*Small files* are one request, Put Blob, with an MD5 that stays with the blob.
 
-Reading, hashing and retrying never share a position in a stream: a sender holds its block's bytes until
-the service has it. So memory is about (senders + 2) x block size, whatever the size of a file; where a file
-is itself a blob, ``AHEAD`` blocks more.
+Reading, hashing and retrying never share a position in a stream (:mod:`aml_mirror.transfer.blocks`). Memory
+is one block and, at most, senders + 1 small files, whatever the size of a file or of a block; where a file is
+itself a blob, (senders + 2 + ``AHEAD``) blocks.
 """
 
 from __future__ import annotations
@@ -25,20 +25,33 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from contextlib import closing
 from dataclasses import dataclass, field
+from functools import partial
 
+from azure.core.exceptions import HttpResponseError
 from azure.storage.blob import BlobBlock, BlobClient, ContentSettings
 
-from aml_mirror.azure.errors import code_of, is_missing
+from aml_mirror.azure.errors import code_of, is_damage, is_missing
 from aml_mirror.errors import DataError, MirrorError, ServiceUnavailable
-from aml_mirror.manifest import Item
+from aml_mirror.manifest import NOTED_BYTES, Item
 from aml_mirror.sources.azure_blob import BlobSource
+from aml_mirror.sources.reading import read_into
 from aml_mirror.sources.tree import Tree
-from aml_mirror.transfer.blocks import blocks, read_block
+from aml_mirror.transfer.blocks import Body, FilePart, blocks
+from aml_mirror.transfer.checksums import (
+    WORTH_ASKING_BYTES,
+    Checksum,
+    checks_crc64,
+    crc64,
+    crc64_header,
+    md5,
+)
 from aml_mirror.transfer.options import MIB
 from aml_mirror.transfer.senders import Call, Senders
 
 # Learn, "Scalability and performance targets for Blob storage": a blob has up to 50,000 blocks.
 MAX_BLOCKS = 50_000
+# A file up to this size goes in one request, and is held in memory until it is there.
+WHOLE_BYTES = MIB
 # Metadata of a blob: what a later try trusts it by. Names of metadata are C# identifiers.
 SHA256 = "sha256"
 SOURCE_ETAG = "source_etag"
@@ -53,10 +66,25 @@ _LOST = ("InvalidBlockList",)
 class _Job:
     """One file on its way."""
 
+    tree: Tree
     item: Item
     blob: BlobClient
     metadata: dict[str, str]
+    checksum: Checksum
     blocks: list[Future[tuple[str, int]]] = field(default_factory=list)
+
+
+class Choice:
+    """Chooses the checksum of a storage service's blocks, asking it once where that is worth a request."""
+
+    def __init__(self) -> None:
+        self._crc64: bool | None = None
+
+    def __call__(self, blob: BlobClient, size: int) -> Checksum:
+        """Return what goes with the blocks of a blob of so many bytes."""
+        if self._crc64 is None and size >= WORTH_ASKING_BYTES:
+            self._crc64 = checks_crc64(blob, block_id(0, "0" * _ID_CHARACTERS))
+        return crc64 if self._crc64 else md5
 
 
 class BlockUpload:
@@ -66,15 +94,22 @@ class BlockUpload:
         call: runs a request, with retries.
         senders: the threads.
         block_bytes: size of a block; raised for a file that would need more than ``MAX_BLOCKS``.
+        choice: which checksum goes with a block.
         progress: told, from any thread, the path of a file and how many of its bytes are there now.
     """
 
     def __init__(
-        self, call: Call, senders: Senders, block_bytes: int, progress: Callable[[str, int], None]
+        self,
+        call: Call,
+        senders: Senders,
+        block_bytes: int,
+        choice: Choice,
+        progress: Callable[[str, int], None],
     ) -> None:
         self._call = call
         self._senders = senders
         self._block_bytes = block_bytes
+        self._choice = choice
         self._progress = progress
         self._lock = threading.Lock()
         self.sent = 0
@@ -86,52 +121,72 @@ class BlockUpload:
             DataError: the file is not the one of the manifest any more; nothing was committed.
         """
         step = block_size(item.bytes, self._block_bytes)
-        if item.bytes <= step:
+        if item.bytes <= min(step, WHOLE_BYTES):
             if isinstance(tree.source, BlobSource):
                 # Reading is a request as well: the senders do both, so that small files are many at a time.
-                self._senders.submit(lambda: self._send_whole(tree, item, blob, metadata, step))
+                self._senders.submit(lambda: self._whole(tree, item, blob, metadata)())
             else:
-                self._senders.submit(self._whole(tree, item, blob, metadata, step))
+                self._senders.submit(self._whole(tree, item, blob, metadata))
             return
+        # A file of one block has nothing to go on with.
+        known = self._known_blocks(blob) if item.bytes > step else {}
+        checksum = self._choice(blob, item.bytes)
+        job = _Job(tree, item, blob, metadata, checksum)
+        if step == NOTED_BYTES and item.notes and checksum is crc64:
+            self._send_noted(job, known)
+        else:
+            self._send_read(job, known, step)
+
+    def _send_noted(self, job: _Job, known: dict[str, int]) -> None:
+        """Send a file whose blocks were noted as it was hashed: what is there already is not read again."""
+        item = job.item
+        for number, note in enumerate(item.notes):
+            offset = number * NOTED_BYTES
+            name, length = block_id(offset, note.sha256), min(NOTED_BYTES, item.bytes - offset)
+            headers = None if known.get(name) == length else crc64_header(note.crc64)
+            body = partial(FilePart, job.tree, item.source, offset, length)
+            self._submit(job, name, body, length, headers)
+        job.metadata = {**job.metadata, SHA256: item.notes[-1].sha256}
+        self._senders.submit(lambda: self._commit(job))
+
+    def _send_read(self, job: _Job, known: dict[str, int], step: int) -> None:
+        """Hash a file, for the first time or once more, and send each block as soon as it is hashed."""
+        tree, item = job.tree, job.item
         digest = hashlib.sha256()
         count = 0
-        known = self._known_blocks(blob)
-        job = _Job(item, blob, metadata)
         with closing(blocks(tree, item.source, step)) as found:
-            for data in found:
-                digest.update(data)
-                name = block_id(count, digest.hexdigest())
-                # Bound now: the loop goes on before the sender begins.
-                job.blocks.append(
-                    self._senders.submit(
-                        lambda name=name, data=data: self._put_block(job, name, data, known)  # type: ignore[misc]
-                    )
-                )
-                count += len(data)
+            for block in found:
+                digest.update(block.data)
+                name, length = block_id(count, digest.hexdigest()), len(block.data)
+                # What lies in the block's memory is another block by the time that the sender begins.
+                headers = None if known.get(name) == length else job.checksum(block.data)
+                self._submit(job, name, block.body, length, headers)
+                count += length
                 if count > item.bytes:
                     break
         _require_same(tree, item, count, digest.hexdigest())
-        job.metadata = {**metadata, SHA256: digest.hexdigest()}
+        job.metadata = {**job.metadata, SHA256: digest.hexdigest()}
         self._senders.submit(lambda: self._commit(job))
 
-    def _send_whole(
-        self, tree: Tree, item: Item, blob: BlobClient, metadata: dict[str, str], step: int
-    ) -> None:
-        self._whole(tree, item, blob, metadata, step)()
+    def _submit(self, job: _Job, name: str, body: Body, length: int, headers: dict[str, str] | None) -> None:
+        task = partial(self._put_block, job, name, body, length, headers)
+        job.blocks.append(self._senders.submit(task))
 
     def _whole(
-        self, tree: Tree, item: Item, blob: BlobClient, metadata: dict[str, str], step: int
+        self, tree: Tree, item: Item, blob: BlobClient, metadata: dict[str, str]
     ) -> Callable[[], None]:
-        """Read a file of one block, and return what sends it."""
+        """Read a small file, and return what sends it."""
+        buffer = bytearray(item.bytes + 1)
         with tree.open(item.source) as stream:
-            data = read_block(stream, step + 1)
+            count = read_into(stream, buffer)
+        data = bytes(buffer[:count])
         digest = hashlib.sha256(data).hexdigest()
         _require_same(tree, item, len(data), digest)
-        job = _Job(item, blob, {**metadata, SHA256: digest})
+        job = _Job(tree, item, blob, {**metadata, SHA256: digest}, md5)
         return lambda: self._put_whole(job, data)
 
     def _put_whole(self, job: _Job, data: bytes) -> None:
-        md5 = hashlib.md5(data, usedforsecurity=False).digest()
+        content_md5 = bytearray(hashlib.md5(data, usedforsecurity=False).digest())
         self._call(
             lambda: job.blob.upload_blob(
                 data,
@@ -139,22 +194,36 @@ class BlockUpload:
                 overwrite=True,
                 validate_content=True,
                 metadata=job.metadata,
-                content_settings=ContentSettings(content_md5=bytearray(md5)),
+                content_settings=ContentSettings(content_md5=content_md5),
                 max_concurrency=1,
             )
         )
         self._arrived(job, len(data), len(data))
 
-    def _put_block(self, job: _Job, name: str, data: bytes, known: dict[str, int]) -> tuple[str, int]:
-        fresh = known.get(name) != len(data)
-        if fresh:
-            self._call(lambda: job.blob.stage_block(name, data, length=len(data), validate_content=True))
-        self._arrived(job, len(data), len(data) if fresh else 0)
-        return name, len(data)
+    def _put_block(
+        self, job: _Job, name: str, body: Body, length: int, headers: dict[str, str] | None
+    ) -> tuple[str, int]:
+        """Send a block; without headers it is there already."""
+
+        def attempt() -> None:
+            with body() as data:
+                try:
+                    job.blob.stage_block(name, data, length=length, headers=headers)
+                except HttpResponseError as error:
+                    if is_damage(error) and job.checksum(_all_of(body)) != headers:
+                        raise _changed(job.item) from error
+                    raise
+
+        if headers is not None:
+            self._call(attempt)
+        self._arrived(job, length, 0 if headers is None else length)
+        return name, length
 
     def _commit(self, job: _Job) -> None:
         # These were all submitted before: a sender that waits here waits for others, never for itself.
         blocks = [future.result() for future in job.blocks]
+        if not isinstance(job.tree.source, BlobSource):  # which bound each range to its ETag
+            _require_unchanged(job.tree, job.item)
         settings = ContentSettings(content_md5=bytearray.fromhex(job.item.md5)) if job.item.md5 else None
         try:
             self._call(
@@ -211,12 +280,23 @@ def block_id(offset: int, digest: str) -> str:
 
 
 def _require_same(tree: Tree, item: Item, count: int, digest: str) -> None:
-    if (
-        count != item.bytes
-        or (item.sha256 is not None and digest != item.sha256)
-        or not tree.source.is_unchanged(tree.entry(item.source))
-    ):
-        raise DataError(
-            f"{item.source} changed while it was sent ({item.bytes} bytes when listed, {count} read)",
-            "wait until the training has ended and nothing writes there any more, then run again",
-        )
+    _require_unchanged(tree, item)
+    if count != item.bytes or (item.sha256 is not None and digest != item.sha256):
+        raise _changed(item, f" ({item.bytes} bytes when listed, {count} read)")
+
+
+def _require_unchanged(tree: Tree, item: Item) -> None:
+    if not tree.source.is_unchanged(tree.entry(item.source)):
+        raise _changed(item)
+
+
+def _changed(item: Item, how: str = "") -> DataError:
+    return DataError(
+        f"{item.source} changed while it was sent{how}",
+        "wait until the training has ended and nothing writes there any more, then run again",
+    )
+
+
+def _all_of(body: Body) -> memoryview:
+    with body() as data:
+        return memoryview(data.read() if isinstance(data, FilePart) else data)

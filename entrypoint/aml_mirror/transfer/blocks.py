@@ -1,14 +1,30 @@
-"""The blocks of a file, in order: read from a stream, or fetched some ahead where each costs a request."""
+"""The blocks of a file, in order: what of each is hashed now, and what is sent later, from another thread.
+
+A block of a local file is not held while it waits for its turn and its answer: the sender reads it again,
+piece by piece, straight into the connection. So memory does not grow with the number of senders or the size
+of a block. That both readers saw the same bytes is not taken for granted: the checksum that goes with a
+block is that of the first reading, and the service refuses a block that does not have it.
+
+A file that is itself a blob is fetched some blocks ahead, since each costs a request, and is held until the
+service has it.
+"""
 
 from __future__ import annotations
 
+import io
+import os
 from collections import deque
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import BinaryIO
+from contextlib import AbstractContextManager, closing, nullcontext
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
+from aml_mirror.errors import DataError
 from aml_mirror.sources.azure_blob import BlobSource
 from aml_mirror.sources.base import Entry
+from aml_mirror.sources.reading import chunks
 from aml_mirror.sources.tree import Tree
 
 # Blocks that are fetched, or wait to be hashed, at a time: as many as keep a line of 30 ms busy at the rate
@@ -16,7 +32,72 @@ from aml_mirror.sources.tree import Tree
 AHEAD = 4
 
 
-def blocks(tree: Tree, path: str, step: int) -> Generator[bytes, None, None]:
+# Opens what a request sends, anew for each attempt, in any thread.
+Body = Callable[[], AbstractContextManager["bytes | FilePart"]]
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """A part of a file. ``data`` holds good until the next block is asked for."""
+
+    data: memoryview
+    body: Body
+
+
+class FilePart(io.RawIOBase):
+    """A range of a file, as the body of a request.
+
+    Raises:
+        DataError: at any time, that the file is not the one that was listed, or ends before the range does.
+        NotAllowed: it may not be read.
+    """
+
+    def __init__(self, tree: Tree, path: str, offset: int, length: int) -> None:
+        super().__init__()
+        self._path, self._offset, self._length, self._position = path, offset, length, 0
+        # Opened anew, which also finds out that the file was replaced.
+        self._file = tree.open(path)
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._position
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        start = {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: self._length}[whence]
+        self._position = max(0, start + offset)
+        return self._position
+
+    def readinto(self, buffer: Any) -> int:
+        wanted = memoryview(buffer)[: max(0, self._length - self._position)]
+        if not wanted:
+            return 0
+        try:
+            read = os.preadv(self._file.fileno(), [wanted], self._offset + self._position)
+        except OSError as error:
+            raise DataError(
+                f"{self._path} cannot be read: {error.strerror}", "look at the volume, then run again"
+            ) from error
+        if not read:
+            # Fewer bytes than were announced would leave the service waiting for the rest.
+            raise DataError(
+                f"{self._path} changed while it was sent (it ends before byte {self._offset + self._length})",
+                "wait until the training has ended and nothing writes there any more, then run again",
+            )
+        self._position += read
+        return read
+
+    def close(self) -> None:
+        if not self.closed:
+            self._file.close()
+        super().close()
+
+
+def blocks(tree: Tree, path: str, step: int) -> Generator[Block, None, None]:
     """Yield a file in blocks of ``step`` bytes, the last one shorter; nothing of an empty file.
 
     A file that grew yields what it grew by, for the reader to notice.
@@ -28,12 +109,14 @@ def blocks(tree: Tree, path: str, step: int) -> Generator[bytes, None, None]:
     if isinstance(tree.source, BlobSource):
         yield from _fetched(tree.source, tree.entry(path), step)
         return
-    with tree.open(path) as stream:
-        while data := read_block(stream, step):
-            yield data
+    offset = 0
+    with tree.open(path) as stream, closing(chunks(stream, step)) as found:
+        for data in found:
+            yield Block(data, partial(FilePart, tree, path, offset, len(data)))
+            offset += len(data)
 
 
-def _fetched(source: BlobSource, entry: Entry, step: int) -> Generator[bytes, None, None]:
+def _fetched(source: BlobSource, entry: Entry, step: int) -> Generator[Block, None, None]:
     """A blob cannot grow unnoticed: each range is bound to its ETag."""
     pending: deque[Future[bytes]] = deque()
     pool = ThreadPoolExecutor(AHEAD, thread_name_prefix="fetch")
@@ -41,20 +124,13 @@ def _fetched(source: BlobSource, entry: Entry, step: int) -> Generator[bytes, No
         for offset in range(0, entry.bytes, step):
             pending.append(pool.submit(source.read, entry, offset, step))
             if len(pending) == AHEAD:
-                yield pending.popleft().result()
+                yield _held(pending.popleft().result())
         while pending:
-            yield pending.popleft().result()
+            yield _held(pending.popleft().result())
     finally:
         # After a failure or a signal nothing is waited for.
         pool.shutdown(wait=False, cancel_futures=True)
 
 
-def read_block(stream: BinaryIO, length: int) -> bytes:
-    """Read so many bytes, fewer only at the end."""
-    data = stream.read(length)
-    while data and len(data) < length:
-        more = stream.read(length - len(data))
-        if not more:
-            break
-        data += more
-    return data
+def _held(data: bytes) -> Block:
+    return Block(memoryview(data), lambda: nullcontext(data))

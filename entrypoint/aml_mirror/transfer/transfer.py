@@ -30,8 +30,8 @@ from aml_mirror.progress import amount
 from aml_mirror.retry import Retry
 from aml_mirror.sources.azure_blob import BlobSource
 from aml_mirror.sources.tree import Tree
-from aml_mirror.transfer.block_upload import SHA256, SOURCE_ETAG, BlockUpload
-from aml_mirror.transfer.options import BLOCK_BYTES, CONCURRENCY
+from aml_mirror.transfer.block_upload import SHA256, SOURCE_ETAG, BlockUpload, Choice
+from aml_mirror.transfer.options import BLOCK_BYTES, CONCURRENCY, HELD_BLOCK_BYTES, HELD_BLOCKS
 from aml_mirror.transfer.senders import Call, Senders
 from aml_mirror.transfer.server_copy import ServerCopy
 
@@ -66,6 +66,7 @@ class Transfer:
         self._where = in_words(container)
         self._concurrency = concurrency
         self._block_bytes = block_bytes
+        self._choice = Choice()
         self._retry_seconds = retry_seconds
         self._notice = _Once(notice)
 
@@ -123,8 +124,11 @@ class Transfer:
         copied, warnings = 0, list[str]()
         if isinstance(tree.source, BlobSource):
             copied, items, warnings = self._copy(tree, tree.source, items, prefix, done, metadata)
-        with Senders(self._concurrency) as senders:
-            upload = BlockUpload(self._call(senders), senders, self._block_bytes, done)
+        concurrency, block_bytes = self._concurrency, self._block_bytes
+        if isinstance(tree.source, BlobSource):
+            concurrency, block_bytes = min(concurrency, HELD_BLOCKS), min(block_bytes, HELD_BLOCK_BYTES)
+        with Senders(concurrency) as senders:
+            upload = BlockUpload(self._call(senders), senders, block_bytes, self._choice, done)
             for item in items:
                 upload.send(tree, item, self._blob(prefix, item), _metadata(item, metadata))
         return Moved(upload.sent, copied, tuple(warnings))
