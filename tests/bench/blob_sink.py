@@ -2,10 +2,10 @@
 
 It answers what uploads need (Put Blob, Put Block, Put Block List, Get Block List, Get Blob Properties, List
 Blobs, Create Container) in a process of its own, each request ``--delay`` seconds later than it could, so
-that what is measured is the client, its parallelism above all. Bytes are read and dropped, SAS are not
-looked at. Plain HTTP: TLS in Python would be slower than the clients are. The addresses are those of
-Azurite, ``http://127.0.0.1:PORT/ACCOUNT/CONTAINER/NAME``. It prints its port, and ends with its standard
-input.
+that what is measured is the client, its parallelism above all. Bytes are read and dropped; a CRC-64 that
+comes with a block is compared, an MD5 is not; SAS are not looked at. Plain HTTP: TLS in Python would be
+slower than the clients are. The addresses are those of Azurite, ``http://127.0.0.1:PORT/ACCOUNT/CONTAINER/
+NAME``. It prints its port, and ends with its standard input.
 
 ``GET /__stats`` gives what lies there, ``POST /__reset`` forgets it.
 """
@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import base64
 import re
 import sys
 import threading
@@ -23,6 +24,7 @@ from itertools import count
 from xml.sax.saxutils import escape
 
 from aiohttp import web
+from awscrt.checksums import crc64nvme
 
 _READ_BUFFER = 4 << 20
 _VERSION = "2025-11-05"
@@ -75,12 +77,15 @@ class Sink:
             return _reply(201 if request.method == "PUT" else 200)
         comp = query.get("comp")
         if request.method == "PUT" and comp == "block":
-            self.staged.setdefault(path, {})[query["blockid"]] = await _drop(request)
+            size, crc = await _drop(request)
+            if request.headers.get("x-ms-content-crc64", crc) != crc:
+                return _reply(400, **{"x-ms-error-code": "Crc64Mismatch"})
+            self.staged.setdefault(path, {})[query["blockid"]] = size
             return _reply(201)
         if request.method == "PUT" and comp == "blocklist":
             return self._commit(path, (await request.read()).decode(), request)
         if request.method == "PUT" and comp is None:
-            size = await _drop(request)
+            size, _ = await _drop(request)
             self.blobs[path] = _blob(size, [], request)
             return _reply(201, ETag=self.blobs[path].etag)
         if request.method == "GET" and comp == "blocklist":
@@ -136,11 +141,15 @@ class Sink:
         return _xml(f"<EnumerationResults><Blobs>{''.join(items)}</Blobs><NextMarker/></EnumerationResults>")
 
 
-async def _drop(request: web.Request) -> int:
-    size = 0
+async def _drop(request: web.Request) -> tuple[int, str]:
+    """Read the body; return its size and, where there is one to compare with, its checksum."""
+    size = crc = 0
+    checked = "x-ms-content-crc64" in request.headers
     while chunk := await request.content.readany():
         size += len(chunk)
-    return size
+        if checked:
+            crc = crc64nvme(chunk, crc)
+    return size, base64.b64encode(crc.to_bytes(8, "little")).decode()
 
 
 def _blob(size: int, blocks: list[tuple[str, int]], request: web.Request) -> Blob:

@@ -109,7 +109,8 @@ def big(azure: Azure, where: Sink, size: int = GIB) -> Comparison:
         [
             Side(
                 "ours",
-                "12 blocks of 2 MiB at a time; MD5 a block, SHA-256, verified; all clients loaded",
+                "SHA-256 first, then 16 blocks of 8 MiB at a time, each with a CRC-64 that is compared, and "
+                "a look at what arrived; all clients loaded",
                 _python("ours", azure, where, folder),
             ),
             Side("azcopy", "Microsoft's own tool, as it comes", _azcopy(where, folder)),
