@@ -223,11 +223,21 @@ def test_the_archives_inside_a_stable_baselines3_file_are_judged_too() -> None:
         ("model.bin", b"any other format", ""),
         ("vecnormalize.pkl", pickle.dumps([1, 2]), ""),
         ("vecnormalize.pkl", pickle.dumps([1, 2])[:-1], "no end"),
+        ("model_30.d3", pickle.dumps({"a": 1}), ""),
+        ("model_30.d3", pickle.dumps({"a": 1})[:-1], "no end"),
     ],
 )
 def test_pickles_are_judged_by_their_ends(name: str, data: bytes, why: str) -> None:
     found = verdict(name, data)
     assert why in found and bool(why) == bool(found)
+
+
+def test_archives_of_numpy_are_judged_as_zips() -> None:
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w") as archive:
+        archive.writestr("w.npy", bytes(100))
+    assert verdict("policy_10.npz", stream.getvalue()) == ""
+    assert "was cut" in verdict("policy_10.npz", stream.getvalue()[:-30])
 
 
 def test_the_old_format_of_torch_that_ends_at_once_is_cut() -> None:

@@ -23,7 +23,8 @@ MAX_SAFETENSORS_HEADER = 32 << 20  # bytes
 # take ten times its size in memory: its brackets are counted, up to MAX_TEXT_BYTES.
 MAX_JSON_BYTES = 4 << 20
 _JSON_PART_BYTES = 1 << 20
-_ZIP_SUFFIXES = (".pt", ".pth", ".ckpt", ".bin", ".zip")
+_ZIP_SUFFIXES = (".pt", ".pth", ".ckpt", ".bin", ".zip", ".cleanrl_model")
+_PICKLE_SUFFIXES = (".pkl", ".pickle", ".d3")
 
 
 def judge(tree: Tree, checkpoint: Checkpoint) -> str:
@@ -59,8 +60,10 @@ def _judge_file(tree: Tree, path: str, holds_weights: bool) -> str:
         return _judge_json(tree, path, size)
     if path.endswith(_ZIP_SUFFIXES) and (holds_weights or tree.read(path, 0, 2) == b"PK"):
         return _judge_saved(tree, path, size)
+    if path.endswith(".npz"):
+        return _judge_archive(tree, path, size)
     if (
-        path.endswith((".pkl", ".pickle"))
+        path.endswith(_PICKLE_SUFFIXES)
         and tree.read(path, 0, 1) == b"\x80"
         and tree.read(path, size - 1, 1) != b"."
     ):
@@ -117,6 +120,14 @@ def _brackets_close(tree: Tree, path: str, size: int) -> bool:
         in_string ^= len(pieces) % 2 == 0
         depth += outside.count(b"{") + outside.count(b"[") - outside.count(b"}") - outside.count(b"]")
     return depth == 0 and not in_string
+
+
+def _judge_archive(tree: Tree, path: str, size: int) -> str:
+    try:
+        Archive(lambda offset, count: tree.read(path, offset, count), size)
+    except ValueError as error:
+        return str(error)
+    return ""
 
 
 def _judge_saved(tree: Tree, path: str, size: int) -> str:
