@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from aml_mirror.layouts.base import Run
 from aml_mirror.layouts.generic import Generic
 from aml_mirror.sources.tree import Tree
 from support.saved import safetensors, write_bytes, write_json
+from support.torch_zip import save
 
 MakeTree = Callable[[Path], Tree]
 
@@ -138,7 +140,7 @@ def test_incomplete_ones(tree: MakeTree, tmp_path: Path) -> None:
         ["step_1/notes.txt", "step_2/notes.txt"],
         ["wandb/run-1/files/model_1.pt"],
         ["2026-01-02/model.pt", "2026-01-03/model.pt"],
-        ["version_0/checkpoints/last.ckpt"],
+        ["version_0/checkpoints/x.ckpt"],
         ["seed_1/model.pt", "seed_2/model.pt"],
         ["models/1/features.pt", "models/2/features.pt"],
         ["models/train_features_1.pt", "models/train_features_2.pt"],
@@ -196,3 +198,161 @@ def test_a_directory_behind_a_link_counts_once(tree: MakeTree, tmp_path: Path) -
     (tmp_path / "step_2").symlink_to("step_1")
     (tmp_path / "step_3").symlink_to("step_3")
     assert paths(read(tree, tmp_path)) == ["step_1"]
+
+
+@pytest.mark.parametrize(
+    ("names", "final"),
+    [
+        # ACT, TD-MPC2, ManiSkill, Detectron2, Ultralytics, walk-these-ways.
+        (
+            ["policy_epoch_0_seed_0.ckpt", "policy_epoch_200_seed_0.ckpt", "policy_last.ckpt"],
+            "policy_last.ckpt",
+        ),
+        (["models/100000.pt", "models/200000.pt", "models/final.pt"], "models/final.pt"),
+        (["ckpt_1.pt", "ckpt_101.pt", "final_ckpt.pt"], "final_ckpt.pt"),
+        (["model_0004999.pth", "model_0009999.pth", "model_final.pth"], "model_final.pth"),
+        (["weights/epoch0.pt", "weights/last.pt", "weights/best.pt"], "weights/last.pt"),
+        (["ac_weights_000800.pt", "ac_weights_last.pt"], "ac_weights_last.pt"),
+        (["latest.pt"], "latest.pt"),
+        (["model_last.pt", "model_final.pt", "model_9.pt"], "model_final.pt"),
+        (["ppo.cleanrl_model"], "ppo.cleanrl_model"),
+    ],
+)
+def test_what_says_it_is_the_end_is(tree: MakeTree, tmp_path: Path, names: list[str], final: str) -> None:
+    for name in names:
+        save(tmp_path / name, {}, name.encode())
+    run = read(tree, tmp_path)
+    assert paths(run)[0] == final
+    assert (run.checkpoints[0].step, run.checkpoints[0].role) == (None, "final")
+    assert not any("best" in path for path in paths(run))
+
+
+def test_a_copy_of_a_numbered_one_is_that_one(tree: MakeTree, tmp_path: Path) -> None:
+    for step in (9, 100):
+        save(tmp_path / f"model_{step}.pth", {}, b"%d" % step)
+    save(tmp_path / "model_latest.pth", {}, b"100")
+    (tmp_path / "model_last.pth").symlink_to("model_9.pth")
+    run = read(tree, tmp_path)
+    assert paths(run) == ["model_100.pth", "model_9.pth"]
+
+
+def test_the_step_inside_places_what_says_it_is_the_end(tree: MakeTree, tmp_path: Path) -> None:
+    for step in (9, 100):
+        save(tmp_path / f"model_{step}.pth", {"epoch": 1, "iteration": step}, b"%d" % step)
+    save(tmp_path / "latest.pth", {"epoch": 1, "iteration": 50}, b"stale")
+    assert [(item.path, item.step) for item in read(tree, tmp_path).checkpoints] == [
+        ("model_100.pth", 100),
+        ("latest.pth", 50),
+        ("model_9.pth", 9),
+    ]
+    save(tmp_path / "latest.pth", {"epoch": 1, "iteration": 120}, b"newer")
+    assert [item.step for item in read(tree, tmp_path).checkpoints] == [120, 100, 9]
+
+
+def test_a_folder_that_says_it_is_the_end(tree: MakeTree, tmp_path: Path) -> None:
+    for seed, name in enumerate(("step_9", "step_100", "final", "best")):
+        safetensors(tmp_path / "checkpoints" / name / "model.safetensors", seed)
+    assert paths(read(tree, tmp_path)) == ["checkpoints/final", "checkpoints/step_100", "checkpoints/step_9"]
+    safetensors(tmp_path / "checkpoints/final/model.safetensors", 1)
+    assert paths(read(tree, tmp_path)) == ["checkpoints/step_100", "checkpoints/step_9"]
+
+
+@pytest.mark.parametrize(
+    ("names", "steps"),
+    [
+        (
+            ["model_100k.pt", "model_900k.pt", "model_1M.pt", "model_1.5M.pt"],
+            [1500000, 1000000, 900000, 100000],
+        ),
+        (["checkpoints/500k.pt", "checkpoints/2M.pt"], [2000000, 500000]),
+        (["ckpt_100k_steps.pt", "ckpt_2m_steps.pt"], [2000000, 100000]),
+        (["step_100k/policy.pt", "step_1000k/policy.pt"], [1000000, 100000]),
+        # Eight digits are no day.
+        (["checkpoints/1024000/model.pt", "checkpoints/20971520/model.pt"], [20971520, 1024000]),
+        (["checkpoints/000020000000/model.pt", "checkpoints/9/model.pt"], [20000000, 9]),
+    ],
+)
+def test_large_steps(tree: MakeTree, tmp_path: Path, names: list[str], steps: list[int]) -> None:
+    for name in names:
+        write_bytes(tmp_path / name)
+    assert [item.step for item in read(tree, tmp_path).checkpoints] == steps
+
+
+def test_jobs_of_a_sweep_are_runs(tree: MakeTree, tmp_path: Path) -> None:
+    for job in ("0", "1"):
+        write_bytes(tmp_path / f"multirun/{job}/.hydra/config.yaml", b"seed: 1\n")
+        write_bytes(tmp_path / f"multirun/{job}/model_100.pt")
+        write_bytes(tmp_path / f"multirun/{job}/model_200.pt")
+        # The second way to see it: a model, and the events of its training.
+        write_bytes(tmp_path / f"other/{job}/model.pt")
+        write_bytes(tmp_path / f"other/{job}/events.out.tfevents.1.vm.1.0")
+    assert Generic().find(tree(tmp_path)) == ["multirun/0", "multirun/1"]
+
+
+def test_temporary_files(tree: MakeTree, tmp_path: Path) -> None:
+    for name in ("policy_100.pth", "policy_200_tmp.pth", ".policy_300.pth"):
+        write_bytes(tmp_path / name)
+    run = read(tree, tmp_path)
+    assert [(item.step, item.problem == "") for item in run.checkpoints] == [
+        (300, False),
+        (200, False),
+        (100, True),
+    ]
+
+
+def test_a_folder_with_a_name_of_its_own_speaks_for_its_files(tree: MakeTree, tmp_path: Path) -> None:
+    for part in ("actor", "critic", "opt"):
+        write_bytes(tmp_path / f"model/{part}_10.pt")
+    run = read(tree, tmp_path, "model")
+    assert run.checkpoints[0].files == ("actor_10.pt", "critic_10.pt")
+    assert run.checkpoints[0].left_out == (("opt_10.pt", "optimizer state"),)
+
+
+def test_logs_beside_the_checkpoints_belong_to_the_run(tree: MakeTree, tmp_path: Path) -> None:
+    write_bytes(tmp_path / "exp/trained/a/ppo_step_10.pt")
+    write_bytes(tmp_path / "exp/tb/a/events.out.tfevents.1.vm.1.0")
+    run = read(tree, tmp_path, "exp")
+    assert paths(run) == ["trained/a/ppo_step_10.pt"]
+
+
+def test_statistics_go_with_the_policy(tree: MakeTree, tmp_path: Path) -> None:
+    write_bytes(tmp_path / "ckpt/policy_10.pt")
+    for name in ("dataset_stats.pkl", "ckpt/norm_stats.json", "train_stats.json"):
+        write_bytes(tmp_path / name, b"{}")
+    assert read(tree, tmp_path).checkpoints[0].files == (
+        "ckpt/norm_stats.json",
+        "ckpt/policy_10.pt",
+        "dataset_stats.pkl",
+    )
+
+
+def test_stores_of_orbax(tree: MakeTree, tmp_path: Path) -> None:
+    """As brax and mujoco_playground write them: the store is the folder itself."""
+    (params,) = (Path(__file__).parents[1] / "data/runs/openpi_jax").glob("**/99/params")
+    for step in ("000000000000", "000020971520"):
+        shutil.copytree(params, tmp_path / "checkpoints" / step)
+        write_bytes(tmp_path / "checkpoints" / step / "ppo_network_config.json", b"{}")
+    run = read(tree, tmp_path)
+    assert [(item.step, item.problem) for item in run.checkpoints] == [(20971520, ""), (0, "")]
+    assert any("/ocdbt.process_0/d/" in path for path in run.checkpoints[0].weights)
+    for path in (tmp_path / "checkpoints/000020971520").glob("**/d/*"):
+        path.write_bytes(path.read_bytes()[:20])
+    assert "is cut" in read(tree, tmp_path).checkpoints[0].problem
+
+
+def test_shards_of_torch_distributed(tree: MakeTree, tmp_path: Path) -> None:
+    for step in (1, 2):
+        write_bytes(tmp_path / f"checkpoints/step-{step}/__0_0.distcp")
+        write_bytes(tmp_path / f"checkpoints/step-{step}/.metadata")
+    (tmp_path / "checkpoints/step-2/.metadata").unlink()
+    assert [item.problem == "" for item in read(tree, tmp_path).checkpoints] == [False, True]
+
+
+def test_folders_of_rllib(tree: MakeTree, tmp_path: Path) -> None:
+    module = "learner_group/learner/rl_module/default_policy/module_state.pkl"
+    for number in (1, 2):
+        write_bytes(tmp_path / f"PPO_0/checkpoint_{number:06}" / module)
+        write_json(tmp_path / f"PPO_0/checkpoint_{number:06}/rllib_checkpoint.json", {})
+    run = read(tree, tmp_path, "PPO_0")
+    assert paths(run) == ["checkpoint_000002", "checkpoint_000001"]
+    assert run.checkpoints[0].weights == (f"checkpoint_000002/{module}",)

@@ -110,10 +110,11 @@ def same_files(tree: Tree, one: Iterable[str], other: Iterable[str]) -> bool:
     others = {path.rpartition("/")[2]: path for path in other}
     if not ones or ones.keys() != others.keys():
         return False
-    return all(_same(tree, ones[name], others[name]) for name in ones)
+    return all(same_file(tree, ones[name], others[name]) for name in ones)
 
 
-def _same(tree: Tree, one: str, other: str) -> bool:
+def same_file(tree: Tree, one: str, other: str) -> bool:
+    """Tell whether two files have the same contents, as :func:`same_files` does."""
     size = tree.size(one)
     if size != tree.size(other):
         return False

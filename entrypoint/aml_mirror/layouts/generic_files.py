@@ -1,0 +1,158 @@
+"""What belongs to a checkpoint of no known framework: its weights, its companions, and what is left out."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, replace
+
+from aml_mirror.formats.ocdbt import store_problem
+from aml_mirror.layouts.base import Checkpoint
+from aml_mirror.layouts.folders import names_in, shard_problem
+from aml_mirror.layouts.generic_names import end_of, step_of
+from aml_mirror.sources.tree import Tree, join
+
+_WEIGHTS = re.compile(
+    r".+\.(?:safetensors|pt|pth|ckpt|msgpack|h5|hdf5|keras|onnx|d3|distcp|cleanrl_model)|manifest\.ocdbt|"
+    r"(?:.*[-_.])?(?:model|weights|adapter)(?:[-_.].*)?\.(?:bin|zip|pkl)|"
+    r"(?:.*[-_.])?(?:params|policy|agent|actor|(?:module|policy)_state|checkpoint|ckpt)(?:[-_.].*)?\.(?:npz|pkl)"
+)
+_TRAINING_ONLY: tuple[tuple[re.Pattern[str], str], ...] = (
+    (re.compile(r"(?:.*[-_.])?(?:optim|optimizers?|optimizer_state)(?:[-_.].*)?"), "optimizer state"),
+    (re.compile(r"opt(?:[-_]?[0-9]+)?\.(?:pt|pth|pkl)"), "optimizer state"),
+    (
+        re.compile(r"(?:.*[-_.])?(?:lr_)?scheduler(?:[-_.].*)?\.(?:pt|pth|bin|pkl|safetensors)"),
+        "scheduler state",
+    ),
+    (re.compile(r"(?:grad_)?scaler(?:[-_.].*)?\.(?:pt|pth|bin)"), "gradient scaler state"),
+    (re.compile(r"(?:rng|random)[-_]?states?(?:[-_.].*)?"), "random generator state"),
+    (
+        re.compile(r"(?:training|trainer|train)[-_]state(?:[-_.].*)?|training_args\.bin|global_step[0-9]+"),
+        "state of the training",
+    ),
+    (re.compile(r"(?:sampler|dl_state_dict)(?:_[0-9]+)?\.bin"), "data loader state"),
+    (re.compile(r"(?:.*[-_.])?replay[-_]?buffer(?:[-_.].*)?"), "replay buffer"),
+    (re.compile(r"events\.out\.tfevents\..*|.*\.log"), "log of the training"),
+)
+# Statistics that observations and actions are scaled by: without them a policy cannot act.
+_COMPANIONS = re.compile(
+    r"(?:(?:dataset|data|norm|normalization|obs|observation|action|state)_(?:stats|statistics|rms|normalizer)"
+    r"|normalizer|normalization)\.(?:json|ya?ml|pkl|pickle|npz|npy|pt|pth|safetensors)"
+)
+# What a file beside a numbered weight file must be to belong to it.
+_SIDECARS = (".json", ".yaml", ".yml", ".onnx.data", ".safetensors.index.json")
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A directory or a set of files with a number; ``folder`` is where it lies.
+
+    Without a number it says by its name that it is the end: ``end`` is the place of that word in ``ENDS``.
+    """
+
+    folder: str
+    path: str
+    step: int | None
+    members: tuple[str, ...] = ()
+    temporary: bool = False
+    end: int = -1
+
+
+def is_weights(path: str) -> bool:
+    """Tell whether a file is of a format of weights and not, by its name, something else."""
+    name = path.rpartition("/")[2].lower()
+    return bool(_WEIGHTS.fullmatch(name)) and not _why_left(name)
+
+
+def _why_left(inside: str) -> str:
+    for part in inside.lower().split("/"):
+        for pattern, reason in _TRAINING_ONLY:
+            if pattern.fullmatch(part):
+                return reason
+    return ""
+
+
+def _folder(run: Tree, candidate: Candidate) -> Checkpoint:
+    path = candidate.path
+    files, left = [], []
+    for file in run.walk(path):
+        reason = _why_left(file[len(path) + 1 :])
+        if reason:
+            left.append((file, reason))
+        else:
+            files.append(file)
+    stores = [file.rpartition("/")[0] for file in files if file.endswith("/manifest.ocdbt")]
+    # Of an Orbax store the arrays lie in d/, below the store or below that of one process.
+    weights = [
+        file
+        for file in files
+        if is_weights(file) or ("/d/" in file and any(file.startswith(store + "/") for store in stores))
+    ]
+    problem = ""
+    if candidate.temporary:
+        problem = "it is a temporary folder: the save had not ended"
+    for folder in sorted({file.rpartition("/")[0] for file in files}):
+        problem = problem or shard_problem(run, folder)
+    for store in stores:
+        # Each process has a store of its own inside, which the outer one names.
+        if "/ocdbt.process_" not in store and not problem and (why := store_problem(run, store)):
+            problem = f"{store[len(path) + 1 :] or path}: {why}"
+    for folder in sorted({file.rpartition("/")[0] for file in files if file.endswith(".distcp")}):
+        if join(folder, ".metadata") not in files:
+            problem = problem or f"the shards in {folder} lack .metadata, which is written last"
+    if not weights:
+        problem = problem or "it holds no weights"
+    return Checkpoint(
+        path, candidate.step, "periodic", tuple(files), tuple(weights), tuple(sorted(left)), problem
+    )
+
+
+def _file(run: Tree, candidate: Candidate) -> Checkpoint:
+    names = names_in(run, candidate.folder)
+    files = [join(candidate.folder, name) for name in candidate.members]
+    for name in candidate.members:
+        stem = name.rpartition(".")[0]
+        files += [
+            join(candidate.folder, stem + suffix)
+            for suffix in _SIDECARS
+            if stem + suffix in names and stem + suffix not in candidate.members
+        ]
+    left = [
+        (join(candidate.folder, name), reason)
+        for name in sorted(names)
+        if (reason := _why_left(name)) and _says_the_same(name.rpartition(".")[0], candidate)
+    ]
+    weights = tuple(sorted(join(candidate.folder, name) for name in candidate.members))
+    return Checkpoint(
+        candidate.path,
+        candidate.step,
+        "periodic",
+        tuple(sorted(files)),
+        weights,
+        tuple(left),
+        "it is a temporary file: the save had not ended" if candidate.temporary else "",
+    )
+
+
+def _says_the_same(stem: str, candidate: Candidate) -> bool:
+    step = step_of(stem)
+    return step == candidate.step and (step is not None or end_of(stem) == candidate.end)
+
+
+def described(run: Tree, candidate: Candidate) -> Checkpoint:
+    """Describe the checkpoint that a candidate is."""
+    return _file(run, candidate) if candidate.members else _folder(run, candidate)
+
+
+def with_companions(run: Tree, checkpoints: list[Checkpoint]) -> list[Checkpoint]:
+    """Add the statistics that lie beside the checkpoints or in the run's root."""
+    with_them = []
+    for checkpoint in checkpoints:
+        folders = {"", checkpoint.path.rpartition("/")[0]}
+        added = {
+            join(folder, name)
+            for folder in folders
+            for name in names_in(run, folder)
+            if _COMPANIONS.fullmatch(name.lower())
+        }
+        with_them.append(replace(checkpoint, files=tuple(sorted({*checkpoint.files, *added}))))
+    return with_them
