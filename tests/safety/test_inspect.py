@@ -161,6 +161,24 @@ def test_a_function_by_value_in_stable_baselines3_is_suspicious(tmp_path: Path) 
     assert verdict(tmp_path / "run", "model.zip", sb3_file(cloudpickle.dumps({"a": 1}))) == CLEAN
 
 
+@pytest.mark.parametrize(
+    "name",
+    [
+        "sb3_contrib.ars.policies ARSLinearPolicy",
+        "sb3_contrib.common.maskable.buffers MaskableRolloutBuffer",
+        "sb3_contrib.common.maskable.policies MaskableActorCriticPolicy",
+        "sb3_contrib.common.recurrent.policies RecurrentActorCriticPolicy",
+        "sb3_contrib.crossq.policies CrossQPolicy",
+        "sb3_contrib.qrdqn.policies QRDQNPolicy",
+        "sb3_contrib.tqc.policies TQCPolicy",
+    ],
+)
+def test_policies_of_sb3_contrib_are_those_of_a_framework(tmp_path: Path, name: str) -> None:
+    # As its files of 2.9 name them: policy_class, or the class of the rollout buffer.
+    by_reference = pickle.PROTO + b"\x02" + pickle.GLOBAL + name.replace(" ", "\n").encode() + b"\n."
+    assert verdict(tmp_path / "run", "model.zip", sb3_file(by_reference)) == CLEAN
+
+
 @pytest.mark.parametrize("protocol", EVIL)
 @pytest.mark.parametrize(
     "wrap",

@@ -55,6 +55,19 @@ _POLICIES = {
     "td3": "TD3Policy CnnPolicy MlpPolicy MultiInputPolicy Actor",
     "ddpg": "CnnPolicy MlpPolicy MultiInputPolicy",
 }
+# sb3-contrib 2.9: what the policies' short names (MlpPolicy, MlpLstmPolicy, …) stand for, and two buffers.
+_CONTRIB = {
+    "ars.policies": "ARSPolicy ARSLinearPolicy",
+    "crossq.policies": "CrossQPolicy",
+    "qrdqn.policies": "QRDQNPolicy CnnPolicy MultiInputPolicy",
+    "tqc.policies": "TQCPolicy CnnPolicy MultiInputPolicy",
+    "common.maskable.policies": "MaskableActorCriticPolicy MaskableActorCriticCnnPolicy "
+    "MaskableMultiInputActorCriticPolicy",
+    "common.maskable.buffers": "MaskableRolloutBuffer MaskableDictRolloutBuffer",
+    "common.recurrent.policies": "RecurrentActorCriticPolicy RecurrentActorCriticCnnPolicy "
+    "RecurrentMultiInputActorCriticPolicy",
+    "common.recurrent.buffers": "RecurrentRolloutBuffer RecurrentDictRolloutBuffer",
+}
 
 ALLOWED: frozenset[tuple[str, str]] = frozenset(
     {
@@ -132,6 +145,7 @@ ALLOWED: frozenset[tuple[str, str]] = frozenset(
             for package, names in _POLICIES.items()
             for name in names.split()
         ),
+        *((f"sb3_contrib.{module}", name) for module, names in _CONTRIB.items() for name in names.split()),
         *_names("stable_baselines3.common.utils", "FloatSchedule ConstantSchedule LinearSchedule"),
         *_names(
             "stable_baselines3.common.buffers",
