@@ -247,6 +247,16 @@ def test_the_step_inside_places_what_says_it_is_the_end(tree: MakeTree, tmp_path
     ]
     save(tmp_path / "latest.pth", {"epoch": 1, "iteration": 120}, b"newer")
     assert [item.step for item in read(tree, tmp_path).checkpoints] == [120, 100, 9]
+    for name, step in (("step-9", 9), ("final", 12)):
+        save(tmp_path / "folders" / name / "lit_model.pth", {"step": step}, b"%d" % step)
+    folders = Generic().read(tree(tmp_path / "folders"))
+    assert [item.step for item in folders.checkpoints] == [12, 9]
+
+
+def test_a_folder_that_says_so_beside_numbered_ones(tree: MakeTree, tmp_path: Path) -> None:
+    for seed, name in enumerate(("out/step-9", "out/step-100", "out/final", "other/final")):
+        safetensors(tmp_path / name / "lit_model.safetensors", seed)
+    assert paths(read(tree, tmp_path, "out")) == ["final", "step-100", "step-9"]
 
 
 def test_a_folder_that_says_it_is_the_end(tree: MakeTree, tmp_path: Path) -> None:

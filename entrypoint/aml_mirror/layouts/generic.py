@@ -157,8 +157,9 @@ def _folders_in(tree: Tree, folder: str, below: dict[str, str], speaks: bool) ->
         if not weights or stems & DATA_WORDS:
             continue
         if step is None:
-            if named:
-                ends.append(Candidate(folder, real, None, (), bool(TEMPORARY.search(name.lower())), end))
+            if named or stems & MODEL_WORDS:
+                temporary = bool(TEMPORARY.search(name.lower()))
+                ends.append((named, Candidate(folder, real, None, (), temporary, end)))
             continue
         family = _family(name)
         # Only the file speaks of a model: then the number must be the name, or there must be several.
@@ -171,7 +172,7 @@ def _folders_in(tree: Tree, folder: str, below: dict[str, str], speaks: bool) ->
         Candidate(folder, real, step, temporary=bool(TEMPORARY.search(name.lower())))
         for name, real, step in numbered
         if families.get(_family(name)) or (TEMPORARY.search(name.lower()) and any(families.values()))
-    ] + ends
+    ] + [item for named, item in ends if named or any(families.values())]
 
 
 def _is_run(tree: Tree, folder: str) -> bool:
@@ -236,11 +237,11 @@ def _same_weights(run: Tree, one: Checkpoint, other: Checkpoint) -> bool:
 
 def _step_inside(run: Tree, end: Checkpoint, numbered: list[Checkpoint]) -> int | None:
     """Return the step in a file, under a key that gives a numbered one the number of its name."""
-    if end.path not in end.weights:
+    if not end.weights:
         return None
-    inside = values_of(run, end.path, _STEP_KEYS)
+    inside = values_of(run, end.weights[0], _STEP_KEYS)
     for other in numbered:
-        known = values_of(run, other.path, _STEP_KEYS) if other.path in other.weights else {}
+        known = values_of(run, other.weights[0], _STEP_KEYS) if inside and other.weights else {}
         for key in sorted(inside.keys() & known.keys()):
             if whole_number(known[key]) == other.step is not None:
                 return whole_number(inside[key])
