@@ -175,6 +175,52 @@ def test_only_the_root(tree: MakeTree, tmp_path: Path) -> None:
     assert run.best is None
 
 
+@pytest.mark.parametrize("name", ["final", "final_model", "Final-Checkpoint", "last"])
+def test_the_model_saved_into_a_folder_at_the_end(tree: MakeTree, tmp_path: Path, name: str) -> None:
+    # transformers before 4.46 made no checkpoint at the last step, unless that was one of save_steps.
+    make(tmp_path, 20)
+    make(tmp_path, 40, max_steps=45, stateful_callbacks={"TrainerControl": {}})
+    safetensors(tmp_path / name / "model.safetensors", 45)
+    write_bytes(tmp_path / name / "training_args.bin")
+    run = read(tree, tmp_path)
+    assert [(item.path, item.step, item.role) for item in run.checkpoints] == [
+        (name, 45, "final"),
+        ("checkpoint-40", 40, "periodic"),
+        ("checkpoint-20", 20, "periodic"),
+    ]
+    # Newer ones make the same model a checkpoint too.
+    make(tmp_path, 45)
+    assert paths(read(tree, tmp_path)) == ["checkpoint-45", "checkpoint-40", "checkpoint-20"]
+
+
+def test_the_step_of_a_folder_at_the_end_is_that_of_the_roots_state(tree: MakeTree, tmp_path: Path) -> None:
+    make(tmp_path, 40)
+    safetensors(tmp_path / "final/model.safetensors", 45)
+    write_json(tmp_path / "trainer_state.json", {"global_step": 45})
+    assert [(item.path, item.step) for item in read(tree, tmp_path).checkpoints] == [
+        ("final", 45),
+        ("checkpoint-40", 40),
+    ]
+
+
+def test_a_folder_at_the_end_that_holds_the_best_is_not_the_end(tree: MakeTree, best_reloaded: Path) -> None:
+    folder = best_reloaded / "final"
+    folder.mkdir()
+    for name in ("model.safetensors", "config.json", "training_args.bin"):
+        (best_reloaded / name).rename(folder / name)
+    run = read(tree, best_reloaded)
+    assert paths(run) == ["checkpoint-40", "checkpoint-10"]
+    assert run.best is not None and run.best.path == "checkpoint-10"
+
+
+def test_the_run_is_around_the_only_folder(tree: MakeTree, tmp_path: Path) -> None:
+    safetensors(tmp_path / "out/final/model.safetensors")
+    write_bytes(tmp_path / "out/final/training_args.bin")
+    write_bytes(tmp_path / "out/runs/Jan01/events.out.tfevents.1.vm.1.0")
+    assert HuggingFace().find(tree(tmp_path)) == ["out"]
+    assert paths(HuggingFace().read(tree(tmp_path).below("out"))) == ["final"]
+
+
 def test_adapters(tree: MakeTree) -> None:
     run = read(tree, RUNS / "huggingface_peft")
     assert paths(run) == ["checkpoint-40", "checkpoint-30"]

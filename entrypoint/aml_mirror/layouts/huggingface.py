@@ -8,7 +8,8 @@ accelerate 1.15, peft 0.21, DeepSpeed's ``save_checkpoint``; real runs of transf
   ``trainer_state.json`` last, straight into the final folder. Where it is missing, saving had not ended.
 - The final one is the highest step. The root's model is written by ``save_model`` after training. With
   ``load_best_model_at_end`` it holds the *best* weights, whatever step the root's ``trainer_state.json``
-  says, so it is the final one only where it does not and is newer than every ``checkpoint-<step>``.
+  says, so it is the final one only where it does not and is newer than every ``checkpoint-<step>``. Many
+  scripts save into ``final/`` (``final_model``, ``final_checkpoint``, …) instead, and that is no other model.
 - The best one is ``best_model_checkpoint`` in the newest ``trainer_state.json``: an absolute path of the
   machine that trained, of which only the last part is used.
 """
@@ -35,6 +36,8 @@ _TEMPORARY = re.compile(
     r"[._]?tmp[-_.]checkpoint-(?P<step>[0-9]{1,18})|"
     r"\.?checkpoint-(?P<copied>[0-9]{1,18})[-_.~](?:tmp|temp|part|partial|incomplete)(?:[-_.].*)?"
 )
+# Where scripts save the model when training has ended, if not in the root.
+_FINAL = re.compile(r"(?:final|last)(?:[-_](?:model|checkpoint|ckpt|adapter|policy|weights))?", re.IGNORECASE)
 # Files that only a Trainer or PEFT writes, and weights as `save_pretrained` names them.
 _MARKS = {STATE, ARGUMENTS, "adapter_config.json"}
 _MODEL = re.compile(
@@ -103,7 +106,8 @@ class HuggingFace:
                 continue
             names = names_in(tree, folder)
             if names & _MARKS and any(_MODEL.fullmatch(name) for name in names):
-                roots.append(folder)
+                above, _, name = folder.rpartition("/")
+                roots.append(above if _FINAL.fullmatch(name) else folder)
         roots = topmost(roots)
         if not roots and _is_plain_model(tree):
             return [""]
@@ -112,12 +116,14 @@ class HuggingFace:
     def read(self, run: Tree) -> Run:
         warnings: list[str] = []
         checkpoints = self._numbered(run)
-        states = _states(run, checkpoints, warnings)
+        ends = [".", *_final_folders(run)]
+        states = _states(run, ends, checkpoints, warnings)
         state = max(states, key=lambda item: item.step, default=None)
-        arguments = _arguments(run, checkpoints)
+        arguments = _arguments(run, ends, checkpoints)
         result = Run(checkpoints, warnings=warnings)
         self._add_best(run, result, state)
-        self._add_root(run, result, state, states, arguments)
+        for path in ends:
+            self._add_end(run, result, path, state, states, arguments)
         if state is not None:
             result.logs.append(state.path)
         result.params = self._params(run, result, state, arguments)
@@ -161,11 +167,17 @@ class HuggingFace:
                 result.best = replace(checkpoint, role="best")
                 return
 
-    def _add_root(
-        self, run: Tree, result: Run, state: _State | None, states: list[_State], arguments: dict[str, Any]
+    def _add_end(
+        self,
+        run: Tree,
+        result: Run,
+        path: str,
+        state: _State | None,
+        states: list[_State],
+        arguments: dict[str, Any],
     ) -> None:
-        """Place the root's model: as the final one, as the best one, behind its equal, or not at all."""
-        root = describe(run, ".", None, "periodic")
+        """Place the model of the root or of ``final/``: as the final one, as the best one, or not at all."""
+        root = describe(run, path, None, "periodic")
         if not root.weights:
             return
         numbered = [
@@ -177,7 +189,8 @@ class HuggingFace:
         if (loaded_best is True and _best_name(state)) or (loaded_best is None and is_copy):
             self._add_best_root(result, root, state, newest, is_copy)
             return
-        step = next((item.step for item in states if item.path == STATE), None)
+        # The root's state is that of the end too where the model was saved into a folder.
+        step = next((item.step for item in states if item.path in (join(path, STATE), STATE)), None)
         newest_step = (newest.step if newest else None) or 0
         if newest is not None and same_files(run, root.weights, newest.weights):
             return
@@ -335,11 +348,17 @@ def _save_problem(run: Tree, path: str, expected: set[str]) -> str:
     return ""
 
 
-def _states(run: Tree, checkpoints: list[Checkpoint], warnings: list[str]) -> list[_State]:
-    """Read the root's ``trainer_state.json`` and that of the newest checkpoint that has a whole one."""
+def _final_folders(run: Tree) -> list[str]:
+    below = subfolders(run).get("", {})
+    return sorted(real for name, real in below.items() if _FINAL.fullmatch(name) and _is_saved(run, real))
+
+
+def _states(run: Tree, ends: list[str], checkpoints: list[Checkpoint], warnings: list[str]) -> list[_State]:
+    """Read each ``trainer_state.json`` of the end and that of the newest checkpoint that has a whole one."""
     found = []
-    if run.has(STATE) and isinstance(values := read_json(run, STATE, warnings), dict):
-        found.append(_State(STATE, values))
+    for path in [join(end, STATE) for end in ends]:
+        if run.has(path) and isinstance(values := read_json(run, path, warnings), dict):
+            found.append(_State(path, values))
     for checkpoint in checkpoints:
         path = join(checkpoint.path, STATE)
         if run.has(path) and isinstance(values := read_json(run, path, warnings), dict):
@@ -348,8 +367,8 @@ def _states(run: Tree, checkpoints: list[Checkpoint], warnings: list[str]) -> li
     return found
 
 
-def _arguments(run: Tree, checkpoints: list[Checkpoint]) -> dict[str, Any]:
-    for path in (ARGUMENTS, *(join(item.path, ARGUMENTS) for item in checkpoints[:3])):
+def _arguments(run: Tree, ends: list[str], checkpoints: list[Checkpoint]) -> dict[str, Any]:
+    for path in (join(folder, ARGUMENTS) for folder in (*ends, *(item.path for item in checkpoints[:3]))):
         if not run.has(path):
             continue
         try:
