@@ -318,6 +318,17 @@ def test_a_folder_with_a_name_of_its_own_speaks_for_its_files(tree: MakeTree, tm
     assert run.checkpoints[0].left_out == (("opt_10.pt", "optimizer state"),)
 
 
+def test_files_of_a_task_in_the_folder_of_checkpoints(tree: MakeTree, tmp_path: Path) -> None:
+    for name in (
+        "beat_block-demo_clean-50-0/300.ckpt",
+        "beat_block-demo_clean-50-0/600.ckpt",
+        "demos/1.ckpt",
+    ):
+        write_bytes(tmp_path / "checkpoints" / name)
+    run = read(tree, tmp_path, "checkpoints/beat_block-demo_clean-50-0")
+    assert paths(run) == ["600.ckpt", "300.ckpt"]
+
+
 def test_logs_beside_the_checkpoints_belong_to_the_run(tree: MakeTree, tmp_path: Path) -> None:
     write_bytes(tmp_path / "exp/trained/a/ppo_step_10.pt")
     write_bytes(tmp_path / "exp/tb/a/events.out.tfevents.1.vm.1.0")

@@ -116,17 +116,19 @@ def _candidates(tree: Tree) -> list[Candidate]:
     for folder in sorted(below.keys() | tree.children.keys()):
         if _is_data(folder):
             continue
-        own = (folder or tree.root).rpartition("/")[2]
+        above, _, own = join(tree.root, folder).rpartition("/")
         speaks = bool(words_of(own) & MODEL_WORDS) and not words_of(own) & DATA_WORDS
+        # checkpoints/TASK/300.ckpt
+        inside = above.rpartition("/")[2].lower() in CONTAINERS and bool(words_of(own) - DATA_WORDS)
         folders = _folders_in(tree, folder, below.get(folder, {}), speaks)
         found += folders
         if all(item.step is None for item in folders):
-            found += _files_in(tree, folder, speaks)
-    inside = {item.path for item in found if not item.members}
+            found += _files_in(tree, folder, speaks, speaks or inside)
+    whole = {item.path for item in found if not item.members}
     return [
         item
         for item in found
-        if not any(item.folder == path or item.folder.startswith(path + "/") for path in inside)
+        if not any(item.folder == path or item.folder.startswith(path + "/") for path in whole)
     ]
 
 
@@ -188,7 +190,8 @@ def _family(name: str) -> str:
     return re.sub(r"[0-9]+", "0", name)
 
 
-def _files_in(tree: Tree, folder: str, speaks: bool) -> list[Candidate]:
+def _files_in(tree: Tree, folder: str, speaks: bool, numbers: bool = False) -> list[Candidate]:
+    """Find files. ``numbers``: of what has nothing but a number for a name, the place says what it is."""
     # (step, whether it is temporary, place in ENDS) -> names.
     steps: dict[tuple[int | None, bool, int], list[str]] = {}
     for name in names_in(tree, folder):
@@ -201,7 +204,8 @@ def _files_in(tree: Tree, folder: str, speaks: bool) -> list[Candidate]:
             continue
         if re.search(r"-of-[0-9]+", stem):
             continue
-        if speaks or words & MODEL_WORDS or stem.lower() in ENDS or name.endswith(_CLEANRL):
+        is_named = words & MODEL_WORDS or stem.lower() in ENDS or name.endswith(_CLEANRL)
+        if speaks or is_named or (numbers and stem.isdecimal()):
             steps.setdefault((step, bool(TEMPORARY.search(stem.lower())), end), []).append(name)
     if len(steps) > _MAX_FILES:
         return []
