@@ -24,6 +24,7 @@ import re
 from dataclasses import replace
 from typing import Any
 
+from aml_mirror.errors import MirrorError
 from aml_mirror.layouts.base import Checkpoint, Run
 from aml_mirror.layouts.config_files import read_mapping
 from aml_mirror.layouts.folders import (
@@ -233,10 +234,14 @@ def _add_end(run: Tree, result: Run, end: Checkpoint, numbered: list[Checkpoint]
 def _same_weights(run: Tree, one: Checkpoint, other: Checkpoint) -> bool:
     if len(one.weights) != len(other.weights) or (one.path in one.weights) != (other.path in other.weights):
         return False
-    if one.path not in one.weights:
-        return same_files(run, one.weights, other.weights)
-    pairs = zip(one.weights, other.weights, strict=True)
-    return all(same_file(run, a, b) or same_contents(run, a, b) for a, b in pairs)
+    try:
+        if one.path not in one.weights:
+            return same_files(run, one.weights, other.weights)
+        pairs = zip(one.weights, other.weights, strict=True)
+        return all(same_file(run, a, b) or same_contents(run, a, b) for a, b in pairs)
+    except MirrorError:
+        # One that may not be read; whether it is taken all the same is judged later.
+        return False
 
 
 def _step_inside(run: Tree, end: Checkpoint, numbered: list[Checkpoint]) -> int | None:

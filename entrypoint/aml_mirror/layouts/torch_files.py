@@ -8,12 +8,28 @@ here; whether that makes a checkpoint incomplete is judged in :mod:`aml_mirror.c
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 from typing import Any
 
 from aml_mirror.errors import MirrorError
 from aml_mirror.formats.archives import MAX_PICKLE_BYTES, Archive, pickled_values
 from aml_mirror.sources.tree import Tree
+
+# What may be the weights of another run.
+_WEIGHTS = (
+    ".zip",
+    ".pt",
+    ".pth",
+    ".ckpt",
+    ".safetensors",
+    ".bin",
+    ".msgpack",
+    ".h5",
+    ".d3",
+    ".distcp",
+    ".ocdbt",
+)
 
 
 def archive_of(tree: Tree, path: str) -> Archive | None:
@@ -71,30 +87,28 @@ def with_logs(tree: Tree, roots: list[str]) -> list[str]:
     Scripts put checkpoints and logs side by side (``trained/model.zip``, ``tb/PPO_1/events…``). A root is
     raised only while the folder holds no weights of anything else.
     """
+    with_events: set[str] = set()
+    weights: Counter[str] = Counter()
+    for path in tree.files:
+        if "tfevents" in path.rpartition("/")[2]:
+            with_events.update(_folders_around(path))
+        elif path.endswith(_WEIGHTS):
+            weights.update(_folders_around(path))
     raised = []
     for root in roots:
         candidate = root
-        while candidate and not _has_events(tree, candidate):
+        while candidate and candidate not in with_events:
             candidate = parent(candidate)
-            if any(_is_inside(path, candidate) and not _is_inside(path, root) for path in _weights(tree)):
+            if weights[candidate] > weights[root]:
                 candidate = root
                 break
-        raised.append(candidate if _has_events(tree, candidate) else root)
+        raised.append(candidate if candidate in with_events else root)
     return outermost(raised)
 
 
-def _is_inside(path: str, folder: str) -> bool:
-    return not folder or path.startswith(folder + "/")
-
-
-def _has_events(tree: Tree, folder: str) -> bool:
-    return any(_is_inside(path, folder) and "tfevents" in path.rpartition("/")[2] for path in tree.files)
-
-
-def _weights(tree: Tree) -> list[str]:
-    return [
-        path for path in tree.files if path.endswith((".zip", ".pt", ".pth", ".ckpt", ".safetensors", ".bin"))
-    ]
+def _folders_around(path: str) -> list[str]:
+    parts = path.split("/")
+    return ["/".join(parts[:count]) for count in range(len(parts))]
 
 
 def joined(folder: str, name: str) -> str:
