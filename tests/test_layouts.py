@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -150,3 +151,29 @@ def test_no_layout_falls_over_what_no_framework_writes(tmp_path: Path, name: str
     tree = tree_of(tmp_path)
     for item in find_runs(tree, name):
         item.layout.read(tree.below(item.root))
+
+
+def test_what_wandb_copied_is_no_other_run(tmp_path: Path) -> None:
+    huggingface(tmp_path / "out")
+    huggingface(tmp_path / "wandb/run-20260102_030405-abc/files/out")
+    (tmp_path / "wandb/latest-run").symlink_to("run-20260102_030405-abc")
+    (found,) = find_runs(tree_of(tmp_path))
+    assert (found.root, found.layout.name) == ("out", "huggingface")
+    # Inside of a run they are no checkpoints of it.
+    save(tmp_path / "own/weights/policy_100.pt", {})
+    save(tmp_path / "own/wandb/offline-run-20260102_030405-abc/files/weights/policy_200.pt", {})
+    (found,) = find_runs(tree_of(tmp_path / "own"))
+    assert [item.step for item in found.read(tree_of(tmp_path / "own")).checkpoints] == [100]
+
+
+def test_what_only_wandb_kept_is_the_run(tmp_path: Path) -> None:
+    huggingface(tmp_path / "wandb/run-20260102_030405-abc/files/out")
+    found = find_run(tree_of(tmp_path))
+    assert found.root == "wandb/run-20260102_030405-abc/files/out"
+    assert [item.step for item in found.read(tree_of(tmp_path)).checkpoints] == [10]
+
+
+def test_names_that_cannot_be_read_are_said(tmp_path: Path) -> None:
+    (tmp_path / os.fsdecode(b"ckpt \xff")).mkdir()
+    with pytest.raises(DataError, match=r"none can be read.*not UTF-8"):
+        find_run(tree_of(tmp_path))

@@ -260,6 +260,18 @@ def test_the_root_folder_keeps_the_tag(tmp_path: Path) -> None:
     assert sorted(sent(read(tmp_path))) == [("loss", 1, 1.0), ("validation/loss", 1, 2.0)]
 
 
+def test_an_event_file_that_wandb_copied_is_not_read_twice(tmp_path: Path) -> None:
+    name = "events.out.tfevents.1700000000.vm.7.0"
+    write(tmp_path, f"tb/{name}", scalar("loss", 1, 1.0), scalar("loss", 2, 2.0))
+    copies = tmp_path / "wandb/run-20260102_030405-abc/files/tb"
+    copies.mkdir(parents=True)
+    shutil.copy(tmp_path / "tb" / name, copies)
+    # What only W&B has counts.
+    write(copies.parent, "eval/events.out.tfevents.1700000000.vm.7.1", scalar("score", 1, 1.0))
+    found = read(tmp_path)
+    assert [(one.name, one.points) for one in found.series] == [("loss", 2), ("score", 1)]
+
+
 def test_a_link_to_an_event_file_is_not_read_twice(tmp_path: Path) -> None:
     write(tmp_path, "logs/e.tfevents.1.x", scalar("loss", 1, 1.0))
     (tmp_path / "latest.tfevents.1.x").symlink_to("logs/e.tfevents.1.x")

@@ -127,7 +127,7 @@ def describe(whole: Tree, found: Found, settings: Settings) -> Subject:
     """Read what a run holds that was found in a tree."""
     source = whole.source
     tree = whole.below(found.root)
-    run = found.layout.read(tree)
+    run = found.read(whole)
     subject = Subject(source, found, tree, run, settings.run_id or source.name)
     for path, why in sorted(tree.refused.items()):
         subject.warnings.append(f"{path} was left out: {why}")

@@ -19,6 +19,7 @@ from aml_mirror.layouts.rsl_rl import RslRl
 from aml_mirror.layouts.skrl import Skrl
 from aml_mirror.layouts.stable_baselines3 import StableBaselines3
 from aml_mirror.sources.tree import Tree
+from aml_mirror.wandb_copies import without_copies
 
 __all__ = ["LAYOUTS", "NAMES", "Checkpoint", "Found", "Layout", "Run", "find_run", "find_runs"]
 
@@ -47,14 +48,28 @@ class Found:
 
     root: str
     layout: Layout
+    # Whether it was found without W&B's copies, and is to be read so.
+    without_copies: bool = False
+
+    def read(self, tree: Tree) -> Run:
+        """Describe the run; ``tree`` is the one in which it was found."""
+        seen = without_copies(tree) if self.without_copies else tree
+        return self.layout.read(seen.below(self.root))
 
 
 def find_runs(tree: Tree, framework: str = "") -> list[Found]:
     """Find every run in a tree, sorted by root.
 
     Each layout is asked in turn. A directory belongs to the first that claims it, and what lies inside a
-    claimed run is part of that run.
+    claimed run is part of that run. What W&B copied is a run only where nothing else is.
     """
+    own = without_copies(tree)
+    if own is not tree and (found := _found(own, framework)):
+        return [Found(root, layout, without_copies=True) for root, layout in sorted(found.items())]
+    return [Found(root, layout) for root, layout in sorted(_found(tree, framework).items())]
+
+
+def _found(tree: Tree, framework: str) -> dict[str, Layout]:
     found: dict[str, Layout] = {}
     for layout in LAYOUTS:
         if framework and layout.name != framework:
@@ -67,7 +82,7 @@ def find_runs(tree: Tree, framework: str = "") -> list[Found]:
                 for other in [other for other in found if not root or other.startswith(root + "/")]:
                     del found[other]
                 found[root] = layout
-    return [Found(root, found[root]) for root in sorted(found)]
+    return found
 
 
 def find_run(tree: Tree, framework: str = "") -> Found:
@@ -82,6 +97,9 @@ def find_run(tree: Tree, framework: str = "") -> Found:
     if not found:
         looked = f"a {framework} run" if framework else "a run of any known framework"
         empty = "" if tree.files else " (the folder holds no file at all)"
+        if not tree.files and tree.refused:
+            path, why = min(tree.refused.items())
+            empty = f" (of all that the folder holds none can be read; {path!r}: {why})"
         raise DataError(
             f"{where} does not hold {looked}: no checkpoint was found{empty}",
             "check that the training saved a checkpoint there; known layouts: " + ", ".join(NAMES),

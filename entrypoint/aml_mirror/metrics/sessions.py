@@ -20,6 +20,7 @@ from typing import Any, Protocol
 from aml_mirror.metrics.events import EventFile, Point
 from aml_mirror.metrics.logs import LogFile
 from aml_mirror.sources.tree import Tree
+from aml_mirror.wandb_copies import is_copy
 
 _EVENT_FILE = re.compile(r"\.tfevents\.(?P<seconds>\d*)")
 # torch/utils/tensorboard/writer.py and transformers/training_args.py: strftime("%b%d_%H-%M-%S"), host; the
@@ -84,6 +85,9 @@ def event_groups(tree: Tree) -> list[Group]:
         if ".tfevents." in path.rpartition("/")[2]
         and (entry.target is None or ".tfevents." not in entry.target.rpartition("/")[2])
     ]
+    own = {path.rpartition("/")[2] for path in paths if not is_copy(path)}
+    # Their names hold time, host and process: another file of one name is the same one.
+    paths = [path for path in paths if not is_copy(path) or path.rpartition("/")[2] not in own]
     keys = _group_keys({path.rpartition("/")[0] for path in paths})
     grouped: dict[tuple[str, ...], list[str]] = {}
     for path in paths:

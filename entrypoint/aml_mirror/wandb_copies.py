@@ -1,0 +1,30 @@
+"""What Weights & Biases keeps beside a run, or in it: links to the run's files, and copies of them.
+
+``wandb.save`` and ``sync_tensorboard`` put what they send into ``wandb/run-<time>-<id>/files/`` (offline:
+``wandb/offline-run-…``), checkpoints and event files too: links where the system has them, copies where it
+has not, and copies wherever a run was moved by a tool that follows links. They are no run of their own, and
+their points are those of the run. Only what lies nowhere else counts.
+"""
+
+from __future__ import annotations
+
+import re
+
+from aml_mirror.sources.base import Listing
+from aml_mirror.sources.tree import Tree
+
+_COPY = re.compile(r"(?:^|/)wandb/(?:offline-)?run-[^/]+/")
+
+
+def is_copy(path: str) -> bool:
+    """Tell whether a file lies where W&B keeps copies."""
+    return _COPY.search(path) is not None
+
+
+def without_copies(tree: Tree) -> Tree:
+    """Return the tree of a whole source without W&B's copies; the tree itself where there are none."""
+    if tree.root or not any(map(is_copy, tree.files)):
+        return tree
+    files = {path: entry for path, entry in tree.files.items() if not is_copy(path)}
+    links = {path: target for path, target in tree.directory_links.items() if not is_copy(path)}
+    return Tree(tree.source, Listing(files, links, dict(tree.refused)))
