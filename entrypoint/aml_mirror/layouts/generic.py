@@ -228,7 +228,7 @@ def _add_end(run: Tree, result: Run, end: Checkpoint, numbered: list[Checkpoint]
     place = sum(1 for item in result.checkpoints if step is not None and (item.step or 0) > step)
     result.checkpoints.insert(place, replace(end, step=step))
     if place == 0 and numbered:
-        result.warnings.append(f"{end.path} is taken for what training ended with, as its name says")
+        result.warnings.append(f"by its name {end.path} is what training ended with, before any number")
 
 
 def _same_weights(run: Tree, one: Checkpoint, other: Checkpoint) -> bool:
