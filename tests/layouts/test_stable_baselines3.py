@@ -85,6 +85,24 @@ def test_the_best_under_a_final_name_is_not_the_end(tree, tmp_path):
     assert any("final_model.zip holds step 4000" in text for text in run.warnings)
 
 
+def test_a_folder_can_say_that_it_holds_the_best(tree, tmp_path):
+    saved(tmp_path / "best" / "model.zip", 200)
+    for step in (100, 220):
+        saved(tmp_path / f"model_{step}.zip", step)
+    run = LAYOUT.read(tree(tmp_path))
+    assert [item.path for item in run.checkpoints] == ["model_220.zip", "model_100.zip"]
+    assert (run.best.path, run.best.step) == ("best/model.zip", 200)
+    # Names with a number say of themselves that they are not the end.
+    assert run.warnings == []
+
+
+def test_of_several_best_ones_the_latest_is(tree, tmp_path):
+    saved(tmp_path / "model.zip", 200000)
+    for step in (20000, 100000):
+        saved(tmp_path / f"best_model_{step}.zip", step)
+    assert LAYOUT.read(tree(tmp_path)).best.path == "best_model_100000.zip"
+
+
 def test_where_several_could_be_the_end_the_latest_is(tree, tmp_path):
     for name, step in (("initial_model.zip", 0), ("ppo_ant.zip", 500), ("final_model.zip", 500)):
         saved(tmp_path / name, step)

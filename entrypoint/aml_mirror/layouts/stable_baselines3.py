@@ -45,6 +45,8 @@ _SUBFOLDERS = frozenset(
     | {"evaluation", "evaluations", "final", "final_model", "log", "logs", "model", "models", "saved_models"}
     | {"weights", "zips"}
 )
+_NUMBERED = re.compile(r"\d[km]?$", re.IGNORECASE)
+_BEST_FOLDERS = frozenset({"best", "best_model"})
 # `data` holds the last observations too; images of many environments take some MB.
 _MAX_DATA = 64 << 20
 
@@ -138,7 +140,9 @@ def _kind(path: str) -> str:
     stem = path.rpartition("/")[2][: -len(".zip")]
     if _STEPS.fullmatch(stem):
         return "periodic"
-    return "best" if _BEST.search(stem) else "other"
+    # best/model.zip: scripts name the folder instead.
+    alone = parent(path).rpartition("/")[2].lower() in _BEST_FOLDERS and not _NUMBERED.search(stem)
+    return "best" if _BEST.search(stem) or alone else "other"
 
 
 def _root_of(path: str) -> str:
@@ -197,8 +201,9 @@ def _age(item: _Zip) -> tuple[bool, int, bool, bool, int, str]:
     )
 
 
-def _best_order(item: _Zip) -> tuple[bool, int, str]:
-    return (item.stem != "best_model", item.path.count("/"), item.path)
+def _best_order(item: _Zip) -> tuple[bool, int, int, str]:
+    # Of best_model_1000, best_model_2000, … each was better than the one before.
+    return (item.stem != "best_model", item.path.count("/"), -(item.step or 0), item.path)
 
 
 def _explain(ends: list[_Zip], found: Run) -> None:
@@ -209,7 +214,8 @@ def _explain(ends: list[_Zip], found: Run) -> None:
     newest = ends[0]
     for item in ends[1:]:
         earlier = item.step is not None and newest.step is not None and item.step < newest.step
-        if item.kind == "other" and earlier and _ENDS.search(item.stem):
+        # model_64000.zip says by its number that it is none of the end.
+        if item.kind == "other" and earlier and _ENDS.search(item.stem) and not _NUMBERED.search(item.stem):
             found.warnings.append(
                 f"{item.path} holds step {item.step}, {newest.path} the later step {newest.step}: "
                 "the later one is what training ended with"
