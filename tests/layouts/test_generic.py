@@ -334,6 +334,10 @@ def test_logs_beside_the_checkpoints_belong_to_the_run(tree: MakeTree, tmp_path:
     write_bytes(tmp_path / "exp/tb/a/events.out.tfevents.1.vm.1.0")
     run = read(tree, tmp_path, "exp")
     assert paths(run) == ["trained/a/ppo_step_10.pt"]
+    # A run without checkpoints is not the logs of the one beside it.
+    write_bytes(tmp_path / "failed/events.out.tfevents.1.vm.1.0")
+    write_bytes(tmp_path / "other/step_10/model.pt")
+    assert Generic().find(tree(tmp_path)) == ["exp", "other"]
 
 
 def test_statistics_go_with_the_policy(tree: MakeTree, tmp_path: Path) -> None:

@@ -75,7 +75,8 @@ class Generic:
     name = "generic"
 
     def find(self, tree: Tree) -> list[str]:
-        return with_logs(tree, topmost(_root_of(candidate.folder) for candidate in _candidates(tree)))
+        roots = topmost(_root_of(candidate.folder) for candidate in _candidates(tree))
+        return with_logs(tree, roots, in_named=True)
 
     def read(self, run: Tree) -> Run:
         result = Run([])

@@ -31,6 +31,9 @@ _WEIGHTS = (
     ".ocdbt",
 )
 
+# Names of folders that scripts make for the logs of a run, beside those of its checkpoints.
+_LOG_FOLDERS = frozenset({"tb", "tensorboard", "tb_logs", "logs", "log", "events", "summaries", "runs"})
+
 
 def archive_of(tree: Tree, path: str) -> Archive | None:
     """Return the zip archive that a file is, or None where it is not a whole one."""
@@ -81,28 +84,35 @@ def outermost(roots: Iterable[str]) -> list[str]:
     return kept
 
 
-def with_logs(tree: Tree, roots: list[str]) -> list[str]:
+def with_logs(tree: Tree, roots: list[str], in_named: bool = False) -> list[str]:
     """Return the roots, one that has no event file raised to the folder around it that has.
 
     Scripts put checkpoints and logs side by side (``trained/model.zip``, ``tb/PPO_1/events…``). A root is
-    raised only while the folder holds no weights of anything else.
+    raised only while the folder holds no weights of anything else, and with ``in_named`` only to logs in a
+    folder that is named for them: any other folder with event files may be a run that kept no checkpoint.
     """
     with_events: set[str] = set()
+    above_named: set[str] = set()
     weights: Counter[str] = Counter()
     for path in tree.files:
         if "tfevents" in path.rpartition("/")[2]:
-            with_events.update(_folders_around(path))
+            folders = _folders_around(path)
+            with_events.update(folders)
+            for index, part in enumerate(path.split("/")[:-1]):
+                if part.lower() in _LOG_FOLDERS:
+                    above_named.update(folders[: index + 1])
         elif path.endswith(_WEIGHTS):
             weights.update(_folders_around(path))
     raised = []
     for root in roots:
         candidate = root
-        while candidate and candidate not in with_events:
+        there = above_named if in_named and root not in with_events else with_events
+        while candidate and candidate not in there:
             candidate = parent(candidate)
             if weights[candidate] > weights[root]:
                 candidate = root
                 break
-        raised.append(candidate if candidate in with_events else root)
+        raised.append(candidate if candidate in there else root)
     return outermost(raised)
 
 
