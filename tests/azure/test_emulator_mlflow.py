@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import subprocess
 import sys
 from typing import Any
@@ -113,6 +114,117 @@ def test_what_is_no_number(azure: Azure, mlflow_api: Any, run: str) -> None:
     assert mlflow_api("POST", "runs/log-batch", body).status_code == 200
     azure.set_workspace(accepts_nan=False)
     assert mlflow_api("POST", "runs/log-batch", body).status_code == 400
+
+
+def test_points_in_memory(azure: Azure, mlflow_api: Any, run: str) -> None:
+    def sent(**parts: Any) -> requests.Response:
+        return mlflow_api("POST", "runs/log-batch", {"run_id": run, **parts})  # type: ignore[no-any-return]
+
+    def value(number: float, timestamp: int, step: int) -> dict[str, Any]:
+        return {"key": "m", "value": number, "timestamp": timestamp, "step": step}
+
+    def shown() -> dict[str, float]:
+        (found,) = azure.mlflow.search_runs([azure.mlflow.get_run(run).info.experiment_id])
+        # As text, in which NaN is NaN.
+        assert str(found.data.metrics) == str(azure.mlflow.get_run(run).data.metrics)
+        raw = mlflow_api("GET", f"runs/get?run_id={run}").json()["run"]["data"].get("metrics", [])
+        assert {row["key"] for row in raw} == set(found.data.metrics)
+        return dict(found.data.metrics)
+
+    azure.set_workspace(metric_store="memory")
+    assert shown() == {}
+    # The same points as the real server would show: in its order, the latest by step, time, value.
+    points = [value(1.0, 7, 3), value(2.0, 9, 1), value(3.0, 7, 3), value(9.0, 8, 2), value(1.0, 7, 3)]
+    tag, param = {"key": "t", "value": "1"}, {"key": "p", "value": "2"}
+    assert sent(metrics=points[:2]).status_code == 200
+    assert sent(metrics=points[2:], tags=[tag], params=[param]).status_code == 200
+    assert mlflow_api("POST", "runs/log-metric", {"run_id": run, **value(0.5, 1, 0)}).status_code == 200
+    found = azure.mlflow.get_metric_history(run, "m")
+    told = [(one.timestamp, one.step, one.value) for one in found]
+    assert told == [(1, 0, 0.5), (7, 3, 1.0), (7, 3, 3.0), (8, 2, 9.0), (9, 1, 2.0)]
+    assert shown() == {"m": 3.0}
+    data = azure.mlflow.get_run(run).data
+    assert (data.tags["t"], data.params) == ("1", {"p": "2"})
+    pages = f"metrics/get-history?run_id={run}&metric_key=m&max_results=3"
+    first = mlflow_api("GET", pages).json()
+    second = mlflow_api("GET", f"{pages}&page_token={first['next_page_token']}").json()
+    assert [len(first["metrics"]), len(second["metrics"])] == [3, 2] and "next_page_token" not in second
+    # None of them is in the real server; another metric is not there at all.
+    assert azure.mlflow.get_metric_history(run, "none") == []
+    azure.set_workspace(metric_store="mlflow")
+    assert shown() == {}
+    azure.set_workspace(metric_store="memory", metric_rows="kept")
+    assert sent(metrics=points[:1]).status_code == 200
+    assert len(azure.mlflow.get_metric_history(run, "m")) == 6
+    for number in ("NaN", "-Infinity"):
+        row = {"key": number, "value": number, "timestamp": 1, "step": 1}
+        assert sent(metrics=[row]).status_code == 200
+    assert math.isnan(shown()["NaN"]) and shown()["-Infinity"] == -math.inf
+
+
+def test_tags_that_come_with_points_in_memory(azure: Azure, mlflow_api: Any, run: str) -> None:
+    azure.set_workspace(metric_store="memory")
+
+    def send(number: int) -> None:
+        tag = {"key": "mark", "value": str(number)}
+        body = {"run_id": run, "metrics": rows(number), "tags": [tag]}
+        assert mlflow_api("POST", "runs/log-batch", body).status_code == 200
+
+    def found(number: int) -> bool:
+        body = {"experiment_ids": [experiment], "filter": f"tags.mark = '{number}'"}
+        return len(mlflow_api("POST", "runs/search", body).json().get("runs", [])) == 1
+
+    experiment = azure.mlflow.get_run(run).info.experiment_id
+    for number in range(1, 4):
+        send(number)
+    # Whoever looks, and wherever, sees the last.
+    assert found(3) and not found(2)
+    send(4)
+    assert azure.mlflow.get_run(run).data.tags["mark"] == "4"
+    send(5)
+    assert '"5"' in mlflow_api("GET", f"runs/get?run_id={run}").text
+    # What is set after it stays, what is deleted is gone.
+    send(6)
+    mlflow_api("POST", "runs/set-tag", {"run_id": run, "key": "mark", "value": "own"})
+    assert azure.mlflow.get_run(run).data.tags["mark"] == "own"
+    send(7)
+    mlflow_api("POST", "runs/delete-tag", {"run_id": run, "key": "mark"})
+    assert "mark" not in azure.mlflow.get_run(run).data.tags
+    send(8)
+    assert azure.mlflow.get_run(run).data.tags["mark"] == "8"
+
+
+def test_points_in_memory_are_refused_as_well(azure: Azure, mlflow_api: Any, run: str) -> None:
+    def refused(*points: dict[str, Any], run_id: str = run, status: int = 400, **parts: Any) -> str:
+        body = {"run_id": run_id, "metrics": list(points), **parts}
+        answer = mlflow_api("POST", "runs/log-batch", body)
+        assert answer.status_code == status, answer.text
+        return str(answer.text)
+
+    many = [row for n in range(5) for row in rows(201, f"m{n}")]
+    odd = [{"key": "a/../b"}, {"key": "a?"}, {"key": "x" * 251}, {"timestamp": -1}]
+    for store in ("mlflow", "memory"):
+        azure.set_workspace(metric_store=store)
+        assert "Limit=250, Size=251" in refused(*rows(251))
+        refused(*many)
+        refused(*rows(2), tags=[{"key": "k" * 101}])
+        for other in odd:
+            refused({**rows(1)[0], **other})
+        refused(*rows(2), run_id="0" * 32, status=404)
+        # Of what is refused nothing stays.
+        assert azure.mlflow.get_run(run).data.metrics == {}
+    azure.set_workspace(accepts_nan=False)
+    refused({**rows(1)[0], "value": "NaN"})
+    assert mlflow_api("POST", "runs/search", {"filter": "metrics.m > 1"}).status_code == 501
+    assert mlflow_api("POST", "runs/search", {"filter": "tags.t = 'metrics.m'"}).status_code != 501
+    # A deleted run takes nothing, who ever deleted it.
+    assert mlflow_api("POST", "runs/log-batch", {"run_id": run, "metrics": rows(1)}).status_code == 200
+    azure.mlflow.delete_run(run)
+    refused(*rows(2))
+    assert mlflow_api("POST", "runs/restore", {"run_id": run}).status_code == 200
+    assert mlflow_api("POST", "runs/log-batch", {"run_id": run, "metrics": rows(2)}).status_code == 200
+    assert mlflow_api("POST", "runs/delete", {"run_id": run}).status_code == 200
+    refused(*rows(2))
 
 
 def test_scopes_do_not_see_each_other(azure: Azure, azure_emulator: Any, mlflow_api: Any, run: str) -> None:

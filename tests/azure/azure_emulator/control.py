@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 WORKSPACE_SWITCHES = (
     "secrets",
     "metric_rows",
+    "metric_store",
     "accepts_nan",
     "metric_history_limit",
     "artifact_sas",
@@ -357,14 +358,24 @@ async def _look(emulator: Emulator, scope: Scope, raw: web.BaseRequest, path: st
             return await mlflow_front.get_history(emulator, scope, dict(raw.query))
         except Refused as refused:
             return refused.reply
+    await mlflow_front.flush(emulator, scope)
+    if raw.method != "GET":
+        # It may delete runs.
+        for run in scope.workspace.runs.values():
+            run.is_active = False
     async with emulator.mlflow.request(
         raw.method,
         f"{emulator.mlflow_url}/{path}?{raw.raw_path.partition('?')[2]}",
         data=data or None,
         headers={"Content-Type": "application/json", "X-MLFLOW-WORKSPACE": scope.name},
     ) as response:
+        found = await response.read()
+        if response.status == 200 and path.endswith(("mlflow/runs/get", "mlflow/runs/search")):
+            value = json.loads(found)
+            mlflow_front.show_points(scope.workspace, value)
+            found = json.dumps(value).encode()
         return Reply(
             response.status,
             CIMultiDict({"Content-Type": response.headers.get("Content-Type", "application/json")}),
-            await response.read(),
+            found,
         )

@@ -13,7 +13,9 @@ from __future__ import annotations
 
 import json
 import math
+import posixpath
 import re
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
@@ -21,6 +23,7 @@ from multidict import CIMultiDict
 
 from . import arm, entra
 from .names import AZUREML
+from .series import Series
 from .state import Run, Scope, Workspace
 from .web import Refused, Reply, Request, mlflow_error
 
@@ -48,6 +51,12 @@ ENDPOINTS = {
     *(("DELETE", f"model-versions/{name}") for name in ("delete", "delete-tag")),
 }
 READS = ("runs/search", "experiments/search", "registered-models/get-latest-versions")
+KEPT_IN_MEMORY = "memory"
+# What the real server refuses of points, for when they do not reach it: MLflow's REST API, "Request Limits"
+# of log-batch, and mlflow/utils/validation.py.
+BATCH_LIMIT = 1000
+BATCH_BYTES_LIMIT = 1_000_000
+METRIC_KEY = re.compile(r"[/\w.\- :]{1,250}")
 VALUES_LIMIT = 250
 METRICS_LIMIT = 50
 PARAMS_LIMIT = 200
@@ -75,16 +84,23 @@ async def serve(emulator: Emulator, request: Request) -> Reply:
     if endpoint == "metrics/get-history":
         return await get_history(emulator, request.scope, asked, workspace.metric_history_limit)
     run = _check(workspace, endpoint, asked)
-    status, value = await ask(
-        emulator,
-        request.scope,
-        request.method,
-        f"{endpoint}?{request.query_string}",
-        await request.body(),
-    )
+    if run and workspace.metric_store == KEPT_IN_MEMORY and _parts(endpoint, asked)[0]:
+        status, value = await _ask_without_points(
+            emulator, request.scope, endpoint, asked, run, len(await request.body())
+        )
+    else:
+        await flush(emulator, request.scope)
+        status, value = await ask(
+            emulator,
+            request.scope,
+            request.method,
+            f"{endpoint}?{request.query_string}",
+            await request.body(),
+        )
     if status == 200:
         _remember(workspace, endpoint, asked, value, run)
         _rewrite(workspace, value)
+        show_points(workspace, value)
     return Reply(status, CIMultiDict({"Content-Type": "application/json"}), json.dumps(value).encode())
 
 
@@ -105,8 +121,66 @@ async def ask(
             return response.status, {"message": text}
 
 
+async def _ask_without_points(
+    emulator: Emulator, scope: Scope, endpoint: str, asked: dict[str, Any], run: Run, size: int
+) -> tuple[int, Any]:
+    """Refuse what the real server would of the points, and ask it for the rest of the request.
+
+    Where nothing is left it is asked only whether the run takes writes, and only until it did. A new value of
+    a tag that it has waits until somebody may look: see :func:`flush`.
+    """
+    metrics, params, tags = _parts(endpoint, asked)
+    if size > BATCH_BYTES_LIMIT or len(metrics) + len(params) + len(tags) > BATCH_LIMIT:
+        raise mlflow_error(
+            400,
+            "INVALID_PARAMETER_VALUE",
+            f"A batch can contain at most {BATCH_LIMIT} metrics, params, and tags.",
+        )
+    for row in metrics:
+        if not _is_point(row):
+            raise mlflow_error(400, "INVALID_PARAMETER_VALUE", f"Invalid metric: {row}")
+    values = {tag["key"]: tag.get("value") or "" for tag in tags}
+    if run.is_active and not params and values.keys() <= run.tags:
+        run.waiting |= values
+        return 200, {}
+    await flush(emulator, scope)
+    rest = {"run_id": asked.get("run_id") or asked.get("run_uuid"), "params": params, "tags": tags}
+    status, value = await ask(emulator, scope, "POST", "runs/log-batch", json.dumps(rest).encode())
+    run.is_active = status == 200
+    return status, value
+
+
+async def flush(emulator: Emulator, scope: Scope) -> None:
+    """Give the real server the tags that wait, before it is asked for anything."""
+    # One at a time, else an older value could come last.
+    async with scope.workspace.flushing:
+        for number, run in list(scope.workspace.runs.items()):
+            if not run.waiting:
+                continue
+            tags = [{"key": key, "value": value} for key, value in run.waiting.items()]
+            run.waiting = {}
+            body = json.dumps({"run_id": number, "tags": tags}).encode()
+            status, value = await ask(emulator, scope, "POST", "runs/log-batch", body)
+            if status != 200:
+                raise RuntimeError(f"tags that were taken before are refused: {value}")
+
+
+def _is_point(row: dict[str, Any]) -> bool:
+    try:
+        float(row["value"]), int(row.get("step") or 0)
+        return _is_metric_name(row["key"]) and int(row["timestamp"]) >= 0
+    except (KeyError, TypeError, ValueError):
+        return False
+
+
+@lru_cache(1000)
+def _is_metric_name(key: str) -> bool:
+    plain = posixpath.normpath(key)
+    return bool(METRIC_KEY.fullmatch(key)) and plain == key and key != "." and not key.startswith(("..", "/"))
+
+
 async def get_history(emulator: Emulator, scope: Scope, asked: dict[str, str], limit: int = 0) -> Reply:
-    """The points of a metric, with those kept twice where the workspace keeps them."""
+    """The points of a metric, with those kept twice, or in memory, where the workspace does that."""
     workspace = scope.workspace
     size = int(asked.get("max_results") or 0)
     if limit and size >= limit:
@@ -117,12 +191,13 @@ async def get_history(emulator: Emulator, scope: Scope, asked: dict[str, str], l
         )
     run = workspace.runs.get(asked.get("run_id") or asked.get("run_uuid") or "")
     key = asked.get("metric_key", "")
-    if workspace.metric_rows == "kept" and run and key in run.rows:
+    kept = workspace.metric_rows == "kept" or workspace.metric_store == KEPT_IN_MEMORY
+    if kept and run and key in run.series:
         start = int(asked.get("page_token") or 0)
-        end = start + size if size else len(run.rows[key])
-        value = {"metrics": run.rows[key][start:end]}
-        if end < len(run.rows[key]):
-            value["next_page_token"] = str(end)  # type: ignore[assignment]
+        rows, more = run.series[key].page(key, start, size)
+        value: dict[str, Any] = {"metrics": rows}
+        if more:
+            value["next_page_token"] = str(start + size)
         status = 200
     else:
         text = urlencode(asked)
@@ -168,6 +243,11 @@ def _check(workspace: Workspace, endpoint: str, asked: dict[str, Any]) -> Run | 
                 "can only contain "
                 "letters, numbers, underscores, and dashes.",
             )
+    if endpoint == "runs/search" and workspace.metric_store == KEPT_IN_MEMORY:
+        # The real server would find none, silently.
+        wanted = " ".join([asked.get("filter") or "", *(asked.get("order_by") or [])])
+        if re.search(r"\bmetrics?\.", re.sub(r"'[^']*'", "''", wanted)):
+            raise mlflow_error(501, "NOT_IMPLEMENTED", "Points kept in memory cannot be searched for.")
     if endpoint.endswith("/set-tag") and not endpoint.startswith("runs/") and ":" in asked.get("key", ""):
         raise mlflow_error(400, "BAD_REQUEST", f"Invalid tag key: {asked['key']}")
     metrics, params, tags = _parts(endpoint, asked)
@@ -209,22 +289,39 @@ def _remember(
         run = workspace.runs.setdefault(value["run"]["info"]["run_id"], Run())
     elif endpoint == "runs/delete-tag":
         workspace.runs.setdefault(asked["run_id"], Run()).tags.discard(asked["key"])
+    elif endpoint in ("runs/delete", "runs/restore"):
+        workspace.runs.setdefault(asked["run_id"], Run()).is_active = False
     if run is None:
         return
     metrics, params, tags = _parts(endpoint, asked)
     run.params |= {one["key"] for one in params}
     run.tags |= {one["key"] for one in tags}
+    twice = workspace.metric_rows == "kept"
     for row in metrics:
         run.metrics.add(row["key"])
-        if workspace.metric_rows == "kept":
-            kept = {name: row[name] for name in ("key", "value", "timestamp", "step") if name in row}
-            run.rows.setdefault(row["key"], []).append(kept)
+        if twice or workspace.metric_store == KEPT_IN_MEMORY:
+            run.series.setdefault(row["key"], Series()).add(row, twice)
+
+
+def show_points(workspace: Workspace, value: dict[str, Any]) -> None:
+    """Put the latest point of each metric that is kept in memory into the runs of an answer."""
+    if workspace.metric_store != KEPT_IN_MEMORY:
+        return
+    for shown in _runs(value):
+        run = workspace.runs.get(shown["info"]["run_id"])
+        if run and run.series:
+            rows = shown.setdefault("data", {}).setdefault("metrics", [])
+            rows[:] = [row for row in rows if row["key"] not in run.series]
+            rows += [series.latest(key) for key, series in run.series.items()]
+
+
+def _runs(value: dict[str, Any]) -> list[dict[str, Any]]:
+    return [*(value.get("runs") or []), *([value["run"]] if "run" in value else [])]
 
 
 def _rewrite(workspace: Workspace, value: dict[str, Any]) -> None:
     """Artifacts are where Azure ML has them, not where the real server would put them."""
-    runs = [*(value.get("runs") or []), *([value["run"]] if "run" in value else [])]
-    infos = [run["info"] for run in runs] + ([value["run_info"]] if "run_info" in value else [])
+    infos = [run["info"] for run in _runs(value)] + ([value["run_info"]] if "run_info" in value else [])
     for info in infos:
         info["artifact_uri"] = (
             f"azureml://{AZUREML}/mlflow/v2.0{workspace.id}/experiments/{info['experiment_id']}"

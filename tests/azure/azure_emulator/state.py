@@ -5,12 +5,14 @@ Everything here is set through ``control``; the fields with a comment are the sw
 
 from __future__ import annotations
 
+import asyncio
 import uuid
 from collections import deque
 from dataclasses import dataclass, field
 from typing import Any
 
 from .names import PROVIDER
+from .series import Series
 
 # The roles that matter here, by their names in Azure.
 CONTRIBUTOR = "Storage Blob Data Contributor"
@@ -95,7 +97,12 @@ class Run:
     metrics: set[str] = field(default_factory=set)
     params: set[str] = field(default_factory=set)
     tags: set[str] = field(default_factory=set)
-    rows: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
+    # By metric, where the emulator keeps the points.
+    series: dict[str, Series] = field(default_factory=dict)
+    # The real server took a write, so that it is there and not deleted.
+    is_active: bool = False
+    # New values of tags, which came with such points: the real server gets them before it is asked anything.
+    waiting: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass
@@ -111,10 +118,13 @@ class Workspace:
     models: dict[str, Model] = field(default_factory=dict)
     artifacts: dict[str, dict[str, float]] = field(default_factory=dict)
     runs: dict[str, Run] = field(default_factory=dict)
+    flushing: asyncio.Lock = field(default_factory=asyncio.Lock)
     # False: listSecrets is answered with 403.
     secrets: bool = True
     # A metric row sent twice is "dropped", as MLflow does, or "kept".
     metric_rows: str = "dropped"
+    # Who keeps the points of runs: the real server ("mlflow"), or the emulator in its "memory".
+    metric_store: str = "mlflow"
     # False: NaN and infinities are answered with 400.
     accepts_nan: bool = True
     # From this max_results on, the history of a metric is answered with 400; 0 for no limit.
