@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 import threading
 from collections import Counter
@@ -11,9 +12,13 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from mlflow.entities import Metric, RunTag
+from mlflow.protos.service_pb2 import LogBatch
+from mlflow.utils.proto_json_utils import message_to_json
 
 from aml_mirror.errors import Interrupted, ServiceUnavailable
 from aml_mirror.workspaces.azureml.lanes import LANES, Batch, batches, log_points, tag_of
+from aml_mirror.workspaces.azureml.log_batch import body
 from aml_mirror.workspaces.base import Point
 from azure_emulator.client import Azure
 from mirroring import Mirroring, points_of, runs_of
@@ -28,6 +33,17 @@ def rows(series: list[int]) -> list[Point]:
     points = [(f"s{name}", 1.0, 1000 + step, step) for name, count in counted for step in range(count)]
     order = random.Random(1)
     return sorted(points, key=lambda point: (point[3], order.random()))
+
+
+def test_a_batch_is_written_as_mlflow_writes_it() -> None:
+    values = [0.1, -0.0, 1e300, 5e-324, 3, float("nan"), float("inf"), -float("inf")]
+    points = [(f"ä/b {number}", value, 1_760_000_000_000, -number) for number, value in enumerate(values)]
+    theirs = LogBatch(
+        run_id="r",
+        metrics=[Metric(*point).to_proto() for point in points],
+        tags=[RunTag("t", "ü").to_proto(), RunTag("u", "").to_proto()],
+    )
+    assert body("r", points, {"t": "ü", "u": ""}) == json.loads(message_to_json(theirs))
 
 
 class Server:

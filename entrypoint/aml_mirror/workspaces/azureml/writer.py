@@ -9,7 +9,7 @@ from abc import abstractmethod
 from collections.abc import Callable, Iterator
 from typing import BinaryIO
 
-from mlflow.entities import Metric, Param, RunTag
+from mlflow.entities import Param, RunTag
 from mlflow.entities import Run as MlflowRun
 
 from aml_mirror.errors import ConfigurationError, DataError, MirrorError, ServiceUnavailable
@@ -21,6 +21,7 @@ from aml_mirror.workspaces.azureml.claims import Claim
 from aml_mirror.workspaces.azureml.client import AzureML, single_attempt
 from aml_mirror.workspaces.azureml.lanes import Batch, log_points, tag_of
 from aml_mirror.workspaces.azureml.limits import FOLDER, LEAST_PARAM_VALUE, cut, fit_tags, safe_part
+from aml_mirror.workspaces.azureml.log_batch import log_batch
 from aml_mirror.workspaces.azureml.marks import ARTIFACTS, VERSION
 from aml_mirror.workspaces.azureml.models import PROPERTIES, Models
 from aml_mirror.workspaces.azureml.run_artifacts import File, Refused, RunArtifacts
@@ -128,7 +129,6 @@ class AzureMLWriter(RunWriter):
             self._send_points(finite, batch, go_on)
 
     def _send_points(self, points: list[Point], batch: Batch, go_on: Callable[[], None]) -> None:
-        metrics = [Metric(name, value, timestamp, step) for name, value, timestamp, step in points]
         tag = tag_of(batch.lane)
         tries = 0
 
@@ -139,9 +139,7 @@ class AzureMLWriter(RunWriter):
             # The answer to an earlier try may have been lost: the mark, sent with the points, tells.
             if tries > 1 and self._client.get_run(self.run_id).data.tags.get(tag) == batch.mark:
                 return
-            self._client.log_batch(
-                self.run_id, metrics=metrics, tags=[RunTag(tag, batch.mark)], synchronous=True
-            )
+            log_batch(self._client, self.run_id, points, {tag: batch.mark})
 
         self._retry(send)
 
