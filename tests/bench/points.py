@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 import statistics
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import replace
+from pathlib import Path
+from urllib.parse import urlencode
+from urllib.request import ProxyHandler, build_opener
 
 from azure_emulator.client import Azure
 from bench import emulator, environments, runs
@@ -27,6 +32,7 @@ POINTS = 100_000
 SLOW = 500
 SLOW_AND_FAR = 200
 DELAY = 0.03  # seconds
+_opener = build_opener(ProxyHandler({}))
 _NOTE = (
     "Here the emulator keeps the points, and the marks that ours sends with them, in memory, whoever sends: "
     "the MLflow server behind it, on the same two cores, takes 25 ms for a batch and takes one at a time, "
@@ -106,7 +112,20 @@ def comparison(azure: Azure, points: int = POINTS, slow: int = SLOW, delay: bool
 
 
 def arrived_at(azure: Azure, run: int) -> int:
-    """How many points the server keeps of a run."""
+    """How many points the server keeps of a run.
+
+    Asked for all of them MLflow takes ten seconds: what it has is counted in its database.
+    """
     run_id = f"{run:032x}"
-    names = azure.mlflow.get_run(run_id).data.metrics
-    return sum(len(azure.mlflow.get_metric_history(run_id, name)) for name in names)
+    database = Path(azure.facts["ca"]).with_name("mlflow") / "mlflow.db"
+    with closing(sqlite3.connect(f"file:{database}?mode=ro", uri=True)) as connection:
+        (count,) = connection.execute("SELECT COUNT(*) FROM metrics WHERE run_uuid = ?", (run_id,)).fetchone()
+    return int(count) or sum(_kept(azure, run_id, name) for name in azure.mlflow.get_run(run_id).data.metrics)
+
+
+def _kept(azure: Azure, run_id: str, name: str) -> int:
+    asked = urlencode({"run_id": run_id, "metric_key": name})
+    with _opener.open(
+        f"{azure.facts['mlflow']}/api/2.0/mlflow/metrics/get-history?{asked}", timeout=60
+    ) as answer:
+        return len(json.loads(answer.read())["metrics"])
