@@ -12,6 +12,8 @@ from bench.harness import MB
 
 # A fit of measured times scatters; what grows with the square would be at 2, n log n near 1.1.
 LINEAR = 1.1
+# The memory of the largest size against that of the smallest: a tenth is the allocator's, more would be kept.
+FLAT = 1.25
 # How much of the time of the smallest size is the start of the program; not all, for a logarithm's sake.
 START = 0.9
 
@@ -35,13 +37,13 @@ class Curve:
 
     @property
     def exponent(self) -> float:
-        """The slope of log(time) against log(size) over the larger half of the sizes, by least squares.
+        """The slope of log(time above the start) against log(size), by least squares.
 
-        Where little is done the start of the program hides the growth, which would only flatter: the small
-        sizes are left out, and most of the smallest one's time is taken off the others'.
+        Where little is done the start of the program hides the growth, which would only flatter: sizes below
+        a twentieth of the largest are left out, and most of the least time is taken off the others'.
         """
         start = START * min(point.seconds for point in self.points)
-        larger = self.points[-max(2, (len(self.points) + 1) // 2) :]
+        larger = [point for point in self.points if point.size >= self.points[-1].size / 20]
         xs = [math.log(point.size) for point in larger]
         ys = [math.log(point.seconds - start) for point in larger]
         x, y = sum(xs) / len(xs), sum(ys) / len(ys)
@@ -49,15 +51,15 @@ class Curve:
 
     @property
     def memory_growth(self) -> float:
-        """How many bytes more the largest took than the smallest."""
-        return self.points[-1].resident - self.points[0].resident
+        """How many times the memory of the smallest size the largest took."""
+        return self.points[-1].resident / self.points[0].resident
 
     def as_dict(self) -> dict[str, Any]:
         return {
             "name": self.name,
             "unit": self.unit,
             "exponent": round(self.exponent, 3),
-            "memory_growth_mb": round(self.memory_growth / MB, 1),
+            "memory_growth": round(self.memory_growth, 3),
             "points": [
                 {"size": point.size, "seconds": round(point.seconds, 3), "resident_mb": point.resident / MB}
                 for point in self.points
