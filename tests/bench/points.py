@@ -28,9 +28,11 @@ from bench.harness import (
 )
 
 POINTS = 100_000
-# Of the slow side only so many are sent, and their time is multiplied.
+# Of the slow sides only so many are sent, and their time is multiplied: each call costs the same.
 SLOW = 500
 SLOW_AND_FAR = 200
+BATCHED = 50_000
+BATCHED_AND_FAR = 20_000
 DELAY = 0.03  # seconds
 _opener = build_opener(ProxyHandler({}))
 _NOTE = (
@@ -43,15 +45,22 @@ _NOTE = (
 def results(rounds: int | None) -> Iterator[Result]:
     """See the module's first line."""
     with emulator.scope() as azure:
-        yield compare(comparison(azure), rounds)
+        yield compare(comparison(azure, batched=BATCHED), rounds)
         # Every request waits, those of the mirror's lease and of the peers' set-up as well.
         azure.set_workspace(metric_store="memory")
         azure.fault("stall", seconds=DELAY, times=0)
-        yield compare(comparison(azure, slow=SLOW_AND_FAR, delay=True), rounds)
+        far = comparison(azure, slow=SLOW_AND_FAR, batched=BATCHED_AND_FAR, delay=True)
+        yield compare(far, rounds)
 
 
-def comparison(azure: Azure, points: int = POINTS, slow: int = SLOW, delay: bool = False) -> Comparison:
-    """The three ways; with ``delay`` the emulator is one that answers 30 ms later."""
+def comparison(
+    azure: Azure, points: int = POINTS, slow: int = SLOW, batched: int | None = None, delay: bool = False
+) -> Comparison:
+    """The three ways; with ``delay`` the emulator is one that answers 30 ms later, and keeps the points.
+
+    Of ``points`` log_metric sends ``slow``, log_batch ``batched`` (all).
+    """
+    batched = batched or points
     run = runs.event_file(points).parent
     ours, peers = environments.ours(), environments.peers()
 
@@ -96,7 +105,8 @@ def comparison(azure: Azure, points: int = POINTS, slow: int = SLOW, delay: bool
             Side(
                 "log_batch",
                 "a script of one's own: 200 a call, one after the other",
-                side("log_batch", points),
+                side("log_batch", batched),
+                extrapolated=points / batched,
             ),
             Side(
                 "log_metric",
