@@ -1,10 +1,10 @@
 """Scale: time and memory of the whole program against points, files and runs, to the emulated workspace.
 
-Each size is mirrored by a process of its own, all but the largest three times: there the start of the program
-scatters by as much as the work takes. The emulator keeps the points in memory: the MLflow server behind it
-would take minutes for the largest number, and its growth is not what is asked for. The runs of a backfill are
-mirrored already: that is what one that is repeated each night finds, and a first one costs a mirror for each
-run, whatever their number.
+Each size is mirrored by a process of its own, those between the smallest and the largest three times: there
+the start of the program scatters by as much as the work takes. The emulator keeps the points in memory: the
+MLflow server behind it would take minutes for the largest number, and its growth is not what is asked for.
+The runs of a backfill are mirrored already: that is what one that is repeated each night finds, and a first
+one costs a mirror for each run, whatever their number.
 `make bench-scale` adds the largest sizes.
 """
 
@@ -53,12 +53,12 @@ def curves(large: bool) -> Iterator[Curve]:
 def medians(
     measure: Callable[[Azure, int], Point], azure: Azure, sizes: Sequence[int], rounds: int = ROUNDS
 ) -> list[Point]:
-    """Measure each size so often, the largest once."""
+    """Measure each size so often, the smallest and the largest once."""
     return [_median([measure(azure, size) for _ in range(_times(size, sizes, rounds))]) for size in sizes]
 
 
 def _times(size: int, sizes: Sequence[int], rounds: int) -> int:
-    return 1 if size == sizes[-1] else rounds
+    return 1 if size in (sizes[0], sizes[-1]) else rounds
 
 
 def _median(taken: Sequence[Point]) -> Point:
