@@ -113,7 +113,7 @@ BENCH := PYTHONPATH=tests:tests/azure $(BIN)/python -m bench
 bench: venv $(AZURITE)  ## Compare the program with others, print tables, write bench.json
 	@image/engine.sh with env $(BENCH) $(BENCH_FLAGS)
 
-bench-scale: venv $(AZURITE)  ## Likewise how cost grows, with sizes that take an hour
+bench-scale: venv $(AZURITE)  ## Likewise how cost grows, up to the largest sizes
 	@$(BENCH) scale --large $(BENCH_FLAGS)
 
 bench-%: venv $(AZURITE)
