@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import re
 import time
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
@@ -48,7 +49,7 @@ async def serve(emulator: Emulator, request: Request, workspace: Workspace, rest
                 for model in workspace.models.values()
                 if _visible(request, model.is_archived)
             ]
-            return answer(_page(request, workspace, found, workspace.page_size))
+            return answer(_page(request, found, workspace.page_size, lambda one: one))
         case "GET", [name]:
             return answer(_container(workspace, _model(workspace, name)))
         case "PUT", [name]:
@@ -135,10 +136,12 @@ def _asked(text: str, values: dict[str, str]) -> bool:
 
 def _list(request: Request, workspace: Workspace, model: Model) -> dict[str, Any]:
     query = request.query
+    # Once a request, not once a version: a model may have ten thousand, and each page looks at them all.
+    shown = [is_archived for is_archived in (False, True) if _visible(request, is_archived)]
     found = [
         version
         for version in model.versions.values()
-        if _visible(request, version.properties["isArchived"])
+        if version.properties["isArchived"] in shown
         and query.get("version", version.number) == version.number
         and query.get("description", "") in (version.properties.get("description") or "")
         and _asked(query.get("tags", ""), version.properties["tags"])
@@ -156,12 +159,12 @@ def _list(request: Request, workspace: Workspace, model: Model) -> dict[str, Any
     text = query.get("$top", str(workspace.page_size))
     if not text.isdecimal() or int(text) < 1:
         raise ml_error(400, "UserError", f"Invalid $top: {text}")
-    return _page(request, workspace, [_version(workspace, model.name, one) for one in found], int(text))
+    return _page(request, found, int(text), lambda one: _version(workspace, model.name, one))
 
 
-def _page(request: Request, workspace: Workspace, found: list[Any], size: int) -> dict[str, Any]:
+def _page(request: Request, found: list[Any], size: int, show: Callable[[Any], Any]) -> dict[str, Any]:
     start = int(request.query.get("$skip") or 0)
-    page: dict[str, Any] = {"value": found[start : start + size]}
+    page: dict[str, Any] = {"value": [show(one) for one in found[start : start + size]]}
     if start + size < len(found):
         kept = {**request.query, "$skip": str(start + size)}
         text = "&".join(f"{name}={quote(value, safe='')}" for name, value in kept.items())
