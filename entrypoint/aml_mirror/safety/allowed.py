@@ -127,7 +127,7 @@ ALLOWED: frozenset[tuple[str, str]] = frozenset(
             "AnyNode StringNode IntegerNode FloatNode BooleanNode BytesNode PathNode EnumNode "
             "InterpolationResultNode",
         ),
-        # dill looks a built-in type up by its name; what the file then does with it is judged by itself.
+        # dill looks a built-in type up by its name; the machine looks which.
         *_names("dill._dill", "_load_type"),
         *_names("dill.dill", "_load_type"),
         # Lightning keeps its hyperparameters in a dictionary of its own.
@@ -175,13 +175,39 @@ ALLOWED: frozenset[tuple[str, str]] = frozenset(
     }
 )
 
-# These call an argument of theirs, or read it as a file. The machine looks at their arguments.
-CALLS_ITS_ARGUMENT: dict[tuple[str, str], tuple[int, ...]] = {
-    ("torch._tensor", "_rebuild_from_type_v2"): (0,),
-    ("copyreg", "_reconstructor"): (0, 1),
-    ("copy_reg", "_reconstructor"): (0, 1),
-    ("numpy.random._pickle", "__generator_ctor"): (1,),
-    ("numpy.random._pickle", "__randomstate_ctor"): (1,),
+# Of these only the state is stored: real files make them empty and then give them their state. Made with
+# arguments they call some of those (a policy its optimizer's class, a noise what copies the one it is given).
+MADE_EMPTY = frozenset(
+    (module, name)
+    for module, name in ALLOWED
+    if module.startswith(("stable_baselines3.", "torch.nn.modules.", "torch.optim.", "gym.", "gymnasium."))
+    and module != "stable_baselines3.common.type_aliases"
+)
+
+_TORCH_REBUILDS = frozenset((module, name) for module, name in ALLOWED if module == "torch._utils")
+_BIT_GENERATORS = frozenset(_names("numpy.random._pickle", "__bit_generator_ctor"))
+
+# These call an argument of theirs: which one, and what it may be; None: any name on the list. The machine
+# looks at their arguments.
+CALLS_ITS_ARGUMENT: dict[tuple[str, str], dict[int, frozenset[tuple[str, str]] | None]] = {
+    ("torch._tensor", "_rebuild_from_type_v2"): {0: _TORCH_REBUILDS},
+    ("copyreg", "_reconstructor"): {0: None, 1: None},
+    ("copy_reg", "_reconstructor"): {0: None, 1: None},
+    ("numpy.random._pickle", "__generator_ctor"): {1: _BIT_GENERATORS},
+    ("numpy.random._pickle", "__randomstate_ctor"): {1: _BIT_GENERATORS},
 }
 LOADS_BYTES = ("torch.storage", "_load_from_bytes")
 ENCODES = ("_codecs", "encode")
+MAKES_BYTES = frozenset(
+    (module, name) for module in ("builtins", "__builtin__") for name in ("bytes", "bytearray")
+)
+LOADS_TYPE = frozenset(_names("dill._dill", "_load_type") | _names("dill.dill", "_load_type"))
+# dill knows the types of code, functions and attribute getters by such names too.
+HARMLESS_TYPES = frozenset(
+    name for _, name in _names("", "dict list tuple set int float bool str bytes object")
+)
+# Gives back what it is given where that is an object: a class could be written to under that guise.
+GIVES_BACK = frozenset((f"{core}.multiarray", "scalar") for core in ("numpy.core", "numpy._core"))
+# Looked at where they are called. Handed on as values (as an attribute that something calls, as what another
+# function calls) they would be called where nobody looks.
+ONLY_CALLED = frozenset({LOADS_BYTES, ENCODES, *LOADS_TYPE, *CALLS_ITS_ARGUMENT})

@@ -15,7 +15,18 @@ import pickletools
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from aml_mirror.safety.allowed import ALLOWED, CALLS_ITS_ARGUMENT, ENCODES, LOADS_BYTES
+from aml_mirror.safety.allowed import (
+    ALLOWED,
+    CALLS_ITS_ARGUMENT,
+    ENCODES,
+    GIVES_BACK,
+    HARMLESS_TYPES,
+    LOADS_BYTES,
+    LOADS_TYPE,
+    MADE_EMPTY,
+    MAKES_BYTES,
+    ONLY_CALLED,
+)
 
 # Of one file, all its pickles together. A tensor takes about 25 opcodes, the largest model we know has 10^5;
 # Python follows about 400,000 a second, so that a hostile file costs some seconds.
@@ -49,9 +60,14 @@ class Name:
     name: str
 
     @property
+    def key(self) -> tuple[str, str]:
+        """Module and name, as the lists have them."""
+        return self.module, self.name
+
+    @property
     def allowed(self) -> bool:
         """Whether it is on the list of what runs no code of the file's."""
-        return (self.module, self.name) in ALLOWED
+        return self.key in ALLOWED
 
     def __str__(self) -> str:
         return f"{self.module}.{self.name}"
@@ -210,17 +226,30 @@ class _Machine:
         known = self._inspect(data, self._depth + 1)
         return _LOADABLE if known and isinstance(value, bytes) else value
 
-    def _pop(self) -> Any:
+    def _top(self) -> Any:
+        """Take the last value, to keep it as it is or to call it."""
         value = self._stack.pop()
         if value is _MARK:
             raise ValueError("it takes a mark for a value")
         return value
+
+    def _pop(self) -> Any:
+        """Take the last value, for something that is made of it."""
+        value = self._top()
+        self._handed_on(value)
+        return value
+
+    def _handed_on(self, value: Any) -> None:
+        if isinstance(value, Name) and value.key in ONLY_CALLED:
+            self._findings.problem(f"it hands {value} on, to be called where that is not seen")
 
     def _to_mark(self) -> list[Any]:
         for at in range(len(self._stack) - 1, -1, -1):
             if self._stack[at] is _MARK:
                 found = self._stack[at + 1 :]
                 del self._stack[at:]
+                for value in found:
+                    self._handed_on(value)
                 return found
         raise ValueError("it goes back to a mark that is not there")
 
@@ -238,11 +267,11 @@ class _Machine:
         self._to_mark()
 
     def _dup(self, argument: Any) -> None:
-        value = self._pop()
+        value = self._top()
         self._stack += [value, value]
 
     def _put(self, argument: Any) -> None:
-        value = self._pop()
+        value = self._top()
         self._stack.append(value)
         # MEMOIZE numbers by how many there are, whatever numbers the others took.
         self._memo[len(self._memo) if argument is None else int(argument)] = value
@@ -283,7 +312,7 @@ class _Machine:
         self._call(values[0], tuple(values[1:]))
 
     def _reduce(self, argument: Any) -> None:
-        arguments, function = self._pop(), self._pop()
+        arguments, function = self._pop(), self._top()
         self._call(function, arguments)
 
     def _newobj(self, argument: Any) -> None:
@@ -300,20 +329,38 @@ class _Machine:
         if not isinstance(function, Name):
             self._findings.problem("it calls what another call returned, or what is no name")
         elif function.allowed:
-            key = (function.module, function.name)
-            given = arguments if isinstance(arguments, tuple) else None
-            if key == LOADS_BYTES and (given is None or len(given) != 1 or given[0] is not _LOADABLE):
-                self._findings.problem(f"{function} loads what cannot be looked into")
-            for at in CALLS_ITS_ARGUMENT.get(key, ()):
-                if given is None or (at < len(given) and not isinstance(given[at], (Name, type(None)))):
-                    self._findings.problem(f"{function} is made to call what is no name")
-            if key == ENCODES:
-                made = self._encoded(given)
+            made = self._made(function, arguments if isinstance(arguments, tuple) else None)
         self._stack.append(made)
+
+    def _made(self, function: Name, given: tuple[Any, ...] | None) -> object:
+        """What a call of an allowed name gives; ``given`` is None where its arguments are not seen."""
+        key = function.key
+        if key == LOADS_BYTES and (given is None or len(given) != 1 or given[0] is not _LOADABLE):
+            self._findings.problem(f"{function} loads what cannot be looked into")
+        for at, expected in CALLS_ITS_ARGUMENT.get(key, {}).items():
+            if given is None or (at < len(given) and not isinstance(given[at], Name)):
+                self._findings.problem(f"{function} is made to call what is no name")
+            elif at < len(given) and expected is not None and given[at].key not in expected:
+                self._findings.problem(f"{function} is made to call {given[at]}")
+        if key in MADE_EMPTY and given != ():
+            self._findings.problem(f"{function} is called with arguments, some of which it may call")
+        if key in GIVES_BACK and (given is None or any(isinstance(value, Name) for value in given)):
+            self._findings.problem(f"{function} is given what it imports, to be taken for an object")
+        if key == ENCODES:
+            return self._encoded(given)
+        if key in MAKES_BYTES:
+            return self._bytes(function, given)
+        if key in LOADS_TYPE:
+            if given is None or len(given) != 1 or given[0] not in HARMLESS_TYPES:
+                self._findings.problem(f"{function} is asked for a type that is not known to be harmless")
+                return _ANY
+            return Name("builtins", given[0])
+        return _ANY
 
     def _encoded(self, given: tuple[Any, ...] | None) -> object:
         """Protocols below 3 hold bytes as a call of ``_codecs.encode`` on a text."""
         if not given or not isinstance(given[0], str):
+            self._findings.problem("it encodes what is no text of the file's")
             return _ANY
         if given[1:2] not in ((), ("latin1",), ("latin-1",)):
             self._findings.problem("it decodes a text with a codec that is not latin-1")
@@ -322,6 +369,34 @@ class _Machine:
         if self._findings.made_bytes > MAX_MADE_BYTES:
             raise ValueError(f"it makes over {MAX_MADE_BYTES >> 20} MiB of its texts")
         return self._looked_into(given[0].encode("latin-1"))
+
+    def _bytes(self, function: Name, given: tuple[Any, ...] | None) -> object:
+        """Bytes that are put together may be a pickle that was in no place as a whole."""
+        if given == ():
+            return b""
+        if given is not None and len(given) == 1 and (given[0] is _LOADABLE or isinstance(given[0], bytes)):
+            return given[0]
+        if given is not None and len(given) == 2 and isinstance(given[0], str):
+            return self._encoded(given)
+        self._findings.problem(f"{function} puts bytes together, which are not looked into")
+        return _ANY
+
+    def _append(self, argument: Any) -> None:
+        self._pop()
+        self._written(self._pop())
+
+    def _set_item(self, argument: Any) -> None:
+        self._pop()
+        self._append(None)
+
+    def _extend(self, argument: Any) -> None:
+        self._to_mark()
+        self._written(self._pop())
+
+    def _written(self, container: Any) -> None:
+        if isinstance(container, bytes) or container is _LOADABLE:
+            self._findings.problem("it writes into bytes, which are not looked into afterwards")
+        self._stack.append(_ANY)
 
     def _build(self, argument: Any) -> None:
         self._pop()
@@ -336,10 +411,12 @@ class _Machine:
         self._stack.append(_ANY)
 
     def _persistent_id(self, argument: Any) -> None:
-        if argument is None:
-            self._pop()
+        found = self._pop() if argument is None else argument
         if not self._persistent:
             self._findings.problem("it has a persistent id, which only its own reader understands")
+        elif not (isinstance(found, tuple) and found[:1] == ("storage",)):
+            # torch reads one more kind, for which it looks up source code, and may write a file beside it.
+            self._findings.problem("it has a persistent id that is no tensor's")
         self._stack.append(_ANY)
 
     def _buffer(self, argument: Any) -> None:
@@ -393,4 +470,9 @@ _HANDLERS: dict[str, Any] = {
     "NEXT_BUFFER": _Machine._buffer,
     "READONLY_BUFFER": _Machine._buffer,
     "BYTEARRAY8": _Machine._push_constant,
+    "APPEND": _Machine._append,
+    "APPENDS": _Machine._extend,
+    "ADDITEMS": _Machine._extend,
+    "SETITEM": _Machine._set_item,
+    "SETITEMS": _Machine._extend,
 }
