@@ -23,6 +23,7 @@ from aml_mirror import plan
 from aml_mirror.checkpoints import choose
 from aml_mirror.errors import DataError
 from aml_mirror.progress import Console
+from aml_mirror.safety import files, machine
 from aml_mirror.safety import inspect as safety
 from aml_mirror.safety.files import CLEAN, NO_PICKLE, SAFETENSORS, SUSPICIOUS
 from aml_mirror.safety.inspect import Safety
@@ -303,6 +304,29 @@ def test_what_cannot_be_read_is_never_clean(tmp_path: Path, name: str) -> None:
         assert verdict(tmp_path / "run", path, bytes(data)) == SUSPICIOUS
         return
     assert verdict(tmp_path / "run", *_UNREADABLE[name]) == SUSPICIOUS
+
+
+@pytest.mark.parametrize(
+    "long",
+    [
+        b"N0" * 600,
+        b"N" + b"".join(b"r" + struct.pack("<I", at) for at in range(60)) + b"0",
+        b"X" + struct.pack("<I", 5000) + b"x" * 5000 + b"0",
+        b"S'" + b"x" * 5000 + b"'\n0",
+    ],
+    ids=["steps", "memo", "text", "line"],
+)
+def test_a_call_behind_more_than_is_followed_is_not_passed_over(
+    tmp_path: Path, long: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(machine, "MAX_OPCODES", 1000)
+    monkeypatch.setattr(machine, "MAX_MEMO", 50)
+    monkeypatch.setattr(files, "MAX_PICKLE_BYTES", 4000)
+    assert verdict(tmp_path / "run", "pytorch_model.bin", long + EVIL[0]) == SUSPICIOUS
+    inside = pickle.dumps({"payload": b"\x80\x02" + long + EVIL[0]}, 4)
+    assert verdict(tmp_path / "run", "a.pkl", inside) == SUSPICIOUS
+    # A text that would be cut within its first value is none.
+    assert verdict(tmp_path / "run", "a.txt", b"X\xff\xff\xff\x00" + b"x" * 5000) == NO_PICKLE
 
 
 def test_two_members_of_one_name_are_refused(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from aml_mirror import redact
 from aml_mirror.formats.archives import LEGACY_TORCH, Archive, Member
 from aml_mirror.safety import machine
-from aml_mirror.safety.machine import MAX_DEPTH, MAX_PICKLE_BYTES, Damaged, Findings
+from aml_mirror.safety.machine import MAX_DEPTH, MAX_PICKLE_BYTES, Damaged, Findings, TooMuch
 from aml_mirror.sources.tree import Tree
 
 SAFETENSORS, CLEAN, SUSPICIOUS, NO_PICKLE = (
@@ -125,24 +125,28 @@ class _Inspection:
             self._legacy_torch(read, len(data), depth)
             return True
         # An array's bytes may begin as a pickle does. They count where they are one up to its end, or as far
-        # as an import; without a mark of protocol 2 or later, as far as a call.
+        # as an import; without a mark of protocol 2 or later, as far as a call. Either may come behind more
+        # than is followed.
         marked = data.startswith(machine.MAY_BE_INSIDE)
         trial = Findings(opcodes=self._findings.opcodes, made_bytes=self._findings.made_bytes)
         try:
             machine.follow(io.BytesIO(data), trial, _Inspection(trial).inside, False, depth)
+            found = marked or bool(trial.names)
+        except TooMuch as endless:
+            found = True
+            trial.problem(f"a pickle inside it: {endless}")
         except Damaged as damaged:
-            if not (trial.calls or (marked and trial.names)):
-                return self._stepped(trial)
+            found = bool(trial.calls or trial.names) if marked else bool(trial.calls and trial.names)
             trial.problem(f"a pickle inside it: {damaged}")
-        if not marked and not trial.names:
-            return self._stepped(trial)
-        self._take(trial)
+        if found:
+            self._take(trial)
+        else:
+            self._stepped(trial)
         return False
 
-    def _stepped(self, trial: Findings) -> bool:
+    def _stepped(self, trial: Findings) -> None:
         """Count the steps of what turned out to be no pickle."""
         self._findings.opcodes, self._findings.made_bytes = trial.opcodes, trial.made_bytes
-        return False
 
     def _take(self, trial: Findings) -> None:
         into = self._findings
@@ -184,10 +188,13 @@ class _Inspection:
         trial = Findings(opcodes=self._findings.opcodes)
         try:
             machine.follow(_Stream(read, 0, size), trial, _Inspection(trial).inside, False, depth)
-            ended = True
+            found = bool(trial.calls or trial.names)
+        except TooMuch as endless:
+            found = True
+            trial.problem(str(endless))
         except Damaged:
-            ended = False
-        if trial.calls or (ended and trial.names):
+            found = bool(trial.calls)
+        if found:
             trial.problem("it is a pickle under another name")
             self._take(trial)
         else:
@@ -305,8 +312,10 @@ class _Stream:
         return self._end - self._at + len(self._buffer) - self._used
 
     def read(self, size: int, /) -> bytes:
-        if size < 0 or size > MAX_PICKLE_BYTES:
-            raise Damaged(f"a pickle of more than {MAX_PICKLE_BYTES >> 20} MiB, which is not looked into")
+        if size < 0 or size > self.left:
+            raise Damaged("a pickle that ends within a value")
+        if size > MAX_PICKLE_BYTES:
+            raise self._too_long()
         while len(self._buffer) - self._used < size and self._more(size):
             pass
         found = self._buffer[self._used : self._used + size]
@@ -328,10 +337,13 @@ class _Stream:
         if self._at + count > self._limit:
             count = self._limit - self._at
             if count <= 0:
-                raise Damaged(f"a pickle of more than {MAX_PICKLE_BYTES >> 20} MiB, which is not looked into")
+                raise self._too_long()
         part = self._read(self._at, count)
         self._at += len(part)
         self._buffer = self._buffer[self._used :] + part
         self._used = 0
         self._step = min(2 * self._step, _MAX_STEP)
         return bool(part)
+
+    def _too_long(self) -> TooMuch:
+        return TooMuch(f"a pickle of more than {MAX_PICKLE_BYTES >> 20} MiB, which is not looked into")

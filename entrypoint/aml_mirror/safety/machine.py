@@ -106,6 +106,10 @@ class Damaged(Exception):
     """The stream is no pickle, or ends too early; ``text`` in words."""
 
 
+class TooMuch(Damaged):
+    """It may be a pickle, but takes more steps, memory or bytes than are spent on one."""
+
+
 class _Mark:
     pass
 
@@ -175,7 +179,7 @@ class _Machine:
                 raise ValueError(f"it has no opcode 0x{code.hex()}")
             self._findings.opcodes += 1
             if self._findings.opcodes > MAX_OPCODES:
-                raise ValueError(f"it has over {MAX_OPCODES:,} steps")
+                raise TooMuch(f"it has over {MAX_OPCODES:,} steps")
             name = opcode.name
             if name == "STOP":
                 self._pop()
@@ -276,7 +280,7 @@ class _Machine:
         # MEMOIZE numbers by how many there are, whatever numbers the others took.
         self._memo[len(self._memo) if argument is None else int(argument)] = value
         if len(self._memo) > MAX_MEMO:
-            raise ValueError(f"it remembers over {MAX_MEMO:,} values")
+            raise TooMuch(f"it remembers over {MAX_MEMO:,} values")
 
     def _get(self, argument: Any) -> None:
         self._stack.append(self._memo[int(argument)])
@@ -367,7 +371,7 @@ class _Machine:
             return _ANY
         self._findings.made_bytes += len(given[0])
         if self._findings.made_bytes > MAX_MADE_BYTES:
-            raise ValueError(f"it makes over {MAX_MADE_BYTES >> 20} MiB of its texts")
+            raise TooMuch(f"it makes over {MAX_MADE_BYTES >> 20} MiB of its texts")
         return self._looked_into(given[0].encode("latin-1"))
 
     def _bytes(self, function: Name, given: tuple[Any, ...] | None) -> object:
