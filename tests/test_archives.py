@@ -160,6 +160,59 @@ def test_a_directory_that_lies_is_refused(data: bytes) -> None:
         opened(data)
 
 
+def _with_a_second_directory(records: str) -> bytes:
+    """A zip whose records lead some readers to another directory, of the member ``archi/data.pkl``."""
+    evil = zipped({"archi/data.pkl": b"evil"})
+    theirs = evil[evil.index(CENTRAL) : evil.index(END)]
+    # The tensor, which nobody reads, holds the pickle that the other directory has, and that directory.
+    honest = zipped({"archive/data/0": evil[: evil.index(CENTRAL)] + theirs})
+    directory, end = honest.rindex(CENTRAL, 0, honest.rindex(END)), honest.rindex(END)
+    ours = honest[directory:end]
+    data, at = honest[:directory], honest.index(theirs)
+    if records == "offset":
+        # The end record says where theirs is, behind it in the comment; zipfile counts back from the record.
+        shift = len(ours) + 22
+        shifted = ours[:42] + struct.pack("<L", shift) + ours[46:]
+        record = struct.pack("<4s4H2LH", END, 0, 0, 1, 1, len(ours), len(data) + shift, len(ours))
+        return data + shifted + record + theirs
+    long = struct.Struct("<4sQ2H2L4Q")
+    if records == "locator":
+        # zipfile reads the record before the locator, torch's reader the one that it points to.
+        other = long.pack(b"PK\x06\x06", 44, 45, 45, 0, 0, 1, 1, len(theirs), at)
+        mine = long.pack(b"PK\x06\x06", 44, 45, 45, 0, 0, 1, 1, len(ours), len(data) + len(other))
+        locator = struct.pack("<4sLQL", b"PK\x06\x07", 0, len(data), 1)
+        record = struct.pack("<4s4H2LH", END, 0, 0, 1, 1, len(ours), len(data) + len(other), 0)
+        return data + other + ours + mine + locator + record
+    # The two records differ, and readers differ in which one they go by.
+    mine = long.pack(b"PK\x06\x06", 44, 45, 45, 0, 0, 1, 1, len(ours), len(data))
+    locator = struct.pack("<4sLQL", b"PK\x06\x07", 0, len(data) + len(ours), 1)
+    record = struct.pack("<4s4H2LH", END, 0, 0, 1, 1, len(theirs), at, 0)
+    return data + ours + mine + locator + record
+
+
+@pytest.mark.parametrize("records", ["offset", "locator", "short"])
+def test_a_directory_that_only_some_readers_see_is_refused(records: str) -> None:
+    data = _with_a_second_directory(records)
+    with zipfile.ZipFile(io.BytesIO(data)) as archive:  # what one of them sees
+        assert archive.namelist() == ["archive/data/0"]
+    with pytest.raises(ValueError, match="not where its records say"):
+        opened(data)
+
+
+def test_records_of_64_bits_are_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(zipfile, "ZIP_FILECOUNT_LIMIT", 0)
+    data = torch_like()
+    assert b"PK\x06\x07" in data
+    monkeypatch.undo()
+    assert opened(data).contents() == opened(torch_like()).contents()
+
+
+def test_a_member_with_two_names_is_refused() -> None:
+    data = zipped({"archive/data/0_data.pkl": b"x"}).replace(b"/0_", b"/0\0")
+    with pytest.raises(ValueError, match="two names"):
+        opened(data)
+
+
 def test_a_wrong_number_of_entries_hides_none() -> None:
     # zipfile goes by the directory's size; so a reader that goes by the number sees no more than we do.
     data = patched(torch_like(), END, 10, "<H", 0)

@@ -17,8 +17,11 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
-# The end-of-central-directory record (PKWARE APPNOTE 4.3.16) and the local header (4.3.7).
+# The end-of-central-directory record (PKWARE APPNOTE 4.3.16), the same with numbers of 64 bits (4.3.14), what
+# stands between the two (4.3.15), and the local header (4.3.7).
 _END = struct.Struct("<4s4H2LH")
+_END64 = struct.Struct("<4sQ2H2L4Q")
+_LOCATOR = struct.Struct("<4sLQL")
 _LOCAL = struct.Struct("<4s5H3L2H")
 # 10^5 members of 100 bytes each, more tensors than any model has; a hostile end record claims any size.
 MAX_DIRECTORY_BYTES = 10 << 20
@@ -55,6 +58,10 @@ class Archive:
     of the file, and its first member must begin at byte 0; each member must lie inside the file, and none
     may share bytes with another.
 
+    Readers find the directory in different ways: zipfile counts back from the end record, torch's goes where
+    a record says; and they take a member's name from different fields. What would show one of them other
+    members than the next is refused.
+
     Raises:
         ValueError: the file is not a whole zip archive; the message says what is wrong.
     """
@@ -84,6 +91,8 @@ class Archive:
         end_record = read(end, _END.size)
         if not end_record.startswith(b"PK\x05\x06") or _END.unpack(end_record)[-1] != size - end - _END.size:
             raise ValueError("its zip directory does not end where the file ends")
+        if _directory_start(read, end, end_record) != directory_start:
+            raise ValueError("its zip directory is not where its records say")
         if not infos:
             raise ValueError("it is an empty zip archive")
         if min(info.header_offset for info in infos) != 0:
@@ -101,6 +110,9 @@ class Archive:
             at = member.start + member.compressed
 
     def _member(self, info: zipfile.ZipInfo, limit: int) -> Member:
+        # zipfile cuts names at a zero byte and, from Python 3.12 on, takes others from an extra field.
+        if info.filename != info.orig_filename:
+            raise ValueError(f"its member {info.filename} has two names")
         # Looked at before reading: a file system refuses an offset of 2^63.
         inside = info.header_offset + _LOCAL.size <= limit
         header = self._read(info.header_offset, _LOCAL.size) if inside else b""
@@ -235,6 +247,29 @@ def _plain(opcode: str, argument: Any) -> Any:
     ):
         return argument
     return _NOTHING
+
+
+def _directory_start(read: Read, end: int, end_record: bytes) -> int | None:
+    """Where the records at the end say that the directory begins.
+
+    None: they do not agree, or it does not reach up to the first of them.
+    """
+    *_, length, start, _ = _END.unpack(end_record)
+    close = end
+    locator = read(end - _LOCATOR.size, _LOCATOR.size) if end >= _LOCATOR.size + _END64.size else b""
+    if locator.startswith(b"PK\x06\x07"):
+        close = end - _LOCATOR.size - _END64.size
+        record = read(close, _END64.size)
+        _, rest, *_, length64, start64 = _END64.unpack(record)
+        if not record.startswith(b"PK\x06\x06") or rest != _END64.size - 12:
+            return None
+        # A field that is full stands for the longer one.
+        if length not in (length64, 0xFFFFFFFF) or start not in (start64, 0xFFFFFFFF):
+            return None
+        if _LOCATOR.unpack(locator)[2] != close:
+            return None
+        length, start = length64, start64
+    return start if start + length == close else None
 
 
 class _Window(io.RawIOBase):
