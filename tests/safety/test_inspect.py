@@ -352,6 +352,15 @@ def test_a_zip_bomb_costs_no_memory(tmp_path: Path, claimed: int | None) -> None
         tracemalloc.stop()
 
 
+def test_all_that_is_inflated_of_one_file_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(files, "MAX_INFLATED_BYTES", 10_000)
+    few = zipped({f"{number}.txt": b"x" * 1000 for number in range(9)}, zipfile.ZIP_DEFLATED)
+    assert verdict(tmp_path / "run", "model.zip", few) == NO_PICKLE
+    # Archives in archives, and in what a pickle holds, count together.
+    assert verdict(tmp_path / "run", "model.zip", zipped({"a": few, "b": few})) == SUSPICIOUS
+    assert verdict(tmp_path / "run", "a.pkl", pickle.dumps([few, bytearray(few)], 5)) == SUSPICIOUS
+
+
 def test_no_tensor_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     size = 64 << 20
     (tmp_path / "run").mkdir()

@@ -33,6 +33,8 @@ SAFETENSORS, CLEAN, SUSPICIOUS, NO_PICKLE = (
 MAX_DATA_BYTES = 8 << 20
 # What a zip archive may hold besides tensors: torch adds a handful, TorchScript some hundred.
 MAX_MEMBERS = 2_000
+# Of one file, whatever its archives hold. Python inflates some 500 MB a second.
+MAX_INFLATED_BYTES = 1 << 30
 _STEP = 64 << 10  # the first read of a stream; each next one is twice as long, up to _MAX_STEP
 _MAX_STEP = 4 << 20
 _SNIFF = 512  # bytes; the magic of a tar archive is at 257
@@ -128,7 +130,7 @@ class _Inspection:
         # as an import; without a mark of protocol 2 or later, as far as a call. Either may come behind more
         # than is followed.
         marked = data.startswith(machine.MAY_BE_INSIDE)
-        trial = Findings(opcodes=self._findings.opcodes, made_bytes=self._findings.made_bytes)
+        trial = self._findings.trial()
         try:
             machine.follow(io.BytesIO(data), trial, _Inspection(trial).inside, False, depth)
             found = marked or bool(trial.names)
@@ -141,16 +143,12 @@ class _Inspection:
         if found:
             self._take(trial)
         else:
-            self._stepped(trial)
+            self._findings.spent(trial)
         return False
-
-    def _stepped(self, trial: Findings) -> None:
-        """Count the steps of what turned out to be no pickle."""
-        self._findings.opcodes, self._findings.made_bytes = trial.opcodes, trial.made_bytes
 
     def _take(self, trial: Findings) -> None:
         into = self._findings
-        into.opcodes, into.made_bytes = trial.opcodes, trial.made_bytes
+        into.spent(trial)
         into.pickles += trial.pickles
         into.calls += trial.calls
         for name in trial.names:
@@ -185,7 +183,7 @@ class _Inspection:
         Protocols 0 and 1 have no mark of their own: such a pickle begins like any text. A text gets no
         further than some opcodes, and calls nothing.
         """
-        trial = Findings(opcodes=self._findings.opcodes)
+        trial = self._findings.trial()
         try:
             machine.follow(_Stream(read, 0, size), trial, _Inspection(trial).inside, False, depth)
             found = bool(trial.calls or trial.names)
@@ -198,7 +196,7 @@ class _Inspection:
             trial.problem("it is a pickle under another name")
             self._take(trial)
         else:
-            self._stepped(trial)
+            self._findings.spent(trial)
 
     def _numpy(self, read: Read, size: int, depth: int) -> None:
         """An array file; one of objects is a header and a pickle (numpy.lib.format)."""
@@ -256,6 +254,10 @@ class _Inspection:
     def _inflated(self, archive: Archive, member: Member) -> bytes | None:
         if member.bytes > MAX_PICKLE_BYTES:
             self._findings.problem(f"its compressed member {member.name} is larger than can be looked into")
+            return None
+        self._findings.inflated_bytes += member.bytes
+        if self._findings.inflated_bytes > MAX_INFLATED_BYTES:
+            self._findings.problem(f"it has over {MAX_INFLATED_BYTES >> 20} MiB in compressed members")
             return None
         try:
             data = archive.read(member.name, member.bytes + 1)

@@ -84,7 +84,17 @@ class Findings:
     opcodes: int = 0
     calls: int = 0
     made_bytes: int = 0
+    inflated_bytes: int = 0
     pickles: int = 0
+
+    def trial(self) -> Findings:
+        """Findings of what may turn out to be no pickle, that count on from these."""
+        return Findings(opcodes=self.opcodes, made_bytes=self.made_bytes, inflated_bytes=self.inflated_bytes)
+
+    def spent(self, trial: Findings) -> None:
+        """Take what a trial cost, whatever it found."""
+        self.opcodes, self.made_bytes = trial.opcodes, trial.made_bytes
+        self.inflated_bytes = trial.inflated_bytes
 
     def problem(self, text: str) -> None:
         """Note why the file is not clean."""
