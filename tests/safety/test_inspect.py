@@ -9,6 +9,7 @@ import json
 import os
 import pickle
 import struct
+import tarfile
 import tracemalloc
 import zipfile
 from collections.abc import Callable
@@ -91,6 +92,16 @@ def legacy_torch_file(pickled: bytes, tensors: bytes = b"\x00" * 600) -> bytes:
         pickle.dumps({"little_endian": True}, 2),
     ]
     return b"".join([*head, pickled, pickle.dumps(["0"], 2), tensors])
+
+
+def tarred(name: bytes, mark: bool = True) -> bytes:
+    """A tar archive with one empty file."""
+    head = bytearray(tarfile.TarInfo().tobuf(tarfile.USTAR_FORMAT))
+    head[: len(name)] = name
+    if not mark:  # as of before 1988
+        head[257:265] = b"\0" * 8
+    head[148:156] = b"%06o\0 " % (8 * 32 + sum(head[:148]) + sum(head[156:512]))
+    return bytes(head)
 
 
 def sb3_file(serialized: bytes, key: str = ":serialized:") -> bytes:
@@ -274,7 +285,9 @@ def test_an_array_of_objects_is_a_pickle(tmp_path: Path) -> None:
     assert verdict(run, "stats.npy", saved({"a": 1})) == CLEAN
     assert verdict(run, "stats.npz", saved_many(Payload())) == SUSPICIOUS
     assert verdict(run, "stats.npz", saved_many({"a": 1})) == CLEAN
-    assert verdict(run, "stats.npy", saved(Payload()).replace(b"'|O'", b"'\\x7cO'")) == SUSPICIOUS
+    evil = saved(Payload())
+    for dtype in (b"'\\x7cO'", b"'o''bject'", b"'o' b'bject'"):
+        assert verdict(run, "stats.npy", evil.replace(b"'|O'", dtype, 1)) == SUSPICIOUS
 
 
 _UNREADABLE: dict[str, tuple[str, bytes]] = {
@@ -288,7 +301,14 @@ _UNREADABLE: dict[str, tuple[str, bytes]] = {
     "zip inside a pickle, cut": ("a.pkl", pickle.dumps(torch_file(GOOD)[:-30], 4)),
     "settings that are not JSON": ("a.zip", zipped({"data": b"{", "policy.pth": torch_file(GOOD)})),
     "settings with a damaged pickle": ("a.zip", sb3_file(b"\x80\x04.")),
-    "tar": ("a.bin", b"x".ljust(257, b"\0") + b"ustar\0" + b"\0" * 250),
+    "tar": ("a.bin", tarred(b"tensors")),
+    "tar without a mark": ("pytorch_model.bin", tarred(b"tensors", mark=False)),
+    "tar that begins as legacy torch": ("a.pt", tarred(legacy_torch_file(pickle.dumps(1, 2), b""))),
+    "zip behind other bytes": ("model.zip", b"\0" + sb3_file(EVIL[2])),
+    "zip behind legacy torch": ("model.zip", legacy_torch_file(GOOD) + sb3_file(EVIL[2])),
+    "HDF5": ("model.h5", b"\x89HDF\r\n\x1a\n" + b"\0" * 600),
+    "HDF5 behind a user's block": ("model.hdf5", b"\0" * 512 + b"\x89HDF\r\n\x1a\n" + b"\0" * 600),
+    "model of Keras": ("model.keras", zipped({"model.weights.h5": b"\x89HDF\r\n\x1a\n"})),
     "encrypted member": ("a.pt", torch_file(GOOD, zipfile.ZIP_DEFLATED).replace(GOOD[:4], b"ABCD")),
     "method that is not known": ("a.pt", torch_file(GOOD, zipfile.ZIP_LZMA)),
     "numpy header cut": ("a.npy", b"\x93NUMPY\x01\x00\xff\xff{'descr'"),

@@ -8,10 +8,12 @@ Each pickle is followed by :mod:`.machine`; nothing is loaded.
 
 from __future__ import annotations
 
+import ast
 import base64
 import io
 import json
 import re
+import tarfile
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -49,6 +51,11 @@ _LOADED_AS_PICKLE = re.compile(
 )
 
 Read = Callable[[int, int], bytes]
+# Stable-Baselines3 finds an archive wherever in such a file it begins.
+_LOADED_AS_ARCHIVE = re.compile(r"\.zip$", re.I)
+# Keras's Lambda layers are code, in a text among a model's attributes or in its archive's settings.
+_LOADED_AS_HDF5 = re.compile(r"\.(?:h5|hdf5|keras)$", re.I)
+_HDF5 = b"\x89HDF\r\n\x1a\n"
 
 
 @dataclass(slots=True)
@@ -98,7 +105,10 @@ class _Inspection:
             return NO_PICKLE
         head = read(0, min(size, _SNIFF))
         expected = bool(_LOADED_AS_PICKLE.search(path))
-        if head.startswith(b"PK\x03\x04"):
+        if _is_tar(head):
+            # Before all others: its first bytes are a file's name, which may be the beginning of anything.
+            self._findings.problem("it is a tar archive, which is not looked into")
+        elif head.startswith(b"PK\x03\x04") or _LOADED_AS_ARCHIVE.search(path):
             self._archive(read, size, depth)
         elif head.startswith(LEGACY_TORCH):
             self._legacy_torch(read, size, depth)
@@ -106,8 +116,10 @@ class _Inspection:
             self._numpy(read, size, depth)
         elif head.startswith(machine.MAY_BE_INSIDE) or expected:
             self._pickles(read, size, depth)
-        elif head[257:262] == b"ustar":
-            self._findings.problem("it is a tar archive, which is not looked into")
+        elif head.startswith(_HDF5) or _LOADED_AS_HDF5.search(path):
+            self._findings.problem(
+                "it is an HDF5 file, in which Keras keeps code with a model, and is not looked into"
+            )
         else:
             self._text_pickle(read, size, depth)
             if path.endswith(".safetensors") and head[8:9] == b"{":
@@ -205,7 +217,7 @@ class _Inspection:
         header = read(start, min(length, _STEP))
         if length > _STEP or len(header) < length:
             self._findings.problem("its numpy header cannot be read")
-        elif re.search(rb"O|obj|\\", header):
+        elif _holds_objects(header):
             self._pickles(read, size, depth, start + length)
 
     def _archive(self, read: Read, size: int, depth: int) -> None:
@@ -294,6 +306,24 @@ class _Inspection:
             machine.follow(io.BytesIO(data), self._findings, self.inside, False, depth)
         except (ValueError, Damaged) as error:
             self._findings.problem(f"its settings (data): {error}")
+
+
+def _is_tar(head: bytes) -> bool:
+    """Whether a file is a tar archive by its first header's sum, as the oldest ones have no other mark."""
+    try:
+        return bool(tarfile.TarInfo.frombuf(head, "latin-1", "strict").name)
+    except tarfile.HeaderError:
+        return False
+
+
+def _holds_objects(header: bytes) -> bool:
+    """Whether an array of numpy's may hold objects, which are pickled; so where its header cannot be read."""
+    try:
+        # As numpy reads it: two texts one behind the other are one, "'ob' 'ject'".
+        found = ast.literal_eval(header.decode("latin-1").strip())
+        return bool(re.search(r"O|obj", repr(found["descr"])))
+    except (ValueError, SyntaxError, TypeError, KeyError, MemoryError, RecursionError):
+        return True
 
 
 class _Stream:
