@@ -80,6 +80,7 @@ SECRET_NAMES = (
     "db.passwd", "pwd", "access_token", "accesstoken", "credentials", "AZURE_CLIENT_SECRET",
     "client_assertion", "env/WANDB_KEY", "openai_key", "jwt", "authorization", "passphrase",
     "license_key", "ssh.private_key", "basic_auth", "subscriptionKey", "encryption-key",
+    "passwords", "db.passwords", "api_keys", "apikeys",
 )
 # fmt: on
 ORDINARY = {
@@ -123,6 +124,7 @@ ORDINARY = {
     "text": "the token, the secret and exit code=65",
     "hint": "set MLFLOW_TRACKING_TOKEN, or MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD",
     "config": "sigma=0.5 config=1 design: 2, eos_token=<eos>",
+    "blob host": "https://account.blob.core.windows.net/c@v2 and abfss://a-long-container-name-17@account.x/p",
     "module": "keyboard:0, tokenizer: gpt2, num_tokens=5",
 }
 
@@ -143,6 +145,35 @@ def test_a_credential_is_masked_for_what_stands_around_it(around: str, secret: s
         secret = secret.replace("/", "%2F")
     masked = redact.text(around.replace("S", secret) if around.count("S") == 1 else _put(around, secret))
     assert redact.MASK in masked and secret not in masked
+
+
+# As before, for secrets that are known by their length, or that have more than one word.
+AROUND_LONG = (
+    "https%253A%252F%252Facct%252Fc%253Fsv%253D1%2526sig%253D§",
+    "{'sv': ['2024'], 'sig': ['§']}",
+    '[("sig", "§")]',
+    "Authorization: token §",
+    "Authorization: SharedKey account:§",
+    "https://§@git.example/a.git",
+    "https://§@o1.ingest.sentry.example/2",
+    "https://x.webhook.office.com/webhookb2/§",
+    "https://discord.com/api/webhooks/1/§",
+    "password='correct horse §'",
+    'password: "correct horse §"',
+    "password => §",
+    r'{"password": "a\"b\\§"}',
+    r"-----BEGIN PRIVATE KEY-----\\nMIIE\\n§\\n-----END PRIVATE KEY-----",
+)
+
+
+@pytest.mark.parametrize("around", AROUND_LONG)
+def test_a_long_credential_is_masked_for_what_stands_around_it(around: str) -> None:
+    secret = ALNUM[:24]
+    masked = redact.text(around.replace("§", secret))
+    assert redact.MASK in masked and secret not in masked
+    assert redact.text(masked) == masked
+    if around.startswith('{"'):
+        assert json.loads(masked) == {"password": redact.MASK}
 
 
 def _put(around: str, secret: str) -> str:
@@ -183,7 +214,7 @@ def test_a_line_of_json_is_one_afterwards_with_the_same_shape(found: dict[str, s
         assert len(masked) == len(found) and all(isinstance(value, str) for value in masked.values())
 
 
-@pytest.mark.parametrize("found", [{"a": f'the "{around}" failed'} for around in AROUND])
+@pytest.mark.parametrize("found", [{"a": f'the "{around}" failed'} for around in AROUND + AROUND_LONG])
 def test_masking_what_is_masked_and_printed_changes_nothing_more(found: dict[str, str]) -> None:
     once = json.dumps({key: redact.text(value) for key, value in found.items()}, separators=(",", ":"))
     assert json.loads(redact.text(once))

@@ -33,7 +33,7 @@ _SECRET_WORDS = _words("pwd credential credentials sas authorization bearer cook
 # A word may be glued to another one: PGPASSWORD, clientsecret.
 _SECRET_TAILS = (
     *("password", "passwd", "secret", "apikey", "accesskey", "secretkey", "privatekey", "accountkey"),
-    *("authtoken", "accesstoken"),
+    *("authtoken", "accesstoken", "passwords", "apikeys"),
 )
 _SECRET_ENDS = _words("token auth jwt pat dsn")
 _SECRET_PAIRS = frozenset(
@@ -41,6 +41,7 @@ _SECRET_PAIRS = frozenset(
     for second, firsts in (
         ("key", "api access account secret private storage license subscription encryption signing master"),
         ("key", "shared service deploy ssh wandb openai azure comet neptune"),
+        ("keys", "api access account secret private"),
         ("string", "connection conn"),
         ("str", "connection conn"),
         ("token", "access"),
@@ -65,10 +66,12 @@ _PATTERNS = (
     # Signatures in URLs (Azure SAS, AWS presigned), also where the URL itself is quoted in one.
     (
         re.compile(
-            r"(?i)(?<![a-z_])(sig|x-amz-(?:signature|credential|security-token))(=|%3D)" + _VALUE,
+            r"(?i)(?<![a-z_])(sig|x-amz-(?:signature|credential|security-token))(=|%(?:25){0,4}3D)" + _VALUE,
         ),
         r"\1\2" + MASK,
     ),
+    # The same where its query was taken apart.
+    (re.compile(r"(\bsig\\?[\"']\s?[:,]\s?\[?\\?[\"'])[A-Za-z0-9+/=%_-]{20,}"), r"\1" + MASK),
     (re.compile(r"(?i)([?&](?:code|key)=)" + _VALUE), r"\1" + MASK),
     (
         re.compile(r"(?i)(AccountKey|SharedAccessSignature|SharedAccessKey|Password|Pwd)=[^;\s\"'\\]+"),
@@ -89,7 +92,18 @@ _PATTERNS = (
         ),
         r"\1:" + MASK + "@",
     ),
-    (re.compile(r"(hooks\.slack\.com/services/)[A-Za-z0-9/]+"), r"\1" + MASK),
+    # A token alone in its place: of a host of repositories, of Sentry.
+    (
+        re.compile(r"(?i)(?<![a-z0-9+.-])(https?://)(?=[\w.~-]{0,256}[0-9])[\w.~-]{20,256}@"),
+        r"\1" + MASK + "@",
+    ),
+    (
+        re.compile(
+            r"(hooks\.slack\.com/services/|\.webhook\.office\.com/webhookb2/|discord\.com/api/webhooks/)"
+            r"[A-Za-z0-9/@_-]+"
+        ),
+        r"\1" + MASK,
+    ),
     # JSON web tokens, and the tokens of the hosts that training configurations name most.
     (re.compile(r"\beyJ[A-Za-z0-9_-]{8,4096}\.[A-Za-z0-9_-]*\.?[A-Za-z0-9_-]*"), MASK),
     (
@@ -105,18 +119,24 @@ _PATTERNS = (
     (re.compile(r"(?<![A-Za-z0-9+/])[A-Za-z0-9+/]{86}==(?![A-Za-z0-9+/=])"), MASK),
     (
         re.compile(
-            r"-----BEGIN [A-Z ]{0,40}PRIVATE KEY-----(?:[^\"'\\]|\\[nr])*?"
-            r"(?:-----END [A-Z ]{0,40}PRIVATE KEY-----|(?=[\"']|\\[^nr])|\Z)"
+            r"-----BEGIN [A-Z ]{0,40}PRIVATE KEY-----(?:[^\"'\\]|\\{1,8}[nr])*?"
+            r"(?:-----END [A-Z ]{0,40}PRIVATE KEY-----|(?=[\"']|\\{1,8}[^nr\\])|\Z)"
         ),
         MASK,
     ),
 )
 
 _NAME = r"(?<![\w.-])(?P<name>-{0,2}[A-Za-z_][\w.-]{0,99})"
-_SCHEME = r"(?:(?:Bearer|Basic|Token)\s{1,3})?"
+_SCHEME = r"(?:(?:[Bb]earer|[Bb]asic|[Tt]oken|SharedKey(?:Lite)?|ApiKey|Negotiate)\s{1,3})?"
 _NAMED = (
+    # "name": "value" in JSON that is not in JSON itself: the value may have marks that are escaped
+    re.compile(rf"(?P<lead>{_NAME}\"\s?:\s?\")(?P<value>(?:[^\"\\]|\\[^\n]){{1,4096}})(?=\")"),
+    # name="some words"
+    re.compile(
+        rf"(?P<lead>{_NAME}(?:\s?=>?\s?|:\s{{1,2}})(?P<quote>\\?[\"']))(?P<value>[^\"'\\]{{1,4096}})(?=(?P=quote))"
+    ),
     # name=value, name: value, --name=value
-    re.compile(rf"(?P<lead>{_NAME}(?:\s?=\s?|:\s{{1,2}})(?:\\?[\"'])?)(?P<value>{_SCHEME}{_VALUE})"),
+    re.compile(rf"(?P<lead>{_NAME}(?:\s?=>?\s?|:\s{{1,2}})(?:\\?[\"'])?)(?P<value>{_SCHEME}{_VALUE})"),
     # "name": "value", as in JSON, in Python's dictionaries, and in JSON inside JSON
     re.compile(rf"(?P<lead>{_NAME}(?P<quote>\\?[\"'])\s?:\s?(?P=quote))(?P<value>[^\"'\\]+)"),
     # --name value, also as a list of arguments
