@@ -17,12 +17,14 @@ from mlflow import MlflowClient
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
 from aml_mirror.errors import ConfigurationError, DataError, MirrorError, SourceNotFound, UsageError
+from aml_mirror.manifest import Item, Manifest
 from aml_mirror.mirror import Mirror
 from aml_mirror.progress import Console
 from aml_mirror.provenance import signing, statement
 from aml_mirror.receipt import Receipt
 from aml_mirror.settings import Settings
-from aml_mirror.verify import Verification, parse_reference, text, verify
+from aml_mirror.verify import Verification, _fits, parse_reference, text, verify
+from aml_mirror.workspaces.base import Version
 from support.program import Call
 from support.runs import huggingface_run
 
@@ -117,6 +119,33 @@ def test_a_manifest_that_was_changed_with_the_file_is_found(registered: Register
     registered.tag("manifest_sha256", "0" * 64)
     with pytest.raises(DataError, match="does not fit together"):
         registered.verify()
+
+
+def test_a_digest_that_was_moved_to_another_field_is_found(registered: Registered) -> None:
+    # The digest of the manifest stays the same: it has each file's SHA-256, or its ETag where there is none.
+    whole = registered.read("model/config.json")
+    registered.put("model/config.json", b"x" * len(whole))
+    manifest = json.loads(registered.read("manifest.json"))
+    (entry,) = [entry for entry in manifest["files"] if entry["path"] == "config.json"]
+    for none in (None, ""):
+        entry.update(sha256=none, md5=None, etag=entry["etag"] or entry["sha256"], evidence="copied")
+        registered.put("manifest.json", json.dumps(manifest).encode())
+        with pytest.raises(DataError, match="was changed: it is not the one with the digest"):
+            registered.verify()
+
+
+def test_what_is_signed_covers_every_digest() -> None:
+    # Of a file that the storage service copied the manifest's digest has the ETag, not the MD5.
+    items = (Item("", "a", 1, None, "old", "0x1"), Item("", "b", 1, None, None, "0x2"))
+    version = Version("m", "1", {"manifest_sha256": Manifest(items).sha256})
+    signed = {
+        "predicate": {"model_name": "m", "manifest_sha256": Manifest(items).sha256},
+        "subject": [{"name": "a", "digest": {"md5": "old"}}],
+    }
+    assert _fits(signed, version, Manifest(items))
+    for changed in (replace(items[0], md5="new"), replace(items[0], md5=None)):
+        assert not _fits(signed, version, Manifest((changed, items[1])))
+    assert not _fits(signed, version, Manifest((items[0], replace(items[1], md5="new"))))
 
 
 @pytest.mark.parametrize(

@@ -22,6 +22,7 @@ from aml_mirror.manifest import SCHEMA as MANIFEST_SCHEMA
 from aml_mirror.manifest import Item, Manifest, identity
 from aml_mirror.progress import Console, amount, one_line
 from aml_mirror.provenance import signing
+from aml_mirror.provenance.statement import digest_of
 from aml_mirror.settings import Settings
 from aml_mirror.workspaces import base
 from aml_mirror.workspaces.base import Held, Version
@@ -188,6 +189,10 @@ def _item(entry: dict[str, Any]) -> Item:
         raise TypeError
     if any(text is not None and not isinstance(text, str) for text in texts.values()):
         raise TypeError
+    # The manifest's digest covers one text a file, its SHA-256 or else its ETag. A SHA-256 that was moved to
+    # the ETag's place leaves that digest as it was, and its file would be compared by its size alone.
+    if not texts["sha256"] and re.fullmatch("[0-9a-f]{64}", texts["etag"] or ""):
+        raise TypeError
     return Item("", path, size, texts["sha256"], texts["md5"], texts["etag"], str(entry.get("evidence")))
 
 
@@ -223,11 +228,12 @@ def _fits(statement: dict[str, Any], version: Version, manifest: Manifest) -> bo
         base.MANIFEST_SHA256: predicate.get("manifest_sha256"),
     }
     signed = {item.get("name"): item.get("digest") for item in subjects if isinstance(item, dict)}
-    hashed = {item.path: {"sha256": item.sha256} for item in manifest.items if item.sha256}
+    # Of MD5s too, which the manifest's own digest does not cover.
+    digests = {item.path: digest_of(item) or None for item in manifest.items}
     return (
         predicate.get("model_name") == version.model
         and all(version.tags.get(name) == text for name, text in named.items())
-        and all(signed.get(path) == digest for path, digest in hashed.items())
+        and all(signed.get(path) == digest for path, digest in digests.items())
     )
 
 

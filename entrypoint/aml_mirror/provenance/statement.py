@@ -28,7 +28,7 @@ def statement(plan: Plan) -> dict[str, Any]:
     return {
         "_type": TYPE,
         "subject": [
-            {"name": item.path, "digest": digest} for item in manifest.items if (digest := _digest(item))
+            {"name": item.path, "digest": digest} for item in manifest.items if (digest := digest_of(item))
         ],
         "predicateType": PREDICATE_TYPE,
         "predicate": {
@@ -42,7 +42,7 @@ def statement(plan: Plan) -> dict[str, Any]:
             "integrity": manifest.integrity,
             "safety": plan.safety.verdict,
             "model_name": plan.model_name,
-            "without_digest": [item.path for item in manifest.items if not _digest(item)],
+            "without_digest": [item.path for item in manifest.items if not digest_of(item)],
             "mirror": {"name": "aml-mirror", "version": __version__},
         },
     }
@@ -53,7 +53,8 @@ def as_json(plan: Plan) -> str:
     return json.dumps(statement(plan), indent=2, ensure_ascii=False) + "\n"
 
 
-def _digest(item: Item) -> dict[str, str]:
+def digest_of(item: Item) -> dict[str, str]:
+    """The digest that is known of a file, as in-toto writes it; empty: none."""
     if item.sha256:
         return {"sha256": item.sha256}
     return {"md5": item.md5} if item.md5 else {}
