@@ -18,7 +18,8 @@ from hypothesis import strategies as st
 
 from aml_mirror.safety import machine
 from aml_mirror.safety.allowed import ALLOWED
-from aml_mirror.safety.machine import Damaged, Findings, follow
+from aml_mirror.safety.findings import MAX_NAMES, Damaged, Findings
+from aml_mirror.safety.machine import follow
 
 
 def findings_of(data: bytes, persistent: bool = False) -> Findings:
@@ -313,5 +314,5 @@ def test_what_it_remembers_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_list_of_names_is_bounded() -> None:
     data = b"\x80\x02" + b"".join(b"cm%d\nx\n0" % number for number in range(1000)) + b"N."
     findings = findings_of(data)
-    assert len(findings.names) == len(findings.problems) == machine.MAX_NAMES
+    assert len(findings.names) == len(findings.problems) == MAX_NAMES
     assert findings.names_count == 1000

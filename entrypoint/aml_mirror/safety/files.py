@@ -21,7 +21,8 @@ from dataclasses import dataclass, field
 from aml_mirror import redact
 from aml_mirror.formats.archives import LEGACY_TORCH, Archive, Member
 from aml_mirror.safety import machine
-from aml_mirror.safety.machine import MAX_DEPTH, MAX_PICKLE_BYTES, Damaged, Findings, TooMuch
+from aml_mirror.safety.findings import Damaged, Findings, TooMuch
+from aml_mirror.safety.machine import MAX_DEPTH, MAX_PICKLE_BYTES
 from aml_mirror.sources.tree import Tree
 
 SAFETENSORS, CLEAN, SUSPICIOUS, NO_PICKLE = (

@@ -12,11 +12,10 @@ is computed, a call of what another call returned, a class that is written to.
 from __future__ import annotations
 
 import pickletools
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 from aml_mirror.safety.allowed import (
-    ALLOWED,
     CALLS_ITS_ARGUMENT,
     ENCODES,
     GIVES_BACK,
@@ -27,6 +26,7 @@ from aml_mirror.safety.allowed import (
     MAKES_BYTES,
     ONLY_CALLED,
 )
+from aml_mirror.safety.findings import Damaged, Findings, Name, TooMuch
 
 # Of one file, all its pickles together. A tensor takes about 25 opcodes, the largest model we know has 10^5;
 # Python follows about 400,000 a second, so that a hostile file costs some seconds.
@@ -38,7 +38,6 @@ MAX_MADE_BYTES = 64 << 20
 MAX_MEMO = 1_000_000
 # Pickles in strings of pickles: diffusion_policy has one in another. Each level holds its own copy.
 MAX_DEPTH = 4
-MAX_NAMES = 200  # of one file, listed in the artifact; one more and the rest is counted
 _LAST_PROTOCOL = 5
 
 
@@ -50,74 +49,6 @@ class Source(Protocol):
 
     def readline(self) -> bytes:
         """Return a line with its newline."""
-
-
-@dataclass(frozen=True, slots=True)
-class Name:
-    """Something that a pickle imports."""
-
-    module: str
-    name: str
-
-    @property
-    def key(self) -> tuple[str, str]:
-        """Module and name, as the lists have them."""
-        return self.module, self.name
-
-    @property
-    def allowed(self) -> bool:
-        """Whether it is on the list of what runs no code of the file's."""
-        return self.key in ALLOWED
-
-    def __str__(self) -> str:
-        return f"{self.module}.{self.name}"
-
-
-@dataclass(slots=True)
-class Findings:
-    """What following the pickles of one file showed."""
-
-    names: dict[str, None] = field(default_factory=dict)
-    """Every name that is imported, in order."""
-    names_count: int = 0
-    problems: dict[str, None] = field(default_factory=dict)
-    opcodes: int = 0
-    calls: int = 0
-    made_bytes: int = 0
-    inflated_bytes: int = 0
-    pickles: int = 0
-
-    def trial(self) -> Findings:
-        """Findings of what may turn out to be no pickle, that count on from these."""
-        return Findings(opcodes=self.opcodes, made_bytes=self.made_bytes, inflated_bytes=self.inflated_bytes)
-
-    def spent(self, trial: Findings) -> None:
-        """Take what a trial cost, whatever it found."""
-        self.opcodes, self.made_bytes = trial.opcodes, trial.made_bytes
-        self.inflated_bytes = trial.inflated_bytes
-
-    def problem(self, text: str) -> None:
-        """Note why the file is not clean."""
-        if len(self.problems) < MAX_NAMES:
-            self.problems[text] = None
-
-    def name(self, found: Name) -> None:
-        """Note an import; one that is not allowed is a problem."""
-        shown = str(found)[:200]
-        if shown not in self.names:
-            self.names_count += 1
-            if len(self.names) < MAX_NAMES:
-                self.names[shown] = None
-        if not found.allowed:
-            self.problem(f"it imports {shown}, which is not known to be harmless")
-
-
-class Damaged(Exception):
-    """The stream is no pickle, or ends too early; ``text`` in words."""
-
-
-class TooMuch(Damaged):
-    """It may be a pickle, but takes more steps, memory or bytes than are spent on one."""
 
 
 class _Mark:
