@@ -282,7 +282,7 @@ class Azure:
 
     def seed_versions(self, name: str, count: int, **fields: Any) -> None:
         """Many versions at once: ``tags`` and ``properties`` in which ``{n}`` becomes the "
-        "number, ``modelUri``."""
+        "number, ``modelUri``, ``archived``."""
         self.call("POST", f"models/{name}", {"count": count, **fields})
 
     def artifacts(self) -> dict[str, list[str]]:

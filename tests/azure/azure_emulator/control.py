@@ -48,9 +48,13 @@ WORKSPACE_SWITCHES = (
     "artifact_endpoint",
     "immutable_status",
     "page_size",
+    "list_lag",
+    "read_lag",
+    "lists_missing",
+    "plain_conflict",
 )
 ACCOUNT_SWITCHES = (
-    *("hns", "shared_key", "network", "crc64"),
+    *("hns", "shared_key", "network", "crc64", "header_case"),
     *("copy_scope", "copy_pending_polls", "copy_outcome"),
 )
 SCOPE_SWITCHES = ("token_seconds", "skew", "proxy_status")
@@ -270,7 +274,7 @@ def _seed_versions(scope: Scope, name: str, asked: dict[str, Any]) -> dict[str, 
                 "description": asked.get("description"),
                 "tags": filled(asked.get("tags", {}), number),
                 "properties": filled(asked.get("properties", {}), number),
-                "isArchived": False,
+                "isArchived": bool(asked.get("archived", False)),
                 "isAnonymous": False,
                 "flavors": {},
                 "modelType": "custom_model",

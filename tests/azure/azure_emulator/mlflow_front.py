@@ -15,6 +15,7 @@ import json
 import math
 import posixpath
 import re
+import time
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
@@ -97,6 +98,10 @@ async def serve(emulator: Emulator, request: Request) -> Reply:
             f"{endpoint}?{request.query_string}",
             await request.body(),
         )
+    if workspace.plain_conflict and value.get("error_code") == "RESOURCE_ALREADY_EXISTS":
+        raise arm.arm_error(409, "UserError", f"{asked.get('name')} is there already.")
+    if endpoint == "runs/search" and workspace.list_lag:
+        value["runs"] = _as_it_was(workspace, value.get("runs") or [])
     if status == 200:
         _remember(workspace, endpoint, asked, value, run)
         _rewrite(workspace, value)
@@ -296,6 +301,8 @@ def _remember(
     metrics, params, tags = _parts(endpoint, asked)
     run.params |= {one["key"] for one in params}
     run.tags |= {one["key"] for one in tags}
+    now = dict(run.seen[-1][1]) if run.seen else {}
+    run.seen.append((time.time(), now | {one["key"]: one.get("value") or "" for one in tags}))
     twice = workspace.metric_rows == "kept"
     for row in metrics:
         run.metrics.add(row["key"])
@@ -317,6 +324,18 @@ def show_points(workspace: Workspace, value: dict[str, Any]) -> None:
 
 def _runs(value: dict[str, Any]) -> list[dict[str, Any]]:
     return [*(value.get("runs") or []), *([value["run"]] if "run" in value else [])]
+
+
+def _as_it_was(workspace: Workspace, runs: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """What a search that is behind shows of runs: those that were there, with the tags that they had."""
+    shown = []
+    for run in runs:
+        known = workspace.runs.get(run["info"]["run_id"], Run())
+        earlier = [tags for when, tags in known.seen if time.time() - when >= workspace.list_lag]
+        if earlier:
+            run["data"]["tags"] = [{"key": key, "value": value} for key, value in earlier[-1].items()]
+            shown.append(run)
+    return shown
 
 
 def _rewrite(workspace: Workspace, value: dict[str, Any]) -> None:

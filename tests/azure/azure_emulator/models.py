@@ -54,6 +54,8 @@ async def serve(emulator: Emulator, request: Request, workspace: Workspace, rest
             return answer(_container(workspace, _model(workspace, name)))
         case "PUT", [name]:
             return await _put_container(request, workspace, name)
+        case "GET", [name, "versions"] if name not in workspace.models and not workspace.lists_missing:
+            return answer({"value": []})
         case "GET", [name, "versions"]:
             return answer(_list(request, workspace, _model(workspace, name)))
         case "GET", [name, "versions", number]:
@@ -82,7 +84,11 @@ def _model(workspace: Workspace, name: str) -> Model:
 
 def _find(workspace: Workspace, name: str, number: str) -> Version:
     model = workspace.models.get(name)
-    if not model or number not in model.versions:
+    if (
+        not model
+        or number not in model.versions
+        or time.time() - model.versions[number].created < workspace.read_lag
+    ):
         raise ml_error(404, "UserError", f"Model {name}:{number} not found.")
     return model.versions[number]
 
@@ -142,6 +148,7 @@ def _list(request: Request, workspace: Workspace, model: Model) -> dict[str, Any
         version
         for version in model.versions.values()
         if version.properties["isArchived"] in shown
+        and time.time() - version.created >= workspace.list_lag
         and query.get("version", version.number) == version.number
         and query.get("description", "") in (version.properties.get("description") or "")
         and _asked(query.get("tags", ""), version.properties["tags"])

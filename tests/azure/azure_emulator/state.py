@@ -52,6 +52,8 @@ class Account:
     # An asynchronous copy says "pending" so often before it ends as success, failed or aborted.
     copy_pending_polls: int = 0
     copy_outcome: str = "success"
+    # Something on the way writes the names of headers, and so of metadata, Like-This.
+    header_case: bool = False
     copies: dict[str, Any] = field(default_factory=dict)
     # Folders known to exist, of an account with a hierarchical namespace.
     folders: set[str] = field(default_factory=set)
@@ -103,6 +105,8 @@ class Run:
     is_active: bool = False
     # New values of tags, which came with such points: the real server gets them before it is asked anything.
     waiting: dict[str, str] = field(default_factory=dict)
+    # (when, the values of its tags from then on), for searches that are behind.
+    seen: list[tuple[float, dict[str, str]]] = field(default_factory=list)
 
 
 @dataclass
@@ -138,6 +142,14 @@ class Workspace:
     immutable_status: int = 409
     # How many versions a page has unless $top says so.
     page_size: int = 30
+    # Searches of runs, and lists of versions, show what was there so many seconds ago.
+    list_lag: float = 0
+    # A version is found by its number only so many seconds after it was made.
+    read_lag: float = 0
+    # False: the versions of a model that is not there are an empty list, not 404.
+    lists_missing: bool = True
+    # True: an experiment that exists is refused in ARM's words with 409, not in MLflow's.
+    plain_conflict: bool = False
 
     @property
     def id(self) -> str:

@@ -62,6 +62,9 @@ async def serve(emulator: Emulator, account: Account, request: Request) -> Reply
                 409, "DirectoryIsNotEmpty", "This operation is not permitted on a non-empty directory."
             )
     reply = await pass_on(emulator, account, request)
+    if account.header_case:
+        for name in [name for name in reply.headers if name.lower().startswith("x-ms-meta-")]:
+            reply.headers[name.title()] = reply.headers.pop(name)
     if (
         request.method in ("PUT", "DELETE")
         and reply.status < 300
