@@ -107,6 +107,15 @@ def complete_versions(azure: Azure, model: str) -> dict[str, dict[str, Any]]:
     }
 
 
+def assert_no_claim_is_held(azure: Azure) -> None:
+    """What is left of a claim is a blob that anybody may take."""
+    service = azure.blob_service()
+    for name in azure.blobs("aml-mirror/claims/"):
+        assert service.get_blob_client(azure.container, name).get_blob_properties().lease.state != "leased", (
+            name
+        )
+
+
 def files_of(azure: Azure, version: dict[str, Any]) -> dict[str, str]:
     """Path -> SHA-256 of each blob that a version points at."""
     prefix = str(version["modelUri"]).partition("/paths/")[2]

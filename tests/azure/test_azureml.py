@@ -20,6 +20,7 @@ from mirroring import (
     Mirroring,
     artifacts_of,
     assert_exactly_once,
+    assert_no_claim_is_held,
     complete_versions,
     files_of,
     points_of,
@@ -80,7 +81,7 @@ def test_what_arrives(azure: Azure, mirroring: Mirroring, run: Path) -> None:
     assert version["modelType"] == "custom_model"
     assert "/datastores/workspaceblobstore/paths/aml-mirror/run-7/checkpoint-20/" in version["modelUri"]
     assert version["description"] == artifacts_of(azure, run_id)["MODEL_CARD.md"].decode()
-    assert not azure.blobs("aml-mirror/claims/")
+    assert_no_claim_is_held(azure)
 
 
 def test_the_manifest_says_what_the_blobs_hold(azure: Azure, mirroring: Mirroring, run: Path) -> None:

@@ -7,8 +7,11 @@ at all where it can see that the holder is gone: the claim says who holds it, in
 :mod:`aml_mirror.workspaces.mlflow.lease`.
 
 A holder that could not renew for as long as a lease lasts does not know whether it still holds: before
-its next write it renews, or gives up. The blob is deleted at the end; what a killed mirror leaves behind
-is an empty blob, taken over by the next one.
+its next write it renews, or gives up.
+
+The claim also remembers which MLflow run was made for it, and stays, an empty blob, when the work is done.
+How soon the workspace's searches and listings show what was written is not documented, while a blob is
+there for all as soon as it is written: so whoever holds the claim next finds the run by its id.
 """
 
 from __future__ import annotations
@@ -22,7 +25,7 @@ from collections.abc import Callable
 
 from azure.core import MatchConditions
 from azure.core.exceptions import AzureError, HttpResponseError
-from azure.storage.blob import BlobClient, BlobLeaseClient
+from azure.storage.blob import BlobClient, BlobLeaseClient, BlobProperties
 
 from aml_mirror.azure import errors as azure_errors
 from aml_mirror.retry import Retry
@@ -34,7 +37,9 @@ _log = logging.getLogger(__name__)
 LEASE_SECONDS = 30
 RENEW_SECONDS = 10.0
 POLL_SECONDS = 2.0
-NOTE = "holder"  # the metadata key under which the holder introduces itself
+# Keys of the blob's metadata: the holder's introduction of itself, and the id of the run that was made.
+NOTE = "holder"
+RUN = "run"
 
 _HELD = frozenset({"LeaseAlreadyPresent", "LeaseIsBreakingAndCannotBeAcquired", "LeaseAlreadyBroken"})
 _TAKEN = frozenset(
@@ -61,6 +66,9 @@ class Claim:
 
     def __init__(self, blob: BlobClient, retry: Retry, notice: Callable[[str], None]) -> None:
         self.waited = False
+        # The run that an earlier holder made; known once the claim is acquired. Empty: none.
+        self.run_id = ""
+        self._is_new = False
         self._blob = blob
         self._retry = retry
         self._notice = notice
@@ -101,20 +109,34 @@ class Claim:
         if self._thread is not None:
             self._thread.join(timeout=RENEW_SECONDS)
 
+    def remember(self, run_id: str) -> None:
+        """Let whoever holds the claim next know the run that was made."""
+        if run_id == self.run_id:
+            return
+        self.run_id = run_id
+        if not self._retry(self._introduce):
+            self._taken = True
+
     def release(self) -> None:
         """Give the claim up, so that the next one need not wait. Never raises."""
         self.stop()
         try:
-            self._blob.delete_blob(lease=self._lease_id)
+            if self.run_id:
+                BlobLeaseClient(self._blob, lease_id=self._lease_id).release()
+            else:
+                self._blob.delete_blob(lease=self._lease_id)
         except AzureError as error:
-            _log.debug("the claim could not be deleted: %s", error)
+            _log.debug("the claim could not be given up: %s", error)
 
     def _try(self) -> bool:
         """Try once to get the lease, over a holder that is known to be gone."""
-        if self._retry(self._acquire):
-            return self._retry(self._introduce)
-        gone = self._retry(self._break_if_gone)
-        return gone and self._retry(self._acquire) and self._retry(self._introduce)
+        if not self._retry(self._acquire):
+            self._is_new = False
+            if not (self._retry(self._break_if_gone) and self._retry(self._acquire)):
+                return False
+        if not self._is_new:
+            self.run_id = self._retry(self._notes).get(RUN, "")
+        return self._retry(self._introduce)
 
     def _acquire(self) -> bool:
         for _ in range(2):
@@ -139,11 +161,17 @@ class Claim:
             # 409: it is there; 412: and leased already.
             if error.status_code not in (409, 412):
                 raise
+        else:
+            self._is_new = True
+
+    def _notes(self) -> dict[str, str]:
+        return _notes_of(self._blob.get_blob_properties())
 
     def _introduce(self) -> bool:
         """Write who we are; it also changes the ETag, to which another's breaking is bound."""
+        notes = {NOTE: self._introduction} | ({RUN: self.run_id} if self.run_id else {})
         try:
-            self._blob.set_blob_metadata({NOTE: self._introduction}, lease=self._lease_id)
+            self._blob.set_blob_metadata(notes, lease=self._lease_id)
         except HttpResponseError as error:
             # Another mirror judged the former holder gone in the same moment, and broke our lease.
             if azure_errors.code_of(error) in _TAKEN:
@@ -154,7 +182,7 @@ class Claim:
     def _break_if_gone(self) -> bool:
         try:
             found = self._blob.get_blob_properties()
-            lease = Lease.parse((found.metadata or {}).get(NOTE))
+            lease = Lease.parse(_notes_of(found).get(NOTE))
             if lease is None or not lease.owner_is_gone:
                 return False
             # Bound to what was read: a lease that a third mirror got meanwhile is not broken.
@@ -186,3 +214,8 @@ class Claim:
             self._taken = True
         else:
             self._renewed = asked
+
+
+def _notes_of(found: BlobProperties) -> dict[str, str]:
+    """The blob's metadata; what stands between may have changed the case of their names."""
+    return {name.lower(): text for name, text in (found.metadata or {}).items()}

@@ -5,7 +5,8 @@ One identity has one run and one version, whatever happens on the way:
 1. *Look.* The runs of the experiment are searched for the run id. A finished one names its version, whose
    immutable identity is compared. Only where no run tells, the model's versions are looked through.
 2. *Claim* (:mod:`claims`). Whoever holds the claim on an identity is alone; who waited looks again first.
-3. *Take up or create the run.* A request that creates a run is sent once; if its answer is lost, runs are
+3. *Take up or create the run.* The claim remembers it, so that a search that does not show it yet misleads
+   nobody. A request that creates a run is sent once; if its answer is lost, runs are
    searched before another is created. Of several the lowest (start time, id) counts; the others are
    retired.
 4. *Write* parameters and metrics (:mod:`runs`), the checkpoint into the default datastore
@@ -37,6 +38,7 @@ from aml_mirror.workspaces.azureml.marks import RETIRED, VERSION, named_by, name
 from aml_mirror.workspaces.azureml.models import Models
 from aml_mirror.workspaces.azureml.writer import AzureMLWriter, Place
 from aml_mirror.workspaces.base import Version
+from aml_mirror.workspaces.mlflow.errors import is_missing
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -192,10 +194,12 @@ class AzureMLWorkspace(Place):
         self, experiment_id: str, run_name: str, tags: dict[str, str], claim: Claim
     ) -> AzureMLWriter | Version:
         model, identity = tags[base.MODEL_NAME], tags[base.IDENTITY]
-        runs = self._runs(experiment_id, identity, model)
+        runs = self._runs_now(experiment_id, identity, model, claim.run_id)
         for run in runs:
             if version := self._version_of(run):
                 return self._completed(run, version)
+        # One that is complete counts wherever it is; taken up is only one of this experiment.
+        runs = [run for run in runs if run.info.experiment_id == experiment_id]
         if not runs and claim.waited:
             # Whoever was before us may have worked in another experiment.
             version = self.models.with_identity(model, identity)
@@ -207,6 +211,7 @@ class AzureMLWorkspace(Place):
         adopted = bool(runs)
         if not runs:
             runs = self._create(experiment_id, run_name, tags)
+        claim.remember(str(runs[0].info.run_id))
         for other in runs[1:]:
             self.retire(other)
         return AzureMLWriter(self, runs[0], claim, tags, adopted, intended or self._orphans.get(identity))
@@ -222,6 +227,34 @@ class AzureMLWorkspace(Place):
     def _runs(self, experiment_id: str, identity: str, model: str) -> list[MlflowRun]:
         runs = self.search_runs(experiment_id, base.IDENTITY, identity)
         return [run for run in runs if run.data.tags.get(base.MODEL_NAME) == model]
+
+    def _runs_now(self, experiment_id: str, identity: str, model: str, known: str) -> list[MlflowRun]:
+        """The runs of an identity, those that the search finds and the one known by its id, as they are.
+
+        Each is asked for by its id: what a search shows of a run may be what it was a while ago, and an
+        earlier try's marks, the number of its version among them, decide what is written again.
+        """
+        ids = dict.fromkeys(str(run.info.run_id) for run in self._runs(experiment_id, identity, model))
+        if known:
+            ids.setdefault(known)
+        found = (self._run(run_id) for run_id in ids)
+        runs = [
+            run
+            for run in found
+            if run is not None
+            and run.info.lifecycle_stage != "deleted"
+            and run.data.tags.get(base.IDENTITY) == identity
+            and run.data.tags.get(base.MODEL_NAME) == model
+        ]
+        return sorted(runs, key=lambda run: (run.info.start_time, run.info.run_id))
+
+    def _run(self, run_id: str) -> MlflowRun | None:
+        try:
+            return self.retry(lambda: self.client.get_run(run_id))
+        except (ConfigurationError, DataError) as error:
+            if not is_missing(error.__cause__):
+                raise
+            return None
 
     def _reopen(self, run: MlflowRun, tags: dict[str, str]) -> bool:
         """Make an earlier try's run ours; False where Azure ML does not let it be written any more."""
