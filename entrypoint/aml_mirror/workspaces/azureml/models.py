@@ -9,11 +9,13 @@ What must never change about a version stands in its properties; what people and
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from azure.ai.ml.constants import AssetTypes, ListViewType
 from azure.ai.ml.entities import Model
+from azure.ai.ml.exceptions import ValidationException
 from azure.core.exceptions import HttpResponseError, ResourceNotFoundError
 
 from aml_mirror.azure import errors as azure_errors
@@ -114,13 +116,14 @@ class Models:
             if number is None:
                 number = str(self._next(model, certainly=taken))
                 intend(number)
-            else:
-                found = self.get(model, number)
-                if found is not None and found.tags.get(base.IDENTITY) == identity:
-                    return found
-                if found is not None:
-                    number, taken = None, True
-                    continue
+            # Also for a number that should be free: a list may not show yet what was made a moment ago, and
+            # that a PUT never changes a version that is there is not documented.
+            found = self.get(model, number)
+            if found is not None and found.tags.get(base.IDENTITY) == identity:
+                return found
+            if found is not None:
+                number, taken = None, True
+                continue
             made = Model(
                 name=model,
                 version=number,
@@ -137,18 +140,16 @@ class Models:
                 if azure_errors.status_of(error.__cause__) not in (400, 409, 412) and not _is_taken(error):
                     raise
                 refusal = error
-            found = self.get(model, number)
+            found = self.get(model, number) if refusal else self._made(model, number)
             if found is not None and found.tags.get(base.IDENTITY) == identity:
                 return found
             if found is None and refusal is not None and _was_deleted(refusal):
                 number = str(_number(number) + 1)
                 intend(number)
                 continue
-            if found is None:
+            if found is None and refusal is not None:
                 # Refused, and not because another has the number.
-                raise refusal or ServiceUnavailable(
-                    f"version {number} of {model} was registered and is not there", azure_errors.AGAIN
-                )
+                raise refusal
             number, taken = None, True
         raise ServiceUnavailable(
             f"{TRIES} version numbers of {model} were taken by others in a row", azure_errors.AGAIN
@@ -166,6 +167,19 @@ class Models:
         found.tags = {**(found.tags or {}), **tags}
         self._retry(lambda: self._client().models.create_or_update(found))
 
+    def _made(self, model: str, number: str) -> Version:
+        """Return a version that the service said it made, as soon as it shows it."""
+
+        def look() -> Version:
+            found = self.get(model, number)
+            if found is None:
+                raise ServiceUnavailable(
+                    f"version {number} of {model} was registered and is not there", azure_errors.AGAIN
+                )
+            return found
+
+        return self._retry(look)
+
     def _get(self, model: str, number: str) -> Model | None:
         def get() -> Model | None:
             try:
@@ -180,16 +194,20 @@ class Models:
     def _next(self, model: str, certainly: bool) -> int:
         """The number after the newest version's; ``certainly``: after the highest one's, archived or not."""
 
-        def newest() -> int:
+        def newest() -> int | None:
             try:
                 return _number(self._client().models.get(model, label="latest").version)
             except ResourceNotFoundError as error:
                 _absent(error)
                 return 0
+            except ValidationException:
+                # azure-ai-ml's word for a list without versions: perhaps all of them are archived.
+                return None
 
-        if not certainly:
-            return self._retry(newest) + 1
-        return max((_number(item.number) for item in self._all(model)), default=0) + 1
+        latest = None if certainly else self._retry(newest)
+        if latest is None:
+            latest = max((_number(item.number) for item in self._all(model)), default=0)
+        return latest + 1
 
     def _all(self, model: str) -> list[Version]:
         found: dict[str, Version] = {}
@@ -200,9 +218,10 @@ class Models:
 def _absent(error: HttpResponseError) -> None:
     """Let a 404 mean 'no such version', unless it is the workspace or what holds it that is not there."""
     code = azure_errors.code_of(error)
-    said = str(error)
+    # ARM names what is not there by its type and name, up to the closing quote.
+    workspace = re.search(r"workspaces/[^/']+'", str(error), re.IGNORECASE)
     if code in ("ResourceGroupNotFound", "SubscriptionNotFound") or (
-        code == "ResourceNotFound" and "/models/" not in said and "workspaces" in said
+        code == "ResourceNotFound" and workspace
     ):
         raise error
 
