@@ -18,11 +18,11 @@ from itertools import islice
 from typing import Any, Protocol
 
 from mlflow import MlflowClient
-from mlflow.entities import Metric, Param, RunTag, ViewType
+from mlflow.entities import Experiment, Metric, Param, RunTag, ViewType
 from mlflow.entities import Run as MlflowRun
 
 from aml_mirror import redact
-from aml_mirror.errors import ConfigurationError, MirrorError, ServiceUnavailable
+from aml_mirror.errors import ConfigurationError, MirrorError, NotAllowed, ServiceUnavailable
 from aml_mirror.retry import Retry
 from aml_mirror.workspaces import base
 from aml_mirror.workspaces.base import Limits, Point
@@ -87,15 +87,32 @@ class RunStore(ABC):
                     self.retry(lambda: self.client.create_experiment(name, self.artifact_location(name)))
                 )
             except MirrorError as error:
-                if not is_there_already(error.__cause__):
-                    raise
-                found = self.retry(lambda: self.client.get_experiment_by_name(name))
-        if found is None or found.lifecycle_stage != "active":
+                found = self._made_by_another(name, error)
+        if found.lifecycle_stage == "deleted":
             raise ConfigurationError(
                 f"the experiment {name!r} was deleted in {self.description}",
                 "restore it (mlflow experiments restore), or pass another with --experiment",
             )
         return str(found.experiment_id)
+
+    def _made_by_another(self, name: str, refusal: MirrorError) -> Experiment:
+        """Return the experiment, if it is there, for whatever words a server refuses to make it twice in."""
+
+        def look() -> Experiment | None:
+            found = self.client.get_experiment_by_name(name)
+            if found is None and is_there_already(refusal.__cause__):
+                raise ServiceUnavailable(
+                    f"the experiment {name!r} is said to be there, and is not shown",
+                    "run the same command again",
+                )
+            return found
+
+        if isinstance(refusal, (NotAllowed, ServiceUnavailable)):
+            raise refusal
+        found = self.retry(look)
+        if found is None:
+            raise refusal
+        return found
 
     def artifact_location(self, name: str) -> str | None:
         """Where the artifacts of a new experiment go; None: where the server puts them."""
