@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from email.utils import parsedate_to_datetime
 from typing import TypeVar
 
 from aml_mirror.errors import MirrorError, ServiceUnavailable
@@ -17,6 +18,8 @@ T = TypeVar("T")
 
 FIRST_PAUSE = 1.0  # seconds
 LONGEST_PAUSE = 30.0  # seconds
+# Longer than that is not obeyed, whatever a service asks for.
+LONGEST_ASKED_PAUSE = 300.0  # seconds
 
 
 class Retry:
@@ -71,3 +74,16 @@ class Retry:
             wait = max(pause * random.uniform(0.5, 1.0), failure.retry_after)  # noqa: S311
             self._sleep(min(left, wait))
             pause = min(pause * 2, LONGEST_PAUSE)
+
+
+def asked_pause(headers: Mapping[str, str]) -> float:
+    """Return how many seconds an answer asks to wait; 0 where it does not say."""
+    if (text := headers.get("x-ms-retry-after-ms") or headers.get("retry-after-ms")) and text.isdigit():
+        return min(int(text) / 1000, LONGEST_ASKED_PAUSE)
+    text = headers.get("Retry-After") or headers.get("retry-after") or ""
+    if text.isdigit():
+        return min(float(text), LONGEST_ASKED_PAUSE)
+    try:
+        return min(max(parsedate_to_datetime(text).timestamp() - time.time(), 0.0), LONGEST_ASKED_PAUSE)
+    except (TypeError, ValueError):
+        return 0.0

@@ -13,8 +13,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from email.utils import parsedate_to_datetime
-from time import time
 from urllib.parse import urlsplit
 
 from azure.core import exceptions as core
@@ -30,10 +28,9 @@ from aml_mirror.errors import (
     NotAllowed,
     ServiceUnavailable,
 )
+from aml_mirror.retry import asked_pause
 
 _TRANSIENT = frozenset({408, 425, 429, 500, 502, 503, 504})
-# Longer than that is not obeyed: the patience of the whole call (--retry-for) is counted elsewhere.
-_LONGEST_RETRY_AFTER = 300.0  # seconds
 
 _ROLE_HINT = (
     "grant it 'Storage Blob Data Contributor' on the account ('Storage Blob Data Reader' is enough to read a "
@@ -193,7 +190,7 @@ def _status(cause: core.HttpResponseError, where: str) -> MirrorError:
         )
     if status in _TRANSIENT:
         failure = ServiceUnavailable(f"{at} failed with {named}", AGAIN)
-        failure.retry_after = _retry_after(cause)
+        failure.retry_after = asked_pause(getattr(getattr(cause, "response", None), "headers", None) or {})
         return failure
     if status in (409, 412):
         if code in ("LeaseIdMissing", "LeaseIdMismatchWithBlobOperation", "LeaseAlreadyPresent"):
@@ -269,17 +266,3 @@ def _missing(code: str, named: str, at: str) -> MirrorError:
 def _host(cause: core.HttpResponseError) -> str:
     request = getattr(getattr(cause, "response", None), "request", None)
     return urlsplit(str(getattr(request, "url", ""))).hostname or ""
-
-
-def _retry_after(cause: core.HttpResponseError) -> float:
-    """Seconds that the service asks to wait; 0 where it does not say."""
-    headers = getattr(getattr(cause, "response", None), "headers", None) or {}
-    if (text := headers.get("x-ms-retry-after-ms") or headers.get("retry-after-ms")) and text.isdigit():
-        return min(int(text) / 1000, _LONGEST_RETRY_AFTER)
-    text = headers.get("Retry-After") or headers.get("retry-after") or ""
-    if text.isdigit():
-        return min(float(text), _LONGEST_RETRY_AFTER)
-    try:
-        return min(max(parsedate_to_datetime(text).timestamp() - time(), 0.0), _LONGEST_RETRY_AFTER)
-    except (TypeError, ValueError):
-        return 0.0

@@ -9,6 +9,9 @@ from __future__ import annotations
 
 import logging
 import threading
+from collections.abc import Mapping
+
+from aml_mirror.retry import asked_pause
 
 _last = threading.local()
 
@@ -33,3 +36,20 @@ def watch() -> None:
 def last() -> int | None:
     """Return the status of the last answer that this thread got; None: there was none."""
     return getattr(_last, "status", None)
+
+
+def pause_asked_in(error: BaseException) -> float:
+    """Return how many seconds the answer behind one of MLflow's exceptions asks to wait; 0: it does not say.
+
+    The exception does not hold the answer. The frame that raised it, or what caused it, still does.
+    """
+    cause: BaseException | None = error
+    while cause is not None:
+        trace = cause.__traceback__
+        while trace is not None:
+            headers = getattr(trace.tb_frame.f_locals.get("response"), "headers", None)
+            if isinstance(headers, Mapping):
+                return asked_pause(headers)
+            trace = trace.tb_next
+        cause = cause.__cause__ or cause.__context__
+    return 0.0

@@ -113,6 +113,9 @@ class AzureML:
         if any(isinstance(cause, json.JSONDecodeError) for cause in azure_errors.chain(error)):
             return ServiceUnavailable(f"an answer of {self.shown} was cut", azure_errors.AGAIN)
         found = mlflow_errors.translate(error, self.shown)
+        if isinstance(found, ServiceUnavailable):
+            # MLflow's client heeds it only where it tries again by itself: see single_attempt.
+            found.retry_after = http_status.pause_asked_in(error)
         if isinstance(found, NotAllowed):
             # MLflow's hint is about its own tokens.
             found.hint = (

@@ -89,7 +89,10 @@ def _of(cause: BaseException, where: str) -> MirrorError | None:
             f"the proxy on the way to {where} does not answer: {said}", "check HTTPS_PROXY and NO_PROXY"
         )
     if isinstance(cause, http.RetryError):
-        return ServiceUnavailable(f"{where} goes on failing: {said}", _AGAIN)
+        # What urllib3 says is one long address; the status was that of the last answer.
+        status = http_status.last()
+        why = f"failed with {status}" if status in _TRANSIENT else f"goes on failing: {said}"
+        return ServiceUnavailable(f"{where} {why}", _AGAIN)
     if isinstance(
         cause, (http.ConnectionError, http.Timeout, http.ChunkedEncodingError, http.ContentDecodingError)
     ):
