@@ -166,3 +166,24 @@ def test_no_error_has_a_secret_or_a_second_line() -> None:
     said = azure_errors.translate(error, "the account lab").message
     assert "S3CR3T" not in said
     assert "\n" not in said
+
+
+@pytest.mark.parametrize(
+    ("authority", "public"),
+    [
+        ("", True),
+        ("login.microsoftonline.com", True),
+        ("https://login.microsoftonline.us/", True),
+        ("https://login.contoso.example", False),
+        ("https://localhost:8443/", False),
+    ],
+)
+def test_only_a_public_login_endpoint_is_looked_up(
+    monkeypatch: pytest.MonkeyPatch, authority: str, public: bool
+) -> None:
+    """Of any other a client with a secret would ask login.microsoft.com whether it is genuine."""
+    given: list[dict[str, Any]] = []
+    monkeypatch.setattr(login, "DefaultAzureCredential", lambda **more: given.append(more))
+    monkeypatch.setenv("AZURE_AUTHORITY_HOST", authority)
+    login.Login()
+    assert given[0].get("disable_instance_discovery", False) is not public

@@ -21,6 +21,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeVar
+from urllib.parse import urlsplit
 
 import requests
 from azure.core.credentials import AccessToken, AccessTokenInfo, TokenRequestOptions
@@ -54,6 +55,7 @@ _CLOUDS = {
         "https://management.usgovcloudapi.net",
     ),
 }
+RENEWALS = 3  # of the tokens, for one operation
 _METADATA_SECONDS = 20.0  # a name that resolves nowhere useful must not hold the program for a minute
 
 
@@ -140,20 +142,23 @@ def credential() -> Login:
 
 
 def with_fresh_login(operation: Callable[[], T]) -> T:
-    """Run an operation; where it ends in 401, forget the cached tokens and run it once more.
+    """Run an operation; where it ends in 401, forget the cached tokens and run it again.
 
     A token can be refused before it expires by our clock: the clock is wrong, or access was revoked and
-    given back. The clients would go on using it.
+    given back. The clients would go on using it. More than once, since an operation may be several requests.
     """
-    try:
-        return operation()
-    except Exception as error:
-        if not any(azure_errors.is_unauthenticated(cause) for cause in azure_errors.chain(error)):
-            raise
-        if "AADSTS" in str(error):
-            raise  # Entra itself refused: it would again
+    for left in range(RENEWALS, -1, -1):
+        try:
+            return operation()
+        except Exception as error:
+            if not left or not any(
+                azure_errors.is_unauthenticated(cause) for cause in azure_errors.chain(error)
+            ):
+                raise
+            if "AADSTS" in str(error):
+                raise  # Entra itself refused: it would again
         credential().renew()
-        return operation()
+    raise AssertionError("the last try returns or raises")
 
 
 def claims_of(token: str) -> dict[str, Any]:
@@ -265,15 +270,28 @@ def _from_metadata(cloud: str, url: str) -> tuple[str, str]:
 
 
 def _chain() -> DefaultAzureCredential:
+    more = (
+        {} if _is_public(os.environ.get("AZURE_AUTHORITY_HOST", "")) else {"disable_instance_discovery": True}
+    )
     try:
         # Said here too, since AZURE_TOKEN_CREDENTIALS may name it.
-        return DefaultAzureCredential(exclude_interactive_browser_credential=True)
+        return DefaultAzureCredential(exclude_interactive_browser_credential=True, **more)
     except ValueError as error:
         raise ConfigurationError(
             f"AZURE_TOKEN_CREDENTIALS={os.environ.get('AZURE_TOKEN_CREDENTIALS', '')} cannot be used: "
             f"{azure_errors.first_line(error)}",
             "leave it unset, or set it to WorkloadIdentityCredential, ManagedIdentityCredential, dev or prod",
         ) from error
+
+
+def _is_public(authority: str) -> bool:
+    """Whether a login endpoint is one that Microsoft's own list of them knows.
+
+    Of any other, of a private cloud, a login with a secret or certificate would first ask
+    login.microsoft.com whether it is genuine, which does not know it and may be out of reach.
+    """
+    hosts = {urlsplit(login).hostname for _, login, _ in _CLOUDS.values()}
+    return not authority or urlsplit(authority if "//" in authority else f"//{authority}").hostname in hosts
 
 
 def _in_pod() -> bool:
