@@ -106,7 +106,8 @@ class AzureMLHeld:
             found: dict[str, int | None] = {}
             for blob in self._container.list_blobs(name_starts_with=self._prefix, include=["metadata"]):
                 path = str(blob.name)[len(self._prefix) :]
-                if path.endswith("/") or (blob.metadata or {}).get("hdi_isfolder", "").lower() == "true":
+                metadata = {name.lower(): text for name, text in (blob.metadata or {}).items()}
+                if path.endswith("/") or metadata.get("hdi_isfolder", "").lower() == "true":
                     continue
                 found[path] = int(blob.size)
                 if len(found) > MAX_LISTED:

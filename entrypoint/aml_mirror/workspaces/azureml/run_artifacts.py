@@ -158,9 +158,8 @@ class RunArtifacts:
             return self._retry(lambda: self._read_once(path, limit, True))
 
     def _read_once(self, path: str, limit: int, with_login: bool) -> bytes | None:
-        uri = self._sas[path]
         with BlobClient.from_blob_url(
-            uri.partition("?")[0] if with_login else uri,
+            _plain(self._sas[path]) if with_login else self._sas[path],
             credential=credential() if with_login else None,
             retry_total=0,
         ) as blob:
@@ -224,7 +223,7 @@ class RunArtifacts:
     def _send_once(self, path: str, file: File, with_login: bool = False) -> None:
         # A client of its own, which sends once: see the module's first lines.
         with BlobClient.from_blob_url(
-            self._sas[path].partition("?")[0] if with_login else self._sas[path],
+            _plain(self._sas[path]) if with_login else self._sas[path],
             credential=credential() if with_login else None,
             retry_total=0,
             max_single_put_size=BLOCK_BYTES,
@@ -301,6 +300,17 @@ def numbered(path: str, number: int) -> str:
     folder, slash, name = path.rpartition("/")
     stem, dot, suffix = name.rpartition(".")
     return folder + slash + (f"{stem}~{number}.{suffix}" if dot and stem else f"{name}~{number}")
+
+
+def _plain(uri: str) -> str:
+    """Return the address without its SAS, for our own login, whose token goes over TLS alone.
+
+    Raises:
+        NotAllowed: it is not reached over TLS, as with a storage emulator: the client would not send a token.
+    """
+    if not uri.lower().startswith("https://"):
+        raise NotAllowed(f"no token is sent to {urlsplit(uri).hostname} without TLS", "reach it over https")
+    return uri.partition("?")[0]
 
 
 def _is_expired(failure: MirrorError) -> bool:
