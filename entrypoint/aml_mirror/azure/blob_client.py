@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 
 import requests
 from azure.core.pipeline.transport import RequestsTransport
-from azure.storage.blob import BlobServiceClient, ContainerClient, ExponentialRetry
+from azure.storage.blob import BlobProperties, BlobServiceClient, ContainerClient, ExponentialRetry
 from requests.adapters import HTTPAdapter
 from urllib3.util import Retry as HttpRetry
 
@@ -72,6 +72,11 @@ def container_client(
 ) -> ContainerClient:
     """Return a client of a container; arguments as for :func:`service_client`."""
     return service_client(account_url, credential, connections).get_container_client(container)
+
+
+def metadata_of(found: BlobProperties) -> dict[str, str]:
+    """Return a blob's metadata; what stands between may have changed the case of their names."""
+    return {name.lower(): text for name, text in (found.metadata or {}).items()}
 
 
 def account_of(url: str) -> str:

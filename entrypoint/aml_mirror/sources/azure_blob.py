@@ -20,7 +20,7 @@ from urllib.parse import quote, unquote
 from azure.core import MatchConditions
 from azure.storage.blob import BlobClient, BlobPrefix, BlobProperties, ContainerClient
 
-from aml_mirror.azure.blob_client import account_of, in_words, service_client
+from aml_mirror.azure.blob_client import account_of, in_words, metadata_of, service_client
 from aml_mirror.azure.errors import code_of, is_changed, is_missing, translate
 from aml_mirror.azure.login import blob_suffix, with_fresh_login
 from aml_mirror.azure.login import credential as default_credential
@@ -160,7 +160,8 @@ class BlobSource:
             found: Any = self.container.walk_blobs(
                 name_starts_with=prefix, include=["metadata"], delimiter="/"
             )
-            return list(next(found.by_page(), ()))
+            # A page may be empty and not the last.
+            return next((items for page in found.by_page() if (items := list(page))), [])
 
         folders = []
         for item in self._listed(read):
@@ -196,7 +197,7 @@ class BlobSource:
 
     def _add(self, listing: Listing, blob: BlobProperties, folder: str = "") -> None:
         path = str(blob.name)[len(self._prefix) + len(folder) :]
-        metadata = {key.lower(): value for key, value in (blob.metadata or {}).items()}
+        metadata = metadata_of(blob)
         # Accounts with hierarchical namespace list each folder as a blob without bytes; blobfuse and others
         # make such blobs too, or ones whose name ends in a slash.
         if not path or path.endswith("/") or metadata.get("hdi_isfolder", "").lower() == "true":
@@ -222,7 +223,7 @@ class BlobSource:
             try:
                 blob = self.container.get_blob_client(self.path)
                 found = self._call(lambda: blob.get_blob_properties())
-                if (found.metadata or {}).get("hdi_isfolder") != "true":
+                if metadata_of(found).get("hdi_isfolder", "").lower() != "true":
                     return SourceNotFound(f"{self.uri} is a single blob, not a folder", hint)
             except MirrorError as error:
                 if not is_missing(error.__cause__):

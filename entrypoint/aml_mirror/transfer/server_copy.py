@@ -32,7 +32,7 @@ from azure.storage.blob import (
 )
 
 from aml_mirror import redact
-from aml_mirror.azure.blob_client import account_of
+from aml_mirror.azure.blob_client import account_of, metadata_of
 from aml_mirror.azure.errors import code_of, is_changed, is_missing, status_of
 from aml_mirror.azure.login import STORAGE_SCOPE
 from aml_mirror.errors import MirrorError, ServiceUnavailable
@@ -182,7 +182,7 @@ class ServerCopy:
         Another one, of a killed try with other files, is ended.
         """
         found = self._call(blob.get_blob_properties)
-        if (found.metadata or {}).get(SOURCE_ETAG) == entry.stamp:
+        if metadata_of(found).get(SOURCE_ETAG) == entry.stamp:
             return True
         self._abort(blob, found)
         return False

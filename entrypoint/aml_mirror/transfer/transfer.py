@@ -21,7 +21,7 @@ from typing import TypeVar
 
 from azure.storage.blob import BlobClient, BlobProperties, ContainerClient
 
-from aml_mirror.azure.blob_client import in_words
+from aml_mirror.azure.blob_client import in_words, metadata_of
 from aml_mirror.azure.errors import is_missing, translate
 from aml_mirror.azure.login import with_fresh_login
 from aml_mirror.errors import DataError, MirrorError, ServiceUnavailable
@@ -253,7 +253,7 @@ def _is_whole(item: Item, blob: BlobProperties | None) -> bool:
         return False
     if getattr(blob.copy, "status", None) not in (None, "success"):
         return False  # a pending copy has its size and metadata already
-    metadata = {key.lower(): value for key, value in (blob.metadata or {}).items()}
+    metadata = metadata_of(blob)
     if item.sha256:
         return metadata.get(SHA256) == item.sha256
     if metadata.get(SOURCE_ETAG) != item.etag or not item.etag:
@@ -263,7 +263,7 @@ def _is_whole(item: Item, blob: BlobProperties | None) -> bool:
 
 
 def _is_folder(path: str, blob: BlobProperties) -> bool:
-    return path.endswith("/") or (blob.metadata or {}).get("hdi_isfolder", "").lower() == "true"
+    return path.endswith("/") or metadata_of(blob).get("hdi_isfolder", "").lower() == "true"
 
 
 def _check(items: list[Item], prefix: str) -> None:

@@ -25,9 +25,10 @@ from collections.abc import Callable
 
 from azure.core import MatchConditions
 from azure.core.exceptions import AzureError, HttpResponseError
-from azure.storage.blob import BlobClient, BlobLeaseClient, BlobProperties
+from azure.storage.blob import BlobClient, BlobLeaseClient
 
 from aml_mirror.azure import errors as azure_errors
+from aml_mirror.azure.blob_client import metadata_of
 from aml_mirror.retry import Retry
 from aml_mirror.workspaces.mlflow.lease import Keeper, Lease
 
@@ -165,7 +166,7 @@ class Claim:
             self._is_new = True
 
     def _notes(self) -> dict[str, str]:
-        return _notes_of(self._blob.get_blob_properties())
+        return metadata_of(self._blob.get_blob_properties())
 
     def _introduce(self) -> bool:
         """Write who we are; it also changes the ETag, to which another's breaking is bound."""
@@ -182,7 +183,7 @@ class Claim:
     def _break_if_gone(self) -> bool:
         try:
             found = self._blob.get_blob_properties()
-            lease = Lease.parse(_notes_of(found).get(NOTE))
+            lease = Lease.parse(metadata_of(found).get(NOTE))
             if lease is None or not lease.owner_is_gone:
                 return False
             # Bound to what was read: a lease that a third mirror got meanwhile is not broken.
@@ -214,8 +215,3 @@ class Claim:
             self._taken = True
         else:
             self._renewed = asked
-
-
-def _notes_of(found: BlobProperties) -> dict[str, str]:
-    """The blob's metadata; what stands between may have changed the case of their names."""
-    return {name.lower(): text for name, text in (found.metadata or {}).items()}

@@ -10,7 +10,7 @@ from azure.core.exceptions import HttpResponseError
 from azure.storage.blob import ContainerClient
 
 from aml_mirror.azure import errors as azure_errors
-from aml_mirror.azure.blob_client import container_client
+from aml_mirror.azure.blob_client import container_client, metadata_of
 from aml_mirror.errors import ConfigurationError, DataError, MirrorError
 from aml_mirror.workspaces import base
 from aml_mirror.workspaces.azureml.marks import ARTIFACTS
@@ -106,7 +106,7 @@ class AzureMLHeld:
             found: dict[str, int | None] = {}
             for blob in self._container.list_blobs(name_starts_with=self._prefix, include=["metadata"]):
                 path = str(blob.name)[len(self._prefix) :]
-                metadata = {name.lower(): text for name, text in (blob.metadata or {}).items()}
+                metadata = metadata_of(blob)
                 if path.endswith("/") or metadata.get("hdi_isfolder", "").lower() == "true":
                     continue
                 found[path] = int(blob.size)
