@@ -19,7 +19,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, BinaryIO
 
 from aml_mirror.errors import DataError
 from aml_mirror.sources.azure_blob import BlobSource
@@ -52,11 +52,15 @@ class FilePart(io.RawIOBase):
         NotAllowed: it may not be read.
     """
 
+    # None until it is open: an object that was not made to its end is closed too.
+    _file: BinaryIO | None = None
+
     def __init__(self, tree: Tree, path: str, offset: int, length: int) -> None:
         super().__init__()
         self._path, self._offset, self._length, self._position = path, offset, length, 0
         # Opened anew, which also finds out that the file was replaced.
         self._file = tree.open(path)
+        self._descriptor = self._file.fileno()
 
     def readable(self) -> bool:
         return True
@@ -77,7 +81,7 @@ class FilePart(io.RawIOBase):
         if not wanted:
             return 0
         try:
-            read = os.preadv(self._file.fileno(), [wanted], self._offset + self._position)
+            read = os.preadv(self._descriptor, [wanted], self._offset + self._position)
         except OSError as error:
             raise DataError(
                 f"{self._path} cannot be read: {error.strerror}", "look at the volume, then run again"
@@ -92,7 +96,7 @@ class FilePart(io.RawIOBase):
         return read
 
     def close(self) -> None:
-        if not self.closed:
+        if self._file is not None:
             self._file.close()
         super().close()
 
