@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import secrets
 import time
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
@@ -190,7 +191,7 @@ def _set(thing: Any, asked: dict[str, Any], allowed: tuple[str, ...]) -> None:
 
 
 async def _new_scope(emulator: Emulator, asked: dict[str, Any]) -> dict[str, Any]:
-    name = asked.get("name") or f"s{len(emulator.scopes)}-{int(time.time() * 1000) % 10**8}"
+    name = asked.get("name") or f"s{len(emulator.scopes)}-{secrets.token_hex(4)}"
     if name in emulator.scopes:
         return describe(emulator, emulator.scopes[name])
     scope = new_scope(name)
