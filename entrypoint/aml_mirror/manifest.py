@@ -19,7 +19,7 @@ from aml_mirror.sources.reading import chunks, chunks_ahead
 from aml_mirror.sources.tree import Tree
 
 SCHEMA = "aml-mirror/manifest/v1"
-CHUNK_BYTES = 1 << 20  # large enough that hashing, not calling, is the cost; small enough for a cache
+CHUNK_BYTES = 2 << 20  # large enough that hashing, not calling, is the cost; small enough for a cache
 # Of larger files the blocks are noted, so that they can be sent without being hashed again.
 NOTED_FROM_BYTES = 64 << 20
 NOTED_BYTES = 8 << 20

@@ -80,10 +80,17 @@ class Choice:
     def __init__(self) -> None:
         self._crc64: bool | None = None
 
-    def __call__(self, blob: BlobClient, size: int) -> Checksum:
-        """Return what goes with the blocks of a blob of so many bytes."""
-        if self._crc64 is None and size >= WORTH_ASKING_BYTES:
-            self._crc64 = checks_crc64(blob, block_id(0, "0" * _ID_CHARACTERS))
+    def is_worth_asking(self, size: int) -> bool:
+        """Whether it is not known yet, and would be of use for a blob of so many bytes."""
+        return self._crc64 is None and size >= WORTH_ASKING_BYTES
+
+    def ask(self, blob: BlobClient) -> None:
+        """Find out, by way of a blob that is about to be sent."""
+        self._crc64 = checks_crc64(blob, block_id(0, "0" * _ID_CHARACTERS))
+
+    @property
+    def checksum(self) -> Checksum:
+        """What goes with the blocks."""
         return crc64 if self._crc64 else md5
 
 
@@ -128,9 +135,14 @@ class BlockUpload:
             else:
                 self._senders.submit(self._whole(tree, item, blob, metadata))
             return
-        # A file of one block has nothing to go on with.
+        asked = None
+        if self._choice.is_worth_asking(item.bytes):
+            asked = self._senders.submit(lambda: self._choice.ask(blob))
+        # Meanwhile. A file of one block has nothing to go on with.
         known = self._known_blocks(blob) if item.bytes > step else {}
-        checksum = self._choice(blob, item.bytes)
+        if asked is not None:
+            asked.result()
+        checksum = self._choice.checksum
         job = _Job(tree, item, blob, metadata, checksum)
         if step == NOTED_BYTES and item.notes and checksum is crc64:
             self._send_noted(job, known)
