@@ -25,10 +25,14 @@ class Trickle(io.BytesIO):
         return super().readinto(memoryview(buffer)[:3])  # type: ignore[arg-type]
 
 
-@given(st.binary(max_size=60), st.integers(1, 20), st.sampled_from([chunks, chunks_ahead]))
-def test_chunks_are_whole_and_in_order(data: bytes, size: int, read: type) -> None:
-    found = [bytes(part) for part in read(Trickle(data), size)]
-    assert found == [data[start : start + size] for start in range(0, len(data), size)]
+@given(st.binary(max_size=60), st.integers(1, 20))
+def test_chunks_are_whole_and_in_order(data: bytes, size: int) -> None:
+    expected = [data[start : start + size] for start in range(0, len(data), size)]
+    assert [bytes(part) for part in chunks(Trickle(data), size)] == expected
+    seen: list[bytes] = []
+    ahead = chunks_ahead(Trickle(data), size, lambda part: seen.append(bytes(part)))
+    assert [bytes(part) for part in ahead] == expected
+    assert seen == [*expected, b""]
 
 
 def test_a_failure_of_the_reader_is_raised_and_no_thread_stays() -> None:
@@ -41,7 +45,7 @@ def test_a_failure_of_the_reader_is_raised_and_no_thread_stays() -> None:
     before = threading.active_count()
     found = []
     with pytest.raises(OSError, match="Input/output"):
-        for part in chunks_ahead(Broken(bytes(100)), 4):
+        for part in chunks_ahead(Broken(bytes(100)), 4, lambda part: None):
             found.append(bytes(part))
     assert found == [bytes(4), bytes(4)]
     for thread in threading.enumerate():

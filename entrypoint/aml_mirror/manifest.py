@@ -135,52 +135,69 @@ def hash_files(
     items = []
     for source, path in paths.items():
         entry = tree.entry(source)
-        large = entry.bytes >= NOTED_FROM_BYTES
-        reading = _Reading(noting=large)
-        read = chunks_ahead if large else chunks
-        with tree.open(source) as stream, closing(read(stream, CHUNK_BYTES)) as parts:
-            for part in parts:
-                reading.take(part)
-                progress(len(part))
-                if reading.count > entry.bytes:
-                    break  # it grows, maybe faster than it can be read
+        reading = _Reading()
+        noting = _Noting() if entry.bytes >= NOTED_FROM_BYTES else None
+        with tree.open(source) as stream:
+            read = chunks_ahead(stream, CHUNK_BYTES, noting.take) if noting else chunks(stream, CHUNK_BYTES)
+            with closing(read) as parts:
+                for part in parts:
+                    reading.take(part)
+                    progress(len(part))
+                    if reading.count > entry.bytes:
+                        break  # it grows, maybe faster than it can be read
         if reading.count != entry.bytes or not tree.source.is_unchanged(entry):
             raise DataError(
                 f"{source} changed while it was read ({entry.bytes} bytes when listed, {reading.count} read)",
                 "wait until the training has ended and nothing writes there any more, then run again",
             )
-        items.append(Item(source, path, entry.bytes, reading.digest.hexdigest(), notes=reading.notes()))
+        items.append(Item(source, path, entry.bytes, reading.digest.hexdigest(), notes=reading.notes(noting)))
     return Manifest(tuple(sorted(items, key=lambda item: item.path)))
 
 
 class _Reading:
-    """One file, as far as it was read."""
+    """One file, as far as it was hashed."""
 
-    def __init__(self, noting: bool) -> None:
+    def __init__(self) -> None:
         self.digest = hashlib.sha256()
         self.count = 0
-        self._noting = noting
-        self._notes: list[Note] = []
-        self._crc = 0
+        self._digests: list[str] = []
 
     def take(self, part: memoryview) -> None:
         """Hash what follows; ``CHUNK_BYTES``, so that it does not reach over the end of a noted block."""
         self.digest.update(part)
         self.count += len(part)
-        if self._noting:
-            self._crc = crc64(part, self._crc)
-            if self.count % NOTED_BYTES == 0:
-                self._note()
+        if self.count % NOTED_BYTES == 0:
+            self._digests.append(self.digest.hexdigest())
 
-    def notes(self) -> tuple[Note, ...]:
-        """The blocks so far; to be called at the end."""
-        if self._noting and self.count % NOTED_BYTES:
-            self._note()
-        return tuple(self._notes)
+    def notes(self, noting: _Noting | None) -> tuple[Note, ...]:
+        """The blocks; to be called at the end."""
+        if noting is None:
+            return ()
+        last = [self.digest.hexdigest()] if self.count % NOTED_BYTES else []
+        return tuple(map(Note, [*self._digests, *last], noting.ended()))
 
-    def _note(self) -> None:
-        self._notes.append(Note(self.digest.hexdigest(), self._crc))
+
+class _Noting:
+    """The checksums of a large file's blocks, taken by the thread that reads while another one hashes."""
+
+    def __init__(self) -> None:
+        self._count = 0
         self._crc = 0
+        self._crcs: list[int] = []
+
+    def take(self, part: memoryview) -> None:
+        """Note what follows; parts as for :meth:`_Reading.take`."""
+        if not part:
+            return
+        self._crc = crc64(part, self._crc)
+        self._count += len(part)
+        if self._count % NOTED_BYTES == 0:
+            self._crcs.append(self._crc)
+            self._crc = 0
+
+    def ended(self) -> list[int]:
+        """The blocks' checksums; to be called at the end."""
+        return [*self._crcs, self._crc] if self._count % NOTED_BYTES else self._crcs
 
 
 def listed_files(tree: Tree, paths: dict[str, str]) -> Manifest:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from concurrent.futures import ThreadPoolExecutor
 from typing import BinaryIO
 
@@ -22,14 +22,26 @@ def chunks(stream: BinaryIO, size: int) -> Generator[memoryview, None, None]:
         yield memoryview(buffer)[:count]
 
 
-def chunks_ahead(stream: BinaryIO, size: int) -> Generator[memoryview, None, None]:
-    """As :func:`chunks`, but the next one is read while one is worked on: for large files."""
+def chunks_ahead(
+    stream: BinaryIO, size: int, seen: Callable[[memoryview], None]
+) -> Generator[memoryview, None, None]:
+    """As :func:`chunks`, but the next one is read while one is worked on: for large files.
+
+    Args:
+        seen: called with each chunk where it is read, in another thread, before it is yielded.
+    """
     current, other = bytearray(size), bytearray(size)
     pool = ThreadPoolExecutor(1, thread_name_prefix="read")
+
+    def read(buffer: bytearray) -> int:
+        count = read_into(stream, buffer)
+        seen(memoryview(buffer)[:count])
+        return count
+
     try:
-        pending = pool.submit(read_into, stream, current)
+        pending = pool.submit(read, current)
         while count := pending.result():
-            pending = pool.submit(read_into, stream, other)
+            pending = pool.submit(read, other)
             yield memoryview(current)[:count]
             current, other = other, current
     finally:
