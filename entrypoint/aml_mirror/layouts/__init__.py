@@ -19,7 +19,7 @@ from aml_mirror.layouts.rsl_rl import RslRl
 from aml_mirror.layouts.skrl import Skrl
 from aml_mirror.layouts.stable_baselines3 import StableBaselines3
 from aml_mirror.sources.tree import Tree
-from aml_mirror.wandb_copies import without_copies
+from aml_mirror.sources.wandb_copies import without_copies
 
 __all__ = ["LAYOUTS", "NAMES", "Checkpoint", "Found", "Layout", "Run", "find_run", "find_runs"]
 

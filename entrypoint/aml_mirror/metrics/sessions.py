@@ -20,7 +20,7 @@ from typing import Any, Protocol
 from aml_mirror.metrics.events import EventFile, Point
 from aml_mirror.metrics.logs import LogFile
 from aml_mirror.sources.tree import Tree
-from aml_mirror.wandb_copies import is_copy
+from aml_mirror.sources.wandb_copies import is_copy
 
 _EVENT_FILE = re.compile(r"\.tfevents\.(?P<seconds>\d*)")
 # torch/utils/tensorboard/writer.py and transformers/training_args.py: strftime("%b%d_%H-%M-%S"), host; the

@@ -37,14 +37,7 @@ from aml_mirror.sources.azure_blob import BlobSource
 from aml_mirror.sources.reading import read_into
 from aml_mirror.sources.tree import Tree
 from aml_mirror.transfer.blocks import Body, FilePart, blocks
-from aml_mirror.transfer.checksums import (
-    WORTH_ASKING_BYTES,
-    Checksum,
-    checks_crc64,
-    crc64,
-    crc64_header,
-    md5,
-)
+from aml_mirror.transfer.checksums import Checksum, Choice, crc64, crc64_header, md5
 from aml_mirror.transfer.options import MIB
 from aml_mirror.transfer.senders import Call, Senders
 
@@ -72,26 +65,6 @@ class _Job:
     metadata: dict[str, str]
     checksum: Checksum
     blocks: list[Future[tuple[str, int]]] = field(default_factory=list)
-
-
-class Choice:
-    """Chooses the checksum of a storage service's blocks, asking it once where that is worth a request."""
-
-    def __init__(self) -> None:
-        self._crc64: bool | None = None
-
-    def is_worth_asking(self, size: int) -> bool:
-        """Whether it is not known yet, and would be of use for a blob of so many bytes."""
-        return self._crc64 is None and size >= WORTH_ASKING_BYTES
-
-    def ask(self, blob: BlobClient) -> None:
-        """Find out, by way of a blob that is about to be sent."""
-        self._crc64 = checks_crc64(blob, block_id(0, "0" * _ID_CHARACTERS))
-
-    @property
-    def checksum(self) -> Checksum:
-        """What goes with the blocks."""
-        return crc64 if self._crc64 else md5
 
 
 class BlockUpload:
@@ -137,7 +110,7 @@ class BlockUpload:
             return
         asked = None
         if self._choice.is_worth_asking(item.bytes):
-            asked = self._senders.submit(lambda: self._choice.ask(blob))
+            asked = self._senders.submit(lambda: self._choice.ask(blob, block_id(0, "0" * _ID_CHARACTERS)))
         # Meanwhile. A file of one block has nothing to go on with.
         known = self._known_blocks(blob) if item.bytes > step else {}
         if asked is not None:

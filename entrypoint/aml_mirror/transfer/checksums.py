@@ -67,5 +67,25 @@ def checks_crc64(blob: BlobClient, block: str) -> bool:
     return False
 
 
+class Choice:
+    """Chooses the checksum of a storage service's blocks, asking it once where that is worth a request."""
+
+    def __init__(self) -> None:
+        self._crc64: bool | None = None
+
+    def is_worth_asking(self, size: int) -> bool:
+        """Whether it is not known yet, and would be of use for a blob of so many bytes."""
+        return self._crc64 is None and size >= WORTH_ASKING_BYTES
+
+    def ask(self, blob: BlobClient, block: str) -> None:
+        """Find out; arguments as for :func:`checks_crc64`."""
+        self._crc64 = checks_crc64(blob, block)
+
+    @property
+    def checksum(self) -> Checksum:
+        """What goes with the blocks."""
+        return crc64 if self._crc64 else md5
+
+
 def _as_text(digest: bytes) -> str:
     return base64.b64encode(digest).decode()

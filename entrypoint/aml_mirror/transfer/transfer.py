@@ -30,7 +30,8 @@ from aml_mirror.progress import amount
 from aml_mirror.retry import Retry
 from aml_mirror.sources.azure_blob import BlobSource
 from aml_mirror.sources.tree import Tree
-from aml_mirror.transfer.block_upload import SHA256, SOURCE_ETAG, BlockUpload, Choice
+from aml_mirror.transfer.block_upload import SHA256, SOURCE_ETAG, BlockUpload
+from aml_mirror.transfer.checksums import Choice
 from aml_mirror.transfer.options import BLOCK_BYTES, CONCURRENCY, HELD_BLOCK_BYTES, HELD_BLOCKS
 from aml_mirror.transfer.senders import Call, Senders
 from aml_mirror.transfer.server_copy import ServerCopy
