@@ -49,6 +49,7 @@ def main() -> int:
 def _one(name: str, rounds: int | None, large: bool) -> None:
     if name == "readme":
         report.write_readme()
+        report.draw_growth()
         return
     if name not in NAMES:
         raise BenchError(f"there is no such comparison; there are {', '.join(NAMES)}")

@@ -39,7 +39,13 @@ def keep_growth(curves: Sequence[Curve], machine: dict[str, Any], file: Path = F
     found = load(file) if file.exists() else {"comparisons": {}}
     found["growth"] = {"curves": [curve.as_dict() for curve in curves], "machine": machine}
     file.write_text(json.dumps(found, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    plot(found["growth"]["curves"], PICTURE)
+    draw_growth(file)
+
+
+def draw_growth(file: Path = FILE) -> None:
+    """Draw what ``bench.json`` holds of growth, for the README to show."""
+    if "growth" in (found := load(file)):
+        plot(found["growth"]["curves"], PICTURE)
 
 
 def growth_table(found: dict[str, Any]) -> str:
