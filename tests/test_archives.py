@@ -16,8 +16,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from aml_mirror.formats import archives
-from aml_mirror.formats.archives import Archive, Read, pickled_pairs, pickled_values
+from aml_mirror.formats import archives, pickled
+from aml_mirror.formats.archives import Archive, Read
+from aml_mirror.formats.pickled import MAX_VALUE, pickled_pairs, pickled_values
 
 LOCAL = b"PK\x03\x04"
 CENTRAL = b"PK\x01\x02"
@@ -339,7 +340,7 @@ def test_a_hostile_pickle_is_looked_at_and_never_run() -> None:
 def test_text_is_cut_and_integers_stay_printable() -> None:
     long = pickle.dumps({"name": "x" * 10_000, "iter": 10**5000, "epoch": 3})
     found = pickled_values(long, KEYS)
-    assert found == {"name": "x" * archives.MAX_VALUE, "epoch": 3}
+    assert found == {"name": "x" * MAX_VALUE, "epoch": 3}
 
 
 def test_a_damaged_pickle_yields_what_stood_before_the_damage() -> None:
@@ -350,7 +351,7 @@ def test_a_damaged_pickle_yields_what_stood_before_the_damage() -> None:
 
 
 def test_a_pickle_of_endless_opcodes_is_left_off(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(archives, "MAX_OPCODES", 1000)
+    monkeypatch.setattr(pickled, "MAX_OPCODES", 1000)
     found = pickled_values(b"\x80\x02" + b"N" * 5000 + pickle.dumps({"iter": 1}, 0), KEYS)
     assert found == {}
 

@@ -22,8 +22,9 @@ from tensorboard.summary.writer.record_writer import RecordWriter
 from aml_mirror.errors import DataError
 from aml_mirror.metrics import series as metrics_module
 from aml_mirror.metrics.events import TRUNCATED
+from aml_mirror.metrics.main_series import main_series
 from aml_mirror.metrics.names import MAX_NAME, assign_names, valid_name
-from aml_mirror.metrics.series import Metrics, main_series, read_metrics
+from aml_mirror.metrics.series import Metrics, read_metrics
 from aml_mirror.sources import Tree
 from aml_mirror.sources.local import LocalSource
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from aml_mirror import __version__, redact
-from aml_mirror.metrics.series import main_series
+from aml_mirror.metrics.main_series import main_series
 from aml_mirror.plan import Plan
 from aml_mirror.progress import amount
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import subprocess
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -135,6 +136,13 @@ def artifacts_of(azure: Azure, run_id: str) -> dict[str, bytes]:
     prefix = f"ExperimentRun/dcid.{run_id}/"
     held = sorted(name.removeprefix(prefix) for name in azure.blobs(prefix, container="azureml"))
     return {path: azure.artifact(run_id, path) for path in held}
+
+
+def wait_until_asked(azure: Azure, process: subprocess.Popen[str], text: str) -> None:
+    """Return when a request was seen that contains a text; fail where the program ends before."""
+    while not azure.requests(text):
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.1)
 
 
 def assert_exactly_once(

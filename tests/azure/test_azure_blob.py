@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from aml_mirror.azure.login import blob_suffix
+from aml_mirror.azure.cloud import blob_suffix
 from aml_mirror.errors import (
     DataError,
     MirrorError,
@@ -24,8 +24,9 @@ from aml_mirror.errors import (
 )
 from aml_mirror.formats.archives import Archive
 from aml_mirror.settings import Settings
-from aml_mirror.sources import azure_blob
-from aml_mirror.sources.azure_blob import BlobSource, locate
+from aml_mirror.sources import blob_reading
+from aml_mirror.sources.azure_blob import BlobSource
+from aml_mirror.sources.blob_uri import locate
 from aml_mirror.sources.opening import open_source
 from aml_mirror.sources.tree import Tree
 from aml_mirror.workspaces.staging import staged
@@ -142,9 +143,9 @@ def test_a_blob_written_over_is_noticed(azure: Any) -> None:
 
 
 def test_reads_as_a_file_does(azure: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(azure_blob, "EDGE_BYTES", 1000)
-    monkeypatch.setattr(azure_blob, "JUMP_BYTES", 100)
-    monkeypatch.setattr(azure_blob, "LARGEST_READ", 5000)
+    monkeypatch.setattr(blob_reading, "EDGE_BYTES", 1000)
+    monkeypatch.setattr(blob_reading, "JUMP_BYTES", 100)
+    monkeypatch.setattr(blob_reading, "LARGEST_READ", 5000)
     data = noise(60_000)
     source = BlobSource(azure.seed({"x": data}, "r"))
     entry = source.scan().files["x"]

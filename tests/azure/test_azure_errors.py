@@ -8,8 +8,8 @@ import logging
 import pytest
 from azure.core import exceptions as core
 
+from aml_mirror.azure.cloud import blob_suffix
 from aml_mirror.azure.errors import translate
-from aml_mirror.azure.login import blob_suffix
 from aml_mirror.errors import ConfigurationError, MirrorError, NameNotFound, ServiceUnavailable
 from aml_mirror.retry import Retry
 from azure_emulator.client import Azure

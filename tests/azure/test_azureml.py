@@ -25,6 +25,7 @@ from mirroring import (
     files_of,
     points_of,
     runs_of,
+    wait_until_asked,
 )
 from support.runs import huggingface_run, write_events, write_weights
 
@@ -153,8 +154,7 @@ def test_a_number_that_was_taken_in_between(
     azure.set_workspace(immutable_status=status)
     azure.fault("stall", match=r"PUT .*/models/reach/versions/1\?", seconds=6)
     process = mirroring.start("--source", run, "--model-name", "reach")
-    while not azure.requests("/models/reach/versions/1?"):
-        assert process.poll() is None, process.communicate()
+    wait_until_asked(azure, process, "/models/reach/versions/1?")
     azure.seed_versions("reach", 1, properties={"identity": "another"})
     out, err = process.communicate(timeout=120)
     assert process.returncode == 0, err
@@ -352,8 +352,7 @@ def test_a_loser_in_another_experiment_finds_the_version(
     given = ("--source", run, "--model-name", "reach")
     azure.fault("stall", match=r"PUT .*/model.safetensors", seconds=4)
     first = mirroring.start(*given)
-    while not azure.requests("/model.safetensors"):
-        assert first.poll() is None, first.communicate()
+    wait_until_asked(azure, first, "/model.safetensors")
     second = mirroring(*given, "--experiment", "elsewhere")
     assert first.wait(120) == 0
     assert second.json["outcome"] == "already-mirrored"

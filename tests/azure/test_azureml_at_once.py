@@ -5,13 +5,12 @@ from __future__ import annotations
 import hashlib
 import json
 import signal
-import time
 from pathlib import Path
 
 import pytest
 
 from azure_emulator.client import Azure
-from mirroring import Mirroring, assert_exactly_once, complete_versions, files_of, runs_of
+from mirroring import Mirroring, assert_exactly_once, complete_versions, files_of, runs_of, wait_until_asked
 from support.runs import huggingface_run
 
 POINTS = 450
@@ -65,9 +64,7 @@ def test_a_winner_that_is_killed_is_followed_by_another(mirroring: Mirroring, ru
     azure = mirroring.azure
     azure.fault("stall", match=r"PUT https://[^?]*/model\.safetensors", seconds=60)
     first = mirroring.start("--source", run, "--model-name", "reach")
-    while not azure.requests("/model.safetensors"):
-        assert first.poll() is None, first.communicate()
-        time.sleep(0.2)
+    wait_until_asked(azure, first, "/model.safetensors")
     after = [mirroring.start("--source", run, "--model-name", "reach") for _ in range(others)]
     assert "waiting for it" in after[0].stderr.readline()
     first.kill()

@@ -8,13 +8,12 @@ from __future__ import annotations
 import json
 import re
 import signal
-import time
 from pathlib import Path
 
 import pytest
 
 from azure_emulator.client import Azure
-from mirroring import Mirroring, assert_exactly_once, complete_versions, runs_of
+from mirroring import Mirroring, assert_exactly_once, complete_versions, runs_of, wait_until_asked
 from stages import STAGES
 from support.runs import huggingface_run
 
@@ -124,8 +123,7 @@ def test_where_a_closed_run_cannot_be_opened_again(
     azure: Azure, mirroring: Mirroring, run: Path, status: int
 ) -> None:
     process = mirroring.start("--source", run, "--model-name", "reach")
-    while not azure.requests("/model.safetensors"):
-        assert process.poll() is None, process.communicate()
+    wait_until_asked(azure, process, "/model.safetensors")
     process.send_signal(signal.SIGTERM)
     assert process.wait(60) == 143
     assert [item.info.status for item in runs_of(azure, "reach")] == ["KILLED"]
@@ -183,9 +181,7 @@ def test_a_lost_claim_stops_the_writer(azure: Azure, mirroring: Mirroring, run: 
     """The claim is broken and taken by another: whoever held it writes nothing more."""
     azure.fault("stall", match="runs/log-batch", seconds=14, nth=2)
     process = mirroring.start("--source", run, "--model-name", "reach")
-    while not azure.requests("log-batch"):
-        assert process.poll() is None, process.communicate()
-        time.sleep(0.2)
+    wait_until_asked(azure, process, "log-batch")
     service = azure.blob_service()
     (name,) = azure.blobs("aml-mirror/claims/")
     blob = service.get_blob_client(azure.container, name)

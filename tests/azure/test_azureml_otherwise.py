@@ -11,7 +11,7 @@ import pytest
 from aml_mirror.errors import NotAllowed
 from aml_mirror.workspaces.azureml import run_artifacts
 from azure_emulator.client import Azure
-from mirroring import Mirroring, assert_exactly_once
+from mirroring import Mirroring, assert_exactly_once, wait_until_asked
 from support.runs import huggingface_run
 
 POINTS = 450
@@ -55,8 +55,7 @@ def test_a_number_is_free_only_where_nothing_is_found_by_it(
     azure.seed_versions("reach", 2, properties={"identity": "another"})
     azure.fault("stall", match=r"versions\?.*top=1", when="after", seconds=3)
     process = mirroring.start("--source", run, "--model-name", "reach")
-    while not azure.requests("top=1"):
-        assert process.poll() is None, process.communicate()
+    wait_until_asked(azure, process, "top=1")
     azure.seed_versions("reach", 1, properties={"identity": "a third"})
     _, err = process.communicate(timeout=120)
     assert process.returncode == 0, err

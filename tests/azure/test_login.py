@@ -9,6 +9,7 @@ import pytest
 
 from aml_mirror.azure import errors as azure_errors
 from aml_mirror.azure import login
+from aml_mirror.azure.cloud import blob_suffix
 from aml_mirror.errors import ConfigurationError, MirrorError, NotAllowed, ServiceUnavailable
 from this_process import here  # noqa: F401 - a fixture
 
@@ -148,17 +149,17 @@ def test_where_the_clouds_keep_blobs(
     azure: Any, monkeypatch: pytest.MonkeyPatch, cloud: str, suffix: str
 ) -> None:
     monkeypatch.setenv("AZUREML_CURRENT_CLOUD", cloud)
-    assert [login.blob_suffix() for _ in range(3)] == [suffix] * 3
+    assert [blob_suffix() for _ in range(3)] == [suffix] * 3
     assert len(azure.requests("/metadata/endpoints")) == (cloud == "AzureEmulator")
 
 
 def test_a_cloud_that_nobody_knows(azure: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AZUREML_CURRENT_CLOUD", "Nephelokokkygia")
     with pytest.raises(ConfigurationError, match="Nephelokokkygia"):
-        login.blob_suffix()
+        blob_suffix()
     monkeypatch.delenv("ARM_CLOUD_METADATA_URL")
     with pytest.raises(ConfigurationError, match="is not known"):
-        login.blob_suffix()
+        blob_suffix()
 
 
 def test_no_error_has_a_secret_or_a_second_line() -> None:

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from aml_mirror.azure.blob_client import container_client
-from aml_mirror.azure.login import blob_suffix
+from aml_mirror.azure.cloud import blob_suffix
 from aml_mirror.errors import (
     ConfigurationError,
     DataError,

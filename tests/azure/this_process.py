@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from aml_mirror.azure import login
+from aml_mirror.azure import cloud, login
 from azure_emulator.client import Azure
 
 
@@ -20,7 +20,7 @@ def here(azure: Azure, monkeypatch: pytest.MonkeyPatch) -> Iterator[Azure]:
     for name, value in azure.env().items():
         monkeypatch.setenv(name, value)
     login.credential.cache_clear()
-    login._from_metadata.cache_clear()
+    cloud._from_metadata.cache_clear()
     yield azure
     login.credential.cache_clear()
-    login._from_metadata.cache_clear()
+    cloud._from_metadata.cache_clear()

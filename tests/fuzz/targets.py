@@ -16,7 +16,7 @@ from typing import BinaryIO
 from aml_mirror.arguments import parser
 from aml_mirror.completeness import judge
 from aml_mirror.errors import MirrorError
-from aml_mirror.formats.archives import pickled_pairs
+from aml_mirror.formats.pickled import pickled_pairs
 from aml_mirror.layouts import LAYOUTS
 from aml_mirror.layouts.base import Checkpoint
 from aml_mirror.metrics.events import EventFile, masked_crc32c

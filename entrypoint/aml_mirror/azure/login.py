@@ -21,42 +21,20 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeVar
-from urllib.parse import urlsplit
 
-import requests
 from azure.core.credentials import AccessToken, AccessTokenInfo, TokenRequestOptions
 from azure.identity import DefaultAzureCredential
-from requests.adapters import HTTPAdapter
-from urllib3.util import Retry as HttpRetry
 
 from aml_mirror.azure import errors as azure_errors
+from aml_mirror.azure.cloud import CLOUDS, is_public
 from aml_mirror.azure.entra_errors import WORKLOAD_HINT
-from aml_mirror.errors import ConfigurationError, ServiceUnavailable
+from aml_mirror.errors import ConfigurationError
 
 T = TypeVar("T")
 
 STORAGE_SCOPE = "https://storage.azure.com/.default"  # the same in every cloud
 
-# Cloud -> (suffix of storage hosts, login endpoint, resource manager). The names are those of azure-ai-ml.
-_CLOUDS = {
-    "AzureCloud": (
-        "core.windows.net",
-        "https://login.microsoftonline.com",
-        "https://management.azure.com",
-    ),
-    "AzureChinaCloud": (
-        "core.chinacloudapi.cn",
-        "https://login.chinacloudapi.cn",
-        "https://management.chinacloudapi.cn",
-    ),
-    "AzureUSGovernment": (
-        "core.usgovcloudapi.net",
-        "https://login.microsoftonline.us",
-        "https://management.usgovcloudapi.net",
-    ),
-}
 RENEWALS = 3  # of the tokens, for one operation
-_METADATA_SECONDS = 20.0  # a name that resolves nowhere useful must not hold the program for a minute
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,75 +181,9 @@ def token_file() -> str:
     return f"{path} can be read" + (f", subject {claims['sub']}" if claims.get("sub") else "")
 
 
-def blob_suffix() -> str:
-    """Return what follows ``account.blob.`` in the storage hosts of the cloud, asked for once.
-
-    ``AZUREML_CURRENT_CLOUD`` names the cloud; one that is not built in is looked up at
-    ``ARM_CLOUD_METADATA_URL``, as azure-ai-ml does.
-
-    Raises:
-        ConfigurationError: the cloud is not known, or its metadata are not what they should be.
-        ServiceUnavailable: the metadata cannot be had for now.
-    """
-    return _cloud()[0]
-
-
-def resource_manager() -> str:
-    """Return the address of the cloud's Azure Resource Manager, without a slash at its end.
-
-    Found, and raises, as :func:`blob_suffix`.
-    """
-    return _cloud()[1]
-
-
-def _cloud() -> tuple[str, str]:
-    """The cloud's storage suffix and resource manager."""
-    cloud = os.environ.get("AZUREML_CURRENT_CLOUD") or "AzureCloud"
-    if cloud in _CLOUDS:
-        suffix, _, manager = _CLOUDS[cloud]
-        return suffix, manager
-    url = os.environ.get("ARM_CLOUD_METADATA_URL", "")
-    if not url:
-        raise ConfigurationError(
-            f"the cloud {cloud} of AZUREML_CURRENT_CLOUD is not known",
-            f"use one of {', '.join(_CLOUDS)}, or set ARM_CLOUD_METADATA_URL as well",
-        )
-    return _from_metadata(cloud, url)
-
-
-@functools.cache
-def _from_metadata(cloud: str, url: str) -> tuple[str, str]:
-    where = "the cloud's metadata endpoint (ARM_CLOUD_METADATA_URL)"
-    try:
-        with requests.Session() as session:
-            retries = HttpRetry(total=3, backoff_factor=0.5, status_forcelist=(408, 429, 500, 502, 503, 504))
-            session.mount("https://", HTTPAdapter(max_retries=retries))
-            answer = session.get(url, timeout=_METADATA_SECONDS)
-            answer.raise_for_status()
-            found = answer.json()
-    except requests.exceptions.JSONDecodeError as error:
-        if answer.text.lstrip()[:1] in ("{", "["):
-            raise ServiceUnavailable(f"an answer of {where} was cut", azure_errors.AGAIN) from error
-        raise ConfigurationError(f"{where} answers no JSON", "check the address") from error
-    except requests.RequestException as error:
-        raise azure_errors.translate(error, where) from error
-    # Up to 2019 the answer is a list of clouds; later versions answer with a list or one cloud.
-    clouds = found if isinstance(found, list) else [found]
-    for item in clouds:
-        if isinstance(item, dict) and item.get("name") == cloud:
-            suffix = (item.get("suffixes") or {}).get("storage")
-            manager = item.get("resourceManager")
-            if isinstance(suffix, str) and suffix and isinstance(manager, str) and manager:
-                return suffix, manager.rstrip("/")
-    raise ConfigurationError(
-        f"{where} names no storage suffix and resource manager for the cloud {cloud}",
-        "check AZUREML_CURRENT_CLOUD",
-    )
-
-
 def _chain() -> DefaultAzureCredential:
     more = (
-        {} if _is_public(os.environ.get("AZURE_AUTHORITY_HOST", "")) else {"disable_instance_discovery": True}
+        {} if is_public(os.environ.get("AZURE_AUTHORITY_HOST", "")) else {"disable_instance_discovery": True}
     )
     try:
         # Said here too, since AZURE_TOKEN_CREDENTIALS may name it.
@@ -284,16 +196,6 @@ def _chain() -> DefaultAzureCredential:
         ) from error
 
 
-def _is_public(authority: str) -> bool:
-    """Whether a login endpoint is one that Microsoft's own list of them knows.
-
-    Of any other, of a private cloud, a login with a secret or certificate would first ask
-    login.microsoft.com whether it is genuine, which does not know it and may be out of reach.
-    """
-    hosts = {urlsplit(login).hostname for _, login, _ in _CLOUDS.values()}
-    return not authority or urlsplit(authority if "//" in authority else f"//{authority}").hostname in hosts
-
-
 def _in_pod() -> bool:
     return bool(os.environ.get("KUBERNETES_SERVICE_HOST"))
 
@@ -303,6 +205,6 @@ def _choose_credentials() -> None:
     if _in_pod() and not os.environ.get("AZURE_TOKEN_CREDENTIALS"):
         os.environ["AZURE_TOKEN_CREDENTIALS"] = "WorkloadIdentityCredential"  # noqa: S105 - a class's name
     cloud = os.environ.get("AZUREML_CURRENT_CLOUD", "")
-    if cloud in _CLOUDS and not os.environ.get("AZURE_AUTHORITY_HOST"):
+    if cloud in CLOUDS and not os.environ.get("AZURE_AUTHORITY_HOST"):
         # As an argument it would not reach WorkloadIdentityCredential (azure-identity 1.27.0).
-        os.environ["AZURE_AUTHORITY_HOST"] = _CLOUDS[cloud][1]
+        os.environ["AZURE_AUTHORITY_HOST"] = CLOUDS[cloud][1]

@@ -1,21 +1,18 @@
-"""Zip archives and the pickles inside them, looked at from outside.
+"""Zip archives, looked at from outside.
 
-torch, Lightning, Diffusion Policy and Stable-Baselines3 all save zip files. Whether such a file is whole,
-and the few plain numbers and strings that a layout needs from it, can be had from the archive's directory
-and from the opcodes of its pickle: nothing here is ever unpickled, and nothing is imported or called.
+torch, Lightning, Diffusion Policy and Stable-Baselines3 all save zip files. Whether such a file is whole can
+be had from the archive's directory.
 """
 
 from __future__ import annotations
 
-import io
-import pickletools
 import struct
 import zipfile
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
-from itertools import islice
-from typing import Any
+
+from aml_mirror.sources.reading import RangedFile
 
 # The end-of-central-directory record (PKWARE APPNOTE 4.3.16), the same with numbers of 64 bits (4.3.14), what
 # stands between the two (4.3.15), and the local header (4.3.7).
@@ -27,10 +24,6 @@ _LOCAL = struct.Struct("<4s5H3L2H")
 MAX_DIRECTORY_BYTES = 10 << 20
 # Pickles hold the structure, not the tensors: some MB for the largest models.
 MAX_PICKLE_BYTES = 64 << 20
-# A value a person wrote or a path; longer strings in a pickle are not what a layout asks for.
-MAX_VALUE = 4096
-# A tensor takes about 25 opcodes. Python reads a million a second, and a hostile pickle has 64 million.
-MAX_OPCODES = 5_000_000
 
 Read = Callable[[int, int], bytes]
 # What torch.save writes without an archive (before 1.6, or asked for) begins with this pickled magic number.
@@ -171,84 +164,6 @@ class Archive:
         )
 
 
-def pickled_values(data: bytes, keys: frozenset[str]) -> dict[str, Any]:
-    """Find plain values that follow a key in a pickle, from its opcodes alone.
-
-    For each of ``keys`` the first value that :func:`pickled_pairs` finds is returned.
-    """
-    found: dict[str, Any] = {}
-    for key, value in pickled_pairs(data, keys):
-        found.setdefault(key, value)
-    return found
-
-
-def pickled_pairs(data: bytes, keys: frozenset[str]) -> list[tuple[str, Any]]:
-    """List every one of ``keys`` in a pickle that has a plain value right behind it, in the file's order.
-
-    In a pickled dictionary a key is followed by its value: a string, integer, float, boolean, None or
-    bytes counts, anything else does not. Strings and bytes are cut at ``MAX_VALUE``. Protocols below 3,
-    which torch writes, hold bytes as a call of ``_codecs.encode`` on a latin-1 string: it is recognised,
-    not made. A damaged pickle yields what stood before the damage.
-    """
-    found: list[tuple[str, Any]] = []
-    memo: dict[int, Any] = {}
-    key: str | None = None
-    encoded = False
-    last: Any = None
-    try:
-        for opcode, argument, _ in islice(pickletools.genops(io.BytesIO(data)), MAX_OPCODES):
-            name = opcode.name
-            if name in ("MEMOIZE", "BINPUT", "LONG_BINPUT", "PUT"):
-                memo[len(memo) if name == "MEMOIZE" else int(argument or 0)] = last
-                continue
-            if name in ("FRAME", "PROTO") or (encoded and name == "MARK"):
-                continue
-            if name in ("BINGET", "LONG_BINGET", "GET"):
-                value = memo.get(int(argument or 0), _NOTHING)
-            elif name == "GLOBAL" and argument == "_codecs encode":
-                value = _ENCODE
-            else:
-                value = _plain(name, argument)
-            last = value
-            if key is not None and value is _ENCODE and not encoded:
-                encoded = True
-                continue
-            if encoded and isinstance(value, str):
-                value = value.encode("latin-1", "replace")
-            if key is not None and value is not _NOTHING and value is not _ENCODE:
-                found.append((key, value))
-                key = None
-            else:
-                key = value if isinstance(value, str) and value in keys else None
-            encoded = False
-            if len(memo) > 1_000_000 or len(found) > 10_000:
-                break
-    except (ValueError, IndexError, EOFError, UnicodeError, OverflowError):
-        pass
-    return found
-
-
-_NOTHING = object()
-_ENCODE = object()
-
-
-def _plain(opcode: str, argument: Any) -> Any:
-    if opcode in ("NEWTRUE", "NEWFALSE"):
-        return opcode == "NEWTRUE"
-    if opcode == "NONE":
-        return None
-    if isinstance(argument, (str, bytes)) and opcode not in ("GLOBAL", "INST", "PERSID"):
-        return argument[:MAX_VALUE]
-    # Python refuses to print an integer of over 4300 digits: none that a pickle holds may get that far.
-    if isinstance(argument, int) and argument.bit_length() > 64:
-        return _NOTHING
-    if isinstance(argument, (int, float)) and opcode.startswith(
-        ("BININT", "INT", "LONG", "BINFLOAT", "FLOAT")
-    ):
-        return argument
-    return _NOTHING
-
-
 def _directory_start(read: Read, end: int, end_record: bytes) -> int | None:
     """Where the records at the end say that the directory begins.
 
@@ -272,33 +187,18 @@ def _directory_start(read: Read, end: int, end_record: bytes) -> int | None:
     return start if start + length == close else None
 
 
-class _Window(io.RawIOBase):
+class _Window(RangedFile):
     """A read-only file over ranged reads, for :mod:`zipfile`, which seeks from the end."""
 
     def __init__(self, read: Read, size: int) -> None:
-        self._read, self._size, self._at = read, size, 0
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def tell(self) -> int:
-        return self._at
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        base = {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._size}[whence]
-        if base + offset < 0:
-            raise OSError("seek before the start")
-        self._at = base + offset
-        return self._at
+        super().__init__(size)
+        self._read = read
 
     def read(self, size: int = -1) -> bytes:
-        left = max(0, self._size - self._at)
+        left = max(0, self.size - self.position)
         count = left if size is None or size < 0 else min(size, left)
         if count > MAX_DIRECTORY_BYTES:
             raise OSError("the zip directory is larger than any model's")
-        data = self._read(self._at, count)
-        self._at += len(data)
+        data = self._read(self.position, count)
+        self.position += len(data)
         return data

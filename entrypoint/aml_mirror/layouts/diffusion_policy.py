@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from aml_mirror.errors import MirrorError
-from aml_mirror.formats.archives import pickled_pairs
+from aml_mirror.formats.pickled import pickled_pairs
 from aml_mirror.layouts.base import Checkpoint, Role, Run
 from aml_mirror.layouts.config_files import read_mapping
 from aml_mirror.layouts.scores import lower_is_better

@@ -21,7 +21,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from aml_mirror.errors import DataError
-from aml_mirror.formats.archives import MAX_PICKLE_BYTES, Archive, pickled_values
+from aml_mirror.formats.archives import MAX_PICKLE_BYTES, Archive
+from aml_mirror.formats.pickled import pickled_values
 from aml_mirror.layouts.base import Checkpoint, Role, Run
 from aml_mirror.layouts.config_files import read_json, read_mapping
 from aml_mirror.layouts.folders import names_in, same_files, shard_problem, subfolders, topmost, word_set

@@ -21,8 +21,9 @@ from dataclasses import replace
 from typing import Any
 
 from aml_mirror.errors import DataError
-from aml_mirror.formats.archives import MAX_PICKLE_BYTES, Archive, pickled_values
+from aml_mirror.formats.archives import MAX_PICKLE_BYTES, Archive
 from aml_mirror.formats.ocdbt import store_problem
+from aml_mirror.formats.pickled import pickled_values
 from aml_mirror.layouts.base import Checkpoint, Run
 from aml_mirror.layouts.config_files import read_json
 from aml_mirror.layouts.folders import names_in, subfolders, topmost, word_set

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import re
 
-from aml_mirror.formats.archives import pickled_values
+from aml_mirror.formats.pickled import pickled_values
 from aml_mirror.layouts.base import Checkpoint, NamedStep, Run, numbered
 from aml_mirror.layouts.isaac_lab import params_of
 from aml_mirror.layouts.torch_files import joined, outermost, pickle_of

@@ -13,7 +13,8 @@ from collections.abc import Iterable
 from typing import Any
 
 from aml_mirror.errors import MirrorError
-from aml_mirror.formats.archives import MAX_PICKLE_BYTES, Archive, pickled_values
+from aml_mirror.formats.archives import MAX_PICKLE_BYTES, Archive
+from aml_mirror.formats.pickled import pickled_values
 from aml_mirror.sources.tree import Tree
 
 # What may be the weights of another run.

@@ -12,13 +12,13 @@ Pass one goes through the sessions backwards, so that what is superseded is know
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from aml_mirror.metrics import logs as framework_logs
 from aml_mirror.metrics.events import TRUNCATED
-from aml_mirror.metrics.names import assign_names, goal, usefulness
+from aml_mirror.metrics.names import assign_names, usefulness
 from aml_mirror.metrics.sessions import Group, Reader, event_groups, log_groups
 from aml_mirror.sources.tree import Tree
 
@@ -52,19 +52,6 @@ class Series:
     min_step: int | None = None
     max_value: float | None = None
     max_step: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class MainSeries:
-    """The series that says best how good the policy is."""
-
-    name: str
-    last: float
-    last_step: int
-    best: float
-    best_step: int
-    direction: str
-    """``max`` or ``min``: which values are better."""
 
 
 @dataclass(slots=True)
@@ -167,24 +154,6 @@ def read_metrics(tree: Tree, logs: list[str] | tuple[str, ...] = ()) -> Metrics:
             reading.read(group)
         groups += from_logs
     return reading.result(groups)
-
-
-def main_series(series: Iterable[Series]) -> MainSeries | None:
-    """Choose the series whose last and best value a person wants to see; None: no name tells one.
-
-    The most useful one in the sense of :meth:`Metrics.limited` whose name says that it is to be large
-    (success, reward, return, score) or small (loss, error).
-    """
-    ranked = [
-        (one.points == 1, usefulness(one.tag), one.name, one, aim[1])
-        for one in series
-        if (aim := goal(one.tag)) is not None
-    ]
-    for *_, one, direction in sorted(ranked, key=lambda item: item[:3]):
-        best, step = (one.max_value, one.max_step) if direction == "max" else (one.min_value, one.min_step)
-        if best is not None and step is not None:
-            return MainSeries(one.name, one.last_value, one.last_step, best, step, direction)
-    return None
 
 
 class _Reading:

@@ -23,6 +23,7 @@ from aml_mirror.formats.archives import LEGACY_TORCH, Archive, Member
 from aml_mirror.safety import machine
 from aml_mirror.safety.findings import Damaged, Findings, TooMuch
 from aml_mirror.safety.machine import MAX_DEPTH, MAX_PICKLE_BYTES
+from aml_mirror.safety.stream import Stream
 from aml_mirror.sources.tree import Tree
 
 SAFETENSORS, CLEAN, SUSPICIOUS, NO_PICKLE = (
@@ -38,8 +39,7 @@ MAX_DATA_BYTES = 8 << 20
 MAX_MEMBERS = 2_000
 # Of one file, whatever its archives hold. Python inflates some 500 MB a second.
 MAX_INFLATED_BYTES = 1 << 30
-_STEP = 64 << 10  # the first read of a stream; each next one is twice as long, up to _MAX_STEP
-_MAX_STEP = 4 << 20
+_MAX_HEADER_BYTES = 64 << 10  # of a numpy file
 _SNIFF = 512  # bytes; the magic of a tar archive is at 257
 # What torch.save wrote before its tensors in that format: magic number, version, system, object, keys.
 _LEGACY_PICKLES = 5
@@ -173,7 +173,7 @@ class _Inspection:
 
     def _pickles(self, read: Read, size: int, depth: int, start: int = 0, torch: bool = False) -> None:
         """Follow pickles one behind the other up to the end of a file; there is at least one."""
-        source = _Stream(read, start, size)
+        source = Stream(read, start, size)
         before = self._findings.pickles
         while self._findings.pickles == before or source.left:
             try:
@@ -183,7 +183,7 @@ class _Inspection:
                 return
 
     def _legacy_torch(self, read: Read, size: int, depth: int) -> None:
-        source = _Stream(read, 0, size)
+        source = Stream(read, 0, size)
         try:
             for _ in range(_LEGACY_PICKLES):
                 machine.follow(source, self._findings, self.inside, True, depth)
@@ -198,7 +198,7 @@ class _Inspection:
         """
         trial = self._findings.trial()
         try:
-            machine.follow(_Stream(read, 0, size), trial, _Inspection(trial).inside, False, depth)
+            machine.follow(Stream(read, 0, size), trial, _Inspection(trial).inside, False, depth)
             found = bool(trial.calls or trial.names)
         except TooMuch as endless:
             found = True
@@ -215,8 +215,8 @@ class _Inspection:
         """An array file; one of objects is a header and a pickle (numpy.lib.format)."""
         start = 12 if read(6, 1) != b"\x01" else 10
         length = int.from_bytes(read(8, start - 8), "little")
-        header = read(start, min(length, _STEP))
-        if length > _STEP or len(header) < length:
+        header = read(start, min(length, _MAX_HEADER_BYTES))
+        if length > _MAX_HEADER_BYTES or len(header) < length:
             self._findings.problem("its numpy header cannot be read")
         elif _holds_objects(header):
             self._pickles(read, size, depth, start + length)
@@ -325,58 +325,3 @@ def _holds_objects(header: bytes) -> bool:
         return bool(re.search(r"O|obj", repr(found["descr"])))
     except (ValueError, SyntaxError, TypeError, KeyError, MemoryError, RecursionError):
         return True
-
-
-class _Stream:
-    """Bytes of a file in order, up to ``MAX_PICKLE_BYTES`` of them, with reads that grow."""
-
-    def __init__(self, read: Read, start: int, size: int) -> None:
-        self._read = read
-        self._at = start
-        self._end = size
-        self._limit = start + MAX_PICKLE_BYTES
-        self._buffer = b""
-        self._used = 0
-        self._step = _STEP
-
-    @property
-    def left(self) -> int:
-        """Bytes that were not read yet."""
-        return self._end - self._at + len(self._buffer) - self._used
-
-    def read(self, size: int, /) -> bytes:
-        if size < 0 or size > self.left:
-            raise Damaged("a pickle that ends within a value")
-        if size > MAX_PICKLE_BYTES:
-            raise self._too_long()
-        while len(self._buffer) - self._used < size and self._more(size):
-            pass
-        found = self._buffer[self._used : self._used + size]
-        self._used += len(found)
-        return found
-
-    def readline(self) -> bytes:
-        while (end := self._buffer.find(b"\n", self._used)) < 0 and self._more(_STEP):
-            pass
-        end = len(self._buffer) if end < 0 else end + 1
-        found = self._buffer[self._used : end]
-        self._used = end
-        return found
-
-    def _more(self, wanted: int) -> bool:
-        count = min(max(self._step, wanted), self._end - self._at)
-        if count <= 0:
-            return False
-        if self._at + count > self._limit:
-            count = self._limit - self._at
-            if count <= 0:
-                raise self._too_long()
-        part = self._read(self._at, count)
-        self._at += len(part)
-        self._buffer = self._buffer[self._used :] + part
-        self._used = 0
-        self._step = min(2 * self._step, _MAX_STEP)
-        return bool(part)
-
-    def _too_long(self) -> TooMuch:
-        return TooMuch(f"a pickle of more than {MAX_PICKLE_BYTES >> 20} MiB, which is not looked into")

@@ -1,7 +1,8 @@
-"""Reading a file from its beginning to its end, in chunks."""
+"""Reading a file: from its beginning to its end in chunks, or by ranges as if it were open."""
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable, Generator
 from concurrent.futures import ThreadPoolExecutor
 from typing import BinaryIO
@@ -47,3 +48,32 @@ def chunks_ahead(
     finally:
         # After a failure or a signal nothing is waited for.
         pool.shutdown(wait=False, cancel_futures=True)
+
+
+class RangedFile(io.RawIOBase):
+    """Something of a known size as a file that is only read; how, is up to the classes below.
+
+    Args:
+        size: in bytes.
+    """
+
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        self.size, self.position = size, 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self.position
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        base = {io.SEEK_SET: 0, io.SEEK_CUR: self.position, io.SEEK_END: self.size}[whence]
+        if base + offset < 0:
+            # An OSError, as of files, which zipfile looks for, and a ValueError, as of BytesIO.
+            raise io.UnsupportedOperation(f"negative seek position {base + offset}")
+        self.position = base + offset
+        return self.position

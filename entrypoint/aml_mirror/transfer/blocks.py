@@ -11,7 +11,6 @@ service has it.
 
 from __future__ import annotations
 
-import io
 import os
 from collections import deque
 from collections.abc import Callable, Generator
@@ -24,7 +23,7 @@ from typing import Any, BinaryIO
 from aml_mirror.errors import DataError
 from aml_mirror.sources.azure_blob import BlobSource
 from aml_mirror.sources.base import Entry
-from aml_mirror.sources.reading import chunks
+from aml_mirror.sources.reading import RangedFile, chunks
 from aml_mirror.sources.tree import Tree
 
 # Blocks that are fetched, or wait to be hashed, at a time: as many as keep a line of 30 ms busy at the rate
@@ -44,7 +43,7 @@ class Block:
     body: Body
 
 
-class FilePart(io.RawIOBase):
+class FilePart(RangedFile):
     """A range of a file, as the body of a request.
 
     Raises:
@@ -56,32 +55,18 @@ class FilePart(io.RawIOBase):
     _file: BinaryIO | None = None
 
     def __init__(self, tree: Tree, path: str, offset: int, length: int) -> None:
-        super().__init__()
-        self._path, self._offset, self._length, self._position = path, offset, length, 0
+        super().__init__(length)
+        self._path, self._offset = path, offset
         # Opened anew, which also finds out that the file was replaced.
         self._file = tree.open(path)
         self._descriptor = self._file.fileno()
 
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def tell(self) -> int:
-        return self._position
-
-    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        start = {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: self._length}[whence]
-        self._position = max(0, start + offset)
-        return self._position
-
     def readinto(self, buffer: Any) -> int:
-        wanted = memoryview(buffer)[: max(0, self._length - self._position)]
+        wanted = memoryview(buffer)[: max(0, self.size - self.position)]
         if not wanted:
             return 0
         try:
-            read = os.preadv(self._descriptor, [wanted], self._offset + self._position)
+            read = os.preadv(self._descriptor, [wanted], self._offset + self.position)
         except OSError as error:
             raise DataError(
                 f"{self._path} cannot be read: {error.strerror}", "look at the volume, then run again"
@@ -89,10 +74,10 @@ class FilePart(io.RawIOBase):
         if not read:
             # Fewer bytes than were announced would leave the service waiting for the rest.
             raise DataError(
-                f"{self._path} changed while it was sent (it ends before byte {self._offset + self._length})",
+                f"{self._path} changed while it was sent (it ends before byte {self._offset + self.size})",
                 "wait until the training has ended and nothing writes there any more, then run again",
             )
-        self._position += read
+        self.position += read
         return read
 
     def close(self) -> None:

@@ -72,7 +72,7 @@ def _azureml(settings: Settings, notice: Callable[[str], None]) -> Callable[[], 
     check_coordinates(*settings.azure_coordinates)
     concurrency = parse_concurrency(settings.concurrency) if settings.concurrency else CONCURRENCY
     block_bytes = parse_block_size(settings.block_size) if settings.block_size else BLOCK_BYTES
-    from aml_mirror.azure.login import blob_suffix
+    from aml_mirror.azure.cloud import blob_suffix
 
     # azure-ai-ml and azureml-mlflow ask for the metadata of a cloud that is not built in as they load, and
     # cannot be loaded again where that failed. So it is asked for here first, with patience.

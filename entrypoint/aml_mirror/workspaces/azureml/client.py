@@ -22,7 +22,8 @@ from azure.core import exceptions as core
 
 from aml_mirror.azure import errors as azure_errors
 from aml_mirror.azure.blob_client import container_client
-from aml_mirror.azure.login import credential, resource_manager, with_fresh_login
+from aml_mirror.azure.cloud import resource_manager
+from aml_mirror.azure.login import credential, with_fresh_login
 from aml_mirror.errors import ConfigurationError, MirrorError, NotAllowed, ServiceUnavailable
 from aml_mirror.retry import Retry
 from aml_mirror.workspaces import http_status

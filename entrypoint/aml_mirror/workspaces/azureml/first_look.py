@@ -21,7 +21,8 @@ from azure.core import PipelineClient
 from azure.core.pipeline import policies
 from azure.core.rest import HttpRequest
 
-from aml_mirror.azure.login import credential, resource_manager
+from aml_mirror.azure.cloud import resource_manager
+from aml_mirror.azure.login import credential
 from aml_mirror.sources.base import Source
 from aml_mirror.workspaces import base
 from aml_mirror.workspaces.azureml import marks

@@ -156,7 +156,7 @@ class AzureMLWorkspace(Place):
         return AzureMLHeld(self, version)
 
     def can_copy(self, source: Source) -> bool:
-        # A store with ETags is blob storage, in the cloud that the settings name (login.blob_suffix), as
+        # A store with ETags is blob storage, in the cloud that the settings name (cloud.blob_suffix), as
         # we are.
         return source.has_etags
 
