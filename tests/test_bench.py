@@ -161,11 +161,16 @@ def test_what_is_seeded_is_what_a_backfill_finds(azure: Azure) -> None:  # noqa:
 def test_the_slope_of_the_larger_half_is_the_growth(tmp_path: Path) -> None:
     def curve(exponent: float) -> Curve:
         # A start of two seconds hides what the small sizes cost.
-        points = [Point(10**n, 2 + (10**n / 1e5) ** exponent * 100, 50_000_000 + n) for n in range(1, 7)]
+        sizes = [10**n for n in range(1, 7)]
+        points = [
+            Point(size, 2 + (size / 1e5) ** exponent * 100, 1 + size / 1e4, 50_000_000 + size // 10**5)
+            for size in sizes
+        ]
         return Curve("Points", "points", points)
 
     assert curve(1.0).exponent == pytest.approx(1.0, abs=0.02)
     assert curve(2.0).exponent == pytest.approx(2.0, abs=0.1)
+    assert curve(2.0).cpu_exponent == pytest.approx(1.0, abs=0.02)
     growth = [curve(1.0).as_dict(), curve(2.0).as_dict()]
     said = report.growth_table({"curves": growth})
     assert "size^1.00, met" in said and "**not met**" in said and "1.00 ×, met" in said

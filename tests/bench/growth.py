@@ -20,10 +20,11 @@ START = 0.9
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """One size, its time in seconds and the most memory in bytes."""
+    """One size, its time and the program's own part of it in seconds, and the most memory in bytes."""
 
     size: int
     seconds: float
+    cpu: float
     resident: int
 
 
@@ -37,17 +38,13 @@ class Curve:
 
     @property
     def exponent(self) -> float:
-        """The slope of log(time above the start) against log(size), by least squares.
+        """The growth of the time; see :func:`fitted`."""
+        return fitted([(point.size, point.seconds) for point in self.points])
 
-        Where little is done the start of the program hides the growth, which would only flatter: sizes below
-        a twentieth of the largest are left out, and most of the least time is taken off the others'.
-        """
-        start = START * min(point.seconds for point in self.points)
-        larger = [point for point in self.points if point.size >= self.points[-1].size / 20]
-        xs = [math.log(point.size) for point in larger]
-        ys = [math.log(point.seconds - start) for point in larger]
-        x, y = sum(xs) / len(xs), sum(ys) / len(ys)
-        return sum((a - x) * (b - y) for a, b in zip(xs, ys, strict=True)) / sum((a - x) ** 2 for a in xs)
+    @property
+    def cpu_exponent(self) -> float:
+        """The growth of what the program computes: without the waiting for the emulator, which grows too."""
+        return fitted([(point.size, point.cpu) for point in self.points])
 
     @property
     def memory_growth(self) -> float:
@@ -59,12 +56,35 @@ class Curve:
             "name": self.name,
             "unit": self.unit,
             "exponent": round(self.exponent, 3),
+            "cpu_exponent": round(self.cpu_exponent, 3),
             "memory_growth": round(self.memory_growth, 3),
             "points": [
-                {"size": point.size, "seconds": round(point.seconds, 3), "resident_mb": point.resident / MB}
+                {
+                    "size": point.size,
+                    "seconds": round(point.seconds, 3),
+                    "cpu_seconds": round(point.cpu, 3),
+                    "resident_mb": point.resident / MB,
+                }
                 for point in self.points
             ],
         }
+
+
+def fitted(costs: Sequence[tuple[int, float]]) -> float:
+    """Return the slope of log(cost above the start) against log(size), by least squares.
+
+    Where little is done the start of the program hides the growth, which would only flatter: sizes below a
+    twentieth of the largest are left out, and most of the least cost is taken off the others'.
+
+    Args:
+        costs: (size, seconds), the largest size last.
+    """
+    start = START * min(cost for _, cost in costs)
+    larger = [(size, cost) for size, cost in costs if size >= costs[-1][0] / 20]
+    xs = [math.log(size) for size, _ in larger]
+    ys = [math.log(cost - start) for _, cost in larger]
+    x, y = sum(xs) / len(xs), sum(ys) / len(ys)
+    return sum((a - x) * (b - y) for a, b in zip(xs, ys, strict=True)) / sum((a - x) ** 2 for a in xs)
 
 
 def plot(curves: Sequence[dict[str, Any]], path: Path) -> None:

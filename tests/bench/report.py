@@ -51,8 +51,16 @@ def draw_growth(file: Path = FILE) -> None:
 def growth_table(found: dict[str, Any]) -> str:
     """The growth as Markdown."""
     rows = [
-        ["", "sizes", "time", "time above the start grows with", "resident", "largest to smallest"],
-        ["---"] * 6,
+        [
+            "",
+            "sizes",
+            "time",
+            "time above the start grows with",
+            "the program's own CPU with",
+            "resident",
+            "largest to smallest",
+        ],
+        ["---"] * 7,
     ]
     for curve in found["curves"]:
         points = curve["points"]
@@ -62,6 +70,7 @@ def growth_table(found: dict[str, Any]) -> str:
                 " · ".join(f"{point['size']:,}" for point in points),
                 " · ".join(_seconds(point["seconds"]) for point in points),
                 f"size^{curve['exponent']:.2f}, {_met(curve['exponent'] <= LINEAR)}",
+                f"size^{curve['cpu_exponent']:.2f}",
                 " · ".join(f"{point['resident_mb']:.0f}" for point in points) + " MB",
                 f"{curve['memory_growth']:.2f} ×, {_met(curve['memory_growth'] <= FLAT)}",
             ]

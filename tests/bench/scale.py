@@ -1,8 +1,10 @@
 """Scale: time and memory of the whole program against points, files and runs, to the emulated workspace.
 
-Each size is mirrored by a process of its own, those between the smallest and the largest three times: there
-the start of the program scatters by as much as the work takes. The emulator keeps the points in memory: the
-MLflow server behind it would take minutes for the largest number, and its growth is not what is asked for.
+Each size is mirrored three times, each time by a process of its own: the start of the program scatters by as
+much as the work of the smaller ones takes. The emulator keeps the points in memory: the MLflow server behind
+it would take minutes for the largest number, and its growth is not what is asked for. Where that server is
+asked, for the runs of a backfill, it takes longer for each page the further behind it is; so the program's
+own CPU stands beside the time.
 The runs of a backfill are mirrored already: that is what one that is repeated each night finds, and a first
 one costs a mirror for each run, whatever their number.
 `make bench-scale` adds the largest sizes.
@@ -53,17 +55,14 @@ def curves(large: bool) -> Iterator[Curve]:
 def medians(
     measure: Callable[[Azure, int], Point], azure: Azure, sizes: Sequence[int], rounds: int = ROUNDS
 ) -> list[Point]:
-    """Measure each size so often, the smallest and the largest once."""
-    return [_median([measure(azure, size) for _ in range(_times(size, sizes, rounds))]) for size in sizes]
-
-
-def _times(size: int, sizes: Sequence[int], rounds: int) -> int:
-    return 1 if size in (sizes[0], sizes[-1]) else rounds
+    """Measure each size so often."""
+    return [_median([measure(azure, size) for _ in range(rounds)]) for size in sizes]
 
 
 def _median(taken: Sequence[Point]) -> Point:
     seconds = statistics.median(point.seconds for point in taken)
-    return Point(taken[0].size, seconds, round(statistics.median(point.resident for point in taken)))
+    cpu = statistics.median(point.cpu for point in taken)
+    return Point(taken[0].size, seconds, cpu, round(statistics.median(point.resident for point in taken)))
 
 
 def points(azure: Azure, count: int) -> Point:
@@ -98,7 +97,7 @@ def backfill(azure: Azure, sizes: Sequence[int], rounds: int = ROUNDS) -> Iterat
     for size in sizes:
         seed(azure, name, folder, made, size)
         made = size
-        taken = [_backfill_again(azure, command, name, size) for _ in range(_times(size, sizes, rounds))]
+        taken = [_backfill_again(azure, command, name, size) for _ in range(rounds)]
         yield _median(taken)
 
 
@@ -107,7 +106,7 @@ def _backfill_again(azure: Azure, command: Sequence[str | Path], name: str, size
     summary = json.loads(sample.said.splitlines()[-1])
     if summary["already_mirrored"] != size or len(azure.models()[name]) != size:
         raise BenchError(f"a backfill of {size} mirrored runs says {sample.said[-500:]}")
-    return Point(size, sample.seconds, sample.resident)
+    return Point(size, sample.seconds, sample.cpu, sample.resident)
 
 
 def seed(azure: Azure, name: str, folder: Path, there: int, wanted: int) -> None:
@@ -146,7 +145,7 @@ def _mirror(azure: Azure, run: Path, size: int) -> tuple[dict[str, int], Point]:
     receipt = json.loads(sample.said.splitlines()[-1])
     if receipt["outcome"] != "mirrored":
         raise BenchError(f"{run.name} was not mirrored")
-    return receipt, Point(size, sample.seconds, sample.resident)
+    return receipt, Point(size, sample.seconds, sample.cpu, sample.resident)
 
 
 def large_upload(rounds: int | None) -> Iterator[Result]:

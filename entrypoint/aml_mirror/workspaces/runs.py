@@ -29,7 +29,9 @@ from aml_mirror.workspaces.base import Limits, Point
 from aml_mirror.workspaces.filters import quotable, quoted
 from aml_mirror.workspaces.mlflow.errors import is_missing, is_there_already
 
-PAGE = 100  # runs a search; more than one run with an identity is the exception
+# Runs a page of a search: few have one identity, but a backfill asks for all of a model, and each page is a
+# round trip. 1,000 is the default of MLflow's client, so every server takes 500.
+PAGE = 500
 
 
 class Claim(Protocol):

@@ -142,18 +142,21 @@ def _asked(text: str, values: dict[str, str]) -> bool:
 
 def _list(request: Request, workspace: Workspace, model: Model) -> dict[str, Any]:
     query = request.query
-    # Once a request, not once a version: a model may have ten thousand, and each page looks at them all.
+    # A model may have ten thousand versions, and each page looks at them all: only what is asked is compared.
     shown = [is_archived for is_archived in (False, True) if _visible(request, is_archived)]
+    newest = time.time() - workspace.list_lag
     found = [
         version
         for version in model.versions.values()
-        if version.properties["isArchived"] in shown
-        and time.time() - version.created >= workspace.list_lag
-        and query.get("version", version.number) == version.number
-        and query.get("description", "") in (version.properties.get("description") or "")
-        and _asked(query.get("tags", ""), version.properties["tags"])
-        and _asked(query.get("properties", ""), version.properties["properties"])
+        if version.properties["isArchived"] in shown and version.created <= newest
     ]
+    if "version" in query:
+        found = [version for version in found if version.number == query["version"]]
+    if text := query.get("description"):
+        found = [version for version in found if text in (version.properties.get("description") or "")]
+    for values in ("tags", "properties"):
+        if text := query.get(values):
+            found = [version for version in found if _asked(text, version.properties[values])]
     order = query.get("$orderBy", "createdtime desc").lower().split()
     keys: dict[str, Any] = {
         "createdtime": lambda one: one.created,
