@@ -149,7 +149,10 @@ def _mirror(azure: Azure, run: Path, size: int) -> tuple[dict[str, int], Point]:
 
 
 def large_upload(rounds: int | None) -> Iterator[Result]:
-    """The upload of :mod:`bench.upload` with a file of 4 GiB: the memory has to be the same."""
+    """The upload of :mod:`bench.upload` with a file of 4 GiB: the memory has to be the same.
+
+    The other goals are those of the smaller file, and shown all the same.
+    """
     with emulator.scope() as azure, upload.sink() as where:
         whole = upload.big(azure, where, LARGE_UPLOAD)
         sides = [side for side in whole.sides if side.name in ("ours", "upload_blob", "azcopy", "curl")]
