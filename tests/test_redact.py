@@ -80,7 +80,7 @@ SECRET_NAMES = (
     "db.passwd", "pwd", "access_token", "accesstoken", "credentials", "AZURE_CLIENT_SECRET",
     "client_assertion", "env/WANDB_KEY", "openai_key", "jwt", "authorization", "passphrase",
     "license_key", "ssh.private_key", "basic_auth", "subscriptionKey", "encryption-key",
-    "passwords", "db.passwords", "api_keys", "apikeys",
+    "passwords", "db.passwords", "api_keys", "apikeys", "primaryKey", "secondary_key",
 )
 # fmt: on
 ORDINARY = {
@@ -125,6 +125,7 @@ ORDINARY = {
     "hint": "set MLFLOW_TRACKING_TOKEN, or MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD",
     "config": "sigma=0.5 config=1 design: 2, eos_token=<eos>",
     "blob host": "https://account.blob.core.windows.net/c@v2 and abfss://a-long-container-name-17@account.x/p",
+    "sections": "Attempted credentials:\n\tEnvironment: unavailable\nsecret:\n  name: x",
     "module": "keyboard:0, tokenizer: gpt2, num_tokens=5",
 }
 
@@ -161,6 +162,10 @@ AROUND_LONG = (
     "password='correct horse §'",
     'password: "correct horse §"',
     "password => §",
+    "password:\n  §\nlr: 1",
+    "password: |\n    correct horse §\n",
+    'a:\n  password: >-\r\n      "correct horse §"',
+    "passwords:\n  - §",
     r'{"password": "a\"b\\§"}',
     r"-----BEGIN PRIVATE KEY-----\\nMIIE\\n§\\n-----END PRIVATE KEY-----",
 )

@@ -10,7 +10,7 @@ from aml_mirror import redact
 from aml_mirror.checkpoints import Chosen, narrow
 from aml_mirror.completeness import judge
 from aml_mirror.errors import DataError, UsageError
-from aml_mirror.layouts import Found, Run, find_run
+from aml_mirror.layouts import Found, Run, find_run, unknown_beside
 from aml_mirror.layouts.base import Checkpoint
 from aml_mirror.manifest import Item, Manifest, hash_files, identity, listed_files
 from aml_mirror.metrics.series import Metrics, read_metrics
@@ -132,6 +132,10 @@ def describe(whole: Tree, found: Found, settings: Settings) -> Subject:
     for path, why in sorted(tree.refused.items()):
         subject.warnings.append(f"{path} was left out: {why}")
     subject.warnings.extend(run.warnings)
+    for root in [] if settings.framework else unknown_beside(whole, found):
+        subject.warnings.append(
+            f"{root} was not looked at; it may be another run, of no known framework: --source takes it alone"
+        )
     return subject
 
 

@@ -40,7 +40,7 @@ _SECRET_PAIRS = frozenset(
     (first, second)
     for second, firsts in (
         ("key", "api access account secret private storage license subscription encryption signing master"),
-        ("key", "shared service deploy ssh wandb openai azure comet neptune"),
+        ("key", "shared service deploy ssh wandb openai azure comet neptune primary secondary"),
         ("keys", "api access account secret private"),
         ("string", "connection conn"),
         ("str", "connection conn"),
@@ -128,15 +128,18 @@ _PATTERNS = (
 
 _NAME = r"(?<![\w.-])(?P<name>-{0,2}[A-Za-z_][\w.-]{0,99})"
 _SCHEME = r"(?:(?:[Bb]earer|[Bb]asic|[Tt]oken|SharedKey(?:Lite)?|ApiKey|Negotiate)\s{1,3})?"
+_BESIDE = r"(?:\s?=>?\s?|:[ \t]{1,2})"
+# A value on the line after its name, as YAML has it; not a word with a colon, which begins something else.
+_BELOW = r":[ \t]{0,4}(?:[|>][+-]?[ \t]{0,4})?\r?\n[ \t]{1,40}(?=\S)(?![^\s:]{1,256}:(?:\s|\Z))"
 _NAMED = (
+    # name:, or name: |, and the value indented below it, to the end of its line
+    re.compile(rf"(?P<lead>{_NAME}{_BELOW}(?:\\?[\"'])?)(?P<value>[^\r\n\"'\\]{{1,4096}})"),
     # "name": "value" in JSON that is not in JSON itself: the value may have marks that are escaped
     re.compile(rf"(?P<lead>{_NAME}\"\s?:\s?\")(?P<value>(?:[^\"\\]|\\[^\n]){{1,4096}})(?=\")"),
     # name="some words"
-    re.compile(
-        rf"(?P<lead>{_NAME}(?:\s?=>?\s?|:\s{{1,2}})(?P<quote>\\?[\"']))(?P<value>[^\"'\\]{{1,4096}})(?=(?P=quote))"
-    ),
+    re.compile(rf"(?P<lead>{_NAME}{_BESIDE}(?P<quote>\\?[\"']))(?P<value>[^\"'\\]{{1,4096}})(?=(?P=quote))"),
     # name=value, name: value, --name=value
-    re.compile(rf"(?P<lead>{_NAME}(?:\s?=>?\s?|:\s{{1,2}})(?:\\?[\"'])?)(?P<value>{_SCHEME}{_VALUE})"),
+    re.compile(rf"(?P<lead>{_NAME}{_BESIDE}(?:\\?[\"'])?)(?P<value>{_SCHEME}{_VALUE})"),
     # "name": "value", as in JSON, in Python's dictionaries, and in JSON inside JSON
     re.compile(rf"(?P<lead>{_NAME}(?P<quote>\\?[\"'])\s?:\s?(?P=quote))(?P<value>[^\"'\\]+)"),
     # --name value, also as a list of arguments

@@ -132,7 +132,8 @@ def big(azure: Azure, where: Sink, size: int = GIB) -> Comparison:
                 1.5,
                 False,
                 times_faster("ours", "azcopy"),
-                obstacle="the whole file is hashed before its first block is sent; azcopy sends at once and keeps no SHA-256",
+                obstacle="the whole file is hashed before its first block is sent; azcopy sends at once and "
+                "keeps no SHA-256",
             ),
             Goal("ours ≥ 0.7 × as fast as the best bare upload", 0.7, False, at_best, obstacle=_OBSTACLE),
             Goal(

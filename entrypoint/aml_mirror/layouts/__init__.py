@@ -21,7 +21,9 @@ from aml_mirror.layouts.stable_baselines3 import StableBaselines3
 from aml_mirror.sources.tree import Tree
 from aml_mirror.sources.wandb_copies import without_copies
 
-__all__ = ["LAYOUTS", "NAMES", "Checkpoint", "Found", "Layout", "Run", "find_run", "find_runs"]
+__all__ = [
+    "LAYOUTS", "NAMES", "Checkpoint", "Found", "Layout", "Run", "find_run", "find_runs", "unknown_beside",
+]  # fmt: skip
 
 # The more special comes first: every GR00T run is a Hugging Face run too. Generic is asked last, and only
 # where no other layout found anything.
@@ -67,6 +69,22 @@ def find_runs(tree: Tree, framework: str = "") -> list[Found]:
     if own is not tree and (found := _found(own, framework)):
         return [Found(root, layout, without_copies=True) for root, layout in sorted(found.items())]
     return [Found(root, layout) for root, layout in sorted(_found(tree, framework).items())]
+
+
+def unknown_beside(tree: Tree, found: Found) -> list[str]:
+    """Return the roots, sorted, of what no known framework wrote and what lies beside the one run of a tree.
+
+    Nobody else would say a word of them: the run of a known framework is taken for all that there is.
+    """
+    if not found.root or found.layout.name == "generic":
+        return []
+    seen = without_copies(tree) if found.without_copies else tree
+    around = (found.root, *(found.root[:at] for at, char in enumerate(found.root) if char == "/"))
+    return [
+        root
+        for root in Generic().find(seen)
+        if root and root not in around and not root.startswith(found.root + "/")
+    ]
 
 
 def _found(tree: Tree, framework: str) -> dict[str, Layout]:
