@@ -9,7 +9,9 @@ import pytest
 
 from aml_mirror import layouts
 from aml_mirror.errors import DataError, UsageError
-from aml_mirror.layouts import LAYOUTS, NAMES, find_run, find_runs
+from aml_mirror.layouts import LAYOUTS, NAMES, find_run, find_runs, unknown_beside
+from aml_mirror.plan import find
+from aml_mirror.settings import Settings
 from aml_mirror.sources import Tree
 from aml_mirror.sources.local import LocalSource
 from support.saved import safetensors, write_json
@@ -177,3 +179,18 @@ def test_names_that_cannot_be_read_are_said(tmp_path: Path) -> None:
     (tmp_path / os.fsdecode(b"ckpt \xff")).mkdir()
     with pytest.raises(DataError, match=r"none can be read.*not UTF-8"):
         find_run(tree_of(tmp_path))
+
+
+def test_what_may_be_another_run_beside_the_one_is_said(tmp_path: Path) -> None:
+    huggingface(tmp_path / "group" / "known")
+    generic(tmp_path / "group" / "other")
+    # What lies inside the run, and around it, is no other one.
+    generic(tmp_path / "group" / "known" / "teacher")
+    tree = tree_of(tmp_path)
+    found = find_run(tree)
+    assert unknown_beside(tree, found) == ["group/other"]
+    source = LocalSource(tmp_path)
+    (said,) = find(source, Settings(run_id="r")).warnings
+    assert said.startswith("group/other was not looked at") and "--source" in said
+    assert find(source, Settings(run_id="r", framework="huggingface")).warnings == []
+    assert find(LocalSource(tmp_path / "group" / "known"), Settings(run_id="r")).warnings == []

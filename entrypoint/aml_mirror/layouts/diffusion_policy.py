@@ -23,10 +23,11 @@ from aml_mirror.errors import MirrorError
 from aml_mirror.formats.pickled import pickled_pairs
 from aml_mirror.layouts.base import Checkpoint, Role, Run
 from aml_mirror.layouts.config_files import read_mapping
+from aml_mirror.layouts.roots import topmost
 from aml_mirror.layouts.scores import lower_is_better
-from aml_mirror.layouts.torch_files import joined, outermost, parent, pickle_of, whole_number
+from aml_mirror.layouts.torch_files import pickle_of, whole_number
 from aml_mirror.metrics.logs import LogFile
-from aml_mirror.sources.tree import Tree
+from aml_mirror.sources.tree import Tree, join, parent
 
 _TOP = re.compile(
     r"epoch=(?P<epoch>\d{1,18})-(?P<metric>[^=]+)=(?P<value>[-+]?(?:\d+(?:\.\d+)?(?:[eE][-+]?\d+)?|nan|inf))"
@@ -54,7 +55,7 @@ class DiffusionPolicy:
     name = "diffusion_policy"
 
     def find(self, tree: Tree) -> list[str]:
-        return outermost(
+        return topmost(
             parent(folder)
             for folder, names in tree.children.items()
             if folder.rpartition("/")[2] == "checkpoints" and _is_diffusion_policy(tree, folder, names)
@@ -89,11 +90,11 @@ class DiffusionPolicy:
 def _is_diffusion_policy(tree: Tree, folder: str, names: tuple[str, ...]) -> bool:
     files = [name for name in names if name == _LATEST or _TOP.fullmatch(name)]
     for name in files[:_LOOK_INTO]:
-        if data := pickle_of(tree, joined(folder, name)):
+        if data := pickle_of(tree, join(folder, name)):
             return b"state_dicts" in data and b"pickles" in data and b"pytorch-lightning_version" not in data
     # None can be read: the names and what lies beside them must do. Lightning says "last" and "step=".
     root = parent(folder)
-    beside = tree.has(joined(root, _LOG)) or tree.has(joined(root, _CONFIG))
+    beside = tree.has(join(root, _LOG)) or tree.has(join(root, _CONFIG))
     return bool(files) and (beside or _LATEST in files) and not any("step=" in name for name in files)
 
 

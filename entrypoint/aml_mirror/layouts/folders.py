@@ -41,17 +41,6 @@ def subfolders(tree: Tree) -> Subfolders:
     return found
 
 
-def topmost(folders: Iterable[str]) -> list[str]:
-    """Sort folders and leave out those inside another one of them."""
-    kept: set[str] = set()
-    for folder in sorted(set(folders)):
-        parts = folder.split("/")
-        if "" in kept or any("/".join(parts[:count]) in kept for count in range(1, len(parts))):
-            continue
-        kept.add(folder)
-    return sorted(kept)
-
-
 def names_in(tree: Tree, folder: str) -> set[str]:
     """Return the names of the files directly in a folder."""
     return {name for name in tree.children.get(folder, ()) if not name.endswith("/")}

@@ -27,14 +27,7 @@ from typing import Any
 from aml_mirror.errors import MirrorError
 from aml_mirror.layouts.base import Checkpoint, Run
 from aml_mirror.layouts.config_files import read_mapping
-from aml_mirror.layouts.folders import (
-    names_in,
-    same_file,
-    same_files,
-    subfolders,
-    topmost,
-    word_set,
-)
+from aml_mirror.layouts.folders import names_in, same_file, same_files, subfolders, word_set
 from aml_mirror.layouts.generic_files import Candidate, described, is_weights, with_companions
 from aml_mirror.layouts.generic_names import (
     CONTAINERS,
@@ -49,7 +42,8 @@ from aml_mirror.layouts.generic_names import (
     step_of,
     words_of,
 )
-from aml_mirror.layouts.torch_files import same_contents, values_of, whole_number, with_logs
+from aml_mirror.layouts.roots import topmost, with_logs
+from aml_mirror.layouts.torch_files import same_contents, values_of, whole_number
 from aml_mirror.sources.tree import Tree, join
 
 # Names of a run's own configuration, in the run's root or in a folder for it.

@@ -25,7 +25,8 @@ from aml_mirror.formats.archives import MAX_PICKLE_BYTES, Archive
 from aml_mirror.formats.pickled import pickled_values
 from aml_mirror.layouts.base import Checkpoint, Role, Run
 from aml_mirror.layouts.config_files import read_json, read_mapping
-from aml_mirror.layouts.folders import names_in, same_files, shard_problem, subfolders, topmost, word_set
+from aml_mirror.layouts.folders import names_in, same_files, shard_problem, subfolders, word_set
+from aml_mirror.layouts.roots import topmost
 from aml_mirror.sources.tree import Tree, join
 
 STATE = "trainer_state.json"

@@ -22,9 +22,10 @@ from typing import Any
 from aml_mirror.formats.pickled import pickled_pairs
 from aml_mirror.layouts.base import Checkpoint, Role, Run
 from aml_mirror.layouts.config_files import read_mapping
+from aml_mirror.layouts.roots import topmost, with_logs
 from aml_mirror.layouts.scores import lower_is_better
-from aml_mirror.layouts.torch_files import outermost, parent, pickle_of, whole_number, with_logs
-from aml_mirror.sources.tree import Tree
+from aml_mirror.layouts.torch_files import pickle_of, whole_number
+from aml_mirror.sources.tree import Tree, parent
 
 _SUFFIX = ".ckpt"
 _LAST = re.compile(r"(?:.*[-_])?last(?:-v(?P<version>\d{1,9}))?\.ckpt")
@@ -87,7 +88,7 @@ class Lightning:
                     known[folder] = _is_lightning(tree, path)
                     if known[folder]:
                         roots.add(_root_of(tree, folder))
-        return with_logs(tree, outermost(roots))
+        return with_logs(tree, topmost(roots))
 
     def read(self, run: Tree) -> Run:
         found = Run([])

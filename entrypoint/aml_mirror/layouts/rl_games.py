@@ -22,8 +22,9 @@ from typing import Any
 from aml_mirror.layouts.base import Checkpoint, Run
 from aml_mirror.layouts.config_files import read_mapping
 from aml_mirror.layouts.isaac_lab import params_of
-from aml_mirror.layouts.torch_files import joined, outermost, parent, pickle_of, values_of, whole_number
-from aml_mirror.sources.tree import Tree
+from aml_mirror.layouts.roots import topmost
+from aml_mirror.layouts.torch_files import pickle_of, values_of, whole_number
+from aml_mirror.sources.tree import Tree, join, parent
 
 _NUMBERED = re.compile(
     r"(?P<last>last_)?(?P<name>.+?)(?:_(?P<unit>ep|frame)_|ep=)(?P<step>\d{1,18})(?P<reward>_?rew[_=].*)?\.pth"
@@ -48,7 +49,7 @@ class RlGames:
     name = "rl_games"
 
     def find(self, tree: Tree) -> list[str]:
-        return outermost(
+        return topmost(
             parent(folder)
             for folder, names in tree.children.items()
             if folder.rpartition("/")[2] == "nn" and _is_rl_games(tree, folder, names)
@@ -93,9 +94,9 @@ def _is_rl_games(tree: Tree, folder: str, names: tuple[str, ...]) -> bool:
     if any(match["last"] for name in files if (match := _NUMBERED.fullmatch(name))):
         return True
     for name in files[:_LOOK_INTO]:
-        if data := pickle_of(tree, joined(folder, name)):
+        if data := pickle_of(tree, join(folder, name)):
             return b"last_mean_rewards" in data and b"epoch" in data
-    return bool(files) and tree.has_folder(joined(parent(folder), "summaries"))
+    return bool(files) and tree.has_folder(join(parent(folder), "summaries"))
 
 
 def _at_end(reward: str) -> bool:

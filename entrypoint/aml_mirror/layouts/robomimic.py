@@ -19,8 +19,9 @@ import re
 
 from aml_mirror.layouts.base import Checkpoint, NamedStep, Role, Run, numbered
 from aml_mirror.layouts.config_files import read_mapping
-from aml_mirror.layouts.torch_files import joined, outermost, parent, pickle_of, values_of, whole_number
-from aml_mirror.sources.tree import Tree
+from aml_mirror.layouts.roots import topmost
+from aml_mirror.layouts.torch_files import pickle_of, values_of, whole_number
+from aml_mirror.sources.tree import Tree, join, parent
 
 _MODEL = re.compile(r"model_epoch_(?P<step>\d{1,18})(_.*)?\.pth")
 _NUMBER = r"(?P<value>[-+]?\d+(?:\.\d+)?(?:[eE][-+]?\d+)?)(?=_|\.pth$)"
@@ -41,9 +42,9 @@ class Robomimic:
         for folder, names in tree.children.items():
             if folder.rpartition("/")[2] == "models" and any(_MODEL.fullmatch(name) for name in names):
                 roots.append(parent(folder))
-            elif _LAST in names and (_BACKUP in names or _is_robomimic(tree, joined(folder, _LAST))):
+            elif _LAST in names and (_BACKUP in names or _is_robomimic(tree, join(folder, _LAST))):
                 roots.append(folder)
-        return outermost(roots)
+        return topmost(roots)
 
     def read(self, run: Tree) -> Run:
         models = numbered(run.children.get("models", ()), _MODEL)

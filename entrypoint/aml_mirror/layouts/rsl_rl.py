@@ -14,8 +14,9 @@ import re
 from aml_mirror.formats.pickled import pickled_values
 from aml_mirror.layouts.base import Checkpoint, NamedStep, Run, numbered
 from aml_mirror.layouts.isaac_lab import params_of
-from aml_mirror.layouts.torch_files import joined, outermost, pickle_of
-from aml_mirror.sources.tree import Tree
+from aml_mirror.layouts.roots import topmost
+from aml_mirror.layouts.torch_files import pickle_of
+from aml_mirror.sources.tree import Tree, join
 
 _MODEL = re.compile(r"model_(?P<step>\d{1,18})\.pt")
 # A readable file decides; a run whose newest files are all cut has older whole ones among the first few.
@@ -33,7 +34,7 @@ class RslRl:
             models = numbered(names, _MODEL)
             if models and _is_rsl_rl(tree, folder, models):
                 roots.append(folder)
-        return outermost(roots)
+        return topmost(roots)
 
     def read(self, run: Tree) -> Run:
         models = numbered(run.children[""], _MODEL)
@@ -56,6 +57,6 @@ class RslRl:
 def _is_rsl_rl(tree: Tree, folder: str, models: list[NamedStep]) -> bool:
     """Others number their files so too: what the runner adds to every file tells them apart."""
     for model in models[:_LOOK_INTO]:
-        if data := pickle_of(tree, joined(folder, model.name)):
+        if data := pickle_of(tree, join(folder, model.name)):
             return b"infos" in data and "iter" in pickled_values(data, frozenset({"iter"}))
     return True

@@ -21,8 +21,9 @@ from dataclasses import dataclass
 from aml_mirror.errors import MirrorError
 from aml_mirror.layouts.base import Checkpoint, Role, Run, numbered
 from aml_mirror.layouts.isaac_lab import params_of
-from aml_mirror.layouts.torch_files import joined, outermost, parent, pickle_of, same_contents
-from aml_mirror.sources.tree import Tree
+from aml_mirror.layouts.roots import topmost
+from aml_mirror.layouts.torch_files import pickle_of, same_contents
+from aml_mirror.sources.tree import Tree, join, parent
 
 _AGENT = re.compile(r"agent_(?P<step>\d{1,18})\.(pt|pickle)")
 _BEST_AGENT = ("best_agent.pt", "best_agent.pickle")
@@ -71,7 +72,7 @@ class Skrl:
     name = "skrl"
 
     def find(self, tree: Tree) -> list[str]:
-        return outermost(
+        return topmost(
             parent(folder)
             for folder, names in tree.children.items()
             if folder.rpartition("/")[2] == "checkpoints" and _is_skrl(tree, folder, names)
@@ -94,7 +95,7 @@ def _agents(names: tuple[str, ...]) -> list[str]:
 def _is_skrl(tree: Tree, folder: str, names: tuple[str, ...]) -> bool:
     if agents := _agents(names):
         for name in agents[:_LOOK_INTO]:
-            path = joined(folder, name)
+            path = join(folder, name)
             if words := _first_strings(_pickle(tree, path)):
                 # The first module of every agent; several agents have the agent's name before it.
                 return not _POLICIES.isdisjoint(words)

@@ -30,9 +30,10 @@ from aml_mirror.errors import MirrorError
 from aml_mirror.layouts.base import Checkpoint, Role, Run
 from aml_mirror.layouts.config_files import read_yaml
 from aml_mirror.layouts.isaac_lab import params_of
-from aml_mirror.layouts.torch_files import archive_of, outermost, parent, whole_number, with_logs
+from aml_mirror.layouts.roots import topmost, with_logs
+from aml_mirror.layouts.torch_files import archive_of, whole_number
 from aml_mirror.metrics.logs import LogFile
-from aml_mirror.sources.tree import Tree
+from aml_mirror.sources.tree import Tree, parent
 
 _STEPS = re.compile(r"(?P<prefix>.+)_(?P<step>\d{1,18})_steps")
 _BEST = re.compile(r"(^|[^a-z])best([^a-z]|$)", re.IGNORECASE)
@@ -165,7 +166,7 @@ def _merged(kinds: dict[str, set[str]]) -> list[str]:
     for above, inside in beside.items():
         if len(inside) == 2 and not kinds[inside[0]] & kinds[inside[1]]:
             roots.add(above)
-    return outermost(roots)
+    return topmost(roots)
 
 
 def _examined(run: Tree, path: str) -> _Zip:

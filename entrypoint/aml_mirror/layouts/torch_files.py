@@ -8,7 +8,6 @@ here; whether that makes a checkpoint incomplete is judged in :mod:`aml_mirror.c
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable
 from typing import Any
 
@@ -16,24 +15,6 @@ from aml_mirror.errors import MirrorError
 from aml_mirror.formats.archives import MAX_PICKLE_BYTES, Archive
 from aml_mirror.formats.pickled import pickled_values
 from aml_mirror.sources.tree import Tree
-
-# What may be the weights of another run.
-_WEIGHTS = (
-    ".zip",
-    ".pt",
-    ".pth",
-    ".ckpt",
-    ".safetensors",
-    ".bin",
-    ".msgpack",
-    ".h5",
-    ".d3",
-    ".distcp",
-    ".ocdbt",
-)
-
-# Names of folders that scripts make for the logs of a run, beside those of its checkpoints.
-_LOG_FOLDERS = frozenset({"tb", "tensorboard", "tb_logs", "logs", "log", "events", "summaries", "runs"})
 
 
 def archive_of(tree: Tree, path: str) -> Archive | None:
@@ -74,59 +55,3 @@ def same_contents(tree: Tree, path: str, other: str) -> bool:
         return False
     one, two = archive_of(tree, path), archive_of(tree, other)
     return one is not None and two is not None and one.contents() == two.contents()
-
-
-def outermost(roots: Iterable[str]) -> list[str]:
-    """Return the roots that lie in no other one, sorted."""
-    kept: list[str] = []
-    for root in sorted(set(roots)):
-        if not any(not other or root.startswith(other + "/") for other in kept):
-            kept.append(root)
-    return kept
-
-
-def with_logs(tree: Tree, roots: list[str], in_named: bool = False) -> list[str]:
-    """Return the roots, one that has no event file raised to the folder around it that has.
-
-    Scripts put checkpoints and logs side by side (``trained/model.zip``, ``tb/PPO_1/events…``). A root is
-    raised only while the folder holds no weights of anything else, and with ``in_named`` only to logs in a
-    folder that is named for them: any other folder with event files may be a run that kept no checkpoint.
-    """
-    with_events: set[str] = set()
-    above_named: set[str] = set()
-    weights: Counter[str] = Counter()
-    for path in tree.files:
-        if "tfevents" in path.rpartition("/")[2]:
-            folders = _folders_around(path)
-            with_events.update(folders)
-            for index, part in enumerate(path.split("/")[:-1]):
-                if part.lower() in _LOG_FOLDERS:
-                    above_named.update(folders[: index + 1])
-        elif path.endswith(_WEIGHTS):
-            weights.update(_folders_around(path))
-    raised = []
-    for root in roots:
-        candidate = root
-        there = above_named if in_named and root not in with_events else with_events
-        while candidate and candidate not in there:
-            candidate = parent(candidate)
-            if weights[candidate] > weights[root]:
-                candidate = root
-                break
-        raised.append(candidate if candidate in there else root)
-    return outermost(raised)
-
-
-def _folders_around(path: str) -> list[str]:
-    parts = path.split("/")
-    return ["/".join(parts[:count]) for count in range(len(parts))]
-
-
-def joined(folder: str, name: str) -> str:
-    """Join a directory (``""``: the root) and a name."""
-    return f"{folder}/{name}" if folder else name
-
-
-def parent(path: str) -> str:
-    """Return the directory that a path lies in (``""``: the root)."""
-    return path.rpartition("/")[0]

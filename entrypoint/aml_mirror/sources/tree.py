@@ -188,3 +188,8 @@ def join(folder: str, name: str) -> str:
     """Join two paths, either of which may be empty or ``.``."""
     parts = [part for part in (folder, name) if part not in ("", ".")]
     return "/".join(parts)
+
+
+def parent(path: str) -> str:
+    """Return the directory that a path lies in (``""``: the root)."""
+    return path.rpartition("/")[0]
