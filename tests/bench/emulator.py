@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import uuid
 from collections.abc import Iterator
@@ -23,7 +24,7 @@ def scope() -> Iterator[Azure]:
     """A tenant, a workspace and a storage account of one's own, for one comparison."""
     folder = environments.scratch() / "azure"
     try:
-        yield Control(up(folder)["url"]).new_scope(f"bench-{uuid.uuid4().hex[:8]}")
+        yield Control(up(folder, owner=os.getpid())["url"]).new_scope(f"bench-{uuid.uuid4().hex[:8]}")
     finally:
         down(folder)
 

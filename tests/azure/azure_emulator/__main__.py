@@ -41,29 +41,37 @@ def main() -> None:
         "--state", type=Path, default=HERE.parent / ".state", help="folder for all that it keeps"
     )
     parser.add_argument("--port", type=int, default=0, help="port to listen on (default: a free one)")
+    parser.add_argument("--owner", type=int, help="stop once this process has ended, however it did")
     parser.add_argument("--scope", default="main", help="whose environment to print")
     options = parser.parse_args()
     folder: Path = options.state.resolve()
     match options.command:
         case "up":
-            up(folder, options.port)
+            up(folder, options.port, options.owner)
             print_environment(folder, options.scope)
         case "env":
             print_environment(folder, options.scope)
         case "down":
             down(folder)
         case "run":
-            asyncio.run(run(folder, options.port))
+            asyncio.run(run(folder, options.port, options.owner))
 
 
-def up(folder: Path, port: int = 0) -> dict[str, Any]:
-    """Start it in the background and return its state once it is ready."""
+def up(folder: Path, port: int = 0, owner: int | None = None) -> dict[str, Any]:
+    """Start it in the background and return its state once it is ready.
+
+    Args:
+        folder: for all that it keeps.
+        port: to listen on; 0: a free one.
+        owner: a process; once it has ended, however it did, the emulator ends too.
+    """
     down(folder)
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
+    command = [sys.executable, "-m", "azure_emulator", "run", "--state", str(folder), "--port", str(port)]
     with (folder / "emulator.log").open("wb") as log:
         process = subprocess.Popen(
-            [sys.executable, "-m", "azure_emulator", "run", "--state", str(folder), "--port", str(port)],
+            command if owner is None else [*command, "--owner", str(owner)],
             env={**processes.plain_environment(), "PYTHONPATH": str(HERE.parent)},
             stdin=subprocess.DEVNULL,
             stdout=log,
@@ -102,8 +110,8 @@ def down(folder: Path) -> None:
             (folder / name).unlink()
 
 
-async def run(folder: Path, port: int) -> None:
-    """Start the servers behind, then serve until SIGTERM or SIGINT."""
+async def run(folder: Path, port: int, owner: int | None = None) -> None:
+    """Start the servers behind, then serve until SIGTERM or SIGINT, or the end of the owner."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
     write_certificates(folder)
     pool = processes.account_pool()
@@ -128,7 +136,9 @@ async def run(folder: Path, port: int) -> None:
         stop = asyncio.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(number, stop.set)
-        await stop.wait()
+        while not stop.is_set() and _is_there(owner):
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(stop.wait(), 1)
         server.close()
         await emulator.blobs.close()
         await emulator.mlflow.close()
@@ -136,6 +146,16 @@ async def run(folder: Path, port: int) -> None:
         for process in (mlflow, azurite):
             processes.stop(process)
         (folder / "backends.json").unlink(missing_ok=True)
+
+
+def _is_there(process: int | None) -> bool:
+    if process is None:
+        return True
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    return True
 
 
 def _write(path: Path, value: object) -> None:

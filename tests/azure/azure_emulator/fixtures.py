@@ -26,13 +26,16 @@ def azure_emulator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Control
         yield Control(running)
         return
     base = tmp_path_factory.getbasetemp()
-    shared = base.parent if os.environ.get("PYTEST_XDIST_WORKER") else base
+    is_worker = "PYTEST_XDIST_WORKER" in os.environ
+    shared = base.parent if is_worker else base
+    # A worker may end before the others.
+    owner = os.getppid() if is_worker else os.getpid()
     folder, count = shared / "azure-emulator", shared / "azure-emulator.users"
     lock = FileLock(shared / "azure-emulator.lock")
     # The first worker that asks starts it, the last one to leave stops it.
     with lock:
         users = int(count.read_text()) if count.exists() else 0
-        found = json.loads((folder / "emulator.json").read_text()) if users else up(folder)
+        found = json.loads((folder / "emulator.json").read_text()) if users else up(folder, owner=owner)
         count.write_text(str(users + 1))
     yield Control(found["url"])
     with lock:
