@@ -206,6 +206,41 @@ def test_many_mirrors_of_one_run(
     assert_exactly_once(client, model_name, run, tmp_path)
 
 
+def test_who_was_first_to_begin_does_not_overtake_who_is_writing(
+    run: Path, mlflow_url: str, client: MlflowClient, model_name: str, tmp_path: Path
+) -> None:
+    """The request that makes the first one's run arrives when the second one is writing already."""
+    with Proxy(mlflow_url) as slow, Proxy(mlflow_url) as fast:
+        is_writing, arrived, waits = threading.Event(), threading.Event(), threading.Event()
+
+        def hold(now: int, when: str, method: str, path: str) -> None:
+            if when == "before" and path.endswith("runs/create"):
+                arrived.set()
+                is_writing.wait(60)
+            elif when == "before" and is_writing.is_set() and path.endswith("runs/search"):
+                searches.append(now)
+                if len(searches) > 3:
+                    waits.set()
+
+        def write(now: int, when: str, method: str, path: str) -> None:
+            if when == "before" and method == "PUT" and "model.safetensors" in path:
+                is_writing.set()
+                waits.wait(20)
+
+        searches: list[int] = []
+        slow.interfere, fast.interfere = hold, write
+        first = start(run, slow.url, model_name, tmp_path)
+        assert arrived.wait(60)
+        second = start(run, fast.url, model_name, tmp_path)
+        outcomes = []
+        for process in (first, second):
+            out, err = process.communicate(timeout=120)
+            assert process.returncode == 0, err
+            outcomes.append(json.loads(out)["outcome"])
+    assert outcomes == ["already-mirrored", "mirrored"]
+    assert_exactly_once(client, model_name, run, tmp_path)
+
+
 @pytest.mark.parametrize("count", [2, 10])
 def test_many_runs_into_one_model(
     mlflow_url: str, client: MlflowClient, model_name: str, tmp_path: Path, count: int

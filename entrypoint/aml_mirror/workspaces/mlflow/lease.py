@@ -4,7 +4,8 @@ OSMO ends a task with SIGKILL, so a run can stand half-written with nobody left 
 of one run can start in the same second. A lease tells the two apart. It names its owner (machine, PID
 namespace, process and start time, so that a gone process on the same machine is known to be gone at once)
 and a counter that the owner raises every ``RENEW_SECONDS``. A lease whose counter has not moved for
-``STALE_SECONDS`` of the *watcher's* clock is dead: clocks of different machines are never compared.
+``STALE_SECONDS`` of the *watcher's* clock is dead: clocks of different machines are never compared. Its
+ticket is its owner's place among those who began at once; see :mod:`.turn`.
 """
 
 from __future__ import annotations
@@ -26,6 +27,8 @@ STALE_SECONDS = 30.0
 # After writing a lease over a dead one, wait this long and read it back: of several that tried, the last
 # one to write goes on.
 SETTLE_SECONDS = 1.0
+# The ticket of one who has none yet.
+CHOOSING = 0
 
 
 def _first_line(path: str) -> str:
@@ -64,6 +67,7 @@ class Lease:
     namespace: str = ""
     pid: int = 0
     started: str = ""
+    ticket: int = CHOOSING + 1
 
     @classmethod
     def parse(cls, text: str | None) -> Lease | None:
@@ -76,6 +80,7 @@ class Lease:
                 str(found.get("namespace", "")),
                 int(found.get("pid", 0)),
                 str(found.get("started", "")),
+                int(found.get("ticket", CHOOSING + 1)),
             )
         except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):
             return None
@@ -89,6 +94,7 @@ class Lease:
                 "namespace": self.namespace,
                 "pid": self.pid,
                 "started": self.started,
+                "ticket": self.ticket,
             }
         )
 
@@ -123,8 +129,10 @@ class Keeper:
 
     def __init__(self) -> None:
         self.owner = uuid.uuid4().hex
+        self.ticket = CHOOSING
         self.lost = False
         self._beat = 0
+        self._read: Callable[[], str | None] | None = None
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
 
@@ -132,7 +140,7 @@ class Keeper:
         """The next note to store."""
         self._beat += 1
         pid = os.getpid()
-        return Lease(self.owner, self._beat, _namespace(), pid, _started(pid)).text()
+        return Lease(self.owner, self._beat, _namespace(), pid, _started(pid), self.ticket).text()
 
     def holds(self, text: str | None) -> bool:
         """Tell whether a stored note is ours."""
@@ -146,8 +154,14 @@ class Keeper:
             read: returns the note as it is stored.
             write: stores a note.
         """
+        self._read = read
         self._thread = threading.Thread(target=self._renew, args=(read, write), name="lease", daemon=True)
         self._thread.start()
+
+    def look(self) -> None:
+        """Read the note now, not only with the next renewal: before a step that must not be taken twice."""
+        if self._read is not None and not self.holds(self._read()):
+            self.lost = True
 
     def _renew(self, read: Callable[[], str | None], write: Callable[[str], None]) -> None:
         while not self._stop.wait(RENEW_SECONDS):

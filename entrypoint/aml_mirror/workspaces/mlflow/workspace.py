@@ -3,8 +3,8 @@
 One identity has one run and one version, whatever happens on the way:
 
 1. Look for runs with the identity. None: create one, with identity and lease in the same request, and look
-   again, since a client retries a POST whose answer was lost. Of several, the one with the lowest (start
-   time, id) is *the* run; who made another removes it.
+   again, since a client retries a POST whose answer was lost. Of several who create one the first in turn
+   goes on, and the others remove theirs (:mod:`.turn`).
 2. Is its lease alive, wait; else take it over, wait a moment, read back who won.
 3. Write. Parameters and artifacts are compared with what is there. Metrics go in a fixed order, and the
    number of points sent so far travels in the same request as the points.
@@ -18,7 +18,6 @@ import hashlib
 import os
 import re
 import tempfile
-import time
 from collections.abc import Callable
 from contextlib import suppress
 
@@ -36,11 +35,11 @@ from aml_mirror.workspaces import base, http_status
 from aml_mirror.workspaces.base import Limits, Upload, Version
 from aml_mirror.workspaces.mlflow.errors import error_code, is_missing, is_there_already, translate
 from aml_mirror.workspaces.mlflow.held import MlflowHeld
-from aml_mirror.workspaces.mlflow.lease import SETTLE_SECONDS, Keeper, Lease, Watch
+from aml_mirror.workspaces.mlflow.lease import Keeper
+from aml_mirror.workspaces.mlflow.turn import Turn
 from aml_mirror.workspaces.runs import RunStore, RunWriter
 from aml_mirror.workspaces.staging import staged
 
-POLL_SECONDS = 2.0
 # Versions a page; with its tags and its card a version has some 5 kB, and some times that while a page is
 # taken apart.
 VERSIONS_PAGE = 500
@@ -141,45 +140,12 @@ class MlflowWorkspace(RunStore):
         )
 
     def begin(self, experiment: str, run_name: str, tags: dict[str, str]) -> MlflowWriter | Version:
-        experiment_id = self.experiment(experiment)
-        identity = tags[base.IDENTITY]
-        watch, told = Watch(), False
-        made: str | None = None
-        keeper = Keeper()
-        while True:
-            runs = self.search_runs(experiment_id, base.IDENTITY, identity)
-            runs = [run for run in runs if run.data.tags.get(base.MODEL_NAME) == tags[base.MODEL_NAME]]
-            if not runs:
-                lease = {base.LEASE: keeper.note()}
-                made = str(self.create_run(experiment_id, run_name, {**tags, **lease}).info.run_id)
-                continue
-            run = runs[0]
-            # A POST whose answer was lost may have made more than one run of ours.
-            for other in runs[1:]:
-                if keeper.holds(other.data.tags.get(base.LEASE)):
-                    self.discard(lambda: self.client.delete_run(other.info.run_id))  # noqa: B023
-            if run.data.tags.get(base.STATE) == base.COMPLETE:
-                done = self.search_versions(tags[base.MODEL_NAME], base.IDENTITY, identity)
-                if any(item.complete for item in done):
-                    return next(item for item in done if item.complete)
-            note = run.data.tags.get(base.LEASE)
-            if keeper.holds(note):
-                return self._write(run, keeper, tags, adopted=made is None or made != run.info.run_id)
-            if watch.is_dead(Lease.parse(note)):
-                self._notice(
-                    f"taking up the MLflow run {run.info.run_id}, which an earlier mirror left "
-                    f"{run.info.status}"
-                )
-                mine = keeper.note()
-                self.retry(lambda: self.client.set_tag(run.info.run_id, base.LEASE, mine))  # noqa: B023
-                time.sleep(SETTLE_SECONDS)
-                continue
-            if not told:
-                self._notice(
-                    f"another mirror of this run is at work (MLflow run {run.info.run_id}); waiting for it"
-                )
-                told = True
-            time.sleep(POLL_SECONDS)
+        turn = Turn(self, self.experiment(experiment), tags, self._notice)
+        found = turn.wait(run_name)
+        if isinstance(found, Version):
+            return found
+        run, made = found
+        return self._write(run, turn.keeper, tags, adopted=not made)
 
     def _write(self, run: MlflowRun, keeper: Keeper, tags: dict[str, str], adopted: bool) -> MlflowWriter:
         run_id = run.info.run_id
@@ -217,6 +183,7 @@ class MlflowWriter(RunWriter):
     ) -> None:
         super().__init__(workspace, run, keeper, tags, adopted)
         self._workspace = workspace
+        self._keeper = keeper
 
     def put_model(self, tree: Tree, manifest: Manifest, progress: Callable[[int], None]) -> Moved:
         uploads = [Upload(item.source, f"model/{item.path}", item.bytes) for item in manifest.items]
@@ -276,6 +243,7 @@ class MlflowWriter(RunWriter):
         return found
 
     def register(self, description: str, tags: dict[str, str]) -> Version:
+        self._retry(self._keeper.look)
         self._require_claim()
         model = self._tags[base.MODEL_NAME]
         identity = self._tags[base.IDENTITY]
