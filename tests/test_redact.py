@@ -125,7 +125,7 @@ ORDINARY = {
     "hint": "set MLFLOW_TRACKING_TOKEN, or MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD",
     "config": "sigma=0.5 config=1 design: 2, eos_token=<eos>",
     "blob host": "https://account.blob.core.windows.net/c@v2 and abfss://a-long-container-name-17@account.x/p",
-    "sections": "Attempted credentials:\n\tEnvironment: unavailable\nsecret:\n  name: x",
+    "sections": "Attempted credentials:\n\tEnvironment: unavailable\nsecret:\n  name: x\npassword:\nlr: 1",
     "module": "keyboard:0, tokenizer: gpt2, num_tokens=5",
 }
 
@@ -163,6 +163,8 @@ AROUND_LONG = (
     'password: "correct horse §"',
     "password => §",
     "password:\n  §\nlr: 1",
+    "Password:\n§",
+    "password:\r\n§\r\n",
     "password: |\n    correct horse §\n",
     'a:\n  password: >-\r\n      "correct horse §"',
     "passwords:\n  - §",

@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -89,7 +90,7 @@ def test_one_writes_in_whatever_order_requests_arrive(
     count = 3
     order = Order(seed, count)
     here = threading.local()
-    monkeypatch.setattr(turn.time, "sleep", lambda seconds: order.step(here.who))
+    monkeypatch.setattr(turn, "time", SimpleNamespace(sleep=lambda seconds: order.step(here.who)))
     writing: list[int] = []
     ends: list[str] = []
     failures: list[BaseException] = []
@@ -147,7 +148,7 @@ def begun(database: str) -> tuple[MlflowWorkspace, Turn, list[str]]:
 
 
 def test_the_oldest_of_several_dead_runs_is_taken_up(database: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(turn.time, "sleep", lambda seconds: None)
+    monkeypatch.setattr(turn, "time", SimpleNamespace(sleep=lambda seconds: None))
     client = MlflowClient(database, database)
     dead = [made_by(client, ""), made_by(client, "no note"), made_by(client, "")]
     _, mine, said = begun(database)
@@ -175,7 +176,7 @@ def test_one_that_writes_is_waited_for_though_an_older_run_is_dead(
         if len(sleeps) == 3:
             finish(workspace, written)
 
-    monkeypatch.setattr(turn.time, "sleep", sleep)
+    monkeypatch.setattr(turn, "time", SimpleNamespace(sleep=sleep))
     found = mine.wait("run")
     assert isinstance(found, Version) and len(sleeps) == 3
     assert said == [f"another mirror of this run is at work (MLflow run {written}); waiting for it"]

@@ -128,9 +128,11 @@ _PATTERNS = (
 
 _NAME = r"(?<![\w.-])(?P<name>-{0,2}[A-Za-z_][\w.-]{0,99})"
 _SCHEME = r"(?:(?:[Bb]earer|[Bb]asic|[Tt]oken|SharedKey(?:Lite)?|ApiKey|Negotiate)\s{1,3})?"
-_BESIDE = r"(?:\s?=>?\s?|:[ \t]{1,2})"
-# A value on the line after its name, as YAML has it; not a word with a colon, which begins something else.
-_BELOW = r":[ \t]{0,4}(?:[|>][+-]?[ \t]{0,4})?\r?\n[ \t]{1,40}(?=\S)(?![^\s:]{1,256}:(?:\s|\Z))"
+# What begins something else: a word with a colon.
+_NO_SECTION = r"(?![^\s:]{1,256}:(?:\s|\Z))"
+_BESIDE = rf"(?:\s?=>?\s?|:(?:[ \t]{{1,2}}|\r?\n{_NO_SECTION}))"
+# A value indented on the line after its name, as YAML has it.
+_BELOW = rf":[ \t]{{0,4}}(?:[|>][+-]?[ \t]{{0,4}})?\r?\n[ \t]{{1,40}}(?=\S){_NO_SECTION}"
 _NAMED = (
     # name:, or name: |, and the value indented below it, to the end of its line
     re.compile(rf"(?P<lead>{_NAME}{_BELOW}(?:\\?[\"'])?)(?P<value>[^\r\n\"'\\]{{1,4096}})"),

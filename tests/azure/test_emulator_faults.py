@@ -5,6 +5,8 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
+import time
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,6 +14,7 @@ import requests
 from azure.ai.ml import MLClient
 from azure.core.exceptions import HttpResponseError
 
+from azure_emulator.__main__ import down, up
 from azure_emulator.client import Azure
 
 VERSION = "?api-version=2024-10-01"
@@ -145,3 +148,24 @@ def test_a_client_without_the_certificate_or_the_proxy(
         monkeypatch.delenv(name)
     with pytest.raises(requests.exceptions.ConnectionError, match=r"resolve|resolution"):
         requests.get("https://login.azure.test/", timeout=30)
+
+
+def test_it_ends_with_the_process_that_asked_for_it(tmp_path: Path) -> None:
+    owner = subprocess.Popen(["sleep", "600"])
+    try:
+        url = up(tmp_path / "state", owner=owner.pid)["url"]
+        assert requests.get(url, timeout=30).status_code < 500
+        # Longer than the pause between two looks at the owner.
+        time.sleep(3)
+        assert requests.get(url, timeout=30).status_code < 500
+        owner.kill()
+        owner.wait()
+        end = time.monotonic() + 60
+        while (tmp_path / "state" / "backends.json").exists() and time.monotonic() < end:
+            time.sleep(0.2)
+        assert not (tmp_path / "state" / "backends.json").exists()
+        with pytest.raises(requests.exceptions.ConnectionError):
+            requests.get(url, timeout=5)
+    finally:
+        owner.kill()
+        down(tmp_path / "state")
