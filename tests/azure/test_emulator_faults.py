@@ -88,7 +88,7 @@ def test_a_stall_ends(azure: Azure, arm: Any) -> None:
     azure.fault("stall", seconds=30, match="workspaces/")
     token = arm._credential.get_token("https://management.azure.test/.default").token
     with pytest.raises(requests.exceptions.ReadTimeout):
-        requests.get(arm.base + VERSION, headers={"Authorization": f"Bearer {token}"}, timeout=0.3)
+        requests.get(arm.base + VERSION, headers={"Authorization": f"Bearer {token}"}, timeout=(30, 0.3))
 
 
 CLIENT = """

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -87,21 +86,20 @@ def test_broken_files_are_one_warning(tree: MakeTree, tmp_path: Path, text: str 
 
 
 def test_anchors_do_not_unfold_without_end(tree: MakeTree, tmp_path: Path) -> None:
+    """Nine to the power of twelve: without a limit, nothing would come of it."""
     lines = ["a0: &a0 [x, x, x, x, x, x, x, x, x]"]
     lines += [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]" for n in range(1, 12)]
-    started = time.monotonic()
     value, warnings = parsed(tree, tmp_path, "\n".join(lines))
     assert value is None
-    assert len(warnings) == 1
-    assert time.monotonic() - started < 5
+    assert "unfolds to more" in warnings[0]
 
 
 def test_merges_do_not_unfold_without_end(tree: MakeTree, tmp_path: Path) -> None:
     lines = ["a0: &a0 {" + ", ".join(f"k{n}: 1" for n in range(9)) + "}"]
     lines += [f"a{n}: &a{n} {{<<: [{', '.join([f'*a{n - 1}'] * 9)}]}}" for n in range(1, 12)]
-    started = time.monotonic()
-    parsed(tree, tmp_path, "\n".join(lines))
-    assert time.monotonic() - started < 10
+    value, warnings = parsed(tree, tmp_path, "\n".join(lines))
+    assert value is None
+    assert "unfolds to more" in warnings[0]
 
 
 def test_too_large_and_missing(tree: MakeTree, tmp_path: Path) -> None:
