@@ -417,6 +417,60 @@ def test_a_step_or_a_path_means_that_one_or_none(tmp_path: Path) -> None:
         assert caught.value.exit_code == 64
 
 
+def test_weights_that_no_layout_lists_are_taken_by_their_path(tmp_path: Path) -> None:
+    safetensors(tmp_path / "exported" / "policy.safetensors")
+    write_json(tmp_path / "exported" / "policy.json", {})
+    write_json(tmp_path / "dataset_stats.json", {})
+    safetensors(tmp_path / "exported" / "optimizer.safetensors")
+    (tmp_path / "newest").symlink_to("exported")
+    tree, run = run_of(tmp_path, 10, 9, best=9)
+    policy, stats = ("exported/policy.json", "exported/policy.safetensors"), "dataset_stats.json"
+    for wanted, path in (
+        ("exported/policy.safetensors", "exported/policy.safetensors"),
+        ("newest/policy.safetensors", "exported/policy.safetensors"),
+        ("./exported/", "exported"),
+        ("newest", "exported"),
+    ):
+        (chosen,) = choose(tree, run, wanted)
+        assert chosen.is_unlisted
+        assert (chosen.checkpoint.path, chosen.checkpoint.role) == (path, "periodic")
+        assert (chosen.checkpoint.files, chosen.checkpoint.weights) == ((stats, *policy), policy[1:])
+        assert dict(chosen.checkpoint.left_out) == {"exported/optimizer.safetensors": "optimizer state"}
+    (listed,) = choose(tree, run, "model_9.safetensors")
+    assert not listed.is_unlisted
+    for wanted in ("exported/policy.json", "exported/optimizer.safetensors", "dataset_stats.json", "."):
+        with pytest.raises(UsageError):
+            chosen_steps(tree, run, wanted)
+
+
+def test_weights_that_no_layout_lists_are_judged_as_well(tmp_path: Path) -> None:
+    _, run = run_of(tmp_path / "run", 10)
+    cut = safetensors(tmp_path / "run" / "exported" / "policy.safetensors")
+    cut.write_bytes(cut.read_bytes()[:-1])
+    with pytest.raises(DataError, match=r"exported/policy\.safetensors is not complete") as caught:
+        chosen_steps(tree_of(tmp_path / "run"), run, "exported/policy.safetensors")
+    assert "--checkpoint" not in (caught.value.hint or "")
+
+
+def test_what_lies_inside_a_checkpoint_is_no_other_one(tmp_path: Path) -> None:
+    safetensors(tmp_path / "step_5" / "model.safetensors")
+    safetensors(tmp_path / "step_5" / "more" / "model.safetensors")
+    safetensors(tmp_path / "optimizer_5.safetensors")
+    safetensors(tmp_path / "model_6.safetensors")
+    tree = tree_of(tmp_path)
+    folder = Checkpoint("step_5", 5, "periodic", ("step_5/model.safetensors",), ("step_5/model.safetensors",))
+    alone = ("model_6.safetensors",)
+    left_out = (("optimizer_5.safetensors", "optimizer state"),)
+    run = Run([Checkpoint("model_6.safetensors", 6, "periodic", alone, alone, left_out), folder])
+    for wanted, whole in (
+        ("step_5/model.safetensors", "step_5"),
+        ("step_5/more", "step_5"),
+        ("optimizer_5.safetensors", "model_6.safetensors"),
+    ):
+        with pytest.raises(UsageError, match=f"is part of the checkpoint {whole}"):
+            chosen_steps(tree, run, wanted)
+
+
 def test_the_folder_around_a_checkpoint_and_a_link_to_it_mean_it(tmp_path: Path) -> None:
     name = "checkpoints/005000/pretrained_model"
     safetensors(tmp_path / name / "model.safetensors")

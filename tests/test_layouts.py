@@ -9,12 +9,12 @@ import pytest
 
 from aml_mirror import layouts
 from aml_mirror.errors import DataError, UsageError
-from aml_mirror.layouts import LAYOUTS, NAMES, find_run, find_runs, unknown_beside
+from aml_mirror.layouts import LAYOUTS, NAMES, by_path, find_run, find_runs, unknown_beside
 from aml_mirror.plan import find
 from aml_mirror.settings import Settings
 from aml_mirror.sources import Tree
 from aml_mirror.sources.local import LocalSource
-from support.saved import safetensors, write_json
+from support.saved import safetensors, write_bytes, write_json
 from support.torch_zip import save
 
 
@@ -92,6 +92,30 @@ def test_no_run_is_65_and_says_so_of_an_empty_folder(tmp_path: Path) -> None:
     with pytest.raises(DataError) as caught:
         find_run(tree_of(tmp_path))
     assert "no file" not in caught.value.message
+
+
+def test_weights_of_no_run_are_named_in_the_error_and_taken_where_a_person_names_them(tmp_path: Path) -> None:
+    safetensors(tmp_path / "a" / "encoder.safetensors")
+    safetensors(tmp_path / "policy.safetensors")
+    write_json(tmp_path / "config.json", {"lr": 1})
+    write_bytes(tmp_path / "train.log")
+    tree = tree_of(tmp_path)
+    with pytest.raises(DataError, match="no checkpoint") as caught:
+        find_run(tree)
+    assert "--checkpoint 'policy.safetensors'" in caught.value.hint
+    for framework in ("", "generic"):
+        found = find_run(tree, framework, "policy.safetensors")
+        assert (found.root, found.layout.name) == ("", "generic")
+        assert found.read(tree).checkpoints == []
+        assert found.read(tree).params == {"config": {"lr": 1}}
+    for framework, path in (("skrl", "policy.safetensors"), ("", "config.json"), ("", "nothing"), ("", "")):
+        with pytest.raises(DataError) as caught:
+            find_run(tree, framework, path)
+        assert ("--checkpoint" in caught.value.hint) is (framework == "")
+    whole = by_path(tree, ".")
+    assert whole
+    assert whole.files == ("a/encoder.safetensors", "config.json", "policy.safetensors")
+    assert whole.left_out == (("train.log", "log of the training"),)
 
 
 def test_generic_is_asked_only_where_no_other_layout_found_anything(

@@ -204,6 +204,26 @@ def test_all_makes_one_version_a_checkpoint(
     assert len(versions(client, model_name)) == 2
 
 
+def test_what_a_person_names_is_mirrored_whatever_it_is_called(
+    run: Path, mirror: Call, client: MlflowClient, model_name: str, tmp_path: Path
+) -> None:
+    """An exported policy of a run beside what its layout lists, and weights of no run at all."""
+    write_weights(run / "exported" / "policy.safetensors", 3)
+    receipt = mirror(run, "--checkpoint", "exported/policy.safetensors").json
+    assert (receipt["outcome"], receipt["checkpoint"]) == ("mirrored", "exported/policy.safetensors")
+    assert "it was named" in receipt["warnings"][-1]
+    assert receipt["points"] > 0
+    assert mirror(run, "--checkpoint", "exported").json["model_version"] == "2"
+    assert mirror(run, "--checkpoint", "exported/policy.safetensors").json["outcome"] == "already-mirrored"
+    write_weights(tmp_path / "lone" / "policy.safetensors", 4)
+    assert mirror(tmp_path / "lone", code=65).json["hint"].count("--checkpoint 'policy.safetensors'") == 1
+    receipt = mirror(tmp_path / "lone", "--checkpoint", "policy.safetensors").json
+    assert (receipt["outcome"], receipt["framework"]) == ("mirrored", "generic")
+    (version,) = (one for one in versions(client, model_name) if one.version == receipt["model_version"])
+    got = client.download_artifacts(version.run_id, "model/policy.safetensors", str(tmp_path))
+    assert Path(got).read_bytes() == (tmp_path / "lone" / "policy.safetensors").read_bytes()
+
+
 def test_another_model_of_the_same_run(
     run: Path, mirror: Call, aml_mirror: Call, mlflow_url: str, model_name: str
 ) -> None:

@@ -149,7 +149,7 @@ def _add_checkpoint(command: argparse.ArgumentParser, file: str = "") -> None:
     group.add_argument(
         "--checkpoint",
         metavar="WHICH",
-        help="final, best, all, a step, or a path below the run's root [final]",
+        help="final, best, all, a step, or a path below the run's root, of any weights [final]",
     )
     group.add_argument(
         f"--include{file}",

@@ -9,8 +9,12 @@ from fnmatch import fnmatchcase
 
 from aml_mirror.completeness import judge
 from aml_mirror.errors import DataError, UsageError
+from aml_mirror.layouts import by_path
 from aml_mirror.layouts.base import Checkpoint, Run
 from aml_mirror.sources.tree import Tree
+
+_WORDS = ("final", "best", "all")
+_STEP = re.compile("[0-9]{1,18}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,6 +23,8 @@ class Chosen:
 
     checkpoint: Checkpoint
     passed_over: tuple[tuple[str, str], ...] = ()
+    is_unlisted: bool = False
+    """Whether the layout does not list it: the person named it."""
 
 
 def choose(
@@ -33,13 +39,14 @@ def choose(
     Args:
         tree: the run.
         run: what its layout says.
-        wanted: ``final``, ``best``, ``all``, a step, or a path below the run's root.
+        wanted: ``final``, ``best``, ``all``, a step, or a path below the run's root: of a checkpoint that the
+            layout lists, or of any other weights outside of those.
         strict: an incomplete checkpoint on the way is an error, not a warning.
         trusted: tells of a checkpoint that it was judged before and cannot have changed since.
 
     Raises:
         DataError: what is wanted is not there or not complete, and ``strict`` or nothing else can be meant.
-        UsageError: no checkpoint has that step or path.
+        UsageError: no checkpoint has that step, or no weights lie at that path.
     """
 
     def why_not(checkpoint: Checkpoint) -> str:
@@ -50,13 +57,21 @@ def choose(
     elif wanted == "all":
         yield from _all(run, why_not, strict)
     else:
-        checkpoint = _named(tree, run, wanted)
+        checkpoint, is_listed = _named(tree, run, wanted)
         if why := why_not(checkpoint):
+            other = "choose another with --checkpoint final, or a step"
             raise DataError(
                 f"the checkpoint {checkpoint.path} is not complete: {why}",
-                "choose another with --checkpoint final, or a step",
+                other if is_listed else "copy it again if it was cut while it was copied",
             )
-        yield Chosen(checkpoint)
+        yield Chosen(checkpoint, is_unlisted=not is_listed)
+
+
+def path_in(wanted: str) -> str:
+    """Return the path that ``wanted`` is; empty: it is a word or a step."""
+    if wanted in _WORDS or _STEP.fullmatch(wanted):
+        return ""
+    return wanted.strip("/").removeprefix("./")
 
 
 def _newest(run: Run, why_not: Callable[[Checkpoint], str], strict: bool) -> Chosen:
@@ -106,7 +121,8 @@ def _none_complete(passed: list[tuple[str, str]], strict: bool, only: Checkpoint
     )
 
 
-def _named(tree: Tree, run: Run, wanted: str) -> Checkpoint:
+def _named(tree: Tree, run: Run, wanted: str) -> tuple[Checkpoint, bool]:
+    """Return the checkpoint that is meant, and whether the layout lists it."""
     known = [*run.checkpoints, *([run.best] if run.best else [])]
     if wanted == "best":
         if run.best is None:
@@ -114,24 +130,31 @@ def _named(tree: Tree, run: Run, wanted: str) -> Checkpoint:
                 "the run keeps no best checkpoint",
                 "pass --checkpoint final, or a step: " + _steps(known),
             )
-        return run.best
-    if re.fullmatch("[0-9]{1,18}", wanted):
+        return run.best, True
+    if _STEP.fullmatch(wanted):
         for checkpoint in known:
             if checkpoint.step == int(wanted):
-                return checkpoint
+                return checkpoint, True
         raise UsageError(f"no checkpoint has the step {wanted}", "there are: " + _steps(known))
-    path = tree.resolve(wanted.strip("/").removeprefix("./"))
+    path = tree.resolve(path_in(wanted))
     # The folder around it counts too: checkpoints/005000 for checkpoints/005000/pretrained_model.
     meant = [item for item in known if item.path == path] or [
-        item for item in known if item.path.startswith(path + "/")
+        item for item in known if path == "." or item.path.startswith(path + "/")
     ]
     if len({item.path for item in meant}) == 1:
-        return meant[0]
-    if meant:
-        known = meant
+        return meant[0], True
+    for item in known:
+        if path in {*item.files, *(left for left, _ in item.left_out)} or path.startswith(item.path + "/"):
+            raise UsageError(
+                f"{wanted} is part of the checkpoint {item.path}",
+                f"pass --checkpoint {item.path!r}, and --include for some of its files only",
+            )
+    if not meant and (found := by_path(tree, path)):
+        return found, False
+    shown = ", ".join(item.path for item in (meant or known)[:10])
     raise UsageError(
         f"{'several checkpoints lie below' if meant else 'no checkpoint has the path'} {wanted}",
-        "there are: " + ", ".join(item.path for item in known[:10]),
+        f"there are: {shown}" if shown else "there is none that the layout lists, and no weights lie there",
     )
 
 

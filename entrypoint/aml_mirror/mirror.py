@@ -253,7 +253,7 @@ class Mirror:
         receipt.safety = version.tags.get(base.SAFETY)
         receipt.files = len(chosen.checkpoint.files)
         receipt.bytes = sum(subject.tree.size(path) for path in chosen.checkpoint.files)
-        receipt.warnings = [*subject.warnings, *plan.passed_over(chosen)]
+        receipt.warnings = [*subject.warnings, *plan.remarks(chosen)]
         receipt.seconds = round(time.monotonic() - self._started, 3)
         return receipt
 

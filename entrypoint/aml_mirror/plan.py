@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from posixpath import splitext
 
 from aml_mirror import redact
-from aml_mirror.checkpoints import Chosen, narrow
+from aml_mirror.checkpoints import Chosen, narrow, path_in
 from aml_mirror.completeness import judge
 from aml_mirror.errors import DataError, UsageError
 from aml_mirror.layouts import Found, Run, find_run, unknown_beside
@@ -120,7 +120,7 @@ def find(source: Source, settings: Settings) -> Subject:
         UsageError: it holds several.
     """
     whole = Tree(source, source.scan())
-    return describe(whole, find_run(whole, settings.framework), settings)
+    return describe(whole, find_run(whole, settings.framework, path_in(settings.checkpoint)), settings)
 
 
 def describe(whole: Tree, found: Found, settings: Settings) -> Subject:
@@ -164,7 +164,7 @@ def decide(subject: Subject, chosen: Chosen, settings: Settings, console: Consol
     best, why = subject.run.best, ""
     if best and best.path != checkpoint.path and (why := judge(subject.tree, best)):
         best = None
-    warnings = [*subject.warnings, *passed_over(chosen), *metrics.warnings]
+    warnings = [*subject.warnings, *remarks(chosen), *metrics.warnings]
     if why and subject.run.best:
         warnings.append(f"the best checkpoint {subject.run.best.path} is not complete: {why}")
     if safety.verdict == SUSPICIOUS:
@@ -183,14 +183,17 @@ def decide(subject: Subject, chosen: Chosen, settings: Settings, console: Consol
     )
 
 
-def passed_over(chosen: Chosen) -> list[str]:
-    """Say of each checkpoint that was passed over why."""
-    return [f"the checkpoint {path} was passed over: {why}" for path, why in chosen.passed_over]
+def remarks(chosen: Chosen) -> list[str]:
+    """Say of each checkpoint that was passed over why, and of one that no layout lists that it is taken."""
+    found = [f"the checkpoint {path} was passed over: {why}" for path, why in chosen.passed_over]
+    if chosen.is_unlisted:
+        found.append(f"{chosen.checkpoint.path} was taken since it was named: the layout does not list it")
+    return found
 
 
 def narrowed(chosen: Chosen, settings: Settings) -> Chosen:
     """Apply ``--include`` and ``--exclude``. Raises UsageError where they leave no weights."""
-    return Chosen(narrow(chosen.checkpoint, settings.include, settings.exclude), chosen.passed_over)
+    return replace(chosen, checkpoint=narrow(chosen.checkpoint, settings.include, settings.exclude))
 
 
 def model_paths(checkpoint: Checkpoint) -> dict[str, str]:

@@ -8,6 +8,7 @@ from aml_mirror.errors import DataError, UsageError
 from aml_mirror.layouts.base import Checkpoint, Layout, Run
 from aml_mirror.layouts.diffusion_policy import DiffusionPolicy
 from aml_mirror.layouts.generic import Generic
+from aml_mirror.layouts.generic_files import by_path, is_weights
 from aml_mirror.layouts.groot import Groot
 from aml_mirror.layouts.huggingface import HuggingFace
 from aml_mirror.layouts.lerobot import LeRobot
@@ -22,7 +23,8 @@ from aml_mirror.sources.tree import Tree
 from aml_mirror.sources.wandb_copies import without_copies
 
 __all__ = [
-    "LAYOUTS", "NAMES", "Checkpoint", "Found", "Layout", "Run", "find_run", "find_runs", "unknown_beside",
+    "LAYOUTS", "NAMES", "Checkpoint", "Found", "Layout", "Run", "by_path", "find_run", "find_runs",
+    "unknown_beside",
 ]  # fmt: skip
 
 # The more special comes first: every GR00T run is a Hugging Face run too. Generic is asked last, and only
@@ -103,8 +105,14 @@ def _found(tree: Tree, framework: str) -> dict[str, Layout]:
     return found
 
 
-def find_run(tree: Tree, framework: str = "") -> Found:
+def find_run(tree: Tree, framework: str = "", path: str = "") -> Found:
     """Find the one run in a tree.
+
+    Args:
+        tree: where to look.
+        framework: the only layout to ask; empty: all.
+        path: of the checkpoint that is wanted, where that was told so. Where no layout finds a run and
+            weights lie there, the tree is one: the person knows what no name tells.
 
     Raises:
         DataError: there is none.
@@ -112,15 +120,20 @@ def find_run(tree: Tree, framework: str = "") -> Found:
     """
     found = find_runs(tree, framework)
     where = tree.source.uri
+    if not found and path and framework in ("", Generic.name) and by_path(tree, path):
+        return Found("", Generic())
     if not found:
         looked = f"a {framework} run" if framework else "a run of any known framework"
         empty = "" if tree.files else " (the folder holds no file at all)"
         if not tree.files and tree.refused:
             path, why = min(tree.refused.items())
             empty = f" (of all that the folder holds none can be read; {path!r}: {why})"
+        weights = list(filter(is_weights, tree.files)) if framework in ("", Generic.name) else []
+        shown = min(weights, key=lambda path: (path.count("/"), path), default="")
+        other = f"to mirror weights all the same, name them: --checkpoint {shown!r}; " if shown else ""
         raise DataError(
             f"{where} does not hold {looked}: no checkpoint was found{empty}",
-            "check that the training saved a checkpoint there; known layouts: " + ", ".join(NAMES),
+            f"check that the training saved a checkpoint there; {other}known layouts: {', '.join(NAMES)}",
         )
     if len(found) > 1:
         shown = ", ".join(f"{item.root or '.'} ({item.layout.name})" for item in found[:5])

@@ -31,7 +31,7 @@ _TRAINING_ONLY: tuple[tuple[re.Pattern[str], str], ...] = (
     ),
     (re.compile(r"(?:sampler|dl_state_dict)(?:_[0-9]+)?\.bin"), "data loader state"),
     (re.compile(r"(?:.*[-_.])?replay[-_]?buffer(?:[-_.].*)?"), "replay buffer"),
-    (re.compile(r"events\.out\.tfevents\..*|.*\.log"), "log of the training"),
+    (re.compile(r"events\.out\.tfevents\..*|.*\.log|wandb"), "log of the training"),
 )
 # Statistics that observations and actions are scaled by: without them a policy cannot act.
 _COMPANIONS = re.compile(
@@ -73,9 +73,10 @@ def _why_left(inside: str) -> str:
 
 def _folder(run: Tree, candidate: Candidate) -> Checkpoint:
     path = candidate.path
+    prefix = "" if path == "." else path + "/"
     files, left = [], []
-    for file in run.walk(path):
-        reason = _why_left(file[len(path) + 1 :])
+    for file in run.walk(prefix[:-1]):
+        reason = _why_left(file.removeprefix(prefix))
         if reason:
             left.append((file, reason))
         else:
@@ -95,7 +96,7 @@ def _folder(run: Tree, candidate: Candidate) -> Checkpoint:
     for store in stores:
         # Each process has a store of its own inside, which the outer one names.
         if "/ocdbt.process_" not in store and not problem and (why := store_problem(run, store)):
-            problem = f"{store[len(path) + 1 :] or path}: {why}"
+            problem = f"{store.removeprefix(prefix)}: {why}"
     for folder in sorted({file.rpartition("/")[0] for file in files if file.endswith(".distcp")}):
         if join(folder, ".metadata") not in files:
             problem = problem or f"the shards in {folder} lack .metadata, which is written last"
@@ -141,6 +142,26 @@ def _says_the_same(stem: str, candidate: Candidate) -> bool:
 def described(run: Tree, candidate: Candidate) -> Checkpoint:
     """Describe the checkpoint that a candidate is."""
     return _file(run, candidate) if candidate.members else _folder(run, candidate)
+
+
+def by_path(run: Tree, path: str) -> Checkpoint | None:
+    """Describe what a person named by its path: weights, or a folder with weights; None: it is neither.
+
+    No name has to say what it is, and no number is needed: ``exported/policy.onnx``, a lone ``model.pt``.
+    ``.`` is the whole run but for what only its training needs.
+    """
+    path = run.resolve(path)
+    folder, _, name = path.rpartition("/")
+    if run.has(path):
+        if not is_weights(path):
+            return None
+        candidate = Candidate(folder, path, step_of(name.rpartition(".")[0]), (name,))
+    elif path and any(is_weights(file) for file in run.walk("" if path == "." else path)):
+        candidate = Candidate(folder, path, step_of(name))
+    else:
+        return None
+    (found,) = with_companions(run, [described(run, candidate)])
+    return found
 
 
 def with_companions(run: Tree, checkpoints: list[Checkpoint]) -> list[Checkpoint]:
