@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import io
 import json
 import math
@@ -19,7 +20,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aml_mirror.formats import npy as npy_format
-from aml_mirror.metrics import logs
+from aml_mirror.metrics import log_formats
 from aml_mirror.metrics.events import TRUNCATED, EventFile
 from aml_mirror.metrics.logs import LogFile, newest
 from aml_mirror.sources import Tree
@@ -139,6 +140,89 @@ def test_of_the_copies_of_a_trainer_state_the_one_that_goes_furthest_is_read(tmp
     assert chosen == sorted([*others, "checkpoint-100/trainer_state.json"])
 
 
+def table(path: Path, header: list[str], *rows: dict[str, Any], tail: str = "") -> Path:
+    """As Lightning's CSVLogger writes it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w", newline="", encoding="utf-8") as stream:
+        writer = csv.DictWriter(stream, header)
+        writer.writeheader()
+        writer.writerows(rows)
+        stream.write(tail)
+    return path
+
+
+def test_a_table_of_lightning(tmp_path: Path) -> None:
+    path = table(
+        tmp_path / "metrics.csv",
+        ["epoch", "step", "train/loss", "väl, loss", "note"],
+        {"epoch": 0, "step": 49, "train/loss": 0.1 + 0.2, "note": "warm-up"},
+        {"epoch": 0, "step": 49, "väl, loss": float("nan")},
+        {"epoch": 1, "step": 99, "train/loss": "1_000", "väl, loss": float("-inf")},
+    )
+    points, log = read(path)
+    assert points[:2] == [("epoch", 49, 0.0), ("train/loss", 49, 0.1 + 0.2)]
+    assert points[2:4] == [("epoch", 49, 0.0), ("väl, loss", 49, pytest.approx(math.nan, nan_ok=True))]
+    assert points[4:] == [("epoch", 99, 1.0), ("väl, loss", 99, -math.inf)]
+    assert (log.ended, log.skipped_records, log.points) == (None, 0, 6)
+
+
+def test_a_table_of_stable_baselines3_says_what_its_event_file_would(tmp_path: Path) -> None:
+    path = tmp_path / "progress.csv"
+    path.write_text(
+        "time/iterations,rollout/ep_rew_mean,time/time_elapsed,time/fps,time/total_timesteps,note\n"
+        '1,,0,512,2048,"say ""so"", twice"\n'
+        "2,-3.5,1,500,4096.0,\n"
+    )
+    points, log = read(path)
+    assert points == [("time/fps", 2048, 512), ("rollout/ep_rew_mean", 4096, -3.5), ("time/fps", 4096, 500)]
+    assert (log.ended, log.skipped_records) == (None, 0)
+
+
+def test_rows_without_a_usable_step_are_counted_and_a_short_one_is_read_as_far_as_it_goes(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "metrics.csv"
+    steps = ("", "x", "1.5", str(1 << 63), "nan", "inf", "9" * 5000)
+    path.write_text("a,step,b\n" + "".join(f"1,{step},2\n" for step in steps) + "3\n,,\n\n4,7\n5,8,6,9\n")
+    points, log = read(path)
+    assert points == [("a", 7, 4), ("a", 8, 5), ("b", 8, 6)]
+    assert log.skipped_records == len(steps) + 1
+
+
+def test_half_a_row_at_the_end_is_not_taken_for_a_number(tmp_path: Path) -> None:
+    path = table(tmp_path / "metrics.csv", ["step", "a"], {"step": 1, "a": 0.25}, tail="2,0.12")
+    points, log = read(path)
+    assert (points, log.ended) == ([("a", 1, 0.25)], TRUNCATED)
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("", "no column 'step'"),
+        ("a,b\n1,2\n", "no column 'step'"),
+        ("step,a\n1,2\n2," + "9" * (2 << 20) + "\n3,4\n", "longer than 1 MiB"),
+        ('step,a\n1,2\n2,"' + "9\n" * 100_000 + '"\n', "it is no table"),
+    ],
+)
+def test_what_is_no_table_is_told_and_what_stands_before_it_read(tmp_path: Path, text: str, why: str) -> None:
+    path = tmp_path / "metrics.csv"
+    path.write_text(text)
+    points, log = read(path)
+    assert points == ([("a", 1, 2)] if "1,2\n2" in text else [])
+    assert why in (log.ended or "")
+
+
+def test_evaluations_that_stand_in_the_table_too_are_read_once(tmp_path: Path) -> None:
+    evaluations(tmp_path / "evaluations.npz", timesteps=[100], results=[[1.0]])
+    step, tag = "time/total_timesteps", "eval/mean_reward"
+    table(tmp_path / "log" / "progress.csv", [step, tag], {step: 100, tag: 1.0})
+    tree = tree_of(tmp_path)
+    assert newest(tree, list(tree.files)) == ["log/progress.csv"]
+    table(tmp_path / "log" / "progress.csv", [step, tag], {step: 100})
+    tree = tree_of(tmp_path)
+    assert newest(tree, list(tree.files)) == ["evaluations.npz", "log/progress.csv"]
+
+
 def test_json_lines(tmp_path: Path) -> None:
     path = lines(
         tmp_path / "logs.json.txt",
@@ -174,7 +258,7 @@ def test_bad_lines_are_counted(tmp_path: Path) -> None:
 
 def test_a_line_too_long_to_hold_is_counted(tmp_path: Path) -> None:
     path = tmp_path / "logs.json.txt"
-    long = '{"global_step": 0, "a": "' + "x" * (3 * logs.MAX_LINE) + '"}\n'
+    long = '{"global_step": 0, "a": "' + "x" * (3 * log_formats.MAX_LINE) + '"}\n'
     path.write_text(long + '{"global_step": 1, "a": 2}\n')
     points, log = read(path)
     assert points == [("a", 1, 2.0)]
@@ -321,7 +405,7 @@ def test_an_archive_damaged_anywhere_never_raises(tmp_path: Path) -> None:
 
 
 @settings(max_examples=200)
-@given(st.sampled_from(["trainer_state.json", "logs.json.txt", "evaluations.npz"]), st.binary(max_size=200))
+@given(st.sampled_from(sorted(log_formats.READERS)), st.binary(max_size=200))
 def test_no_bytes_can_make_a_log_raise(name: str, data: bytes) -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / name
@@ -330,7 +414,7 @@ def test_no_bytes_can_make_a_log_raise(name: str, data: bytes) -> None:
 
 
 def test_a_log_of_another_name_is_told(tmp_path: Path) -> None:
-    path = tmp_path / "progress.csv"
+    path = tmp_path / "monitor.csv"
     path.write_text("a,b\n")
     assert read(path)[1].ended
 

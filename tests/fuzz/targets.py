@@ -20,6 +20,7 @@ from aml_mirror.formats.pickled import pickled_pairs
 from aml_mirror.layouts import LAYOUTS
 from aml_mirror.layouts.base import Checkpoint
 from aml_mirror.metrics.events import EventFile, masked_crc32c
+from aml_mirror.metrics.series import read_metrics
 from aml_mirror.safety import inspect as safety
 from aml_mirror.safety.files import CLEAN
 from aml_mirror.settings import resolve
@@ -111,6 +112,7 @@ _FILES = {
     "params/agent.yaml": b"a: 1",
     "model_10.pt": b"",
     "evaluations.npz": b"",
+    "progress.csv": b"",
     "10/params/_METADATA": b"{}",
     "10/params/manifest.ocdbt": b"",
     "10/_CHECKPOINT_METADATA": b"{}",
@@ -118,7 +120,10 @@ _FILES = {
 
 
 def layouts(data: bytes) -> None:
-    """Each layout over a run in which one file is the input; what is wrong with it is one of our errors."""
+    """Each layout, and the logs that it names, over a run in which one file is the input.
+
+    What is wrong with it is one of our errors.
+    """
     if not data:
         return
     names = list(_FILES)
@@ -127,7 +132,8 @@ def layouts(data: bytes) -> None:
     for layout in LAYOUTS:
         try:
             for root in layout.find(tree):
-                layout.read(tree.below(root))
+                run = tree.below(root)
+                read_metrics(run, layout.read(run).logs)
         except MirrorError:
             continue
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from aml_mirror.layouts.lightning import Lightning
+from aml_mirror.metrics.series import read_metrics
 from support.torch_zip import cut, save
 
 RUNS = Path(__file__).parents[1] / "data" / "runs"
@@ -38,6 +39,21 @@ def test_last_is_taken_where_it_is_the_newest(tree):
     ]
     assert (run.best.path, run.best.step) == ("checkpoints/epoch=23-step=240.ckpt", 240)
     assert run.params == {"lr": 0.03, "width": 128}
+
+
+def test_its_own_table_is_read_where_there_is_no_event_file(tree, tmp_path):
+    """Without TensorBoard installed the Trainer logs with a CSVLogger."""
+    shutil.copytree(RUNS / "lightning", tmp_path, dirs_exist_ok=True)
+    root = "lightning_logs/version_0"
+    (tmp_path / root / "metrics.csv").write_text("epoch,step,train_loss,val_acc\r\n0,9,0.5,\r\n0,9,,0.25\r\n")
+    run = LAYOUT.read(tree(tmp_path).below(root))
+    assert run.logs == ["metrics.csv"]
+    metrics = read_metrics(tree(tmp_path).below(root), run.logs)
+    assert [(one.name, one.points, one.last_value) for one in metrics.series] == [
+        ("epoch", 2, 0.0),
+        ("train_loss", 1, 0.5),
+        ("val_acc", 1, 0.25),
+    ]
 
 
 def test_folders_that_a_script_named(tree):

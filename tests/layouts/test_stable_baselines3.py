@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from aml_mirror.layouts.stable_baselines3 import StableBaselines3
+from aml_mirror.metrics.series import read_metrics
 from support.torch_zip import cut
 
 RUNS = Path(__file__).parents[1] / "data" / "runs"
@@ -60,6 +61,21 @@ def test_rl_zoo(tree):
     assert run.params["config"]["gamma"] == 0.98
     assert run.params["algorithm"]["num_timesteps"] == 600
     assert not any("serialized" in str(value) for value in run.params["algorithm"].values())
+
+
+def test_the_table_of_its_logger_says_more_than_the_evaluations(tree, tmp_path):
+    shutil.copytree(ZOO, tmp_path, dirs_exist_ok=True)
+    root = tmp_path / "sac" / "Pendulum-v1_1"
+    (root / "progress.csv").write_text("eval/mean_reward,time/total_timesteps,train/ent_coef\n-9.5,150,0.5\n")
+    run = LAYOUT.read(tree(root))
+    assert run.logs == ["evaluations.npz", "progress.csv"]
+    for path in root.rglob("*.tfevents.*"):
+        path.unlink()
+    metrics = read_metrics(tree(root), run.logs)
+    assert [(one.name, one.points) for one in metrics.series] == [
+        ("eval/mean_reward", 1),
+        ("train/ent_coef", 1),
+    ]
 
 
 def test_isaac_lab(tree):

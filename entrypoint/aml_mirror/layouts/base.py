@@ -47,7 +47,7 @@ class Run:
     # Configuration of the training as nested dictionaries, flattened and masked later.
     params: dict[str, Any] = field(default_factory=dict)
     # Scalar logs of the framework's own, read where no event file holds a point: paths of
-    # trainer_state.json, logs.json.txt, evaluations.npz. aml_mirror.metrics.logs tells them by their names.
+    # trainer_state.json, metrics.csv, …; aml_mirror.metrics.log_formats tells them by their names.
     logs: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
 

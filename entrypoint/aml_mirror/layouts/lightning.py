@@ -3,7 +3,8 @@
 ``lightning.pytorch.callbacks.ModelCheckpoint`` (1.x to 2.6; runs of 2.6.6 seen) writes into
 ``<logger's folder>/version_N/checkpoints/`` or into the ``dirpath`` that it was given: files named by a
 template (``epoch=3-step=100.ckpt``; a metric with ``/`` in its name makes a folder), ``last.ckpt``, and
-``-v1`` behind a name that is taken. ``hparams.yaml`` lies in the logger's folder.
+``-v1`` behind a name that is taken. ``hparams.yaml`` lies in the logger's folder, and ``metrics.csv`` where
+that is a CSVLogger's.
 
 ``last.ckpt`` is not the end by its name: it is written, or linked, only together with another file, and one
 that a stopped run left behind stays; 2.1 could link it to the best. So each file's own ``global_step``
@@ -45,6 +46,7 @@ _FOLDERS = frozenset(
 )
 _LOGS = frozenset(("csv_logs/", "lightning_logs/", "logs/", "tb_logs/", "tensorboard/", "wandb/", ".hydra/"))
 _HYDRA = ".hydra/config.yaml"
+_CSV = "metrics.csv"
 _KEYS = frozenset({"epoch", "global_step", "monitor", "best_model_path"})
 
 
@@ -103,6 +105,7 @@ class Lightning:
             if path.rpartition("/")[2] == "hparams.yaml":
                 found.params = read_mapping(run, path, found.warnings)
                 break
+        found.logs = [path for path in run.files if path.rpartition("/")[2] == _CSV]
         if not found.params and run.has(_HYDRA):
             found.params = read_mapping(run, _HYDRA, found.warnings)
         return found
@@ -136,7 +139,7 @@ def _root_of(tree: Tree, folder: str) -> str:
 
 def _has_logs(tree: Tree, folder: str) -> bool:
     return any(
-        name in _LOGS or name in ("hparams.yaml", "metrics.csv") or name.startswith("events.out.tfevents.")
+        name in _LOGS or name in ("hparams.yaml", _CSV) or name.startswith("events.out.tfevents.")
         for name in tree.children.get(folder, ())
     )
 

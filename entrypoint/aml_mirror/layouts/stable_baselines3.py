@@ -5,6 +5,7 @@ SB3 itself (2.x; runs of 2.9.2 seen, and of sb3-contrib) writes only through cal
 - ``CheckpointCallback``: ``PREFIX_N_steps.zip``, ``PREFIX_replay_buffer_N_steps.pkl``,
   ``PREFIX_vecnormalize_N_steps.pkl``, in this order;
 - ``EvalCallback``: ``best_model.zip`` at each new best mean reward, and ``evaluations.npz``;
+- the logger, where it is told "csv": ``progress.csv``;
 - the script itself: a zip of any name when training ended (``model.zip`` and ``model_vecnormalize.pkl`` in
   Isaac Lab, ``ENV.zip`` and ``ENV/{vecnormalize.pkl,args.yml,config.yml}`` in RL Zoo).
 
@@ -48,6 +49,7 @@ _SUBFOLDERS = frozenset(
 )
 _NUMBERED = re.compile(r"\d[km]?$", re.IGNORECASE)
 _BEST_FOLDERS = frozenset({"best", "best_model"})
+_LOGS = ("progress.csv", "evaluations.npz")
 # `data` holds the last observations too; images of many environments take some MB.
 _MAX_DATA = 64 << 20
 
@@ -110,7 +112,7 @@ class StableBaselines3:
         if bests:
             found.best = _best(run, bests[0], statistics, found.warnings)
         _explain(ends, found)
-        found.logs = [path for path in run.files if path.rpartition("/")[2] == "evaluations.npz"]
+        found.logs = [path for path in run.files if path.rpartition("/")[2] in _LOGS]
         found.params = _params(run, [*ends, *bests], found.warnings)
         return found
 

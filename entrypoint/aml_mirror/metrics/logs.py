@@ -1,42 +1,25 @@
 """Points from the logs that frameworks write themselves, for runs without TensorBoard event files.
 
-- ``trainer_state.json`` (HF Trainer): ``log_history`` holds one object a log call. Tags are those that
-  the Trainer's own TensorBoard callback would have written: ``eval_x`` -> ``eval/x``, ``test_x`` ->
-  ``test/x``, all else ``train/x``.
-- ``logs.json.txt`` (Diffusion Policy): one JSON object a line, with ``global_step``. A resumed training
-  appends, so a line whose step is smaller than that of the line before restates everything from there.
-- ``evaluations.npz`` (Stable-Baselines3): an evaluation a row; the tags are those of its EvalCallback.
-
-None of them says when a point was logged. The wall time is therefore made from the step, one millisecond
-a step after the epoch: the same wherever and whenever the file is read, so that a batch sent twice is the
-same rows; in the order of the steps; and plainly no real date, which a file's time or the time of the
-mirror would pretend to be.
+:mod:`aml_mirror.metrics.log_formats` says what is in them. None of them says when a point was logged. The
+wall time is therefore made from the step, one millisecond a step after the epoch: the same wherever and
+whenever the file is read, so that a batch sent twice is the same rows; in the order of the steps; and
+plainly no real date, which a file's time or the time of the mirror would pretend to be.
 """
 
 from __future__ import annotations
 
-import io
-import json
-import math
 import re
-import struct
-import zipfile
-import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any, BinaryIO
 
 from aml_mirror.errors import DataError
-from aml_mirror.formats.npy import read_rows
-from aml_mirror.metrics.events import MAX_TAG, TRUNCATED, Point
+from aml_mirror.metrics.events import Point
+from aml_mirror.metrics.log_formats import READERS, STEPS, Malformed
 from aml_mirror.sources.tree import Tree
 
-# One line of logs.json.txt, in bytes; real ones take some hundred.
-MAX_LINE = 1 << 20
-# One .npz, in bytes.
-MAX_ARCHIVE = 32 << 20
-
-_STEPS = range(-(1 << 63), 1 << 63)
 _CHECKPOINT = re.compile(r"(^|/)checkpoint-\d+$")
+# What SB3's EvalCallback logs of each evaluation that stands in evaluations.npz.
+_EVALUATED = "eval/mean_reward"
 
 
 class LogFile:
@@ -57,7 +40,7 @@ class LogFile:
         self._tree = tree
 
     def __iter__(self) -> Iterator[Point]:
-        read = _READERS.get(self.name.rpartition("/")[2])
+        read = READERS.get(self.name.rpartition("/")[2])
         if read is None:
             self.ended = "it is no log that can be read for metrics"
             return
@@ -65,7 +48,7 @@ class LogFile:
             for tag, step, value in read(self):
                 self.points += 1
                 yield tag, step, wall_time(step), value
-        except _Malformed as error:
+        except Malformed as error:
             self.ended = str(error)
 
     def open(self) -> BinaryIO:
@@ -81,27 +64,7 @@ class LogFile:
         try:
             return self._tree.read_json(self.name)
         except DataError as error:
-            raise _Malformed(error.message.removeprefix(self.name).strip()) from error
-
-    def numbers(self, entry: dict[str, Any]) -> Iterator[tuple[str, float]]:
-        """Yield the numeric items of a log entry, in its order."""
-        for key, value in entry.items():
-            if isinstance(value, bool) or not isinstance(value, (int, float)):
-                continue
-            try:
-                number = float(value)
-            except OverflowError:
-                self.skipped_records += 1
-                continue
-            if len(key) > MAX_TAG:
-                self.skipped_records += 1
-                continue
-            # JSON can spell half a surrogate pair, which no other text may hold.
-            yield key.encode("utf-8", "replace").decode(), number
-
-
-class _Malformed(Exception):
-    """The log cannot be read on; the message says why."""
+            raise Malformed(error.message.removeprefix(self.name).strip()) from error
 
 
 def wall_time(step: int) -> float:
@@ -110,10 +73,11 @@ def wall_time(step: int) -> float:
 
 
 def newest(tree: Tree, paths: list[str]) -> list[str]:
-    """Return the logs to read: of the copies of one ``trainer_state.json`` only the one that goes furthest.
+    """Return the logs to read: of those that restate one another only the one that says most.
 
     HF writes the whole history into every ``checkpoint-N`` and, when the trainer's state is saved, into
-    the output folder; all copies of one training restate the same points.
+    the output folder; all copies of one training restate the same points. SB3's ``evaluations.npz`` holds
+    what its ``progress.csv`` has too, where one was written.
     """
     chosen: list[str] = []
     copies: dict[str, list[str]] = {}
@@ -127,136 +91,18 @@ def newest(tree: Tree, paths: list[str]) -> list[str]:
         if len(found) > 1:
             found.sort(key=lambda path: (_last_step(tree, path), -path.count("/"), path))
         chosen.append(found[-1])
+    if any(_named(path, "progress.csv") and _holds(tree, path, _EVALUATED) for path in chosen):
+        chosen = [path for path in chosen if not _named(path, "evaluations.npz")]
     return sorted(chosen)
 
 
+def _named(path: str, name: str) -> bool:
+    return path.rpartition("/")[2] == name
+
+
+def _holds(tree: Tree, path: str, wanted: str) -> bool:
+    return any(tag == wanted for tag, _, _, _ in LogFile(tree, path))
+
+
 def _last_step(tree: Tree, path: str) -> int:
-    return max((step for _, step, _, _ in LogFile(tree, path)), default=_STEPS.start)
-
-
-def _step(value: object) -> int | None:
-    """Return a JSON number as a step; None: it is none, or beyond 64 bits."""
-    if isinstance(value, float) and value.is_integer():
-        value = int(value)
-    if isinstance(value, bool) or not isinstance(value, int) or value not in _STEPS:
-        return None
-    return value
-
-
-def _trainer_state(log: LogFile) -> Iterator[tuple[str, int, float]]:
-    state = log.json()
-    history = state.get("log_history") if isinstance(state, dict) else None
-    if not isinstance(history, list):
-        raise _Malformed("it has no log_history")
-    for entry in history:
-        step = _step(entry.get("step")) if isinstance(entry, dict) else None
-        if step is None:
-            log.skipped_records += 1
-            continue
-        for key, value in log.numbers(entry):
-            if key != "step":
-                yield _trainer_tag(key), step, value
-
-
-def _trainer_tag(key: str) -> str:
-    for prefix in ("eval_", "test_"):
-        if key.startswith(prefix):
-            return prefix[:-1] + "/" + key[len(prefix) :]
-    return "train/" + key
-
-
-def _json_lines(log: LogFile) -> Iterator[tuple[str, int, float]]:
-    # Read twice: what a resumed training restates stands behind what it restates.
-    restarts: list[tuple[int, int]] = []
-    before = None
-    for number, (step, _) in enumerate(_lines(log)):
-        if before is not None and step < before:
-            while restarts and restarts[-1][1] >= step:
-                restarts.pop()
-            restarts.append((number, step))
-        before = step
-    log.skipped_records, log.ended = 0, None
-    ahead = restarts[::-1]
-    for number, (step, entry) in enumerate(_lines(log)):
-        if ahead and ahead[-1][0] <= number:
-            ahead.pop()
-        # The steps in `restarts` rise, so the next one is the smallest of those still ahead.
-        restated = bool(ahead) and step >= ahead[-1][1]
-        for key, value in log.numbers(entry):
-            if key == "global_step":
-                continue
-            if restated:
-                log.superseded += 1
-            else:
-                yield key, step, value
-
-
-def _lines(log: LogFile) -> Iterator[tuple[int, dict[str, Any]]]:
-    with log.open() as stream:
-        while line := stream.readline(MAX_LINE):
-            whole = line.endswith(b"\n")
-            if not whole and len(line) == MAX_LINE:
-                while (rest := stream.readline(MAX_LINE)) and not rest.endswith(b"\n"):
-                    pass
-                log.skipped_records += 1
-                continue
-            if not line.strip():
-                continue
-            try:
-                entry = json.loads(line)
-            except (ValueError, RecursionError):
-                if whole:
-                    log.skipped_records += 1
-                else:
-                    log.ended = TRUNCATED
-                continue
-            step = _step(entry.get("global_step")) if isinstance(entry, dict) else None
-            if step is None:
-                log.skipped_records += 1
-            else:
-                yield step, entry
-
-
-def _evaluations(log: LogFile) -> Iterator[tuple[str, int, float]]:
-    if log.size() > MAX_ARCHIVE:
-        raise _Malformed(f"it is larger than {MAX_ARCHIVE >> 20} MiB")
-    with log.open() as stream:
-        # Read whole, so that what zipfile raises is the archive's fault and not that of the disk.
-        whole = io.BytesIO(stream.read(MAX_ARCHIVE))
-    try:
-        with zipfile.ZipFile(whole) as archive:
-            steps = [_step(row[0]) if row else None for row in read_rows(archive, "timesteps")]
-            for member, tag in _EVALUATION_TAGS.items():
-                if f"{member}.npy" not in archive.namelist():
-                    continue
-                for step, row in zip(steps, read_rows(archive, member), strict=False):
-                    if step is None or not row:
-                        log.skipped_records += 1
-                    else:
-                        yield tag, step, _mean(row)
-    except (zipfile.BadZipFile, zlib.error, struct.error) as error:
-        raise _Malformed("it is a damaged zip archive") from error
-    except (ValueError, KeyError, EOFError, OverflowError, OSError, RuntimeError) as error:
-        raise _Malformed(str(error) or "it cannot be read") from error
-
-
-_EVALUATION_TAGS = {
-    "results": "eval/mean_reward",
-    "ep_lengths": "eval/mean_ep_length",
-    "successes": "eval/success_rate",
-}
-
-
-def _mean(row: tuple[float, ...]) -> float:
-    try:
-        return math.fsum(row) / len(row)
-    except (OverflowError, ValueError):
-        # fsum refuses infinities of both signs and sums beyond a float; a plain sum says nan or inf.
-        return sum(row) / len(row)
-
-
-_READERS: dict[str, Callable[[LogFile], Iterator[tuple[str, int, float]]]] = {
-    "trainer_state.json": _trainer_state,
-    "logs.json.txt": _json_lines,
-    "evaluations.npz": _evaluations,
-}
+    return max((step for _, step, _, _ in LogFile(tree, path)), default=STEPS.start)
