@@ -8,6 +8,7 @@ import pickle
 import struct
 import tempfile
 import zipfile
+import zlib
 from collections.abc import Callable
 from contextlib import redirect_stdout
 from pathlib import Path
@@ -21,6 +22,7 @@ from aml_mirror.layouts import LAYOUTS
 from aml_mirror.layouts.base import Checkpoint
 from aml_mirror.metrics.events import EventFile, masked_crc32c
 from aml_mirror.metrics.series import read_metrics
+from aml_mirror.metrics.wandb_log import BLOCK, MAGIC, WandbLog
 from aml_mirror.safety import inspect as safety
 from aml_mirror.safety.files import CLEAN
 from aml_mirror.settings import resolve
@@ -56,13 +58,18 @@ def tree_of(files: dict[str, bytes]) -> Tree:
 
 
 def events(data: bytes) -> None:
-    """An event file: any bytes are points, and a word on where it ended."""
+    """An event file, and a log of W&B: any bytes are points, and a word on where it ended."""
     length = struct.pack("<Q", len(data))
     # With the right checksums, the input is what a record holds.
     record = length + struct.pack("<I", masked_crc32c(length)) + data + struct.pack("<I", masked_crc32c(data))
     for found in (data, record, record + data):
         file = EventFile(io.BytesIO(found), "events")
         assert len(list(file)) == file.points
+    if len(data) <= BLOCK - 14:
+        part = struct.pack("<IHB", zlib.crc32(data, zlib.crc32(b"\x01")), len(data), 1) + data
+        for found in (MAGIC + data, MAGIC + part, MAGIC + part + data):
+            log = WandbLog(io.BytesIO(found), "run-a.wandb")
+            assert len(list(log)) == log.points
 
 
 def _judged(name: str, data: bytes) -> None:
@@ -161,8 +168,14 @@ def _zip() -> bytes:
 
 
 _HEADER = json.dumps({"w": {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]}}).encode()
+# A row of W&B's history: a number, its step, its time.
+_ROW = (
+    b"\x12\x32\x0a\x0c\x12\x04loss\x82\x01\x030.5"
+    b"\x0a\x1e\x12\x0a_timestamp\x82\x01\x0f1796000000.5000\x12\x02\x08\x09"
+)
+
 TARGETS: dict[str, tuple[Callable[[bytes], None], list[bytes]]] = {
-    "events": (events, [b"", struct.pack("<QI", 4, 0) + b"abcd" + b"\0" * 4]),
+    "events": (events, [b"", struct.pack("<QI", 4, 0) + b"abcd" + b"\0" * 4, _ROW]),
     "safetensors": (safetensors, [struct.pack("<Q", len(_HEADER)) + _HEADER + b"\0" * 8]),
     "archive": (archive, [_zip()]),
     "pickle": (

@@ -2,8 +2,7 @@
 
 The field numbers are those of tensorflow/core/util/event.proto, core/framework/summary.proto, tensor.proto
 and tensor_shape.proto. Fields that are not described here (graphs, images, histograms) are unknown to the
-parser and passed over. The description lives in a pool of its own, so that it cannot collide with the one
-of tensorboard or tensorflow in the same process.
+parser and passed over.
 """
 
 from __future__ import annotations
@@ -12,7 +11,7 @@ import struct
 from collections.abc import Callable
 from typing import Any, Protocol
 
-from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
+from aml_mirror.formats.protobuf import Messages, message_class
 
 SESSION_START = 1
 SCALARS_PLUGIN = "scalars"
@@ -25,21 +24,8 @@ MAX_REDUCED = 16 << 20
 
 _SUMMARY, _VALUE = 5, 1
 
-_Field = descriptor_pb2.FieldDescriptorProto
-_TYPES = {
-    "double": _Field.TYPE_DOUBLE,
-    "float": _Field.TYPE_FLOAT,
-    "int64": _Field.TYPE_INT64,
-    "uint64": _Field.TYPE_UINT64,
-    "int32": _Field.TYPE_INT32,
-    "uint32": _Field.TYPE_UINT32,
-    "bool": _Field.TYPE_BOOL,
-    "string": _Field.TYPE_STRING,
-    "bytes": _Field.TYPE_BYTES,
-}
-# message -> field -> (number, type, kind); an enum has the wire format of an int32. "value" is the oneof
-# that tells a scalar of 0.0 from a value that is no scalar.
-_MESSAGES: dict[str, dict[str, tuple[int, str, str]]] = {
+# An enum has the wire format of an int32. The oneof "value" tells a scalar of 0.0 from a value that is none.
+_MESSAGES: Messages = {
     "Event": {
         "wall_time": (1, "double", ""),
         "step": (2, "int64", ""),
@@ -74,29 +60,7 @@ _MESSAGES: dict[str, dict[str, tuple[int, str, str]]] = {
 }
 
 
-def _event_class() -> Any:
-    package = "aml_mirror"
-    file = descriptor_pb2.FileDescriptorProto(name="aml_mirror/event.proto", package=package, syntax="proto3")
-    for name, fields in _MESSAGES.items():
-        message = file.message_type.add(name=name)
-        for field_name, (number, kind, mode) in fields.items():
-            field = message.field.add(name=field_name, number=number)
-            field.label = _Field.LABEL_REPEATED if mode == "repeated" else _Field.LABEL_OPTIONAL
-            if kind in _TYPES:
-                field.type = _TYPES[kind]
-            else:
-                field.type = _Field.TYPE_MESSAGE
-                field.type_name = f".{package}.{kind}"
-            if mode == "value":
-                if not message.oneof_decl:
-                    message.oneof_decl.add(name="value")
-                field.oneof_index = 0
-    pool = descriptor_pool.DescriptorPool()
-    pool.Add(file)
-    return message_factory.GetMessageClass(pool.FindMessageTypeByName(f"{package}.Event"))
-
-
-Event = _event_class()
+Event = message_class("event", _MESSAGES, "Event")
 
 
 def between_step_and_value(tag: str) -> bytes:

@@ -19,7 +19,7 @@ from typing import Any
 from aml_mirror.metrics import logs as framework_logs
 from aml_mirror.metrics.events import TRUNCATED
 from aml_mirror.metrics.names import assign_names, usefulness
-from aml_mirror.metrics.sessions import Group, Reader, event_groups, log_groups
+from aml_mirror.metrics.sessions import Group, Reader, event_groups, log_groups, wandb_groups
 from aml_mirror.sources.tree import Tree
 
 # Series of one run. The largest runs we know have some thousand (a gradient norm a layer); one takes about
@@ -141,8 +141,9 @@ class Metrics:
 def read_metrics(tree: Tree, logs: list[str] | tuple[str, ...] = ()) -> Metrics:
     """Read the metrics of the run whose root ``tree`` is (pass one).
 
-    ``logs`` are paths of the framework's own logs, read only where no event file holds a point. Damage
-    becomes warnings; raises as :meth:`Tree.open` where a file changed or may not be read.
+    ``logs`` are paths of the framework's own logs, read only where no event file holds a point; W&B's own
+    log is read where those hold none either. Damage becomes warnings; raises as :meth:`Tree.open` where a
+    file changed or may not be read.
     """
     reading = _Reading()
     groups = event_groups(tree)
@@ -153,6 +154,11 @@ def read_metrics(tree: Tree, logs: list[str] | tuple[str, ...] = ()) -> Metrics:
         for group in from_logs:
             reading.read(group)
         groups += from_logs
+    if reading.points_read == 0:
+        from_wandb = wandb_groups(tree)
+        for group in from_wandb:
+            reading.read(group)
+        groups += from_wandb
     return reading.result(groups)
 
 

@@ -5,8 +5,9 @@ supersedes the earlier ones from where it resumed: for each tag, from the smalle
 the later file; for all tags, from the step of a SessionLog START (torch's ``purge_step``). Within a file
 nothing supersedes anything: repeated steps are kept.
 
-Folders are different writers, with one exception: HF's Trainer and torch's SummaryWriter name a new folder
-after time and host (``runs/Nov24_06-09-06_vm``) at each start, so such siblings are sessions of one writer.
+Folders are different writers, with two exceptions: HF's Trainer and torch's SummaryWriter name a new folder
+after time and host (``runs/Nov24_06-09-06_vm``) at each start, and W&B one after time and id
+(``wandb/run-20261124_060906-abc``), so such siblings are sessions of one writer.
 """
 
 from __future__ import annotations
@@ -15,11 +16,12 @@ import re
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, BinaryIO, Protocol
 
 from aml_mirror.metrics.events import EventFile, Point
 from aml_mirror.metrics.logs import LogFile
-from aml_mirror.sources.tree import Tree
+from aml_mirror.metrics.wandb_log import WandbLog
+from aml_mirror.sources.tree import Tree, join
 from aml_mirror.sources.wandb_copies import is_copy
 
 _EVENT_FILE = re.compile(r"\.tfevents\.(?P<seconds>\d*)")
@@ -28,8 +30,13 @@ _EVENT_FILE = re.compile(r"\.tfevents\.(?P<seconds>\d*)")
 _SESSION_FOLDER = re.compile(r"(?P<second>[^\W\d_]{3,5}\.?\d\d_\d\d-\d\d-\d\d)_(?P<host>.+)")
 
 
+_WANDB_LOG = re.compile(
+    r"(?:(?P<folder>.+)/)?wandb/(?:offline-)?run-(?P<second>\d{8}_\d{6})-(?P<id>[^/]+)/run-(?P=id)\.wandb"
+)
+
+
 class Reader(Protocol):
-    """What :class:`EventFile` and :class:`LogFile` have in common; the attributes hold once it is read."""
+    """What the readers of all kinds of logs have in common; the attributes hold once it is read."""
 
     points: int
     skipped_records: int
@@ -45,6 +52,8 @@ class Session:
 
     path: str
     open: Callable[[], Any]
+    # What reads the stream that `open` returned.
+    reader: Callable[[BinaryIO, str], Reader] = EventFile
     # Points from this step on are superseded: of all tags, and of each tag where that says more. Only
     # tags with such points are in it.
     purged_from: int | None = None
@@ -65,7 +74,7 @@ class Session:
             yield opened
         else:
             with closing(opened):
-                yield EventFile(opened, self.path)
+                yield self.reader(opened, self.path)
 
 
 @dataclass(slots=True)
@@ -113,6 +122,27 @@ def log_groups(tree: Tree, paths: list[str]) -> list[Group]:
         label = folder if folders.count(folder) == 1 else path
         groups.append(Group(label, [Session(path, _log_opener(tree, path))]))
     return sorted(groups, key=lambda group: group.label)
+
+
+def wandb_groups(tree: Tree) -> list[Group]:
+    """Find W&B's own logs; those below one ``wandb/`` are sessions of one training.
+
+    Where two were begun in the same second, several processes logged: only those of one id belong together.
+    """
+    found: dict[str, list[re.Match[str]]] = {}
+    for path, entry in tree.files.items():
+        if entry.target is None and (match := _WANDB_LOG.fullmatch(path)):
+            found.setdefault(match["folder"] or "", []).append(match)
+    groups: dict[tuple[str, str], list[Session]] = {}
+    for folder, matches in found.items():
+        at_once = len({match["second"] for match in matches}) < len(matches)
+        for match in sorted(matches, key=lambda match: (match["second"], match["id"])):
+            session = Session(match[0], _opener(tree, match[0]), WandbLog)
+            groups.setdefault((folder, match["id"] if at_once else ""), []).append(session)
+    return [
+        Group(join(folder, f"wandb/{identifier}") if identifier else folder, sessions)
+        for (folder, identifier), sessions in sorted(groups.items())
+    ]
 
 
 def _log_opener(tree: Tree, path: str) -> Callable[[], Any]:
