@@ -47,6 +47,15 @@ def test_children_and_folders_are_those_with_files_below(tmp_path: Path) -> None
     )
 
 
+def test_what_a_system_left_beside_the_files_is_none_of_them(tmp_path: Path) -> None:
+    """A copy made by macOS of a run that a Mac looked at, and files that NFS keeps until they are closed."""
+    litter = ("._model.safetensors", "a/._b.pt", "a/.DS_Store", ".DS_Store", ".nfs00000000012", "a/.nfs0001")
+    kept = (".hydra/config.yaml", "a/.metadata", "a/._", "a/b.pt", "model.safetensors")
+    whole = made(tmp_path / "run", *litter, *kept)
+    assert list(whole.files) == sorted(set(kept) - {"a/._"})
+    assert whole.refused == {}
+
+
 def test_links_that_leave_the_run_are_refused_even_where_they_stay_in_the_source(tmp_path: Path) -> None:
     made(tmp_path, "run/in.pt", "other/m.pt", "run-2/m.pt")
     run = made(

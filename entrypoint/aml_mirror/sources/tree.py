@@ -35,7 +35,7 @@ class Tree:
         }
         files: dict[str, Entry] = {}
         for path, entry in listing.files.items():
-            if not path.startswith(prefix):
+            if not path.startswith(prefix) or _is_litter(path):
                 continue
             if entry.target is not None and not entry.target.startswith(prefix):
                 self.refused[path[len(prefix) :]] = "it is a link that leaves the run"
@@ -182,6 +182,15 @@ class Tree:
             return json.loads(self.read_text(path))
         except (ValueError, RecursionError) as error:
             raise DataError(f"{path} is not valid JSON", "look whether the file is damaged") from error
+
+
+def _is_litter(path: str) -> bool:
+    """Tell whether a system left the file beside the real ones, under a name that looks like one of them.
+
+    macOS keeps attributes of ``x`` in ``._x`` wherever it copies to (AppleDouble), and ``.DS_Store`` in
+    folders that were looked at; an NFS client renames a file that was removed while open to ``.nfs…``.
+    """
+    return "/._" in path or "/.nfs" in path or path.startswith(("._", ".nfs")) or path.endswith(".DS_Store")
 
 
 def join(folder: str, name: str) -> str:
