@@ -17,6 +17,7 @@ from aml_mirror.backfill import backfill as module
 from aml_mirror.errors import UsageError
 from aml_mirror.receipt import SCHEMA
 from support.backfills import backfill
+from support.permissions import public_folder, somebody_else
 from support.program import PROGRAM, Call, clean_environment
 from support.proxy import Proxy
 from support.runs import huggingface_run
@@ -448,3 +449,26 @@ def test_status_of_a_prefix(base: Path, aml_mirror: Call, mlflow_url: str, model
     # One run is asked for as ever, by its folder or its id.
     assert aml_mirror("status", "--source", base / "one", *target, "--json").json["run_id"] == "one"
     assert aml_mirror("status", "--run-id", "sweep/seed0", *target, "--json").json["versions"]
+
+
+def test_a_run_that_may_not_be_read_does_not_keep_the_others(mlflow_url: str, model_name: str) -> None:
+    """A folder, a file and a checkpoint of another user's; whoever may read nothing else gets the rest."""
+    with public_folder() as base:
+        for seed, name in enumerate(("a", "b", "c", "d", "e/f")):
+            small_run(base / name, seed)
+        for path in base.rglob("*"):
+            path.chmod(0o755 if path.is_dir() else 0o644)
+        (base / "a").chmod(0)
+        (base / "b" / "checkpoint-1" / "model.safetensors").chmod(0)
+        shutil.copytree(base / "d" / "checkpoint-1", base / "c" / "checkpoint-2")
+        (base / "c" / "checkpoint-2").chmod(0)
+        given = ("--source", base, "--tracking-uri", mlflow_url, "--model-name")
+        # Python itself may lie where only root may read: what it loads late is loaded before.
+        backfill(*given, f"{model_name}-before", "--limit", "1")
+        with somebody_else():
+            done = backfill(*given, model_name)
+    assert done.outcomes == {"a": "failed", "b": "failed", "c": "failed", "d": "mirrored", "e": "mirrored"}
+    assert {done.receipt(name).exit_code for name in "abc"} == {77}
+    assert "checkpoint-2 cannot be listed" in (done.receipt("c").error or "")
+    assert (done.summary.outcome, done.summary.exit_code) != ("stopped", 0)
+    assert done.summary.exit_code == 77

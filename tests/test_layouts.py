@@ -8,12 +8,13 @@ from pathlib import Path
 import pytest
 
 from aml_mirror import layouts
-from aml_mirror.errors import DataError, UsageError
+from aml_mirror.errors import DataError, NotAllowed, UsageError
 from aml_mirror.layouts import LAYOUTS, NAMES, by_path, find_run, find_runs, unknown_beside
 from aml_mirror.plan import find
 from aml_mirror.settings import Settings
 from aml_mirror.sources import Tree
 from aml_mirror.sources.local import LocalSource
+from support.permissions import public_folder, somebody_else
 from support.saved import safetensors, write_bytes, write_json
 from support.torch_zip import save
 
@@ -116,6 +117,26 @@ def test_weights_of_no_run_are_named_in_the_error_and_taken_where_a_person_names
     assert whole
     assert whole.files == ("a/encoder.safetensors", "config.json", "policy.safetensors")
     assert whole.left_out == (("train.log", "log of the training"),)
+
+
+@pytest.mark.parametrize("hidden", ["run/checkpoint-20", "run/checkpoint-10/more", "run/runs", "other"])
+def test_what_cannot_be_listed_may_be_the_newest_checkpoint(hidden: str) -> None:
+    with public_folder() as public:
+        run = huggingface(public / "run")
+        shut = public / hidden
+        safetensors(shut / "model.safetensors")
+        for path in (public, *public.rglob("*")):
+            path.chmod(0o755 if path.is_dir() else 0o644)
+        assert find(LocalSource(run.parent), Settings()).run.checkpoints
+        shut.chmod(0)
+        with somebody_else():
+            with pytest.raises(NotAllowed, match=f"{hidden} cannot be listed") as caught:
+                find(LocalSource(public), Settings())
+            assert caught.value.exit_code == 77
+            for pattern in (hidden, shut.name, "*" + shut.name[1:]):
+                found = find(LocalSource(public), Settings(exclude=(pattern,)))
+                assert [item.step for item in found.run.checkpoints] == [10]
+                assert found.warnings if hidden != "other" else not found.warnings
 
 
 def test_generic_is_asked_only_where_no_other_layout_found_anything(

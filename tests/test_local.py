@@ -9,10 +9,11 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from aml_mirror.errors import DataError, NotAllowed, SourceNotFound
+from aml_mirror.errors import DataError, NotAllowed, NotReadable, SourceNotFound
 from aml_mirror.sources import Entry, Tree, local
 from aml_mirror.sources.local import LocalSource
 from support.permissions import public_folder, somebody_else
@@ -195,6 +196,33 @@ def test_one_unreadable_file_or_folder_does_not_hide_the_others(public: Path) ->
         with pytest.raises(NotAllowed) as caught:
             source.open(listing.files["secret.pt"])
     assert caught.value.exit_code == 77 and "secret.pt" in caught.value.message
+    assert list(listing.unknown) == ["shut"]
+    assert isinstance(listing.unknown["shut"], NotReadable)
+    assert f"{public}/shut cannot be listed: Permission denied" in listing.unknown["shut"].message
+
+
+@pytest.mark.parametrize(
+    ("number", "known"), [(errno.ESTALE, 75), (errno.EIO, 75), (errno.EPERM, 77), (errno.ENOENT, 0)]
+)
+def test_a_folder_below_that_a_share_does_not_list_is_remembered(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, known: int
+) -> None:
+    scandir = os.scandir
+
+    def fail(path: str) -> Any:
+        if path.endswith(("late", "lost+found")):
+            raise OSError(number, os.strerror(number))
+        return scandir(path)
+
+    for name in ("early/m.pt", "late/m.pt", "lost+found/m.pt"):
+        write_bytes(tmp_path / name)
+    monkeypatch.setattr(os, "scandir", fail)
+    listing = LocalSource(tmp_path).scan()
+    assert list(listing.files) == ["early/m.pt"]
+    assert sorted(listing.refused) == ["late", "lost+found"]
+    assert {path: error.exit_code for path, error in listing.unknown.items()} == (
+        {"late": known} if known else {}
+    )
 
 
 @pytest.mark.parametrize(

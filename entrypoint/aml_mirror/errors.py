@@ -65,6 +65,10 @@ class NotAllowed(MirrorError):
     exit_code = 77
 
 
+class NotReadable(NotAllowed):
+    """The files of one run may not be read; those of another may well be."""
+
+
 class ConfigurationError(MirrorError):
     """Something that has to be set is missing or malformed."""
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field, replace
+from fnmatch import fnmatchcase
 from posixpath import splitext
 
 from aml_mirror import redact
 from aml_mirror.checkpoints import Chosen, narrow, path_in
 from aml_mirror.completeness import judge
-from aml_mirror.errors import DataError, UsageError
+from aml_mirror.errors import DataError, MirrorError, UsageError
 from aml_mirror.layouts import Found, Run, find_run, unknown_beside
 from aml_mirror.layouts.base import Checkpoint
 from aml_mirror.manifest import Item, Manifest, hash_files, identity, listed_files
@@ -118,9 +119,29 @@ def find(source: Source, settings: Settings) -> Subject:
         SourceNotFound, NotAllowed: see :meth:`Source.list`.
         DataError: it holds no run.
         UsageError: it holds several.
+        NotAllowed, ServiceUnavailable: a part of it cannot be listed.
     """
-    whole = Tree(source, source.scan())
+    listing = source.scan()
+    require_listed(listing.unknown, settings)
+    whole = Tree(source, listing)
     return describe(whole, find_run(whole, settings.framework, path_in(settings.checkpoint)), settings)
+
+
+def require_listed(unknown: dict[str, MirrorError], settings: Settings) -> None:
+    """Check that nothing of a run is hidden: what cannot be listed may be its newest checkpoint.
+
+    What ``--exclude`` names by its path or name may be hidden.
+
+    Args:
+        unknown: see :class:`aml_mirror.sources.base.Listing`.
+
+    Raises:
+        NotAllowed, ServiceUnavailable: something is hidden, for lack of access or by a fault.
+    """
+    for path, error in sorted(unknown.items()):
+        forms = (path, path.rpartition("/")[2])
+        if not any(fnmatchcase(form, pattern) for form in forms for pattern in settings.exclude):
+            raise error
 
 
 def describe(whole: Tree, found: Found, settings: Settings) -> Subject:

@@ -30,6 +30,7 @@ from aml_mirror.errors import (
     Interrupted,
     MirrorError,
     NotAllowed,
+    NotReadable,
     ServiceUnavailable,
     UsageError,
     of_the_system,
@@ -37,7 +38,7 @@ from aml_mirror.errors import (
 from aml_mirror.layouts import find_run
 from aml_mirror.mirror import Mirror
 from aml_mirror.names import checked_names
-from aml_mirror.plan import describe
+from aml_mirror.plan import describe, require_listed
 from aml_mirror.progress import LOG_SECONDS, Console
 from aml_mirror.receipt import Receipt
 from aml_mirror.settings import Settings
@@ -119,7 +120,8 @@ class Backfill:
             self.summary.other_shards += candidate.found is not None
             return
         receipt = Receipt(run_id=path, source=candidate.source.uri)
-        if candidate.found is None and candidate.failure is None and not candidate.refused:
+        nothing = candidate.found is None and candidate.failure is None and not candidate.refused
+        if nothing and not candidate.unknown:
             self.summary.add_no_run(path)
         elif why := candidate.refused or selection.refuses(path, newest_of(candidate)):
             self._skipped(receipt, why)
@@ -141,6 +143,7 @@ class Backfill:
         try:
             if candidate.failure is not None:
                 raise candidate.failure
+            require_listed(candidate.unknown, self._settings)
             skipped = self._run(candidate, receipt, done)
         except MirrorError as error:
             failure = error
@@ -162,7 +165,8 @@ class Backfill:
             self._console.say("".join(traceback.format_exception(failure)))
         receipt.seconds = round(time.monotonic() - started, 3)
         self._failed(receipt, done, failure)
-        if isinstance(failure, (NotAllowed, ConfigurationError)):
+        # Of one run nothing may be readable; where the target refuses, no other run fares better.
+        if isinstance(failure, (NotAllowed, ConfigurationError)) and not isinstance(failure, NotReadable):
             raise failure
         if isinstance(failure, ServiceUnavailable):
             self._wait_less(failure)
@@ -172,7 +176,9 @@ class Backfill:
         path, found, tree = candidate.path, candidate.found, candidate.tree
         check_run_id(path)
         if tree is None or found is None:
-            tree = Tree(candidate.source, candidate.source.scan())
+            listing = candidate.source.scan()
+            require_listed(listing.unknown, self._settings)
+            tree = Tree(candidate.source, listing)
             found = find_run(tree, self._settings.framework)
             if why := self._selection.refuses(path, _newest_in(tree)):
                 return why

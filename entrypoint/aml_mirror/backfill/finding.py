@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from aml_mirror.errors import MirrorError, UsageError
 from aml_mirror.layouts import Found, find_runs
@@ -47,6 +47,8 @@ class Candidate:
     """Why it was not looked into, in words."""
     failure: MirrorError | None = None
     """What went wrong when it was looked into."""
+    unknown: dict[str, MirrorError] = field(default_factory=dict)
+    """What of it could not be listed: see :class:`aml_mirror.sources.base.Listing`."""
 
 
 def candidates(prefix: Prefix, framework: str, early: Early) -> Iterator[Candidate]:
@@ -117,6 +119,8 @@ def _examined(
     if found:
         candidate.found = found[0]
         candidate.tree = tree if held else None
+    if isinstance(listing, Listing):
+        candidate.unknown = listing.unknown
     yield candidate
 
 

@@ -37,6 +37,8 @@ class Listing:
     directory_links: dict[str, str] = field(default_factory=dict)
     # Links that dangle, loop or leave the source; FIFOs, sockets, devices; what may not be read.
     refused: dict[str, str] = field(default_factory=dict)
+    # Of these, folders and files of which nobody could tell what they are: the newest checkpoint, perhaps.
+    unknown: dict[str, MirrorError] = field(default_factory=dict)
 
 
 class TooManyFiles(DataError):

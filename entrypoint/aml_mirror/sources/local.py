@@ -15,7 +15,7 @@ from itertools import islice
 from pathlib import Path
 from typing import BinaryIO
 
-from aml_mirror.errors import DataError, MirrorError, NotAllowed, SourceNotFound
+from aml_mirror.errors import DataError, MirrorError, NotReadable, ServiceUnavailable, SourceNotFound
 from aml_mirror.sources.base import Entry, Listing, TooManyFiles
 
 # Ten times the largest run we know of (10^5 files of a dataset that was kept beside a run).
@@ -76,7 +76,7 @@ class LocalSource:
                     path = f"{folder}/{item.name}" if folder else item.name
                     self._add(listing, folders, item, path)
         except OSError as error:
-            listing.refused[folder] = f"cannot be listed: {error.strerror}"
+            self._refuse(listing, folder, error)
         return sorted(folders)
 
     def scan(self) -> Listing:
@@ -95,11 +95,8 @@ class LocalSource:
                     found = sorted(islice(items, limit + 1), key=lambda item: item.name)
             except OSError as error:
                 if not folder:
-                    raise NotAllowed(
-                        f"the run directory {self.uri} cannot be listed: {error.strerror}",
-                        "give the user of this program read access to it",
-                    ) from error
-                listing.refused[folder] = f"cannot be listed: {error.strerror}"
+                    raise self._unlisted("", error) from error
+                self._refuse(listing, folder, error)
                 continue
             for item in found:
                 path = f"{folder}/{item.name}" if folder else item.name
@@ -120,7 +117,7 @@ class LocalSource:
                 "pass the folder that the training wrote to with --source",
             )
         if not os.access(self._root, os.R_OK | os.X_OK):
-            raise NotAllowed(
+            raise NotReadable(
                 f"the run directory {self._root} may not be read by uid {os.getuid()}",
                 "give the user of this program read access to it",
             )
@@ -142,7 +139,19 @@ class LocalSource:
             else:
                 listing.refused[path] = "it is neither a file nor a directory"
         except OSError as error:
-            listing.refused[path] = f"cannot be read: {error.strerror}"
+            self._refuse(listing, path, error)
+
+    def _refuse(self, listing: Listing, path: str, error: OSError) -> None:
+        listing.refused[path] = f"cannot be listed: {error.strerror}"
+        # What is gone meanwhile was no part of a finished run; the file system's own folder never was.
+        if error.errno not in (errno.ENOENT, errno.ENOTDIR) and path != "lost+found":
+            listing.unknown[path] = self._unlisted(path, error)
+
+    def _unlisted(self, path: str, error: OSError) -> MirrorError:
+        said = f"{_valid(os.path.join(self._root, path))} cannot be listed: {error.strerror}"
+        if error.errno in (errno.EACCES, errno.EPERM):
+            return NotReadable(said, "give the user of this program read access to it")
+        return ServiceUnavailable(said, "look at the volume, then run again")
 
     def _add_link(self, listing: Listing, path: str) -> None:
         full = os.path.join(self._root, path)
@@ -183,7 +192,7 @@ class LocalSource:
             # O_NONBLOCK: a FIFO put in the file's place must not hold us for ever.
             descriptor = os.open(full, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
         except PermissionError as error:
-            raise NotAllowed(
+            raise NotReadable(
                 f"{full} may not be read by uid {os.getuid()}", "give the user of this program read access"
             ) from error
         except OSError as error:
