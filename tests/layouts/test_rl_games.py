@@ -96,3 +96,40 @@ def test_only_the_best_was_kept(tree, tmp_path):
     assert run.checkpoints == []
     assert (run.best.path, run.best.step) == ("nn/x.pth", 3)
     assert "best" in run.warnings[0]
+
+
+def ase(folder: Path, *steps: int, latest: int) -> None:
+    """A run of ASE's own training loop: the latest under the plain name, the others by eight digits."""
+    for step in steps:
+        save(
+            folder / "nn" / f"Humanoid_{step:08}.pth", {"epoch": step, "frame": step, "last_mean_rewards": 1}
+        )
+    save(folder / "nn" / "Humanoid.pth", {"epoch": latest, "frame": latest, "last_mean_rewards": 1})
+
+
+def test_ase_writes_the_latest_under_the_plain_name(tree, tmp_path):
+    ase(tmp_path, 1000, 2000, latest=2000)
+    assert LAYOUT.find(tree(tmp_path)) == [""]
+    run = LAYOUT.read(tree(tmp_path))
+    assert [(item.path, item.step, item.role) for item in run.checkpoints] == [
+        ("nn/Humanoid.pth", 2000, "final"),
+        ("nn/Humanoid_00002000.pth", 2000, "periodic"),
+        ("nn/Humanoid_00001000.pth", 1000, "periodic"),
+    ]
+    assert run.best is None
+    assert run.warnings == []
+
+
+def test_a_cut_or_a_stale_latest_of_ase_keeps_its_place(tree, tmp_path):
+    ase(tmp_path, 1000, 2000, latest=1500)
+    assert [item.step for item in LAYOUT.read(tree(tmp_path)).checkpoints] == [2000, 1500, 1000]
+    cut(tmp_path / "nn" / "Humanoid.pth")
+    assert [item.step for item in LAYOUT.read(tree(tmp_path)).checkpoints] == [None, 2000, 1000]
+
+
+def test_beside_what_rl_games_itself_writes_the_plain_name_is_the_best(tree, tmp_path):
+    ase(tmp_path, 1000, latest=900)
+    save(tmp_path / "nn" / "last_Humanoid_ep_1000_rew_1.0.pth", {"epoch": 1000, "frame": 1000})
+    run = LAYOUT.read(tree(tmp_path))
+    assert [item.path for item in run.checkpoints] == ["nn/last_Humanoid_ep_1000_rew_1.0.pth"]
+    assert (run.best.path, run.best.step) == ("nn/Humanoid.pth", 900)

@@ -11,15 +11,22 @@ rl_games/algos_torch/sac_agent.py, 1.6; runs of 1.6.5 seen), NAME being ``config
 
 Older releases wrote ``last_NAMEep=Erew=R.pth``. Epoch and frame also stand in the file. Optimizer and
 normalizers are inside.
+
+ASE, AMP and what grew out of them bring a training loop of their own (``CommonAgent.train``,
+ase/learning/common_agent.py of nv-tlabs/ASE; no run of it seen). It knows no best one: ``NAME.pth`` is
+written over every ``save_frequency`` epochs and when training ends, and with ``save_intermediate`` also
+``NAME_EEEEEEEE.pth``, the epoch in eight digits. Without such a file beside it nothing tells its
+``NAME.pth`` from rl_games' best one, and it is taken for that.
 """
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import dataclass
 from typing import Any
 
-from aml_mirror.layouts.base import Checkpoint, Run
+from aml_mirror.layouts.base import Checkpoint, Role, Run
 from aml_mirror.layouts.config_files import read_mapping
 from aml_mirror.layouts.isaac_lab import params_of
 from aml_mirror.layouts.roots import topmost
@@ -29,6 +36,8 @@ from aml_mirror.sources.tree import Tree, join, parent
 _NUMBERED = re.compile(
     r"(?P<last>last_)?(?P<name>.+?)(?:_(?P<unit>ep|frame)_|ep=)(?P<step>\d{1,18})(?P<reward>_?rew[_=].*)?\.pth"
 )
+# ASE's: str(epoch_num).zfill(8).
+_ASE_NUMBERED = re.compile(r"(?P<name>.+)_(?P<step>[0-9]{8})\.pth")
 _LOOK_INTO = 8
 
 
@@ -79,6 +88,9 @@ class RlGames:
             path = f"nn/{item.file}"
             role: Any = "final" if index == 0 else "periodic"
             found.checkpoints.append(Checkpoint(path, item.step, role, (path,), (path,)))
+        if not saved and (of_ase := _of_ase(run, plain)):
+            found.checkpoints = of_ase
+            return found
         if best := _best_name(found.params, saved, plain):
             path = f"nn/{best}"
             unit = "frame" if saved and saved[0].unit == "frame" else "epoch"
@@ -97,6 +109,27 @@ def _is_rl_games(tree: Tree, folder: str, names: tuple[str, ...]) -> bool:
         if data := pickle_of(tree, join(folder, name)):
             return b"last_mean_rewards" in data and b"epoch" in data
     return bool(files) and tree.has_folder(join(parent(folder), "summaries"))
+
+
+def _of_ase(run: Tree, names: list[str]) -> list[Checkpoint]:
+    """Return what ASE's training loop wrote, newest first; empty: none is named as only it names them."""
+    numbered = {name: match for name in names if (match := _ASE_NUMBERED.fullmatch(name))}
+    latest = {f"{match['name']}.pth" for match in numbered.values()}.intersection(names)
+    # Where the latest cannot be read it is still what was written last.
+    steps: dict[str, int | None] = {name: int(match["step"]) for name, match in numbered.items()}
+    for name in latest:
+        steps[name] = whole_number(values_of(run, f"nn/{name}", ("epoch",)).get("epoch"))
+
+    def age(name: str) -> tuple[float, bool, str]:
+        step = steps[name]
+        return (math.inf if step is None else step, name in latest, name)
+
+    checkpoints = []
+    for index, name in enumerate(sorted(steps, key=age, reverse=True)):
+        path = f"nn/{name}"
+        role: Role = "final" if index == 0 else "periodic"
+        checkpoints.append(Checkpoint(path, steps[name], role, (path,), (path,)))
+    return checkpoints
 
 
 def _at_end(reward: str) -> bool:
