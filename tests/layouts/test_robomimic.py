@@ -5,6 +5,8 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+import pytest
+
 from aml_mirror.layouts.robomimic import Robomimic
 from support.torch_zip import cut, save
 
@@ -84,3 +86,37 @@ def test_only_last_was_kept(tree, tmp_path):
     save(tmp_path / "b" / "last.pth", {"state_dict": {}, "epoch": 3})
     assert LAYOUT.find(tree(tmp_path)) == ["a"]
     assert LAYOUT.read(tree(tmp_path / "a")).checkpoints[0].step == 3
+
+
+def test_others_model_epochs_are_not_claimed(tree, tmp_path):
+    for epoch in (10, 20):
+        save(tmp_path / "models" / f"model_epoch_{epoch}.pth", {"state_dict": {}, "epoch": epoch})
+    save(tmp_path / "models" / "model_final.pth", {"state_dict": {}, "epoch": 25})
+    (tmp_path / "config.json").write_text('{"lr": 0.1}')
+    assert LAYOUT.find(tree(tmp_path)) == []
+    # The files themselves outweigh any name.
+    save(tmp_path / "models" / "model_epoch_5_best_validation_0.5.pth", {"state_dict": {}, "epoch": 5})
+    assert LAYOUT.find(tree(tmp_path)) == []
+    cut(tmp_path / "models" / "model_epoch_10.pth")
+    assert LAYOUT.find(tree(tmp_path)) == []
+
+
+@pytest.mark.parametrize("left", ["models/model_epoch_4.pth", "last_bak.pth", "config.json", ""])
+def test_cut_files_are_recognised_by_what_lies_beside_them(tree, tmp_path, left):
+    shutil.copytree(DATA / ROOT, tmp_path / "run")
+    for path in (tmp_path / "run").rglob("*.pth"):
+        if path != tmp_path / "run" / left:
+            cut(path)
+    if left != "config.json":
+        (tmp_path / "run" / "config.json").unlink()
+    if left.startswith("models"):
+        for name in ("last.pth", "last_bak.pth"):
+            (tmp_path / "run" / name).unlink()
+    assert LAYOUT.find(tree(tmp_path / "run")) == [""]
+
+
+def test_cut_files_without_anything_of_robomimics_are_not_claimed(tree, tmp_path):
+    cut(save(tmp_path / "models" / "model_epoch_10.pth", {"algo_name": "bc"}))
+    assert LAYOUT.find(tree(tmp_path)) == []
+    (tmp_path / "config.json").write_text('{"algo_name": "bc"}')
+    assert LAYOUT.find(tree(tmp_path)) == [""]

@@ -7,6 +7,10 @@ epoch ``last.pth`` is written in place and then copied to ``last_bak.pth``, from
 resumes when ``last.pth`` is malformed. Configuration, shapes and normalization statistics are inside each
 file; ``config.json`` lies in the root.
 
+Other scripts write ``models/model_epoch_N.pth`` too. Whether robomimic did says the first file that can be
+read: it holds ``algo_name``. Where none can (all are cut), ``config.json`` says it, or a name with a reason
+in it.
+
 Best is the highest success rate, else the highest return, else the lowest validation loss: success is what
 a manipulation policy is judged by and what robomimic's papers choose by; its authors found validation loss
 to be a poor guide to it (Mandlekar et al., "What Matters in Learning from Offline Human Demonstrations").
@@ -30,6 +34,7 @@ _RETURN = re.compile(r"_return_" + _NUMBER)
 _VALIDATION = re.compile(r"_best_validation_" + _NUMBER)
 _LAST = "last.pth"
 _BACKUP = "last_bak.pth"
+_LOOK_INTO = 8
 
 
 class Robomimic:
@@ -40,7 +45,7 @@ class Robomimic:
     def find(self, tree: Tree) -> list[str]:
         roots = []
         for folder, names in tree.children.items():
-            if folder.rpartition("/")[2] == "models" and any(_MODEL.fullmatch(name) for name in names):
+            if folder.rpartition("/")[2] == "models" and _are_models(tree, folder, names):
                 roots.append(parent(folder))
             elif _LAST in names and (_BACKUP in names or _is_robomimic(tree, join(folder, _LAST))):
                 roots.append(folder)
@@ -55,6 +60,21 @@ class Robomimic:
         if run.has("config.json"):
             found.params = read_mapping(run, "config.json", found.warnings)
         return found
+
+
+def _are_models(tree: Tree, folder: str, names: tuple[str, ...]) -> bool:
+    models = [name for name in names if _MODEL.fullmatch(name)]
+    if not models:
+        return False
+    root = parent(folder)
+    beside = [join(root, name) for name in (_LAST, _BACKUP) if tree.has(join(root, name))]
+    for path in [join(folder, name) for name in models[:_LOOK_INTO]] + beside:
+        if data := pickle_of(tree, path):
+            return b"algo_name" in data
+    config = join(root, "config.json")
+    if tree.has(config) and "algo_name" in read_mapping(tree, config, []):
+        return True
+    return any(pattern.search(name) for name in models for pattern in (_SUCCESS, _RETURN, _VALIDATION))
 
 
 def _is_robomimic(tree: Tree, path: str) -> bool:
