@@ -71,6 +71,18 @@ def torch_like(folder: str = "policy") -> bytes:
     return stream.getvalue()
 
 
+def packed(value: Any) -> bytes:
+    """msgpack of maps with short names, and of bytes as flax packs an array: an extension of type 1."""
+    if isinstance(value, dict):
+        entries = (bytes([0xA0 + len(name)]) + name.encode() + packed(item) for name, item in value.items())
+        return bytes([0x80 + len(value)]) + b"".join(entries)
+    assert isinstance(value, bytes)
+    return b"\xc9" + struct.pack(">I", len(value)) + b"\1" + value
+
+
+FLAX = packed({"params": {"kernel": b"\x93\x92\x04\x04" + bytes(16), "bias": b"\x93\x91\x04" + bytes(4)}})
+
+
 def sb3_like(
     *leave_out: str, version: str = "_stable_baselines3_version", policy: bytes | None = None
 ) -> bytes:
@@ -97,6 +109,9 @@ def sb3_like(
         ("last.ckpt", torch_like()),
         ("pytorch_model.bin", torch_like()),
         ("model.zip", sb3_like()),
+        ("dqn.cleanrl_model", torch_like()),
+        ("dqn_jax.cleanrl_model", FLAX),
+        ("flax_model.msgpack", FLAX),
         ("policy.json", json.dumps({"a": [1, {"b": "]"}]}).encode()),
     ],
 )
@@ -230,6 +245,48 @@ def test_the_archives_inside_a_stable_baselines3_file_are_judged_too() -> None:
 def test_pickles_are_judged_by_their_ends(name: str, data: bytes, why: str) -> None:
     found = verdict(name, data)
     assert why in found and bool(why) == bool(found)
+
+
+@pytest.mark.parametrize(
+    ("data", "why"),
+    [
+        # One of each kind that has a length or a size of its own.
+        (bytes.fromhex("9f 00 ff c0 c2 c3 ca00000000 cb0000000000000000 cc00 cd0000 ce00000000"
+                       "cf0000000000000000 d000 d10000 d200000000 d30000000000000000"), ""),
+        (bytes.fromhex("9f d401aa d501aaaa d601aaaaaaaa") + b"\xd7\1" + bytes(8) + b"\xd8\1" + bytes(16)
+         + bytes.fromhex("c401aa c50001aa c600000001aa c70101aa c8000101aa c90000000101aa"
+                         "d90161 da000161 db0000000161 dc000100"), ""),
+        (bytes.fromhex("93 dd0000000100 de0001a16101 df00000001a16101"), ""),
+        (bytes.fromhex("81a161c1"), "damaged"),
+        (bytes.fromhex("81a16101 00"), "5 bytes"),
+        (bytes.fromhex("dfffffffff a16101"), "cut"),
+        (bytes.fromhex("81a161c6ffffffff") + bytes(9), "cut"),
+        (bytes.fromhex("dd7fffffff") + bytes(3 << 19), "more objects"),
+        (b"plain text", "no map"),
+    ],
+)  # fmt: skip
+def test_msgpack_is_judged_by_its_lengths(data: bytes, why: str) -> None:
+    for name in ("model.msgpack", "dqn_jax.cleanrl_model"):
+        found = verdict(name, data)
+        assert why in found and bool(why) == bool(found)
+
+
+def test_of_the_arrays_in_msgpack_no_byte_is_read() -> None:
+    count = 1 << 31
+    head = b"\x82\xa1a\xc9" + struct.pack(">I", count) + b"\1"
+    tail = b"\xa1b\1"
+
+    class Huge(Memory):
+        def scan(self) -> Listing:
+            return Listing({"m.msgpack": Entry("m.msgpack", len(head) + count + len(tail), "")})
+
+        def read(self, entry: Entry, offset: int, length: int) -> bytes:
+            assert length <= 1 << 16
+            return head.ljust(length, b"\0") if offset == 0 else tail[offset - len(head) - count :]
+
+    source = Huge()
+    files = ("m.msgpack",)
+    assert judge(Tree(source, source.scan()), Checkpoint(".", 1, "final", files, files)) == ""
 
 
 def test_archives_of_numpy_are_judged_as_zips() -> None:

@@ -1,8 +1,8 @@
 """Whether the bytes of a checkpoint are whole.
 
 It is judged from the outside: a safetensors header against the file's size, a zip's directory against the
-zip, a pickle's last byte, JSON by parsing. Nothing is unpickled, and of the large files only some kilobytes
-are read.
+zip, a pickle's last byte, msgpack by its lengths, JSON by parsing. Nothing is unpickled, and of the large
+files only some kilobytes are read.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import struct
 
 from aml_mirror.errors import DataError
 from aml_mirror.formats.archives import LEGACY_TORCH, Archive
+from aml_mirror.formats.msgpack import msgpack_problem
 from aml_mirror.layouts.base import Checkpoint
 from aml_mirror.sources.tree import MAX_TEXT_BYTES, Tree
 
@@ -23,7 +24,9 @@ MAX_SAFETENSORS_HEADER = 32 << 20  # bytes
 # take ten times its size in memory: its brackets are counted, up to MAX_TEXT_BYTES.
 MAX_JSON_BYTES = 4 << 20
 _JSON_PART_BYTES = 1 << 20
-_ZIP_SUFFIXES = (".pt", ".pth", ".ckpt", ".bin", ".zip", ".cleanrl_model")
+# torch.save in CleanRL's torch scripts, flax.serialization.to_bytes in its JAX ones.
+_CLEANRL = ".cleanrl_model"
+_ZIP_SUFFIXES = (".pt", ".pth", ".ckpt", ".bin", ".zip", _CLEANRL)
 _PICKLE_SUFFIXES = (".pkl", ".pickle", ".d3")
 
 
@@ -60,6 +63,8 @@ def _judge_file(tree: Tree, path: str, holds_weights: bool) -> str:
         return _judge_json(tree, path, size)
     if path.endswith(_ZIP_SUFFIXES) and (holds_weights or tree.read(path, 0, 2) == b"PK"):
         return _judge_saved(tree, path, size)
+    if path.endswith(".msgpack"):
+        return msgpack_problem(lambda offset, count: tree.read(path, offset, count), size)
     if path.endswith(".npz"):
         return _judge_archive(tree, path, size)
     if (
@@ -180,5 +185,8 @@ def _judge_plain_pickle(tree: Tree, path: str, size: int) -> str:
         return "it ends where its tensors should begin" if size < 512 else ""
     if head.startswith(b"\x80"):
         return "" if tree.read(path, size - 1, 1) == b"." else "its pickle has no end: the file was cut"
+    if path.endswith(_CLEANRL):
+        why = msgpack_problem(lambda offset, count: tree.read(path, offset, count), size)
+        return f"it is no file of torch.save, and as msgpack: {why}" if why else ""
     # .bin is many things; the other suffixes are torch's.
     return "" if path.endswith(".bin") else "it is no file of torch.save"

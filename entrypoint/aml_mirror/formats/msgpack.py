@@ -1,0 +1,79 @@
+"""msgpack, looked at from outside: whether a file is one object that ends where the file ends.
+
+flax.serialization.to_bytes writes a model so: one map of maps whose leaves are arrays (extension type 1,
+the bytes behind a short head). The lengths in front of strings, bytes and extensions are followed (the
+format's specification, github.com/msgpack/msgpack, spec.md) and nothing is unpacked: of the arrays no byte
+is read.
+"""
+
+from __future__ import annotations
+
+from aml_mirror.formats.archives import Read
+
+# A model has some thousand objects (names, arrays, maps). More are not followed in Python: too slow.
+MAX_OBJECTS = 1 << 20
+# Between two large arrays lie some names only.
+_WINDOW_BYTES = 16 << 10
+# First byte: how many bytes follow that say a length, and how many (an extension's type) behind these belong
+# to what the length does not count.
+_SIZED = {0xC4: (1, 0), 0xC5: (2, 0), 0xC6: (4, 0), 0xC7: (1, 1), 0xC8: (2, 1), 0xC9: (4, 1)} | {
+    0xD9: (1, 0),
+    0xDA: (2, 0),
+    0xDB: (4, 0),
+}
+# First byte: how many bytes follow. nil, false, true; floats; integers; extensions of a fixed size.
+_FIXED = {0xC0: 0, 0xC2: 0, 0xC3: 0, 0xCA: 4, 0xCB: 8} | {
+    **{0xCC + power: 1 << power for power in range(4)},
+    **{0xD0 + power: 1 << power for power in range(4)},
+    **{0xD4 + power: 1 + (1 << power) for power in range(5)},
+}
+# First byte: how many bytes follow that say a count, and how many objects each entry is.
+_CONTAINERS = {0xDC: (2, 1), 0xDD: (4, 1), 0xDE: (2, 2), 0xDF: (4, 2)}
+
+
+def msgpack_problem(read: Read, size: int) -> str:
+    """Return why a file is not one whole map or array of msgpack; empty: it is one."""
+    head = read(0, 1)
+    if not head or not (0x80 <= head[0] <= 0x9F or head[0] in _CONTAINERS):
+        return "it is no map and no array of msgpack"
+    at, left, start, window = 0, 1, 0, b""
+    for _ in range(MAX_OBJECTS):
+        if at >= size:
+            return "its msgpack has no end: the file was cut"
+        if not start <= at <= start + len(window) - 5:
+            start, window = at, read(at, min(_WINDOW_BYTES, size - at))
+        length, inside = _measure(window[at - start : at - start + 5])
+        if not length:
+            return "its msgpack is damaged"
+        at += length
+        left += inside - 1
+        if left == 0:
+            break
+    else:
+        return "it holds more objects than any model"
+    if at > size:
+        return "its msgpack has no end: the file was cut"
+    return "" if at == size else f"it has {size} bytes, its msgpack ends after {at}"
+
+
+def _measure(head: bytes) -> tuple[int, int]:
+    """Return how many bytes an object takes without the objects inside, and how many those are.
+
+    A number that is cut is less than what was written, but its bytes already end behind the file.
+    """
+    first = head[0]
+    if first < 0x80 or first >= 0xE0:
+        return 1, 0
+    if first < 0xA0:
+        return 1, (first & 0x0F) * (2 if first < 0x90 else 1)
+    if first < 0xC0:
+        return 1 + (first & 0x1F), 0
+    if first in _FIXED:
+        return 1 + _FIXED[first], 0
+    if first in _SIZED:
+        count, more = _SIZED[first]
+        return 1 + count + more + int.from_bytes(head[1 : 1 + count], "big"), 0
+    if first in _CONTAINERS:
+        count, each = _CONTAINERS[first]
+        return 1 + count, each * int.from_bytes(head[1 : 1 + count], "big")
+    return 0, 0
