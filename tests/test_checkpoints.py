@@ -100,6 +100,22 @@ def sb3_like(
     return stream.getvalue()
 
 
+def sbx_like(policy: Any, name: str = "policy", notes: str = "") -> bytes:
+    """A zip as SBX saves it: no parameters of torch, and the policy in ``data``, which SB3 indents by 4."""
+    data = {"policy_class": {":type:": "<class 'abc.ABCMeta'>"}, "notes": notes, name: policy, "gamma": 0.99}
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w") as archive:
+        archive.writestr("data", json.dumps(data, indent=4))
+        archive.writestr("pytorch_variables.pth", torch_like("pytorch_variables"))
+        archive.writestr("_stable_baselines3_version", "2.9.2")
+        archive.writestr("system_info.txt", "- OS: Linux")
+    return stream.getvalue()
+
+
+# As sbx 0.28 writes it; the pickle itself is not looked at.
+SBX_POLICY = {":type:": "<class 'sbx.ppo.policies.PPOPolicy'>", ":serialized:": "gAWVBwABAAAAAACM" * 4}
+
+
 @pytest.mark.parametrize(
     ("name", "data"),
     [
@@ -109,6 +125,7 @@ def sb3_like(
         ("last.ckpt", torch_like()),
         ("pytorch_model.bin", torch_like()),
         ("model.zip", sb3_like()),
+        ("model.zip", sbx_like(SBX_POLICY)),
         ("dqn.cleanrl_model", torch_like()),
         ("dqn_jax.cleanrl_model", FLAX),
         ("flax_model.msgpack", FLAX),
@@ -219,6 +236,28 @@ def test_a_zip_must_hold_what_its_format_writes() -> None:
     assert "must hold" in verdict("model.zip", sb3_like("data"))
     assert "must hold" in verdict("model.zip", sb3_like("policy.pth"))
     assert "no known kind" in verdict("model.zip", sb3_like(version="x"))
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        sbx_like("MlpPolicy"),
+        sbx_like({}),
+        sbx_like({":type:": SBX_POLICY[":type:"], ":serialized:": ""}),
+        # Of another name, or of that name in another value.
+        sbx_like(SBX_POLICY, name="vf"),
+        sbx_like({"policy": SBX_POLICY}, name="policy_kwargs"),
+        sbx_like(json.dumps({"policy": SBX_POLICY}, indent=4), name="notes"),
+    ],
+)
+def test_without_parameters_of_torch_data_must_hold_the_policy(data: bytes) -> None:
+    assert "must hold" in verdict("model.zip", data)
+
+
+def test_the_policy_in_data_is_found_across_the_parts_that_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(completeness, "_JSON_PART_BYTES", 700)
+    for length in range(0, 1400, 25):
+        assert verdict("model.zip", sbx_like(SBX_POLICY, notes="x" * length)) == ""
 
 
 def test_the_archives_inside_a_stable_baselines3_file_are_judged_too() -> None:

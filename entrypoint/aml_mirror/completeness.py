@@ -28,6 +28,11 @@ _JSON_PART_BYTES = 1 << 20
 _CLEANRL = ".cleanrl_model"
 _ZIP_SUFFIXES = (".pt", ".pth", ".ckpt", ".bin", ".zip", _CLEANRL)
 _PICKLE_SUFFIXES = (".pkl", ".pickle", ".d3")
+# An entry `policy` of `data` itself and not of one of its values, as data_to_json of SB3 indents it.
+_POLICY_IN_DATA = re.compile(
+    rb'\n    "policy": \{\s*":type:": "[^"\n]{1,200}",\s*":serialized:": "[A-Za-z0-9+/]{16}'
+)
+_MAX_HEAD_BYTES = 512
 
 
 def judge(tree: Tree, checkpoint: Checkpoint) -> str:
@@ -156,13 +161,14 @@ def _judge_saved(tree: Tree, path: str, size: int) -> str:
 
 def _judge_stable_baselines3(tree: Tree, path: str, archive: Archive) -> str:
     # What BaseAlgorithm.load asks for (stable_baselines3.common.save_util): the hyperparameters in
-    # `data` and at least one set of parameters; the version is written after both.
+    # `data` and at least one set of parameters; the version is written after both. SBX, the same in JAX, has
+    # no parameters of torch and leaves the policy itself in `data`.
     if "_stable_baselines3_version" not in archive.members:
         return "" if archive.find("data.pkl") else "it is a zip archive, but of no known kind"
     parameters = [
         name for name in archive.members if name.endswith(".pth") and name != "pytorch_variables.pth"
     ]
-    if "data" not in archive.members or not parameters:
+    if "data" not in archive.members or not (parameters or _holds_policy(tree, path, archive)):
         return "it lacks what a Stable-Baselines3 file must hold (data and policy.pth)"
     for name in parameters:
         inner = archive.members[name]
@@ -175,6 +181,21 @@ def _judge_stable_baselines3(tree: Tree, path: str, archive: Archive) -> str:
             except ValueError as error:
                 return f"in {name}: {error}"
     return ""
+
+
+def _holds_policy(tree: Tree, path: str, archive: Archive) -> bool:
+    """Tell whether `data` holds a pickled policy (sbx/common/on_policy_algorithm.py; a file of 0.28 seen)."""
+    data = archive.members["data"]
+    if not data.stored:
+        return False
+    # The whole model is in there, as text: it is searched by parts, not parsed.
+    rest = b""
+    for offset in range(0, data.bytes, _JSON_PART_BYTES):
+        part = rest + tree.read(path, data.start + offset, min(_JSON_PART_BYTES, data.bytes - offset))
+        if _POLICY_IN_DATA.search(part):
+            return True
+        rest = part[-_MAX_HEAD_BYTES:]
+    return False
 
 
 def _judge_plain_pickle(tree: Tree, path: str, size: int) -> str:
