@@ -46,7 +46,8 @@ def choose(
 
     Raises:
         DataError: what is wanted is not there or not complete, and ``strict`` or nothing else can be meant.
-        UsageError: no checkpoint has that step, or no weights lie at that path.
+        UsageError: no checkpoint has that step, or no weights lie at that path; or ``final`` could mean
+            several.
     """
 
     def why_not(checkpoint: Checkpoint) -> str:
@@ -75,6 +76,8 @@ def path_in(wanted: str) -> str:
 
 
 def _newest(run: Run, why_not: Callable[[Checkpoint], str], strict: bool) -> Chosen:
+    if run.undecided:
+        raise UsageError(run.undecided, "name one with --checkpoint PATH")
     passed: list[tuple[str, str]] = []
     for checkpoint in run.checkpoints:
         why = why_not(checkpoint)

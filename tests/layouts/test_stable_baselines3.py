@@ -11,6 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from aml_mirror.checkpoints import choose
+from aml_mirror.errors import UsageError
 from aml_mirror.layouts.stable_baselines3 import StableBaselines3
 from aml_mirror.metrics.series import read_metrics
 from support.torch_zip import cut
@@ -21,12 +23,12 @@ ISAAC_LAB = RUNS / "stable_baselines3_isaac_lab"
 LAYOUT = StableBaselines3()
 
 
-def saved(path: Path, step: int) -> Path:
+def saved(path: Path, step: int, weights: bytes = b"", **data: object) -> Path:
     """A file as `BaseAlgorithm.save` writes it, with ``step`` as its count of timesteps."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with zipfile.ZipFile(path, "w") as archive:
-        archive.writestr("data", json.dumps({"num_timesteps": step, "gamma": 0.99, "_n_updates": 3}))
-        archive.writestr("policy.pth", b"PK\x03\x04")
+        archive.writestr("data", json.dumps({"num_timesteps": step, "gamma": 0.99, "_n_updates": 3, **data}))
+        archive.writestr("policy.pth", b"PK\x03\x04" + weights)
         archive.writestr("_stable_baselines3_version", "2.9.2")
     return path
 
@@ -223,6 +225,118 @@ def test_folders_of_one_run_with_names_of_its_own_are_one(tree, tmp_path):
     saved(tmp_path / "every_so_often" / "rl_model_4_steps.zip", 4)
     saved(tmp_path / "winner" / "best_model.zip", 4)
     assert LAYOUT.find(tree(tmp_path)) == [""]
+
+
+def training(
+    called: int = 1, began: int = 0, seed: int | None = None, **changed: object
+) -> dict[str, object]:
+    """What ``data`` of SB3 2.9 says of a training of PPO; of classes and spaces it keeps the attributes."""
+    return {
+        "policy_class": {
+            ":type:": "<class 'abc.ABCMeta'>",
+            "__module__": "stable_baselines3.common.policies",
+        },
+        "observation_space": {":type:": "<class 'gymnasium.spaces.box.Box'>", "_shape": [4], "low": "[-1.]"},
+        "action_space": {":type:": "<class 'gymnasium.spaces.discrete.Discrete'>", "_shape": [], "n": "2"},
+        "clip_range": 0.2,
+        "start_time": called,
+        "_num_timesteps_at_start": began,
+        "seed": seed,
+    } | changed
+
+
+SAC = {"policy_class": {":type:": "<class 'abc.ABCMeta'>", "__module__": "stable_baselines3.sac.policies"}}
+OTHER_BOX = {":type:": "<class 'gymnasium.spaces.box.Box'>", "_shape": [3], "low": "[-1.]"}
+DISCRETE_3 = {":type:": "<class 'gymnasium.spaces.discrete.Discrete'>", "_shape": [], "n": "3"}
+
+
+@pytest.mark.parametrize(
+    ("other", "reason"),
+    [
+        (training(2, **SAC), "algorithm"),
+        # A2C has PPO's policy class and no clip_range.
+        ({key: value for key, value in training(2).items() if key != "clip_range"}, "algorithm"),
+        (training(2, observation_space=OTHER_BOX), "observation space"),
+        (training(2, action_space=DISCRETE_3), "action space"),
+        (training(2, seed=1), "seed"),
+    ],
+)
+def test_of_models_of_different_trainings_none_is_the_final_one(tree, tmp_path, other, reason):
+    saved(tmp_path / "models" / "one.zip", 64, b"1", **training(seed=0))
+    saved(tmp_path / "models" / "two.zip", 200, b"2", **other)
+    run = LAYOUT.read(tree(tmp_path))
+    with pytest.raises(UsageError, match=f"differ in {reason}: models/two.zip .* models/one.zip") as raised:
+        list(choose(tree(tmp_path), run, "final"))
+    assert (raised.value.exit_code, "--checkpoint PATH" in raised.value.hint) == (64, True)
+    # None of the two is what the parameters speak of, and the logs are of both.
+    assert "algorithm" not in run.params
+    assert any("metrics are those of all" in text for text in run.warnings)
+    for path, step in (("models/one.zip", 64), ("models/two.zip", 200)):
+        # That a file is whole is judged elsewhere; the parameters here are no real ones.
+        (chosen,) = choose(tree(tmp_path), run, path, trusted=lambda _: True)
+        found = chosen.checkpoint
+        assert (found.path, found.step, found.role) == (path, step, "final")
+
+
+def test_callbacks_of_different_prefixes_may_be_of_different_trainings(tree, tmp_path):
+    for step in (100, 200):
+        saved(tmp_path / f"ppo_{step}_steps.zip", step, **training())
+        saved(tmp_path / f"sac_{step}_steps.zip", step, **training(2, **SAC))
+    assert "differ in algorithm" in LAYOUT.read(tree(tmp_path)).undecided
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_models_of_one_step_that_are_no_copies_are_named(tree, tmp_path, known):
+    for number in range(3):
+        facts = training(number + 1) if known else {}
+        saved(tmp_path / f"ppo_{number}.zip", 64, bytes([number]), **facts)
+    run = LAYOUT.read(tree(tmp_path))
+    assert run.undecided == ""
+    assert run.checkpoints[0].path == "ppo_2.zip"
+    (warning,) = run.warnings
+    assert "ppo_1.zip (step 64), ppo_0.zip (step 64) are of another training" in warning
+
+
+def test_of_trainings_that_began_anew_the_one_that_began_last_comes_first(tree, tmp_path):
+    """`learn` sets the count back to 0 where it is not told otherwise."""
+    saved(tmp_path / "models" / "90000.zip", 10000, b"1", **training(1))
+    saved(tmp_path / "models" / "100000.zip", 10000, b"2", **training(2))
+    run = LAYOUT.read(tree(tmp_path))
+    assert run.checkpoints[0].path == "models/100000.zip"
+    saved(tmp_path / "models" / "tuned_model.zip", 300, b"3", **training(3))
+    (warning,) = LAYOUT.read(tree(tmp_path)).warnings
+    assert "models/tuned_model.zip (step 300)" in warning
+
+
+def test_one_training_may_be_saved_many_times(tree, tmp_path):
+    for step in (100, 200):
+        saved(
+            tmp_path / "checkpoints" / f"rl_model_{step}_steps.zip", step, bytes([step]), **training(seed=0)
+        )
+    saved(tmp_path / "best_model" / "best_model.zip", 100, b"1", **training(seed=0))
+    # The last update comes after the last callback.
+    saved(tmp_path / "final_model.zip", 200, b"2", **training(seed=0))
+    shutil.copy(tmp_path / "final_model.zip", tmp_path / "ppo_ant.zip")
+    # It went on, was stopped, and went on from an earlier checkpoint than the last.
+    saved(tmp_path / "stage2.zip", 400, b"3", **training(2, 200, seed=0))
+    saved(tmp_path / "stage3.zip", 500, b"4", **training(3, 300, seed=0))
+    run = LAYOUT.read(tree(tmp_path))
+    assert run.checkpoints[0].path == "stage3.zip"
+    assert run.undecided == ""
+    # What final_model.zip is not was said before too.
+    assert ["final_model.zip holds step 200" in text for text in run.warnings] == [True]
+
+
+def test_the_same_in_another_release_is_no_difference(tree, tmp_path):
+    box = {":type:": "<class 'gym.spaces.box.Box'>", "_shape": [4], "low": "[-1. ]", "shape": [4]}
+    saved(tmp_path / "old.zip", 100, b"1", **training(observation_space=box))
+    saved(tmp_path / "new.zip", 200, b"2", **training(2, 100))
+    saved(tmp_path / "unknown.zip", 150, b"3", policy_class="Mlp", observation_space=None, seed="a")
+    saved(
+        tmp_path / "odd.zip", 160, b"4", action_space={":type:": 3, "_shape": [[2]], "n": {}}, start_time=[]
+    )
+    run = LAYOUT.read(tree(tmp_path))
+    assert (run.undecided, run.warnings) == ("", [])
 
 
 def test_only_the_best_was_kept(tree, tmp_path):

@@ -50,6 +50,8 @@ class Run:
     # trainer_state.json, metrics.csv, …; aml_mirror.metrics.log_formats tells them by their names.
     logs: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
+    # Why none of the checkpoints is the final one, where several trainings' ends lie side by side.
+    undecided: str = ""
 
 
 class Layout(Protocol):

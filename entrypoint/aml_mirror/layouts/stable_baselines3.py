@@ -13,7 +13,11 @@ So a zip is known by what is in it: ``data`` (JSON, with ``num_timesteps`` and t
 ``_stable_baselines3_version`` (stable_baselines3/common/save_util.py). The step is ``num_timesteps``: the
 count at the very save, for the best one too; a name or ``evaluations.npz`` speaks only where the zip cannot
 be read. What training ended with is the highest step, and at the same step the script's own file before
-the callback's. So a copy of the best one called ``final_model.zip`` is not taken for the end.
+the callback's. So a copy of the best one called ``final_model.zip`` is not taken for the end. Where the
+files are of several trainings, no step tells which is meant: what differs in algorithm, spaces or seed must
+be named by the person, what may only have begun anew is a warning.
+
+SBX, the same in JAX, writes the same files, only that the policy lies in ``data`` itself.
 
 Who trained on normalized observations cannot act without the statistics: the ``VecNormalize`` pickle is a
 companion of every checkpoint. It too is known by its contents, or by its name.
@@ -24,7 +28,7 @@ from __future__ import annotations
 import json
 import re
 from collections import defaultdict
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from aml_mirror.errors import MirrorError
@@ -32,6 +36,7 @@ from aml_mirror.layouts.base import Checkpoint, Role, Run
 from aml_mirror.layouts.config_files import read_yaml
 from aml_mirror.layouts.isaac_lab import params_of
 from aml_mirror.layouts.roots import topmost, with_logs
+from aml_mirror.layouts.stable_baselines3_trainings import Training
 from aml_mirror.layouts.torch_files import archive_of, whole_number
 from aml_mirror.metrics.logs import LogFile
 from aml_mirror.sources.tree import Tree, parent
@@ -60,6 +65,9 @@ class _Zip:
     kind: str
     step: int | None
     readable: bool
+    training: Training = field(default_factory=Training)
+    # Of the parameters (of `data`, where they lie in there): equal for copies.
+    contents: tuple[tuple[str, int, int], ...] = ()
 
     @property
     def stem(self) -> str:
@@ -104,16 +112,25 @@ class StableBaselines3:
         statistics = _statistics(run)
         ends = [item for item in zips if item.kind != "best"]
         ends.sort(key=_age, reverse=True)
+        different, apart = _other_trainings(ends)
         for index, item in enumerate(ends):
             notes = found.warnings if index == 0 else []
-            role: Role = "final" if index == 0 else "periodic"
+            role: Role = "final" if index == 0 or item in different else "periodic"
             found.checkpoints.append(_checkpoint(run, item, role, statistics, notes))
         bests = sorted((item for item in zips if item.kind == "best"), key=_best_order)
         if bests:
             found.best = _best(run, bests[0], statistics, found.warnings)
-        _explain(ends, found)
+        if different:
+            found.undecided = _several(different)
+            found.warnings.append(f"{found.undecided}; logs and metrics are those of all of them")
+        elif apart:
+            found.warnings.append(
+                f"{_shown(apart[1:])} {'is' if len(apart) == 2 else 'are'} of another training than "
+                f"{_shown(apart[:1])}, which stands for the end: name another with --checkpoint PATH"
+            )
+        _explain([item for item in ends if item not in [*different[1:], *apart[1:]]], found)
         found.logs = [path for path in run.files if path.rpartition("/")[2] in _LOGS]
-        found.params = _params(run, [*ends, *bests], found.warnings)
+        found.params = _params(run, [] if different else [*ends, *bests], found.warnings)
         return found
 
 
@@ -177,7 +194,12 @@ def _examined(run: Tree, path: str) -> _Zip:
     step = whole_number(data.get("num_timesteps")) if data else None
     if step is None and match:
         step = int(match["step"])
-    return _Zip(path, _kind(path), step, archive_of(run, path) is not None)
+    archive = archive_of(run, path)
+    if archive is None:
+        return _Zip(path, _kind(path), step, readable=False)
+    members = [member for member in archive.contents() if member[0].endswith("policy.pth")]
+    members = members or [member for member in archive.contents() if member[0] == "data"]
+    return _Zip(path, _kind(path), step, True, Training.of(data), tuple(members))
 
 
 def _data(run: Tree, path: str) -> dict[str, Any]:
@@ -191,7 +213,7 @@ def _data(run: Tree, path: str) -> dict[str, Any]:
     return data if isinstance(data, dict) else {}
 
 
-def _age(item: _Zip) -> tuple[bool, int, bool, bool, int, str]:
+def _age(item: _Zip) -> tuple[bool, int, bool, bool, float, int, str]:
     # A script's own file that cannot be read stands first: it is what the training meant to end with.
     unknown = item.step is None
     return (
@@ -199,6 +221,7 @@ def _age(item: _Zip) -> tuple[bool, int, bool, bool, int, str]:
         item.step if item.step is not None else -1,
         item.kind == "other",
         bool(_ENDS.search(item.stem)),
+        item.training.called or 0,
         -item.path.count("/"),
         item.path,
     )
@@ -207,6 +230,50 @@ def _age(item: _Zip) -> tuple[bool, int, bool, bool, int, str]:
 def _best_order(item: _Zip) -> tuple[bool, int, int, str]:
     # Of best_model_1000, best_model_2000, … each was better than the one before.
     return (item.stem != "best_model", item.path.count("/"), -(item.step or 0), item.path)
+
+
+def _other_trainings(ends: list[_Zip]) -> tuple[list[_Zip], list[_Zip]]:
+    """Return the newest and those that are plainly, and that seem to be, of other trainings than it.
+
+    Each list is empty where there is no such other one. Of what CheckpointCallback wrote under one prefix
+    only the newest is looked at: a training that goes on leaves the older ones behind.
+    """
+    seen: dict[tuple[str, str], _Zip] = {}
+    for item in filter(lambda item: item.readable, ends):
+        match = _STEPS.fullmatch(item.stem)
+        seen.setdefault((parent(item.path), match["prefix"]) if match else (item.path, ""), item)
+    if not seen:
+        return [], []
+    newest, *others = seen.values()
+    different = [item for item in others if newest.training.differences(item.training)]
+    apart = [item for item in others if _is_apart(newest, item)]
+    return [newest, *different] if different else [], [newest, *apart] if apart else []
+
+
+def _is_apart(newest: _Zip, item: _Zip) -> bool:
+    if newest.contents == item.contents:
+        return False
+    one, other = newest.training, item.training
+    if one.is_apart(other):
+        return True
+    if item.step is None or item.step != newest.step:
+        return False
+    # Of one call of learn are what the callback and the script saved at the same step.
+    return one.is_other_call(other) or (None in (one.called, other.called) and item.kind == "other")
+
+
+def _several(different: list[_Zip]) -> str:
+    newest, *others = different
+    reasons = [reason for item in others for reason in newest.training.differences(item.training)]
+    return (
+        f"the run holds several models, which differ in {', '.join(dict.fromkeys(reasons))}: "
+        f"{_shown(different)}"
+    )
+
+
+def _shown(items: list[_Zip]) -> str:
+    more = f" and {len(items) - 5} more" if len(items) > 5 else ""
+    return ", ".join(f"{item.path} (step {item.step})" for item in items[:5]) + more
 
 
 def _explain(ends: list[_Zip], found: Run) -> None:
