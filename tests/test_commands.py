@@ -310,6 +310,59 @@ def test_on_a_terminal_people_read_words(run: Path, tmp_path: Path, database: st
     assert "schema" not in text
 
 
+def in_a_shell(line: str, folder: Path, **environment: str) -> subprocess.CompletedProcess[bytes]:
+    """Run a line of bash in which ``$mirror`` is the program."""
+    variables = clean_environment(mirror=PROGRAM, **environment)
+    return subprocess.run(["bash", "-c", line], cwd=folder, env=variables, capture_output=True, check=False)
+
+
+@pytest.mark.parametrize("closed", ["2>&-", ">&- 2>&-", "<&- 2>&-", "<&-"])
+def test_a_stream_that_is_closed_changes_no_exit_code(tmp_path: Path, closed: str) -> None:
+    done = in_a_shell(f'"$mirror" plan --source /nowhere {closed}', tmp_path)
+    assert done.returncode == 66
+    assert (b'"exit_code":66' in done.stdout) is (">&- " not in closed)
+    assert b"Traceback" not in done.stderr
+
+
+def test_a_reader_that_left_changes_no_exit_code(run: Path, tmp_path: Path) -> None:
+    for command, code in ((f"plan --source '{run}'", 0), ("plan --source /nowhere", 66), ("doctor", 64)):
+        done = in_a_shell(f'(sleep 0.2; "$mirror" {command}; echo code=$? >&2) | true', tmp_path)
+        assert f"code={code}\n".encode() in done.stderr
+        assert b"Traceback" not in done.stderr and b"Exception" not in done.stderr
+
+
+def test_a_result_that_cannot_be_written_is_75_and_what_was_done_stays(
+    run: Path, tmp_path: Path, database: str
+) -> None:
+    command = f"\"$mirror\" --source '{run}' --model-name m --tracking-uri {database}"
+    done = in_a_shell(f"{command} >/dev/full", tmp_path)
+    assert done.returncode == 75
+    assert b"cannot be written to stdout: No space left on device" in done.stderr
+    assert b"Traceback" not in done.stderr and b"Exception" not in done.stderr
+    assert b'"already-mirrored"' in in_a_shell(command, tmp_path).stdout
+
+
+def test_a_name_that_the_output_cannot_hold_is_escaped(run: Path, tmp_path: Path) -> None:
+    named = run.rename(run.parent / "rün ☃")
+    done = in_a_shell(f"\"$mirror\" plan --source '{named}'", tmp_path, PYTHONIOENCODING="latin-1")
+    assert done.returncode == 0, done.stderr
+    assert "rün \\u2603".encode("latin-1") in done.stdout
+
+
+def test_names_are_utf8_whatever_the_locale_says(run: Path, tmp_path: Path) -> None:
+    """Else the run's id, and so its identity, would depend on who mirrors it."""
+    named = run.rename(run.parent / "rün ☃")
+    line = f"\"$mirror\" plan --json --source '{named}'"
+    usual = in_a_shell(line, tmp_path)
+    assert json.loads(usual.stdout)["run_id"] == "rün ☃"
+    assert in_a_shell(line, tmp_path, LC_ALL="C").stdout == usual.stdout
+    other = {"LC_ALL": "POSIX", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"}
+    refused = in_a_shell(line, tmp_path, **other)
+    assert refused.returncode == 78
+    assert b"PYTHONUTF8=1" in refused.stderr
+    assert in_a_shell(line, tmp_path, **{**other, "PYTHONUTF8": "1"}).stdout == usual.stdout
+
+
 def test_dotenv_and_environment(run: Path, aml_mirror: Call, tmp_path: Path, database: str) -> None:
     (tmp_path / ".env").write_text(
         f"AZUREML_MODEL_NAME=from-dotenv\nMLFLOW_TRACKING_URI={database}\nOUTPUT_DIR={run}\n"

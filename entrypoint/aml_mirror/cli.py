@@ -15,13 +15,21 @@ import time
 import traceback
 from argparse import Namespace
 from collections.abc import Sequence
-from contextlib import redirect_stdout
+from contextlib import redirect_stdout, suppress
+from io import TextIOWrapper
 from pathlib import Path
 from types import FrameType
 
 from aml_mirror import redact
 from aml_mirror.arguments import parser, with_default_command
-from aml_mirror.errors import Interrupted, MirrorError, UsageError, of_the_system
+from aml_mirror.errors import (
+    ConfigurationError,
+    Interrupted,
+    MirrorError,
+    ServiceUnavailable,
+    UsageError,
+    of_the_system,
+)
 from aml_mirror.progress import Console, harmless
 from aml_mirror.receipt import Receipt, write_termination_log
 from aml_mirror.settings import Settings, read_dotenv, resolve
@@ -43,12 +51,14 @@ _QUIET = {
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the program and return its exit code."""
+    _standard_streams()
     console = Console()
     given = list(sys.argv[1:] if arguments is None else arguments)
     started = time.monotonic()
     receipt = Receipt()
     try:
         _catch_signals()
+        _require_utf8()
         flags = parser().parse_args(with_default_command(given))
         settings = _settings(flags)
         _quiet_loggers(settings.debug)
@@ -59,9 +69,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return int(done.code or 0)
     except (MirrorError, Interrupted) as error:
         return _failed(error.exit_code, error.message, error.hint, console, receipt, given, started)
-    except BrokenPipeError:
-        # Whoever read our output has gone; there is nobody to tell.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except BrokenPipeError:  # --help into a pager that was left
+        _discard_output()
         return 0
     except OSError as error:
         translated = of_the_system(error)
@@ -188,17 +197,68 @@ def _failed(
     console.fail(f"{message}" + (f"; {hint}" if hint else ""))
     write_termination_log(receipt)
     if not _for_people("--json" in given):
-        _print_line(receipt.line())
+        try:
+            _print_line(receipt.line())
+        except MirrorError as lost:
+            console.fail(lost.message)
     return code
 
 
 def _print_line(line: str) -> None:
     """Print JSON in which each text was masked as it was put in, and which holds no control character."""
-    print(line, file=sys.__stdout__, flush=True)
+    _write(line)
 
 
 def _print(result: str) -> None:
-    print(harmless(redact.text(result)), file=sys.__stdout__, flush=True)
+    _write(harmless(redact.text(result)))
+
+
+def _write(result: str) -> None:
+    """Write to stdout.
+
+    Raises:
+        ServiceUnavailable: it cannot hold the result.
+    """
+    try:
+        print(result, file=sys.__stdout__, flush=True)
+    except BrokenPipeError:
+        # Whoever read our output has gone. The work is not undone by that, nor its exit code another one.
+        _discard_output()
+    except OSError as error:
+        _discard_output()
+        raise ServiceUnavailable(
+            f"the result cannot be written to stdout: {error.strerror}",
+            "what was done stays done: make room there and run the same command again",
+        ) from error
+
+
+def _discard_output() -> None:
+    # What is buffered still would fail once more when Python ends.
+    if sys.__stdout__ is not None:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.__stdout__.fileno())
+
+
+def _standard_streams() -> None:
+    """Be ready for a stderr that is closed, and for encodings that cannot hold every name."""
+    if sys.stderr is None:
+        sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 - for as long as the process
+    for stream in (sys.__stdout__, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            with suppress(OSError):  # a descriptor that was a file when Python began, and is a pipe now
+                stream.reconfigure(errors="backslashreplace")
+
+
+def _require_utf8() -> None:
+    """Names of files become run ids, and those must not depend on the locale of who mirrors.
+
+    Raises:
+        ConfigurationError: they would be read in another encoding than UTF-8.
+    """
+    if (encoding := sys.getfilesystemencoding()) != "utf-8":
+        raise ConfigurationError(
+            f"the locale makes Python read the names of files as {encoding}, not as UTF-8",
+            "set LC_ALL=C.UTF-8, or PYTHONUTF8=1",
+        )
 
 
 def _for_people(wants_json: bool) -> bool:
