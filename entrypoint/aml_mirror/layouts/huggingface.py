@@ -1,5 +1,7 @@
 """Runs of the Hugging Face ``Trainer``: folders ``checkpoint-<step>``, and often a model in the run's root.
 
+Where they begin, and OpenVLA's, tells :mod:`aml_mirror.layouts.huggingface_roots`.
+
 Sources: transformers 5.23 (``trainer.py``: ``_save_checkpoint``, ``_save``, ``_finalize_training``),
 accelerate 1.15, peft 0.21, DeepSpeed's ``save_checkpoint``; real runs of transformers 5.23.
 
@@ -10,6 +12,8 @@ accelerate 1.15, peft 0.21, DeepSpeed's ``save_checkpoint``; real runs of transf
   ``load_best_model_at_end`` it holds the *best* weights, whatever step the root's ``trainer_state.json``
   says, so it is the final one only where it does not and is newer than every ``checkpoint-<step>``. Many
   scripts save into ``final/`` (``final_model``, ``final_checkpoint``, …) instead, and that is no other model.
+- OpenVLA's checkpoints are folders ``<run>--<step>_chkpt``, or the root, without any file of a Trainer; parts
+  that were trained beside the model and the adapter that is merged into it lie in them.
 - The best one is ``best_model_checkpoint`` in the newest ``trainer_state.json``: an absolute path of the
   machine that trained, of which only the last part is used.
 """
@@ -26,30 +30,29 @@ from aml_mirror.formats.pickled import pickled_values
 from aml_mirror.layouts.base import Checkpoint, Role, Run
 from aml_mirror.layouts.config_files import read_json, read_mapping
 from aml_mirror.layouts.folders import names_in, same_files, shard_problem, subfolders, word_set
-from aml_mirror.layouts.roots import topmost
+from aml_mirror.layouts.huggingface_roots import (
+    ARGUMENTS,
+    FINAL,
+    FSDP,
+    OPENVLA_PART,
+    OPENVLA_STEP,
+    STATE,
+    STEP,
+    WEIGHT_SUFFIXES,
+    adapters_in,
+    find_roots,
+    has_adapters,
+    is_openvla_step,
+    is_saved,
+    name_of,
+)
 from aml_mirror.sources.tree import Tree, join
 
-STATE = "trainer_state.json"
-ARGUMENTS = "training_args.bin"
-
-_STEP = re.compile(r"checkpoint-(?P<step>[0-9]{1,18})")
 # transformers 4.36 and 4.37 saved into tmp-checkpoint-N; the rest is what copying tools leave behind.
 _TEMPORARY = re.compile(
     r"[._]?tmp[-_.]checkpoint-(?P<step>[0-9]{1,18})|"
     r"\.?checkpoint-(?P<copied>[0-9]{1,18})[-_.~](?:tmp|temp|part|partial|incomplete)(?:[-_.].*)?"
 )
-# Where scripts save the model when training has ended, if not in the root.
-_FINAL = re.compile(r"(?:final|last)(?:[-_](?:model|checkpoint|ckpt|adapter|policy|weights))?", re.IGNORECASE)
-# Files that only a Trainer or PEFT writes, and weights as `save_pretrained` names them.
-_MARKS = {STATE, ARGUMENTS, "adapter_config.json"}
-_MODEL = re.compile(
-    r"(?:model|adapter_model|pytorch_model|diffusion_pytorch_model)(?:-[0-9]+-of-[0-9]+)?\.(?:safetensors|bin)"
-    r"|(?:model\.safetensors|pytorch_model\.bin)\.index\.json"
-    r"|(?:tf_model(?:-[0-9]+-of-[0-9]+)?\.h5|flax_model(?:-[0-9]+-of-[0-9]+)?\.msgpack)"
-)
-_WEIGHT_SUFFIXES = (".safetensors", ".bin", ".h5", ".msgpack")
-
-_FSDP = re.compile(r"pytorch_model_fsdp(?:_[0-9]+)?(?:\.bin)?")
 # (what a file's or folder's name matches, why it is left out). Held against the first part of a path
 # below the checkpoint and against its last.
 _TRAINING_ONLY: tuple[tuple[re.Pattern[str], str], ...] = (
@@ -101,19 +104,7 @@ class HuggingFace:
     name = "huggingface"
 
     def find(self, tree: Tree) -> list[str]:
-        roots = []
-        for folder, below in subfolders(tree).items():
-            if any(_STEP.fullmatch(name) and _is_saved(tree, real) for name, real in below.items()):
-                roots.append(folder)
-                continue
-            names = names_in(tree, folder)
-            if names & _MARKS and any(_MODEL.fullmatch(name) for name in names):
-                above, _, name = folder.rpartition("/")
-                roots.append(above if _FINAL.fullmatch(name) else folder)
-        roots = topmost(roots)
-        if not roots and _is_plain_model(tree):
-            return [""]
-        return roots
+        return find_roots(tree)
 
     def read(self, run: Tree) -> Run:
         warnings: list[str] = []
@@ -134,19 +125,16 @@ class HuggingFace:
     def _numbered(self, run: Tree) -> list[Checkpoint]:
         found: dict[str, tuple[int, bool]] = {}
         for name, real in subfolders(run).get("", {}).items():
-            if match := _STEP.fullmatch(name):
-                if _is_saved(run, real) or _has_folder_of_weights(run, real):
+            if match := STEP.fullmatch(name):
+                if is_saved(run, real) or _has_folder_of_weights(run, real):
                     found[real] = (int(match["step"]), False)
+            elif is_openvla_step(run, name, real):
+                found[real] = (_step_of(name) or 0, False)
             elif match := _TEMPORARY.fullmatch(name):
                 found[real] = (int(match["step"] or match["copied"]), True)
         order = sorted(found, key=lambda path: (-found[path][0], found[path][1], path))
         kept = [path for path in order if not found[path][1]]
-        expected = {name for path in kept for name in names_in(run, path)} & {
-            STATE,
-            "config.json",
-            "adapter_config.json",
-            "model_index.json",
-        }
+        expected = set().union(*(_told(run, path) for path in kept))
         checkpoints = []
         for path in order:
             step, temporary = found[path]
@@ -198,6 +186,9 @@ class HuggingFace:
             return
         if step is None and state is not None and newest is not None:
             step = _ended_at(state, newest_step)
+        if step is None and newest is None and path == ".":
+            # One checkpoint passed by itself.
+            step = _step_of(name_of(run))
         root = replace(root, step=step)
         if newest is None or (step is not None and step > newest_step):
             place = 0
@@ -261,9 +252,9 @@ def describe(run: Tree, path: str, step: int | None, role: Role) -> Checkpoint:
             left.append((file, reason))
         else:
             files.append(file)
-    full = [file for file in files if _FSDP.fullmatch(_first(file, folder)) is None]
+    full = [file for file in files if FSDP.fullmatch(_first(file, folder)) is None]
     sharded = [file for file in files if file not in full]
-    weights = [file for file in full if file.endswith(_WEIGHT_SUFFIXES)]
+    weights = [file for file in full if file.endswith(WEIGHT_SUFFIXES) or _is_part(file)]
     problem = shard_problem(run, folder)
     if weights:
         # FSDP's own shards repeat the weights in a form that only the same training can load.
@@ -290,11 +281,16 @@ def _first(path: str, folder: str) -> str:
     return (path[len(folder) + 1 :] if folder else path).partition("/")[0]
 
 
+def _is_part(path: str) -> bool:
+    return bool(OPENVLA_PART.fullmatch(path.rpartition("/")[2]))
+
+
 def _root_files(run: Tree) -> list[str]:
     found = sorted(names_in(run, ""))
-    for name in run.children.get("", ()):
-        if name.endswith("/") and (_ROOT_FOLDERS.fullmatch(name[:-1]) or _FSDP.fullmatch(name[:-1])):
-            found += run.walk(name[:-1])
+    adapters = adapters_in(run, "") if has_adapters(run, "") else []
+    for name in (name[:-1] for name in run.children.get("", ()) if name.endswith("/")):
+        if _ROOT_FOLDERS.fullmatch(name) or FSDP.fullmatch(name) or name in adapters:
+            found += run.walk(name)
     return found
 
 
@@ -307,31 +303,16 @@ def _why_left(inside: str, is_root: bool) -> str:
     return ""
 
 
-def _is_saved(tree: Tree, folder: str) -> bool:
-    names = names_in(tree, folder)
-    if names & _MARKS or any(_MODEL.fullmatch(name) for name in names):
-        return True
-    return any(
-        _FSDP.fullmatch(name[:-1]) or name.startswith("global_step")
-        for name in tree.children.get(folder, ())
-        if name.endswith("/")
-    )
-
-
 def _has_folder_of_weights(tree: Tree, folder: str) -> bool:
     """Tell of a pipeline saved in parts (diffusers): checkpoint-500/unet/….safetensors."""
     return any(path.endswith(".safetensors") for path in tree.walk(folder))
 
 
-def _is_plain_model(tree: Tree) -> bool:
-    """Tell whether the source itself is one saved model and nothing else, as a person may pass it."""
-    names = names_in(tree, "")
-    if "config.json" not in names or not any(_MODEL.fullmatch(name) for name in names):
-        return False
-    if any("/" in path and path.endswith(_WEIGHT_SUFFIXES) for path in tree.files):
-        return False
-    config = read_json(tree, "config.json", [])
-    return isinstance(config, dict) and bool({"architectures", "model_type"} & config.keys())
+def _told(run: Tree, path: str) -> set[str]:
+    """Return what every checkpoint of a run has if one has it: names, and which of OpenVLA's parts."""
+    names = names_in(run, path)
+    parts = {match["part"] for name in names if (match := OPENVLA_PART.fullmatch(name))}
+    return names & {STATE, "config.json", "adapter_config.json", "model_index.json"} | parts
 
 
 def _save_problem(run: Tree, path: str, expected: set[str]) -> str:
@@ -345,14 +326,14 @@ def _save_problem(run: Tree, path: str, expected: set[str]) -> str:
         name.startswith(("optimizer.", "scheduler.", "rng_state")) for name in names
     ):
         return f"{STATE}, which is written last, is missing: the save had not ended"
-    for name in sorted(expected - names - {STATE}):
+    for name in sorted(expected - _told(run, path) - {STATE}):
         return f"{name}, which the run's other checkpoints have, is missing"
     return ""
 
 
 def _final_folders(run: Tree) -> list[str]:
     below = subfolders(run).get("", {})
-    return sorted(real for name, real in below.items() if _FINAL.fullmatch(name) and _is_saved(run, real))
+    return sorted(real for name, real in below.items() if FINAL.fullmatch(name) and is_saved(run, real))
 
 
 def _states(run: Tree, ends: list[str], checkpoints: list[Checkpoint], warnings: list[str]) -> list[_State]:
@@ -395,7 +376,7 @@ def _best_name(state: _State | None) -> str:
 
 
 def _step_of(name: str) -> int | None:
-    match = _STEP.match(name)
+    match = STEP.match(name) or OPENVLA_STEP.fullmatch(name)
     return int(match["step"]) if match else None
 
 
