@@ -13,6 +13,7 @@ from aml_mirror.layouts.base import Run
 from aml_mirror.layouts.huggingface import HuggingFace
 from aml_mirror.sources.tree import Tree
 from support.saved import safetensors, write_bytes, write_json
+from support.torch_zip import save
 
 MakeTree = Callable[[Path], Tree]
 RUNS = Path(__file__).parents[1] / "data" / "runs"
@@ -378,6 +379,81 @@ def test_a_single_save_that_had_not_ended(tree: MakeTree, tmp_path: Path) -> Non
     make(tmp_path, 10)
     (tmp_path / "checkpoint-10/trainer_state.json").unlink()
     assert "trainer_state.json" in read(tree, tmp_path).checkpoints[0].problem
+
+
+def accelerate(folder: Path, step: int) -> Path:
+    """A checkpoint as Accelerator.save_state of accelerate 1.15 leaves it, in the order of its writing."""
+    checkpoint = folder / f"checkpoint-{step}"
+    safetensors(checkpoint / "model.safetensors", step)
+    for name in ("optimizer.bin", "scheduler.bin", "random_states_0.pkl", "random_states_1.pkl"):
+        save(checkpoint / name, {"step": step})
+    return checkpoint
+
+
+def test_what_accelerate_saved(tree: MakeTree, tmp_path: Path) -> None:
+    for step in (500, 1000):
+        accelerate(tmp_path, step)
+    run = read(tree, tmp_path)
+    assert [(item.step, item.role, item.problem) for item in run.checkpoints] == [
+        (1000, "final", ""),
+        (500, "periodic", ""),
+    ]
+    assert run.checkpoints[0].files == ("checkpoint-1000/model.safetensors",)
+    assert len(run.checkpoints[0].left_out) == 4
+    # One of them by itself.
+    alone = HuggingFace().read(tree(tmp_path / "checkpoint-500"))
+    assert [(item.path, item.step, item.problem) for item in alone.checkpoints] == [(".", 500, "")]
+
+
+@pytest.mark.parametrize("last", ["model.safetensors", "optimizer.bin", "scheduler.bin"])
+def test_accelerate_had_not_ended(tree: MakeTree, tmp_path: Path, last: str) -> None:
+    """The other process writes its random states while the first one still writes the model."""
+    accelerate(tmp_path, 500)
+    names = ["model.safetensors", "optimizer.bin", "scheduler.bin", "random_states_0.pkl"]
+    checkpoint = accelerate(tmp_path, 1000)
+    for name in names[names.index(last) + 1 :]:
+        (checkpoint / name).unlink()
+    run = read(tree, tmp_path)
+    assert [(item.step, item.problem == "") for item in run.checkpoints] == [(1000, False), (500, True)]
+
+
+def test_a_trainers_save_that_was_cut_is_not_accelerates(tree: MakeTree, tmp_path: Path) -> None:
+    """With FSDP the Trainer's optimizer has accelerate's name."""
+    checkpoint = tmp_path / "checkpoint-10"
+    safetensors(checkpoint / "model.safetensors")
+    for name in ("training_args.bin", "optimizer.bin", "scheduler.pt", "rng_state_0.pth"):
+        write_bytes(checkpoint / name)
+    assert "trainer_state.json" in read(tree, tmp_path).checkpoints[0].problem
+    # A script may keep random states of accelerate's beside it.
+    write_bytes(checkpoint / "random_states_0.pkl")
+    assert "trainer_state.json" in read(tree, tmp_path).checkpoints[0].problem
+    accelerate(tmp_path, 20)
+    make(tmp_path, 30)
+    problems = {item.step: item.problem for item in read(tree, tmp_path).checkpoints}
+    assert "trainer_state.json" in problems[20]
+
+
+def test_accelerate_with_deepspeed(tree: MakeTree, tmp_path: Path) -> None:
+    """RDT: the model by a hook of its own, EMA weights beside it, DeepSpeed's shards in pytorch_model/."""
+    checkpoint = tmp_path / "checkpoint-20000"
+    write_json(checkpoint / "config.json", {"model_type": "rdt"})
+    for name in (
+        *("pytorch_model.bin", "scheduler.bin", "random_states_0.pkl"),
+        *(
+            "pytorch_model/mp_rank_00_model_states.pt",
+            "pytorch_model/zero_pp_rank_0_mp_rank_00_optim_states.pt",
+        ),
+    ):
+        save(checkpoint / name, {})
+    for name in ("latest", "zero_to_fp32.py"):
+        write_bytes(checkpoint / name)
+    safetensors(checkpoint / "ema/model.safetensors")
+    (final,) = read(tree, tmp_path).checkpoints
+    assert (final.step, final.problem) == (20000, "")
+    assert final.files == tuple(
+        f"checkpoint-20000/{name}" for name in ("config.json", "ema/model.safetensors", "pytorch_model.bin")
+    )
+    assert len(final.left_out) == 6
 
 
 def test_processors_and_custom_code_are_kept(tree: MakeTree, tmp_path: Path) -> None:

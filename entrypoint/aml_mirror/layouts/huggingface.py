@@ -3,11 +3,14 @@
 Where they begin, and OpenVLA's, tells :mod:`aml_mirror.layouts.huggingface_roots`.
 
 Sources: transformers 5.23 (``trainer.py``: ``_save_checkpoint``, ``_save``, ``_finalize_training``),
-accelerate 1.15, peft 0.21, DeepSpeed's ``save_checkpoint``; real runs of transformers 5.23.
+accelerate 1.15 (``checkpointing.py``), peft 0.21, DeepSpeed's ``save_checkpoint``; real runs of
+transformers 5.23.
 
 - ``checkpoint-<step>/``: the model by ``save_pretrained`` (one file or shards with an index; adapters of
   PEFT), then ``training_args.bin``, then optimizer, scheduler, scaler and random states, and
   ``trainer_state.json`` last, straight into the final folder. Where it is missing, saving had not ended.
+- Scripts that train with accelerate save its state (``save_state``) into folders of the same names: the
+  model, ``optimizer.bin``, ``scheduler.bin``, then ``random_states_<process>.pkl``, no trainer's state.
 - The final one is the highest step. The root's model is written by ``save_model`` after training. With
   ``load_best_model_at_end`` it holds the *best* weights, whatever step the root's ``trainer_state.json``
   says, so it is the final one only where it does not and is newer than every ``checkpoint-<step>``. Many
@@ -48,6 +51,9 @@ from aml_mirror.layouts.huggingface_roots import (
 )
 from aml_mirror.sources.tree import Tree, join
 
+# What accelerate's main process writes last of what it saves: no other one writes the model.
+RANDOM_STATES = "random_states_0.pkl"
+
 # transformers 4.36 and 4.37 saved into tmp-checkpoint-N; the rest is what copying tools leave behind.
 _TEMPORARY = re.compile(
     r"[._]?tmp[-_.]checkpoint-(?P<step>[0-9]{1,18})|"
@@ -62,7 +68,11 @@ _TRAINING_ONLY: tuple[tuple[re.Pattern[str], str], ...] = (
     (re.compile(r"rng_state.*\.pth|random_states_.*\.pkl"), "random generator state"),
     (re.compile(r"training_args\.bin"), "arguments of the training"),
     (re.compile(r"trainer_state\.json"), "progress of the training"),
-    (re.compile(r"global_step[0-9]+|latest|zero_to_fp32\.py"), "DeepSpeed training state"),
+    # The folder is global_step<N> by the Trainer, pytorch_model by accelerate.
+    (
+        re.compile(r"global_step[0-9]+|pytorch_model(?:_[0-9]+)?|latest|zero_to_fp32\.py"),
+        "DeepSpeed training state",
+    ),
     (re.compile(r"(?:sampler|dl_state_dict)(?:_[0-9]+)?\.bin|user_content\.pt"), "data loader state"),
     (re.compile(r"events\.out\.tfevents\..*|trainer_log\.jsonl|.*\.log"), "log of the training"),
     (re.compile(r"wandb_config\.json"), "name of the W&B run"),
@@ -312,7 +322,13 @@ def _told(run: Tree, path: str) -> set[str]:
     """Return what every checkpoint of a run has if one has it: names, and which of OpenVLA's parts."""
     names = names_in(run, path)
     parts = {match["part"] for name in names if (match := OPENVLA_PART.fullmatch(name))}
-    return names & {STATE, "config.json", "adapter_config.json", "model_index.json"} | parts
+    return names & {STATE, RANDOM_STATES, "config.json", "adapter_config.json", "model_index.json"} | parts
+
+
+def _is_of_accelerate(names: set[str]) -> bool:
+    """Tell of a folder that accelerate's ``save_state`` wrote, by itself, to its end."""
+    trainers = ARGUMENTS in names or any(name.startswith("rng_state") for name in names)
+    return RANDOM_STATES in names and not trainers
 
 
 def _save_problem(run: Tree, path: str, expected: set[str]) -> str:
@@ -322,8 +338,9 @@ def _save_problem(run: Tree, path: str, expected: set[str]) -> str:
         size = run.size(state)
         if run.read(state, max(0, size - 64), 64).rstrip()[-1:] != b"}":
             return f"{STATE}, which is written last, is cut: the save had not ended"
-    elif STATE in expected or any(
-        name.startswith(("optimizer.", "scheduler.", "rng_state")) for name in names
+    elif STATE in expected or (
+        any(name.startswith(("optimizer.", "scheduler.", "rng_state")) for name in names)
+        and not _is_of_accelerate(names)
     ):
         return f"{STATE}, which is written last, is missing: the save had not ended"
     for name in sorted(expected - _told(run, path) - {STATE}):
