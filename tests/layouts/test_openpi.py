@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from aml_mirror.layouts import find_runs
 from aml_mirror.layouts.base import Run
 from aml_mirror.layouts.openpi import OpenPi
 from aml_mirror.sources.tree import Tree
@@ -186,6 +187,27 @@ def test_what_tells_openpi_from_others(tree: MakeTree, tmp_path: Path, beside: s
     assert OpenPi().find(tree(tmp_path)) == []
     write_bytes(tmp_path / "10" / beside, b"{}")
     assert OpenPi().find(tree(tmp_path)) == [""]
+
+
+@pytest.mark.parametrize("deleted", [("train_state",), ("train_state", "assets")])
+def test_without_the_state_of_the_training(tree: MakeTree, jax: Path, deleted: tuple[str, ...]) -> None:
+    for step in ("80", "99"):
+        for name in deleted:
+            shutil.rmtree(jax / step / name)
+    assert steps(read(tree, jax)) == [(99, True), (80, True)]
+
+
+def test_a_composite_of_orbax_with_other_items(tree: MakeTree, jax: Path) -> None:
+    """Any script may save its parameters beside other items: its optimizer is no part of OpenPI's policy."""
+    for step in ("80", "99"):
+        shutil.rmtree(jax / step / "assets")
+        (jax / step / "train_state").rename(jax / step / "opt_state")
+        write_bytes(jax / step / "meta/metadata", b"{}")
+    assert OpenPi().find(tree(jax)) == []
+    assert OpenPi().find(tree(jax / "99")) == []
+    (found,) = find_runs(tree(jax.parent))
+    assert found.layout.name == "generic"
+    assert [item.step for item in found.read(tree(jax.parent)).checkpoints] == [99, 80]
 
 
 def test_torch_without_what_only_training_needs(tree: MakeTree, torch: Path) -> None:

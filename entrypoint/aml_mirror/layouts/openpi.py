@@ -4,10 +4,11 @@ Sources: Physical-Intelligence/openpi of June 2026 (``training/checkpoints.py``,
 ``scripts/train_pytorch.py``, ``policies/policy_config.py``), orbax-checkpoint 0.11.13 (which it pins) and
 0.12.8: real checkpoints of both, written the way ``checkpoints.py`` does.
 
-- JAX: ``<step>/{params,train_state,assets}`` and ``_CHECKPOINT_METADATA``. Orbax writes into
-  ``<step>.orbax-checkpoint-tmp[-<time>]`` and renames; on object storage, and in 0.12 everywhere, it adds
-  ``commit_success.txt`` last. ``params`` is an OCDBT store: ``manifest.ocdbt`` names the tree in ``d/``,
-  which names the data in ``ocdbt.process_<n>/d/``; all of them are needed.
+- JAX: ``<step>/{params,train_state,assets}`` and ``_CHECKPOINT_METADATA``; people delete ``train_state`` to
+  save space. A composite of Orbax with other items (``{params,opt_state}``) is not OpenPI's. Orbax writes
+  into ``<step>.orbax-checkpoint-tmp[-<time>]`` and renames; on object storage, and in 0.12 everywhere, it
+  adds ``commit_success.txt`` last. ``params`` is an OCDBT store: ``manifest.ocdbt`` names the tree in
+  ``d/``, which names the data in ``ocdbt.process_<n>/d/``; all of them are needed.
 - torch: ``<step>/{model.safetensors,optimizer.pt,metadata.pt,assets}``, written into ``tmp_<step>`` and
   renamed.
 - The final one is the highest step (``num_train_steps - 1``). There is no best one, and no event file.
@@ -32,6 +33,7 @@ from aml_mirror.sources.tree import Tree, join
 
 _STEP = re.compile(r"[0-9]{1,18}")
 _TEMPORARY = re.compile(r"tmp_(?P<torch>[0-9]{1,18})|(?P<jax>[0-9]{1,18})\.orbax-checkpoint-tmp.*")
+_UNFINISHED = ".orbax-checkpoint-tmp"
 _TORCH_WEIGHTS = "model.safetensors"
 _METADATA = "_CHECKPOINT_METADATA"
 _COMMITTED = "commit_success.txt"
@@ -109,7 +111,11 @@ def _is_checkpoint(tree: Tree, folder: str) -> bool:
     parts = names_in(tree, join(folder, "params"))
     if not parts & {"_METADATA", "manifest.ocdbt"} and not tree.has_folder(join(folder, "params/d")):
         return False
-    return has_assets or _METADATA in names or tree.has_folder(join(folder, "train_state"))
+    if has_assets or tree.has_folder(join(folder, "train_state")):
+        return True
+    # Any composite of Orbax may have an item of that name: one with other items beside it is not OpenPI's.
+    items = {name[:-1].partition(_UNFINISHED)[0] for name in tree.children.get(folder, ()) if name[-1] == "/"}
+    return _METADATA in names and items <= {"params", "train_state", "assets"}
 
 
 def _describe(run: Tree, path: str, step: int | None) -> Checkpoint:
@@ -144,7 +150,7 @@ def _describe(run: Tree, path: str, step: int | None) -> Checkpoint:
 def _params_problem(run: Tree, params: str, files: list[str], weights: list[str]) -> str:
     if not files:
         return "it holds no weights: neither model.safetensors nor params"
-    if any(".orbax-checkpoint-tmp" in file for file in files):
+    if any(_UNFINISHED in file for file in files):
         return "params holds a temporary folder: the save had not ended"
     if join(params, "_METADATA") not in files:
         return "params/_METADATA is missing"
