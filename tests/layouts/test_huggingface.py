@@ -400,6 +400,12 @@ def test_what_accelerate_saved(tree: MakeTree, tmp_path: Path) -> None:
     ]
     assert run.checkpoints[0].files == ("checkpoint-1000/model.safetensors",)
     assert len(run.checkpoints[0].left_out) == 4
+    assert run.warnings == []
+    # Scripts save the model once more when training has ended: nothing says the step.
+    safetensors(tmp_path / "model.safetensors", 1234)
+    run = read(tree, tmp_path)
+    assert paths(run) == ["checkpoint-1000", ".", "checkpoint-500"]
+    assert "--checkpoint ." in run.warnings[0]
     # One of them by itself.
     alone = HuggingFace().read(tree(tmp_path / "checkpoint-500"))
     assert [(item.path, item.step, item.problem) for item in alone.checkpoints] == [(".", 500, "")]

@@ -204,6 +204,13 @@ class HuggingFace:
             place = 0
         elif step is None:
             place = result.checkpoints.index(newest) + 1
+            if state is None:
+                # Scripts without a Trainer save there at their end too, but nothing keeps the step.
+                where = "the run's folder" if path == "." else path
+                result.warnings.append(
+                    f"{newest.path} has the highest step, but {where} holds another model, maybe a newer "
+                    f"one: nothing says its step; --checkpoint {path} takes it"
+                )
         else:
             place = sum(1 for item in result.checkpoints if (item.step or 0) >= step)
         result.checkpoints.insert(place, root)
