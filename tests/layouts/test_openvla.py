@@ -166,6 +166,17 @@ def test_an_adapter_in_a_folder_with_weights_of_another_layout(tree: MakeTree, t
     assert "global_step_20/actor/lora_adapter/adapter_model.safetensors" in final.files
 
 
+@pytest.mark.parametrize(
+    ("folder", "beside", "root"), [("final", "best.pt", ""), ("adapter", "demos.pt", "adapter")]
+)
+def test_an_adapter_that_is_the_run(
+    tree: MakeTree, tmp_path: Path, folder: str, beside: str, root: str
+) -> None:
+    adapter(tmp_path / folder)
+    save(tmp_path / beside, {})
+    assert HuggingFace().find(tree(tmp_path)) == [root]
+
+
 def test_adapters_in_the_folders_of_a_trainer_are_not_the_roots(tree: MakeTree, tmp_path: Path) -> None:
     model(tmp_path)
     adapter(tmp_path / "adapter")

@@ -19,7 +19,7 @@ import re
 from aml_mirror.layouts.config_files import read_json
 from aml_mirror.layouts.folders import names_in, subfolders
 from aml_mirror.layouts.generic_files import is_weights
-from aml_mirror.layouts.generic_names import DATA_FOLDERS, TEMPORARY
+from aml_mirror.layouts.generic_names import DATA_FOLDERS, DATA_WORDS, TEMPORARY, words_of
 from aml_mirror.layouts.roots import topmost
 from aml_mirror.sources.tree import Tree, join, parent
 
@@ -64,11 +64,15 @@ def find_roots(tree: Tree) -> list[str]:
             roots.append(above if FINAL.fullmatch(name) else folder)
         elif has_adapters(tree, above):
             roots.append(above)
+        elif FINAL.fullmatch(name):
+            alone.add(above)
+            roots.append(above)
         # Else the model that it belongs to is of another layout: verl saves its shards around lora_adapter/.
-        elif not any(map(is_weights, names_in(tree, above))):
-            root = above if FINAL.fullmatch(name) else folder
-            alone.add(root)
-            roots.append(root)
+        elif not any(
+            is_weights(other) and not words_of(other) & DATA_WORDS for other in names_in(tree, above)
+        ):
+            alone.add(folder)
+            roots.append(folder)
     roots = topmost(roots)
     if alone.intersection(roots):
         roots = _with_models_beside(tree, roots, alone)
