@@ -130,3 +130,45 @@ def test_the_pause_that_is_asked_for_is_kept(
         assert max(later) >= 4.5
     assert "failed with 429; trying again" in done.err
     assert_exactly_once(azure, "reach", run, POINTS)
+
+
+def test_many_runs_into_one_model_whose_list_is_behind(
+    azure: Azure, mirroring: Mirroring, tmp_path: Path
+) -> None:
+    """The list goes on telling of the same newest version; each run takes the first number that is free."""
+    azure.seed_versions("reach", 2, properties={"identity": "another"})
+    azure.set_workspace(list_lag=LONG)
+    for number in range(3, 7):
+        run = huggingface_run(tmp_path / f"run-{number}", steps=(number,), points=1)
+        assert mirroring.mirror(run, "reach").json["model_version"] == str(number)
+    assert sorted(azure.models()["reach"]) == ["1", "2", "3", "4", "5", "6"]
+
+
+@pytest.mark.parametrize("match", ["runs/create", "runs/log-batch"])
+def test_a_request_that_is_carried_out_after_its_answer(
+    azure: Azure, mirroring: Mirroring, run: Path, match: str
+) -> None:
+    """A gateway gives up on what the service works on still: it is looked for before it is sent again."""
+    azure.set_workspace(metric_rows="kept")
+    azure.fault("late", match=match, status=504, seconds=2.5)
+    mirroring.mirror(run, "reach")
+    assert azure.faults()[0]["acted"] == 1
+    assert len([one for one in azure.requests("runs/create") if one["status"] == 200]) == (
+        match != "runs/create"
+    )
+    assert_exactly_once(azure, "reach", run, POINTS)
+
+
+def test_a_request_that_was_throttled_is_not_looked_for(
+    azure: Azure, mirroring: Mirroring, run: Path
+) -> None:
+    azure.set_workspace(metric_rows="kept")
+    azure.fault("status", match="runs/create", status=429)
+    mirroring.mirror(run, "reach")
+    created = [one["number"] for one in azure.requests("runs/create")]
+    assert len(created) == 2
+    between = [
+        one["number"] for one in azure.requests("runs/search") if created[0] < one["number"] < created[1]
+    ]
+    assert not between
+    assert_exactly_once(azure, "reach", run, POINTS)

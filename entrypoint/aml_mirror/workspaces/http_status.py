@@ -33,6 +33,11 @@ def watch() -> None:
         logger.propagate = False
 
 
+def forget() -> None:
+    """Let :func:`last` tell of what this thread is answered from now on."""
+    _last.status = None
+
+
 def last() -> int | None:
     """Return the status of the last answer that this thread got; None: there was none."""
     return getattr(_last, "status", None)

@@ -22,7 +22,7 @@ from .state import Scope
 from .web import Reply
 
 ACTIONS = (
-    *("status", "drop", "cut", "length", "damage", "stall", "kill", "signal", "skew"),
+    *("status", "late", "drop", "cut", "length", "damage", "stall", "kill", "signal", "skew"),
     *("expire-tokens", "expire-sas", "count"),
 )
 MOMENTS = ("before", "after")
@@ -53,8 +53,8 @@ class Fault:
             raise ValueError(f"action is one of {ACTIONS}, when one of {MOMENTS}")
         if self.action in ("cut", "length") and self.when == "before":
             raise ValueError(f"{self.action} spoils an answer: it goes with when=after")
-        if self.action == "damage" and self.when == "after":
-            raise ValueError("damage spoils a request: it goes with when=before")
+        if self.action in ("damage", "late") and self.when == "after":
+            raise ValueError(f"{self.action} is about a request: it goes with when=before")
         re.compile(self.match), re.compile(self.skip)
 
     def hits(self, text: str) -> bool:
@@ -81,10 +81,12 @@ class Spoiled:
     """What is spoiled on its way.
 
     The request where it is ``damaged``: one bit of its body turned; the answer where it is ``cut`` in the
-    middle, or ``delta`` bytes off in its length.
+    middle, or ``delta`` bytes off in its length. A request that is ``late`` is answered now, and acted on so
+    many seconds later.
     """
 
     damaged: bool = False
+    late: float | None = None
     cut: bool = False
     delta: int = 0
 
@@ -124,7 +126,9 @@ async def interfere(
                 entra.expire_tokens(scope)
             case "drop":
                 raise Dropped
-            case "status":
+            case "late" | "status":
+                if fault.action == "late":
+                    spoiled.late = fault.seconds
                 headers = CIMultiDict({"Content-Type": "application/json", **fault.headers})
                 reply = Reply(fault.status, headers, fault.body.encode())
     return reply, done

@@ -53,6 +53,8 @@ class Emulator:
     scopes: dict[str, Scope] = field(default_factory=dict)
     accounts: dict[str, Account] = field(default_factory=dict)
     port: int = 0
+    # What was answered and is still to be acted on: the loop itself keeps no task alive.
+    later: list[asyncio.Task[None]] = field(default_factory=list)
 
     async def dispatch(self, request: Request) -> Reply:
         """Let the service of the request's host answer."""
@@ -103,9 +105,12 @@ class Emulator:
             if spoiled.damaged:
                 await request.damage()
             if early:
+                reply = early
+                if spoiled.late is not None:
+                    await request.body()
+                    self.later.append(asyncio.create_task(self._act(request, spoiled.late)))
                 async for _ in request.pieces():
                     pass
-                reply = early
             else:
                 reply = await self.dispatch(request)
                 late, done = await faults.interfere(scope, "after", text, ports, spoiled)
@@ -133,6 +138,11 @@ class Emulator:
             entry["bytes_in"] = request.bytes_in
             entry["identity"] = request.identity
             entry["seconds"] = time.time() - entry["time"]
+
+    async def _act(self, request: Request, seconds: float) -> None:
+        """Carry a request out whose client has its answer already."""
+        await asyncio.sleep(seconds)
+        _discard(await self.dispatch(request))
 
     async def handle_plain(self, raw: web.BaseRequest) -> web.StreamResponse:
         """A request that came without CONNECT: control, and looking at MLflow."""

@@ -119,9 +119,12 @@ def _mlflow(settings: Settings) -> str:
 def _registry(settings: Settings) -> str:
     workspace = _workspace(settings)
     model = settings.model_name or _NO_RUN
-    found = workspace.models.of_run(model, settings.run_id or _NO_RUN)
+    run_id = settings.run_id
+    found = workspace.models.of_run(model, run_id or _NO_RUN)
+    if not run_id:
+        return "can be read"
     complete = sum(1 for item in found if item.tags.get(base.STATE) == base.COMPLETE)
-    return f"can be read; {complete} complete version(s) of this run in {model}"
+    return f"can be read; {complete} complete version(s) of the run {run_id} in {model}"
 
 
 CHECKS: tuple[tuple[str, Check], ...] = (

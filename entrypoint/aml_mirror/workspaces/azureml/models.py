@@ -111,10 +111,10 @@ class Models:
         """
         identity = properties[base.IDENTITY]
         number = intended
-        taken = False
+        taken = 0
         for _ in range(TRIES):
             if number is None:
-                number = str(self._next(model, certainly=taken))
+                number = str(self._next(model, taken))
                 intend(number)
             # Also for a number that should be free: a list may not show yet what was made a moment ago, and
             # that a PUT never changes a version that is there is not documented.
@@ -122,7 +122,7 @@ class Models:
             if found is not None and found.tags.get(base.IDENTITY) == identity:
                 return found
             if found is not None:
-                number, taken = None, True
+                number, taken = None, _number(number)
                 continue
             made = Model(
                 name=model,
@@ -150,7 +150,7 @@ class Models:
             if found is None and refusal is not None:
                 # Refused, and not because another has the number.
                 raise refusal
-            number, taken = None, True
+            number, taken = None, _number(number)
         raise ServiceUnavailable(
             f"{TRIES} version numbers of {model} were taken by others in a row", azure_errors.AGAIN
         )
@@ -191,8 +191,14 @@ class Models:
 
         return self._retry(get)
 
-    def _next(self, model: str, certainly: bool) -> int:
-        """The number after the newest version's; ``certainly``: after the highest one's, archived or not."""
+    def _next(self, model: str, taken: int) -> int:
+        """The number after the newest version's.
+
+        Args:
+            taken: a number that is known to be taken; 0: none is. Then the highest one counts, archived or
+                not, and this one at least: a list may not show yet what was made some seconds ago
+                (azure-sdk-for-python#28328).
+        """
 
         def newest() -> int | None:
             try:
@@ -204,10 +210,10 @@ class Models:
                 # azure-ai-ml's word for a list without versions: perhaps all of them are archived.
                 return None
 
-        latest = None if certainly else self._retry(newest)
+        latest = None if taken else self._retry(newest)
         if latest is None:
             latest = max((_number(item.number) for item in self._all(model)), default=0)
-        return latest + 1
+        return max(latest, taken) + 1
 
     def _all(self, model: str) -> list[Version]:
         found: dict[str, Version] = {}

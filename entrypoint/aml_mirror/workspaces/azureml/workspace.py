@@ -33,6 +33,7 @@ from aml_mirror.transfer.transfer import Transfer
 from aml_mirror.workspaces import base
 from aml_mirror.workspaces.azureml.claims import Claim
 from aml_mirror.workspaces.azureml.client import AzureML, single_attempt
+from aml_mirror.workspaces.azureml.late import Late
 from aml_mirror.workspaces.azureml.limits import FOLDER, LIMITS, check_names, fit_tags, safe_part, tag_filter
 from aml_mirror.workspaces.azureml.marks import RETIRED, VERSION, named_by, names_version
 from aml_mirror.workspaces.azureml.models import Models
@@ -273,23 +274,20 @@ class AzureMLWorkspace(Place):
 
     def _create(self, experiment_id: str, run_name: str, tags: dict[str, str]) -> list[MlflowRun]:
         """Create a run; where an answer was lost, return all that were made, the one that counts first."""
-        tries = 0
 
-        def create() -> list[MlflowRun]:
-            nonlocal tries
-            tries += 1
-            if tries > 1:
-                made = self._runs(experiment_id, tags[base.IDENTITY], tags[base.MODEL_NAME])
-                if made:
-                    return made
+        def look() -> list[MlflowRun]:
+            return self._runs(experiment_id, tags[base.IDENTITY], tags[base.MODEL_NAME])
+
+        def send() -> list[MlflowRun]:
             with single_attempt():
                 return [self.client.create_run(experiment_id, tags=tags, run_name=run_name)]
 
-        made = self.retry(create)
-        if tries > 1:
+        create = Late(look, send)
+        made: list[MlflowRun] = self.retry(create)
+        if create.was_lost:
             # Found only now: one whose answer was lost, and that the search did not show at once.
             seen = {run.info.run_id: run for run in made}
-            for run in self._runs(experiment_id, tags[base.IDENTITY], tags[base.MODEL_NAME]):
+            for run in look():
                 seen.setdefault(run.info.run_id, run)
             made = sorted(seen.values(), key=lambda run: (run.info.start_time, run.info.run_id))
         return made

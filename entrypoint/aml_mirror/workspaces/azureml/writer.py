@@ -20,6 +20,7 @@ from aml_mirror.workspaces import base
 from aml_mirror.workspaces.azureml.claims import Claim
 from aml_mirror.workspaces.azureml.client import AzureML, single_attempt
 from aml_mirror.workspaces.azureml.lanes import Batch, log_points, tag_of
+from aml_mirror.workspaces.azureml.late import Late
 from aml_mirror.workspaces.azureml.limits import FOLDER, LEAST_PARAM_VALUE, cut, fit_tags, safe_part
 from aml_mirror.workspaces.azureml.log_batch import log_batch
 from aml_mirror.workspaces.azureml.marks import ARTIFACTS, VERSION
@@ -130,18 +131,16 @@ class AzureMLWriter(RunWriter):
 
     def _send_points(self, points: list[Point], batch: Batch, go_on: Callable[[], None]) -> None:
         tag = tag_of(batch.lane)
-        tries = 0
 
-        def send() -> None:
-            nonlocal tries
-            tries += 1
-            go_on()
-            # The answer to an earlier try may have been lost: the mark, sent with the points, tells.
-            if tries > 1 and self._client.get_run(self.run_id).data.tags.get(tag) == batch.mark:
-                return
+        def look() -> bool:
+            # The mark, sent with the points, tells.
+            return bool(self._client.get_run(self.run_id).data.tags.get(tag) == batch.mark)
+
+        def send() -> bool:
             log_batch(self._client, self.run_id, points, {tag: batch.mark})
+            return True
 
-        self._retry(send)
+        self._retry(Late(look, send, go_on))
 
     def put_model(self, tree: Tree, manifest: Manifest, progress: Callable[[int], None]) -> Moved:
         self._require_claim()
