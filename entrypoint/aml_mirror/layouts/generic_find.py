@@ -1,0 +1,148 @@
+"""Finds the folders and files that are checkpoints of no known framework, by the rules in :mod:`.generic`."""
+
+from __future__ import annotations
+
+import re
+
+from aml_mirror.layouts.folders import names_in, subfolders
+from aml_mirror.layouts.generic_files import Candidate, is_weights
+from aml_mirror.layouts.generic_names import (
+    CONTAINERS,
+    DATA_FOLDERS,
+    DATA_WORDS,
+    DATE,
+    ENDS,
+    MODEL_WORDS,
+    RUN_WORDS,
+    TEMPORARY,
+    end_of,
+    step_of,
+    words_of,
+)
+from aml_mirror.sources.tree import Tree, join
+
+# cleanrl's --save-model writes NAME.cleanrl_model once, when training has ended.
+_CLEANRL = ".cleanrl_model"
+# How deep inside a folder its weights may lie; deeper where the name says what it is (RLlib: five).
+_MAX_DEPTH = {False: 3, True: 6}
+# No training keeps more numbered files in one folder; a folder with more holds data.
+_MAX_FILES = 2000
+
+
+def root_of(folder: str) -> str:
+    """Return the run's root for the folder that holds the checkpoints: the one around ``checkpoints/``."""
+    parent, _, name = folder.rpartition("/")
+    return parent if name.lower() in CONTAINERS else folder
+
+
+def _is_data(path: str) -> bool:
+    return any(part.lower() in DATA_FOLDERS for part in path.split("/"))
+
+
+def candidates(tree: Tree) -> list[Candidate]:
+    below = subfolders(tree)
+    found: list[Candidate] = []
+    for folder in sorted(below.keys() | tree.children.keys()):
+        if _is_data(folder):
+            continue
+        above, _, own = join(tree.root, folder).rpartition("/")
+        speaks = bool(words_of(own) & MODEL_WORDS) and not words_of(own) & DATA_WORDS
+        # checkpoints/TASK/300.ckpt
+        inside = above.rpartition("/")[2].lower() in CONTAINERS and bool(words_of(own) - DATA_WORDS)
+        folders = _folders_in(tree, folder, below.get(folder, {}), speaks)
+        found += folders
+        if all(item.step is None for item in folders):
+            found += _files_in(tree, folder, speaks, speaks or inside)
+    whole = {item.path for item in found if not item.members}
+    return [
+        item
+        for item in found
+        if not any(item.folder == path or item.folder.startswith(path + "/") for path in whole)
+    ]
+
+
+def _folders_in(tree: Tree, folder: str, below: dict[str, str], speaks: bool) -> list[Candidate]:
+    numbered = []
+    ends = []
+    families: dict[str, bool] = {}
+    for name, real in below.items():
+        step, words, end = step_of(name), words_of(name), end_of(name)
+        if (step is None and end < 0) or words & (DATA_WORDS | RUN_WORDS) or name.lower() in DATA_FOLDERS:
+            continue
+        if DATE.search(name) and not words & MODEL_WORDS:
+            continue
+        if step is not None:
+            numbered.append((name, real, step))
+        weights = [path[len(real) + 1 :] for path in tree.walk(real) if is_weights(path)]
+        named = speaks or bool(words & MODEL_WORDS)
+        weights = [path for path in weights if path.count("/") < _MAX_DEPTH[named]]
+        if not named and _is_run(tree, real):
+            continue
+        # checkpoints/ inside a folder that is not named as one itself: the folder is a run.
+        if not named and any(part.lower() in CONTAINERS for path in weights for part in path.split("/")[:-1]):
+            continue
+        stems = {word for path in weights for word in words_of(path.rpartition("/")[2].rpartition(".")[0])}
+        # Nothing but a training writes these two.
+        if any(path.endswith(("manifest.ocdbt", ".distcp")) for path in weights):
+            stems = {"checkpoint"}
+        if not weights or stems & DATA_WORDS:
+            continue
+        if step is None:
+            if named or stems & MODEL_WORDS:
+                temporary = bool(TEMPORARY.search(name.lower()))
+                ends.append((named, Candidate(folder, real, None, (), temporary, end)))
+            continue
+        family = _family(name)
+        # Only the file speaks of a model: then the number must be the name, or there must be several.
+        if named or (stems & MODEL_WORDS and (name.isdecimal() or family in families)):
+            families[family] = True
+        elif stems & MODEL_WORDS:
+            families[family] = False
+    # A folder of the same family without weights is a checkpoint that lost them, and that is to be said.
+    return [
+        Candidate(folder, real, step, temporary=bool(TEMPORARY.search(name.lower())))
+        for name, real, step in numbered
+        if families.get(_family(name)) or (TEMPORARY.search(name.lower()) and any(families.values()))
+    ] + [item for named, item in ends if named or any(families.values())]
+
+
+def _is_run(tree: Tree, folder: str) -> bool:
+    """Tell whether a folder that has nothing but a number is a run: a job of a sweep."""
+    if tree.has_folder(join(folder, ".hydra")) or any(
+        ".tfevents." in name for name in names_in(tree, folder)
+    ):
+        return True
+    return len({item.step for item in _files_in(tree, folder, False)}) > 1
+
+
+def _family(name: str) -> str:
+    return re.sub(r"[0-9]+", "0", name)
+
+
+def _files_in(tree: Tree, folder: str, speaks: bool, numbers: bool = False) -> list[Candidate]:
+    """Find files. ``numbers``: of what has nothing but a number for a name, the place says what it is."""
+    # (step, whether it is temporary, place in ENDS) -> names.
+    steps: dict[tuple[int | None, bool, int], list[str]] = {}
+    for name in names_in(tree, folder):
+        stem = name.rpartition(".")[0]
+        words = words_of(stem)
+        step, end = step_of(stem), -1
+        if step is None:
+            end = len(ENDS) - 1 if name.endswith(_CLEANRL) else end_of(stem)
+        if (step is None and end < 0) or not is_weights(name) or words & DATA_WORDS:
+            continue
+        if re.search(r"-of-[0-9]+", stem):
+            continue
+        is_named = words & MODEL_WORDS or stem.lower() in ENDS or name.endswith(_CLEANRL)
+        if speaks or is_named or (numbers and stem.isdecimal()):
+            steps.setdefault((step, bool(TEMPORARY.search(stem.lower())), end), []).append(name)
+    if len(steps) > _MAX_FILES:
+        return []
+    found = []
+    for (step, temporary, end), names in steps.items():
+        # Several files of one step are parts of one policy; the one that names it stands for all.
+        names.sort(
+            key=lambda name: (not words_of(name) & {"model", "policy", "agent", "checkpoint", "ckpt"}, name)
+        )
+        found.append(Candidate(folder, join(folder, names[0]), step, tuple(names), temporary, end))
+    return found
