@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 from aml_mirror.errors import DataError, UsageError
 from aml_mirror.layouts.base import Checkpoint, Layout, Run
+from aml_mirror.layouts.by_path import by_path, to_name
 from aml_mirror.layouts.diffusion_policy import DiffusionPolicy
 from aml_mirror.layouts.generic import Generic
-from aml_mirror.layouts.generic_files import by_path, is_weights
 from aml_mirror.layouts.groot import Groot
 from aml_mirror.layouts.huggingface import HuggingFace
 from aml_mirror.layouts.lerobot import LeRobot
@@ -128,8 +128,7 @@ def find_run(tree: Tree, framework: str = "", path: str = "") -> Found:
         if not tree.files and tree.refused:
             path, why = min(tree.refused.items())
             empty = f" (of all that the folder holds none can be read; {path!r}: {why})"
-        weights = list(filter(is_weights, tree.files)) if framework in ("", Generic.name) else []
-        shown = min(weights, key=lambda path: (path.count("/"), path), default="")
+        shown = to_name(tree) if framework in ("", Generic.name) else ""
         other = f"to mirror weights all the same, name them: --checkpoint {shown!r}; " if shown else ""
         raise DataError(
             f"{where} does not hold {looked}: no checkpoint was found{empty}",

@@ -144,26 +144,6 @@ def described(run: Tree, candidate: Candidate) -> Checkpoint:
     return _file(run, candidate) if candidate.members else _folder(run, candidate)
 
 
-def by_path(run: Tree, path: str) -> Checkpoint | None:
-    """Describe what a person named by its path: weights, or a folder with weights; None: it is neither.
-
-    No name has to say what it is, and no number is needed: ``exported/policy.onnx``, a lone ``model.pt``.
-    ``.`` is the whole run but for what only its training needs.
-    """
-    path = run.resolve(path)
-    folder, _, name = path.rpartition("/")
-    if run.has(path):
-        if not is_weights(path):
-            return None
-        candidate = Candidate(folder, path, step_of(name.rpartition(".")[0]), (name,))
-    elif path and any(is_weights(file) for file in run.walk("" if path == "." else path)):
-        candidate = Candidate(folder, path, step_of(name))
-    else:
-        return None
-    (found,) = with_companions(run, [described(run, candidate)])
-    return found
-
-
 def with_companions(run: Tree, checkpoints: list[Checkpoint]) -> list[Checkpoint]:
     """Add the statistics that lie beside the checkpoints or in the run's root."""
     with_them = []

@@ -31,6 +31,8 @@ DATA_FOLDERS = word_set(
     "base_model"
 )
 TEMPORARY = re.compile(r"^\.|(?:^|[-_.~])(?:tmp|temp|temporary|partial|incomplete)(?:$|[-_.~0-9])")
+# "model-00002-of-00005.safetensors": a shard, which is nothing by itself.
+SHARD = re.compile(r"(?P<stem>.+)-(?P<number>[0-9]+)-of-(?P<count>[0-9]+)(?P<suffix>\.[a-z]+)")
 # How a name says that training ended with it, the surest last.
 ENDS = ("latest", "last", "final")
 # People shorten large steps: step_100k, model_1.5M, 2M_steps, 500k. Behind no other word: opt-350m is a size.
