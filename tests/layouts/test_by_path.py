@@ -83,6 +83,8 @@ def test_of_other_parts_the_folder_is_taken(
         (["a/encoder.pt", "b/policy.pt"], "b/policy.pt"),
         (["a/policy.pt", "b/policy_last.pt"], "b/policy_last.pt"),
         (["ckpt/20260101T000000/agent.pt", "ckpt/20260102T000000/agent.pt"], "ckpt/20260102T000000/agent.pt"),
+        (["ep9-rank0.pt", "ep10-rank0.pt", "config.yaml"], "ep10-rank0.pt"),
+        (["a/encoder.pt", "a/model_last.pt"], "a/model_last.pt"),
         (["run_9/x.pt", "run_10/x.pt"], "run_10/x.pt"),
         (["data/a.pt", "exported/deep/b.pt"], "exported/deep/b.pt"),
         (["data/a.pt"], "data/a.pt"),

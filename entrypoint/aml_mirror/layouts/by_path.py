@@ -68,7 +68,7 @@ def _shards(run: Tree, folder: str, named: re.Match[str]) -> Checkpoint:
     found = described(run, Candidate(folder, join(folder, members[0]), None, tuple(members)))
     problem = shard_problem(run, folder)
     if not problem and len(members) < int(named["count"]):
-        problem = f"of its {int(named['count'])} shards only {len(members)} are there"
+        problem = f"it has only {len(members)} of its {int(named['count'])} shards"
     return replace(found, files=tuple(sorted({*found.files, *beside})), problem=problem)
 
 
@@ -104,8 +104,13 @@ def _around(folder: str) -> list[str]:
 
 
 def _is_one(tree: Tree, folder: str, inside: list[str]) -> bool:
-    name = inside[0].rpartition("/")[2]
-    if len(inside) > 1 or SHARD.fullmatch(name) or _PART.fullmatch(name):
+    names = [path.rpartition("/")[2] for path in inside]
+    if any(SHARD.fullmatch(name) or _PART.fullmatch(name) for name in names):
+        return True
+    # Of the same name but for its number each is a model of its own.
+    if len({re.sub(r"[0-9]+", "0", name) for name in names}) < len(names):
+        return False
+    if len(names) > 1 and not any(end_of(name) >= 0 for name in names):
         return True
     return any(_BESIDE.fullmatch(other) for other in names_in(tree, folder))
 
