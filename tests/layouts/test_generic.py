@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from aml_mirror.errors import UsageError
+from aml_mirror.layouts import find_run
 from aml_mirror.layouts.base import Run
 from aml_mirror.layouts.generic import Generic
 from aml_mirror.sources.tree import Tree
@@ -297,6 +299,80 @@ def test_jobs_of_a_sweep_are_runs(tree: MakeTree, tmp_path: Path) -> None:
         write_bytes(tmp_path / f"other/{job}/model.pt")
         write_bytes(tmp_path / f"other/{job}/events.out.tfevents.1.vm.1.0")
     assert Generic().find(tree(tmp_path)) == ["multirun/0", "multirun/1"]
+
+
+def seeds(folder: Path, numbers: tuple[int, ...], *files: str) -> None:
+    for number in numbers:
+        for file in files:
+            data = b"lr: 1\n" if file.endswith((".yaml", ".csv")) else b"%d" % number
+            write_bytes(folder / str(number) / file, data)
+
+
+EVENTS = "events.out.tfevents.1.vm.1.0"
+
+
+@pytest.mark.parametrize(
+    ("files", "policy"),
+    [
+        (("model.pt", "config.yaml", f"tb/{EVENTS}"), "model.pt"),
+        (("final_model.pt", f"deep/er/{EVENTS}"), "final_model.pt"),
+        (("final_model.pt",), "final_model.pt"),
+        # No event file: told by being counted, each with its configuration.
+        (("model.pt", "config.yaml", "metrics.csv"), "model.pt"),
+    ],
+)
+def test_seeds_are_runs(tree: MakeTree, tmp_path: Path, files: tuple[str, ...], policy: str) -> None:
+    seeds(tmp_path / "walker", (1, 2, 3), *files)
+    assert Generic().find(tree(tmp_path)) == ["walker/1", "walker/2", "walker/3"]
+    with pytest.raises(UsageError, match=r"3 runs: walker/1 .*, walker/2 .*, walker/3"):
+        find_run(tree(tmp_path))
+    # What the error asks for can be done.
+    assert paths(read(tree, tmp_path / "walker/2")) == [policy]
+
+
+def test_runs_in_folders_named_for_their_start(tree: MakeTree, tmp_path: Path) -> None:
+    """As Tianshou's examples log: the seed, then the time."""
+    for name in ("260102-030405", "260103-030405"):
+        write_bytes(tmp_path / "sac/0" / name / "policy.pth")
+        write_bytes(tmp_path / "sac/0" / name / EVENTS)
+    assert Generic().find(tree(tmp_path)) == ["sac/0/260102-030405", "sac/0/260103-030405"]
+    assert paths(read(tree, tmp_path / "sac/0/260102-030405")) == ["policy.pth"]
+    for number in (1, 10):
+        write_bytes(tmp_path / f"sac/0/260103-030405/checkpoint_{number}.pth")
+    run = Generic().read(tree(tmp_path).below("sac/0/260103-030405"))
+    assert paths(run) == ["checkpoint_10.pth", "checkpoint_1.pth"]
+
+
+def test_numbered_checkpoints_with_a_configuration_of_their_own(tree: MakeTree, tmp_path: Path) -> None:
+    # In a folder of checkpoints; not counted; a model's configuration; a run's own around them.
+    seeds(tmp_path / "a/checkpoints", (1, 2, 3), "model.pt", "config.yaml", "train.log")
+    seeds(tmp_path / "b", (1000, 2000), "model.pt", "config.yaml")
+    seeds(tmp_path / "c", (1, 2, 3), "model.pt", "config.json")
+    seeds(tmp_path / "d", (1, 2, 3), "model.pt", "config.yaml")
+    write_bytes(tmp_path / "d" / EVENTS)
+    seeds(tmp_path / "e", (1, 2, 3), "model_final.pt")
+    write_bytes(tmp_path / "e/progress.csv")
+    assert Generic().find(tree(tmp_path)) == ["a", "b", "c", "d", "e"]
+    assert [item.step for item in read(tree, tmp_path / "d").checkpoints] == [3, 2, 1]
+
+
+def test_the_one_policy_of_a_training(tree: MakeTree, tmp_path: Path) -> None:
+    write_bytes(tmp_path / "a/checkpoint.ckpt")
+    write_bytes(tmp_path / "a/config.yaml", b"lr: 1\n")
+    assert Generic().find(tree(tmp_path)) == []
+    write_bytes(tmp_path / "a" / EVENTS)
+    run = read(tree, tmp_path, "a")
+    assert [(item.path, item.step, item.role) for item in run.checkpoints] == [
+        ("checkpoint.ckpt", None, "final")
+    ]
+    # It is none where others count, nor where it is data, best, or a shard.
+    write_bytes(tmp_path / "a/saved/policy_10.pt")
+    assert paths(Generic().read(tree(tmp_path / "a"))) == ["saved/policy_10.pt"]
+    for name in ("train_features.pt", "best_model.pt", "model-00001-of-00002.safetensors", "encoder.pt"):
+        shutil.rmtree(tmp_path)
+        for each in (name, "config.yaml", EVENTS):
+            write_bytes(tmp_path / each)
+        assert Generic().find(tree(tmp_path)) == []
 
 
 def test_temporary_files(tree: MakeTree, tmp_path: Path) -> None:

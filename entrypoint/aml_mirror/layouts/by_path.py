@@ -22,6 +22,7 @@ from aml_mirror.layouts.generic_names import (
     step_of,
     words_of,
 )
+from aml_mirror.layouts.roots import folders_around
 from aml_mirror.sources.tree import Tree, join, parent
 
 # One process's part of what several wrote, and what means nothing without the files around it.
@@ -84,7 +85,7 @@ def to_name(tree: Tree) -> str:
     weights = own or weights
     if not weights:
         return ""
-    deeper = {around for path in weights for around in _around(parent(path))}
+    deeper = {around for path in weights if "/" in path for around in folders_around(parent(path))}
     depth = min(path.count("/") for path in weights)
     shallow: dict[str, list[str]] = {}
     for path in weights:
@@ -96,11 +97,6 @@ def to_name(tree: Tree) -> str:
         paths += [folder or "."] if whole else inside
     ordered = sorted(sorted(paths), key=_likely, reverse=True)
     return next((path for path in ordered[:_LOOKED_AT] if _is_whole(tree, path)), ordered[0])
-
-
-def _around(folder: str) -> list[str]:
-    parts = folder.split("/") if folder else []
-    return ["/".join(parts[:count]) for count in range(len(parts))]
 
 
 def _is_one(tree: Tree, folder: str, inside: list[str]) -> bool:

@@ -8,9 +8,13 @@ This layout is asked last and must not mistake a dataset for a run, so a number 
 - a file counts (``model_1000.pt``) where its own name or the folder's does;
 - names of recordings (``episode_000001``, ``chunk-000``) never count, nor of runs (``version_0``, ``seed_1``,
   a date), nor does anything inside ``data/`` or ``trajectories/``; nor a folder that has a number only and
-  is a run itself: a job of a sweep, with ``.hydra``, event files or several numbered files of its own;
+  is a run itself: a job of a sweep or a seed, with ``.hydra``, event files anywhere in it, folders named for
+  the time, files that say they are the end, or several numbered files of its own; nor do folders counted
+  from 0 or 1, each with the configuration of a training, where the folder around them has none;
 - without a number counts what says that training ended with it: ``policy_last.ckpt``, ``models/final.pt``,
-  ``latest.pt``, ``checkpoints/final/``.
+  ``latest.pt``, ``checkpoints/final/``;
+- of a training that saves under one name there is only ``model.pt``: it counts beside the training's
+  configuration and its log, or beside its event files where the folder has the time of its start for a name.
 
 The final one is the one that says so, unless it is a copy of a numbered one or the step in it says that a
 numbered one is newer; else the highest number, compared as a number (``100k`` and ``1.5M`` are numbers).
@@ -20,7 +24,6 @@ not taken at all.
 
 from __future__ import annotations
 
-import re
 from dataclasses import replace
 from typing import Any
 
@@ -30,15 +33,11 @@ from aml_mirror.layouts.config_files import read_mapping
 from aml_mirror.layouts.folders import same_file, same_files, word_set
 from aml_mirror.layouts.generic_files import described, with_companions
 from aml_mirror.layouts.generic_find import candidates, root_of
+from aml_mirror.layouts.generic_runs import CONFIGS
 from aml_mirror.layouts.roots import topmost, with_logs
 from aml_mirror.layouts.torch_files import same_contents, values_of, whole_number
 from aml_mirror.sources.tree import Tree
 
-# Names of a run's own configuration, in the run's root or in a folder for it.
-_CONFIGS = re.compile(
-    r"(?:\.hydra/|params/|config/|configs/|checkpoints/)?"
-    r"(?:config|args|hparams|hyperparameters|cfg|params|agent|env|train_config)\.(?:json|ya?ml)"
-)
 # Where training scripts keep a step in what they save.
 _STEP_KEYS = word_set("global_step global_steps step steps iteration iter it epoch num_timesteps")
 # So many of the newest numbered ones are held against one that says it is the end.
@@ -69,11 +68,11 @@ class Generic:
         if result.checkpoints:
             result.checkpoints[0] = replace(result.checkpoints[0], role="final")
             result.warnings.append(
-                "no known framework wrote this run: its checkpoints were told by the numbers in their names"
+                "no known framework wrote this run: its checkpoints were told by their names"
             )
             result.checkpoints = with_companions(run, result.checkpoints)
         for path in run.files:
-            if path.count("/") <= 1 and _CONFIGS.fullmatch(path):
+            if path.count("/") <= 1 and CONFIGS.fullmatch(path):
                 result.params[path.rpartition(".")[0]] = read_mapping(run, path, result.warnings)
         return result
 

@@ -14,12 +14,15 @@ from aml_mirror.layouts.generic_names import (
     ENDS,
     MODEL_WORDS,
     RUN_WORDS,
+    SHARD,
     TEMPORARY,
     end_of,
     step_of,
     words_of,
 )
-from aml_mirror.sources.tree import Tree, join
+from aml_mirror.layouts.generic_runs import are_runs, has_config, has_log, is_run, is_training
+from aml_mirror.layouts.roots import folders_around
+from aml_mirror.sources.tree import Tree, join, parent
 
 # cleanrl's --save-model writes NAME.cleanrl_model once, when training has ended.
 _CLEANRL = ".cleanrl_model"
@@ -27,6 +30,8 @@ _CLEANRL = ".cleanrl_model"
 _MAX_DEPTH = {False: 3, True: 6}
 # No training keeps more numbered files in one folder; a folder with more holds data.
 _MAX_FILES = 2000
+# A policy is saved in so many files at most, where nothing but their place tells that they are one.
+_MAX_PARTS = 8
 
 
 def root_of(folder: str) -> str:
@@ -54,6 +59,12 @@ def candidates(tree: Tree) -> list[Candidate]:
         if all(item.step is None for item in folders):
             found += _files_in(tree, folder, speaks, speaks or inside)
     whole = {item.path for item in found if not item.members}
+    around = {above for item in found for above in (item.folder, *folders_around(item.folder))}
+    found += [
+        item
+        for folder in tree.children
+        if folder not in around and not _is_data(folder) and (item := _lone(tree, folder))
+    ]
     return [
         item
         for item in found
@@ -65,6 +76,7 @@ def _folders_in(tree: Tree, folder: str, below: dict[str, str], speaks: bool) ->
     numbered = []
     ends = []
     families: dict[str, bool] = {}
+    seeds = not speaks and are_runs(tree, folder, below.items())
     for name, real in below.items():
         step, words, end = step_of(name), words_of(name), end_of(name)
         if (step is None and end < 0) or words & (DATA_WORDS | RUN_WORDS) or name.lower() in DATA_FOLDERS:
@@ -76,7 +88,7 @@ def _folders_in(tree: Tree, folder: str, below: dict[str, str], speaks: bool) ->
         weights = [path[len(real) + 1 :] for path in tree.walk(real) if is_weights(path)]
         named = speaks or bool(words & MODEL_WORDS)
         weights = [path for path in weights if path.count("/") < _MAX_DEPTH[named]]
-        if not named and _is_run(tree, real):
+        if not named and (seeds or is_run(tree, real) or _says_more(tree, real)):
             continue
         # checkpoints/ inside a folder that is not named as one itself: the folder is a run.
         if not named and any(part.lower() in CONTAINERS for path in weights for part in path.split("/")[:-1]):
@@ -106,17 +118,31 @@ def _folders_in(tree: Tree, folder: str, below: dict[str, str], speaks: bool) ->
     ] + [item for named, item in ends if named or any(families.values())]
 
 
-def _is_run(tree: Tree, folder: str) -> bool:
-    """Tell whether a folder that has nothing but a number is a run: a job of a sweep."""
-    if tree.has_folder(join(folder, ".hydra")) or any(
-        ".tfevents." in name for name in names_in(tree, folder)
-    ):
+def _says_more(tree: Tree, folder: str) -> bool:
+    """Tell whether files of a folder have numbers of their own, or say that they are the end."""
+    files = _files_in(tree, folder, False)
+    if len({item.step for item in files}) > 1:
         return True
-    return len({item.step for item in _files_in(tree, folder, False)}) > 1
+    # Where the folder around is a training's, so is what it names model_final.pt each time.
+    around = parent(folder)
+    return any(item.end >= 0 for item in files) and not (has_config(tree, around) or has_log(tree, around))
 
 
 def _family(name: str) -> str:
     return re.sub(r"[0-9]+", "0", name)
+
+
+def _lone(tree: Tree, folder: str) -> Candidate | None:
+    """Return the only policy of a training that saves under one name, where the folder is one's."""
+    names = sorted(name for name in names_in(tree, folder) if is_weights(name))
+    words = [words_of(name.rpartition(".")[0]) for name in names]
+    if not 0 < len(names) <= _MAX_PARTS or any(each & DATA_WORDS for each in words):
+        return None
+    if any(SHARD.fullmatch(name) for name in names) or not any(each & MODEL_WORDS for each in words):
+        return None
+    if not is_training(tree, folder):
+        return None
+    return Candidate(folder, join(folder, names[0]), None, tuple(names))
 
 
 def _files_in(tree: Tree, folder: str, speaks: bool, numbers: bool = False) -> list[Candidate]:

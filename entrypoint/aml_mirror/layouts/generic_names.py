@@ -23,8 +23,12 @@ DATA_WORDS = word_set(
 )
 # A numbered folder of that name is a run or a part of one, not a checkpoint.
 RUN_WORDS = word_set("version run runs exp experiment seed trial job worker rank gpu fold attempt")
-# A day of a training. Steps have eight digits too: 20971520 is none, nor is 20000000.
-DATE = re.compile(r"(?<![0-9])20[1-4][0-9][-_.]?(?:0[1-9]|1[0-2])[-_.]?(?:0[1-9]|[12][0-9]|3[01])(?![0-9])")
+# A day of a training, of which the century may be left out where the time follows: 260102-030405. Steps have
+# eight digits too: 20971520 is none, nor is 20000000.
+DATE = re.compile(
+    r"(?<![0-9])20[1-4][0-9][-_.]?(?:0[1-9]|1[0-2])[-_.]?(?:0[1-9]|[12][0-9]|3[01])(?![0-9])"
+    r"|(?<![0-9])[1-4][0-9](?:0[1-9]|1[0-2])(?:0[1-9]|[12][0-9]|3[01])[-_](?:[01][0-9]|2[0-3])(?:[0-5][0-9]){2}(?![0-9])"
+)
 DATA_FOLDERS = word_set(
     "data dataset datasets dataset_offline raw_data cache .cache wandb mlruns node_modules site-packages "
     ".git videos images episodes trajectories trajs rollouts frames chunks pretrained pretrained_models "

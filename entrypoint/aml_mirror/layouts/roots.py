@@ -23,7 +23,7 @@ _WEIGHTS = (
 )
 
 # Names of folders that scripts make for the logs of a run, beside those of its checkpoints.
-_LOG_FOLDERS = frozenset({"tb", "tensorboard", "tb_logs", "logs", "log", "events", "summaries", "runs"})
+LOG_FOLDERS = frozenset({"tb", "tensorboard", "tb_logs", "logs", "log", "events", "summaries", "runs"})
 
 
 def topmost(folders: Iterable[str]) -> list[str]:
@@ -49,13 +49,13 @@ def with_logs(tree: Tree, roots: list[str], in_named: bool = False) -> list[str]
     weights: Counter[str] = Counter()
     for path in tree.files:
         if "tfevents" in path.rpartition("/")[2]:
-            folders = _folders_around(path)
+            folders = folders_around(path)
             with_events.update(folders)
             for index, part in enumerate(path.split("/")[:-1]):
-                if part.lower() in _LOG_FOLDERS:
+                if part.lower() in LOG_FOLDERS:
                     above_named.update(folders[: index + 1])
         elif path.endswith(_WEIGHTS):
-            weights.update(_folders_around(path))
+            weights.update(folders_around(path))
     raised = []
     for root in roots:
         candidate = root
@@ -69,6 +69,7 @@ def with_logs(tree: Tree, roots: list[str], in_named: bool = False) -> list[str]
     return topmost(raised)
 
 
-def _folders_around(path: str) -> list[str]:
+def folders_around(path: str) -> list[str]:
+    """Return the folders that a path lies in, the tree's root (``""``) first."""
     parts = path.split("/")
     return ["/".join(parts[:count]) for count in range(len(parts))]

@@ -1,0 +1,77 @@
+"""Tells a run of no known framework from a checkpoint of one: by what lies in the folder itself."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+
+from aml_mirror.layouts.folders import names_in
+from aml_mirror.layouts.generic_names import DATE
+from aml_mirror.layouts.roots import LOG_FOLDERS
+from aml_mirror.sources.tree import Tree, join
+
+# Names of a run's own configuration, in the run's root or in a folder for it.
+CONFIGS = re.compile(
+    r"(?:\.hydra/|params/|config/|configs/|checkpoints/)?"
+    r"(?:config|args|hparams|hyperparameters|cfg|params|agent|env|train_config)\.(?:json|ya?ml)"
+)
+# save_pretrained writes one beside the weights of each checkpoint: it tells nothing of a training.
+_OF_A_MODEL = "config.json"
+# Tables of a training, one line a step.
+_TABLES = re.compile(r"(?:metrics|progress|logs?|train|training|results|scores|loss)\.(?:csv|jsonl)")
+
+
+def has_config(tree: Tree, folder: str) -> bool:
+    """Tell whether the configuration of a training lies directly in a folder, or in Hydra's below it."""
+    if tree.has_folder(join(folder, ".hydra")):
+        return True
+    return any(CONFIGS.fullmatch(name) and name != _OF_A_MODEL for name in names_in(tree, folder))
+
+
+def has_events(tree: Tree, folder: str) -> bool:
+    """Tell whether event files lie directly in a folder."""
+    return any(".tfevents." in name for name in names_in(tree, folder))
+
+
+def has_log(tree: Tree, folder: str) -> bool:
+    """Tell whether a training logged to a folder: directly, or to one below that is named for it."""
+    if has_events(tree, folder) or any(_TABLES.fullmatch(name) for name in names_in(tree, folder)):
+        return True
+    below = [name[:-1] for name in tree.children.get(folder, ()) if name.endswith("/")]
+    return any(name.lower() in LOG_FOLDERS and has_events(tree, join(folder, name)) for name in below)
+
+
+def is_training(tree: Tree, folder: str) -> bool:
+    """Tell whether a folder is a training's by its configuration and its log, or its events and its time."""
+    if has_config(tree, folder):
+        return has_log(tree, folder)
+    name = (join(tree.root, folder) or tree.source.uri.rstrip("/")).rpartition("/")[2]
+    return bool(DATE.search(name)) and has_events(tree, folder)
+
+
+def is_run(tree: Tree, folder: str) -> bool:
+    """Tell whether a folder that has nothing but a number is a run: a job of a sweep, a seed.
+
+    It is where a training logged somewhere below it, or where its folders have the time of their start for a
+    name. What its files tell is not looked at here.
+    """
+    if tree.has_folder(join(folder, ".hydra")):
+        return True
+    if any(name.endswith("/") and DATE.search(name) for name in tree.children.get(folder, ())):
+        return True
+    return any(".tfevents." in path.rpartition("/")[2] for path in tree.walk(folder))
+
+
+def are_runs(tree: Tree, around: str, numbered: Iterable[tuple[str, str]]) -> bool:
+    """Tell whether folders (name, where it lies) that have nothing but a number are one run each.
+
+    They are where they are counted from 0 or 1, each with the configuration of a training in it, and the
+    folder around them has neither that nor a log: a training that saves by epochs has its own there.
+    """
+    folders = [(int(name), real) for name, real in numbered if name.isdecimal()]
+    numbers = sorted(number for number, _ in folders)
+    if len(numbers) < 2 or numbers[0] > 1 or numbers != list(range(numbers[0], numbers[0] + len(numbers))):
+        return False
+    if has_config(tree, around) or has_log(tree, around):
+        return False
+    return all(has_config(tree, real) for _, real in folders)
