@@ -40,6 +40,8 @@ def paths(run: Run) -> list[str]:
         (["epoch=1-step=9", "epoch=2-step=100", "epoch=11-step=1000"], ""),
         (["9_iterations", "100_iterations", "1000_iterations"], ""),
         (["mine_9", "mine_100", "mine_1000"], ""),
+        # OpenVLA's fine-tuning: one word of the name is of a setting.
+        ([f"vla-7b+lr-0.0005--image_aug--{step}_chkpt" for step in (9, 100, 1000)], ""),
         (["out/saves/it 9", "out/saves/it 100", "out/saves/it 1000"], "out"),
     ],
 )
@@ -139,6 +141,7 @@ def test_incomplete_ones(tree: MakeTree, tmp_path: Path) -> None:
         ["llama3-8b/model.safetensors"],
         ["gpt-2/model.safetensors"],
         ["best_1000/model.pt"],
+        ["best_checkpoint_1000/model.pt"],
         ["step_1/notes.txt", "step_2/notes.txt"],
         ["wandb/run-1/files/model_1.pt"],
         ["2026-01-02/model.pt", "2026-01-03/model.pt"],
@@ -414,6 +417,42 @@ def test_logs_beside_the_checkpoints_belong_to_the_run(tree: MakeTree, tmp_path:
     write_bytes(tmp_path / "failed/events.out.tfevents.1.vm.1.0")
     write_bytes(tmp_path / "other/step_10/model.pt")
     assert Generic().find(tree(tmp_path)) == ["exp", "other"]
+
+
+@pytest.mark.parametrize(
+    "folder", ["model", "policy", "trained_models", "my_ckpts", "pytorch_models", "checkpoint_p0", "out"]
+)
+@pytest.mark.parametrize("beside", [EVENTS, "config.yaml", "config.json", "dataset_stats.json"])
+def test_the_folder_around_the_one_of_weights(
+    tree: MakeTree, tmp_path: Path, folder: str, beside: str
+) -> None:
+    for step in (9, 100):
+        write_bytes(tmp_path / f"exp/{folder}/policy_{step}.pt")
+    assert Generic().find(tree(tmp_path)) == [f"exp/{folder}"]
+    write_bytes(tmp_path / "exp" / beside, b"{}")
+    write_bytes(tmp_path / "exp/best_model.pt")
+    write_bytes(tmp_path / f"exp/.summary/0/{EVENTS}")
+    write_bytes(tmp_path / "exp/pretrained/encoder.pt")
+    run = read(tree, tmp_path, "exp")
+    assert paths(run) == [f"{folder}/policy_100.pt", f"{folder}/policy_9.pt"]
+    # One that says it is the end may lie beside the folder.
+    write_bytes(tmp_path / "exp/policy_last.pt", b"last")
+    assert paths(read(tree, tmp_path, "exp"))[0] == "policy_last.pt"
+
+
+def test_the_folder_around_is_not_the_run_where_it_holds_others(tree: MakeTree, tmp_path: Path) -> None:
+    # Two folders of weights; a run that kept none; a run by itself.
+    for name in ("a/model", "a/teacher", "b/model", "c/model"):
+        write_bytes(tmp_path / name / "policy_100.pt")
+    for name in (
+        "a/config.yaml",
+        f"b/failed/{EVENTS}",
+        "b/config.yaml",
+        "c/config.yaml",
+        "c/model/config.yaml",
+    ):
+        write_bytes(tmp_path / name)
+    assert Generic().find(tree(tmp_path)) == ["a/model", "a/teacher", "b/model", "c/model"]
 
 
 def test_statistics_go_with_the_policy(tree: MakeTree, tmp_path: Path) -> None:

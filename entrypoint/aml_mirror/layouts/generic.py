@@ -33,7 +33,7 @@ from aml_mirror.layouts.config_files import read_mapping
 from aml_mirror.layouts.folders import same_file, same_files, word_set
 from aml_mirror.layouts.generic_files import described, with_companions
 from aml_mirror.layouts.generic_find import candidates, root_of
-from aml_mirror.layouts.generic_runs import CONFIGS
+from aml_mirror.layouts.generic_runs import CONFIGS, with_the_rest
 from aml_mirror.layouts.roots import topmost, with_logs
 from aml_mirror.layouts.torch_files import same_contents, values_of, whole_number
 from aml_mirror.sources.tree import Tree
@@ -50,14 +50,15 @@ class Generic:
     name = "generic"
 
     def find(self, tree: Tree) -> list[str]:
-        roots = topmost(root_of(candidate.folder) for candidate in candidates(tree))
-        return with_logs(tree, roots, in_named=True)
+        roots = with_the_rest(tree, (root_of(candidate.folder) for candidate in candidates(tree)))
+        return with_logs(tree, topmost(roots.values()), in_named=True)
 
     def read(self, run: Tree) -> Run:
         result = Run([])
         found = candidates(run)
         # Deeper down they are the run's only where it has none above: where its logs lie beside them.
-        found = [item for item in found if root_of(item.folder) == ""] or found
+        roots = with_the_rest(run, (root_of(item.folder) for item in found))
+        found = [item for item in found if roots[root_of(item.folder)] == ""] or found
         ordered = sorted(found, key=lambda item: (-(item.step or 0), item.temporary, item.path))
         numbered = [described(run, item) for item in ordered if item.step is not None]
         ends = [item for item in ordered if item.step is None]

@@ -63,6 +63,11 @@ def is_weights(path: str) -> bool:
     return bool(_WEIGHTS.fullmatch(name)) and not _why_left(name)
 
 
+def is_statistics(name: str) -> bool:
+    """Tell whether a file's name says that it holds what observations and actions are scaled by."""
+    return bool(_COMPANIONS.fullmatch(name.lower()))
+
+
 def _why_left(inside: str) -> str:
     for part in inside.lower().split("/"):
         for pattern, reason in _TRAINING_ONLY:

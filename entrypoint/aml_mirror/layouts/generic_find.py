@@ -17,6 +17,7 @@ from aml_mirror.layouts.generic_names import (
     SHARD,
     TEMPORARY,
     end_of,
+    is_of_data,
     step_of,
     words_of,
 )
@@ -79,7 +80,12 @@ def _folders_in(tree: Tree, folder: str, below: dict[str, str], speaks: bool) ->
     seeds = not speaks and are_runs(tree, folder, below.items())
     for name, real in below.items():
         step, words, end = step_of(name), words_of(name), end_of(name)
-        if (step is None and end < 0) or words & (DATA_WORDS | RUN_WORDS) or name.lower() in DATA_FOLDERS:
+        if (
+            (step is None and end < 0)
+            or words & RUN_WORDS
+            or is_of_data(words)
+            or name.lower() in DATA_FOLDERS
+        ):
             continue
         if DATE.search(name) and not words & MODEL_WORDS:
             continue

@@ -21,6 +21,8 @@ DATA_WORDS = word_set(
     "trajectories rollout rollouts data dataset datasets video videos image images obs clip clips scene "
     "scenes recording recordings embedding embeddings feature features cache best"
 )
+# A folder that says it is a checkpoint is one, whatever else its name tells of the training: image_aug, …
+_CHECKPOINT_WORDS = word_set("checkpoint checkpoints ckpt ckpts chkpt chkpts step steps")
 # A numbered folder of that name is a run or a part of one, not a checkpoint.
 RUN_WORDS = word_set("version run runs exp experiment seed trial job worker rank gpu fold attempt")
 # A day of a training, of which the century may be left out where the time follows: 260102-030405. Steps have
@@ -34,6 +36,8 @@ DATA_FOLDERS = word_set(
     ".git videos images episodes trajectories trajs rollouts frames chunks pretrained pretrained_models "
     "base_model"
 )
+# Beside the folder of the model, what only its training needs.
+TRAINING_FOLDERS = word_set("optim optimizer optimizers scheduler schedulers trainer")
 TEMPORARY = re.compile(r"^\.|(?:^|[-_.~])(?:tmp|temp|temporary|partial|incomplete)(?:$|[-_.~0-9])")
 # "model-00002-of-00005.safetensors": a shard, which is nothing by itself.
 SHARD = re.compile(r"(?P<stem>.+)-(?P<number>[0-9]+)-of-(?P<count>[0-9]+)(?P<suffix>\.[a-z]+)")
@@ -64,6 +68,11 @@ _NUMBER = re.compile(r"(?:^|(?<=[-_= ]))(?<![0-9]\.)([0-9]{1,18})(?=$|[-_. ](?![
 def words_of(name: str) -> set[str]:
     """Return the words of a name, in lower case, split at humps too."""
     return set(re.findall(r"[a-z]+", re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name).lower()))
+
+
+def is_of_data(words: set[str]) -> bool:
+    """Tell whether the words of a folder's name speak of data, or of what is kept for its score."""
+    return "best" in words or bool(words & DATA_WORDS and not words & _CHECKPOINT_WORDS)
 
 
 def step_of(name: str) -> int | None:

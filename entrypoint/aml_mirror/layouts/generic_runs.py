@@ -6,9 +6,10 @@ import re
 from collections.abc import Iterable
 
 from aml_mirror.layouts.folders import names_in
-from aml_mirror.layouts.generic_names import DATE
+from aml_mirror.layouts.generic_files import is_statistics, is_weights
+from aml_mirror.layouts.generic_names import CONTAINERS, DATA_FOLDERS, DATE, MODEL_WORDS, TRAINING_FOLDERS
 from aml_mirror.layouts.roots import LOG_FOLDERS
-from aml_mirror.sources.tree import Tree, join
+from aml_mirror.sources.tree import Tree, join, parent
 
 # Names of a run's own configuration, in the run's root or in a folder for it.
 CONFIGS = re.compile(
@@ -19,6 +20,9 @@ CONFIGS = re.compile(
 _OF_A_MODEL = "config.json"
 # Tables of a training, one line a step.
 _TABLES = re.compile(r"(?:metrics|progress|logs?|train|training|results|scores|loss)\.(?:csv|jsonl)")
+
+# What lies in these, beside a folder of weights, is no other run.
+_ASIDE = DATA_FOLDERS | TRAINING_FOLDERS
 
 
 def has_config(tree: Tree, folder: str) -> bool:
@@ -39,6 +43,50 @@ def has_log(tree: Tree, folder: str) -> bool:
         return True
     below = [name[:-1] for name in tree.children.get(folder, ()) if name.endswith("/")]
     return any(name.lower() in LOG_FOLDERS and has_events(tree, join(folder, name)) for name in below)
+
+
+def with_the_rest(tree: Tree, roots: Iterable[str]) -> dict[str, str]:
+    """Map each root to the folder around it where that is the training's and this its one folder of weights.
+
+    ``{config.yaml, events…, nerfstudio_models/step-100.ckpt}``: no list has all the names that people give
+    such a folder, so that what lies around it decides.
+    """
+    known = set(roots)
+    weights = _holders({parent(path) for path in tree.files if is_weights(path)} | known, _ASIDE)
+    logs = _holders({parent(path) for path in tree.files if ".tfevents." in path}, LOG_FOLDERS)
+    return {root: _around(tree, root, weights, logs) for root in sorted(known)}
+
+
+def _holders(folders: Iterable[str], aside: frozenset[str]) -> dict[str, set[str]]:
+    """Map each folder to the names of those in it that are, or hold, one of some folders; but none aside."""
+    found: dict[str, set[str]] = {}
+    for folder in folders:
+        while folder:
+            folder, _, name = folder.rpartition("/")
+            if name.lower() in aside or name in found.setdefault(folder, set()):
+                break
+            found[folder].add(name)
+    return found
+
+
+def _around(tree: Tree, root: str, weights: dict[str, set[str]], logs: dict[str, set[str]]) -> str:
+    if not root or has_config(tree, root) or has_log(tree, root):
+        return root
+    around, _, own = root.rpartition("/")
+    others = weights.get(around, set()) - {own}
+    # checkpoints/model/iter_100.pt, beside the same steps of its optimizer.
+    if around.rpartition("/")[2].lower() in CONTAINERS and own.lower() in MODEL_WORDS:
+        around, _, own = around.rpartition("/")
+        others |= weights.get(around, set()) - {own}
+    if others:
+        return root
+    if has_events(tree, around):
+        return around
+    # A run that kept no checkpoint must not give its log to this one.
+    if logs.get(around, set()) - {own}:
+        return root
+    tells = any(CONFIGS.fullmatch(name) or is_statistics(name) for name in names_in(tree, around))
+    return around if tells else root
 
 
 def is_training(tree: Tree, folder: str) -> bool:

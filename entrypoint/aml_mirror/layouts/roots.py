@@ -23,7 +23,9 @@ _WEIGHTS = (
 )
 
 # Names of folders that scripts make for the logs of a run, beside those of its checkpoints.
-LOG_FOLDERS = frozenset({"tb", "tensorboard", "tb_logs", "logs", "log", "events", "summaries", "runs"})
+LOG_FOLDERS = frozenset(
+    {"tb", "tensorboard", "tb_logs", "logs", "log", "events", "summaries", "summary", ".summary", "runs"}
+)
 
 
 def topmost(folders: Iterable[str]) -> list[str]:
