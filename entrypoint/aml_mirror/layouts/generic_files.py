@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, replace
 
-from aml_mirror.formats.ocdbt import store_problem
 from aml_mirror.layouts.base import Checkpoint
-from aml_mirror.layouts.folders import names_in, shard_problem
+from aml_mirror.layouts.folders import names_in
 from aml_mirror.layouts.generic_names import end_of, step_of
+from aml_mirror.layouts.generic_parts import is_zero, parts_problem, stores_of
 from aml_mirror.sources.tree import Tree, join
 
 _WEIGHTS = re.compile(
@@ -26,13 +26,17 @@ _TRAINING_ONLY: tuple[tuple[re.Pattern[str], str], ...] = (
     (re.compile(r"(?:grad_)?scaler(?:[-_.].*)?\.(?:pt|pth|bin)"), "gradient scaler state"),
     (re.compile(r"(?:rng|random)[-_]?states?(?:[-_.].*)?"), "random generator state"),
     (
-        re.compile(r"(?:training|trainer|train)[-_]state(?:[-_.].*)?|training_args\.bin|global_step[0-9]+"),
+        re.compile(
+            r"(?:training|trainer|train)[-_]state(?:[-_.].*)?|training_args\.bin|global_step[0-9]+"
+            r"|extra_state_world_size_.*\.pt"
+        ),
         "state of the training",
     ),
-    (re.compile(r"(?:sampler|dl_state_dict)(?:_[0-9]+)?\.bin"), "data loader state"),
+    (re.compile(r"(?:sampler|dl_state_dict)(?:_[0-9]+)?\.bin|data\.pt"), "data loader state"),
     (re.compile(r"(?:.*[-_.])?replay[-_]?buffer(?:[-_.].*)?"), "replay buffer"),
     (re.compile(r"events\.out\.tfevents\..*|.*\.log|wandb"), "log of the training"),
 )
+_ASIDE = re.compile(r"(?:.*/)?(?:scheduler|trainer)/[^/]*\.(?:distcp|metadata|pt|pth|bin|pkl)")
 # Statistics that observations and actions are scaled by: without them a policy cannot act.
 _COMPANIONS = re.compile(
     r"(?:(?:dataset|data|norm|normalization|obs|observation|action|state)_(?:stats|statistics|rms|normalizer)"
@@ -79,36 +83,42 @@ def _why_left(inside: str) -> str:
 def _folder(run: Tree, candidate: Candidate) -> Checkpoint:
     path = candidate.path
     prefix = "" if path == "." else path + "/"
-    files, left = [], []
-    for file in run.walk(prefix[:-1]):
-        reason = _why_left(file.removeprefix(prefix))
-        if reason:
-            left.append((file, reason))
-        else:
-            files.append(file)
-    stores = [file.rpartition("/")[0] for file in files if file.endswith("/manifest.ocdbt")]
+    files, left = _divided(list(run.walk(prefix[:-1])), prefix)
+    stores = stores_of(files)
     # Of an Orbax store the arrays lie in d/, below the store or below that of one process.
     weights = [
         file
         for file in files
-        if is_weights(file) or ("/d/" in file and any(file.startswith(store + "/") for store in stores))
+        if is_weights(file)
+        or is_zero(file)
+        or ("/d/" in file and any(file.startswith(store + "/") for store in stores))
     ]
-    problem = ""
+    problem = parts_problem(run, files, prefix)
     if candidate.temporary:
         problem = "it is a temporary folder: the save had not ended"
-    for folder in sorted({file.rpartition("/")[0] for file in files}):
-        problem = problem or shard_problem(run, folder)
-    for store in stores:
-        # Each process has a store of its own inside, which the outer one names.
-        if "/ocdbt.process_" not in store and not problem and (why := store_problem(run, store)):
-            problem = f"{store.removeprefix(prefix)}: {why}"
-    for folder in sorted({file.rpartition("/")[0] for file in files if file.endswith(".distcp")}):
-        if join(folder, ".metadata") not in files:
-            problem = problem or f"the shards in {folder} lack .metadata, which is written last"
     if not weights:
         problem = problem or "it holds no weights"
     return Checkpoint(
         path, candidate.step, "periodic", tuple(files), tuple(weights), tuple(sorted(left)), problem
+    )
+
+
+def _divided(paths: list[str], prefix: str) -> tuple[list[str], list[tuple[str, str]]]:
+    """Divide the files of a folder into those that inference needs and those that it does not."""
+    reasons = {path: _why_left(path.removeprefix(prefix)) for path in paths}
+    # Beside model/ these two hold state; a pipeline of diffusers keeps a configuration in scheduler/.
+    aside = {path for path in paths if not reasons[path] and _ASIDE.fullmatch(path.removeprefix(prefix))}
+    held = [path for path in paths if not reasons[path] and is_weights(path) and path not in aside]
+    if held:
+        reasons.update(dict.fromkeys(aside, "state of the training"))
+    # Where nothing but DeepSpeed's files holds the weights, both kinds are needed to make a model of them.
+    if all(is_zero(path) or is_statistics(path.rpartition("/")[2]) for path in held) and any(
+        is_zero(path, "model") for path in paths
+    ):
+        reasons.update({path: "" for path in paths if is_zero(path)})
+    return (
+        [path for path in paths if not reasons[path]],
+        [(path, reason) for path, reason in reasons.items() if reason],
     )
 
 

@@ -16,6 +16,7 @@ from aml_mirror.layouts.generic_names import (
     RUN_WORDS,
     SHARD,
     TEMPORARY,
+    TRAINING_FOLDERS,
     end_of,
     is_of_data,
     step_of,
@@ -59,6 +60,7 @@ def candidates(tree: Tree) -> list[Candidate]:
         found += folders
         if all(item.step is None for item in folders):
             found += _files_in(tree, folder, speaks, speaks or inside)
+    found = [item for item in found if not _is_aside(item, found)]
     whole = {item.path for item in found if not item.members}
     around = {above for item in found for above in (item.folder, *folders_around(item.folder))}
     found += [
@@ -71,6 +73,19 @@ def candidates(tree: Tree) -> list[Candidate]:
         for item in found
         if not any(item.folder == path or item.folder.startswith(path + "/") for path in whole)
     ]
+
+
+def _is_aside(item: Candidate, found: list[Candidate]) -> bool:
+    """Tell whether files are the training's only, beside a folder with the same steps of the model."""
+    around, _, own = item.folder.rpartition("/")
+    if own.lower() not in TRAINING_FOLDERS:
+        return False
+    return any(
+        other.step == item.step
+        and parent(other.folder) == around
+        and other.folder.rpartition("/")[2].lower() not in TRAINING_FOLDERS
+        for other in found
+    )
 
 
 def _folders_in(tree: Tree, folder: str, below: dict[str, str], speaks: bool) -> list[Candidate]:
@@ -99,7 +114,10 @@ def _folders_in(tree: Tree, folder: str, below: dict[str, str], speaks: bool) ->
         # checkpoints/ inside a folder that is not named as one itself: the folder is a run.
         if not named and any(part.lower() in CONTAINERS for path in weights for part in path.split("/")[:-1]):
             continue
-        stems = {word for path in weights for word in words_of(path.rpartition("/")[2].rpartition(".")[0])}
+        if named:
+            # Beside the model, under a name of data, lies what its loader had come to.
+            weights = [path for path in weights if not words_of(_stem(path)) & DATA_WORDS]
+        stems = {word for path in weights for word in words_of(_stem(path))}
         # Nothing but a training writes these two.
         if any(path.endswith(("manifest.ocdbt", ".distcp")) for path in weights):
             stems = {"checkpoint"}
@@ -122,6 +140,10 @@ def _folders_in(tree: Tree, folder: str, below: dict[str, str], speaks: bool) ->
         for name, real, step in numbered
         if families.get(_family(name)) or (TEMPORARY.search(name.lower()) and any(families.values()))
     ] + [item for named, item in ends if named or any(families.values())]
+
+
+def _stem(path: str) -> str:
+    return path.rpartition("/")[2].rpartition(".")[0]
 
 
 def _says_more(tree: Tree, folder: str) -> bool:
