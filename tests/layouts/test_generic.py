@@ -74,6 +74,7 @@ def test_what_a_directory_holds(tree: MakeTree, tmp_path: Path) -> None:
     run = read(tree, tmp_path)
     final = run.checkpoints[0]
     assert final.files == (
+        "config.json",
         "step_100/normalizer.json",
         "step_100/policy/config.yaml",
         "step_100/policy/model.safetensors",
@@ -464,6 +465,16 @@ def test_statistics_go_with_the_policy(tree: MakeTree, tmp_path: Path) -> None:
         "ckpt/policy_10.pt",
         "dataset_stats.pkl",
     )
+
+
+def test_configuration_that_loading_requires_goes_with_the_policy(tree: MakeTree, tmp_path: Path) -> None:
+    write_bytes(tmp_path / "checkpoints/policy_10.pt")
+    loaded = ("config.json", "config.yaml", "example_batch.msgpack", "checkpoints/config.yml")
+    for name in (*loaded, ".hydra/config.yaml", "configs/config.yaml", "args.json", "finetune_config.json"):
+        write_bytes(tmp_path / name, b"{}")
+    (checkpoint,) = read(tree, tmp_path).checkpoints
+    assert set(checkpoint.files) == {*loaded, "checkpoints/policy_10.pt"}
+    assert checkpoint.weights == ("checkpoints/policy_10.pt",)
 
 
 def test_stores_of_orbax(tree: MakeTree, tmp_path: Path) -> None:

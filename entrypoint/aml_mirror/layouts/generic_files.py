@@ -42,6 +42,9 @@ _COMPANIONS = re.compile(
     r"(?:(?:dataset|data|norm|normalization|obs|observation|action|state)_(?:stats|statistics|rms|normalizer)"
     r"|normalizer|normalization)\.(?:json|ya?ml|pkl|pickle|npz|npy|pt|pth|safetensors)"
 )
+# Configuration that the code which loads a policy reads from the folder of its run: Octo's load_pretrained
+# (config.json, example_batch.msgpack), prismatic's of OpenVLA (config.json), starVLA's (config.yaml).
+_LOADED_WITH = re.compile(r"config\.(?:json|ya?ml)|example_batch\.msgpack")
 # What a file beside a numbered weight file must be to belong to it.
 _SIDECARS = (".json", ".yaml", ".yml", ".onnx.data", ".safetensors.index.json")
 
@@ -160,7 +163,10 @@ def described(run: Tree, candidate: Candidate) -> Checkpoint:
 
 
 def with_companions(run: Tree, checkpoints: list[Checkpoint]) -> list[Checkpoint]:
-    """Add the statistics that lie beside the checkpoints or in the run's root."""
+    """Add what lies beside the checkpoints or in the run's root and is loaded with them.
+
+    That is statistics, and configuration of the two most common names.
+    """
     with_them = []
     for checkpoint in checkpoints:
         folders = {"", checkpoint.path.rpartition("/")[0]}
@@ -168,7 +174,7 @@ def with_companions(run: Tree, checkpoints: list[Checkpoint]) -> list[Checkpoint
             join(folder, name)
             for folder in folders
             for name in names_in(run, folder)
-            if _COMPANIONS.fullmatch(name.lower())
+            if is_statistics(name) or _LOADED_WITH.fullmatch(name.lower())
         }
         with_them.append(replace(checkpoint, files=tuple(sorted({*checkpoint.files, *added}))))
     return with_them
