@@ -477,6 +477,59 @@ def test_configuration_that_loading_requires_goes_with_the_policy(tree: MakeTree
     assert checkpoint.weights == ("checkpoints/policy_10.pt",)
 
 
+def test_the_end_of_pfrl(tree: MakeTree, tmp_path: Path) -> None:
+    for name in ("1000_checkpoint", "2000_checkpoint", "3000_finish", "best"):
+        write_bytes(tmp_path / name / "model.pt")
+        write_bytes(tmp_path / name / "optimizer.pt")
+    assert paths(read(tree, tmp_path)) == ["3000_finish", "2000_checkpoint", "1000_checkpoint"]
+
+
+def test_what_a_file_called_latest_names(tree: MakeTree, tmp_path: Path) -> None:
+    """As DreamerV3 saves: a folder for each time, the file rewritten when a save has ended."""
+    for name in ("20260102T030405F1", "20260102T040405F2", "20260102T050405F3"):
+        write_bytes(tmp_path / "ckpt" / name / "agent.pkl")
+        write_bytes(tmp_path / "ckpt" / name / "replay.pkl")
+        write_bytes(tmp_path / "ckpt" / name / "done")
+    write_bytes(tmp_path / "replay/20260102T030405-1.npz")
+    assert Generic().find(tree(tmp_path)) == []
+    for pointer in (b"", b"none", b"\xff", b"x" * 1000):
+        write_bytes(tmp_path / "ckpt/latest", pointer)
+        assert Generic().find(tree(tmp_path)) == []
+    write_bytes(tmp_path / "ckpt/latest", b"20260102T040405F2\n")
+    run = read(tree, tmp_path)
+    # By the name of its time another one would be newer: the save of that one had not ended.
+    assert paths(run) == [
+        "ckpt/20260102T040405F2",
+        "ckpt/20260102T050405F3",
+        "ckpt/20260102T030405F1",
+    ]
+    final = run.checkpoints[0]
+    assert (final.role, final.step) == ("final", None)
+    assert final.weights == ("ckpt/20260102T040405F2/agent.pkl",)
+    assert final.left_out == (("ckpt/20260102T040405F2/replay.pkl", "replay buffer"),)
+
+
+def test_files_of_flax_have_no_suffix(tree: MakeTree, tmp_path: Path) -> None:
+    for name in ("checkpoint_9", "checkpoint_100", "checkpoint_100.txt", "checkpoint"):
+        write_bytes(tmp_path / name, b"\x81\xa1x\x01")
+    run = read(tree, tmp_path)
+    assert [(item.path, item.step) for item in run.checkpoints] == [
+        ("checkpoint_100", 100),
+        ("checkpoint_9", 9),
+    ]
+    assert run.checkpoints[0].files == ("checkpoint_100",)
+
+
+def test_folders_of_megatron(tree: MakeTree, tmp_path: Path) -> None:
+    for step in (500, 1000):
+        for rank in (0, 1):
+            write_bytes(tmp_path / f"iter_{step:07}/mp_rank_0{rank}/model_optim_rng.pt")
+            write_bytes(tmp_path / f"iter_{step:07}/mp_rank_0{rank}/distrib_optim.pt")
+    run = read(tree, tmp_path)
+    assert [item.step for item in run.checkpoints] == [1000, 500]
+    assert len(run.checkpoints[0].weights) == len(run.checkpoints[0].left_out) == 2
+
+
 def test_stores_of_orbax(tree: MakeTree, tmp_path: Path) -> None:
     """As brax and mujoco_playground write them: the store is the folder itself."""
     (params,) = (Path(__file__).parents[1] / "data/runs/openpi_jax").glob("**/99/params")

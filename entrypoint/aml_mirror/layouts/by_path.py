@@ -19,6 +19,7 @@ from aml_mirror.layouts.generic_names import (
     MODEL_WORDS,
     SHARD,
     end_of,
+    stem_of,
     step_of,
     words_of,
 )
@@ -49,7 +50,7 @@ def by_path(run: Tree, path: str) -> Checkpoint | None:
         elif _PART.fullmatch(name):
             return by_path(run, folder or ".")
         else:
-            found = described(run, Candidate(folder, path, step_of(name.rpartition(".")[0]), (name,)))
+            found = described(run, Candidate(folder, path, step_of(stem_of(name)), (name,)))
     elif path and any(is_weights(file) for file in run.walk("" if path == "." else path)):
         found = described(run, Candidate(folder, path, step_of(name)))
     else:
@@ -113,7 +114,7 @@ def _is_one(tree: Tree, folder: str, inside: list[str]) -> bool:
 
 def _likely(path: str) -> tuple[bool, bool, int, tuple[int, ...]]:
     name = path.rpartition("/")[2]
-    words = words_of(name.rpartition(".")[0] or name)
+    words = words_of(stem_of(name))
     numbers = tuple(int(number) for number in re.findall(r"[0-9]{1,18}", path))
     return not words & DATA_WORDS, bool(words & MODEL_WORDS), end_of(name), numbers
 

@@ -13,6 +13,7 @@ This layout is asked last and must not mistake a dataset for a run, so a number 
   from 0 or 1, each with the configuration of a training, where the folder around them has none;
 - without a number counts what says that training ended with it: ``policy_last.ckpt``, ``models/final.pt``,
   ``latest.pt``, ``checkpoints/final/``;
+- a file ``latest`` that names a folder beside it says that this one is the end (DreamerV3);
 - of a training that saves under one name there is only ``model.pt``: it counts beside the training's
   configuration and its log, or beside its event files where the folder has the time of its start for a name.
 
@@ -63,7 +64,7 @@ class Generic:
         numbered = [described(run, item) for item in ordered if item.step is not None]
         ends = [item for item in ordered if item.step is None]
         ends.sort(key=lambda item: (not item.temporary, item.end, -item.path.count("/")))
-        result.checkpoints = _compared(numbered)
+        result.checkpoints = [*_compared(numbered)]
         for candidate in ends:
             _add_end(run, result, described(run, candidate), numbered[:_COMPARED])
         if result.checkpoints:

@@ -7,17 +7,22 @@ from dataclasses import dataclass, replace
 
 from aml_mirror.layouts.base import Checkpoint
 from aml_mirror.layouts.folders import names_in
-from aml_mirror.layouts.generic_names import end_of, step_of
+from aml_mirror.layouts.generic_names import end_of, stem_of, step_of
 from aml_mirror.layouts.generic_parts import is_zero, parts_problem, stores_of
 from aml_mirror.sources.tree import Tree, join
 
+# Without a suffix: flax.training.checkpoints writes msgpack so.
 _WEIGHTS = re.compile(
-    r".+\.(?:safetensors|pt|pth|ckpt|msgpack|h5|hdf5|keras|onnx|d3|distcp|cleanrl_model)|manifest\.ocdbt|"
+    r".+\.(?:safetensors|pt|pth|ckpt|msgpack|h5|hdf5|keras|onnx|d3|distcp|cleanrl_model)|checkpoint_[0-9]+|manifest\.ocdbt|"
     r"(?:.*[-_.])?(?:model|weights|adapter)(?:[-_.].*)?\.(?:bin|zip|pkl)|"
     r"(?:.*[-_.])?(?:params|policy|agent|actor|(?:module|policy)_state|checkpoint|ckpt)(?:[-_.].*)?\.(?:npz|pkl)"
 )
 _TRAINING_ONLY: tuple[tuple[re.Pattern[str], str], ...] = (
-    (re.compile(r"(?:.*[-_.])?(?:optim|optimizers?|optimizer_state)(?:[-_.].*)?"), "optimizer state"),
+    # Megatron's model_optim_rng.pt holds the model too.
+    (
+        re.compile(r"(?!model_optim_rng\.)(?:.*[-_.])?(?:optim|optimizers?|optimizer_state)(?:[-_.].*)?"),
+        "optimizer state",
+    ),
     (re.compile(r"opt(?:[-_]?[0-9]+)?\.(?:pt|pth|pkl)"), "optimizer state"),
     (
         re.compile(r"(?:.*[-_.])?(?:lr_)?scheduler(?:[-_.].*)?\.(?:pt|pth|bin|pkl|safetensors)"),
@@ -33,7 +38,7 @@ _TRAINING_ONLY: tuple[tuple[re.Pattern[str], str], ...] = (
         "state of the training",
     ),
     (re.compile(r"(?:sampler|dl_state_dict)(?:_[0-9]+)?\.bin|data\.pt"), "data loader state"),
-    (re.compile(r"(?:.*[-_.])?replay[-_]?buffer(?:[-_.].*)?"), "replay buffer"),
+    (re.compile(r"(?:.*[-_.])?replay[-_]?buffer(?:[-_.].*)?|replay\.pkl"), "replay buffer"),
     (re.compile(r"events\.out\.tfevents\..*|.*\.log|wandb"), "log of the training"),
 )
 _ASIDE = re.compile(r"(?:.*/)?(?:scheduler|trainer)/[^/]*\.(?:distcp|metadata|pt|pth|bin|pkl)")
@@ -129,7 +134,7 @@ def _file(run: Tree, candidate: Candidate) -> Checkpoint:
     names = names_in(run, candidate.folder)
     files = [join(candidate.folder, name) for name in candidate.members]
     for name in candidate.members:
-        stem = name.rpartition(".")[0]
+        stem = stem_of(name)
         files += [
             join(candidate.folder, stem + suffix)
             for suffix in _SIDECARS
@@ -138,7 +143,7 @@ def _file(run: Tree, candidate: Candidate) -> Checkpoint:
     left = [
         (join(candidate.folder, name), reason)
         for name in sorted(names)
-        if (reason := _why_left(name)) and _says_the_same(name.rpartition(".")[0], candidate)
+        if (reason := _why_left(name)) and _says_the_same(stem_of(name), candidate)
     ]
     weights = tuple(sorted(join(candidate.folder, name) for name in candidate.members))
     return Checkpoint(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+from aml_mirror.errors import MirrorError
 from aml_mirror.layouts.folders import names_in, subfolders
 from aml_mirror.layouts.generic_files import Candidate, is_weights
 from aml_mirror.layouts.generic_names import (
@@ -19,6 +20,7 @@ from aml_mirror.layouts.generic_names import (
     TRAINING_FOLDERS,
     end_of,
     is_of_data,
+    stem_of,
     step_of,
     words_of,
 )
@@ -28,10 +30,13 @@ from aml_mirror.sources.tree import Tree, join, parent
 
 # cleanrl's --save-model writes NAME.cleanrl_model once, when training has ended.
 _CLEANRL = ".cleanrl_model"
+# PFRL's train_agent saves 1000_checkpoint and, when training has ended, 3000_finish.
+_FINISH = re.compile(r"[0-9]+_finish")
 # How deep inside a folder its weights may lie; deeper where the name says what it is (RLlib: five).
 _MAX_DEPTH = {False: 3, True: 6}
 # No training keeps more numbered files in one folder; a folder with more holds data.
 _MAX_FILES = 2000
+_MAX_POINTER_BYTES = 256
 # A policy is saved in so many files at most, where nothing but their place tells that they are one.
 _MAX_PARTS = 8
 
@@ -107,7 +112,7 @@ def _folders_in(tree: Tree, folder: str, below: dict[str, str], speaks: bool) ->
         if step is not None:
             numbered.append((name, real, step))
         weights = [path[len(real) + 1 :] for path in tree.walk(real) if is_weights(path)]
-        named = speaks or bool(words & MODEL_WORDS)
+        named = speaks or bool(words & MODEL_WORDS or _FINISH.fullmatch(name))
         weights = [path for path in weights if path.count("/") < _MAX_DEPTH[named]]
         if not named and (seeds or is_run(tree, real) or _says_more(tree, real)):
             continue
@@ -116,8 +121,8 @@ def _folders_in(tree: Tree, folder: str, below: dict[str, str], speaks: bool) ->
             continue
         if named:
             # Beside the model, under a name of data, lies what its loader had come to.
-            weights = [path for path in weights if not words_of(_stem(path)) & DATA_WORDS]
-        stems = {word for path in weights for word in words_of(_stem(path))}
+            weights = [path for path in weights if not words_of(stem_of(path)) & DATA_WORDS]
+        stems = {word for path in weights for word in words_of(stem_of(path))}
         # Nothing but a training writes these two.
         if any(path.endswith(("manifest.ocdbt", ".distcp")) for path in weights):
             stems = {"checkpoint"}
@@ -134,16 +139,34 @@ def _folders_in(tree: Tree, folder: str, below: dict[str, str], speaks: bool) ->
             families[family] = True
         elif stems & MODEL_WORDS:
             families[family] = False
+    pointed = [] if any(families.values()) else _pointed(tree, folder, below)
     # A folder of the same family without weights is a checkpoint that lost them, and that is to be said.
-    return [
-        Candidate(folder, real, step, temporary=bool(TEMPORARY.search(name.lower())))
-        for name, real, step in numbered
-        if families.get(_family(name)) or (TEMPORARY.search(name.lower()) and any(families.values()))
-    ] + [item for named, item in ends if named or any(families.values())]
+    return (
+        pointed
+        + [
+            Candidate(folder, real, step, temporary=bool(TEMPORARY.search(name.lower())))
+            for name, real, step in numbered
+            if families.get(_family(name)) or (TEMPORARY.search(name.lower()) and any(families.values()))
+        ]
+        + [item for named, item in ends if named or any(families.values())]
+    )
 
 
-def _stem(path: str) -> str:
-    return path.rpartition("/")[2].rpartition(".")[0]
+def _pointed(tree: Tree, folder: str, below: dict[str, str]) -> list[Candidate]:
+    """Find what a file ``latest`` names, and the folders named like it: of DreamerV3 by their time."""
+    if "latest" not in names_in(tree, folder) or tree.size(join(folder, "latest")) > _MAX_POINTER_BYTES:
+        return []
+    try:
+        latest = tree.read_text(join(folder, "latest")).strip()
+    except MirrorError:
+        return []
+    found = []
+    for name, real in below.items() if latest in below else ():
+        if _family(name) == _family(latest):
+            depths = [path[len(real) + 1 :].count("/") for path in tree.walk(real) if is_weights(path)]
+            if depths and min(depths) < _MAX_DEPTH[False]:
+                found.append(Candidate(folder, real, None, end=0 if name == latest else -1))
+    return found
 
 
 def _says_more(tree: Tree, folder: str) -> bool:
@@ -163,7 +186,7 @@ def _family(name: str) -> str:
 def _lone(tree: Tree, folder: str) -> Candidate | None:
     """Return the only policy of a training that saves under one name, where the folder is one's."""
     names = sorted(name for name in names_in(tree, folder) if is_weights(name))
-    words = [words_of(name.rpartition(".")[0]) for name in names]
+    words = [words_of(stem_of(name)) for name in names]
     if not 0 < len(names) <= _MAX_PARTS or any(each & DATA_WORDS for each in words):
         return None
     if any(SHARD.fullmatch(name) for name in names) or not any(each & MODEL_WORDS for each in words):
@@ -178,7 +201,7 @@ def _files_in(tree: Tree, folder: str, speaks: bool, numbers: bool = False) -> l
     # (step, whether it is temporary, place in ENDS) -> names.
     steps: dict[tuple[int | None, bool, int], list[str]] = {}
     for name in names_in(tree, folder):
-        stem = name.rpartition(".")[0]
+        stem = stem_of(name)
         words = words_of(stem)
         step, end = step_of(stem), -1
         if step is None:

@@ -85,6 +85,12 @@ def step_of(name: str) -> int | None:
     return int(numbers[-1]) if numbers else None
 
 
+def stem_of(path: str) -> str:
+    """Return a file's name without its suffix; checkpoint_1000 has none."""
+    name = path.rpartition("/")[2]
+    return name.rpartition(".")[0] or name
+
+
 def end_of(name: str) -> int:
     """Return the place in ``ENDS`` of the word by which a name says that it is the end; -1: it does not."""
     words = words_of(name)
