@@ -330,6 +330,11 @@ def test_seeds_are_runs(tree: MakeTree, tmp_path: Path, files: tuple[str, ...], 
     assert Generic().find(tree(tmp_path)) == ["walker/1", "walker/2", "walker/3"]
     with pytest.raises(UsageError, match=r"3 runs: walker/1 .*, walker/2 .*, walker/3"):
         find_run(tree(tmp_path))
+    # A name that has to do with a model is no reason to think otherwise, where they logged.
+    if any(EVENTS in file for file in files):
+        (tmp_path / "walker").rename(tmp_path / "walker_policy")
+        assert len(Generic().find(tree(tmp_path))) == 3
+        (tmp_path / "walker_policy").rename(tmp_path / "walker")
     # What the error asks for can be done.
     assert paths(read(tree, tmp_path / "walker/2")) == [policy]
 
@@ -349,7 +354,7 @@ def test_runs_in_folders_named_for_their_start(tree: MakeTree, tmp_path: Path) -
 
 def test_numbered_checkpoints_with_a_configuration_of_their_own(tree: MakeTree, tmp_path: Path) -> None:
     # In a folder of checkpoints; not counted; a model's configuration; a run's own around them.
-    seeds(tmp_path / "a/checkpoints", (1, 2, 3), "model.pt", "config.yaml", "train.log")
+    seeds(tmp_path / "a/checkpoints", (1, 2, 3), "model.pt", "config.yaml", EVENTS)
     seeds(tmp_path / "b", (1000, 2000), "model.pt", "config.yaml")
     seeds(tmp_path / "c", (1, 2, 3), "model.pt", "config.json")
     seeds(tmp_path / "d", (1, 2, 3), "model.pt", "config.yaml")

@@ -19,6 +19,7 @@ from aml_mirror.layouts.generic_names import (
     TEMPORARY,
     TRAINING_FOLDERS,
     end_of,
+    is_of_checkpoints,
     is_of_data,
     stem_of,
     step_of,
@@ -61,7 +62,7 @@ def candidates(tree: Tree) -> list[Candidate]:
         speaks = bool(words_of(own) & MODEL_WORDS) and not words_of(own) & DATA_WORDS
         # checkpoints/TASK/300.ckpt
         inside = above.rpartition("/")[2].lower() in CONTAINERS and bool(words_of(own) - DATA_WORDS)
-        folders = _folders_in(tree, folder, below.get(folder, {}), speaks)
+        folders = _folders_in(tree, folder, below.get(folder, {}), speaks, is_of_checkpoints(own))
         found += folders
         if all(item.step is None for item in folders):
             found += _files_in(tree, folder, speaks, speaks or inside)
@@ -93,7 +94,9 @@ def _is_aside(item: Candidate, found: list[Candidate]) -> bool:
     )
 
 
-def _folders_in(tree: Tree, folder: str, below: dict[str, str], speaks: bool) -> list[Candidate]:
+def _folders_in(
+    tree: Tree, folder: str, below: dict[str, str], speaks: bool, of_checkpoints: bool
+) -> list[Candidate]:
     numbered = []
     ends = []
     families: dict[str, bool] = {}
@@ -114,6 +117,9 @@ def _folders_in(tree: Tree, folder: str, below: dict[str, str], speaks: bool) ->
         weights = [path[len(real) + 1 :] for path in tree.walk(real) if is_weights(path)]
         named = speaks or bool(words & MODEL_WORDS or _FINISH.fullmatch(name))
         weights = [path for path in weights if path.count("/") < _MAX_DEPTH[named]]
+        # walker_agent/1 may be a seed, whereas checkpoints/1 is a checkpoint whatever it holds.
+        if speaks and not of_checkpoints and name.isdecimal() and is_run(tree, real):
+            continue
         if not named and (seeds or is_run(tree, real) or _says_more(tree, real)):
             continue
         # checkpoints/ inside a folder that is not named as one itself: the folder is a run.

@@ -70,6 +70,11 @@ def words_of(name: str) -> set[str]:
     return set(re.findall(r"[a-z]+", re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name).lower()))
 
 
+def is_of_checkpoints(name: str) -> bool:
+    """Tell whether a folder's name says that it holds checkpoints, not only something of a model."""
+    return name.lower() in CONTAINERS or bool(words_of(name) & _CHECKPOINT_WORDS)
+
+
 def is_of_data(words: set[str]) -> bool:
     """Tell whether the words of a folder's name speak of data, or of what is kept for its score."""
     return "best" in words or bool(words & DATA_WORDS and not words & _CHECKPOINT_WORDS)
