@@ -459,6 +459,9 @@ def test_the_folder_around_is_not_the_run_where_it_holds_others(tree: MakeTree, 
     ):
         write_bytes(tmp_path / name)
     assert Generic().find(tree(tmp_path)) == ["a/model", "a/teacher", "b/model", "c/model"]
+    # Its configuration may lie with the weights, where its log lies around them.
+    write_bytes(tmp_path / "c" / EVENTS)
+    assert Generic().find(tree(tmp_path)) == ["a/model", "a/teacher", "b/model", "c"]
 
 
 def test_statistics_go_with_the_policy(tree: MakeTree, tmp_path: Path) -> None:

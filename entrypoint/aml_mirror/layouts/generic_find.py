@@ -66,7 +66,7 @@ def candidates(tree: Tree) -> list[Candidate]:
         found += folders
         if all(item.step is None for item in folders):
             found += _files_in(tree, folder, speaks, speaks or inside)
-    found = [item for item in found if not _is_aside(item, found)]
+    found = _without_asides(found)
     whole = {item.path for item in found if not item.members}
     around = {above for item in found for above in (item.folder, *folders_around(item.folder))}
     found += [
@@ -81,17 +81,14 @@ def candidates(tree: Tree) -> list[Candidate]:
     ]
 
 
-def _is_aside(item: Candidate, found: list[Candidate]) -> bool:
-    """Tell whether files are the training's only, beside a folder with the same steps of the model."""
-    around, _, own = item.folder.rpartition("/")
-    if own.lower() not in TRAINING_FOLDERS:
-        return False
-    return any(
-        other.step == item.step
-        and parent(other.folder) == around
-        and other.folder.rpartition("/")[2].lower() not in TRAINING_FOLDERS
-        for other in found
-    )
+def _without_asides(found: list[Candidate]) -> list[Candidate]:
+    """Leave out the training's own files, where a folder beside theirs has the same steps of the model."""
+
+    def is_aside(item: Candidate) -> bool:
+        return item.folder.rpartition("/")[2].lower() in TRAINING_FOLDERS
+
+    beside = {(parent(item.folder), item.step) for item in found if not is_aside(item)}
+    return [item for item in found if not is_aside(item) or (parent(item.folder), item.step) not in beside]
 
 
 def _folders_in(

@@ -70,7 +70,7 @@ def _holders(folders: Iterable[str], aside: frozenset[str]) -> dict[str, set[str
 
 
 def _around(tree: Tree, root: str, weights: dict[str, set[str]], logs: dict[str, set[str]]) -> str:
-    if not root or has_config(tree, root) or has_log(tree, root):
+    if not root or has_log(tree, root):
         return root
     around, _, own = root.rpartition("/")
     others = weights.get(around, set()) - {own}
@@ -83,7 +83,7 @@ def _around(tree: Tree, root: str, weights: dict[str, set[str]], logs: dict[str,
     if has_events(tree, around):
         return around
     # A run that kept no checkpoint must not give its log to this one.
-    if logs.get(around, set()) - {own}:
+    if logs.get(around, set()) - {own} or has_config(tree, root):
         return root
     tells = any(CONFIGS.fullmatch(name) or is_statistics(name) for name in names_in(tree, around))
     return around if tells else root
@@ -93,7 +93,7 @@ def is_training(tree: Tree, folder: str) -> bool:
     """Tell whether a folder is a training's by its configuration and its log, or its events and its time."""
     if has_config(tree, folder):
         return has_log(tree, folder)
-    name = (join(tree.root, folder) or tree.source.uri.rstrip("/")).rpartition("/")[2]
+    name = (join(tree.root, folder) or tree.source.name).rpartition("/")[2]
     return bool(DATE.search(name)) and has_events(tree, folder)
 
 
