@@ -207,7 +207,10 @@ def test_a_composite_of_orbax_with_other_items(tree: MakeTree, jax: Path) -> Non
     assert OpenPi().find(tree(jax / "99")) == []
     (found,) = find_runs(tree(jax.parent))
     assert found.layout.name == "generic"
-    assert [item.step for item in found.read(tree(jax.parent)).checkpoints] == [99, 80]
+    run = found.read(tree(jax.parent))
+    assert [item.step for item in run.checkpoints] == [99, 80]
+    assert not [path for path in run.checkpoints[0].files if "/opt_state/" in path]
+    assert {reason for _, reason in run.checkpoints[0].left_out} == {"optimizer state"}
 
 
 def test_torch_without_what_only_training_needs(tree: MakeTree, torch: Path) -> None:
