@@ -68,6 +68,8 @@ def show(program: str, *arguments: str) -> str:
 
 def main() -> None:
     """Run the demo in the folder that the command line names."""
+    if len(sys.argv) != 2 or sys.argv[1].startswith("-"):
+        sys.exit(str(__doc__).strip().splitlines()[-1])
     folder = Path(sys.argv[1])
     shutil.rmtree(folder, ignore_errors=True)
     run = folder / "runs" / RUN_ID

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from aml_mirror.arguments import COMMANDS, parser, with_default_command
 from aml_mirror.errors import ConfigurationError, MirrorError, UsageError
 from aml_mirror.settings import PARAMETER_VARIABLES, Settings, locate_source, read_dotenv, resolve, seconds
+from aml_mirror.workspaces.opening import means_azure_ml
 
 # Setting, flag, variables in their order.
 EVERYWHERE = (
@@ -45,6 +46,29 @@ def test_a_flag_wins_over_the_environment_over_dotenv_over_the_default(
     assert found() == ("from-dotenv", f" ({variable} in .env)")
     assert found(**{variable: "from-env"}) == ("from-env", f" ({variable})")
     assert found(flag, "from-flag", **{variable: "from-env"}) == ("from-flag", f" ({flag})")
+
+
+WORKSPACE = (
+    "azureml://westeurope.api.azureml.ms/mlflow/v1.0/subscriptions/11111111-2222-3333-4444-555555555555/"
+    "resourceGroups/rg-robots/providers/Microsoft.MachineLearningServices/workspaces/mlw-robots"
+)
+
+
+@pytest.mark.parametrize("uri", [WORKSPACE, WORKSPACE + "/", WORKSPACE.replace("rceGroups", "rcegroups")])
+def test_the_tracking_uri_of_an_azure_ml_workspace_is_its_coordinates(tmp_path: Path, uri: str) -> None:
+    for found, where in (
+        (resolved(tmp_path, "--tracking-uri", uri), " (--tracking-uri)"),
+        (resolved(tmp_path, MLFLOW_TRACKING_URI=uri), " (MLFLOW_TRACKING_URI)"),
+    ):
+        assert found.azure_coordinates == ("11111111-2222-3333-4444-555555555555", "rg-robots", "mlw-robots")
+        assert means_azure_ml(found)
+        assert found.from_where("workspace_name") == where
+    both = {"MLFLOW_TRACKING_URI": uri, "AZUREML_WORKSPACE_NAME": "other"}
+    assert resolved(tmp_path, **both).azure_coordinates == ("", "", "other")
+    assert resolved(tmp_path, "--tracking-uri", uri, **both).workspace_name == "mlw-robots"
+    for wrong in ("azureml://eastus", uri.rpartition("/workspaces")[0], "azureml:"):
+        with pytest.raises(ConfigurationError, match="names no workspace"):
+            resolved(tmp_path, MLFLOW_TRACKING_URI=wrong)
 
 
 @pytest.mark.parametrize(("name", "flag", "variable"), CASES)

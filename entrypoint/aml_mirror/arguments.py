@@ -199,8 +199,8 @@ def _add_target(command: argparse.ArgumentParser) -> None:
     group.add_argument("--subscription-id", metavar="ID", help="Azure ML [AZURE_SUBSCRIPTION_ID]")
     group.add_argument("--resource-group", metavar="NAME", help="Azure ML [AZURE_RESOURCE_GROUP]")
     group.add_argument("--workspace-name", metavar="NAME", help="Azure ML [AZUREML_WORKSPACE_NAME]")
-    group.add_argument("--concurrency", metavar="N", help="Azure ML: blocks sent at the same time [12]")
-    group.add_argument("--block-size", metavar="SIZE", help="Azure ML: size of a block: 4MiB, 32MiB [2MiB]")
+    group.add_argument("--concurrency", metavar="N", help="Azure ML: blocks sent at the same time [16]")
+    group.add_argument("--block-size", metavar="SIZE", help="Azure ML: size of a block: 4MiB, 32MiB [8MiB]")
     group.add_argument(
         "--retry-for", metavar="TIME", help="how long a failing service is tried again: 90s, 15m, 2h [15m]"
     )

@@ -36,6 +36,13 @@ PARAMETER_VARIABLES = (
     "ISAAC_GROOT_REF",
 )
 
+# What ``az ml workspace show`` calls mlflow_tracking_uri.
+_AZUREML_URI = re.compile(
+    r"azureml://[^/]+/mlflow/v[\d.]+/subscriptions/(?P<subscription_id>[^/]+)/resourceGroups/(?P<resource_group>[^/]+)"
+    r"/providers/Microsoft\.MachineLearningServices/workspaces/(?P<workspace_name>[^/?#]+)/?",
+    re.IGNORECASE,
+)
+
 _VARIABLES = {
     "model_name": ("AZUREML_MODEL_NAME",),
     "subscription_id": ("AZURE_SUBSCRIPTION_ID",),
@@ -153,11 +160,36 @@ def resolve(flags: Namespace, environment: Mapping[str, str], directory: Path) -
             where = "--" + flag.replace("_", "-")
             setattr(settings, name, seconds(given, where))
             settings.where[name] = where
+    _take_azureml_uri(settings)
     settings.parameters = {name: found[0] for name in PARAMETER_VARIABLES if (found := variable(name))}
     _check_run_id(settings)
     if dotenv:
         _refuse_dotenv_of_the_run(settings, directory)
     return settings
+
+
+def _take_azureml_uri(settings: Settings) -> None:
+    """Read the workspace's coordinates out of an ``azureml://`` URI, as Azure ML's jobs have it.
+
+    Raises:
+        ConfigurationError: they are not in it.
+    """
+    if not settings.tracking_uri.lower().startswith("azureml:"):
+        return
+    where = settings.where["tracking_uri"]
+    if where != "--tracking-uri" and any(settings.azure_coordinates):
+        return  # which win
+    found = _AZUREML_URI.fullmatch(settings.tracking_uri)
+    if found is None:
+        raise ConfigurationError(
+            f"the tracking URI ({where}) begins with azureml: and names no workspace",
+            "pass --subscription-id, --resource-group and --workspace-name instead",
+        )
+    for name, value in found.groupdict().items():
+        setattr(settings, name, value)
+        settings.where[name] = where
+    settings.tracking_uri = ""
+    del settings.where["tracking_uri"]
 
 
 def _refuse_dotenv_of_the_run(settings: Settings, directory: Path) -> None:

@@ -20,7 +20,9 @@ _WEIGHTS = re.compile(
 _TRAINING_ONLY: tuple[tuple[re.Pattern[str], str], ...] = (
     # Megatron's model_optim_rng.pt holds the model too.
     (
-        re.compile(r"(?!model_optim_rng\.)(?:.*[-_.])?(?:optim|optimizers?|opt(?:imizer)?_state)(?:[-_.].*)?"),
+        re.compile(
+            r"(?!model_optim_rng\.)(?:.*[-_.])?(?:optim|optimizers?|opt(?:imizer)?_state)(?:[-_.].*)?"
+        ),
         "optimizer state",
     ),
     (re.compile(r"opt(?:[-_]?[0-9]+)?\.(?:pt|pth|pkl)"), "optimizer state"),

@@ -246,9 +246,9 @@ class HuggingFace:
             params["training_args"] = arguments
         if state is not None:
             kept = ("num_train_epochs", "max_steps", "train_batch_size", "best_metric", "total_flos")
-            params["trainer_state"] = {
-                key: state.values[key] for key in kept if state.values.get(key) is not None
-            }
+            said = {key: state.values[key] for key in kept if state.values.get(key) is not None}
+            if said:
+                params["trainer_state"] = said
         for name in ("config.json", "adapter_config.json"):
             for checkpoint in result.checkpoints[:3]:
                 path = join(checkpoint.path, name)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 from aml_mirror import redact
 from aml_mirror.errors import ConfigurationError, MirrorError, ServiceUnavailable
@@ -12,6 +13,9 @@ from aml_mirror.settings import Settings
 from aml_mirror.transfer.options import BLOCK_BYTES, CONCURRENCY, parse_block_size, parse_concurrency
 from aml_mirror.workspaces.azureml.limits import check_coordinates
 from aml_mirror.workspaces.base import OpenWorkspace, Workspace
+
+# Of the addresses that MLflow takes, those with a registry behind them; a driver may follow a "+".
+_SCHEMES = ("http", "https", "sqlite", "postgresql", "mysql", "mssql", "databricks", "databricks-uc", "uc")
 
 if TYPE_CHECKING:
     from aml_mirror.workspaces.azureml.workspace import AzureMLWorkspace
@@ -50,10 +54,30 @@ def _mlflow(settings: Settings, notice: Callable[[str], None]) -> MlflowWorkspac
             "set AZURE_SUBSCRIPTION_ID, AZURE_RESOURCE_GROUP and AZUREML_WORKSPACE_NAME for Azure ML, or "
             "pass --tracking-uri URI for an MLflow server (for example http://mlflow.example:5000)",
         )
+    _check(uri)
     # Late: importing MLflow takes a second, which --help and plan need not wait for.
     from aml_mirror.workspaces.mlflow.workspace import MlflowWorkspace
 
     return MlflowWorkspace(uri, settings.retry_seconds, notice)
+
+
+def _check(uri: str) -> None:
+    """Check what MLflow's client would say in words of its own.
+
+    Raises:
+        ConfigurationError: nothing can answer there.
+    """
+    try:
+        scheme, host = (urlsplit(uri).scheme or uri).partition("+")[0], urlsplit(uri).hostname
+    except ValueError:
+        scheme = host = ""
+    if scheme in ("http", "https") and not host:
+        raise ConfigurationError(f"the tracking URI {uri!r} names no host", "for example http://mlflow:5000")
+    if scheme not in _SCHEMES:
+        raise ConfigurationError(
+            f"the tracking URI {uri!r} is not the address of an MLflow server",
+            "write http:// or https:// before the host; or sqlite:///FILE where full MLflow is installed",
+        )
 
 
 def open_azureml(settings: Settings, notice: Callable[[str], None]) -> AzureMLWorkspace:
