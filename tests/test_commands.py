@@ -282,6 +282,12 @@ def test_nobody_answers(run: Path, aml_mirror: Call) -> None:
     assert "the connection was refused" in done.json["error"]
 
 
+def test_https_in_front_of_a_server_that_speaks_http(run: Path, aml_mirror: Call, mlflow_url: str) -> None:
+    target = mlflow_url.replace("http://", "https://")
+    done = aml_mirror("--source", run, "--model-name", "m", "--tracking-uri", target, code=78)
+    assert "does not speak TLS; write http://" in done.err
+
+
 def test_credentials_in_the_address_are_masked(run: Path, aml_mirror: Call) -> None:
     target = "http://user:planted@127.0.0.1:9"
     done = aml_mirror(

@@ -172,3 +172,10 @@ def test_a_request_that_was_throttled_is_not_looked_for(
     ]
     assert not between
     assert_exactly_once(azure, "reach", run, POINTS)
+
+
+def test_a_refusal_that_is_none_of_azures(azure: Azure, mirroring: Mirroring, run: Path) -> None:
+    """A firewall's page with 403: no role would help."""
+    page = {"body": "<html>Access denied</html>", "headers": {"Content-Type": "text/html"}}
+    azure.fault("status", match=r"management\..*/workspaces/", status=403, times=0, **page)
+    assert "a proxy or a firewall" in mirroring.mirror(run, "reach", code=77).err

@@ -36,6 +36,10 @@ _ROLE_HINT = (
     "grant it 'Storage Blob Data Contributor' on the account ('Storage Blob Data Reader' is enough to read a "
     "run); a new assignment takes up to ten minutes to work"
 )
+_NO_CODE_HINT = (
+    "without a code of Azure's this may be the answer of a proxy or a firewall: look at HTTPS_PROXY; else "
+    + _ROLE_HINT
+)
 _NETWORK_RULES_HINT = (
     "the account's network rules may not let this network in: add it there, or reach the account through "
     "its private endpoint"
@@ -245,6 +249,8 @@ def _forbidden(code: str, named: str, at: str, said: str) -> MirrorError:
         )
     if "tenant" in said.lower() and "not match" in said.lower():
         return NotAllowed(f"{at} belongs to another tenant ({named})", "check AZURE_TENANT_ID")
+    if not code:
+        return NotAllowed(f"{at} refused ({named}): {said}", _NO_CODE_HINT)
     return NotAllowed(f"{at} refused ({named}): {said}", _ROLE_HINT)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import re
 from collections.abc import Iterator
 
 from mlflow.exceptions import ERROR_CODE_TO_HTTP_STATUS as HTTP_STATUS_OF
@@ -74,6 +75,10 @@ def _of(cause: BaseException, where: str) -> MirrorError | None:
         return _status(cause.get_http_status_code() if known else http_status.last() or 500, said, where)
     if isinstance(cause, http.HTTPError) and cause.response is not None:
         return _status(cause.response.status_code, said, where)
+    if isinstance(cause, http.SSLError) and re.search("wrong.version.number", str(cause), re.IGNORECASE):
+        return ConfigurationError(
+            f"{where} does not speak TLS", "write http:// where the server is reached without it"
+        )
     # A connection that is dropped while it is made is an SSLError as well.
     if isinstance(cause, http.SSLError) and not any(sign in str(cause) for sign in _DROPPED):
         return ConfigurationError(
