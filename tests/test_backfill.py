@@ -333,7 +333,7 @@ def test_a_run_that_is_still_written_is_its_own_failure(
 def test_a_bug_in_one_run_does_not_keep_the_others(
     base: Path, mlflow_url: str, model_name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from aml_mirror.layouts.huggingface import HuggingFace
+    from aml_mirror.layouts.huggingface.layout import HuggingFace
 
     read = HuggingFace.read
 

@@ -11,7 +11,7 @@ import pytest
 from aml_mirror.errors import UsageError
 from aml_mirror.layouts import find_run
 from aml_mirror.layouts.base import Run
-from aml_mirror.layouts.generic import Generic
+from aml_mirror.layouts.generic.layout import Generic
 from aml_mirror.sources.tree import Tree
 from support.saved import safetensors, write_bytes, write_json
 from support.torch_zip import save

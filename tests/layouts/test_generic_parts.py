@@ -9,7 +9,7 @@ import pytest
 
 from aml_mirror.layouts import by_path
 from aml_mirror.layouts.base import Checkpoint, Run
-from aml_mirror.layouts.generic import Generic
+from aml_mirror.layouts.generic.layout import Generic
 from aml_mirror.sources.tree import Tree
 from support.saved import safetensors, write_bytes
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from aml_mirror.layouts.base import Run
-from aml_mirror.layouts.huggingface import HuggingFace
+from aml_mirror.layouts.huggingface.layout import HuggingFace
 from aml_mirror.sources.tree import Tree
 from support.saved import safetensors, write_bytes, write_json
 from support.torch_zip import save

@@ -13,7 +13,7 @@ import pytest
 
 from aml_mirror.checkpoints import choose
 from aml_mirror.errors import UsageError
-from aml_mirror.layouts.stable_baselines3 import StableBaselines3
+from aml_mirror.layouts.stable_baselines3.layout import StableBaselines3
 from aml_mirror.metrics.series import read_metrics
 from support.torch_zip import cut
 

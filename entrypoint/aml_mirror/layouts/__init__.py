@@ -8,9 +8,9 @@ from aml_mirror.errors import DataError, UsageError
 from aml_mirror.layouts.base import Checkpoint, Layout, Run
 from aml_mirror.layouts.by_path import by_path, to_name
 from aml_mirror.layouts.diffusion_policy import DiffusionPolicy
-from aml_mirror.layouts.generic import Generic
+from aml_mirror.layouts.generic.layout import Generic
 from aml_mirror.layouts.groot import Groot
-from aml_mirror.layouts.huggingface import HuggingFace
+from aml_mirror.layouts.huggingface.layout import HuggingFace
 from aml_mirror.layouts.lerobot import LeRobot
 from aml_mirror.layouts.lightning import Lightning
 from aml_mirror.layouts.openpi import OpenPi
@@ -18,7 +18,7 @@ from aml_mirror.layouts.rl_games import RlGames
 from aml_mirror.layouts.robomimic import Robomimic
 from aml_mirror.layouts.rsl_rl import RslRl
 from aml_mirror.layouts.skrl import Skrl
-from aml_mirror.layouts.stable_baselines3 import StableBaselines3
+from aml_mirror.layouts.stable_baselines3.layout import StableBaselines3
 from aml_mirror.sources.tree import Tree
 from aml_mirror.sources.wandb_copies import without_copies
 

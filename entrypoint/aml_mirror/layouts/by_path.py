@@ -12,8 +12,8 @@ from dataclasses import replace
 from aml_mirror.errors import DataError
 from aml_mirror.layouts.base import Checkpoint
 from aml_mirror.layouts.folders import names_in, shard_problem
-from aml_mirror.layouts.generic_files import Candidate, described, is_weights, with_companions
-from aml_mirror.layouts.generic_names import (
+from aml_mirror.layouts.generic.files import Candidate, described, is_weights, with_companions
+from aml_mirror.layouts.generic.names import (
     DATA_FOLDERS,
     DATA_WORDS,
     MODEL_WORDS,

@@ -21,7 +21,7 @@ from typing import Any
 from aml_mirror.layouts.base import Checkpoint, Run
 from aml_mirror.layouts.config_files import read_json, read_mapping
 from aml_mirror.layouts.folders import subfolders
-from aml_mirror.layouts.huggingface import HuggingFace, describe
+from aml_mirror.layouts.huggingface.layout import HuggingFace, describe
 from aml_mirror.layouts.roots import topmost
 from aml_mirror.sources.tree import Tree, join
 

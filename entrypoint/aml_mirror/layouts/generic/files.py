@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 
 from aml_mirror.layouts.base import Checkpoint
 from aml_mirror.layouts.folders import names_in
-from aml_mirror.layouts.generic_names import end_of, stem_of, step_of
-from aml_mirror.layouts.generic_parts import is_zero, parts_problem, stores_of
+from aml_mirror.layouts.generic.names import end_of, stem_of, step_of
+from aml_mirror.layouts.generic.parts import is_zero, parts_problem, stores_of
 from aml_mirror.sources.tree import Tree, join
 
 # Without a suffix: flax.training.checkpoints writes msgpack so.

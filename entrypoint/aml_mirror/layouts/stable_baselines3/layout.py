@@ -36,16 +36,23 @@ from aml_mirror.layouts.base import Checkpoint, Role, Run
 from aml_mirror.layouts.config_files import read_yaml
 from aml_mirror.layouts.isaac_lab import params_of
 from aml_mirror.layouts.roots import topmost, with_logs
-from aml_mirror.layouts.stable_baselines3_trainings import Training
+from aml_mirror.layouts.stable_baselines3.statistics import (
+    BEST,
+    REPLAY,
+    STEPS,
+    Statistics,
+    nearest,
+    of_best,
+    of_end,
+    of_periodic,
+    statistics_of,
+)
+from aml_mirror.layouts.stable_baselines3.trainings import Training
 from aml_mirror.layouts.torch_files import archive_of, whole_number
 from aml_mirror.metrics.logs import LogFile
 from aml_mirror.sources.tree import Tree, parent
 
-_STEPS = re.compile(r"(?P<prefix>.+)_(?P<step>\d{1,18})_steps")
-_BEST = re.compile(r"(^|[^a-z])best([^a-z]|$)", re.IGNORECASE)
 _ENDS = re.compile(r"(^|[^a-z])(final|last|model|end)([^a-z]|$)", re.IGNORECASE)
-_VECNORMALIZE = re.compile(r"vec_?norm(alize)?", re.IGNORECASE)
-_REPLAY = re.compile(r"replay_?buffer", re.IGNORECASE)
 # Folders that scripts make inside a run for one kind of file; a run's root is above them.
 _SUBFOLDERS = frozenset(
     {"best", "best_model", "best_models", "callbacks", "checkpoint", "checkpoints", "ckpt", "ckpts", "eval"}
@@ -74,18 +81,6 @@ class _Zip:
         return self.path.rpartition("/")[2][: -len(".zip")]
 
 
-@dataclass(frozen=True, slots=True)
-class _Statistics:
-    """A VecNormalize pickle; ``step`` only where its name has one."""
-
-    path: str
-    step: int | None
-
-    @property
-    def stem(self) -> str:
-        return self.path.rpartition("/")[2].rpartition(".")[0]
-
-
 class StableBaselines3:
     """Stable-Baselines3's layout, also as Isaac Lab and RL Zoo use it."""
 
@@ -109,7 +104,7 @@ class StableBaselines3:
     def read(self, run: Tree) -> Run:
         found = Run([])
         zips = [_examined(run, path) for path in run.files if path.endswith(".zip") and _belongs(run, path)]
-        statistics = _statistics(run)
+        statistics = statistics_of(run)
         ends = [item for item in zips if item.kind != "best"]
         ends.sort(key=_age, reverse=True)
         different, apart = _other_trainings(ends)
@@ -158,11 +153,11 @@ def _belongs(run: Tree, path: str) -> bool:
 
 def _kind(path: str) -> str:
     stem = path.rpartition("/")[2][: -len(".zip")]
-    if _STEPS.fullmatch(stem):
+    if STEPS.fullmatch(stem):
         return "periodic"
     # best/model.zip: scripts name the folder instead.
     alone = parent(path).rpartition("/")[2].lower() in _BEST_FOLDERS and not _NUMBERED.search(stem)
-    return "best" if _BEST.search(stem) or alone else "other"
+    return "best" if BEST.search(stem) or alone else "other"
 
 
 def _root_of(path: str) -> str:
@@ -189,7 +184,7 @@ def _merged(kinds: dict[str, set[str]]) -> list[str]:
 
 
 def _examined(run: Tree, path: str) -> _Zip:
-    match = _STEPS.fullmatch(path.rpartition("/")[2][: -len(".zip")])
+    match = STEPS.fullmatch(path.rpartition("/")[2][: -len(".zip")])
     data = _data(run, path)
     step = whole_number(data.get("num_timesteps")) if data else None
     if step is None and match:
@@ -240,7 +235,7 @@ def _other_trainings(ends: list[_Zip]) -> tuple[list[_Zip], list[_Zip]]:
     """
     seen: dict[tuple[str, str], _Zip] = {}
     for item in filter(lambda item: item.readable, ends):
-        match = _STEPS.fullmatch(item.stem)
+        match = STEPS.fullmatch(item.stem)
         seen.setdefault((parent(item.path), match["prefix"]) if match else (item.path, ""), item)
     if not seen:
         return [], []
@@ -292,36 +287,16 @@ def _explain(ends: list[_Zip], found: Run) -> None:
             )
 
 
-def _statistics(run: Tree) -> list[_Statistics]:
-    found = []
-    for path in run.files:
-        name = path.rpartition("/")[2]
-        if not name.endswith((".pkl", ".pickle")) or _REPLAY.search(name):
-            continue
-        if _VECNORMALIZE.search(name) or _holds_statistics(run, path):
-            match = re.search(r"_(?P<step>\d{1,18})_steps$", name.rpartition(".")[0])
-            found.append(_Statistics(path, int(match["step"]) if match else None))
-    return found
-
-
-def _holds_statistics(run: Tree, path: str) -> bool:
-    # The pickled object's class is the first thing in the file (VecNormalize.save).
-    try:
-        return b"vec_normalize" in run.read(path, 0, 128)
-    except MirrorError:
-        return False
-
-
 def _checkpoint(
-    run: Tree, item: _Zip, role: Role, statistics: list[_Statistics], warnings: list[str]
+    run: Tree, item: _Zip, role: Role, statistics: list[Statistics], warnings: list[str]
 ) -> Checkpoint:
     companion, problem = None, ""
     if item.kind == "periodic":
-        companion, problem = _periodic_statistics(item, statistics)
+        companion, problem = of_periodic(item.path, statistics)
     else:
-        companion = _end_statistics(item, statistics)
+        companion = of_end(item.path, statistics)
     if companion is None and not problem and statistics:
-        companion = _nearest(item.step, statistics)
+        companion = nearest(item.step, statistics)
         if companion is not None:
             warnings.append(
                 f"{item.path} has no VecNormalize statistics of its own; {companion.path} goes with it"
@@ -340,63 +315,13 @@ def _checkpoint(
     )
 
 
-def _periodic_statistics(item: _Zip, statistics: list[_Statistics]) -> tuple[_Statistics | None, str]:
-    match = _STEPS.fullmatch(item.stem)
-    if match is None:
-        return None, ""
-    folder, step = parent(item.path), int(match["step"])
-    numbered = [other for other in statistics if other.step is not None and parent(other.path) == folder]
-    own = [other for other in numbered if other.stem.startswith(match["prefix"])] or numbered
-    for other in own:
-        if other.step == step:
-            return other, ""
-    if own:
-        return None, f"its VecNormalize statistics are missing, which {own[0].path} and its like hold"
-    return None, ""
-
-
-def _end_statistics(item: _Zip, statistics: list[_Statistics]) -> _Statistics | None:
-    """Return the statistics that were saved together with a script's own file."""
-    folder = parent(item.path)
-    plain = [other for other in statistics if other.step is None and not _BEST.search(other.stem)]
-
-    def closeness(other: _Statistics) -> tuple[bool, bool, bool, int, str]:
-        return (
-            item.stem.removesuffix("_model") not in other.path[len(folder) :],
-            parent(other.path) != folder,
-            _VECNORMALIZE.search(other.stem) is None,
-            other.path.count("/"),
-            other.path,
-        )
-
-    return min(plain, key=closeness, default=None)
-
-
-def _nearest(step: int | None, statistics: list[_Statistics]) -> _Statistics | None:
-    numbered = [item for item in statistics if item.step is not None]
-    if step is None or not numbered:
-        plain = [item for item in statistics if item.step is None]
-        return min(plain, key=lambda item: (_BEST.search(item.stem) is not None, item.path), default=None)
-    return min(numbered, key=lambda item: (abs((item.step or 0) - step), item.path))
-
-
-def _best(run: Tree, item: _Zip, statistics: list[_Statistics], warnings: list[str]) -> Checkpoint:
+def _best(run: Tree, item: _Zip, statistics: list[Statistics], warnings: list[str]) -> Checkpoint:
     step = item.step if item.step is not None else _best_evaluation(run)
-    own = [other for other in statistics if _BEST.search(other.stem)]
-    folder = parent(item.path)
-    if not own and folder and folder.rpartition("/")[2].lower().startswith("best"):
-        own = [other for other in statistics if parent(other.path) == folder and other.step is None]
-    if not own and step is not None:
-        own = [other for other in statistics if other.step == step]
-    companion = own[0] if own else None
-    if companion is None and statistics:
-        plain = [other for other in statistics if other.step is None]
-        companion = min(plain, key=lambda other: other.path.count("/"), default=None)
-        companion = companion or _nearest(step, statistics)
-        if companion is not None:
-            warnings.append(
-                f"{item.path} has no VecNormalize statistics of its own step; {companion.path} goes with it"
-            )
+    companion, is_own = of_best(item.path, step, statistics)
+    if companion is not None and not is_own:
+        warnings.append(
+            f"{item.path} has no VecNormalize statistics of its own step; {companion.path} goes with it"
+        )
     files = [item.path] + ([companion.path] if companion else [])
     return Checkpoint(item.path, step, "best", tuple(sorted(files)), (item.path,))
 
@@ -418,11 +343,11 @@ def _best_evaluation(run: Tree) -> int | None:
 
 def _replay_buffers(run: Tree, item: _Zip) -> list[str]:
     folder = parent(item.path)
-    match = _STEPS.fullmatch(item.stem)
+    match = STEPS.fullmatch(item.stem)
     found = []
     for path in run.files:
         name = path.rpartition("/")[2]
-        if parent(path) == folder and name.endswith(".pkl") and _REPLAY.search(name):
+        if parent(path) == folder and name.endswith(".pkl") and REPLAY.search(name):
             step = re.search(r"_(?P<step>\d{1,18})_steps\.pkl$", name)
             if (step["step"] if step else None) == (match["step"] if match else None):
                 found.append(path)

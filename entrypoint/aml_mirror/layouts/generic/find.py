@@ -1,4 +1,4 @@
-"""Finds the folders and files that are checkpoints of no known framework, by the rules in :mod:`.generic`."""
+"""Finds the folders and files that are checkpoints of no known framework, by the rules in :mod:`.layout`."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import re
 
 from aml_mirror.errors import MirrorError
 from aml_mirror.layouts.folders import names_in, subfolders
-from aml_mirror.layouts.generic_files import Candidate, is_weights
-from aml_mirror.layouts.generic_names import (
+from aml_mirror.layouts.generic.files import Candidate, is_weights
+from aml_mirror.layouts.generic.names import (
     CONTAINERS,
     DATA_FOLDERS,
     DATA_WORDS,
@@ -25,7 +25,7 @@ from aml_mirror.layouts.generic_names import (
     step_of,
     words_of,
 )
-from aml_mirror.layouts.generic_runs import are_runs, has_config, has_log, is_run, is_training
+from aml_mirror.layouts.generic.runs import are_runs, has_config, has_log, is_run, is_training
 from aml_mirror.layouts.roots import folders_around
 from aml_mirror.sources.tree import Tree, join, parent
 

@@ -6,8 +6,8 @@ import re
 from collections.abc import Iterable
 
 from aml_mirror.layouts.folders import names_in
-from aml_mirror.layouts.generic_files import is_statistics, is_weights
-from aml_mirror.layouts.generic_names import CONTAINERS, DATA_FOLDERS, DATE, MODEL_WORDS, TRAINING_FOLDERS
+from aml_mirror.layouts.generic.files import is_statistics, is_weights
+from aml_mirror.layouts.generic.names import CONTAINERS, DATA_FOLDERS, DATE, MODEL_WORDS, TRAINING_FOLDERS
 from aml_mirror.layouts.roots import LOG_FOLDERS
 from aml_mirror.sources.tree import Tree, join, parent
 

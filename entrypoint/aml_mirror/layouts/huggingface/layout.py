@@ -1,6 +1,6 @@
 """Runs of the Hugging Face ``Trainer``: folders ``checkpoint-<step>``, and often a model in the run's root.
 
-Where they begin, and OpenVLA's, tells :mod:`aml_mirror.layouts.huggingface_roots`.
+Where they begin, and OpenVLA's, tells :mod:`aml_mirror.layouts.huggingface.roots`.
 
 Sources: transformers 5.23 (``trainer.py``: ``_save_checkpoint``, ``_save``, ``_finalize_training``),
 accelerate 1.15 (``checkpointing.py``), peft 0.21, DeepSpeed's ``save_checkpoint``; real runs of
@@ -33,7 +33,7 @@ from aml_mirror.formats.pickled import pickled_values
 from aml_mirror.layouts.base import Checkpoint, Role, Run
 from aml_mirror.layouts.config_files import read_json, read_mapping
 from aml_mirror.layouts.folders import names_in, same_files, shard_problem, subfolders, word_set
-from aml_mirror.layouts.huggingface_roots import (
+from aml_mirror.layouts.huggingface.roots import (
     ARGUMENTS,
     FINAL,
     FSDP,

@@ -1,4 +1,4 @@
-"""Where the runs begin that :mod:`aml_mirror.layouts.huggingface` reads, and what tells that they do.
+"""Where the runs begin that :mod:`.layout` reads, and what tells that they do.
 
 Sources beside those named there: ``vla-scripts/finetune.py`` of OpenVLA and of OpenVLA-OFT
 (``save_training_checkpoint``, ``run_training``), peft 0.21 (``PeftModel.save_pretrained``).
@@ -18,8 +18,8 @@ import re
 
 from aml_mirror.layouts.config_files import read_json
 from aml_mirror.layouts.folders import names_in, subfolders
-from aml_mirror.layouts.generic_files import is_weights
-from aml_mirror.layouts.generic_names import DATA_FOLDERS, DATA_WORDS, TEMPORARY, words_of
+from aml_mirror.layouts.generic.files import is_weights
+from aml_mirror.layouts.generic.names import DATA_FOLDERS, DATA_WORDS, TEMPORARY, words_of
 from aml_mirror.layouts.roots import topmost
 from aml_mirror.sources.tree import Tree, join, parent
 
