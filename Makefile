@@ -43,8 +43,8 @@ azure-up: venv $(AZURITE)  ## Start the emulated Azure, print the environment to
 azure-down: venv  ## Stop it
 	@$(EMULATOR) down
 
-# Three a core: many tests wait, for leases to run out and for services to be tried again.
-WORKERS ?= $(shell echo $$((3 * $$(nproc 2>/dev/null || echo 2))))
+# Four a core: many tests wait, for leases to run out and for services to be tried again.
+WORKERS ?= $(shell echo $$((4 * $$(nproc 2>/dev/null || echo 2))))
 # With an engine for the tests of the image, unless TESTS names others only.
 ENGINE = $(if $(or $(if $(TESTS),,all),$(findstring image,$(TESTS))),image/engine.sh with)
 test: venv $(AZURITE)  ## Run every test
