@@ -20,7 +20,7 @@ from aml_mirror.layouts.config_files import read_json
 from aml_mirror.layouts.folders import names_in, subfolders
 from aml_mirror.layouts.generic.files import is_weights
 from aml_mirror.layouts.generic.names import DATA_FOLDERS, DATA_WORDS, TEMPORARY, words_of
-from aml_mirror.layouts.roots import topmost
+from aml_mirror.layouts.roots import folders_around, topmost
 from aml_mirror.sources.tree import Tree, join, parent
 
 STATE = "trainer_state.json"
@@ -156,12 +156,12 @@ def _with_models_beside(tree: Tree, roots: list[str], alone: set[str]) -> list[s
 
     An adapter in a temporary folder is not: what it was merged into is. Nor is the model under an adapter.
     """
-    above = {around for root in roots for around in _around(root)}
+    above = {around for root in roots for around in folders_around(root)}
     models = [
         folder
         for folder in tree.folders
         if folder not in above
-        and not {folder, *_around(folder)}.intersection(roots)
+        and not {folder, *folders_around(folder)}.intersection(roots)
         and not _is_kept_for_others(folder)
         and _is_model(tree, folder)
     ]
@@ -171,11 +171,6 @@ def _with_models_beside(tree: Tree, roots: list[str], alone: set[str]) -> list[s
     if models or not alone.issuperset(roots):
         roots = [root for root in roots if root not in alone or not _is_temporary(root)]
     return topmost([*roots, *models])
-
-
-def _around(folder: str) -> list[str]:
-    """Return the folders around one, the source (``""``) included."""
-    return ["", *(folder[:at] for at, char in enumerate(folder) if char == "/")] if folder else []
 
 
 def _base_of(tree: Tree, adapter: str) -> str:
