@@ -52,7 +52,7 @@ test: venv $(AZURITE)  ## Run every test
 	@$(ENGINE) $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal $(TESTS)
 
 test-kill: venv $(AZURITE)  ## Kill a mirror at every request, before and after the server acted
-	@KILL=all $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal tests/test_kill.py tests/azure/test_azureml_kill.py
+	@KILL=all $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal tests/registries/test_mlflow_kill.py tests/azure/test_azureml_kill.py
 
 # Atheris is needed for nothing else and has wheels for few Pythons: an environment of its own.
 FUZZ := .venv-fuzz

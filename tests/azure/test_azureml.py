@@ -15,6 +15,7 @@ import pytest
 from safetensors.numpy import save_file
 
 from azure_emulator.client import READER, Azure
+from builders.runs import huggingface_run, write_events, write_weights
 from mirroring import (
     ASIDE,
     Mirroring,
@@ -27,7 +28,6 @@ from mirroring import (
     runs_of,
     wait_until_asked,
 )
-from support.runs import huggingface_run, write_events, write_weights
 
 POINTS = 450  # three batches
 REAL = Path(__file__).parent.parent / "data" / "runs"

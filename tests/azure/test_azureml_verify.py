@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 from azure_emulator.client import Azure
+from builders import torch_zip
+from builders.runs import huggingface_run
 from mirroring import Mirroring, artifacts_of, complete_versions, runs_of
-from support import torch_zip
-from support.runs import huggingface_run
 
 
 @pytest.fixture

@@ -22,8 +22,8 @@ from filelock import FileLock
 from pytest_docker.plugin import get_docker_services
 
 from azure_emulator.client import Azure, Control
-from support.containers import Image
-from support.making import ROOT, build
+from builders.containers import Image
+from builders.making import ROOT, build
 
 ENGINE = ROOT / "image" / "engine.sh"
 # All that `docker build` reads.

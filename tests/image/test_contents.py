@@ -13,8 +13,8 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from support.containers import Image
-from support.making import ROOT, build, make
+from builders.containers import Image
+from builders.making import ROOT, build, make
 
 MEGABYTE = 1_000_000
 

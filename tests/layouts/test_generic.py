@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from aml_mirror.errors import UsageError
+from aml_mirror.core.errors import UsageError
 from aml_mirror.layouts import find_run
 from aml_mirror.layouts.base import Run
 from aml_mirror.layouts.generic.layout import Generic
 from aml_mirror.sources.tree import Tree
-from support.saved import safetensors, write_bytes, write_json
-from support.torch_zip import save
+from builders.saved import safetensors, write_bytes, write_json
+from builders.torch_zip import save
 
 MakeTree = Callable[[Path], Tree]
 

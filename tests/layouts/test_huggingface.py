@@ -12,8 +12,8 @@ import pytest
 from aml_mirror.layouts.base import Run
 from aml_mirror.layouts.huggingface.layout import HuggingFace
 from aml_mirror.sources.tree import Tree
-from support.saved import safetensors, write_bytes, write_json
-from support.torch_zip import save
+from builders.saved import safetensors, write_bytes, write_json
+from builders.torch_zip import save
 
 MakeTree = Callable[[Path], Tree]
 RUNS = Path(__file__).parents[1] / "data" / "runs"

@@ -6,7 +6,7 @@ import shutil
 from pathlib import Path
 
 from aml_mirror.layouts.rsl_rl import RslRl
-from support.torch_zip import cut, save
+from builders.torch_zip import cut, save
 
 RUN = Path(__file__).parents[1] / "data" / "runs" / "rsl_rl"
 LAYOUT = RslRl()

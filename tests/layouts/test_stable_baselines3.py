@@ -11,11 +11,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from aml_mirror.checkpoints import choose
-from aml_mirror.errors import UsageError
+from aml_mirror.core.errors import UsageError
 from aml_mirror.layouts.stable_baselines3.layout import StableBaselines3
 from aml_mirror.metrics.series import read_metrics
-from support.torch_zip import cut
+from aml_mirror.pipeline.select import choose
+from builders.torch_zip import cut
 
 RUNS = Path(__file__).parents[1] / "data" / "runs"
 ZOO = RUNS / "stable_baselines3"

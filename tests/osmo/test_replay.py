@@ -14,9 +14,9 @@ from typing import Any
 
 import pytest
 
+from builders.program import PROGRAM, clean_environment
+from builders.runs import huggingface_run
 from osmo_world import OsmoWorld
-from support.program import PROGRAM, clean_environment
-from support.runs import huggingface_run
 
 SCRIPTS = Path(__file__).parents[2] / "scripts"
 SCRIPT = SCRIPTS / "replay.py"

@@ -19,12 +19,12 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import cast
 
-from aml_mirror.backfill.finding import Candidate, candidates
-from aml_mirror.backfill.known import Known
-from aml_mirror.backfill.names import ModelNames, check_run_id, other_names
-from aml_mirror.backfill.selection import Selection
+from aml_mirror.backfill.discovery import Candidate, candidates
+from aml_mirror.backfill.name_template import ModelNames, check_run_id, other_names
+from aml_mirror.backfill.run_filter import RunFilter
 from aml_mirror.backfill.summary import Summary
-from aml_mirror.errors import (
+from aml_mirror.backfill.version_index import VersionIndex
+from aml_mirror.core.errors import (
     ConfigurationError,
     DataError,
     Interrupted,
@@ -35,17 +35,17 @@ from aml_mirror.errors import (
     UsageError,
     of_the_system,
 )
+from aml_mirror.core.settings import Settings
 from aml_mirror.layouts import find_run
-from aml_mirror.mirror import Mirror
-from aml_mirror.names import checked_names
-from aml_mirror.plan import describe, require_listed
-from aml_mirror.progress import LOG_SECONDS, Console
-from aml_mirror.receipt import Receipt
-from aml_mirror.settings import Settings
+from aml_mirror.pipeline.mirror import Mirror
+from aml_mirror.pipeline.plan import describe, require_listed
+from aml_mirror.pipeline.receipt import Receipt
+from aml_mirror.pipeline.target_names import checked_names
+from aml_mirror.registries.registry import open_loaded_registry
 from aml_mirror.sources.base import Prefix
-from aml_mirror.sources.opening import open_source
+from aml_mirror.sources.registry import open_source
 from aml_mirror.sources.tree import Tree
-from aml_mirror.workspaces.opening import open_for_many
+from aml_mirror.support.progress import LOG_SECONDS, Console
 
 SHORT_RETRY = 60.0  # seconds
 GIVE_UP_AFTER = 3  # runs
@@ -66,7 +66,7 @@ class Backfill:
     """
 
     def __init__(self, settings: Settings, console: Console, tell: Callable[[Receipt], None]) -> None:
-        self._selection = Selection.of(settings)
+        self._selection = RunFilter.of(settings)
         self._prefix = open_prefix(settings, console)
         self._names = ModelNames(settings.require_model_name(), self._prefix.name)
         # What is said of one run must not be written to all.
@@ -75,8 +75,8 @@ class Backfill:
         )
         probe = self._names.of("run", "framework")
         checked_names(replace(self._settings, model_name=probe) if self._names.is_template else settings)
-        self._workspace = open_for_many(settings, console.say)
-        self._known = Known(self._workspace)
+        self._registry = open_loaded_registry(settings, console.say)
+        self._known = VersionIndex(self._registry)
         self._console = console
         self._tell = tell
         self._down = 0
@@ -184,7 +184,7 @@ class Backfill:
                 return why
         model = self._names.of(path, found.layout.name)
         settings = replace(self._settings, source=candidate.source.uri, run_id=path, model_name=model)
-        mirror = Mirror(settings, self._console, receipt, self._workspace, candidate.source)
+        mirror = Mirror(settings, self._console, receipt, self._registry, candidate.source)
         receipt.source, receipt.framework = candidate.source.uri, found.layout.name
         model, receipt.experiment = checked_names(settings)
         names = [path, *other_names(path, found.root, self._prefix.uri)]
@@ -242,7 +242,7 @@ class Backfill:
         self._be_patient_for(min(self._settings.retry_seconds, SHORT_RETRY))
 
     def _be_patient_for(self, seconds: float) -> None:
-        self._workspace.be_patient_for(seconds)
+        self._registry.be_patient_for(seconds)
         self._prefix.be_patient_for(seconds)
 
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from aml_mirror.errors import DataError, UsageError
+from aml_mirror.core.errors import DataError, UsageError
 from aml_mirror.layouts.base import Checkpoint, Layout, Run
-from aml_mirror.layouts.by_path import by_path, to_name
 from aml_mirror.layouts.diffusion_policy import DiffusionPolicy
+from aml_mirror.layouts.explicit_path import explicit_checkpoint, to_name
 from aml_mirror.layouts.generic.layout import Generic
 from aml_mirror.layouts.groot import Groot
 from aml_mirror.layouts.huggingface.layout import HuggingFace
@@ -23,9 +23,17 @@ from aml_mirror.sources.tree import Tree
 from aml_mirror.sources.wandb_copies import without_copies
 
 __all__ = [
-    "LAYOUTS", "NAMES", "Checkpoint", "Found", "Layout", "Run", "by_path", "find_run", "find_runs",
+    "LAYOUTS",
+    "NAMES",
+    "Checkpoint",
+    "DetectedRun",
+    "Layout",
+    "Run",
+    "explicit_checkpoint",
+    "find_run",
+    "find_runs",
     "unknown_beside",
-]  # fmt: skip
+]
 
 # The more special comes first: every GR00T run is a Hugging Face run too. Generic is asked last, and only
 # where no other layout found anything.
@@ -47,7 +55,7 @@ NAMES = tuple(layout.name for layout in LAYOUTS)
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class DetectedRun:
     """A run in a source: its root relative to the source (``""``: the source itself) and its layout."""
 
     root: str
@@ -61,7 +69,7 @@ class Found:
         return self.layout.read(seen.below(self.root))
 
 
-def find_runs(tree: Tree, framework: str = "") -> list[Found]:
+def find_runs(tree: Tree, framework: str = "") -> list[DetectedRun]:
     """Find every run in a tree, sorted by root.
 
     Each layout is asked in turn. A directory belongs to the first that claims it, and what lies inside a
@@ -69,11 +77,11 @@ def find_runs(tree: Tree, framework: str = "") -> list[Found]:
     """
     own = without_copies(tree)
     if own is not tree and (found := _found(own, framework)):
-        return [Found(root, layout, without_copies=True) for root, layout in sorted(found.items())]
-    return [Found(root, layout) for root, layout in sorted(_found(tree, framework).items())]
+        return [DetectedRun(root, layout, without_copies=True) for root, layout in sorted(found.items())]
+    return [DetectedRun(root, layout) for root, layout in sorted(_found(tree, framework).items())]
 
 
-def unknown_beside(tree: Tree, found: Found) -> list[str]:
+def unknown_beside(tree: Tree, found: DetectedRun) -> list[str]:
     """Return the roots, sorted, of what no known framework wrote and what lies beside the one run of a tree.
 
     Nobody else would say a word of them: the run of a known framework is taken for all that there is.
@@ -105,7 +113,7 @@ def _found(tree: Tree, framework: str) -> dict[str, Layout]:
     return found
 
 
-def find_run(tree: Tree, framework: str = "", path: str = "") -> Found:
+def find_run(tree: Tree, framework: str = "", path: str = "") -> DetectedRun:
     """Find the one run in a tree.
 
     Args:
@@ -120,8 +128,8 @@ def find_run(tree: Tree, framework: str = "", path: str = "") -> Found:
     """
     found = find_runs(tree, framework)
     where = tree.source.uri
-    if not found and path and framework in ("", Generic.name) and by_path(tree, path):
-        return Found("", Generic())
+    if not found and path and framework in ("", Generic.name) and explicit_checkpoint(tree, path):
+        return DetectedRun("", Generic())
     if not found:
         looked = f"a {framework} run" if framework else "a run of any known framework"
         empty = "" if tree.files else " (the folder holds no file at all)"

@@ -2,7 +2,7 @@
 
 A layout decides by names, by small JSON and YAML files, and by ranged reads; it never unpickles. It says
 what a checkpoint *would* be. Whether its bytes are whole is judged afterwards, in
-:mod:`aml_mirror.checkpoints`, the same way for all.
+:mod:`aml_mirror.pipeline.select`, the same way for all.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
-from aml_mirror.errors import DataError
+from aml_mirror.core.errors import DataError
 from aml_mirror.sources.tree import Tree
 
 Role = Literal["final", "best", "periodic"]
@@ -47,7 +47,7 @@ class Run:
     # Configuration of the training as nested dictionaries, flattened and masked later.
     params: dict[str, Any] = field(default_factory=dict)
     # Scalar logs of the framework's own, read where no event file holds a point: paths of
-    # trainer_state.json, metrics.csv, …; aml_mirror.metrics.log_formats tells them by their names.
+    # trainer_state.json, metrics.csv, …; aml_mirror.metrics.readers.log_formats tells them by their names.
     logs: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
     # Why none of the checkpoints is the final one, where several trainings' ends lie side by side.

@@ -20,8 +20,8 @@ from dataclasses import replace
 
 from aml_mirror.layouts.base import Checkpoint, Run
 from aml_mirror.layouts.config_files import read_json, read_mapping
-from aml_mirror.layouts.folders import Subfolders, names_in, shard_problem, subfolders
-from aml_mirror.layouts.roots import topmost
+from aml_mirror.layouts.run_roots import topmost
+from aml_mirror.layouts.step_folders import Subfolders, names_in, shard_problem, subfolders
 from aml_mirror.sources.tree import Tree, join
 
 _CHECKPOINTS = "checkpoints"

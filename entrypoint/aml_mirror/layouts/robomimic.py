@@ -23,7 +23,7 @@ import re
 
 from aml_mirror.layouts.base import Checkpoint, NamedStep, Role, Run, numbered
 from aml_mirror.layouts.config_files import read_mapping
-from aml_mirror.layouts.roots import topmost
+from aml_mirror.layouts.run_roots import topmost
 from aml_mirror.layouts.torch_files import pickle_of, values_of, whole_number
 from aml_mirror.sources.tree import Tree, join, parent
 

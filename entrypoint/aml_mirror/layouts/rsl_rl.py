@@ -11,10 +11,10 @@ from __future__ import annotations
 
 import re
 
-from aml_mirror.formats.pickled import pickled_values
+from aml_mirror.formats.pickle_values import pickled_values
 from aml_mirror.layouts.base import Checkpoint, NamedStep, Run, numbered
 from aml_mirror.layouts.isaac_lab import params_of
-from aml_mirror.layouts.roots import topmost
+from aml_mirror.layouts.run_roots import topmost
 from aml_mirror.layouts.torch_files import pickle_of
 from aml_mirror.sources.tree import Tree, join
 

@@ -18,10 +18,10 @@ import pickletools
 import re
 from dataclasses import dataclass
 
-from aml_mirror.errors import MirrorError
+from aml_mirror.core.errors import MirrorError
 from aml_mirror.layouts.base import Checkpoint, Role, Run, numbered
 from aml_mirror.layouts.isaac_lab import params_of
-from aml_mirror.layouts.roots import topmost
+from aml_mirror.layouts.run_roots import topmost
 from aml_mirror.layouts.torch_files import pickle_of, same_contents
 from aml_mirror.sources.tree import Tree, join, parent
 

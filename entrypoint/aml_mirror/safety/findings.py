@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from aml_mirror.safety.allowed import ALLOWED
+from aml_mirror.safety.allowlist import ALLOWED
 
 MAX_NAMES = 200  # of one file, listed in the artifact; one more and the rest is counted
 
@@ -69,9 +69,9 @@ class Findings:
             self.problem(f"it imports {shown}, which is not known to be harmless")
 
 
-class Damaged(Exception):
+class MalformedPickle(Exception):
     """The stream is no pickle, or ends too early; ``text`` in words."""
 
 
-class TooMuch(Damaged):
+class TooMuch(MalformedPickle):
     """It may be a pickle, but takes more steps, memory or bytes than are spent on one."""

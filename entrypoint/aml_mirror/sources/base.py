@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import BinaryIO, Protocol
 
-from aml_mirror.errors import DataError, MirrorError
+from aml_mirror.core.errors import DataError, MirrorError
 
 
 @dataclass(frozen=True, slots=True)

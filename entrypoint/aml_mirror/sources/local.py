@@ -15,7 +15,7 @@ from itertools import islice
 from pathlib import Path
 from typing import BinaryIO
 
-from aml_mirror.errors import DataError, MirrorError, NotReadable, ServiceUnavailable, SourceNotFound
+from aml_mirror.core.errors import DataError, MirrorError, NotReadable, ServiceUnavailable, SourceNotFound
 from aml_mirror.sources.base import Entry, Listing, TooManyFiles
 
 # Ten times the largest run we know of (10^5 files of a dataset that was kept beside a run).

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from functools import cached_property
 from typing import Any, BinaryIO
 
-from aml_mirror.errors import DataError
+from aml_mirror.core.errors import DataError
 from aml_mirror.sources.base import Entry, Listing, Source
 
 # Read whole into memory are only small files: configurations and logs. The largest real one we know is

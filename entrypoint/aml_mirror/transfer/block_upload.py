@@ -30,16 +30,16 @@ from functools import partial
 from azure.core.exceptions import HttpResponseError
 from azure.storage.blob import BlobBlock, BlobClient, ContentSettings
 
-from aml_mirror.azure.errors import code_of, is_damage, is_missing
-from aml_mirror.errors import DataError, MirrorError, ServiceUnavailable
-from aml_mirror.manifest import NOTED_BYTES, Item
+from aml_mirror.core.errors import DataError, MirrorError, ServiceUnavailable
+from aml_mirror.core.manifest import NOTED_BYTES, ManifestEntry
 from aml_mirror.sources.azure_blob import BlobSource
-from aml_mirror.sources.reading import read_into
+from aml_mirror.sources.ranged_file import read_into
 from aml_mirror.sources.tree import Tree
+from aml_mirror.storage.azure_errors import code_of, is_damage, is_missing
 from aml_mirror.transfer.blocks import Body, FilePart, blocks
 from aml_mirror.transfer.checksums import Checksum, Choice, crc64, crc64_header, md5
-from aml_mirror.transfer.options import MIB
 from aml_mirror.transfer.senders import Call, Senders
+from aml_mirror.transfer.transfer_options import MIB
 
 # Learn, "Scalability and performance targets for Blob storage": a blob has up to 50,000 blocks.
 MAX_BLOCKS = 50_000
@@ -60,7 +60,7 @@ class _Job:
     """One file on its way."""
 
     tree: Tree
-    item: Item
+    item: ManifestEntry
     blob: BlobClient
     metadata: dict[str, str]
     checksum: Checksum
@@ -94,7 +94,7 @@ class BlockUpload:
         self._lock = threading.Lock()
         self.sent = 0
 
-    def send(self, tree: Tree, item: Item, blob: BlobClient, metadata: dict[str, str]) -> None:
+    def send(self, tree: Tree, item: ManifestEntry, blob: BlobClient, metadata: dict[str, str]) -> None:
         """Read a file to its end while its blocks are sent; the senders commit it.
 
         Raises:
@@ -158,7 +158,7 @@ class BlockUpload:
         job.blocks.append(self._senders.submit(task))
 
     def _whole(
-        self, tree: Tree, item: Item, blob: BlobClient, metadata: dict[str, str]
+        self, tree: Tree, item: ManifestEntry, blob: BlobClient, metadata: dict[str, str]
     ) -> Callable[[], None]:
         """Read a small file, and return what sends it."""
         buffer = bytearray(item.bytes + 1)
@@ -264,18 +264,18 @@ def block_id(offset: int, digest: str) -> str:
     return f"{offset:0{_OFFSET_DIGITS}x}{digest[: _ID_CHARACTERS - _OFFSET_DIGITS]}"
 
 
-def _require_same(tree: Tree, item: Item, count: int, digest: str) -> None:
+def _require_same(tree: Tree, item: ManifestEntry, count: int, digest: str) -> None:
     _require_unchanged(tree, item)
     if count != item.bytes or (item.sha256 is not None and digest != item.sha256):
         raise _changed(item, f" ({item.bytes} bytes when listed, {count} read)")
 
 
-def _require_unchanged(tree: Tree, item: Item) -> None:
+def _require_unchanged(tree: Tree, item: ManifestEntry) -> None:
     if not tree.source.is_unchanged(tree.entry(item.source)):
         raise _changed(item)
 
 
-def _changed(item: Item, how: str = "") -> DataError:
+def _changed(item: ManifestEntry, how: str = "") -> DataError:
     return DataError(
         f"{item.source} changed while it was sent{how}",
         "wait until the training has ended and nothing writes there any more, then run again",

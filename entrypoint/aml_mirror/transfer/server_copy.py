@@ -31,16 +31,16 @@ from azure.storage.blob import (
     generate_blob_sas,
 )
 
-from aml_mirror import redact
-from aml_mirror.azure.blob_client import account_of, metadata_of
-from aml_mirror.azure.errors import code_of, is_changed, is_missing, status_of
-from aml_mirror.azure.login import STORAGE_SCOPE
-from aml_mirror.errors import MirrorError, ServiceUnavailable
+from aml_mirror.core.errors import MirrorError, ServiceUnavailable
 from aml_mirror.sources.azure_blob import BlobSource
 from aml_mirror.sources.base import Entry
+from aml_mirror.storage.azure_errors import code_of, is_changed, is_missing, status_of
+from aml_mirror.storage.azure_login import STORAGE_SCOPE
+from aml_mirror.storage.blob_client import account_of, metadata_of
+from aml_mirror.support import redaction
 from aml_mirror.transfer.block_upload import SOURCE_ETAG, block_id, block_size
-from aml_mirror.transfer.options import MIB
 from aml_mirror.transfer.senders import Call
+from aml_mirror.transfer.transfer_options import MIB
 
 # Put Blob From URL takes 5,000 MiB; a synchronous request that runs for minutes is cut by some proxies.
 ONE_REQUEST_BYTES = 256 * MIB
@@ -199,7 +199,7 @@ class ServerCopy:
                 said = str(copy.status_description or copy.status)
                 if "412" in said or "ConditionNotMet" in said:
                     raise self._source.changed_error(entry)
-                raise _Refused(f"the copy {copy.status}: {redact.start(said, 200)}")
+                raise _Refused(f"the copy {copy.status}: {redaction.start(said, 200)}")
             if copy.progress != progress:
                 progress, moved = copy.progress, time.monotonic()
             elif time.monotonic() - moved > STALL_SECONDS:

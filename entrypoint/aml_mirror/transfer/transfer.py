@@ -21,20 +21,20 @@ from typing import TypeVar
 
 from azure.storage.blob import BlobClient, BlobProperties, ContainerClient
 
-from aml_mirror.azure.blob_client import in_words, metadata_of
-from aml_mirror.azure.errors import is_missing, translate
-from aml_mirror.azure.login import with_fresh_login
-from aml_mirror.errors import DataError, MirrorError, ServiceUnavailable
-from aml_mirror.manifest import Item, Moved
-from aml_mirror.progress import amount
-from aml_mirror.retry import Retry
+from aml_mirror.core.errors import DataError, MirrorError, ServiceUnavailable
+from aml_mirror.core.manifest import ManifestEntry, TransferResult
 from aml_mirror.sources.azure_blob import BlobSource
 from aml_mirror.sources.tree import Tree
+from aml_mirror.storage.azure_errors import is_missing, translate
+from aml_mirror.storage.azure_login import with_fresh_login
+from aml_mirror.storage.blob_client import in_words, metadata_of
+from aml_mirror.support.progress import amount
+from aml_mirror.support.retry import Retry
 from aml_mirror.transfer.block_upload import SHA256, SOURCE_ETAG, BlockUpload
 from aml_mirror.transfer.checksums import Choice
-from aml_mirror.transfer.options import BLOCK_BYTES, CONCURRENCY, HELD_BLOCK_BYTES, HELD_BLOCKS
 from aml_mirror.transfer.senders import Call, Senders
 from aml_mirror.transfer.server_copy import ServerCopy
+from aml_mirror.transfer.transfer_options import BLOCK_BYTES, CONCURRENCY, HELD_BLOCK_BYTES, HELD_BLOCKS
 
 T = TypeVar("T")
 
@@ -48,8 +48,8 @@ class Transfer:
     """Brings files to one container.
 
     Args:
-        container: where to; see :func:`aml_mirror.azure.blob_client.container_client`.
-        concurrency: senders; see :mod:`aml_mirror.transfer.options`.
+        container: where to; see :func:`aml_mirror.storage.blob_client.container_client`.
+        concurrency: senders; see :mod:`aml_mirror.transfer.transfer_options`.
         block_bytes: size of a block; likewise.
         retry_seconds: how long a request may go on failing for reasons that pass.
         notice: told, in words, what the person should know while waiting.
@@ -74,11 +74,11 @@ class Transfer:
     def put(
         self,
         tree: Tree,
-        items: Iterable[Item],
+        items: Iterable[ManifestEntry],
         prefix: str,
         progress: Callable[[int], None] = lambda count: None,
         metadata: dict[str, str] | None = None,
-    ) -> Moved:
+    ) -> TransferResult:
         """Make the folder ``prefix`` hold these files, each at its ``path``, and nothing else.
 
         Args:
@@ -106,7 +106,7 @@ class Transfer:
                 done(path, done.sizes[path])
             if not missing:
                 self._remove_strangers(prefix, items, there)
-                return Moved(sent, copied, tuple(warnings))
+                return TransferResult(sent, copied, tuple(warnings))
             if tries < TRIES:
                 moved = self._move(tree, missing, prefix, done, metadata or {})
                 sent, copied = sent + moved.sent, copied + moved.copied
@@ -120,8 +120,8 @@ class Transfer:
         )
 
     def _move(
-        self, tree: Tree, items: list[Item], prefix: str, done: _Progress, metadata: dict[str, str]
-    ) -> Moved:
+        self, tree: Tree, items: list[ManifestEntry], prefix: str, done: _Progress, metadata: dict[str, str]
+    ) -> TransferResult:
         copied, warnings = 0, list[str]()
         if isinstance(tree.source, BlobSource):
             copied, items, warnings = self._copy(tree, tree.source, items, prefix, done, metadata)
@@ -132,29 +132,29 @@ class Transfer:
             upload = BlockUpload(self._call(senders), senders, block_bytes, self._choice, done)
             for item in items:
                 upload.send(tree, item, self._blob(prefix, item), _metadata(item, metadata))
-        return Moved(upload.sent, copied, tuple(warnings))
+        return TransferResult(upload.sent, copied, tuple(warnings))
 
     def _copy(
         self,
         tree: Tree,
         source: BlobSource,
-        items: list[Item],
+        items: list[ManifestEntry],
         prefix: str,
         done: _Progress,
         metadata: dict[str, str],
-    ) -> tuple[int, list[Item], list[str]]:
+    ) -> tuple[int, list[ManifestEntry], list[str]]:
         """Return the bytes copied, the items that no way copied, and what to tell of those."""
         with Senders(self._concurrency) as senders:
             copying = ServerCopy(source, self._container.url, self._call(senders), senders.sleep)
 
-            def copy(item: Item) -> bool:
+            def copy(item: ManifestEntry) -> bool:
                 entry = tree.entry(item.source)
                 copied = copying.copy(entry, self._blob(prefix, item), _metadata(item, metadata))
                 if copied:
                     done(item.path, item.bytes)
                 return copied
 
-            answers: list[tuple[Item, Future[bool]]] = []
+            answers: list[tuple[ManifestEntry, Future[bool]]] = []
             for item in items:
                 answers.append((item, senders.submit(lambda item=item: copy(item))))  # type: ignore[misc]
         left = [item for item, answer in answers if not answer.result()]
@@ -176,7 +176,9 @@ class Transfer:
         with Senders(1) as senders:
             return self._call(senders)(read)
 
-    def _remove_strangers(self, prefix: str, items: list[Item], there: dict[str, BlobProperties]) -> None:
+    def _remove_strangers(
+        self, prefix: str, items: list[ManifestEntry], there: dict[str, BlobProperties]
+    ) -> None:
         """Delete what a killed try left besides: the version is this folder, with all that is in it."""
         ours = {item.path for item in items}
         strangers = [path for path, blob in there.items() if path not in ours and not _is_folder(path, blob)]
@@ -191,7 +193,7 @@ class Transfer:
             if not is_missing(error.__cause__):
                 raise
 
-    def _blob(self, prefix: str, item: Item) -> BlobClient:
+    def _blob(self, prefix: str, item: ManifestEntry) -> BlobClient:
         return self._container.get_blob_client(prefix + item.path)
 
     def _call(self, senders: Senders) -> Call:
@@ -209,7 +211,7 @@ class Transfer:
 class _Progress:
     """Tells each byte of each file once, from one thread at a time, however often it is sent."""
 
-    def __init__(self, items: list[Item], progress: Callable[[int], None]) -> None:
+    def __init__(self, items: list[ManifestEntry], progress: Callable[[int], None]) -> None:
         self.sizes = {item.path: item.bytes for item in items}
         self._left = dict(self.sizes)
         self._progress = progress
@@ -239,7 +241,7 @@ class _Once:
                 self._notice(text)
 
 
-def _metadata(item: Item, extra: dict[str, str]) -> dict[str, str]:
+def _metadata(item: ManifestEntry, extra: dict[str, str]) -> dict[str, str]:
     found = dict(extra)
     if item.sha256:
         found[SHA256] = item.sha256
@@ -248,7 +250,7 @@ def _metadata(item: Item, extra: dict[str, str]) -> dict[str, str]:
     return found
 
 
-def _is_whole(item: Item, blob: BlobProperties | None) -> bool:
+def _is_whole(item: ManifestEntry, blob: BlobProperties | None) -> bool:
     """Whether a blob is what this item is to be; everything looked at was written in one request."""
     if blob is None or blob.size != item.bytes:
         return False
@@ -267,7 +269,7 @@ def _is_folder(path: str, blob: BlobProperties) -> bool:
     return path.endswith("/") or metadata_of(blob).get("hdi_isfolder", "").lower() == "true"
 
 
-def _check(items: list[Item], prefix: str) -> None:
+def _check(items: list[ManifestEntry], prefix: str) -> None:
     if len(prefix) < 2:
         raise ValueError("a checkpoint needs a folder of its own: the rest of a folder is deleted")
     for item in items:

@@ -28,14 +28,14 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from aml_mirror.errors import MirrorError
+from aml_mirror.core.errors import MirrorError
 from aml_mirror.layouts.base import Checkpoint, Run
 from aml_mirror.layouts.config_files import read_mapping
-from aml_mirror.layouts.folders import same_file, same_files, word_set
-from aml_mirror.layouts.generic.files import described, with_companions
-from aml_mirror.layouts.generic.find import candidates, root_of
-from aml_mirror.layouts.generic.runs import CONFIGS, with_the_rest
-from aml_mirror.layouts.roots import topmost, with_logs
+from aml_mirror.layouts.generic.discover import candidates, root_of
+from aml_mirror.layouts.generic.training_evidence import CONFIGS, with_the_rest
+from aml_mirror.layouts.generic.weight_files import described, with_companions
+from aml_mirror.layouts.run_roots import topmost, with_logs
+from aml_mirror.layouts.step_folders import same_file, same_files, word_set
 from aml_mirror.layouts.torch_files import same_contents, values_of, whole_number
 from aml_mirror.sources.tree import Tree
 

@@ -1,6 +1,6 @@
 """Runs of the Hugging Face ``Trainer``: folders ``checkpoint-<step>``, and often a model in the run's root.
 
-Where they begin, and OpenVLA's, tells :mod:`aml_mirror.layouts.huggingface.roots`.
+Where they begin, and OpenVLA's, tells :mod:`aml_mirror.layouts.huggingface.model_roots`.
 
 Sources: transformers 5.23 (``trainer.py``: ``_save_checkpoint``, ``_save``, ``_finalize_training``),
 accelerate 1.15 (``checkpointing.py``), peft 0.21, DeepSpeed's ``save_checkpoint``; real runs of
@@ -27,13 +27,12 @@ import re
 from dataclasses import dataclass, replace
 from typing import Any
 
-from aml_mirror.errors import DataError
+from aml_mirror.core.errors import DataError
 from aml_mirror.formats.archives import MAX_PICKLE_BYTES, Archive
-from aml_mirror.formats.pickled import pickled_values
+from aml_mirror.formats.pickle_values import pickled_values
 from aml_mirror.layouts.base import Checkpoint, Role, Run
 from aml_mirror.layouts.config_files import read_json, read_mapping
-from aml_mirror.layouts.folders import names_in, same_files, shard_problem, subfolders, word_set
-from aml_mirror.layouts.huggingface.roots import (
+from aml_mirror.layouts.huggingface.model_roots import (
     ARGUMENTS,
     FINAL,
     FSDP,
@@ -49,6 +48,7 @@ from aml_mirror.layouts.huggingface.roots import (
     is_saved,
     name_of,
 )
+from aml_mirror.layouts.step_folders import names_in, same_files, shard_problem, subfolders, word_set
 from aml_mirror.sources.tree import Tree, join
 
 # What accelerate's main process writes last of what it saves: no other one writes the model.

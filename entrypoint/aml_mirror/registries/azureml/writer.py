@@ -1,0 +1,285 @@
+"""One run of an Azure ML workspace, being written: steps 4 to 6 of :mod:`.workspace`."""
+
+from __future__ import annotations
+
+import io
+import math
+import threading
+from abc import abstractmethod
+from collections.abc import Callable, Iterator
+from typing import BinaryIO
+
+from mlflow.entities import Param, RunTag
+from mlflow.entities import Run as MlflowRun
+
+from aml_mirror.core.errors import ConfigurationError, DataError, MirrorError, ServiceUnavailable
+from aml_mirror.core.manifest import Manifest, TransferResult
+from aml_mirror.registries import base
+from aml_mirror.registries.azureml.blob_lease import BlobLease
+from aml_mirror.registries.azureml.limits import FOLDER, LEAST_PARAM_VALUE, cut, fit_tags, safe_part
+from aml_mirror.registries.azureml.log_batch import log_batch
+from aml_mirror.registries.azureml.metric_partitions import Batch, log_points, tag_of
+from aml_mirror.registries.azureml.model_versions import PROPERTIES, Models
+from aml_mirror.registries.azureml.retry_with_read_back import RetryWithReadBack
+from aml_mirror.registries.azureml.run_artifacts import File, Refused, RunArtifacts
+from aml_mirror.registries.azureml.service_client import AzureML, single_attempt
+from aml_mirror.registries.azureml.version_tags import ARTIFACTS, VERSION
+from aml_mirror.registries.base import Point, Upload, Version
+from aml_mirror.registries.mlflow_runs import RunStore, RunWriter
+from aml_mirror.sources.tree import Tree
+from aml_mirror.transfer.transfer import Transfer
+
+# From so many files on, registering their paths together is worth the names that a kill would leave.
+REGISTER_TOGETHER = 20
+
+
+class Place(RunStore):
+    """What a writer needs of its workspace."""
+
+    azure: AzureML
+    models: Models
+    notice: Callable[[str], None]
+
+    @abstractmethod
+    def transfer(self) -> Transfer:
+        """What brings a checkpoint into the default datastore."""
+
+    @abstractmethod
+    def retire_others(self, run: MlflowRun) -> None:
+        """Retire the runs that a lost answer made beside this one, if by now the search shows any."""
+
+
+class AzureMLWriter(RunWriter):
+    """See :class:`aml_mirror.registries.base.Writer`. ``warnings`` is what the person should know.
+
+    Args:
+        workspace, run, claim, tags, adopted: see :class:`aml_mirror.registries.mlflow_runs.RunWriter`.
+        intended: the version number that an earlier try took, or meant to take.
+    """
+
+    _claim: BlobLease
+
+    def __init__(
+        self,
+        workspace: Place,
+        run: MlflowRun,
+        claim: BlobLease,
+        tags: dict[str, str],
+        adopted: bool,
+        intended: str | None,
+    ) -> None:
+        super().__init__(workspace, run, claim, tags, adopted)
+        self._workspace = workspace
+        self._intended = intended
+        self._artifacts: RunArtifacts | None = None
+        self._only_finite = False
+        self._telling = threading.Lock()
+        self._beside = ""
+        self._folder = "/".join(
+            (
+                FOLDER,
+                safe_part(tags[base.RUN_ID]),
+                safe_part(tags[base.CHECKPOINT]),
+                tags[base.MANIFEST_SHA256],
+            )
+        )
+        if adopted and (earlier := run.data.tags.get(ARTIFACTS)):
+            self._beside = earlier.partition("/paths/")[2].strip("/")
+
+    def log_params(self, params: dict[str, str]) -> None:
+        there = self._run.data.params if self._adopted else {}
+        fresh = {
+            key: cut(value, self._limits.param_value) for key, value in params.items() if key not in there
+        }
+        items = list(fresh.items())
+        step = self._limits.params_in_batch
+        for start in range(0, len(items), step):
+            self._log_params(items[start : start + step])
+
+    def _log_params(self, items: list[tuple[str, str]]) -> None:
+        try:
+            self._log_batch(params=[Param(key, value) for key, value in items])
+        except MirrorError as error:
+            if "size limit" not in error.message and "length" not in error.message:
+                raise
+            # How long a value may be is not documented: what every server takes is sent instead.
+            self.warnings.append(f"parameters were cut to {LEAST_PARAM_VALUE} characters: {error.message}")
+            shorter = [Param(key, cut(value, LEAST_PARAM_VALUE)) for key, value in items]
+            self._log_batch(params=shorter)
+
+    def log_metrics(self, points: Callable[[], Iterator[Point]], progress: Callable[[int], None]) -> int:
+        there = self._run.data.tags if self._adopted else {}
+        # Around all lanes, since it holds for the whole process.
+        with single_attempt():
+            return log_points(points, self._limits.batch, there, self._send_batch, progress)
+
+    def _send_batch(self, batch: Batch, go_on: Callable[[], None]) -> None:
+        self._require_claim()
+        finite = [point for point in batch.points if math.isfinite(point[1])]
+        if self._only_finite or len(finite) == len(batch.points):
+            self._send_points(finite, batch, go_on)
+            return
+        try:
+            self._send_points(batch.points, batch, go_on)
+        except (ConfigurationError, DataError) as refusal:
+            # Whether Azure ML takes NaN and infinities is not documented; the event files have them anyway.
+            with self._telling:
+                if not self._only_finite:
+                    self._warn(f"metric values that are not finite were left out: {refusal.message}")
+                self._only_finite = True
+            self._send_points(finite, batch, go_on)
+
+    def _send_points(self, points: list[Point], batch: Batch, go_on: Callable[[], None]) -> None:
+        tag = tag_of(batch.lane)
+
+        def look() -> bool:
+            # The mark, sent with the points, tells.
+            return bool(self._client.get_run(self.run_id).data.tags.get(tag) == batch.mark)
+
+        def send() -> bool:
+            log_batch(self._client, self.run_id, points, {tag: batch.mark})
+            return True
+
+        self._retry(RetryWithReadBack(look, send, go_on))
+
+    def put_model(self, tree: Tree, manifest: Manifest, progress: Callable[[int], None]) -> TransferResult:
+        self._require_claim()
+
+        def guarded(count: int) -> None:
+            progress(count)
+            self._require_claim()
+
+        moved = self._workspace.transfer().put(tree, manifest.items, self._folder, guarded)
+        # Told here as well, so that they are in the receipt whatever else reads them.
+        return TransferResult(moved.sent, moved.copied, (*moved.warnings, *self.warnings))
+
+    def put_files(self, tree: Tree, uploads: list[Upload], progress: Callable[[int], None]) -> int:
+        files = [File(upload.path, upload.bytes, _opener(tree, upload.source)) for upload in uploads]
+        sent = 0
+        self._register([file.path for file in files])
+        for upload, file in zip(uploads, files, strict=True):
+            sent += self._put(file)
+            if not tree.source.is_unchanged(tree.entry(upload.source)):
+                raise DataError(
+                    f"{upload.source} changed while it was sent",
+                    "wait until the training has ended and nothing writes there any more, then run again",
+                )
+            progress(upload.bytes)
+        return sent
+
+    def put_texts(self, texts: dict[str, str]) -> None:
+        files = []
+        for path, text in texts.items():
+            data = text.encode()
+            files.append(File(path, len(data), lambda data=data: io.BytesIO(data)))  # type: ignore[misc]
+        self._register([file.path for file in files])
+        for file in files:
+            self._put(file)
+
+    def _register(self, paths: list[str]) -> None:
+        """Register many paths in a few requests, where they go to the artifact service.
+
+        A few are registered each before it is sent: a kill leaves one name behind, not all.
+        """
+        if self._beside:
+            return
+        self._require_claim()
+        if self._artifacts is None:
+            info = self._run.info
+            self._artifacts = RunArtifacts(
+                self._workspace.azure, info.artifact_uri or "", info.experiment_id, self.run_id
+            )
+        if len(paths) < REGISTER_TOGETHER:
+            return
+        try:
+            self._artifacts.register(paths)
+        except Refused as refused:
+            self._go_beside(refused)
+
+    def _put(self, file: File) -> int:
+        self._require_claim()
+        if not self._beside and self._artifacts is not None:
+            try:
+                done = self._artifacts.put(file)
+            except Refused as refused:
+                self._go_beside(refused)
+            else:
+                if done.path != file.path:
+                    self._warn(f"{file.path} is of an earlier try; this one's is the artifact {done.path}")
+                return done.sent
+        return self._put_beside(file)
+
+    def _go_beside(self, refused: Refused) -> None:
+        """Keep small files beside the checkpoint from now on, and let the run say where."""
+        self._beside = f"{self._folder}.artifacts"
+        uri = self._workspace.azure.datastore_uri(self._beside)
+        self._retry(lambda: self._client.set_tag(self.run_id, ARTIFACTS, uri))
+        self._warn(f"the run's artifacts are in the datastore, at {uri}, because {refused.why}")
+
+    def _put_beside(self, file: File) -> int:
+        blob = self._workspace.azure.container.get_blob_client(f"{self._beside}/{file.path}")
+
+        def send() -> None:
+            with file.open() as stream:
+                blob.upload_blob(stream, length=file.bytes, overwrite=True)
+            size = blob.get_blob_properties().size
+            if size != file.bytes:
+                raise ServiceUnavailable(
+                    f"{file.path} arrived with {size} of {file.bytes} bytes in the datastore",
+                    "run the same command again: what is there is not sent again",
+                )
+
+        self._retry(send)
+        return file.bytes
+
+    def _warn(self, text: str) -> None:
+        self.warnings.append(text)
+        self._workspace.notice(f"warning: {text}")
+
+    def register(self, description: str, tags: dict[str, str]) -> Version:
+        self._require_claim()
+        tags, _ = fit_tags(tags)
+        properties = {name: tags[name] for name in PROPERTIES if tags.get(name)}
+        properties[base.MLFLOW_RUN_ID] = self.run_id
+        return self._workspace.models.register(
+            self._tags[base.MODEL_NAME],
+            self._workspace.azure.datastore_uri(self._folder),
+            description,
+            properties,
+            {name: value for name, value in tags.items() if name not in base.RESERVED},
+            self._intended,
+            self._intend,
+        )
+
+    def _intend(self, number: str) -> None:
+        self._require_claim()
+        self._retry(lambda: self._client.set_tag(self.run_id, VERSION, number))
+
+    def finish(self, version: Version) -> None:
+        self._require_claim()
+        if not self._adopted:
+            # How soon a search shows a new run is not documented: one that a killed try or a lost answer
+            # made may be seen only now.
+            self._workspace.retire_others(self._run)
+        tags = [RunTag(base.STATE, base.COMPLETE), RunTag(VERSION, version.number)]
+        self._log_batch(tags=tags)
+        self._retry(lambda: self._client.set_terminated(self.run_id, "FINISHED"))
+        self._require_claim()
+        marks = {base.STATE: base.COMPLETE}
+        if version.tags.get(base.MLFLOW_RUN_ID) != self.run_id:
+            # Made by an earlier try, whose run is gone: the property cannot change, the tag says it.
+            marks[base.MLFLOW_RUN_ID] = self.run_id
+        self._workspace.models.tag(version, marks)
+        self._claim.release()
+
+    def abort(self, status: str, why: str) -> None:
+        super().abort(status, why)
+        # Last: until then the run is still ours to close.
+        self._claim.release()
+
+    def _release(self) -> None:
+        return
+
+
+def _opener(tree: Tree, source: str) -> Callable[[], BinaryIO]:
+    return lambda: tree.open(source)
