@@ -73,6 +73,8 @@ class Version:
     model: str
     number: str
     tags: dict[str, str] = field(default_factory=dict)
+    path: str = ""
+    """Where its files are, as the registry has it; empty: the registry does not say."""
 
     @property
     def uri(self) -> str:

@@ -21,6 +21,7 @@ from azure.core.exceptions import HttpResponseError, ResourceNotFoundError
 from aml_mirror.core.errors import MirrorError, ServiceUnavailable
 from aml_mirror.registries import base
 from aml_mirror.registries.azureml.limits import DESCRIPTION, LIMITS, cut
+from aml_mirror.registries.azureml.version_folder import datastore_path, is_ours
 from aml_mirror.registries.azureml.version_tags import version_of
 from aml_mirror.registries.base import Version
 from aml_mirror.storage import azure_errors as azure_errors
@@ -51,26 +52,17 @@ class Models:
         found = self._get(model, number)
         return None if found is None else _version(model, found)
 
-    def path_of(self, version: Version) -> str:
-        """Return the ``azureml://`` path of a version's files.
-
-        Raises:
-            ServiceUnavailable: it is gone.
-        """
-        found = self._get(version.model, version.number)
-        if found is None:
-            raise ServiceUnavailable(
-                f"version {version.number} of {version.model} is gone", azure_errors.AGAIN
-            )
-        return str(found.path or "")
-
     def of_run(self, model: str, run_id: str) -> list[Version]:
         """Return the versions that were mirrored from a run, by number: all versions are looked at."""
-        return [item for item in self._all(model) if item.tags.get(base.RUN_ID) == run_id]
+        found = self._all(model)
+        return [item for item in found if item.tags.get(base.RUN_ID) == run_id and is_ours(item)]
 
     def with_identity(self, model: str, identity: str) -> Version | None:
         """Return the version with an identity, or None: all versions are looked at."""
-        return next((item for item in self._all(model) if item.tags.get(base.IDENTITY) == identity), None)
+        found = self._all(model)
+        return next(
+            (item for item in found if item.tags.get(base.IDENTITY) == identity and is_ours(item)), None
+        )
 
     def each(self, model: str, take: Callable[[Version], None]) -> None:
         """Hand over all versions of a model; twice, where the list had to be begun again."""
@@ -119,7 +111,7 @@ class Models:
             # Also for a number that should be free: a list may not show yet what was made a moment ago, and
             # that a PUT never changes a version that is there is not documented.
             found = self.get(model, number)
-            if found is not None and found.tags.get(base.IDENTITY) == identity:
+            if found is not None and _is_same(found, identity, path):
                 return found
             if found is not None:
                 number, taken = None, _number(number)
@@ -141,7 +133,7 @@ class Models:
                     raise
                 refusal = error
             found = self.get(model, number) if refusal else self._made(model, number)
-            if found is not None and found.tags.get(base.IDENTITY) == identity:
+            if found is not None and _is_same(found, identity, path):
                 return found
             if found is None and refusal is not None and _was_deleted(refusal):
                 number = str(_number(number) + 1)
@@ -237,13 +229,31 @@ def _is_taken(error: MirrorError) -> bool:
     return "cannot be overwritten" in error.message or "cannot be updated" in error.message
 
 
+def _is_same(version: Version, identity: str, path: str) -> bool:
+    """Whether a version is the one that is to be made.
+
+    Raises:
+        ServiceUnavailable: it is, in another folder.
+    """
+    if version.tags.get(base.IDENTITY) != identity:
+        return False
+    if datastore_path(version.path) == datastore_path(path):
+        return True
+    if is_ours(version):
+        # Made by an earlier attempt, and shown only now. The next attempt goes on in that folder.
+        raise ServiceUnavailable(
+            f"version {version.number} of {version.model} appeared in another folder", azure_errors.AGAIN
+        )
+    return False
+
+
 def _was_deleted(error: MirrorError) -> bool:
     """Whether a number is spent: a version that was deleted cannot be made again (azureml-assets#3530)."""
     return "cannot be recreated" in str(error.__cause__)
 
 
 def _version(model: str, found: Model) -> Version:
-    return version_of(model, found.version, found.tags, found.properties)
+    return version_of(model, found.version, found.tags, found.properties, found.path)
 
 
 def _number(text: object) -> int:

@@ -21,6 +21,7 @@ One identity has one run and one version, whatever happens on the way:
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from mlflow.entities import Run as MlflowRun
@@ -33,6 +34,7 @@ from aml_mirror.registries.azureml.limits import FOLDER, LIMITS, check_names, fi
 from aml_mirror.registries.azureml.model_versions import Models
 from aml_mirror.registries.azureml.retry_with_read_back import RetryWithReadBack
 from aml_mirror.registries.azureml.service_client import AzureML, single_attempt
+from aml_mirror.registries.azureml.version_folder import VersionFolder, folder_in, folder_of, is_ours
 from aml_mirror.registries.azureml.version_tags import RETIRED, VERSION, named_by, names_version
 from aml_mirror.registries.azureml.writer import AzureMLWriter, Place
 from aml_mirror.registries.base import Version
@@ -42,6 +44,7 @@ from aml_mirror.transfer.transfer import Transfer
 from aml_mirror.transfer.transfer_options import BLOCK_BYTES, CONCURRENCY
 
 if TYPE_CHECKING:
+    from azure.storage.blob import ContainerClient
     from mlflow import MlflowClient
 
     from aml_mirror.registries.azureml.reader import AzureMLVersionReader
@@ -134,11 +137,11 @@ class AzureMLRegistry(Place):
                     keys[tags[VERSION]] = (tags.get(base.IDENTITY, ""), tags.get(base.QUICK_KEY, ""))
 
         def with_key(version: Version) -> None:
-            if not version.tags.get(base.RUN_ID):
+            if not version.tags.get(base.RUN_ID) or not is_ours(version):
                 return
             identity, key = keys.get(version.number, ("", ""))
             if key and identity == version.tags.get(base.IDENTITY):
-                version = Version(model, version.number, {**version.tags, base.QUICK_KEY: key})
+                version = replace(version, tags={**version.tags, base.QUICK_KEY: key})
             take(version)
 
         self.models.each(model, with_key)
@@ -215,7 +218,17 @@ class AzureMLRegistry(Place):
         claim.remember(str(runs[0].info.run_id))
         for other in runs[1:]:
             self.retire(other)
-        return AzureMLWriter(self, runs[0], claim, tags, adopted, intended or self._orphans.get(identity))
+        intended = intended or self._orphans.get(identity)
+        return AzureMLWriter(self, runs[0], claim, tags, adopted, intended, self._folder(tags, intended))
+
+    def _folder(self, tags: dict[str, str], intended: str | None) -> VersionFolder:
+        """Where the version goes: the folder that an earlier attempt registered wins."""
+        begun = self.models.get(tags[base.MODEL_NAME], intended) if intended else None
+        if begun is not None and begun.tags.get(base.IDENTITY) == tags[base.IDENTITY]:
+            named = folder_in(begun.path, {**begun.tags, base.MODEL_NAME: begun.model})
+            if named is not None:
+                return named
+        return folder_of(tags)
 
     def _completed(self, run: MlflowRun, version: Version) -> Version:
         """Write what a mirror that was killed in its last moment left out: all else was verified before."""
@@ -223,7 +236,7 @@ class AzureMLRegistry(Place):
             self.retry(lambda: self.client.set_terminated(run.info.run_id, "FINISHED"))
         if not version.complete:
             self.models.tag(version, {base.STATE: base.COMPLETE})
-        return Version(version.model, version.number, {**version.tags, base.STATE: base.COMPLETE})
+        return replace(version, tags={**version.tags, base.STATE: base.COMPLETE})
 
     def _runs(self, experiment_id: str, identity: str, model: str) -> list[MlflowRun]:
         runs = self.search_runs(experiment_id, base.IDENTITY, identity)
@@ -318,7 +331,5 @@ class AzureMLRegistry(Place):
             if other.info.run_id != run.info.run_id:
                 self.retire(other)
 
-    def transfer(self) -> Transfer:
-        return Transfer(
-            self.azure.container, self._concurrency, self._block_bytes, self._retry_seconds, self.notice
-        )
+    def transfer(self, container: ContainerClient) -> Transfer:
+        return Transfer(container, self._concurrency, self._block_bytes, self._retry_seconds, self.notice)

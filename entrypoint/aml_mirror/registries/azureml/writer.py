@@ -7,7 +7,7 @@ import math
 import threading
 from abc import abstractmethod
 from collections.abc import Callable, Iterator
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 from mlflow.entities import Param, RunTag
 from mlflow.entities import Run as MlflowRun
@@ -16,18 +16,22 @@ from aml_mirror.core.errors import ConfigurationError, DataError, MirrorError, S
 from aml_mirror.core.manifest import Manifest, TransferResult
 from aml_mirror.registries import base
 from aml_mirror.registries.azureml.blob_lease import BlobLease
-from aml_mirror.registries.azureml.limits import FOLDER, LEAST_PARAM_VALUE, cut, fit_tags, safe_part
+from aml_mirror.registries.azureml.limits import LEAST_PARAM_VALUE, cut, fit_tags
 from aml_mirror.registries.azureml.log_batch import log_batch
 from aml_mirror.registries.azureml.metric_partitions import Batch, log_points, tag_of
 from aml_mirror.registries.azureml.model_versions import PROPERTIES, Models
 from aml_mirror.registries.azureml.retry_with_read_back import RetryWithReadBack
 from aml_mirror.registries.azureml.run_artifacts import File, Refused, RunArtifacts
 from aml_mirror.registries.azureml.service_client import AzureML, single_attempt
+from aml_mirror.registries.azureml.version_folder import VersionFolder
 from aml_mirror.registries.azureml.version_tags import ARTIFACTS, VERSION
 from aml_mirror.registries.base import Point, Upload, Version
 from aml_mirror.registries.mlflow_runs import RunStore, RunWriter
 from aml_mirror.sources.tree import Tree
 from aml_mirror.transfer.transfer import Transfer
+
+if TYPE_CHECKING:
+    from azure.storage.blob import ContainerClient
 
 # From so many files on, registering their paths together is worth the names that a kill would leave.
 REGISTER_TOGETHER = 20
@@ -41,8 +45,8 @@ class Place(RunStore):
     notice: Callable[[str], None]
 
     @abstractmethod
-    def transfer(self) -> Transfer:
-        """What brings a checkpoint into the default datastore."""
+    def transfer(self, container: ContainerClient) -> Transfer:
+        """What brings a checkpoint into a container."""
 
     @abstractmethod
     def retire_others(self, run: MlflowRun) -> None:
@@ -54,7 +58,8 @@ class AzureMLWriter(RunWriter):
 
     Args:
         workspace, run, claim, tags, adopted: see :class:`aml_mirror.registries.mlflow_runs.RunWriter`.
-        intended: the version number that an earlier try took, or meant to take.
+        intended: the version number that an earlier attempt took, or meant to take.
+        folder: where the version's files go.
     """
 
     _claim: BlobLease
@@ -67,6 +72,7 @@ class AzureMLWriter(RunWriter):
         tags: dict[str, str],
         adopted: bool,
         intended: str | None,
+        folder: VersionFolder,
     ) -> None:
         super().__init__(workspace, run, claim, tags, adopted)
         self._workspace = workspace
@@ -74,17 +80,11 @@ class AzureMLWriter(RunWriter):
         self._artifacts: RunArtifacts | None = None
         self._only_finite = False
         self._telling = threading.Lock()
-        self._beside = ""
-        self._folder = "/".join(
-            (
-                FOLDER,
-                safe_part(tags[base.RUN_ID]),
-                safe_part(tags[base.CHECKPOINT]),
-                tags[base.MANIFEST_SHA256],
-            )
-        )
-        if adopted and (earlier := run.data.tags.get(ARTIFACTS)):
-            self._beside = earlier.partition("/paths/")[2].strip("/")
+        self._folder = folder
+        self._container = workspace.azure.container_of(folder.datastore)
+        own = workspace.azure.datastore_uri(folder.own, folder.datastore)
+        self._refused = adopted and run.data.tags.get(ARTIFACTS) == own
+        """Whether the artifact service takes nothing, so that files are in the datastore alone."""
 
     def log_params(self, params: dict[str, str]) -> None:
         there = self._run.data.params if self._adopted else {}
@@ -149,7 +149,8 @@ class AzureMLWriter(RunWriter):
             progress(count)
             self._require_claim()
 
-        moved = self._workspace.transfer().put(tree, manifest.items, self._folder, guarded)
+        transfer = self._workspace.transfer(self._container)
+        moved = transfer.put(tree, manifest.items, self._folder.bytes, guarded)
         # Told here as well, so that they are in the receipt whatever else reads them.
         return TransferResult(moved.sent, moved.copied, (*moved.warnings, *self.warnings))
 
@@ -158,7 +159,8 @@ class AzureMLWriter(RunWriter):
         sent = 0
         self._register([file.path for file in files])
         for upload, file in zip(uploads, files, strict=True):
-            sent += self._put(file)
+            done = self._put_to_run(file)
+            sent += self._put_own(file) if done is None else done
             if not tree.source.is_unchanged(tree.entry(upload.source)):
                 raise DataError(
                     f"{upload.source} changed while it was sent",
@@ -174,16 +176,17 @@ class AzureMLWriter(RunWriter):
             files.append(File(path, len(data), lambda data=data: io.BytesIO(data)))  # type: ignore[misc]
         self._register([file.path for file in files])
         for file in files:
-            self._put(file)
+            self._put_own(file)
+            self._put_to_run(file)
 
     def _register(self, paths: list[str]) -> None:
         """Register many paths in a few requests, where they go to the artifact service.
 
         A few are registered each before it is sent: a kill leaves one name behind, not all.
         """
-        if self._beside:
-            return
         self._require_claim()
+        if self._refused:
+            return
         if self._artifacts is None:
             info = self._run.info
             self._artifacts = RunArtifacts(
@@ -196,28 +199,31 @@ class AzureMLWriter(RunWriter):
         except Refused as refused:
             self._go_beside(refused)
 
-    def _put(self, file: File) -> int:
+    def _put_to_run(self, file: File) -> int | None:
+        """Store a file among the run's artifacts; return the bytes sent, None where the service refuses."""
         self._require_claim()
-        if not self._beside and self._artifacts is not None:
-            try:
-                done = self._artifacts.put(file)
-            except Refused as refused:
-                self._go_beside(refused)
-            else:
-                if done.path != file.path:
-                    self._warn(f"{file.path} is of an earlier try; this one's is the artifact {done.path}")
-                return done.sent
-        return self._put_beside(file)
+        if self._refused or self._artifacts is None:
+            return None
+        try:
+            done = self._artifacts.put(file)
+        except Refused as refused:
+            self._go_beside(refused)
+            return None
+        if done.path != file.path:
+            self._warn(f"{file.path} is of an earlier attempt; this one is the artifact {done.path}")
+        return done.sent
 
     def _go_beside(self, refused: Refused) -> None:
-        """Keep small files beside the checkpoint from now on, and let the run say where."""
-        self._beside = f"{self._folder}.artifacts"
-        uri = self._workspace.azure.datastore_uri(self._beside)
+        """Keep small files in the version's own folder alone from now on, and let the run say where."""
+        self._refused = True
+        uri = self._workspace.azure.datastore_uri(self._folder.own, self._folder.datastore)
         self._retry(lambda: self._client.set_tag(self.run_id, ARTIFACTS, uri))
         self._warn(f"the run's artifacts are in the datastore, at {uri}, because {refused.why}")
 
-    def _put_beside(self, file: File) -> int:
-        blob = self._workspace.azure.container.get_blob_client(f"{self._beside}/{file.path}")
+    def _put_own(self, file: File) -> int:
+        """Store a file in the version's own folder; return the bytes sent."""
+        self._require_claim()
+        blob = self._container.get_blob_client(f"{self._folder.own}/{file.path}")
 
         def send() -> None:
             with file.open() as stream:
@@ -243,7 +249,7 @@ class AzureMLWriter(RunWriter):
         properties[base.MLFLOW_RUN_ID] = self.run_id
         return self._workspace.models.register(
             self._tags[base.MODEL_NAME],
-            self._workspace.azure.datastore_uri(self._folder),
+            self._workspace.azure.datastore_uri(self._folder.bytes, self._folder.datastore),
             description,
             properties,
             {name: value for name, value in tags.items() if name not in base.RESERVED},
