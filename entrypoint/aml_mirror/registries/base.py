@@ -75,6 +75,8 @@ class Version:
     tags: dict[str, str] = field(default_factory=dict)
     path: str = ""
     """Where its files are, as the registry has it; empty: the registry does not say."""
+    archived: bool = False
+    """Whether somebody archived it, or its model."""
 
     @property
     def uri(self) -> str:

@@ -68,6 +68,7 @@ class Verification:
             "pinned_by": self.pinned_by,
             "integrity": tags.get(base.INTEGRITY),
             "safety": tags.get(base.SAFETY),
+            "archived": self.version.archived,
             "signed_by": self.signed_by,
             "files": len(self.manifest.items) if self.manifest else 0,
             "bytes": self.bytes,
@@ -268,6 +269,8 @@ def text(result: Verification) -> str:
     ways = ", ".join(f"{count} by {_WAYS[way]}" for way, count in result.checked.items() if count)
     lines.append(f"  right    {ways or 'none'}")
     lines.append(f"  pinned   manifest {result.version.tags[base.MANIFEST_SHA256]}, by {result.pinned_by}")
+    if result.version.archived:
+        lines.append("  archived the version, or its model, is archived")
     if result.signed_by:
         lines.append(f"  signed   by the key {result.signed_by}")
     rows = [

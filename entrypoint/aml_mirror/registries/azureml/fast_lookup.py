@@ -125,7 +125,12 @@ class FastLookup:
         path = f"{self._scope}/models/{quote(model, safe='')}/versions/{quote(number, safe='')}"
         found = self._call("GET", f"{resource_manager()}{path}?api-version={_MODEL_API}")["properties"]
         return version_tags.version_of(
-            model, number, found.get("tags"), found.get("properties"), found.get("modelUri")
+            model,
+            number,
+            found.get("tags"),
+            found.get("properties"),
+            found.get("modelUri"),
+            bool(found.get("isArchived")),
         )
 
     def _mlflow(self, method: str, path: str, body: dict[str, Any] | None = None) -> dict[str, Any]:

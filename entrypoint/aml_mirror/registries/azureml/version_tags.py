@@ -15,6 +15,10 @@ from aml_mirror.registries.base import Version
 # Tags of a run: the number of its version, and where its artifacts are if not with the run.
 VERSION = "mirror.model_version"
 ARTIFACTS = "mirror.artifacts"
+# Digest of the list of what the commits made: a tag of the run and, after a repair, of the version; and the
+# property of a version. See stored_files.py.
+STORED = "mirror.stored"
+STORED_SHA256 = "stored_sha256"
 # The state of a run that a lost answer made beside the one that counts.
 RETIRED = "retired"
 
@@ -25,13 +29,14 @@ def version_of(
     tags: Mapping[str, object] | None,
     properties: Mapping[str, object] | None,
     path: object,
+    archived: bool = False,
 ) -> Version:
     """Return a version from its tags, which may change, its properties, which cannot, and its path."""
     found = {**(tags or {}), **(properties or {})}
     if later := (tags or {}).get(base.MLFLOW_RUN_ID):
         found[base.MLFLOW_RUN_ID] = later  # see AzureMLWriter.finish
     texts = {str(name): str(text) for name, text in found.items()}
-    return Version(model, str(number), texts, str(path or ""))
+    return Version(model, str(number), texts, str(path or ""), archived)
 
 
 def names_version(run_tags: Mapping[str, str]) -> bool:

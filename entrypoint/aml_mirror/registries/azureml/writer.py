@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import math
 import threading
 from abc import abstractmethod
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, BinaryIO
+from dataclasses import replace
+from typing import TYPE_CHECKING, BinaryIO, TypeVar
 
 from mlflow.entities import Param, RunTag
 from mlflow.entities import Run as MlflowRun
 
-from aml_mirror.core.errors import ConfigurationError, DataError, MirrorError, ServiceUnavailable
-from aml_mirror.core.manifest import Manifest, TransferResult
+from aml_mirror.core.errors import ConfigurationError, DataError, MirrorError
+from aml_mirror.core.manifest import Manifest, StoredFile, TransferResult
 from aml_mirror.registries import base
 from aml_mirror.registries.azureml.blob_lease import BlobLease
 from aml_mirror.registries.azureml.limits import LEAST_PARAM_VALUE, cut, fit_tags
@@ -23,8 +25,10 @@ from aml_mirror.registries.azureml.model_versions import PROPERTIES, Models
 from aml_mirror.registries.azureml.retry_with_read_back import RetryWithReadBack
 from aml_mirror.registries.azureml.run_artifacts import File, Refused, RunArtifacts
 from aml_mirror.registries.azureml.service_client import AzureML, single_attempt
+from aml_mirror.registries.azureml.stored_files import digest_in
+from aml_mirror.registries.azureml.version_files import VersionFiles
 from aml_mirror.registries.azureml.version_folder import VersionFolder
-from aml_mirror.registries.azureml.version_tags import ARTIFACTS, VERSION
+from aml_mirror.registries.azureml.version_tags import ARTIFACTS, STORED, STORED_SHA256, VERSION
 from aml_mirror.registries.base import Point, Upload, Version
 from aml_mirror.registries.mlflow_runs import RunStore, RunWriter
 from aml_mirror.sources.tree import Tree
@@ -33,6 +37,11 @@ from aml_mirror.transfer.transfer import Transfer
 if TYPE_CHECKING:
     from azure.storage.blob import ContainerClient
 
+T = TypeVar("T")
+
+RECEIPT = "receipt.json"
+# After so many bytes the list of what was stored is worth two requests before the version is registered.
+SAVE_FROM_BYTES = 64 << 20
 # From so many files on, registering their paths together is worth the names that a kill would leave.
 REGISTER_TOGETHER = 20
 
@@ -80,11 +89,28 @@ class AzureMLWriter(RunWriter):
         self._artifacts: RunArtifacts | None = None
         self._only_finite = False
         self._telling = threading.Lock()
+        self._patient = workspace.retry
+        self._retry = self._guarded
         self._folder = folder
-        self._container = workspace.azure.container_of(folder.datastore)
+        container = workspace.azure.container_of(folder.datastore)
+        self._files = VersionFiles(container, folder, self._guarded)
+        self._checkpoint: tuple[Tree, Manifest] | None = None
         own = workspace.azure.datastore_uri(folder.own, folder.datastore)
         self._refused = adopted and run.data.tags.get(ARTIFACTS) == own
         """Whether the artifact service takes nothing, so that files are in the datastore alone."""
+
+    def _guarded(self, operation: Callable[[], T], /) -> T:
+        """Run an operation with patience; each attempt begins with the question whether we may still write.
+
+        MLflow's client does not send again by itself meanwhile: it would not ask.
+        """
+
+        def attempt() -> T:
+            self._require_claim()
+            return operation()
+
+        with single_attempt():
+            return self._patient(attempt)
 
     def log_params(self, params: dict[str, str]) -> None:
         there = self._run.data.params if self._adopted else {}
@@ -144,15 +170,41 @@ class AzureMLWriter(RunWriter):
 
     def put_model(self, tree: Tree, manifest: Manifest, progress: Callable[[int], None]) -> TransferResult:
         self._require_claim()
-
-        def guarded(count: int) -> None:
-            progress(count)
-            self._require_claim()
-
-        transfer = self._workspace.transfer(self._container)
-        moved = transfer.put(tree, manifest.items, self._folder.bytes, guarded)
+        self._checkpoint = (tree, manifest)
+        if self._adopted:
+            self._files.load(self._run.data.tags)
+        moved = self._bring(progress)
+        if moved.sent > SAVE_FROM_BYTES:
+            self._save_list()
         # Told here as well, so that they are in the receipt whatever else reads them.
-        return TransferResult(moved.sent, moved.copied, (*moved.warnings, *self.warnings))
+        return replace(moved, warnings=(*moved.warnings, *self.warnings))
+
+    def _bring(self, progress: Callable[[int], None] = lambda count: None) -> TransferResult:
+        """Make the folder of the version hold the bytes of the manifest and nothing else."""
+        if self._checkpoint is None:
+            raise RuntimeError("put_model comes first")
+        tree, manifest = self._checkpoint
+        moved = self._workspace.transfer(self._files.container).put(
+            tree,
+            manifest.items,
+            self._folder.bytes,
+            progress,
+            known=dict(self._files.stored),
+            committed=self._committed,
+            require_allowed=self._require_claim,
+        )
+        self._files.stored = moved.stored
+        return moved
+
+    def _committed(self, path: str, stored: StoredFile) -> None:
+        if self._files.note(path, stored):
+            self._save_list()
+
+    def _save_list(self) -> None:
+        def name_it(digest: str) -> None:
+            self._retry(lambda: self._client.set_tag(self.run_id, STORED, digest))
+
+        self._files.save(name_it)
 
     def put_files(self, tree: Tree, uploads: list[Upload], progress: Callable[[int], None]) -> int:
         files = [File(upload.path, upload.bytes, _opener(tree, upload.source)) for upload in uploads]
@@ -160,7 +212,10 @@ class AzureMLWriter(RunWriter):
         self._register([file.path for file in files])
         for upload, file in zip(uploads, files, strict=True):
             done = self._put_to_run(file)
-            sent += self._put_own(file) if done is None else done
+            if done is None:
+                self._files.put_file(file.path, file.bytes, file.open)
+                done = file.bytes
+            sent += done
             if not tree.source.is_unchanged(tree.entry(upload.source)):
                 raise DataError(
                     f"{upload.source} changed while it was sent",
@@ -176,7 +231,11 @@ class AzureMLWriter(RunWriter):
             files.append(File(path, len(data), lambda data=data: io.BytesIO(data)))  # type: ignore[misc]
         self._register([file.path for file in files])
         for file in files:
-            self._put_own(file)
+            data = texts[file.path].encode()
+            self._files.put(file.path, data)
+            if file.path != RECEIPT:
+                # The receipt names the version, which is registered with the digests of the others.
+                self._files.own[file.path] = hashlib.sha256(data).hexdigest()
             self._put_to_run(file)
 
     def _register(self, paths: list[str]) -> None:
@@ -190,7 +249,11 @@ class AzureMLWriter(RunWriter):
         if self._artifacts is None:
             info = self._run.info
             self._artifacts = RunArtifacts(
-                self._workspace.azure, info.artifact_uri or "", info.experiment_id, self.run_id
+                self._workspace.azure,
+                info.artifact_uri or "",
+                info.experiment_id,
+                self.run_id,
+                self._guarded,
             )
         if len(paths) < REGISTER_TOGETHER:
             return
@@ -220,24 +283,6 @@ class AzureMLWriter(RunWriter):
         self._retry(lambda: self._client.set_tag(self.run_id, ARTIFACTS, uri))
         self._warn(f"the run's artifacts are in the datastore, at {uri}, because {refused.why}")
 
-    def _put_own(self, file: File) -> int:
-        """Store a file in the version's own folder; return the bytes sent."""
-        self._require_claim()
-        blob = self._container.get_blob_client(f"{self._folder.own}/{file.path}")
-
-        def send() -> None:
-            with file.open() as stream:
-                blob.upload_blob(stream, length=file.bytes, overwrite=True)
-            size = blob.get_blob_properties().size
-            if size != file.bytes:
-                raise ServiceUnavailable(
-                    f"{file.path} arrived with {size} of {file.bytes} bytes in the datastore",
-                    "run the same command again: what is there is not sent again",
-                )
-
-        self._retry(send)
-        return file.bytes
-
     def _warn(self, text: str) -> None:
         self.warnings.append(text)
         self._workspace.notice(f"warning: {text}")
@@ -247,6 +292,8 @@ class AzureMLWriter(RunWriter):
         tags, _ = fit_tags(tags)
         properties = {name: tags[name] for name in PROPERTIES if tags.get(name)}
         properties[base.MLFLOW_RUN_ID] = self.run_id
+        self._save_list()
+        properties[STORED_SHA256] = self._files.digest
         return self._workspace.models.register(
             self._tags[base.MODEL_NAME],
             self._workspace.azure.datastore_uri(self._folder.bytes, self._folder.datastore),
@@ -255,6 +302,7 @@ class AzureMLWriter(RunWriter):
             {name: value for name, value in tags.items() if name not in base.RESERVED},
             self._intended,
             self._intend,
+            self._require_claim,
         )
 
     def _intend(self, number: str) -> None:
@@ -270,12 +318,17 @@ class AzureMLWriter(RunWriter):
         tags = [RunTag(base.STATE, base.COMPLETE), RunTag(VERSION, version.number)]
         self._log_batch(tags=tags)
         self._retry(lambda: self._client.set_terminated(self.run_id, "FINISHED"))
-        self._require_claim()
+        # The last look: whatever happened to the folder since, the version is complete with the right bytes.
+        self._bring()
+        self._save_list()
         marks = {base.STATE: base.COMPLETE}
+        if digest_in(version.tags) != self._files.digest:
+            marks[STORED] = self._files.digest
         if version.tags.get(base.MLFLOW_RUN_ID) != self.run_id:
             # Made by an earlier try, whose run is gone: the property cannot change, the tag says it.
             marks[base.MLFLOW_RUN_ID] = self.run_id
-        self._workspace.models.tag(version, marks)
+        self._require_claim()
+        self._workspace.models.tag(version, marks, self._require_claim)
         self._claim.release()
 
     def abort(self, status: str, why: str) -> None:
