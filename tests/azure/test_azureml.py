@@ -186,7 +186,7 @@ def test_another_model_of_the_same_run(azure: Azure, mirroring: Mirroring, run: 
     azure.forget_requests()
     done = mirroring.mirror(run, "grasp", "--experiment", "reach")
     assert (done.json["outcome"], done.json["model_uri"]) == ("mirrored", "models:/grasp/1")
-    # The same bytes in the same place are not sent again. Another model's list does not vouch for them: they are
+    # The same bytes in the same place are not sent again. Another model does not vouch for them: they are
     # read back.
     assert {one["method"] for one in azure.requests("/model.safetensors")} == {"GET"}
     assert "reading back 2 file(s)" in done.err

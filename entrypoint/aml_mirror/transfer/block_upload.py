@@ -199,11 +199,12 @@ class BlockUpload:
                 )
             )
         except MirrorError as error:
-            if is_conflict(error.__cause__):
-                return  # another writer, or our own request whose answer was lost: the caller looks
-            raise
+            if not is_conflict(error.__cause__):
+                raise
+            answer = {}  # another writer, or our own request whose answer was lost: the caller looks
         self._arrived(job, len(data), len(data))
-        self._note(job, answer)
+        if answer:
+            self._note(job, answer)
 
     def _note(self, job: _Job, answer: dict[str, Any]) -> None:
         stored = StoredFile(job.item.bytes, plain_etag(answer.get("etag")), job.metadata[SHA256])

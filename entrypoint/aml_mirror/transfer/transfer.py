@@ -44,6 +44,9 @@ T = TypeVar("T")
 
 # A blob that is not there whole this often in a row is a fault that trying again does not mend.
 TRIES = 3
+# A file that nobody hashed and whose MD5 its store knows is read back up to this size; a larger one is copied
+# again, which costs the service's time and not ours.
+READ_BACK_BYTES = 64 << 20
 # Learn, "Naming and referencing containers, blobs, and metadata".
 _LONGEST_NAME = 1024  # characters
 
@@ -119,8 +122,12 @@ class Transfer:
             committed(path, stored)
 
         there = self._listing(prefix)
+        lost: set[str] = set()
         for tries in range(TRIES + 1):
             self._read_back(items, prefix, there, proven, prove)
+            # Copies of our own whose answer was lost, and that were found whole.
+            copied += sum(proven[path].bytes for path in lost & proven.keys())
+            lost -= proven.keys()
             missing = [item for item in items if not _is_proven(item, there.get(item.path), proven)]
             for path in {item.path for item in items} - {item.path for item in missing}:
                 done(path, done.sizes[path])
@@ -128,7 +135,7 @@ class Transfer:
                 self._remove_strangers(prefix, items, there)
                 return TransferResult(sent, copied, tuple(warnings), proven)
             if tries < TRIES:
-                moved = self._move(tree, missing, prefix, done, metadata or {}, there, prove)
+                moved = self._move(tree, missing, prefix, done, metadata or {}, there, prove, lost)
                 sent, copied = sent + moved.sent, copied + moved.copied
                 warnings += [text for text in moved.warnings if text not in warnings]
                 there = self._listing(prefix)
@@ -151,7 +158,7 @@ class Transfer:
         unknown = [
             item
             for item in items
-            if item.sha256
+            if (item.sha256 or (item.md5 and item.bytes <= READ_BACK_BYTES))
             and _has_size(item, there.get(item.path))
             and not _is_proven(item, there.get(item.path), proven)
         ]
@@ -172,21 +179,22 @@ class Transfer:
         etag: str,
         prove: Callable[[str, StoredFile], None],
     ) -> None:
-        def read() -> str:
-            digest = hashlib.sha256()
+        def read() -> tuple[str, str]:
+            sha256, md5 = hashlib.sha256(), hashlib.md5(usedforsecurity=False)
             blob = self._blob(prefix, item)
             for part in blob.download_blob(max_concurrency=1, **conditions(etag)).chunks():
-                digest.update(part)
-            return digest.hexdigest()
+                sha256.update(part)
+                md5.update(part)
+            return sha256.hexdigest(), md5.hexdigest()
 
         try:
-            digest = self._call(senders)(read)
+            sha256, md5 = self._call(senders)(read)
         except MirrorError as error:
             if is_missing(error.__cause__) or is_conflict(error.__cause__):
                 return  # changed since it was listed: the next look tells
             raise
-        if digest == item.sha256:
-            prove(item.path, StoredFile(item.bytes, etag, digest))
+        if sha256 == item.sha256 or (not item.sha256 and md5 == item.md5):
+            prove(item.path, StoredFile(item.bytes, etag, sha256))
 
     def _move(
         self,
@@ -197,13 +205,17 @@ class Transfer:
         metadata: dict[str, str],
         there: dict[str, BlobProperties],
         prove: Callable[[str, StoredFile], None],
+        lost: set[str],
     ) -> TransferResult:
         copied, warnings = 0, list[str]()
         etags = {path: plain_etag(blob.etag) for path, blob in there.items()}
         if isinstance(tree.source, BlobSource):
             copied, items, warnings = self._copy(
-                tree, tree.source, items, prefix, done, metadata, etags, prove
+                tree, tree.source, items, prefix, done, metadata, etags, prove, lost
             )
+            if items:
+                # A copy that failed may have left a blob.
+                etags = {path: plain_etag(blob.etag) for path, blob in self._listing(prefix).items()}
         concurrency, block_bytes = self._concurrency, self._block_bytes
         if isinstance(tree.source, BlobSource):
             concurrency, block_bytes = min(concurrency, HELD_BLOCKS), min(block_bytes, HELD_BLOCK_BYTES)
@@ -224,31 +236,37 @@ class Transfer:
         metadata: dict[str, str],
         etags: dict[str, str],
         prove: Callable[[str, StoredFile], None],
+        lost: set[str],
     ) -> tuple[int, list[ManifestEntry], list[str]]:
-        """Return the bytes copied, the items that no way copied, and what to tell of those."""
+        """Return the bytes copied, the items that no way copied, and what to tell of those.
+
+        Paths whose blob changed while it was copied to are added to ``lost``.
+        """
         with Senders(self._concurrency) as senders:
             copying = ServerCopy(source, self._container.url, self._call(senders, True), senders.sleep)
 
-            def copy(item: ManifestEntry) -> bool:
+            def copy(item: ManifestEntry) -> str | None:
                 entry = tree.entry(item.source)
                 blob, etag = self._blob(prefix, item), etags.get(item.path, "")
                 made = copying.copy(entry, blob, _metadata(item, metadata), etag)
                 if made:
                     prove(item.path, StoredFile(item.bytes, made, item.sha256))
                     done(item.path, item.bytes)
-                return made is not None
+                return made
 
-            answers: list[tuple[ManifestEntry, Future[bool]]] = []
+            answers: list[tuple[ManifestEntry, Future[str | None]]] = []
             for item in items:
                 answers.append((item, senders.submit(lambda item=item: copy(item))))  # type: ignore[misc]
-        left = [item for item, answer in answers if not answer.result()]
+        left = [item for item, answer in answers if answer.result() is None]
+        lost.difference_update(item.path for item, answer in answers if answer.result())
+        lost.update(item.path for item, answer in answers if answer.result() == "")
         warnings = []
         if left:
             warnings.append(
                 f"{len(left)} file(s), {amount(sum(item.bytes for item in left))}, were sent through this "
                 f"program: {'; '.join(copying.refusals)}"
             )
-        return sum(item.bytes for item in items) - sum(item.bytes for item in left), left, warnings
+        return sum(item.bytes for item, answer in answers if answer.result()), left, warnings
 
     def _listing(self, prefix: str) -> dict[str, BlobProperties]:
         """The blobs of a folder, by path in it."""
