@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from aml_mirror.core.errors import ConfigurationError, MirrorError, UsageError
 from aml_mirror.core.settings import Settings
@@ -47,7 +47,7 @@ def examine(settings: Settings) -> Iterator[Check]:
             "leave it out; or pass --subscription-id, --resource-group and --workspace-name",
         )
     # The first failure tells: a doctor does not wait.
-    settings.retry_seconds = settings.wait_seconds = 0
+    settings = replace(settings, retry_seconds=0.0, wait_seconds=0.0)
     checks: list[tuple[str, Callable[[Settings], str]]] = [
         ("model name", _model_name),
         ("run", _run),

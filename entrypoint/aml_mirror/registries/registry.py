@@ -12,7 +12,6 @@ from aml_mirror.registries.azureml.limits import check_coordinates
 from aml_mirror.registries.base import LoadedRegistry, Registry
 from aml_mirror.support import redaction
 from aml_mirror.support.retry import Retry
-from aml_mirror.transfer.transfer_options import BLOCK_BYTES, CONCURRENCY, parse_block_size, parse_concurrency
 
 # Of the addresses that MLflow takes, those with a registry behind them; a driver may follow a "+".
 _SCHEMES = ("http", "https", "sqlite", "postgresql", "mysql", "mssql", "databricks", "databricks-uc", "uc")
@@ -86,7 +85,6 @@ def open_azureml(settings: Settings, notice: Callable[[str], None]) -> AzureMLRe
     Raises:
         ConfigurationError: a coordinate is missing or malformed, or the cloud is not known.
         ServiceUnavailable: the metadata of a cloud that is not built in cannot be had.
-        UsageError: --concurrency or --block-size is none.
     """
     return _azureml(settings, notice)()
 
@@ -94,8 +92,6 @@ def open_azureml(settings: Settings, notice: Callable[[str], None]) -> AzureMLRe
 def _azureml(settings: Settings, notice: Callable[[str], None]) -> Callable[[], AzureMLRegistry]:
     """Check what can be checked before the clients are loaded, and return what loads them."""
     check_coordinates(*settings.azure_coordinates)
-    concurrency = parse_concurrency(settings.concurrency) if settings.concurrency else CONCURRENCY
-    block_bytes = parse_block_size(settings.block_size) if settings.block_size else BLOCK_BYTES
     from aml_mirror.storage.azure_cloud import blob_suffix
 
     # azure-ai-ml and azureml-mlflow ask for the metadata of a cloud that is not built in as they load, and
@@ -113,7 +109,11 @@ def _azureml(settings: Settings, notice: Callable[[str], None]) -> Callable[[], 
         except Exception as error:
             raise _not_loaded(error) from error
         return AzureMLRegistry(
-            *settings.azure_coordinates, settings.retry_seconds, notice, concurrency, block_bytes
+            *settings.azure_coordinates,
+            settings.retry_seconds,
+            notice,
+            settings.concurrency,
+            settings.block_size,
         )
 
     return load
