@@ -1,4 +1,4 @@
-"""The table of options: one place says which commands take an option, how it is read, and what it defaults to."""
+"""The table of options: which commands take one, how its value is read, and what it defaults to."""
 
 from __future__ import annotations
 
@@ -104,18 +104,17 @@ def test_the_source_is_positional_too(tmp_path: Path) -> None:
 
 
 def test_options_of_another_package() -> None:
-    """A registry or a source brings rows; their values are in ``extra``, checked and typed like all others."""
+    """A registry or a source brings rows; their values are in ``extra``, checked and typed like the others."""
     rows = (
         Option(
-            "acme_limit",
-            "--acme-limit",
-            "at most N",
-            ("mirror",),
-            "Acme",
-            "N",
-            ("ACME_LIMIT",),
-            "7",
-            run_count,
+            setting="acme_limit",
+            flag="--acme-limit",
+            help="at most N",
+            commands=("mirror",),
+            group="Acme",
+            metavar="N",
+            variables=("ACME_LIMIT",),
+            parse=run_count,
         ),
     )
     for words, environment, wanted in (
@@ -145,7 +144,7 @@ def test_options_of_another_package() -> None:
         (["mirror", "--shard", "0/2"], "--shard is an option of backfill, not of mirror"),
         (["plan", "a", "b"], "unexpected argument 'b' for aml-mirror plan; see: aml-mirror plan --help"),
         (["--json", "status"], "put it first: aml-mirror status"),
-        (["backfill", "--since"], "see: aml-mirror backfill --help"),
+        (["backfill", "--since"], "--since needs a value; see: aml-mirror backfill --help"),
         (["plan", "x", "--framework", "lerobt"], "did you mean lerobot? one of: lerobot, "),
         (["completion", "bsh"], "did you mean bash? one of: bash, zsh, fish"),
         (["./runs"], "to mirror a folder: aml-mirror mirror ./runs"),
