@@ -104,7 +104,7 @@ def test_the_source_is_positional_too(tmp_path: Path) -> None:
 
 
 def test_options_of_another_package() -> None:
-    """A registry or a source brings rows; their values are in ``extra``, checked and typed like the others."""
+    """A registry or a source brings rows; their values are in ``extra``, checked and typed."""
     rows = (
         Option(
             setting="acme_limit",
