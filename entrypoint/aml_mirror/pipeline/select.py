@@ -171,18 +171,17 @@ def _at_step(tree: Tree, known: list[Checkpoint], wanted: str) -> Checkpoint:
     Raises:
         UsageError: none has that step, or several have it that are not the same.
     """
-    first, *others = [item for item in known if item.step == int(wanted)] or [None]
-    if first is None:
-        # Names of which no one knows whether the number is the step: a person does.
+    there = [item for item in known if item.step == int(wanted)]
+    if not there:
+        # Names of which nobody knows whether the number is the step: a person does.
         named = [item.path for item in known if _says(item.path, wanted)]
         if named:
             raise UsageError(
                 f"no checkpoint is known to have the step {wanted}: {_shown(named)}", _pick(named)
             )
         raise UsageError(f"no checkpoint has the step {wanted}", "there are: " + _steps(known))
-    different = [
-        item for item in others if item and item.path != first.path and not same_weights(tree, first, item)
-    ]
+    first = there[0]
+    different = [item for item in there if item.path != first.path and not same_weights(tree, first, item)]
     if different:
         paths = [first.path, *(item.path for item in different)]
         raise UsageError(f"several checkpoints have the step {wanted}: {_shown(paths)}", _pick(paths))
