@@ -15,7 +15,7 @@ from aml_mirror.registries.azureml.version_folder import datastore_path, folder_
 from aml_mirror.registries.azureml.version_tags import ARTIFACTS
 from aml_mirror.registries.base import FileDigest, Version
 from aml_mirror.registries.file_digests import hashed
-from aml_mirror.registries.mlflow.mlflow_errors import is_missing
+from aml_mirror.registries.mlflow_errors import is_missing
 from aml_mirror.storage import azure_errors as azure_errors
 from aml_mirror.storage.blob_client import metadata_of
 
