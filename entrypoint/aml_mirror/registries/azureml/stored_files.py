@@ -1,9 +1,9 @@
 """The list of what a version's commits made: size, ETag and digest of each blob.
 
-The list is a blob ``stored-<digest>.json`` among the version's own files. Its digest is a property of the
-version, and before the version is registered a tag of the run. So whoever can write to the storage alone
-cannot change a blob and the list together. A list without its digest, or with another, counts as none: then
-every blob is unknown, and is read back or sent again.
+The list is a blob ``mirror/<model>.stored-<digest>.json``, beside the version's own files. Its digest is a
+property of the version, and before the version is registered a tag of the run. So whoever can write to the
+storage alone cannot change a blob and the list together. A list without its digest, or with another, counts
+as none: then every blob is unknown, and is read back or sent again.
 
 After a repair the ETags are others, and a property cannot change: the tag of the version wins over it.
 """
@@ -16,6 +16,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from aml_mirror.core.manifest import StoredFile
+from aml_mirror.registries.azureml.version_folder import VersionFolder
 from aml_mirror.registries.azureml.version_tags import STORED, STORED_SHA256
 
 SCHEMA = "aml-mirror/stored/v1"
@@ -28,9 +29,9 @@ def digest_in(tags: Mapping[str, str]) -> str:
     return tags.get(STORED) or tags.get(STORED_SHA256, "")
 
 
-def name_of(digest: str) -> str:
-    """The list's name among the version's own files."""
-    return f"stored-{digest}.json"
+def name_of(folder: VersionFolder, digest: str) -> str:
+    """The list's name in the container."""
+    return f"{folder.own}.stored-{digest}.json"
 
 
 def as_json(files: Mapping[str, StoredFile], own: Mapping[str, str]) -> str:

@@ -57,7 +57,8 @@ class VersionFiles:
         digest = stored_files.digest_in(tags)
         if not digest or digest == self.digest:
             return
-        data = self.read(stored_files.name_of(digest), stored_files.MAX_BYTES)
+        name = stored_files.name_of(self.folder, digest)
+        data = read_blob(self.container, name, stored_files.MAX_BYTES, self._retry)
         self.stored, self.own = stored_files.parse(data, digest)
         self.digest = digest if self.stored else ""
 
@@ -81,7 +82,8 @@ class VersionFiles:
             before, digest = self.digest, hashlib.sha256(text.encode()).hexdigest()
             if digest == before:
                 return
-            self.put(stored_files.name_of(digest), text.encode())
+            blob = self._list(digest)
+            self._retry(lambda: blob.upload_blob(text.encode(), overwrite=True, validate_content=True))
             name_it(digest)
             self.digest = digest
         if before:
@@ -89,7 +91,7 @@ class VersionFiles:
 
     def _forget(self, digest: str) -> None:
         try:
-            self._blob(stored_files.name_of(digest)).delete_blob()
+            self._list(digest).delete_blob()
         except AzureError as error:
             _log.debug("a list that is not needed any more could not be deleted: %s", error)
 
@@ -121,6 +123,9 @@ class VersionFiles:
     def read(self, name: str, limit: int) -> bytes | None:
         """Return an own file; None where there is none, or it is longer than ``limit``."""
         return read_blob(self.container, f"{self.folder.own}/{name}", limit, self._retry)
+
+    def _list(self, digest: str) -> BlobClient:
+        return self.container.get_blob_client(stored_files.name_of(self.folder, digest))
 
     def _blob(self, name: str) -> BlobClient:
         return self.container.get_blob_client(f"{self.folder.own}/{name}")
