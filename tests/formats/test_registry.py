@@ -39,7 +39,7 @@ def lists_of_suffixes(source: str) -> Iterator[str]:
         elif isinstance(node, ast.Constant) and isinstance(node.value, str) and "|" in node.value:
             groups = re.findall(r"\\\.\((?:\?:)?([^()]*)\)", node.value)
             words = [word for group in groups for word in group.split("|")]
-            words += re.findall(r"\\\.(\w+)", node.value)
+            words += re.findall(r"\w+", " ".join(re.findall(r"(?:\\\.\w+\|)+\\\.\w+", node.value)))
         else:
             continue
         named = {word.replace("\\", "").lstrip(".") for word in words} & _ALL

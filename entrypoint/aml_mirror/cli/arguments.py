@@ -181,7 +181,13 @@ def _add_checkpoint(command: argparse.ArgumentParser, file: str = "") -> None:
         "--refuse-pickle",
         action="store_true",
         default=None,
-        help="fail with 65 where loading the checkpoint may run code that its maker chose",
+        help="fail with 65 where loading the checkpoint may run code, or where that cannot be told",
+    )
+    group.add_argument(
+        "--allow",
+        metavar="PATTERN=REASON",
+        action="append",
+        help="accept files that --refuse-pickle refuses; the reason is kept (repeatable)",
     )
     group.add_argument(
         "--sign-key", metavar="FILE", help="sign what the version is made of: a private key in PEM"

@@ -89,6 +89,7 @@ class Settings:
     strict: bool = False
     hash: bool = False
     refuse_pickle: bool = False
+    allow: tuple[str, ...] = ()
     probe: bool = False
     sign_key: str = ""
     public_key: str = ""

@@ -31,8 +31,8 @@ if TYPE_CHECKING:
 
 PROPERTIES = (
     base.RUN_ID, base.SOURCE, base.FRAMEWORK, base.CHECKPOINT, base.STEP, base.MLFLOW_RUN_ID,
-    base.MANIFEST_SHA256, base.INTEGRITY, base.SAFETY, base.IDENTITY, base.OUTPUT_DIR, base.REPLAY,
-    base.REPLAY_SOURCE,
+    base.MANIFEST_SHA256, base.INTEGRITY, base.SAFETY, base.SAFETY_SCANNER, base.IDENTITY,
+    base.OUTPUT_DIR, base.REPLAY, base.REPLAY_SOURCE,
 )  # fmt: skip
 # As many mirrors may take a number before us in a row; more is a fault.
 TRIES = 50
