@@ -5,16 +5,20 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, replace
 
+from aml_mirror.formats.registry import Weights, pattern_of, weight_suffixes
 from aml_mirror.layouts.base import Checkpoint
 from aml_mirror.layouts.generic.name_words import end_of, stem_of, step_of
 from aml_mirror.layouts.generic.sharded import is_zero, parts_problem, stores_of
 from aml_mirror.layouts.step_folders import names_in
 from aml_mirror.sources.tree import Tree, join
 
+# What may hold the state of anything that a training saves.
+_SAVED = pattern_of(weight_suffixes(Weights.ALWAYS, Weights.OFTEN, Weights.NAMED))
 # Without a suffix: flax.training.checkpoints writes msgpack so.
 _WEIGHTS = re.compile(
-    r".+\.(?:safetensors|pt|pth|ckpt|msgpack|h5|hdf5|keras|onnx|d3|distcp|cleanrl_model)|checkpoint_[0-9]+|manifest\.ocdbt|"
-    r"(?:.*[-_.])?(?:model|weights|adapter)(?:[-_.].*)?\.(?:bin|zip|pkl)|"
+    rf".+{pattern_of(weight_suffixes(Weights.ALWAYS))}|checkpoint_[0-9]+|"
+    r"(?:.*[-_.])?(?:model|weights|adapter)(?:[-_.].*)?"
+    rf"{pattern_of((*weight_suffixes(Weights.OFTEN), '.pkl'))}|"
     r"(?:.*[-_.])?(?:params|policy|agent|actor|(?:module|policy)_state|checkpoint|ckpt)(?:[-_.].*)?\.(?:npz|pkl)"
 )
 _TRAINING_ONLY: tuple[tuple[re.Pattern[str], str], ...] = (
@@ -25,12 +29,12 @@ _TRAINING_ONLY: tuple[tuple[re.Pattern[str], str], ...] = (
         ),
         "optimizer state",
     ),
-    (re.compile(r"opt(?:[-_]?[0-9]+)?\.(?:pt|pth|pkl)"), "optimizer state"),
+    (re.compile(rf"opt(?:[-_]?[0-9]+)?{_SAVED}"), "optimizer state"),
     (
-        re.compile(r"(?:.*[-_.])?(?:lr_)?scheduler(?:[-_.].*)?\.(?:pt|pth|bin|pkl|safetensors)"),
+        re.compile(rf"(?:.*[-_.])?(?:lr_)?scheduler(?:[-_.].*)?{_SAVED}"),
         "scheduler state",
     ),
-    (re.compile(r"(?:grad_)?scaler(?:[-_.].*)?\.(?:pt|pth|bin)"), "gradient scaler state"),
+    (re.compile(rf"(?:grad_)?scaler(?:[-_.].*)?{_SAVED}"), "gradient scaler state"),
     (re.compile(r"(?:rng|random)[-_]?states?(?:[-_.].*)?"), "random generator state"),
     (
         re.compile(
@@ -43,11 +47,11 @@ _TRAINING_ONLY: tuple[tuple[re.Pattern[str], str], ...] = (
     (re.compile(r"(?:.*[-_.])?replay[-_]?buffer(?:[-_.].*)?|replay\.pkl"), "replay buffer"),
     (re.compile(r"events\.out\.tfevents\..*|.*\.log|wandb"), "log of the training"),
 )
-_ASIDE = re.compile(r"(?:.*/)?(?:scheduler|trainer)/[^/]*\.(?:distcp|metadata|pt|pth|bin|pkl)")
+_ASIDE = re.compile(rf"(?:.*/)?(?:scheduler|trainer)/[^/]*(?:\.metadata|{_SAVED})")
 # Statistics that observations and actions are scaled by: without them a policy cannot act.
 _COMPANIONS = re.compile(
     r"(?:(?:dataset|data|norm|normalization|obs|observation|action|state)_(?:stats|statistics|rms|normalizer)"
-    r"|normalizer|normalization)\.(?:json|ya?ml|pkl|pickle|npz|npy|pt|pth|safetensors)"
+    rf"|normalizer|normalization)(?:\.(?:json|ya?ml|npy)|{_SAVED})"
 )
 # Configuration that the code which loads a policy reads from the folder of its run: Octo's load_pretrained
 # (config.json, example_batch.msgpack), prismatic's of OpenVLA (config.json), starVLA's (config.yaml).
@@ -58,17 +62,22 @@ _SIDECARS = (".json", ".yaml", ".yml", ".onnx.data", ".safetensors.index.json")
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A directory or a set of files with a number; ``folder`` is where it lies.
+    """A directory or a set of files that may be a checkpoint; ``folder`` is the one around it.
 
-    Without a number it says by its name that it is the end: ``end`` is the place of that word in ``ENDS``.
+    ``number`` only tells that there is a number in the name; what it counts is decided in :mod:`.families`.
+    ``end`` is the place in ``ENDS`` of the word by which the name says that it is the end.
     """
 
     folder: str
     path: str
-    step: int | None
+    name: str
+    """Of the folder, or of the file without its suffix; through a link the link's."""
+    number: int | None
     members: tuple[str, ...] = ()
     temporary: bool = False
     end: int = -1
+    is_pointed: bool = False
+    """Whether a file beside it says which of its kind is the newest: ``end`` is 0 for that one."""
 
 
 def is_weights(path: str) -> bool:
@@ -108,9 +117,7 @@ def _folder(run: Tree, candidate: Candidate) -> Checkpoint:
         problem = "it is a temporary folder: the save had not ended"
     if not weights:
         problem = problem or "it holds no weights"
-    return Checkpoint(
-        path, candidate.step, "periodic", tuple(files), tuple(weights), tuple(sorted(left)), problem
-    )
+    return Checkpoint(path, None, "periodic", tuple(files), tuple(weights), tuple(sorted(left)), problem)
 
 
 def _divided(paths: list[str], prefix: str) -> tuple[list[str], list[tuple[str, str]]]:
@@ -150,7 +157,7 @@ def _file(run: Tree, candidate: Candidate) -> Checkpoint:
     weights = tuple(sorted(join(candidate.folder, name) for name in candidate.members))
     return Checkpoint(
         candidate.path,
-        candidate.step,
+        None,
         "periodic",
         tuple(sorted(files)),
         weights,
@@ -160,12 +167,12 @@ def _file(run: Tree, candidate: Candidate) -> Checkpoint:
 
 
 def _says_the_same(stem: str, candidate: Candidate) -> bool:
-    step = step_of(stem)
-    return step == candidate.step and (step is not None or end_of(stem) == candidate.end)
+    number = step_of(stem)
+    return number == candidate.number and end_of(stem) == candidate.end
 
 
 def described(run: Tree, candidate: Candidate) -> Checkpoint:
-    """Describe the checkpoint that a candidate is."""
+    """Describe the checkpoint that a candidate is; its step is for others to tell."""
     return _file(run, candidate) if candidate.members else _folder(run, candidate)
 
 
