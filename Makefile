@@ -123,12 +123,13 @@ lint: venv  ## Look at the code without running it
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports
 	$(BIN)/yamllint --strict .
 	git ls-files -z -- '*.sh' .ci/run | xargs -0 -r $(BIN)/shellcheck
 	git ls-files -z -- '*Dockerfile' | xargs -0 -r $(BIN)/hadolint
 	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/actionlint
 	$(BIN)/zizmor --offline --quiet --persona pedantic .github/workflows
-	$(BIN)/mypy --strict image/sbom.py image/tree_digest.py
+	$(BIN)/mypy --strict image/sbom.py image/licenses.py image/tree_digest.py
 	$(BIN)/mypy --strict scripts/osmo_pod_template.py scripts/osmo_config_cli.py scripts/pod_template_merge.py scripts/pod_template_spec.py
 	$(BIN)/mypy --strict scripts/replay.py scripts/replay_follow.py scripts/replay_values.py
 	terraform fmt -check -recursive terraform
@@ -153,4 +154,4 @@ lock: venv  ## Write the lock files anew from pyproject.toml
 		$(UNUSED_IN_STACK:%=--no-emit-package %)
 
 clean:  ## Remove what the other targets made
-	rm -rf $(VENV) .demo .bench bench.json .pytest_cache .mypy_cache .ruff_cache .hypothesis entrypoint/*.egg-info
+	rm -rf $(VENV) .demo .bench bench.json .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis entrypoint/*.egg-info

@@ -20,6 +20,7 @@ import pytest
 import yaml
 
 from aml_mirror.core.errors import DataError, UsageError
+from aml_mirror.core.option_values import accepted_file
 from aml_mirror.pipeline.plan import artifact_path
 from aml_mirror.safety import verdict as safety
 from aml_mirror.safety.file_scan import File, scan_file
@@ -278,10 +279,12 @@ def test_named_files_are_accepted_and_the_reason_is_kept(tmp_path: Path) -> None
     ) as refused:
         safety.require_harmless(found, "x")
     assert "--allow 'modeling.py=REASON'" in refused.value.hint
-    some = safety.inspect(tree, list(tree.files), [], ["*.py=reviewed by us"])
+    some = safety.inspect(tree, list(tree.files), [], [("*.py", "reviewed by us")])
     with pytest.raises(DataError, match=r"policy\.engine"):
         safety.require_harmless(some, "x")
-    both = safety.inspect(tree, list(tree.files), [], ["*.py=reviewed by us", "policy.engine=built = by CI"])
+    both = safety.inspect(
+        tree, list(tree.files), [], [("*.py", "reviewed by us"), ("policy.engine", "built = by CI")]
+    )
     safety.require_harmless(both, "x")
     assert both.verdict == CODE
     assert both.as_dict()["allowed"] == [
@@ -292,8 +295,12 @@ def test_named_files_are_accepted_and_the_reason_is_kept(tmp_path: Path) -> None
 
 @pytest.mark.parametrize("item", ["*.py", "*.py=", "=why", "*.py=  "])
 def test_a_file_is_not_accepted_without_a_reason(item: str) -> None:
-    with pytest.raises(UsageError, match="does not say why"):
-        safety.parse_allowed(item)
+    with pytest.raises(UsageError, match="lacks a pattern or a reason"):
+        accepted_file(item, "--allow")
+
+
+def test_a_reason_may_hold_anything() -> None:
+    assert accepted_file(" *.engine = built = by CI", "--allow") == ("*.engine", "built = by CI")
 
 
 def test_the_words_of_earlier_releases_are_understood() -> None:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Any
 
-from aml_mirror.core.errors import DataError, UsageError
+from aml_mirror.core.errors import DataError
 from aml_mirror.safety.file_scan import File, scan_file
 from aml_mirror.safety.words import CODE, HARMLESS, NO_CODE, SAFETENSORS, SCANNER, SUSPICIOUS, UNKNOWN, WORST
 from aml_mirror.sources.tree import Tree
@@ -80,21 +80,22 @@ class Safety:
         return json.dumps(self.as_dict(), indent=2, ensure_ascii=False) + "\n"
 
 
-def inspect(tree: Tree, files: Iterable[str], weights: Iterable[str], allow: Iterable[str] = ()) -> Safety:
+def inspect(
+    tree: Tree, files: Iterable[str], weights: Iterable[str], allow: Iterable[tuple[str, str]] = ()
+) -> Safety:
     """Look into the files of a checkpoint.
 
     Args:
         tree: the run.
         files: all files that a version will hold.
         weights: those of them that hold weights.
-        allow: ``PATTERN=REASON`` of files that a person accepts; the pattern is of a path or a name.
+        allow: (pattern, reason) of files that a person accepts; a pattern is of a path or of a name.
 
     Raises:
         DataError: a file changed while it was read.
         NotAllowed: one may not be read.
-        UsageError: see :func:`parse_allowed`.
     """
-    accepted = [parse_allowed(item) for item in allow]
+    accepted = list(allow)
     judged = [scan_file(tree, path) for path in files]
     for file in judged:
         if file.safety not in HARMLESS:
@@ -109,21 +110,6 @@ def inspect(tree: Tree, files: Iterable[str], weights: Iterable[str], allow: Ite
         kinds = {file.path: file.safety for file in judged}
         verdict = SAFETENSORS if all(kinds.get(path) == SAFETENSORS for path in weights) else NO_CODE
     return Safety(verdict, judged)
-
-
-def parse_allowed(item: str) -> tuple[str, str]:
-    """Divide ``PATTERN=REASON``.
-
-    Raises:
-        UsageError: the pattern or the reason is missing.
-    """
-    pattern, _, reason = item.partition("=")
-    if not pattern.strip() or not reason.strip():
-        raise UsageError(
-            f"--allow {item!r} does not say why: a pattern and a reason are needed",
-            "pass --allow 'policy.pt=TorchScript of our own, reviewed'",
-        )
-    return pattern.strip(), reason.strip()
 
 
 def require_harmless(safety: Safety, checkpoint: str) -> None:
