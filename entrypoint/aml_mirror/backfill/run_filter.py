@@ -18,7 +18,7 @@ _MOST_SHARDS = 100_000
 
 @dataclass(frozen=True, slots=True)
 class RunFilter:
-    """What ``--match``, ``--exclude``, ``--since``, ``--limit`` and ``--shard`` ask for."""
+    """What ``--match``, ``--exclude-run``, ``--since``, ``--limit`` and ``--shard`` ask for."""
 
     match: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
@@ -49,7 +49,7 @@ class RunFilter:
     def refuses_early(self, path: str, newest: float) -> str:
         """Say why nothing in a folder can be meant; empty: something may be."""
         if any(_matches(path, pattern) for pattern in self.exclude):
-            return "it is left out by --exclude"
+            return "it is left out by --exclude-run"
         if newest and newest < self.since:
             return f"its newest file is older than --since {self.words}"
         return ""

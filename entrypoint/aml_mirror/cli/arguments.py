@@ -46,6 +46,16 @@ _HELP = {
 }
 
 
+class _Replaced(argparse.Action):
+    """``backfill --exclude`` left out runs, while ``mirror --exclude`` leaves out files."""
+
+    def __call__(self, *_: object) -> NoReturn:
+        raise UsageError(
+            "backfill has no --exclude any more: it left out runs here and files elsewhere",
+            "pass --exclude-run GLOB for runs, --exclude-file GLOB for files of each run",
+        )
+
+
 class _Parser(argparse.ArgumentParser):
     """An argument parser whose errors are ours: one line, exit code 64."""
 
@@ -126,12 +136,13 @@ def _add_prefix(command: argparse.ArgumentParser) -> None:
         help="only runs whose path below PREFIX, or a folder above, matches (repeatable)",
     )
     group.add_argument(
-        "--exclude",
+        "--exclude-run",
         dest="exclude_runs",
         metavar="GLOB",
         action="append",
         help="not the runs whose path, or a folder above, matches (repeatable)",
     )
+    group.add_argument("--exclude", metavar="GLOB", action=_Replaced, help=argparse.SUPPRESS)
     group.add_argument(
         "--since",
         metavar="WHEN",

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from aml_mirror.sources.tree import Tree, parent
 
 # What may be the weights of another run.
-_WEIGHTS = (
+WEIGHTS = (
     ".zip",
     ".pt",
     ".pth",
@@ -56,7 +56,7 @@ def with_logs(tree: Tree, roots: list[str], in_named: bool = False) -> list[str]
             for index, part in enumerate(path.split("/")[:-1]):
                 if part.lower() in LOG_FOLDERS:
                     above_named.update(folders[: index + 1])
-        elif path.endswith(_WEIGHTS):
+        elif path.endswith(WEIGHTS):
             weights.update(folders_around(path))
     raised = []
     for root in roots:
