@@ -6,6 +6,7 @@ import re
 from dataclasses import dataclass
 
 from aml_mirror.core.errors import DataError, UsageError
+from aml_mirror.formats.registry import weight_suffixes
 from aml_mirror.layouts.base import Checkpoint, Layout, Run
 from aml_mirror.layouts.diffusion_policy import DiffusionPolicy
 from aml_mirror.layouts.explicit_path import explicit_checkpoint, to_name
@@ -21,7 +22,7 @@ from aml_mirror.layouts.rl_games import RlGames
 from aml_mirror.layouts.robomimic import Robomimic
 from aml_mirror.layouts.rsl_rl import RslRl
 from aml_mirror.layouts.run_evidence import why_no_run
-from aml_mirror.layouts.run_roots import WEIGHTS, folders_around
+from aml_mirror.layouts.run_roots import folders_around
 from aml_mirror.layouts.skrl import Skrl
 from aml_mirror.layouts.stable_baselines3.layout import StableBaselines3
 from aml_mirror.sources.skipped_folders import around as skipped_around
@@ -133,7 +134,10 @@ def _inside(tree: Tree, root: str, layout: Layout, framework: str) -> dict[str, 
         return {}
     run = tree.below(root)
     # Most runs keep all weights in folders of one kind, and need no second look.
-    if len({re.sub("[0-9]+", "0", parent(path)) for path in run.files if path.endswith(WEIGHTS)}) < 2:
+    if (
+        len({re.sub("[0-9]+", "0", parent(path)) for path in run.files if path.endswith(weight_suffixes())})
+        < 2
+    ):
         return {}
     described = layout.read(run)
     claimed: set[str] = set()
@@ -147,7 +151,9 @@ def _inside(tree: Tree, root: str, layout: Layout, framework: str) -> dict[str, 
             folders |= {around for around in folders_around(checkpoint.path) if step_of(around) is not None}
     around = {above for path in claimed for above in folders_around(path)}
     rest = run.without(folders - {""})
-    if not any(path.endswith(WEIGHTS) and "/" in path and path not in claimed for path in rest.files):
+    if not any(
+        path.endswith(weight_suffixes()) and "/" in path and path not in claimed for path in rest.files
+    ):
         return {}
     runs = {
         inner: kind

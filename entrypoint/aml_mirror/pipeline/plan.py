@@ -7,8 +7,8 @@ from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from posixpath import splitext
 
-from aml_mirror.core.errors import DataError, MirrorError, UsageError
-from aml_mirror.core.manifest import Manifest, ManifestEntry, hash_files, identity, listed_files
+from aml_mirror.core.errors import DataError, MirrorError
+from aml_mirror.core.manifest import Manifest, ManifestEntry, identity
 from aml_mirror.core.settings import Settings
 from aml_mirror.layouts import DetectedRun, Run, find_run, unknown_beside
 from aml_mirror.layouts.base import Checkpoint
@@ -19,6 +19,7 @@ from aml_mirror.pipeline.select import SelectedCheckpoint, narrow, path_in
 from aml_mirror.safety.file_scan import SUSPICIOUS
 from aml_mirror.safety.verdict import Safety, inspect, require_harmless
 from aml_mirror.sources.base import Source
+from aml_mirror.sources.hashing import hash_files, listed_files
 from aml_mirror.sources.tree import Tree
 from aml_mirror.support import redaction
 from aml_mirror.support.progress import Console
@@ -250,25 +251,6 @@ def artifact_path(path: str) -> str:
     # A URL loses the blanks around a name.
     parts = [_BLANKS.sub("_", part) for part in _UNSAFE.sub("_", path).split("/")]
     return "/".join("_" if part in (".", "..", "") else part for part in parts)
-
-
-def check_names(model_name: str, experiment: str) -> None:
-    """Check what MLflow would refuse, before anything is sent.
-
-    Raises:
-        UsageError: with the rule.
-    """
-    if re.search(r"[/:\x00-\x1f\x7f]", model_name) or not model_name.strip() or len(model_name) > 256:
-        raise UsageError(
-            f"{model_name!r} cannot be the name of a registered model: it has to have 1 to 256 characters "
-            "without '/', ':' and control characters",
-            "pass another with --model-name",
-        )
-    if not experiment.strip() or len(experiment) > 256 or re.search(r"[\x00-\x1f]", experiment):
-        raise UsageError(
-            f"{experiment!r} cannot be the name of an experiment: it has to have 1 to 256 characters",
-            "pass another with --experiment",
-        )
 
 
 def require_unchanged(subject: LocatedRun, paths: list[str]) -> None:
