@@ -67,8 +67,9 @@ class Plan:
 
     @property
     def left_out(self) -> tuple[tuple[str, str], ...]:
-        """(path, reason) of the checkpoint's own files and of links that are not followed."""
-        return tuple(sorted({*self.checkpoint.left_out, *self.subject.tree.refused.items()}))
+        """(path, reason) of the checkpoint's own files, of links that are not followed, and of leftovers."""
+        tree = self.subject.tree
+        return tuple(sorted({*self.checkpoint.left_out, *tree.refused.items(), *tree.leftovers.items()}))
 
     def as_dict(self) -> dict[str, object]:
         """The object that ``plan --json`` prints."""
@@ -153,6 +154,10 @@ def describe(whole: Tree, found: DetectedRun, settings: Settings) -> LocatedRun:
     subject = LocatedRun(source, found, tree, run, settings.run_id or source.name)
     for path, why in sorted(tree.refused.items()):
         subject.warnings.append(f"{path} was left out: {why}")
+    for path in tree.nameless:
+        subject.warnings.append(
+            f"{path} was left by an interrupted copy: a file may be missing, the newest checkpoint perhaps"
+        )
     subject.warnings.extend(run.warnings)
     for root in [] if settings.framework else unknown_beside(whole, found):
         subject.warnings.append(

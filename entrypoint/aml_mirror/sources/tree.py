@@ -16,6 +16,7 @@ from typing import Any, BinaryIO
 
 from aml_mirror.core.errors import DataError
 from aml_mirror.sources.base import LEAVES, Entry, Listing, Source
+from aml_mirror.sources.leftovers import marks_unfinished, may_be_missing, unfinished
 from aml_mirror.sources.skipped_folders import SkippedFolders, around
 from aml_mirror.sources.system_files import is_system_file
 
@@ -52,16 +53,33 @@ class Tree:
             if path.startswith(prefix) and (shows_all or parent(path[at:]) not in skipped)
         }
         files: dict[str, Entry] = {}
+        unfinished_files: dict[str, tuple[str, Entry]] = {}
         for path, entry in listing.files.items():
             if not path.startswith(prefix):
                 continue
             own = path[at:]
+            if not shows_all and (whole := unfinished(own)) is not None:
+                # In the cache of a download is what is left of files outside of it.
+                if parent(whole or own.partition(".cache/huggingface/download/")[0]) not in skipped:
+                    unfinished_files[own] = whole, entry
+                continue
             if not shows_all and (parent(own) in skipped or is_system_file(own)):
                 continue
             if entry.target is not None and not entry.target.startswith(prefix):
                 self.refused[own] = LEAVES
             else:
                 files[own] = entry
+        self.interrupted: dict[str, str] = {}
+        """Files of which only what an interrupted copy left is there: path -> where that is.
+
+        They are in ``files`` under their own path, so that layouts see them. None of them is complete.
+        """
+        self.leftovers: dict[str, str] = {}
+        """What copies left behind and nothing needs: path -> why."""
+        self.nameless: list[str] = []
+        """What interrupted copies left of files that may be missing, but nobody can tell which."""
+        self._unfinished = {path: entry for path, (_, entry) in unfinished_files.items()}
+        self._place_leftovers(files, unfinished_files)
         links: dict[str, str] = {}
         for path, target in listing.directory_links.items():
             own = path[at:]
@@ -77,6 +95,23 @@ class Tree:
         self._paths = sorted(files)
         self.files: dict[str, Entry] = {path: files[path] for path in self._paths}
         self.directory_links: dict[str, str] = links
+
+    def _place_leftovers(self, files: dict[str, Entry], leftovers: dict[str, tuple[str, Entry]]) -> None:
+        for path in [path for path in files if marks_unfinished(path) in files]:
+            self.interrupted[marks_unfinished(path)] = path
+        names: dict[str, list[str]] = {}
+        if any(not whole for whole, _ in leftovers.values()):
+            for path in files:
+                names.setdefault(parent(path), []).append(path.rpartition("/")[2])
+        known = {folder: tuple(inside) for folder, inside in names.items()}
+        for path, (whole, entry) in sorted(leftovers.items()):
+            if whole and whole not in files and ".tfevents." not in whole and entry.target is None:
+                files[whole] = entry
+                self.interrupted[whole] = path
+                continue
+            self.leftovers[path] = "left behind by an interrupted copy"
+            if not whole and may_be_missing(path, files, known):
+                self.nameless.append(path)
 
     def below(self, folder: str) -> Tree:
         """Return the tree of a directory of this one (``""`` or ``.``: this one)."""
@@ -106,8 +141,12 @@ class Tree:
         def is_in(path: str) -> bool:
             return path.startswith(prefix) and not path.startswith(gone)
 
+        # What was left of a file is placed anew in each tree.
+        left = {path for path in self._unfinished if is_in(path)}
+        placed = {path for path, left_at in self.interrupted.items() if left_at in self._unfinished}
         shown = Listing(
-            {base + path: self.files[path] for path in paths},
+            {base + path: self.files[path] for path in paths if path not in placed}
+            | {base + path: self._unfinished[path] for path in left},
             {base + path: base + end for path, end in self.directory_links.items() if is_in(path)},
             {base + path: why for path, why in self.refused.items() if is_in(path)},
         )
@@ -215,6 +254,10 @@ class Tree:
         if entry is None:
             raise KeyError(path)
         return entry
+
+    def leftover_of(self, path: str) -> str:
+        """Return what an interrupted copy left of a file; empty: the file itself is there."""
+        return self.interrupted.get(path) or self.interrupted.get(self.resolve(path), "")
 
     def size(self, path: str) -> int:
         """Size of a file in bytes."""
