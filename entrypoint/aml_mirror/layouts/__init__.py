@@ -5,20 +5,30 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from aml_mirror.core.errors import DataError, UsageError
+from aml_mirror.layouts.act import ACT
 from aml_mirror.layouts.base import Checkpoint, Layout, Run
+from aml_mirror.layouts.brax import BRAX
 from aml_mirror.layouts.diffusion_policy import DiffusionPolicy
 from aml_mirror.layouts.explicit_path import explicit_checkpoint, to_name
+from aml_mirror.layouts.fasttd3 import FAST_TD3
 from aml_mirror.layouts.generic.layout import Generic
 from aml_mirror.layouts.groot import Groot
 from aml_mirror.layouts.huggingface.layout import HuggingFace
 from aml_mirror.layouts.lerobot import LeRobot
 from aml_mirror.layouts.lightning import Lightning
+from aml_mirror.layouts.octo import OCTO
 from aml_mirror.layouts.openpi import OpenPi
+from aml_mirror.layouts.prismatic import PRISMATIC
+from aml_mirror.layouts.protomotions import PROTO_MOTIONS
 from aml_mirror.layouts.rl_games import RlGames
+from aml_mirror.layouts.rlinf import RLINF
+from aml_mirror.layouts.rllib import RLLIB
 from aml_mirror.layouts.robomimic import Robomimic
-from aml_mirror.layouts.rsl_rl import RslRl
+from aml_mirror.layouts.rsl_rl import RSL_RL
 from aml_mirror.layouts.skrl import Skrl
 from aml_mirror.layouts.stable_baselines3.layout import StableBaselines3
+from aml_mirror.layouts.tdmpc2 import TD_MPC2
+from aml_mirror.layouts.tianshou import TIANSHOU
 from aml_mirror.sources.tree import Tree
 from aml_mirror.sources.wandb_copies import without_copies
 
@@ -42,10 +52,20 @@ LAYOUTS: tuple[Layout, ...] = (
     Groot(),
     OpenPi(),
     HuggingFace(),
-    RslRl(),
+    RSL_RL,
     Skrl(),
     RlGames(),
     Robomimic(),
+    FAST_TD3,
+    ACT,
+    PRISMATIC,
+    PROTO_MOTIONS,
+    TIANSHOU,
+    TD_MPC2,
+    RLLIB,
+    RLINF,
+    OCTO,
+    BRAX,
     DiffusionPolicy(),
     Lightning(),
     StableBaselines3(),
