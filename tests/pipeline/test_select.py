@@ -15,9 +15,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aml_mirror.core.errors import DataError, UsageError
+from aml_mirror.formats import json_text
+from aml_mirror.formats.safetensors import MAX_HEADER_BYTES
 from aml_mirror.layouts import find_run
 from aml_mirror.layouts.base import Checkpoint, Run
-from aml_mirror.pipeline import completeness
 from aml_mirror.pipeline.completeness import judge
 from aml_mirror.pipeline.select import SelectedCheckpoint, choose, narrow
 from aml_mirror.sources import Entry, Listing, Source, Tree
@@ -143,7 +144,7 @@ def test_a_file_cut_at_any_byte_is_never_whole(name: str, data: bytes) -> None:
     [
         struct.pack("<Q", 1 << 60) + b"{}",
         struct.pack("<Q", (1 << 64) - 1) + b"{}",
-        struct.pack("<Q", completeness.MAX_SAFETENSORS_HEADER + 1) + b" " * 100,
+        struct.pack("<Q", MAX_HEADER_BYTES + 1) + b" " * 100,
         headed(b""),
         headed(b"[]"),
         headed(b"null"),
@@ -187,11 +188,11 @@ def test_no_more_of_a_header_is_read_than_is_allowed() -> None:
             return Listing({"m.safetensors": Entry("m.safetensors", 1 << 40, "")})
 
         def read(self, entry: Entry, offset: int, length: int) -> bytes:
-            assert length <= completeness.MAX_SAFETENSORS_HEADER
+            assert length <= MAX_HEADER_BYTES
             return super().read(entry, offset, length)
 
     files = ("m.safetensors",)
-    for length in (completeness.MAX_SAFETENSORS_HEADER + 1, 1 << 39):
+    for length in (MAX_HEADER_BYTES + 1, 1 << 39):
         source = Huge(**{"m.safetensors": struct.pack("<Q", length)})
         assert judge(Tree(source, source.scan()), Checkpoint(".", 1, "final", files, files)) != ""
 
@@ -255,7 +256,7 @@ def test_without_parameters_of_torch_data_must_hold_the_policy(data: bytes) -> N
 
 
 def test_the_policy_in_data_is_found_across_the_parts_that_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(completeness, "_JSON_PART_BYTES", 700)
+    monkeypatch.setattr(json_text, "PART_BYTES", 700)
     for length in range(0, 1400, 25):
         assert verdict("model.zip", sbx_like(SBX_POLICY, notes="x" * length)) == ""
 
@@ -366,8 +367,8 @@ NESTED = st.recursive(TEXTS, lambda inner: st.lists(inner) | st.dictionaries(TEX
 def test_large_json_is_judged_by_its_brackets(value: Any, part: int) -> None:
     data = json.dumps(value, ensure_ascii=False).encode()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(completeness, "MAX_JSON_BYTES", 0)
-        patch.setattr(completeness, "_JSON_PART_BYTES", part)
+        patch.setattr(json_text, "MAX_PARSED_BYTES", 0)
+        patch.setattr(json_text, "PART_BYTES", part)
         assert verdict("tokenizer.json", data, weights=False) == ""
         for length in range(1, len(data)):
             assert verdict("tokenizer.json", data[:length], weights=False) != ""

@@ -28,13 +28,13 @@ def pickled_values(data: bytes, keys: frozenset[str]) -> dict[str, Any]:
     return found
 
 
-def pickled_pairs(data: bytes, keys: frozenset[str]) -> list[tuple[str, Any]]:
+def pickled_pairs(data: bytes, keys: frozenset[str], limit: int = 10_000) -> list[tuple[str, Any]]:
     """List every one of ``keys`` in a pickle that has a plain value right behind it, in the file's order.
 
     In a pickled dictionary a key is followed by its value: a string, integer, float, boolean, None or
     bytes counts, anything else does not. Strings and bytes are cut at ``MAX_VALUE``. Protocols below 3,
     which torch writes, hold bytes as a call of ``_codecs.encode`` on a latin-1 string: it is recognised,
-    not made. A damaged pickle yields what stood before the damage.
+    not made. A damaged pickle yields what stood before the damage; ``limit`` bounds the number of pairs.
     """
     found: list[tuple[str, Any]] = []
     memo: dict[int, Any] = {}
@@ -67,7 +67,7 @@ def pickled_pairs(data: bytes, keys: frozenset[str]) -> list[tuple[str, Any]]:
             else:
                 key = value if isinstance(value, str) and value in keys else None
             encoded = False
-            if len(memo) > 1_000_000 or len(found) > 10_000:
+            if len(memo) > 1_000_000 or len(found) > limit:
                 break
     except (ValueError, IndexError, EOFError, UnicodeError, OverflowError):
         pass

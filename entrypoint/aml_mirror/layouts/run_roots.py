@@ -5,22 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable
 
+from aml_mirror.formats.registry import weight_suffixes
 from aml_mirror.sources.tree import Tree, parent
-
-# What may be the weights of another run.
-_WEIGHTS = (
-    ".zip",
-    ".pt",
-    ".pth",
-    ".ckpt",
-    ".safetensors",
-    ".bin",
-    ".msgpack",
-    ".h5",
-    ".d3",
-    ".distcp",
-    ".ocdbt",
-)
 
 # Names of folders that scripts make for the logs of a run, beside those of its checkpoints.
 LOG_FOLDERS = frozenset(
@@ -56,7 +42,7 @@ def with_logs(tree: Tree, roots: list[str], in_named: bool = False) -> list[str]
             for index, part in enumerate(path.split("/")[:-1]):
                 if part.lower() in LOG_FOLDERS:
                     above_named.update(folders[: index + 1])
-        elif path.endswith(_WEIGHTS):
+        elif path.endswith(weight_suffixes()):
             weights.update(folders_around(path))
     raised = []
     for root in roots:

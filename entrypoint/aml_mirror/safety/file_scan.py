@@ -19,6 +19,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from aml_mirror.formats.archives import LEGACY_TORCH, Archive, Member
+from aml_mirror.formats.registry import pattern_of, suffixes_of
 from aml_mirror.safety import pickle_vm
 from aml_mirror.safety.findings import Findings, MalformedPickle, TooMuch
 from aml_mirror.safety.pickle_stream import Stream
@@ -48,14 +49,20 @@ _TENSOR = re.compile(r"[^/\\]+/(?:data|constants)/\d+")
 _TENSORSTORE = re.compile(r"(?:^|/)d/[0-9a-f]{32}$")
 # A file with such a name is given to a loader of pickles, whatever it holds.
 _LOADED_AS_PICKLE = re.compile(
-    r"\.(?:pkl|pickle|pt|pth|ckpt|joblib|dill|npy|npz)(?:\.(?:gz|bz2|xz|lzma|zst|z))?$", re.I
+    pattern_of(
+        suffixes_of(
+            "torch.save", "pickle", "pickle under another name", "joblib", "numpy array", "numpy archive"
+        )
+    )
+    + f"{pattern_of(suffixes_of('compressed file'))}?$",
+    re.I,
 )
 
 Read = Callable[[int, int], bytes]
 # Stable-Baselines3 finds an archive wherever in such a file it begins.
 _LOADED_AS_ARCHIVE = re.compile(r"\.zip$", re.I)
 # Keras's Lambda layers are code, in a text among a model's attributes or in its archive's settings.
-_LOADED_AS_HDF5 = re.compile(r"\.(?:h5|hdf5|keras)$", re.I)
+_LOADED_AS_HDF5 = re.compile(pattern_of(suffixes_of("HDF5", "Keras")) + "$", re.I)
 _HDF5 = b"\x89HDF\r\n\x1a\n"
 
 

@@ -5,16 +5,20 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, replace
 
+from aml_mirror.formats.registry import Weights, pattern_of, weight_suffixes
 from aml_mirror.layouts.base import Checkpoint
 from aml_mirror.layouts.generic.name_words import end_of, stem_of, step_of
 from aml_mirror.layouts.generic.sharded import is_zero, parts_problem, stores_of
 from aml_mirror.layouts.step_folders import names_in
 from aml_mirror.sources.tree import Tree, join
 
+# What may hold the state of anything that a training saves.
+_SAVED = pattern_of(weight_suffixes(Weights.ALWAYS, Weights.OFTEN, Weights.NAMED))
 # Without a suffix: flax.training.checkpoints writes msgpack so.
 _WEIGHTS = re.compile(
-    r".+\.(?:safetensors|pt|pth|ckpt|msgpack|h5|hdf5|keras|onnx|d3|distcp|cleanrl_model)|checkpoint_[0-9]+|manifest\.ocdbt|"
-    r"(?:.*[-_.])?(?:model|weights|adapter)(?:[-_.].*)?\.(?:bin|zip|pkl)|"
+    rf".+{pattern_of(weight_suffixes(Weights.ALWAYS))}|checkpoint_[0-9]+|"
+    r"(?:.*[-_.])?(?:model|weights|adapter)(?:[-_.].*)?"
+    rf"{pattern_of((*weight_suffixes(Weights.OFTEN), '.pkl'))}|"
     r"(?:.*[-_.])?(?:params|policy|agent|actor|(?:module|policy)_state|checkpoint|ckpt)(?:[-_.].*)?\.(?:npz|pkl)"
 )
 _TRAINING_ONLY: tuple[tuple[re.Pattern[str], str], ...] = (
@@ -25,12 +29,12 @@ _TRAINING_ONLY: tuple[tuple[re.Pattern[str], str], ...] = (
         ),
         "optimizer state",
     ),
-    (re.compile(r"opt(?:[-_]?[0-9]+)?\.(?:pt|pth|pkl)"), "optimizer state"),
+    (re.compile(rf"opt(?:[-_]?[0-9]+)?{_SAVED}"), "optimizer state"),
     (
-        re.compile(r"(?:.*[-_.])?(?:lr_)?scheduler(?:[-_.].*)?\.(?:pt|pth|bin|pkl|safetensors)"),
+        re.compile(rf"(?:.*[-_.])?(?:lr_)?scheduler(?:[-_.].*)?{_SAVED}"),
         "scheduler state",
     ),
-    (re.compile(r"(?:grad_)?scaler(?:[-_.].*)?\.(?:pt|pth|bin)"), "gradient scaler state"),
+    (re.compile(rf"(?:grad_)?scaler(?:[-_.].*)?{_SAVED}"), "gradient scaler state"),
     (re.compile(r"(?:rng|random)[-_]?states?(?:[-_.].*)?"), "random generator state"),
     (
         re.compile(
@@ -43,11 +47,11 @@ _TRAINING_ONLY: tuple[tuple[re.Pattern[str], str], ...] = (
     (re.compile(r"(?:.*[-_.])?replay[-_]?buffer(?:[-_.].*)?|replay\.pkl"), "replay buffer"),
     (re.compile(r"events\.out\.tfevents\..*|.*\.log|wandb"), "log of the training"),
 )
-_ASIDE = re.compile(r"(?:.*/)?(?:scheduler|trainer)/[^/]*\.(?:distcp|metadata|pt|pth|bin|pkl)")
+_ASIDE = re.compile(rf"(?:.*/)?(?:scheduler|trainer)/[^/]*(?:\.metadata|{_SAVED})")
 # Statistics that observations and actions are scaled by: without them a policy cannot act.
 _COMPANIONS = re.compile(
     r"(?:(?:dataset|data|norm|normalization|obs|observation|action|state)_(?:stats|statistics|rms|normalizer)"
-    r"|normalizer|normalization)\.(?:json|ya?ml|pkl|pickle|npz|npy|pt|pth|safetensors)"
+    rf"|normalizer|normalization)(?:\.(?:json|ya?ml|npy)|{_SAVED})"
 )
 # Configuration that the code which loads a policy reads from the folder of its run: Octo's load_pretrained
 # (config.json, example_batch.msgpack), prismatic's of OpenVLA (config.json), starVLA's (config.yaml).

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import re
 
+from aml_mirror.formats.registry import suffixes_of
 from aml_mirror.layouts.config_files import read_json
 from aml_mirror.layouts.generic.name_words import DATA_FOLDERS, DATA_WORDS, TEMPORARY, words_of
 from aml_mirror.layouts.generic.weight_files import is_weights
@@ -31,7 +32,8 @@ OPENVLA_STEP = re.compile(r"(?P<run>.+)--(?P<step>[0-9]{1,18})_chkpt")
 OPENVLA_PART = re.compile(r"(?P<part>.+)--(?:[0-9]{1,18}|latest)_checkpoint\.pt")
 # Where scripts save the model when training has ended, if not in the root.
 FINAL = re.compile(r"(?:final|last)(?:[-_](?:model|checkpoint|ckpt|adapter|policy|weights))?", re.IGNORECASE)
-WEIGHT_SUFFIXES = (".safetensors", ".bin", ".h5", ".msgpack")
+# What save_pretrained writes for PyTorch, TensorFlow and Flax.
+WEIGHT_SUFFIXES = suffixes_of("safetensors", "torch.save as .bin", "HDF5", "msgpack")
 FSDP = re.compile(r"pytorch_model_fsdp(?:_[0-9]+)?(?:\.bin)?")
 
 _ADAPTER = "adapter_config.json"
