@@ -16,6 +16,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
+from builders.runs import write_events
 from builders.saved import write_bytes, write_json
 from builders.torch_zip import save
 
@@ -55,7 +56,7 @@ def tianshou(root: Path) -> None:
     for epoch in (1, 2):
         weights(folder / f"checkpoint_{epoch}.pth", epoch, model=_STATE)
     weights(folder / "policy.pth", 1, model=_STATE, obs_rms={"mean": 0})
-    write_bytes(folder / "events.out.tfevents.1760000000.host.1.0", b"")
+    write_events(folder / "events.out.tfevents.1760000000.host.1.0", [("test/reward", 2000, 1.5)])
 
 
 def tdmpc2(root: Path) -> None:
