@@ -123,6 +123,7 @@ lint: venv  ## Look at the code without running it
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports
 	$(BIN)/yamllint --strict .
 	git ls-files -z -- '*.sh' .ci/run | xargs -0 -r $(BIN)/shellcheck
 	git ls-files -z -- '*Dockerfile' | xargs -0 -r $(BIN)/hadolint
@@ -153,4 +154,4 @@ lock: venv  ## Write the lock files anew from pyproject.toml
 		$(UNUSED_IN_STACK:%=--no-emit-package %)
 
 clean:  ## Remove what the other targets made
-	rm -rf $(VENV) .demo .bench bench.json .pytest_cache .mypy_cache .ruff_cache .hypothesis entrypoint/*.egg-info
+	rm -rf $(VENV) .demo .bench bench.json .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis entrypoint/*.egg-info

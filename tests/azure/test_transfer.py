@@ -22,8 +22,9 @@ from aml_mirror.core.errors import (
     ServiceUnavailable,
     UsageError,
 )
-from aml_mirror.core.manifest import NOTED_BYTES, ManifestEntry, TransferResult, hash_files, listed_files
+from aml_mirror.core.manifest import NOTED_BYTES, ManifestEntry, TransferResult
 from aml_mirror.sources.azure_blob import BlobSource
+from aml_mirror.sources.hashing import hash_files, listed_files
 from aml_mirror.sources.local import LocalSource
 from aml_mirror.sources.tree import Tree
 from aml_mirror.storage.azure_cloud import blob_suffix
@@ -178,7 +179,7 @@ CHILD = """
 import sys
 from pathlib import Path
 from aml_mirror.storage.blob_client import container_client
-from aml_mirror.core.manifest import hash_files
+from aml_mirror.sources.hashing import hash_files
 from aml_mirror.sources.local import LocalSource
 from aml_mirror.sources.tree import Tree
 from aml_mirror.transfer.transfer import Transfer

@@ -20,9 +20,9 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
-from aml_mirror.core.manifest import quick_key
 from aml_mirror.registries import base
 from aml_mirror.registries.azureml.version_tags import VERSION
+from aml_mirror.sources.hashing import quick_key
 from aml_mirror.sources.local import LocalSource
 from aml_mirror.sources.tree import Tree
 from azure_emulator.client import Azure

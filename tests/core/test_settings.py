@@ -19,7 +19,7 @@ from aml_mirror.core.settings import (
     resolve,
     seconds,
 )
-from aml_mirror.registries.registry import means_azure_ml
+from aml_mirror.registries.registry import required_type
 
 # Setting, flag, variables in their order.
 EVERYWHERE = (
@@ -68,7 +68,7 @@ def test_the_tracking_uri_of_an_azure_ml_workspace_is_its_coordinates(tmp_path: 
         (resolved(tmp_path, MLFLOW_TRACKING_URI=uri), " (MLFLOW_TRACKING_URI)"),
     ):
         assert found.azure_coordinates == ("11111111-2222-3333-4444-555555555555", "rg-robots", "mlw-robots")
-        assert means_azure_ml(found)
+        assert required_type(found).name == "azureml"
         assert found.from_where("workspace_name") == where
     both = {"MLFLOW_TRACKING_URI": uri, "AZUREML_WORKSPACE_NAME": "other"}
     assert resolved(tmp_path, **both).azure_coordinates == ("", "", "other")

@@ -41,7 +41,7 @@ from aml_mirror.pipeline.mirror import Mirror
 from aml_mirror.pipeline.plan import describe, require_listed
 from aml_mirror.pipeline.receipt import Receipt
 from aml_mirror.pipeline.target_names import checked_names
-from aml_mirror.registries.registry import open_loaded_registry
+from aml_mirror.registries.registry import open_registry
 from aml_mirror.sources.base import Prefix
 from aml_mirror.sources.registry import open_source
 from aml_mirror.sources.tree import Tree
@@ -75,7 +75,7 @@ class Backfill:
         )
         probe = self._names.of("run", "framework")
         checked_names(replace(self._settings, model_name=probe) if self._names.is_template else settings)
-        self._registry = open_loaded_registry(settings, console.say)
+        self._registry = open_registry(settings, console.say)
         self._known = VersionIndex(self._registry)
         self._console = console
         self._tell = tell

@@ -10,7 +10,7 @@ from collections import OrderedDict
 from collections.abc import Iterable
 
 from aml_mirror.registries import base
-from aml_mirror.registries.base import LoadedRegistry, Version
+from aml_mirror.registries.base import Registry, Version
 
 _KEPT = (
     base.STATE, base.QUICK_KEY, base.IDENTITY, base.MANIFEST_SHA256, base.INTEGRITY, base.SAFETY,
@@ -27,7 +27,7 @@ _Row = tuple[str | None, ...]
 class VersionIndex:
     """The versions of a workspace's models, by run id."""
 
-    def __init__(self, registry: LoadedRegistry) -> None:
+    def __init__(self, registry: Registry) -> None:
         self._registry = registry
         self._models: OrderedDict[tuple[str, str], dict[str, tuple[_Row, ...]]] = OrderedDict()
 

@@ -1,21 +1,19 @@
-"""What is missing, and how to mend it: one line a check, in the order in which a mirror needs them."""
+"""What is missing, and how to fix it: one line a check, in the order in which a mirror needs them."""
 
 from __future__ import annotations
 
 import os
 import tempfile
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 
 from aml_mirror.core.errors import ConfigurationError, MirrorError, UsageError
 from aml_mirror.core.settings import Settings
 from aml_mirror.pipeline import plan
-from aml_mirror.registries.registry import means_azure_ml, open_registry
+from aml_mirror.registries.names import check_names
+from aml_mirror.registries.registry import named_type, registry_types, required_type
 from aml_mirror.sources.registry import open_source
-
-PROBE_RUN_ID = "aml-mirror-doctor"
-# Checks that say nothing of the workspace.
-_OF_THE_RUN = ("model name", "run", "scratch space")
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,40 +33,35 @@ class Check:
 def examine(settings: Settings) -> Iterator[Check]:
     """Yield the checks one by one; a failed one does not stop the others.
 
-    Nothing is written but, for Azure ML, a probe blob that is deleted at once; with ``--probe`` more, and
-    only then.
+    Nothing is written but what the registry's own checks write and remove again; with ``--probe`` more.
 
     Raises:
-        UsageError: ``--probe``, and the target is not Azure ML.
+        UsageError: ``--probe``, and the registry has nothing to try.
     """
-    if settings.probe and not means_azure_ml(settings):
+    named = None
+    with suppress(MirrorError):  # a check says it below
+        named = named_type(settings)
+    if settings.probe and not (named and named.has_probe):
+        able = ", ".join(item.name for item in registry_types() if item.has_probe)
         raise UsageError(
-            "--probe is about an Azure ML workspace, and the target is none",
+            f"--probe is about a registry of the kind {able}, and the target is none",
             "leave it out; or pass --subscription-id, --resource-group and --workspace-name",
         )
     # The first failure tells: a doctor does not wait.
-    settings.retry_seconds = settings.wait_seconds = 0
-    checks: list[tuple[str, Callable[[Settings], str]]] = [
-        ("model name", _model_name),
-        ("run", _run),
-        ("scratch space", _scratch),
-    ]
-    if means_azure_ml(settings):
-        # Late: importing the clients of Azure takes two seconds.
-        from aml_mirror.registries.azureml.workspace_checks import CHECKS
-
-        checks += CHECKS
-    else:
-        checks.append(("workspace", _registry))
+    settings = replace(settings, retry_seconds=0.0, wait_seconds=0.0)
+    yield _checked("model name", _model_name, settings)
+    yield _checked("run", _run, settings)
+    yield _checked("scratch space", _scratch, settings)
+    if named is None:
+        yield _checked("workspace", lambda settings: required_type(settings).name, settings)
+        return
     failed = False
-    for name, check in checks:
+    for name, check in named.checks(settings):
         done = _checked(name, check, settings)
-        failed = failed or (done.failure is not None and name not in _OF_THE_RUN)
+        failed = failed or done.failure is not None
         yield done
     if settings.probe and not failed:
-        from aml_mirror.registries.azureml.workspace_checks import probe
-
-        for found in probe(settings):
+        for found in named.probe(settings):
             yield Check(*found)
 
 
@@ -81,7 +74,10 @@ def _checked(name: str, check: Callable[[Settings], str], settings: Settings) ->
 
 def _model_name(settings: Settings) -> str:
     name = settings.require_model_name()
-    plan.check_names(name, settings.experiment or name)
+    named = None
+    with suppress(MirrorError):  # said by the check of the registry
+        named = named_type(settings)
+    (named.check_names if named else check_names)(name, settings.experiment or name)
     return f"{name}{settings.from_where('model_name')}, experiment {settings.experiment or name}"
 
 
@@ -103,11 +99,3 @@ def _scratch(settings: Settings) -> str:
         raise ConfigurationError(
             f"no temporary folder can be written: {error}", "set TMPDIR to a folder that can be written"
         ) from error
-
-
-def _registry(settings: Settings) -> str:
-    registry = open_registry(settings, lambda text: None)
-    model = settings.model_name or PROBE_RUN_ID
-    versions = registry.versions(settings.experiment or model, model, settings.run_id or PROBE_RUN_ID)
-    known = f", {len(versions)} version(s) of this run" if settings.model_name and settings.run_id else ""
-    return f"{registry.description}{settings.from_where('tracking_uri')} answers{known}"

@@ -23,6 +23,8 @@ def judge(tree: Tree, checkpoint: Checkpoint) -> str:
     if not checkpoint.weights:
         return "it holds no weights"
     for path in checkpoint.files:
+        if leftover := tree.leftover_of(path):
+            return f"{path}: its copy was interrupted, {leftover} is what there is of it"
         try:
             why = problem_of(tree, path, path in checkpoint.weights)
         except DataError as error:

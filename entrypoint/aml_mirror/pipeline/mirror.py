@@ -13,7 +13,6 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 
 from aml_mirror.core.errors import Interrupted, MirrorError
-from aml_mirror.core.manifest import quick_key
 from aml_mirror.core.settings import Settings
 from aml_mirror.layouts.base import Checkpoint
 from aml_mirror.pipeline import model_card, plan
@@ -25,9 +24,10 @@ from aml_mirror.pipeline.select import SelectedCheckpoint, choose
 from aml_mirror.pipeline.target_names import checked_names
 from aml_mirror.registries import base
 from aml_mirror.registries.base import Registry, Upload, Version, Writer
-from aml_mirror.registries.registry import open_registry
+from aml_mirror.registries.registry import open_registry, required_type
 from aml_mirror.safety.verdict import HARMLESS, inspect, require_harmless
 from aml_mirror.sources.base import Source
+from aml_mirror.sources.hashing import quick_key
 from aml_mirror.sources.registry import open_source
 from aml_mirror.support import redaction
 from aml_mirror.support.progress import Console
@@ -217,7 +217,7 @@ class Mirror:
     def _read(self, registry: Registry, subject: LocatedRun, known: list[Version]) -> bool:
         # A version that was hashed, from a volume perhaps, can only be recognised by hashing again.
         hashed = any(version.tags.get(base.INTEGRITY) == "sha256" for version in known)
-        return self._settings.hash or hashed or not registry.can_copy(subject.source)
+        return self._settings.hash or hashed or not required_type(self._settings).can_copy(subject.source)
 
     def _narrowed(self, chosen: SelectedCheckpoint) -> SelectedCheckpoint:
         return plan.narrowed(chosen, self._settings)
@@ -254,7 +254,7 @@ class Mirror:
     def _already(self, subject: LocatedRun, chosen: SelectedCheckpoint, version: Version) -> Receipt:
         receipt = self.receipt
         receipt.outcome, receipt.exit_code = "already-mirrored", 0
-        receipt.model_version, receipt.model_uri = version.number, version.uri
+        receipt.model_version, receipt.model_uri = version.number, base.model_uri(version)
         receipt.mlflow_run_id = version.tags.get(base.MLFLOW_RUN_ID)
         receipt.manifest_sha256 = version.tags.get(base.MANIFEST_SHA256)
         receipt.integrity = version.tags.get(base.INTEGRITY)
@@ -268,7 +268,7 @@ class Mirror:
     def _fill(self, decided: Plan, left_out: list[dict[str, str]], version: Version) -> None:
         receipt = self.receipt
         receipt.outcome, receipt.exit_code = "mirrored", 0
-        receipt.model_version, receipt.model_uri = version.number, version.uri
+        receipt.model_version, receipt.model_uri = version.number, base.model_uri(version)
         receipt.manifest_sha256, receipt.integrity = decided.manifest.sha256, decided.manifest.integrity
         receipt.safety = decided.safety.verdict
         receipt.files, receipt.bytes = len(decided.manifest.items), decided.manifest.bytes

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from posixpath import splitext
 
-from aml_mirror.core.errors import DataError, MirrorError, UsageError
-from aml_mirror.core.manifest import Manifest, ManifestEntry, hash_files, identity, listed_files
+from aml_mirror.core.errors import DataError, MirrorError
+from aml_mirror.core.manifest import Manifest, ManifestEntry, identity
 from aml_mirror.core.settings import Settings
 from aml_mirror.layouts import DetectedRun, Run, find_run, unknown_beside
 from aml_mirror.layouts.base import Checkpoint
@@ -19,6 +19,7 @@ from aml_mirror.pipeline.select import SelectedCheckpoint, narrow, path_in
 from aml_mirror.safety.file_scan import SUSPICIOUS
 from aml_mirror.safety.verdict import Safety, inspect, require_harmless
 from aml_mirror.sources.base import Source
+from aml_mirror.sources.hashing import hash_files, listed_files
 from aml_mirror.sources.tree import Tree
 from aml_mirror.support import redaction
 from aml_mirror.support.progress import Console
@@ -66,8 +67,9 @@ class Plan:
 
     @property
     def left_out(self) -> tuple[tuple[str, str], ...]:
-        """(path, reason) of the checkpoint's own files and of links that are not followed."""
-        return tuple(sorted({*self.checkpoint.left_out, *self.subject.tree.refused.items()}))
+        """(path, reason) of the checkpoint's own files, of links that are not followed, and of leftovers."""
+        tree = self.subject.tree
+        return tuple(sorted({*self.checkpoint.left_out, *tree.refused.items(), *tree.leftovers.items()}))
 
     def as_dict(self) -> dict[str, object]:
         """The object that ``plan --json`` prints."""
@@ -152,6 +154,10 @@ def describe(whole: Tree, found: DetectedRun, settings: Settings) -> LocatedRun:
     subject = LocatedRun(source, found, tree, run, settings.run_id or source.name)
     for path, why in sorted(tree.refused.items()):
         subject.warnings.append(f"{path} was left out: {why}")
+    for path in tree.nameless:
+        subject.warnings.append(
+            f"{path} was left by an interrupted copy: a file may be missing, the newest checkpoint perhaps"
+        )
     subject.warnings.extend(run.warnings)
     for root in [] if settings.framework else unknown_beside(whole, found):
         subject.warnings.append(
@@ -250,25 +256,6 @@ def artifact_path(path: str) -> str:
     # A URL loses the blanks around a name.
     parts = [_BLANKS.sub("_", part) for part in _UNSAFE.sub("_", path).split("/")]
     return "/".join("_" if part in (".", "..", "") else part for part in parts)
-
-
-def check_names(model_name: str, experiment: str) -> None:
-    """Check what MLflow would refuse, before anything is sent.
-
-    Raises:
-        UsageError: with the rule.
-    """
-    if re.search(r"[/:\x00-\x1f\x7f]", model_name) or not model_name.strip() or len(model_name) > 256:
-        raise UsageError(
-            f"{model_name!r} cannot be the name of a registered model: it has to have 1 to 256 characters "
-            "without '/', ':' and control characters",
-            "pass another with --model-name",
-        )
-    if not experiment.strip() or len(experiment) > 256 or re.search(r"[\x00-\x1f]", experiment):
-        raise UsageError(
-            f"{experiment!r} cannot be the name of an experiment: it has to have 1 to 256 characters",
-            "pass another with --experiment",
-        )
 
 
 def require_unchanged(subject: LocatedRun, paths: list[str]) -> None:

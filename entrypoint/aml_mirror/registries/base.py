@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from aml_mirror.core.manifest import Manifest, TransferResult
-from aml_mirror.sources.base import Source
 from aml_mirror.sources.tree import Tree
 
 # Keys of the tags of a run and of the properties of a version. The first ones are read by existing
@@ -75,11 +74,6 @@ class Version:
     tags: dict[str, str] = field(default_factory=dict)
 
     @property
-    def uri(self) -> str:
-        """The version as MLflow names it."""
-        return f"models:/{self.model}/{self.number}"
-
-    @property
     def complete(self) -> bool:
         """Whether the mark that is written last is there."""
         return self.tags.get(STATE) == COMPLETE
@@ -101,6 +95,11 @@ class FileDigest:
     bytes: int
     sha256: str
     md5: str
+
+
+def model_uri(version: Version) -> str:
+    """Return a version's address as MLflow's clients and Azure ML's MLflow plugin take it."""
+    return f"models:/{version.model}/{version.number}"
 
 
 class VersionReader(Protocol):
@@ -172,11 +171,11 @@ class Registry(Protocol):
     def description(self) -> str:
         """The place in words, without a secret."""
 
+    def uri(self, version: Version) -> str:
+        """Return the version's address, as the registry's own tools take it."""
+
     def versions(self, experiment: str, model: str, run_id: str) -> list[Version]:
         """Return the versions of a model that were mirrored from a run, in as few requests as possible."""
-
-    def can_copy(self, source: Source) -> bool:
-        """Tell whether checkpoint bytes of this source need not pass through this program."""
 
     def refresh(self, version: Version, quick_key: str) -> None:
         """Note the quick key under which the version's files are known now."""
@@ -189,10 +188,6 @@ class Registry(Protocol):
 
     def unfinished(self, experiment: str, run_id: str) -> Iterable[dict[str, str]]:
         """The runs of an experiment that a mirror of ``run_id`` began and did not complete, as tags."""
-
-
-class LoadedRegistry(Registry, Protocol):
-    """A workspace whose clients are loaded, for the work on many runs and on what is registered."""
 
     def find_version(self, model: str, number: str) -> Version | None:
         """Return one version of a model, or None where there is none with this number."""

@@ -23,8 +23,8 @@ from mlflow.entities import Run as MlflowRun
 
 from aml_mirror.core.errors import ConfigurationError, MirrorError, NotAllowed, ServiceUnavailable
 from aml_mirror.registries import base
-from aml_mirror.registries.base import Limits, Point
-from aml_mirror.registries.mlflow.mlflow_errors import is_missing, is_there_already
+from aml_mirror.registries.base import Limits, Point, Version, model_uri
+from aml_mirror.registries.mlflow_errors import is_missing, is_there_already
 from aml_mirror.registries.search_filters import quotable, quoted
 from aml_mirror.support import redaction
 from aml_mirror.support.retry import Retry
@@ -68,8 +68,12 @@ class RunStore(ABC):
         """The place in words, without a secret."""
 
     def be_patient_for(self, seconds: float) -> None:
-        """See :meth:`aml_mirror.registries.base.OpenWorkspace.be_patient_for`."""
+        """See :meth:`aml_mirror.registries.base.Registry.be_patient_for`."""
         self.retry.for_seconds = seconds
+
+    def uri(self, version: Version) -> str:
+        """See :meth:`aml_mirror.registries.base.Registry.uri`."""
+        return model_uri(version)
 
     def find_experiment(self, name: str) -> str | None:
         """Return the id of an experiment, or None where there is none."""

@@ -13,7 +13,7 @@ from aml_mirror.backfill.version_index import VersionIndex
 from aml_mirror.core.errors import SourceNotFound, UsageError
 from aml_mirror.core.settings import Settings
 from aml_mirror.registries import base
-from aml_mirror.registries.registry import open_loaded_registry, open_registry
+from aml_mirror.registries.registry import open_registry
 from aml_mirror.sources.base import Prefix
 from aml_mirror.sources.registry import open_source
 from aml_mirror.support.progress import one_line
@@ -63,7 +63,7 @@ def _each(
     notice: Callable[[str], None],
 ) -> Iterator[dict[str, Any]]:
     names = ModelNames(template, prefix.name)
-    registry = open_loaded_registry(settings, notice)
+    registry = open_registry(settings, notice)
     known = VersionIndex(registry)
     for candidate in runs:
         path, run = candidate.path, candidate.found
@@ -81,8 +81,8 @@ def _each(
             for version in found
             if run_id == path or version.tags.get(base.OUTPUT_DIR) in where
         ]
-        complete = [_version(item) for item in versions if item.complete]
-        begun = [_version(item) for item in versions if not item.complete]
+        complete = [_version(registry, item) for item in versions if item.complete]
+        begun = [_version(registry, item) for item in versions if not item.complete]
         missing = None if complete else f"{path} has no complete version in {model}"
         yield _document(path, model, registry.description, complete, begun, missing)
 
@@ -110,8 +110,8 @@ def status(settings: Settings, notice: Callable[[str], None]) -> dict[str, Any]:
     run_id = settings.run_id or open_source(settings).name
     registry = open_registry(settings, notice)
     versions = registry.versions(settings.experiment or model, model, run_id)
-    complete = [_version(item) for item in versions if item.complete]
-    begun = [_version(item) for item in versions if not item.complete]
+    complete = [_version(registry, item) for item in versions if item.complete]
+    begun = [_version(registry, item) for item in versions if not item.complete]
     registered = {item["mlflow_run_id"] for item in complete + begun}
     for tags in registry.unfinished(settings.experiment or model, run_id):
         if tags.get(base.MODEL_NAME) == model and tags[base.MLFLOW_RUN_ID] not in registered:
@@ -155,11 +155,11 @@ def _document(
     }
 
 
-def _version(version: base.Version) -> dict[str, Any]:
+def _version(registry: base.Registry, version: base.Version) -> dict[str, Any]:
     tags = version.tags
     return {
         "version": version.number,
-        "uri": version.uri,
+        "uri": registry.uri(version),
         "checkpoint": tags.get(base.CHECKPOINT),
         "step": tags.get(base.STEP),
         "mlflow_run_id": tags.get(base.MLFLOW_RUN_ID),

@@ -25,7 +25,7 @@ from aml_mirror.pipeline.provenance import signing
 from aml_mirror.pipeline.provenance.statement import digest_of
 from aml_mirror.registries import base
 from aml_mirror.registries.base import Version, VersionReader
-from aml_mirror.registries.registry import open_loaded_registry
+from aml_mirror.registries.registry import open_registry
 from aml_mirror.support.progress import Console, amount, one_line
 
 SCHEMA = "aml-mirror/verification/v1"
@@ -39,6 +39,7 @@ class Verification:
     """What was found. ``wrong`` is (path, what is wrong) of files that differ."""
 
     version: Version
+    uri: str
     pinned_by: str
     manifest: Manifest | None = None
     wrong: list[tuple[str, str]] = field(default_factory=list)
@@ -62,7 +63,7 @@ class Verification:
             "exit_code": 0 if self.holds else DataError.exit_code,
             "model_name": self.version.model,
             "model_version": self.version.number,
-            "model_uri": self.version.uri,
+            "model_uri": self.uri,
             "run_id": tags.get(base.RUN_ID),
             "manifest_sha256": tags.get(base.MANIFEST_SHA256),
             "pinned_by": self.pinned_by,
@@ -96,7 +97,7 @@ def verify(settings: Settings, console: Console) -> Verification:
     model, number = parse_reference(settings.reference or settings.model_name)
     # Before anything is asked: a key that cannot be read is known at once.
     key = signing.public_key(settings.public_key) if settings.public_key else None
-    registry = open_loaded_registry(settings, console.say)
+    registry = open_registry(settings, console.say)
     version = registry.find_version(model, number)
     if version is None:
         raise SourceNotFound(
@@ -104,7 +105,7 @@ def verify(settings: Settings, console: Console) -> Verification:
             "see 'aml-mirror status' for the versions of a run",
         )
     reader = registry.version_reader(version)
-    result = Verification(version, reader.pinned_by)
+    result = Verification(version, registry.uri(version), reader.pinned_by)
     result.manifest = manifest = _manifest(version, reader)
     if key is not None:
         _require_signed(version, manifest, reader, key)

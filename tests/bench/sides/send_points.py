@@ -20,13 +20,13 @@ if way == "ours":
     from aml_mirror.core.settings import resolve
     from aml_mirror.metrics.series import read_metrics
     from aml_mirror.registries import base
+    from aml_mirror.registries.azureml.workspace_loader import load_workspace
     from aml_mirror.registries.base import Version
-    from aml_mirror.registries.registry import open_azureml
     from aml_mirror.sources.local import LocalSource
     from aml_mirror.sources.tree import Tree
 
     settings = resolve(parser().parse_args(["mirror"]), os.environ, Path.cwd())
-    workspace = open_azureml(settings, print)
+    workspace = load_workspace(settings, print)
     source = LocalSource(given["run"])
     metrics = read_metrics(Tree(source, source.scan()))
     tags = {base.RUN_ID: name, base.MODEL_NAME: name, base.IDENTITY: name}

@@ -22,7 +22,7 @@ facts: dict[str, float] = {}
 if way == "ours":
     from azure.core.credentials import AzureSasCredential
 
-    from aml_mirror.core.manifest import hash_files
+    from aml_mirror.sources.hashing import hash_files
     from aml_mirror.sources.local import LocalSource
     from aml_mirror.sources.tree import Tree
     from aml_mirror.storage.blob_client import container_client

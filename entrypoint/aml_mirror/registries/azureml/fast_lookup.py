@@ -24,14 +24,13 @@ from azure.core.rest import HttpRequest
 from aml_mirror.registries import base
 from aml_mirror.registries.azureml import version_tags
 from aml_mirror.registries.azureml.limits import LIMITS, check_names, tag_filter, workspace_scope
-from aml_mirror.registries.base import Version
-from aml_mirror.sources.base import Source
+from aml_mirror.registries.base import Version, model_uri
 from aml_mirror.storage.azure_cloud import resource_manager
 from aml_mirror.storage.azure_login import credential
 
 if TYPE_CHECKING:
     from aml_mirror.registries.azureml.workspace import AzureMLRegistry
-    from aml_mirror.registries.base import Writer
+    from aml_mirror.registries.base import VersionReader, Writer
 
 _log = logging.getLogger(__name__)
 
@@ -84,9 +83,20 @@ class FastLookup:
                 _log.debug("the first look said nothing: %s", type(error).__name__)
         return self._proper.versions(experiment, model, run_id)
 
-    def can_copy(self, source: Source) -> bool:
-        # As the workspace proper.
-        return source.has_etags
+    def uri(self, version: Version) -> str:
+        return model_uri(version)
+
+    def find_version(self, model: str, number: str) -> Version | None:
+        return self._proper.find_version(model, number)
+
+    def version_reader(self, version: Version) -> VersionReader:
+        return self._proper.version_reader(version)
+
+    def each_version(self, experiment: str, model: str, take: Callable[[Version], None]) -> None:
+        self._proper.each_version(experiment, model, take)
+
+    def be_patient_for(self, seconds: float) -> None:
+        self._proper.be_patient_for(seconds)
 
     def refresh(self, version: Version, quick_key: str) -> None:
         self._proper.refresh(version, quick_key)

@@ -15,7 +15,7 @@ from aml_mirror.registries.azureml.run_artifacts import Refused, RunArtifacts, n
 from aml_mirror.registries.azureml.version_tags import ARTIFACTS
 from aml_mirror.registries.base import FileDigest, Version
 from aml_mirror.registries.file_digests import hashed
-from aml_mirror.registries.mlflow.mlflow_errors import is_missing
+from aml_mirror.registries.mlflow_errors import is_missing
 from aml_mirror.storage import azure_errors as azure_errors
 from aml_mirror.storage.blob_client import container_client, metadata_of
 

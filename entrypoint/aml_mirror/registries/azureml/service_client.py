@@ -22,8 +22,8 @@ from azure.core import exceptions as core
 
 from aml_mirror.core.errors import ConfigurationError, MirrorError, NotAllowed, ServiceUnavailable
 from aml_mirror.registries import http_status
+from aml_mirror.registries import mlflow_errors as mlflow_errors
 from aml_mirror.registries.azureml.limits import check_coordinates, workspace_scope
-from aml_mirror.registries.mlflow import mlflow_errors as mlflow_errors
 from aml_mirror.storage import azure_errors as azure_errors
 from aml_mirror.storage.azure_cloud import resource_manager
 from aml_mirror.storage.azure_login import credential, with_fresh_login

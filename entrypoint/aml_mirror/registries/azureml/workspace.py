@@ -36,8 +36,7 @@ from aml_mirror.registries.azureml.service_client import AzureML, single_attempt
 from aml_mirror.registries.azureml.version_tags import RETIRED, VERSION, named_by, names_version
 from aml_mirror.registries.azureml.writer import AzureMLWriter, Place
 from aml_mirror.registries.base import Version
-from aml_mirror.registries.mlflow.mlflow_errors import is_missing
-from aml_mirror.sources.base import Source
+from aml_mirror.registries.mlflow_errors import is_missing
 from aml_mirror.transfer.transfer import Transfer
 from aml_mirror.transfer.transfer_options import BLOCK_BYTES, CONCURRENCY
 
@@ -155,11 +154,6 @@ class AzureMLRegistry(Place):
         from aml_mirror.registries.azureml.reader import AzureMLVersionReader
 
         return AzureMLVersionReader(self, version)
-
-    def can_copy(self, source: Source) -> bool:
-        # A store with ETags is blob storage, in the cloud that the settings name (cloud.blob_suffix), as
-        # we are.
-        return source.has_etags
 
     def refresh(self, version: Version, quick_key: str) -> None:
         run_id = version.tags.get(base.MLFLOW_RUN_ID, "")

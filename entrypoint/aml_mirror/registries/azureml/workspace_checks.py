@@ -21,7 +21,7 @@ from aml_mirror.core.errors import ConfigurationError, MirrorError, NotAllowed, 
 from aml_mirror.core.settings import Settings
 from aml_mirror.registries import base
 from aml_mirror.registries.azureml.limits import FOLDER, check_coordinates
-from aml_mirror.registries.registry import open_azureml
+from aml_mirror.registries.azureml.workspace_loader import load_workspace
 from aml_mirror.storage import azure_errors as azure_errors
 from aml_mirror.storage.azure_login import credential, token_file
 
@@ -153,7 +153,7 @@ def _workspace(settings: Settings) -> AzureMLRegistry:
     key = settings.azure_coordinates
     if key not in _opened:
         # The first failure tells: a doctor does not wait.
-        _opened[key] = open_azureml(replace(settings, retry_seconds=0.0), lambda text: None)
+        _opened[key] = load_workspace(replace(settings, retry_seconds=0.0), lambda text: None)
     return _opened[key]
 
 

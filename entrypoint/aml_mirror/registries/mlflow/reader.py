@@ -18,7 +18,7 @@ from aml_mirror.core.errors import DataError, MirrorError
 from aml_mirror.registries import base
 from aml_mirror.registries.base import FileDigest, Version
 from aml_mirror.registries.file_digests import hashed
-from aml_mirror.registries.mlflow.mlflow_errors import is_missing
+from aml_mirror.registries.mlflow_errors import is_missing
 from aml_mirror.support.retry import Retry
 
 PART_BYTES = 4 << 20

@@ -30,12 +30,11 @@ from aml_mirror.core.manifest import Manifest, TransferResult
 from aml_mirror.registries import base, http_status
 from aml_mirror.registries.base import Limits, Upload, Version
 from aml_mirror.registries.mlflow.bakery_lock import BakeryLock
-from aml_mirror.registries.mlflow.mlflow_errors import error_code, is_missing, is_there_already, translate
 from aml_mirror.registries.mlflow.reader import MlflowVersionReader
 from aml_mirror.registries.mlflow.run_lease import Keeper
+from aml_mirror.registries.mlflow_errors import error_code, is_missing, is_there_already, translate
 from aml_mirror.registries.mlflow_runs import RunStore, RunWriter
 from aml_mirror.registries.staging import staged
-from aml_mirror.sources.base import Source
 from aml_mirror.sources.tree import Tree
 from aml_mirror.support import redaction
 from aml_mirror.support.retry import Retry
@@ -77,9 +76,6 @@ class MlflowRegistry(RunStore):
 
     def versions(self, experiment: str, model: str, run_id: str) -> list[Version]:
         return self.search_versions(model, base.RUN_ID, run_id)
-
-    def can_copy(self, source: Source) -> bool:
-        return False
 
     def search_versions(self, model: str, key: str, value: str) -> list[Version]:
         """Return the versions of a model whose tag has this value, by number."""
