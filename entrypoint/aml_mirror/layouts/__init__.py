@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from shlex import quote
 
 from aml_mirror.core.errors import DataError, UsageError
 from aml_mirror.layouts.act import ACT
@@ -16,6 +17,7 @@ from aml_mirror.layouts.groot import Groot
 from aml_mirror.layouts.huggingface.layout import HuggingFace
 from aml_mirror.layouts.lerobot import LeRobot
 from aml_mirror.layouts.lightning import Lightning
+from aml_mirror.layouts.nested import nested_runs
 from aml_mirror.layouts.octo import OCTO
 from aml_mirror.layouts.openpi import OpenPi
 from aml_mirror.layouts.prismatic import PRISMATIC
@@ -29,7 +31,7 @@ from aml_mirror.layouts.skrl import Skrl
 from aml_mirror.layouts.stable_baselines3.layout import StableBaselines3
 from aml_mirror.layouts.tdmpc2 import TD_MPC2
 from aml_mirror.layouts.tianshou import TIANSHOU
-from aml_mirror.sources.tree import Tree
+from aml_mirror.sources.tree import Tree, join
 from aml_mirror.sources.wandb_copies import without_copies
 
 __all__ = [
@@ -92,13 +94,14 @@ class DetectedRun:
 def find_runs(tree: Tree, framework: str = "") -> list[DetectedRun]:
     """Find every run in a tree, sorted by root.
 
-    Each layout is asked in turn. A directory belongs to the first that claims it, and what lies inside a
-    claimed run is part of that run. What W&B copied is a run only where nothing else is.
+    Each layout is asked in turn. A directory belongs to the first that claims it. What is inside a claimed
+    run is part of that run, unless a layout takes it for a run: see :mod:`aml_mirror.layouts.nested`.
+    What W&B copied is a run only where nothing else is.
     """
     own = without_copies(tree)
-    if own is not tree and (found := _found(own, framework)):
+    if own is not tree and (found := _with_nested(own, framework)):
         return [DetectedRun(root, layout, without_copies=True) for root, layout in sorted(found.items())]
-    return [DetectedRun(root, layout) for root, layout in sorted(_found(tree, framework).items())]
+    return [DetectedRun(root, layout) for root, layout in sorted(_with_nested(tree, framework).items())]
 
 
 def unknown_beside(tree: Tree, found: DetectedRun) -> list[str]:
@@ -115,6 +118,16 @@ def unknown_beside(tree: Tree, found: DetectedRun) -> list[str]:
         for root in Generic().find(seen)
         if root and root not in around and not root.startswith(found.root + "/")
     ]
+
+
+def _with_nested(tree: Tree, framework: str) -> dict[str, Layout]:
+    found = _found(tree, framework)
+    asked = [item for item in LAYOUTS if item.name != Generic.name and framework in ("", item.name)]
+    nested: dict[str, Layout] = {}
+    for root, layout in found.items():
+        if layout.name != Generic.name:
+            nested |= nested_runs(tree, root, layout, asked)
+    return found | nested
 
 
 def _found(tree: Tree, framework: str) -> dict[str, Layout]:
@@ -162,11 +175,45 @@ def find_run(tree: Tree, framework: str = "", path: str = "") -> DetectedRun:
             f"{where} does not hold {looked}: no checkpoint was found{empty}",
             f"check that the training saved a checkpoint there; {other}known layouts: {', '.join(NAMES)}",
         )
+    if len(found) > 1 and path and (meant := _with_path(tree, found, path)):
+        return meant
     if len(found) > 1:
         shown = ", ".join(f"{item.root or '.'} ({item.layout.name})" for item in found[:5])
         more = f" and {len(found) - 5} more" if len(found) > 5 else ""
         raise UsageError(
             f"{where} holds {len(found)} runs: {shown}{more}",
-            "pass the folder of one of them with --source",
+            "pass the folder of one of them with --source" + _outer(tree, found),
         )
     return found[0]
+
+
+def _with_path(tree: Tree, found: list[DetectedRun], path: str) -> DetectedRun | None:
+    """Return the run that a path below its root is of; the outer one of a run and those inside it."""
+    roots = [item.root for item in found]
+    owners = [
+        item
+        for item in found
+        for whole in [join(item.root, path)]
+        if tree.has(whole) or tree.has_folder(whole)
+        if not any(
+            _is_inside(root, item.root) and (whole == root or _is_inside(whole, root)) for root in roots
+        )
+    ]
+    outer = [
+        item for item in owners if all(_is_inside(other.root, item.root) or other is item for other in owners)
+    ]
+    return outer[0] if outer else None
+
+
+def _is_inside(path: str, folder: str) -> bool:
+    return path != folder and (not folder or path.startswith(folder + "/"))
+
+
+def _outer(tree: Tree, found: list[DetectedRun]) -> str:
+    """Say how to take a run with others inside: its folder holds them too."""
+    for item in found:
+        if any(_is_inside(other.root, item.root) for other in found):
+            checkpoints = item.read(tree).checkpoints
+            shown = checkpoints[0].path if checkpoints else "PATH"
+            return f"; for {item.root or '.'} itself name its checkpoint: --checkpoint {quote(shown)}"
+    return ""

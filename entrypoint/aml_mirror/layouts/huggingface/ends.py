@@ -26,7 +26,7 @@ from aml_mirror.layouts.huggingface.trainer_files import (
     state_in,
     step_in_name,
 )
-from aml_mirror.layouts.kit.roles import newest_first, several_ends
+from aml_mirror.layouts.kit.roles import leave_undecided, newest_first
 from aml_mirror.layouts.step_folders import same_file
 from aml_mirror.sources.tree import Tree
 
@@ -83,7 +83,7 @@ def add_ends(
             at = max(at, sum(1 for item in result.checkpoints if (item.step or 0) >= place.step))
         result.checkpoints.insert(at, end)
         if place.where == "undecided":
-            result.undecided = several_ends([end, newest], place.said)
+            leave_undecided(result, [end, newest], place.said)
         elif place.said:
             result.warnings.append(place.said)
     _put_first(run, result, newer)
@@ -296,5 +296,5 @@ def _put_first(run: Tree, result: Run, newer: list[Checkpoint]) -> None:
         if not any(same_model(run, item, other) for other in ends):
             ends.append(item)
     if len(ends) > 1 and (ends[0].step is None or ends[1].step is None) and not result.undecided:
-        result.undecided = several_ends(ends, "the run holds several models that may be its end")
+        leave_undecided(result, ends, "the run holds several models that may be its end")
     result.checkpoints = newest_first([*ends, *result.checkpoints])

@@ -12,7 +12,7 @@ from typing import Any
 
 from aml_mirror.layouts.base import Checkpoint, Role, Run
 from aml_mirror.layouts.kit.companions import matching, with_companions
-from aml_mirror.layouts.kit.roles import newest_first, several_ends
+from aml_mirror.layouts.kit.roles import leave_undecided, newest_first
 from aml_mirror.layouts.kit.temporary import FILE_PROBLEM, name_when_done
 from aml_mirror.layouts.run_roots import topmost
 from aml_mirror.layouts.step_folders import names_in
@@ -97,7 +97,7 @@ class FileLayout:
                     break
         ordered = self._ordered(run, numbered, ends, result.warnings)
         result.checkpoints = with_companions(run, newest_first(item for item, _ in ordered), self.companions)
-        result.undecided = self._undecided(ordered)
+        self._tell_apart(result, ordered)
         whole = [item for item, _ in best if not item.problem]
         if whole:
             (result.best,) = with_companions(run, whole[:1], self.companions)
@@ -181,17 +181,18 @@ class FileLayout:
             [*placed, *numbered], key=lambda item: -math.inf if item[0].step is None else -item[0].step
         )
 
-    def _undecided(self, ordered: list[_Found]) -> str:
+    def _tell_apart(self, result: Run, ordered: list[_Found]) -> None:
         trainings: dict[tuple[tuple[str, str], ...], Checkpoint] = {}
         for item, match in ordered:
             if training := _training(match):
                 trainings.setdefault(tuple(sorted(training.items())), item)
-        if len(trainings) < 2:
-            return ""
-        shared = [item for item, match in ordered if not _training(match)]
-        return several_ends(
-            [*shared, *trainings.values()], f"the run holds files of {len(trainings)} trainings"
-        )
+        if len(trainings) > 1:
+            shared = [item for item, match in ordered if not _training(match)]
+            leave_undecided(
+                result,
+                [*shared, *trainings.values()],
+                f"the run holds files of {len(trainings)} trainings",
+            )
 
     def _leave_out(self, run: Tree, result: Run) -> None:
         left = tuple(

@@ -17,7 +17,7 @@ from aml_mirror.layouts.kit.roles import newest_first
 from aml_mirror.layouts.kit.temporary import FOLDER_PROBLEM, name_when_done
 from aml_mirror.layouts.run_roots import topmost
 from aml_mirror.layouts.step_folders import subfolders
-from aml_mirror.sources.tree import Tree, join
+from aml_mirror.sources.tree import Tree, join, parent
 
 
 @dataclass(frozen=True)
@@ -112,7 +112,8 @@ class FolderLayout:
         )
 
     def _checkpoint(self, run: Tree, path: str, step: int | None) -> Checkpoint:
-        checkpoint = described(run, Candidate(self.folder, path, step))
+        name = path.rpartition("/")[2]
+        checkpoint = replace(described(run, Candidate(parent(path), path, name, step)), step=step)
         left = dict(checkpoint.left_out)
         for file in checkpoint.files:
             for pattern, reason in self.left_out:

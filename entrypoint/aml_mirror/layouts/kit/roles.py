@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
-from aml_mirror.layouts.base import Checkpoint
+from aml_mirror.layouts.base import Checkpoint, Run
 
 # A message names at most so many candidates.
 _MAX_SHOWN = 8
@@ -19,11 +19,12 @@ def newest_first(checkpoints: Iterable[Checkpoint]) -> list[Checkpoint]:
     ]
 
 
-def several_ends(candidates: Sequence[Checkpoint], why: str) -> str:
-    """Return the text of :attr:`Run.undecided`: ``why`` there are several ends, and which they are."""
+def leave_undecided(run: Run, candidates: Sequence[Checkpoint], why: str) -> None:
+    """Say of a run that each of some checkpoints may be its final one, and ``why`` there are several."""
     shown = [
         checkpoint.path if checkpoint.step is None else f"{checkpoint.path} (step {checkpoint.step})"
         for checkpoint in candidates[:_MAX_SHOWN]
     ]
     more = f" and {len(candidates) - _MAX_SHOWN} more" if len(candidates) > _MAX_SHOWN else ""
-    return f"{why}: {', '.join(shown)}{more}"
+    run.undecided = f"{why}: {', '.join(shown)}{more}"
+    run.choices = [checkpoint.path for checkpoint in candidates]
