@@ -16,6 +16,7 @@ from aml_mirror.backfill.discovery import candidates, whole_run
 from aml_mirror.backfill.name_template import ModelNames, check_run_id, other_names
 from aml_mirror.backfill.run_filter import RunFilter
 from aml_mirror.backfill.summary import Summary
+from aml_mirror.core import option_values
 from aml_mirror.core.errors import DataError, SourceNotFound, UsageError
 from aml_mirror.core.settings import Settings
 from aml_mirror.pipeline.receipt import MAX_LINE_BYTES, Receipt
@@ -156,7 +157,7 @@ def test_a_folder_too_large_to_hold_is_a_group_or_a_run(
     ],
 )  # fmt: skip
 def test_since(text: str, since: float) -> None:
-    assert RunFilter.of(Settings(since=text), NOW).since == since
+    assert RunFilter.of(Settings(since=option_values.moment(text, "--since", NOW))).since == since
 
 
 @pytest.mark.parametrize(
@@ -170,7 +171,7 @@ def test_since(text: str, since: float) -> None:
 )  # fmt: skip
 def test_what_cannot_be_read_says_how_it_is_written(flag: str, text: str) -> None:
     with pytest.raises(UsageError, match=f"--{flag} '{text}'") as raised:
-        RunFilter.of(Settings(**{flag: text}), NOW)
+        settings_of(f"--{flag}={text}")
     assert f"--{flag}" in raised.value.hint
 
 
@@ -269,7 +270,8 @@ def test_flags_reach_the_settings() -> None:
         ("c*",),
         ("d*",),
     )
-    assert (found.since, found.limit, found.shard, found.checkpoint) == ("7d", "3", "1/4", "best")
+    assert found.since is not None and found.since.tzinfo is not None
+    assert (found.limit, found.shard, found.checkpoint) == (3, option_values.Shard(1, 4), "best")
     with pytest.raises(UsageError):
         settings_of("--source", "p", "--run-id", "x")
 

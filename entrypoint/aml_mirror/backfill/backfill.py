@@ -70,9 +70,7 @@ class Backfill:
         self._prefix = open_prefix(settings, console)
         self._names = ModelNames(settings.require_model_name(), self._prefix.name)
         # What is said of one run must not be written to all.
-        self._settings = replace(
-            settings, run_id="", replay_run_id="", framework_tag="", parameters={}, where=dict(settings.where)
-        )
+        self._settings = replace(settings, run_id="", replay_run_id="", framework_tag="", parameters={})
         probe = self._names.of("run", "framework")
         checked_names(replace(self._settings, model_name=probe) if self._names.is_template else settings)
         self._registry = open_registry(settings, console.say)
@@ -83,7 +81,7 @@ class Backfill:
         # The run at work, and what is done of it.
         self._current: tuple[Receipt, list[Receipt]] | None = None
         self.summary = Summary(
-            source=self._prefix.uri, model_name=settings.model_name, shard=settings.shard.strip()
+            source=self._prefix.uri, model_name=settings.model_name, shard=str(settings.shard or "")
         )
 
     def run(self) -> Summary:
@@ -252,7 +250,7 @@ def open_prefix(settings: Settings, console: Console) -> Prefix:
     Raises:
         UsageError: neither is there. ``OUTPUT_DIR`` is one run's.
     """
-    place = settings.source if settings.where.get("source") == "--source" else settings.output_base
+    place = settings.source or settings.output_base
     if not place:
         raise UsageError(
             "no runs to mirror: neither --source nor OUTPUT_BASE is set",

@@ -245,7 +245,8 @@ class Mirror:
             tags[base.STEP] = str(decided.checkpoint.step)
         if settings.replay_run_id:
             tags[base.REPLAY] = "true"
-            tags[base.REPLAY_SOURCE] = settings.replay_run_id
+            same = settings.replay_run_id == settings.run_id
+            tags[base.REPLAY_SOURCE] = subject.run_id if same else settings.replay_run_id
         names = json.dumps(decided.metrics.renamed, ensure_ascii=False, separators=(",", ":"))
         if decided.metrics.renamed and len(names) <= 1000:
             tags[base.METRIC_NAMES] = names

@@ -18,7 +18,7 @@ from aml_mirror.pipeline.parameters import parameters
 from aml_mirror.pipeline.select import SelectedCheckpoint, narrow, path_in
 from aml_mirror.safety.file_scan import SUSPICIOUS
 from aml_mirror.safety.verdict import Safety, inspect, require_harmless
-from aml_mirror.sources.base import Source
+from aml_mirror.sources.base import Source, run_id_of
 from aml_mirror.sources.hashing import hash_files, listed_files
 from aml_mirror.sources.tree import Tree
 from aml_mirror.support import redaction
@@ -151,7 +151,7 @@ def describe(whole: Tree, found: DetectedRun, settings: Settings) -> LocatedRun:
     source = whole.source
     tree = whole.below(found.root)
     run = found.read(whole)
-    subject = LocatedRun(source, found, tree, run, settings.run_id or source.name)
+    subject = LocatedRun(source, found, tree, run, run_id_of(source) or settings.run_id or source.name)
     for path, why in sorted(tree.refused.items()):
         subject.warnings.append(f"{path} was left out: {why}")
     for path in tree.nameless:

@@ -88,6 +88,11 @@ class Source(Protocol):
         return [entry.path for entry in entries if not self.is_unchanged(entry)]
 
 
+def run_id_of(source: Source) -> str:
+    """The run's own name where a source learnt it (from OSMO, which also takes UUIDs); empty: it did not."""
+    return str(getattr(source, "run_id", ""))
+
+
 class Prefix(Source, Protocol):
     """A source with more than one run in it, looked through folder by folder."""
 

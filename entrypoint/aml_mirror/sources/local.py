@@ -30,6 +30,9 @@ GLANCED = 5000
 class LocalSource:
     """A directory of this machine. See :class:`aml_mirror.sources.base.Source`."""
 
+    run_id = ""
+    """See :func:`aml_mirror.sources.base.run_id_of`."""
+
     def __init__(self, path: str | os.PathLike[str]) -> None:
         # The name that the person gave is the run's name, also where it is a link to another folder.
         self._name = Path(os.path.abspath(path)).name
