@@ -2,31 +2,39 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
+from shlex import quote
 
 from aml_mirror.core.errors import DataError, UsageError
-from aml_mirror.formats.registry import weight_suffixes
+from aml_mirror.layouts.act import ACT
 from aml_mirror.layouts.base import Checkpoint, Layout, Run
+from aml_mirror.layouts.brax import BRAX
 from aml_mirror.layouts.diffusion_policy import DiffusionPolicy
 from aml_mirror.layouts.explicit_path import explicit_checkpoint, to_name
+from aml_mirror.layouts.fasttd3 import FAST_TD3
 from aml_mirror.layouts.generic.layout import Generic
-from aml_mirror.layouts.generic.name_words import step_of
 from aml_mirror.layouts.generic.weight_files import is_weights
 from aml_mirror.layouts.groot import Groot
 from aml_mirror.layouts.huggingface.layout import HuggingFace
 from aml_mirror.layouts.lerobot import LeRobot
 from aml_mirror.layouts.lightning import Lightning
+from aml_mirror.layouts.nested import nested_runs
+from aml_mirror.layouts.octo import OCTO
 from aml_mirror.layouts.openpi import OpenPi
+from aml_mirror.layouts.prismatic import PRISMATIC
+from aml_mirror.layouts.protomotions import PROTO_MOTIONS
 from aml_mirror.layouts.rl_games import RlGames
+from aml_mirror.layouts.rlinf import RLINF
+from aml_mirror.layouts.rllib import RLLIB
 from aml_mirror.layouts.robomimic import Robomimic
-from aml_mirror.layouts.rsl_rl import RslRl
+from aml_mirror.layouts.rsl_rl import RSL_RL
 from aml_mirror.layouts.run_evidence import why_no_run
-from aml_mirror.layouts.run_roots import folders_around
 from aml_mirror.layouts.skrl import Skrl
 from aml_mirror.layouts.stable_baselines3.layout import StableBaselines3
+from aml_mirror.layouts.tdmpc2 import TD_MPC2
+from aml_mirror.layouts.tianshou import TIANSHOU
 from aml_mirror.sources.skipped_folders import around as skipped_around
-from aml_mirror.sources.tree import Tree, join, parent
+from aml_mirror.sources.tree import Tree, join
 from aml_mirror.sources.wandb_copies import without_copies
 
 __all__ = [
@@ -51,10 +59,20 @@ LAYOUTS: tuple[Layout, ...] = (
     Groot(),
     OpenPi(),
     HuggingFace(),
-    RslRl(),
+    RSL_RL,
     Skrl(),
     RlGames(),
     Robomimic(),
+    FAST_TD3,
+    ACT,
+    PRISMATIC,
+    PROTO_MOTIONS,
+    TIANSHOU,
+    TD_MPC2,
+    RLLIB,
+    RLINF,
+    OCTO,
+    BRAX,
     DiffusionPolicy(),
     Lightning(),
     StableBaselines3(),
@@ -89,12 +107,12 @@ def find_runs(tree: Tree, framework: str = "") -> list[DetectedRun]:
     """Find every run in a tree, sorted by root.
 
     Each layout is asked in turn. A directory belongs to the first that claims it. What is inside a claimed
-    run is part of that run, but for runs of their own: what no checkpoint of the outer run has, and a layout
-    claims. What W&B copied is a run only where nothing else is.
+    run is part of that run, unless a layout takes it for a run: see :mod:`aml_mirror.layouts.nested`.
+    What W&B copied is a run only where nothing else is.
     """
     own = without_copies(tree)
-    if own is not tree and (detected := _detected(own, framework, True)):
-        return detected
+    if own is not tree and (runs := _detected(own, framework, True)):
+        return runs
     return _detected(tree, framework, False)
 
 
@@ -111,58 +129,25 @@ def find_every_run(tree: Tree, framework: str = "") -> list[DetectedRun]:
     if not any(map(is_weights, rest.files)):
         return runs
     for root in Generic().find(rest):
-        if not root.startswith(".") and "/." not in root:
-            inner = tuple(name for name in known if not root or name.startswith(root + "/"))
+        if not _is_hidden(root):
+            inner = tuple(name for name in known if _is_inside(name, root))
             runs.append(DetectedRun(root, Generic(), runs[0].without_copies, inner))
     return sorted(runs, key=lambda run: run.root)
 
 
 def _detected(tree: Tree, framework: str, is_without_copies: bool) -> list[DetectedRun]:
-    detected = []
-    pending = list(_found(tree, framework).items())
-    while pending:
-        root, layout = pending.pop()
-        inner = _inside(tree, root, layout, framework)
-        detected.append(DetectedRun(root, layout, is_without_copies, tuple(sorted(inner))))
-        pending += inner.items()
-    return sorted(detected, key=lambda run: run.root)
+    roots = _with_nested(tree, framework)
+    return [
+        DetectedRun(
+            root, layout, is_without_copies, tuple(name for name in sorted(roots) if _is_inside(name, root))
+        )
+        for root, layout in sorted(roots.items())
+    ]
 
 
-def _inside(tree: Tree, root: str, layout: Layout, framework: str) -> dict[str, Layout]:
-    """Find the runs inside another one."""
-    if layout.name == Generic.name:
-        return {}
-    run = tree.below(root)
-    # Most runs keep all weights in folders of one kind, and need no second look.
-    if (
-        len({re.sub("[0-9]+", "0", parent(path)) for path in run.files if path.endswith(weight_suffixes())})
-        < 2
-    ):
-        return {}
-    described = layout.read(run)
-    claimed: set[str] = set()
-    folders: set[str] = set()
-    for checkpoint in [*described.checkpoints, *([described.best] if described.best else [])]:
-        own = {*checkpoint.files, *(path for path, _ in checkpoint.left_out)}
-        claimed |= own
-        if checkpoint.path not in own and checkpoint.path not in ("", "."):
-            folders.add(checkpoint.path)
-            # checkpoints/005000 of checkpoints/005000/pretrained_model.
-            folders |= {around for around in folders_around(checkpoint.path) if step_of(around) is not None}
-    around = {above for path in claimed for above in folders_around(path)}
-    rest = run.without(folders - {""})
-    if not any(
-        path.endswith(weight_suffixes()) and "/" in path and path not in claimed for path in rest.files
-    ):
-        return {}
-    runs = {
-        inner: kind
-        for inner, kind in _found(rest.without((), claimed), framework).items()
-        if inner and inner not in around and kind.name != Generic.name
-    }
-    return {
-        join(root, inner): kind for inner, kind in runs.items() if not why_no_run(rest.below(inner), kind)
-    }
+def _is_hidden(root: str) -> bool:
+    # What is being saved under a hidden name belongs to the run around it.
+    return root.startswith(".") or "/." in root
 
 
 def unknown_beside(tree: Tree, found: DetectedRun) -> list[str]:
@@ -181,6 +166,19 @@ def unknown_beside(tree: Tree, found: DetectedRun) -> list[str]:
     ]
 
 
+def _with_nested(tree: Tree, framework: str) -> dict[str, Layout]:
+    found = _found(tree, framework)
+    asked = [item for item in LAYOUTS if item.name != Generic.name and framework in ("", item.name)]
+    pending = list(found.items())
+    while pending:
+        root, layout = pending.pop()
+        if layout.name != Generic.name:
+            inner = nested_runs(tree, root, layout, asked)
+            pending += [(name, other) for name, other in inner.items() if name not in found]
+            found |= inner
+    return found
+
+
 def _found(tree: Tree, framework: str) -> dict[str, Layout]:
     found: dict[str, Layout] = {}
     for layout in LAYOUTS:
@@ -189,8 +187,7 @@ def _found(tree: Tree, framework: str) -> dict[str, Layout]:
         if layout.name == "generic" and found and not framework:
             break
         for root in layout.find(tree):
-            # What is being saved under a hidden name belongs to the run around it.
-            if root.startswith(".") or "/." in root:
+            if _is_hidden(root):
                 continue
             inside = any(root == other or not other or root.startswith(other + "/") for other in found)
             if not inside:
@@ -232,23 +229,45 @@ def find_run(tree: Tree, framework: str = "", path: str = "") -> DetectedRun:
             f"{where} does not hold {looked}: no checkpoint was found{empty}",
             f"check that the training saved a checkpoint there; {other}known layouts: {', '.join(NAMES)}",
         )
+    if len(found) > 1 and path and (meant := _with_path(tree, found, path)):
+        return meant
     if len(found) > 1:
-        if path and len(named := [item for item in found if _has(item.tree(tree), path)]) == 1:
-            return named[0]
         shown = ", ".join(f"{item.root or '.'} ({item.layout.name})" for item in found[:5])
         more = f" and {len(found) - 5} more" if len(found) > 5 else ""
-        outer = next((item.root for item in found if item.nested), None)
-        around = (
-            f"; {outer or '.'} is around another: --checkpoint PATH names one of its own"
-            if outer is not None
-            else ""
-        )
         raise UsageError(
             f"{where} holds {len(found)} runs: {shown}{more}",
-            f"pass the folder of one of them with --source{around}",
+            "pass the folder of one of them with --source" + _outer(tree, found),
         )
     return found[0]
 
 
-def _has(run: Tree, path: str) -> bool:
-    return run.has(run.resolve(path)) or run.has_folder(run.resolve(path))
+def _with_path(tree: Tree, found: list[DetectedRun], path: str) -> DetectedRun | None:
+    """Return the run that a path below its root is of; the outer one of a run and those inside it."""
+    roots = [item.root for item in found]
+    owners = [
+        item
+        for item in found
+        for whole in [join(item.root, path)]
+        if tree.has(whole) or tree.has_folder(whole)
+        if not any(
+            _is_inside(root, item.root) and (whole == root or _is_inside(whole, root)) for root in roots
+        )
+    ]
+    outer = [
+        item for item in owners if all(_is_inside(other.root, item.root) or other is item for other in owners)
+    ]
+    return outer[0] if outer else None
+
+
+def _is_inside(path: str, folder: str) -> bool:
+    return path != folder and (not folder or path.startswith(folder + "/"))
+
+
+def _outer(tree: Tree, found: list[DetectedRun]) -> str:
+    """Say how to take a run with others inside: its folder holds them too."""
+    for item in found:
+        if item.nested:
+            checkpoints = item.read(tree).checkpoints
+            shown = checkpoints[0].path if checkpoints else "PATH"
+            return f"; for {item.root or '.'} itself name its checkpoint: --checkpoint {quote(shown)}"
+    return ""
