@@ -78,7 +78,8 @@ def context(shared: Path) -> Path:
 def built(docker: str, shared: Path, context: Path) -> dict[str, str]:
     """The image of these sources: what ``make build`` printed of it.
 
-    TEST_IMAGE names one that was built and pushed before, and BASE_IMAGE its base: a release tests what it signs.
+    TEST_IMAGE names one that was built and pushed before, and BASE_IMAGE its base: a release tests what
+    it signs.
     """
     if pushed := os.environ.get("TEST_IMAGE"):
         return {"image": pushed, "base": os.environ["BASE_IMAGE"]}

@@ -127,7 +127,7 @@ TABLE: tuple[Option, ...] = (
         ("backfill",), RUN, "GLOB", repeatable=True, details="`*` matches `/` too.",
     ),
     Option(
-        "exclude_runs", "--exclude", "not the runs whose path, or a folder above, matches (repeatable)",
+        "exclude_runs", "--exclude-run", "not the runs whose path, or a folder above, matches (repeatable)",
         ("backfill",), RUN, "GLOB", repeatable=True,
     ),
     Option(

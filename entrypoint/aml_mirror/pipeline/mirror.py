@@ -41,7 +41,8 @@ class Mirror:
         settings: what is asked for.
         console: what the person sees.
         receipt: to be filled.
-        workspace, source: where they are open already; else the ones that the settings name.
+        registry, source: where they are open already; else the ones that the settings name.
+        locate: lists a source and finds the one run in it.
     """
 
     def __init__(
@@ -51,11 +52,13 @@ class Mirror:
         receipt: Receipt,
         registry: Registry | None = None,
         source: Source | None = None,
+        locate: Callable[[Source, Settings], LocatedRun] = plan.find,
     ) -> None:
         self._settings = settings
         self._console = console
         self._registry = registry
         self._source = source
+        self._locate = locate
         self._started = time.monotonic()
         self._signed: tuple[str, Callable[[str], str]] | None = None
         self.receipt = receipt
@@ -79,7 +82,7 @@ class Mirror:
 
         source = self._source or open_source(settings, self._console.say)
         self.receipt.source = source.uri
-        subject = plan.find(source, settings)
+        subject = self._locate(source, settings)
         self._note(subject)
 
         if known is None:

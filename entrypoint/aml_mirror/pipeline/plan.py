@@ -149,7 +149,7 @@ def require_listed(unknown: dict[str, MirrorError], settings: Settings) -> None:
 def describe(whole: Tree, found: DetectedRun, settings: Settings) -> LocatedRun:
     """Read what a run holds that was found in a tree."""
     source = whole.source
-    tree = whole.below(found.root)
+    tree = found.tree(whole)
     run = found.read(whole)
     subject = LocatedRun(source, found, tree, run, run_id_of(source) or settings.run_id or source.name)
     for path, why in sorted(tree.refused.items()):
