@@ -167,8 +167,8 @@ def resolve(
         where[option.setting] = f"the argument {option.flag}" if option.is_positional else option.flag
     if dotenv:
         places = (found.get("source"), found.get("output_base"))
-        own = (environment.get("OUTPUT_DIR"), environment.get("OUTPUT_BASE"))
-        refuse_dotenv_of_a_run(directory / ".env", filter(None, (*places, *own)))
+        more = (environment.get("OUTPUT_DIR"), environment.get("OUTPUT_BASE"))
+        refuse_dotenv_of_a_run(directory / ".env", filter(None, (*places, *more)))
     _take_azureml_uri(found, where)
     own = {item.name for item in fields(Settings)}
     return Settings(
