@@ -39,8 +39,8 @@ def reference() -> str:
     lines += [
         "```",
         "",
-        "`plan` and `doctor` take every option of `mirror`, so that one word turns a command line into a check "
-        "of it. `--help` lists what a command itself uses.",
+        "`plan` and `doctor` take every option of `mirror`, so that one word turns a command line into a "
+        "check of it. `--help` lists what a command itself uses.",
         "",
         "## Options",
         "",
