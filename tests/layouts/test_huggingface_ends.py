@@ -1,4 +1,4 @@
-"""Models in the root and in final/ beside numbered checkpoints: trainings that went on, folders used twice."""
+"""Models in the root and in final/ beside numbered checkpoints: resumed trainings, folders used twice."""
 
 from __future__ import annotations
 
