@@ -12,7 +12,7 @@ from aml_mirror.core.settings import Settings
 
 @dataclass(frozen=True, slots=True)
 class RunFilter:
-    """What ``--match``, ``--exclude``, ``--since``, ``--limit`` and ``--shard`` ask for."""
+    """What ``--match``, ``--exclude-run``, ``--since``, ``--limit`` and ``--shard`` ask for."""
 
     match: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
@@ -37,7 +37,7 @@ class RunFilter:
     def refuses_early(self, path: str, newest: float) -> str:
         """Say why nothing in a folder can be meant; empty: something may be."""
         if any(_matches(path, pattern) for pattern in self.exclude):
-            return "it is left out by --exclude"
+            return "it is left out by --exclude-run"
         if newest and newest < self.since:
             return f"its newest file is older than --since {self.words}"
         return ""

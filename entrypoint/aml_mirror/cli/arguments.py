@@ -37,6 +37,14 @@ trusted; 66 no such source; 70 a bug; 75 the service failed for now, run it agai
 78 configuration
 """
 
+# Options that a command had in an earlier release: what is wrong, and what to pass instead.
+_REPLACED = {
+    ("backfill", "--exclude"): (
+        "backfill has no --exclude any more: it left out runs, while that of mirror leaves out files",
+        "pass --exclude-run GLOB for runs, --exclude-file GLOB for files of each run",
+    )
+}
+
 
 class _Parser(argparse.ArgumentParser):
     """An argument parser whose errors are ours: one line, exit code 64, the right help page named."""
@@ -137,6 +145,8 @@ def _unknown(argument: str, command: str) -> UsageError:
     if not argument.startswith("-"):
         return UsageError(f"unexpected argument {argument!r} for {PROGRAM} {command}", page)
     flag = argument.partition("=")[0]
+    if replaced := _REPLACED.get((command, flag)):
+        return UsageError(*replaced)
     if others := list(
         dict.fromkeys(name for option in TABLE if option.flag == flag for name in option.commands)
     ):

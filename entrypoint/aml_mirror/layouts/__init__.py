@@ -9,8 +9,11 @@ from aml_mirror.core.errors import DataError, UsageError
 from aml_mirror.layouts.base import Checkpoint, Layout, Run
 from aml_mirror.layouts.explicit_path import explicit_checkpoint, to_name
 from aml_mirror.layouts.generic.layout import Generic
+from aml_mirror.layouts.generic.weight_files import is_weights
 from aml_mirror.layouts.known_layouts import known_layouts, layout_names
 from aml_mirror.layouts.nested import nested_runs
+from aml_mirror.layouts.run_evidence import why_no_run
+from aml_mirror.sources.skipped_folders import around as skipped_around
 from aml_mirror.sources.tree import Tree, join
 from aml_mirror.sources.wandb_copies import without_copies
 
@@ -20,11 +23,13 @@ __all__ = [
     "Layout",
     "Run",
     "explicit_checkpoint",
+    "find_every_run",
     "find_run",
     "find_runs",
     "known_layouts",
     "layout_names",
     "unknown_beside",
+    "why_no_run",
 ]
 
 
@@ -36,11 +41,18 @@ class DetectedRun:
     layout: Layout
     # Whether it was found without W&B's copies, and is to be read so.
     without_copies: bool = False
+    # The roots, relative to the source, of other runs inside this one. Nothing in them belongs to it.
+    nested: tuple[str, ...] = ()
+
+    def tree(self, whole: Tree) -> Tree:
+        """Return the run's own files; ``whole`` is the tree in which it was found."""
+        start = len(self.root) + 1 if self.root else 0
+        return whole.below(self.root).without(root[start:] for root in self.nested)
 
     def read(self, tree: Tree) -> Run:
         """Describe the run; ``tree`` is the one in which it was found."""
         seen = without_copies(tree) if self.without_copies else tree
-        return self.layout.read(seen.below(self.root))
+        return self.layout.read(self.tree(seen))
 
 
 def find_runs(tree: Tree, framework: str = "") -> list[DetectedRun]:
@@ -51,9 +63,43 @@ def find_runs(tree: Tree, framework: str = "") -> list[DetectedRun]:
     What W&B copied is a run only where nothing else is.
     """
     own = without_copies(tree)
-    if own is not tree and (found := _with_nested(own, framework)):
-        return [DetectedRun(root, layout, without_copies=True) for root, layout in sorted(found.items())]
-    return [DetectedRun(root, layout) for root, layout in sorted(_with_nested(tree, framework).items())]
+    if own is not tree and (runs := _detected(own, framework, True)):
+        return runs
+    return _detected(tree, framework, False)
+
+
+def find_every_run(tree: Tree, framework: str = "") -> list[DetectedRun]:
+    """As :func:`find_runs`, with the runs of no known framework beside those of a known one.
+
+    A person is asked which of several runs is meant; who asks for all wants them all.
+    """
+    runs = find_runs(tree, framework)
+    known = [run.root for run in runs]
+    if framework or not runs or "" in known or any(run.layout.name == Generic.name for run in runs):
+        return runs
+    rest = (without_copies(tree) if runs[0].without_copies else tree).without(known)
+    if not any(map(is_weights, rest.files)):
+        return runs
+    for root in Generic().find(rest):
+        if not _is_hidden(root):
+            inner = tuple(name for name in known if _is_inside(name, root))
+            runs.append(DetectedRun(root, Generic(), runs[0].without_copies, inner))
+    return sorted(runs, key=lambda run: run.root)
+
+
+def _detected(tree: Tree, framework: str, is_without_copies: bool) -> list[DetectedRun]:
+    roots = _with_nested(tree, framework)
+    return [
+        DetectedRun(
+            root, layout, is_without_copies, tuple(name for name in sorted(roots) if _is_inside(name, root))
+        )
+        for root, layout in sorted(roots.items())
+    ]
+
+
+def _is_hidden(root: str) -> bool:
+    # What is being saved under a hidden name belongs to the run around it.
+    return root.startswith(".") or "/." in root
 
 
 def unknown_beside(tree: Tree, found: DetectedRun) -> list[str]:
@@ -75,11 +121,14 @@ def unknown_beside(tree: Tree, found: DetectedRun) -> list[str]:
 def _with_nested(tree: Tree, framework: str) -> dict[str, Layout]:
     found = _found(tree, framework)
     asked = [item for item in known_layouts() if item.name != Generic.name and framework in ("", item.name)]
-    nested: dict[str, Layout] = {}
-    for root, layout in found.items():
+    pending = list(found.items())
+    while pending:
+        root, layout = pending.pop()
         if layout.name != Generic.name:
-            nested |= nested_runs(tree, root, layout, asked)
-    return found | nested
+            inner = nested_runs(tree, root, layout, asked)
+            pending += [(name, other) for name, other in inner.items() if name not in found]
+            found |= inner
+    return found
 
 
 def _found(tree: Tree, framework: str) -> dict[str, Layout]:
@@ -90,6 +139,8 @@ def _found(tree: Tree, framework: str) -> dict[str, Layout]:
         if layout.name == "generic" and found and not framework:
             break
         for root in layout.find(tree):
+            if _is_hidden(root):
+                continue
             inside = any(root == other or not other or root.startswith(other + "/") for other in found)
             if not inside:
                 for other in [other for other in found if not root or other.startswith(root + "/")]:
@@ -118,6 +169,9 @@ def find_run(tree: Tree, framework: str = "", path: str = "") -> DetectedRun:
     if not found:
         looked = f"a {framework} run" if framework else "a run of any known framework"
         empty = "" if tree.files else " (the folder holds no file at all)"
+        hidden = next((name for name in tree.everything.files if name not in tree.files), "")
+        if skipped := skipped_around(hidden):
+            empty = f" (nor is one looked for in {skipped}: a folder of that name holds no run of its own)"
         if not tree.files and tree.refused:
             path, why = min(tree.refused.items())
             empty = f" (of all that the folder holds none can be read; {path!r}: {why})"
@@ -165,7 +219,7 @@ def _is_inside(path: str, folder: str) -> bool:
 def _outer(tree: Tree, found: list[DetectedRun]) -> str:
     """Say how to take a run with others inside: its folder holds them too."""
     for item in found:
-        if any(_is_inside(other.root, item.root) for other in found):
+        if item.nested:
             checkpoints = item.read(tree).checkpoints
             shown = checkpoints[0].path if checkpoints else "PATH"
             return f"; for {item.root or '.'} itself name its checkpoint: --checkpoint {quote(shown)}"

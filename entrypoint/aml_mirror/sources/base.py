@@ -8,6 +8,9 @@ from typing import BinaryIO, Protocol
 
 from aml_mirror.core.errors import DataError, MirrorError
 
+# Why a link is not followed whose end is not ours.
+LEAVES = "it is a link that leaves the run"
+
 
 @dataclass(frozen=True, slots=True)
 class Entry:

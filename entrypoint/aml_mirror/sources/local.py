@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from aml_mirror.core.errors import DataError, MirrorError, NotReadable, ServiceUnavailable, SourceNotFound
-from aml_mirror.sources.base import Entry, Listing, TooManyFiles
+from aml_mirror.sources.base import LEAVES, Entry, Listing, TooManyFiles
 
 # Ten times the largest run we know of (10^5 files of a dataset that was kept beside a run).
 MAX_ENTRIES = 1_000_000
@@ -171,7 +171,7 @@ class LocalSource:
             return
         relative = os.path.relpath(target, self._root).replace(os.sep, "/")
         if relative == ".." or relative.startswith("../"):
-            listing.refused[path] = "it is a link that leaves the run"
+            listing.refused[path] = LEAVES
             return
         found = os.stat(target)
         if stat.S_ISDIR(found.st_mode):
