@@ -271,6 +271,10 @@ class Mirror:
         receipt.files = len(chosen.checkpoint.files)
         receipt.bytes = sum(subject.tree.size(path) for path in chosen.checkpoint.files)
         receipt.warnings = [*subject.warnings, *plan.remarks(chosen)]
+        if version.archived:
+            receipt.warnings.append(
+                f"version {version.number} of {version.model} is archived: restore it to use it"
+            )
         receipt.seconds = round(time.monotonic() - self._started, 3)
         return receipt
 

@@ -73,6 +73,10 @@ class Version:
     model: str
     number: str
     tags: dict[str, str] = field(default_factory=dict)
+    path: str = ""
+    """Where its files are, as the registry has it; empty: the registry does not say."""
+    archived: bool = False
+    """Whether somebody archived it, or its model."""
 
     @property
     def complete(self) -> bool:
