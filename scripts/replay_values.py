@@ -170,7 +170,7 @@ def read_dotenv(path: Path) -> dict[str, str]:
     try:
         lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigurationError(f"{path} cannot be read: {error}", "mend the file or remove it") from error
+        raise ConfigurationError(f"{path} cannot be read: {error}", "correct or remove the file") from error
     found = {}
     for line in lines:
         if match := re.fullmatch(r"\s*(?:export\s+)?([A-Za-z_]\w*)\s*=\s*(.*?)\s*", line):

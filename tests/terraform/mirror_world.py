@@ -10,7 +10,6 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 STUBS = Path(__file__).resolve().parent / "stubs"
-SCRIPTS = ("osmo_pod_template.py", "osmo_config_cli.py", "pod_template_merge.py", "pod_template_spec.py")
 
 sys.path.insert(0, str(STUBS))
 from helm_stub import coalesce, merge_maps  # noqa: E402, F401
@@ -65,12 +64,9 @@ def user_env(template):
 
 
 def copy_module(to):
-    """The module and the scripts beside it, as a checkout has them."""
+    """The module alone: it needs nothing that is stored beside it."""
     clean = shutil.ignore_patterns(".terraform*", "*.tfstate*", "__pycache__")
     shutil.copytree(ROOT / "terraform", to / "terraform", ignore=clean)
-    (to / "scripts").mkdir()
-    for name in SCRIPTS:
-        shutil.copy2(ROOT / "scripts" / name, to / "scripts" / name)
 
 
 def base_environment():

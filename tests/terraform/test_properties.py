@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from mirror_world import ENV, ROOT, STOCK, WORKSPACE, coalesce, merge_maps
 
-sys.path.insert(0, str(ROOT / "scripts"))
+sys.path.insert(0, str(ROOT / "terraform" / "scripts"))
 from pod_template_merge import Seen, merge_env, plan_apply, plan_remove
 from pod_template_spec import Spec
 

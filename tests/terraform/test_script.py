@@ -1,4 +1,4 @@
-"""scripts/osmo_pod_template.py by itself: what it prints, how it ends, others who write at the same time."""
+"""The script osmo_pod_template.py alone: what it prints, how it ends, others who write at the same time."""
 
 import json
 import subprocess
@@ -7,7 +7,7 @@ import sys
 import pytest
 from mirror_world import CTRL, ENV, ROOT, STOCK, env_list, user_env
 
-SCRIPT = ROOT / "scripts" / "osmo_pod_template.py"
+SCRIPT = ROOT / "terraform" / "scripts" / "osmo_pod_template.py"
 SPEC = {"template": "default_user", "env": env_list(), "base": STOCK}
 
 

@@ -38,6 +38,6 @@ output "mirror_reason" {
 }
 
 output "osmo_api_spec" {
-  description = "For the drift check: terraform output -raw osmo_api_spec | scripts/osmo_pod_template.py apply --check --spec -"
+  description = "For the drift check: terraform output -raw osmo_api_spec | ../../scripts/osmo_pod_template.py apply --check --spec -"
   value       = module.azureml_mirror.osmo_api_spec
 }

@@ -274,7 +274,7 @@ class Settler:
         if check:
             changed = ", ".join([*writes, *deletes])
             print(
-                f"azureml-mirror: drift in {changed}. Run `{self.verb}` without --check to mend it.",
+                f"azureml-mirror: drift in {changed}. Run `{self.verb}` without --check to correct it.",
                 file=sys.stderr,
             )
             return EX_DRIFT
