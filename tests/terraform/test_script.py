@@ -181,6 +181,7 @@ def test_a_failed_write_leaves_no_file_in_the_temporary_folder(run, osmo):
     ("state", "code", "part"),
     [
         ({"mode": "configmap"}, 78, 'Set osmo_config_mode = "configmap"'),
+        ({"mode": "retired"}, 78, 'api mode is for 6.2 and 6.3. Set osmo_config_mode = "configmap"'),
         ({"logged_in": False}, 77, "Run `osmo login URL`"),
         ({"forbidden": True}, 77, "role osmo-admin"),
     ],

@@ -1,4 +1,4 @@
-# The mirror in a root of its own: the workspace is found in the platform's state, wherever that lies.
+# The mirror in a root of its own: the workspace is found in the platform's state, wherever that is stored.
 # OSMO's database holds the pod templates here (6.2), so that the operator's osmo CLI writes them.
 
 terraform {
