@@ -14,6 +14,8 @@ sys.path.insert(0, str(Path(__file__).parent))
 from mirror_world import Osmo, Terraform, base_environment, copy_module, root_of
 from real_helm import Helm
 
+from azure_emulator.fixtures import azure, azure_emulator  # noqa: F401 - fixtures
+
 
 @pytest.fixture(scope="session")
 def initialized(tmp_path_factory):
