@@ -14,6 +14,7 @@ What the world holds (``OsmoWorld`` in osmo_world.py writes it):
                {"status": …, "tasks": {NAME: STATUS}}
   faults       [{"on": "workflow query", "times": 1, "exit": 10, "code": 500, "message": …}] or with "raw"
                (printed as it is), "sleep" (seconds), "signal"
+  labels       OSMO 6.4's policy: [{"key", "enforcement": "warn" or "enforce", "allow_list": []}]
   pod_env      the pod template's variables, which win over a workflow's
   pod_path     PATH of a pod; submitted tasks are really run where it is set
   calls        every call that was made: arguments and names of variables
@@ -226,6 +227,12 @@ def submit(world, options):
             raise Failure(server_error(body), 500, 10) from error
         raise Failure(f"Workflow  submit failed:\n{error}", 400, 1) from error
     workflow = document["workflow"]
+    labels = workflow.setdefault("labels", {}) | dict(one.split("=", 1) for one in options.labels)
+    warnings = judge_labels(world, labels)
+    if labels:
+        workflow["labels"] = labels
+    else:
+        del workflow["labels"]
     groups = workflow.pop("groups", None) or [
         {"name": f"{task['name']}-group", "tasks": [task]} for task in workflow.pop("tasks")
     ]
@@ -237,6 +244,7 @@ def submit(world, options):
         "status": "PENDING",
         "spec": yaml.dump({"version": 2, "workflow": {**workflow, "groups": groups}}),
         "outputs": "",
+        "labels": labels,
         "logs": [],
         "tasks": [
             {
@@ -265,10 +273,39 @@ def submit(world, options):
             )
     answer = {"name": name, "overview": f"{SERVICE}/workflows/{name}", "logs": None, "spec": None}
     if options.format_type == "json":
-        print(json.dumps({**answer, "dashboard_url": None, "warnings": []}, indent=2))
+        known = {"warnings": warnings} if world.state.get("version") == "6.4" else {}
+        print(json.dumps({**answer, "dashboard_url": None, **known}, indent=2))
     else:
         print(f"Workflow submit successful.\nWorkflow ID        - {name}")
         print(f"Workflow Overview  - {answer['overview']}")
+        for warning in warnings:
+            print(f"WARNING: {warning}")
+
+
+def judge_labels(world, labels):
+    """The warnings of OSMO's policy of labels; Failure for the first label that it enforces."""
+    warnings, refusal = [], None
+    for policy in world.state.get("labels", []):
+        key, enforced = policy["key"], policy["enforcement"] == "enforce"
+        allowed = policy.get("allow_list") or [labels.get(key)]
+        if key not in labels:
+            said = f"Workflow is missing required label '{key}'."
+            if not enforced:
+                said = (
+                    f"Workflow is missing label '{key}'; "
+                    "add it now to avoid rejected submissions once it is required."
+                )
+        elif labels[key] not in allowed:
+            said = f"Workflow label '{key}' has a value that is not allowed."
+        else:
+            continue
+        if enforced:
+            refusal = refusal or said
+        else:
+            warnings.append(said)
+    if refusal:
+        raise Failure(f"Workflow  submit failed:\n{refusal}", 400, 1)
+    return warnings
 
 
 def run(name):
@@ -376,7 +413,20 @@ def parser():
     one.add_argument("--dry-run", action="store_true", dest="dry")
     one.add_argument("--pool", "-p")
     one.add_argument("--priority")
+    # Since 6.4.
+    one.set_defaults(labels=[])
+    if client_version() == "6.4":
+        one.add_argument("--label", action="append", dest="labels", metavar="KEY=VALUE")
     return top
+
+
+def client_version():
+    """The version of the program; nobody is logged in where there is no world."""
+    try:
+        with open(World().path, encoding="utf-8") as file:
+            return json.load(file)["version"]
+    except OSError:
+        return None
 
 
 COMMANDS = {"query": query, "spec": spec, "logs": logs, "cancel": cancel, "submit": submit}
