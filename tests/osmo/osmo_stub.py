@@ -421,11 +421,13 @@ def parser():
 
 
 def client_version():
-    """The version of the program; nobody is logged in where there is no world."""
+    """The version of the program, which is that of its world."""
+    if "submit" not in sys.argv:
+        return None
     try:
-        with open(World().path, encoding="utf-8") as file:
-            return json.load(file)["version"]
-    except OSError:
+        with World() as world:
+            return world.state["version"]
+    except Failure:
         return None
 
 
