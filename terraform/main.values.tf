@@ -56,27 +56,55 @@ locals {
   base      = jsondecode(startswith(local.base_json, "{") ? local.base_json : "{}")
   base_spec = jsondecode(can(keys(local.base.spec)) ? jsonencode(local.base.spec) : "{}")
 
-  # The one thing to put right first; "" where there is none. Going off is never refused for how OSMO is configured.
+  # What is to be put right, the first thing first. Going off is never refused for how OSMO is configured.
   writes_values = local.enabled && var.osmo_config_mode == "configmap"
   take_values   = "helm get values osmo --namespace osmo-control-plane --all --output json > release-values.json"
-
-  base_problem = (
-    local.from_values && !can(keys(local.templates)) ? "osmo_release_values has no pod templates at ${var.helm_values_path}. ${
-      length(local.known_paths) > 0
-      ? "It has them at ${join(" and ", local.known_paths)}: set helm_values_path = \"${local.known_paths[0]}\"."
-      : "Take the file with --all (${local.take_values}). A chart of OSMO 6.2 has none: set osmo_config_mode = \"api\" and leave osmo_release_values out."
-    }" :
-    local.from_values && local.writes_values && contains(["false", "null", "0", "\"\""], try(jsonencode(local.configuration.enabled), "absent")) ?
-    "The release has ${local.configuration_path}.enabled: false, so that OSMO ignores every pod template in Helm values. Switch it on (helm upgrade --set ${local.configuration_path}.enabled=true moves all of OSMO's configuration there: see OSMO's upgrade guide first), take osmo_release_values again and apply. On OSMO 6.2 and 6.3 osmo_config_mode = \"api\" writes to OSMO's database instead." :
-    local.from_values && local.writes_values && try(local.configuration.snapshot, null) != null ?
-    "The release has ${local.configuration_path}.snapshot, which replaces every other value of ${local.configuration_path}, pod templates too, so that OSMO ignores what this module writes. Move the snapshot's content into ${local.configuration_path}, set ${local.configuration_path}.snapshot to null, take osmo_release_values again and apply." :
-    local.from_values && !can(keys(local.templates[var.pod_template_name])) ?
-    "The release's values have no pod template ${var.pod_template_name}; they have ${try(join(", ", keys(local.templates)), "none")}. Set pod_template_name to the one that every pool lists in common_pod_template, for example \"default_user\"." :
-    (try(local.base.spec, null) == null ? false : !can(keys(local.base.spec))) ||
-    (try(local.base.spec.containers, null) == null ? false : can(keys(local.base.spec.containers)) || !can(length(local.base.spec.containers)) || can(tostring(local.base.spec.containers))) ?
-    "The pod template ${var.pod_template_name} of the base is none: spec is a map and spec.containers a list, for example { spec = { containers = [{ name = \"{{USER_CONTAINER_NAME}}\" }] } }." :
-    local.writes_values && !local.from_values && var.base_pod_template == null && !(var.accept_stock_template && var.pod_template_name == "default_user") ?
-    "No base was given. The overlay replaces the containers of ${var.pod_template_name}, so that resources and mounts of your own would be lost. Give osmo_release_values (${local.take_values}) or base_pod_template; or, for a release with OSMO's stock default_user, set accept_stock_template = true." :
-    ""
-  )
+  base_problems = [
+    {
+      when = local.from_values && !can(keys(local.templates))
+      say = "osmo_release_values has no pod templates at ${var.helm_values_path}. ${
+        length(local.known_paths) > 0
+        ? "It has them at ${join(" and ", local.known_paths)}: set helm_values_path = \"${local.known_paths[0]}\"."
+        : "Take the file with --all (${local.take_values}). A chart of OSMO 6.2 has none: set osmo_config_mode = \"api\" and leave osmo_release_values out."
+      }"
+    },
+    {
+      # What Helm's templates take for false; a chart without the switch has none to be false.
+      when = local.from_values && local.writes_values && contains(["false", "null", "0", "\"\""], try(jsonencode(local.configuration.enabled), "absent"))
+      say = join(" ", [
+        "The release has ${local.configuration_path}.enabled: false, so that OSMO ignores every pod template in Helm values.",
+        "Switch it on (helm upgrade --set ${local.configuration_path}.enabled=true moves all of OSMO's configuration there: see OSMO's upgrade guide first), take osmo_release_values again and apply.",
+        "On OSMO 6.2 and 6.3 osmo_config_mode = \"api\" writes to OSMO's database instead.",
+      ])
+    },
+    {
+      when = local.from_values && local.writes_values && try(local.configuration.snapshot, null) != null
+      say = join(" ", [
+        "The release has ${local.configuration_path}.snapshot, which replaces every other value of ${local.configuration_path}, pod templates too, so that OSMO ignores what this module writes.",
+        "Move the snapshot's content into ${local.configuration_path}, set ${local.configuration_path}.snapshot to null, take osmo_release_values again and apply.",
+      ])
+    },
+    {
+      when = local.from_values && !can(keys(local.templates[var.pod_template_name]))
+      say = join(" ", [
+        "The release's values have no pod template ${var.pod_template_name}; they have ${try(join(", ", keys(local.templates)), "none")}.",
+        "Set pod_template_name to the one that every pool lists in common_pod_template, for example \"default_user\".",
+      ])
+    },
+    {
+      when = (
+        (try(local.base.spec, null) == null ? false : !can(keys(local.base.spec))) ||
+        (try(local.base.spec.containers, null) == null ? false : can(keys(local.base.spec.containers)) || !can(length(local.base.spec.containers)) || can(tostring(local.base.spec.containers)))
+      )
+      say = "The pod template ${var.pod_template_name} of the base is none: spec is a map and spec.containers a list, for example { spec = { containers = [{ name = \"{{USER_CONTAINER_NAME}}\" }] } }."
+    },
+    {
+      when = local.writes_values && !local.from_values && var.base_pod_template == null && !(var.accept_stock_template && var.pod_template_name == "default_user")
+      say = join(" ", [
+        "No base was given. The overlay replaces the containers of ${var.pod_template_name}, so that resources and mounts of your own would be lost.",
+        "Give osmo_release_values (${local.take_values}) or base_pod_template; or, for a release with OSMO's stock default_user, set accept_stock_template = true.",
+      ])
+    },
+  ]
+  base_problem = try([for problem in local.base_problems : problem.say if problem.when][0], "")
 }
