@@ -4,8 +4,7 @@
 It prints what the real program prints (NVIDIA/OSMO, ``src/cli``), errors on stdout included, and refuses what
 the real server refuses. Its world is ``world.json`` in the folder that OSMO_CONFIG_FILE_DIR names, where the
 real program keeps its login; without that file nobody is logged in. Queries need the standard library alone,
-so that the file can be put into any pod as ``/osmo/usr/bin/osmo``; ``submit`` needs osmo_grammar.py beside
-it.
+so that the file can be put into any pod as ``/osmo/usr/bin/osmo``; ``submit`` needs osmo_submit.py beside it.
 
 What the world holds (``OsmoWorld`` in osmo_world.py writes it):
   version      "6.2", "6.3" or "6.4": whose grammar is refused
@@ -27,19 +26,12 @@ import contextlib
 import fcntl
 import json
 import os
-import re
 import signal
-import subprocess
 import sys
-import tempfile
-import threading
 import time
-import uuid
-from datetime import UTC, datetime
 from pathlib import Path
 
 SERVICE = "https://osmo.example"
-SPLIT_BYTES = 32 << 10  # osmo_exec splits longer lines
 
 
 class Failure(Exception):
@@ -202,186 +194,14 @@ def cancel(world, options):
 
 
 def submit(world, options):
+    # Needs more than the standard library, and no pod submits anything.
     sys.path.insert(0, str(Path(__file__).resolve().parent))
-    import yaml
+    import osmo_submit
 
-    import osmo_grammar as grammar
-
-    if not options.pool and not world.state.get("default_pool"):
-        raise Failure('No pool specified. Set a default pool with "osmo profile set pool"')
-    if options.pool and options.pool not in world.state.get("pools", ["default"]):
-        raise Failure(f"Pool {options.pool} not found", exit_code=1)
     try:
-        text = Path(options.workflow_file).read_text(encoding="utf-8")
-    except FileNotFoundError as error:
-        raise Failure(str(error), None, 1) from error
-    try:
-        if options.dry:
-            print(yaml.dump(yaml.safe_load(grammar.render(text, options.set, options.set_string))))
-            return
-        document = grammar.submitted(text, options.set, options.set_string)
-        grammar.check(document, world.state.get("version", "6.3"), world.state.get("max_num_tasks", 20))
-    except grammar.Refused as error:
-        if "Unknown URI scheme" in str(error):
-            body = json.dumps({"message": f"Internal server error: {error}"})
-            raise Failure(server_error(body), 500, 10) from error
-        raise Failure(f"Workflow  submit failed:\n{error}", 400, 1) from error
-    workflow = document["workflow"]
-    labels = workflow.setdefault("labels", {}) | dict(one.split("=", 1) for one in options.labels)
-    warnings = judge_labels(world, labels)
-    if labels:
-        workflow["labels"] = labels
-    else:
-        del workflow["labels"]
-    groups = workflow.pop("groups", None) or [
-        {"name": f"{task['name']}-group", "tasks": [task]} for task in workflow.pop("tasks")
-    ]
-    workflow.pop("tasks", None)
-    numbers = [int(known.rpartition("-")[2]) for known in world.state["workflows"]]
-    name = f"{workflow['name']}-{max(numbers, default=0) + 1}"
-    world.state["workflows"][name] = {
-        "uuid": uuid.uuid4().hex,
-        "status": "PENDING",
-        "spec": yaml.dump({"version": 2, "workflow": {**workflow, "groups": groups}}),
-        "outputs": "",
-        "labels": labels,
-        "logs": [],
-        "tasks": [
-            {
-                "name": task["name"],
-                "group": group["name"],
-                "status": "PROCESSING",
-                "exit_code": None,
-                "task_uuid": uuid.uuid4().hex,
-                "run": {
-                    "command": [*map(str, task["command"]), *map(str, task.get("args", []))],
-                    "environment": {key: str(value) for key, value in task.get("environment", {}).items()},
-                },
-            }
-            for group in groups
-            for task in group["tasks"]
-        ],
-    }
-    if world.state.get("pod_path"):
-        with open(world.path + f".{name}.log", "w") as log:
-            subprocess.Popen(
-                [sys.executable, __file__, "--run", name],
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
-            )
-    answer = {"name": name, "overview": f"{SERVICE}/workflows/{name}", "logs": None, "spec": None}
-    if options.format_type == "json":
-        known = {"warnings": warnings} if world.state.get("version") == "6.4" else {}
-        print(json.dumps({**answer, "dashboard_url": None, **known}, indent=2))
-    else:
-        print(f"Workflow submit successful.\nWorkflow ID        - {name}")
-        print(f"Workflow Overview  - {answer['overview']}")
-        for warning in warnings:
-            print(f"WARNING: {warning}")
-
-
-def judge_labels(world, labels):
-    """The warnings of OSMO's policy of labels; Failure for the first label that it enforces."""
-    warnings, refusal = [], None
-    for policy in world.state.get("labels", []):
-        key, enforced = policy["key"], policy["enforcement"] == "enforce"
-        allowed = policy.get("allow_list") or [labels.get(key)]
-        if key not in labels:
-            said = f"Workflow is missing required label '{key}'."
-            if not enforced:
-                said = (
-                    f"Workflow is missing label '{key}'; "
-                    "add it now to avoid rejected submissions once it is required."
-                )
-        elif labels[key] not in allowed:
-            said = f"Workflow label '{key}' has a value that is not allowed."
-        else:
-            continue
-        if enforced:
-            refusal = refusal or said
-        else:
-            warnings.append(said)
-    if refusal:
-        raise Failure(f"Workflow  submit failed:\n{refusal}", 400, 1)
-    return warnings
-
-
-def run(name):
-    """The backend: each task of a workflow in a process group of its own, all at the same time."""
-    with World() as world:
-        _, found = world.workflow(name)
-        found["status"] = "RUNNING"
-        for task in found["tasks"]:
-            task["status"] = "RUNNING"
-        tasks = [dict(task) for task in found["tasks"]]
-        template, path = world.state.get("pod_env", {}), world.state["pod_path"]
-    threads = [threading.Thread(target=run_task, args=(name, task, template, path)) for task in tasks]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    with World() as world:
-        _, found = world.workflow(name)
-        if found["status"] == "RUNNING":
-            fine = all(task["status"] == "COMPLETED" for task in found["tasks"])
-            found["status"] = "COMPLETED" if fine else "FAILED"
-
-
-def run_task(name, task, template, path):
-    tokens = {"workflow_id": name, "output": "/osmo/data/output"}
-
-    def filled(text):
-        return re.sub(r"{{ *(\w+) *}}", lambda match: tokens.get(match[1], match[0]), text)
-
-    with tempfile.TemporaryDirectory(prefix="pod-") as home:
-        environment = {
-            "PATH": path,
-            "HOME": home,
-            "TMPDIR": home,
-            "KUBERNETES_SERVICE_HOST": "10.0.0.1",
-            **{key: filled(value) for key, value in task["run"]["environment"].items()},
-            "OSMO_CONFIG_FILE_DIR": os.environ["OSMO_CONFIG_FILE_DIR"],
-            "NVIDIA_VISIBLE_DEVICES": "",
-            **template,
-        }
-        try:
-            process = subprocess.Popen(
-                [filled(word) for word in task["run"]["command"]],
-                cwd=home,
-                env=environment,
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-                process_group=0,
-            )
-        except FileNotFoundError as error:
-            process, code = None, 2
-            keep(name, task, [f"panic: exec: {error.filename}: executable file not found in $PATH"])
-        if process:
-            update(name, task["name"], pid=process.pid)
-            for line in process.stdout:
-                text = line.decode(errors="replace").rstrip("\n")
-                keep(
-                    name, task, [text[at : at + SPLIT_BYTES] for at in range(0, len(text) or 1, SPLIT_BYTES)]
-                )
-            code = process.wait()
-            code = 255 if code < 0 else code
-    update(name, task["name"], exit_code=code, status="COMPLETED" if code == 0 else "FAILED", pid=None)
-
-
-def keep(name, task, lines):
-    date = datetime.now(UTC).strftime("%Y/%m/%d %H:%M:%S")
-    with World() as world:
-        world.workflow(name)[1]["logs"] += [f"{date} [{task['name']}] {line}" for line in lines]
-
-
-def update(name, task_name, **changes):
-    with World() as world:
-        for task in world.workflow(name)[1]["tasks"]:
-            if task["name"] == task_name and not task["status"].startswith("FAILED"):
-                task.update(changes)
+        osmo_submit.submit(world, options)
+    except osmo_submit.NotTaken as error:
+        raise Failure(str(error), error.code, error.exit_code) from error
 
 
 def parser():
@@ -435,9 +255,6 @@ COMMANDS = {"query": query, "spec": spec, "logs": logs, "cancel": cancel, "submi
 
 
 def main():
-    if sys.argv[1:2] == ["--run"]:
-        run(sys.argv[2])
-        return
     options = parser().parse_args()
     command = f"{options.module} {options.command}"
     write_log()
