@@ -52,7 +52,7 @@ test: venv $(AZURITE)  ## Run every test
 	@$(ENGINE) $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal $(TESTS)
 
 test-kill: venv $(AZURITE)  ## Kill a mirror at every request, before and after the server acted
-	@KILL=all $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal tests/test_kill.py tests/azure/test_azureml_kill.py
+	@KILL=all $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal tests/registries/test_mlflow_kill.py tests/azure/test_azureml_kill.py
 
 # Atheris is needed for nothing else and has wheels for few Pythons: an environment of its own.
 FUZZ := .venv-fuzz
@@ -123,12 +123,13 @@ lint: venv  ## Look at the code without running it
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports
 	$(BIN)/yamllint --strict .
 	git ls-files -z -- '*.sh' .ci/run | xargs -0 -r $(BIN)/shellcheck
 	git ls-files -z -- '*Dockerfile' | xargs -0 -r $(BIN)/hadolint
 	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/actionlint
 	$(BIN)/zizmor --offline --quiet --persona pedantic .github/workflows
-	$(BIN)/mypy --strict image/sbom.py image/tree_digest.py
+	$(BIN)/mypy --strict image/sbom.py image/licenses.py image/tree_digest.py
 	$(BIN)/mypy --strict terraform/scripts/*.py
 	$(BIN)/mypy --strict scripts/replay.py scripts/replay_follow.py scripts/replay_submit.py scripts/replay_values.py
 	terraform fmt -check -recursive terraform
@@ -153,4 +154,4 @@ lock: venv  ## Write the lock files anew from pyproject.toml
 		$(UNUSED_IN_STACK:%=--no-emit-package %)
 
 clean:  ## Remove what the other targets made
-	rm -rf $(VENV) .demo .bench bench.json .pytest_cache .mypy_cache .ruff_cache .hypothesis entrypoint/*.egg-info
+	rm -rf $(VENV) .demo .bench bench.json .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis entrypoint/*.egg-info

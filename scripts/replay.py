@@ -51,8 +51,7 @@ from replay_values import (  # noqa: E402
     read_terraform,
 )
 
-from aml_mirror import redact  # noqa: E402
-from aml_mirror.errors import (  # noqa: E402
+from aml_mirror.core.errors import (  # noqa: E402
     ConfigurationError,
     MirrorError,
     ServiceUnavailable,
@@ -61,6 +60,7 @@ from aml_mirror.errors import (  # noqa: E402
 )
 from aml_mirror.osmo.client import OsmoClient  # noqa: E402
 from aml_mirror.osmo.workflow import has_ended, read_query  # noqa: E402
+from aml_mirror.support import redaction  # noqa: E402
 
 BUG, INTERRUPTED = 70, 130
 
@@ -135,8 +135,8 @@ def _replay(given: list[str]) -> int:
     command = _command(options, values)
     if options.dry_run:
         for key, value in values.given.items():
-            print(redact.text(f"# {key} = {value}  ({values.where[key]})"))
-        print(redact.text(shlex.join(["osmo", *command])))
+            print(redaction.text(f"# {key} = {value}  ({values.where[key]})"))
+        print(redaction.text(shlex.join(["osmo", *command])))
         return 0
 
     program = OsmoClient.find()
@@ -228,7 +228,7 @@ def _look(client: OsmoClient, run_id: str, more: list[str]) -> None:
 
 
 def _say(text: str) -> None:
-    line = "".join(char if char.isprintable() else "?" for char in redact.text(text))
+    line = "".join(char if char.isprintable() else "?" for char in redaction.text(text))
     print(line, file=sys.stderr, flush=True)
 
 
@@ -236,7 +236,7 @@ def _fail(text: str, given: list[str]) -> None:
     if "--debug" in given:
         import traceback
 
-        print(redact.text(traceback.format_exc()), file=sys.stderr)
+        print(redaction.text(traceback.format_exc()), file=sys.stderr)
     _say(f"error: {text}")
 
 

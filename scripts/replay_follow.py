@@ -9,10 +9,10 @@ from collections.abc import Callable
 
 from replay_submit import refusal
 
-from aml_mirror import redact
-from aml_mirror.errors import ConfigurationError, DataError, MirrorError, ServiceUnavailable
+from aml_mirror.core.errors import ConfigurationError, DataError, MirrorError, ServiceUnavailable
 from aml_mirror.osmo.client import OsmoClient
 from aml_mirror.osmo.workflow import Task, Workflow, has_ended, has_failed, read_query
+from aml_mirror.support import redaction
 
 # Seconds between two questions.
 FIRST_POLL = 5.0
@@ -86,7 +86,7 @@ def receipts(client: OsmoClient, name: str) -> list[str]:
                 receipt = json.loads(match[1])
             except ValueError:
                 continue
-            found.append(redact.text(json.dumps(receipt, separators=(",", ":"))))
+            found.append(redaction.text(json.dumps(receipt, separators=(",", ":"))))
     return found
 
 

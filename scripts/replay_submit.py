@@ -6,7 +6,7 @@ import json
 import re
 from collections.abc import Callable
 
-from aml_mirror.errors import (
+from aml_mirror.core.errors import (
     ConfigurationError,
     MirrorError,
     NotAllowed,

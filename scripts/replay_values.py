@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from aml_mirror.errors import ConfigurationError, ServiceUnavailable, UsageError
+from aml_mirror.core.errors import ConfigurationError, ServiceUnavailable, UsageError
 
 COORDINATES = {
     "--subscription-id": ("AZURE_SUBSCRIPTION_ID",),

@@ -18,11 +18,16 @@ from typing import Any
 
 import pytest
 from filelock import FileLock
+from hypothesis import HealthCheck, settings
 from mlflow import MlflowClient
 
-from support import matrix
-from support.forks import MLFLOW, Forked, forks
-from support.program import PROGRAM, Call, Done, clean_environment
+from builders import matrix
+from builders.forks import MLFLOW, Forked, forks
+from builders.program import PROGRAM, Call, Done, clean_environment
+
+# How fast this machine is says nothing about the code: a slow example is not a failed one.
+settings.register_profile("no-clock", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("no-clock")
 
 
 @pytest.fixture
@@ -177,5 +182,5 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> Iterat
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Begin with the tests that take longest, so that no core waits for them at the end."""
-    first = ("tests/image/", "tests/test_kill.py")
+    first = ("tests/image/", "tests/registries/test_mlflow_kill.py")
     items.sort(key=lambda item: not item.nodeid.startswith(first))

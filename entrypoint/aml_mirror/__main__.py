@@ -2,6 +2,6 @@
 
 import sys
 
-from aml_mirror.cli import main
+from aml_mirror.cli.main import main
 
 sys.exit(main())

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from azure_emulator.client import Azure
-from support.forks import AZURE, Forked, Forks, forks
-from support.program import PROGRAM, clean_environment
+from builders.forks import AZURE, Forked, Forks, forks
+from builders.program import PROGRAM, clean_environment
 
 # Requests that are not the program's own doing, or that come when they come.
 ASIDE = r"/metadata/endpoints|/oauth2/"

@@ -13,8 +13,7 @@ from typing import Any
 
 import pytest
 
-from aml_mirror.azure.cloud import blob_suffix
-from aml_mirror.errors import (
+from aml_mirror.core.errors import (
     DataError,
     MirrorError,
     NotAllowed,
@@ -22,14 +21,15 @@ from aml_mirror.errors import (
     SourceNotFound,
     UsageError,
 )
+from aml_mirror.core.settings import Settings
 from aml_mirror.formats.archives import Archive
-from aml_mirror.settings import Settings
+from aml_mirror.registries.staging import staged
 from aml_mirror.sources import blob_reading
 from aml_mirror.sources.azure_blob import BlobSource
 from aml_mirror.sources.blob_uri import locate
-from aml_mirror.sources.opening import open_source
+from aml_mirror.sources.registry import open_source
 from aml_mirror.sources.tree import Tree
-from aml_mirror.workspaces.staging import staged
+from aml_mirror.storage.azure_cloud import blob_suffix
 from this_process import here  # noqa: F401 - a fixture
 
 pytestmark = pytest.mark.usefixtures("here")

@@ -8,10 +8,10 @@ import logging
 import pytest
 from azure.core import exceptions as core
 
-from aml_mirror.azure.cloud import blob_suffix
-from aml_mirror.azure.errors import translate
-from aml_mirror.errors import ConfigurationError, MirrorError, NameNotFound, ServiceUnavailable
-from aml_mirror.retry import Retry
+from aml_mirror.core.errors import ConfigurationError, MirrorError, NameNotFound, ServiceUnavailable
+from aml_mirror.storage.azure_cloud import blob_suffix
+from aml_mirror.storage.azure_errors import translate
+from aml_mirror.support.retry import Retry
 from azure_emulator.client import Azure
 from this_process import here  # noqa: F401 - a fixture
 
@@ -75,7 +75,7 @@ def test_the_clients_say_nothing_beside_our_line(
     capfd: pytest.CaptureFixture[str],
     tmp_path_factory: pytest.TempPathFactory,
 ) -> None:
-    from aml_mirror.cli import main
+    from aml_mirror.cli.main import main
 
     monkeypatch.chdir(tmp_path_factory.mktemp("empty"))
     monkeypatch.setenv("AZURE_FEDERATED_TOKEN_FILE", "/nowhere/token")

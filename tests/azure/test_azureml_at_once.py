@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from azure_emulator.client import Azure
+from builders.runs import huggingface_run
 from mirroring import Mirroring, assert_exactly_once, complete_versions, files_of, runs_of, wait_until_asked
-from support.runs import huggingface_run
 
 POINTS = 450
 

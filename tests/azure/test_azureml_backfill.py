@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from azure_emulator.client import READER, Azure
+from builders.saved import safetensors, write_json
 from mirroring import ASIDE, Mirroring, complete_versions, runs_of
-from support.saved import safetensors, write_json
 from this_process import here  # noqa: F401
 
 RUNS = ("one", "sweep/seed0", "sweep/seed1", "two")

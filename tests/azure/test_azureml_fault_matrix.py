@@ -16,10 +16,10 @@ from typing import Any
 import pytest
 
 from azure_emulator.client import Azure
+from builders import matrix
+from builders.runs import huggingface_run
 from mirroring import Mirroring, assert_exactly_once, complete_versions
 from stages import STAGES
-from support import matrix
-from support.runs import huggingface_run
 
 POINTS = 450
 WHOLE = os.environ.get("FAULTS") == "all"

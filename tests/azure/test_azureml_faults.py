@@ -12,11 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from aml_mirror.workspaces.azureml.late import PAUSES
+from aml_mirror.registries.azureml.retry_with_read_back import PAUSES
 from azure_emulator.client import Azure
+from builders.runs import huggingface_run
 from mirroring import Mirroring, assert_exactly_once, complete_versions, runs_of, wait_until_asked
 from stages import STAGES
-from support.runs import huggingface_run
 
 POINTS = 450
 # Before a run is made again, so many searches look for it.

@@ -15,6 +15,8 @@ from pathlib import Path
 import pytest
 
 from azure_emulator.client import Azure
+from builders import matrix
+from builders.runs import huggingface_run
 from mirroring import (
     Mirroring,
     assert_exactly_once,
@@ -25,8 +27,6 @@ from mirroring import (
     runs_of,
 )
 from stages import STAGES, stage_of
-from support import matrix
-from support.runs import huggingface_run
 
 POINTS = 250  # two batches a series, of which there are more than are sent at the same time
 SERIES = ("train/loss", "train/grad_norm", "eval/reward", "eval/success", "train/lr")

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aml_mirror.errors import ConfigurationError, UsageError
-from aml_mirror.workspaces import base
-from aml_mirror.workspaces.azureml.limits import (
+from aml_mirror.core.errors import ConfigurationError, UsageError
+from aml_mirror.registries import base
+from aml_mirror.registries.azureml.limits import (
     LIMITS,
     PERSONS_TAGS,
     check_coordinates,

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from aml_mirror.azure import errors as azure_errors
-from aml_mirror.azure import login
-from aml_mirror.azure.cloud import blob_suffix
-from aml_mirror.errors import ConfigurationError, MirrorError, NotAllowed, ServiceUnavailable
+from aml_mirror.core.errors import ConfigurationError, MirrorError, NotAllowed, ServiceUnavailable
+from aml_mirror.storage import azure_errors as azure_errors
+from aml_mirror.storage import azure_login
+from aml_mirror.storage.azure_cloud import blob_suffix
 from this_process import here  # noqa: F401 - a fixture
 
 pytestmark = pytest.mark.usefixtures("here")
@@ -18,13 +18,13 @@ pytestmark = pytest.mark.usefixtures("here")
 
 def failure() -> MirrorError:
     with pytest.raises(MirrorError) as caught:
-        login.Login().identity()
+        azure_login.Login().identity()
     assert "\n" not in caught.value.message
     return caught.value
 
 
 def test_says_who_we_are_and_never_the_token(azure: Any) -> None:
-    found = login.credential().identity()
+    found = azure_login.credential().identity()
     assert found.credential == "WorkloadIdentityCredential"
     assert found.object_id == azure.object_id
     assert found.client_id == azure.env()["AZURE_CLIENT_ID"]
@@ -33,9 +33,9 @@ def test_says_who_we_are_and_never_the_token(azure: Any) -> None:
 
 
 def test_there_is_one_login(azure: Any) -> None:
-    assert login.credential() is login.credential()
+    assert azure_login.credential() is azure_login.credential()
     for _ in range(3):
-        login.credential().get_token(login.STORAGE_SCOPE)
+        azure_login.credential().get_token(azure_login.STORAGE_SCOPE)
     assert len(azure.requests("/oauth2/v2.0/token")) == 1
 
 
@@ -51,7 +51,7 @@ def test_in_a_pod_only_workload_identity_is_tried(azure: Any, monkeypatch: pytes
     assert 'azure.workload.identity/use: "true"' in error.hint
     assert "service account" in error.hint
     with pytest.raises(ConfigurationError, match="AZURE_FEDERATED_TOKEN_FILE is not set"):
-        login.token_file()
+        azure_login.token_file()
 
 
 def test_a_lost_token_file(azure: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -61,18 +61,18 @@ def test_a_lost_token_file(azure: Any, monkeypatch: pytest.MonkeyPatch, tmp_path
     assert isinstance(error, ConfigurationError)
     assert str(tmp_path) in error.message
     with pytest.raises(ConfigurationError, match="cannot be read"):
-        login.token_file()
+        azure_login.token_file()
 
 
 def test_an_expired_token_file(azure: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (tmp_path / "token").write_text("e30.eyJleHAiOiAxNzAwMDAwMDAwfQ.x")
     monkeypatch.setenv("AZURE_FEDERATED_TOKEN_FILE", str(tmp_path / "token"))
     with pytest.raises(ConfigurationError, match="expired"):
-        login.token_file()
+        azure_login.token_file()
 
 
 def test_the_token_file_as_it_should_be(azure: Any) -> None:
-    assert "can be read" in login.token_file()
+    assert "can be read" in azure_login.token_file()
 
 
 @pytest.mark.parametrize("variable", ["AZURE_CLIENT_ID", "AZURE_TENANT_ID"])
@@ -116,22 +116,22 @@ def test_a_certificate_that_is_not_trusted(azure: Any, monkeypatch: pytest.Monke
 def test_no_prompt_is_ever_shown(azure: Any, monkeypatch: pytest.MonkeyPatch, named: str) -> None:
     monkeypatch.setenv("AZURE_TOKEN_CREDENTIALS", named)
     with pytest.raises(ConfigurationError, match="AZURE_TOKEN_CREDENTIALS"):
-        login.Login()
+        azure_login.Login()
 
 
 def test_tokens_that_are_refused_are_asked_for_anew(azure: Any) -> None:
-    kept = login.credential().get_token(login.STORAGE_SCOPE).token
+    kept = azure_login.credential().get_token(azure_login.STORAGE_SCOPE).token
     seen: list[str] = []
 
     def operation() -> str:
-        seen.append(login.credential().get_token(login.STORAGE_SCOPE).token)
+        seen.append(azure_login.credential().get_token(azure_login.STORAGE_SCOPE).token)
         if len(seen) == 1:
             error = Exception("no")
             error.status_code = 401  # type: ignore[attr-defined]
             raise error
         return "done"
 
-    assert login.with_fresh_login(operation) == "done"
+    assert azure_login.with_fresh_login(operation) == "done"
     assert seen[0] == kept != seen[1]
 
 
@@ -184,7 +184,7 @@ def test_only_a_public_login_endpoint_is_looked_up(
 ) -> None:
     """Of any other a client with a secret would ask login.microsoft.com whether it is genuine."""
     given: list[dict[str, Any]] = []
-    monkeypatch.setattr(login, "DefaultAzureCredential", lambda **more: given.append(more))
+    monkeypatch.setattr(azure_login, "DefaultAzureCredential", lambda **more: given.append(more))
     monkeypatch.setenv("AZURE_AUTHORITY_HOST", authority)
-    login.Login()
+    azure_login.Login()
     assert given[0].get("disable_instance_discovery", False) is not public

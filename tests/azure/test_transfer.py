@@ -14,9 +14,8 @@ from typing import Any
 
 import pytest
 
-from aml_mirror.azure.blob_client import container_client
-from aml_mirror.azure.cloud import blob_suffix
-from aml_mirror.errors import (
+from aml_mirror.core import option_values
+from aml_mirror.core.errors import (
     ConfigurationError,
     DataError,
     MirrorError,
@@ -24,14 +23,17 @@ from aml_mirror.errors import (
     ServiceUnavailable,
     UsageError,
 )
-from aml_mirror.manifest import NOTED_BYTES, Item, Moved, hash_files, listed_files
+from aml_mirror.core.manifest import NOTED_BYTES, ManifestEntry, TransferResult
 from aml_mirror.sources.azure_blob import BlobSource
+from aml_mirror.sources.hashing import hash_files, listed_files
 from aml_mirror.sources.local import LocalSource
 from aml_mirror.sources.tree import Tree
-from aml_mirror.transfer import blocks, options, server_copy
+from aml_mirror.storage.azure_cloud import blob_suffix
+from aml_mirror.storage.blob_client import container_client
+from aml_mirror.transfer import blocks, server_copy
 from aml_mirror.transfer.block_upload import block_id, block_size
-from aml_mirror.transfer.options import MIB
 from aml_mirror.transfer.transfer import Transfer
+from aml_mirror.transfer.transfer_options import MIB
 from this_process import here  # noqa: F401 - a fixture
 
 pytestmark = pytest.mark.usefixtures("here")
@@ -63,7 +65,7 @@ def tree_of(folder: Path) -> Tree:
     return Tree(source, source.scan())
 
 
-def hashed(tree: Tree) -> tuple[Item, ...]:
+def hashed(tree: Tree) -> tuple[ManifestEntry, ...]:
     return hash_files(tree, {path: path for path in tree.files}).items
 
 
@@ -72,7 +74,7 @@ def to(azure: Any, retry_seconds: float = 60.0, **more: Any) -> Transfer:
     return Transfer(container, **{"concurrency": 4, "block_bytes": MIB, **more}, retry_seconds=retry_seconds)
 
 
-def assert_whole(azure: Any, tree: Tree, items: tuple[Item, ...]) -> None:
+def assert_whole(azure: Any, tree: Tree, items: tuple[ManifestEntry, ...]) -> None:
     found = azure.blobs(PREFIX + "/")
     assert found == {f"{PREFIX}/{item.path}": item.bytes for item in items}
     for item in items:
@@ -90,7 +92,7 @@ def test_brings_every_byte_and_says_what_it_sent(azure: Any, tmp_path: Path) -> 
     told: list[int] = []
     moved = to(azure).put(tree, items, PREFIX, told.append, {"identity": "abc"})
     total = sum(FILES.values())
-    assert moved == Moved(sent=total)
+    assert moved == TransferResult(sent=total)
     assert sum(told) == total
     assert_whole(azure, tree, items)
     for item in items:
@@ -103,7 +105,7 @@ def test_what_is_there_is_not_sent_again(azure: Any, tmp_path: Path) -> None:
     to(azure).put(tree, items, PREFIX)
     azure.forget_requests()
     told: list[int] = []
-    assert to(azure).put(tree, items, PREFIX, told.append) == Moved()
+    assert to(azure).put(tree, items, PREFIX, told.append) == TransferResult()
     assert sum(told) == sum(FILES.values())
     assert len(azure.requests("comp=list")) == 1
     assert puts(azure) == []
@@ -177,8 +179,8 @@ def test_a_name_that_is_too_long(azure: Any, tmp_path: Path) -> None:
 CHILD = """
 import sys
 from pathlib import Path
-from aml_mirror.azure.blob_client import container_client
-from aml_mirror.manifest import hash_files
+from aml_mirror.storage.blob_client import container_client
+from aml_mirror.sources.hashing import hash_files
 from aml_mirror.sources.local import LocalSource
 from aml_mirror.sources.tree import Tree
 from aml_mirror.transfer.transfer import Transfer
@@ -199,7 +201,9 @@ print(moved.sent, (peak() - before) * 1024)
 """
 
 
-def child(azure: Any, folder: Path, item: Item, concurrency: int = 2, block: int = MIB) -> tuple[int, str]:
+def child(
+    azure: Any, folder: Path, item: ManifestEntry, concurrency: int = 2, block: int = MIB
+) -> tuple[int, str]:
     done = subprocess.run(
         [
             *(sys.executable, "-c", CHILD, f"https://{azure.account}.blob.{blob_suffix()}", azure.container),
@@ -362,7 +366,7 @@ def test_memory_does_not_grow_with_the_file(azure: Any, tmp_path: Path, block: i
     assert grown < block + 16 * MIB
 
 
-def large(folder: Path) -> tuple[Tree, Item]:
+def large(folder: Path) -> tuple[Tree, ManifestEntry]:
     """A file whose blocks are noted as it is hashed: eight whole ones and a bit."""
     (folder / "model.bin").write_bytes(noise(MIB) * 64 + b"the end")
     tree = tree_of(folder)
@@ -389,7 +393,7 @@ def test_a_service_is_asked_once_which_checksum_it_compares(
     tree, item = large(tmp_path)
     transfer = to(azure, block_bytes=NOTED_BYTES)
     moved = transfer.put(tree, [item], PREFIX)
-    assert moved == Moved(sent=item.bytes)
+    assert moved == TransferResult(sent=item.bytes)
     assert blocks_put(azure) == statuses
     assert_whole(azure, tree, (item,))
     azure.forget_requests()
@@ -472,7 +476,7 @@ def test_a_large_file_that_changes_while_it_is_sent(azure: Any, tmp_path: Path, 
     assert not azure.blobs(PREFIX)
 
 
-def copied(azure: Any, files: dict[str, bytes], **where: Any) -> tuple[Tree, tuple[Item, ...]]:
+def copied(azure: Any, files: dict[str, bytes], **where: Any) -> tuple[Tree, tuple[ManifestEntry, ...]]:
     source = BlobSource(azure.seed(files, "runs/r1", **where), retry_seconds=30)
     tree = Tree(source, source.scan())
     return tree, listed_files(tree, {path: path for path in tree.files}).items
@@ -490,20 +494,20 @@ def test_in_one_account_no_byte_comes_through_here(azure: Any) -> None:
     tree, items = copied(azure, CHECKPOINT, container="runs-container")
     azure.forget_requests()
     moved = to(azure).put(tree, items, PREFIX, metadata={"identity": "abc"})
-    assert moved == Moved(copied=WHOLE)
+    assert moved == TransferResult(copied=WHOLE)
     assert through(azure) < 100_000
     assert_whole(azure, tree, items)
     found = azure.metadata(f"{PREFIX}/model.bin")
     assert found == {"identity": "abc", "source_etag": tree.entry("model.bin").stamp}
     azure.forget_requests()
-    assert to(azure).put(tree, items, PREFIX) == Moved()
+    assert to(azure).put(tree, items, PREFIX) == TransferResult()
     assert puts(azure) == []
 
 
 def test_a_hash_that_is_known_goes_with_the_copy(azure: Any) -> None:
     tree, _ = copied(azure, CHECKPOINT)
     items = tuple(replace(item, etag=tree.entry(item.source).stamp) for item in hashed(tree))
-    assert to(azure).put(tree, items, PREFIX) == Moved(copied=WHOLE)
+    assert to(azure).put(tree, items, PREFIX) == TransferResult(copied=WHOLE)
     assert (
         azure.metadata(f"{PREFIX}/model.bin")["sha256"] == hashlib.sha256(CHECKPOINT["model.bin"]).hexdigest()
     )
@@ -518,10 +522,10 @@ def test_between_accounts_no_byte_comes_through_here(
     account = azure.new_account(containers=["runs"])
     tree, items = copied(azure, CHECKPOINT, account=account, container="runs")
     azure.forget_requests()
-    assert to(azure).put(tree, items, PREFIX) == Moved(copied=WHOLE)
+    assert to(azure).put(tree, items, PREFIX) == TransferResult(copied=WHOLE)
     assert through(azure) < 100_000
     assert_whole(azure, tree, items)
-    assert to(azure).put(tree, items, PREFIX) == Moved()
+    assert to(azure).put(tree, items, PREFIX) == TransferResult()
 
 
 def test_a_sas_is_the_second_way(azure: Any) -> None:
@@ -532,7 +536,7 @@ def test_a_sas_is_the_second_way(azure: Any) -> None:
     azure.fault("status", match="PUT .*config", **{**refused, "times": 1})
     azure.forget_requests()
     moved = to(azure, concurrency=1).put(tree, items, PREFIX)
-    assert moved == Moved(copied=WHOLE)
+    assert moved == TransferResult(copied=WHOLE)
     assert azure.requests("comp=userdelegationkey")
     assert_whole(azure, tree, items)
 
@@ -548,7 +552,7 @@ def test_where_no_copy_is_let_through_the_bytes_come_through_here(azure: Any) ->
     assert "sig=" not in moved.warnings[0]
     assert_whole(azure, tree, items)
     assert azure.metadata(f"{PREFIX}/config.json")["source_etag"] == tree.entry("config.json").stamp
-    assert to(azure).put(tree, items, PREFIX) == Moved()
+    assert to(azure).put(tree, items, PREFIX) == TransferResult()
 
 
 def test_what_comes_through_here_is_read_while_it_is_sent(
@@ -590,7 +594,7 @@ def test_of_a_large_copy_next_to_nothing_comes_through_here(azure: Any) -> None:
     for account in (azure.account, azure.new_account(containers=["runs"])):
         tree, items = copied(azure, {"model.bin": bytes(64 * MIB)}, account=account, container="runs")
         azure.forget_requests()
-        assert to(azure).put(tree, items, f"{PREFIX}-{account}") == Moved(copied=64 * MIB)
+        assert to(azure).put(tree, items, f"{PREFIX}-{account}") == TransferResult(copied=64 * MIB)
         assert through(azure) < 100_000
 
 
@@ -606,7 +610,7 @@ def test_another_tenant(azure: Any) -> None:
 def test_a_copy_that_takes_its_time(azure: Any, polls: int) -> None:
     azure.set_account(copy_pending_polls=polls)
     tree, items = copied(azure, CHECKPOINT)
-    assert to(azure).put(tree, items, PREFIX) == Moved(copied=WHOLE)
+    assert to(azure).put(tree, items, PREFIX) == TransferResult(copied=WHOLE)
     assert_whole(azure, tree, items)
 
 
@@ -634,7 +638,7 @@ def test_the_answer_to_a_copy_is_lost(azure: Any) -> None:
     azure.set_account(copy_pending_polls=2)
     tree, items = copied(azure, {"model.bin": noise(1000)})
     azure.fault("drop", match=f"PUT .*{PREFIX}", when="after")
-    assert to(azure).put(tree, items, PREFIX) == Moved(copied=1000)
+    assert to(azure).put(tree, items, PREFIX) == TransferResult(copied=1000)
     assert_whole(azure, tree, items)
 
 
@@ -680,7 +684,7 @@ def test_trouble_while_copying_passes(azure: Any, trouble: str, elsewhere: bool)
     where = {"account": azure.new_account(containers=["runs"]), "container": "runs"} if elsewhere else {}
     tree, items = copied(azure, CHECKPOINT, **where)
     azure.fault(match=f"PUT .*{PREFIX}", **TROUBLE[trouble])
-    assert to(azure).put(tree, items, PREFIX) == Moved(copied=WHOLE)
+    assert to(azure).put(tree, items, PREFIX) == TransferResult(copied=WHOLE)
     assert azure.faults()[0]["acted"]
     assert_whole(azure, tree, items)
 
@@ -700,17 +704,17 @@ def test_block_sizes_and_ids() -> None:
     [("8MiB", 8 * MIB), ("8m", 8 * MIB), ("1024K", MIB), ("4194304", 4 * MIB), ("100 MiB", 100 * MIB)],
 )
 def test_block_size_of_the_flag(text: str, size: int) -> None:
-    assert options.parse_block_size(text) == size
+    assert option_values.block_size(text) == size
 
 
 @pytest.mark.parametrize("text", ["", "8GiB", "0", "1023K", "101MiB", "-8MiB", "8.5MiB", "MiB", "9" * 30])
 def test_block_size_of_the_flag_refused(text: str) -> None:
     with pytest.raises(UsageError, match="1MiB to 100MiB"):
-        options.parse_block_size(text)
+        option_values.block_size(text)
 
 
 def test_concurrency_of_the_flag() -> None:
-    assert options.parse_concurrency("64") == 64
+    assert option_values.concurrency("64") == 64
     for text in ("0", "65", "x", "", "-1", "1.5"):
         with pytest.raises(UsageError, match="1 to 64"):
-            options.parse_concurrency(text)
+            option_values.concurrency(text)

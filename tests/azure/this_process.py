@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from aml_mirror.azure import cloud, login
+from aml_mirror.storage import azure_cloud, azure_login
 from azure_emulator.client import Azure
 
 
@@ -19,8 +19,8 @@ def here(azure: Azure, monkeypatch: pytest.MonkeyPatch) -> Iterator[Azure]:
             monkeypatch.delenv(name)
     for name, value in azure.env().items():
         monkeypatch.setenv(name, value)
-    login.credential.cache_clear()
-    cloud._from_metadata.cache_clear()
+    azure_login.credential.cache_clear()
+    azure_cloud._from_metadata.cache_clear()
     yield azure
-    login.credential.cache_clear()
-    cloud._from_metadata.cache_clear()
+    azure_login.credential.cache_clear()
+    azure_cloud._from_metadata.cache_clear()

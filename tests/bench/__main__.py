@@ -2,8 +2,8 @@
 
 Each comparison is a module of its own. The figures go to ``bench.json`` and are printed as tables; with
 ``--readme`` the README's section is written from them. Nothing here is a test: what a machine can do is
-shown, not asserted. ``tests/test_bench.py`` tests that the arithmetic is right and that the sides do the
-same.
+shown, not asserted. ``tests/bench/test_bench.py`` tests that the arithmetic is right and that the sides
+do the same.
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from bench.environments import DATA
-from support.runs import write_events
+from builders.runs import write_events
 
 TAGS = 20
 EVENTS = "events.out.tfevents.1760000000.host.1.0"

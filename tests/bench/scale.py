@@ -20,16 +20,16 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
-from aml_mirror.manifest import quick_key
+from aml_mirror.registries import base
+from aml_mirror.registries.azureml.version_tags import VERSION
+from aml_mirror.sources.hashing import quick_key
 from aml_mirror.sources.local import LocalSource
 from aml_mirror.sources.tree import Tree
-from aml_mirror.workspaces import base
-from aml_mirror.workspaces.azureml.marks import VERSION
 from azure_emulator.client import Azure
 from bench import emulator, environments, runs, upload
 from bench.growth import Curve, Point
 from bench.harness import BenchError, Result, compare, run_side
-from support.runs import huggingface_run
+from builders.runs import huggingface_run
 
 POINTS = (1_000, 10_000, 100_000)
 FILES = (10, 100, 1_000)

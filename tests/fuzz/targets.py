@@ -14,18 +14,18 @@ from contextlib import redirect_stdout
 from pathlib import Path
 from typing import BinaryIO
 
-from aml_mirror.arguments import parser
-from aml_mirror.completeness import judge
-from aml_mirror.errors import MirrorError
-from aml_mirror.formats.pickled import pickled_pairs
+from aml_mirror.cli.arguments import parser
+from aml_mirror.core.errors import MirrorError
+from aml_mirror.core.settings import resolve
+from aml_mirror.formats.pickle_values import pickled_pairs
 from aml_mirror.layouts import LAYOUTS
 from aml_mirror.layouts.base import Checkpoint
-from aml_mirror.metrics.events import EventFile, masked_crc32c
+from aml_mirror.metrics.readers.event_file import EventFile, masked_crc32c
+from aml_mirror.metrics.readers.wandb_log import BLOCK, MAGIC, WandbLog
 from aml_mirror.metrics.series import read_metrics
-from aml_mirror.metrics.wandb_log import BLOCK, MAGIC, WandbLog
-from aml_mirror.safety import inspect as safety
-from aml_mirror.safety.files import CLEAN
-from aml_mirror.settings import resolve
+from aml_mirror.pipeline.completeness import judge
+from aml_mirror.safety import verdict as safety
+from aml_mirror.safety.file_scan import CLEAN
 from aml_mirror.sources.base import Entry, Listing
 from aml_mirror.sources.tree import Tree
 

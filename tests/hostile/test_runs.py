@@ -19,19 +19,20 @@ from pathlib import Path
 import pytest
 from mlflow import MlflowClient
 
-from aml_mirror import plan
-from aml_mirror.checkpoints import choose
-from aml_mirror.errors import ConfigurationError, DataError, MirrorError, NotAllowed
-from aml_mirror.progress import Console
-from aml_mirror.settings import MAX_DOTENV_BYTES, Settings, read_dotenv
+from aml_mirror.core.dotenv import MAX_DOTENV_BYTES, read_dotenv
+from aml_mirror.core.errors import ConfigurationError, DataError, MirrorError, NotAllowed
+from aml_mirror.core.settings import Settings
+from aml_mirror.pipeline import plan
+from aml_mirror.pipeline.select import choose
 from aml_mirror.sources import local
 from aml_mirror.sources.local import LocalSource
 from aml_mirror.sources.tree import Tree
-from support import torch_zip
-from support.permissions import public_folder, somebody_else
-from support.program import Call
-from support.runs import huggingface_run, write_weights
-from support.saved import safetensors
+from aml_mirror.support.progress import Console
+from builders import torch_zip
+from builders.permissions import public_folder, somebody_else
+from builders.program import Call
+from builders.runs import huggingface_run, write_weights
+from builders.saved import safetensors
 
 GIB = 1 << 30
 # What a plan may hold whatever the run holds: a text of 64 MiB that is read whole, decoded and parsed, would

@@ -13,10 +13,10 @@ import pytest
 from mlflow import MlflowClient
 
 from azure_emulator.client import Azure
+from builders import torch_zip
+from builders.program import Call
+from builders.runs import write_events
 from mirroring import Mirroring, artifacts_of
-from support import torch_zip
-from support.program import Call
-from support.runs import write_events
 
 # Nothing in these tells that it is a secret: it is known by where it stands.
 ENVIRONMENT = {

@@ -8,10 +8,10 @@ import yaml
 
 import osmo_grammar
 from azure_emulator.client import Azure
+from builders.containers import Image, in_azure
+from builders.runs import huggingface_run
 from mirroring import assert_exactly_once
 from osmo_world import STUB, OsmoWorld
-from support.containers import Image, in_azure
-from support.runs import huggingface_run
 
 WORKFLOW = Path(__file__).parents[2] / "workflows" / "replay-azureml.yaml"
 POINTS = 30

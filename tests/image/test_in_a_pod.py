@@ -9,9 +9,9 @@ import pytest
 from mlflow import MlflowClient
 
 from azure_emulator.client import Azure
+from builders.containers import INPUT, Image, in_azure
+from builders.runs import huggingface_run
 from mirroring import assert_exactly_once, complete_versions, runs_of
-from support.containers import INPUT, Image, in_azure
-from support.runs import huggingface_run
 
 POINTS = 30
 # Four blocks, one at a time, so that there is a middle to stop in.

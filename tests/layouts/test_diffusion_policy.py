@@ -9,7 +9,7 @@ from pathlib import Path
 
 from aml_mirror.layouts.diffusion_policy import DiffusionPolicy
 from aml_mirror.layouts.lightning import Lightning
-from support.torch_zip import cut, save
+from builders.torch_zip import cut, save
 
 DATA = Path(__file__).parents[1] / "data" / "runs" / "diffusion_policy"
 LAYOUT = DiffusionPolicy()

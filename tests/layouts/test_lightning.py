@@ -9,7 +9,7 @@ from typing import Any
 
 from aml_mirror.layouts.lightning import Lightning
 from aml_mirror.metrics.series import read_metrics
-from support.torch_zip import cut, save
+from builders.torch_zip import cut, save
 
 RUNS = Path(__file__).parents[1] / "data" / "runs"
 LAYOUT = Lightning()

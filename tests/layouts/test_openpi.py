@@ -13,7 +13,7 @@ from aml_mirror.layouts import find_runs
 from aml_mirror.layouts.base import Run
 from aml_mirror.layouts.openpi import OpenPi
 from aml_mirror.sources.tree import Tree
-from support.saved import safetensors, write_bytes, write_json
+from builders.saved import safetensors, write_bytes, write_json
 
 MakeTree = Callable[[Path], Tree]
 RUNS = Path(__file__).parents[1] / "data" / "runs"

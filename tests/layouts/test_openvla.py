@@ -12,8 +12,8 @@ from aml_mirror.layouts import find_runs
 from aml_mirror.layouts.base import Run
 from aml_mirror.layouts.huggingface.layout import HuggingFace
 from aml_mirror.sources.tree import Tree
-from support.saved import safetensors, write_bytes, write_json
-from support.torch_zip import save
+from builders.saved import safetensors, write_bytes, write_json
+from builders.torch_zip import save
 
 MakeTree = Callable[[Path], Tree]
 OPENVLA = {"model_type": "openvla", "architectures": ["OpenVLAForActionPrediction"]}

@@ -6,7 +6,7 @@ import shutil
 from pathlib import Path
 
 from aml_mirror.layouts.rl_games import RlGames
-from support.torch_zip import cut, save
+from builders.torch_zip import cut, save
 
 RUNS = Path(__file__).parents[1] / "data" / "runs"
 LAYOUT = RlGames()

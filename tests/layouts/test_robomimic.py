@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from aml_mirror.layouts.robomimic import Robomimic
-from support.torch_zip import cut, save
+from builders.torch_zip import cut, save
 
 DATA = Path(__file__).parents[1] / "data" / "runs" / "robomimic"
 ROOT = next(path.parent.relative_to(DATA).as_posix() for path in DATA.rglob("last.pth"))

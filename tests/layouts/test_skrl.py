@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from aml_mirror.layouts.skrl import Skrl
-from support.torch_zip import cut, save
+from builders.torch_zip import cut, save
 
 RUNS = Path(__file__).parents[1] / "data" / "runs"
 LAYOUT = Skrl()

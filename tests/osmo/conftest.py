@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from azure_emulator.fixtures import azure, azure_emulator  # noqa: F401
+from builders.program import clean_environment
 from osmo_world import OsmoWorld
 from replay_calls import IMAGE, Replay
-from support.program import clean_environment
 
 
 @pytest.fixture

@@ -12,14 +12,14 @@ from typing import Any
 import pytest
 from mlflow import MlflowClient
 
-from aml_mirror.errors import DataError
-from aml_mirror.settings import Settings
-from aml_mirror.sources.opening import open_source
+from aml_mirror.core.errors import DataError
+from aml_mirror.core.settings import Settings
+from aml_mirror.sources.registry import open_source
 from azure_emulator.client import Azure
+from builders.program import PROGRAM
+from builders.runs import huggingface_run
 from mirroring import assert_exactly_once
 from osmo_world import OsmoWorld
-from support.program import PROGRAM
-from support.runs import huggingface_run
 from this_process import here  # noqa: F401 - a fixture
 
 WORKFLOWS = Path(__file__).parents[2] / "workflows"

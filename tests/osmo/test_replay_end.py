@@ -13,10 +13,10 @@ from typing import Any
 
 import pytest
 
+from builders.program import PROGRAM, clean_environment
+from builders.runs import huggingface_run
 from osmo_world import OsmoWorld
 from replay_calls import IMAGE, SCRIPT, Replay
-from support.program import PROGRAM, clean_environment
-from support.runs import huggingface_run
 
 # How it ends.
 

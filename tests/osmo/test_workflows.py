@@ -12,8 +12,8 @@ import pytest
 import yaml
 
 import osmo_grammar as grammar
-from aml_mirror.arguments import parser, with_default_command
-from aml_mirror.settings import resolve
+from aml_mirror.cli.arguments import parser, with_default_command
+from aml_mirror.core.settings import resolve
 
 ROOT = Path(__file__).parents[2]
 WORKFLOWS = sorted((ROOT / "workflows").glob("*.yaml"))

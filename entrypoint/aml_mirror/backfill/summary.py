@@ -6,9 +6,9 @@ import json
 from dataclasses import dataclass, field
 from typing import Any
 
-from aml_mirror import redact
-from aml_mirror.progress import amount
-from aml_mirror.receipt import MAX_LINE_BYTES, Receipt
+from aml_mirror.pipeline.receipt import MAX_LINE_BYTES, Receipt
+from aml_mirror.support import redaction
+from aml_mirror.support.progress import amount
 
 SCHEMA = "aml-mirror/backfill/v1"
 # Rows of the table, by outcome; the lines on stdout name every run.
@@ -172,7 +172,7 @@ class Summary:
 
 
 def _cut(text: str, width: int) -> str:
-    text = redact.text(text)
+    text = redaction.text(text)
     return text if len(text) <= width else text[: width - 1] + "…"
 
 

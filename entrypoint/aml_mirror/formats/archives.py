@@ -12,7 +12,7 @@ import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from aml_mirror.sources.reading import RangedFile
+from aml_mirror.sources.ranged_file import RangedFile
 
 # The end-of-central-directory record (PKWARE APPNOTE 4.3.16), the same with numbers of 64 bits (4.3.14), what
 # stands between the two (4.3.15), and the local header (4.3.7).

@@ -9,6 +9,7 @@ is read.
 from __future__ import annotations
 
 from aml_mirror.formats.archives import Read
+from aml_mirror.formats.base import Format, FormatFile, Kind, Weights
 
 # A model has some thousand objects (names, arrays, maps). More are not followed in Python: too slow.
 MAX_OBJECTS = 1 << 20
@@ -77,3 +78,10 @@ def _measure(head: bytes) -> tuple[int, int]:
         count, each = _CONTAINERS[first]
         return 1 + count, each * int.from_bytes(head[1 : 1 + count], "big")
     return 0, 0
+
+
+def _problem(file: FormatFile) -> str:
+    return msgpack_problem(file.read, file.size)
+
+
+MSGPACK = Format("msgpack", (".msgpack",), Kind.NO_CODE, Weights.ALWAYS, _problem)

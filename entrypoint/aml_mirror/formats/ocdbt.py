@@ -24,7 +24,11 @@ if sys.version_info >= (3, 14):
 else:
     from backports import zstd
 
+from aml_mirror.formats.base import Format, Kind, Weights
 from aml_mirror.sources.tree import Tree, join
+
+# One file of a store means nothing without the others, so that a store is judged as one, by its folder.
+OCDBT = Format("Orbax store", (".ocdbt",), Kind.NO_CODE, Weights.ALWAYS)
 
 _MANIFEST = b"\x0c\xdb\x3a\x2a"
 _NODE = b"\x0c\xdb\x20\xde"

@@ -10,6 +10,8 @@ from typing import Any
 
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 
+from aml_mirror.formats.archives import Read
+
 _Field = descriptor_pb2.FieldDescriptorProto
 _TYPES = {
     "double": _Field.TYPE_DOUBLE,
@@ -50,3 +52,40 @@ def message_class(name: str, messages: Messages, root: str) -> Any:
     pool = descriptor_pool.DescriptorPool()
     pool.Add(file)
     return message_factory.GetMessageClass(pool.FindMessageTypeByName(f"{package}.{root}"))
+
+
+# A message has some dozen fields at its top; a repeated one has as many as it has entries.
+_MAX_FIELDS = 100_000
+
+
+def fields_problem(read: Read, size: int) -> str:
+    """Say why a file is no whole protobuf message, from the lengths of its topmost fields; empty: it is one.
+
+    A cut inside the last field shows; one that falls between two fields does not.
+    """
+    at = 0
+    for _ in range(_MAX_FIELDS):
+        if at == size:
+            return ""
+        head = read(at, min(20, size - at))
+        tag, used = _varint(head, 0)
+        kind = tag & 7
+        if not tag >> 3 or kind not in (0, 1, 2, 5):
+            return "its protobuf message is damaged"
+        length, after = _varint(head, used) if kind in (0, 2) else (0, used)
+        if not used or not after:
+            return "its protobuf message is cut" if len(head) < 20 else "its protobuf message is damaged"
+        at += after + {0: 0, 1: 8, 2: length, 5: 4}[kind]
+        if at > size:
+            return "its protobuf message is cut"
+    return ""
+
+
+def _varint(data: bytes, at: int) -> tuple[int, int]:
+    """Return a number and where it ends; 0 for the end where it is cut or too long."""
+    value = 0
+    for shift, byte in enumerate(data[at : at + 10]):
+        value |= (byte & 127) << (7 * shift)
+        if byte < 128:
+            return value, at + shift + 1
+    return 0, 0

@@ -15,9 +15,9 @@ from typing import Any
 
 import yaml
 
-from aml_mirror import redact
-from aml_mirror.errors import DataError
+from aml_mirror.core.errors import DataError
 from aml_mirror.sources.tree import Tree
+from aml_mirror.support import redaction
 
 # Real configurations hold some KB, the longest known (an Isaac Lab env.yaml) 60 KB. PyYAML reads about
 # 200 KB a second, so that what is larger is not worth the wait.
@@ -146,6 +146,6 @@ def _read(tree: Tree, path: str, warnings: list[str], load: Any) -> Any:
         ArithmeticError,
         RecursionError,
     ) as error:
-        reason = redact.start(" ".join(str(error).split()), 200) or type(error).__name__
+        reason = redaction.start(" ".join(str(error).split()), 200) or type(error).__name__
         warnings.append(f"{path} cannot be read as YAML: {reason}")
     return None

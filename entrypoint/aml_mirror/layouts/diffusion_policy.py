@@ -19,14 +19,14 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
-from aml_mirror.errors import MirrorError
-from aml_mirror.formats.pickled import pickled_pairs
+from aml_mirror.core.errors import MirrorError
+from aml_mirror.formats.pickle_values import pickled_pairs
 from aml_mirror.layouts.base import Checkpoint, Role, Run
 from aml_mirror.layouts.config_files import read_mapping
-from aml_mirror.layouts.roots import topmost
+from aml_mirror.layouts.run_roots import topmost
 from aml_mirror.layouts.scores import lower_is_better
 from aml_mirror.layouts.torch_files import pickle_of, whole_number
-from aml_mirror.metrics.logs import LogFile
+from aml_mirror.metrics.log_files import LogFile
 from aml_mirror.sources.tree import Tree, join, parent
 
 _TOP = re.compile(

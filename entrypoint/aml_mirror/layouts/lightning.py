@@ -20,10 +20,10 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
-from aml_mirror.formats.pickled import pickled_pairs
+from aml_mirror.formats.pickle_values import pickled_pairs
 from aml_mirror.layouts.base import Checkpoint, Role, Run
 from aml_mirror.layouts.config_files import read_mapping
-from aml_mirror.layouts.roots import topmost, with_logs
+from aml_mirror.layouts.run_roots import topmost, with_logs
 from aml_mirror.layouts.scores import lower_is_better
 from aml_mirror.layouts.torch_files import pickle_of, whole_number
 from aml_mirror.sources.tree import Tree, parent

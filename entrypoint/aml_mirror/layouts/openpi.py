@@ -21,14 +21,14 @@ import re
 from dataclasses import replace
 from typing import Any
 
-from aml_mirror.errors import DataError
+from aml_mirror.core.errors import DataError
 from aml_mirror.formats.archives import MAX_PICKLE_BYTES, Archive
 from aml_mirror.formats.ocdbt import store_problem
-from aml_mirror.formats.pickled import pickled_values
+from aml_mirror.formats.pickle_values import pickled_values
 from aml_mirror.layouts.base import Checkpoint, Run
 from aml_mirror.layouts.config_files import read_json
-from aml_mirror.layouts.folders import names_in, subfolders, word_set
-from aml_mirror.layouts.roots import topmost
+from aml_mirror.layouts.run_roots import topmost
+from aml_mirror.layouts.step_folders import names_in, subfolders, word_set
 from aml_mirror.sources.tree import Tree, join
 
 _STEP = re.compile(r"[0-9]{1,18}")

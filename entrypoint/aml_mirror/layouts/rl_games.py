@@ -29,7 +29,7 @@ from typing import Any
 from aml_mirror.layouts.base import Checkpoint, Role, Run
 from aml_mirror.layouts.config_files import read_mapping
 from aml_mirror.layouts.isaac_lab import params_of
-from aml_mirror.layouts.roots import topmost
+from aml_mirror.layouts.run_roots import topmost
 from aml_mirror.layouts.torch_files import pickle_of, values_of, whole_number
 from aml_mirror.sources.tree import Tree, join, parent
 

@@ -3,7 +3,7 @@
 torch.save writes a zip archive with the pickle of the structure in ``data.pkl`` and every tensor as a
 member beside it (torch.serialization, since 1.6). Only the archive's directory and the opcodes of that
 pickle are looked at. What cannot be read (cut, empty, of the older format, not permitted) yields nothing
-here; whether that makes a checkpoint incomplete is judged in :mod:`aml_mirror.checkpoints`.
+here; whether that makes a checkpoint incomplete is judged in :mod:`aml_mirror.pipeline.select`.
 """
 
 from __future__ import annotations
@@ -11,9 +11,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from aml_mirror.errors import MirrorError
+from aml_mirror.core.errors import MirrorError
 from aml_mirror.formats.archives import MAX_PICKLE_BYTES, Archive
-from aml_mirror.formats.pickled import pickled_values
+from aml_mirror.formats.pickle_values import pickled_values
 from aml_mirror.sources.tree import Tree
 
 

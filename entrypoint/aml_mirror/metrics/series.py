@@ -16,9 +16,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from aml_mirror.metrics import logs as framework_logs
-from aml_mirror.metrics.events import TRUNCATED
-from aml_mirror.metrics.names import assign_names, usefulness
+from aml_mirror.metrics import log_files as framework_logs
+from aml_mirror.metrics.readers.event_file import TRUNCATED
+from aml_mirror.metrics.series_names import assign_names, usefulness
 from aml_mirror.metrics.sessions import Group, Reader, event_groups, log_groups, wandb_groups
 from aml_mirror.sources.tree import Tree
 

@@ -18,9 +18,9 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from typing import Any, BinaryIO, Protocol
 
-from aml_mirror.metrics.events import EventFile, Point
-from aml_mirror.metrics.logs import LogFile
-from aml_mirror.metrics.wandb_log import WandbLog
+from aml_mirror.metrics.log_files import LogFile
+from aml_mirror.metrics.readers.event_file import EventFile, Point
+from aml_mirror.metrics.readers.wandb_log import WandbLog
 from aml_mirror.sources.tree import Tree, join
 from aml_mirror.sources.wandb_copies import is_copy
 

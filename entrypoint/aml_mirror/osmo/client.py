@@ -22,8 +22,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import IO
 
-from aml_mirror import redact
-from aml_mirror.errors import (
+from aml_mirror.core.errors import (
     ConfigurationError,
     DataError,
     MirrorError,
@@ -31,7 +30,8 @@ from aml_mirror.errors import (
     ServiceUnavailable,
     SourceNotFound,
 )
-from aml_mirror.retry import Retry
+from aml_mirror.support import redaction
+from aml_mirror.support.retry import Retry
 
 # Where OSMO mounts the program in every pod; it appends the folder to PATH (src/utils/job/common.py).
 POD_PROGRAM = "/osmo/usr/bin/osmo"
@@ -83,7 +83,7 @@ class Answer:
         if not said.strip():
             # The program itself fell: its loader says why on stderr, in its last line.
             said = self.err.strip().rpartition("\n")[2]
-        return redact.text(" ".join(said.split())[: 4 * _MAX_MESSAGE])[:_MAX_MESSAGE]
+        return redaction.text(" ".join(said.split())[: 4 * _MAX_MESSAGE])[:_MAX_MESSAGE]
 
 
 class OsmoClient:

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from aml_mirror.errors import DataError
+from aml_mirror.core.errors import DataError
 
 # WorkflowStatus and TaskGroupStatus (src/utils/job). RESCHEDULED is a task whose copy will run. A status that
 # a newer OSMO adds counts as one of a run that goes on: nothing is mirrored from it by mistake.

@@ -17,17 +17,17 @@ from urllib.parse import quote
 from azure.core import MatchConditions
 from azure.storage.blob import BlobClient, BlobPrefix, BlobProperties, ContainerClient
 
-from aml_mirror.azure.blob_client import account_of, in_words, metadata_of, service_client
-from aml_mirror.azure.errors import code_of, is_changed, is_missing, translate
-from aml_mirror.azure.login import credential as default_credential
-from aml_mirror.azure.login import with_fresh_login
-from aml_mirror.errors import DataError, MirrorError, ServiceUnavailable, SourceNotFound
-from aml_mirror.retry import Retry
+from aml_mirror.core.errors import DataError, MirrorError, ServiceUnavailable, SourceNotFound
 from aml_mirror.sources import blob_reading
 from aml_mirror.sources.base import Entry, Listing, TooManyFiles
 from aml_mirror.sources.blob_reading import BlobFile, Windows
 from aml_mirror.sources.blob_uri import FORM, locate
 from aml_mirror.sources.local import MAX_ENTRIES
+from aml_mirror.storage.azure_errors import code_of, is_changed, is_missing, translate
+from aml_mirror.storage.azure_login import credential as default_credential
+from aml_mirror.storage.azure_login import with_fresh_login
+from aml_mirror.storage.blob_client import account_of, in_words, metadata_of, service_client
+from aml_mirror.support.retry import Retry
 
 T = TypeVar("T")
 
@@ -47,6 +47,9 @@ class BlobSource:
     Raises:
         UsageError: not such a URI; one with a SAS is refused, and not repeated in the message.
     """
+
+    run_id = ""
+    """See :func:`aml_mirror.sources.base.run_id_of`."""
 
     def __init__(
         self,

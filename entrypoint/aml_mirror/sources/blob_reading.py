@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from aml_mirror.sources.base import Entry
-from aml_mirror.sources.reading import RangedFile
+from aml_mirror.sources.ranged_file import RangedFile
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer

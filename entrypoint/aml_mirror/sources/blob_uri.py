@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from urllib.parse import unquote
 
-from aml_mirror.azure.cloud import blob_suffix
-from aml_mirror.errors import UsageError
+from aml_mirror.core.errors import UsageError
+from aml_mirror.storage.azure_cloud import blob_suffix
 
 _ACCOUNT = re.compile(r"[a-z0-9]{3,24}")
 _CONTAINER = re.compile(r"\$root|\$web|[a-z0-9](?:-?[a-z0-9]){2,62}")

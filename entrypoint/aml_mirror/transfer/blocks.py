@@ -20,10 +20,10 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, BinaryIO
 
-from aml_mirror.errors import DataError
+from aml_mirror.core.errors import DataError
 from aml_mirror.sources.azure_blob import BlobSource
 from aml_mirror.sources.base import Entry
-from aml_mirror.sources.reading import RangedFile, chunks
+from aml_mirror.sources.ranged_file import RangedFile, chunks
 from aml_mirror.sources.tree import Tree
 
 # Blocks that are fetched, or wait to be hashed, at a time: as many as keep a line of 30 ms busy at the rate

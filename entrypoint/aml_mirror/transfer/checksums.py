@@ -1,6 +1,6 @@
 """The checksum that travels with a block: the service keeps none but the bytes that were hashed here.
 
-Azure checks two kinds: MD5, and from service version 2019-02-02 a CRC-64 (:mod:`aml_mirror.crc64`; its eight
+Azure checks two kinds: MD5, and from service version 2019-02-02 a CRC-64 (:mod:`.crc64`; its eight
 bytes travel with the lowest first). The CRC takes a thirtieth of the time, but not every service that speaks
 the protocol knows it: Azurite answers 500, and one that ignores the header would keep whatever arrives. So a
 service has to show that it checks: it must refuse a block that comes with the checksum of another one.
@@ -18,9 +18,9 @@ from collections.abc import Callable
 from azure.core.exceptions import AzureError, HttpResponseError
 from azure.storage.blob import BlobClient
 
-from aml_mirror.azure.errors import code_of
-from aml_mirror.azure.login import with_fresh_login
-from aml_mirror.crc64 import crc64 as take
+from aml_mirror.storage.azure_errors import code_of
+from aml_mirror.storage.azure_login import with_fresh_login
+from aml_mirror.support.crc64 import crc64 as take
 
 # Makes the header of a request from the bytes of its block.
 Checksum = Callable[[memoryview], dict[str, str]]

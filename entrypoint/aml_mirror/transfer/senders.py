@@ -13,7 +13,7 @@ _LOOK_SECONDS = 0.5  # how soon a reader that waits for a free sender sees that 
 
 
 class Call(Protocol):
-    """Runs a request, again and again where it fails for now. See :class:`aml_mirror.retry.Retry`."""
+    """Runs a request, again and again where it fails for now. See :class:`aml_mirror.support.retry.Retry`."""
 
     def __call__(self, operation: Callable[[], T], /) -> T: ...
 

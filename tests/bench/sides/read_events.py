@@ -17,7 +17,7 @@ if reader == "bare":
     raise SystemExit
 
 if reader == "ours":
-    from aml_mirror.metrics.events import EventFile
+    from aml_mirror.metrics.readers.event_file import EventFile
 
     with Timer() as timer, open(path, "rb") as stream:
         file = EventFile(stream, path)

@@ -16,17 +16,17 @@ if way == "ours":
     # The stage of the program, as the program runs it: the event file is read, the points are sent.
     from pathlib import Path
 
-    from aml_mirror.arguments import parser
+    from aml_mirror.cli.arguments import parser
+    from aml_mirror.core.settings import resolve
     from aml_mirror.metrics.series import read_metrics
-    from aml_mirror.settings import resolve
+    from aml_mirror.registries import base
+    from aml_mirror.registries.azureml.workspace_loader import load_workspace
+    from aml_mirror.registries.base import Version
     from aml_mirror.sources.local import LocalSource
     from aml_mirror.sources.tree import Tree
-    from aml_mirror.workspaces import base
-    from aml_mirror.workspaces.base import Version
-    from aml_mirror.workspaces.opening import open_azureml
 
     settings = resolve(parser().parse_args(["mirror"]), os.environ, Path.cwd())
-    workspace = open_azureml(settings, print)
+    workspace = load_workspace(settings, print)
     source = LocalSource(given["run"])
     metrics = read_metrics(Tree(source, source.scan()))
     tags = {base.RUN_ID: name, base.MODEL_NAME: name, base.IDENTITY: name}
@@ -37,7 +37,7 @@ if way == "ours":
     with Timer() as timer:
         sent = writer.log_metrics(metrics.stream, lambda count: None)
     run_id = writer.run_id
-    writer.abandon("FINISHED", "")
+    writer.abort("FINISHED", "")
 else:
     from azure.ai.ml import MLClient
     from azure.identity import DefaultAzureCredential

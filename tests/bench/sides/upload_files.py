@@ -22,15 +22,19 @@ facts: dict[str, float] = {}
 if way == "ours":
     from azure.core.credentials import AzureSasCredential
 
-    from aml_mirror.azure.blob_client import container_client
-    from aml_mirror.manifest import hash_files
+    from aml_mirror.sources.hashing import hash_files
     from aml_mirror.sources.local import LocalSource
     from aml_mirror.sources.tree import Tree
-    from aml_mirror.transfer.options import BLOCK_BYTES, CONCURRENCY
+    from aml_mirror.storage.blob_client import container_client
     from aml_mirror.transfer.transfer import Transfer
+    from aml_mirror.transfer.transfer_options import BLOCK_BYTES, CONCURRENCY
 
     # All that the program has loaded by then, for the sake of the memory.
-    for name in ("aml_mirror.mirror", "aml_mirror.workspaces.azureml.workspace", "azure.ai.ml.entities"):
+    for name in (
+        "aml_mirror.pipeline.mirror",
+        "aml_mirror.registries.azureml.workspace",
+        "azure.ai.ml.entities",
+    ):
         importlib.import_module(name)
     assert {"azure.ai.ml", "azureml.mlflow", "mlflow"} <= sys.modules.keys()
     source = LocalSource(str(folder))

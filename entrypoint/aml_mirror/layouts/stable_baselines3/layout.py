@@ -31,11 +31,11 @@ from collections import defaultdict
 from dataclasses import dataclass, field
 from typing import Any
 
-from aml_mirror.errors import MirrorError
+from aml_mirror.core.errors import MirrorError
 from aml_mirror.layouts.base import Checkpoint, Role, Run
 from aml_mirror.layouts.config_files import read_yaml
 from aml_mirror.layouts.isaac_lab import params_of
-from aml_mirror.layouts.roots import topmost, with_logs
+from aml_mirror.layouts.run_roots import topmost, with_logs
 from aml_mirror.layouts.stable_baselines3.statistics import (
     BEST,
     REPLAY,
@@ -49,7 +49,7 @@ from aml_mirror.layouts.stable_baselines3.statistics import (
 )
 from aml_mirror.layouts.stable_baselines3.trainings import Training
 from aml_mirror.layouts.torch_files import archive_of, whole_number
-from aml_mirror.metrics.logs import LogFile
+from aml_mirror.metrics.log_files import LogFile
 from aml_mirror.sources.tree import Tree, parent
 
 _ENDS = re.compile(r"(^|[^a-z])(final|last|model|end)([^a-z]|$)", re.IGNORECASE)
@@ -117,6 +117,7 @@ class StableBaselines3:
             found.best = _best(run, bests[0], statistics, found.warnings)
         if different:
             found.undecided = _several(different)
+            found.choices = [item.path for item in different]
             found.warnings.append(f"{found.undecided}; logs and metrics are those of all of them")
         elif apart:
             found.warnings.append(

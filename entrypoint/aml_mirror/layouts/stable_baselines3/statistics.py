@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from aml_mirror.errors import MirrorError
+from aml_mirror.core.errors import MirrorError
 from aml_mirror.sources.tree import Tree, parent
 
 STEPS = re.compile(r"(?P<prefix>.+)_(?P<step>\d{1,18})_steps")

@@ -1,0 +1,81 @@
+"""What is mirrored already, asked for once a model and page by page, not once a run.
+
+Of each version only what a receipt and a mirror need is kept, as one tuple: about 900 bytes, so that 10,000
+mirrored runs take 9 MB (tests/backfill/test_backfill_many.py bounds the whole).
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Iterable
+
+from aml_mirror.registries import base
+from aml_mirror.registries.base import Registry, Version
+
+_KEPT = (
+    base.STATE, base.QUICK_KEY, base.IDENTITY, base.MANIFEST_SHA256, base.INTEGRITY, base.SAFETY,
+    base.SAFETY_SCANNER, base.MLFLOW_RUN_ID, base.CHECKPOINT, base.STEP, base.OUTPUT_DIR,
+)  # fmt: skip
+# Values that are the same for thousands of versions are kept once.
+_SHARED = frozenset(
+    {base.STATE, base.INTEGRITY, base.SAFETY, base.SAFETY_SCANNER, base.CHECKPOINT, base.STEP}
+)
+# Models whose versions are held; a template may name another one for each run.
+_MODELS = 16
+
+_Row = tuple[str | None, ...]
+
+
+class VersionIndex:
+    """The versions of a workspace's models, by run id."""
+
+    def __init__(self, registry: Registry) -> None:
+        self._registry = registry
+        self._models: OrderedDict[tuple[str, str], dict[str, tuple[_Row, ...]]] = OrderedDict()
+
+    def of(self, experiment: str, model: str, names: Iterable[str]) -> dict[str, list[Version]]:
+        """Return the versions of a model under each of some run ids; ids without one are left out.
+
+        Raises:
+            MirrorError: the workspace cannot be asked.
+        """
+        by_run = self._held(experiment, model)
+        return {
+            name: [self._version(model, name, row) for row in rows]
+            for name in names
+            if (rows := by_run.get(name))
+        }
+
+    def _held(self, experiment: str, model: str) -> dict[str, tuple[_Row, ...]]:
+        key = (experiment, model)
+        if key not in self._models:
+            while len(self._models) >= _MODELS:
+                self._models.popitem(last=False)
+            self._models[key] = self._ask(experiment, model)
+        self._models.move_to_end(key)
+        return self._models[key]
+
+    def _ask(self, experiment: str, model: str) -> dict[str, tuple[_Row, ...]]:
+        by_run: dict[str, tuple[_Row, ...]] = {}
+        shared: dict[str, str] = {}
+
+        def take(version: Version) -> None:
+            tags = version.tags
+            values = (
+                shared.setdefault(value, value) if value is not None and key in _SHARED else value
+                for key in _KEPT
+                for value in (tags.get(key),)
+            )
+            row = (version.number, *values)
+            run_id = tags[base.RUN_ID]
+            # A page that was asked for again brings the same versions.
+            others = tuple(other for other in by_run.get(run_id, ()) if other[0] != version.number)
+            by_run[run_id] = (*others, row)
+
+        self._registry.each_version(experiment, model, take)
+        return by_run
+
+    def _version(self, model: str, run_id: str, row: _Row) -> Version:
+        number, *values = row
+        tags = {key: value for key, value in zip(_KEPT, values, strict=True) if value is not None}
+        return Version(model, number or "", {**tags, base.RUN_ID: run_id})

@@ -1,0 +1,182 @@
+"""The parser, made from the table of options. Nothing is decided here."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+from collections.abc import Iterable, Sequence
+from itertools import pairwise
+from typing import Any, NoReturn
+
+from aml_mirror import __version__
+from aml_mirror.cli.commands import BY_NAME
+from aml_mirror.cli.commands import COMMANDS as _COMMANDS
+from aml_mirror.cli.commands.base import Command
+from aml_mirror.cli.suggestions import did_you_mean, hint
+from aml_mirror.core.errors import UsageError
+from aml_mirror.core.options import GROUPS, TABLE, Option, options_of
+from aml_mirror.core.settings import destination
+
+PROGRAM = "aml-mirror"
+COMMANDS = tuple(BY_NAME)
+DEFAULT = "mirror"
+
+EXAMPLES = """\
+examples:
+  aml-mirror plan outputs/train/act                              show what would be mirrored
+  aml-mirror mirror outputs/train/act --model-name act-pick \\
+             --tracking-uri http://mlflow.example:5000           mirror it
+  aml-mirror backfill outputs/train --model-name act             mirror every run in there
+  aml-mirror status --run-id train-42 --model-name act-pick      which version it became
+  aml-mirror verify act-pick:3                                   whether it still is what was mirrored
+  aml-mirror doctor                                              what is missing, and how to fix it
+
+exit codes: 0 mirrored, or mirrored already; 64 usage; 65 no complete checkpoint, or data that cannot be
+trusted; 66 no such source; 70 a bug; 75 the service failed for now, run it again; 77 not allowed;
+78 configuration
+"""
+
+# Options that a command had in an earlier release: what is wrong, and what to pass instead.
+_REPLACED = {
+    ("backfill", "--exclude"): (
+        "backfill has no --exclude any more: it left out runs, while that of mirror leaves out files",
+        "pass --exclude-run GLOB for runs, --exclude-file GLOB for files of each run",
+    )
+}
+
+
+class _Parser(argparse.ArgumentParser):
+    """An argument parser whose errors are ours: one line, exit code 64, the right help page named."""
+
+    def error(self, message: str) -> NoReturn:
+        if match := re.fullmatch("argument ([^:]+): expected one argument", message):
+            message = f"{match[1]} needs a value"
+        elif match := re.fullmatch("argument ([^:]+): ignored explicit argument .*", message):
+            message = f"{match[1]} takes no value"
+        raise UsageError(message, f"see: {self.prog} --help")
+
+    def format_help(self) -> str:
+        # Late: the layouts take longer to load than the help to be printed.
+        for action in self._actions:
+            if action.help and "{frameworks}" in action.help:
+                action.help = action.help.replace("{frameworks}", ", ".join(framework_names()))
+        return super().format_help()
+
+    # argparse's own signature is overloaded; this one is how the program calls it.
+    def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
+        flags, rest = self.parse_known_args(args, namespace)
+        if rest:
+            raise _unknown(rest[0], getattr(flags, "command", None) or DEFAULT)
+        return flags
+
+
+def framework_names() -> tuple[str, ...]:
+    """The names that ``--framework`` takes."""
+    from aml_mirror import layouts
+
+    return tuple(layouts.NAMES)
+
+
+def parser(extra: Iterable[Option] = ()) -> argparse.ArgumentParser:
+    """Build the parser. Flags have no defaults here: an absent one leaves the word to the environment.
+
+    Args:
+        extra: rows of registries and sources from other packages.
+    """
+    top = _Parser(
+        prog=PROGRAM,
+        usage=f"{PROGRAM} [COMMAND] [options]",
+        description="Mirror a finished robot-learning run into a model registry, exactly once.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    top.add_argument("--version", action="version", version=f"{PROGRAM} {__version__}")
+    commands = top.add_subparsers(prog=PROGRAM, dest="command", metavar="COMMAND", parser_class=_Parser)
+    extra = tuple(extra)
+    for command in _COMMANDS:
+        _add_command(commands, command, options_of(command.name, extra))
+    return top
+
+
+def _add_command(commands: Any, command: Command, options: list[Option]) -> None:
+    positional = "".join(f" [{option.flag}]" for option in options if option.is_positional)
+    title = "examples" if len(command.examples) > 1 else "example"
+    page = commands.add_parser(
+        command.name,
+        help=command.help,
+        usage=f"{PROGRAM} {command.name}{positional} [options]",
+        description=f"{command.help[0].upper()}{command.help[1:]}."
+        + (f" {command.note}" * bool(command.note)),
+        epilog="\n  ".join([f"{title}:", *command.examples]),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    names = dict.fromkeys((*GROUPS, *(option.group for option in options)))
+    for name in names:
+        group = page.add_argument_group(name)
+        for option in options:
+            if option.group == name and option.flag:
+                _add_option(group, option, command.name)
+
+
+def _add_option(group: Any, option: Option, command: str) -> None:
+    text = option.help_text if command in option.commands else argparse.SUPPRESS
+    if option.is_positional:
+        group.add_argument(destination(option), metavar=option.flag, nargs="?", help=text)
+    elif option.is_switch:
+        group.add_argument(
+            option.flag, dest=destination(option), action="store_true", default=None, help=text
+        )
+    else:
+        group.add_argument(
+            option.flag,
+            dest=destination(option),
+            metavar=option.metavar,
+            action="append" if option.repeatable else "store",
+            help=text,
+        )
+
+
+def _unknown(argument: str, command: str) -> UsageError:
+    """The error for an argument that a command does not take."""
+    page = f"see: {PROGRAM} {command} --help"
+    if not argument.startswith("-"):
+        return UsageError(f"unexpected argument {argument!r} for {PROGRAM} {command}", page)
+    flag = argument.partition("=")[0]
+    if replaced := _REPLACED.get((command, flag)):
+        return UsageError(*replaced)
+    if others := list(
+        dict.fromkeys(name for option in TABLE if option.flag == flag for name in option.commands)
+    ):
+        return UsageError(f"{flag} is an option of {', '.join(others)}, not of {command}", page)
+    own = [option.flag for option in options_of(command) if option.flag.startswith("-")]
+    return UsageError(f"unknown option {flag} for {PROGRAM} {command}", hint(did_you_mean(flag, own), page))
+
+
+def with_default_command(arguments: Sequence[str]) -> list[str]:
+    """Put ``mirror`` in front where no command is named.
+
+    Raises:
+        UsageError: the first word is no command, or a command comes after options.
+    """
+    given = list(arguments)
+    if given and (given[0] in COMMANDS or given[0] in ("-h", "--help", "--version")):
+        return given
+    page = f"see: {PROGRAM} --help"
+    if given and not given[0].startswith("-"):
+        word = given[0]
+        meant = did_you_mean(word, COMMANDS)
+        if os.sep in word or (not meant and os.path.isdir(word)):
+            meant = f"to mirror a folder: {PROGRAM} mirror {word};"
+        raise UsageError(
+            f"there is no command {word!r}", hint(meant, f"the commands are: {', '.join(COMMANDS)};", page)
+        )
+    takes_value = {option.flag for option in TABLE if option.flag.startswith("-") and not option.is_switch}
+    for before, word in pairwise(given):
+        if word in COMMANDS and before not in takes_value:
+            raise UsageError(
+                f"the command {word!r} comes after options", f"put it first: {PROGRAM} {word} …; {page}"
+            )
+    return [DEFAULT, *given]

@@ -1,0 +1,77 @@
+"""Results in words, each on one screen."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from aml_mirror.doctor.doctor import Check
+from aml_mirror.pipeline.plan import Plan
+from aml_mirror.pipeline.receipt import Receipt
+from aml_mirror.support.progress import amount, one_line
+
+MAX_LINES = 8
+
+
+def plan_text(plan: Plan) -> str:
+    """What a mirror would do."""
+    subject, checkpoint, metrics = plan.subject, plan.checkpoint, plan.metrics
+    best = plan.best
+    rows = [
+        ("run", f"{subject.run_id}  ({subject.found.layout.name}, {subject.source.uri})"),
+        ("checkpoint", f"{checkpoint.path}  ({_step(checkpoint.step)}, {checkpoint.role}, complete)"),
+        ("best", f"{best.path}  ({_step(best.step)})" if best else "none is kept"),
+        ("files", f"{len(plan.manifest.items)}, {amount(plan.manifest.bytes)}"),
+        (
+            "metrics",
+            f"{len(metrics.series)} series, {metrics.points:,} points"
+            + (f" of {metrics.points_read:,} read" if metrics.points_read != metrics.points else "")
+            + f", from {len(metrics.sources)} file(s)",
+        ),
+        ("params", f"{len(plan.params)}"),
+        ("safety", plan.safety.verdict),
+        ("model", plan.model_name or "(none given: pass --model-name to mirror)"),
+        ("identity", plan.identity),
+    ]
+    lines = [f"{name:<11} {one_line(value)}" for name, value in rows]
+    lines += _listed("mirrored", (f"{item.source}  {amount(item.bytes)}" for item in plan.manifest.items))
+    lines += _listed("left out", (f"{path}: {reason}" for path, reason in plan.left_out))
+    lines += _listed("warnings", plan.warnings)
+    return "\n".join(lines)
+
+
+def receipt_text(receipt: Receipt) -> str:
+    """What a mirror did."""
+    version = f"{receipt.model_name} version {receipt.model_version}"
+    if receipt.outcome == "already-mirrored":
+        return f"already mirrored: {version} ({receipt.model_uri}); nothing was sent"
+    lines = [
+        f"mirrored {receipt.run_id} as {version} ({receipt.model_uri})",
+        f"  checkpoint  {receipt.checkpoint} ({_step(receipt.step)}), {receipt.files} file(s), "
+        f"{amount(receipt.bytes)}",
+        f"  metrics     {receipt.series} series, {receipt.points:,} points",
+        f"  MLflow run  {receipt.mlflow_run_id}",
+        f"  manifest    {receipt.manifest_sha256}",
+        f"  safety      {receipt.safety}",
+        f"  took        {receipt.seconds:.1f} s, {amount(receipt.bytes_sent)} sent",
+    ]
+    return "\n".join(map(one_line, lines))
+
+
+def check_text(check: Check) -> str:
+    """One check of the doctor, with its mend where it failed."""
+    mend = f"; {check.failure.hint}" if check.failure and check.failure.hint else ""
+    return f"{'FAIL' if check.failure else 'ok':<5} {check.name}: {check.found}{mend}"
+
+
+def _step(step: int | None) -> str:
+    return "step unknown" if step is None else f"step {step}"
+
+
+def _listed(title: str, found: Iterable[str]) -> list[str]:
+    lines = [one_line(line) for line in found]
+    if not lines:
+        return []
+    shown = [f"  {line}" for line in lines[:MAX_LINES]]
+    if len(lines) > MAX_LINES:
+        shown.append(f"  … and {len(lines) - MAX_LINES} more (--json shows all)")
+    return [title, *shown]

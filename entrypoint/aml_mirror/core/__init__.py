@@ -1,0 +1,1 @@
+"""Types and errors that every other package uses."""

@@ -1,0 +1,124 @@
+"""The files of a checkpoint with size and digest, and the two keys that are made from them.
+
+The *identity* says what was mirrored: run id, checkpoint path and the digest of every byte; never the
+mount or the URI, since the same run is seen as a PVC and as a blob prefix. The *quick key*
+(:func:`aml_mirror.sources.hashing.quick_key`) says whether anything can have changed since.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass, field
+
+SCHEMA = "aml-mirror/manifest/v1"
+NOTED_BYTES = 8 << 20
+"""Size of the blocks of a large file whose digests are noted; the last one may be shorter."""
+
+
+@dataclass(frozen=True, slots=True)
+class BlockDigest:
+    """What was seen of ``NOTED_BYTES`` of a file (fewer at its end) while it was hashed.
+
+    ``sha256`` is the digest of the file up to their end, in hexadecimal; ``crc64`` is theirs alone.
+    """
+
+    sha256: str
+    crc64: int
+
+
+@dataclass(frozen=True, slots=True)
+class ManifestEntry:
+    """One file. ``source`` is its path in the run, ``path`` its path in the model version."""
+
+    source: str
+    path: str
+    bytes: int
+    sha256: str | None
+    md5: str | None = None
+    etag: str | None = None
+    evidence: str = "hashed"
+    notes: tuple[BlockDigest, ...] = field(default=(), compare=False, repr=False)
+    """Of a large file that was hashed, its blocks in order."""
+
+    def as_dict(self) -> dict[str, object]:
+        """The manifest's entry for people and programs."""
+        return {
+            "path": self.path,
+            "bytes": self.bytes,
+            "sha256": self.sha256,
+            "md5": self.md5,
+            "etag": self.etag,
+            "evidence": self.evidence,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """All files of one model version, by path."""
+
+    items: tuple[ManifestEntry, ...]
+
+    @property
+    def bytes(self) -> int:
+        """Sum of the sizes."""
+        return sum(item.bytes for item in self.items)
+
+    @property
+    def sha256(self) -> str:
+        """Digest over path, size and SHA-256 of each file (the ETag only where that is missing)."""
+        rows = [[item.path, item.bytes, item.sha256 or item.etag] for item in self.items]
+        return digest_of_json(rows)
+
+    @property
+    def integrity(self) -> str:
+        """``sha256`` where every file was hashed, else ``copied``."""
+        return "sha256" if all(item.sha256 for item in self.items) else "copied"
+
+    def as_json(self) -> str:
+        """The artifact ``manifest.json``."""
+        document = {
+            "schema": SCHEMA,
+            "manifest_sha256": self.sha256,
+            "integrity": self.integrity,
+            "bytes": self.bytes,
+            "files": [item.as_dict() for item in self.items],
+        }
+        return json.dumps(document, indent=2, ensure_ascii=False) + "\n"
+
+
+@dataclass(frozen=True, slots=True)
+class StoredFile:
+    """One file as a store has it.
+
+    ``etag``, without quotes, is the one that our own commit got, or under which the bytes were read back and
+    hashed. ``sha256`` is in hexadecimal; None where the store copied the file and nobody hashed it.
+    """
+
+    bytes: int
+    etag: str
+    sha256: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TransferResult:
+    """What bringing the files of a manifest somewhere took, in bytes, and what a person should know of it."""
+
+    sent: int = 0
+    """Bytes that went through this program."""
+    copied: int = 0
+    """Bytes that the storage service copied by itself."""
+    warnings: tuple[str, ...] = ()
+    stored: dict[str, StoredFile] = field(default_factory=dict, compare=False, repr=False)
+    """Each file by its path in the version, where the store has ETags."""
+
+
+def identity(run_id: str, checkpoint: str, manifest_sha256: str) -> str:
+    """Return what makes two mirrors the same mirror, as 64 hexadecimal digits."""
+    return digest_of_json([run_id, checkpoint, manifest_sha256])
+
+
+def digest_of_json(value: object) -> str:
+    """Return the SHA-256 of a value as compact JSON, in hexadecimal."""
+    text = json.dumps(value, separators=(",", ":"), ensure_ascii=False)
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()

@@ -1,0 +1,243 @@
+"""What a person asked for, parsed once, and where each answer came from.
+
+A flag wins over the environment, that over a ``.env`` file in the working directory, that over the
+default. Empty variables and flags count as unset: workflows declare them with empty defaults, and an empty
+value must not shadow one from the pod template.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from argparse import Namespace
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, fields
+from datetime import datetime
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+from aml_mirror.core.dotenv import read_dotenv
+from aml_mirror.core.errors import ConfigurationError, UsageError
+from aml_mirror.core.option_values import Shard
+from aml_mirror.core.options import BLOCK_BYTES, CONCURRENCY, RETRY_SECONDS, Option, options_of
+from aml_mirror.core.run_folder import refuse_dotenv_of_a_run
+
+# Variables that existing training workflows set and that are worth knowing of a run; values only, by
+# name: the environment is never mirrored wholesale.
+PARAMETER_VARIABLES = (
+    "DATA_CONFIG",
+    "BASE_MODEL",
+    "BATCH_SIZE",
+    "MAX_STEPS",
+    "SAVE_STEPS",
+    "DATALOADER_WORKERS",
+    "EMBODIMENT_TAG",
+    "ISAAC_GROOT_REF",
+)
+
+# What ``az ml workspace show`` calls mlflow_tracking_uri.
+_AZUREML_URI = re.compile(
+    r"azureml://[^/]+/mlflow/v[\d.]+/subscriptions/(?P<subscription_id>[^/]+)/resourceGroups/(?P<resource_group>[^/]+)"
+    r"/providers/Microsoft\.MachineLearningServices/workspaces/(?P<workspace_name>[^/?#]+)/?",
+    re.IGNORECASE,
+)
+_COORDINATES = ("subscription_id", "resource_group", "workspace_name")
+_NOTHING: Mapping[str, Any] = MappingProxyType({})
+
+
+def _none() -> Mapping[str, Any]:
+    return _NOTHING
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """All settings of one call, as typed values. ``where`` says of each what set it."""
+
+    source: str = ""
+    run_id: str = ""
+    framework: str = ""
+    checkpoint: str = "final"
+    include: tuple[str, ...] = ()
+    exclude: tuple[str, ...] = ()
+    match: tuple[str, ...] = ()
+    exclude_runs: tuple[str, ...] = ()
+    since: datetime | None = None
+    limit: int | None = None
+    shard: Shard | None = None
+    model_name: str = ""
+    experiment: str = ""
+    tags: Mapping[str, str] = field(default_factory=_none)
+    subscription_id: str = ""
+    resource_group: str = ""
+    workspace_name: str = ""
+    tracking_uri: str = ""
+    retry_seconds: float = RETRY_SECONDS
+    wait_seconds: float = 0.0
+    allow_failed: bool = False
+    task: str = ""
+    concurrency: int = CONCURRENCY
+    block_size: int = BLOCK_BYTES
+    """In bytes."""
+    strict: bool = False
+    hash: bool = False
+    refuse_pickle: bool = False
+    allow: tuple[tuple[str, str], ...] = ()
+    probe: bool = False
+    sign_key: str = ""
+    public_key: str = ""
+    reference: str = ""
+    shell: str = ""
+    json: bool = False
+    debug: bool = False
+    output_base: str = ""
+    replay_run_id: str = ""
+    framework_tag: str = ""
+    source_tag: str = ""
+    parameters: Mapping[str, str] = field(default_factory=_none)
+    where: Mapping[str, str] = field(default_factory=_none)
+    extra: Mapping[str, Any] = field(default_factory=_none)
+    """Values of the options that registries and sources of other packages bring."""
+
+    def from_where(self, name: str) -> str:
+        """``(--flag)``, ``(VARIABLE)`` or ``(VARIABLE in .env)``; empty for a default."""
+        return f" ({self.where[name]})" if name in self.where else ""
+
+    @property
+    def azure_coordinates(self) -> tuple[str, str, str]:
+        """Subscription, resource group and workspace name; empty where unset."""
+        return self.subscription_id, self.resource_group, self.workspace_name
+
+    def require_model_name(self) -> str:
+        """Return the model name.
+
+        Raises:
+            UsageError: there is none.
+        """
+        if not self.model_name:
+            raise UsageError(
+                "no model name: a version must be registered under one",
+                "pass --model-name NAME or set AZUREML_MODEL_NAME",
+            )
+        return self.model_name
+
+
+def resolve(
+    flags: Namespace, environment: Mapping[str, str], directory: Path, extra: Iterable[Option] = ()
+) -> Settings:
+    """Put flags, environment and ``directory/.env`` together; every value is parsed and checked here.
+
+    Args:
+        flags: what the parser returned: of each option the texts that were given. Its ``command`` says
+            which rows of the table count; none: all.
+        environment: variables.
+        directory: the working directory.
+        extra: further rows of the table, see :func:`aml_mirror.core.options.options_of`.
+
+    Raises:
+        UsageError: a value cannot be read.
+        ConfigurationError: ``.env`` cannot be read, or it belongs to a run.
+    """
+    dotenv = read_dotenv(directory)
+    command = getattr(flags, "command", "") or ""
+    found: dict[str, Any] = {}
+    where: dict[str, str] = {}
+    extra = tuple(extra)
+    rows = options_of(command, extra)
+
+    def variable(*names: str) -> tuple[str, str] | None:
+        for place, suffix in ((environment, ""), (dotenv, " in .env")):
+            for name in names:
+                if place.get(name):
+                    return place[name], name + suffix
+        return None
+
+    for option in rows:
+        if option.variables and (given := variable(*option.variables)):
+            found[option.setting], where[option.setting] = option.parse(*given), given[1]
+    for option in rows:
+        value = _of_flag(option, getattr(flags, destination(option), None))
+        if value is None:
+            continue
+        if where.get(option.setting, "").startswith(("-", "the argument")):
+            raise UsageError(
+                f"the source is given twice, by {option.flag} and by {where[option.setting]}", "pass it once"
+            )
+        found[option.setting] = value
+        where[option.setting] = f"the argument {option.flag}" if option.is_positional else option.flag
+    if dotenv:
+        base = found.get("output_base", "")
+        refuse_dotenv_of_a_run(directory / ".env", [found.get("source", ""), base])
+    _take_azureml_uri(found, where)
+    own = {item.name for item in fields(Settings)}
+    return Settings(
+        **{name: value for name, value in found.items() if name in own},
+        parameters=MappingProxyType(
+            {name: given[0] for name in PARAMETER_VARIABLES if (given := variable(name))}
+        ),
+        where=MappingProxyType(where),
+        extra=MappingProxyType({name: value for name, value in found.items() if name not in own}),
+    )
+
+
+def destination(option: Option) -> str:
+    """The attribute of the parsed flags that has what was given of an option."""
+    return option.setting + "_argument" if option.is_positional else option.setting
+
+
+def _of_flag(option: Option, given: Any) -> Any:
+    """Parse what was given of an option; None: nothing was."""
+    if given is None:
+        return None
+    if option.is_switch:
+        return True
+    # An empty flag is an unset one too: a workflow passes --model-name={{model_name}}.
+    texts = [text for text in (given if option.repeatable else [given]) if text or not option.empty_is_unset]
+    if not texts:
+        return None
+    parsed = [option.parse(text, option.flag) for text in texts]
+    return option.combine(parsed) if option.repeatable else parsed[0]
+
+
+def _take_azureml_uri(found: dict[str, Any], where: dict[str, str]) -> None:
+    """Read the workspace's coordinates out of an ``azureml://`` URI, as Azure ML's jobs have it.
+
+    Raises:
+        ConfigurationError: they are not in it.
+    """
+    uri = found.get("tracking_uri", "")
+    if not uri.lower().startswith("azureml:"):
+        return
+    given = where["tracking_uri"]
+    if given != "--tracking-uri" and any(found.get(name) for name in _COORDINATES):
+        return  # which win
+    match = _AZUREML_URI.fullmatch(uri)
+    if match is None:
+        raise ConfigurationError(
+            f"the tracking URI ({given}) begins with azureml: and names no workspace",
+            "pass --subscription-id, --resource-group and --workspace-name instead",
+        )
+    for name, value in match.groupdict().items():
+        found[name], where[name] = value, given
+    del found["tracking_uri"], where["tracking_uri"]
+
+
+def locate_source(settings: Settings) -> str:
+    """Return where the run is: ``--source``, ``OUTPUT_DIR``, or ``OUTPUT_BASE``/run id.
+
+    Raises:
+        UsageError: none of them is set.
+    """
+    if settings.source:
+        return settings.source
+    if settings.output_base and settings.run_id:
+        if os.sep in settings.run_id or settings.run_id in (".", ".."):
+            raise UsageError(
+                f"the run id {settings.run_id!r} cannot be a folder's name",
+                "pass the run's folder with --source",
+            )
+        return os.path.join(settings.output_base, settings.run_id)
+    raise UsageError(
+        "no run to mirror: neither --source nor OUTPUT_DIR is set, nor OUTPUT_BASE with a run id",
+        "pass the folder that the training wrote to: --source DIR",
+    )

@@ -1,0 +1,1 @@
+"""Checks a set-up before anything is mirrored."""

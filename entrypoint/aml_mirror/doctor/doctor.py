@@ -1,0 +1,101 @@
+"""What is missing, and how to fix it: one line a check, in the order in which a mirror needs them."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass, replace
+
+from aml_mirror.core.errors import ConfigurationError, MirrorError, UsageError
+from aml_mirror.core.settings import Settings
+from aml_mirror.pipeline import plan
+from aml_mirror.registries.names import check_names
+from aml_mirror.registries.registry import named_type, registry_types, required_type
+from aml_mirror.sources.registry import open_source
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One check: what it looked at, what it found, and the failure where there was one."""
+
+    name: str
+    found: str
+    failure: MirrorError | None = None
+
+    def as_dict(self) -> dict[str, object]:
+        """The check as ``doctor --json`` prints it."""
+        hint = self.failure.hint if self.failure else None
+        return {"check": self.name, "ok": self.failure is None, "found": self.found, "hint": hint}
+
+
+def examine(settings: Settings) -> Iterator[Check]:
+    """Yield the checks one by one; a failed one does not stop the others.
+
+    Nothing is written but what the registry's own checks write and remove again; with ``--probe`` more.
+
+    Raises:
+        UsageError: ``--probe``, and the registry has nothing to try.
+    """
+    named = None
+    with suppress(MirrorError):  # a check says it below
+        named = named_type(settings)
+    if settings.probe and not (named and named.has_probe):
+        able = ", ".join(item.name for item in registry_types() if item.has_probe)
+        raise UsageError(
+            f"--probe is about a registry of the kind {able}, and the target is none",
+            "leave it out; or pass --subscription-id, --resource-group and --workspace-name",
+        )
+    # The first failure tells: a doctor does not wait.
+    settings = replace(settings, retry_seconds=0.0, wait_seconds=0.0)
+    yield _checked("model name", _model_name, settings)
+    yield _checked("run", _run, settings)
+    yield _checked("scratch space", _scratch, settings)
+    if named is None:
+        yield _checked("workspace", lambda settings: required_type(settings).name, settings)
+        return
+    failed = False
+    for name, check in named.checks(settings):
+        done = _checked(name, check, settings)
+        failed = failed or done.failure is not None
+        yield done
+    if settings.probe and not failed:
+        for found in named.probe(settings):
+            yield Check(*found)
+
+
+def _checked(name: str, check: Callable[[Settings], str], settings: Settings) -> Check:
+    try:
+        return Check(name, check(settings))
+    except MirrorError as error:
+        return Check(name, error.message, error)
+
+
+def _model_name(settings: Settings) -> str:
+    name = settings.require_model_name()
+    named = None
+    with suppress(MirrorError):  # said by the check of the registry
+        named = named_type(settings)
+    (named.check_names if named else check_names)(name, settings.experiment or name)
+    return f"{name}{settings.from_where('model_name')}, experiment {settings.experiment or name}"
+
+
+def _run(settings: Settings) -> str:
+    source = open_source(settings)
+    subject = plan.find(source, settings)
+    count = len(subject.run.checkpoints)
+    return (
+        f"{subject.run_id}{settings.from_where('run_id')}: a {subject.found.layout.name} run with "
+        f"{count} checkpoint(s) in {source.uri}{settings.from_where('source')}"
+    )
+
+
+def _scratch(settings: Settings) -> str:
+    try:
+        with tempfile.TemporaryDirectory(prefix="aml-mirror-") as folder:
+            return f"{os.path.dirname(folder)} can be written"
+    except OSError as error:
+        raise ConfigurationError(
+            f"no temporary folder can be written: {error}", "set TMPDIR to a folder that can be written"
+        ) from error

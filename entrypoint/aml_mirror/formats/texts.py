@@ -1,0 +1,16 @@
+"""Texts: of these a loader at most reads values, and a YAML file's tags are looked at."""
+
+from __future__ import annotations
+
+from aml_mirror.formats.base import Format, Kind
+
+YAML = Format("YAML", (".yaml", ".yml"), Kind.NO_CODE)
+TEXT = Format(
+    "text",
+    (
+        ".txt", ".md", ".rst", ".csv", ".tsv", ".jsonl", ".ndjson", ".toml", ".ini", ".cfg", ".log", ".xml",
+        ".urdf", ".xacro", ".mjcf", ".model.cfg", ".bib", ".gitattributes", ".gitignore", ".jinja", ".diff",
+        ".pbtxt", ".vocab", ".merges", ".bpe", ".tiktoken",
+    ),
+    Kind.NO_CODE,
+)  # fmt: skip

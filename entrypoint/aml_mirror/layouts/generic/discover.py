@@ -1,0 +1,237 @@
+"""Finds the folders and files that are checkpoints of no known framework, by the rules in :mod:`.layout`."""
+
+from __future__ import annotations
+
+import re
+
+from aml_mirror.core.errors import MirrorError
+from aml_mirror.layouts.generic.members import joined
+from aml_mirror.layouts.generic.name_words import (
+    CONTAINERS,
+    DATA_FOLDERS,
+    DATA_WORDS,
+    DATE,
+    ENDS,
+    MODEL_WORDS,
+    RUN_WORDS,
+    SHARD,
+    TEMPORARY,
+    TRAINING_FOLDERS,
+    end_of,
+    is_of_checkpoints,
+    is_of_data,
+    stem_of,
+    step_of,
+    words_of,
+)
+from aml_mirror.layouts.generic.training_evidence import are_runs, has_config, has_log, is_run, is_training
+from aml_mirror.layouts.generic.weight_files import Candidate, is_weights
+from aml_mirror.layouts.run_roots import folders_around
+from aml_mirror.layouts.step_folders import names_in, subfolders
+from aml_mirror.sources.tree import Tree, join, parent
+
+# cleanrl's --save-model writes NAME.cleanrl_model once, when training has ended.
+_CLEANRL = ".cleanrl_model"
+# PFRL's train_agent saves 1000_checkpoint and, when training has ended, 3000_finish.
+_FINISH = re.compile(r"[0-9]+_finish")
+# How deep inside a folder its weights may lie; deeper where the name says what it is (RLlib: five).
+_MAX_DEPTH = {False: 3, True: 6}
+# No training keeps more numbered files in one folder; a folder with more holds data.
+_MAX_FILES = 2000
+_MAX_POINTER_BYTES = 256
+# A training that saves under one name has so few files of weights; a folder with more is something else.
+_MAX_LONE = 8
+
+
+def root_of(folder: str) -> str:
+    """Return the run's root for the folder that holds the checkpoints: the one around ``checkpoints/``."""
+    parent, _, name = folder.rpartition("/")
+    return parent if name.lower() in CONTAINERS else folder
+
+
+def _is_data(path: str) -> bool:
+    return any(part.lower() in DATA_FOLDERS for part in path.split("/"))
+
+
+def candidates(tree: Tree) -> list[Candidate]:
+    below = subfolders(tree)
+    found: list[Candidate] = []
+    for folder in sorted(below.keys() | tree.children.keys()):
+        if _is_data(folder):
+            continue
+        above, _, own = join(tree.root, folder).rpartition("/")
+        speaks = bool(words_of(own) & MODEL_WORDS) and not words_of(own) & DATA_WORDS
+        # checkpoints/TASK/300.ckpt
+        inside = above.rpartition("/")[2].lower() in CONTAINERS and bool(words_of(own) - DATA_WORDS)
+        folders = _folders_in(tree, folder, below.get(folder, {}), speaks, is_of_checkpoints(own))
+        found += folders
+        if all(item.number is None for item in folders):
+            found += _files_in(tree, folder, speaks, speaks or inside)
+    found = _without_asides(found)
+    whole = {item.path for item in found if not item.members}
+    around = {above for item in found for above in (item.folder, *folders_around(item.folder))}
+    found += [
+        item
+        for folder in tree.children
+        if folder not in around and not _is_data(folder)
+        for item in _lone(tree, folder)
+    ]
+    return [
+        item
+        for item in found
+        if not any(item.folder == path or item.folder.startswith(path + "/") for path in whole)
+    ]
+
+
+def _without_asides(found: list[Candidate]) -> list[Candidate]:
+    """Leave out the training's own files, where a folder beside theirs has the same steps of the model."""
+
+    def is_aside(item: Candidate) -> bool:
+        return item.folder.rpartition("/")[2].lower() in TRAINING_FOLDERS
+
+    beside = {(parent(item.folder), item.number) for item in found if not is_aside(item)}
+    return [item for item in found if not is_aside(item) or (parent(item.folder), item.number) not in beside]
+
+
+def _folders_in(
+    tree: Tree, folder: str, below: dict[str, str], speaks: bool, of_checkpoints: bool
+) -> list[Candidate]:
+    numbered = []
+    ends = []
+    families: dict[str, bool] = {}
+    seeds = not speaks and are_runs(tree, folder, below.items())
+    for name, real in below.items():
+        step, words, end = step_of(name), words_of(name), end_of(name)
+        if (
+            (step is None and end < 0)
+            or words & RUN_WORDS
+            or is_of_data(words)
+            or name.lower() in DATA_FOLDERS
+        ):
+            continue
+        if DATE.search(name) and not words & MODEL_WORDS:
+            continue
+        if step is not None:
+            numbered.append((name, real, step))
+        weights = [path[len(real) + 1 :] for path in tree.walk(real) if is_weights(path)]
+        named = speaks or bool(words & MODEL_WORDS or _FINISH.fullmatch(name))
+        weights = [path for path in weights if path.count("/") < _MAX_DEPTH[named]]
+        # walker_agent/1 may be a seed, whereas checkpoints/1 is a checkpoint whatever it holds.
+        if speaks and not of_checkpoints and name.isdecimal() and is_run(tree, real):
+            continue
+        if not named and (seeds or is_run(tree, real) or _says_more(tree, real)):
+            continue
+        # checkpoints/ inside a folder that is not named as one itself: the folder is a run.
+        if not named and any(part.lower() in CONTAINERS for path in weights for part in path.split("/")[:-1]):
+            continue
+        if named:
+            # Beside the model, under a name of data, lies what its loader had come to.
+            weights = [path for path in weights if not words_of(stem_of(path)) & DATA_WORDS]
+        stems = {word for path in weights for word in words_of(stem_of(path))}
+        # Nothing but a training writes these two.
+        if any(path.endswith(("manifest.ocdbt", ".distcp")) for path in weights):
+            stems = {"checkpoint"}
+        if not weights or stems & DATA_WORDS:
+            continue
+        if step is None:
+            if named or stems & MODEL_WORDS:
+                temporary = bool(TEMPORARY.search(name.lower()))
+                ends.append((named, Candidate(folder, real, name, None, (), temporary, end)))
+            continue
+        family = _family(name)
+        # Only the file speaks of a model: then the number must be the name, or there must be several.
+        if named or (stems & MODEL_WORDS and (name.isdecimal() or family in families)):
+            families[family] = True
+        elif stems & MODEL_WORDS:
+            families[family] = False
+    pointed = [] if any(families.values()) else _pointed(tree, folder, below)
+    # A folder of the same family without weights is a checkpoint that lost them, and that is to be said.
+    return (
+        pointed
+        + [
+            Candidate(folder, real, name, step, (), bool(TEMPORARY.search(name.lower())), end_of(name))
+            for name, real, step in numbered
+            if families.get(_family(name)) or (TEMPORARY.search(name.lower()) and any(families.values()))
+        ]
+        + [item for named, item in ends if named or any(families.values())]
+    )
+
+
+def _pointed(tree: Tree, folder: str, below: dict[str, str]) -> list[Candidate]:
+    """Find what a file ``latest`` names, and the folders named like it: of DreamerV3 by their time."""
+    if "latest" not in names_in(tree, folder) or tree.size(join(folder, "latest")) > _MAX_POINTER_BYTES:
+        return []
+    try:
+        latest = tree.read_text(join(folder, "latest")).strip()
+    except MirrorError:
+        return []
+    found = []
+    for name, real in below.items() if latest in below else ():
+        if _family(name) == _family(latest):
+            depths = [path[len(real) + 1 :].count("/") for path in tree.walk(real) if is_weights(path)]
+            if depths and min(depths) < _MAX_DEPTH[False]:
+                end = 0 if name == latest else -1
+                found.append(Candidate(folder, real, name, None, end=end, is_pointed=True))
+    return found
+
+
+def _says_more(tree: Tree, folder: str) -> bool:
+    """Tell whether files of a folder have numbers of their own, or say that they are the end."""
+    files = _files_in(tree, folder, False)
+    if len({item.number for item in files}) > 1:
+        return True
+    # Where the folder around is a training's, so is what it names model_final.pt each time.
+    around = parent(folder)
+    return any(item.end >= 0 for item in files) and not (has_config(tree, around) or has_log(tree, around))
+
+
+def _family(name: str) -> str:
+    return re.sub(r"[0-9]+", "0", name)
+
+
+def _lone(tree: Tree, folder: str) -> list[Candidate]:
+    """Return the policy of a training that saves under one name, where the folder is one's.
+
+    Several files are parts of one policy by the rules of :mod:`.members`; else each may be the policy.
+    """
+    names = sorted(name for name in names_in(tree, folder) if is_weights(name))
+    words = [words_of(stem_of(name)) for name in names]
+    if not 0 < len(names) <= _MAX_LONE or any(each & DATA_WORDS for each in words):
+        return []
+    if any(SHARD.fullmatch(name) for name in names) or not any(each & MODEL_WORDS for each in words):
+        return []
+    if not is_training(tree, folder):
+        return []
+    return [
+        Candidate(folder, join(folder, members[0]), stem_of(members[0]), None, members)
+        for members in joined(names)
+    ]
+
+
+def _files_in(tree: Tree, folder: str, speaks: bool, numbers: bool = False) -> list[Candidate]:
+    """Find files. ``numbers``: of what has nothing but a number for a name, the place says what it is."""
+    names = []
+    for name in names_in(tree, folder):
+        stem = stem_of(name)
+        words = words_of(stem)
+        is_cleanrl = name.endswith(_CLEANRL)
+        if (step_of(stem) is None and end_of(stem) < 0 and not is_cleanrl) or not is_weights(name):
+            continue
+        if words & DATA_WORDS or re.search(r"-of-[0-9]+", stem):
+            continue
+        is_named = words & MODEL_WORDS or stem.lower() in ENDS or is_cleanrl
+        if speaks or is_named or (numbers and stem.isdecimal()):
+            names.append(name)
+    if len(names) > _MAX_FILES:
+        return []
+    found = []
+    for members in joined(names):
+        stem = stem_of(members[0])
+        end = end_of(stem)
+        if members[0].endswith(_CLEANRL) and step_of(stem) is None:
+            end = len(ENDS) - 1
+        temporary = bool(TEMPORARY.search(stem.lower()))
+        found.append(
+            Candidate(folder, join(folder, members[0]), stem, step_of(stem), members, temporary, end)
+        )
+    return found

@@ -1,0 +1,131 @@
+"""Tells a run of no known framework from a checkpoint of one: by what lies in the folder itself."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+
+from aml_mirror.layouts.generic.name_words import (
+    CONTAINERS,
+    DATA_FOLDERS,
+    DATE,
+    MODEL_WORDS,
+    TRAINING_FOLDERS,
+)
+from aml_mirror.layouts.generic.weight_files import is_statistics, is_weights
+from aml_mirror.layouts.run_roots import LOG_FOLDERS
+from aml_mirror.layouts.step_folders import names_in
+from aml_mirror.sources.tree import Tree, join, parent
+
+# Names of a run's own configuration, in the run's root or in a folder for it.
+CONFIGS = re.compile(
+    r"(?:\.hydra/|params/|config/|configs/|checkpoints/)?"
+    r"(?:config|args|hparams|hyperparameters|cfg|params|agent|env|train_config)\.(?:json|ya?ml)"
+)
+# save_pretrained writes one beside the weights of each checkpoint: it tells nothing of a training.
+_OF_A_MODEL = "config.json"
+# Tables of a training, one line a step.
+_TABLES = re.compile(r"(?:metrics|progress|logs?|train|training|results|scores|loss)\.(?:csv|jsonl)")
+
+# What lies in these, beside a folder of weights, is no other run.
+_ASIDE = DATA_FOLDERS | TRAINING_FOLDERS
+
+
+def has_config(tree: Tree, folder: str) -> bool:
+    """Tell whether the configuration of a training lies directly in a folder, or in Hydra's below it."""
+    if tree.has_folder(join(folder, ".hydra")):
+        return True
+    return any(CONFIGS.fullmatch(name) and name != _OF_A_MODEL for name in names_in(tree, folder))
+
+
+def has_events(tree: Tree, folder: str) -> bool:
+    """Tell whether event files lie directly in a folder."""
+    return any(".tfevents." in name for name in names_in(tree, folder))
+
+
+def has_log(tree: Tree, folder: str) -> bool:
+    """Tell whether a training logged to a folder: directly, or to one below that is named for it."""
+    if has_events(tree, folder) or any(_TABLES.fullmatch(name) for name in names_in(tree, folder)):
+        return True
+    below = [name[:-1] for name in tree.children.get(folder, ()) if name.endswith("/")]
+    return any(name.lower() in LOG_FOLDERS and has_events(tree, join(folder, name)) for name in below)
+
+
+def with_the_rest(tree: Tree, roots: Iterable[str]) -> dict[str, str]:
+    """Map each root to the folder around it where that is the training's and this its one folder of weights.
+
+    ``{config.yaml, events…, nerfstudio_models/step-100.ckpt}``: no list has all the names that people give
+    such a folder, so that what lies around it decides.
+    """
+    known = set(roots)
+    weights = _holders({parent(path) for path in tree.files if is_weights(path)} | known, _ASIDE)
+    logs = _holders({parent(path) for path in tree.files if ".tfevents." in path}, LOG_FOLDERS)
+    return {root: _around(tree, root, weights, logs) for root in sorted(known)}
+
+
+def _holders(folders: Iterable[str], aside: frozenset[str]) -> dict[str, set[str]]:
+    """Map each folder to the names of those in it that are, or hold, one of some folders; but none aside."""
+    found: dict[str, set[str]] = {}
+    for folder in folders:
+        while folder:
+            folder, _, name = folder.rpartition("/")
+            if name.lower() in aside or name in found.setdefault(folder, set()):
+                break
+            found[folder].add(name)
+    return found
+
+
+def _around(tree: Tree, root: str, weights: dict[str, set[str]], logs: dict[str, set[str]]) -> str:
+    if not root or has_log(tree, root):
+        return root
+    around, _, own = root.rpartition("/")
+    others = weights.get(around, set()) - {own}
+    # checkpoints/model/iter_100.pt, beside the same steps of its optimizer.
+    if around.rpartition("/")[2].lower() in CONTAINERS and own.lower() in MODEL_WORDS:
+        around, _, own = around.rpartition("/")
+        others |= weights.get(around, set()) - {own}
+    if others:
+        return root
+    if has_events(tree, around):
+        return around
+    # A run that kept no checkpoint must not give its log to this one.
+    if logs.get(around, set()) - {own} or has_config(tree, root):
+        return root
+    tells = any(CONFIGS.fullmatch(name) or is_statistics(name) for name in names_in(tree, around))
+    return around if tells else root
+
+
+def is_training(tree: Tree, folder: str) -> bool:
+    """Tell whether a folder is a training's by its configuration and its log, or its events and its time."""
+    if has_config(tree, folder):
+        return has_log(tree, folder)
+    name = (join(tree.root, folder) or tree.source.name).rpartition("/")[2]
+    return bool(DATE.search(name)) and has_events(tree, folder)
+
+
+def is_run(tree: Tree, folder: str) -> bool:
+    """Tell whether a folder that has nothing but a number is a run: a job of a sweep, a seed.
+
+    It is where a training logged somewhere below it, or where its folders have the time of their start for a
+    name. What its files tell is not looked at here.
+    """
+    if tree.has_folder(join(folder, ".hydra")):
+        return True
+    if any(name.endswith("/") and DATE.search(name) for name in tree.children.get(folder, ())):
+        return True
+    return any(".tfevents." in path.rpartition("/")[2] for path in tree.walk(folder))
+
+
+def are_runs(tree: Tree, around: str, numbered: Iterable[tuple[str, str]]) -> bool:
+    """Tell whether folders (name, where it lies) that have nothing but a number are one run each.
+
+    They are where they are counted from 0 or 1, each with the configuration of a training in it, and the
+    folder around them has neither that nor a log: a training that saves by epochs has its own there.
+    """
+    folders = [(int(name), real) for name, real in numbered if name.isdecimal()]
+    numbers = sorted(number for number, _ in folders)
+    if len(numbers) < 2 or numbers[0] > 1 or numbers != list(range(numbers[0], numbers[0] + len(numbers))):
+        return False
+    if has_config(tree, around) or has_log(tree, around):
+        return False
+    return all(has_config(tree, real) for _, real in folders)

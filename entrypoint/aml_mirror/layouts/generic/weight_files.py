@@ -1,0 +1,194 @@
+"""What belongs to a checkpoint of no known framework: its weights, its companions, and what is left out."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, replace
+
+from aml_mirror.formats.registry import Weights, pattern_of, weight_suffixes
+from aml_mirror.layouts.base import Checkpoint
+from aml_mirror.layouts.generic.name_words import end_of, stem_of, step_of
+from aml_mirror.layouts.generic.sharded import is_zero, parts_problem, stores_of
+from aml_mirror.layouts.step_folders import names_in
+from aml_mirror.sources.tree import Tree, join
+
+# What may hold the state of anything that a training saves.
+_SAVED = pattern_of(weight_suffixes(Weights.ALWAYS, Weights.OFTEN, Weights.NAMED))
+# Without a suffix: flax.training.checkpoints writes msgpack so.
+_WEIGHTS = re.compile(
+    rf".+{pattern_of(weight_suffixes(Weights.ALWAYS))}|checkpoint_[0-9]+|"
+    r"(?:.*[-_.])?(?:model|weights|adapter)(?:[-_.].*)?"
+    rf"{pattern_of((*weight_suffixes(Weights.OFTEN), '.pkl'))}|"
+    r"(?:.*[-_.])?(?:params|policy|agent|actor|(?:module|policy)_state|checkpoint|ckpt)(?:[-_.].*)?\.(?:npz|pkl)"
+)
+_TRAINING_ONLY: tuple[tuple[re.Pattern[str], str], ...] = (
+    # Megatron's model_optim_rng.pt holds the model too.
+    (
+        re.compile(
+            r"(?!model_optim_rng\.)(?:.*[-_.])?(?:optim|optimizers?|opt(?:imizer)?_state)(?:[-_.].*)?"
+        ),
+        "optimizer state",
+    ),
+    (re.compile(rf"opt(?:[-_]?[0-9]+)?{_SAVED}"), "optimizer state"),
+    (
+        re.compile(rf"(?:.*[-_.])?(?:lr_)?scheduler(?:[-_.].*)?{_SAVED}"),
+        "scheduler state",
+    ),
+    (re.compile(rf"(?:grad_)?scaler(?:[-_.].*)?{_SAVED}"), "gradient scaler state"),
+    (re.compile(r"(?:rng|random)[-_]?states?(?:[-_.].*)?"), "random generator state"),
+    (
+        re.compile(
+            r"(?:training|trainer|train)[-_]state(?:[-_.].*)?|training_args\.bin|global_step[0-9]+"
+            r"|extra_state_world_size_.*\.pt"
+        ),
+        "state of the training",
+    ),
+    (re.compile(r"(?:sampler|dl_state_dict)(?:_[0-9]+)?\.bin|data\.pt"), "data loader state"),
+    (re.compile(r"(?:.*[-_.])?replay[-_]?buffer(?:[-_.].*)?|replay\.pkl"), "replay buffer"),
+    (re.compile(r"events\.out\.tfevents\..*|.*\.log|wandb"), "log of the training"),
+)
+_ASIDE = re.compile(rf"(?:.*/)?(?:scheduler|trainer)/[^/]*(?:\.metadata|{_SAVED})")
+# Statistics that observations and actions are scaled by: without them a policy cannot act.
+_COMPANIONS = re.compile(
+    r"(?:(?:dataset|data|norm|normalization|obs|observation|action|state)_(?:stats|statistics|rms|normalizer)"
+    rf"|normalizer|normalization)(?:\.(?:json|ya?ml|npy)|{_SAVED})"
+)
+# Configuration that the code which loads a policy reads from the folder of its run: Octo's load_pretrained
+# (config.json, example_batch.msgpack), prismatic's of OpenVLA (config.json), starVLA's (config.yaml).
+_LOADED_WITH = re.compile(r"config\.(?:json|ya?ml)|example_batch\.msgpack")
+# What a file beside a numbered weight file must be to belong to it.
+_SIDECARS = (".json", ".yaml", ".yml", ".onnx.data", ".safetensors.index.json")
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A directory or a set of files that may be a checkpoint; ``folder`` is the one around it.
+
+    ``number`` only tells that there is a number in the name; what it counts is decided in :mod:`.families`.
+    ``end`` is the place in ``ENDS`` of the word by which the name says that it is the end.
+    """
+
+    folder: str
+    path: str
+    name: str
+    """Of the folder, or of the file without its suffix; through a link the link's."""
+    number: int | None
+    members: tuple[str, ...] = ()
+    temporary: bool = False
+    end: int = -1
+    is_pointed: bool = False
+    """Whether a file beside it says which of its kind is the newest: ``end`` is 0 for that one."""
+
+
+def is_weights(path: str) -> bool:
+    """Tell whether a file is of a format of weights and not, by its name, something else."""
+    name = path.rpartition("/")[2].lower()
+    return bool(_WEIGHTS.fullmatch(name)) and not _why_left(name)
+
+
+def is_statistics(name: str) -> bool:
+    """Tell whether a file's name says that it holds what observations and actions are scaled by."""
+    return bool(_COMPANIONS.fullmatch(name.lower()))
+
+
+def _why_left(inside: str) -> str:
+    for part in inside.lower().split("/"):
+        for pattern, reason in _TRAINING_ONLY:
+            if pattern.fullmatch(part):
+                return reason
+    return ""
+
+
+def _folder(run: Tree, candidate: Candidate) -> Checkpoint:
+    path = candidate.path
+    prefix = "" if path == "." else path + "/"
+    files, left = _divided(list(run.walk(prefix[:-1])), prefix)
+    stores = stores_of(files)
+    # Of an Orbax store the arrays lie in d/, below the store or below that of one process.
+    weights = [
+        file
+        for file in files
+        if is_weights(file)
+        or is_zero(file)
+        or ("/d/" in file and any(file.startswith(store + "/") for store in stores))
+    ]
+    problem = parts_problem(run, files, prefix)
+    if candidate.temporary:
+        problem = "it is a temporary folder: the save had not ended"
+    if not weights:
+        problem = problem or "it holds no weights"
+    return Checkpoint(path, None, "periodic", tuple(files), tuple(weights), tuple(sorted(left)), problem)
+
+
+def _divided(paths: list[str], prefix: str) -> tuple[list[str], list[tuple[str, str]]]:
+    """Divide the files of a folder into those that inference needs and those that it does not."""
+    reasons = {path: _why_left(path.removeprefix(prefix)) for path in paths}
+    # Beside model/ these two hold state; a pipeline of diffusers keeps a configuration in scheduler/.
+    aside = {path for path in paths if not reasons[path] and _ASIDE.fullmatch(path.removeprefix(prefix))}
+    held = [path for path in paths if not reasons[path] and is_weights(path) and path not in aside]
+    if held:
+        reasons.update(dict.fromkeys(aside, "state of the training"))
+    # Where nothing but DeepSpeed's files holds the weights, both kinds are needed to make a model of them.
+    if all(is_zero(path) or is_statistics(path.rpartition("/")[2]) for path in held) and any(
+        is_zero(path, "model") for path in paths
+    ):
+        reasons.update({path: "" for path in paths if is_zero(path)})
+    return (
+        [path for path in paths if not reasons[path]],
+        [(path, reason) for path, reason in reasons.items() if reason],
+    )
+
+
+def _file(run: Tree, candidate: Candidate) -> Checkpoint:
+    names = names_in(run, candidate.folder)
+    files = [join(candidate.folder, name) for name in candidate.members]
+    for name in candidate.members:
+        stem = stem_of(name)
+        files += [
+            join(candidate.folder, stem + suffix)
+            for suffix in _SIDECARS
+            if stem + suffix in names and stem + suffix not in candidate.members
+        ]
+    left = [
+        (join(candidate.folder, name), reason)
+        for name in sorted(names)
+        if (reason := _why_left(name)) and _says_the_same(stem_of(name), candidate)
+    ]
+    weights = tuple(sorted(join(candidate.folder, name) for name in candidate.members))
+    return Checkpoint(
+        candidate.path,
+        None,
+        "periodic",
+        tuple(sorted(files)),
+        weights,
+        tuple(left),
+        "it is a temporary file: the save had not ended" if candidate.temporary else "",
+    )
+
+
+def _says_the_same(stem: str, candidate: Candidate) -> bool:
+    number = step_of(stem)
+    return number == candidate.number and end_of(stem) == candidate.end
+
+
+def described(run: Tree, candidate: Candidate) -> Checkpoint:
+    """Describe the checkpoint that a candidate is; its step is for others to tell."""
+    return _file(run, candidate) if candidate.members else _folder(run, candidate)
+
+
+def with_companions(run: Tree, checkpoints: list[Checkpoint]) -> list[Checkpoint]:
+    """Add what lies beside the checkpoints or in the run's root and is loaded with them.
+
+    That is statistics, and configuration of the two most common names.
+    """
+    with_them = []
+    for checkpoint in checkpoints:
+        folders = {"", checkpoint.path.rpartition("/")[0]}
+        added = {
+            join(folder, name)
+            for folder in folders
+            for name in names_in(run, folder)
+            if is_statistics(name) or _LOADED_WITH.fullmatch(name.lower())
+        }
+        with_them.append(replace(checkpoint, files=tuple(sorted({*checkpoint.files, *added}))))
+    return with_them

@@ -1,0 +1,240 @@
+"""Where the runs begin that :mod:`.layout` reads, and what tells that they do.
+
+Sources beside those named there: ``vla-scripts/finetune.py`` of OpenVLA and of OpenVLA-OFT
+(``save_training_checkpoint``, ``run_training``), peft 0.21 (``PeftModel.save_pretrained``).
+
+- A folder with ``checkpoint-<step>`` folders, or with a model and a file that only a Trainer or PEFT writes.
+- OpenVLA saves the merged model into the run's folder, or beside it into one folder a step,
+  ``<run>--<step>_chkpt``; OFT also ``lora_adapter/``, which is merged into it, and other parts,
+  ``action_head--<step>_checkpoint.pt`` or ``--latest_checkpoint.pt``. The folder around is that of all runs.
+- OpenVLA without OFT keeps the adapter elsewhere while it trains, in ``adapter-tmp/<run>``, and leaves it.
+- So an adapter is a run where it stands alone; in the folder of a model it is a part of that.
+- VILA saves a model in parts, ``llm/``, ``mm_projector/`` and ``vision_tower/``, beside its ``config.json``.
+- One model by itself, its ``config.json`` beside it, is what a person may pass, or the folder above it.
+"""
+
+from __future__ import annotations
+
+import re
+
+from aml_mirror.formats.registry import suffixes_of
+from aml_mirror.layouts.config_files import read_json
+from aml_mirror.layouts.generic.name_words import DATA_FOLDERS, DATA_WORDS, TEMPORARY, words_of
+from aml_mirror.layouts.generic.weight_files import is_weights
+from aml_mirror.layouts.run_roots import folders_around, topmost
+from aml_mirror.layouts.step_folders import names_in, subfolders
+from aml_mirror.sources.tree import Tree, join, parent
+
+STATE = "trainer_state.json"
+ARGUMENTS = "training_args.bin"
+STEP = re.compile(r"checkpoint-(?P<step>[0-9]{1,18})")
+OPENVLA_STEP = re.compile(r"(?P<run>.+)--(?P<step>[0-9]{1,18})_chkpt")
+# action_head, proprio_projector, noisy_action_projector, vision_backbone: what OFT trains beside the model.
+OPENVLA_PART = re.compile(r"(?P<part>.+)--(?:[0-9]{1,18}|latest)_checkpoint\.pt")
+# Where scripts save the model when training has ended, if not in the root: final, final_model,
+# checkpoint-final, checkpoint-last, …
+_END = "(?P<{0}>final|last|latest)"
+_WHAT = "(?:model|checkpoint|ckpt|adapter|policy|weights)"
+FINAL = re.compile(
+    f"{_END.format('first')}(?:[-_]{_WHAT})?|{_WHAT}[-_]{_END.format('second')}", re.IGNORECASE
+)
+# VILA's and NaVILA's models are saved in parts, a folder each, in the root and in each checkpoint
+# (save_pretrained in llava/model/llava_arch.py).
+_PARTS = frozenset({"llm", "mm_projector", "vision_tower"})
+# What save_pretrained writes for PyTorch, TensorFlow and Flax.
+WEIGHT_SUFFIXES = suffixes_of("safetensors", "torch.save as .bin", "HDF5", "msgpack")
+FSDP = re.compile(r"pytorch_model_fsdp(?:_[0-9]+)?(?:\.bin)?")
+
+_ADAPTER = "adapter_config.json"
+# Files that only a Trainer or PEFT writes, and weights as `save_pretrained` names them.
+_MARKS = {STATE, ARGUMENTS, _ADAPTER}
+_MODEL = re.compile(
+    r"(?:model|adapter_model|pytorch_model|diffusion_pytorch_model)(?:-[0-9]+-of-[0-9]+)?\.(?:safetensors|bin)"
+    r"|(?:model\.safetensors|pytorch_model\.bin)\.index\.json"
+    r"|(?:tf_model(?:-[0-9]+-of-[0-9]+)?\.h5|flax_model(?:-[0-9]+-of-[0-9]+)?\.msgpack)"
+)
+# OpenVLA scales actions by them: they belong to the weights that they lie beside.
+_STATISTICS = "dataset_statistics.json"
+
+
+def find_roots(tree: Tree) -> list[str]:
+    """Return the roots of the runs in a tree, sorted."""
+    below = subfolders(tree)
+    roots: list[str] = []
+    alone: set[str] = set()
+    for folder, inside in below.items():
+        if any(STEP.fullmatch(name) and is_saved(tree, real) for name, real in inside.items()):
+            roots.append(folder)
+            continue
+        roots += _of_openvla(tree, folder, inside)
+        names = names_in(tree, folder)
+        if "config.json" in names and part_folders(tree, folder):
+            roots.append(folder)
+            continue
+        if not names & _MARKS or not any(map(_MODEL.fullmatch, names)):
+            continue
+        above, _, name = folder.rpartition("/")
+        if not folder or not _is_adapter(tree, folder):
+            roots.append(above if FINAL.fullmatch(name) else folder)
+        elif has_adapters(tree, above):
+            roots.append(above)
+        elif FINAL.fullmatch(name):
+            alone.add(above)
+            roots.append(above)
+        # Else the model that it belongs to is of another layout: verl saves its shards around lora_adapter/.
+        elif not any(
+            is_weights(other) and not words_of(other) & DATA_WORDS for other in names_in(tree, above)
+        ):
+            alone.add(folder)
+            roots.append(folder)
+    roots = topmost(roots)
+    if alone.intersection(roots):
+        roots = _with_models_beside(tree, roots, alone)
+    return roots or _only_model(tree)
+
+
+def is_saved(tree: Tree, folder: str) -> bool:
+    """Tell whether something was saved into a folder: by a Trainer, ``save_pretrained`` or OpenVLA."""
+    names = names_in(tree, folder)
+    if names & _MARKS or any(_MODEL.fullmatch(name) or OPENVLA_PART.fullmatch(name) for name in names):
+        return True
+    if part_folders(tree, folder):
+        return True
+    return any(
+        FSDP.fullmatch(name[:-1]) or name.startswith("global_step")
+        for name in tree.children.get(folder, ())
+        if name.endswith("/")
+    )
+
+
+def part_folders(tree: Tree, folder: str) -> set[str]:
+    """Return the names of the folders that hold the parts of one model of VILA's; empty: there is none."""
+    below = {name[:-1] for name in tree.children.get(folder, ()) if name.endswith("/")} & _PARTS
+    parts = {name for name in below if any(map(_MODEL.fullmatch, names_in(tree, join(folder, name))))}
+    return parts if len(parts) > 1 else set()
+
+
+def is_openvla_step(tree: Tree, name: str, folder: str) -> bool:
+    """Tell whether a folder of this name is what OpenVLA saved at a step."""
+    return bool(OPENVLA_STEP.fullmatch(name)) and (is_saved(tree, folder) or bool(adapters_in(tree, folder)))
+
+
+def has_adapters(tree: Tree, folder: str) -> bool:
+    """Tell whether adapters in the folders of this one are parts of what was saved here.
+
+    Not in a run of the Trainer, which keeps adapters where it keeps models.
+    """
+    names = names_in(tree, folder)
+    if names & {STATE, ARGUMENTS} or any(STEP.fullmatch(name[:-1]) for name in tree.children.get(folder, ())):
+        return False
+    return (
+        _STATISTICS in names
+        or ("config.json" in names and any(map(_is_whole, names)))
+        or any(map(OPENVLA_PART.fullmatch, names))
+        or bool(OPENVLA_STEP.fullmatch(name_of(tree, folder)))
+    )
+
+
+def adapters_in(tree: Tree, folder: str) -> list[str]:
+    """Return the names, sorted, of the folders in this one that hold an adapter and nothing of a Trainer."""
+    names = [name[:-1] for name in tree.children.get(folder, ()) if name.endswith("/")]
+    return sorted(
+        name for name in names if _is_adapter(tree, join(folder, name)) and not FINAL.fullmatch(name)
+    )
+
+
+def name_of(tree: Tree, folder: str = "") -> str:
+    """Return the name of a folder, that of the source itself too."""
+    return (join(tree.root, folder) or tree.source.name).rpartition("/")[2]
+
+
+def _is_adapter(tree: Tree, folder: str) -> bool:
+    names = names_in(tree, folder)
+    return _ADAPTER in names and names.isdisjoint({STATE, ARGUMENTS})
+
+
+def _is_whole(name: str) -> bool:
+    return bool(_MODEL.fullmatch(name)) and not name.startswith("adapter_")
+
+
+def _of_openvla(tree: Tree, folder: str, inside: dict[str, str]) -> list[str]:
+    """Return the folder around the steps of one run, or each step where it holds anything else.
+
+    The folder is the one of all runs: with another run's weights in it nobody can tell them apart by it.
+    """
+    steps = {real: name for name, real in inside.items() if is_openvla_step(tree, name, real)}
+    if not steps:
+        return []
+    runs = {match["run"] for name in steps.values() if (match := OPENVLA_STEP.fullmatch(name))}
+    others = (
+        path
+        for path in tree.walk(folder)
+        if is_weights(path) and not any(path.startswith(step + "/") for step in steps)
+    )
+    return [folder] if len(runs) == 1 and not any(others) else sorted(steps)
+
+
+def _with_models_beside(tree: Tree, roots: list[str], alone: set[str]) -> list[str]:
+    """Add whole models beside adapters that stand alone: either may be what training was for.
+
+    An adapter in a temporary folder is not: what it was merged into is. Nor is the model under an adapter.
+    """
+    above = {around for root in roots for around in folders_around(root)}
+    models = [
+        folder
+        for folder in tree.folders
+        if folder not in above
+        and not {folder, *folders_around(folder)}.intersection(roots)
+        and not _is_kept_for_others(folder)
+        and _is_model(tree, folder)
+    ]
+    if models:
+        bases = {_base_of(tree, root) for root in roots if root in alone}
+        models = [folder for folder in models if name_of(tree, folder) not in bases]
+    if models or not alone.issuperset(roots):
+        roots = [root for root in roots if root not in alone or not _is_temporary(root)]
+    return topmost([*roots, *models])
+
+
+def _base_of(tree: Tree, adapter: str) -> str:
+    """Return the last part of the name of the model that an adapter was trained on; empty: nobody says."""
+    path = join(adapter, _ADAPTER)
+    config = read_json(tree, path, []) if tree.has(path) else None
+    base = config.get("base_model_name_or_path") if isinstance(config, dict) else None
+    return re.split(r"[/\\]", base.rstrip("/\\"))[-1] if isinstance(base, str) else ""
+
+
+def _only_model(tree: Tree) -> list[str]:
+    """Return the folder of the one saved model where there is nothing else, some levels below or not."""
+    folder = ""
+    while len(names := tree.children.get(folder, ())) == 1 and names[0].endswith("/"):
+        folder = join(folder, names[0][:-1])
+    # What a person names is taken for what it is; what is found below is not, by all means.
+    if folder and (
+        tree.directory_links or _is_kept_for_others(join(tree.source.name, join(tree.root, folder)))
+    ):
+        return []
+    weights = (path for path in tree.files if path.endswith(WEIGHT_SUFFIXES))
+    if any(parent(path) != folder for path in weights):
+        return []
+    return [folder] if _is_model(tree, folder) else []
+
+
+def _is_kept_for_others(folder: str) -> bool:
+    """Tell of a folder by its path that it keeps what trainings start from: a cache, downloads, data."""
+    return _is_temporary(folder) or any(
+        part.lower() in DATA_FOLDERS or part.startswith("models--") for part in folder.split("/")
+    )
+
+
+def _is_temporary(folder: str) -> bool:
+    return any(TEMPORARY.search(part.lower()) for part in folder.split("/"))
+
+
+def _is_model(tree: Tree, folder: str) -> bool:
+    """Tell whether a folder holds a model of transformers, saved whole."""
+    names = names_in(tree, folder)
+    if "config.json" not in names or not any(map(_MODEL.fullmatch, names)):
+        return False
+    config = read_json(tree, join(folder, "config.json"), [])
+    return isinstance(config, dict) and bool({"architectures", "model_type"} & config.keys())

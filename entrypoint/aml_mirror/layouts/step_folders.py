@@ -1,0 +1,116 @@
+"""What the layouts share that keep a checkpoint as a directory: its subfolders, its shards, its equals."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+
+from aml_mirror.core.errors import DataError
+from aml_mirror.sources.tree import Tree, join
+
+# Folder -> name of a subfolder -> where it really lies.
+Subfolders = dict[str, dict[str, str]]
+
+# "model-00002-of-00005.safetensors", with and without the model's name before it.
+_SHARD = re.compile(r"(?P<stem>.+)-(?P<number>[0-9]{5})-of-(?P<count>[0-9]{5})(?P<suffix>\.[a-z]+)")
+# Files up to this size, in bytes, are compared whole, larger ones by samples.
+_COMPARE_WHOLE = 16 << 20
+_SAMPLES = 128
+_SAMPLE_BYTES = 4096
+
+
+def word_set(text: str) -> frozenset[str]:
+    """Return the words of a text as a set."""
+    return frozenset(text.split())
+
+
+def subfolders(tree: Tree) -> Subfolders:
+    """List each folder's subfolders, those behind links too: under the link's name, where they really lie.
+
+    A folder that stands beside a link to it is listed once, under its own name.
+    """
+    found: Subfolders = {
+        folder: {name[:-1]: join(folder, name[:-1]) for name in names if name.endswith("/")}
+        for folder, names in tree.children.items()
+    }
+    for link, target in sorted(tree.directory_links.items()):
+        folder, _, name = link.rpartition("/")
+        here = found.setdefault(folder, {})
+        if name not in here and target not in here.values() and tree.has_folder(target):
+            here[name] = target
+    return found
+
+
+def names_in(tree: Tree, folder: str) -> set[str]:
+    """Return the names of the files directly in a folder."""
+    return {name for name in tree.children.get(folder, ()) if not name.endswith("/")}
+
+
+def shard_problem(tree: Tree, folder: str) -> str:
+    """Say which shard or index of a sharded model in ``folder`` is missing; empty: none is.
+
+    ``save_pretrained`` writes the shards first and then ``<weights>.index.json``, whose ``weight_map``
+    names every one (transformers 5.23, ``modeling_utils.py``; the same since 4.18).
+    """
+    names = names_in(tree, folder)
+    indexed: set[str] = set()
+    for name in sorted(names):
+        if not name.endswith(".index.json"):
+            continue
+        whole = name.removesuffix(".index.json")
+        if whole in names:
+            continue
+        try:
+            index = tree.read_json(join(folder, name))
+            named = {str(shard) for shard in index["weight_map"].values()}
+        except (DataError, KeyError, TypeError, AttributeError):
+            return f"the index {name} is damaged"
+        missing = sorted(shard for shard in named if not _there(tree, folder, shard))
+        if missing:
+            more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
+            return f"the shard {missing[0]}{more}, named in {name}, is missing"
+        indexed |= named
+    for name in sorted(names - indexed):
+        match = _SHARD.fullmatch(name)
+        if not match:
+            continue
+        whole = match["stem"] + match["suffix"]
+        index_name = f"{whole}.index.json"
+        if whole not in names and index_name not in names:
+            return f"the index {index_name} of its shards is missing"
+    return ""
+
+
+def _there(tree: Tree, folder: str, name: str) -> bool:
+    try:
+        tree.entry(join(folder, name))
+    except KeyError:
+        return False
+    return True
+
+
+def same_files(tree: Tree, one: Iterable[str], other: Iterable[str]) -> bool:
+    """Tell whether two sets of files have the same names, sizes and contents.
+
+    Large files are compared by their first bytes, their last and evenly spread samples: two models that
+    were trained apart differ nearly everywhere, and nobody wants gigabytes read for it.
+    """
+    ones = {path.rpartition("/")[2]: path for path in one}
+    others = {path.rpartition("/")[2]: path for path in other}
+    if not ones or ones.keys() != others.keys():
+        return False
+    return all(same_file(tree, ones[name], others[name]) for name in ones)
+
+
+def same_file(tree: Tree, one: str, other: str) -> bool:
+    """Tell whether two files have the same contents, as :func:`same_files` does."""
+    size = tree.size(one)
+    if size != tree.size(other):
+        return False
+    if size <= _COMPARE_WHOLE:
+        return tree.read(one, 0, size) == tree.read(other, 0, size)
+    ends = ((0, 1 << 16), (size - _SAMPLE_BYTES, _SAMPLE_BYTES))
+    spread = ((size * number // _SAMPLES, _SAMPLE_BYTES) for number in range(1, _SAMPLES))
+    return all(
+        tree.read(one, start, count) == tree.read(other, start, count) for start, count in (*ends, *spread)
+    )

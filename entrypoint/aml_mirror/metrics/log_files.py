@@ -1,0 +1,108 @@
+"""Points from the logs that frameworks write themselves, for runs without TensorBoard event files.
+
+:mod:`aml_mirror.metrics.readers.log_formats` reads them. None of them says when a point was logged. The
+wall time is therefore made from the step, one millisecond a step after the epoch: the same wherever and
+whenever the file is read, so that a batch sent twice is the same rows; in the order of the steps; and
+plainly no real date, which a file's time or the time of the mirror would pretend to be.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Any, BinaryIO
+
+from aml_mirror.core.errors import DataError
+from aml_mirror.metrics.readers.event_file import Point
+from aml_mirror.metrics.readers.log_formats import READERS, STEPS, Malformed
+from aml_mirror.sources.tree import Tree
+
+_CHECKPOINT = re.compile(r"(^|/)checkpoint-\d+$")
+# What SB3's EvalCallback logs of each evaluation that stands in evaluations.npz.
+_EVALUATED = "eval/mean_reward"
+
+
+class LogFile:
+    """The points of one log of a framework. It can be iterated once; ``path`` is relative to the tree.
+
+    What is malformed is counted, or ends the log; ``ended`` says why. Raises as :meth:`Tree.open`.
+    """
+
+    def __init__(self, tree: Tree, path: str) -> None:
+        self.name = path
+        self.points = 0
+        # Entries or lines that hold no usable step, and numbers that no float can hold.
+        self.skipped_records = 0
+        # Points restated later in the same file, not yielded.
+        self.superseded = 0
+        self.ended: str | None = None
+        self.purge_step: int | None = None
+        self._tree = tree
+
+    def __iter__(self) -> Iterator[Point]:
+        read = READERS.get(self.name.rpartition("/")[2])
+        if read is None:
+            self.ended = "it is no log that can be read for metrics"
+            return
+        try:
+            for tag, step, value in read(self):
+                self.points += 1
+                yield tag, step, wall_time(step), value
+        except Malformed as error:
+            self.ended = str(error)
+
+    def open(self) -> BinaryIO:
+        return self._tree.open(self.name)
+
+    def size(self) -> int:
+        return self._tree.size(self.name)
+
+    def json(self) -> Any:
+        # A file that changed or may not be read must not pass for a malformed one: only the text's own
+        # failures are caught.
+        self.open().close()
+        try:
+            return self._tree.read_json(self.name)
+        except DataError as error:
+            raise Malformed(error.message.removeprefix(self.name).strip()) from error
+
+
+def wall_time(step: int) -> float:
+    """Seconds since the epoch that stand for a step: a millisecond a step, never before the epoch."""
+    return max(step, 0) / 1000
+
+
+def newest(tree: Tree, paths: list[str]) -> list[str]:
+    """Return the logs to read: of those that restate one another only the one that says most.
+
+    HF writes the whole history into every ``checkpoint-N`` and, when the trainer's state is saved, into
+    the output folder; all copies of one training restate the same points. SB3's ``evaluations.npz`` holds
+    what its ``progress.csv`` has too, where one was written.
+    """
+    chosen: list[str] = []
+    copies: dict[str, list[str]] = {}
+    for path in sorted(set(paths)):
+        folder, _, name = path.rpartition("/")
+        if name == "trainer_state.json":
+            copies.setdefault(_CHECKPOINT.sub("", folder), []).append(path)
+        else:
+            chosen.append(path)
+    for found in copies.values():
+        if len(found) > 1:
+            found.sort(key=lambda path: (_last_step(tree, path), -path.count("/"), path))
+        chosen.append(found[-1])
+    if any(_named(path, "progress.csv") and _holds(tree, path, _EVALUATED) for path in chosen):
+        chosen = [path for path in chosen if not _named(path, "evaluations.npz")]
+    return sorted(chosen)
+
+
+def _named(path: str, name: str) -> bool:
+    return path.rpartition("/")[2] == name
+
+
+def _holds(tree: Tree, path: str, wanted: str) -> bool:
+    return any(tag == wanted for tag, _, _, _ in LogFile(tree, path))
+
+
+def _last_step(tree: Tree, path: str) -> int:
+    return max((step for _, step, _, _ in LogFile(tree, path)), default=STEPS.start)

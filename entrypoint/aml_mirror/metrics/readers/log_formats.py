@@ -1,0 +1,257 @@
+"""The formats of the logs that frameworks write themselves, each as (tag, step, value) in the order written.
+
+- ``trainer_state.json`` (HF Trainer): ``log_history`` holds one object a log call. Tags are those that
+  the Trainer's own TensorBoard callback would have written: ``eval_x`` -> ``eval/x``, ``test_x`` ->
+  ``test/x``, all else ``train/x``.
+- ``logs.json.txt`` (Diffusion Policy): one JSON object a line, with ``global_step``. A resumed training
+  appends, so a line whose step is smaller than that of the line before restates everything from there.
+- ``evaluations.npz`` (Stable-Baselines3): an evaluation a row; the tags are those of its EvalCallback.
+- ``metrics.csv`` (Lightning's CSVLogger, which logs where TensorBoard is not installed) and ``progress.csv``
+  (Stable-Baselines3): a log call a row, a tag a column, empty where the call did not name it. The steps stand
+  in ``step`` and in ``time/total_timesteps``. A resumed training begins another file or writes it anew
+  (Lightning 2.6.6 ``fabric/loggers/csv_logs.py``, SB3 2.9.2 ``common/logger.py``): no row restates another.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+import struct
+import zipfile
+import zlib
+from collections.abc import Callable, Iterator
+from typing import Any, BinaryIO, Protocol, TypeVar
+
+from aml_mirror.formats.npy import read_rows
+from aml_mirror.metrics.readers.event_file import MAX_TAG, TRUNCATED
+
+# One line of a log of text, in bytes; real ones take some hundred.
+MAX_LINE = 1 << 20
+# One .npz, in bytes.
+MAX_ARCHIVE = 32 << 20
+
+STEPS = range(-(1 << 63), 1 << 63)
+
+T = TypeVar("T")
+Points = Iterator[tuple[str, int, float]]
+
+
+class Log(Protocol):
+    """What a reader is given: the file, and where it notes what it could not read."""
+
+    skipped_records: int
+    superseded: int
+    ended: str | None
+
+    def open(self) -> BinaryIO: ...
+
+    def size(self) -> int: ...
+
+    def json(self) -> Any: ...
+
+
+class Malformed(Exception):
+    """The log cannot be read on; the message says why."""
+
+
+def _step(value: object) -> int | None:
+    """Return a JSON number as a step; None: it is none, or beyond 64 bits."""
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    if isinstance(value, bool) or not isinstance(value, int) or value not in STEPS:
+        return None
+    return value
+
+
+def _numbers(log: Log, entry: dict[str, Any]) -> Iterator[tuple[str, float]]:
+    """Yield the numeric items of a log entry, in its order."""
+    for key, value in entry.items():
+        if isinstance(value, bool) or not isinstance(value, (int, float)):
+            continue
+        try:
+            number = float(value)
+        except OverflowError:
+            log.skipped_records += 1
+            continue
+        if len(key) > MAX_TAG:
+            log.skipped_records += 1
+            continue
+        # JSON can spell half a surrogate pair, which no other text may hold.
+        yield key.encode("utf-8", "replace").decode(), number
+
+
+def _trainer_state(log: Log) -> Points:
+    state = log.json()
+    history = state.get("log_history") if isinstance(state, dict) else None
+    if not isinstance(history, list):
+        raise Malformed("it has no log_history")
+    for entry in history:
+        step = _step(entry.get("step")) if isinstance(entry, dict) else None
+        if step is None:
+            log.skipped_records += 1
+            continue
+        for key, value in _numbers(log, entry):
+            if key != "step":
+                yield _trainer_tag(key), step, value
+
+
+def _trainer_tag(key: str) -> str:
+    for prefix in ("eval_", "test_"):
+        if key.startswith(prefix):
+            return prefix[:-1] + "/" + key[len(prefix) :]
+    return "train/" + key
+
+
+def _json_lines(log: Log) -> Points:
+    # Read twice: what a resumed training restates stands behind what it restates.
+    restarts: list[tuple[int, int]] = []
+    before = None
+    for number, (step, _) in enumerate(_lines(log)):
+        if before is not None and step < before:
+            while restarts and restarts[-1][1] >= step:
+                restarts.pop()
+            restarts.append((number, step))
+        before = step
+    log.skipped_records, log.ended = 0, None
+    ahead = restarts[::-1]
+    for number, (step, entry) in enumerate(_lines(log)):
+        if ahead and ahead[-1][0] <= number:
+            ahead.pop()
+        # The steps in `restarts` rise, so the next one is the smallest of those still ahead.
+        restated = bool(ahead) and step >= ahead[-1][1]
+        for key, value in _numbers(log, entry):
+            if key == "global_step":
+                continue
+            if restated:
+                log.superseded += 1
+            else:
+                yield key, step, value
+
+
+def _lines(log: Log) -> Iterator[tuple[int, dict[str, Any]]]:
+    with log.open() as stream:
+        while line := stream.readline(MAX_LINE):
+            whole = line.endswith(b"\n")
+            if not whole and len(line) == MAX_LINE:
+                while (rest := stream.readline(MAX_LINE)) and not rest.endswith(b"\n"):
+                    pass
+                log.skipped_records += 1
+                continue
+            if not line.strip():
+                continue
+            try:
+                entry = json.loads(line)
+            except (ValueError, RecursionError):
+                if whole:
+                    log.skipped_records += 1
+                else:
+                    log.ended = TRUNCATED
+                continue
+            step = _step(entry.get("global_step")) if isinstance(entry, dict) else None
+            if step is None:
+                log.skipped_records += 1
+            else:
+                yield step, entry
+
+
+def _evaluations(log: Log) -> Points:
+    if log.size() > MAX_ARCHIVE:
+        raise Malformed(f"it is larger than {MAX_ARCHIVE >> 20} MiB")
+    with log.open() as stream:
+        # Read whole, so that what zipfile raises is the archive's fault and not that of the disk.
+        whole = io.BytesIO(stream.read(MAX_ARCHIVE))
+    try:
+        with zipfile.ZipFile(whole) as archive:
+            steps = [_step(row[0]) if row else None for row in read_rows(archive, "timesteps")]
+            for member, tag in _EVALUATION_TAGS.items():
+                if f"{member}.npy" not in archive.namelist():
+                    continue
+                for step, row in zip(steps, read_rows(archive, member), strict=False):
+                    if step is None or not row:
+                        log.skipped_records += 1
+                    else:
+                        yield tag, step, _mean(row)
+    except (zipfile.BadZipFile, zlib.error, struct.error) as error:
+        raise Malformed("it is a damaged zip archive") from error
+    except (ValueError, KeyError, EOFError, OverflowError, OSError, RuntimeError) as error:
+        raise Malformed(str(error) or "it cannot be read") from error
+
+
+_EVALUATION_TAGS = {
+    "results": "eval/mean_reward",
+    "ep_lengths": "eval/mean_ep_length",
+    "successes": "eval/success_rate",
+}
+
+
+def _mean(row: tuple[float, ...]) -> float:
+    try:
+        return math.fsum(row) / len(row)
+    except (OverflowError, ValueError):
+        # fsum refuses infinities of both signs and sums beyond a float; a plain sum says nan or inf.
+        return sum(row) / len(row)
+
+
+def _table(step_column: str, left: frozenset[str] = frozenset()) -> Callable[[Log], Points]:
+    """Return the reader of tables whose steps stand in one column; those in ``left`` are no metrics."""
+
+    def read(log: Log) -> Points:
+        with log.open() as stream:
+            rows = csv.reader(_text_lines(log, stream))
+            try:
+                header = next(rows, [])
+                if step_column not in header:
+                    raise Malformed(f"it has no column {step_column!r}")
+                at = header.index(step_column)
+                tags = {
+                    column: tag
+                    for column, tag in enumerate(header)
+                    if column != at and tag not in left and 0 < len(tag) <= MAX_TAG
+                }
+                for row in rows:
+                    cell = row[at] if at < len(row) else ""
+                    step = _step(_number(int, cell))
+                    if step is None:
+                        step = _step(_number(float, cell))
+                    if step is None:
+                        log.skipped_records += any(row)
+                        continue
+                    for column, tag in tags.items():
+                        value = _number(float, row[column]) if column < len(row) else None
+                        if value is not None:
+                            yield tag, step, value
+            except csv.Error as error:
+                raise Malformed(f"it is no table: {error}") from error
+
+    return read
+
+
+def _text_lines(log: Log, stream: BinaryIO) -> Iterator[str]:
+    while line := stream.readline(MAX_LINE):
+        if not line.endswith(b"\n"):
+            # Half a number is another number.
+            log.ended = TRUNCATED if len(line) < MAX_LINE else f"a line is longer than {MAX_LINE >> 20} MiB"
+            return
+        yield line.decode("utf-8-sig", "replace")
+
+
+def _number(kind: Callable[[str], T], cell: str) -> T | None:
+    """Return what a cell holds; None: no number of that kind. Python's own ``1_000`` is none."""
+    try:
+        return None if "_" in cell else kind(cell)
+    except ValueError:
+        return None
+
+
+# With the step: what SB3 keeps from its TensorBoard files (``exclude="tensorboard"``).
+_SB3_CLOCKS = frozenset({"time/iterations", "time/episodes", "time/time_elapsed"})
+
+READERS: dict[str, Callable[[Log], Points]] = {
+    "trainer_state.json": _trainer_state,
+    "logs.json.txt": _json_lines,
+    "evaluations.npz": _evaluations,
+    "metrics.csv": _table("step"),
+    "progress.csv": _table("time/total_timesteps", _SB3_CLOCKS),
+}

@@ -1,0 +1,248 @@
+"""Where a run lies, learnt from its id alone: the run is waited for, judged, and its declared output chosen.
+
+OSMO uploads what a task wrote to ``{{output}}`` to the URLs that it declared, after its command has ended,
+also where the command failed. So a run is mirrored when it has ended; a failed one only where that was
+asked for; and COMPLETED does not prove that anything arrived.
+"""
+
+from __future__ import annotations
+
+import re
+import socket
+import time
+from collections.abc import Callable, Iterable, Sequence
+from urllib.parse import urlsplit
+
+from aml_mirror.core.errors import (
+    ConfigurationError,
+    DataError,
+    ServiceUnavailable,
+    SourceNotFound,
+    UsageError,
+)
+from aml_mirror.core.settings import Settings
+from aml_mirror.osmo.client import OsmoClient
+from aml_mirror.osmo.workflow import (
+    Declared,
+    Output,
+    Task,
+    Workflow,
+    has_ended,
+    has_failed,
+    read_query,
+    read_spec,
+)
+from aml_mirror.support import redaction
+
+# Seconds between two questions while a run is waited for: at first often, for a run that just ends.
+FIRST_POLL = 5.0
+LONGEST_POLL = 60.0
+# Seconds between two lines that say that the waiting goes on.
+SAY_AGAIN = 600.0
+_FORM = "azure://ACCOUNT/CONTAINER/PATH"
+_ADVICE = f"declare `outputs: - url: {_FORM}` in the training workflow, so that the next run is found"
+_AZURE_OUTPUT = re.compile(r"https://([a-z0-9]+)\.blob\.[^/]+/([^?#]+)")
+
+
+class OsmoRun:
+    """The run that the settings name, as OSMO knows it.
+
+    Args:
+        settings: of this call. Their ``run_id`` may be a UUID; :meth:`ended` knows the run's name.
+        notice: told, in words, what the person should know while waiting.
+        clock, sleep, host: for tests.
+
+    Raises:
+        ConfigurationError: there is no ``osmo`` program to ask.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        notice: Callable[[str], None],
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], None] = time.sleep,
+        host: str | None = None,
+    ) -> None:
+        self._settings, self._notice, self._clock, self._sleep = settings, notice, clock, sleep
+        self._host = socket.gethostname() if host is None else host
+        program = OsmoClient.find()
+        if not program:
+            raise ConfigurationError(
+                f"nothing says where run {settings.run_id} lies: neither --source nor OUTPUT_DIR is set, and "
+                "there is no osmo program on PATH to ask",
+                "pass the folder that the training wrote to with --source; in a pod of OSMO, PATH has to "
+                "keep /osmo/usr/bin",
+            )
+        self._client = OsmoClient(program, settings.retry_seconds, notice)
+        self._workflow: Workflow | None = None
+
+    def ended(self) -> Workflow:
+        """Wait for the run's end, as long as ``--wait-for`` says, and judge how it ended; once.
+
+        Raises:
+            ServiceUnavailable: it has not ended.
+            DataError: it failed, and ``--allow-failed`` is not given.
+            UsageError: it has no task of the name that ``--task`` gives.
+            MirrorError: see :meth:`OsmoClient.query`.
+        """
+        if self._workflow is not None:
+            return self._workflow
+        workflow = self._wait()
+        settings = self._settings
+        what, status = self._subject(workflow)
+        if has_failed(status) and not settings.allow_failed:
+            hint = "pass --allow-failed to mirror what it left"
+            fine = [task.name for task in workflow.tasks if task.status == "COMPLETED"]
+            if not settings.task and fine:
+                hint += f"; or mirror a task that is COMPLETED: --task {' or --task '.join(fine[:5])}"
+            raise DataError(f"{what} is {status}", hint)
+        self._workflow = workflow
+        return workflow
+
+    def output(self) -> str:
+        """Return the URL of the output that the run, or the task of ``--task``, declared.
+
+        Raises:
+            SourceNotFound: it declared none, or none that can be read.
+            UsageError: it declared several.
+            MirrorError: see :meth:`ended` and :meth:`OsmoClient.spec`.
+        """
+        workflow = self.ended()
+        declared = read_spec(self._client.spec(workflow.name), workflow, self._settings.task)
+        return choose(declared, workflow, self._settings.task)
+
+    def nothing_there(self, said: str) -> DataError:
+        """The error for a declared output that holds nothing, in whose words ``said`` is."""
+        workflow = self.ended()
+        what, status = self._subject(workflow)
+        return DataError(
+            f"{what} is {status}, but {said}, where it declared its output",
+            "the training wrote nothing to {{output}}, or its upload failed: OSMO shows COMPLETED for both; "
+            "look at the end of `osmo workflow logs`",
+        )
+
+    def _wait(self) -> Workflow:
+        settings = self._settings
+        started = self._clock()
+        pause, said = FIRST_POLL, 0.0
+        waits = settings.wait_seconds > 0
+        while True:
+            now = self._clock() - started
+            left = settings.wait_seconds - now
+            try:
+                text = self._client.query(settings.run_id, patient=not waits)
+            except ServiceUnavailable as error:
+                # OSMO may be upgraded while a run of days is waited for.
+                if left <= 0:
+                    raise
+                state = error.message
+            else:
+                workflow = read_query(text, settings.run_id)
+                what, status = self._subject(workflow)
+                if has_ended(status):
+                    return workflow
+                state = f"{what} is {status}"
+                if left <= 0:
+                    hint = "mirror it when it has ended, or let --wait-for wait for that, as --wait-for 12h"
+                    raise ServiceUnavailable(f"{state}: it has not ended", hint)
+            if not said or now - said >= SAY_AGAIN:
+                self._notice(f"{state}; waiting for its end, for {_duration(left)} at most (--wait-for)")
+                said = max(now, 1e-9)
+            self._sleep(min(pause, left))
+            pause = min(pause * 1.5, LONGEST_POLL)
+
+    def _subject(self, workflow: Workflow) -> tuple[str, str]:
+        """What is waited for and judged: the task of ``--task``, or the run, and its status."""
+        if name := self._settings.task:
+            task = workflow.task(name)
+            if task is None:
+                raise UsageError(
+                    f"run {workflow.name} has no task {name}",
+                    "its tasks are: " + ", ".join(item.name for item in workflow.tasks[:20]),
+                )
+            return f"task {task.name} of run {workflow.name}", task.status
+        others = [task for task in workflow.tasks if task.host != self._host]
+        if len(others) == len(workflow.tasks):
+            return f"run {workflow.name}", workflow.status
+        # This pod is a task of the run itself: the run cannot end before this pod does.
+        return f"run {workflow.name}, apart from this task,", _status(others)
+
+
+def choose(declared: Declared, workflow: Workflow, task: str = "") -> str:
+    """Choose the one place that holds what a run declared.
+
+    Outputs come before checkpoints, which OSMO uploads while the run goes on: the last one is in both. A
+    place below another one is not another one.
+
+    Raises:
+        SourceNotFound: there is none, or none that can be read.
+        UsageError: there are several.
+    """
+    what = f"task {task} of run {workflow.name}" if task else f"run {workflow.name}"
+    outputs = [item for item in declared.outputs if item.kind == "output"] or declared.outputs
+    if not outputs:
+        raise _none(what, declared, workflow)
+    readable = _distinct(item for item in outputs if _is_readable(item.url))
+    if not readable:
+        named = ", ".join(sorted({redaction.text(item.url) for item in outputs})[:5])
+        if "{{" in named:
+            raise SourceNotFound(
+                f"{what} declared {named}, which OSMO filled in as it ran",
+                f"pass the place with --source {_FORM}",
+            )
+        raise SourceNotFound(
+            f"{what} declared {named}, which cannot be read here",
+            "only Azure Blob storage can; copy the run there, or to a volume, and pass that with --source",
+        )
+    if len(readable) > 1:
+        listed = "; ".join(f"{redaction.text(item.url)} (task {item.task})" for item in readable[:20])
+        raise UsageError(
+            f"{what} declared {len(readable)} outputs: {listed}",
+            "choose one with --source" + ("" if task else ", or its task with --task"),
+        )
+    return readable[0].url
+
+
+def _none(what: str, declared: Declared, workflow: Workflow) -> SourceNotFound:
+    if declared.others:
+        kinds = " and ".join(sorted(set(declared.others))[:3])
+        return SourceNotFound(
+            f"{what} declared its output as {kinds}, whose place OSMO does not tell",
+            f"pass the place with --source; {_ADVICE}",
+        )
+    hint = f"where it lies on a volume or in blob storage nevertheless, pass that with --source; {_ADVICE}"
+    if found := _AZURE_OUTPUT.match(workflow.outputs):
+        place = redaction.text(f"azure://{found[1]}/{found[2]}")
+        hint = f"what it wrote to {{{{output}}}} may lie in {place}: look, and pass --source; {_ADVICE}"
+    return SourceNotFound(f"{what} declared no output: OSMO knows of nothing that it kept", hint)
+
+
+def _is_readable(url: str) -> bool:
+    parts = urlsplit(url)
+    return parts.scheme == "azure" and bool(parts.path.strip("/")) and "{{" not in url
+
+
+def _distinct(outputs: Iterable[Output]) -> list[Output]:
+    kept: dict[str, Output] = {}
+    for item in outputs:
+        kept.setdefault(item.url.rstrip("/") + "/", item)
+    return [
+        item
+        for place, item in kept.items()
+        if not any(place != other and place.startswith(other) for other in kept)
+    ]
+
+
+def _status(tasks: Sequence[Task]) -> str:
+    for task in tasks:
+        if not has_ended(task.status):
+            return task.status
+    return next((task.status for task in tasks if has_failed(task.status)), "COMPLETED")
+
+
+def _duration(seconds: float) -> str:
+    minutes = round(seconds / 60)
+    if minutes < 2:
+        return f"{seconds:.0f} s"
+    return f"{minutes} min" if minutes < 120 else f"{minutes / 60:.0f} h"

@@ -1,0 +1,1 @@
+"""The mirror of one run: locate it, select a checkpoint, plan, publish."""

@@ -1,0 +1,36 @@
+"""Whether the bytes of a checkpoint are complete: its files' formats are asked, nothing is unpickled.
+
+Each module of :mod:`aml_mirror.formats` says how its format tells it. Of the large files only some kilobytes
+are read.
+"""
+
+from __future__ import annotations
+
+from aml_mirror.core.errors import DataError
+from aml_mirror.formats.registry import problem_of
+from aml_mirror.layouts.base import Checkpoint
+from aml_mirror.sources.tree import Tree
+
+
+def judge(tree: Tree, checkpoint: Checkpoint) -> str:
+    """Return why a checkpoint is not complete, or an empty string where it is.
+
+    Raises:
+        NotAllowed: one of its files may not be read.
+    """
+    if checkpoint.problem:
+        return checkpoint.problem
+    if not checkpoint.weights:
+        return "it holds no weights"
+    for path in checkpoint.files:
+        if leftover := tree.leftover_of(path):
+            return f"{path}: its copy was interrupted, {leftover} is what there is of it"
+        try:
+            why = problem_of(tree, path, path in checkpoint.weights)
+        except DataError as error:
+            return error.message
+        except KeyError:
+            return f"{path} is missing"
+        if why:
+            return f"{path}: {why}"
+    return ""

@@ -1,0 +1,61 @@
+"""The manifest as an in-toto statement: which bytes a version has, and where they come from.
+
+The shape is in-toto's Statement v1 (https://github.com/in-toto/attestation, spec/v1/statement.md): subjects
+with digests, and a predicate that says something of all of them. Whoever reads it needs nothing of ours:
+README.md shows how ``sha256sum`` checks a downloaded version against it.
+
+A file that the storage service copied by itself was not hashed by us: its digest is the MD5 that the store
+keeps, and where there is none it is listed in the predicate only.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from aml_mirror import __version__
+from aml_mirror.core.manifest import ManifestEntry
+from aml_mirror.pipeline.plan import Plan
+from aml_mirror.support import redaction
+
+ARTIFACT = "provenance.intoto.json"
+TYPE = "https://in-toto.io/Statement/v1"
+PREDICATE_TYPE = "urn:aml-mirror:mirrored-checkpoint:v1"
+
+
+def statement(plan: Plan) -> dict[str, Any]:
+    """Return the statement of what a mirror registers: the same for the same checkpoint."""
+    subject, checkpoint, manifest = plan.subject, plan.checkpoint, plan.manifest
+    return {
+        "_type": TYPE,
+        "subject": [
+            {"name": item.path, "digest": digest} for item in manifest.items if (digest := digest_of(item))
+        ],
+        "predicateType": PREDICATE_TYPE,
+        "predicate": {
+            "run_id": subject.run_id,
+            "source": redaction.text(subject.source.uri),
+            "framework": subject.found.layout.name,
+            "checkpoint": checkpoint.path,
+            "step": checkpoint.step,
+            "identity": plan.identity,
+            "manifest_sha256": manifest.sha256,
+            "integrity": manifest.integrity,
+            "safety": plan.safety.verdict,
+            "model_name": plan.model_name,
+            "without_digest": [item.path for item in manifest.items if not digest_of(item)],
+            "mirror": {"name": "aml-mirror", "version": __version__},
+        },
+    }
+
+
+def as_json(plan: Plan) -> str:
+    """Return the artifact ``provenance.intoto.json``."""
+    return json.dumps(statement(plan), indent=2, ensure_ascii=False) + "\n"
+
+
+def digest_of(item: ManifestEntry) -> dict[str, str]:
+    """The digest that is known of a file, as in-toto writes it; empty: none."""
+    if item.sha256:
+        return {"sha256": item.sha256}
+    return {"md5": item.md5} if item.md5 else {}

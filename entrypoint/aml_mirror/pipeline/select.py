@@ -1,0 +1,244 @@
+"""Which checkpoint is mirrored: the newest complete one or the one asked for, and what was passed over."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from fnmatch import fnmatchcase
+from shlex import quote
+
+from aml_mirror.core.errors import DataError, UsageError
+from aml_mirror.layouts import explicit_checkpoint
+from aml_mirror.layouts.base import Checkpoint, Role, Run
+from aml_mirror.layouts.same_weights import same_weights
+from aml_mirror.pipeline.completeness import judge
+from aml_mirror.sources.tree import Tree
+
+_WORDS = ("final", "best", "all")
+_STEP = re.compile("[0-9]{1,18}")
+# Candidates in one error.
+_MAX_SHOWN = 20
+
+
+@dataclass(frozen=True, slots=True)
+class SelectedCheckpoint:
+    """A checkpoint to mirror, and what was passed over on the way to it: (path, why)."""
+
+    checkpoint: Checkpoint
+    passed_over: tuple[tuple[str, str], ...] = ()
+    is_unlisted: bool = False
+    """Whether the layout does not list it: the person named it."""
+
+
+def choose(
+    tree: Tree,
+    run: Run,
+    wanted: str,
+    strict: bool = False,
+    trusted: Callable[[Checkpoint], bool] = lambda checkpoint: False,
+) -> Iterator[SelectedCheckpoint]:
+    """Yield the checkpoints that ``wanted`` means: one, or all complete ones, oldest first, for ``all``.
+
+    Args:
+        tree: the run.
+        run: what its layout says.
+        wanted: ``final``, ``best``, ``all``, a step, or a path below the run's root: of a checkpoint that the
+            layout lists, or of any other weights outside of those.
+        strict: an incomplete checkpoint on the way is an error, not a warning.
+        trusted: tells of a checkpoint that it was judged before and cannot have changed since.
+
+    Raises:
+        DataError: what is wanted is not there or not complete, and ``strict`` or nothing else can be meant.
+        UsageError: no checkpoint has that step, or no weights are at that path; or several are meant by
+            ``final`` or by the step.
+    """
+
+    def why_not(checkpoint: Checkpoint) -> str:
+        return "" if trusted(checkpoint) else judge(tree, checkpoint)
+
+    if wanted == "final":
+        yield _newest(run, why_not, strict)
+    elif wanted == "all":
+        yield from _all(run, why_not, strict)
+    else:
+        checkpoint, is_listed = _named(tree, run, wanted)
+        if why := why_not(checkpoint):
+            other = "choose another with --checkpoint final, or a step"
+            raise DataError(
+                f"the checkpoint {checkpoint.path} is not complete: {why}",
+                other if is_listed else "copy it again if it was cut while it was copied",
+            )
+        yield SelectedCheckpoint(checkpoint, is_unlisted=not is_listed)
+
+
+def path_in(wanted: str) -> str:
+    """Return the path that ``wanted`` is; empty: it is a word or a step."""
+    if wanted in _WORDS or _STEP.fullmatch(wanted):
+        return ""
+    return wanted.strip("/").removeprefix("./")
+
+
+def _newest(run: Run, why_not: Callable[[Checkpoint], str], strict: bool) -> SelectedCheckpoint:
+    if run.undecided:
+        paths = run.choices or [item.path for item in run.checkpoints]
+        told = all(path in run.undecided for path in paths)
+        raise UsageError(run.undecided if told else f"{run.undecided}: {_shown(paths)}", _pick(paths))
+    passed: list[tuple[str, str]] = []
+    for checkpoint in run.checkpoints:
+        why = why_not(checkpoint)
+        if not why:
+            # Whatever name it has, it now is what the training is known to have ended with.
+            role: Role = "unknown" if checkpoint.role == "unknown" else "final"
+            return SelectedCheckpoint(replace(checkpoint, role=role), tuple(passed))
+        passed.append((checkpoint.path, why))
+        if strict:
+            break
+    raise _none_complete(passed, strict, run.best if not run.checkpoints else None)
+
+
+def _all(run: Run, why_not: Callable[[Checkpoint], str], strict: bool) -> Iterator[SelectedCheckpoint]:
+    candidates = list(reversed(run.checkpoints))
+    if run.best and all(run.best.path != other.path for other in candidates):
+        candidates.append(run.best)
+    passed = [(item.path, why) for item in candidates if (why := why_not(item))]
+    if not candidates or len(passed) == len(candidates) or (strict and passed):
+        raise _none_complete(passed, strict)
+    bad = {path for path, _ in passed}
+    for item in candidates:
+        if item.path not in bad:
+            yield SelectedCheckpoint(item, tuple(passed))
+
+
+def _none_complete(passed: list[tuple[str, str]], strict: bool, only: Checkpoint | None = None) -> DataError:
+    if only is not None:
+        return DataError(
+            f"the run does not hold what training ended with, only its best checkpoint {only.path}",
+            "pass --checkpoint best to mirror that one",
+        )
+    if not passed:
+        return DataError("the run holds no checkpoint", "check that the training saved one")
+    path, why = passed[0]
+    if strict:
+        return DataError(
+            f"the checkpoint {path} is not complete: {why}",
+            "leave out --strict to take the newest complete one",
+        )
+    others = f", nor any of the {len(passed) - 1} others" if len(passed) > 1 else ""
+    return DataError(
+        f"the run holds no complete checkpoint: not {path}: {why}{others}",
+        "train on, or copy the run again if it was cut while it was copied",
+    )
+
+
+def _named(tree: Tree, run: Run, wanted: str) -> tuple[Checkpoint, bool]:
+    """Return the checkpoint that is meant, and whether the layout lists it."""
+    known = [*run.checkpoints, *([run.best] if run.best else [])]
+    if wanted == "best":
+        if run.best is None:
+            raise DataError(
+                "the run keeps no best checkpoint",
+                "pass --checkpoint final, or a step: " + _steps(known),
+            )
+        return run.best, True
+    if _STEP.fullmatch(wanted):
+        return _at_step(tree, known, wanted), True
+    path = tree.resolve(path_in(wanted))
+    # The folder around it counts too: checkpoints/005000 for checkpoints/005000/pretrained_model.
+    meant = [item for item in known if item.path == path] or [
+        item for item in known if path == "." or item.path.startswith(path + "/")
+    ]
+    if len({item.path for item in meant}) == 1:
+        return meant[0], True
+    for item in known:
+        if path in {*item.files, *(left for left, _ in item.left_out)} or path.startswith(item.path + "/"):
+            raise UsageError(
+                f"{wanted} is part of the checkpoint {item.path}",
+                f"pass --checkpoint {item.path!r}, and --include for some of its files only",
+            )
+    if not meant and (found := explicit_checkpoint(tree, path)):
+        return found, False
+    shown = ", ".join(item.path for item in (meant or known)[:10])
+    raise UsageError(
+        f"{'several checkpoints lie below' if meant else 'no checkpoint has the path'} {wanted}",
+        f"there are: {shown}" if shown else "there is none that the layout lists, and no weights lie there",
+    )
+
+
+def _at_step(tree: Tree, known: list[Checkpoint], wanted: str) -> Checkpoint:
+    """Return the one checkpoint of a step; copies of one another count as one.
+
+    Raises:
+        UsageError: none has that step, or several have it that are not the same.
+    """
+    there = [item for item in known if item.step == int(wanted)]
+    if not there:
+        # Names of which nobody knows whether the number is the step: a person does.
+        named = [item.path for item in known if _says(item.path, wanted)]
+        if named:
+            raise UsageError(
+                f"no checkpoint is known to have the step {wanted}: {_shown(named)}", _pick(named)
+            )
+        raise UsageError(f"no checkpoint has the step {wanted}", "there are: " + _steps(known))
+    first = there[0]
+    different = [item for item in there if item.path != first.path and not same_weights(tree, first, item)]
+    if different:
+        paths = [first.path, *(item.path for item in different)]
+        raise UsageError(f"several checkpoints have the step {wanted}: {_shown(paths)}", _pick(paths))
+    return first
+
+
+def _says(path: str, number: str) -> bool:
+    return any(int(digits) == int(number) for digits in re.findall("[0-9]{1,18}", path))
+
+
+def _shown(paths: list[str]) -> str:
+    return ", ".join(paths[:_MAX_SHOWN]) + (
+        f" and {len(paths) - _MAX_SHOWN} more" if len(paths) > _MAX_SHOWN else ""
+    )
+
+
+def _pick(paths: list[str]) -> str:
+    """Return the hint that names the option for each of some checkpoints."""
+    return "pass one of: " + ", ".join(f"--checkpoint {quote(path)}" for path in paths[:_MAX_SHOWN])
+
+
+def _steps(known: list[Checkpoint]) -> str:
+    steps = sorted({item.step for item in known if item.step is not None})
+    shown = [str(step) for step in steps]
+    if len(shown) > 10:
+        shown = [*shown[:4], "…", *shown[-5:]]
+    return ", ".join(shown) or "no step is known of any"
+
+
+def narrow(checkpoint: Checkpoint, include: tuple[str, ...], exclude: tuple[str, ...]) -> Checkpoint:
+    """Return the checkpoint with only the files that ``--include`` and ``--exclude`` let through.
+
+    A pattern is compared with the path below the run's root, the path below the checkpoint, and the name.
+
+    Raises:
+        UsageError: no file with weights is left.
+    """
+    if not include and not exclude:
+        return checkpoint
+    base = "" if checkpoint.path == "." else checkpoint.path + "/"
+
+    def matches(path: str, patterns: tuple[str, ...]) -> bool:
+        forms = {path, path.rpartition("/")[2], path.removeprefix(base)}
+        return any(fnmatchcase(form, pattern) for form in forms for pattern in patterns)
+
+    kept, left = [], list(checkpoint.left_out)
+    for path in checkpoint.files:
+        if include and not matches(path, include):
+            left.append((path, "not named by --include"))
+        elif matches(path, exclude):
+            left.append((path, "named by --exclude"))
+        else:
+            kept.append(path)
+    weights = tuple(path for path in checkpoint.weights if path in kept)
+    if not weights:
+        raise UsageError(
+            f"--include and --exclude leave no weights of {checkpoint.path}",
+            "its weights are: " + ", ".join(checkpoint.weights[:5]),
+        )
+    return replace(checkpoint, files=tuple(kept), weights=weights, left_out=tuple(sorted(left)))

@@ -1,0 +1,225 @@
+"""Who may write a run: a blob in the workspace's datastore with a lease that its holder renews.
+
+A lease is the one thing in Azure that exactly one program can hold and that ends by itself when its holder
+is killed. It lasts ``LEASE_SECONDS``, renewed every ``RENEW_SECONDS``: three renewals may fail before
+another mirror can take over, and after a kill the next try waits half a minute at most. It does not wait
+at all where it can see that the holder is gone: the claim says who holds it, in the words of
+:mod:`aml_mirror.registries.mlflow.run_lease`.
+
+A holder that could not renew for as long as a lease lasts does not know whether it still holds: before
+its next write it renews, or gives up.
+
+The claim also remembers which MLflow run was made for it, and stays, an empty blob, when the work is done.
+How soon the workspace's searches and listings show what was written is not documented, while a blob is
+there for all as soon as it is written: so whoever holds the claim next finds the run by its id.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import time
+import uuid
+from collections.abc import Callable
+
+from azure.core import MatchConditions
+from azure.core.exceptions import AzureError, HttpResponseError
+from azure.storage.blob import BlobClient, BlobLeaseClient
+
+from aml_mirror.registries.mlflow.run_lease import Keeper, Lease
+from aml_mirror.storage import azure_errors as azure_errors
+from aml_mirror.storage.blob_client import metadata_of
+from aml_mirror.support.retry import Retry
+
+_log = logging.getLogger(__name__)
+
+# Blob leases last 15 to 60 seconds (Learn, "Lease Blob").
+LEASE_SECONDS = 30
+RENEW_SECONDS = 10.0
+POLL_SECONDS = 2.0
+# Keys of the blob's metadata: the holder's introduction of itself, and the id of the run that was made.
+NOTE = "holder"
+RUN = "run"
+
+_HELD = frozenset({"LeaseAlreadyPresent", "LeaseIsBreakingAndCannotBeAcquired", "LeaseAlreadyBroken"})
+_TAKEN = frozenset(
+    {
+        "LeaseIdMismatchWithLeaseOperation",
+        "LeaseIdMismatchWithBlobOperation",
+        "LeaseIsBrokenAndCannotBeRenewed",
+        "LeaseNotPresentWithLeaseOperation",
+        "LeaseNotPresentWithBlobOperation",
+        "LeaseLost",
+        "BlobNotFound",
+    }
+)
+
+
+class BlobLease:
+    """One claim. See :class:`aml_mirror.registries.mlflow_runs.Claim`.
+
+    Args:
+        blob: the blob that stands for what is claimed.
+        retry: the patience of every request.
+        notice: told, once, that another mirror is being waited for.
+        waiting: the words for it.
+    """
+
+    def __init__(
+        self,
+        blob: BlobClient,
+        retry: Retry,
+        notice: Callable[[str], None],
+        waiting: str = "another mirror of this run is at work; waiting for it",
+    ) -> None:
+        self.waited = False
+        # The run that an earlier holder made; known once the claim is acquired. Empty: none.
+        self.run_id = ""
+        self._is_new = False
+        self._blob = blob
+        self._retry = retry
+        self._notice = notice
+        self._waiting = waiting
+        # Chosen here, so that an acquisition whose answer was lost is simply repeated.
+        self._lease_id = str(uuid.uuid4())
+        self._introduction = Keeper().note()
+        self._taken = False
+        self._renewed = 0.0
+        self._stop = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def acquire(self) -> None:
+        """Return when the claim is ours; waits for as long as another mirror renews it.
+
+        Raises:
+            MirrorError: the datastore cannot be written.
+        """
+        while not self._try():
+            if not self.waited:
+                self._notice(self._waiting)
+            self.waited = True
+            time.sleep(POLL_SECONDS)
+        self._thread = threading.Thread(target=self._keep, name="claim", daemon=True)
+        self._thread.start()
+
+    @property
+    def lost(self) -> bool:
+        """Whether another may write now. Renews first where that is in doubt, until :meth:`stop`."""
+        doubtful = time.monotonic() - self._renewed >= LEASE_SECONDS
+        if doubtful and not self._taken and not self._stop.is_set():
+            self._retry(self._renew)
+            return self._taken
+        return self._taken or doubtful
+
+    def stop(self) -> None:
+        """End renewing; the lease runs out by itself."""
+        self._stop.set()
+        if self._thread is not None:
+            self._thread.join(timeout=RENEW_SECONDS)
+
+    def remember(self, run_id: str) -> None:
+        """Let whoever holds the claim next know the run that was made."""
+        if run_id == self.run_id:
+            return
+        self.run_id = run_id
+        if not self._retry(self._introduce):
+            self._taken = True
+
+    def release(self) -> None:
+        """Give the claim up, so that the next one need not wait. Never raises."""
+        self.stop()
+        try:
+            if self.run_id:
+                BlobLeaseClient(self._blob, lease_id=self._lease_id).release()
+            else:
+                self._blob.delete_blob(lease=self._lease_id)
+        except AzureError as error:
+            _log.debug("the claim could not be given up: %s", error)
+
+    def _try(self) -> bool:
+        """Try once to get the lease, over a holder that is known to be gone."""
+        if not self._retry(self._acquire):
+            self._is_new = False
+            if not (self._retry(self._break_if_gone) and self._retry(self._acquire)):
+                return False
+        if not self._is_new:
+            self.run_id = self._retry(self._notes).get(RUN, "")
+        return self._retry(self._introduce)
+
+    def _acquire(self) -> bool:
+        for _ in range(2):
+            asked = time.monotonic()
+            try:
+                self._blob.acquire_lease(LEASE_SECONDS, lease_id=self._lease_id)
+            except HttpResponseError as error:
+                if azure_errors.code_of(error) in _HELD:
+                    return False
+                if not azure_errors.is_missing(error):
+                    raise
+                self._create()
+            else:
+                self._renewed = asked
+                return True
+        return False
+
+    def _create(self) -> None:
+        try:
+            self._blob.upload_blob(b"", overwrite=False, metadata={NOTE: self._introduction})
+        except HttpResponseError as error:
+            # 409: it is there; 412: and leased already.
+            if error.status_code not in (409, 412):
+                raise
+        else:
+            self._is_new = True
+
+    def _notes(self) -> dict[str, str]:
+        return metadata_of(self._blob.get_blob_properties())
+
+    def _introduce(self) -> bool:
+        """Write who we are; it also changes the ETag, to which another's breaking is bound."""
+        notes = {NOTE: self._introduction} | ({RUN: self.run_id} if self.run_id else {})
+        try:
+            self._blob.set_blob_metadata(notes, lease=self._lease_id)
+        except HttpResponseError as error:
+            # Another mirror judged the former holder gone in the same moment, and broke our lease.
+            if azure_errors.code_of(error) in _TAKEN:
+                return False
+            raise
+        return True
+
+    def _break_if_gone(self) -> bool:
+        try:
+            found = self._blob.get_blob_properties()
+            lease = Lease.parse(metadata_of(found).get(NOTE))
+            if lease is None or not lease.owner_is_gone:
+                return False
+            # Bound to what was read: a lease that a third mirror got meanwhile is not broken.
+            client = BlobLeaseClient(self._blob, lease_id=self._lease_id)
+            client.break_lease(0, etag=found.etag, match_condition=MatchConditions.IfNotModified)
+        except HttpResponseError as error:
+            if error.status_code in (404, 409, 412):
+                return True
+            raise
+        return True
+
+    def _keep(self) -> None:
+        pid = os.getpid()
+        while not self._stop.wait(RENEW_SECONDS) and os.getpid() == pid:
+            try:
+                self._renew()
+            except Exception as error:  # noqa: BLE001 - the next one makes up for it; the work goes on
+                _log.debug("the claim could not be renewed: %s", error)
+            if self._taken:
+                return
+
+    def _renew(self) -> None:
+        asked = time.monotonic()
+        try:
+            BlobLeaseClient(self._blob, lease_id=self._lease_id).renew()
+        except HttpResponseError as error:
+            if azure_errors.code_of(error) not in _TAKEN and error.status_code not in (404, 409, 412):
+                raise
+            self._taken = True
+        else:
+            self._renewed = asked

@@ -1,0 +1,182 @@
+"""An Azure ML workspace that is looked at before the clients of Azure ML and MLflow are loaded.
+
+Loading them takes longer than all else that a mirror of an already mirrored run does, and such a mirror
+only reads: which workspace, which experiment, which runs of it, which version. Here these four requests
+are sent with azure-core alone. They can only say *yes*: a finished run of this model names a version that is
+there, complete, and this run's. Whatever else they say, or whatever goes wrong, counts as nothing said: the
+clients are loaded and asked the same, with their retries, their patience and our words for their errors.
+
+What is read, and when it is believed, is the same in both (:mod:`.marks`).
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote, urlsplit
+
+from azure.core import PipelineClient
+from azure.core.pipeline import policies
+from azure.core.rest import HttpRequest
+
+from aml_mirror.registries import base
+from aml_mirror.registries.azureml import version_tags
+from aml_mirror.registries.azureml.limits import LIMITS, check_names, tag_filter, workspace_scope
+from aml_mirror.registries.base import Version, model_uri
+from aml_mirror.storage.azure_cloud import resource_manager
+from aml_mirror.storage.azure_login import credential
+
+if TYPE_CHECKING:
+    from aml_mirror.registries.azureml.workspace import AzureMLRegistry
+    from aml_mirror.registries.base import VersionReader, Writer
+
+_log = logging.getLogger(__name__)
+
+# Those of azure-ai-ml 1.35.2 for workspaces and for versions of models.
+_WORKSPACE_API = "2024-10-01-preview"
+_MODEL_API = "2023-08-01-preview"
+# One look, without patience: the clients have it.
+_ONCE: dict[str, Any] = {"retry_total": 0, "connection_timeout": 10, "read_timeout": 20}  # seconds
+_MOST_RUNS = 100
+
+
+class FastLookup:
+    """See :class:`aml_mirror.registries.base.Registry`. All but looking is left to the workspace proper.
+
+    Args:
+        subscription_id, resource_group, workspace_name: where it is; well-formed.
+        load: loads the clients and returns the workspace proper.
+    """
+
+    limits = LIMITS
+
+    def __init__(
+        self,
+        subscription_id: str,
+        resource_group: str,
+        workspace_name: str,
+        load: Callable[[], AzureMLRegistry],
+    ) -> None:
+        self.description = f"Azure ML workspace {workspace_name} (resource group {resource_group})"
+        self._scope = workspace_scope(subscription_id, resource_group, workspace_name)
+        self._load = load
+        self._loaded = False
+        # Name -> id of the experiment that was seen: not to be asked for again.
+        self._experiments: dict[str, str] = {}
+
+    @cached_property
+    def _proper(self) -> AzureMLRegistry:
+        self._loaded = True
+        workspace = self._load()
+        workspace.experiments.update(self._experiments)
+        return workspace
+
+    def versions(self, experiment: str, model: str, run_id: str) -> list[Version]:
+        check_names(model, experiment)
+        if not self._loaded:
+            try:
+                if found := self._look(experiment, model, run_id):
+                    return found
+            except Exception as error:  # noqa: BLE001 - the clients ask the same, and say what is wrong
+                _log.debug("the first look said nothing: %s", type(error).__name__)
+        return self._proper.versions(experiment, model, run_id)
+
+    def uri(self, version: Version) -> str:
+        return model_uri(version)
+
+    def find_version(self, model: str, number: str) -> Version | None:
+        return self._proper.find_version(model, number)
+
+    def version_reader(self, version: Version) -> VersionReader:
+        return self._proper.version_reader(version)
+
+    def each_version(self, experiment: str, model: str, take: Callable[[Version], None]) -> None:
+        self._proper.each_version(experiment, model, take)
+
+    def be_patient_for(self, seconds: float) -> None:
+        self._proper.be_patient_for(seconds)
+
+    def refresh(self, version: Version, quick_key: str) -> None:
+        self._proper.refresh(version, quick_key)
+
+    def begin(self, experiment: str, run_name: str, tags: dict[str, str]) -> Writer | Version:
+        return self._proper.begin(experiment, run_name, tags)
+
+    def unfinished(self, experiment: str, run_id: str) -> Iterable[dict[str, str]]:
+        return self._proper.unfinished(experiment, run_id)
+
+    def _look(self, experiment: str, model: str, run_id: str) -> list[Version]:
+        """The versions that finished runs of the experiment name; empty: nothing said."""
+        where = tag_filter(base.RUN_ID, run_id)
+        if not where:
+            return []
+        name = quote(experiment, safe="")
+        found = self._mlflow("GET", f"experiments/get-by-name?experiment_name={name}")["experiment"]
+        self._experiments[experiment] = str(found["experiment_id"])
+        search = {"experiment_ids": [found["experiment_id"]], "filter": where, "max_results": _MOST_RUNS}
+        page = self._mlflow("POST", "runs/search", {**search, "run_view_type": "ACTIVE_ONLY"})
+        if page.get("next_page_token"):
+            return []
+        versions: list[Version] = []
+        for run in sorted(page.get("runs", ()), key=_age):
+            tags = {tag["key"]: tag["value"] for tag in run["data"].get("tags", ())}
+            ours = tags.get(base.RUN_ID) == run_id and tags.get(base.MODEL_NAME) == model
+            if not ours or not version_tags.names_version(tags):
+                continue
+            version = version_tags.named_by(tags, self._version(model, tags[version_tags.VERSION]))
+            if version is None or not version.complete:
+                return []
+            versions.append(version)
+        return versions
+
+    def _version(self, model: str, number: str) -> Version:
+        path = f"{self._scope}/models/{quote(model, safe='')}/versions/{quote(number, safe='')}"
+        found = self._call("GET", f"{resource_manager()}{path}?api-version={_MODEL_API}")["properties"]
+        return version_tags.version_of(
+            model,
+            number,
+            found.get("tags"),
+            found.get("properties"),
+            found.get("modelUri"),
+            bool(found.get("isArchived")),
+        )
+
+    def _mlflow(self, method: str, path: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
+        return self._call(method, f"{self._mlflow_url}/{path}", body)
+
+    @cached_property
+    def _mlflow_url(self) -> str:
+        """MLflow's REST API of the workspace, version 2.0 as the MLflow plugin has it under MLflow 3."""
+        workspace = self._call("GET", f"{resource_manager()}{self._scope}?api-version={_WORKSPACE_API}")
+        host = urlsplit(workspace["properties"]["mlFlowTrackingUri"]).netloc
+        return f"https://{host}/mlflow/v2.0{self._scope}/api/2.0/mlflow"
+
+    def _call(self, method: str, url: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
+        response = self._client.send_request(
+            HttpRequest(method, url, headers={"Accept": "application/json"}, json=body)
+        )
+        response.raise_for_status()
+        found = response.json()
+        return found if isinstance(found, dict) else {}
+
+    @cached_property
+    def _client(self) -> PipelineClient[HttpRequest, Any]:
+        manager = resource_manager()
+        return PipelineClient(
+            manager,
+            policies=[
+                policies.RequestIdPolicy(),
+                policies.HeadersPolicy(),
+                policies.UserAgentPolicy("aml-mirror"),
+                policies.RetryPolicy(**_ONCE),
+                policies.BearerTokenCredentialPolicy(credential(), f"{manager}/.default"),
+            ],
+            **_ONCE,
+        )
+
+
+def _age(run: dict[str, Any]) -> tuple[int, str]:
+    info = run["info"]
+    return int(info.get("start_time") or 0), str(info["run_id"])

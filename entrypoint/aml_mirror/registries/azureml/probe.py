@@ -1,0 +1,195 @@
+"""What ``doctor --probe`` tries in a real workspace: what no documentation says, and the mirror copes with.
+
+Each probe does one small thing with a run and a model version of its own, and says in one line what the
+service made of it. No answer is a fault: the mirror copes with either; a person who plans on one of them
+wants to know. Only what the mirror cannot do without fails.
+
+The run is deleted, or closed where runs may not be deleted; the version is archived, since Azure ML's client
+deletes none; the blob that it points at is deleted.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+from mlflow.entities import Metric, Param, RunTag
+from mlflow.entities import Run as MlflowRun
+
+from aml_mirror.core.errors import MirrorError, ServiceUnavailable
+from aml_mirror.registries import base
+from aml_mirror.registries.azureml.limits import FOLDER, LIMITS
+from aml_mirror.registries.azureml.run_artifacts import File, Refused, RunArtifacts
+from aml_mirror.registries.azureml.service_client import single_attempt
+from aml_mirror.registries.azureml.workspace import AzureMLRegistry
+from aml_mirror.storage import azure_errors as azure_errors
+
+# Experiment and model of every probe, so that a person finds them, and may delete them, in one place.
+NAME = "aml-mirror-probe"
+# How long a search may take to show a run that was just made; seconds.
+SHOWN_SECONDS = 30.0
+_PAUSE_SECONDS = 0.5
+_ROUNDS, _AT_ONCE = 4, 4
+
+Answer = tuple[str, str, MirrorError | None]
+"""A probe's name, what it found, and the failure where the mirror cannot do without it."""
+
+
+class Probe:
+    """One call of ``doctor --probe``.
+
+    Args:
+        workspace: opened without patience.
+    """
+
+    def __init__(self, workspace: AzureMLRegistry) -> None:
+        self._workspace = workspace
+        self._id = f"probe-{uuid.uuid4().hex}"
+
+    def answers(self) -> Iterator[Answer]:
+        """Yield an answer for each question; a failed probe does not stop the others."""
+        try:
+            experiment = self._workspace.experiment(NAME)
+            tags = {base.RUN_ID: self._id, base.MODEL_NAME: NAME}
+            run = self._workspace.create_run(experiment, self._id, tags)
+        except MirrorError as failure:
+            yield "probe: a run", failure.message, failure
+            return
+        try:
+            # The order matters: what ends the run comes last.
+            yield self._asked("search", lambda: self._search(run))
+            yield self._asked("rows sent twice", lambda: self._twice(run))
+            yield self._asked("tags of requests at once", lambda: self._at_once(run))
+            yield self._asked("values that are not finite", lambda: self._not_finite(run))
+            yield self._asked("long parameters", lambda: self._long_parameter(run))
+            yield self._asked("artifacts", lambda: self._artifact(run))
+            yield self._asked("model version", self._version, needed=True)
+            yield self._asked("a closed run", lambda: self._reopened(run))
+        finally:
+            deleted = self._asked("deleting runs", lambda: self._deleted(run))
+        yield deleted
+
+    def _asked(self, name: str, probe: Callable[[], str], needed: bool = False) -> Answer:
+        try:
+            return f"probe: {name}", self._workspace.retry(probe), None
+        except MirrorError as failure:
+            found = failure.message if needed else f"refused: {failure.message}"
+            return f"probe: {name}", found, failure if needed else None
+
+    def _search(self, run: MlflowRun) -> str:
+        started = time.monotonic()
+        while True:
+            found = self._workspace.search_runs(run.info.experiment_id, base.RUN_ID, self._id)
+            after = time.monotonic() - started
+            if any(one.info.run_id == run.info.run_id for one in found):
+                return f"a new run is found by the tag {base.RUN_ID} after {after:.1f} s"
+            if after > SHOWN_SECONDS:
+                return f"a new run is not found by the tag {base.RUN_ID} within {SHOWN_SECONDS:.0f} s"
+            time.sleep(_PAUSE_SECONDS)
+
+    def _twice(self, run: MlflowRun) -> str:
+        client, row = self._workspace.client, Metric("probe/twice", 1.0, int(time.time() * 1000), 7)
+        with single_attempt():
+            for _ in range(2):
+                client.log_batch(run.info.run_id, metrics=[row], synchronous=True)
+        # The client's own call asks for 25,000 rows, which Azure ML refuses.
+        store = client._tracking_client.store
+        count = len(store.get_metric_history(run.info.run_id, row.key, max_results=10, page_token=None))
+        return "a metric row that is sent twice is kept " + {1: "once", 2: "twice"}.get(
+            count, f"{count} times"
+        )
+
+    def _at_once(self, run: MlflowRun) -> str:
+        client, run_id = self._workspace.client, run.info.run_id
+        lost = 0
+        for number in range(_ROUNDS):
+            wanted = {f"probe.{lane}": f"{number}" for lane in range(_AT_ONCE)}
+            with ThreadPoolExecutor(_AT_ONCE) as lanes:
+                list(
+                    lanes.map(
+                        lambda item: client.log_batch(run_id, tags=[RunTag(*item)], synchronous=True),
+                        wanted.items(),
+                    )
+                )
+            kept = client.get_run(run_id).data.tags
+            lost += sum(kept.get(key) != value for key, value in wanted.items())
+        sent = _ROUNDS * _AT_ONCE
+        return f"of {sent} tags written {_AT_ONCE} at a time, {sent - lost} were kept"
+
+    def _not_finite(self, run: MlflowRun) -> str:
+        now = int(time.time() * 1000)
+        rows = [Metric("probe/odd", value, now, step) for step, value in enumerate((math.nan, math.inf))]
+        self._workspace.client.log_batch(run.info.run_id, metrics=rows, synchronous=True)
+        return "NaN and infinity are taken"
+
+    def _long_parameter(self, run: MlflowRun) -> str:
+        length = LIMITS.param_value
+        long = Param("probe/long", "x" * length)
+        self._workspace.client.log_batch(run.info.run_id, params=[long], synchronous=True)
+        kept = len(self._workspace.client.get_run(run.info.run_id).data.params[long.key])
+        return f"of a parameter of {length:,} characters {kept:,} are kept"
+
+    def _artifact(self, run: MlflowRun) -> str:
+        info, data = run.info, self._id.encode()
+        service = RunArtifacts(
+            self._workspace.azure, info.artifact_uri or "", info.experiment_id, info.run_id
+        )
+        try:
+            service.put(File("probe.txt", len(data), lambda: io.BytesIO(data)))
+        except Refused as refused:
+            return f"go into the datastore, since the run's own are refused: {refused.why}"
+        return "are taken by the run"
+
+    def _version(self) -> str:
+        azure, models = self._workspace.azure, self._workspace.models
+        folder = f"{FOLDER}/probes/{self._id}"
+        blob = azure.container.get_blob_client(f"{folder}/probe.txt")
+        blob.upload_blob(self._id.encode(), overwrite=True)
+        try:
+            path = azure.datastore_uri(folder)
+            properties = {base.IDENTITY: self._id, base.RUN_ID: self._id}
+            version = models.register(NAME, path, "", properties, {}, None, lambda number: None)
+            if not version.path.rstrip("/").endswith(folder):
+                raise ServiceUnavailable(f"version {version.number} of {NAME} points at another place")
+            changed = self._changed_property(version)
+            azure.ml.models.archive(NAME, version.number)
+        finally:
+            blob.delete_blob()
+        return (
+            f"a custom_model that points into the datastore is taken (version {version.number} of {NAME}, "
+            f"archived); {changed}"
+        )
+
+    def _changed_property(self, version: base.Version) -> str:
+        operations = self._workspace.azure.ml.models
+        found = operations.get(NAME, version.number)
+        found.properties = {**found.properties, base.IDENTITY: "another"}
+        try:
+            operations.create_or_update(found)
+        except Exception as error:  # noqa: BLE001 - whatever it is, it is the answer
+            status = azure_errors.status_of(error) or type(error).__name__
+            return f"another value of a property is refused with {status}"
+        kept = operations.get(NAME, version.number).properties.get(base.IDENTITY)
+        return "another value of a property is " + (
+            "passed over" if kept == self._id else "TAKEN, so that properties prove nothing here"
+        )
+
+    def _reopened(self, run: MlflowRun) -> str:
+        client, run_id = self._workspace.client, run.info.run_id
+        client.set_terminated(run_id, "KILLED")
+        client.update_run(run_id, "RUNNING")
+        status = client.get_run(run_id).info.status
+        return f"a KILLED run that is set to RUNNING is {status}"
+
+    def _deleted(self, run: MlflowRun) -> str:
+        client, run_id = self._workspace.client, run.info.run_id
+        try:
+            client.delete_run(run_id)
+        except Exception:
+            client.set_terminated(run_id, "KILLED")
+            raise
+        return "runs may be deleted; the probe's is"

@@ -1,0 +1,199 @@
+"""What ``doctor`` looks at before a mirror into Azure ML, in the order in which a mirror needs it.
+
+Each check says in one line what it found, or raises one of our errors with its mend. A check asks once and
+does not wait: the first failure tells. The one thing that is written is a probe blob, deleted at once.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import socket
+import uuid
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+import requests
+
+from aml_mirror.core.errors import ConfigurationError, MirrorError, NotAllowed, ServiceUnavailable
+from aml_mirror.core.settings import Settings
+from aml_mirror.registries import base
+from aml_mirror.registries.azureml.limits import FOLDER, check_coordinates
+from aml_mirror.registries.azureml.workspace_loader import load_workspace
+from aml_mirror.storage import azure_errors as azure_errors
+from aml_mirror.storage.azure_login import credential, token_file
+
+if TYPE_CHECKING:
+    from aml_mirror.registries.azureml.probe import Answer
+    from aml_mirror.registries.azureml.workspace import AzureMLRegistry
+
+Check = Callable[[Settings], str]
+
+_CONNECT_SECONDS = 10.0
+# A run that is not there: the service's 404 says that it answers and lets us in.
+_NO_RUN = "aml-mirror-doctor"
+
+
+def _variables(settings: Settings) -> str:
+    check_coordinates(*settings.azure_coordinates)
+    shown = zip(
+        ("subscription_id", "resource_group", "workspace_name"), settings.azure_coordinates, strict=True
+    )
+    return ", ".join(f"{value}{settings.from_where(name)}" for name, value in shown)
+
+
+def _token_file(settings: Settings) -> str:
+    return token_file()
+
+
+def _network(settings: Settings) -> str:
+    login = os.environ.get("AZURE_AUTHORITY_HOST") or "https://login.microsoftonline.com"
+    # Which host manages resources is known in every cloud that is built in; another one's metadata tell.
+    metadata = os.environ.get("ARM_CLOUD_METADATA_URL") or "https://management.azure.com"
+    hosts = dict.fromkeys(_host_of(url if "//" in url else f"//{url}") for url in (metadata, login))
+    return ", ".join(_reach(host) for host in hosts)
+
+
+def _login(settings: Settings) -> str:
+    return credential().identity(_workspace(settings).azure.arm_scope).text
+
+
+def _found(settings: Settings) -> str:
+    workspace = _workspace(settings)
+    at = _reach(_host_of(workspace.azure.history_host))
+    return f"{workspace.description} is there; its runs are kept at {at}"
+
+
+def _datastore(settings: Settings) -> str:
+    azure = _workspace(settings).azure
+    store = azure.datastore
+    at = _reach(_host_of(store.account_url))
+    blob = azure.container.get_blob_client(f"{FOLDER}/probes/{uuid.uuid4()}")
+    data = blob.blob_name.encode()
+
+    def probe() -> None:
+        blob.upload_blob(data, overwrite=True)
+        try:
+            if blob.download_blob().readall() != data:
+                raise ServiceUnavailable(f"{store.name} gives back other bytes than it was given")
+        finally:
+            blob.delete_blob()
+
+    try:
+        azure.retry(probe)
+    except NotAllowed as failure:
+        raise NotAllowed(
+            f"the datastore {store.name} cannot be written: {failure.message}", failure.hint
+        ) from failure
+    return (
+        f"{store.name}: container {store.container} of {at}; a probe blob was written, read back and deleted"
+    )
+
+
+def _artifacts(settings: Settings) -> str:
+    azure = _workspace(settings).azure
+    # Late, as all that loads Azure's clients.
+    from aml_mirror.registries.azureml.run_artifacts import Refused, RunArtifacts
+
+    service = RunArtifacts(azure, "", "00000000-0000-0000-0000-000000000000", _NO_RUN)
+    try:
+        service.look()
+    except Refused as refused:
+        raise NotAllowed(
+            f"the artifact service refuses: {refused.why}",
+            "a mirror goes on all the same: it keeps event files, manifest and receipt in the datastore; "
+            "grant 'AzureML Data Scientist' on the workspace to have them at the run",
+        ) from refused
+    return "answers; whether the account takes its SAS shows when a run is mirrored"
+
+
+def _mlflow(settings: Settings) -> str:
+    workspace = _workspace(settings)
+    experiment = settings.experiment or settings.model_name or _NO_RUN
+    found = workspace.find_experiment(experiment)
+    return f"answers; the experiment {experiment} {'is there' if found else 'will be created'}"
+
+
+def _registry(settings: Settings) -> str:
+    workspace = _workspace(settings)
+    model = settings.model_name or _NO_RUN
+    run_id = settings.run_id
+    found = workspace.models.of_run(model, run_id or _NO_RUN)
+    if not run_id:
+        return "can be read"
+    complete = sum(1 for item in found if item.tags.get(base.STATE) == base.COMPLETE)
+    return f"can be read; {complete} complete version(s) of the run {run_id} in {model}"
+
+
+CHECKS: tuple[tuple[str, Check], ...] = (
+    ("Azure ML variables", _variables),
+    ("federated token file", _token_file),
+    ("network", _network),
+    ("login", _login),
+    ("workspace", _found),
+    ("datastore", _datastore),
+    ("artifact service", _artifacts),
+    ("MLflow endpoint", _mlflow),
+    ("model registry", _registry),
+)
+
+
+def probe(settings: Settings) -> Iterator[Answer]:
+    """Try what only a real workspace can tell, and say what it told."""
+    # Late: it loads all clients at once.
+    from aml_mirror.registries.azureml.probe import Probe
+
+    return Probe(_workspace(settings)).answers()
+
+
+def _workspace(settings: Settings) -> AzureMLRegistry:
+    """The workspace, opened once for all checks; what fails is tried again by the next check."""
+    key = settings.azure_coordinates
+    if key not in _opened:
+        # The first failure tells: a doctor does not wait.
+        _opened[key] = load_workspace(replace(settings, retry_seconds=0.0), lambda text: None)
+    return _opened[key]
+
+
+_opened: dict[tuple[str, str, str], AzureMLRegistry] = {}
+
+
+def _host_of(url: str) -> str:
+    return urlsplit(url).netloc
+
+
+def _reach(host: str) -> str:
+    """Say how a host is reached; tell apart its name, the proxy, its certificate and the way to it.
+
+    Raises:
+        ConfigurationError: its certificate is not trusted.
+        ServiceUnavailable: its name is not known here, or nothing answers.
+    """
+    url = f"https://{host}/"
+    name, _, port = host.partition(":")
+    proxies = requests.utils.get_environ_proxies(url)
+    through = proxies.get("https") or proxies.get("all")
+    how = f"through the proxy {urlsplit(through).hostname}" if through else ""
+    if not through:
+        try:
+            found = socket.getaddrinfo(name, int(port or 443), type=socket.SOCK_STREAM)
+        except socket.gaierror as error:
+            raise ServiceUnavailable(
+                f"the name {name} cannot be resolved here",
+                "behind a private endpoint, link its private DNS zone to this network; else check the names "
+                "and the cluster's DNS",
+            ) from error
+        address = str(found[0][4][0])
+        private = ipaddress.ip_address(address.partition("%")[0]).is_private
+        how = f"{address}, {'a private address' if private else 'a public address'}"
+    try:
+        # Any answer will do: the name, the way to it and the certificate are what is looked at.
+        requests.head(url, timeout=_CONNECT_SECONDS, allow_redirects=False)
+    except requests.RequestException as error:
+        failure: MirrorError = azure_errors.translate(error, f"{name} ({how})")
+        if not isinstance(failure, (ConfigurationError, ServiceUnavailable)):
+            failure = ServiceUnavailable(failure.message, failure.hint)
+        raise failure from error
+    return f"{name} ({how})"

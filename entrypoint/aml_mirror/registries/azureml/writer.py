@@ -1,0 +1,344 @@
+"""One run of an Azure ML workspace, being written: steps 4 to 6 of :mod:`.workspace`."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import math
+import threading
+from abc import abstractmethod
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from typing import TYPE_CHECKING, BinaryIO, TypeVar
+
+from mlflow.entities import Param, RunTag
+from mlflow.entities import Run as MlflowRun
+
+from aml_mirror.core.errors import ConfigurationError, DataError, MirrorError
+from aml_mirror.core.manifest import Manifest, StoredFile, TransferResult
+from aml_mirror.registries import base
+from aml_mirror.registries.azureml.blob_lease import BlobLease
+from aml_mirror.registries.azureml.limits import LEAST_PARAM_VALUE, cut, fit_tags
+from aml_mirror.registries.azureml.log_batch import log_batch
+from aml_mirror.registries.azureml.metric_partitions import Batch, log_points, tag_of
+from aml_mirror.registries.azureml.model_versions import PROPERTIES, Models
+from aml_mirror.registries.azureml.retry_with_read_back import RetryWithReadBack
+from aml_mirror.registries.azureml.run_artifacts import File, Refused, RunArtifacts
+from aml_mirror.registries.azureml.service_client import AzureML, single_attempt
+from aml_mirror.registries.azureml.stored_files import digest_in
+from aml_mirror.registries.azureml.version_files import VersionFiles
+from aml_mirror.registries.azureml.version_folder import VersionFolder
+from aml_mirror.registries.azureml.version_tags import ARTIFACTS, STORED, STORED_SHA256, VERSION
+from aml_mirror.registries.base import Point, Upload, Version
+from aml_mirror.registries.mlflow_runs import RunStore, RunWriter
+from aml_mirror.sources.tree import Tree
+from aml_mirror.transfer.transfer import Transfer
+
+if TYPE_CHECKING:
+    from azure.storage.blob import ContainerClient
+
+T = TypeVar("T")
+
+RECEIPT = "receipt.json"
+# After so many bytes the list of what was stored is worth two requests before the version is registered.
+SAVE_FROM_BYTES = 64 << 20
+# From so many files on, registering their paths together is worth the names that a kill would leave.
+REGISTER_TOGETHER = 20
+
+
+class Place(RunStore):
+    """What a writer needs of its workspace."""
+
+    azure: AzureML
+    models: Models
+    notice: Callable[[str], None]
+
+    @abstractmethod
+    def transfer(self, container: ContainerClient) -> Transfer:
+        """What brings a checkpoint into a container."""
+
+    @abstractmethod
+    def retire_others(self, run: MlflowRun) -> None:
+        """Retire the runs that a lost answer made beside this one, if by now the search shows any."""
+
+
+class AzureMLWriter(RunWriter):
+    """See :class:`aml_mirror.registries.base.Writer`. ``warnings`` is what the person should know.
+
+    Args:
+        workspace, run, claim, tags, adopted: see :class:`aml_mirror.registries.mlflow_runs.RunWriter`.
+        intended: the version number that an earlier attempt took, or meant to take.
+        folder: where the version's files go.
+    """
+
+    _claim: BlobLease
+
+    def __init__(
+        self,
+        workspace: Place,
+        run: MlflowRun,
+        claim: BlobLease,
+        tags: dict[str, str],
+        adopted: bool,
+        intended: str | None,
+        folder: VersionFolder,
+    ) -> None:
+        super().__init__(workspace, run, claim, tags, adopted)
+        self._workspace = workspace
+        self._intended = intended
+        self._artifacts: RunArtifacts | None = None
+        self._only_finite = False
+        self._telling = threading.Lock()
+        self._patient = workspace.retry
+        self._retry = self._guarded
+        self._folder = folder
+        container = workspace.azure.container_of(folder.datastore)
+        self._files = VersionFiles(container, folder, self._guarded)
+        self._checkpoint: tuple[Tree, Manifest] | None = None
+        own = workspace.azure.datastore_uri(folder.own, folder.datastore)
+        self._refused = adopted and run.data.tags.get(ARTIFACTS) == own
+        """Whether the artifact service takes nothing, so that files are in the datastore alone."""
+
+    def _guarded(self, operation: Callable[[], T], /) -> T:
+        """Run an operation with patience; each attempt begins with the question whether we may still write.
+
+        MLflow's client does not send again by itself meanwhile: it would not ask.
+        """
+
+        def attempt() -> T:
+            self._require_claim()
+            return operation()
+
+        with single_attempt():
+            return self._patient(attempt)
+
+    def log_params(self, params: dict[str, str]) -> None:
+        there = self._run.data.params if self._adopted else {}
+        fresh = {
+            key: cut(value, self._limits.param_value) for key, value in params.items() if key not in there
+        }
+        items = list(fresh.items())
+        step = self._limits.params_in_batch
+        for start in range(0, len(items), step):
+            self._log_params(items[start : start + step])
+
+    def _log_params(self, items: list[tuple[str, str]]) -> None:
+        try:
+            self._log_batch(params=[Param(key, value) for key, value in items])
+        except MirrorError as error:
+            if "size limit" not in error.message and "length" not in error.message:
+                raise
+            # How long a value may be is not documented: what every server takes is sent instead.
+            self.warnings.append(f"parameters were cut to {LEAST_PARAM_VALUE} characters: {error.message}")
+            shorter = [Param(key, cut(value, LEAST_PARAM_VALUE)) for key, value in items]
+            self._log_batch(params=shorter)
+
+    def log_metrics(self, points: Callable[[], Iterator[Point]], progress: Callable[[int], None]) -> int:
+        there = self._run.data.tags if self._adopted else {}
+        # Around all lanes, since it holds for the whole process.
+        with single_attempt():
+            return log_points(points, self._limits.batch, there, self._send_batch, progress)
+
+    def _send_batch(self, batch: Batch, go_on: Callable[[], None]) -> None:
+        self._require_claim()
+        finite = [point for point in batch.points if math.isfinite(point[1])]
+        if self._only_finite or len(finite) == len(batch.points):
+            self._send_points(finite, batch, go_on)
+            return
+        try:
+            self._send_points(batch.points, batch, go_on)
+        except (ConfigurationError, DataError) as refusal:
+            # Whether Azure ML takes NaN and infinities is not documented; the event files have them anyway.
+            with self._telling:
+                if not self._only_finite:
+                    self._warn(f"metric values that are not finite were left out: {refusal.message}")
+                self._only_finite = True
+            self._send_points(finite, batch, go_on)
+
+    def _send_points(self, points: list[Point], batch: Batch, go_on: Callable[[], None]) -> None:
+        tag = tag_of(batch.lane)
+
+        def look() -> bool:
+            # The mark, sent with the points, tells.
+            return bool(self._client.get_run(self.run_id).data.tags.get(tag) == batch.mark)
+
+        def send() -> bool:
+            log_batch(self._client, self.run_id, points, {tag: batch.mark})
+            return True
+
+        self._retry(RetryWithReadBack(look, send, go_on))
+
+    def put_model(self, tree: Tree, manifest: Manifest, progress: Callable[[int], None]) -> TransferResult:
+        self._require_claim()
+        self._checkpoint = (tree, manifest)
+        if self._adopted:
+            self._files.load(self._run.data.tags)
+        moved = self._bring(progress)
+        if moved.sent > SAVE_FROM_BYTES:
+            self._save_list()
+        # Told here as well, so that they are in the receipt whatever else reads them.
+        return replace(moved, warnings=(*moved.warnings, *self.warnings))
+
+    def _bring(self, progress: Callable[[int], None] = lambda count: None) -> TransferResult:
+        """Make the folder of the version hold the bytes of the manifest and nothing else."""
+        if self._checkpoint is None:
+            raise RuntimeError("put_model comes first")
+        tree, manifest = self._checkpoint
+        moved = self._workspace.transfer(self._files.container).put(
+            tree,
+            manifest.items,
+            self._folder.bytes,
+            progress,
+            known=dict(self._files.stored),
+            committed=self._committed,
+            require_allowed=self._require_claim,
+        )
+        self._files.stored = moved.stored
+        return moved
+
+    def _committed(self, path: str, stored: StoredFile) -> None:
+        if self._files.note(path, stored):
+            self._save_list()
+
+    def _save_list(self) -> None:
+        def name_it(digest: str) -> None:
+            self._retry(lambda: self._client.set_tag(self.run_id, STORED, digest))
+
+        self._files.save(name_it)
+
+    def put_files(self, tree: Tree, uploads: list[Upload], progress: Callable[[int], None]) -> int:
+        files = [File(upload.path, upload.bytes, _opener(tree, upload.source)) for upload in uploads]
+        sent = 0
+        self._register([file.path for file in files])
+        for upload, file in zip(uploads, files, strict=True):
+            done = self._put_to_run(file)
+            if done is None:
+                self._files.put_file(file.path, file.bytes, file.open)
+                done = file.bytes
+            sent += done
+            if not tree.source.is_unchanged(tree.entry(upload.source)):
+                raise DataError(
+                    f"{upload.source} changed while it was sent",
+                    "wait until the training has ended and nothing writes there any more, then run again",
+                )
+            progress(upload.bytes)
+        return sent
+
+    def put_texts(self, texts: dict[str, str]) -> None:
+        files = []
+        for path, text in texts.items():
+            data = text.encode()
+            files.append(File(path, len(data), lambda data=data: io.BytesIO(data)))  # type: ignore[misc]
+        self._register([file.path for file in files])
+        for file in files:
+            data = texts[file.path].encode()
+            self._files.put(file.path, data)
+            if file.path != RECEIPT:
+                # The receipt names the version, which is registered with the digests of the others.
+                self._files.own[file.path] = hashlib.sha256(data).hexdigest()
+            self._put_to_run(file)
+
+    def _register(self, paths: list[str]) -> None:
+        """Register many paths in a few requests, where they go to the artifact service.
+
+        A few are registered each before it is sent: a kill leaves one name behind, not all.
+        """
+        self._require_claim()
+        if self._refused:
+            return
+        if self._artifacts is None:
+            info = self._run.info
+            self._artifacts = RunArtifacts(
+                self._workspace.azure,
+                info.artifact_uri or "",
+                info.experiment_id,
+                self.run_id,
+                self._guarded,
+            )
+        if len(paths) < REGISTER_TOGETHER:
+            return
+        try:
+            self._artifacts.register(paths)
+        except Refused as refused:
+            self._go_beside(refused)
+
+    def _put_to_run(self, file: File) -> int | None:
+        """Store a file among the run's artifacts; return the bytes sent, None where the service refuses."""
+        self._require_claim()
+        if self._refused or self._artifacts is None:
+            return None
+        try:
+            done = self._artifacts.put(file)
+        except Refused as refused:
+            self._go_beside(refused)
+            return None
+        if done.path != file.path:
+            self._warn(f"{file.path} is of an earlier attempt; this one is the artifact {done.path}")
+        return done.sent
+
+    def _go_beside(self, refused: Refused) -> None:
+        """Keep small files in the version's own folder alone from now on, and let the run say where."""
+        self._refused = True
+        uri = self._workspace.azure.datastore_uri(self._folder.own, self._folder.datastore)
+        self._retry(lambda: self._client.set_tag(self.run_id, ARTIFACTS, uri))
+        self._warn(f"the run's artifacts are in the datastore, at {uri}, because {refused.why}")
+
+    def _warn(self, text: str) -> None:
+        self.warnings.append(text)
+        self._workspace.notice(f"warning: {text}")
+
+    def register(self, description: str, tags: dict[str, str]) -> Version:
+        self._require_claim()
+        tags, _ = fit_tags(tags)
+        properties = {name: tags[name] for name in PROPERTIES if tags.get(name)}
+        properties[base.MLFLOW_RUN_ID] = self.run_id
+        self._save_list()
+        properties[STORED_SHA256] = self._files.digest
+        return self._workspace.models.register(
+            self._tags[base.MODEL_NAME],
+            self._workspace.azure.datastore_uri(self._folder.bytes, self._folder.datastore),
+            description,
+            properties,
+            {name: value for name, value in tags.items() if name not in base.RESERVED},
+            self._intended,
+            self._intend,
+            self._require_claim,
+        )
+
+    def _intend(self, number: str) -> None:
+        self._require_claim()
+        self._retry(lambda: self._client.set_tag(self.run_id, VERSION, number))
+
+    def finish(self, version: Version) -> None:
+        self._require_claim()
+        if not self._adopted:
+            # How soon a search shows a new run is not documented: one that a killed try or a lost answer
+            # made may be seen only now.
+            self._workspace.retire_others(self._run)
+        tags = [RunTag(base.STATE, base.COMPLETE), RunTag(VERSION, version.number)]
+        self._log_batch(tags=tags)
+        self._retry(lambda: self._client.set_terminated(self.run_id, "FINISHED"))
+        # The last look: whatever happened to the folder since, the version is complete with the right bytes.
+        self._bring()
+        self._save_list()
+        marks = {base.STATE: base.COMPLETE}
+        if digest_in(version.tags) != self._files.digest:
+            marks[STORED] = self._files.digest
+        if version.tags.get(base.MLFLOW_RUN_ID) != self.run_id:
+            # Made by an earlier try, whose run is gone: the property cannot change, the tag says it.
+            marks[base.MLFLOW_RUN_ID] = self.run_id
+        self._require_claim()
+        self._workspace.models.tag(version, marks, self._require_claim)
+        self._claim.release()
+
+    def abort(self, status: str, why: str) -> None:
+        super().abort(status, why)
+        # Last: until then the run is still ours to close.
+        self._claim.release()
+
+    def _release(self) -> None:
+        return
+
+
+def _opener(tree: Tree, source: str) -> Callable[[], BinaryIO]:
+    return lambda: tree.open(source)

@@ -1,0 +1,210 @@
+"""What every workspace offers, so that the pipeline reads the same whatever stands behind it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from aml_mirror.core.manifest import Manifest, TransferResult
+from aml_mirror.sources.tree import Tree
+
+# Keys of the tags of a run and of the properties of a version. The first ones are read by existing
+# consumers and keep their names.
+RUN_ID = "osmo.run_id"
+OUTPUT_DIR = "osmo.output_dir"
+REPLAY = "osmo.replay"
+REPLAY_SOURCE = "osmo.replay_source"
+FRAMEWORK = "framework"
+SOURCE = "source"
+CHECKPOINT = "checkpoint"
+STEP = "step"
+MLFLOW_RUN_ID = "mlflow_run_id"
+MANIFEST_SHA256 = "manifest_sha256"
+INTEGRITY = "integrity"
+SAFETY = "safety"
+SAFETY_SCANNER = "safety.scanner"
+IDENTITY = "identity"
+QUICK_KEY = "quick_key"
+MODEL_NAME = "model_name"
+STATE = "mirror.state"
+LEASE = "mirror.lease"
+POINTS = "mirror.points"
+METRIC_NAMES = "mirror.metric_names"
+
+COMPLETE = "complete"
+INCOMPLETE = "incomplete"
+
+# Tags that begin so are the mirror's own.
+OWN_PREFIX = "mirror."
+RESERVED = frozenset(
+    {
+        RUN_ID, OUTPUT_DIR, REPLAY, REPLAY_SOURCE, FRAMEWORK, SOURCE, CHECKPOINT, STEP, MLFLOW_RUN_ID,
+        MANIFEST_SHA256, INTEGRITY, SAFETY, SAFETY_SCANNER, IDENTITY, QUICK_KEY, MODEL_NAME, STATE,
+        LEASE, POINTS, METRIC_NAMES,
+    }
+)  # fmt: skip
+
+Point = tuple[str, float, int, int]
+"""Name, value, time in milliseconds since the epoch, step."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What a workspace takes; None: as much as there is. Lengths in characters."""
+
+    batch: int = 200
+    """Metric values a ``log_batch``: Azure ML refuses more than 250 (Learn, resource limits), and an early
+    report has more than 200 fail (mlflow#2441)."""
+    series: int | None = None
+    params: int | None = None
+    params_in_batch: int = 100
+    param_name: int = 250
+    param_value: int = 6000
+    tags: int | None = None
+    tag_value: int = 5000
+    files: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Version:
+    """A registered model version, complete or not."""
+
+    model: str
+    number: str
+    tags: dict[str, str] = field(default_factory=dict)
+    path: str = ""
+    """Where its files are, as the registry has it; empty: the registry does not say."""
+    archived: bool = False
+    """Whether somebody archived it, or its model."""
+
+    @property
+    def complete(self) -> bool:
+        """Whether the mark that is written last is there."""
+        return self.tags.get(STATE) == COMPLETE
+
+
+@dataclass(frozen=True, slots=True)
+class Upload:
+    """One file to send: its path in the source's tree, its path among the artifacts, its size in bytes."""
+
+    source: str
+    path: str
+    bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class FileDigest:
+    """What was read of one file: its size in bytes and its digests in hexadecimal."""
+
+    bytes: int
+    sha256: str
+    md5: str
+
+
+def model_uri(version: Version) -> str:
+    """Return a version's address as MLflow's clients and Azure ML's MLflow plugin take it."""
+    return f"models:/{version.model}/{version.number}"
+
+
+class VersionReader(Protocol):
+    """What a registered version holds now."""
+
+    pinned_by: str
+    """What keeps the digest of its manifest, in words: something that cannot be changed, or can."""
+
+    def artifacts(self, name: str, limit: int) -> Iterator[bytes]:
+        """Yield what stands under a name among the run's artifacts, or under the names that follow it.
+
+        Args:
+            name: as ``manifest.json``.
+            limit: nothing longer is read, in bytes.
+        """
+
+    def files(self) -> dict[str, int | None]:
+        """Return the files of the version, by path, with their sizes in bytes where the store tells them."""
+
+    def hashed(self, path: str) -> FileDigest:
+        """Read one of them, in parts."""
+
+
+class Writer(Protocol):
+    """One MLflow run that this program writes, and nobody else for as long as it lives."""
+
+    run_id: str
+    warnings: list[str]
+    """What the person should know of the writing so far."""
+
+    def log_params(self, params: dict[str, str]) -> None:
+        """Write what is not there yet."""
+
+    def log_metrics(self, points: Callable[[], Iterator[Point]], progress: Callable[[int], None]) -> int:
+        """Write the points in their order, going on where an earlier try ended; return how many were sent."""
+
+    def put_model(self, tree: Tree, manifest: Manifest, progress: Callable[[int], None]) -> TransferResult:
+        """Bring the files of a checkpoint to where the version will point, and verify each.
+
+        What is there and verified is not sent again.
+
+        Raises:
+            DataError: a file changed since it was listed.
+            ServiceUnavailable: a file does not arrive whole.
+        """
+
+    def put_files(self, tree: Tree, uploads: list[Upload], progress: Callable[[int], None]) -> int:
+        """Send what is not there with its full size yet, verify all; return the number of bytes sent."""
+
+    def put_texts(self, texts: dict[str, str]) -> None:
+        """Write small artifacts, over what an earlier try may have left."""
+
+    def register(self, description: str, tags: dict[str, str]) -> Version:
+        """Return the version of this run, made if it is not there; not yet marked complete."""
+
+    def finish(self, version: Version) -> None:
+        """Close the run and, last of all, mark the version complete."""
+
+    def abort(self, status: str, why: str) -> None:
+        """Close the run as FAILED or KILLED, to be taken up by the next try. Never raises."""
+
+
+class Registry(Protocol):
+    """A place with experiments, runs and registered models."""
+
+    limits: Limits
+
+    @property
+    def description(self) -> str:
+        """The place in words, without a secret."""
+
+    def uri(self, version: Version) -> str:
+        """Return the version's address, as the registry's own tools take it."""
+
+    def versions(self, experiment: str, model: str, run_id: str) -> list[Version]:
+        """Return the versions of a model that were mirrored from a run, in as few requests as possible."""
+
+    def refresh(self, version: Version, quick_key: str) -> None:
+        """Note the quick key under which the version's files are known now."""
+
+    def begin(self, experiment: str, run_name: str, tags: dict[str, str]) -> Writer | Version:
+        """Take up or create the run with this identity, or return the version if another finished it.
+
+        Waits while another live mirror works on the same run.
+        """
+
+    def unfinished(self, experiment: str, run_id: str) -> Iterable[dict[str, str]]:
+        """The runs of an experiment that a mirror of ``run_id`` began and did not complete, as tags."""
+
+    def find_version(self, model: str, number: str) -> Version | None:
+        """Return one version of a model, or None where there is none with this number."""
+
+    def version_reader(self, version: Version) -> VersionReader:
+        """Return what a version holds now."""
+
+    def each_version(self, experiment: str, model: str, take: Callable[[Version], None]) -> None:
+        """Hand over the versions of a model that were mirrored from any run, asked for page by page.
+
+        Where a page has to be asked for again, a version may be handed over twice.
+        """
+
+    def be_patient_for(self, seconds: float) -> None:
+        """Change how long an operation may go on failing for reasons that pass."""

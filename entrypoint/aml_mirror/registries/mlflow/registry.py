@@ -1,0 +1,73 @@
+"""MLflow servers and databases as a kind of registry."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable
+from importlib.util import find_spec
+from urllib.parse import urlsplit
+
+from aml_mirror.core.errors import ConfigurationError
+from aml_mirror.core.settings import Settings
+from aml_mirror.registries.base import Registry
+from aml_mirror.registries.registry_type import RegistryType
+
+_WEB = ("http", "https")
+# Databases, which MLflow's client reaches by itself through SQLAlchemy.
+_DATABASES = ("sqlite", "postgresql", "mysql", "mssql")
+_SQLITE_FILE = re.compile(r"sqlite(?:\+\w+)?:///([^?]+)")
+
+
+class MlflowRegistryType(RegistryType):
+    """See :class:`aml_mirror.registries.registry_type.RegistryType`."""
+
+    name = "mlflow"
+    usage = "--tracking-uri URI for an MLflow server (for example http://mlflow.example:5000)"
+    schemes = (*_WEB, *_DATABASES, "databricks", "databricks-uc", "uc")
+
+    def check(self, settings: Settings) -> None:
+        uri = settings.tracking_uri
+        try:
+            scheme, host = urlsplit(uri).scheme.partition("+")[0], urlsplit(uri).hostname
+        except ValueError:
+            scheme, host = _WEB[0], None  # half a pair of brackets
+        if scheme in _WEB and not host:
+            raise ConfigurationError(
+                f"the tracking URI {uri!r} names no host", "for example http://mlflow:5000"
+            )
+        if scheme in _DATABASES and find_spec("sqlalchemy") is None:
+            raise ConfigurationError(
+                f"{uri} needs the Python package sqlalchemy, which is not installed here",
+                "pass the address of an MLflow server, or install the full package: pip install mlflow",
+            )
+        if file := _SQLITE_FILE.fullmatch(uri):
+            _check_file(uri, file[1])
+
+    def open(self, settings: Settings, notice: Callable[[str], None]) -> Registry:
+        # Late: importing MLflow takes a second, which --help and plan need not wait for.
+        from aml_mirror.registries.mlflow.tracking_server import MlflowRegistry
+
+        return MlflowRegistry(settings.tracking_uri, settings.retry_seconds, notice)
+
+
+def _check_file(uri: str, path: str) -> None:
+    """Check that SQLite can open or create a file, without creating it or its folders, as MLflow does.
+
+    Raises:
+        ConfigurationError: it cannot.
+    """
+    if path == ":memory:":
+        return
+    place = os.path.abspath(path)
+    why = "is a folder" if os.path.isdir(place) else ""
+    if not why and not os.path.exists(place):
+        while not os.path.lexists(place):
+            place = os.path.dirname(place)
+        why = "" if os.path.isdir(place) else "is no folder"
+    if not why and not os.access(place, os.R_OK | os.W_OK):
+        why = "cannot be written"
+    if why:
+        raise ConfigurationError(
+            f"the database {uri} cannot be used: {place} {why}", "check its path and that it can be written"
+        )

@@ -1,0 +1,28 @@
+"""The source that a run declared: blob storage like any other, but that nothing there is another failure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from aml_mirror.core.errors import SourceNotFound
+from aml_mirror.core.settings import Settings
+from aml_mirror.osmo.run_location import OsmoRun
+from aml_mirror.sources.azure_blob import BlobSource
+from aml_mirror.sources.base import Listing
+
+
+class DeclaredOutput(BlobSource):
+    """The declared output of an OSMO run (:class:`aml_mirror.osmo.run_location.OsmoRun`), read as blobs."""
+
+    def __init__(self, settings: Settings, notice: Callable[[str], None]) -> None:
+        self._run = OsmoRun(settings, notice)
+        super().__init__(self._run.output(), retry_seconds=settings.retry_seconds, notice=notice)
+        # One name for a run, whether it was given by name or by UUID.
+        self.run_id = self._run.ended().name
+        notice(f"run {self.run_id} declared its output in {self.uri}")
+
+    def scan(self) -> Listing:
+        try:
+            return super().scan()
+        except SourceNotFound as error:
+            raise self._run.nothing_there(error.message) from error

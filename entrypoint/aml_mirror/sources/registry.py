@@ -1,0 +1,94 @@
+"""Which kind of source the settings mean."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from aml_mirror.core.errors import UsageError
+from aml_mirror.core.settings import Settings, locate_source
+from aml_mirror.sources.base import Source
+from aml_mirror.sources.local import LocalSource
+
+if TYPE_CHECKING:
+    from aml_mirror.sources.azure_blob import BlobSource
+
+_SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://(.*)", re.S)
+_FORM = "azure://ACCOUNT/CONTAINER/PATH"
+
+
+def open_source(settings: Settings, notice: Callable[[str], None] = lambda text: None) -> Source:
+    """Return the source that the settings name, or the one that OSMO knows of the run that they name.
+
+    Args:
+        settings: of this call. Where OSMO is asked, the source knows the run's own name
+            (:func:`aml_mirror.sources.base.run_id_of`).
+        notice: told, in words, what the person should know while a source is waited for.
+
+    Raises:
+        UsageError: they name none, or a URI of a kind that cannot be read.
+        MirrorError: see :class:`aml_mirror.osmo.run_location.OsmoRun`.
+    """
+    if settings.run_id and _asks_osmo(settings, notice):
+        # Late: most calls name their source.
+        from aml_mirror.sources.osmo_outputs import DeclaredOutput
+
+        return DeclaredOutput(settings, notice)
+    if not settings.wait_seconds:
+        return _open(settings, notice)
+    if not settings.run_id:
+        raise UsageError("--wait-for needs to know the run to wait for", "pass its id with --run-id")
+    from aml_mirror.osmo.run_location import OsmoRun
+
+    name = OsmoRun(settings, notice).ended().name
+    source = _open(replace(settings, run_id=name), notice)
+    source.run_id = name
+    return source
+
+
+def _open(settings: Settings, notice: Callable[[str], None]) -> LocalSource | BlobSource:
+    place = locate_source(settings)
+    match = _SCHEME.match(place)
+    if not match:
+        return LocalSource(place)
+    kind = match[1].lower()
+    if kind in ("azure", "https"):
+        # Late: importing the clients of Azure takes a second, which a local run need not wait for.
+        from aml_mirror.sources.azure_blob import BlobSource
+
+        return BlobSource(f"{kind}://{match[2]}", retry_seconds=settings.retry_seconds, notice=notice)
+    raise _not_readable(kind, match[2], settings.from_where("source"))
+
+
+def _asks_osmo(settings: Settings, notice: Callable[[str], None]) -> bool:
+    """Tell whether only OSMO can say where the run lies."""
+    if settings.source:
+        return False
+    if not settings.output_base:
+        return True
+    place = locate_source(settings)
+    if _SCHEME.match(place) or os.path.lexists(place):
+        return False
+    from aml_mirror.osmo.client import OsmoClient
+
+    if not OsmoClient.find():
+        return False
+    notice(f"there is no {place}; asking OSMO where run {settings.run_id} lies")
+    return True
+
+
+def _not_readable(kind: str, rest: str, set_by: str) -> UsageError:
+    if kind in ("abfs", "abfss", "wasb", "wasbs"):
+        # abfss://CONTAINER@ACCOUNT.dfs.core.windows.net/PATH
+        found = re.match(r"([a-z0-9$-]+)@([a-z0-9]+)\.[^/]*/?([^?]*)", rest)
+        form = f"azure://{found[2]}/{found[1]}/{found[3]}".rstrip("/") if found else _FORM
+        return UsageError(f"the source{set_by} is a {kind}:// URI", f"pass the same place as --source {form}")
+    if kind == "file":
+        return UsageError(f"the source{set_by} is a file:// URI", "pass the folder's path: --source DIR")
+    return UsageError(
+        f"the source{set_by} is a {kind}:// URI, which cannot be read",
+        f"pass a folder, or a place in Azure Blob storage: --source {_FORM}",
+    )

@@ -1,0 +1,1 @@
+"""Which runs of a prefix have a version in the registry."""

@@ -1,0 +1,110 @@
+"""Which cloud of Azure this is: its hosts of storage, its login endpoint, its Resource Manager."""
+
+from __future__ import annotations
+
+import functools
+import os
+from urllib.parse import urlsplit
+
+import requests
+from requests.adapters import HTTPAdapter
+from urllib3.util import Retry as HttpRetry
+
+from aml_mirror.core.errors import ConfigurationError, ServiceUnavailable
+from aml_mirror.storage import azure_errors as azure_errors
+
+# Cloud -> (suffix of storage hosts, login endpoint, resource manager). The names are those of azure-ai-ml.
+CLOUDS = {
+    "AzureCloud": (
+        "core.windows.net",
+        "https://login.microsoftonline.com",
+        "https://management.azure.com",
+    ),
+    "AzureChinaCloud": (
+        "core.chinacloudapi.cn",
+        "https://login.chinacloudapi.cn",
+        "https://management.chinacloudapi.cn",
+    ),
+    "AzureUSGovernment": (
+        "core.usgovcloudapi.net",
+        "https://login.microsoftonline.us",
+        "https://management.usgovcloudapi.net",
+    ),
+}
+_METADATA_SECONDS = 20.0  # a name that resolves nowhere useful must not hold the program for a minute
+
+
+def blob_suffix() -> str:
+    """Return what follows ``account.blob.`` in the storage hosts of the cloud, asked for once.
+
+    ``AZUREML_CURRENT_CLOUD`` names the cloud; one that is not built in is looked up at
+    ``ARM_CLOUD_METADATA_URL``, as azure-ai-ml does.
+
+    Raises:
+        ConfigurationError: the cloud is not known, or its metadata are not what they should be.
+        ServiceUnavailable: the metadata cannot be had for now.
+    """
+    return _cloud()[0]
+
+
+def resource_manager() -> str:
+    """Return the address of the cloud's Azure Resource Manager, without a slash at its end.
+
+    Found, and raises, as :func:`blob_suffix`.
+    """
+    return _cloud()[1]
+
+
+def _cloud() -> tuple[str, str]:
+    """The cloud's storage suffix and resource manager."""
+    cloud = os.environ.get("AZUREML_CURRENT_CLOUD") or "AzureCloud"
+    if cloud in CLOUDS:
+        suffix, _, manager = CLOUDS[cloud]
+        return suffix, manager
+    url = os.environ.get("ARM_CLOUD_METADATA_URL", "")
+    if not url:
+        raise ConfigurationError(
+            f"the cloud {cloud} of AZUREML_CURRENT_CLOUD is not known",
+            f"use one of {', '.join(CLOUDS)}, or set ARM_CLOUD_METADATA_URL as well",
+        )
+    return _from_metadata(cloud, url)
+
+
+@functools.cache
+def _from_metadata(cloud: str, url: str) -> tuple[str, str]:
+    where = "the cloud's metadata endpoint (ARM_CLOUD_METADATA_URL)"
+    try:
+        with requests.Session() as session:
+            retries = HttpRetry(total=3, backoff_factor=0.5, status_forcelist=(408, 429, 500, 502, 503, 504))
+            session.mount("https://", HTTPAdapter(max_retries=retries))
+            answer = session.get(url, timeout=_METADATA_SECONDS)
+            answer.raise_for_status()
+            found = answer.json()
+    except requests.exceptions.JSONDecodeError as error:
+        if answer.text.lstrip()[:1] in ("{", "["):
+            raise ServiceUnavailable(f"an answer of {where} was cut", azure_errors.AGAIN) from error
+        raise ConfigurationError(f"{where} answers no JSON", "check the address") from error
+    except requests.RequestException as error:
+        raise azure_errors.translate(error, where) from error
+    # Up to 2019 the answer is a list of clouds; later versions answer with a list or one cloud.
+    clouds = found if isinstance(found, list) else [found]
+    for item in clouds:
+        if isinstance(item, dict) and item.get("name") == cloud:
+            suffix = (item.get("suffixes") or {}).get("storage")
+            manager = item.get("resourceManager")
+            if isinstance(suffix, str) and suffix and isinstance(manager, str) and manager:
+                return suffix, manager.rstrip("/")
+    raise ConfigurationError(
+        f"{where} names no storage suffix and resource manager for the cloud {cloud}",
+        "check AZUREML_CURRENT_CLOUD",
+    )
+
+
+def is_public(authority: str) -> bool:
+    """Whether a login endpoint is one that Microsoft's own list of them knows.
+
+    Of any other, of a private cloud, a login with a secret or certificate would first ask
+    login.microsoft.com whether it is genuine, which does not know it and may be out of reach.
+    """
+    hosts = {urlsplit(login).hostname for _, login, _ in CLOUDS.values()}
+    return not authority or urlsplit(authority if "//" in authority else f"//{authority}").hostname in hosts

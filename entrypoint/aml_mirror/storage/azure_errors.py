@@ -1,0 +1,276 @@
+"""What Azure's clients raise, as the one line that a person can act on.
+
+The clients wrap each other: a refused token arrives as a failed storage request, a name that cannot be
+resolved as a failed credential. So the whole chain of causes is looked at, from the outside in, and the
+first link that says something definite decides. What passes by itself (the service is busy, a connection
+was dropped, also on the way to the token service) is :class:`ServiceUnavailable`; only that is retried.
+
+Here is what a service answered; :mod:`.entra_errors` has the failed logins, :mod:`.network_errors` the
+requests that nobody answered.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from urllib.parse import urlsplit
+
+from azure.core import exceptions as core
+from requests import exceptions as http
+
+from aml_mirror.core.errors import ConfigurationError, DataError, MirrorError, NotAllowed, ServiceUnavailable
+from aml_mirror.storage import entra_errors, network_errors
+from aml_mirror.storage.network_errors import AGAIN as AGAIN
+from aml_mirror.support import redaction
+from aml_mirror.support.retry import asked_pause
+
+_TRANSIENT = frozenset({408, 425, 429, 500, 502, 503, 504})
+
+_ROLE_HINT = (
+    "grant it 'Storage Blob Data Contributor' on the account ('Storage Blob Data Reader' is enough to read a "
+    "run); a new assignment takes up to ten minutes to work"
+)
+_NO_CODE_HINT = (
+    "without a code of Azure's this may be the answer of a proxy or a firewall: look at HTTPS_PROXY; else "
+    + _ROLE_HINT
+)
+_NETWORK_RULES_HINT = (
+    "the account's network rules may not let this network in: add it there, or reach the account through "
+    "its private endpoint"
+)
+
+
+def translate(error: BaseException, where: str) -> MirrorError:
+    """Return our error for what a client of Azure raised.
+
+    Args:
+        error: what was raised.
+        where: what was being talked to, in words without a secret: ``container runs of account lab``.
+    """
+    if isinstance(error, MirrorError):
+        return error
+    for cause in chain(error):
+        if isinstance(cause, MirrorError):
+            return cause
+        if found := _of(cause, where):
+            return found
+    return ConfigurationError(
+        f"{where} refused: {first_line(error)}", "look at the message; --debug shows where it arose"
+    )
+
+
+def code_of(error: BaseException | None) -> str:
+    """Return the service's own code of an error (``BlobNotFound``), or ``""``."""
+    code = getattr(error, "error_code", None) or getattr(getattr(error, "error", None), "code", None)
+    if not code:
+        response = getattr(error, "response", None)
+        code = getattr(response, "headers", {}).get("x-ms-error-code", "")
+    return str(getattr(code, "value", code) or "")
+
+
+def status_of(error: BaseException | None) -> int:
+    """Return the HTTP status of an error, or 0 where there was no answer."""
+    return int(getattr(error, "status_code", None) or 0)
+
+
+def is_missing(error: BaseException | None) -> bool:
+    """Whether the service said that what was asked for does not exist."""
+    return status_of(error) == 404
+
+
+def is_there_already(error: BaseException | None) -> bool:
+    """Whether the service said that what was to be made exists, or is being changed by another."""
+    return status_of(error) == 409
+
+
+def is_changed(error: BaseException | None) -> bool:
+    """Whether the service said that a condition on the ETag does not hold."""
+    return status_of(error) == 412 or code_of(error) in ("ConditionNotMet", "SourceConditionNotMet")
+
+
+def is_conflict(error: BaseException | None) -> bool:
+    """Whether a write was refused because the blob is no longer as it was when it was looked at."""
+    code = code_of(error)
+    if code in ("BlobAlreadyExists", "ConditionNotMet", "TargetConditionNotMet"):
+        return True
+    return status_of(error) == 412 and not code.startswith(("Source", "Lease"))
+
+
+def is_unauthenticated(error: BaseException | None) -> bool:
+    """Whether the service took the token for none: expired by its clock, or revoked."""
+    return status_of(error) == 401
+
+
+def is_damage(error: BaseException | None) -> bool:
+    """Whether the service got other bytes than those that a checksum was sent of."""
+    if code_of(error) in ("Md5Mismatch", "Crc64Mismatch", "InvalidMd5"):
+        return True
+    # Azurite's words for it, under a code that stands for much.
+    return code_of(error) == "InvalidOperation" and "contentMD5 doesn't match" in str(error)
+
+
+def chain(error: BaseException) -> Iterator[BaseException]:
+    """Yield an error and what caused it, outermost first."""
+    seen: set[int] = set()
+    pending: list[BaseException | None] = [error]
+    while pending:
+        current = pending.pop(0)
+        if current is None or id(current) in seen:
+            continue
+        seen.add(id(current))
+        yield current
+        inner = getattr(current, "inner_exception", None) or getattr(current, "exc_value", None)
+        pending += [inner if isinstance(inner, BaseException) else None]
+        pending += [current.__cause__ or current.__context__]
+
+
+def first_line(error: BaseException) -> str:
+    """What an error says, in one line without secrets."""
+    said = str(getattr(error, "message", "") or error).strip() or type(error).__name__
+    # The storage client appends RequestId, Time and ErrorCode on lines of their own.
+    return redaction.start(said.splitlines()[0], 300)
+
+
+def _of(cause: BaseException, where: str) -> MirrorError | None:
+    said = first_line(cause)
+    if isinstance(cause, core.ClientAuthenticationError) and not status_of(cause):
+        return entra_errors.translate(cause, where)
+    # Whatever the status: what it is about, the body would have said.
+    if isinstance(cause, (core.IncompleteReadError, core.DecodeError)):
+        return ServiceUnavailable(f"an answer of {where} was cut or is not Azure's: {said}", AGAIN)
+    if isinstance(cause, core.HttpResponseError) and status_of(cause):
+        # Entra answers a token request with 400 or 401; the message holds its code.
+        if "AADSTS" in str(cause):
+            return entra_errors.translate(cause, where)
+        return _status(cause, where)
+    if isinstance(cause, http.HTTPError) and cause.response is not None:
+        if cause.response.status_code in (*_TRANSIENT, 507):
+            return ServiceUnavailable(f"{where} failed with {cause.response.status_code}: {said}", AGAIN)
+        return ConfigurationError(
+            f"{where} answers {cause.response.status_code}: {said}", "check the address"
+        )
+    if isinstance(cause, http.RetryError):
+        return ServiceUnavailable(f"{where} goes on failing: {said}", AGAIN)
+    if isinstance(cause, (http.ProxyError,)) or "ProxyError" in said:
+        return ServiceUnavailable(
+            f"the proxy on the way to {where} does not answer: {said}", "check HTTPS_PROXY and NO_PROXY"
+        )
+    if isinstance(
+        cause,
+        (
+            core.ServiceRequestError,
+            core.ServiceResponseError,
+            http.ConnectionError,
+            http.Timeout,
+            http.ChunkedEncodingError,
+            http.ContentDecodingError,
+        ),
+    ):
+        return network_errors.translate(str(cause), where)
+    if isinstance(cause, core.HttpResponseError):
+        return ServiceUnavailable(f"{where} failed: {said}", AGAIN)
+    if isinstance(cause, (http.InvalidURL, http.MissingSchema, http.InvalidSchema)):
+        return ConfigurationError(f"{where} has no valid address: {said}", "check the address")
+    if isinstance(cause, (ConnectionError, TimeoutError)):
+        return network_errors.translate(str(cause) or type(cause).__name__, where)
+    return None
+
+
+def _status(cause: core.HttpResponseError, where: str) -> MirrorError:
+    status, code, said = status_of(cause), code_of(cause), first_line(cause)
+    named = f"{status} {code}".strip()
+    host = _host(cause)
+    at = f"{where} ({host})" if host and host.split(".")[0] not in where else where
+    if status == 401:
+        return NotAllowed(
+            f"{at} does not take the token of this identity ({named}): {said}",
+            "check that AZURE_TENANT_ID is the tenant of the account, and this machine's clock",
+        )
+    if status == 403:
+        return _forbidden(code, named, at, said)
+    if status == 404:
+        return _missing(code, named, at)
+    if status == 507 or code in ("InsufficientStorage", "AccountFull"):
+        return ServiceUnavailable(
+            f"{at} has no space left ({named})", "make room or raise the limit, then " + AGAIN
+        )
+    if status in _TRANSIENT:
+        failure = ServiceUnavailable(f"{at} failed with {named}", AGAIN)
+        failure.retry_after = asked_pause(getattr(getattr(cause, "response", None), "headers", None) or {})
+        return failure
+    if status in (409, 412):
+        if code in ("LeaseIdMissing", "LeaseIdMismatchWithBlobOperation", "LeaseAlreadyPresent"):
+            return ServiceUnavailable(f"another program holds a lease on {at} ({code})", AGAIN)
+        if code in (
+            "ContainerBeingDeleted",
+            "AccountBeingCreated",
+            "PendingCopyOperation",
+            "OperationPending",
+        ):
+            return ServiceUnavailable(f"{at} is busy ({code})", AGAIN)
+        return DataError(f"{at} was changed by another program ({named})", AGAIN)
+    if is_damage(cause):
+        # Damaged on the way; the same bytes sent again arrive.
+        return ServiceUnavailable(f"bytes were damaged on the way to {at} ({code})", AGAIN)
+    if status == 413 or code in ("RequestBodyTooLarge", "BlockCountExceedsLimit"):
+        return ConfigurationError(
+            f"{at} refuses a request of this size ({named})", "pass a smaller --block-size"
+        )
+    if 300 <= status < 400:
+        return ConfigurationError(f"{at} redirects elsewhere ({named})", "check the address and HTTPS_PROXY")
+    return ConfigurationError(
+        f"{at} refused ({named}): {said}", "look at the message; --debug shows where it arose"
+    )
+
+
+def _forbidden(code: str, named: str, at: str, said: str) -> MirrorError:
+    if code == "AuthorizationPermissionMismatch":
+        return NotAllowed(f"this identity has no data role on {at} ({named})", _ROLE_HINT)
+    if code in ("AuthorizationFailure", "IpAuthorizationFailed", "NetworkAclDenied"):
+        return NotAllowed(f"{at} refuses this network or identity ({named})", _NETWORK_RULES_HINT)
+    if code == "AuthorizationFailed":
+        # ARM says who may not do what on which scope; storage says AuthorizationFailed for roles too.
+        what = re.search(r"perform action '([^']+)'", said)
+        who = re.search(r"object id '([^']+)'", said)
+        return NotAllowed(
+            f"AuthorizationFailed at {at}: the identity{' ' + who[1] if who else ''} may not "
+            f"{what[1] if what else 'do this'}",
+            "grant it 'AzureML Data Scientist' on the workspace, and 'Storage Blob Data Contributor' on its "
+            "storage account",
+        )
+    if code == "KeyBasedAuthenticationNotPermitted":
+        return NotAllowed(
+            f"{at} refuses shared keys and their SAS ({named})",
+            "grant this identity 'Storage Blob Data Contributor' on the account: its token is used instead",
+        )
+    if code == "AccountIsDisabled":
+        return NotAllowed(f"{at} is disabled ({named})", "ask who owns the account")
+    if code in ("CannotVerifyCopySource", "UnauthorizedCopySource", "CopyAcrossAccountsNotAllowed"):
+        return NotAllowed(
+            f"{at} may not copy from there ({named})", "the bytes are sent through this program"
+        )
+    if "tenant" in said.lower() and "not match" in said.lower():
+        return NotAllowed(f"{at} belongs to another tenant ({named})", "check AZURE_TENANT_ID")
+    if not code:
+        return NotAllowed(f"{at} refused ({named}): {said}", _NO_CODE_HINT)
+    return NotAllowed(f"{at} refused ({named}): {said}", _ROLE_HINT)
+
+
+def _missing(code: str, named: str, at: str) -> MirrorError:
+    if code == "ResourceGroupNotFound":
+        return ConfigurationError(
+            f"{at}: there is no such resource group ({code})", "check AZURE_RESOURCE_GROUP"
+        )
+    if code == "SubscriptionNotFound":
+        return ConfigurationError(
+            f"{at}: this identity sees no such subscription ({code})",
+            "check AZURE_SUBSCRIPTION_ID and its roles",
+        )
+    if code == "ContainerNotFound":
+        return ConfigurationError(f"{at} is not there ({code})", "check the container's name")
+    return ConfigurationError(f"{at} is not there ({named})", "check the names")
+
+
+def _host(cause: core.HttpResponseError) -> str:
+    request = getattr(getattr(cause, "response", None), "request", None)
+    return urlsplit(str(getattr(request, "url", ""))).hostname or ""

@@ -1,0 +1,89 @@
+"""Clients of Azure Blob storage as this program wants them, and where a blob lies in words."""
+
+from __future__ import annotations
+
+from typing import Any
+from urllib.parse import urlsplit
+
+import requests
+from azure.core.pipeline.transport import RequestsTransport
+from azure.storage.blob import BlobProperties, BlobServiceClient, ContainerClient, ExponentialRetry
+from requests.adapters import HTTPAdapter
+from urllib3.util import Retry as HttpRetry
+
+from aml_mirror.storage.azure_login import credential as default_credential
+
+# The client's own patience, for one dropped connection; aml_mirror.support.retry stands above it. The client
+# neither heeds Retry-After nor retries 429 at all (azure-storage-blob 12.27.1).
+_CLIENT_RETRIES = 2
+_CLIENT_PAUSE = 1  # second, then 3
+_CONNECT_SECONDS = 20
+# Between two packets, not for a whole request; a stalled connection is given up after it.
+_STALL_SECONDS = 60
+# 16 senders hold 4 MiB of pieces together; larger ones are not faster.
+_PIECE_BYTES = 256 << 10
+
+
+class _Adapter(HTTPAdapter):
+    """Reads a file that is the body of a request in pieces of ``_PIECE_BYTES``, not 16 KiB as it would."""
+
+    def init_poolmanager(self, *arguments: Any, **options: Any) -> None:
+        super().init_poolmanager(*arguments, blocksize=_PIECE_BYTES, **options)
+
+
+class _Transport(RequestsTransport):  # type: ignore[misc]
+    """Sends a body from its beginning each time: after a 401 the client sends it again without rewinding."""
+
+    def send(self, request: Any, **options: Any) -> Any:
+        if hasattr(request.body, "seek"):
+            request.body.seek(0)
+        return super().send(request, **options)
+
+
+def service_client(account_url: str, credential: Any = None, connections: int = 16) -> BlobServiceClient:
+    """Return a client of a storage account.
+
+    Args:
+        account_url: ``https://account.blob.core.windows.net``.
+        credential: a token credential; None: that of this program.
+        connections: how many requests run at the same time. The client's own transport keeps ten
+            connections and makes a new one, with a TLS handshake, for each request above that.
+    """
+    session = requests.Session()
+    adapter = _Adapter(
+        pool_connections=4, pool_maxsize=connections + 2, max_retries=HttpRetry(total=False, redirect=False)
+    )
+    session.mount("https://", adapter)
+    session.mount("http://", adapter)
+    return BlobServiceClient(
+        account_url,
+        credential=credential or default_credential(),
+        transport=_Transport(
+            session=session, connection_timeout=_CONNECT_SECONDS, read_timeout=_STALL_SECONDS
+        ),
+        retry_policy=ExponentialRetry(
+            initial_backoff=_CLIENT_PAUSE, increment_base=2, retry_total=_CLIENT_RETRIES
+        ),
+    )
+
+
+def container_client(
+    account_url: str, container: str, credential: Any = None, connections: int = 16
+) -> ContainerClient:
+    """Return a client of a container; arguments as for :func:`service_client`."""
+    return service_client(account_url, credential, connections).get_container_client(container)
+
+
+def metadata_of(found: BlobProperties) -> dict[str, str]:
+    """Return a blob's metadata; what stands between may have changed the case of their names."""
+    return {name.lower(): text for name, text in (found.metadata or {}).items()}
+
+
+def account_of(url: str) -> str:
+    """Return the account's name in the address of an account, container or blob."""
+    return (urlsplit(url).hostname or "").split(".")[0]
+
+
+def in_words(container: ContainerClient) -> str:
+    """Say which container this is."""
+    return f"container {container.container_name} of storage account {account_of(container.url)}"

@@ -1,0 +1,123 @@
+"""How far the work is: a bar on a terminal, a line every ``LOG_SECONDS`` elsewhere. Everything on stderr."""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TextIO
+
+from aml_mirror.support import redaction
+
+LOG_SECONDS = 30.0
+
+
+class Console:
+    """What the person sees besides the result. Nothing passes here without its secrets masked."""
+
+    def __init__(self, stream: TextIO | None = None) -> None:
+        self._stream = stream or sys.stderr
+        self.is_terminal = self._stream.isatty()
+
+    def say(self, text: str) -> None:
+        """Write a text, a line as a rule."""
+        print(harmless(redaction.text(text)), file=self._stream, flush=True)
+
+    def warn(self, text: str) -> None:
+        """Write one line that is to be noticed."""
+        self.say("warning: " + one_line(text))
+
+    def fail(self, text: str) -> None:
+        """Write the one line that says why the work ended."""
+        self.say("error: " + one_line(text))
+
+    @contextmanager
+    def stage(self, name: str, total: int, unit: str = "B") -> Iterator[Callable[[int], None]]:
+        """Show a stage of the work and yield what is to be told each part that is done.
+
+        Args:
+            name: what is being done, as "hashing".
+            total: how much there is of it, in ``unit``.
+            unit: ``B`` for bytes, shown as KiB, MiB, …; anything else is counted.
+        """
+        if not total:
+            yield lambda count: None
+        elif self.is_terminal:
+            with self._bar(name, total, unit) as advance:
+                yield advance
+        else:
+            with self._lines(name, total, unit) as advance:
+                yield advance
+
+    @contextmanager
+    def _bar(self, name: str, total: int, unit: str) -> Iterator[Callable[[int], None]]:
+        from rich.console import Console as RichConsole
+        from rich.progress import (
+            BarColumn,
+            DownloadColumn,
+            MofNCompleteColumn,
+            Progress,
+            TextColumn,
+            TimeRemainingColumn,
+            TransferSpeedColumn,
+        )
+
+        done = DownloadColumn() if unit == "B" else MofNCompleteColumn()
+        speed = [TransferSpeedColumn()] if unit == "B" else []
+        columns = [TextColumn("{task.description}"), BarColumn(), done, *speed, TimeRemainingColumn()]
+        with Progress(*columns, console=RichConsole(file=self._stream), transient=True) as progress:
+            task = progress.add_task(name, total=total)
+            yield lambda count: progress.advance(task, count)
+
+    @contextmanager
+    def _lines(self, name: str, total: int, unit: str) -> Iterator[Callable[[int], None]]:
+        done = 0
+        started = time.monotonic()
+        ended = threading.Event()
+
+        def advance(count: int) -> None:
+            nonlocal done
+            done += count
+
+        def log() -> None:
+            # A thread of its own: a single large file is one call, and silence for an hour looks like a hang.
+            while not ended.wait(LOG_SECONDS):
+                took = time.monotonic() - started
+                share = 100 * done // total
+                self.say(
+                    f"{name}: {amount(done, unit)} of {amount(total, unit)} ({share} %) after {took:.0f} s"
+                )
+
+        thread = threading.Thread(target=log, name="progress", daemon=True)
+        thread.start()
+        try:
+            yield advance
+        finally:
+            ended.set()
+            thread.join()
+
+
+def harmless(text: str) -> str:
+    """Return a text, of several lines maybe, with nothing in it that commands a terminal."""
+    return "\n".join(map(one_line, text.split("\n")))
+
+
+def one_line(text: str) -> str:
+    """Return a text as one line without control characters: each stands there as Python writes it.
+
+    A file's name may hold a newline and a line that looks like ours, or a command to the terminal.
+    """
+    return "".join(char if char.isprintable() else repr(char)[1:-1] for char in text)
+
+
+def amount(count: float, unit: str = "B") -> str:
+    """Write an amount for people: ``1.5 MiB``, ``12,345 points``."""
+    if unit != "B":
+        return f"{count:,.0f} {unit}"
+    for name in ("B", "KiB", "MiB", "GiB"):
+        if count < 1024:
+            return f"{count:.0f} {name}" if name == "B" else f"{count:.1f} {name}"
+        count /= 1024
+    return f"{count:.1f} TiB"

@@ -1,0 +1,1 @@
+"""Compares a registered version with its manifest, byte by byte."""

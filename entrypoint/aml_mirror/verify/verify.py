@@ -1,0 +1,288 @@
+"""Whether a registered version still is what was mirrored: every byte against the manifest.
+
+1. The version's ``manifest_sha256`` was written when it was registered; on Azure ML it is a property, which
+   nobody can change. The manifest among the run's artifacts has to have this digest.
+2. Where a public key is given, the signed statement has to name the same manifest and the same files.
+3. Every file of the version is read once, in parts, and its SHA-256 compared. A file that the manifest does
+   not name is extra, one that is not there is missing.
+
+A file that the storage service copied by itself was never hashed by us (``integrity`` is ``copied``): its
+size is compared, and its MD5 where the store had one. What was compared is said of each way.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass, field
+from typing import Any
+
+from aml_mirror.core.errors import DataError, SourceNotFound, UsageError
+from aml_mirror.core.manifest import SCHEMA as MANIFEST_SCHEMA
+from aml_mirror.core.manifest import Manifest, ManifestEntry, identity
+from aml_mirror.core.settings import Settings
+from aml_mirror.pipeline.provenance import signing
+from aml_mirror.pipeline.provenance.statement import digest_of
+from aml_mirror.registries import base
+from aml_mirror.registries.base import Version, VersionReader
+from aml_mirror.registries.registry import open_registry
+from aml_mirror.support.progress import Console, amount, one_line
+
+SCHEMA = "aml-mirror/verification/v1"
+# 10^5 files with 300 bytes each; a checkpoint has some dozen, and Azure ML takes 1,500.
+MAX_MANIFEST_BYTES = 32 << 20
+MAX_LISTED = 100  # names of each kind in the result, with their count beside them
+
+
+@dataclass(slots=True)
+class Verification:
+    """What was found. ``wrong`` is (path, what is wrong) of files that differ."""
+
+    version: Version
+    uri: str
+    pinned_by: str
+    manifest: Manifest | None = None
+    wrong: list[tuple[str, str]] = field(default_factory=list)
+    missing: list[str] = field(default_factory=list)
+    extra: list[str] = field(default_factory=list)
+    checked: dict[str, int] = field(default_factory=lambda: {"sha256": 0, "md5": 0, "size": 0})
+    bytes: int = 0
+    signed_by: str | None = None
+
+    @property
+    def holds(self) -> bool:
+        """Whether nothing differs."""
+        return not (self.wrong or self.missing or self.extra)
+
+    def as_dict(self) -> dict[str, Any]:
+        """The object that ``verify --json`` prints."""
+        tags = self.version.tags
+        found: dict[str, Any] = {
+            "schema": SCHEMA,
+            "outcome": "verified" if self.holds else "differs",
+            "exit_code": 0 if self.holds else DataError.exit_code,
+            "model_name": self.version.model,
+            "model_version": self.version.number,
+            "model_uri": self.uri,
+            "run_id": tags.get(base.RUN_ID),
+            "manifest_sha256": tags.get(base.MANIFEST_SHA256),
+            "pinned_by": self.pinned_by,
+            "integrity": tags.get(base.INTEGRITY),
+            "safety": tags.get(base.SAFETY),
+            "archived": self.version.archived,
+            "signed_by": self.signed_by,
+            "files": len(self.manifest.items) if self.manifest else 0,
+            "bytes": self.bytes,
+            "checked_by": self.checked,
+        }
+        for name, rows in (
+            ("wrong", [{"path": path, "reason": why} for path, why in self.wrong]),
+            ("missing", self.missing),
+            ("extra", self.extra),
+        ):
+            found[name] = rows[:MAX_LISTED]
+            if len(rows) > MAX_LISTED:
+                found[f"{name}_count"] = len(rows)
+        return found
+
+
+def verify(settings: Settings, console: Console) -> Verification:
+    """Check the version that the settings name.
+
+    Raises:
+        UsageError: they name none.
+        SourceNotFound: there is no such version.
+        DataError: it was not made by this program, is not complete, or its manifest or signature cannot be
+            trusted. That files differ is no error but the result.
+    """
+    model, number = parse_reference(settings.reference or settings.model_name)
+    # Before anything is asked: a key that cannot be read is known at once.
+    key = signing.public_key(settings.public_key) if settings.public_key else None
+    registry = open_registry(settings, console.say)
+    version = registry.find_version(model, number)
+    if version is None:
+        raise SourceNotFound(
+            f"there is no version {number} of the model {model} in {registry.description}",
+            "see 'aml-mirror status' for the versions of a run",
+        )
+    reader = registry.version_reader(version)
+    result = Verification(version, registry.uri(version), reader.pinned_by)
+    result.manifest = manifest = _manifest(version, reader)
+    if key is not None:
+        _require_signed(version, manifest, reader, key)
+        result.signed_by = signing.key_id(key)
+    there = reader.files()
+    wanted = {item.path: item for item in manifest.items}
+    result.missing = sorted(wanted.keys() - there.keys())
+    result.extra = sorted(there.keys() - wanted.keys())
+    found = [item for item in manifest.items if item.path in there]
+    with console.stage("verifying", sum(item.bytes for item in found)) as progress:
+        for item in found:
+            _check(item, reader, result)
+            progress(item.bytes)
+    return result
+
+
+def parse_reference(text: str) -> tuple[str, str]:
+    """Read ``MODEL:VERSION``, ``models:/MODEL/VERSION`` or ``azureml:MODEL:VERSION``.
+
+    Raises:
+        UsageError: none of them.
+    """
+    plain = text.removeprefix("azureml:")
+    match = re.fullmatch(r"models:/([^/:]+)/([^/:@]+)", text) or re.fullmatch(r"([^/:]+):([^/:@]+)", plain)
+    if match is None:
+        raise UsageError(
+            f"{text!r} does not name a version of a model" if text else "no version is named",
+            "for example: aml-mirror verify act-pick:3",
+        )
+    return match[1], match[2]
+
+
+def _manifest(version: Version, reader: VersionReader) -> Manifest:
+    """Return the version's manifest, the one that has the digest which the version was registered with."""
+    pinned = version.tags.get(base.MANIFEST_SHA256)
+    if not pinned or not version.tags.get(base.IDENTITY):
+        raise DataError(
+            f"version {version.number} of {version.model} was not made by aml-mirror: it has no manifest",
+            "mirror its run, or check the name",
+        )
+    if not version.complete:
+        raise DataError(
+            f"version {version.number} of {version.model} is not complete: a mirror of "
+            f"{version.tags.get(base.RUN_ID)} was begun and not finished",
+            "run that mirror again: it goes on from there",
+        )
+    tags = version.tags
+    if identity(tags.get(base.RUN_ID, ""), tags.get(base.CHECKPOINT, ""), pinned) != tags[base.IDENTITY]:
+        raise DataError(
+            f"what version {version.number} of {version.model} says of itself does not fit together: its "
+            "identity is not that of its run, checkpoint and manifest",
+            "somebody changed its tags; do not use it, and mirror the run again",
+        )
+    copies = [_parsed(data) for data in reader.artifacts("manifest.json", MAX_MANIFEST_BYTES)]
+    right = [manifest for manifest in copies if manifest is not None and manifest.sha256 == pinned]
+    # Each copy counts: people read the run's, this program the version's.
+    if copies and len(right) == len(copies):
+        return right[0]
+    raise DataError(
+        f"the manifest of version {version.number} of {version.model} "
+        + (f"was changed: it is not the one with the digest {pinned}" if copies else "is missing"),
+        "do not use the version, and mirror the run again",
+    )
+
+
+def _parsed(data: bytes) -> Manifest | None:
+    try:
+        found = json.loads(data)
+        if found["schema"] != MANIFEST_SCHEMA:
+            return None
+        items = tuple(_item(entry) for entry in found["files"])
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return None
+    return Manifest(items)
+
+
+def _item(entry: dict[str, Any]) -> ManifestEntry:
+    path, size = entry["path"], entry["bytes"]
+    texts = {name: entry.get(name) for name in ("sha256", "md5", "etag")}
+    if not isinstance(path, str) or type(size) is not int:
+        raise TypeError
+    if any(text is not None and not isinstance(text, str) for text in texts.values()):
+        raise TypeError
+    # The manifest's digest covers one text a file, its SHA-256 or else its ETag. A SHA-256 that was moved to
+    # the ETag's place leaves that digest as it was, and its file would be compared by its size alone.
+    if not texts["sha256"] and re.fullmatch("[0-9a-f]{64}", texts["etag"] or ""):
+        raise TypeError
+    return ManifestEntry(
+        "", path, size, texts["sha256"], texts["md5"], texts["etag"], str(entry.get("evidence"))
+    )
+
+
+def _require_signed(
+    version: Version, manifest: Manifest, reader: VersionReader, key: signing.PublicKey
+) -> None:
+    why = DataError(
+        f"version {version.number} of {version.model} is not signed: it has no {signing.ARTIFACT}",
+        "mirror the run with --sign-key, under another model name if this version is to stay",
+    )
+    for data in reader.artifacts(signing.ARTIFACT, 2 * MAX_MANIFEST_BYTES):
+        try:
+            statement = signing.opened(data, key)
+        except DataError as error:
+            why = error
+            continue
+        if _fits(statement, version, manifest):
+            return
+        why = DataError(
+            f"what was signed is not version {version.number} of {version.model}: {signing.ARTIFACT} names "
+            "other files, another run or another model",
+            "do not use the version, and mirror the run again",
+        )
+    raise why
+
+
+def _fits(statement: dict[str, Any], version: Version, manifest: Manifest) -> bool:
+    predicate, subjects = statement.get("predicate"), statement.get("subject")
+    if not isinstance(predicate, dict) or not isinstance(subjects, list):
+        return False
+    named = {
+        base.RUN_ID: predicate.get("run_id"),
+        base.CHECKPOINT: predicate.get("checkpoint"),
+        base.IDENTITY: predicate.get("identity"),
+        base.MANIFEST_SHA256: predicate.get("manifest_sha256"),
+    }
+    signed = {item.get("name"): item.get("digest") for item in subjects if isinstance(item, dict)}
+    # Of MD5s too, which the manifest's own digest does not cover.
+    digests = {item.path: digest_of(item) or None for item in manifest.items}
+    return (
+        predicate.get("model_name") == version.model
+        and all(version.tags.get(name) == text for name, text in named.items())
+        and all(signed.get(path) == digest for path, digest in digests.items())
+    )
+
+
+def _check(item: ManifestEntry, reader: VersionReader, result: Verification) -> None:
+    found = reader.hashed(item.path)
+    result.bytes += found.bytes
+    why = ""
+    if found.bytes != item.bytes:
+        why = f"it has {found.bytes} bytes, the manifest says {item.bytes}"
+    elif item.sha256 and found.sha256 != item.sha256:
+        why = f"its SHA-256 is {found.sha256}, the manifest says {item.sha256}"
+    elif not item.sha256 and item.md5 and found.md5 != item.md5:
+        why = f"its MD5 is {found.md5}, the manifest says {item.md5}"
+    if why:
+        result.wrong.append((item.path, why))
+        return
+    result.checked["sha256" if item.sha256 else "md5" if item.md5 else "size"] += 1
+
+
+def text(result: Verification) -> str:
+    """The same in words."""
+    version = f"{result.version.model} version {result.version.number}"
+    files = len(result.manifest.items) if result.manifest else 0
+    lines = [
+        f"verified: {version}, {files} file(s), {amount(result.bytes)}, is what was mirrored"
+        if result.holds
+        else f"differs: {version} is not what was mirrored"
+    ]
+    ways = ", ".join(f"{count} by {_WAYS[way]}" for way, count in result.checked.items() if count)
+    lines.append(f"  right    {ways or 'none'}")
+    lines.append(f"  pinned   manifest {result.version.tags[base.MANIFEST_SHA256]}, by {result.pinned_by}")
+    if result.version.archived:
+        lines.append("  archived the version, or its model, is archived")
+    if result.signed_by:
+        lines.append(f"  signed   by the key {result.signed_by}")
+    rows = [
+        *(f"  wrong    {path}: {why}" for path, why in result.wrong),
+        *(f"  missing  {path}" for path in result.missing),
+        *(f"  extra    {path}" for path in result.extra),
+    ]
+    lines += [one_line(row) for row in rows[:MAX_LISTED]]
+    if len(rows) > MAX_LISTED:
+        lines.append(f"  … and {len(rows) - MAX_LISTED} more")
+    return "\n".join(lines)
+
+
+_WAYS = {"sha256": "SHA-256", "md5": "MD5", "size": "size alone"}

@@ -1,0 +1,234 @@
+"""The program without its start: a process that has the clients loaded, and a fork of it for each call.
+
+Loading the clients of Azure and MLflow costs three seconds of a core; a test that is about what the program
+*does* need not pay it each time. What it gets is a process of its own all the same, with its own
+environment, folder, pipes, threads and connections, that a signal ends as it ends any other.
+
+The server (``python -m support.forks MODULE…``) has one thread and opens no connection, so that a fork of it
+is as good as new. It reads calls from the socket that is its stdin: the arguments, the environment and the
+folder as JSON, and with them the pipes and a socket on which it tells the child's number and, when that
+has ended, its exit code. It ends when the socket is closed.
+"""
+
+from __future__ import annotations
+
+import atexit
+import gc
+import importlib
+import json
+import os
+import selectors
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TextIO
+
+HERE = Path(__file__).parent.parent
+# What a mirror loads, to MLflow and to Azure ML.
+MLFLOW = (
+    *(
+        "aml_mirror.cli.program",
+        "aml_mirror.pipeline.mirror",
+        "aml_mirror.cli.report",
+        "aml_mirror.status.status",
+        "aml_mirror.doctor.doctor",
+    ),
+    "aml_mirror.registries.mlflow.tracking_server",
+)
+AZURE = (
+    *MLFLOW,
+    *("aml_mirror.registries.azureml.workspace", "aml_mirror.registries.azureml.workspace_checks"),
+    *("aml_mirror.registries.azureml.fast_lookup", "aml_mirror.registries.azureml.reader"),
+    *("azure.ai.ml", "azure.ai.ml.entities", "azureml.mlflow", "azureml.mlflow._store.tracking.store"),
+    "azureml.mlflow._tracking.request_header.azureml_request_header_provider",
+)
+_MOST = 1 << 20  # bytes of one call
+
+
+class Forked:
+    """One call, as :class:`subprocess.Popen` has it."""
+
+    def __init__(self, pid: int, told: socket.socket, out: TextIO, err: TextIO) -> None:
+        self.pid = pid
+        self.returncode: int | None = None
+        self.stdout, self.stderr = out, err
+        self._told = told
+
+    def poll(self) -> int | None:
+        """The exit code, or None while it runs."""
+        try:
+            return self.wait(0)
+        except subprocess.TimeoutExpired:
+            return None
+
+    def wait(self, timeout: float | None = None) -> int:
+        """Wait for the end and return the exit code; negative where a signal ended it."""
+        if self.returncode is None:
+            self._told.settimeout(timeout)
+            try:
+                said = self._told.recv(64)
+            except (TimeoutError, BlockingIOError):
+                raise subprocess.TimeoutExpired("aml-mirror", timeout or 0) from None
+            assert said, "the fork server is gone"
+            self.returncode = int(said)
+            self._told.close()
+        return self.returncode
+
+    def communicate(self, timeout: float | None = None) -> tuple[str, str]:
+        """Wait for the end and return what was written."""
+        read: dict[str, str] = {}
+        streams = {"out": self.stdout, "err": self.stderr}
+        threads = [
+            threading.Thread(target=lambda name=name: read.update({name: streams[name].read()}))
+            for name in streams
+        ]
+        for thread in threads:
+            thread.start()
+        self.wait(timeout)
+        for thread in threads:
+            thread.join()
+        for stream in streams.values():
+            stream.close()
+        return read["out"], read["err"]
+
+    def send_signal(self, number: int) -> None:
+        """Send a signal, if it still runs."""
+        if self.poll() is None:
+            os.kill(self.pid, number)
+
+    def kill(self) -> None:
+        """SIGKILL."""
+        self.send_signal(signal.SIGKILL)
+
+
+class Forks:
+    """A running server.
+
+    Args:
+        environment: its own, in which the modules are loaded.
+        modules: what is loaded beforehand.
+    """
+
+    def __init__(self, environment: dict[str, str], modules: tuple[str, ...]) -> None:
+        self._calls, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with theirs:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "builders.forks", *modules],
+                cwd=HERE,
+                env={**environment, "MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true"},
+                stdin=theirs,
+            )
+        assert self._calls.recv(16) == b"ready"
+
+    def start(self, arguments: list[str], folder: Path, environment: dict[str, str]) -> Forked:
+        """Start the program in a fork and do not wait for it."""
+        call = json.dumps({"arguments": arguments, "folder": str(folder), "environment": environment})
+        out, their_out = os.pipe()
+        err, their_err = os.pipe()
+        told, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        socket.send_fds(self._calls, [call.encode()], [their_out, their_err, theirs.fileno()])
+        os.close(their_out)
+        os.close(their_err)
+        theirs.close()
+        pid = int(told.recv(64))
+        return Forked(pid, told, os.fdopen(out, encoding="utf-8"), os.fdopen(err, encoding="utf-8"))
+
+    def close(self) -> None:
+        """End the server."""
+        self._calls.close()
+        self._process.wait(30)
+
+
+_servers: dict[tuple[str, ...], Forks] = {}
+
+
+def forks(modules: tuple[str, ...], environment: Callable[[], dict[str, str]]) -> Forks:
+    """The one server with these modules of this test process, made when first asked for; it ends with it."""
+    if modules not in _servers:
+        _servers[modules] = Forks(environment(), modules)
+        atexit.register(_servers[modules].close)
+    return _servers[modules]
+
+
+def serve(modules: list[str]) -> int:
+    """Load the modules, and fork for each call; returns in each child, with its exit code."""
+    for module in modules:
+        importlib.import_module(module)
+    assert threading.active_count() == 1, threading.enumerate()
+    gc.freeze()  # what is loaded stays: no child looks through it again
+    calls = socket.socket(fileno=os.dup(0))
+    selector = selectors.DefaultSelector()
+    selector.register(calls, selectors.EVENT_READ)
+    woken, wake = os.pipe()
+    for number in (woken, wake):
+        os.set_blocking(number, False)
+    selector.register(woken, selectors.EVENT_READ)
+    signal.set_wakeup_fd(wake)
+    signal.signal(signal.SIGCHLD, lambda number, frame: None)
+    calls.send(b"ready")
+    children: dict[int, socket.socket] = {}
+    while True:
+        for key, _ in selector.select():
+            if key.fileobj == woken:
+                os.read(woken, 4096)
+                _reap(children)
+                continue
+            message, numbers, _, _ = socket.recv_fds(calls, _MOST, 3)
+            if not message:
+                for pid in children:
+                    os.kill(pid, signal.SIGKILL)
+                return 0
+            out, err, told = numbers
+            pid = os.fork()
+            if not pid:
+                signal.set_wakeup_fd(-1)
+                signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+                selector.close()
+                for one in (calls, *children.values()):
+                    one.close()
+                for number in (woken, wake, told):
+                    os.close(number)
+                return _child(json.loads(message), out, err)
+            os.close(out)
+            os.close(err)
+            children[pid] = socket.socket(fileno=told)
+            children[pid].send(str(pid).encode())
+
+
+def _reap(children: dict[int, socket.socket]) -> None:
+    for pid in list(children):
+        ended, status = os.waitpid(pid, os.WNOHANG)
+        if ended:
+            with children.pop(pid) as told:
+                try:
+                    told.send(str(os.waitstatus_to_exitcode(status)).encode())
+                except OSError:
+                    continue  # nobody wants to know
+
+
+def _child(call: dict[str, Any], out: int, err: int) -> int:
+    from aml_mirror.cli.main import main
+
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    for number, target in ((nothing, 0), (out, 1), (err, 2)):
+        os.dup2(number, target)
+        os.close(number)
+    os.environ.clear()
+    os.environ.update(call["environment"])
+    os.chdir(call["folder"])
+    sys.argv[1:] = call["arguments"]
+    code = main()
+    # As the interpreter ends, but for taking three thousand modules apart.
+    threading._shutdown()  # type: ignore[attr-defined]
+    atexit._run_exitfuncs()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
+
+
+if __name__ == "__main__":
+    sys.exit(serve(sys.argv[1:]))

@@ -1,0 +1,191 @@
+"""workspaces/mlflow/turn.py: in whatever order requests arrive, one writes and the others find it done.
+
+Three mirrors begin at once on a real MLflow database. Each stops before each of its requests, and a seed
+decides who goes on; so every order is as likely as the usual ones, and a failure comes again.
+"""
+
+from __future__ import annotations
+
+import random
+import shutil
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from mlflow import MlflowClient
+
+from aml_mirror.registries import base
+from aml_mirror.registries.base import Version
+from aml_mirror.registries.mlflow import bakery_lock
+from aml_mirror.registries.mlflow.bakery_lock import BakeryLock
+from aml_mirror.registries.mlflow.run_lease import CHOOSING, Keeper, Lease
+from aml_mirror.registries.mlflow.tracking_server import MlflowRegistry
+
+MODEL, IDENTITY = "policy", "i" * 64
+TAGS = {base.MODEL_NAME: MODEL, base.IDENTITY: IDENTITY, base.STATE: base.INCOMPLETE}
+
+
+class Order:
+    """Lets one of some threads go on at a time, as a seed says."""
+
+    def __init__(self, seed: int, count: int) -> None:
+        self._random = random.Random(seed)
+        self._changed = threading.Condition()
+        self._waiting: set[int] = set()
+        self._working = count
+        self._next: int | None = None
+
+    def step(self, who: int) -> None:
+        """Wait until it is this one's turn."""
+        with self._changed:
+            self._waiting.add(who)
+            self._choose()
+            assert self._changed.wait_for(lambda: self._next == who, 60)
+            self._next = None
+            self._waiting.discard(who)
+
+    def leave(self) -> None:
+        with self._changed:
+            self._working -= 1
+            self._choose()
+
+    def _choose(self) -> None:
+        if self._next is None and self._waiting and len(self._waiting) == self._working:
+            self._next = self._random.choice(sorted(self._waiting))
+            self._changed.notify_all()
+
+
+@pytest.fixture(scope="module")
+def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("turn") / "empty.db"
+    client = MlflowClient(f"sqlite:///{path}", f"sqlite:///{path}")
+    client.create_experiment(MODEL)
+    client.create_registered_model(MODEL)
+    return path
+
+
+@pytest.fixture
+def database(empty_database: Path, tmp_path: Path) -> str:
+    shutil.copy(empty_database, tmp_path / "mlflow.db")
+    return f"sqlite:///{tmp_path}/mlflow.db"
+
+
+def finish(workspace: MlflowRegistry, run_id: str) -> None:
+    """What a writer does last, in its order."""
+    client = workspace.client
+    workspace.retry(lambda: client.set_tag(run_id, base.STATE, base.COMPLETE))
+    tags = {**TAGS, base.STATE: base.COMPLETE}
+    workspace.retry(lambda: client.create_model_version(MODEL, f"runs:/{run_id}/model", run_id, tags=tags))
+    workspace.retry(lambda: client.set_tag(run_id, base.LEASE, ""))
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_one_writes_in_whatever_order_requests_arrive(
+    database: str, monkeypatch: pytest.MonkeyPatch, seed: int
+) -> None:
+    count = 3
+    order = Order(seed, count)
+    here = threading.local()
+    monkeypatch.setattr(bakery_lock, "time", SimpleNamespace(sleep=lambda seconds: order.step(here.who)))
+    writing: list[int] = []
+    ends: list[str] = []
+    failures: list[BaseException] = []
+
+    def work(who: int) -> None:
+        here.who = who
+        try:
+            workspace = MlflowRegistry(database, 30, lambda text: None)
+            whole: Callable[[Callable[[], Any]], Any] = workspace.retry
+
+            def gated(request: Callable[[], Any]) -> Any:
+                order.step(who)
+                return whole(request)
+
+            monkeypatch.setattr(workspace, "retry", gated)
+            experiment_id = workspace.experiment(MODEL)
+            found = BakeryLock(workspace, experiment_id, TAGS, lambda text: None).wait("run")
+            if isinstance(found, Version):
+                ends.append("already")
+                return
+            assert not writing, "two at once"
+            writing.append(who)
+            finish(workspace, found[0].info.run_id)
+            writing.remove(who)
+            ends.append("written")
+        except BaseException as error:  # noqa: BLE001 - a thread's failure is the test's
+            failures.append(error)
+        finally:
+            order.leave()
+
+    threads = [threading.Thread(target=work, args=(who,)) for who in range(count)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert failures == []
+    assert sorted(ends) == ["already", "already", "written"]
+    client = MlflowClient(database, database)
+    experiment = client.get_experiment_by_name(MODEL)
+    (run,) = client.search_runs([experiment.experiment_id])
+    (version,) = client.search_model_versions(f"name = '{MODEL}'")
+    assert version.run_id == run.info.run_id
+
+
+def made_by(client: MlflowClient, note: str) -> str:
+    experiment = client.get_experiment_by_name(MODEL)
+    made = client.create_run(experiment.experiment_id, tags={**TAGS, base.LEASE: note})
+    time.sleep(0.01)
+    return str(made.info.run_id)
+
+
+def begun(database: str) -> tuple[MlflowRegistry, BakeryLock, list[str]]:
+    workspace, said = MlflowRegistry(database, 30, lambda text: None), list[str]()
+    return workspace, BakeryLock(workspace, workspace.experiment(MODEL), TAGS, said.append), said
+
+
+def test_the_oldest_of_several_dead_runs_is_taken_up(database: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bakery_lock, "time", SimpleNamespace(sleep=lambda seconds: None))
+    client = MlflowClient(database, database)
+    dead = [made_by(client, ""), made_by(client, "no note"), made_by(client, "")]
+    _, mine, said = begun(database)
+    found = mine.wait("run")
+    assert not isinstance(found, Version)
+    assert (found[0].info.run_id, found[1]) == (dead[0], False)
+    assert said == [f"taking up the MLflow run {dead[0]}, which an earlier mirror left RUNNING"]
+    # The others are not ours to delete.
+    assert {run.info.run_id for run in client.search_runs([found[0].info.experiment_id])} == set(dead)
+
+
+def test_one_that_writes_is_waited_for_though_an_older_run_is_dead(
+    database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = MlflowClient(database, database)
+    dead = made_by(client, "")
+    other = Keeper()
+    other.ticket = 3
+    written = made_by(client, other.note())
+    workspace, mine, said = begun(database)
+    sleeps: list[float] = []
+
+    def sleep(seconds: float) -> None:
+        sleeps.append(seconds)
+        if len(sleeps) == 3:
+            finish(workspace, written)
+
+    monkeypatch.setattr(bakery_lock, "time", SimpleNamespace(sleep=sleep))
+    found = mine.wait("run")
+    assert isinstance(found, Version) and len(sleeps) == 3
+    assert said == [f"another mirror of this run is at work (MLflow run {written}); waiting for it"]
+    assert client.get_run(dead).data.tags[base.LEASE] == ""
+
+
+def test_a_note_without_a_ticket_is_ahead_of_all_who_begin() -> None:
+    keeper = Keeper()
+    mine = Lease.parse(keeper.note())
+    assert mine is not None and mine.ticket == CHOOSING
+    old = Lease.parse('{"owner": "a", "beat": 1}')
+    assert old is not None and old.ticket > CHOOSING

@@ -1,0 +1,294 @@
+"""redact.py: what is a credential is masked, wherever it stands; what is none stays as it is."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import logging
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from aml_mirror.support import redaction
+
+# Put together here, so that no scanner of repositories takes them for real ones.
+HEX = "0123456789abcdef0123456789abcdef"
+ALNUM = "Ab1" * 12
+KEY = base64.b64encode(bytes(range(64))).decode()
+PEM = "-----BEGIN " + "RSA PRIVATE KEY-----\nMIIEdata+/=\n-----END " + "RSA PRIVATE KEY-----"
+PLANTED = {
+    "hugging face": "hf_" + ALNUM[:34],
+    "github": "ghp_" + ALNUM,
+    "github app": "ghs_" + ALNUM,
+    "github fine-grained": "github_pat_" + "11ABC_" + ALNUM,
+    "gitlab": "glpat-" + ALNUM[:20],
+    "openai": "sk-proj-" + ALNUM,
+    "nvidia": "nvapi-" + ALNUM,
+    "slack": "xoxb-" + "1234-" + ALNUM,
+    "databricks": "dapi" + HEX,
+    "npm": "npm_" + ALNUM,
+    "pypi": "pypi-" + ALNUM,
+    "google": "AIza" + ALNUM[:35],
+    "aws id": "AKIA" + "IOSFODNN7EXAMPLE",
+    "aws temporary id": "ASIA" + "IOSFODNN7EXAMPLE",
+    "jwt": "eyJhbGciOi" + "JIUzI1NiJ9.eyJzdWIiOiIxIn0.c2lnbmF0dXJl",
+    "azure application": "abc8Q~" + ALNUM[:34],
+    "storage key": KEY,
+    "private key": PEM,
+}
+# Text with the secret S in it.
+AROUND = (
+    "https://acct.blob.example/c?sv=2024&sig=S&se=2030",
+    "https://acct.blob.example/c?sig=S",
+    r"https://acct.blob.example/c?sv=1\u0026sig=S\u0026se=2",
+    "https%3A%2F%2Facct%2Fc%3Fsv%3D1%26sig%3DS",
+    "https://bucket.example/x?X-Amz-Signature=S&X-Amz-Date=1",
+    "https://fn.example/api?code=S",
+    "https://maps.example/api?key=S",
+    "https://user:S@host.example/x",
+    "postgresql://user:S@db:5432/x",
+    "https://hooks.slack.com/services/S",
+    "DefaultEndpointsProtocol=https;AccountName=a;AccountKey=S;EndpointSuffix=core.example",
+    "Endpoint=sb://x/;SharedAccessKeyName=Root;SharedAccessKey=S",
+    "BlobEndpoint=https://x/;SharedAccessSignature=S",
+    "Server=db;User=sa;Password=S;Encrypt=yes",
+    "Server=db;Pwd=S",
+    "Authorization: Bearer S",
+    "authorization: Basic S",
+    "x-api-key: S",
+    "WANDB_API_KEY=S python train.py",
+    "export HF_TOKEN=S",
+    "PGPASSWORD=S psql",
+    "python train.py --hub_token S --lr 1",
+    "python train.py --wandb-api-key=S",
+    "['train.py', '--password', 'S']",
+    "{'hub_token': 'S', 'lr': 1}",
+    '{"client_secret": "S", "lr": 1}',
+    r"{\"client_secret\": \"S\"}",
+    "client_secret = 'S'",
+    "hub_token: S",
+    "the token=S was refused",
+)
+# fmt: off
+SECRET_NAMES = (
+    "wandb.api_key", "hubToken", "hub_token", "HF_TOKEN", "WANDB_API_KEY", "PGPASSWORD",
+    "clientSecret", "aws_secret_access_key", "AWS_ACCESS_KEY_ID", "azure_storage_account_key",
+    "AZURE_STORAGE_CONNECTION_STRING", "connectionString", "sas_token", "sasToken", "auth.token",
+    "github_pat", "sentry_dsn", "private_key", "SSH_KEY", "bearer", "cookie", "password",
+    "db.passwd", "pwd", "access_token", "accesstoken", "credentials", "AZURE_CLIENT_SECRET",
+    "client_assertion", "env/WANDB_KEY", "openai_key", "jwt", "authorization", "passphrase",
+    "license_key", "ssh.private_key", "basic_auth", "subscriptionKey", "encryption-key",
+    "passwords", "db.passwords", "api_keys", "apikeys", "primaryKey", "secondary_key",
+)
+# fmt: on
+ORDINARY = {
+    "tokenizer": "gpt2",
+    "tokenizer_name_or_path": "/data/tokenizer",
+    "num_tokens": 512,
+    "max_new_tokens": 20,
+    "eos_token": "</s>",
+    "bos_token": "begin",
+    "pad_token_id": 0,
+    "image_token_index": 3,
+    "num_image_token": 256,
+    "loss_per_token": 0.25,
+    "speech_token": "<|audio|>",
+    "fim_token": "▁<PRE>",
+    "keyboard": "qwerty",
+    "monkey": "ape",
+    "author": "me",
+    "path": "/a/b",
+    "patience": 5,
+    "auto": "yes",
+    "pattern": "x",
+    "patch_size": 14,
+    "passes": 3,
+    "rgb_key": "image",
+    "observation.keys": "a b",
+    "key": "camera_0",
+    "query_key_value": "fused",
+    "input_signature": "batch",
+    "compat": "1",
+    "use_auth_token": True,
+    "hub_token": None,
+    "password": "",
+    "sasrec.dim": 4,
+    "encoder": "basic architecture of the transformer_v2",
+    "dataset": "/data/hf_lerobot_dataset_pusht_image",
+    "run": "task-franka-reach-2026-01-02-long-name",
+    "sha": HEX,
+    "uri": "http://mlflow.example:5000/#/experiments/1@x",
+    "blob": "azure://account/container/path?x=1",
+    "text": "the token, the secret and exit code=65",
+    "hint": "set MLFLOW_TRACKING_TOKEN, or MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD",
+    "config": "sigma=0.5 config=1 design: 2, eos_token=<eos>",
+    "blob host": "https://account.blob.core.windows.net/c@v2 and abfss://a-long-container-name-17@account.x/p",
+    "sections": "Attempted credentials:\n\tEnvironment: unavailable\nsecret:\n  name: x\npassword:\nlr: 1",
+    "module": "keyboard:0, tokenizer: gpt2, num_tokens=5",
+}
+
+
+@pytest.mark.parametrize("kind", PLANTED)
+@pytest.mark.parametrize("around", ["{}", "a {} b", "'{}'", "key={},x", "/x?{}#", "({})", "x:{}\n"])
+def test_a_credential_of_known_shape_is_masked_anywhere(kind: str, around: str) -> None:
+    masked = redaction.text(around.format(PLANTED[kind]))
+    assert redaction.MASK in masked
+    for part in PLANTED[kind].split("\n"):
+        assert part[8:] not in masked
+
+
+@pytest.mark.parametrize("around", AROUND)
+@pytest.mark.parametrize("secret", ["planted1", "Pl+nt/ed==", "p%2Bl4nted~._-", "dXNlcjpwYXNz"])
+def test_a_credential_is_masked_for_what_stands_around_it(around: str, secret: str) -> None:
+    if "://user:" in around:
+        secret = secret.replace("/", "%2F")
+    masked = redaction.text(around.replace("S", secret) if around.count("S") == 1 else _put(around, secret))
+    assert redaction.MASK in masked and secret not in masked
+
+
+# As before, for secrets that are known by their length, or that have more than one word.
+AROUND_LONG = (
+    "https%253A%252F%252Facct%252Fc%253Fsv%253D1%2526sig%253D§",
+    "{'sv': ['2024'], 'sig': ['§']}",
+    '[("sig", "§")]',
+    "Authorization: token §",
+    "Authorization: SharedKey account:§",
+    "https://§@git.example/a.git",
+    "https://§@o1.ingest.sentry.example/2",
+    "https://x.webhook.office.com/webhookb2/§",
+    "https://discord.com/api/webhooks/1/§",
+    "password='correct horse §'",
+    'password: "correct horse §"',
+    "password => §",
+    "password:\n  §\nlr: 1",
+    "Password:\n§",
+    "password:\r\n§\r\n",
+    "password: |\n    correct horse §\n",
+    'a:\n  password: >-\r\n      "correct horse §"',
+    "passwords:\n  - §",
+    r'{"password": "a\"b\\§"}',
+    r"-----BEGIN PRIVATE KEY-----\\nMIIE\\n§\\n-----END PRIVATE KEY-----",
+)
+
+
+@pytest.mark.parametrize("around", AROUND_LONG)
+def test_a_long_credential_is_masked_for_what_stands_around_it(around: str) -> None:
+    secret = ALNUM[:24]
+    masked = redaction.text(around.replace("§", secret))
+    assert redaction.MASK in masked and secret not in masked
+    assert redaction.text(masked) == masked
+    if around.startswith('{"'):
+        assert json.loads(masked) == {"password": redaction.MASK}
+
+
+def _put(around: str, secret: str) -> str:
+    """Put the secret where a single S stands, not where a word has one."""
+    marks = [
+        at for at, char in enumerate(around)
+        if char == "S" and not around[at - 1 : at].isalpha() and not around[at + 1 : at + 2].isalpha()
+    ]  # fmt: skip
+    (at,) = [at for at in marks if around[at - 1 : at] != "_" and around[at + 1 : at + 2] != "_"][-1:]
+    return around[:at] + secret + around[at + 1 :]
+
+
+@pytest.mark.parametrize("name", SECRET_NAMES)
+def test_a_value_under_the_name_of_a_credential_is_masked(name: str) -> None:
+    for found in ("planted", 12345, ["a"], {"a": 1}):
+        if isinstance(found, int) and name.lower().endswith("token"):
+            continue
+        assert redaction.value(name, found) == redaction.MASK
+        assert redaction.value(f"a.b.{name}", found) == redaction.MASK
+
+
+@pytest.mark.parametrize("name", ORDINARY)
+def test_ordinary_names_and_values_stay_as_they_are(name: str) -> None:
+    found = ORDINARY[name]
+    assert redaction.value(name, found) == found
+    assert redaction.text(f"{name}={found}") == f"{name}={found}"
+    assert redaction.text(str(found)) == str(found)
+
+
+@given(
+    found=st.dictionaries(st.text(max_size=12), st.text(max_size=40), max_size=4), add=st.sampled_from(AROUND)
+)
+@settings(max_examples=200)
+def test_a_line_of_json_is_one_afterwards_with_the_same_shape(found: dict[str, str], add: str) -> None:
+    found["around"] = add
+    for separators in ((",", ":"), (", ", ": ")):
+        masked = json.loads(redaction.text(json.dumps(found, separators=separators)))
+        assert len(masked) == len(found) and all(isinstance(value, str) for value in masked.values())
+
+
+@pytest.mark.parametrize("found", [{"a": f'the "{around}" failed'} for around in AROUND + AROUND_LONG])
+def test_masking_what_is_masked_and_printed_changes_nothing_more(found: dict[str, str]) -> None:
+    once = json.dumps({key: redaction.text(value) for key, value in found.items()}, separators=(",", ":"))
+    assert json.loads(redaction.text(once))
+
+
+@given(st.text(alphabet="S=:&;?@/.-_'\"\\ \nsigtokenhf_Bearer0A", max_size=80))
+@settings(max_examples=200)
+def test_masking_twice_is_masking_once(text: str) -> None:
+    once = redaction.text(text)
+    assert redaction.text(once) == once
+
+
+UNITS = ("a.", "a-", "eyJ12345678-", "token=", "--a ", "a://", "Bearer ", "a:", '"a":"', PEM[:31], "\\")
+
+
+@pytest.mark.parametrize("unit", UNITS)
+def test_long_hostile_text_is_masked_in_one_pass(unit: str) -> None:
+    # Whatever takes quadratic time here does not end.
+    redaction.text(unit * (1_000_000 // len(unit)))
+
+
+def test_the_credentials_that_we_were_given_are_masked_wherever_they_stand(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(redaction, "_known", set())
+    redaction.learn(
+        {
+            "MLFLOW_TRACKING_USERNAME": "robot",
+            "MLFLOW_TRACKING_PASSWORD": "correcthorse",
+            "PROXY": "http://me:batterystaple@proxy.example:3128",
+            "PWD": "/home/somebody",
+            "AZURE_TOKEN_CREDENTIALS": "WorkloadIdentityCredential",
+            "SHORT_TOKEN": "true",
+            "ODD_SECRET": "a/b c+d/e=f",
+        }
+    )
+    pair = base64.b64encode(b"robot:correcthorse").decode()
+    for said in (
+        "x correcthorse y",
+        f"x {pair} y",
+        "x batterystaple y",
+        "x a/b c+d/e=f y",
+        "x a%2Fb%20c%2Bd%2Fe%3Df y",
+    ):
+        assert redaction.text(said) == "x *** y"
+    kept = "true in /home/somebody, by WorkloadIdentityCredential"
+    assert redaction.text(kept) == kept
+
+
+def test_a_text_is_masked_before_it_is_cut() -> None:
+    text = "x" * 90 + " sig=abcdefghijklmnop"
+    assert redaction.start(text, 100) == "x" * 90 + " sig=***"
+    assert len(redaction.start("y " * 1000, 100)) == 100
+
+
+def test_what_a_library_logs_is_masked() -> None:
+    stream = io.StringIO()
+    log = logging.Logger("library")
+    log.addHandler(logging.StreamHandler(stream))
+    before = logging.getLogRecordFactory()
+    logging.setLogRecordFactory(redaction.MaskedRecord)
+    try:
+        try:
+            raise ValueError("AccountKey=abcdefgh12345678==")
+        except ValueError:
+            log.exception("refused %s", "https://h/?sig=abcdefgh")
+    finally:
+        logging.setLogRecordFactory(before)
+    assert "abcdefgh" not in stream.getvalue()
+    assert "ValueError: AccountKey=***" in stream.getvalue()
