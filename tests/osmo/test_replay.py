@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import replay
 
+from builders.runs import huggingface_run
 from osmo_world import OsmoWorld
 from replay_calls import IMAGE, Replay, submitted, values_of
 
