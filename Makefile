@@ -147,11 +147,11 @@ lint: venv  ## Look at the code without running it
 	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/actionlint
 	$(BIN)/zizmor --offline --quiet --persona pedantic .github/workflows
 	$(BIN)/mypy --strict image/sbom.py image/licenses.py image/tree_digest.py
-	$(BIN)/mypy --strict scripts/osmo_pod_template.py scripts/osmo_config_cli.py scripts/pod_template_merge.py scripts/pod_template_spec.py
-	$(BIN)/mypy --strict scripts/replay.py scripts/replay_follow.py scripts/replay_values.py
+	$(BIN)/mypy --strict terraform/scripts/*.py
+	$(BIN)/mypy --strict scripts/replay.py scripts/replay_follow.py scripts/replay_submit.py scripts/replay_values.py
 	terraform fmt -check -recursive terraform
 	@# On a copy, so that no .terraform folder stays behind here.
-	@copy=$$(mktemp -d) && trap 'rm -rf "$$copy"' EXIT && cp -r terraform scripts "$$copy" && cd "$$copy/terraform" \
+	@copy=$$(mktemp -d) && trap 'rm -rf "$$copy"' EXIT && cp -r terraform "$$copy" && cd "$$copy/terraform" \
 		&& terraform init -input=false >/dev/null && terraform validate
 
 format: venv  ## Format the code
