@@ -1,45 +1,24 @@
-"""The layouts, in the order in which they are asked, and the search for the one run below a source."""
+"""The search for the runs below a source, by every layout that the program knows."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from shlex import quote
 
-from aml_mirror.core.errors import DataError, UsageError
-from aml_mirror.layouts.act import ACT
+from aml_mirror.core.errors import DataError, MirrorError, UsageError
 from aml_mirror.layouts.base import Checkpoint, Layout, Run
-from aml_mirror.layouts.brax import BRAX
-from aml_mirror.layouts.diffusion_policy import DiffusionPolicy
 from aml_mirror.layouts.explicit_path import explicit_checkpoint, to_name
-from aml_mirror.layouts.fasttd3 import FAST_TD3
 from aml_mirror.layouts.generic.layout import Generic
+from aml_mirror.layouts.generic.name_words import DATA_FOLDERS
 from aml_mirror.layouts.generic.weight_files import is_weights
-from aml_mirror.layouts.groot import Groot
-from aml_mirror.layouts.huggingface.layout import HuggingFace
-from aml_mirror.layouts.lerobot import LeRobot
-from aml_mirror.layouts.lightning import Lightning
+from aml_mirror.layouts.known_layouts import known_layouts, layout_names
 from aml_mirror.layouts.nested import nested_runs
-from aml_mirror.layouts.octo import OCTO
-from aml_mirror.layouts.openpi import OpenPi
-from aml_mirror.layouts.prismatic import PRISMATIC
-from aml_mirror.layouts.protomotions import PROTO_MOTIONS
-from aml_mirror.layouts.rl_games import RlGames
-from aml_mirror.layouts.rlinf import RLINF
-from aml_mirror.layouts.rllib import RLLIB
-from aml_mirror.layouts.robomimic import Robomimic
-from aml_mirror.layouts.rsl_rl import RSL_RL
 from aml_mirror.layouts.run_evidence import why_no_run
-from aml_mirror.layouts.skrl import Skrl
-from aml_mirror.layouts.stable_baselines3.layout import StableBaselines3
-from aml_mirror.layouts.tdmpc2 import TD_MPC2
-from aml_mirror.layouts.tianshou import TIANSHOU
 from aml_mirror.sources.skipped_folders import around as skipped_around
 from aml_mirror.sources.tree import Tree, join
 from aml_mirror.sources.wandb_copies import without_copies
 
 __all__ = [
-    "LAYOUTS",
-    "NAMES",
     "Checkpoint",
     "DetectedRun",
     "Layout",
@@ -48,37 +27,12 @@ __all__ = [
     "find_every_run",
     "find_run",
     "find_runs",
+    "known_layouts",
+    "layout_names",
     "unknown_beside",
     "why_no_run",
+    "why_none_was_told",
 ]
-
-# The more special comes first: every GR00T run is a Hugging Face run too. Generic is asked last, and only
-# where no other layout found anything.
-LAYOUTS: tuple[Layout, ...] = (
-    LeRobot(),
-    Groot(),
-    OpenPi(),
-    HuggingFace(),
-    RSL_RL,
-    Skrl(),
-    RlGames(),
-    Robomimic(),
-    FAST_TD3,
-    ACT,
-    PRISMATIC,
-    PROTO_MOTIONS,
-    TIANSHOU,
-    TD_MPC2,
-    RLLIB,
-    RLINF,
-    OCTO,
-    BRAX,
-    DiffusionPolicy(),
-    Lightning(),
-    StableBaselines3(),
-    Generic(),
-)
-NAMES = tuple(layout.name for layout in LAYOUTS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,7 +122,7 @@ def unknown_beside(tree: Tree, found: DetectedRun) -> list[str]:
 
 def _with_nested(tree: Tree, framework: str) -> dict[str, Layout]:
     found = _found(tree, framework)
-    asked = [item for item in LAYOUTS if item.name != Generic.name and framework in ("", item.name)]
+    asked = [item for item in known_layouts() if item.name != Generic.name and framework in ("", item.name)]
     pending = list(found.items())
     while pending:
         root, layout = pending.pop()
@@ -181,7 +135,7 @@ def _with_nested(tree: Tree, framework: str) -> dict[str, Layout]:
 
 def _found(tree: Tree, framework: str) -> dict[str, Layout]:
     found: dict[str, Layout] = {}
-    for layout in LAYOUTS:
+    for layout in known_layouts():
         if framework and layout.name != framework:
             continue
         if layout.name == "generic" and found and not framework:
@@ -195,6 +149,20 @@ def _found(tree: Tree, framework: str) -> dict[str, Layout]:
                     del found[other]
                 found[root] = layout
     return found
+
+
+def why_none_was_told(tree: Tree) -> MirrorError | None:
+    """Return the reason why no run was found in a tree that may hold one: its weights cannot be read."""
+    unreadable = {
+        path: error
+        for path, error in tree.unreadable().items()
+        if is_weights(path) and not any(part.lower() in DATA_FOLDERS for part in path.split("/"))
+    }
+    if not unreadable:
+        return None
+    error = unreadable[min(unreadable)]
+    others = f", nor can {len(unreadable) - 1} others" if len(unreadable) > 1 else ""
+    return type(error)(f"no run could be told in {tree.source.uri}: {error.message}{others}", error.hint)
 
 
 def find_run(tree: Tree, framework: str = "", path: str = "") -> DetectedRun:
@@ -214,6 +182,8 @@ def find_run(tree: Tree, framework: str = "", path: str = "") -> DetectedRun:
     where = tree.source.uri
     if not found and path and framework in ("", Generic.name) and explicit_checkpoint(tree, path):
         return DetectedRun("", Generic())
+    if not found and (failure := why_none_was_told(tree)):
+        raise failure
     if not found:
         looked = f"a {framework} run" if framework else "a run of any known framework"
         empty = "" if tree.files else " (the folder holds no file at all)"
@@ -227,7 +197,8 @@ def find_run(tree: Tree, framework: str = "", path: str = "") -> DetectedRun:
         other = f"to mirror weights all the same, name them: --checkpoint {shown!r}; " if shown else ""
         raise DataError(
             f"{where} does not hold {looked}: no checkpoint was found{empty}",
-            f"check that the training saved a checkpoint there; {other}known layouts: {', '.join(NAMES)}",
+            f"check that the training saved a checkpoint there; {other}known layouts: "
+            + ", ".join(layout_names()),
         )
     if len(found) > 1 and path and (meant := _with_path(tree, found, path)):
         return meant
