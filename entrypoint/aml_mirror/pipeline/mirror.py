@@ -15,8 +15,10 @@ from collections.abc import Callable, Iterable, Iterator
 from aml_mirror.core.errors import DataError, Interrupted, MirrorError
 from aml_mirror.core.settings import Settings
 from aml_mirror.layouts.base import Checkpoint
-from aml_mirror.pipeline import model_card, plan
+from aml_mirror.metrics.series import read_metrics
+from aml_mirror.pipeline import log_state, log_update, model_card, plan
 from aml_mirror.pipeline.apply_limits import apply_limits
+from aml_mirror.pipeline.log_state import Recorder
 from aml_mirror.pipeline.plan import LocatedRun, Plan
 from aml_mirror.pipeline.provenance import statement
 from aml_mirror.pipeline.receipt import Receipt
@@ -29,6 +31,7 @@ from aml_mirror.registries.registry import open_registry, required_type
 from aml_mirror.safety.verdict import inspect, require_harmless
 from aml_mirror.safety.words import FIRST_SCANNER, HARMLESS, SCANNER, current
 from aml_mirror.sources.base import Source
+from aml_mirror.sources.growing import log_view
 from aml_mirror.sources.hashing import quick_key
 from aml_mirror.sources.registry import open_source
 from aml_mirror.support import redaction
@@ -107,6 +110,8 @@ class Mirror:
         keys = [self._quick_key(subject, chosen.checkpoint) for chosen in wanted]
         if self._settings.hash or not all(key in found for key in keys):
             return
+        if any(log_update.is_needed(subject, found[key]) for key in keys):
+            return
         for chosen, key in zip(wanted, keys, strict=True):
             self.receipt.checkpoint, self.receipt.step = chosen.checkpoint.path, chosen.checkpoint.step
             yield self._already(subject, chosen, found[key])
@@ -156,7 +161,7 @@ class Mirror:
         for version in known:
             if version.tags.get(base.QUICK_KEY) == key:
                 self._require_intact(registry, version)
-                return self._already(subject, chosen, version)
+                return self._known(registry, subject, chosen, version)
 
         decided = plan.decide(
             subject, chosen, self._settings, self._console, self._read(registry, subject, known)
@@ -165,7 +170,7 @@ class Mirror:
             if version.tags.get(base.IDENTITY) == decided.identity:
                 self._require_intact(registry, version)
                 registry.refresh(version, key)
-                return self._already(subject, chosen, version)
+                return self._known(registry, subject, chosen, version)
 
         decided, left_out = apply_limits(decided, registry.limits)
         tags = self._tags(decided, key)
@@ -174,7 +179,7 @@ class Mirror:
             return self._already(subject, chosen, writer)
         self.receipt.mlflow_run_id = writer.run_id
         try:
-            return self._write(decided, left_out, writer, tags)
+            return self._write(registry, decided, left_out, writer, tags)
         except Interrupted as stop:
             writer.abort("KILLED", stop.message)
             raise
@@ -183,22 +188,39 @@ class Mirror:
             raise
 
     def _write(
-        self, decided: Plan, left_out: list[dict[str, str]], writer: Writer, tags: dict[str, str]
+        self,
+        registry: Registry,
+        decided: Plan,
+        left_out: list[dict[str, str]],
+        writer: Writer,
+        tags: dict[str, str],
     ) -> Receipt:
         tree, receipt = decided.subject.tree, self.receipt
-        metrics = decided.metrics
+        # Logs may still grow. What the first attempt saw is sent, and the rest by a later mirror.
+        seen = log_state.log_sizes(tree, decided.subject.run)
+        sizes = writer.pin_logs(seen)
+        logs = log_view(tree, seen, sizes)
+        if sizes != seen:
+            decided.metrics = read_metrics(
+                logs, [path for path in decided.subject.run.logs if logs.has(path)]
+            )
+            left_out = [item for item in left_out if "metric" not in item]
+            decided, more = apply_limits(decided, registry.limits)
+            left_out += [item for item in more if "metric" in item]
+        metrics, sent_points = decided.metrics, Recorder()
         writer.log_params(decided.params)
         with self._console.stage("metrics", metrics.points, "points") as progress:
-            writer.log_metrics(metrics.stream, progress)
+            writer.log_metrics(lambda: sent_points.recording(metrics.stream), progress)
 
         with self._console.stage("checkpoint", decided.manifest.bytes) as progress:
             moved = writer.put_model(tree, decided.manifest, progress)
         uploads = [
-            Upload(path, f"tensorboard/{plan.artifact_path(path)}", tree.size(path))
+            Upload(path, f"tensorboard/{plan.artifact_path(path)}", logs.size(path))
             for path in decided.event_files
+            if logs.has(path)
         ]
         with self._console.stage("event files", sum(upload.bytes for upload in uploads)) as progress:
-            sent = writer.put_files(tree, uploads, progress)
+            sent = writer.put_files(logs, uploads, progress)
         receipt.bytes_sent, receipt.bytes_copied = moved.sent + sent, moved.copied
         decided.warnings.extend(moved.warnings)
         description = model_card.write(decided, self._settings.tags)
@@ -217,11 +239,31 @@ class Mirror:
         writer.put_texts(texts)
         plan.require_unchanged(decided.subject, [item.source for item in decided.manifest.items])
 
+        for _ in sent_points.recording(metrics.stream):
+            pass
+        state = log_state.state_of(
+            logs, {path: logs.size(path) for path in sizes if logs.has(path)}, metrics, sent_points
+        )
+        if writer.put_log_state(log_state.name_of(state.tag), state.as_json()):
+            tags = {**tags, base.LOGS: state.tag}
         version = writer.register(description, tags)
         decided.warnings.extend(text for text in writer.warnings if text not in decided.warnings)
         self._fill(decided, left_out, version)
         writer.put_texts({"receipt.json": receipt.whole()})
         writer.finish(version)
+        return receipt
+
+    def _known(
+        self, registry: Registry, subject: LocatedRun, chosen: SelectedCheckpoint, version: Version
+    ) -> Receipt:
+        """The receipt of a version that is there; what its logs gained since is added to it."""
+        receipt = self._already(subject, chosen, version)
+        if log_update.is_needed(subject, version):
+            done = log_update.update(registry, subject, version)
+            if done is not None:
+                receipt.outcome, receipt.points, receipt.bytes_sent = "updated", done.points, done.bytes_sent
+                receipt.warnings += done.warnings
+                receipt.seconds = round(time.monotonic() - self._started, 3)
         return receipt
 
     def _require_intact(self, registry: Registry, version: Version) -> None:

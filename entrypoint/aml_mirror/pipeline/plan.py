@@ -14,11 +14,13 @@ from aml_mirror.layouts import DetectedRun, Run, find_run, unknown_beside
 from aml_mirror.layouts.base import Checkpoint
 from aml_mirror.metrics.series import Metrics, read_metrics
 from aml_mirror.pipeline.completeness import judge
+from aml_mirror.pipeline.log_state import log_sizes
 from aml_mirror.pipeline.parameters import parameters
 from aml_mirror.pipeline.select import SelectedCheckpoint, narrow, path_in
 from aml_mirror.safety.verdict import Safety, inspect, require_harmless
 from aml_mirror.safety.words import CODE, SUSPICIOUS, UNKNOWN
 from aml_mirror.sources.base import Source, run_id_of
+from aml_mirror.sources.growing import log_view
 from aml_mirror.sources.hashing import hash_files, listed_files
 from aml_mirror.sources.tree import Tree
 from aml_mirror.support import redaction
@@ -189,7 +191,8 @@ def decide(
             manifest = hash_files(subject.tree, paths, progress)
     else:
         manifest = listed_files(subject.tree, paths)
-    metrics = read_metrics(subject.tree, subject.run.logs)
+    logs = log_view(subject.tree, log_sizes(subject.tree, subject.run))
+    metrics = read_metrics(logs, subject.run.logs)
     best, why = subject.run.best, ""
     if best and best.path != checkpoint.path and (why := _why_not(subject.tree, best)):
         best = None

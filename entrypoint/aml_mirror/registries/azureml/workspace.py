@@ -51,6 +51,7 @@ if TYPE_CHECKING:
     from azure.storage.blob import ContainerClient
     from mlflow import MlflowClient
 
+    from aml_mirror.registries.azureml.log_writer import AzureMLLogWriter
     from aml_mirror.registries.azureml.reader import AzureMLVersionReader
 
 
@@ -177,6 +178,24 @@ class AzureMLRegistry(Place):
         from aml_mirror.registries.azureml.reader import AzureMLVersionReader
 
         return AzureMLVersionReader(self, version)
+
+    def continue_logs(self, version: Version) -> AzureMLLogWriter | None:
+        # Late: few mirrors need it.
+        from aml_mirror.registries.azureml.log_writer import AzureMLLogWriter
+
+        claim = self._claim(version.tags[base.IDENTITY], version.model)
+        claim.acquire()
+        try:
+            # As it is now: whoever had the claim before may have continued the logs.
+            now = self.models.get(version.model, version.number)
+            folder = folder_in(now.path, {**now.tags, base.MODEL_NAME: now.model}) if now else None
+            if now is None or folder is None or not now.tags.get(base.MLFLOW_RUN_ID):
+                claim.release()
+                return None
+            return AzureMLLogWriter(self, now, folder, claim)
+        except BaseException:
+            claim.release()
+            raise
 
     def repair(
         self,
