@@ -20,6 +20,7 @@ from aml_mirror.metrics import log_files as framework_logs
 from aml_mirror.metrics.readers.event_file import TRUNCATED
 from aml_mirror.metrics.series_names import assign_names, usefulness
 from aml_mirror.metrics.sessions import Group, Reader, event_groups, log_groups, wandb_groups
+from aml_mirror.metrics.summaries import Restart, Series, Span, restart_of
 from aml_mirror.sources.tree import Tree
 
 # Series of one run. The largest runs we know have some thousand (a gradient norm a layer); one takes about
@@ -29,29 +30,6 @@ MAX_SERIES = 10_000
 MAX_NAMED = 20
 # The last moment of the year 9999 in seconds since the epoch: what dates on the servers end with.
 MAX_WALL_TIME = 253_402_300_799.0
-
-
-@dataclass(slots=True)
-class Series:
-    """One metric and what its points are like. Values that are NaN or infinite are no minimum or maximum."""
-
-    name: str
-    """As sent."""
-    tag: str
-    """As written by the framework."""
-    folder: str
-    """Relative to the run's root, ``""`` for the root itself; of several sessions the first one's."""
-    points: int = 0
-    first_step: int = 0
-    """The smallest step."""
-    last_step: int = 0
-    """The largest step."""
-    last_value: float = math.nan
-    """The value at the largest step; the last written where it stands there several times."""
-    min_value: float | None = None
-    min_step: int | None = None
-    max_value: float | None = None
-    max_step: int | None = None
 
 
 @dataclass(slots=True)
@@ -69,6 +47,8 @@ class Metrics:
     warnings: list[str]
     left_out: list[str] = field(default_factory=list)
     """Names of the series that a limit left out (:meth:`limited`), sorted."""
+    restarts: list[Restart] = field(default_factory=list)
+    """Sessions that began anew, one for each folder: event files of an older training are beside theirs."""
     _groups: list[Group] = field(default_factory=list, repr=False)
 
     @property
@@ -175,38 +155,50 @@ class _Reading:
         self._overflow_points = 0
         self._overflow_tags: set[str] = set()
         self._odd_times = 0
+        self._restarts: list[Restart] = []
 
     def read(self, group: Group) -> None:
         purged_from: int | None = None
         first_later: dict[str, int] = {}
+        newest: dict[str, Span] = {}
+        restart: Restart | None = None
         superseded = 0
         for session in reversed(group.sessions):
             session.purged_from = purged_from
-            smallest: dict[str, int] = {}
+            spans: dict[str, Span] = {}
             with session.reading() as reader:
                 for tag, step, wall_time, value in reader:
                     series = self._series.get((group.label, tag)) or self._new(group.label, tag)
                     if series is None:
                         continue
-                    seen = smallest.get(tag)
-                    if seen is None or step < seen:
-                        smallest[tag] = step
+                    span = spans.get(tag)
+                    if span is None:
+                        spans[tag] = Span(session.path, step, step)
+                    else:
+                        span.add(step)
                     if purged_from is not None and step >= purged_from:
                         superseded += 1
                     elif step >= first_later.get(tag, math.inf):
                         session.superseded_from[tag] = first_later[tag]
                         superseded += 1
                     else:
-                        _add(series, step, value)
+                        series.add(step, value)
                         if not 0 <= wall_time <= MAX_WALL_TIME:
                             self._odd_times += 1
                 superseded += self._finished(session.path, reader)
-            for tag, step in smallest.items():
-                first_later[tag] = min(step, first_later.get(tag, step))
+            for tag, span in spans.items():
+                first_later[tag] = min(span.first, first_later.get(tag, span.first))
+            restart = restart or restart_of(spans, newest)
+            newest = newest or spans
             if reader.purge_step is not None:
                 purged_from = (
                     reader.purge_step if purged_from is None else min(purged_from, reader.purge_step)
                 )
+        for tag, span in newest.items():
+            if (group.label, tag) in self._series:
+                self._series[group.label, tag].newest = span
+        if restart is not None:
+            self._restarts.append(restart)
         if superseded:
             self._warnings.append(
                 f"{superseded} points in {group.label or 'the run'} are not sent, since a resumed session "
@@ -219,7 +211,7 @@ class _Reading:
             if len(self._overflow_tags) < MAX_NAMED:
                 self._overflow_tags.add(tag)
             return None
-        # Held once for all sessions and folders, however often it is read.
+        # One object for all sessions and folders, however often it is read.
         series = self._series[label, tag] = Series(name="", tag=tag, folder=label)
         self._tags.add(tag)
         return series
@@ -260,27 +252,9 @@ class _Reading:
             skipped_records=self._skipped,
             sources=[self._sources[session.path] for group in groups for session in group.sessions],
             warnings=self._warnings,
+            restarts=self._restarts,
             _groups=groups,
         )
-
-
-def _add(series: Series, step: int, value: float) -> None:
-    # Sessions come backwards, so that an earlier session's point never replaces one at the same step.
-    if series.points == 0:
-        series.first_step = series.last_step = step
-        series.last_value = value
-    elif step >= series.last_step:
-        series.last_step, series.last_value = step, value
-    elif step < series.first_step:
-        series.first_step = step
-    series.points += 1
-    if not math.isfinite(value):
-        return
-    # Of equal values the one at the smallest step.
-    if series.min_value is None or (value, step) < (series.min_value, series.min_step):
-        series.min_value, series.min_step = value, step
-    if series.max_value is None or (-value, step) < (-series.max_value, series.max_step):
-        series.max_value, series.max_step = value, step
 
 
 def _same(one: float, other: float) -> bool:

@@ -7,15 +7,16 @@ from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from posixpath import splitext
 
-from aml_mirror.core.errors import DataError, MirrorError
+from aml_mirror.core.errors import DataError, MirrorError, UsageError
 from aml_mirror.core.manifest import Manifest, ManifestEntry, identity
 from aml_mirror.core.settings import Settings
 from aml_mirror.layouts import DetectedRun, Run, find_run, unknown_beside
 from aml_mirror.layouts.base import Checkpoint
 from aml_mirror.metrics.series import Metrics, read_metrics
 from aml_mirror.pipeline.completeness import judge
+from aml_mirror.pipeline.contradictions import contradictions
 from aml_mirror.pipeline.parameters import parameters
-from aml_mirror.pipeline.select import SelectedCheckpoint, narrow, path_in
+from aml_mirror.pipeline.select import SelectedCheckpoint, narrow, path_in, pick
 from aml_mirror.safety.file_scan import SUSPICIOUS
 from aml_mirror.safety.verdict import Safety, inspect, require_harmless
 from aml_mirror.sources.base import Source
@@ -177,23 +178,27 @@ def decide(
     Raises:
         DataError: a file changed while it was read.
         DataError: the checkpoint is suspicious, and ``--refuse-pickle`` refuses that.
+        UsageError: what was logged points to another checkpoint than the one taken for the final one.
         NotAllowed: a file may not be read.
     """
     checkpoint = chosen.checkpoint
     safety = inspect(subject.tree, checkpoint.files, checkpoint.weights)
     if settings.refuse_pickle:
         require_harmless(safety, checkpoint.path)
+    metrics = read_metrics(subject.tree, subject.run.logs)
+    against = contradictions(subject.found.layout.name, subject.run, checkpoint, metrics)
+    if against.undecided and settings.checkpoint == "final":
+        raise UsageError(against.undecided, pick(against.choices))
     paths = model_paths(checkpoint)
     if read:
         with console.stage("hashing", sum(map(subject.tree.size, paths))) as progress:
             manifest = hash_files(subject.tree, paths, progress)
     else:
         manifest = listed_files(subject.tree, paths)
-    metrics = read_metrics(subject.tree, subject.run.logs)
     best, why = subject.run.best, ""
     if best and best.path != checkpoint.path and (why := judge(subject.tree, best)):
         best = None
-    warnings = [*subject.warnings, *remarks(chosen), *metrics.warnings]
+    warnings = [*subject.warnings, *remarks(chosen), *against.warnings, *metrics.warnings]
     if why and subject.run.best:
         warnings.append(f"the best checkpoint {subject.run.best.path} is not complete: {why}")
     if safety.verdict == SUSPICIOUS:
