@@ -18,6 +18,7 @@ from typing import Any
 
 from aml_mirror.metrics import log_files as framework_logs
 from aml_mirror.metrics.readers.event_file import TRUNCATED
+from aml_mirror.metrics.readers.other_logs import other_logs
 from aml_mirror.metrics.series_names import assign_names, usefulness
 from aml_mirror.metrics.sessions import Group, Reader, event_groups, log_groups, wandb_groups
 from aml_mirror.metrics.summaries import Restart, Series, Span, restart_of
@@ -26,6 +27,11 @@ from aml_mirror.sources.tree import Tree
 # Series of one run. The largest runs we know have some thousand (a gradient norm a layer); one takes about
 # 1 kB here, so that a writer that makes a tag of every step costs 10 MB, not the pod.
 MAX_SERIES = 10_000
+NONE_FOUND = (
+    "no metric was found; read would have been: TensorBoard event files, the framework's own log "
+    "(trainer_state.json, metrics.csv, progress.csv, evaluations.npz, logs.json.txt), W&B's offline log, "
+    "or a log with a step a row (eval.csv, metrics.jsonl, …)"
+)
 # Names in one warning.
 MAX_NAMED = 20
 # The last moment of the year 9999 in seconds since the epoch: what dates on the servers end with.
@@ -50,6 +56,11 @@ class Metrics:
     restarts: list[Restart] = field(default_factory=list)
     """Sessions that began anew, one for each folder: event files of an older training are beside theirs."""
     _groups: list[Group] = field(default_factory=list, repr=False)
+
+    @property
+    def note(self) -> str:
+        """What a person has to know of a run without metrics; empty: it has some."""
+        return "" if self.points_read else NONE_FOUND
 
     @property
     def points(self) -> int:
@@ -122,8 +133,9 @@ def read_metrics(tree: Tree, logs: list[str] | tuple[str, ...] = ()) -> Metrics:
     """Read the metrics of the run whose root ``tree`` is (pass one).
 
     ``logs`` are paths of the framework's own logs, read only where no event file holds a point; W&B's own
-    log is read where those hold none either. Damage becomes warnings; raises as :meth:`Tree.open` where a
-    file changed or may not be read.
+    log is read where those hold none either, and then any other file that is a log by its name. Damage,
+    and a log that is not read, become warnings; raises as :meth:`Tree.open` where a file changed or may not
+    be read.
     """
     reading = _Reading()
     groups = event_groups(tree)
@@ -139,6 +151,14 @@ def read_metrics(tree: Tree, logs: list[str] | tuple[str, ...] = ()) -> Metrics:
         for group in from_wandb:
             reading.read(group)
         groups += from_wandb
+    others = [path for path in other_logs(tree) if path not in logs]
+    if reading.points_read == 0 and others:
+        from_others = log_groups(tree, framework_logs.newest(tree, others))
+        for group in from_others:
+            reading.read(group)
+        groups += from_others
+    elif others:
+        reading.leave(others)
     return reading.result(groups)
 
 
@@ -221,16 +241,29 @@ class _Reading:
         restated = reader.superseded if isinstance(reader, framework_logs.LogFile) else 0
         source: dict[str, Any] = {"path": path, "points": reader.points + restated}
         self.points_read += reader.points + restated
+        is_read = reader.points + restated > 0 or not isinstance(reader, framework_logs.LogFile)
         if reader.ended is not None:
             source["ended"] = reader.ended
             if reader.ended != TRUNCATED:
-                self._warnings.append(f"{path} is read only in part: {reader.ended}")
+                how = "is read only in part" if is_read else "was not read"
+                self._warnings.append(f"{path} {how}: {reader.ended}")
         if reader.skipped_records:
             source["skipped_records"] = reader.skipped_records
             self._skipped += reader.skipped_records
-            self._warnings.append(f"{reader.skipped_records} damaged records of {path} are skipped")
+            self._warnings.append(
+                f"{reader.skipped_records} damaged records of {path} are skipped"
+                if is_read
+                else f"{path} was not read: none of its entries has a step"
+            )
         self._sources[path] = source
         return restated
+
+    def leave(self, paths: list[str]) -> None:
+        """Name logs that are not read, since others of the run hold points."""
+        self._warnings.append(
+            f"{_listed(paths)} {'was' if len(paths) == 1 else 'were'} not read: the metrics are those of "
+            "the event files, or of the framework's own log"
+        )
 
     def result(self, groups: list[Group]) -> Metrics:
         if self._overflow_points:

@@ -98,6 +98,7 @@ class Plan:
                 "skipped_records": self.metrics.skipped_records,
                 "sources": self.metrics.sources,
             },
+            "metrics_note": self.metrics.note or None,
             "params": self.params,
             "identity": self.identity,
             "manifest_sha256": self.manifest.sha256,
@@ -199,6 +200,9 @@ def decide(
     if best and best.path != checkpoint.path and (why := judge(subject.tree, best)):
         best = None
     warnings = [*subject.warnings, *remarks(chosen), *against.warnings, *metrics.warnings]
+    if metrics.note and subject.found.layout.name == "generic":
+        # Of a known framework it is known that it logs elsewhere, or was told not to log.
+        warnings.append(metrics.note)
     if why and subject.run.best:
         warnings.append(f"the best checkpoint {subject.run.best.path} is not complete: {why}")
     if safety.verdict == SUSPICIOUS:
