@@ -18,7 +18,7 @@ from typing import Any
 
 from aml_mirror.metrics import log_files as framework_logs
 from aml_mirror.metrics.readers.event_file import TRUNCATED
-from aml_mirror.metrics.readers.other_logs import other_logs
+from aml_mirror.metrics.readers.other_logs import NONE_FOUND, other_logs
 from aml_mirror.metrics.series_names import assign_names, usefulness
 from aml_mirror.metrics.sessions import Group, Reader, event_groups, log_groups, wandb_groups
 from aml_mirror.metrics.summaries import Restart, Series, Span, restart_of
@@ -27,11 +27,6 @@ from aml_mirror.sources.tree import Tree
 # Series of one run. The largest runs we know have some thousand (a gradient norm a layer); one takes about
 # 1 kB here, so that a writer that makes a tag of every step costs 10 MB, not the pod.
 MAX_SERIES = 10_000
-NONE_FOUND = (
-    "no metric was found; read would have been: TensorBoard event files, the framework's own log "
-    "(trainer_state.json, metrics.csv, progress.csv, evaluations.npz, logs.json.txt), W&B's offline log, "
-    "or a log with a step a row (eval.csv, metrics.jsonl, …)"
-)
 # Names in one warning.
 MAX_NAMED = 20
 # The last moment of the year 9999 in seconds since the epoch: what dates on the servers end with.

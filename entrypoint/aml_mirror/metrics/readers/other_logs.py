@@ -12,7 +12,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
-from aml_mirror.metrics.readers.log_formats import READERS, Log, Points, json_lines, table
+from aml_mirror.metrics.readers.log_formats import MAX_LINE, READERS, Log, Points, json_lines, table
 from aml_mirror.sources.tree import Tree
 
 # What counts the steps of a training, the most telling first.
@@ -50,6 +50,12 @@ _NO_LOGS = frozenset(
 # A run has so few logs; a folder with more of them holds data.
 MAX_LOGS = 64
 
+NONE_FOUND = (
+    "no metric was found; read would have been: TensorBoard event files, the framework's own log "
+    "(trainer_state.json, metrics.csv, progress.csv, evaluations.npz, logs.json.txt), W&B's offline log, "
+    "or a log with a step a row (eval.csv, metrics.jsonl, …)"
+)
+
 _json = json_lines(_STEPS)
 _csv = table(_STEPS)
 
@@ -61,17 +67,30 @@ def reader_of(path: str) -> Callable[[Log], Points] | None:
         return json_lines(_RLLIB)
     if name == "progress.csv":
         return _progress
-    if name in READERS and name != "metrics.csv":
+    if name == "metrics.csv":
+        return _metrics
+    if name in READERS:
         return READERS[name]
     if name.endswith((".jsonl", "metrics.json")):
         return _json
     return _csv if name.lower().endswith(".csv") else None
 
 
+def _header(log: Log) -> list[str]:
+    with log.open() as stream:
+        return stream.readline(MAX_LINE).decode("utf-8-sig", "replace").strip().split(",")
+
+
+def _metrics(log: Log) -> Points:
+    """Lightning's has the column ``step``, and counts the epochs among the metrics."""
+    columns = set(_header(log))
+    others = "step" not in columns and columns.intersection(_STEPS)
+    return _csv(log) if others else READERS["metrics.csv"](log)
+
+
 def _progress(log: Log) -> Points:
     """SB3's if it has the column that only SB3 writes, else RLlib's or a plain table."""
-    with log.open() as stream:
-        header = stream.readline(1 << 20).decode("utf-8", "replace")
+    header = _header(log)
     if "time/total_timesteps" in header:
         return READERS["progress.csv"](log)
     return table(_RLLIB)(log) if "training_iteration" in header else _csv(log)
