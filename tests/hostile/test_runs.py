@@ -19,8 +19,9 @@ from pathlib import Path
 import pytest
 from mlflow import MlflowClient
 
+from aml_mirror.core.dotenv import MAX_DOTENV_BYTES, read_dotenv
 from aml_mirror.core.errors import ConfigurationError, DataError, MirrorError, NotAllowed
-from aml_mirror.core.settings import MAX_DOTENV_BYTES, Settings, read_dotenv
+from aml_mirror.core.settings import Settings
 from aml_mirror.pipeline import plan
 from aml_mirror.pipeline.select import choose
 from aml_mirror.sources import local

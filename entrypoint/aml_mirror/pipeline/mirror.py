@@ -25,7 +25,8 @@ from aml_mirror.pipeline.target_names import checked_names
 from aml_mirror.registries import base
 from aml_mirror.registries.base import Registry, Upload, Version, Writer
 from aml_mirror.registries.registry import open_registry, required_type
-from aml_mirror.safety.verdict import HARMLESS, inspect, require_harmless
+from aml_mirror.safety.verdict import inspect, require_harmless
+from aml_mirror.safety.words import FIRST_SCANNER, HARMLESS, SCANNER, current
 from aml_mirror.sources.base import Source
 from aml_mirror.sources.hashing import quick_key
 from aml_mirror.sources.registry import open_source
@@ -40,7 +41,8 @@ class Mirror:
         settings: what is asked for.
         console: what the person sees.
         receipt: to be filled.
-        workspace, source: where they are open already; else the ones that the settings name.
+        registry, source: where they are open already; else the ones that the settings name.
+        locate: lists a source and finds the one run in it.
     """
 
     def __init__(
@@ -50,11 +52,13 @@ class Mirror:
         receipt: Receipt,
         registry: Registry | None = None,
         source: Source | None = None,
+        locate: Callable[[Source, Settings], LocatedRun] = plan.find,
     ) -> None:
         self._settings = settings
         self._console = console
         self._registry = registry
         self._source = source
+        self._locate = locate
         self._started = time.monotonic()
         self._signed: tuple[str, Callable[[str], str]] | None = None
         self.receipt = receipt
@@ -78,7 +82,7 @@ class Mirror:
 
         source = self._source or open_source(settings, self._console.say)
         self.receipt.source = source.uri
-        subject = plan.find(source, settings)
+        subject = self._locate(source, settings)
         self._note(subject)
 
         if known is None:
@@ -130,8 +134,11 @@ class Mirror:
         for chosen in wanted:
             checkpoint = self._narrowed(chosen).checkpoint
             version = quick.get(self._quick_key(subject, checkpoint))
-            if version is None or version.tags.get(base.SAFETY) not in HARMLESS:
-                require_harmless(inspect(subject.tree, checkpoint.files, checkpoint.weights), checkpoint.path)
+            if version is None or not _judged_harmless(version):
+                require_harmless(
+                    inspect(subject.tree, checkpoint.files, checkpoint.weights, self._settings.allow),
+                    checkpoint.path,
+                )
         return wanted
 
     def _mirror(
@@ -237,6 +244,7 @@ class Mirror:
             base.MANIFEST_SHA256: decided.manifest.sha256,
             base.INTEGRITY: decided.manifest.integrity,
             base.SAFETY: decided.safety.verdict,
+            base.SAFETY_SCANNER: SCANNER,
             base.IDENTITY: decided.identity,
             base.QUICK_KEY: key,
             base.MODEL_NAME: decided.model_name,
@@ -245,7 +253,8 @@ class Mirror:
             tags[base.STEP] = str(decided.checkpoint.step)
         if settings.replay_run_id:
             tags[base.REPLAY] = "true"
-            tags[base.REPLAY_SOURCE] = settings.replay_run_id
+            same = settings.replay_run_id == settings.run_id
+            tags[base.REPLAY_SOURCE] = subject.run_id if same else settings.replay_run_id
         names = json.dumps(decided.metrics.renamed, ensure_ascii=False, separators=(",", ":"))
         if decided.metrics.renamed and len(names) <= 1000:
             tags[base.METRIC_NAMES] = names
@@ -258,10 +267,14 @@ class Mirror:
         receipt.mlflow_run_id = version.tags.get(base.MLFLOW_RUN_ID)
         receipt.manifest_sha256 = version.tags.get(base.MANIFEST_SHA256)
         receipt.integrity = version.tags.get(base.INTEGRITY)
-        receipt.safety = version.tags.get(base.SAFETY)
+        receipt.safety = _word_of(version)
         receipt.files = len(chosen.checkpoint.files)
         receipt.bytes = sum(subject.tree.size(path) for path in chosen.checkpoint.files)
         receipt.warnings = [*subject.warnings, *plan.remarks(chosen)]
+        if version.archived:
+            receipt.warnings.append(
+                f"version {version.number} of {version.model} is archived: restore it to use it"
+            )
         receipt.seconds = round(time.monotonic() - self._started, 3)
         return receipt
 
@@ -270,12 +283,24 @@ class Mirror:
         receipt.outcome, receipt.exit_code = "mirrored", 0
         receipt.model_version, receipt.model_uri = version.number, base.model_uri(version)
         receipt.manifest_sha256, receipt.integrity = decided.manifest.sha256, decided.manifest.integrity
-        receipt.safety = decided.safety.verdict
+        receipt.safety, receipt.allowed = decided.safety.verdict, decided.safety.allowed
         receipt.files, receipt.bytes = len(decided.manifest.items), decided.manifest.bytes
         receipt.series, receipt.points = len(decided.metrics.series), decided.metrics.points
         receipt.left_out = left_out
         receipt.warnings = decided.warnings
         receipt.seconds = round(time.monotonic() - self._started, 3)
+
+
+def _word_of(version: Version) -> str | None:
+    """The verdict of a version of any release, in the words of this one."""
+    word = version.tags.get(base.SAFETY)
+    return current(word) if word else None
+
+
+def _judged_harmless(version: Version) -> bool:
+    """Whether this very scanner judged a version harmless; what an older one said is judged again."""
+    scanner = version.tags.get(base.SAFETY_SCANNER, FIRST_SCANNER)
+    return scanner == SCANNER and version.tags.get(base.SAFETY) in HARMLESS
 
 
 def _signing(settings: Settings) -> tuple[str, Callable[[str], str]] | None:

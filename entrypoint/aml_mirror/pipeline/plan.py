@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from posixpath import splitext
 
-from aml_mirror.core.errors import DataError, MirrorError, UsageError
+from aml_mirror.core.errors import DataError, MirrorError, Unreadable, UsageError
 from aml_mirror.core.manifest import Manifest, ManifestEntry, identity
 from aml_mirror.core.settings import Settings
 from aml_mirror.layouts import DetectedRun, Run, find_run, unknown_beside
@@ -17,9 +17,9 @@ from aml_mirror.pipeline.completeness import judge
 from aml_mirror.pipeline.contradictions import contradictions
 from aml_mirror.pipeline.parameters import parameters
 from aml_mirror.pipeline.select import SelectedCheckpoint, narrow, path_in, pick
-from aml_mirror.safety.file_scan import SUSPICIOUS
 from aml_mirror.safety.verdict import Safety, inspect, require_harmless
-from aml_mirror.sources.base import Source
+from aml_mirror.safety.words import CODE, SUSPICIOUS, UNKNOWN
+from aml_mirror.sources.base import Source, run_id_of
 from aml_mirror.sources.hashing import hash_files, listed_files
 from aml_mirror.sources.tree import Tree
 from aml_mirror.support import redaction
@@ -151,9 +151,9 @@ def require_listed(unknown: dict[str, MirrorError], settings: Settings) -> None:
 def describe(whole: Tree, found: DetectedRun, settings: Settings) -> LocatedRun:
     """Read what a run holds that was found in a tree."""
     source = whole.source
-    tree = whole.below(found.root)
+    tree = found.tree(whole)
     run = found.read(whole)
-    subject = LocatedRun(source, found, tree, run, settings.run_id or source.name)
+    subject = LocatedRun(source, found, tree, run, run_id_of(source) or settings.run_id or source.name)
     for path, why in sorted(tree.refused.items()):
         subject.warnings.append(f"{path} was left out: {why}")
     for path in tree.nameless:
@@ -183,7 +183,7 @@ def decide(
         NotAllowed: a file may not be read.
     """
     checkpoint = chosen.checkpoint
-    safety = inspect(subject.tree, checkpoint.files, checkpoint.weights)
+    safety = inspect(subject.tree, checkpoint.files, checkpoint.weights, settings.allow)
     if settings.refuse_pickle:
         require_harmless(safety, checkpoint.path)
     metrics = read_metrics(subject.tree, subject.run.logs)
@@ -197,7 +197,7 @@ def decide(
     else:
         manifest = listed_files(subject.tree, paths)
     best, why = subject.run.best, ""
-    if best and best.path != checkpoint.path and (why := judge(subject.tree, best)):
+    if best and best.path != checkpoint.path and (why := _why_not(subject.tree, best)):
         best = None
     warnings = [*subject.warnings, *remarks(chosen), *against.warnings, *metrics.warnings]
     if metrics.note and subject.found.layout.name == "generic":
@@ -205,9 +205,7 @@ def decide(
         warnings.append(metrics.note)
     if why and subject.run.best:
         warnings.append(f"the best checkpoint {subject.run.best.path} is not complete: {why}")
-    if safety.verdict == SUSPICIOUS:
-        found = list(safety.problems)
-        warnings.append(f"the checkpoint is {SUSPICIOUS}, {len(found)} finding(s), the first: {found[0]}")
+    warnings.extend(safety_warnings(safety))
     return Plan(
         subject,
         checkpoint,
@@ -219,6 +217,26 @@ def decide(
         [redaction.text(warning) for warning in warnings],
         safety,
     )
+
+
+def safety_warnings(safety: Safety) -> list[str]:
+    """Say what loading the checkpoint may run, and which files a person accepts nevertheless."""
+    warnings = []
+    if safety.verdict in (SUSPICIOUS, CODE, UNKNOWN):
+        problems = list(safety.problems)
+        means = {SUSPICIOUS: "is suspicious", CODE: "holds code", UNKNOWN: "holds what is not known"}
+        warnings.append(
+            f"the checkpoint {means[safety.verdict]}, {len(problems)} finding(s), the first: {problems[0]}"
+        )
+    warnings += [f"{item['path']} was accepted (--allow): {item['reason']}" for item in safety.allowed]
+    return warnings
+
+
+def _why_not(tree: Tree, best: Checkpoint) -> str:
+    try:
+        return judge(tree, best)
+    except Unreadable as error:
+        return error.message
 
 
 def remarks(chosen: SelectedCheckpoint) -> list[str]:
@@ -264,7 +282,14 @@ def artifact_path(path: str) -> str:
     """Return a path with what an artifact store cannot keep replaced by ``_``."""
     # A URL loses the blanks around a name.
     parts = [_BLANKS.sub("_", part) for part in _UNSAFE.sub("_", path).split("/")]
-    return "/".join("_" if part in (".", "..", "") else part for part in parts)
+    return "/".join(_safe_name(part) for part in parts)
+
+
+def _safe_name(part: str) -> str:
+    # A run's own MLmodel would tell the registry's loader which code to import (mlflow.pyfunc.load_model).
+    if part.lower() == "mlmodel":
+        return part + "_"
+    return "_" if part in (".", "..", "") else part
 
 
 def require_unchanged(subject: LocatedRun, paths: list[str]) -> None:

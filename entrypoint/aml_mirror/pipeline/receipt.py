@@ -48,6 +48,7 @@ class Receipt:
     manifest_sha256: str | None = None
     integrity: str | None = None
     safety: str | None = None
+    allowed: list[dict[str, str]] = field(default_factory=list)
     files: int = 0
     bytes: int = 0
     bytes_sent: int = 0
@@ -74,7 +75,7 @@ class Receipt:
         """One line of at most ``limit`` bytes; lists are cut first, with their whole count beside them."""
         for length, width in _CUTS:
             found = asdict(self)
-            for key in ("left_out", "warnings"):
+            for key in ("allowed", "left_out", "warnings"):
                 if len(found[key]) > length:
                     found[f"{key}_count"] = len(found[key])
                     found[key] = found[key][:length]

@@ -8,10 +8,11 @@ from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from shlex import quote
 
-from aml_mirror.core.errors import DataError, UsageError
+from aml_mirror.core.errors import DataError, Unreadable, UsageError
 from aml_mirror.layouts import explicit_checkpoint
 from aml_mirror.layouts.base import Checkpoint, Role, Run
 from aml_mirror.layouts.same_weights import same_weights
+from aml_mirror.pipeline import newer_unreadable
 from aml_mirror.pipeline.completeness import judge
 from aml_mirror.sources.tree import Tree
 
@@ -58,7 +59,7 @@ def choose(
         return "" if trusted(checkpoint) else judge(tree, checkpoint)
 
     if wanted == "final":
-        yield _newest(run, why_not, strict)
+        yield _newest(tree, run, why_not, strict)
     elif wanted == "all":
         yield from _all(run, why_not, strict)
     else:
@@ -79,7 +80,7 @@ def path_in(wanted: str) -> str:
     return wanted.strip("/").removeprefix("./")
 
 
-def _newest(run: Run, why_not: Callable[[Checkpoint], str], strict: bool) -> SelectedCheckpoint:
+def _newest(tree: Tree, run: Run, why_not: Callable[[Checkpoint], str], strict: bool) -> SelectedCheckpoint:
     if run.undecided:
         paths = run.choices or [item.path for item in run.checkpoints]
         told = all(path in run.undecided for path in paths)
@@ -88,12 +89,14 @@ def _newest(run: Run, why_not: Callable[[Checkpoint], str], strict: bool) -> Sel
     for checkpoint in run.checkpoints:
         why = why_not(checkpoint)
         if not why:
+            newer_unreadable.require_none(tree, run, checkpoint, [path for path, _ in passed])
             # Whatever name it has, it now is what the training is known to have ended with.
             role: Role = "unknown" if checkpoint.role == "unknown" else "final"
             return SelectedCheckpoint(replace(checkpoint, role=role), tuple(passed))
         passed.append((checkpoint.path, why))
         if strict:
             break
+    newer_unreadable.require_none(tree, run, None, [path for path, _ in passed])
     raise _none_complete(passed, strict, run.best if not run.checkpoints else None)
 
 
@@ -101,7 +104,18 @@ def _all(run: Run, why_not: Callable[[Checkpoint], str], strict: bool) -> Iterat
     candidates = list(reversed(run.checkpoints))
     if run.best and all(run.best.path != other.path for other in candidates):
         candidates.append(run.best)
-    passed = [(item.path, why) for item in candidates if (why := why_not(item))]
+    newest = run.checkpoints[:1]
+    passed = []
+    for item in candidates:
+        try:
+            why = why_not(item)
+        except Unreadable as error:
+            # An older one is missed by nobody who takes what there is; the newest one is what is wanted most.
+            if strict or item in newest:
+                raise
+            why = error.message
+        if why:
+            passed.append((item.path, why))
     if not candidates or len(passed) == len(candidates) or (strict and passed):
         raise _none_complete(passed, strict)
     bad = {path for path, _ in passed}

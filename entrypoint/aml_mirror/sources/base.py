@@ -8,6 +8,9 @@ from typing import BinaryIO, Protocol
 
 from aml_mirror.core.errors import DataError, MirrorError
 
+# Why a link is not followed whose end is not ours.
+LEAVES = "it is a link that leaves the run"
+
 
 @dataclass(frozen=True, slots=True)
 class Entry:
@@ -26,6 +29,12 @@ class Entry:
     md5: str | None = None
     # When it was last written, in seconds since the epoch, by the clock of the store; 0: unknown.
     modified: float = 0.0
+    # Why it is known from the listing that it cannot be read, in words; empty: it is not.
+    obstacle: str = ""
+    # Whether the obstacle passes by itself.
+    passes: bool = False
+    # Why it is known from the listing that it is not complete; empty: nothing is known.
+    incomplete: str = ""
 
 
 @dataclass(slots=True)
@@ -39,6 +48,8 @@ class Listing:
     refused: dict[str, str] = field(default_factory=dict)
     # Of these, folders and files of which nobody could tell what they are: the newest checkpoint, perhaps.
     unknown: dict[str, MirrorError] = field(default_factory=dict)
+    # Files that could not be read when somebody tried, with the reason.
+    failed: dict[str, MirrorError] = field(default_factory=dict)
 
 
 class TooManyFiles(DataError):
@@ -86,6 +97,11 @@ class Source(Protocol):
     def changed(self, entries: Iterable[Entry]) -> list[str]:
         """Return the paths of those that are not as they were listed, in as few requests as possible."""
         return [entry.path for entry in entries if not self.is_unchanged(entry)]
+
+
+def run_id_of(source: Source) -> str:
+    """The run's own name where a source learnt it (from OSMO, which also takes UUIDs); empty: it did not."""
+    return str(getattr(source, "run_id", ""))
 
 
 class Prefix(Source, Protocol):

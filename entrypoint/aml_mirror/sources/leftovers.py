@@ -31,10 +31,11 @@ import hashlib
 import re
 from collections.abc import Container
 
-# Where a name alone is too weak to say "temporary", it has to be that of a file of a run.
+# Where a name alone is too weak to say "temporary", it has to be that of a file of a run. The formats are a
+# package above this one: tests/formats/test_registry.py compares the list with theirs.
 _FILE = (
-    r"[^/]+\.(?:safetensors|pt|pth|ckpt|bin|zip|pkl|npz|onnx|msgpack|h5|hdf5|d3|distcp"
-    r"|json|jsonl|ya?ml|csv|txt)"
+    r"[^/]+\.(?:safetensors|pt|pth|ckpt|bin|zip|pkl|pickle|npz|onnx|msgpack|ocdbt|h5|hdf5|keras|d3|distcp"
+    r"|cleanrl_model|gguf|pt2|pte|ptl|tflite|json|jsonl|ya?ml|csv|txt)"
 )
 _LEFTOVERS = tuple(
     re.compile(pattern)
@@ -65,11 +66,20 @@ _HUB = re.compile(
 )
 
 
+# What no path of a leftover lacks: most files are known by it to be none.
+_MAYBE = re.compile(
+    r"(?:^|/)(?:\.|Unconfirmed )|_\.gstmp|\.minio$|\.(?:partial|incomplete|part|tmp|temp|filepart)$|download"
+    r"|\.[0-9a-fA-F]{8}$"
+)
+
+
 def unfinished(path: str) -> str | None:
     """Return the path of the file that a leftover was to become.
 
     None: the path is no leftover. Empty: it is one, but its name does not say of which file.
     """
+    if not _MAYBE.search(path):
+        return None
     folder, _, name = path.rpartition("/")
     prefix = folder + "/" if folder else ""
     if _REMOVED.fullmatch(name) or _NAMELESS.fullmatch(name):
