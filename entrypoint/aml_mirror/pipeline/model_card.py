@@ -15,9 +15,11 @@ from aml_mirror.support.progress import amount
 def write(plan: Plan, tags: Mapping[str, str]) -> str:
     """Return the card in Markdown. ``tags`` are the person's own."""
     subject, checkpoint = plan.subject, plan.checkpoint
-    role = {"final": "what training ended with", "best": "the best one the training kept"}.get(
-        checkpoint.role, "one of the training's periodic checkpoints"
-    )
+    role = {
+        "final": "what training ended with",
+        "best": "the best one the training kept",
+        "unknown": "no name tells when or why it was saved",
+    }.get(checkpoint.role, "one of the training's periodic checkpoints")
     rows = [
         ("Framework", subject.found.layout.name),
         ("Run", subject.run_id),
@@ -31,6 +33,8 @@ def write(plan: Plan, tags: Mapping[str, str]) -> str:
     ]
     lines = [f"# {cell(plan.model_name)}", "", "| | |", "|---|---|"]
     lines += [f"| {cell(name)} | {cell(value)} |" for name, value in rows]
+    if plan.metrics.note:
+        lines += ["", "## Metrics", "", f"There are none: {cell(plan.metrics.note)}."]
     main = main_series(plan.metrics.series)
     if main:
         lines += [
