@@ -26,11 +26,11 @@ def plan_text(plan: Plan) -> str:
             f"{len(metrics.series)} series, {metrics.points:,} points"
             + (f" of {metrics.points_read:,} read" if metrics.points_read != metrics.points else "")
             + f", from {len(metrics.sources)} file(s)"
-            if metrics.series
-            else "",
+            if metrics.series and not metrics.note
+            else metrics.note,
         ),
         ("params", str(len(plan.params) or "")),
-        ("without", ", ".join(plan.absent)),
+        ("without", ", ".join(name for name in plan.absent if name != "metrics")),
         ("safety", plan.safety.verdict),
         ("model", plan.model_name or "(none given: pass --model-name to mirror)"),
         ("identity", plan.identity),
