@@ -116,7 +116,15 @@ def test_a_folder_that_was_used_twice(
 
 
 @pytest.mark.parametrize(
-    "name", ["checkpoint-final", "checkpoint-last", "Final_Model", "last-checkpoint", "adapter_final"]
+    "name",
+    [
+        "checkpoint-final",
+        "checkpoint-last",
+        "Final_Model",
+        "last-checkpoint",
+        "adapter_final",
+        "final_merged_model",
+    ],
 )
 def test_a_folder_that_says_it_is_the_end(tmp_path: Path, name: str) -> None:
     root = tmp_path / "run"
