@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from posixpath import splitext
 
-from aml_mirror.core.errors import DataError, MirrorError
+from aml_mirror.core.errors import DataError, MirrorError, Unreadable
 from aml_mirror.core.manifest import Manifest, ManifestEntry, identity
 from aml_mirror.core.settings import Settings
 from aml_mirror.layouts import DetectedRun, Run, find_run, unknown_beside
@@ -191,7 +191,7 @@ def decide(
         manifest = listed_files(subject.tree, paths)
     metrics = read_metrics(subject.tree, subject.run.logs)
     best, why = subject.run.best, ""
-    if best and best.path != checkpoint.path and (why := judge(subject.tree, best)):
+    if best and best.path != checkpoint.path and (why := _why_not(subject.tree, best)):
         best = None
     warnings = [*subject.warnings, *remarks(chosen), *metrics.warnings]
     if why and subject.run.best:
@@ -221,6 +221,13 @@ def safety_warnings(safety: Safety) -> list[str]:
         )
     warnings += [f"{item['path']} was accepted (--allow): {item['reason']}" for item in safety.allowed]
     return warnings
+
+
+def _why_not(tree: Tree, best: Checkpoint) -> str:
+    try:
+        return judge(tree, best)
+    except Unreadable as error:
+        return error.message
 
 
 def remarks(chosen: SelectedCheckpoint) -> list[str]:

@@ -34,6 +34,8 @@ RETRY_PAUSES = (1, 3)
 PAGE, PAGES = 200, 10
 
 CONFIGMAP_REFUSAL = "managed by ConfigMap"
+# What argparse says of a command that is gone: `config update` goes in 6.4 (NVIDIA/OSMO#1338).
+RETIRED = "invalid choice"
 LEFT_BEHIND = re.compile(r"Attempted changes saved to (/tmp/POD_TEMPLATE[^\s/]*\.json)")
 
 
@@ -225,11 +227,15 @@ class OsmoCli:
     @staticmethod
     def _error(arguments: tuple[str, ...], answer: Answer) -> MirrorError:
         said = answer.message[:300] or f"exit code {answer.exit_code}"
-        if CONFIGMAP_REFUSAL in answer.text or answer.status == 409:
+        if (
+            CONFIGMAP_REFUSAL in answer.text
+            or answer.status == 409
+            or (arguments[1] != "show" and RETIRED in answer.text)
+        ):
             return MirrorError(
                 EX_CONFIG,
-                f"this OSMO is in configmap mode and takes no writes ({said}). Set osmo_config_mode = "
-                '"configmap" and give '
+                f"this OSMO takes no writes of its configuration ({said}): it is in configmap mode, or 6.4 "
+                'or later; api mode is for 6.2 and 6.3. Set osmo_config_mode = "configmap" and give '
                 "helm_values_file or helm_release; nothing was changed.",
             )
         if "Must login" in said or answer.status == 401:

@@ -1,4 +1,4 @@
-""" "Did you mean": the nearest of the words that would have been right."""
+"""Suggests what was meant: the nearest of the words that would have been right."""
 
 from __future__ import annotations
 

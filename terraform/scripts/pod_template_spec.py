@@ -18,7 +18,7 @@ SPEC_HINT = (
 
 OUTPUTS_TEMPLATE = "azureml_mirror_outputs"
 
-# What OSMO keeps of a write is its description, so that is where the record lies. "owns FOO@12": FOO was
+# What OSMO keeps of a write is its description, so the record is stored there. "owns FOO@12": FOO was
 # something else before, as revision 12 shows. "created": what there was not before, and goes with the last
 # variable.
 RECORD = re.compile(

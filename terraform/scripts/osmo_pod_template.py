@@ -1,6 +1,9 @@
 #!/usr/bin/env python3
 """Puts the mirror's variables into an OSMO pod template, or takes them away, where OSMO's database holds it.
 
+For OSMO 6.2 and 6.3: later versions take their configuration from Helm values alone, and the module's
+osmo_config_mode = "configmap" takes over.
+
     read history and templates → plan → write, as one revision → read again, until nothing is left to do
 
 OSMO has no conditional write: a PUT replaces the whole template. So after a write the history is read
@@ -274,7 +277,7 @@ class Settler:
         if check:
             changed = ", ".join([*writes, *deletes])
             print(
-                f"azureml-mirror: drift in {changed}. Run `{self.verb}` without --check to mend it.",
+                f"azureml-mirror: drift in {changed}. Run `{self.verb}` without --check to correct it.",
                 file=sys.stderr,
             )
             return EX_DRIFT

@@ -29,7 +29,7 @@ module "azureml_mirror" {
     name      = "osmo"
     namespace = "osmo-control-plane"
     chart     = "osmo/service"
-    version   = "1.3.0"
+    version   = "1.3.1"
   }
 }
 
