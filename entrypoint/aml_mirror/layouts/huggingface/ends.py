@@ -125,7 +125,7 @@ def _place(
 ) -> _Place:
     newest = numbered[0]
     stored = state_in(run, end.path, [])
-    if stored is None and end.path != ".":
+    if stored is None and end.path != "." and not describe(run, ".", None, "periodic").weights:
         # The Trainer saves its state into the root, whatever folder the model is saved into.
         stored = state_in(run, "", [])
     if stored is None or stored.step <= (newest.step or 0):
