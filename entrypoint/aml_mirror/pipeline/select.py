@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from shlex import quote
@@ -85,7 +85,7 @@ def _newest(tree: Tree, run: Run, why_not: Callable[[Checkpoint], str], strict: 
     if run.undecided:
         paths = run.choices or [item.path for item in run.checkpoints]
         told = all(path in run.undecided for path in paths)
-        raise UsageError(run.undecided if told else f"{run.undecided}: {_shown(paths)}", _pick(paths))
+        raise UsageError(run.undecided if told else f"{run.undecided}: {_shown(paths)}", pick(paths))
     passed: list[tuple[str, str]] = []
     for checkpoint in run.checkpoints:
         why = why_not(checkpoint)
@@ -206,14 +206,14 @@ def _at_step(tree: Tree, known: list[Checkpoint], wanted: str) -> Checkpoint:
         named = [item.path for item in known if _says(item.path, wanted)]
         if named:
             raise UsageError(
-                f"no checkpoint is known to have the step {wanted}: {_shown(named)}", _pick(named)
+                f"no checkpoint is known to have the step {wanted}: {_shown(named)}", pick(named)
             )
         raise UsageError(f"no checkpoint has the step {wanted}", "there are: " + _steps(known))
     first = there[0]
     different = [item for item in there if item.path != first.path and not same_weights(tree, first, item)]
     if different:
         paths = [first.path, *(item.path for item in different)]
-        raise UsageError(f"several checkpoints have the step {wanted}: {_shown(paths)}", _pick(paths))
+        raise UsageError(f"several checkpoints have the step {wanted}: {_shown(paths)}", pick(paths))
     return first
 
 
@@ -227,7 +227,7 @@ def _shown(paths: list[str]) -> str:
     )
 
 
-def _pick(paths: list[str]) -> str:
+def pick(paths: Sequence[str]) -> str:
     """Return the hint that names the option for each of some checkpoints."""
     return "pass one of: " + ", ".join(f"--checkpoint {quote(path)}" for path in paths[:_MAX_SHOWN])
 
