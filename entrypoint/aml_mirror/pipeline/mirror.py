@@ -167,6 +167,8 @@ class Mirror:
                 registry.refresh(version, key)
                 return self._already(subject, chosen, version)
 
+        if decided.absent:
+            self._console.say_once(f"{subject.run_id} has no {', no '.join(decided.absent)}")
         decided, left_out = apply_limits(decided, registry.limits)
         tags = self._tags(decided, key)
         writer = registry.begin(experiment, subject.run_id, tags)
