@@ -10,6 +10,7 @@ from posixpath import splitext
 from aml_mirror.core.errors import DataError, MirrorError, Unreadable, UsageError
 from aml_mirror.core.manifest import Manifest, ManifestEntry, identity
 from aml_mirror.core.settings import Settings
+from aml_mirror.formats.byte_checks import ByteChecks
 from aml_mirror.layouts import DetectedRun, Run, find_run, unknown_beside
 from aml_mirror.layouts.base import Checkpoint
 from aml_mirror.metrics.series import Metrics, read_metrics
@@ -201,15 +202,16 @@ def decide(
     if against.undecided and settings.checkpoint == "final":
         raise UsageError(against.undecided, pick(against.choices))
     paths = model_paths(checkpoint)
+    checks = ByteChecks(subject.tree)
     if read:
         with console.stage("hashing", sum(map(subject.tree.size, paths))) as progress:
-            manifest = hash_files(subject.tree, paths, progress)
+            manifest = hash_files(subject.tree, paths, progress, checks.of)
     else:
         manifest = listed_files(subject.tree, paths)
     best, why = subject.run.best, ""
     if best and best.path != checkpoint.path and (why := _why_not(subject.tree, best)):
         best = None
-    warnings = [*subject.warnings, *remarks(chosen), *against.warnings, *metrics.warnings]
+    warnings = [*subject.warnings, *remarks(chosen), *checks.warnings, *against.warnings, *metrics.warnings]
     if metrics.note and subject.found.layout.name == "generic":
         # Of a known framework it is known that it logs elsewhere, or was told not to log.
         warnings.append(metrics.note)
