@@ -13,7 +13,13 @@ from aml_mirror.cli.completion_scripts import SHELLS, script
 from aml_mirror.core.options import TABLE
 from builders.program import Call, clean_environment
 
-ASK = 'source script; COMP_WORDS=("$@"); COMP_CWORD=$((${#COMP_WORDS[@]}-1)); _aml_mirror; echo "${COMPREPLY[@]}"'
+ASK = """
+source ./script
+COMP_WORDS=("$@")
+COMP_CWORD=$((${#COMP_WORDS[@]} - 1))
+_aml_mirror
+echo "${COMPREPLY[@]}"
+"""
 
 
 @pytest.fixture
