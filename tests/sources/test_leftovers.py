@@ -88,7 +88,7 @@ def test_a_companion_that_was_not_copied_makes_the_checkpoint_incomplete(tmp_pat
     save(tmp_path / "checkpoints/policy_9.pt", {})
     write_bytes(tmp_path / ".dataset_stats.pkl.Xy12Ab")
     tree = tree_of(tmp_path)
-    with pytest.raises(DataError, match="no complete checkpoint.*dataset_stats"):
+    with pytest.raises(DataError, match=r"no complete checkpoint.*dataset_stats"):
         list(choose(tree, find_run(tree).read(tree), "final"))
 
 
