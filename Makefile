@@ -9,7 +9,7 @@ BIN := $(VENV)/bin
 # Terraform asks for updates unless told not to.
 export CHECKPOINT_DISABLE := 1
 
-.PHONY: help venv demo bench bench-scale test test-kill test-faults test-frameworks fuzz lint format lock azure-up azure-down clean \
+.PHONY: help venv reference demo bench bench-scale test test-kill test-faults test-frameworks fuzz lint format lock azure-up azure-down clean \
 	base build push sbom audit engine-up engine-down
 
 help:  ## List the targets
@@ -25,6 +25,9 @@ $(VENV)/.ready: requirements-dev.txt pyproject.toml
 	@$(BIN)/python -m pip install -q --disable-pip-version-check --no-deps --require-hashes -r requirements-dev.txt
 	@$(BIN)/python -m pip install -q --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@touch $@
+
+reference: venv  ## Write the options' reference into entrypoint/README.md
+	@$(BIN)/python -m aml_mirror.cli.reference entrypoint/README.md
 
 demo: venv  ## Mirror a small run into a local MLflow, twice
 	@$(BIN)/python scripts/demo.py .demo
@@ -144,11 +147,11 @@ lint: venv  ## Look at the code without running it
 	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/actionlint
 	$(BIN)/zizmor --offline --quiet --persona pedantic .github/workflows
 	$(BIN)/mypy --strict image/sbom.py image/licenses.py image/tree_digest.py
-	$(BIN)/mypy --strict scripts/osmo_pod_template.py scripts/osmo_config_cli.py scripts/pod_template_merge.py scripts/pod_template_spec.py
-	$(BIN)/mypy --strict scripts/replay.py scripts/replay_follow.py scripts/replay_values.py
+	$(BIN)/mypy --strict terraform/scripts/*.py
+	$(BIN)/mypy --strict scripts/replay.py scripts/replay_follow.py scripts/replay_submit.py scripts/replay_values.py
 	terraform fmt -check -recursive terraform
 	@# On a copy, so that no .terraform folder stays behind here.
-	@copy=$$(mktemp -d) && trap 'rm -rf "$$copy"' EXIT && cp -r terraform scripts "$$copy" && cd "$$copy/terraform" \
+	@copy=$$(mktemp -d) && trap 'rm -rf "$$copy"' EXIT && cp -r terraform "$$copy" && cd "$$copy/terraform" \
 		&& terraform init -input=false >/dev/null && terraform validate
 
 format: venv  ## Format the code

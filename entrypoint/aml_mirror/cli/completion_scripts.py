@@ -10,9 +10,9 @@ from collections.abc import Iterable
 
 from aml_mirror.cli.arguments import PROGRAM, framework_names
 from aml_mirror.cli.commands import COMMANDS
-from aml_mirror.cli.suggestions import did_you_mean, hint
 from aml_mirror.core.errors import UsageError
 from aml_mirror.core.options import Option, options_of
+from aml_mirror.support.suggestions import did_you_mean, hint
 
 SHELLS = ("bash", "zsh", "fish")
 

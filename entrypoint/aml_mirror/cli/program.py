@@ -22,7 +22,6 @@ from aml_mirror.cli import output
 from aml_mirror.cli.arguments import framework_names, parser, with_default_command
 from aml_mirror.cli.commands import BY_NAME, Call
 from aml_mirror.cli.plugin_options import plugin_options
-from aml_mirror.cli.suggestions import did_you_mean, hint
 from aml_mirror.core.dotenv import read_dotenv
 from aml_mirror.core.errors import (
     ConfigurationError,
@@ -36,6 +35,7 @@ from aml_mirror.core.settings import Settings, resolve
 from aml_mirror.pipeline.receipt import Receipt, write_termination_log
 from aml_mirror.support import redaction
 from aml_mirror.support.progress import Console
+from aml_mirror.support.suggestions import did_you_mean, hint
 
 BUG = 70
 

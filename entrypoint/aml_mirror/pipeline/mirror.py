@@ -12,7 +12,7 @@ import json
 import time
 from collections.abc import Callable, Iterable, Iterator
 
-from aml_mirror.core.errors import Interrupted, MirrorError
+from aml_mirror.core.errors import DataError, Interrupted, MirrorError
 from aml_mirror.core.settings import Settings
 from aml_mirror.layouts.base import Checkpoint
 from aml_mirror.pipeline import model_card, plan
@@ -24,6 +24,7 @@ from aml_mirror.pipeline.select import SelectedCheckpoint, choose
 from aml_mirror.pipeline.target_names import checked_names
 from aml_mirror.registries import base
 from aml_mirror.registries.base import Registry, Upload, Version, Writer
+from aml_mirror.registries.pinned_manifest import pinned_manifest
 from aml_mirror.registries.registry import open_registry, required_type
 from aml_mirror.safety.verdict import inspect, require_harmless
 from aml_mirror.safety.words import FIRST_SCANNER, HARMLESS, SCANNER, current
@@ -104,7 +105,7 @@ class Mirror:
         except MirrorError:
             return
         keys = [self._quick_key(subject, chosen.checkpoint) for chosen in wanted]
-        if not all(key in found for key in keys):
+        if self._settings.hash or not all(key in found for key in keys):
             return
         for chosen, key in zip(wanted, keys, strict=True):
             self.receipt.checkpoint, self.receipt.step = chosen.checkpoint.path, chosen.checkpoint.step
@@ -154,6 +155,7 @@ class Mirror:
         key = self._quick_key(subject, checkpoint)
         for version in known:
             if version.tags.get(base.QUICK_KEY) == key:
+                self._require_intact(registry, version)
                 return self._already(subject, chosen, version)
 
         decided = plan.decide(
@@ -161,6 +163,7 @@ class Mirror:
         )
         for version in known:
             if version.tags.get(base.IDENTITY) == decided.identity:
+                self._require_intact(registry, version)
                 registry.refresh(version, key)
                 return self._already(subject, chosen, version)
 
@@ -220,6 +223,22 @@ class Mirror:
         writer.put_texts({"receipt.json": receipt.whole()})
         writer.finish(version)
         return receipt
+
+    def _require_intact(self, registry: Registry, version: Version) -> None:
+        """With --hash, look at what the registry has of a version that is mirrored already.
+
+        Raises:
+            DataError: it is not what was mirrored.
+        """
+        if not self._settings.hash:
+            return
+        reader = registry.version_reader(version)
+        if changed := reader.changed(pinned_manifest(version, reader)):
+            raise DataError(
+                f"version {version.number} of {version.model} is not what was mirrored any more: "
+                f"{', '.join(changed[:20])}",
+                f"restore it with: aml-mirror repair {version.model}:{version.number}",
+            )
 
     def _read(self, registry: Registry, subject: LocatedRun, known: list[Version]) -> bool:
         # A version that was hashed, from a volume perhaps, can only be recognised by hashing again.

@@ -7,15 +7,16 @@ from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from posixpath import splitext
 
-from aml_mirror.core.errors import DataError, MirrorError, Unreadable
+from aml_mirror.core.errors import DataError, MirrorError, Unreadable, UsageError
 from aml_mirror.core.manifest import Manifest, ManifestEntry, identity
 from aml_mirror.core.settings import Settings
 from aml_mirror.layouts import DetectedRun, Run, find_run, unknown_beside
 from aml_mirror.layouts.base import Checkpoint
 from aml_mirror.metrics.series import Metrics, read_metrics
 from aml_mirror.pipeline.completeness import judge
+from aml_mirror.pipeline.contradictions import contradictions
 from aml_mirror.pipeline.parameters import parameters
-from aml_mirror.pipeline.select import SelectedCheckpoint, narrow, path_in
+from aml_mirror.pipeline.select import SelectedCheckpoint, narrow, path_in, pick
 from aml_mirror.safety.verdict import Safety, inspect, require_harmless
 from aml_mirror.safety.words import CODE, SUSPICIOUS, UNKNOWN
 from aml_mirror.sources.base import Source, run_id_of
@@ -97,6 +98,7 @@ class Plan:
                 "skipped_records": self.metrics.skipped_records,
                 "sources": self.metrics.sources,
             },
+            "metrics_note": self.metrics.note or None,
             "params": self.params,
             "identity": self.identity,
             "manifest_sha256": self.manifest.sha256,
@@ -177,23 +179,30 @@ def decide(
     Raises:
         DataError: a file changed while it was read.
         DataError: the checkpoint is suspicious, and ``--refuse-pickle`` refuses that.
+        UsageError: what was logged points to another checkpoint than the one taken for the final one.
         NotAllowed: a file may not be read.
     """
     checkpoint = chosen.checkpoint
     safety = inspect(subject.tree, checkpoint.files, checkpoint.weights, settings.allow)
     if settings.refuse_pickle:
         require_harmless(safety, checkpoint.path)
+    metrics = read_metrics(subject.tree, subject.run.logs)
+    against = contradictions(subject.found.layout.name, subject.run, checkpoint, metrics)
+    if against.undecided and settings.checkpoint == "final":
+        raise UsageError(against.undecided, pick(against.choices))
     paths = model_paths(checkpoint)
     if read:
         with console.stage("hashing", sum(map(subject.tree.size, paths))) as progress:
             manifest = hash_files(subject.tree, paths, progress)
     else:
         manifest = listed_files(subject.tree, paths)
-    metrics = read_metrics(subject.tree, subject.run.logs)
     best, why = subject.run.best, ""
     if best and best.path != checkpoint.path and (why := _why_not(subject.tree, best)):
         best = None
-    warnings = [*subject.warnings, *remarks(chosen), *metrics.warnings]
+    warnings = [*subject.warnings, *remarks(chosen), *against.warnings, *metrics.warnings]
+    if metrics.note and subject.found.layout.name == "generic":
+        # Of a known framework it is known that it logs elsewhere, or was told not to log.
+        warnings.append(metrics.note)
     if why and subject.run.best:
         warnings.append(f"the best checkpoint {subject.run.best.path} is not complete: {why}")
     warnings.extend(safety_warnings(safety))
