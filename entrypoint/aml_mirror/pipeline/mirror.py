@@ -197,7 +197,7 @@ class Mirror:
             moved = writer.put_model(tree, decided.manifest, progress)
         uploads = [
             Upload(path, f"tensorboard/{plan.artifact_path(path)}", tree.size(path))
-            for path in decided.event_files
+            for path in ([] if self._settings.no_event_files else decided.event_files)
         ]
         with self._console.stage("event files", sum(upload.bytes for upload in uploads)) as progress:
             sent = writer.put_files(tree, uploads, progress)
