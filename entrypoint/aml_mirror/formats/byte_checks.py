@@ -1,20 +1,20 @@
 """Checks of a file's bytes as they pass by, in the one read that hashes them.
 
-A copy may have the right size and a hole: zeros from some place to the end of a file, or of a part of it
-(Azure/azure-storage-fuse#2348 describes such blobs). Two formats can tell:
+A copy may have the right size and a hole: zeros from some place to the end of a file, or of a part of
+it (Azure/azure-storage-fuse#2348 describes such blobs). Two formats can tell:
 
 **Zip archives of torch** hold the CRC-32 of each member: a member that does not match it is damaged.
 ``torch.serialization.set_crc32_options(False)`` writes 0 for all of them, so that there is nothing to
 compare.
 
-**safetensors** hold no checksum. The rule: the file ends in zeros, and these begin *inside* a tensor, but
-where values that are zero by right do not begin. A tensor that is zero as a whole (a bias that was never
-trained) is zero from its beginning; the padding of a vocabulary is whole rows, from the beginning of one;
-padded columns leave zeros in the last row only, fewer than a row has. So zeros are reported that begin in
-the middle of a row and go on for more than a row, or to its end and through a whole matrix behind it.
-Without rows (one dimension), 256 values have to be zero. Zeros that begin in a tensor at a multiple of 4096 bytes of the file, where pages and blocks begin,
-and that fill a page, are reported too. A hole that begins exactly between two tensors cannot be told from
-tensors of zeros.
+**safetensors** hold no checksum. The rule: the file ends in zeros, and these begin *inside* a tensor,
+but where values that are zero by right do not begin. A tensor that is zero as a whole (a bias that was
+never trained) is zero from its beginning; the padding of a vocabulary is whole rows, from the beginning
+of one; padded columns leave zeros in the last row only, fewer than a row has. So zeros are reported
+that begin in the middle of a row and go on for more than a row, or to its end and through a whole
+matrix behind it. Without rows (one dimension), 256 values have to be zero. Zeros that begin in a tensor
+at a multiple of 4096 bytes of the file, where pages and blocks begin, and that fill a page, are
+reported too. A hole that begins exactly between two tensors cannot be told from tensors of zeros.
 """
 
 from __future__ import annotations
