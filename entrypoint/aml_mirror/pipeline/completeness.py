@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from aml_mirror.core.errors import DataError
 from aml_mirror.formats.registry import problem_of
-from aml_mirror.layouts.base import Checkpoint
+from aml_mirror.core.run import Checkpoint
 from aml_mirror.sources.tree import Tree
 
 

@@ -9,7 +9,7 @@ from fnmatch import fnmatchcase
 
 from aml_mirror.core.errors import DataError, UsageError
 from aml_mirror.layouts import explicit_checkpoint
-from aml_mirror.layouts.base import Checkpoint, Run
+from aml_mirror.core.run import Checkpoint, Run
 from aml_mirror.pipeline.completeness import judge
 from aml_mirror.sources.tree import Tree
 
