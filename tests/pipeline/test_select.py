@@ -530,7 +530,7 @@ def test_weights_that_no_layout_lists_are_taken_by_their_path(tmp_path: Path) ->
     ):
         (chosen,) = choose(tree, run, wanted)
         assert chosen.is_unlisted
-        assert (chosen.checkpoint.path, chosen.checkpoint.role) == (path, "periodic")
+        assert (chosen.checkpoint.path, chosen.checkpoint.role) == (path, "unknown")
         assert (chosen.checkpoint.files, chosen.checkpoint.weights) == ((stats, *policy), policy[1:])
         assert dict(chosen.checkpoint.left_out) == {"exported/optimizer.safetensors": "optimizer state"}
     (listed,) = choose(tree, run, "model_9.safetensors")

@@ -30,7 +30,7 @@ from aml_mirror.core.errors import (
     of_the_system,
 )
 from aml_mirror.core.settings import Settings, read_dotenv, resolve
-from aml_mirror.pipeline.receipt import Receipt, write_termination_log
+from aml_mirror.pipeline.receipt import Progress, failed, write_termination_log
 from aml_mirror.support import redaction
 from aml_mirror.support.progress import Console, harmless
 
@@ -55,7 +55,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     console = Console()
     given = list(sys.argv[1:] if arguments is None else arguments)
     started = time.monotonic()
-    receipt = Receipt()
+    progress = Progress()
     try:
         _catch_signals()
         _require_utf8()
@@ -64,22 +64,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _quiet_loggers(settings.debug)
         # Libraries print as they like; stdout is for the result alone.
         with redirect_stdout(sys.stderr):
-            return _COMMANDS[flags.command](settings, console, receipt)
+            return _COMMANDS[flags.command](settings, console, progress)
     except SystemExit as done:  # --help, --version
         return int(done.code or 0)
     except (MirrorError, Interrupted) as error:
-        return _failed(error.exit_code, error.message, error.hint, console, receipt, given, started)
+        return _failed(error.exit_code, error.message, error.hint, console, progress, given, started)
     except BrokenPipeError:  # --help into a pager that was left
         _discard_output()
         return 0
     except OSError as error:
         translated = of_the_system(error)
         return _failed(
-            translated.exit_code, translated.message, translated.hint, console, receipt, given, started
+            translated.exit_code, translated.message, translated.hint, console, progress, given, started
         )
     except Exception as error:  # noqa: BLE001 - the last catch: a bug ends in one line too
         hint = "this is a bug: please report it with the output of --debug"
-        return _failed(BUG, f"{type(error).__name__}: {error}", hint, console, receipt, given, started)
+        return _failed(BUG, f"{type(error).__name__}: {error}", hint, console, progress, given, started)
 
 
 def _settings(flags: Namespace) -> Settings:
@@ -101,11 +101,11 @@ def _settings(flags: Namespace) -> Settings:
     return settings
 
 
-def _mirror(settings: Settings, console: Console, receipt: Receipt) -> int:
+def _mirror(settings: Settings, console: Console, progress: Progress) -> int:
     from aml_mirror.cli.report import receipt_text
     from aml_mirror.pipeline.mirror import Mirror
 
-    for done in Mirror(settings, console, receipt).run():
+    for done in Mirror(settings, console, progress).run():
         write_termination_log(done)
         for warning in done.warnings[:20]:
             console.warn(warning)
@@ -116,25 +116,19 @@ def _mirror(settings: Settings, console: Console, receipt: Receipt) -> int:
     return 0
 
 
-def _plan(settings: Settings, console: Console, receipt: Receipt) -> int:
+def _plan(settings: Settings, console: Console, progress: Progress) -> int:
     from aml_mirror.cli.report import plan_text
-    from aml_mirror.pipeline import plan
-    from aml_mirror.pipeline.select import choose
-    from aml_mirror.sources.registry import open_source
+    from aml_mirror.pipeline.decide import plans
 
-    subject = plan.find(open_source(settings, console.say), settings)
-    for chosen in choose(subject.tree, subject.run, settings.checkpoint, settings.strict):
-        read = settings.hash or not subject.source.has_etags
-        decided = plan.decide(subject, plan.narrowed(chosen, settings), settings, console, read)
-        _print(json.dumps(decided.as_dict()) if settings.json else plan_text(decided))
+    for plan in plans(settings, console):
+        _print(json.dumps(plan.as_dict()) if settings.json else plan_text(plan))
     return 0
 
 
-def _backfill(settings: Settings, console: Console, receipt: Receipt) -> int:
+def _backfill(settings: Settings, console: Console, progress: Progress) -> int:
     from aml_mirror.backfill.backfill import Backfill
 
     lines = not _for_people(settings.json)
-    receipt.run_id = None
     summary = Backfill(settings, console, lambda done: _print_line(done.line()) if lines else None).run()
     if summary.found or not summary.error:
         console.say(summary.table())
@@ -146,7 +140,7 @@ def _backfill(settings: Settings, console: Console, receipt: Receipt) -> int:
     return summary.exit_code
 
 
-def _status(settings: Settings, console: Console, receipt: Receipt) -> int:
+def _status(settings: Settings, console: Console, progress: Progress) -> int:
     from aml_mirror.status.status import statuses, text
 
     missing = 0
@@ -156,7 +150,7 @@ def _status(settings: Settings, console: Console, receipt: Receipt) -> int:
     return 65 if missing else 0
 
 
-def _verify(settings: Settings, console: Console, receipt: Receipt) -> int:
+def _verify(settings: Settings, console: Console, progress: Progress) -> int:
     from aml_mirror.verify.verify import text, verify
 
     result = verify(settings, console)
@@ -164,7 +158,7 @@ def _verify(settings: Settings, console: Console, receipt: Receipt) -> int:
     return 0 if result.holds else 65
 
 
-def _doctor(settings: Settings, console: Console, receipt: Receipt) -> int:
+def _doctor(settings: Settings, console: Console, progress: Progress) -> int:
     from aml_mirror.cli.report import check_text
     from aml_mirror.doctor.doctor import examine
 
@@ -187,11 +181,9 @@ _COMMANDS = {
 
 
 def _failed(
-    code: int, message: str, hint: str, console: Console, receipt: Receipt, given: list[str], started: float
+    code: int, message: str, hint: str, console: Console, progress: Progress, given: list[str], started: float
 ) -> int:
-    receipt.outcome, receipt.exit_code = "failed", code
-    receipt.error, receipt.hint = message, hint or None
-    receipt.seconds = round(time.monotonic() - started, 3)
+    receipt = failed(progress.facts, code, message, hint, time.monotonic() - started)
     if "--debug" in given:
         console.say(traceback.format_exc())
     console.fail(f"{message}" + (f"; {hint}" if hint else ""))

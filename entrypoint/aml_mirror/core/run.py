@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-Role = Literal["final", "best", "periodic"]
+Role = Literal["final", "best", "periodic", "unknown"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,7 +19,8 @@ class Checkpoint:
     """A directory where the layout has one, a file where it has a file; ``.`` is the run's root."""
     step: int | None
     role: Role
-    """``final``: what training ended with. ``best``: kept for its score. ``periodic``: any other."""
+    """``final``: what training ended with. ``best``: kept for its score. ``periodic``: any other.
+    ``unknown``: no name tells when or why it was saved."""
     files: tuple[str, ...]
     """What inference needs: weights, configuration, processors, companions; sorted."""
     weights: tuple[str, ...]
@@ -43,5 +44,7 @@ class Run:
     # trainer_state.json, metrics.csv, …; aml_mirror.metrics.readers.log_formats tells them by their names.
     logs: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
-    # Why none of the checkpoints is the final one, where several trainings' ends lie side by side.
+    # Why none of the checkpoints is the final one, where the ends of several trainings are side by side.
     undecided: str = ""
+    # Paths of those of the checkpoints that may be the final one then; empty: all of them.
+    choices: list[str] = field(default_factory=list)

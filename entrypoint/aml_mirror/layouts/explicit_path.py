@@ -11,6 +11,7 @@ from dataclasses import replace
 
 from aml_mirror.core.errors import DataError
 from aml_mirror.layouts.base import Checkpoint
+from aml_mirror.layouts.generic.name_parts import stated_step
 from aml_mirror.layouts.generic.name_words import (
     DATA_FOLDERS,
     DATA_WORDS,
@@ -50,12 +51,14 @@ def explicit_checkpoint(run: Tree, path: str) -> Checkpoint | None:
         elif _PART.fullmatch(name):
             return explicit_checkpoint(run, folder or ".")
         else:
-            found = described(run, Candidate(folder, path, step_of(stem_of(name)), (name,)))
+            stem = stem_of(name)
+            found = described(run, Candidate(folder, path, stem, step_of(stem), (name,), end=end_of(stem)))
+            found = replace(found, step=stated_step(stem))
     elif path and any(is_weights(file) for file in run.walk("" if path == "." else path)):
-        found = described(run, Candidate(folder, path, step_of(name)))
+        found = replace(described(run, Candidate(folder, path, name, step_of(name))), step=stated_step(name))
     else:
         return None
-    (found,) = with_companions(run, [found])
+    (found,) = with_companions(run, [replace(found, role="unknown")])
     return found
 
 
@@ -67,7 +70,7 @@ def _shards(run: Tree, folder: str, named: re.Match[str]) -> Checkpoint:
             members.append(name)
         elif name == named["stem"] + named["suffix"] + ".index.json":
             beside.append(join(folder, name))
-    found = described(run, Candidate(folder, join(folder, members[0]), None, tuple(members)))
+    found = described(run, Candidate(folder, join(folder, members[0]), named["stem"], None, tuple(members)))
     problem = shard_problem(run, folder)
     if not problem and len(members) < int(named["count"]):
         problem = f"it has only {len(members)} of its {int(named['count'])} shards"

@@ -7,8 +7,8 @@ are read.
 from __future__ import annotations
 
 from aml_mirror.core.errors import DataError
-from aml_mirror.formats.registry import problem_of
 from aml_mirror.core.run import Checkpoint
+from aml_mirror.formats.registry import problem_of
 from aml_mirror.sources.tree import Tree
 
 
@@ -23,6 +23,8 @@ def judge(tree: Tree, checkpoint: Checkpoint) -> str:
     if not checkpoint.weights:
         return "it holds no weights"
     for path in checkpoint.files:
+        if leftover := tree.leftover_of(path):
+            return f"{path}: its copy was interrupted, {leftover} is what there is of it"
         try:
             why = problem_of(tree, path, path in checkpoint.weights)
         except DataError as error:

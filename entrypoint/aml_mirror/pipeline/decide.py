@@ -105,8 +105,8 @@ class Decisions:
     def decide(self, selected: SelectedCheckpoint) -> Plan | Recognized:
         """Return the plan for a checkpoint, or the version that has it already.
 
-        The files are not read where a version has their quick key. They are hashed, unless the registry copies
-        them by itself and knows them by no hash.
+        No file is read where a version has the quick key of all. Else they are hashed, unless the registry
+        copies them by itself and knows them by no hash.
 
         Raises:
             DataError: a file changed while it was read, or the registry takes no version with so many files.

@@ -65,6 +65,10 @@ def describe(whole: Tree, detected: DetectedRun, settings: Settings) -> LocatedR
     tree = whole.below(detected.root)
     run = detected.read(whole)
     warnings = [f"{path} was left out: {why}" for path, why in sorted(tree.refused.items())]
+    warnings.extend(
+        f"{path} was left by an interrupted copy: a file may be missing, the newest checkpoint perhaps"
+        for path in tree.nameless
+    )
     warnings.extend(run.warnings)
     warnings.extend(
         f"{root} was not looked at; it may be another run, of no known framework: --source takes it alone"

@@ -3,9 +3,9 @@
 1. *Destination* (:mod:`.destination`): names, registry and signing key are checked. Nothing is sent.
 2. *Locate* (:mod:`.locate`): the source is listed, and the one run in it detected.
 3. *Select* (:mod:`.select`): the newest complete checkpoint, or the one that was asked for.
-4. *Decide* (:mod:`.decide`): if the registry has a complete version with this quick key, nothing is read. Else
-   the checkpoint is hashed; if the registry has a version with this identity, nothing is sent. Else there is
-   a plan, within the registry's limits (:mod:`.limits`).
+4. *Decide* (:mod:`.decide`): if the registry has a complete version with this quick key, nothing is read.
+   Else the checkpoint is hashed; if the registry has a version with this identity, nothing is sent. Else
+   there is a plan, within the registry's limits (:mod:`.limits`).
 5. *Publish* (:mod:`.publish`): a run is taken up or created, and gets parameters, points and files; then one
    version is registered; and the mark that it is complete is written last.
 """

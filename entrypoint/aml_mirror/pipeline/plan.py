@@ -42,8 +42,9 @@ class Plan:
 
     @property
     def files_left_out(self) -> tuple[tuple[str, str], ...]:
-        """(path, reason) of the checkpoint's own files and of links that are not followed."""
-        return tuple(sorted({*self.checkpoint.left_out, *self.located.tree.refused.items()}))
+        """(path, reason) of the checkpoint's own files, of links that are not followed, and of leftovers."""
+        tree = self.located.tree
+        return tuple(sorted({*self.checkpoint.left_out, *tree.refused.items(), *tree.leftovers.items()}))
 
     @property
     def left_out(self) -> tuple[dict[str, str], ...]:

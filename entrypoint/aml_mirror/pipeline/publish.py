@@ -1,4 +1,4 @@
-"""Writes one plan into a registry: a run, its files, then a version; the mark that it is complete comes last."""
+"""Writes one plan into a registry: a run, its files, a version; the mark that it is complete comes last."""
 
 from __future__ import annotations
 

@@ -6,15 +6,19 @@ import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
+from shlex import quote
 
 from aml_mirror.core.errors import DataError, UsageError
+from aml_mirror.core.run import Checkpoint, Role, Run
 from aml_mirror.layouts import explicit_checkpoint
-from aml_mirror.core.run import Checkpoint, Run
+from aml_mirror.layouts.same_weights import same_weights
 from aml_mirror.pipeline.completeness import judge
 from aml_mirror.sources.tree import Tree
 
 _WORDS = ("final", "best", "all")
 _STEP = re.compile("[0-9]{1,18}")
+# Candidates in one error.
+_MAX_SHOWN = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +37,7 @@ def choose(
     wanted: str,
     strict: bool = False,
     trusted: Callable[[Checkpoint], bool] = lambda checkpoint: False,
+    problem_of: Callable[[Tree, Checkpoint], str] = judge,
 ) -> Iterator[SelectedCheckpoint]:
     """Yield the checkpoints that ``wanted`` means: one, or all complete ones, oldest first, for ``all``.
 
@@ -43,15 +48,16 @@ def choose(
             layout lists, or of any other weights outside of those.
         strict: an incomplete checkpoint on the way is an error, not a warning.
         trusted: tells of a checkpoint that it was judged before and cannot have changed since.
+        problem_of: tells why a checkpoint is not complete; empty: it is.
 
     Raises:
         DataError: what is wanted is not there or not complete, and ``strict`` or nothing else can be meant.
-        UsageError: no checkpoint has that step, or no weights lie at that path; or ``final`` could mean
-            several.
+        UsageError: no checkpoint has that step, or no weights are at that path; or several are meant by
+            ``final`` or by the step.
     """
 
     def why_not(checkpoint: Checkpoint) -> str:
-        return "" if trusted(checkpoint) else judge(tree, checkpoint)
+        return "" if trusted(checkpoint) else problem_of(tree, checkpoint)
 
     if wanted == "final":
         yield _newest(run, why_not, strict)
@@ -77,13 +83,16 @@ def path_in(wanted: str) -> str:
 
 def _newest(run: Run, why_not: Callable[[Checkpoint], str], strict: bool) -> SelectedCheckpoint:
     if run.undecided:
-        raise UsageError(run.undecided, "name one with --checkpoint PATH")
+        paths = run.choices or [item.path for item in run.checkpoints]
+        told = all(path in run.undecided for path in paths)
+        raise UsageError(run.undecided if told else f"{run.undecided}: {_shown(paths)}", _pick(paths))
     passed: list[tuple[str, str]] = []
     for checkpoint in run.checkpoints:
         why = why_not(checkpoint)
         if not why:
             # Whatever name it has, it now is what the training is known to have ended with.
-            return SelectedCheckpoint(replace(checkpoint, role="final"), tuple(passed))
+            role: Role = "unknown" if checkpoint.role == "unknown" else "final"
+            return SelectedCheckpoint(replace(checkpoint, role=role), tuple(passed))
         passed.append((checkpoint.path, why))
         if strict:
             break
@@ -135,10 +144,7 @@ def _named(tree: Tree, run: Run, wanted: str) -> tuple[Checkpoint, bool]:
             )
         return run.best, True
     if _STEP.fullmatch(wanted):
-        for checkpoint in known:
-            if checkpoint.step == int(wanted):
-                return checkpoint, True
-        raise UsageError(f"no checkpoint has the step {wanted}", "there are: " + _steps(known))
+        return _at_step(tree, known, wanted), True
     path = tree.resolve(path_in(wanted))
     # The folder around it counts too: checkpoints/005000 for checkpoints/005000/pretrained_model.
     meant = [item for item in known if item.path == path] or [
@@ -161,6 +167,44 @@ def _named(tree: Tree, run: Run, wanted: str) -> tuple[Checkpoint, bool]:
     )
 
 
+def _at_step(tree: Tree, known: list[Checkpoint], wanted: str) -> Checkpoint:
+    """Return the one checkpoint of a step; copies of one another count as one.
+
+    Raises:
+        UsageError: none has that step, or several have it that are not the same.
+    """
+    there = [item for item in known if item.step == int(wanted)]
+    if not there:
+        # Names of which nobody knows whether the number is the step: a person does.
+        named = [item.path for item in known if _says(item.path, wanted)]
+        if named:
+            raise UsageError(
+                f"no checkpoint is known to have the step {wanted}: {_shown(named)}", _pick(named)
+            )
+        raise UsageError(f"no checkpoint has the step {wanted}", "there are: " + _steps(known))
+    first = there[0]
+    different = [item for item in there if item.path != first.path and not same_weights(tree, first, item)]
+    if different:
+        paths = [first.path, *(item.path for item in different)]
+        raise UsageError(f"several checkpoints have the step {wanted}: {_shown(paths)}", _pick(paths))
+    return first
+
+
+def _says(path: str, number: str) -> bool:
+    return any(int(digits) == int(number) for digits in re.findall("[0-9]{1,18}", path))
+
+
+def _shown(paths: list[str]) -> str:
+    return ", ".join(paths[:_MAX_SHOWN]) + (
+        f" and {len(paths) - _MAX_SHOWN} more" if len(paths) > _MAX_SHOWN else ""
+    )
+
+
+def _pick(paths: list[str]) -> str:
+    """Return the hint that names the option for each of some checkpoints."""
+    return "pass one of: " + ", ".join(f"--checkpoint {quote(path)}" for path in paths[:_MAX_SHOWN])
+
+
 def _steps(known: list[Checkpoint]) -> str:
     steps = sorted({item.step for item in known if item.step is not None})
     shown = [str(step) for step in steps]
@@ -172,7 +216,7 @@ def _steps(known: list[Checkpoint]) -> str:
 def narrow(checkpoint: Checkpoint, include: tuple[str, ...], exclude: tuple[str, ...]) -> Checkpoint:
     """Return the checkpoint with only the files that ``--include`` and ``--exclude`` let through.
 
-    A pattern is held against the path below the run's root, the path below the checkpoint, and the name.
+    A pattern is compared with the path below the run's root, the path below the checkpoint, and the name.
 
     Raises:
         UsageError: no file with weights is left.

@@ -1,7 +1,7 @@
 """One directory of a listed source, as the layouts see it.
 
 A tree is a view: ``tree.below("a/b")`` is the tree of that directory, with paths relative to it. Links
-that lead out of the tree are not in it, whatever lies at their end; they stand in ``refused``.
+that lead out of the tree are not in it, whatever is at their end; they are in ``refused``.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import Any, BinaryIO
 
 from aml_mirror.core.errors import DataError
 from aml_mirror.sources.base import Entry, Listing, Source
+from aml_mirror.sources.leftovers import marks_unfinished, may_be_missing, unfinished
 
 # Read whole into memory are only small files: configurations and logs. The largest real one we know is
 # the trainer_state.json of a long run, some tens of MB.
@@ -34,13 +35,26 @@ class Tree:
             path[len(prefix) :]: why for path, why in listing.refused.items() if path.startswith(prefix)
         }
         files: dict[str, Entry] = {}
+        unfinished_files: dict[str, tuple[str, Entry]] = {}
         for path, entry in listing.files.items():
             if not path.startswith(prefix) or _is_litter(path):
                 continue
-            if entry.target is not None and not entry.target.startswith(prefix):
+            if (whole := unfinished(path[len(prefix) :])) is not None:
+                unfinished_files[path[len(prefix) :]] = whole, entry
+            elif entry.target is not None and not entry.target.startswith(prefix):
                 self.refused[path[len(prefix) :]] = "it is a link that leaves the run"
             else:
                 files[path[len(prefix) :]] = entry
+        self.interrupted: dict[str, str] = {}
+        """Files of which only what an interrupted copy left is there: path -> where that is.
+
+        They are in ``files`` under their own path, so that layouts see them. None of them is complete.
+        """
+        self.leftovers: dict[str, str] = {}
+        """What copies left behind and nothing needs: path -> why."""
+        self.nameless: list[str] = []
+        """What interrupted copies left of files that may be missing, but nobody can tell which."""
+        self._place_leftovers(files, unfinished_files)
         links: dict[str, str] = {}
         for path, target in listing.directory_links.items():
             if not path.startswith(prefix):
@@ -51,6 +65,23 @@ class Tree:
                 self.refused[path[len(prefix) :]] = "it is a link that leaves the run"
         self.files: dict[str, Entry] = dict(sorted(files.items()))
         self.directory_links: dict[str, str] = links
+
+    def _place_leftovers(self, files: dict[str, Entry], leftovers: dict[str, tuple[str, Entry]]) -> None:
+        for path in [path for path in files if marks_unfinished(path) in files]:
+            self.interrupted[marks_unfinished(path)] = path
+        names: dict[str, list[str]] = {}
+        if any(not whole for whole, _ in leftovers.values()):
+            for path in files:
+                names.setdefault(parent(path), []).append(path.rpartition("/")[2])
+        known = {folder: tuple(inside) for folder, inside in names.items()}
+        for path, (whole, entry) in sorted(leftovers.items()):
+            if whole and whole not in files and ".tfevents." not in whole and entry.target is None:
+                files[whole] = entry
+                self.interrupted[whole] = path
+                continue
+            self.leftovers[path] = "left behind by an interrupted copy"
+            if not whole and may_be_missing(path, files, known):
+                self.nameless.append(path)
 
     def below(self, folder: str) -> Tree:
         """Return the tree of a directory of this one (``""`` or ``.``: this one)."""
@@ -144,6 +175,10 @@ class Tree:
     def entry(self, path: str) -> Entry:
         """Return the entry of a file, directory links in its path followed. Raises KeyError."""
         return self.files[path] if path in self.files else self.files[self.resolve(path)]
+
+    def leftover_of(self, path: str) -> str:
+        """Return what an interrupted copy left of a file; empty: the file itself is there."""
+        return self.interrupted.get(path) or self.interrupted.get(self.resolve(path), "")
 
     def size(self, path: str) -> int:
         """Size of a file in bytes."""

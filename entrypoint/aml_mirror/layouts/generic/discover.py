@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 from aml_mirror.core.errors import MirrorError
+from aml_mirror.layouts.generic.members import joined
 from aml_mirror.layouts.generic.name_words import (
     CONTAINERS,
     DATA_FOLDERS,
@@ -38,8 +39,8 @@ _MAX_DEPTH = {False: 3, True: 6}
 # No training keeps more numbered files in one folder; a folder with more holds data.
 _MAX_FILES = 2000
 _MAX_POINTER_BYTES = 256
-# A policy is saved in so many files at most, where nothing but their place tells that they are one.
-_MAX_PARTS = 8
+# A training that saves under one name has so few files of weights; a folder with more is something else.
+_MAX_LONE = 8
 
 
 def root_of(folder: str) -> str:
@@ -64,7 +65,7 @@ def candidates(tree: Tree) -> list[Candidate]:
         inside = above.rpartition("/")[2].lower() in CONTAINERS and bool(words_of(own) - DATA_WORDS)
         folders = _folders_in(tree, folder, below.get(folder, {}), speaks, is_of_checkpoints(own))
         found += folders
-        if all(item.step is None for item in folders):
+        if all(item.number is None for item in folders):
             found += _files_in(tree, folder, speaks, speaks or inside)
     found = _without_asides(found)
     whole = {item.path for item in found if not item.members}
@@ -72,7 +73,8 @@ def candidates(tree: Tree) -> list[Candidate]:
     found += [
         item
         for folder in tree.children
-        if folder not in around and not _is_data(folder) and (item := _lone(tree, folder))
+        if folder not in around and not _is_data(folder)
+        for item in _lone(tree, folder)
     ]
     return [
         item
@@ -87,8 +89,8 @@ def _without_asides(found: list[Candidate]) -> list[Candidate]:
     def is_aside(item: Candidate) -> bool:
         return item.folder.rpartition("/")[2].lower() in TRAINING_FOLDERS
 
-    beside = {(parent(item.folder), item.step) for item in found if not is_aside(item)}
-    return [item for item in found if not is_aside(item) or (parent(item.folder), item.step) not in beside]
+    beside = {(parent(item.folder), item.number) for item in found if not is_aside(item)}
+    return [item for item in found if not is_aside(item) or (parent(item.folder), item.number) not in beside]
 
 
 def _folders_in(
@@ -134,7 +136,7 @@ def _folders_in(
         if step is None:
             if named or stems & MODEL_WORDS:
                 temporary = bool(TEMPORARY.search(name.lower()))
-                ends.append((named, Candidate(folder, real, None, (), temporary, end)))
+                ends.append((named, Candidate(folder, real, name, None, (), temporary, end)))
             continue
         family = _family(name)
         # Only the file speaks of a model: then the number must be the name, or there must be several.
@@ -147,7 +149,7 @@ def _folders_in(
     return (
         pointed
         + [
-            Candidate(folder, real, step, temporary=bool(TEMPORARY.search(name.lower())))
+            Candidate(folder, real, name, step, (), bool(TEMPORARY.search(name.lower())), end_of(name))
             for name, real, step in numbered
             if families.get(_family(name)) or (TEMPORARY.search(name.lower()) and any(families.values()))
         ]
@@ -168,14 +170,15 @@ def _pointed(tree: Tree, folder: str, below: dict[str, str]) -> list[Candidate]:
         if _family(name) == _family(latest):
             depths = [path[len(real) + 1 :].count("/") for path in tree.walk(real) if is_weights(path)]
             if depths and min(depths) < _MAX_DEPTH[False]:
-                found.append(Candidate(folder, real, None, end=0 if name == latest else -1))
+                end = 0 if name == latest else -1
+                found.append(Candidate(folder, real, name, None, end=end, is_pointed=True))
     return found
 
 
 def _says_more(tree: Tree, folder: str) -> bool:
     """Tell whether files of a folder have numbers of their own, or say that they are the end."""
     files = _files_in(tree, folder, False)
-    if len({item.step for item in files}) > 1:
+    if len({item.number for item in files}) > 1:
         return True
     # Where the folder around is a training's, so is what it names model_final.pt each time.
     around = parent(folder)
@@ -186,43 +189,49 @@ def _family(name: str) -> str:
     return re.sub(r"[0-9]+", "0", name)
 
 
-def _lone(tree: Tree, folder: str) -> Candidate | None:
-    """Return the only policy of a training that saves under one name, where the folder is one's."""
+def _lone(tree: Tree, folder: str) -> list[Candidate]:
+    """Return the policy of a training that saves under one name, where the folder is one's.
+
+    Several files are parts of one policy by the rules of :mod:`.members`; else each may be the policy.
+    """
     names = sorted(name for name in names_in(tree, folder) if is_weights(name))
     words = [words_of(stem_of(name)) for name in names]
-    if not 0 < len(names) <= _MAX_PARTS or any(each & DATA_WORDS for each in words):
-        return None
+    if not 0 < len(names) <= _MAX_LONE or any(each & DATA_WORDS for each in words):
+        return []
     if any(SHARD.fullmatch(name) for name in names) or not any(each & MODEL_WORDS for each in words):
-        return None
+        return []
     if not is_training(tree, folder):
-        return None
-    return Candidate(folder, join(folder, names[0]), None, tuple(names))
+        return []
+    return [
+        Candidate(folder, join(folder, members[0]), stem_of(members[0]), None, members)
+        for members in joined(names)
+    ]
 
 
 def _files_in(tree: Tree, folder: str, speaks: bool, numbers: bool = False) -> list[Candidate]:
     """Find files. ``numbers``: of what has nothing but a number for a name, the place says what it is."""
-    # (step, whether it is temporary, place in ENDS) -> names.
-    steps: dict[tuple[int | None, bool, int], list[str]] = {}
+    names = []
     for name in names_in(tree, folder):
         stem = stem_of(name)
         words = words_of(stem)
-        step, end = step_of(stem), -1
-        if step is None:
-            end = len(ENDS) - 1 if name.endswith(_CLEANRL) else end_of(stem)
-        if (step is None and end < 0) or not is_weights(name) or words & DATA_WORDS:
+        is_cleanrl = name.endswith(_CLEANRL)
+        if (step_of(stem) is None and end_of(stem) < 0 and not is_cleanrl) or not is_weights(name):
             continue
-        if re.search(r"-of-[0-9]+", stem):
+        if words & DATA_WORDS or re.search(r"-of-[0-9]+", stem):
             continue
-        is_named = words & MODEL_WORDS or stem.lower() in ENDS or name.endswith(_CLEANRL)
+        is_named = words & MODEL_WORDS or stem.lower() in ENDS or is_cleanrl
         if speaks or is_named or (numbers and stem.isdecimal()):
-            steps.setdefault((step, bool(TEMPORARY.search(stem.lower())), end), []).append(name)
-    if len(steps) > _MAX_FILES:
+            names.append(name)
+    if len(names) > _MAX_FILES:
         return []
     found = []
-    for (step, temporary, end), names in steps.items():
-        # Several files of one step are parts of one policy; the one that names it stands for all.
-        names.sort(
-            key=lambda name: (not words_of(name) & {"model", "policy", "agent", "checkpoint", "ckpt"}, name)
+    for members in joined(names):
+        stem = stem_of(members[0])
+        end = end_of(stem)
+        if members[0].endswith(_CLEANRL) and step_of(stem) is None:
+            end = len(ENDS) - 1
+        temporary = bool(TEMPORARY.search(stem.lower()))
+        found.append(
+            Candidate(folder, join(folder, members[0]), stem, step_of(stem), members, temporary, end)
         )
-        found.append(Candidate(folder, join(folder, names[0]), step, tuple(names), temporary, end))
     return found

@@ -17,8 +17,9 @@ This layout is asked last and must not mistake a dataset for a run, so a number 
 - of a training that saves under one name there is only ``model.pt``: it counts beside the training's
   configuration and its log, or beside its event files where the folder has the time of its start for a name.
 
-The final one is the one that says so, unless it is a copy of a numbered one or the step in it says that a
-numbered one is newer; else the highest number, compared as a number (``100k`` and ``1.5M`` are numbers).
+Which one is final is decided by families (:mod:`.families`): one that says so, unless it is a copy of a
+numbered one or the step in it says that a numbered one is newer; else the highest number of the one family,
+compared as a number (``100k`` and ``1.5M`` are numbers). Where names do not decide the run is undecided.
 There is no best one: a name that says "best" says nothing about when it was saved, so such a checkpoint is
 not taken at all.
 """
@@ -28,20 +29,21 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from aml_mirror.core.errors import MirrorError
 from aml_mirror.layouts.base import Checkpoint, Run
 from aml_mirror.layouts.config_files import read_mapping
 from aml_mirror.layouts.generic.discover import candidates, root_of
+from aml_mirror.layouts.generic.families import Ranked, rank
 from aml_mirror.layouts.generic.training_evidence import CONFIGS, with_the_rest
-from aml_mirror.layouts.generic.weight_files import described, with_companions
+from aml_mirror.layouts.generic.weight_files import Candidate, described, with_companions
 from aml_mirror.layouts.run_roots import topmost, with_logs
-from aml_mirror.layouts.step_folders import same_file, same_files, word_set
-from aml_mirror.layouts.torch_files import same_contents, values_of, whole_number
+from aml_mirror.layouts.same_weights import same_weights
+from aml_mirror.layouts.step_folders import word_set
+from aml_mirror.layouts.torch_files import values_of, whole_number
 from aml_mirror.sources.tree import Tree
 
 # Where training scripts keep a step in what they save.
 _STEP_KEYS = word_set("global_step global_steps step steps iteration iter it epoch num_timesteps")
-# So many of the newest numbered ones are held against one that says it is the end.
+# So many of the newest numbered ones are compared with one that says it is the end.
 _COMPARED = 3
 
 
@@ -60,15 +62,28 @@ class Generic:
         # Deeper down they are the run's only where it has none above: where its logs lie beside them.
         roots = with_the_rest(run, (root_of(item.folder) for item in found))
         found = [item for item in found if roots[root_of(item.folder)] == ""] or found
-        ordered = sorted(found, key=lambda item: (-(item.step or 0), item.temporary, item.path))
-        numbered = [described(run, item) for item in ordered if item.step is not None]
-        ends = [item for item in ordered if item.step is None]
-        ends.sort(key=lambda item: (not item.temporary, item.end, -item.path.count("/")))
-        result.checkpoints = [*_compared(numbered)]
-        for candidate in ends:
-            _add_end(run, result, described(run, candidate), numbered[:_COMPARED])
+        pointed = sorted(
+            (item for item in found if item.is_pointed), key=lambda item: (item.end, item.path), reverse=True
+        )
+        ranked = rank(item for item in found if not item.is_pointed)
+
+        def checkpoint(candidate: Candidate) -> Checkpoint:
+            step = ranked.steps.get(candidate.path)
+            return replace(described(run, candidate), step=step)
+
+        numbered = [checkpoint(item) for item in ranked.numbered]
+        result.checkpoints = numbered if ranked.undecided else [*_compared(numbered)]
+        if ranked.undecided:
+            result.checkpoints += [checkpoint(item) for item in ranked.ends]
+            _leave_undecided(result, ranked)
+        else:
+            for candidate in reversed(ranked.ends):
+                _add_end(run, result, checkpoint(candidate), numbered[:_COMPARED])
+        result.checkpoints = [*map(checkpoint, pointed), *result.checkpoints]
         if result.checkpoints:
-            result.checkpoints[0] = replace(result.checkpoints[0], role="final")
+            if not ranked.undecided or pointed:
+                told = ranked.is_counted or ranked.ends or pointed
+                result.checkpoints[0] = replace(result.checkpoints[0], role="final" if told else "unknown")
             result.warnings.append(
                 "no known framework wrote this run: its checkpoints were told by their names"
             )
@@ -79,28 +94,24 @@ class Generic:
         return result
 
 
+def _leave_undecided(result: Run, ranked: Ranked) -> None:
+    result.undecided = f"what training ended with is undecided: {ranked.undecided}"
+    result.choices = [item.path for item in ranked.choices]
+    result.checkpoints = [
+        replace(item, role="unknown") if item.path in result.choices else item for item in result.checkpoints
+    ]
+
+
 def _add_end(run: Tree, result: Run, end: Checkpoint, numbered: list[Checkpoint]) -> None:
     """Place one that says it is the end: first, or where the step inside it belongs; a copy nowhere."""
-    if any(_same_weights(run, end, other) for other in numbered):
+    if end.step is None and any(same_weights(run, end, other) for other in numbered):
         return
-    step = _step_inside(run, end, numbered)
+    inside = _step_inside(run, end, numbered)
+    step = end.step if inside is None else inside
     place = sum(1 for item in result.checkpoints if step is not None and (item.step or 0) > step)
     result.checkpoints.insert(place, replace(end, step=step))
     if place == 0 and numbered:
         result.warnings.append(f"by its name {end.path} is what training ended with, before any number")
-
-
-def _same_weights(run: Tree, one: Checkpoint, other: Checkpoint) -> bool:
-    if len(one.weights) != len(other.weights) or (one.path in one.weights) != (other.path in other.weights):
-        return False
-    try:
-        if one.path not in one.weights:
-            return same_files(run, one.weights, other.weights)
-        pairs = zip(one.weights, other.weights, strict=True)
-        return all(same_file(run, a, b) or same_contents(run, a, b) for a, b in pairs)
-    except MirrorError:
-        # One that may not be read; whether it is taken all the same is judged later.
-        return False
 
 
 def _step_inside(run: Tree, end: Checkpoint, numbered: list[Checkpoint]) -> int | None:

@@ -42,7 +42,9 @@ TEMPORARY = re.compile(r"^\.|(?:^|[-_.~])(?:tmp|temp|temporary|partial|incomplet
 # "model-00002-of-00005.safetensors": a shard, which is nothing by itself.
 SHARD = re.compile(r"(?P<stem>.+)-(?P<number>[0-9]+)-of-(?P<count>[0-9]+)(?P<suffix>\.[a-z]+)")
 # How a name says that training ended with it, the surest last.
-ENDS = ("latest", "last", "final")
+ENDS = ("latest", "last", "finish", "final")
+TEMPORARY_WORDS = word_set("tmp temp temporary partial incomplete")
+MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
 # People shorten large steps: step_100k, model_1.5M, 2M_steps, 500k. Behind no other word: opt-350m is a size.
 _SHORTENED = re.compile(
     r"(?:(?<![a-z])(?P<word>(?:global[-_]?)?steps?|iters?|iterations?|updates?|checkpoint|ckpt|model|policy|agent"
@@ -82,7 +84,7 @@ def is_of_data(words: set[str]) -> bool:
 
 def step_of(name: str) -> int | None:
     """Return the step in a name without its suffix; None: there is none."""
-    low = _SHORTENED.sub(_in_full, name.lower())
+    low = in_full(name.lower())
     for pattern in (*_KEYED, _BEHIND, _MODEL_NUMBER):
         if numbers := pattern.findall(low):
             return int(numbers[-1])
@@ -102,7 +104,12 @@ def end_of(name: str) -> int:
     return max((place for place, word in enumerate(ENDS) if word in words), default=-1)
 
 
-def _in_full(match: re.Match[str]) -> str:
+def in_full(name: str) -> str:
+    """Write the shortened steps of a name in lower case out: ``step_100k`` is ``step_100000``."""
+    return _SHORTENED.sub(_without_unit, name)
+
+
+def _without_unit(match: re.Match[str]) -> str:
     whole, _, part = match["number"].partition(".")
     factor = _FACTORS[match["unit"]]
     number = int(whole) * factor + (int(part) * factor // 10 ** len(part) if part else 0)

@@ -62,17 +62,22 @@ _SIDECARS = (".json", ".yaml", ".yml", ".onnx.data", ".safetensors.index.json")
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A directory or a set of files with a number; ``folder`` is where it lies.
+    """A directory or a set of files that may be a checkpoint; ``folder`` is the one around it.
 
-    Without a number it says by its name that it is the end: ``end`` is the place of that word in ``ENDS``.
+    ``number`` only tells that there is a number in the name; what it counts is decided in :mod:`.families`.
+    ``end`` is the place in ``ENDS`` of the word by which the name says that it is the end.
     """
 
     folder: str
     path: str
-    step: int | None
+    name: str
+    """Of the folder, or of the file without its suffix; through a link the link's."""
+    number: int | None
     members: tuple[str, ...] = ()
     temporary: bool = False
     end: int = -1
+    is_pointed: bool = False
+    """Whether a file beside it says which of its kind is the newest: ``end`` is 0 for that one."""
 
 
 def is_weights(path: str) -> bool:
@@ -112,9 +117,7 @@ def _folder(run: Tree, candidate: Candidate) -> Checkpoint:
         problem = "it is a temporary folder: the save had not ended"
     if not weights:
         problem = problem or "it holds no weights"
-    return Checkpoint(
-        path, candidate.step, "periodic", tuple(files), tuple(weights), tuple(sorted(left)), problem
-    )
+    return Checkpoint(path, None, "periodic", tuple(files), tuple(weights), tuple(sorted(left)), problem)
 
 
 def _divided(paths: list[str], prefix: str) -> tuple[list[str], list[tuple[str, str]]]:
@@ -154,7 +157,7 @@ def _file(run: Tree, candidate: Candidate) -> Checkpoint:
     weights = tuple(sorted(join(candidate.folder, name) for name in candidate.members))
     return Checkpoint(
         candidate.path,
-        candidate.step,
+        None,
         "periodic",
         tuple(sorted(files)),
         weights,
@@ -164,12 +167,12 @@ def _file(run: Tree, candidate: Candidate) -> Checkpoint:
 
 
 def _says_the_same(stem: str, candidate: Candidate) -> bool:
-    step = step_of(stem)
-    return step == candidate.step and (step is not None or end_of(stem) == candidate.end)
+    number = step_of(stem)
+    return number == candidate.number and end_of(stem) == candidate.end
 
 
 def described(run: Tree, candidate: Candidate) -> Checkpoint:
-    """Describe the checkpoint that a candidate is."""
+    """Describe the checkpoint that a candidate is; its step is for others to tell."""
     return _file(run, candidate) if candidate.members else _folder(run, candidate)
 
 

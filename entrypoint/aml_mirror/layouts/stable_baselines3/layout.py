@@ -117,6 +117,7 @@ class StableBaselines3:
             found.best = _best(run, bests[0], statistics, found.warnings)
         if different:
             found.undecided = _several(different)
+            found.choices = [item.path for item in different]
             found.warnings.append(f"{found.undecided}; logs and metrics are those of all of them")
         elif apart:
             found.warnings.append(

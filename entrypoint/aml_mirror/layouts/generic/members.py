@@ -1,0 +1,63 @@
+"""Which files are one policy: the same name in several formats, and the parts that an algorithm saves apart.
+
+Two files whose names differ in a number, a date or a word are two policies. The exceptions are the rules of
+training scripts that are known to save one policy so:
+
+- an actor with its critic, target networks, value function or decoder under the same name, of which only the
+  actor acts: TD3.py of sfujim/TD3 (``NAME_actor``, ``NAME_critic``), sac_ae.py of denisyarats/pytorch_sac_ae
+  (``actor_STEP.pt``, ``critic_STEP.pt``, ``decoder_STEP.pt``), curl_sac.py of MishaLaskin/curl
+  (``curl_STEP.pt``), runner of marlbenchmark/on-policy (``actor.pt``, ``critic.pt``)
+- statistics that observations are scaled by, saved with each policy: ``policy_STEP.pt``,
+  ``normalizer_STEP.pt``
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+
+from aml_mirror.layouts.generic.name_words import stem_of
+from aml_mirror.layouts.step_folders import word_set
+
+_ACTS = word_set("actor policy agent model")
+# What is no policy by itself, under any algorithm.
+_BESIDE = word_set(
+    "critic critics value target decoder curl normalizer normalization vecnormalize obs_rms rms qf qf1 qf2"
+)
+
+
+def joined(names: Iterable[str]) -> list[tuple[str, ...]]:
+    """Group the names of weight files in one folder into policies, the file that acts first in each."""
+    whole: dict[str, list[str]] = {}
+    for name in sorted(names):
+        whole.setdefault(stem_of(name), []).append(name)
+    policies: dict[tuple[str, ...], list[str]] = {}
+    for stem in whole:
+        words = _parts(stem)
+        acts = [word for word in words if word in _ACTS]
+        if len(acts) == 1 and not _BESIDE.intersection(words):
+            policies.setdefault(_shape(words), []).append(stem)
+    added: dict[str, list[str]] = {}
+    for stem in whole:
+        words = _parts(stem)
+        if not _BESIDE.intersection(words):
+            continue
+        # Of two policies that it could go with, nobody knows which.
+        owners = policies.get(_shape(words), [])
+        if len(owners) == 1:
+            added.setdefault(owners[0], []).append(stem)
+    taken = {stem for stems in added.values() for stem in stems}
+    return [
+        tuple(name for each in (stem, *added.get(stem, ())) for name in whole[each])
+        for stem in whole
+        if stem not in taken
+    ]
+
+
+def _parts(stem: str) -> list[str]:
+    return re.findall(r"[a-z]+[0-9]?(?![a-z0-9])|[a-z]+|[0-9]+", stem.lower())
+
+
+def _shape(words: list[str]) -> tuple[str, ...]:
+    """Return what two parts of one policy have in common: all but the words that say which part it is."""
+    return tuple("*" if word in _ACTS or word in _BESIDE else word for word in words)

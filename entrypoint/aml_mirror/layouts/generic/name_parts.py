@@ -1,0 +1,174 @@
+"""A name taken apart: its words, what its numbers count, its dates, and whether it says it is the end.
+
+No word and no number is dropped without a reason. What does not count, is no score and does not say "the end"
+tells one training from another: a seed, a task, a stage, a word, a date.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Literal
+
+from aml_mirror.layouts.generic.name_words import (
+    ENDS,
+    MODEL_WORDS,
+    MONTHS,
+    TEMPORARY_WORDS,
+    in_full,
+)
+from aml_mirror.layouts.step_folders import word_set
+
+Kind = Literal["epoch", "iteration", "step", "checkpoint"]
+# The coarser counter first: steps may begin anew in each epoch, never the other way round.
+KINDS: tuple[Kind, ...] = ("epoch", "iteration", "step", "checkpoint")
+_COUNTERS: dict[str, Kind] = {
+    **dict.fromkeys(("epoch", "epochs", "ep"), "epoch"),
+    **dict.fromkeys(
+        ("iter", "iters", "iteration", "iterations", "itr", "it", "update", "updates"), "iteration"
+    ),
+    **dict.fromkeys(("step", "steps", "timestep", "timesteps"), "step"),
+    # The weakest: it names the number only where no other word does.
+    **dict.fromkeys(("checkpoint", "checkpoints", "ckpt", "ckpts", "chkpt", "snapshot"), "checkpoint"),
+}
+# Numbers behind these vary with how good the policy is, and tell no training from another.
+_SCORES = word_set(
+    "loss reward rew return ret score acc accuracy success sr mse mae error err metric fitness rate"
+)
+# Numbers behind these are those of a training, not of a save in it.
+_OF_A_TRAINING = word_set(
+    "seed task stage phase fold run exp experiment trial version v rank worker gpu env robot id job level "
+    "variant config cfg part group member copy attempt round gen skill object agent_id lr bs batch dim "
+    "hidden layers horizon chunk size demos demo traj trajs length len"
+)
+
+_DAY = r"20[1-4][0-9](?P<{0}>[-_.]?)(?:0[1-9]|1[0-2])(?P={0})(?:0[1-9]|[12][0-9]|3[01])"
+_TIME = r"(?:[01][0-9]|2[0-3])(?P<{0}>[-_.:h]?)[0-5][0-9](?:(?P={0})[0-5][0-9])?"
+_DATES = re.compile(
+    rf"(?<![0-9])(?:{_DAY.format('a')}[-_.t ]{{0,3}}{_TIME.format('b')}(?:f[0-9]+)?"
+    # A day with separators in it is one whatever follows; eight digits alone may be a step.
+    r"|20[1-4][0-9](?P<c>[-_.])(?:0[1-9]|1[0-2])(?P=c)(?:0[1-9]|[12][0-9]|3[01])"
+    r"|(?:0[1-9]|[12][0-9]|3[01])(?P<d>[-_.])(?:0[1-9]|1[0-2])(?P=d)20[1-4][0-9]"
+    r"|(?:0[1-9]|1[0-2])(?P<e>[-_.])(?:0[1-9]|[12][0-9]|3[01])(?P=e)20[1-4][0-9]"
+    r"|[1-4][0-9](?:0[1-9]|1[0-2])(?:0[1-9]|[12][0-9]|3[01])[-_](?:[01][0-9]|2[0-3])(?:[0-5][0-9]){2}"
+    rf"|(?<![a-z])(?:{'|'.join(MONTHS)})[a-z]*[-_ ]?[0-9]{{1,2}}(?:[-_ ]{_TIME.format('f')})?"
+    r"|(?:[01][0-9]|2[0-3])(?P<g>[-:])[0-5][0-9](?P=g)[0-5][0-9]"
+    r")(?![0-9])"
+)
+# Eight digits that are a day, or seconds or milliseconds since 1970 from 2014 to 2033.
+_BARE_DATE = re.compile(
+    r"20[1-4][0-9](?:0[1-9]|1[0-2])(?:0[1-9]|[12][0-9]|3[01])|1[4-9][0-9]{8}(?:[0-9]{3})?"
+)
+_TOKEN = re.compile(r"(?P<float>[0-9]+\.[0-9]+)|(?P<number>[0-9]+)|(?P<word>[a-z]+)|(?P<other>[^a-z0-9]+)")
+_MAX_DIGITS = 18
+
+
+@dataclass(frozen=True, slots=True)
+class Number:
+    """A whole number in a name: ``at``, its place among the parts, and which word names what it counts."""
+
+    at: int
+    value: int
+    text: str
+    kind: Kind | None
+
+    @property
+    def is_date(self) -> bool:
+        """Whether the digits can be a day or a time."""
+        return _BARE_DATE.fullmatch(self.text) is not None
+
+
+@dataclass(frozen=True, slots=True)
+class Name:
+    """A name in parts: what tells trainings apart is in ``parts``, with ``#`` where a number may count."""
+
+    parts: tuple[str, ...]
+    numbers: tuple[Number, ...] = ()
+    dates: tuple[str, ...] = ()
+    end: int = -1
+    """The place in ``ENDS`` of the word that says the training ended with it; -1: there is none."""
+    end_at: int = -1
+    """Where that word is, among the parts."""
+
+
+def parse(name: str) -> Name:
+    """Take a name without its suffix apart."""
+    low = in_full(name.lower())
+    dates = tuple(match[0] for match in _DATES.finditer(low))
+    tokens = _tokens(_DATES.sub("~", low))
+    parts: list[str] = []
+    numbers: list[Number] = []
+    end, end_at = -1, -1
+    used: set[int] = set()
+    for at, (kind, text) in enumerate(tokens):
+        before = _word(tokens, at - 1)
+        if kind == "word":
+            if text in ENDS and ENDS.index(text) >= end:
+                end, end_at = ENDS.index(text), len(parts)
+            elif text not in TEMPORARY_WORDS and text not in _COUNTERS:
+                parts.append(text)
+        elif before in _SCORES:
+            continue
+        elif kind == "float" or len(text) > _MAX_DIGITS or before in _OF_A_TRAINING:
+            parts.append(text.lstrip("0") or "0" if kind == "number" else text)
+        else:
+            # The word before it names it, or the one behind it, where that names no other number.
+            counts = None
+            for place in (at - 1, at + 1):
+                if place not in used and (counts := _COUNTERS.get(_word(tokens, place))):
+                    used.add(place)
+                    break
+            numbers.append(Number(len(parts), int(text), text, counts))
+            parts.append("#")
+    return Name(tuple(parts), tuple(numbers), dates, end, end_at)
+
+
+def stated_step(name: str) -> int | None:
+    """Return the step that a name states by itself; None: it states none, or several numbers may be it."""
+    parsed = parse(name)
+    named = [number for number in parsed.numbers if number.kind]
+    if len({number.kind for number in named}) < len(named):
+        return None
+    if named:
+        best = max(named, key=lambda number: WORTH.index(number.kind or "checkpoint"))
+        return None if best.kind == "checkpoint" and best.is_date else best.value
+    if len(parsed.numbers) == 1 and parsed.end < 0 and not parsed.numbers[0].is_date:
+        return parsed.numbers[0].value
+    return None
+
+
+# Which of several counters is the step: in epoch=3-step=1000 the step.
+WORTH: tuple[Kind, ...] = ("checkpoint", "epoch", "iteration", "step")
+
+
+def is_neutral(part: str) -> bool:
+    """Tell whether a word only says that something is a model, which all names may say or leave out."""
+    return part in MODEL_WORDS
+
+
+def _tokens(low: str) -> list[tuple[str, str]]:
+    """Split into words and numbers; what is written together is one word: h1, v0, 7b, but not step100."""
+    found: list[tuple[str, str]] = []
+    glued = False
+    for match in _TOKEN.finditer(low):
+        kind, text = str(match.lastgroup), match[0]
+        if kind == "other":
+            glued = False
+            continue
+        if glued and found:
+            last_kind, last = found[-1]
+            apart = (last_kind == "word" and _names(last)) or (kind == "word" and _names(text))
+            if not apart:
+                found[-1] = ("word", last + text)
+                continue
+        found.append((kind, text))
+        glued = True
+    return found
+
+
+def _names(word: str) -> bool:
+    return word in _COUNTERS or word in MODEL_WORDS or word in _OF_A_TRAINING or word in _SCORES
+
+
+def _word(tokens: list[tuple[str, str]], at: int) -> str:
+    return tokens[at][1] if 0 <= at < len(tokens) and tokens[at][0] == "word" else ""

@@ -1,0 +1,111 @@
+"""What copying tools leave behind when they are interrupted, and the name of the file each was to become.
+
+A copy tool writes to a temporary name and renames the file when it is whole. Where only the temporary file
+is left, the file itself is missing: :class:`aml_mirror.sources.tree.Tree` shows it as incomplete, so that
+every layout knows of it. Where the complete file is there too, the leftover says nothing.
+
+The names, and who gives them:
+
+- ``.azDownload-<job>-NAME``: azcopy 10 (ste/xfer-remoteToLocal-file.go)
+- ``.NAME.Xy12Ab``: rsync 3 (receiver.c, mkstemp); ``.rsync-partial/NAME`` and ``.~tmp~/NAME`` with
+  its options ``--partial-dir`` (the name that its manual uses) and ``--delay-updates``
+- ``NAME.<hex>.partial``: rclone 1.63 and later (fs/operations/copy.go)
+- ``NAME_.gstmp``: gsutil and ``gcloud storage``
+- ``.cache/huggingface/download/…``: ``hf download`` into a folder (huggingface_hub, _local_folder.py): the
+  name is a hash, in older versions the file's own
+- ``NAME.<hex>``: the AWS SDK for Python (s3transfer, utils.py)
+- ``NAME.part.minio``: MinIO's client; ``NAME.filepart``: WinSCP
+- ``NAME.crdownload``, ``NAME.part``, ``NAME.opdownload``: Chrome and Edge, Firefox, Opera;
+  ``NAME.download/NAME``: Safari
+- ``NAME.aria2``: aria2 writes it beside a NAME that is not whole yet
+- ``NAME.tmp``, ``.NAME.tmp``: savers that rename when they are done, and Syncthing (``.syncthing.NAME.tmp``)
+- ``.fuse_hidden…``: libfuse (blobfuse) renames a file so that was removed while it was open
+
+curl and wget write to NAME itself: only its bytes can tell that it is cut.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import re
+from collections.abc import Container
+
+# Where a name alone is too weak to say "temporary", it has to be that of a file of a run.
+_FILE = (
+    r"[^/]+\.(?:safetensors|pt|pth|ckpt|bin|zip|pkl|npz|onnx|msgpack|h5|hdf5|d3|distcp"
+    r"|json|jsonl|ya?ml|csv|txt)"
+)
+_LEFTOVERS = tuple(
+    re.compile(pattern)
+    for pattern in (
+        r"\.azDownload-[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}-(?P<name>.+)",
+        r"\.azDownload-[^-]+-(?P<name>.+)",
+        r"\.syncthing\.(?P<name>.+)\.tmp",
+        r"(?P<name>.+)_\.gstmp(?:_[0-9]+)?",
+        r"(?P<name>.+)\.part\.minio",
+        r"(?P<name>.+?)(?:\.[0-9a-f]{8})?\.partial",
+        r"(?P<name>.+?)(?:\.[0-9a-f]{40}|\.[0-9a-f]{64}|\.[0-9a-f]{32})?\.incomplete",
+        # Firefox puts random characters before the suffix of the file.
+        rf"(?P<name>{_FILE})\.(?:part|crdownload|opdownload|filepart|tmp|temp)",
+        r"(?P<name>checkpoint_[0-9]+)\.(?:part|crdownload|opdownload|filepart|tmp|temp)",
+        # rsync: six letters or digits, of which its NAME has a suffix or a number.
+        r"\.(?P<name>[^/]*[.0-9][^/]*)\.(?:[A-Za-z0-9]{6}|tmp)",
+        # Of eight hexadecimal digits one is a letter: a number would be a step.
+        rf"(?P<name>{_FILE})\.(?=[0-9]*[a-fA-F])[0-9a-fA-F]{{8}}",
+    )
+)
+_NAMELESS = re.compile(r"Unconfirmed [0-9]+\.crdownload")
+_REMOVED = re.compile(r"\.fuse_hidden[0-9a-fA-F]+")
+_FOLDERS = re.compile(
+    r"(?P<folder>(?:.*/)?)(?:\.rsync-partial|\.~tmp~|(?P<own>[^/]+)\.download)/(?P<name>[^/]+)"
+)
+_HUB = re.compile(
+    r"(?P<folder>(?:.*/)?)\.cache/huggingface/download/(?P<below>(?:.*/)?)(?P<name>[^/]+)\.incomplete"
+)
+
+
+def unfinished(path: str) -> str | None:
+    """Return the path of the file that a leftover was to become.
+
+    None: the path is no leftover. Empty: it is one, but its name does not say of which file.
+    """
+    folder, _, name = path.rpartition("/")
+    prefix = folder + "/" if folder else ""
+    if _REMOVED.fullmatch(name) or _NAMELESS.fullmatch(name):
+        return ""
+    if match := _HUB.fullmatch(path):
+        plain = re.sub(r"\.[0-9a-f]{32,64}$", "", match["name"])
+        # A SHA-1 in Base64 has 28 characters.
+        return "" if re.match(r"[A-Za-z0-9_-]{27}=", plain) else match["folder"] + match["below"] + plain
+    if (match := _FOLDERS.fullmatch(path)) and match["own"] in (None, match["name"]):
+        return match["folder"] + match["name"]
+    for pattern in _LEFTOVERS:
+        if match := pattern.fullmatch(name):
+            return prefix + match["name"]
+    return None
+
+
+def marks_unfinished(path: str) -> str:
+    """Return the path of the file that a control file beside it says is not whole; empty: there is none."""
+    return path.removesuffix(".aria2") if path.endswith(".aria2") else ""
+
+
+def may_be_missing(path: str, known: Container[str], names: dict[str, tuple[str, ...]]) -> bool:
+    """Tell whether a leftover without a name may be of a file that is missing.
+
+    Args:
+        known: the paths of the files that are there.
+        names: folder -> the names of the files in it.
+    """
+    if _REMOVED.fullmatch(path.rpartition("/")[2]):
+        return False
+    if match := _HUB.fullmatch(path):
+        folder = (match["folder"] + match["below"]).rstrip("/")
+        return not any(match["name"].startswith(_hub_name(name)) for name in names.get(folder, ()))
+    return path not in known
+
+
+def _hub_name(name: str) -> str:
+    digest = hashlib.sha1(f"{name}.metadata".encode(), usedforsecurity=False).digest()
+    return base64.urlsafe_b64encode(digest).decode()
