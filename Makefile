@@ -129,7 +129,7 @@ lint: venv  ## Look at the code without running it
 	git ls-files -z -- '*Dockerfile' | xargs -0 -r $(BIN)/hadolint
 	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/actionlint
 	$(BIN)/zizmor --offline --quiet --persona pedantic .github/workflows
-	$(BIN)/mypy --strict image/sbom.py image/tree_digest.py
+	$(BIN)/mypy --strict image/sbom.py image/licenses.py image/tree_digest.py
 	$(BIN)/mypy --strict scripts/osmo_pod_template.py scripts/osmo_config_cli.py scripts/pod_template_merge.py scripts/pod_template_spec.py
 	$(BIN)/mypy --strict scripts/replay.py scripts/replay_follow.py scripts/replay_values.py
 	terraform fmt -check -recursive terraform

@@ -180,7 +180,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> Iterat
         )
 
 
-def pytest_collection_modifyitems(items: list[pytest.ManifestEntry]) -> None:
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Begin with the tests that take longest, so that no core waits for them at the end."""
     first = ("tests/image/", "tests/registries/test_mlflow_kill.py")
     items.sort(key=lambda item: not item.nodeid.startswith(first))

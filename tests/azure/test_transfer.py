@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from aml_mirror.core import option_values
 from aml_mirror.core.errors import (
     ConfigurationError,
     DataError,
@@ -29,7 +30,7 @@ from aml_mirror.sources.local import LocalSource
 from aml_mirror.sources.tree import Tree
 from aml_mirror.storage.azure_cloud import blob_suffix
 from aml_mirror.storage.blob_client import container_client
-from aml_mirror.transfer import blocks, server_copy, transfer_options
+from aml_mirror.transfer import blocks, server_copy
 from aml_mirror.transfer.block_upload import block_id, block_size
 from aml_mirror.transfer.transfer import Transfer
 from aml_mirror.transfer.transfer_options import MIB
@@ -703,17 +704,17 @@ def test_block_sizes_and_ids() -> None:
     [("8MiB", 8 * MIB), ("8m", 8 * MIB), ("1024K", MIB), ("4194304", 4 * MIB), ("100 MiB", 100 * MIB)],
 )
 def test_block_size_of_the_flag(text: str, size: int) -> None:
-    assert transfer_options.parse_block_size(text) == size
+    assert option_values.block_size(text) == size
 
 
 @pytest.mark.parametrize("text", ["", "8GiB", "0", "1023K", "101MiB", "-8MiB", "8.5MiB", "MiB", "9" * 30])
 def test_block_size_of_the_flag_refused(text: str) -> None:
     with pytest.raises(UsageError, match="1MiB to 100MiB"):
-        transfer_options.parse_block_size(text)
+        option_values.block_size(text)
 
 
 def test_concurrency_of_the_flag() -> None:
-    assert transfer_options.parse_concurrency("64") == 64
+    assert option_values.concurrency("64") == 64
     for text in ("0", "65", "x", "", "-1", "1.5"):
         with pytest.raises(UsageError, match="1 to 64"):
-            transfer_options.parse_concurrency(text)
+            option_values.concurrency(text)

@@ -143,18 +143,48 @@ def test_two_runs_of_one_name_are_two(
     assert sorted(versions(client, model_name).values()) == sorted(found.outcomes)
 
 
-def test_a_folder_that_becomes_a_group_is_not_mirrored_again(
+def test_ids_and_models_do_not_depend_on_what_is_beside_a_run(
     tmp_path: Path, mlflow_url: str, client: MlflowClient, model_name: str
 ) -> None:
     base = tmp_path / "base"
-    small_run(base / "sweep" / "seed0", 0)
-    given = ("--source", base, "--model-name", model_name, "--tracking-uri", mlflow_url)
-    assert backfill(*given).outcomes == {"sweep": "mirrored"}
-    small_run(base / "sweep" / "seed1", 1)
-    assert backfill(*given).outcomes == {"sweep": "already-mirrored", "sweep/seed1": "mirrored"}
-    shutil.rmtree(base / "sweep" / "seed0")
-    assert backfill(*given).outcomes == {"sweep/seed1": "already-mirrored"}
-    assert sorted(versions(client, model_name).values()) == ["sweep", "sweep/seed1"]
+    small_run(base / "logs" / "rsl_rl" / "h1_flat" / "1", 0)
+    template = f"{model_name}-{{parent}}"
+    given = ("--source", base, "--model-name", template, "--tracking-uri", mlflow_url)
+    assert backfill(*given).outcomes == {"logs/rsl_rl/h1_flat/1": "mirrored"}
+    small_run(base / "logs" / "rsl_rl" / "h1_flat" / "2", 1)
+    small_run(base / "logs" / "rsl_rl" / "spot" / "1", 2)
+    assert backfill(*given).outcomes == {
+        "logs/rsl_rl/h1_flat/1": "already-mirrored",
+        "logs/rsl_rl/h1_flat/2": "mirrored",
+        "logs/rsl_rl/spot/1": "mirrored",
+    }
+    shutil.rmtree(base / "logs" / "rsl_rl" / "h1_flat" / "2")
+    assert set(backfill(*given).outcomes.values()) == {"already-mirrored"}
+    assert sorted(versions(client, f"{model_name}-h1_flat").values()) == [
+        "logs/rsl_rl/h1_flat/1", "logs/rsl_rl/h1_flat/2",
+    ]  # fmt: skip
+    assert list(versions(client, f"{model_name}-spot").values()) == ["logs/rsl_rl/spot/1"]
+
+
+@pytest.mark.parametrize(("old", "model"), [("logs", "{}-base"), ("logs/rsl_rl/h1_flat", "{}-rsl_rl")])
+def test_versions_that_an_earlier_release_made_under_other_names_are_recognised(
+    tmp_path: Path,
+    aml_mirror: Call,
+    mlflow_url: str,
+    client: MlflowClient,
+    model_name: str,
+    old: str,
+    model: str,
+) -> None:
+    """It named a run, and by a template its model, after the topmost folder that held no other one."""
+    base = tmp_path / "base"
+    small_run(base / "logs" / "rsl_rl" / "h1_flat" / "1", 0)
+    named = model.format(model_name)
+    aml_mirror("--source", base / old, "--run-id", old, "--model-name", named, "--tracking-uri", mlflow_url)
+    given = ("--source", base, "--model-name", f"{model_name}-{{parent}}", "--tracking-uri", mlflow_url)
+    found = backfill(*given)
+    assert found.outcomes == {old: "already-mirrored"}
+    assert list(versions(client, named).values()) == [old]
 
 
 def test_seen_through_another_mount_costs_two_requests_a_run(
@@ -217,14 +247,14 @@ def test_match_exclude_since_limit_and_shards(
         os.utime(path, (1_700_000_000, 1_700_000_000))
     given = ("--source", base, "--model-name", model_name, "--tracking-uri", mlflow_url)
     found = backfill(
-        *given, "--match", "sweep", "--match", "o*", "--exclude", "*0", "--since", "7d", "--limit", "1"
+        *given, "--match", "sweep", "--match", "o*", "--exclude-run", "*0", "--since", "7d", "--limit", "1"
     )
     assert found.outcomes == {
         "old": "skipped", "one": "mirrored", "sweep/seed0": "skipped", "sweep/seed1": "skipped",
     }  # fmt: skip
     assert [found.receipt(name).warnings for name in ("old", "sweep/seed0", "sweep/seed1")] == [
         ["its newest file is older than --since 7d"],
-        ["it is left out by --exclude"],
+        ["it is left out by --exclude-run"],
         ["--limit 1 was reached before it"],
     ]
     assert found.summary.exit_code == 0
@@ -253,7 +283,7 @@ def test_names_from_a_template(base: Path, mlflow_url: str, client: MlflowClient
         f"{model_name}-huggingface-sweep-sweep-seed0",
         f"{model_name}-huggingface-sweep-sweep-seed1",
     }
-    again = backfill(*given, "--exclude", "a:b").outcomes
+    again = backfill(*given, "--exclude-run", "a:b").outcomes
     assert again.pop("a:b") == "skipped"
     assert list(again.values()) == ["already-mirrored"] * 3
 
@@ -437,7 +467,7 @@ def backfill_code(arguments: list[str]) -> tuple[int, str]:
 
 def test_status_of_a_prefix(base: Path, aml_mirror: Call, mlflow_url: str, model_name: str) -> None:
     target = ("--model-name", model_name, "--tracking-uri", mlflow_url)
-    backfill("--source", base, *target, "--exclude", "sweep/seed1")
+    backfill("--source", base, *target, "--exclude-run", "sweep/seed1")
     done = aml_mirror("status", "--source", base, *target, "--json", code=65)
     found = {line["run_id"]: line for line in map(json.loads, done.out.splitlines())}
     assert sorted(found) == ["one", "sweep/seed0", "sweep/seed1"]
@@ -467,7 +497,7 @@ def test_a_run_that_may_not_be_read_does_not_keep_the_others(mlflow_url: str, mo
         backfill(*given, f"{model_name}-before", "--limit", "1")
         with somebody_else():
             done = backfill(*given, model_name)
-    assert done.outcomes == {"a": "failed", "b": "failed", "c": "failed", "d": "mirrored", "e": "mirrored"}
+    assert done.outcomes == {"a": "failed", "b": "failed", "c": "failed", "d": "mirrored", "e/f": "mirrored"}
     assert {done.receipt(name).exit_code for name in "abc"} == {77}
     assert "checkpoint-2 cannot be listed" in (done.receipt("c").error or "")
     assert (done.summary.outcome, done.summary.exit_code) != ("stopped", 0)

@@ -12,10 +12,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from aml_mirror.backfill import discovery
-from aml_mirror.backfill.discovery import candidates, whole_run
+from aml_mirror.backfill.discovery import Candidate, candidates, whole_run
 from aml_mirror.backfill.name_template import ModelNames, check_run_id, other_names
 from aml_mirror.backfill.run_filter import RunFilter
 from aml_mirror.backfill.summary import Summary
+from aml_mirror.core import option_values
 from aml_mirror.core.errors import DataError, SourceNotFound, UsageError
 from aml_mirror.core.settings import Settings
 from aml_mirror.pipeline.receipt import MAX_LINE_BYTES, Receipt
@@ -34,16 +35,21 @@ def run_at(root: Path, checkpoints: int = 1) -> Path:
     return root
 
 
-def found_in(base: Path, framework: str = "") -> dict[str, str]:
-    """Path -> root in it of each run."""
-    looked = candidates(LocalSource(base), framework, lambda path, newest: "")
-    return {item.path: item.found.root for item in looked if item.found}
+def looked_at(base: Path, framework: str = "") -> list[Candidate]:
+    return list(candidates(LocalSource(base), framework, lambda path, newest: ""))
+
+
+def found_in(base: Path, framework: str = "") -> list[str]:
+    """The path of each run."""
+    paths = [item.path for item in looked_at(base, framework) if item.found]
+    assert len(paths) == len(set(paths))
+    return sorted(paths)
 
 
 # --- finding ------------------------------------------------------------------------------------------
 
 
-def test_a_run_is_the_topmost_folder_with_no_other_in_it(tmp_path: Path) -> None:
+def test_the_path_of_a_run_is_that_of_its_own_root(tmp_path: Path) -> None:
     run_at(tmp_path / "plain")
     run_at(tmp_path / "deep" / "logs" / "x")
     run_at(tmp_path / "group" / "a" / "logs")
@@ -51,18 +57,18 @@ def test_a_run_is_the_topmost_folder_with_no_other_in_it(tmp_path: Path) -> None
     run_at(tmp_path / "group" / "inner" / "c")
     run_at(tmp_path / "group" / "inner" / "d")
     write_bytes(tmp_path / "nothing" / "x.txt")
-    assert found_in(tmp_path) == {
-        "deep": "logs/x", "group/a": "logs", "group/b": "", "group/inner/c": "", "group/inner/d": "",
-        "plain": "",
-    }  # fmt: skip
-    assert found_in(tmp_path, "rsl_rl") == {}
+    assert found_in(tmp_path) == [
+        "deep/logs/x", "group/a/logs", "group/b", "group/inner/c", "group/inner/d", "plain",
+    ]  # fmt: skip
+    assert found_in(tmp_path, "rsl_rl") == []
 
 
 def test_real_runs_of_every_framework_beside_each_other(tmp_path: Path) -> None:
     names = sorted(path.name for path in DATA.iterdir() if path.is_dir())
     for name in names:
         shutil.copytree(DATA / name, tmp_path / "base" / name, symlinks=True)
-    assert sorted(found_in(tmp_path / "base")) == names
+    assert sorted({path.partition("/")[0] for path in found_in(tmp_path / "base")}) == names
+    assert len(found_in(tmp_path / "base")) == len(names)
 
 
 def test_what_is_no_run_of_its_own(tmp_path: Path) -> None:
@@ -70,7 +76,7 @@ def test_what_is_no_run_of_its_own(tmp_path: Path) -> None:
     (tmp_path / "latest").symlink_to("real")
     for name in (".snapshot", "lost+found"):
         run_at(tmp_path / name / "real")
-    assert found_in(tmp_path) == {"real": ""}
+    assert found_in(tmp_path) == ["real"]
 
 
 def test_a_name_that_is_not_text_is_told(tmp_path: Path) -> None:
@@ -114,11 +120,8 @@ def test_what_is_found_does_not_depend_on_what_is_held(tmp_path: Path, paths: li
         assert found_in(base) == everything
     finally:
         discovery.HELD = before
-    # Each run is found once: what lies inside another one is a part of it.
-    roots = sorted(f"{path}/{root}".rstrip("/") for path, root in everything.items())
-    outer = {f"p/{path}" for path in paths}
-    outer = {path for path in outer if not any(path.startswith(other + "/") for other in outer)}
-    assert roots == sorted(outer)
+    # Each run is found once, one inside another one too.
+    assert everything == sorted({f"p/{path}" for path in paths})
 
 
 def test_a_folder_too_large_to_hold_is_a_group_or_a_run(
@@ -140,8 +143,9 @@ def test_a_folder_too_large_to_hold_is_a_group_or_a_run(
 
     monkeypatch.setattr(LocalSource, "scan_at_most", noted)
     found = found_in(tmp_path)
-    assert sorted(found) == ["long", *(f"sweep/run-{number:02}" for number in range(60))]
-    assert max(sizes) <= 20
+    assert found == ["long", *(f"sweep/run-{number:02}" for number in range(60))]
+    # But of one run by itself, which is listed whole to be mirrored.
+    assert sorted(sizes)[-2] <= 20
 
 
 # --- selecting ----------------------------------------------------------------------------------------
@@ -156,7 +160,7 @@ def test_a_folder_too_large_to_hold_is_a_group_or_a_run(
     ],
 )  # fmt: skip
 def test_since(text: str, since: float) -> None:
-    assert RunFilter.of(Settings(since=text), NOW).since == since
+    assert RunFilter.of(Settings(since=option_values.moment(text, "--since", NOW))).since == since
 
 
 @pytest.mark.parametrize(
@@ -170,7 +174,7 @@ def test_since(text: str, since: float) -> None:
 )  # fmt: skip
 def test_what_cannot_be_read_says_how_it_is_written(flag: str, text: str) -> None:
     with pytest.raises(UsageError, match=f"--{flag} '{text}'") as raised:
-        RunFilter.of(Settings(**{flag: text}), NOW)
+        settings_of(f"--{flag}={text}")
     assert f"--{flag}" in raised.value.hint
 
 
@@ -241,11 +245,11 @@ def test_placeholders_that_are_none(template: str) -> None:
 
 
 def test_other_names_of_a_run() -> None:
-    names = other_names("group/seed0", "logs/x", "azure://acct/runs/team")
-    assert "group/seed0" not in names
+    names = other_names("group/seed0/logs/x", "azure://acct/runs/team")
+    assert "group/seed0/logs/x" not in names
     for other in (
-        "seed0", "group", "x", "logs", "group/seed0/logs/x", "team/group/seed0", "runs/team/group/seed0",
-        "seed0/logs/x",
+        "seed0", "group", "x", "logs", "group/seed0", "team/group/seed0", "runs/team/group/seed0",
+        "seed0/logs/x", "team/group/seed0/logs/x",
     ):  # fmt: skip
         assert other in names, other
     assert "team" not in names
@@ -260,8 +264,9 @@ def test_paths_that_cannot_be_ids(path: str) -> None:
 
 def test_flags_reach_the_settings() -> None:
     found = settings_of(
-        "--source", "p", "--match", "a*", "--exclude", "b*", "--include-file", "c*", "--exclude-file", "d*",
-        "--since", "7d", "--limit", "3", "--shard", "1/4", "--model-name", "m", "--checkpoint", "best",
+        "--source", "p", "--match", "a*", "--exclude-run", "b*", "--include-file", "c*",
+        "--exclude-file", "d*", "--since", "7d", "--limit", "3", "--shard", "1/4", "--model-name", "m",
+        "--checkpoint", "best",
     )  # fmt: skip
     assert (found.match, found.exclude_runs, found.include, found.exclude) == (
         ("a*",),
@@ -269,9 +274,13 @@ def test_flags_reach_the_settings() -> None:
         ("c*",),
         ("d*",),
     )
-    assert (found.since, found.limit, found.shard, found.checkpoint) == ("7d", "3", "1/4", "best")
+    assert found.since is not None and found.since.tzinfo is not None
+    assert (found.limit, found.shard, found.checkpoint) == (3, option_values.Shard(1, 4), "best")
     with pytest.raises(UsageError):
         settings_of("--source", "p", "--run-id", "x")
+    with pytest.raises(UsageError) as raised:
+        settings_of("--source", "p", "--exclude", "x")
+    assert "--exclude-run" in raised.value.hint and "--exclude-file" in raised.value.hint
 
 
 # --- summing up ---------------------------------------------------------------------------------------

@@ -31,7 +31,7 @@ HERE = Path(__file__).parent.parent
 # What a mirror loads, to MLflow and to Azure ML.
 MLFLOW = (
     *(
-        "aml_mirror.cli.main",
+        "aml_mirror.cli.program",
         "aml_mirror.pipeline.mirror",
         "aml_mirror.pipeline.decide",
         "aml_mirror.cli.report",

@@ -10,15 +10,10 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from aml_mirror.cli.arguments import COMMANDS, parser, with_default_command
+from aml_mirror.core.dotenv import read_dotenv
 from aml_mirror.core.errors import ConfigurationError, MirrorError, UsageError
-from aml_mirror.core.settings import (
-    PARAMETER_VARIABLES,
-    Settings,
-    locate_source,
-    read_dotenv,
-    resolve,
-    seconds,
-)
+from aml_mirror.core.option_values import seconds
+from aml_mirror.core.settings import PARAMETER_VARIABLES, Settings, locate_source, resolve
 from aml_mirror.registries.registry import required_type
 
 # Setting, flag, variables in their order.
@@ -178,7 +173,16 @@ def test_what_is_no_tag_is_64(tmp_path: Path, tag: str) -> None:
 
 @pytest.mark.parametrize(
     ("text", "found"),
-    [("90", 90), ("90s", 90), ("15m", 900), ("2h", 7200), ("1.5h", 5400), (" 5 m ", 300), ("0", 0)],
+    [
+        ("90", 90),
+        ("90s", 90),
+        ("15m", 900),
+        ("2h", 7200),
+        ("1.5h", 5400),
+        (" 5 m ", 300),
+        ("0", 0),
+        ("1w", 604_800),
+    ],
 )
 def test_durations(tmp_path: Path, text: str, found: float) -> None:
     settings = resolved(tmp_path, "--retry-for", text)
@@ -186,7 +190,7 @@ def test_durations(tmp_path: Path, text: str, found: float) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["-1", "1w", "h", "1e3", "inf", "nan", "1,5h", "5mm", "m5", "1 2", "--", "\n"]
+    "text", ["-1", "1y", "h", "1e3", "inf", "nan", "1,5h", "5mm", "m5", "1 2", "--", "\n"]
 )
 def test_what_is_no_duration_is_64(text: str) -> None:
     with pytest.raises(UsageError, match="duration"):
@@ -268,7 +272,7 @@ def test_mirror_is_the_command_where_none_is_named() -> None:
 
 
 @pytest.mark.parametrize(
-    "words", [["--sourc", "x"], ["--unknown"], ["--source"], ["plan", "extra"], ["--json=1"]]
+    "words", [["--sourc", "x"], ["--unknown"], ["--source"], ["plan", "one", "two"], ["--json=1"]]
 )
 def test_a_wrong_command_line_is_64_and_flags_are_never_guessed(words: list[str]) -> None:
     with pytest.raises(UsageError, match=r".+") as caught:

@@ -10,6 +10,8 @@ from pathlib import Path
 from urllib.parse import unquote
 
 import pytest
+from cyclonedx.schema import SchemaVersion
+from cyclonedx.validation.json import JsonStrictValidator
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
@@ -62,8 +64,22 @@ def test_is_small(image: Image, built: dict[str, str]) -> None:
 
 
 def test_lists_its_packages(image: Image) -> None:
-    found = json.loads(image.shell("cat /usr/share/aml-mirror/sbom.cdx.json"))
+    text = image.shell("cat /usr/share/aml-mirror/sbom.cdx.json")
+    found = json.loads(text)
     assert found["bomFormat"] == "CycloneDX"
+    schema = SchemaVersion.from_version(found["specVersion"])
+    problem = JsonStrictValidator(schema).validate_str(text)
+    # The whole problem repeats the schema, which is thousands of lines.
+    assert problem is None, str(problem)[:500]
+    assert re.fullmatch(r"urn:uuid:[0-9a-f-]{36}", found["serialNumber"])
+    locked_hashes = set(re.findall(r"--hash=sha256:([0-9a-f]{64})", (ROOT / "requirements.txt").read_text()))
+    for component in found["components"]:
+        if component["purl"].startswith("pkg:deb/"):
+            assert component["licenses"], component["name"]
+            assert not component["licenses"][0]["license"]["name"].startswith("unknown"), component["name"]
+        elif component["name"] != "aml-mirror":
+            (digest,) = component["hashes"]
+            assert digest["alg"] == "SHA-256" and digest["content"] in locked_hashes, component["name"]
     assert found["metadata"]["component"]["name"] == "aml-mirror"
     listed = [package(one["purl"]) for one in found["components"]]
     python, platform = image.shell(
@@ -81,6 +97,18 @@ def test_lists_its_packages(image: Image) -> None:
     assert {one for one in pypi if one[0] != "aml-mirror"} == locked
     debian = set(image.shell("dpkg-query --show --showformat '${Package}\\n'").split())
     assert {name for kind, name, _ in listed if kind == "deb"} == debian
+
+
+def test_brings_the_licences_of_its_packages(image: Image) -> None:
+    text = image.shell("cat /usr/share/aml-mirror/THIRD_PARTY_LICENSES.txt")
+    sections = dict(re.findall(r"={100}\n(\S+) [^\n]+\nLicence: ([^\n]+)", text))
+    listed = json.loads(image.shell("cat /usr/share/aml-mirror/sbom.cdx.json"))["components"]
+    python = {canonicalize_name(one["name"]) for one in listed if one["purl"].startswith("pkg:pypi/")}
+    assert python <= {canonicalize_name(name) for name in sections}
+    assert "not stated" not in sections.values()
+    # The texts themselves are there, not their names alone.
+    assert "Permission is hereby granted, free of charge" in text
+    assert "TERMS AND CONDITIONS FOR USE, REPRODUCTION, AND DISTRIBUTION" in text
 
 
 def package(purl: str) -> tuple[str, str, str]:

@@ -134,17 +134,22 @@ def test_the_root_is_newer_than_every_checkpoint(tree: MakeTree, tmp_path: Path)
     assert run.logs == ["trainer_state.json"]
 
 
-def test_the_root_without_a_state_ended_as_planned(tree: MakeTree, tmp_path: Path) -> None:
+def test_the_root_without_a_state_is_the_end_where_the_plan_allows_it(tree: MakeTree, tmp_path: Path) -> None:
     make(tmp_path, 40, max_steps=45, stateful_callbacks={"TrainerControl": {}})
     safetensors(tmp_path / "model.safetensors", 45)
-    final = read(tree, tmp_path).checkpoints[0]
-    assert (final.path, final.step) == (".", 45)
-    # Not where it may have stopped early: then nobody knows the step.
-    make(tmp_path, 40, max_steps=45, stateful_callbacks={"EarlyStoppingCallback": {}})
-    assert [(item.path, item.step) for item in read(tree, tmp_path).checkpoints] == [
-        ("checkpoint-40", 40),
-        (".", None),
-    ]
+    run = read(tree, tmp_path)
+    # Its step stands in no file: 45 is only what was planned.
+    assert (run.checkpoints[0].path, run.checkpoints[0].step) == (".", None)
+    assert "no file says at which step" in run.warnings[0] and not run.undecided
+    # Not where it may have stopped early, nor where checkpoints of later steps would have to be there.
+    for more in (
+        {"max_steps": 45, "stateful_callbacks": {"EarlyStoppingCallback": {}}},
+        {"max_steps": 100, "save_steps": 40},
+    ):
+        make(tmp_path, 40, **more)
+        run = read(tree, tmp_path)
+        assert [(item.path, item.step) for item in run.checkpoints] == [("checkpoint-40", 40), (".", None)]
+        assert "checkpoint-40 (step 40)" in run.undecided
 
 
 def test_the_root_equal_to_the_last_checkpoint_is_no_other_one(tree: MakeTree, tmp_path: Path) -> None:
@@ -185,7 +190,7 @@ def test_the_model_saved_into_a_folder_at_the_end(tree: MakeTree, tmp_path: Path
     write_bytes(tmp_path / name / "training_args.bin")
     run = read(tree, tmp_path)
     assert [(item.path, item.step, item.role) for item in run.checkpoints] == [
-        (name, 45, "final"),
+        (name, None, "final"),
         ("checkpoint-40", 40, "periodic"),
         ("checkpoint-20", 20, "periodic"),
     ]

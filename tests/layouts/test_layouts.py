@@ -55,7 +55,8 @@ def found_with(monkeypatch: pytest.MonkeyPatch, tree: Tree, *asked: Fixed, frame
 def test_there_is_one_layout_a_name_and_generic_is_the_last() -> None:
     assert (
         *("lerobot", "groot", "openpi", "huggingface", "rsl_rl", "skrl", "rl_games", "robomimic"),
-        *("diffusion_policy", "lightning", "stable_baselines3", "generic"),
+        *("fasttd3", "act", "prismatic", "protomotions", "tianshou", "tdmpc2", "rllib", "rlinf", "octo"),
+        *("brax", "diffusion_policy", "lightning", "stable_baselines3", "generic"),
     ) == NAMES
     assert len(LAYOUTS) == len(NAMES)
 

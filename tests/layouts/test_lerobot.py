@@ -56,10 +56,11 @@ def test_a_whole_run(tree: MakeTree, act: Path) -> None:
         "policy_postprocessor_step_0_unnormalizer_processor.safetensors",
         "policy_preprocessor.json",
         PREPROCESSOR_STATE,
+        "train_config.json",
     ]
     assert final.weights == (final.path + "/model.safetensors",)
     left = {path for path, _ in final.left_out}
-    assert final.path + "/train_config.json" in left
+    assert final.path + "/train_config.json" not in left
     assert "checkpoints/000050/training_state/training_step.json" in left
     assert run.best is None
     assert run.params["seed"] == 1000

@@ -5,11 +5,11 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from aml_mirror.layouts.rsl_rl import RslRl
+from aml_mirror.layouts.rsl_rl import RSL_RL
 from builders.torch_zip import cut, save
 
 RUN = Path(__file__).parents[1] / "data" / "runs" / "rsl_rl"
-LAYOUT = RslRl()
+LAYOUT = RSL_RL
 
 
 def test_the_highest_iteration_is_the_end_and_nothing_is_best(tree):

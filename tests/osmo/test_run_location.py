@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -98,10 +99,10 @@ def test_the_declared_output_with_the_id_filled_in(osmo: OsmoWorld) -> None:
 
 def test_a_run_given_by_its_uuid_gets_its_name(osmo: OsmoWorld) -> None:
     identifier = osmo.add("train-7", {"train": [OUTPUT]})
-    given = settings(identifier)
-    given.replay_run_id = identifier
-    assert ask(given) == "azure://acct/runs/train-7"
-    assert (given.run_id, given.replay_run_id) == ("train-7", "train-7")
+    assert ask(settings(identifier)) == "azure://acct/runs/train-7"
+    clock = Clock()
+    run = OsmoRun(settings(identifier), lambda text: None, clock, clock.sleep, UNKNOWN_HOST)
+    assert run.ended().name == "train-7"
 
 
 def test_a_place_that_is_named_more_than_once(osmo: OsmoWorld) -> None:
@@ -184,8 +185,7 @@ def test_a_run_that_is_not_there(osmo: OsmoWorld) -> None:
     "run_id", ["-t", "--help", "../train-7", "a b", "a/b", "x" * 257, "é-1", "a?b=c", "a-"]
 )
 def test_what_cannot_be_an_id_never_reaches_the_program(osmo: OsmoWorld, run_id: str) -> None:
-    given = settings()
-    given.run_id = run_id
+    given = replace(settings(), run_id=run_id)
     refused(given, SourceNotFound, "cannot be the id of a run")
     assert osmo.calls == []
 
@@ -527,8 +527,7 @@ def test_waiting_for_a_run_whose_source_is_given(osmo: OsmoWorld, tmp_path: Path
         open_source(settings("train-7", *flags))
     assert open_source(settings("train-8", *flags)).uri == str(tmp_path)
     assert [call[1] for call in osmo.calls] == ["query", "query", "query"]
-    given = settings("x", *flags)
-    given.run_id = ""
+    given = replace(settings("x", *flags), run_id="")
     with pytest.raises(UsageError, match="--wait-for needs to know the run"):
         open_source(given)
 

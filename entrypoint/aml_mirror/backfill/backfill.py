@@ -1,8 +1,9 @@
 """Mirror every run below a prefix that is not mirrored yet.
 
-1. Find the runs, one by one (:mod:`.finding`), and leave out what is not meant (:mod:`.selection`).
-2. What the workspace has is asked for page by page when the first run of a model comes (:mod:`.known`). A run
-   whose files are as they were when it was mirrored is already there: no request for it.
+1. Find the runs, one by one (:mod:`.discovery`), and leave out what is not meant (:mod:`.run_filter`).
+2. What the registry has is asked for page by page when the first run of a model comes
+   (:mod:`.version_index`). A run whose files are as they were when it was mirrored is already there: no
+   request for it.
 3. Any other run is mirrored as ``aml-mirror mirror`` would, listed anew in that moment.
 4. A failure is the run's own, and the next one follows. Work ends at once on what would fail for all: 77 and
    78, and a service that is down.
@@ -15,11 +16,11 @@ from __future__ import annotations
 
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import cast
 
-from aml_mirror.backfill.discovery import Candidate, candidates
+from aml_mirror.backfill.discovery import Candidate, candidates, newest_in, run_at_root
 from aml_mirror.backfill.name_template import ModelNames, check_run_id, other_names
 from aml_mirror.backfill.run_filter import RunFilter
 from aml_mirror.backfill.summary import Summary
@@ -36,13 +37,14 @@ from aml_mirror.core.errors import (
     of_the_system,
 )
 from aml_mirror.core.settings import Settings
-from aml_mirror.layouts import find_run
+from aml_mirror.layouts import DetectedRun, why_no_run
 from aml_mirror.pipeline.destination import destination
-from aml_mirror.pipeline.locate import describe, require_listed
+from aml_mirror.pipeline.locate import LocatedRun, describe, require_listed
 from aml_mirror.pipeline.mirror import Mirror
 from aml_mirror.pipeline.receipt import Facts, Progress, Receipt, failed, receipt_of
+from aml_mirror.registries.base import Version
 from aml_mirror.registries.registry import open_registry
-from aml_mirror.sources.base import Prefix
+from aml_mirror.sources.base import Prefix, Source
 from aml_mirror.sources.registry import open_source
 from aml_mirror.sources.tree import Tree
 from aml_mirror.support.progress import LOG_SECONDS, Console
@@ -70,9 +72,7 @@ class Backfill:
         self._prefix = open_prefix(settings, console)
         self._names = ModelNames(settings.require_model_name(), self._prefix.name)
         # What is said of one run must not be written to all.
-        self._settings = replace(
-            settings, run_id="", replay_run_id="", framework_tag="", parameters={}, where=dict(settings.where)
-        )
+        self._settings = replace(settings, run_id="", replay_run_id="", framework_tag="", parameters={})
         probe = self._names.of("run", "framework")
         destination(replace(self._settings, model_name=probe) if self._names.is_template else settings)
         self._registry = open_registry(settings, console.say)
@@ -83,7 +83,7 @@ class Backfill:
         # The run at work, and what is done of it.
         self._current: tuple[Progress, list[Receipt], float] | None = None
         self.summary = Summary(
-            source=self._prefix.uri, model_name=settings.model_name, shard=settings.shard.strip()
+            source=self._prefix.uri, model_name=settings.model_name, shard=str(settings.shard or "")
         )
 
     def run(self) -> Summary:
@@ -123,7 +123,7 @@ class Backfill:
         nothing = candidate.found is None and candidate.failure is None and not candidate.refused
         if nothing and not candidate.unknown:
             self.summary.add_no_run(path)
-        elif why := candidate.refused or selection.refuses(path, newest_of(candidate)):
+        elif why := selection.refuses(path, candidate.newest) or candidate.refused:
             self._skipped(facts, why)
         else:
             self._mirror(candidate, Progress(facts))
@@ -174,40 +174,69 @@ class Backfill:
         """Recognize or mirror one run, and fill ``done``; or return why it was left out."""
         path, found, tree = candidate.path, candidate.found, candidate.tree
         check_run_id(path)
-        if tree is None or found is None:
+        if found is None:
+            return "there is no run in it"
+        framework = self._settings.framework
+        run = found
+
+        def locate(source: Source, settings: Settings) -> LocatedRun:
+            listing = source.scan()
+            require_listed(listing.unknown, settings)
+            whole = Tree(source, listing)
+            return describe(whole, run_at_root(whole, run, framework), settings)
+
+        if tree is None:
             listing = candidate.source.scan()
             require_listed(listing.unknown, self._settings)
             tree = Tree(candidate.source, listing)
-            found = find_run(tree, self._settings.framework)
-            if why := self._selection.refuses(path, _newest_in(tree)):
+            found = run_at_root(tree, found, framework)
+            own = found.tree(tree)
+            if why := self._selection.refuses(path, newest_in(own)) or why_no_run(own, found.layout):
                 return why
         model = self._names.of(path, found.layout.name)
         settings = replace(self._settings, source=candidate.source.uri, run_id=path, model_name=model)
         target = destination(settings)
-        mirror = Mirror(settings, self._console, progress, self._registry, candidate.source)
-        progress.facts = replace(
+        mirror = Mirror(settings, self._console, progress, self._registry, candidate.source, locate)
+        facts = replace(
             progress.facts,
             source=candidate.source.uri,
             framework=found.layout.name,
             experiment=target.experiment,
         )
-        facts = progress.facts
-        names = [path, *other_names(path, found.root, self._prefix.uri)]
-        known = self._known.of(target.experiment, model, names)
-        if known:
-            located = describe(tree, found, settings)
-            for name, versions in known.items():
-                done += mirror.recognized(replace(located, run_id=name), target, self._registry, versions)
-                if done:
-                    return ""
-            progress.facts = facts
+        progress.facts = facts
+        described: LocatedRun | None = None
+        for name, versions in self._earlier(candidate, found, settings):
+            described = described or describe(tree, found, settings)
+            done += mirror.recognized(replace(described, run_id=name), target, self._registry, versions)
+            if done:
+                return ""
+        progress.facts = facts
         if self._selection.limit is not None and self.summary.mirrored >= self._selection.limit:
             return f"--limit {self._selection.limit} was reached before it"
         # Where nothing is complete the mirror asks for itself: another may have been at work meanwhile.
+        known = self._known.of(target.experiment, model, [path])
         complete = [version for version in known.get(path, []) if version.complete]
         for receipt in mirror.run(complete or None):
             done.append(receipt)
         return ""
+
+    def _earlier(
+        self, candidate: Candidate, found: DetectedRun, settings: Settings
+    ) -> Iterator[tuple[str, list[Version]]]:
+        """Yield the ids under which a run may have been mirrored, with the versions under each.
+
+        Its own id comes first. Under a template the folder around the run may have named its model too.
+        """
+        path = candidate.path
+        names = [path, *other_names(path, self._prefix.uri)]
+        models = [settings.model_name]
+        if self._names.is_template:
+            # Until a second run came, the topmost folder with one run in it gave its name.
+            around = (path[:at] for at, char in enumerate(path) if char == "/")
+            models += [self._names.of(above, found.layout.name) for above in around]
+        for model in dict.fromkeys(models):
+            experiment = self._settings.experiment or model
+            yield from self._known.of(experiment, model, names).items()
 
     def _done(self, receipts: list[Receipt]) -> None:
         for receipt in receipts:
@@ -259,7 +288,7 @@ def open_prefix(settings: Settings, console: Console) -> Prefix:
     Raises:
         UsageError: neither is there. ``OUTPUT_DIR`` is one run's.
     """
-    place = settings.source if settings.where.get("source") == "--source" else settings.output_base
+    place = settings.source or settings.output_base
     if not place:
         raise UsageError(
             "no runs to mirror: neither --source nor OUTPUT_BASE is set",
@@ -267,12 +296,3 @@ def open_prefix(settings: Settings, console: Console) -> Prefix:
         )
     alone = replace(settings, source=place, run_id="", output_base="", wait_seconds=0.0)
     return cast(Prefix, open_source(alone, console.say))
-
-
-def newest_of(candidate: Candidate) -> float:
-    """When the newest file of a candidate was written, in seconds since the epoch; 0: unknown."""
-    return _newest_in(candidate.tree) if candidate.tree is not None else 0.0
-
-
-def _newest_in(tree: Tree) -> float:
-    return max((entry.modified for entry in tree.files.values()), default=0.0)

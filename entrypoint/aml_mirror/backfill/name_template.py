@@ -1,10 +1,10 @@
 """What runs and models are called.
 
-A run's id is its path below the prefix: two runs ``a/seed0`` and ``b/seed0`` differ, and where runs lie by id
-the id is the folder's name, as a single mirror has it. But a run may have been mirrored under another id: by
-itself, under its folder's name alone; from a prefix further up or down; when its folder had not yet become
-a group, or its group still had other runs. All these are parts of its whole path, one behind the other. Under
-any of them it is recognised as long as its files are untouched; what is new is mirrored under its path.
+A run's id is the path of its own root below the prefix: it stays the same whatever is put beside the run,
+and two runs ``a/seed0`` and ``b/seed0`` differ. But a run may have been mirrored under another id: by itself,
+under its folder's name alone; from a prefix further up or down; by an earlier release, under the topmost
+folder that held no other run. All these are parts of its whole path, one behind the other. Under any of them
+it is recognised as long as its files are untouched; what is new is mirrored under its path.
 """
 
 from __future__ import annotations
@@ -25,17 +25,16 @@ PLACEHOLDERS = {
 }
 
 
-def other_names(path: str, root: str, above: str = "") -> list[str]:
+def other_names(path: str, above: str = "") -> list[str]:
     """Return the ids, besides its path, under which a run may have been mirrored, the likeliest first.
 
     Args:
-        path: of its folder below the prefix.
-        root: where in that folder its framework put it; ``""``: there.
+        path: of its root below the prefix.
         above: the prefix, a path or a URI.
     """
     upper = [part for part in above.partition("://")[2 if "://" in above else 0].split("/") if part]
     upper = upper[-_ABOVE:]
-    parts = [*upper, *path.split("/"), *(root.split("/") if root else [])]
+    parts = [*upper, *path.split("/")]
     names = [
         "/".join(parts[start:end])
         for start in range(len(parts) - 1, -1, -1)

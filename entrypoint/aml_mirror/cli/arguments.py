@@ -1,242 +1,174 @@
-"""The commands and flags, with their help. Nothing is decided here."""
+"""The parser, made from the table of options. Nothing is decided here."""
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
-from typing import NoReturn
+import os
+import re
+from collections.abc import Iterable, Sequence
+from itertools import pairwise
+from typing import Any, NoReturn
 
 from aml_mirror import __version__
+from aml_mirror.cli.commands import BY_NAME
+from aml_mirror.cli.commands import COMMANDS as _COMMANDS
+from aml_mirror.cli.commands.base import PROGRAM, Command, framework_names
+from aml_mirror.cli.suggestions import did_you_mean, hint
 from aml_mirror.core.errors import UsageError
+from aml_mirror.core.options import GROUPS, TABLE, Option, options_of
+from aml_mirror.core.settings import destination
 
-COMMANDS = ("mirror", "plan", "backfill", "status", "verify", "doctor")
+COMMANDS = tuple(BY_NAME)
+DEFAULT = "mirror"
 
-_TOP_EXAMPLES = """\
+EXAMPLES = """\
 examples:
-  aml-mirror plan --source outputs/train/act                     what would be mirrored
-  aml-mirror --source outputs/train/act --model-name act-pick \\
+  aml-mirror plan outputs/train/act                              show what would be mirrored
+  aml-mirror mirror outputs/train/act --model-name act-pick \\
              --tracking-uri http://mlflow.example:5000           mirror it
-  aml-mirror backfill --source outputs/train --model-name act    mirror every run in there
+  aml-mirror backfill outputs/train --model-name act             mirror every run in there
   aml-mirror status --run-id train-42 --model-name act-pick      which version it became
   aml-mirror verify act-pick:3                                   whether it still is what was mirrored
-  aml-mirror doctor                                              what is missing, and how to mend it
+  aml-mirror doctor                                              what is missing, and how to fix it
 
-exit codes: 0 mirrored, or already there; 64 usage; 65 no complete checkpoint, or data that cannot be trusted;
-66 no such source; 70 a bug; 75 the service failed for now, run it again; 77 not allowed; 78 configuration
+exit codes: 0 mirrored, or mirrored already; 64 usage; 65 no complete checkpoint, or data that cannot be
+trusted; 66 no such source; 70 a bug; 75 the service failed for now, run it again; 77 not allowed;
+78 configuration
 """
 
-_EXAMPLES = {
-    "mirror": "example:\n  aml-mirror mirror --source runs/ppo --model-name ppo-reach --tracking-uri sqlite:///mlflow.db",
-    "plan": "example:\n  aml-mirror plan --source runs/ppo --checkpoint best --json",
-    "backfill": "examples:\n"
-    "  aml-mirror backfill --source runs --model-name ppo-reach --match 'ppo-*' --since 7d\n"
-    "  aml-mirror backfill --source azure://acct/runs/reach --model-name '{framework}-{parent}' --shard 0/4",
-    "status": "example:\n  aml-mirror status --run-id ppo-17 --model-name ppo-reach --tracking-uri sqlite:///mlflow.db",
-    "verify": "example:\n  aml-mirror verify ppo-reach:3 --tracking-uri sqlite:///mlflow.db",
-    "doctor": "example:\n  aml-mirror doctor --source runs/ppo --model-name ppo-reach --tracking-uri http://mlflow.example:5000",
-}
-
-_HELP = {
-    "mirror": "mirror a finished run into a registered model version, exactly once (the default command)",
-    "plan": "decide the same and write nothing; needs no target",
-    "backfill": "mirror every run below a prefix that is not mirrored yet, and go on where one fails",
-    "status": "tell which version a run, or each run below a prefix, became, or what is missing",
-    "verify": "read every byte of a registered version and compare it with what was mirrored",
-    "doctor": "check settings, run and workspace, a line a check",
+# Options that a command had in an earlier release: what is wrong, and what to pass instead.
+_REPLACED = {
+    ("backfill", "--exclude"): (
+        "backfill has no --exclude any more: it left out runs, while that of mirror leaves out files",
+        "pass --exclude-run GLOB for runs, --exclude-file GLOB for files of each run",
+    )
 }
 
 
 class _Parser(argparse.ArgumentParser):
-    """An argument parser whose errors are ours: one line, exit code 64."""
+    """An argument parser whose errors are ours: one line, exit code 64, the right help page named."""
 
     def error(self, message: str) -> NoReturn:
+        if match := re.fullmatch("argument ([^:]+): expected one argument", message):
+            message = f"{match[1]} needs a value"
+        elif match := re.fullmatch("argument ([^:]+): ignored explicit argument .*", message):
+            message = f"{match[1]} takes no value"
         raise UsageError(message, f"see: {self.prog} --help")
 
+    def format_help(self) -> str:
+        # Late: the layouts take longer to load than the help to be printed.
+        for action in self._actions:
+            if action.help and "{frameworks}" in action.help:
+                action.help = action.help.replace("{frameworks}", ", ".join(framework_names()))
+        return super().format_help()
 
-def parser() -> argparse.ArgumentParser:
-    """Build the parser. Flags have no defaults here: an absent one leaves the word to the environment."""
-    shape = argparse.RawDescriptionHelpFormatter
+    # argparse's own signature is overloaded; this one is how the program calls it.
+    def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
+        flags, rest = self.parse_known_args(args, namespace)
+        if rest:
+            raise _unknown(rest[0], getattr(flags, "command", None) or DEFAULT)
+        return flags
+
+
+def parser(extra: Iterable[Option] = ()) -> argparse.ArgumentParser:
+    """Build the parser. Flags have no defaults here: an absent one leaves the word to the environment.
+
+    Args:
+        extra: rows of registries and sources from other packages.
+    """
     top = _Parser(
-        prog="aml-mirror",
+        prog=PROGRAM,
+        usage=f"{PROGRAM} [COMMAND] [options]",
         description="Mirror a finished robot-learning run into a model registry, exactly once.",
-        epilog=_TOP_EXAMPLES,
-        formatter_class=shape,
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    top.add_argument("--version", action="version", version=f"aml-mirror {__version__}")
-    commands = top.add_subparsers(dest="command", metavar="COMMAND", parser_class=_Parser)
-    for name in COMMANDS:
-        command = commands.add_parser(
-            name,
-            help=_HELP[name],
-            description=_HELP[name][0].upper() + _HELP[name][1:] + ".",
-            epilog=_EXAMPLES[name],
-            formatter_class=shape,
-            allow_abbrev=False,
-        )
-        if name == "verify":
-            _add_verified(command)
-        elif name == "backfill":
-            _add_prefix(command)
-            _add_checkpoint(command, file="-file")
-        else:
-            _add_run(command)
-        if name not in ("status", "verify", "backfill"):
-            _add_osmo(command)
-            _add_checkpoint(command)
-        _add_target(command)
-        if name == "doctor":
-            _add_probe(command)
-        _add_output(command)
+    top.add_argument("--version", action="version", version=f"{PROGRAM} {__version__}")
+    commands = top.add_subparsers(prog=PROGRAM, dest="command", metavar="COMMAND", parser_class=_Parser)
+    extra = tuple(extra)
+    for command in _COMMANDS:
+        _add_command(commands, command, options_of(command.name, extra))
     return top
 
 
-def _add_run(command: argparse.ArgumentParser) -> None:
-    group = command.add_argument_group("the run")
-    group.add_argument(
-        "--source",
-        metavar="DIR",
-        help="a folder, or azure://ACCOUNT/CONTAINER/PATH [OUTPUT_DIR, OUTPUT_BASE/run id, or what the "
-        "run declared on OSMO]",
+def _add_command(commands: Any, command: Command, options: list[Option]) -> None:
+    positional = "".join(f" [{option.flag}]" for option in options if option.is_positional)
+    title = "examples" if len(command.examples) > 1 else "example"
+    page = commands.add_parser(
+        command.name,
+        help=command.help,
+        usage=f"{PROGRAM} {command.name}{positional} [options]",
+        description=f"{command.help[0].upper()}{command.help[1:]}."
+        + (f" {command.note}" * bool(command.note)),
+        epilog="\n  ".join([f"{title}:", *command.examples]),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
     )
-    group.add_argument("--run-id", metavar="ID", help="its id [REPLAY_RUN_ID, RUN_ID, or the folder's name]")
-    group.add_argument("--framework", metavar="NAME", help="its layout [found by looking]")
+    names = dict.fromkeys((*GROUPS, *(option.group for option in options)))
+    for name in names:
+        group = page.add_argument_group(name)
+        for option in options:
+            if option.group == name and option.flag:
+                _add_option(group, option, command.name)
 
 
-def _add_osmo(command: argparse.ArgumentParser) -> None:
-    group = command.add_argument_group("the run on OSMO, which the pod's osmo program is asked about")
-    group.add_argument("--task", metavar="NAME", help="only this task of it: its status, its outputs [all]")
-    group.add_argument("--wait-for", metavar="TIME", help="how long its end is waited for: 30m, 12h, 3d [0]")
-    group.add_argument(
-        "--allow-failed", action="store_true", default=None, help="mirror also what a failed run left"
-    )
+def _add_option(group: Any, option: Option, command: str) -> None:
+    text = option.help_text if command in option.commands else argparse.SUPPRESS
+    if option.is_positional:
+        group.add_argument(destination(option), metavar=option.flag, nargs="?", help=text)
+    elif option.is_switch:
+        group.add_argument(
+            option.flag, dest=destination(option), action="store_true", default=None, help=text
+        )
+    else:
+        group.add_argument(
+            option.flag,
+            dest=destination(option),
+            metavar=option.metavar,
+            action="append" if option.repeatable else "store",
+            help=text,
+        )
 
 
-def _add_prefix(command: argparse.ArgumentParser) -> None:
-    group = command.add_argument_group("the runs")
-    group.add_argument(
-        "--source",
-        metavar="PREFIX",
-        help="the folder that holds the runs' folders, or azure://ACCOUNT/CONTAINER/PATH [OUTPUT_BASE]",
-    )
-    group.add_argument(
-        "--match",
-        metavar="GLOB",
-        action="append",
-        help="only runs whose path below PREFIX, or a folder above, matches (repeatable)",
-    )
-    group.add_argument(
-        "--exclude",
-        dest="exclude_runs",
-        metavar="GLOB",
-        action="append",
-        help="not the runs whose path, or a folder above, matches (repeatable)",
-    )
-    group.add_argument(
-        "--since",
-        metavar="WHEN",
-        help="only runs with a file written since: 2026-11-01 (UTC), 36h, 7d, 2w",
-    )
-    group.add_argument("--limit", metavar="N", help="mirror no more than N; what is there does not count")
-    group.add_argument(
-        "--shard", metavar="I/N", help="only the I-th of N parts, from 0/N to N-1/N; together they are all"
-    )
-    group.add_argument("--framework", metavar="NAME", help="their layout [found by looking]")
-
-
-def _add_checkpoint(command: argparse.ArgumentParser, file: str = "") -> None:
-    group = command.add_argument_group("what of it")
-    group.add_argument(
-        "--checkpoint",
-        metavar="WHICH",
-        help="final, best, all, a step, or a path below the run's root, of any weights [final]",
-    )
-    group.add_argument(
-        f"--include{file}",
-        dest="include",
-        metavar="GLOB",
-        action="append",
-        help="take only files that match (repeatable)",
-    )
-    group.add_argument(
-        f"--exclude{file}",
-        dest="exclude",
-        metavar="GLOB",
-        action="append",
-        help="leave out files that match (repeatable)",
-    )
-    group.add_argument(
-        "--strict",
-        action="store_true",
-        default=None,
-        help="fail with 65 where an incomplete checkpoint is newer",
-    )
-    group.add_argument(
-        "--hash",
-        action="store_true",
-        default=None,
-        help="also read and hash files that are copied server-side",
-    )
-    group.add_argument(
-        "--refuse-pickle",
-        action="store_true",
-        default=None,
-        help="fail with 65 where loading the checkpoint may run code that its maker chose",
-    )
-    group.add_argument(
-        "--sign-key", metavar="FILE", help="sign what the version is made of: a private key in PEM"
-    )
-
-
-def _add_target(command: argparse.ArgumentParser) -> None:
-    group = command.add_argument_group("where to")
-    group.add_argument("--model-name", metavar="NAME", help="the registered model [AZUREML_MODEL_NAME]")
-    group.add_argument("--experiment", metavar="NAME", help="the experiment [named like the model]")
-    group.add_argument("--tag", metavar="K=V", action="append", help="a tag of your own (repeatable)")
-    group.add_argument(
-        "--tracking-uri", metavar="URI", help="an MLflow server or database [MLFLOW_TRACKING_URI]"
-    )
-    group.add_argument("--subscription-id", metavar="ID", help="Azure ML [AZURE_SUBSCRIPTION_ID]")
-    group.add_argument("--resource-group", metavar="NAME", help="Azure ML [AZURE_RESOURCE_GROUP]")
-    group.add_argument("--workspace-name", metavar="NAME", help="Azure ML [AZUREML_WORKSPACE_NAME]")
-    group.add_argument("--concurrency", metavar="N", help="Azure ML: blocks sent at the same time [16]")
-    group.add_argument("--block-size", metavar="SIZE", help="Azure ML: size of a block: 4MiB, 32MiB [8MiB]")
-    group.add_argument(
-        "--retry-for", metavar="TIME", help="how long a failing service is tried again: 90s, 15m, 2h [15m]"
-    )
-
-
-def _add_verified(command: argparse.ArgumentParser) -> None:
-    group = command.add_argument_group("what is checked")
-    group.add_argument(
-        "reference", metavar="MODEL:VERSION", nargs="?", help="as act-pick:3 or models:/act-pick/3"
-    )
-    group.add_argument(
-        "--public-key", metavar="FILE", help="it also has to be signed with the key of this one, in PEM"
-    )
-
-
-def _add_probe(command: argparse.ArgumentParser) -> None:
-    command.add_argument_group("the workspace").add_argument(
-        "--probe",
-        action="store_true",
-        default=None,
-        help="Azure ML: also try what only a real workspace can tell, with a run and a model version of its "
-        "own, both named aml-mirror-probe and removed again",
-    )
-
-
-def _add_output(command: argparse.ArgumentParser) -> None:
-    group = command.add_argument_group("output")
-    group.add_argument("--json", action="store_true", default=None, help="print one JSON object on stdout")
-    group.add_argument("--debug", action="store_true", default=None, help="show tracebacks")
+def _unknown(argument: str, command: str) -> UsageError:
+    """The error for an argument that a command does not take."""
+    page = f"see: {PROGRAM} {command} --help"
+    if not argument.startswith("-"):
+        return UsageError(f"unexpected argument {argument!r} for {PROGRAM} {command}", page)
+    flag = argument.partition("=")[0]
+    if replaced := _REPLACED.get((command, flag)):
+        return UsageError(*replaced)
+    if others := list(
+        dict.fromkeys(name for option in TABLE if option.flag == flag for name in option.commands)
+    ):
+        return UsageError(f"{flag} is an option of {', '.join(others)}, not of {command}", page)
+    own = [option.flag for option in options_of(command) if option.flag.startswith("-")]
+    return UsageError(f"unknown option {flag} for {PROGRAM} {command}", hint(did_you_mean(flag, own), page))
 
 
 def with_default_command(arguments: Sequence[str]) -> list[str]:
-    """Put ``mirror`` in front where no command is named."""
+    """Put ``mirror`` in front where no command is named.
+
+    Raises:
+        UsageError: the first word is no command, or a command comes after options.
+    """
     given = list(arguments)
     if given and (given[0] in COMMANDS or given[0] in ("-h", "--help", "--version")):
         return given
+    page = f"see: {PROGRAM} --help"
     if given and not given[0].startswith("-"):
-        raise UsageError(f"there is no command {given[0]!r}", "the commands are: " + ", ".join(COMMANDS))
-    return ["mirror", *given]
+        word = given[0]
+        meant = did_you_mean(word, COMMANDS)
+        if os.sep in word or (not meant and os.path.isdir(word)):
+            meant = f"to mirror a folder: {PROGRAM} mirror {word};"
+        raise UsageError(
+            f"there is no command {word!r}", hint(meant, f"the commands are: {', '.join(COMMANDS)};", page)
+        )
+    takes_value = {option.flag for option in TABLE if option.flag.startswith("-") and not option.is_switch}
+    for before, word in pairwise(given):
+        if word in COMMANDS and before not in takes_value:
+            raise UsageError(
+                f"the command {word!r} comes after options", f"put it first: {PROGRAM} {word} …; {page}"
+            )
+    return [DEFAULT, *given]

@@ -1,7 +1,8 @@
 """Every failure a person can meet: its exit code, one line that says what and where, one hint.
 
 The codes are those of sysexits.h, because OSMO's ``exitActions`` map exit codes to actions: 75 is worth
-another try, 64 and 78 are not. Code 70 is kept for our own bugs; only :mod:`aml_mirror.cli.main` returns it.
+another attempt, 64 and 78 are not. Code 70 is kept for our own bugs; only :mod:`aml_mirror.cli.program`
+returns it.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ class MirrorError(Exception):
 
 
 class UsageError(MirrorError):
-    """The command line asks for something that cannot be meant."""
+    """Invalid command line, or a choice that only a person can make."""
 
     exit_code = 64
 

@@ -1,4 +1,4 @@
-"""What a person asked for, and where each answer came from.
+"""What a person asked for, parsed once, and where each answer came from.
 
 A flag wins over the environment, that over a ``.env`` file in the working directory, that over the
 default. Empty variables and flags count as unset: workflows declare them with empty defaults, and an empty
@@ -10,18 +10,18 @@ from __future__ import annotations
 import os
 import re
 from argparse import Namespace
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, fields
+from datetime import datetime
 from pathlib import Path
+from types import MappingProxyType
+from typing import Any
 
+from aml_mirror.core.dotenv import read_dotenv
 from aml_mirror.core.errors import ConfigurationError, UsageError
-
-# A transient failure is retried this long by default: OSMO does not reschedule a task unless an
-# administrator raised the retry limit, so the waiting has to happen here.
-RETRY_SECONDS = 15 * 60
-
-# A .env file has some dozen lines; parsed, each takes a hundred times its size.
-MAX_DOTENV_BYTES = 256 << 10
+from aml_mirror.core.option_values import Shard
+from aml_mirror.core.options import BLOCK_BYTES, CONCURRENCY, RETRY_SECONDS, Option, options_of
+from aml_mirror.core.run_folder import refuse_dotenv_of_a_run
 
 # Variables that existing training workflows set and that are worth knowing of a run; values only, by
 # name: the environment is never mirrored wholesale.
@@ -42,25 +42,17 @@ _AZUREML_URI = re.compile(
     r"/providers/Microsoft\.MachineLearningServices/workspaces/(?P<workspace_name>[^/?#]+)/?",
     re.IGNORECASE,
 )
-
-_VARIABLES = {
-    "model_name": ("AZUREML_MODEL_NAME",),
-    "subscription_id": ("AZURE_SUBSCRIPTION_ID",),
-    "resource_group": ("AZURE_RESOURCE_GROUP", "AZUREML_RESOURCE_GROUP"),
-    "workspace_name": ("AZUREML_WORKSPACE_NAME",),
-    "tracking_uri": ("MLFLOW_TRACKING_URI",),
-    "run_id": ("REPLAY_RUN_ID", "RUN_ID"),
-    "source": ("OUTPUT_DIR",),
-    "output_base": ("OUTPUT_BASE",),
-    "replay_run_id": ("REPLAY_RUN_ID",),
-    "framework_tag": ("TRAINING_FRAMEWORK",),
-    "source_tag": ("AML_SOURCE",),
-}
+_COORDINATES = ("subscription_id", "resource_group", "workspace_name")
+_NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 
-@dataclass(slots=True)
+def _none() -> Mapping[str, Any]:
+    return _NOTHING
+
+
+@dataclass(frozen=True, slots=True)
 class Settings:
-    """All settings of one call. ``where`` says of each name whether a flag, a variable or ``.env`` set it."""
+    """All settings of one call, as typed values. ``where`` says of each what set it."""
 
     source: str = ""
     run_id: str = ""
@@ -70,12 +62,12 @@ class Settings:
     exclude: tuple[str, ...] = ()
     match: tuple[str, ...] = ()
     exclude_runs: tuple[str, ...] = ()
-    since: str = ""
-    limit: str = ""
-    shard: str = ""
+    since: datetime | None = None
+    limit: int | None = None
+    shard: Shard | None = None
     model_name: str = ""
     experiment: str = ""
-    tags: dict[str, str] = field(default_factory=dict)
+    tags: Mapping[str, str] = field(default_factory=_none)
     subscription_id: str = ""
     resource_group: str = ""
     workspace_name: str = ""
@@ -84,8 +76,9 @@ class Settings:
     wait_seconds: float = 0.0
     allow_failed: bool = False
     task: str = ""
-    concurrency: str = ""
-    block_size: str = ""
+    concurrency: int = CONCURRENCY
+    block_size: int = BLOCK_BYTES
+    """In bytes."""
     strict: bool = False
     hash: bool = False
     refuse_pickle: bool = False
@@ -93,14 +86,17 @@ class Settings:
     sign_key: str = ""
     public_key: str = ""
     reference: str = ""
+    shell: str = ""
     json: bool = False
     debug: bool = False
     output_base: str = ""
     replay_run_id: str = ""
     framework_tag: str = ""
     source_tag: str = ""
-    parameters: dict[str, str] = field(default_factory=dict)
-    where: dict[str, str] = field(default_factory=dict)
+    parameters: Mapping[str, str] = field(default_factory=_none)
+    where: Mapping[str, str] = field(default_factory=_none)
+    extra: Mapping[str, Any] = field(default_factory=_none)
+    """Values of the options that registries and sources of other packages bring."""
 
     def from_where(self, name: str) -> str:
         """``(--flag)``, ``(VARIABLE)`` or ``(VARIABLE in .env)``; empty for a default."""
@@ -125,145 +121,108 @@ class Settings:
         return self.model_name
 
 
-def resolve(flags: Namespace, environment: Mapping[str, str], directory: Path) -> Settings:
-    """Put flags, environment and ``directory/.env`` together.
+def resolve(
+    flags: Namespace, environment: Mapping[str, str], directory: Path, extra: Iterable[Option] = ()
+) -> Settings:
+    """Put flags, environment and ``directory/.env`` together; every value is parsed and checked here.
+
+    Args:
+        flags: what the parser returned: of each option the texts that were given. Its ``command`` says
+            which rows of the table count; none: all.
+        environment: variables.
+        directory: the working directory.
+        extra: further rows of the table, see :func:`aml_mirror.core.options.options_of`.
 
     Raises:
-        UsageError: a flag's value cannot be read.
-        ConfigurationError: ``.env`` cannot be read.
+        UsageError: a value cannot be read.
+        ConfigurationError: ``.env`` cannot be read, or it belongs to a run.
     """
     dotenv = read_dotenv(directory)
-    settings = Settings()
+    command = getattr(flags, "command", "") or ""
+    found: dict[str, Any] = {}
+    where: dict[str, str] = {}
+    extra = tuple(extra)
+    rows = options_of(command, extra)
 
     def variable(*names: str) -> tuple[str, str] | None:
-        for place, where in ((environment, ""), (dotenv, " in .env")):
+        for place, suffix in ((environment, ""), (dotenv, " in .env")):
             for name in names:
                 if place.get(name):
-                    return place[name], name + where
+                    return place[name], name + suffix
         return None
 
-    for name, variables in _VARIABLES.items():
-        if found := variable(*variables):
-            setattr(settings, name, found[0])
-            settings.where[name] = found[1]
-    for name, given in vars(flags).items():
-        if isinstance(given, list):
-            given = tuple(item for item in given if item)
-        # An empty flag is an unset one too: a workflow passes --model-name={{model_name}}.
-        if given in (None, "", ()) or name in ("command", "tag") or not hasattr(settings, name):
+    for option in rows:
+        if option.variables and (given := variable(*option.variables)):
+            found[option.setting], where[option.setting] = option.parse(*given), given[1]
+    for option in rows:
+        value = _of_flag(option, getattr(flags, destination(option), None))
+        if value is None:
             continue
-        setattr(settings, name, given)
-        settings.where[name] = "--" + name.replace("_", "-")
-    settings.tags = _tags(getattr(flags, "tag", None) or [])
-    for name, flag in (("retry_seconds", "retry_for"), ("wait_seconds", "wait_for")):
-        if given := getattr(flags, flag, None):
-            where = "--" + flag.replace("_", "-")
-            setattr(settings, name, seconds(given, where))
-            settings.where[name] = where
-    _take_azureml_uri(settings)
-    settings.parameters = {name: found[0] for name in PARAMETER_VARIABLES if (found := variable(name))}
-    _check_run_id(settings)
+        if where.get(option.setting, "").startswith(("-", "the argument")):
+            raise UsageError(
+                f"the source is given twice, by {option.flag} and by {where[option.setting]}", "pass it once"
+            )
+        found[option.setting] = value
+        where[option.setting] = f"the argument {option.flag}" if option.is_positional else option.flag
     if dotenv:
-        _refuse_dotenv_of_the_run(settings, directory)
-    return settings
+        base = found.get("output_base", "")
+        refuse_dotenv_of_a_run(directory / ".env", [found.get("source", ""), base])
+    _take_azureml_uri(found, where)
+    own = {item.name for item in fields(Settings)}
+    return Settings(
+        **{name: value for name, value in found.items() if name in own},
+        parameters=MappingProxyType(
+            {name: given[0] for name in PARAMETER_VARIABLES if (given := variable(name))}
+        ),
+        where=MappingProxyType(where),
+        extra=MappingProxyType({name: value for name, value in found.items() if name not in own}),
+    )
 
 
-def _take_azureml_uri(settings: Settings) -> None:
+def destination(option: Option) -> str:
+    """The attribute of the parsed flags that has what was given of an option."""
+    return option.setting + "_argument" if option.is_positional else option.setting
+
+
+def _of_flag(option: Option, given: Any) -> Any:
+    """Parse what was given of an option; None: nothing was."""
+    if given is None:
+        return None
+    if option.is_switch:
+        return True
+    # An empty flag is an unset one too: a workflow passes --model-name={{model_name}}.
+    texts = [text for text in (given if option.repeatable else [given]) if text or not option.empty_is_unset]
+    if not texts:
+        return None
+    parsed = [option.parse(text, option.flag) for text in texts]
+    return option.combine(parsed) if option.repeatable else parsed[0]
+
+
+def _take_azureml_uri(found: dict[str, Any], where: dict[str, str]) -> None:
     """Read the workspace's coordinates out of an ``azureml://`` URI, as Azure ML's jobs have it.
 
     Raises:
         ConfigurationError: they are not in it.
     """
-    if not settings.tracking_uri.lower().startswith("azureml:"):
+    uri = found.get("tracking_uri", "")
+    if not uri.lower().startswith("azureml:"):
         return
-    where = settings.where["tracking_uri"]
-    if where != "--tracking-uri" and any(settings.azure_coordinates):
+    given = where["tracking_uri"]
+    if given != "--tracking-uri" and any(found.get(name) for name in _COORDINATES):
         return  # which win
-    found = _AZUREML_URI.fullmatch(settings.tracking_uri)
-    if found is None:
+    match = _AZUREML_URI.fullmatch(uri)
+    if match is None:
         raise ConfigurationError(
-            f"the tracking URI ({where}) begins with azureml: and names no workspace",
+            f"the tracking URI ({given}) begins with azureml: and names no workspace",
             "pass --subscription-id, --resource-group and --workspace-name instead",
         )
-    for name, value in found.groupdict().items():
-        setattr(settings, name, value)
-        settings.where[name] = where
-    settings.tracking_uri = ""
-    del settings.where["tracking_uri"]
-
-
-def _refuse_dotenv_of_the_run(settings: Settings, directory: Path) -> None:
-    """A run is what somebody's training wrote: it must not say where our tokens and its copy go."""
-    try:
-        place = Path(locate_source(settings))
-        inside = directory.resolve().is_relative_to(place.resolve(strict=True))
-    except (UsageError, OSError, ValueError):
-        return
-    if inside:
-        raise ConfigurationError(
-            f"{directory / '.env'} lies in the run that is to be mirrored, and would say where to",
-            "start from another folder, and keep your .env there",
-        )
-
-
-def read_dotenv(directory: Path) -> dict[str, str]:
-    """Read ``.env`` of a directory; no file is an empty one.
-
-    Raises:
-        ConfigurationError: it is there but cannot be read.
-    """
-    path = directory / ".env"
-    try:
-        if not path.is_file():
-            return {}
-        if path.stat().st_size > MAX_DOTENV_BYTES:
-            raise ConfigurationError(
-                f"{path} is larger than {MAX_DOTENV_BYTES >> 10} KiB", "look whether it is what it says"
-            )
-        from dotenv import dotenv_values
-
-        return {key: value for key, value in dotenv_values(path).items() if value is not None}
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigurationError(f"{path} cannot be read: {error}", "mend the file or remove it") from error
-
-
-def _check_run_id(settings: Settings) -> None:
-    # A replay sets RUN_ID to "<id>-replay" for its own MLflow run; the run that is mirrored is the
-    # source run (REPLAY_RUN_ID), so that a replay and a first mirror of it are one and the same.
-    if settings.run_id and not re.fullmatch(r"[^\x00-\x1f\x7f\ud800-\udfff]{1,256}", settings.run_id):
-        raise UsageError(
-            f"the run id{settings.from_where('run_id')} has over 256 characters, or some that are not text",
-            "pass the id that OSMO shows for the run with --run-id",
-        )
-
-
-def _tags(given: list[str]) -> dict[str, str]:
-    tags = {}
-    for pair in given:
-        key, equals, value = pair.partition("=")
-        if not equals or not re.fullmatch(r"[\w.\-/ ]{1,100}", key):
-            raise UsageError(
-                f"--tag {pair!r} is not KEY=VALUE with a key of up to 100 letters, digits, '_-./' and spaces",
-                "for example: --tag robot=ur5e",
-            )
-        tags[key] = value
-    return tags
-
-
-def seconds(text: str, flag: str = "--retry-for") -> float:
-    """Read a duration: ``90``, ``90s``, ``15m``, ``2h``, ``3d``; returns seconds.
-
-    Raises:
-        UsageError: not a duration.
-    """
-    match = re.fullmatch(r"(\d{1,9}(?:\.\d+)?)\s*([smhd]?)", text.strip())
-    if not match:
-        raise UsageError(f"{flag} {text!r} is not a duration", f"for example: {flag} 90s, 15m or 2h")
-    return float(match[1]) * {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}[match[2]]
+    for name, value in match.groupdict().items():
+        found[name], where[name] = value, given
+    del found["tracking_uri"], where["tracking_uri"]
 
 
 def locate_source(settings: Settings) -> str:
-    """Return where the run lies: ``--source``, ``OUTPUT_DIR``, or ``OUTPUT_BASE``/run id.
+    """Return where the run is: ``--source``, ``OUTPUT_DIR``, or ``OUTPUT_BASE``/run id.
 
     Raises:
         UsageError: none of them is set.

@@ -3,23 +3,38 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from shlex import quote
 
 from aml_mirror.core.errors import DataError, UsageError
+from aml_mirror.layouts.act import ACT
 from aml_mirror.layouts.base import Checkpoint, Layout, Run
+from aml_mirror.layouts.brax import BRAX
 from aml_mirror.layouts.diffusion_policy import DiffusionPolicy
 from aml_mirror.layouts.explicit_path import explicit_checkpoint, to_name
+from aml_mirror.layouts.fasttd3 import FAST_TD3
 from aml_mirror.layouts.generic.layout import Generic
+from aml_mirror.layouts.generic.weight_files import is_weights
 from aml_mirror.layouts.groot import Groot
 from aml_mirror.layouts.huggingface.layout import HuggingFace
 from aml_mirror.layouts.lerobot import LeRobot
 from aml_mirror.layouts.lightning import Lightning
+from aml_mirror.layouts.nested import nested_runs
+from aml_mirror.layouts.octo import OCTO
 from aml_mirror.layouts.openpi import OpenPi
+from aml_mirror.layouts.prismatic import PRISMATIC
+from aml_mirror.layouts.protomotions import PROTO_MOTIONS
 from aml_mirror.layouts.rl_games import RlGames
+from aml_mirror.layouts.rlinf import RLINF
+from aml_mirror.layouts.rllib import RLLIB
 from aml_mirror.layouts.robomimic import Robomimic
-from aml_mirror.layouts.rsl_rl import RslRl
+from aml_mirror.layouts.rsl_rl import RSL_RL
+from aml_mirror.layouts.run_evidence import why_no_run
 from aml_mirror.layouts.skrl import Skrl
 from aml_mirror.layouts.stable_baselines3.layout import StableBaselines3
-from aml_mirror.sources.tree import Tree
+from aml_mirror.layouts.tdmpc2 import TD_MPC2
+from aml_mirror.layouts.tianshou import TIANSHOU
+from aml_mirror.sources.skipped_folders import around as skipped_around
+from aml_mirror.sources.tree import Tree, join
 from aml_mirror.sources.wandb_copies import without_copies
 
 __all__ = [
@@ -30,9 +45,11 @@ __all__ = [
     "Layout",
     "Run",
     "explicit_checkpoint",
+    "find_every_run",
     "find_run",
     "find_runs",
     "unknown_beside",
+    "why_no_run",
 ]
 
 # The more special comes first: every GR00T run is a Hugging Face run too. Generic is asked last, and only
@@ -42,10 +59,20 @@ LAYOUTS: tuple[Layout, ...] = (
     Groot(),
     OpenPi(),
     HuggingFace(),
-    RslRl(),
+    RSL_RL,
     Skrl(),
     RlGames(),
     Robomimic(),
+    FAST_TD3,
+    ACT,
+    PRISMATIC,
+    PROTO_MOTIONS,
+    TIANSHOU,
+    TD_MPC2,
+    RLLIB,
+    RLINF,
+    OCTO,
+    BRAX,
     DiffusionPolicy(),
     Lightning(),
     StableBaselines3(),
@@ -62,23 +89,65 @@ class DetectedRun:
     layout: Layout
     # Whether it was found without W&B's copies, and is to be read so.
     without_copies: bool = False
+    # The roots, relative to the source, of other runs inside this one. Nothing in them belongs to it.
+    nested: tuple[str, ...] = ()
+
+    def tree(self, whole: Tree) -> Tree:
+        """Return the run's own files; ``whole`` is the tree in which it was found."""
+        start = len(self.root) + 1 if self.root else 0
+        return whole.below(self.root).without(root[start:] for root in self.nested)
 
     def read(self, tree: Tree) -> Run:
         """Describe the run; ``tree`` is the one in which it was found."""
         seen = without_copies(tree) if self.without_copies else tree
-        return self.layout.read(seen.below(self.root))
+        return self.layout.read(self.tree(seen))
 
 
 def find_runs(tree: Tree, framework: str = "") -> list[DetectedRun]:
     """Find every run in a tree, sorted by root.
 
-    Each layout is asked in turn. A directory belongs to the first that claims it, and what lies inside a
-    claimed run is part of that run. What W&B copied is a run only where nothing else is.
+    Each layout is asked in turn. A directory belongs to the first that claims it. What is inside a claimed
+    run is part of that run, unless a layout takes it for a run: see :mod:`aml_mirror.layouts.nested`.
+    What W&B copied is a run only where nothing else is.
     """
     own = without_copies(tree)
-    if own is not tree and (found := _found(own, framework)):
-        return [DetectedRun(root, layout, without_copies=True) for root, layout in sorted(found.items())]
-    return [DetectedRun(root, layout) for root, layout in sorted(_found(tree, framework).items())]
+    if own is not tree and (runs := _detected(own, framework, True)):
+        return runs
+    return _detected(tree, framework, False)
+
+
+def find_every_run(tree: Tree, framework: str = "") -> list[DetectedRun]:
+    """As :func:`find_runs`, with the runs of no known framework beside those of a known one.
+
+    A person is asked which of several runs is meant; who asks for all wants them all.
+    """
+    runs = find_runs(tree, framework)
+    known = [run.root for run in runs]
+    if framework or not runs or "" in known or any(run.layout.name == Generic.name for run in runs):
+        return runs
+    rest = (without_copies(tree) if runs[0].without_copies else tree).without(known)
+    if not any(map(is_weights, rest.files)):
+        return runs
+    for root in Generic().find(rest):
+        if not _is_hidden(root):
+            inner = tuple(name for name in known if _is_inside(name, root))
+            runs.append(DetectedRun(root, Generic(), runs[0].without_copies, inner))
+    return sorted(runs, key=lambda run: run.root)
+
+
+def _detected(tree: Tree, framework: str, is_without_copies: bool) -> list[DetectedRun]:
+    roots = _with_nested(tree, framework)
+    return [
+        DetectedRun(
+            root, layout, is_without_copies, tuple(name for name in sorted(roots) if _is_inside(name, root))
+        )
+        for root, layout in sorted(roots.items())
+    ]
+
+
+def _is_hidden(root: str) -> bool:
+    # What is being saved under a hidden name belongs to the run around it.
+    return root.startswith(".") or "/." in root
 
 
 def unknown_beside(tree: Tree, found: DetectedRun) -> list[str]:
@@ -97,6 +166,19 @@ def unknown_beside(tree: Tree, found: DetectedRun) -> list[str]:
     ]
 
 
+def _with_nested(tree: Tree, framework: str) -> dict[str, Layout]:
+    found = _found(tree, framework)
+    asked = [item for item in LAYOUTS if item.name != Generic.name and framework in ("", item.name)]
+    pending = list(found.items())
+    while pending:
+        root, layout = pending.pop()
+        if layout.name != Generic.name:
+            inner = nested_runs(tree, root, layout, asked)
+            pending += [(name, other) for name, other in inner.items() if name not in found]
+            found |= inner
+    return found
+
+
 def _found(tree: Tree, framework: str) -> dict[str, Layout]:
     found: dict[str, Layout] = {}
     for layout in LAYOUTS:
@@ -105,6 +187,8 @@ def _found(tree: Tree, framework: str) -> dict[str, Layout]:
         if layout.name == "generic" and found and not framework:
             break
         for root in layout.find(tree):
+            if _is_hidden(root):
+                continue
             inside = any(root == other or not other or root.startswith(other + "/") for other in found)
             if not inside:
                 for other in [other for other in found if not root or other.startswith(root + "/")]:
@@ -133,6 +217,9 @@ def find_run(tree: Tree, framework: str = "", path: str = "") -> DetectedRun:
     if not found:
         looked = f"a {framework} run" if framework else "a run of any known framework"
         empty = "" if tree.files else " (the folder holds no file at all)"
+        hidden = next((name for name in tree.everything.files if name not in tree.files), "")
+        if skipped := skipped_around(hidden):
+            empty = f" (nor is one looked for in {skipped}: a folder of that name holds no run of its own)"
         if not tree.files and tree.refused:
             path, why = min(tree.refused.items())
             empty = f" (of all that the folder holds none can be read; {path!r}: {why})"
@@ -142,11 +229,45 @@ def find_run(tree: Tree, framework: str = "", path: str = "") -> DetectedRun:
             f"{where} does not hold {looked}: no checkpoint was found{empty}",
             f"check that the training saved a checkpoint there; {other}known layouts: {', '.join(NAMES)}",
         )
+    if len(found) > 1 and path and (meant := _with_path(tree, found, path)):
+        return meant
     if len(found) > 1:
         shown = ", ".join(f"{item.root or '.'} ({item.layout.name})" for item in found[:5])
         more = f" and {len(found) - 5} more" if len(found) > 5 else ""
         raise UsageError(
             f"{where} holds {len(found)} runs: {shown}{more}",
-            "pass the folder of one of them with --source",
+            "pass the folder of one of them with --source" + _outer(tree, found),
         )
     return found[0]
+
+
+def _with_path(tree: Tree, found: list[DetectedRun], path: str) -> DetectedRun | None:
+    """Return the run that a path below its root is of; the outer one of a run and those inside it."""
+    roots = [item.root for item in found]
+    owners = [
+        item
+        for item in found
+        for whole in [join(item.root, path)]
+        if tree.has(whole) or tree.has_folder(whole)
+        if not any(
+            _is_inside(root, item.root) and (whole == root or _is_inside(whole, root)) for root in roots
+        )
+    ]
+    outer = [
+        item for item in owners if all(_is_inside(other.root, item.root) or other is item for other in owners)
+    ]
+    return outer[0] if outer else None
+
+
+def _is_inside(path: str, folder: str) -> bool:
+    return path != folder and (not folder or path.startswith(folder + "/"))
+
+
+def _outer(tree: Tree, found: list[DetectedRun]) -> str:
+    """Say how to take a run with others inside: its folder holds them too."""
+    for item in found:
+        if item.nested:
+            checkpoints = item.read(tree).checkpoints
+            shown = checkpoints[0].path if checkpoints else "PATH"
+            return f"; for {item.root or '.'} itself name its checkpoint: --checkpoint {quote(shown)}"
+    return ""

@@ -22,7 +22,9 @@ __all__ = ["Checkpoint", "Layout", "NamedStep", "Role", "Run", "numbered", "quie
 class Layout(Protocol):
     """How one framework arranges a run."""
 
-    name: str
+    @property
+    def name(self) -> str:
+        """What ``--framework`` calls it: lower case, digits and ``_``."""
 
     def find(self, tree: Tree) -> list[str]:
         """Return the root directories of this framework's runs in the tree, sorted (``""``: the tree).

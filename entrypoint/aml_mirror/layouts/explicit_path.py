@@ -39,9 +39,13 @@ def explicit_checkpoint(run: Tree, path: str) -> Checkpoint | None:
     """Describe what a person named by its path: weights, or a folder with weights; None: it is neither.
 
     No name has to say what it is, and no number is needed: ``exported/policy.onnx``, a lone ``model.pt``.
-    ``.`` is the whole run but for what only its training needs.
+    ``.`` is the whole run but for what only its training needs. What no layout looks into, a cache above all,
+    is taken where it is named.
     """
     path = run.resolve(path)
+    if not run.has(path) and not run.has_folder(path) and path != ".":
+        run = run.everything
+        path = run.resolve(path)
     folder, _, name = path.rpartition("/")
     if run.has(path):
         if not is_weights(path):

@@ -20,7 +20,8 @@ from typing import Any
 
 from aml_mirror.layouts.base import Checkpoint, Run
 from aml_mirror.layouts.config_files import read_json, read_mapping
-from aml_mirror.layouts.huggingface.layout import HuggingFace, describe
+from aml_mirror.layouts.huggingface.layout import HuggingFace
+from aml_mirror.layouts.huggingface.saved_files import describe
 from aml_mirror.layouts.run_roots import topmost
 from aml_mirror.layouts.step_folders import subfolders
 from aml_mirror.sources.tree import Tree, join

@@ -8,9 +8,16 @@ Sources: lerobot 0.4.4 (real runs) and the main branch of August 2026 (``common/
 - The link ``checkpoints/last`` is pointed at a step once all of it is saved: its target is the final one,
   and what lies above it was still being saved. Object storage loses the link, copying tools may turn it
   into a folder; where it is of no use, the highest step with its ``training_step.json`` is the final one.
+  A training saves one checkpoint at a time: where several complete ones lie above ``last``, it is an old copy
+  (an upload that overwrote nothing, a link that was lost), and the highest step is the final one.
 - ``pretrained_model_ema/`` holds averaged weights beside the trained ones. They are another policy: they
   can be asked for by path, and are never taken for what training ended with.
 - LeRobot keeps no best checkpoint and writes no event files.
+
+What its evaluator opens: all of ``pretrained_model/`` by ``from_pretrained``: weights, ``config.json``,
+processors and their states (``scripts/lerobot_eval.py``). ``train_config.json`` is read by ``lerobot-train
+--config_path`` and by ``TrainPipelineConfig.from_pretrained``, and says with which data the policy was
+trained: it is kept.
 """
 
 from __future__ import annotations
@@ -115,20 +122,30 @@ class LeRobot:
         return step
 
     def _add_steps(self, run: Tree, result: Run, steps: dict[str, int], final: int | None) -> None:
-        siblings = [_names(run, folder) for folder in steps]
+        names = {folder: _names(run, folder) for folder in steps}
+        siblings = list(names.values())
         written_after = {f"{_STATE}/{_STEP_FILE}", _STATE + ".pth"}
-        expected = any(names & written_after for names in siblings)
+        expected = any(inside & written_after for inside in siblings)
+        described: list[Checkpoint] = []
         for folder, step in steps.items():
             checkpoint = _describe(run, folder, _MODEL, step)
             problem = checkpoint.problem
-            names = _names(run, folder)
-            if final is not None and step > final:
-                problem = f"it was still being saved: {_LAST} points to step {final}"
-            elif not problem and step != final and expected and not names & written_after:
+            if not problem and step != final and expected and not names[folder] & written_after:
                 problem = f"{_STATE}/{_STEP_FILE}, which is written after the policy, is missing"
-            if not problem:
-                problem = _missing_companion(names, siblings)
-            result.checkpoints.append(replace(checkpoint, problem=problem))
+            problem = problem or _missing_companion(names[folder], siblings)
+            described.append(replace(checkpoint, problem=problem))
+        above = [item for item in described if final is not None and (item.step or 0) > final]
+        stale = sum(not item.problem for item in above) > 1
+        if stale:
+            result.warnings.append(
+                f"{_LAST} points to step {final}, but {len(above)} checkpoints of later steps are there: it "
+                "is an old copy and was not used"
+            )
+        for checkpoint in described:
+            if not stale and checkpoint in above:
+                problem = f"it was still being saved: {_LAST} points to step {final}"
+                checkpoint = replace(checkpoint, problem=problem)
+            result.checkpoints.append(checkpoint)
 
     def _add_single(self, run: Tree, result: Run, copy: str) -> None:
         if run.has_folder(join(copy, _MODEL)):
@@ -190,9 +207,7 @@ def _describe(run: Tree, folder: str, part: str, step: int | None) -> Checkpoint
     left = []
     for path in run.walk(base):
         inside = path[len(base) + 1 :] if base else path
-        if inside == "train_config.json":
-            left.append((path, "configuration of the training"))
-        elif inside.startswith(_SHARDS):
+        if inside.startswith(_SHARDS):
             shards.append(path)
         else:
             files.append(path)

@@ -11,6 +11,12 @@ Other scripts write ``models/model_epoch_N.pth`` too. Whether robomimic did says
 read: it holds ``algo_name``. Where none can (all are cut), ``config.json`` says it, or a name with a reason
 in it.
 
+What its player opens: the file alone (``robomimic/scripts/run_trained_agent.py``). Isaac Lab's trains on
+actions that it scaled to [-1, 1] with ``--normalize_training_actions`` and writes the scale into
+``logs/normalization_params.txt``; its ``play.py`` takes the two values as ``--norm_factor_min`` and
+``--norm_factor_max`` (scripts/imitation_learning/robomimic/{train,play}.py). Without them the robot moves
+wrongly, and nothing fails: that file goes with every checkpoint.
+
 Best is the highest success rate, else the highest return, else the lowest validation loss: success is what
 a manipulation policy is judged by and what robomimic's papers choose by; its authors found validation loss
 to be a poor guide to it (Mandlekar et al., "What Matters in Learning from Offline Human Demonstrations").
@@ -23,6 +29,7 @@ import re
 
 from aml_mirror.layouts.base import Checkpoint, NamedStep, Role, Run, numbered
 from aml_mirror.layouts.config_files import read_mapping
+from aml_mirror.layouts.kit.companions import with_companions
 from aml_mirror.layouts.run_roots import topmost
 from aml_mirror.layouts.torch_files import pickle_of, values_of, whole_number
 from aml_mirror.sources.tree import Tree, join, parent
@@ -34,6 +41,7 @@ _RETURN = re.compile(r"_return_" + _NUMBER)
 _VALIDATION = re.compile(r"_best_validation_" + _NUMBER)
 _LAST = "last.pth"
 _BACKUP = "last_bak.pth"
+_NORMALIZATION = "logs/normalization_params.txt"
 _LOOK_INTO = 8
 
 
@@ -57,6 +65,8 @@ class Robomimic:
         if best := _best(models):
             path = f"models/{best.name}"
             found.best = Checkpoint(path, best.step, "best", (path,), (path,))
+            (found.best,) = with_companions(run, [found.best], (_NORMALIZATION,))
+        found.checkpoints = with_companions(run, found.checkpoints, (_NORMALIZATION,))
         if run.has("config.json"):
             found.params = read_mapping(run, "config.json", found.warnings)
         return found

@@ -7,6 +7,10 @@ with the best mean reward so far (skrl/agents/torch/base.py, skrl/multi_agents/t
 and 2.1.1 seen, PPO and SAC, both ways). JAX agents write ``.pickle`` instead of ``.pt``. The best one's
 step stands nowhere: it is that of the checkpoint with equal contents.
 
+People copy ``checkpoints/`` alone, under another name; then that folder is the run, or the one in which the
+copy and nothing else of a training lies.
+
+What its player opens: the file, by ``agent.load`` (Isaac Lab's scripts/reinforcement_learning/skrl/play.py).
 To act, an agent needs its policy (a DQN its Q-network) and the preprocessors of what it observes:
 ``state_preprocessor`` in 1.x, ``observation_preprocessor`` and ``state_preprocessor`` in 2.x. With modules
 apart, the checkpoint is the policy's file and the preprocessors are its companions.
@@ -51,6 +55,7 @@ _TRAINING_ONLY = {
     "optimizer": "optimizer state, needed for training only",
 }
 _KNOWN = sorted((*_POLICIES, *_PREPROCESSORS, *_TRAINING_ONLY), key=len, reverse=True)
+_FOLDER = "checkpoints"
 _LOOK_INTO = 8
 
 
@@ -74,15 +79,19 @@ class Skrl:
     name = "skrl"
 
     def find(self, tree: Tree) -> list[str]:
-        return topmost(
-            parent(folder)
-            for folder, names in tree.children.items()
-            if folder.rpartition("/")[2] == "checkpoints" and _is_skrl(tree, folder, names)
-        )
+        roots = []
+        for folder, names in tree.children.items():
+            name = folder.rpartition("/")[2]
+            if name == _FOLDER and _is_skrl(tree, folder, names, trust_names=True):
+                roots.append(parent(folder))
+            elif name != _FOLDER and _is_skrl(tree, folder, names, trust_names=False):
+                roots.append(folder)
+        return topmost(roots)
 
     def read(self, run: Tree) -> Run:
-        names = run.children["checkpoints"]
-        found = _whole_agents(run, names) if _agents(names) else _separate_modules(run, names)
+        base = _FOLDER if run.has_folder(_FOLDER) else ""
+        names = run.children[base]
+        found = _whole_agents(run, base, names) if _agents(names) else _separate_modules(run, base, names)
         if not found.checkpoints and found.best:
             found.warnings.append("only the best checkpoint was kept; --checkpoint best takes it")
         found.params = params_of(run, found.warnings)
@@ -94,7 +103,7 @@ def _agents(names: tuple[str, ...]) -> list[str]:
     return [item.name for item in numbered(names, _AGENT)] + best
 
 
-def _is_skrl(tree: Tree, folder: str, names: tuple[str, ...]) -> bool:
+def _is_skrl(tree: Tree, folder: str, names: tuple[str, ...], trust_names: bool) -> bool:
     if agents := _agents(names):
         if any(_is_foreign(tree, folder, name, agents) for name in names if _FOREIGN_END.fullmatch(name)):
             return False
@@ -103,7 +112,10 @@ def _is_skrl(tree: Tree, folder: str, names: tuple[str, ...]) -> bool:
             if words := _first_strings(_pickle(tree, path)):
                 # The first module of every agent; several agents have the agent's name before it.
                 return not _POLICIES.isdisjoint(words)
-        return True
+        return trust_names
+    # Others save policy_100.pt and optimizer_100.pt too.
+    if not trust_names and "checkpoint" not in folder.rpartition("/")[2].lower():
+        return False
     kinds = {module.kind for module in _modules(names)}
     return not kinds.isdisjoint(_POLICIES) and len(kinds) > 1
 
@@ -137,18 +149,18 @@ def _first_strings(data: bytes, count: int = 2) -> list[str]:
     return found
 
 
-def _whole_agents(run: Tree, names: tuple[str, ...]) -> Run:
+def _whole_agents(run: Tree, base: str, names: tuple[str, ...]) -> Run:
     agents = numbered(names, _AGENT)
     checkpoints = [
-        _file(f"checkpoints/{agent.name}", agent.step, "final" if index == 0 else "periodic")
+        _file(join(base, agent.name), agent.step, "final" if index == 0 else "periodic")
         for index, agent in enumerate(agents)
     ]
     best = None
     for name in _BEST_AGENT:
         if name in names:
-            path = f"checkpoints/{name}"
+            path = join(base, name)
             # Among equal ones the first is the best: a later one has to be better to replace it.
-            steps = [item.step for item in reversed(agents) if _equal(run, path, f"checkpoints/{item.name}")]
+            steps = [item.step for item in reversed(agents) if _equal(run, path, join(base, item.name))]
             best = _file(path, steps[0] if steps else None, "best")
             break
     return Run(checkpoints, best)
@@ -177,12 +189,13 @@ def _modules(names: tuple[str, ...]) -> list[_Module]:
     return found
 
 
-def _separate_modules(run: Tree, names: tuple[str, ...]) -> Run:
+def _separate_modules(run: Tree, base: str, names: tuple[str, ...]) -> Run:
     modules = _modules(names)
     needed = {module.module for module in modules if module.needed}
     steps = sorted({module.step for module in modules if module.step is not None}, reverse=True)
     checkpoints = [
         _set_of_modules(
+            base,
             [module for module in modules if module.step == step],
             needed,
             step,
@@ -193,11 +206,14 @@ def _separate_modules(run: Tree, names: tuple[str, ...]) -> Run:
     best_ones = [module for module in modules if module.step is None]
     best = None
     if best_ones:
-        best = _set_of_modules(best_ones, needed, _step_of_best(run, modules, best_ones, steps), "best")
+        step = _step_of_best(run, base, modules, best_ones, steps)
+        best = _set_of_modules(base, best_ones, needed, step, "best")
     return Run(checkpoints, best)
 
 
-def _set_of_modules(modules: list[_Module], needed: set[str], step: int | None, role: Role) -> Checkpoint:
+def _set_of_modules(
+    base: str, modules: list[_Module], needed: set[str], step: int | None, role: Role
+) -> Checkpoint:
     """One policy in its files. ``needed``: the modules that this run's other checkpoints have."""
     missing = sorted(needed - {module.module for module in modules})
     policies = sorted(module.file for module in modules if module.kind in _POLICIES)
@@ -207,14 +223,14 @@ def _set_of_modules(modules: list[_Module], needed: set[str], step: int | None, 
         suffix = modules[0].file.rpartition(".")[2]
         policies = [f"best_{module}.{suffix}" if role == "best" else f"{module}_{step}.{suffix}"]
     return Checkpoint(
-        path=f"checkpoints/{policies[0]}",
+        path=join(base, policies[0]),
         step=step,
         role=role,
-        files=tuple(f"checkpoints/{name}" for name in kept),
+        files=tuple(join(base, name) for name in kept),
         # A preprocessor is torch's file too, and an empty one makes the policy as useless.
-        weights=tuple(f"checkpoints/{name}" for name in sorted({*policies, *kept})),
+        weights=tuple(join(base, name) for name in sorted({*policies, *kept})),
         left_out=tuple(
-            (f"checkpoints/{module.file}", _TRAINING_ONLY[module.kind])
+            (join(base, module.file), _TRAINING_ONLY[module.kind])
             for module in sorted(modules, key=lambda item: item.file)
             if not module.needed
         ),
@@ -222,12 +238,14 @@ def _set_of_modules(modules: list[_Module], needed: set[str], step: int | None, 
     )
 
 
-def _step_of_best(run: Tree, modules: list[_Module], best: list[_Module], steps: list[int]) -> int | None:
+def _step_of_best(
+    run: Tree, base: str, modules: list[_Module], best: list[_Module], steps: list[int]
+) -> int | None:
     for step in reversed(steps):
         at_step = {module.module: module.file for module in modules if module.step == step}
         pairs = [(item.file, at_step[item.module]) for item in best if item.module in at_step]
         if any(item.kind in _POLICIES for item in best if item.module in at_step) and all(
-            _equal(run, f"checkpoints/{one}", f"checkpoints/{other}") for one, other in pairs
+            _equal(run, join(base, one), join(base, other)) for one, other in pairs
         ):
             return step
     return None

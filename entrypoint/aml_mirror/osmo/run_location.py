@@ -48,7 +48,7 @@ class OsmoRun:
     """The run that the settings name, as OSMO knows it.
 
     Args:
-        settings: of this call. ``run_id`` becomes the run's real name where it is a UUID.
+        settings: of this call. Their ``run_id`` may be a UUID; :meth:`ended` knows the run's name.
         notice: told, in words, what the person should know while waiting.
         clock, sleep, host: for tests.
 
@@ -78,7 +78,7 @@ class OsmoRun:
         self._workflow: Workflow | None = None
 
     def ended(self) -> Workflow:
-        """Wait for the run's end, as long as ``--wait-for`` says, and judge how it ended.
+        """Wait for the run's end, as long as ``--wait-for`` says, and judge how it ended; once.
 
         Raises:
             ServiceUnavailable: it has not ended.
@@ -86,12 +86,10 @@ class OsmoRun:
             UsageError: it has no task of the name that ``--task`` gives.
             MirrorError: see :meth:`OsmoClient.query`.
         """
+        if self._workflow is not None:
+            return self._workflow
         workflow = self._wait()
         settings = self._settings
-        # The same run under one name, whether it was given by name or by UUID.
-        if settings.replay_run_id == settings.run_id:
-            settings.replay_run_id = workflow.name
-        settings.run_id = workflow.name
         what, status = self._subject(workflow)
         if has_failed(status) and not settings.allow_failed:
             hint = "pass --allow-failed to mirror what it left"
@@ -110,13 +108,13 @@ class OsmoRun:
             UsageError: it declared several.
             MirrorError: see :meth:`ended` and :meth:`OsmoClient.spec`.
         """
-        workflow = self._workflow or self.ended()
+        workflow = self.ended()
         declared = read_spec(self._client.spec(workflow.name), workflow, self._settings.task)
         return choose(declared, workflow, self._settings.task)
 
     def nothing_there(self, said: str) -> DataError:
         """The error for a declared output that holds nothing, in whose words ``said`` is."""
-        workflow = self._workflow or self.ended()
+        workflow = self.ended()
         what, status = self._subject(workflow)
         return DataError(
             f"{what} is {status}, but {said}, where it declared its output",

@@ -10,7 +10,7 @@ from aml_mirror.core.run import Run
 from aml_mirror.core.settings import Settings
 from aml_mirror.layouts import DetectedRun, find_run, unknown_beside
 from aml_mirror.pipeline.select import path_in
-from aml_mirror.sources.base import Source
+from aml_mirror.sources.base import Source, run_id_of
 from aml_mirror.sources.tree import Tree
 
 
@@ -62,7 +62,7 @@ def require_listed(unknown: dict[str, MirrorError], settings: Settings) -> None:
 def describe(whole: Tree, detected: DetectedRun, settings: Settings) -> LocatedRun:
     """Read what a run holds that was detected in a tree."""
     source = whole.source
-    tree = whole.below(detected.root)
+    tree = detected.tree(whole)
     run = detected.read(whole)
     warnings = [f"{path} was left out: {why}" for path, why in sorted(tree.refused.items())]
     warnings.extend(
@@ -74,7 +74,8 @@ def describe(whole: Tree, detected: DetectedRun, settings: Settings) -> LocatedR
         f"{root} was not looked at; it may be another run, of no known framework: --source takes it alone"
         for root in ([] if settings.framework else unknown_beside(whole, detected))
     )
-    return LocatedRun(source, detected, tree, run, settings.run_id or source.name, tuple(warnings))
+    run_id = run_id_of(source) or settings.run_id or source.name
+    return LocatedRun(source, detected, tree, run, run_id, tuple(warnings))
 
 
 def require_unchanged(located: LocatedRun, paths: list[str]) -> None:

@@ -13,7 +13,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
 from aml_mirror.core.run import Checkpoint
@@ -40,6 +40,7 @@ class Mirror:
         console: what the person sees.
         progress: told what is known so far, for the receipt of a failure.
         registry, source: where they are open already; else the ones that the settings name.
+        locate: lists a source and finds the one run in it.
     """
 
     def __init__(
@@ -49,12 +50,14 @@ class Mirror:
         progress: Progress,
         registry: Registry | None = None,
         source: Source | None = None,
+        locate: Callable[[Source, Settings], LocatedRun] = locate,
     ) -> None:
         self._settings = settings
         self._console = console
         self._progress = progress
         self._given_registry = registry
         self._given_source = source
+        self._locate = locate
         self._started = time.monotonic()
         self._knows(Facts(run_id=settings.run_id or None, model_name=settings.model_name or None))
 
@@ -75,7 +78,7 @@ class Mirror:
 
         source = self._given_source or open_source(settings, say)
         self._knows(replace(self._progress.facts, source=source.uri))
-        located = locate(source, settings)
+        located = self._locate(source, settings)
         facts = self._knows(_facts_of(located, self._progress.facts))
 
         if versions is None:

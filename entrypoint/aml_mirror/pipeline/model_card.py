@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from aml_mirror import __version__
 from aml_mirror.metrics.main_series import main_series
 from aml_mirror.pipeline.plan import Plan
@@ -9,7 +11,7 @@ from aml_mirror.support import redaction
 from aml_mirror.support.progress import amount
 
 
-def write(plan: Plan, tags: dict[str, str]) -> str:
+def write(plan: Plan, tags: Mapping[str, str]) -> str:
     """Return the card in Markdown. ``tags`` are the person's own."""
     located, checkpoint = plan.located, plan.checkpoint
     role = {"final": "what training ended with", "best": "the best one the training kept"}.get(

@@ -154,7 +154,8 @@ def tags_of(plan: Plan, settings: Settings) -> dict[str, str]:
         tags[base.STEP] = str(plan.checkpoint.step)
     if settings.replay_run_id:
         tags[base.REPLAY] = "true"
-        tags[base.REPLAY_SOURCE] = settings.replay_run_id
+        same = settings.replay_run_id == settings.run_id
+        tags[base.REPLAY_SOURCE] = located.run_id if same else settings.replay_run_id
     names = json.dumps(plan.metrics.renamed, ensure_ascii=False, separators=(",", ":"))
     if plan.metrics.renamed and len(names) <= _MAX_NAMES:
         tags[base.METRIC_NAMES] = names

@@ -10,6 +10,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 
 from aml_mirror.core.errors import MirrorError, UsageError
+from aml_mirror.core.options import Option
 from aml_mirror.core.settings import Settings
 from aml_mirror.registries.base import Limits, Registry
 from aml_mirror.registries.names import check_names
@@ -36,6 +37,8 @@ class RegistryType(ABC):
     """Schemes of ``--tracking-uri`` that mean this kind. A driver may follow a ``+``."""
     limits: Limits = Limits()
     """What one run and one version take."""
+    options: tuple[Option, ...] = ()
+    """Rows that this kind adds to the table of options; their values are in ``Settings.extra``."""
     has_probe: bool = False
     """Whether ``doctor --probe`` can try something here."""
 

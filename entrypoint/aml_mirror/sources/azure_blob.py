@@ -48,6 +48,9 @@ class BlobSource:
         UsageError: not such a URI; one with a SAS is refused, and not repeated in the message.
     """
 
+    run_id = ""
+    """See :func:`aml_mirror.sources.base.run_id_of`."""
+
     def __init__(
         self,
         uri: str,

@@ -8,6 +8,9 @@ from typing import BinaryIO, Protocol
 
 from aml_mirror.core.errors import DataError, MirrorError
 
+# Why a link is not followed whose end is not ours.
+LEAVES = "it is a link that leaves the run"
+
 
 @dataclass(frozen=True, slots=True)
 class Entry:
@@ -86,6 +89,11 @@ class Source(Protocol):
     def changed(self, entries: Iterable[Entry]) -> list[str]:
         """Return the paths of those that are not as they were listed, in as few requests as possible."""
         return [entry.path for entry in entries if not self.is_unchanged(entry)]
+
+
+def run_id_of(source: Source) -> str:
+    """The run's own name where a source learnt it (from OSMO, which also takes UUIDs); empty: it did not."""
+    return str(getattr(source, "run_id", ""))
 
 
 class Prefix(Source, Protocol):

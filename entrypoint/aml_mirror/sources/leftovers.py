@@ -65,11 +65,20 @@ _HUB = re.compile(
 )
 
 
+# What no path of a leftover lacks: most files are known by it to be none.
+_MAYBE = re.compile(
+    r"(?:^|/)(?:\.|Unconfirmed )|_\.gstmp|\.minio$|\.(?:partial|incomplete|part|tmp|temp|filepart)$|download"
+    r"|\.[0-9a-fA-F]{8}$"
+)
+
+
 def unfinished(path: str) -> str | None:
     """Return the path of the file that a leftover was to become.
 
     None: the path is no leftover. Empty: it is one, but its name does not say of which file.
     """
+    if not _MAYBE.search(path):
+        return None
     folder, _, name = path.rpartition("/")
     prefix = folder + "/" if folder else ""
     if _REMOVED.fullmatch(name) or _NAMELESS.fullmatch(name):

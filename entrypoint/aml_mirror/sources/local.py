@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from aml_mirror.core.errors import DataError, MirrorError, NotReadable, ServiceUnavailable, SourceNotFound
-from aml_mirror.sources.base import Entry, Listing, TooManyFiles
+from aml_mirror.sources.base import LEAVES, Entry, Listing, TooManyFiles
 
 # Ten times the largest run we know of (10^5 files of a dataset that was kept beside a run).
 MAX_ENTRIES = 1_000_000
@@ -29,6 +29,9 @@ GLANCED = 5000
 
 class LocalSource:
     """A directory of this machine. See :class:`aml_mirror.sources.base.Source`."""
+
+    run_id = ""
+    """See :func:`aml_mirror.sources.base.run_id_of`."""
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         # The name that the person gave is the run's name, also where it is a link to another folder.
@@ -168,7 +171,7 @@ class LocalSource:
             return
         relative = os.path.relpath(target, self._root).replace(os.sep, "/")
         if relative == ".." or relative.startswith("../"):
-            listing.refused[path] = "it is a link that leaves the run"
+            listing.refused[path] = LEAVES
             return
         found = os.stat(target)
         if stat.S_ISDIR(found.st_mode):

@@ -17,7 +17,9 @@ class DeclaredOutput(BlobSource):
     def __init__(self, settings: Settings, notice: Callable[[str], None]) -> None:
         self._run = OsmoRun(settings, notice)
         super().__init__(self._run.output(), retry_seconds=settings.retry_seconds, notice=notice)
-        notice(f"run {settings.run_id} declared its output in {self.uri}")
+        # One name for a run, whether it was given by name or by UUID.
+        self.run_id = self._run.ended().name
+        notice(f"run {self.run_id} declared its output in {self.uri}")
 
     def scan(self) -> Listing:
         try:

@@ -5,11 +5,16 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable
+from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from aml_mirror.core.errors import UsageError
 from aml_mirror.core.settings import Settings, locate_source
 from aml_mirror.sources.base import Source
 from aml_mirror.sources.local import LocalSource
+
+if TYPE_CHECKING:
+    from aml_mirror.sources.azure_blob import BlobSource
 
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://(.*)", re.S)
 _FORM = "azure://ACCOUNT/CONTAINER/PATH"
@@ -19,7 +24,8 @@ def open_source(settings: Settings, notice: Callable[[str], None] = lambda text:
     """Return the source that the settings name, or the one that OSMO knows of the run that they name.
 
     Args:
-        settings: of this call. The run id becomes the run's real name where OSMO is asked.
+        settings: of this call. Where OSMO is asked, the source knows the run's own name
+            (:func:`aml_mirror.sources.base.run_id_of`).
         notice: told, in words, what the person should know while a source is waited for.
 
     Raises:
@@ -31,12 +37,19 @@ def open_source(settings: Settings, notice: Callable[[str], None] = lambda text:
         from aml_mirror.sources.osmo_outputs import DeclaredOutput
 
         return DeclaredOutput(settings, notice)
-    if settings.wait_seconds:
-        if not settings.run_id:
-            raise UsageError("--wait-for needs to know the run to wait for", "pass its id with --run-id")
-        from aml_mirror.osmo.run_location import OsmoRun
+    if not settings.wait_seconds:
+        return _open(settings, notice)
+    if not settings.run_id:
+        raise UsageError("--wait-for needs to know the run to wait for", "pass its id with --run-id")
+    from aml_mirror.osmo.run_location import OsmoRun
 
-        OsmoRun(settings, notice).ended()
+    name = OsmoRun(settings, notice).ended().name
+    source = _open(replace(settings, run_id=name), notice)
+    source.run_id = name
+    return source
+
+
+def _open(settings: Settings, notice: Callable[[str], None]) -> LocalSource | BlobSource:
     place = locate_source(settings)
     match = _SCHEME.match(place)
     if not match:

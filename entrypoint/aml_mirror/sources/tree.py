@@ -1,19 +1,24 @@
 """One directory of a listed source, as the layouts see it.
 
 A tree is a view: ``tree.below("a/b")`` is the tree of that directory, with paths relative to it. Links
-that lead out of the tree are not in it, whatever is at their end; they are in ``refused``.
+that lead out of the tree are not in it, whatever is at their end; they are in ``refused``. Folders that hold
+no run (:mod:`.skipped_folders`) and files that a system left (:mod:`.system_files`) are not shown either.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from bisect import bisect_left
+from collections.abc import Collection, Iterable, Iterator
 from functools import cached_property
+from itertools import islice
 from typing import Any, BinaryIO
 
 from aml_mirror.core.errors import DataError
-from aml_mirror.sources.base import Entry, Listing, Source
+from aml_mirror.sources.base import LEAVES, Entry, Listing, Source
 from aml_mirror.sources.leftovers import marks_unfinished, may_be_missing, unfinished
+from aml_mirror.sources.skipped_folders import SkippedFolders, around
+from aml_mirror.sources.system_files import is_system_file
 
 # Read whole into memory are only small files: configurations and logs. The largest real one we know is
 # the trainer_state.json of a long run, some tens of MB.
@@ -26,25 +31,44 @@ MAX_LINKED = 100_000
 class Tree:
     """The files below ``root`` (``""``: the source itself); every path is relative to it, with ``/``."""
 
-    def __init__(self, source: Source, listing: Listing, root: str = "") -> None:
+    def __init__(
+        self,
+        source: Source,
+        listing: Listing,
+        root: str = "",
+        shows_all: bool = False,
+        everything: Listing | None = None,
+    ) -> None:
         self.source = source
         self.root = root
-        self._listing = listing
+        # All that the source holds, where `listing` is but what this tree shows of it.
+        self._listing = everything or listing
+        self._shows_all = shows_all
         prefix = root + "/" if root else ""
+        at = len(prefix)
+        skipped = SkippedFolders()
         self.refused = {
-            path[len(prefix) :]: why for path, why in listing.refused.items() if path.startswith(prefix)
+            path[at:]: why
+            for path, why in listing.refused.items()
+            if path.startswith(prefix) and (shows_all or parent(path[at:]) not in skipped)
         }
         files: dict[str, Entry] = {}
         unfinished_files: dict[str, tuple[str, Entry]] = {}
         for path, entry in listing.files.items():
-            if not path.startswith(prefix) or _is_litter(path):
+            if not path.startswith(prefix):
                 continue
-            if (whole := unfinished(path[len(prefix) :])) is not None:
-                unfinished_files[path[len(prefix) :]] = whole, entry
-            elif entry.target is not None and not entry.target.startswith(prefix):
-                self.refused[path[len(prefix) :]] = "it is a link that leaves the run"
+            own = path[at:]
+            if not shows_all and (whole := unfinished(own)) is not None:
+                # In the cache of a download is what is left of files outside of it.
+                if parent(whole or own.partition(".cache/huggingface/download/")[0]) not in skipped:
+                    unfinished_files[own] = whole, entry
+                continue
+            if not shows_all and (parent(own) in skipped or is_system_file(own)):
+                continue
+            if entry.target is not None and not entry.target.startswith(prefix):
+                self.refused[own] = LEAVES
             else:
-                files[path[len(prefix) :]] = entry
+                files[own] = entry
         self.interrupted: dict[str, str] = {}
         """Files of which only what an interrupted copy left is there: path -> where that is.
 
@@ -54,16 +78,22 @@ class Tree:
         """What copies left behind and nothing needs: path -> why."""
         self.nameless: list[str] = []
         """What interrupted copies left of files that may be missing, but nobody can tell which."""
+        self._unfinished = {path: entry for path, (_, entry) in unfinished_files.items()}
         self._place_leftovers(files, unfinished_files)
         links: dict[str, str] = {}
         for path, target in listing.directory_links.items():
-            if not path.startswith(prefix):
+            own = path[at:]
+            if not path.startswith(prefix) or (not shows_all and own in skipped):
                 continue
-            if target.startswith(prefix):
-                links[path[len(prefix) :]] = target[len(prefix) :]
+            if not target.startswith(prefix):
+                self.refused[own] = LEAVES
+            elif not shows_all and target[at:] in skipped:
+                hidden = around(target[at:] + "/")
+                self.refused[own] = f"it is a link into {hidden}, where no run is looked for"
             else:
-                self.refused[path[len(prefix) :]] = "it is a link that leaves the run"
-        self.files: dict[str, Entry] = dict(sorted(files.items()))
+                links[own] = target[at:]
+        self._paths = sorted(files)
+        self.files: dict[str, Entry] = {path: files[path] for path in self._paths}
         self.directory_links: dict[str, str] = links
 
     def _place_leftovers(self, files: dict[str, Entry], leftovers: dict[str, tuple[str, Entry]]) -> None:
@@ -87,7 +117,48 @@ class Tree:
         """Return the tree of a directory of this one (``""`` or ``.``: this one)."""
         if folder in ("", "."):
             return self
-        return Tree(self.source, self._listing, f"{self.root}/{folder}" if self.root else folder)
+        prefix = folder + "/"
+        # Sorted, so that a group of thousands of runs is not searched for each of them.
+        start = bisect_left(self._paths, prefix)
+        inside: list[str] = []
+        for path in islice(self._paths, start, None):
+            if not path.startswith(prefix):
+                break
+            inside.append(path)
+        return self._showing(inside, prefix, join(self.root, folder))
+
+    def without(self, folders: Iterable[str], paths: Collection[str] = ()) -> Tree:
+        """Return the tree with nothing in it of some of its directories, and without some of its files."""
+        gone = tuple(folder + "/" for folder in folders)
+        if not gone and not paths:
+            return self
+        rest = [path for path in self._paths if path not in paths and not path.startswith(gone)]
+        return self._showing(rest, "", self.root, gone)
+
+    def _showing(self, paths: Iterable[str], prefix: str, root: str, gone: tuple[str, ...] = ()) -> Tree:
+        base = self.root + "/" if self.root else ""
+
+        def is_in(path: str) -> bool:
+            return path.startswith(prefix) and not path.startswith(gone)
+
+        # What was left of a file is placed anew in each tree.
+        left = {path for path in self._unfinished if is_in(path)}
+        placed = {path for path, left_at in self.interrupted.items() if left_at in self._unfinished}
+        shown = Listing(
+            {base + path: self.files[path] for path in paths if path not in placed}
+            | {base + path: self._unfinished[path] for path in left},
+            {base + path: base + end for path, end in self.directory_links.items() if is_in(path)},
+            {base + path: why for path, why in self.refused.items() if is_in(path)},
+        )
+        return Tree(self.source, shown, root, self._shows_all, self._listing)
+
+    @cached_property
+    def everything(self) -> Tree:
+        """The same directory with skipped folders and files of the system in it.
+
+        For what a person names by its path.
+        """
+        return self if self._shows_all else Tree(self.source, self._listing, self.root, shows_all=True)
 
     @cached_property
     def children(self) -> dict[str, tuple[str, ...]]:
@@ -173,8 +244,16 @@ class Tree:
         return found
 
     def entry(self, path: str) -> Entry:
-        """Return the entry of a file, directory links in its path followed. Raises KeyError."""
-        return self.files[path] if path in self.files else self.files[self.resolve(path)]
+        """Return the entry of a file, directory links in its path followed. Raises KeyError.
+
+        Files that the tree does not show, and that a person named, have one too.
+        """
+        entry = self.files.get(path) or self.files.get(self.resolve(path))
+        if entry is None and not self._shows_all:
+            entry = self.everything.entry(path)
+        if entry is None:
+            raise KeyError(path)
+        return entry
 
     def leftover_of(self, path: str) -> str:
         """Return what an interrupted copy left of a file; empty: the file itself is there."""
@@ -217,15 +296,6 @@ class Tree:
             return json.loads(self.read_text(path))
         except (ValueError, RecursionError) as error:
             raise DataError(f"{path} is not valid JSON", "look whether the file is damaged") from error
-
-
-def _is_litter(path: str) -> bool:
-    """Tell whether a system left the file beside the real ones, under a name that looks like one of them.
-
-    macOS keeps attributes of ``x`` in ``._x`` wherever it copies to (AppleDouble), and ``.DS_Store`` in
-    folders that were looked at; an NFS client renames a file that was removed while open to ``.nfs…``.
-    """
-    return "/._" in path or "/.nfs" in path or path.startswith(("._", ".nfs")) or path.endswith(".DS_Store")
 
 
 def join(folder: str, name: str) -> str:

@@ -72,9 +72,11 @@ def _each(
             yield _document(path, template, registry.description, [], [], missing)
             continue
         model = names.of(path, run.layout.name)
-        ids = [path, *other_names(path, run.root, prefix.uri)]
+        ids = [path, *other_names(path, prefix.uri)]
         # By its own id first; under another one, only what was mirrored from this very folder is meant.
-        where = {candidate.source.uri, _joined(candidate.source.uri, run.root)}
+        # An earlier release named a folder around it.
+        parts = path.split("/")
+        where = {"/".join([prefix.uri, *parts[:count]]) for count in range(1, len(parts) + 1)}
         versions = [
             version
             for run_id, found in known.of(settings.experiment or model, model, ids).items()
@@ -85,10 +87,6 @@ def _each(
         begun = [_version(registry, item) for item in versions if not item.complete]
         missing = None if complete else f"{path} has no complete version in {model}"
         yield _document(path, model, registry.description, complete, begun, missing)
-
-
-def _joined(uri: str, root: str) -> str:
-    return f"{uri}/{root}" if root else uri
 
 
 def status(settings: Settings, notice: Callable[[str], None]) -> dict[str, Any]:

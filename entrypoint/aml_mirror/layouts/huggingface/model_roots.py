@@ -9,6 +9,7 @@ Sources beside those named there: ``vla-scripts/finetune.py`` of OpenVLA and of 
   ``action_head--<step>_checkpoint.pt`` or ``--latest_checkpoint.pt``. The folder around is that of all runs.
 - OpenVLA without OFT keeps the adapter elsewhere while it trains, in ``adapter-tmp/<run>``, and leaves it.
 - So an adapter is a run where it stands alone; in the folder of a model it is a part of that.
+- VILA saves a model in parts, ``llm/``, ``mm_projector/`` and ``vision_tower/``, beside its ``config.json``.
 - One model by itself, its ``config.json`` beside it, is what a person may pass, or the folder above it.
 """
 
@@ -30,8 +31,16 @@ STEP = re.compile(r"checkpoint-(?P<step>[0-9]{1,18})")
 OPENVLA_STEP = re.compile(r"(?P<run>.+)--(?P<step>[0-9]{1,18})_chkpt")
 # action_head, proprio_projector, noisy_action_projector, vision_backbone: what OFT trains beside the model.
 OPENVLA_PART = re.compile(r"(?P<part>.+)--(?:[0-9]{1,18}|latest)_checkpoint\.pt")
-# Where scripts save the model when training has ended, if not in the root.
-FINAL = re.compile(r"(?:final|last)(?:[-_](?:model|checkpoint|ckpt|adapter|policy|weights))?", re.IGNORECASE)
+# Where scripts save the model when training has ended, if not in the root: final, final_model,
+# checkpoint-final, checkpoint-last, …
+_END = "(?P<{0}>final|last|latest)"
+_WHAT = "(?:model|checkpoint|ckpt|adapter|policy|weights)"
+FINAL = re.compile(
+    f"{_END.format('first')}(?:[-_]{_WHAT})?|{_WHAT}[-_]{_END.format('second')}", re.IGNORECASE
+)
+# VILA's and NaVILA's models are saved in parts, a folder each, in the root and in each checkpoint
+# (save_pretrained in llava/model/llava_arch.py).
+_PARTS = frozenset({"llm", "mm_projector", "vision_tower"})
 # What save_pretrained writes for PyTorch, TensorFlow and Flax.
 WEIGHT_SUFFIXES = suffixes_of("safetensors", "torch.save as .bin", "HDF5", "msgpack")
 FSDP = re.compile(r"pytorch_model_fsdp(?:_[0-9]+)?(?:\.bin)?")
@@ -59,6 +68,9 @@ def find_roots(tree: Tree) -> list[str]:
             continue
         roots += _of_openvla(tree, folder, inside)
         names = names_in(tree, folder)
+        if "config.json" in names and part_folders(tree, folder):
+            roots.append(folder)
+            continue
         if not names & _MARKS or not any(map(_MODEL.fullmatch, names)):
             continue
         above, _, name = folder.rpartition("/")
@@ -86,11 +98,20 @@ def is_saved(tree: Tree, folder: str) -> bool:
     names = names_in(tree, folder)
     if names & _MARKS or any(_MODEL.fullmatch(name) or OPENVLA_PART.fullmatch(name) for name in names):
         return True
+    if part_folders(tree, folder):
+        return True
     return any(
         FSDP.fullmatch(name[:-1]) or name.startswith("global_step")
         for name in tree.children.get(folder, ())
         if name.endswith("/")
     )
+
+
+def part_folders(tree: Tree, folder: str) -> set[str]:
+    """Return the names of the folders that hold the parts of one model of VILA's; empty: there is none."""
+    below = {name[:-1] for name in tree.children.get(folder, ()) if name.endswith("/")} & _PARTS
+    parts = {name for name in below if any(map(_MODEL.fullmatch, names_in(tree, join(folder, name))))}
+    return parts if len(parts) > 1 else set()
 
 
 def is_openvla_step(tree: Tree, name: str, folder: str) -> bool:

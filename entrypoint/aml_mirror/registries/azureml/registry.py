@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from aml_mirror.core.errors import MirrorError
 from aml_mirror.core.settings import Settings
 from aml_mirror.registries.azureml.limits import LIMITS, check_coordinates, check_names
-from aml_mirror.registries.azureml.workspace_loader import loader, transfer_options
+from aml_mirror.registries.azureml.workspace_loader import loader
 from aml_mirror.registries.base import Registry
 from aml_mirror.registries.registry_type import Check, RegistryType
 from aml_mirror.sources.base import Source
@@ -30,7 +30,6 @@ class AzureMLRegistryType(RegistryType):
 
     def check(self, settings: Settings) -> None:
         check_coordinates(*settings.azure_coordinates)
-        transfer_options(settings)
 
     def can_copy(self, source: Source) -> bool:
         # A store with ETags is blob storage, in the cloud that the settings name (storage.azure_cloud), as

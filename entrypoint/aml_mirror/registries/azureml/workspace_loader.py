@@ -10,7 +10,6 @@ from aml_mirror.core.settings import Settings
 from aml_mirror.registries.azureml.limits import check_coordinates
 from aml_mirror.support import redaction
 from aml_mirror.support.retry import Retry
-from aml_mirror.transfer.transfer_options import BLOCK_BYTES, CONCURRENCY, parse_block_size, parse_concurrency
 
 if TYPE_CHECKING:
     from aml_mirror.registries.azureml.workspace import AzureMLRegistry
@@ -22,27 +21,13 @@ def load_workspace(settings: Settings, notice: Callable[[str], None]) -> AzureML
     Raises:
         ConfigurationError: a coordinate is missing or malformed, or the cloud is not known.
         ServiceUnavailable: the metadata of a cloud that is not built in cannot be had.
-        UsageError: --concurrency or --block-size has no valid value.
     """
     return loader(settings, notice)()
-
-
-def transfer_options(settings: Settings) -> tuple[int, int]:
-    """Return how many requests carry bytes at the same time, and how many bytes each.
-
-    Raises:
-        UsageError: --concurrency or --block-size has no valid value.
-    """
-    return (
-        parse_concurrency(settings.concurrency) if settings.concurrency else CONCURRENCY,
-        parse_block_size(settings.block_size) if settings.block_size else BLOCK_BYTES,
-    )
 
 
 def loader(settings: Settings, notice: Callable[[str], None]) -> Callable[[], AzureMLRegistry]:
     """Check what can be checked before the clients are loaded, and return what loads them."""
     check_coordinates(*settings.azure_coordinates)
-    concurrency, block_bytes = transfer_options(settings)
     from aml_mirror.storage.azure_cloud import blob_suffix
 
     # azure-ai-ml and azureml-mlflow ask for the metadata of a cloud that is not built in as they load, and
@@ -60,7 +45,11 @@ def loader(settings: Settings, notice: Callable[[str], None]) -> Callable[[], Az
         except Exception as error:
             raise _not_loaded(error) from error
         return AzureMLRegistry(
-            *settings.azure_coordinates, settings.retry_seconds, notice, concurrency, block_bytes
+            *settings.azure_coordinates,
+            settings.retry_seconds,
+            notice,
+            settings.concurrency,
+            settings.block_size,
         )
 
     return load

@@ -1,0 +1,17 @@
+"""The commands, one module each. What a command needs is imported when it runs, so that help is fast."""
+
+from aml_mirror.cli.commands import backfill, completion, doctor, mirror, plan, status, verify
+from aml_mirror.cli.commands.base import Call, Command
+
+__all__ = ["BY_NAME", "COMMANDS", "Call", "Command"]
+
+COMMANDS = (
+    mirror.COMMAND,
+    plan.COMMAND,
+    backfill.COMMAND,
+    status.COMMAND,
+    verify.COMMAND,
+    doctor.COMMAND,
+    completion.COMMAND,
+)
+BY_NAME = {command.name: command for command in COMMANDS}

@@ -1,0 +1,36 @@
+"""``aml-mirror backfill``."""
+
+from __future__ import annotations
+
+from aml_mirror.cli import output
+from aml_mirror.cli.commands.base import Call, Command
+
+
+def run(call: Call) -> int:
+    """Mirror every run below a prefix, and print the receipts and a summary."""
+    from aml_mirror.backfill.backfill import Backfill
+    from aml_mirror.pipeline.receipt import write_termination_log
+
+    lines = not output.for_people(call.settings.json)
+    summary = Backfill(
+        call.settings, call.console, lambda done: output.print_line(done.line()) if lines else None
+    ).run()
+    if summary.found or not summary.error:
+        call.console.say(summary.table())
+    if summary.error:
+        call.console.fail(summary.error + (f"; {summary.hint}" if summary.hint else ""))
+    write_termination_log(summary)
+    if lines:
+        output.print_line(summary.line())
+    return summary.exit_code
+
+
+COMMAND = Command(
+    "backfill",
+    "mirror every run below a folder that is not mirrored yet; one failed run does not stop the others",
+    (
+        "aml-mirror backfill runs --model-name ppo-reach --match 'ppo-*' --since 7d",
+        "aml-mirror backfill azure://acct/runs/reach --model-name '{framework}-{parent}' --shard 0/4",
+    ),
+    run,
+)

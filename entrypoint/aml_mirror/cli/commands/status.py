@@ -1,0 +1,30 @@
+"""``aml-mirror status``."""
+
+from __future__ import annotations
+
+import json
+
+from aml_mirror.cli import output
+from aml_mirror.cli.commands.base import Call, Command
+
+
+def run(call: Call) -> int:
+    """Print which version each run became; 65 if one has none."""
+    from aml_mirror.status.status import statuses, text
+
+    missing = 0
+    for status in statuses(call.settings, call.console.say):
+        missing += not status["versions"]
+        output.print_text(json.dumps(status) if call.settings.json else text(status))
+    return 65 if missing else 0
+
+
+COMMAND = Command(
+    "status",
+    "show which version a run, or each run below a folder, became, or what is missing",
+    (
+        "aml-mirror status --run-id ppo-17 --model-name ppo-reach --tracking-uri sqlite:///mlflow.db",
+        "aml-mirror status runs --model-name ppo-reach",
+    ),
+    run,
+)

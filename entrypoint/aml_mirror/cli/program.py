@@ -1,0 +1,166 @@
+"""The program: what the person types, what the person sees, and the exit code. No logic.
+
+Stdout gets the result and nothing else (:mod:`aml_mirror.cli.output`): the receipt as one line of JSON, if
+``--json`` asks for it or stdout is no terminal; the plan; the status. Everything else goes to stderr.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import sys
+import time
+import traceback
+from argparse import Namespace
+from contextlib import redirect_stdout, suppress
+from io import TextIOWrapper
+from pathlib import Path
+from types import FrameType
+
+from aml_mirror.cli import output
+from aml_mirror.cli.arguments import parser, with_default_command
+from aml_mirror.cli.commands import BY_NAME, Call
+from aml_mirror.cli.commands.base import framework_names
+from aml_mirror.cli.plugin_options import plugin_options
+from aml_mirror.cli.suggestions import did_you_mean, hint
+from aml_mirror.core.dotenv import read_dotenv
+from aml_mirror.core.errors import (
+    ConfigurationError,
+    Interrupted,
+    MirrorError,
+    UsageError,
+    of_the_system,
+)
+from aml_mirror.core.options import Option
+from aml_mirror.core.settings import Settings, resolve
+from aml_mirror.pipeline.receipt import Progress, failed, write_termination_log
+from aml_mirror.support import redaction
+from aml_mirror.support.progress import Console
+
+BUG = 70
+
+# What the libraries we call do unasked: send telemetry, draw bars of their own.
+_QUIET = {
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "DO_NOT_TRACK": "true",
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+    "MLFLOW_LOGGING_LEVEL": "ERROR",
+    # MLflow retries a few times by itself and honours Retry-After; --retry-for is the patience above it.
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
+    "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1",
+}
+
+
+def run(given: list[str]) -> int:
+    """Run the program with the arguments of a call and return its exit code."""
+    _standard_streams()
+    console = Console()
+    started = time.monotonic()
+    progress = Progress()
+    try:
+        _catch_signals()
+        _require_utf8()
+        words = with_default_command(given)
+        extra = plugin_options()
+        flags = parser(extra).parse_args(words)
+        command = BY_NAME[flags.command]
+        settings = _settings(flags, extra) if command.reads_settings else _given(flags)
+        _quiet_loggers(settings.debug)
+        # Libraries print as they like; stdout is for the result alone.
+        with redirect_stdout(sys.stderr):
+            return command.run(Call(settings, console, progress, tuple(BY_NAME.values())))
+    except SystemExit as done:  # --help, --version
+        return int(done.code or 0)
+    except (MirrorError, Interrupted) as error:
+        return _failed(error.exit_code, error.message, error.hint, console, progress, given, started)
+    except BrokenPipeError:  # --help into a pager that was left
+        output.discard()
+        return 0
+    except OSError as error:
+        translated = of_the_system(error)
+        return _failed(
+            translated.exit_code, translated.message, translated.hint, console, progress, given, started
+        )
+    except Exception as error:  # noqa: BLE001 - the last catch: a bug ends in one line too
+        hint = "this is a bug: please report it with the output of --debug"
+        return _failed(BUG, f"{type(error).__name__}: {error}", hint, console, progress, given, started)
+
+
+def _settings(flags: Namespace, extra: tuple[Option, ...]) -> Settings:
+    directory = Path.cwd()
+    redaction.learn(os.environ)
+    settings = resolve(flags, os.environ, directory, extra)
+    dotenv = read_dotenv(directory)
+    redaction.learn({**dotenv, "--tracking-uri": settings.tracking_uri})
+    # The clients read variables of their own (credentials above all): .env serves them too.
+    for name, value in {**dotenv, **_QUIET}.items():
+        if not os.environ.get(name) and "\0" not in name + value:
+            os.environ[name] = value
+    if settings.framework and settings.framework not in (names := framework_names()):
+        raise UsageError(
+            f"--framework {settings.framework!r} is not known",
+            hint(did_you_mean(settings.framework, names), "one of: " + ", ".join(names)),
+        )
+    return settings
+
+
+def _given(flags: Namespace) -> Settings:
+    """The settings of a command that reads flags alone."""
+    return resolve(flags, {}, Path(os.devnull))
+
+
+def _failed(
+    code: int, message: str, hint: str, console: Console, progress: Progress, given: list[str], started: float
+) -> int:
+    receipt = failed(progress.facts, code, message, hint, time.monotonic() - started)
+    if "--debug" in given:
+        console.say(traceback.format_exc())
+    console.fail(f"{message}" + (f"; {hint}" if hint else ""))
+    write_termination_log(receipt)
+    if not output.for_people("--json" in given):
+        try:
+            output.print_line(receipt.line())
+        except MirrorError as lost:
+            console.fail(lost.message)
+    return code
+
+
+def _standard_streams() -> None:
+    """Be ready for a stderr that is closed, and for encodings that cannot hold every name."""
+    if sys.stderr is None:
+        sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 - for as long as the process
+    for stream in (sys.__stdout__, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            with suppress(OSError):  # a descriptor that was a file when Python began, and is a pipe now
+                stream.reconfigure(errors="backslashreplace")
+
+
+def _require_utf8() -> None:
+    """Names of files become run ids, and those must not depend on the locale of who mirrors.
+
+    Raises:
+        ConfigurationError: they would be read in another encoding than UTF-8.
+    """
+    if (encoding := sys.getfilesystemencoding()) != "utf-8":
+        raise ConfigurationError(
+            f"the locale makes Python read the names of files as {encoding}, not as UTF-8",
+            "set LC_ALL=C.UTF-8, or PYTHONUTF8=1",
+        )
+
+
+def _quiet_loggers(debug: bool) -> None:
+    logging.setLogRecordFactory(redaction.MaskedRecord)
+    for name in ("mlflow", "alembic", "azure", "azureml"):
+        logging.getLogger(name).setLevel(logging.WARNING if debug else logging.ERROR)
+
+
+def _catch_signals() -> None:
+    def stop(signum: int, frame: FrameType | None) -> None:
+        # A second signal ends the program at once, as if nobody had asked for the first.
+        signal.signal(signum, signal.SIG_DFL)
+        raise Interrupted(signum)
+
+    for signum in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(signum, stop)

@@ -1,0 +1,159 @@
+"""Reads the values of options: text in, a typed value or one clear error out.
+
+Each reader takes the text and ``where`` it was given (``--since`` or ``RUN_ID``), which its error names.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from aml_mirror.core.errors import UsageError
+
+MIB = 1 << 20
+MAX_CONCURRENCY = 64
+MAX_BLOCK_BYTES = 100 * MIB
+MAX_SHARDS = 100_000
+
+# A time span is written in these, everywhere.
+_UNIT_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 7 * 86_400}
+_SPAN = re.compile(r"([0-9]{1,9}(?:\.[0-9]+)?)\s*([smhdw]?)")
+
+
+@dataclass(frozen=True, slots=True)
+class Shard:
+    """One of ``count`` parts of a backlog; ``index`` counts from 0."""
+
+    index: int
+    count: int
+
+    def __str__(self) -> str:
+        return f"{self.index}/{self.count}"
+
+
+def text(value: str, where: str) -> str:
+    """Take a value as it is."""
+    return value
+
+
+def seconds(value: str, where: str = "--retry-for") -> float:
+    """Read a time span: ``90``, ``90s``, ``15m``, ``2h``, ``3d``, ``1w``; returns seconds.
+
+    Raises:
+        UsageError: it is not a time span.
+    """
+    match = _SPAN.fullmatch(value.strip())
+    if not match:
+        raise UsageError(f"{where} {value!r} is not a duration", f"for example: {where} 90s, 15m, 2h or 3d")
+    return float(match[1]) * _UNIT_SECONDS[match[2] or "s"]
+
+
+def moment(value: str, where: str, now: float | None = None) -> datetime:
+    """Read a date, a date with a time, or a time span before now: ``2026-11-01``, ``36h``, ``7d``, ``2w``.
+
+    Args:
+        value: without a time zone it is UTC.
+        where: see the module.
+        now: in seconds since the epoch; None: the clock's time.
+
+    Raises:
+        UsageError: it is neither.
+    """
+    wanted = value.strip()
+    try:
+        if (match := _SPAN.fullmatch(wanted)) and match[2]:
+            begin = (time.time() if now is None else now) - float(match[1]) * _UNIT_SECONDS[match[2]]
+            return datetime.fromtimestamp(begin, UTC)
+        given = datetime.fromisoformat(wanted)
+        return (given if given.tzinfo else given.replace(tzinfo=UTC)).astimezone(UTC)
+    except (ValueError, OverflowError, OSError):
+        raise UsageError(
+            f"{where} {value!r} is neither a date nor a time span",
+            f"for example: {where} 2026-11-01, 2026-11-01T08:00+01:00 (without a zone: UTC), 36h, 7d, 2w",
+        ) from None
+
+
+def run_count(value: str, where: str) -> int:
+    """Read a number of runs, 1 or more.
+
+    Raises:
+        UsageError: it is none.
+    """
+    if re.fullmatch("[0-9]{1,9}", value.strip()) and int(value) > 0:
+        return int(value)
+    raise UsageError(f"{where} {value!r} is not a number of runs", f"for example: {where} 100")
+
+
+def shard(value: str, where: str) -> Shard:
+    """Read ``I/N`` with I from 0 to N-1.
+
+    Raises:
+        UsageError: it is not of this form.
+    """
+    match = re.fullmatch(r"\s*([0-9]{1,9})\s*/\s*([0-9]{1,9})\s*", value)
+    if match and 0 <= int(match[1]) < int(match[2]) <= MAX_SHARDS:
+        return Shard(int(match[1]), int(match[2]))
+    raise UsageError(
+        f"{where} {value!r} is not I/N with I from 0 to N-1",
+        f"shards are counted from 0: of three, {where} 0/3, 1/3 and 2/3",
+    )
+
+
+def concurrency(value: str, where: str = "--concurrency") -> int:
+    """Read how many requests run at the same time.
+
+    Raises:
+        UsageError: not a whole number from 1 to ``MAX_CONCURRENCY``.
+    """
+    if not re.fullmatch("[0-9]{1,3}", value.strip()) or not 1 <= int(value) <= MAX_CONCURRENCY:
+        raise UsageError(
+            f"{where} {value!r} is not a number from 1 to {MAX_CONCURRENCY}", f"for example: {where} 16"
+        )
+    return int(value)
+
+
+def block_size(value: str, where: str = "--block-size") -> int:
+    """Read a size, ``8MiB`` or a number of bytes; returns bytes.
+
+    Raises:
+        UsageError: not a size from 1 MiB to ``MAX_BLOCK_BYTES``.
+    """
+    match = re.fullmatch(r"([0-9]{1,12})\s*(k|ki|kib|m|mi|mib|b|)", value.strip().lower())
+    size = int(match[1]) * {"k": 1 << 10, "m": MIB}.get(match[2][:1], 1) if match else 0
+    if not MIB <= size <= MAX_BLOCK_BYTES:
+        raise UsageError(
+            f"{where} {value!r} is not a size from 1MiB to {MAX_BLOCK_BYTES // MIB}MiB",
+            f"for example: {where} 8MiB",
+        )
+    return size
+
+
+def run_id(value: str, where: str) -> str:
+    """Take a run id.
+
+    Raises:
+        UsageError: it is too long, or it has characters that are not text.
+    """
+    if not re.fullmatch(r"[^\x00-\x1f\x7f\ud800-\udfff]{1,256}", value):
+        raise UsageError(
+            f"the run id ({where}) has over 256 characters, or some that are not text",
+            "pass the id that OSMO shows for the run with --run-id",
+        )
+    return value
+
+
+def tag(value: str, where: str) -> tuple[str, str]:
+    """Read ``KEY=VALUE``.
+
+    Raises:
+        UsageError: it is not of this form.
+    """
+    key, equals, rest = value.partition("=")
+    if not equals or not re.fullmatch(r"[\w.\-/ ]{1,100}", key):
+        raise UsageError(
+            f"{where} {value!r} is not KEY=VALUE with a key of up to 100 letters, digits, '_-./' and spaces",
+            f"for example: {where} robot=ur5e",
+        )
+    return key, rest

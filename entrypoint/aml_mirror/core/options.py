@@ -1,0 +1,283 @@
+"""The one table of options. The parser, ``--help``, the settings and the reference page come from it.
+
+To add an option: one row here, one field of :class:`aml_mirror.core.settings.Settings`. A registry or a
+source from another package brings rows of its own (see :func:`options_of`); their values are in
+``Settings.extra``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any
+
+from aml_mirror.core import option_values as values
+
+CONCURRENCY = 16
+BLOCK_BYTES = 8 * values.MIB
+# A failure that may pass is retried for this long by default: OSMO does not reschedule a task unless an
+# administrator raised the retry limit, so the waiting has to happen here.
+RETRY_SECONDS = 15 * 60.0
+
+# Each of these takes every option of `mirror`, so that one word changes a command line into a check of it.
+_RUN = ("mirror", "plan", "doctor")
+_MIRROR = ("mirror", "plan")
+_RUNS = (*_RUN, "backfill")
+_MIRRORS = (*_MIRROR, "backfill")
+# The commands that read settings and talk to a target.
+COMMANDS = ("mirror", "plan", "backfill", "status", "verify", "doctor")
+
+RUN, OSMO, CONTENT, TARGET, CHECKS, OUTPUT = (
+    "what is read",
+    "a run on OSMO, which the pod's osmo program is asked about",
+    "what is mirrored",
+    "the target",
+    "what is checked",
+    "output",
+)
+GROUPS = (RUN, OSMO, CONTENT, CHECKS, TARGET, OUTPUT)
+
+
+def _pairs(given: Iterable[tuple[str, str]]) -> Mapping[str, str]:
+    return MappingProxyType(dict(given))
+
+
+@dataclass(frozen=True, slots=True)
+class Option:
+    """One row: what a person may set, how, and for which commands."""
+
+    setting: str
+    """The field of Settings that takes the value."""
+    flag: str
+    """``--model-name``; of a positional argument its name, as ``SOURCE``; empty: variables only."""
+    help: str
+    commands: tuple[str, ...]
+    """The commands that use the option and list it."""
+    group: str
+    metavar: str = ""
+    """What ``--help`` calls the value. Empty: a switch, or a positional argument."""
+    variables: tuple[str, ...] = ()
+    """Environment variables that set it, the first that has a value wins."""
+    default: str = ""
+    """What holds where nobody sets it, in words."""
+    parse: Callable[[str, str], Any] = values.text
+    repeatable: bool = False
+    combine: Callable[[Iterable[Any]], Any] = tuple
+    """Of a repeatable option: makes one value of all that were given."""
+    empty_is_unset: bool = True
+    accepted_by: tuple[str, ...] = ()
+    """Further commands that take the option and check its value, but have no use for it."""
+    details: str = ""
+    """More, for the reference page."""
+    completes: str = ""
+    """What a shell completes: ``directory``, ``file``, or words separated by blanks."""
+
+    @property
+    def is_positional(self) -> bool:
+        """Whether it is an argument without a flag."""
+        return bool(self.flag) and not self.flag.startswith("-")
+
+    @property
+    def is_switch(self) -> bool:
+        """Whether it takes no value."""
+        return self.flag.startswith("-") and not self.metavar
+
+    @property
+    def help_text(self) -> str:
+        """The help with variables and default behind it, as ``--help`` prints it."""
+        known = ", ".join(filter(None, (*self.variables, self.default)))
+        return f"{self.help} [{known}]" if known else self.help
+
+    def takes(self, command: str) -> bool:
+        """Tell whether a command takes it; every option belongs to no command in particular (``""``)."""
+        return not command or command in self.commands or command in self.accepted_by
+
+
+_SOURCE = "a folder, or azure://ACCOUNT/CONTAINER/PATH"
+_PREFIX = "the folder that holds the folders of the runs, or azure://ACCOUNT/CONTAINER/PATH"
+_DECLARED = "OUTPUT_BASE/run id, or what the run declared on OSMO"
+
+TABLE: tuple[Option, ...] = (
+    # --- the run or the runs ---
+    Option("source", "SOURCE", "the same as --source", (*_RUN, "status"), RUN, completes="directory"),
+    Option(
+        "source", "--source", _SOURCE, _RUN, RUN, "DIR", ("OUTPUT_DIR",), _DECLARED,
+        completes="directory",
+        details="You may pass a parent folder if it contains exactly one run.",
+    ),
+    Option(
+        "source", "--source", _SOURCE + "; of several runs, each is listed", ("status",), RUN, "DIR",
+        ("OUTPUT_DIR",), "OUTPUT_BASE", completes="directory",
+    ),
+    Option("source", "PREFIX", "the same as --source", ("backfill",), RUN, completes="directory"),
+    Option(
+        "source", "--source", _PREFIX, ("backfill",), RUN, "PREFIX", (), "OUTPUT_BASE", completes="directory"
+    ),
+    Option(
+        "run_id", "--run-id", "the run's id", (*_RUN, "status"), RUN, "ID", ("REPLAY_RUN_ID", "RUN_ID"),
+        "the folder's name", values.run_id,
+    ),
+    Option(
+        "framework", "--framework", "the layout of the run, one of: {frameworks}", (*_RUNS, "status"), RUN,
+        "NAME", (), "detected", completes="{frameworks}",
+    ),
+    Option(
+        "match", "--match", "only runs whose path below PREFIX, or a folder above, matches (repeatable)",
+        ("backfill",), RUN, "GLOB", repeatable=True, details="`*` matches `/` too.",
+    ),
+    Option(
+        "exclude_runs", "--exclude-run", "not the runs whose path, or a folder above, matches (repeatable)",
+        ("backfill",), RUN, "GLOB", repeatable=True,
+    ),
+    Option(
+        "since", "--since", "only runs with a file written since: 2026-11-01 (UTC), 36h, 7d, 2w",
+        ("backfill",), RUN, "WHEN", parse=values.moment,
+        details="With a time zone: `2026-11-01T08:00+01:00`.",
+    ),
+    Option(
+        "limit", "--limit", "mirror no more than N runs; those mirrored already do not count", ("backfill",),
+        RUN, "N", parse=values.run_count,
+    ),
+    Option(
+        "shard", "--shard", "only the I-th of N parts, from 0/N to N-1/N; together they are all runs",
+        ("backfill",), RUN, "I/N", parse=values.shard,
+        details="A run's part depends on a hash of its id alone, so new runs do not move others.",
+    ),
+    # --- OSMO ---
+    Option(
+        "task", "--task", "only this task of the run: its status, its outputs", _RUN, OSMO, "NAME",
+        default="all tasks",
+    ),
+    Option(
+        "wait_seconds", "--wait-for", "wait this long for the run to end: 30m, 12h, 3d", _MIRROR, OSMO,
+        "TIME", (), "0", values.seconds, accepted_by=("doctor",),
+    ),
+    Option("allow_failed", "--allow-failed", "also mirror what a failed run left", _RUN, OSMO),
+    # --- what is mirrored ---
+    Option(
+        "checkpoint", "--checkpoint", "final, best, all, a step, or a path below the run's root", _RUNS,
+        CONTENT, "WHICH", (), "final", completes="final best all",
+        details="`all` makes one version of each. A path takes any weights, also those that no layout lists: "
+        "`exported/policy.onnx`, a shard for its whole set, `.` for all of a folder that no layout knows.",
+    ),
+    Option(
+        "include", "--include", "take only files that match (repeatable)", _MIRROR, CONTENT, "GLOB",
+        repeatable=True, accepted_by=("doctor",),
+    ),
+    Option(
+        "include", "--include-file", "take only files that match (repeatable)", ("backfill",), CONTENT,
+        "GLOB", repeatable=True,
+    ),
+    Option(
+        "exclude", "--exclude", "leave out files that match (repeatable)", _RUN, CONTENT, "GLOB",
+        repeatable=True,
+    ),
+    Option(
+        "exclude", "--exclude-file", "leave out files that match (repeatable)", ("backfill",), CONTENT,
+        "GLOB", repeatable=True,
+    ),
+    Option(
+        "strict", "--strict", "exit with 65 if a newer checkpoint is incomplete", _MIRRORS, CONTENT,
+        accepted_by=("doctor",),
+    ),
+    Option(
+        "hash", "--hash", "also read and hash files that the storage service copies", _MIRRORS, CONTENT,
+        accepted_by=("doctor",),
+    ),
+    Option(
+        "refuse_pickle", "--refuse-pickle",
+        "exit with 65 if loading the checkpoint may run code that its author chose", _MIRRORS, CONTENT,
+        accepted_by=("doctor",),
+    ),
+    Option(
+        "sign_key", "--sign-key", "sign the version's statement with this private key (PEM)", _MIRRORS,
+        CONTENT, "FILE", accepted_by=("doctor",), completes="file",
+    ),
+    # --- what is checked ---
+    Option("reference", "MODEL:VERSION", "for example act-pick:3 or models:/act-pick/3", ("verify",), CHECKS),
+    Option(
+        "public_key", "--public-key", "also require a signature by the key that belongs to this one (PEM)",
+        ("verify",), CHECKS, "FILE", completes="file",
+    ),
+    Option(
+        "probe", "--probe",
+        "Azure ML: also try what only a real workspace can answer, with a run and a model version that are "
+        "both named aml-mirror-probe and removed again",
+        ("doctor",), CHECKS,
+    ),
+    # --- the target ---
+    Option(
+        "model_name", "--model-name", "the registered model", (*_RUN, "status"), TARGET, "NAME",
+        ("AZUREML_MODEL_NAME",),
+    ),
+    Option(
+        "model_name", "--model-name", "the registered model; may contain {run_id}, {name}, {parent}, "
+        "{framework}", ("backfill",), TARGET, "TEMPLATE", ("AZUREML_MODEL_NAME",),
+        details="`{name}` is the name of the run's folder, `{parent}` that of the folder around it.",
+    ),
+    Option(
+        "experiment", "--experiment", "the experiment", (*_RUNS, "status"), TARGET, "NAME",
+        default="named like the model",
+    ),
+    Option(
+        "tags", "--tag", "add a tag (repeatable)", _MIRRORS, TARGET, "KEY=VALUE", parse=values.tag,
+        repeatable=True, combine=_pairs, empty_is_unset=False, accepted_by=("doctor",),
+    ),
+    Option(
+        "tracking_uri", "--tracking-uri", "an MLflow server, or sqlite:///FILE", COMMANDS, TARGET, "URI",
+        ("MLFLOW_TRACKING_URI",),
+        details="`sqlite:///mlflow.db` needs full MLflow. The `azureml://…` URI of a workspace stands for "
+        "its three coordinates.",
+    ),
+    Option(
+        "subscription_id", "--subscription-id", "Azure ML: the subscription", COMMANDS, TARGET, "ID",
+        ("AZURE_SUBSCRIPTION_ID",),
+    ),
+    Option(
+        "resource_group", "--resource-group", "Azure ML: the resource group", COMMANDS, TARGET, "NAME",
+        ("AZURE_RESOURCE_GROUP", "AZUREML_RESOURCE_GROUP"),
+    ),
+    Option(
+        "workspace_name", "--workspace-name", "Azure ML: the workspace", COMMANDS, TARGET, "NAME",
+        ("AZUREML_WORKSPACE_NAME",),
+    ),
+    Option(
+        "concurrency", "--concurrency", "Azure ML: blocks sent at the same time", ("mirror", "backfill"),
+        TARGET, "N", (), str(CONCURRENCY), values.concurrency, accepted_by=("plan", "doctor"),
+    ),
+    Option(
+        "block_size", "--block-size", "Azure ML: size of a block, from 1MiB to 100MiB",
+        ("mirror", "backfill"), TARGET, "SIZE", (), f"{BLOCK_BYTES // values.MIB}MiB", values.block_size,
+        accepted_by=("plan", "doctor"),
+    ),
+    Option(
+        "retry_seconds", "--retry-for", "retry a failing service this long: 90s, 15m, 2h",
+        (*_MIRRORS, "status", "verify"), TARGET, "TIME", (), "15m", values.seconds, accepted_by=("doctor",),
+    ),
+    # --- output ---
+    Option("shell", "SHELL", "bash, zsh or fish", ("completion",), OUTPUT, completes="bash zsh fish"),
+    Option("json", "--json", "print JSON on stdout, also on a terminal", COMMANDS, OUTPUT),
+    Option("debug", "--debug", "show tracebacks", COMMANDS, OUTPUT),
+    # --- variables that have no flag ---
+    Option(
+        "output_base", "", "the folder that holds the folders of the runs, each named by its run id",
+        (*_RUNS, "status"), RUN, variables=("OUTPUT_BASE",),
+    ),
+    Option(
+        "replay_run_id", "", "the id of the finished run that an OSMO workflow mirrors later (a replay)",
+        _RUN, RUN, variables=("REPLAY_RUN_ID",),
+    ),
+    Option("framework_tag", "", "the tag `framework`", _RUN, TARGET, variables=("TRAINING_FRAMEWORK",)),
+    Option("source_tag", "", "the tag `source`", _RUNS, TARGET, variables=("AML_SOURCE",)),
+)  # fmt: skip
+
+
+def options_of(command: str, extra: Iterable[Option] = ()) -> list[Option]:
+    """Return the rows that a command takes, listed or not.
+
+    Args:
+        command: its name; empty: every command.
+        extra: rows that registries and sources of other packages bring.
+    """
+    return [option for option in (*TABLE, *extra) if option.takes(command)]

@@ -1,0 +1,144 @@
+"""Recognises the folder of a training run by the names in it. Needs the standard library alone.
+
+A run is what somebody's training wrote, so nothing in it may say where tokens and copies go: a ``.env`` in a
+run's folder, or anywhere below it, is refused. Layouts (:mod:`aml_mirror.layouts`) answer another question,
+which run a folder holds. Here a folder that merely looks like a run counts as one.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+from collections.abc import Iterable, Iterator
+from itertools import islice
+from pathlib import Path
+
+from aml_mirror.core.errors import ConfigurationError
+
+# Entries that are looked at in one folder. A run's own folder has some dozens.
+MAX_ENTRIES = 20_000
+# Folders above that are looked at. Runs nest less deep.
+MAX_LEVELS = 16
+
+# Files that only a training writes: weights, the state of a training, logs of metrics.
+_WRITTEN = re.compile(
+    r"""(?ix)
+    .*\.(?: safetensors | ckpt | pt | pth | pt2 | onnx | msgpack | distcp | d3 | keras | h5 | hdf5 | tflite
+        | gguf | engine | nemo | wandb | cleanrl_model | ocdbt )
+    | .*\.safetensors\.index\.json | .*tfevents.*
+    | .*(?: model | state | policy | agent | checkpoint | weights | normalize | algorithm | training_args
+        | best | final | last | _steps ).*\.(?: bin | pkl | pickle | zip | npz | p )
+    | (?: trainer_state | train_config | training_state | training_step | rllib_checkpoint
+        | _?checkpoint_metadata | _METADATA ) (?: \.json )?
+    """
+)
+# A folder for one step of a training.
+_STEP = re.compile(r"(?i)(?:checkpoint|ckpt|global_?step|step|iter|epoch)s?[-_=]?\d.*|checkpoint[-_].+")
+_NUMBER = re.compile(r"\d+")
+# A folder for the checkpoints or logs of one training. What holds many trainings (outputs, runs, wandb,
+# lightning_logs) is none: a project has those beside its own .env.
+_CHECKPOINTS = re.compile(
+    r"(?i).*(?:checkpoint|ckpt|snapshot|weights).*|nn|models?|polic(?:y|ies)|saved?|last|best|final|periodic"
+    r"|params|train_state|pretrained_model|training_state|tb|tensorboard|summaries|events"
+)
+_HYDRA = ".hydra"
+
+
+def refuse_dotenv_of_a_run(file: Path, places: Iterable[str] = ()) -> None:
+    """Refuse a ``.env`` that belongs to a run.
+
+    Args:
+        file: the ``.env``; where it is a link, what it leads to counts too.
+        places: of the runs at work, as paths; what is no folder here is passed over.
+
+    Raises:
+        ConfigurationError: it is in a run's folder or below one.
+    """
+    folders = dict.fromkeys((Path(os.path.abspath(file)).parent, Path(os.path.realpath(file)).parent))
+    for folder in folders:
+        why = ""
+        for place in filter(None, places):
+            root = os.path.realpath(place)
+            if os.path.isdir(root) and Path(os.path.realpath(folder)).is_relative_to(root):
+                why = f"{root} is the source"
+        if not why:
+            run, sign = run_around(folder)
+            why = f"{run} holds {sign}" if run else ""
+        if why:
+            raise ConfigurationError(
+                f"{file} lies in the run that is to be mirrored, or in another one ({why}): a run must not "
+                "say where to mirror to",
+                "start from another folder and keep your .env there, or export its variables",
+            )
+
+
+def run_around(folder: Path) -> tuple[str, str]:
+    """Return the nearest folder, from this one upwards, that looks like a run, and what it holds.
+
+    The home folder, folders that everybody may write to (``/tmp``) and ``/`` are looked at only where they
+    are ``folder`` itself: what happens to be stored in them says nothing about the folders below.
+
+    Returns:
+        two empty strings where there is none.
+    """
+    for level, place in enumerate(islice((folder, *folder.parents), MAX_LEVELS)):
+        if level and _is_shared(place):
+            continue
+        if sign := sign_of_a_run(place):
+            return str(place), sign
+    return "", ""
+
+
+def sign_of_a_run(folder: Path) -> str:
+    """Return the path, below a folder, of something that only a training writes there; empty: nothing is."""
+    inside: list[str] = []
+    for name, is_folder in _entries(folder):
+        if is_folder:
+            inside.append(name)
+        elif _WRITTEN.fullmatch(name):
+            return name
+    for name in inside:
+        if name == _HYDRA or _STEP.fullmatch(name):
+            return f"{name}/"
+        if _NUMBER.fullmatch(name) or _CHECKPOINTS.fullmatch(name):
+            for below, is_folder in _entries(folder / name):
+                if _is_sign_below(folder / name / below, below, is_folder):
+                    return f"{name}/{below}"
+    return ""
+
+
+def _is_sign_below(path: Path, name: str, is_folder: bool) -> bool:
+    if not is_folder:
+        return bool(_WRITTEN.fullmatch(name))
+    if _STEP.fullmatch(name):
+        return True
+    # checkpoints/100000/pretrained_model, 99/params, checkpoints/last
+    if _NUMBER.fullmatch(name) or _CHECKPOINTS.fullmatch(name):
+        return any(
+            _CHECKPOINTS.fullmatch(below) if deeper else _WRITTEN.fullmatch(below)
+            for below, deeper in _entries(path)
+        )
+    return False
+
+
+def _entries(folder: Path) -> Iterator[tuple[str, bool]]:
+    try:
+        with os.scandir(folder) as items:
+            for item in islice(items, MAX_ENTRIES):
+                try:
+                    yield item.name, item.is_dir()
+                except OSError:
+                    yield item.name, False
+    except OSError:
+        return
+
+
+def _is_shared(folder: Path) -> bool:
+    if folder == folder.parent or str(folder) == os.path.realpath(os.path.expanduser("~")):
+        return True
+    try:
+        mode = folder.stat().st_mode
+    except OSError:
+        return False
+    return bool(mode & stat.S_ISVTX and mode & stat.S_IWOTH)

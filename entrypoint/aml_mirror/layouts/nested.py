@@ -1,0 +1,96 @@
+"""Runs inside the folder of another run: of another framework, ``stage2/``, ``student/``.
+
+A layout takes a folder for one run and looks no further. What is inside and is none of the run's checkpoints
+may be a run of its own, and then a person has to say which is meant. So each layout is asked once more,
+about the folder without what belongs to the run by its name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from aml_mirror.layouts.base import Layout
+from aml_mirror.layouts.generic.name_words import (
+    CONTAINERS,
+    DATA_FOLDERS,
+    MODEL_WORDS,
+    TRAINING_FOLDERS,
+    end_of,
+    is_of_checkpoints,
+    step_of,
+    words_of,
+)
+from aml_mirror.layouts.generic.weight_files import is_weights
+from aml_mirror.layouts.step_folders import word_set
+from aml_mirror.sources.base import Listing
+from aml_mirror.sources.tree import Tree, join
+
+# What people and frameworks make of a run's own policy, beside its checkpoints.
+_MADE_OF_IT = word_set(
+    "best merged merge export exported exports onnx ema averaged adapter adapters lora tokenizer processor "
+    "deploy converted"
+)
+_FOLDERS = CONTAINERS | DATA_FOLDERS | TRAINING_FOLDERS
+
+
+def nested_runs(tree: Tree, root: str, layout: Layout, layouts: Iterable[Layout]) -> dict[str, Layout]:
+    """Return the roots of the runs inside the run at ``root``, each with its layout.
+
+    Args:
+        tree: where the run was found.
+        root: of the run.
+        layout: of the run.
+        layouts: those to ask, the most special first.
+    """
+    rest = without_own_files(tree, root)
+    if rest is None:
+        return {}
+    found: dict[str, Layout] = {}
+    for other in layouts:
+        for inside in other.find(rest):
+            known = any(inside == name or inside.startswith(name + "/") for name in found)
+            if inside and not known and (other.name == layout.name or _has_more(rest.below(inside), other)):
+                found[inside] = other
+    if not found:
+        return {}
+    # A layout that looks into every folder has read what lies there as its own.
+    own = [item.path for item in layout.read(tree.below(root)).checkpoints]
+    return {
+        join(root, inside): other
+        for inside, other in found.items()
+        if not any(path == inside or path.startswith(inside + "/") for path in own)
+    }
+
+
+def without_own_files(tree: Tree, root: str) -> Tree | None:
+    """Return a run's tree without what belongs to the run by its name; None: no weights are left."""
+    run = tree.below(root)
+    files = {path: entry for path, entry in run.files.items() if not _is_own(path)}
+    if not any(map(is_weights, files)):
+        return None
+    prefix = run.root + "/" if run.root else ""
+    listed = {prefix + path: entry for path, entry in files.items()}
+    return Tree(run.source, Listing(listed, {}, {}), run.root)
+
+
+def _is_own(path: str) -> bool:
+    first, separator, _ = path.partition("/")
+    if not separator:
+        return is_weights(path)
+    words = words_of(first)
+    return (
+        first.lower() in _FOLDERS
+        or first.isdecimal()
+        or is_of_checkpoints(first)
+        or end_of(first) >= 0
+        or bool(words & _MADE_OF_IT)
+        or (step_of(first) is not None and bool(words & MODEL_WORDS))
+    )
+
+
+def _has_more(run: Tree, layout: Layout) -> bool:
+    """Tell whether a layout reads checkpoints there: a folder of a model alone is no training."""
+    return layout.name != "huggingface" or any(
+        name.startswith("checkpoint-") or name in ("trainer_state.json", "training_args.bin")
+        for name in run.children[""]
+    )

@@ -1,0 +1,21 @@
+"""Octo: ``<step>/`` of Orbax, beside the configuration of the model.
+
+``SaveCallback`` of octo-models/octo (``octo/utils/train_callbacks.py``, main) saves the parameters by an
+Orbax manager into ``<step>/default/``, and the state of the training into ``state/<step>``. The highest
+step is the end; nothing is kept for its score.
+
+What its player opens: the step's folder and, of the run's root, ``config.json``, ``example_batch.msgpack``
+and ``dataset_statistics.json`` (``OctoModel.load_pretrained`` in ``octo/model/octo_model.py``).
+"""
+
+from __future__ import annotations
+
+from aml_mirror.layouts.kit.folder_layout import FolderLayout
+
+OCTO = FolderLayout(
+    name="octo",
+    numbered=r"(?P<step>\d{1,18})",
+    inside=("default/*", "_METADATA", "*manifest.ocdbt"),
+    beside=("example_batch.msgpack",),
+    companions=("config.json", "example_batch.msgpack", "dataset_statistics.json"),
+)

@@ -1,0 +1,24 @@
+"""Prismatic's training loop, of OpenVLA and CogACT: ``checkpoints/step-<step>-epoch-<epoch>-loss=<loss>.pt``.
+
+``save_checkpoint`` in ``prismatic/training/strategies/`` (openvla/openvla, microsoft/CogACT; main) saves
+each checkpoint under its step and links or copies the newest as ``latest-checkpoint.pt``. Nothing is kept
+for its score. Forks put the stage of the training before the name. What CogACT saves for the optimizer,
+``…-optimizer.pt``, is needed to train on only.
+
+What its player opens: the checkpoint and, of the run's root, ``config.json`` and ``dataset_statistics.json``,
+by which actions are scaled (``load_vla`` in ``prismatic/models/load.py`` and ``vla/load.py``).
+"""
+
+from __future__ import annotations
+
+from aml_mirror.layouts.kit.file_layout import FileLayout
+
+PRISMATIC = FileLayout(
+    name="prismatic",
+    folder="checkpoints",
+    numbered=r"(?P<stage>(?:.+-)?)step-(?P<step>\d{1,18})-epoch-\d{1,18}-loss=(?:\d+(?:\.\d+)?|nan|inf)\.pt",
+    final=r"latest-checkpoint\.pt",
+    beside=("config.json", "dataset_statistics.json"),
+    companions=("config.json", "config.yaml", "dataset_statistics.json"),
+    left_out=(("checkpoints/*optimizer*.pt", "optimizer state"),),
+)

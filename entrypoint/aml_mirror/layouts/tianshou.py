@@ -1,0 +1,37 @@
+"""Tianshou: ``policy.pth`` is the best policy, ``checkpoint_<epoch>.pth`` what was saved on the way.
+
+The examples of thu-ml/tianshou (0.4 to 1.2, ``examples/mujoco``, ``examples/atari``) log into
+``<logdir>/<task>/<algorithm>/<seed>/<yymmdd-HHMMSS>``. The trainer calls ``save_best_fn`` at each new best
+mean reward of the test environments, and that writes ``policy.pth`` over. ``save_checkpoint_fn``, where a
+script gives one, writes ``checkpoint_<epoch>.pth``. Nothing is saved when training ends.
+
+What its player opens: the file alone (``--watch --resume-path``). Those of MuJoCo hold ``model`` and
+``obs_rms``, by which observations are scaled.
+"""
+
+from __future__ import annotations
+
+import re
+
+from aml_mirror.layouts.kit.file_layout import FileLayout, holds_string
+from aml_mirror.layouts.torch_files import pickle_of
+from aml_mirror.sources.tree import Tree
+
+_STARTED = re.compile(r"\d{6}-\d{6}")
+
+
+def _is_tianshou(run: Tree) -> bool:
+    """Tell by the name of the folder, or by what the MuJoCo examples save: others call a file so too."""
+    if _STARTED.fullmatch((run.root or run.source.name).rpartition("/")[2]):
+        return True
+    data = pickle_of(run, "policy.pth") if run.has("policy.pth") else b""
+    return holds_string(data, "model") and holds_string(data, "obs_rms")
+
+
+TIANSHOU = FileLayout(
+    name="tianshou",
+    numbered=r"checkpoint_(?P<step>\d{1,18})\.pth",
+    best=r"policy\.pth",
+    beside=("*.tfevents.*",),
+    accepts=_is_tianshou,
+)
