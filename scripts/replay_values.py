@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from aml_mirror.core.errors import ConfigurationError, ServiceUnavailable, UsageError
+from aml_mirror.core.run_folder import refuse_dotenv_of_a_run
 
 COORDINATES = {
     "--subscription-id": ("AZURE_SUBSCRIPTION_ID",),
@@ -30,6 +31,14 @@ _IMAGE = re.compile(
 _AZURE = re.compile(r"azure://[a-z0-9][a-z0-9.]{2,}/[a-z0-9$][a-z0-9-]{1,62}(/.*)?", re.S)
 _BLOB = re.compile(r"https://([a-z0-9]{3,24})\.blob\.[a-z0-9.]+/([^/?#]+)(/[^?#]*)?", re.S)
 _ABFS = re.compile(r"abfss?://([a-z0-9$-]+)@([a-z0-9]+)\.[^/]*(/[^?]*)?")
+# The three things that a .env consists of; a quoted value may have several lines.
+_REST_OF_LINE = r"[^\S\n]*(?:#[^\n]*)?(?:\n|\Z)"
+_BLANK = re.compile(_REST_OF_LINE)
+_NAME = re.compile(r"[^\S\n]*(?:export[^\S\n]+)?[A-Za-z_][\w.-]*" + _REST_OF_LINE)
+_PAIR = re.compile(
+    r"[^\S\n]*(?:export[^\S\n]+)?(?P<name>[A-Za-z_][\w.-]*)[^\S\n]*=[^\S\n]*"
+    r"(?:'(?P<single>[^']*)'|\"(?P<double>[^\"]*)\"|(?P<plain>(?!['\"])(?:[^\n#]|(?<!\s)#)*))" + _REST_OF_LINE
+)
 _FORM = "azure://ACCOUNT/CONTAINER/PATH"
 
 
@@ -165,21 +174,30 @@ def read_dotenv(path: Path) -> dict[str, str]:
     """Read a ``.env`` file: ``NAME=value`` lines, with ``export``, quotes and comments; none: empty.
 
     Raises:
-        ConfigurationError: it is there but cannot be read.
+        ConfigurationError: it cannot be read, a line of it is not ``NAME=value``, or it belongs to a run:
+            what a training wrote must not say where to mirror to, or with which image.
     """
     try:
-        lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
+        text = path.read_text(encoding="utf-8-sig") if path.is_file() else ""
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigurationError(f"{path} cannot be read: {error}", "mend the file or remove it") from error
-    found = {}
-    for line in lines:
-        if match := re.fullmatch(r"\s*(?:export\s+)?([A-Za-z_]\w*)\s*=\s*(.*?)\s*", line):
-            value = match[2]
-            if quoted := re.match(r"(['\"])(.*?)\1", value):
-                found[match[1]] = quoted[2]
-            else:
-                found[match[1]] = re.sub(r"(?:^|\s+)#.*", "", value)
-    return found
+        raise ConfigurationError(f"{path} cannot be read: {error}", "fix the file or remove it") from error
+    values: dict[str, str] = {}
+    position = 0
+    while position < len(text):
+        match = _BLANK.match(text, position) or _NAME.match(text, position) or _PAIR.match(text, position)
+        if match is None:
+            line = text.count("\n", 0, position) + 1
+            raise ConfigurationError(
+                f"{path}, line {line}: not NAME=value",
+                "fix the line, or put # before it to make it a comment",
+            )
+        position = match.end()
+        if match.re is _PAIR:
+            quoted = match["single"] if match["single"] is not None else match["double"]
+            values[match["name"]] = match["plain"].strip() if quoted is None else quoted
+    if values:
+        refuse_dotenv_of_a_run(path)
+    return values
 
 
 def read_terraform(folder: Path) -> dict[str, str]:

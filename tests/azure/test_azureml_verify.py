@@ -120,15 +120,15 @@ def test_a_pickle_is_told_by_a_property_and_refused(
     done = mirroring.mirror(
         run, "all", "--framework", "rsl_rl", "--checkpoint", "all", "--refuse-pickle", code=65
     )
-    assert "model_100.pt is pickle-suspicious" in done.json["error"]
+    assert "model_100.pt is suspicious" in done.json["error"]
     assert not [one for one in azure.requests() if one["method"] in ("PUT", "PATCH")]
     assert "all" not in azure.models()
     assert not runs_of(azure, "all")
 
     receipt = mirroring.mirror(run, "told", "--framework", "rsl_rl", "--checkpoint", "100").json
-    assert receipt["safety"] == "pickle-suspicious"
-    assert any("pickle-suspicious" in warning for warning in receipt["warnings"])
+    assert receipt["safety"] == "suspicious"
+    assert any("is suspicious" in warning for warning in receipt["warnings"])
     # What is known of the version counts the next time: nothing is sent, and it is refused all the same.
     again = mirroring.mirror(run, "told", "--framework", "rsl_rl", "--checkpoint", "100").json
-    assert (again["outcome"], again["safety"]) == ("already-mirrored", "pickle-suspicious")
+    assert (again["outcome"], again["safety"]) == ("already-mirrored", "suspicious")
     mirroring.mirror(run, "told", "--framework", "rsl_rl", "--checkpoint", "100", "--refuse-pickle", code=65)

@@ -157,10 +157,10 @@ def test_what_was_meant(aml_mirror: Call, words: list[str], said: str) -> None:
 
 
 def test_help_names_the_frameworks(capsys: pytest.CaptureFixture[str]) -> None:
-    from aml_mirror.layouts import NAMES
+    from aml_mirror.layouts import layout_names
 
     text = " ".join(page("plan", capsys).split())
-    for name in NAMES:
+    for name in layout_names():
         assert name in text
 
 

@@ -18,7 +18,7 @@ from aml_mirror.cli.arguments import parser
 from aml_mirror.core.errors import MirrorError
 from aml_mirror.core.settings import resolve
 from aml_mirror.formats.pickle_values import pickled_pairs
-from aml_mirror.layouts import LAYOUTS
+from aml_mirror.layouts import known_layouts
 from aml_mirror.layouts.base import Checkpoint
 from aml_mirror.metrics.readers.event_file import EventFile, masked_crc32c
 from aml_mirror.metrics.readers.wandb_log import BLOCK, MAGIC, WandbLog
@@ -136,7 +136,7 @@ def layouts(data: bytes) -> None:
     names = list(_FILES)
     files = {**_FILES, names[data[0] % len(names)]: data[1:]}
     tree = tree_of(files)
-    for layout in LAYOUTS:
+    for layout in known_layouts():
         try:
             for root in layout.find(tree):
                 run = tree.below(root)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from mlflow import MlflowClient
 
-from aml_mirror.layouts import NAMES
+from aml_mirror.layouts import layout_names
 from builders.program import Call
 
 RUNS = sorted(path for path in (Path(__file__).parents[1] / "data" / "runs").iterdir() if path.is_dir())
@@ -55,4 +55,4 @@ def test_planned_and_mirrored(
 
 def test_every_layout_is_there(aml_mirror: Call) -> None:
     found = {aml_mirror("plan", "--source", run, "--json").json["framework"] for run in RUNS}
-    assert found == set(NAMES) - {"generic"}
+    assert found == set(layout_names()) - {"generic"}

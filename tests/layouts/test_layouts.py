@@ -10,7 +10,8 @@ import pytest
 from aml_mirror import layouts
 from aml_mirror.core.errors import DataError, NotAllowed, UsageError
 from aml_mirror.core.settings import Settings
-from aml_mirror.layouts import LAYOUTS, NAMES, explicit_checkpoint, find_run, find_runs, unknown_beside
+from aml_mirror.layouts import explicit_checkpoint, find_run, find_runs, layout_names, unknown_beside
+from aml_mirror.layouts.known_layouts import BUILT_IN
 from aml_mirror.pipeline.locate import locate
 from aml_mirror.sources import Tree
 from aml_mirror.sources.local import LocalSource
@@ -48,7 +49,7 @@ class Fixed:
 
 
 def found_with(monkeypatch: pytest.MonkeyPatch, tree: Tree, *asked: Fixed, framework: str = "") -> list[str]:
-    monkeypatch.setattr(layouts, "LAYOUTS", asked)
+    monkeypatch.setattr(layouts, "known_layouts", lambda: asked)
     return [f"{item.root}={item.layout.name}" for item in find_runs(tree, framework)]
 
 
@@ -57,8 +58,8 @@ def test_there_is_one_layout_a_name_and_generic_is_the_last() -> None:
         *("lerobot", "groot", "openpi", "huggingface", "rsl_rl", "skrl", "rl_games", "robomimic"),
         *("fasttd3", "act", "prismatic", "protomotions", "tianshou", "tdmpc2", "rllib", "rlinf", "octo"),
         *("brax", "diffusion_policy", "lightning", "stable_baselines3", "generic"),
-    ) == NAMES
-    assert len(LAYOUTS) == len(NAMES)
+    ) == layout_names()
+    assert len(BUILT_IN) == len(layout_names())
 
 
 @pytest.mark.parametrize("folder", ["", "run", "a/b/c/d/run", "with space/ünï\nrun"])
@@ -81,7 +82,8 @@ def test_two_runs_are_an_error_that_names_both(tmp_path: Path) -> None:
 def test_of_many_runs_the_first_are_named_and_the_others_counted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(layouts, "LAYOUTS", (Fixed("x", *(f"r{number}" for number in range(9))),))
+    many = Fixed("x", *(f"r{number}" for number in range(9)))
+    monkeypatch.setattr(layouts, "known_layouts", lambda: (many,))
     with pytest.raises(UsageError, match=r"9 runs: r0 \(x\), .* and 4 more"):
         find_run(tree_of(tmp_path))
 
@@ -181,7 +183,7 @@ def test_a_framework_that_was_named_is_the_only_one_asked(
     assert not other.asked
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", layout_names())
 def test_no_layout_falls_over_what_no_framework_writes(tmp_path: Path, name: str) -> None:
     for path in (
         "checkpoints/last",

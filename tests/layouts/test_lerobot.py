@@ -74,6 +74,26 @@ def test_what_last_has_not_reached_was_being_saved(tree: MakeTree, act: Path) ->
     assert "still being saved" in run.checkpoints[0].problem
 
 
+def test_a_last_below_several_whole_checkpoints_is_an_old_copy(tree: MakeTree, tmp_path: Path) -> None:
+    for step in (2000, 4000, 6000):
+        folder = tmp_path / f"checkpoints/{step:06d}"
+        safetensors(folder / "pretrained_model/model.safetensors", step)
+        write_json(folder / "pretrained_model/config.json", {})
+        write_json(folder / "training_state/training_step.json", {"step": step})
+    shutil.copytree(tmp_path / "checkpoints/002000", tmp_path / "checkpoints/last")
+    run = read(tree, tmp_path)
+    assert [(item.step, item.problem) for item in run.checkpoints] == [(6000, ""), (4000, ""), (2000, "")]
+    assert (
+        "checkpoints/last points to step 2000" in run.warnings[0]
+        or "last points to step 2000" in run.warnings[0]
+    )
+    # One whole checkpoint above it may be what was being saved when the training stopped.
+    (tmp_path / "checkpoints/006000/training_state/training_step.json").unlink()
+    run = read(tree, tmp_path)
+    assert [bool(item.problem) for item in run.checkpoints] == [True, True, False]
+    assert run.warnings == []
+
+
 @pytest.mark.parametrize("target", ["000060", "last", "../../..", "/tmp", "000050/training_state"])
 def test_a_last_of_no_use(tree: MakeTree, act: Path, target: str) -> None:
     repoint(act, target)

@@ -168,3 +168,15 @@ def test_only_the_best_was_kept(tree, tmp_path):
     assert run.checkpoints == []
     assert run.best.path == "checkpoints/best_agent.pt"
     assert "best" in run.warnings[0]
+
+
+@pytest.mark.parametrize("name", ["INPUT_checkpoints", "my copy"])
+def test_the_folder_of_the_checkpoints_alone(tree, tmp_path, name):
+    shutil.copytree(RUNS / "skrl/checkpoints", tmp_path / name)
+    assert LAYOUT.find(tree(tmp_path)) == [name]
+    whole, alone = LAYOUT.read(tree(RUNS / "skrl")), LAYOUT.read(tree(tmp_path / name))
+    assert [f"checkpoints/{item.path}" for item in alone.checkpoints] == [
+        item.path for item in whole.checkpoints
+    ]
+    assert alone.best.path == "best_agent.pt" and alone.best.step == whole.best.step
+    assert LAYOUT.find(tree(tmp_path / name)) == [""]

@@ -105,6 +105,33 @@ def test_a_dry_run_submits_nothing(call: Replay, osmo: OsmoWorld, capsys: pytest
     assert words[-2:] == ["--tag", "robot=ur5e"]
 
 
+def test_a_dotenv_of_a_run_says_neither_workspace_nor_image(
+    call: Replay, osmo: OsmoWorld, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    osmo.add("train-7")
+    run = huggingface_run(Path("run"), steps=(10,), points=3)
+    for place in (run, run / "logs"):
+        place.mkdir(exist_ok=True)
+        (place / ".env").write_text("AML_MIRROR_IMAGE=evil.example/x@sha256:" + "0" * 63 + "1\n")
+        with monkeypatch.context() as inside:
+            inside.chdir(place)
+            inside.delenv("AML_MIRROR_IMAGE")
+            assert call("train-7", "--model-name", "m") == 78
+        assert f"{place.resolve() / '.env'} lies in the run" in capsys.readouterr().err
+    assert submitted(osmo) == []
+
+
+@pytest.mark.parametrize(
+    ("content", "line"), [("A=1\n=x\n", 2), ("\n# a\nB='open\n", 3), ("A='x\ny'\nB=1\n? C\n", 4)]
+)
+def test_a_dotenv_line_that_is_wrong_is_named(
+    call: Replay, capsys: pytest.CaptureFixture[str], content: str, line: int
+) -> None:
+    Path(".env").write_text(content)
+    assert call("train-7", "--dry-run", "--model-name", "m") == 78
+    assert f".env, line {line}: not NAME=value" in capsys.readouterr().err
+
+
 def test_where_values_come_from(
     call: Replay, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -23,10 +23,10 @@ from safetensors.numpy import save_file
 from aml_mirror.core.errors import DataError
 from aml_mirror.core.settings import Settings
 from aml_mirror.pipeline.decide import plans
-from aml_mirror.safety import file_scan, pickle_vm
+from aml_mirror.safety import inspection, pickle_vm
 from aml_mirror.safety import verdict as safety
-from aml_mirror.safety.file_scan import CLEAN, NO_PICKLE, SAFETENSORS, SUSPICIOUS
 from aml_mirror.safety.verdict import Safety
+from aml_mirror.safety.words import CLEAN, CODE, NO_CODE, SAFETENSORS, SUSPICIOUS, UNKNOWN
 from aml_mirror.sources.local import LocalSource
 from aml_mirror.sources.tree import Tree
 from aml_mirror.support.progress import Console
@@ -125,8 +125,8 @@ _REAL = {
     "lightning_custom": CLEAN,
     "lightning_slash": CLEAN,
     "lightning_two_callbacks": CLEAN,
-    "openpi_jax": NO_PICKLE,
-    "openpi_jax_committed": NO_PICKLE,
+    "openpi_jax": NO_CODE,
+    "openpi_jax_committed": NO_CODE,
     "openpi_torch": SAFETENSORS,
     "rl_games": CLEAN,
     "rl_games_frames": CLEAN,
@@ -151,13 +151,14 @@ def test_what_frameworks_write_is_not_suspicious(name: str) -> None:
         assert plan.safety.verdict == _REAL[name], list(plan.safety.problems)
 
 
-def test_a_file_that_carries_code_is_suspicious_though_its_framework_wrote_it() -> None:
+def test_a_file_that_carries_code_is_code_though_its_framework_wrote_it() -> None:
     # TorchScript; and the arguments of transformers' trainer, which no version of ours holds.
     found = safety.inspect(tree_of(DATA / "rsl_rl"), ["exported/policy.pt"], ["exported/policy.pt"])
-    assert found.verdict == SUSPICIOUS
+    assert found.verdict == CODE
     assert any("TorchScript" in problem for problem in found.problems)
     found = safety.inspect(tree_of(DATA / "huggingface_peft"), ["training_args.bin"], [])
-    assert found.verdict == SUSPICIOUS
+    assert found.verdict == CODE
+    assert "transformers.training_args.TrainingArguments" in next(found.problems)
 
 
 def test_a_function_by_value_in_stable_baselines3_is_suspicious(tmp_path: Path) -> None:
@@ -276,7 +277,7 @@ def test_an_array_of_objects_is_a_pickle(tmp_path: Path) -> None:
         return stream.getvalue()
 
     run = tmp_path / "run"
-    assert verdict(run, "stats.npy", saved(np.arange(5))) == NO_PICKLE
+    assert verdict(run, "stats.npy", saved(np.arange(5))) == NO_CODE
     assert verdict(run, "stats.npy", saved(Payload())) == SUSPICIOUS
     assert verdict(run, "stats.npy", saved({"a": 1})) == CLEAN
     assert verdict(run, "stats.npz", saved_many(Payload())) == SUSPICIOUS
@@ -288,7 +289,8 @@ def test_an_array_of_objects_is_a_pickle(tmp_path: Path) -> None:
 
 _UNREADABLE: dict[str, tuple[str, bytes]] = {
     "cut pickle": ("a.pkl", GOOD[:-1]),
-    "compressed pickle": ("a.pkl.gz", gzip.compress(GOOD)),
+    "compressed pickle that was cut": ("a.pkl.gz", gzip.compress(GOOD)[:-9]),
+    "compressed text named as a pickle": ("a.pkl.gz", gzip.compress(b"hello")),
     "text named as a pickle": ("a.pt", b"hello"),
     "bytes behind a pickle": ("a.pkl", GOOD + b"\x00\x01"),
     "pickle cut within legacy torch": ("a.pt", legacy_torch_file(GOOD)[:60]),
@@ -319,7 +321,7 @@ def test_what_cannot_be_read_is_never_clean(tmp_path: Path, name: str) -> None:
         data[at + 3] ^= 0xFF  # the CRC tells
         assert verdict(tmp_path / "run", path, bytes(data)) == SUSPICIOUS
         return
-    assert verdict(tmp_path / "run", *_UNREADABLE[name]) == SUSPICIOUS
+    assert verdict(tmp_path / "run", *_UNREADABLE[name]) in (SUSPICIOUS, UNKNOWN)
 
 
 @pytest.mark.parametrize(
@@ -337,12 +339,12 @@ def test_a_call_behind_more_than_is_followed_is_not_passed_over(
 ) -> None:
     monkeypatch.setattr(pickle_vm, "MAX_OPCODES", 1000)
     monkeypatch.setattr(pickle_vm, "MAX_MEMO", 50)
-    monkeypatch.setattr(file_scan, "MAX_PICKLE_BYTES", 4000)
+    monkeypatch.setattr(inspection, "MAX_PICKLE_BYTES", 4000)
     assert verdict(tmp_path / "run", "pytorch_model.bin", long + EVIL[0]) == SUSPICIOUS
     inside = pickle.dumps({"payload": b"\x80\x02" + long + EVIL[0]}, 4)
     assert verdict(tmp_path / "run", "a.pkl", inside) == SUSPICIOUS
     # A text that would be cut within its first value is none.
-    assert verdict(tmp_path / "run", "a.txt", b"X\xff\xff\xff\x00" + b"x" * 5000) == NO_PICKLE
+    assert verdict(tmp_path / "run", "a.txt", b"X\xff\xff\xff\x00" + b"x" * 5000) == UNKNOWN
 
 
 def test_two_members_of_one_name_are_refused(tmp_path: Path) -> None:
@@ -369,9 +371,9 @@ def test_a_zip_bomb_costs_no_memory(tmp_path: Path, claimed: int | None) -> None
 
 
 def test_all_that_is_inflated_of_one_file_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(file_scan, "MAX_INFLATED_BYTES", 10_000)
+    monkeypatch.setattr(inspection, "MAX_INFLATED_BYTES", 10_000)
     few = zipped({f"{number}.txt": b"x" * 1000 for number in range(9)}, zipfile.ZIP_DEFLATED)
-    assert verdict(tmp_path / "run", "model.zip", few) == NO_PICKLE
+    assert verdict(tmp_path / "run", "model.zip", few) == UNKNOWN
     # Archives in archives, and in what a pickle holds, count together.
     assert verdict(tmp_path / "run", "model.zip", zipped({"a": few, "b": few})) == SUSPICIOUS
     assert verdict(tmp_path / "run", "a.pkl", pickle.dumps([few, bytearray(few)], 5)) == SUSPICIOUS
@@ -410,7 +412,7 @@ def test_the_worst_file_decides(tmp_path: Path) -> None:
     assert list(found.problems) == [
         f"other.pkl: it imports {os.system.__module__}.system, which is not known to be harmless"
     ]
-    with pytest.raises(DataError, match=r"ckpt is pickle-suspicious: other\.pkl: it imports"):
+    with pytest.raises(DataError, match=r"ckpt is suspicious: other\.pkl: it imports"):
         safety.require_harmless(found, "ckpt")
 
 
@@ -420,7 +422,7 @@ def test_the_worst_file_decides(tmp_path: Path) -> None:
      "}\n", "# title\n", "[1, 2]\n", "I am text\n", "Very\n", "S'quoted'\n", "build:\n  x: b\n", "c\nd\n"],
 )  # fmt: skip
 def test_a_text_is_no_pickle(tmp_path: Path, text: str) -> None:
-    assert verdict(tmp_path / "run", "README.md", text.encode()) == NO_PICKLE
+    assert verdict(tmp_path / "run", "README.md", text.encode()) == NO_CODE
 
 
 def test_the_artifact_names_every_import_and_finding(tmp_path: Path) -> None:

@@ -88,6 +88,19 @@ class Manifest:
 
 
 @dataclass(frozen=True, slots=True)
+class StoredFile:
+    """One file as a store has it.
+
+    ``etag``, without quotes, is the one that our own commit got, or under which the bytes were read back and
+    hashed. ``sha256`` is in hexadecimal; None where the store copied the file and nobody hashed it.
+    """
+
+    bytes: int
+    etag: str
+    sha256: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class TransferResult:
     """What bringing the files of a manifest somewhere took, in bytes, and what a person should know of it."""
 
@@ -96,6 +109,8 @@ class TransferResult:
     copied: int = 0
     """Bytes that the storage service copied by itself."""
     warnings: tuple[str, ...] = ()
+    stored: dict[str, StoredFile] = field(default_factory=dict, compare=False, repr=False)
+    """Each file by its path in the version, where the store has ETags."""
 
 
 def identity(run_id: str, checkpoint: str, manifest_sha256: str) -> str:

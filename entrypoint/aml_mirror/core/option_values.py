@@ -144,6 +144,20 @@ def run_id(value: str, where: str) -> str:
     return value
 
 
+def accepted_file(value: str, where: str) -> tuple[str, str]:
+    """Read a file pattern and the reason for which a person accepts such files: ``*.py=reviewed``.
+
+    Raises:
+        UsageError: the pattern or the reason is missing.
+    """
+    pattern, _, reason = value.partition("=")
+    if not pattern.strip() or not reason.strip():
+        raise UsageError(
+            f"{where} {value!r} lacks a pattern or a reason", f"for example: {where} '*.py=reviewed by us'"
+        )
+    return pattern.strip(), reason.strip()
+
+
 def tag(value: str, where: str) -> tuple[str, str]:
     """Read ``KEY=VALUE``.
 

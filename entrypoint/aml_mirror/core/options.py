@@ -187,7 +187,12 @@ TABLE: tuple[Option, ...] = (
     ),
     Option(
         "refuse_pickle", "--refuse-pickle",
-        "exit with 65 if loading the checkpoint may run code that its author chose", _MIRRORS, CONTENT,
+        "exit with 65 if loading the checkpoint may run code, or if that is unknown", _MIRRORS, CONTENT,
+        accepted_by=("doctor",),
+    ),
+    Option(
+        "allow", "--allow", "accept files that --refuse-pickle refuses, and keep the reason (repeatable)",
+        _MIRRORS, CONTENT, "PATTERN=REASON", parse=values.accepted_file, repeatable=True,
         accepted_by=("doctor",),
     ),
     Option(

@@ -24,8 +24,8 @@ MAX_LEVELS = 16
 # Files that only a training writes: weights, the state of a training, logs of metrics.
 _WRITTEN = re.compile(
     r"""(?ix)
-    .*\.(?: safetensors | ckpt | pt | pth | pt2 | onnx | msgpack | distcp | d3 | keras | h5 | hdf5 | tflite
-        | gguf | engine | nemo | wandb | cleanrl_model | ocdbt )
+    .*\.(?: safetensors | ckpt | pt | pth | pt2 | pte | ptl | onnx | msgpack | distcp | d3 | keras | h5 | hdf5
+        | tflite | gguf | engine | nemo | wandb | cleanrl_model | ocdbt )
     | .*\.safetensors\.index\.json | .*tfevents.*
     | .*(?: model | state | policy | agent | checkpoint | weights | normalize | algorithm | training_args
         | best | final | last | _steps ).*\.(?: bin | pkl | pickle | zip | npz | p )
@@ -33,13 +33,15 @@ _WRITTEN = re.compile(
         | _?checkpoint_metadata | _METADATA ) (?: \.json )?
     """
 )
-# A folder for one step of a training.
-_STEP = re.compile(r"(?i)(?:checkpoint|ckpt|global_?step|step|iter|epoch)s?[-_=]?\d.*|checkpoint[-_].+")
-_NUMBER = re.compile(r"\d+")
+# A folder for one step of a training: by its name alone, and by what is in it.
+_STEP = re.compile(r"(?i)(?:checkpoint|ckpt|global_?step)[-_=]?\d+.*")
+_NUMBER = re.compile(r"(?i)(?:step|iter|iteration|epoch|checkpoint)?s?[-_=]?\d+|checkpoint[-_][\w=.-]+")
 # A folder for the checkpoints or logs of one training. What holds many trainings (outputs, runs, wandb,
 # lightning_logs) is none: a project has those beside its own .env.
 _CHECKPOINTS = re.compile(
-    r"(?i).*(?:checkpoint|ckpt|snapshot|weights).*|nn|models?|polic(?:y|ies)|saved?|last|best|final|periodic"
+    r"(?i)(?:(?:my|best|last|saved|final|model|policy|train|training)[-_]?)?"
+    r"(?:checkpoint|ckpt|snapshot|weight)s?(?:[-_](?:dir|final|best|last))?"
+    r"|nn|models?|polic(?:y|ies)|saved?|last|best|final|periodic|exported"
     r"|params|train_state|pretrained_model|training_state|tb|tensorboard|summaries|events"
 )
 _HYDRA = ".hydra"

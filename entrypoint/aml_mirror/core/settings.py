@@ -82,6 +82,7 @@ class Settings:
     strict: bool = False
     hash: bool = False
     refuse_pickle: bool = False
+    allow: tuple[tuple[str, str], ...] = ()
     probe: bool = False
     sign_key: str = ""
     public_key: str = ""
@@ -165,8 +166,9 @@ def resolve(
         found[option.setting] = value
         where[option.setting] = f"the argument {option.flag}" if option.is_positional else option.flag
     if dotenv:
-        base = found.get("output_base", "")
-        refuse_dotenv_of_a_run(directory / ".env", [found.get("source", ""), base])
+        places = (found.get("source"), found.get("output_base"))
+        more = (environment.get("OUTPUT_DIR"), environment.get("OUTPUT_BASE"))
+        refuse_dotenv_of_a_run(directory / ".env", filter(None, (*places, *more)))
     _take_azureml_uri(found, where)
     own = {item.name for item in fields(Settings)}
     return Settings(

@@ -1,4 +1,4 @@
-"""The layouts, in the order in which they are asked, and the search for the one run below a source."""
+"""The search for the runs below a source, by every layout that the program knows."""
 
 from __future__ import annotations
 
@@ -6,40 +6,18 @@ from dataclasses import dataclass
 from shlex import quote
 
 from aml_mirror.core.errors import DataError, UsageError
-from aml_mirror.layouts.act import ACT
 from aml_mirror.layouts.base import Checkpoint, Layout, Run
-from aml_mirror.layouts.brax import BRAX
-from aml_mirror.layouts.diffusion_policy import DiffusionPolicy
 from aml_mirror.layouts.explicit_path import explicit_checkpoint, to_name
-from aml_mirror.layouts.fasttd3 import FAST_TD3
 from aml_mirror.layouts.generic.layout import Generic
 from aml_mirror.layouts.generic.weight_files import is_weights
-from aml_mirror.layouts.groot import Groot
-from aml_mirror.layouts.huggingface.layout import HuggingFace
-from aml_mirror.layouts.lerobot import LeRobot
-from aml_mirror.layouts.lightning import Lightning
+from aml_mirror.layouts.known_layouts import known_layouts, layout_names
 from aml_mirror.layouts.nested import nested_runs
-from aml_mirror.layouts.octo import OCTO
-from aml_mirror.layouts.openpi import OpenPi
-from aml_mirror.layouts.prismatic import PRISMATIC
-from aml_mirror.layouts.protomotions import PROTO_MOTIONS
-from aml_mirror.layouts.rl_games import RlGames
-from aml_mirror.layouts.rlinf import RLINF
-from aml_mirror.layouts.rllib import RLLIB
-from aml_mirror.layouts.robomimic import Robomimic
-from aml_mirror.layouts.rsl_rl import RSL_RL
 from aml_mirror.layouts.run_evidence import why_no_run
-from aml_mirror.layouts.skrl import Skrl
-from aml_mirror.layouts.stable_baselines3.layout import StableBaselines3
-from aml_mirror.layouts.tdmpc2 import TD_MPC2
-from aml_mirror.layouts.tianshou import TIANSHOU
 from aml_mirror.sources.skipped_folders import around as skipped_around
 from aml_mirror.sources.tree import Tree, join
 from aml_mirror.sources.wandb_copies import without_copies
 
 __all__ = [
-    "LAYOUTS",
-    "NAMES",
     "Checkpoint",
     "DetectedRun",
     "Layout",
@@ -48,37 +26,11 @@ __all__ = [
     "find_every_run",
     "find_run",
     "find_runs",
+    "known_layouts",
+    "layout_names",
     "unknown_beside",
     "why_no_run",
 ]
-
-# The more special comes first: every GR00T run is a Hugging Face run too. Generic is asked last, and only
-# where no other layout found anything.
-LAYOUTS: tuple[Layout, ...] = (
-    LeRobot(),
-    Groot(),
-    OpenPi(),
-    HuggingFace(),
-    RSL_RL,
-    Skrl(),
-    RlGames(),
-    Robomimic(),
-    FAST_TD3,
-    ACT,
-    PRISMATIC,
-    PROTO_MOTIONS,
-    TIANSHOU,
-    TD_MPC2,
-    RLLIB,
-    RLINF,
-    OCTO,
-    BRAX,
-    DiffusionPolicy(),
-    Lightning(),
-    StableBaselines3(),
-    Generic(),
-)
-NAMES = tuple(layout.name for layout in LAYOUTS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,7 +120,7 @@ def unknown_beside(tree: Tree, found: DetectedRun) -> list[str]:
 
 def _with_nested(tree: Tree, framework: str) -> dict[str, Layout]:
     found = _found(tree, framework)
-    asked = [item for item in LAYOUTS if item.name != Generic.name and framework in ("", item.name)]
+    asked = [item for item in known_layouts() if item.name != Generic.name and framework in ("", item.name)]
     pending = list(found.items())
     while pending:
         root, layout = pending.pop()
@@ -181,7 +133,7 @@ def _with_nested(tree: Tree, framework: str) -> dict[str, Layout]:
 
 def _found(tree: Tree, framework: str) -> dict[str, Layout]:
     found: dict[str, Layout] = {}
-    for layout in LAYOUTS:
+    for layout in known_layouts():
         if framework and layout.name != framework:
             continue
         if layout.name == "generic" and found and not framework:
@@ -227,7 +179,8 @@ def find_run(tree: Tree, framework: str = "", path: str = "") -> DetectedRun:
         other = f"to mirror weights all the same, name them: --checkpoint {shown!r}; " if shown else ""
         raise DataError(
             f"{where} does not hold {looked}: no checkpoint was found{empty}",
-            f"check that the training saved a checkpoint there; {other}known layouts: {', '.join(NAMES)}",
+            f"check that the training saved a checkpoint there; {other}known layouts: "
+            + ", ".join(layout_names()),
         )
     if len(found) > 1 and path and (meant := _with_path(tree, found, path)):
         return meant

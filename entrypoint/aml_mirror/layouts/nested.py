@@ -49,7 +49,7 @@ def nested_runs(tree: Tree, root: str, layout: Layout, layouts: Iterable[Layout]
     for other in layouts:
         for inside in other.find(rest):
             known = any(inside == name or inside.startswith(name + "/") for name in found)
-            if inside and not known and (other.name == layout.name or _has_more(rest.below(inside), other)):
+            if inside and not known and _is_training(rest.below(inside), other):
                 found[inside] = other
     if not found:
         return {}
@@ -88,8 +88,8 @@ def _is_own(path: str) -> bool:
     )
 
 
-def _has_more(run: Tree, layout: Layout) -> bool:
-    """Tell whether a layout reads checkpoints there: a folder of a model alone is no training."""
+def _is_training(run: Tree, layout: Layout) -> bool:
+    """Tell whether what a layout found is of a training: a model of transformers alone is none."""
     return layout.name != "huggingface" or any(
         name.startswith("checkpoint-") or name in ("trainer_state.json", "training_args.bin")
         for name in run.children[""]

@@ -25,8 +25,8 @@ from aml_mirror.pipeline.plan import Plan
 from aml_mirror.pipeline.select import SelectedCheckpoint, choose, narrow
 from aml_mirror.registries import base
 from aml_mirror.registries.base import Version
-from aml_mirror.safety.file_scan import SUSPICIOUS
-from aml_mirror.safety.verdict import HARMLESS, Safety, inspect, require_harmless
+from aml_mirror.safety.verdict import Safety, inspect, require_harmless
+from aml_mirror.safety.words import CODE, FIRST_SCANNER, HARMLESS, SCANNER, SUSPICIOUS, UNKNOWN
 from aml_mirror.sources.hashing import hash_files, listed_files, quick_key
 from aml_mirror.sources.registry import open_source
 from aml_mirror.sources.tree import Tree
@@ -97,8 +97,7 @@ class Decisions:
         # All of them before the first is sent.
         wanted = list(narrowed)
         for item in wanted:
-            version = self._by_quick_key.get(self._quick_key(item.checkpoint))
-            if version is None or version.tags.get(base.SAFETY) not in HARMLESS:
+            if not _judged_harmless(self._by_quick_key.get(self._quick_key(item.checkpoint))):
                 require_harmless(self._examined(item.checkpoint), item.checkpoint.path)
         return wanted
 
@@ -187,6 +186,9 @@ class Decisions:
         checkpoint, located = selected.checkpoint, self._located
         size = sum(map(located.tree.size, checkpoint.files))
         warnings = (*located.warnings, *remarks(selected))
+        if version.archived:
+            told = f"version {version.number} of {version.model} is archived: restore it to use it"
+            warnings = (*warnings, told)
         return Recognized(version, checkpoint, key, len(checkpoint.files), size, warnings)
 
     def _is_trusted(self, checkpoint: Checkpoint) -> bool:
@@ -207,7 +209,9 @@ class Decisions:
 
     def _examined(self, checkpoint: Checkpoint) -> Safety:
         if checkpoint not in self._safety:
-            self._safety[checkpoint] = inspect(self._located.tree, checkpoint.files, checkpoint.weights)
+            self._safety[checkpoint] = inspect(
+                self._located.tree, checkpoint.files, checkpoint.weights, self._settings.allow
+            )
         return self._safety[checkpoint]
 
     @cached_property
@@ -239,7 +243,21 @@ def remarks(selected: SelectedCheckpoint) -> list[str]:
 
 
 def _safety_warnings(safety: Safety) -> list[str]:
-    if safety.verdict != SUSPICIOUS:
-        return []
-    problems = list(safety.problems)
-    return [f"the checkpoint is {SUSPICIOUS}, {len(problems)} finding(s), the first: {problems[0]}"]
+    """Say what loading the checkpoint may run, and which files a person accepts nevertheless."""
+    warnings = []
+    if safety.verdict in (SUSPICIOUS, CODE, UNKNOWN):
+        problems = list(safety.problems)
+        means = {SUSPICIOUS: "is suspicious", CODE: "holds code", UNKNOWN: "holds what is not known"}
+        warnings.append(
+            f"the checkpoint {means[safety.verdict]}, {len(problems)} finding(s), the first: {problems[0]}"
+        )
+    warnings += [f"{item['path']} was accepted (--allow): {item['reason']}" for item in safety.allowed]
+    return warnings
+
+
+def _judged_harmless(version: Version | None) -> bool:
+    """Whether this very scanner judged a version harmless; what an older one said is judged again."""
+    if version is None:
+        return False
+    scanner = version.tags.get(base.SAFETY_SCANNER, FIRST_SCANNER)
+    return scanner == SCANNER and version.tags.get(base.SAFETY) in HARMLESS

@@ -27,6 +27,7 @@ from aml_mirror.pipeline.receipt import Facts, Progress, Receipt, receipt_of
 from aml_mirror.registries import base
 from aml_mirror.registries.base import Registry, Version
 from aml_mirror.registries.registry import open_registry
+from aml_mirror.safety.words import current
 from aml_mirror.sources.base import Source
 from aml_mirror.sources.registry import open_source
 from aml_mirror.support.progress import Console
@@ -137,7 +138,7 @@ class Mirror:
             model_uri=registry.uri(version),
             manifest_sha256=version.tags.get(base.MANIFEST_SHA256),
             integrity=version.tags.get(base.INTEGRITY),
-            safety=version.tags.get(base.SAFETY),
+            safety=current(word) if (word := version.tags.get(base.SAFETY)) else None,
             files=item.files,
             bytes=item.bytes,
             warnings=item.warnings,

@@ -44,4 +44,11 @@ def artifact_path(path: str) -> str:
     """Return a path with what an artifact store cannot keep replaced by ``_``."""
     # A URL loses the blanks around a name.
     parts = [_BLANKS.sub("_", part) for part in _UNSAFE.sub("_", path).split("/")]
-    return "/".join("_" if part in (".", "..", "") else part for part in parts)
+    return "/".join(_safe_name(part) for part in parts)
+
+
+def _safe_name(part: str) -> str:
+    # A run's own MLmodel would tell the registry's loader which code to import (mlflow.pyfunc.load_model).
+    if part.lower() == "mlmodel":
+        return part + "_"
+    return "_" if part in (".", "..", "") else part

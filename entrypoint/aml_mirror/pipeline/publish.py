@@ -17,6 +17,7 @@ from aml_mirror.pipeline.provenance import statement
 from aml_mirror.pipeline.receipt import Facts, Progress, Receipt, receipt_of
 from aml_mirror.registries import base
 from aml_mirror.registries.base import Registry, Upload, Version, Writer
+from aml_mirror.safety.words import SCANNER
 from aml_mirror.support import redaction
 from aml_mirror.support.progress import Console
 
@@ -103,6 +104,7 @@ class Publication:
             manifest_sha256=plan.manifest.sha256,
             integrity=plan.manifest.integrity,
             safety=plan.safety.verdict,
+            allowed=tuple(plan.safety.allowed),
             files=len(plan.manifest.items),
             bytes=plan.manifest.bytes,
             bytes_sent=moved.sent + sent,
@@ -146,6 +148,7 @@ def tags_of(plan: Plan, settings: Settings) -> dict[str, str]:
         base.MANIFEST_SHA256: plan.manifest.sha256,
         base.INTEGRITY: plan.manifest.integrity,
         base.SAFETY: plan.safety.verdict,
+        base.SAFETY_SCANNER: SCANNER,
         base.IDENTITY: plan.identity,
         base.QUICK_KEY: plan.quick_key,
         base.MODEL_NAME: plan.model_name,

@@ -21,7 +21,7 @@ MAX_TEXT = 500
 MAX_MASKED = 8 * MAX_TEXT
 # What is tried in turn until a line fits: entries of a list, characters of a text.
 _CUTS = ((MAX_LIST, MAX_TEXT), (MAX_LIST, 200), (5, 200), (1, 120), (0, 80), (0, len(SCHEMA)))
-_LISTS = ("left_out", "warnings")
+_LISTS = ("allowed", "left_out", "warnings")
 # Kubernetes shows at most 4096 bytes of a container's termination message.
 MAX_TERMINATION_BYTES = 4000
 TERMINATION_LOG = "/dev/termination-log"
@@ -70,6 +70,7 @@ class Receipt:
     manifest_sha256: str | None = None
     integrity: str | None = None
     safety: str | None = None
+    allowed: tuple[dict[str, str], ...] = ()
     files: int = 0
     bytes: int = 0
     bytes_sent: int = 0

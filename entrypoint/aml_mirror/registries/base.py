@@ -23,6 +23,7 @@ MLFLOW_RUN_ID = "mlflow_run_id"
 MANIFEST_SHA256 = "manifest_sha256"
 INTEGRITY = "integrity"
 SAFETY = "safety"
+SAFETY_SCANNER = "safety.scanner"
 IDENTITY = "identity"
 QUICK_KEY = "quick_key"
 MODEL_NAME = "model_name"
@@ -39,8 +40,8 @@ OWN_PREFIX = "mirror."
 RESERVED = frozenset(
     {
         RUN_ID, OUTPUT_DIR, REPLAY, REPLAY_SOURCE, FRAMEWORK, SOURCE, CHECKPOINT, STEP, MLFLOW_RUN_ID,
-        MANIFEST_SHA256, INTEGRITY, SAFETY, IDENTITY, QUICK_KEY, MODEL_NAME, STATE, LEASE, POINTS,
-        METRIC_NAMES,
+        MANIFEST_SHA256, INTEGRITY, SAFETY, SAFETY_SCANNER, IDENTITY, QUICK_KEY, MODEL_NAME, STATE,
+        LEASE, POINTS, METRIC_NAMES,
     }
 )  # fmt: skip
 
@@ -72,6 +73,10 @@ class Version:
     model: str
     number: str
     tags: dict[str, str] = field(default_factory=dict)
+    path: str = ""
+    """Where its files are, as the registry has it; empty: the registry does not say."""
+    archived: bool = False
+    """Whether somebody archived it, or its model."""
 
     @property
     def complete(self) -> bool:

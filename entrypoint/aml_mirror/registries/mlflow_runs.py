@@ -28,6 +28,7 @@ from aml_mirror.registries.mlflow_errors import is_missing, is_there_already
 from aml_mirror.registries.search_filters import quotable, quoted
 from aml_mirror.support import redaction
 from aml_mirror.support.retry import Retry
+from aml_mirror.transfer.senders import Call
 
 # Runs a page of a search: few have one identity, but a backfill asks for all of a model, and each page is a
 # round trip. 1,000 is the default of MLflow's client, so every server takes 500.
@@ -197,7 +198,7 @@ class RunWriter(ABC):
         self.run_id = str(run.info.run_id)
         self.warnings: list[str] = []
         self._client = store.client
-        self._retry = store.retry
+        self._retry: Call = store.retry
         self._limits = store.limits
         self._run = run
         self._claim = claim
@@ -257,10 +258,12 @@ class RunWriter(ABC):
 
     def _require_claim(self) -> None:
         if self._claim.lost:
-            raise ServiceUnavailable(
+            failure = ServiceUnavailable(
                 f"another mirror took over the MLflow run {self.run_id}",
                 "it goes on with the work; run again to see what came of it",
             )
+            failure.worth_trying_for = 0.0
+            raise failure
 
 
 def _batches(points: Iterator[Point], size: int) -> Iterator[list[Point]]:

@@ -1,10 +1,11 @@
-"""What following the pickles of one file shows: names that they import, and why the file is not clean."""
+"""What looking into one file shows: names that its pickles import, and why loading it may run code."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 
 from aml_mirror.safety.allowlist import ALLOWED
+from aml_mirror.safety.known_code import expression_problem, is_known_code, target_problem
 
 MAX_NAMES = 200  # of one file, listed in the artifact; one more and the rest is counted
 
@@ -38,6 +39,11 @@ class Findings:
     """Every name that is imported, in order."""
     names_count: int = 0
     problems: dict[str, None] = field(default_factory=dict)
+    """Why the file is suspicious."""
+    code: dict[str, None] = field(default_factory=dict)
+    """What code loading it runs, and who runs it."""
+    unknown: dict[str, None] = field(default_factory=dict)
+    """Why it cannot be told what loading it does."""
     opcodes: int = 0
     calls: int = 0
     made_bytes: int = 0
@@ -58,14 +64,54 @@ class Findings:
         if len(self.problems) < MAX_NAMES:
             self.problems[text] = None
 
+    def runs(self, text: str) -> None:
+        """Note code that loading the file runs."""
+        if len(self.code) < MAX_NAMES:
+            self.code[text] = None
+
+    def untold(self, text: str) -> None:
+        """Note why it cannot be told what loading the file does."""
+        if len(self.unknown) < MAX_NAMES:
+            self.unknown[text] = None
+
+    def take(self, other: Findings) -> None:
+        """Add what a part of the file showed."""
+        self.spent(other)
+        self.pickles += other.pickles
+        self.calls += other.calls
+        for name in other.names:
+            if name not in self.names:
+                self.names[name] = None
+                self.names_count += 1
+        for problem in other.problems:
+            self.problem(problem)
+        for text in other.code:
+            self.runs(text)
+        for text in other.unknown:
+            self.untold(text)
+
+    def target(self, path: str) -> None:
+        """Note what a configuration names to be imported and called (Hydra's ``_target_``)."""
+        if why := target_problem(path):
+            self.runs(f"its configuration names {path[:200]}, {why}")
+
+    def text(self, value: str) -> None:
+        """Note what a text of a configuration evaluates (OmegaConf's resolvers)."""
+        if "${" in value and (why := expression_problem(value)):
+            self.problem(why)
+
     def name(self, found: Name) -> None:
-        """Note an import; one that is not allowed is a problem."""
+        """Note an import; one that is not allowed is a problem, or code of a framework."""
         shown = str(found)[:200]
         if shown not in self.names:
             self.names_count += 1
             if len(self.names) < MAX_NAMES:
                 self.names[shown] = None
-        if not found.allowed:
+        if found.allowed:
+            return
+        if is_known_code(*found.key):
+            self.runs(f"it makes objects of {shown}, which whoever unpickles it imports and runs")
+        else:
             self.problem(f"it imports {shown}, which is not known to be harmless")
 
 

@@ -51,6 +51,24 @@ class Source(Protocol):
         """Return a line with its newline."""
 
 
+class _Counted:
+    """A source that knows how many bytes were read of it."""
+
+    def __init__(self, source: Source) -> None:
+        self._source = source
+        self.at = 0
+
+    def read(self, size: int, /) -> bytes:
+        data = self._source.read(size)
+        self.at += len(data)
+        return data
+
+    def readline(self) -> bytes:
+        line = self._source.readline()
+        self.at += len(line)
+        return line
+
+
 class _Mark:
     pass
 
@@ -64,6 +82,11 @@ class _Loadable:
     """Bytes that are a saved file of torch's, and were looked into."""
 
 
+# A value that reaches over the end of its frame, a frame in a frame, or one that goes on behind the end: of
+# these CPython's reader in C and one that reads in order see different pickles (cpython#154848).
+_FRAMES = "its frames do not fit its values: readers differ in what they see"
+# What Hydra's instantiate and Lightning's load_from_checkpoint import and call.
+_TARGET_KEYS = frozenset({"_target_", "_instantiator", "_class_path"})
 # Of protocol 0 that imports and calls: "ca\nb\n)R.".
 _SHORTEST = 8
 # How texts begin that are looked into: a pickle of protocol 2 or later, a zip archive.
@@ -72,6 +95,8 @@ _OPCODES = {opcode.code.encode("latin-1"): opcode for opcode in pickletools.opco
 _MARK = _Mark()
 _ANY = _Any()
 _LOADABLE = _Loadable()
+_WRAPPER = _Any()
+_ARRAY_WRAPPER = ("joblib.numpy_pickle", "NumpyArrayWrapper")
 
 
 def follow(source: Source, findings: Findings, inspect: Inspect, persistent: bool, depth: int = 0) -> None:
@@ -85,7 +110,7 @@ def follow(source: Source, findings: Findings, inspect: Inspect, persistent: boo
         depth: how many pickles this one is inside of.
 
     Raises:
-        Damaged: it cannot be followed to its end.
+        MalformedPickle: it cannot be followed to its end.
     """
     findings.pickles += 1
     machine = _Machine(findings, inspect, persistent, depth)
@@ -95,6 +120,10 @@ def follow(source: Source, findings: Findings, inspect: Inspect, persistent: boo
         raise MalformedPickle(
             f"a pickle that cannot be read: {str(error)[:100] or type(error).__name__}"
         ) from error
+
+
+class RawBytes(Exception):
+    """Behind an object come bytes that only its own reader can measure: nothing is followed further."""
 
 
 class Inspect(Protocol):
@@ -111,9 +140,14 @@ class _Machine:
         self._depth = depth
         self._stack: list[Any] = []
         self._memo: dict[int, Any] = {}
+        self._target_pending = False
+        self._last_text: str | None = None
 
-    def run(self, source: Source) -> None:
+    def run(self, given: Source) -> None:
+        source = _Counted(given)
+        frame_end = 0
         while True:
+            start = source.at
             code = source.read(1)
             if not code:
                 raise EOFError("it ends before its STOP")
@@ -125,6 +159,8 @@ class _Machine:
                 raise TooMuch(f"it has over {MAX_OPCODES:,} steps")
             name = opcode.name
             if name == "STOP":
+                if source.at < frame_end:
+                    self._findings.problem(_FRAMES)
                 self._pop()
                 return
             if name in ("GLOBAL", "INST"):
@@ -132,6 +168,12 @@ class _Machine:
                 argument: Any = Name(_line(source), _line(source))
             else:
                 argument = _argument(opcode, source)
+            if name == "FRAME":
+                if start < frame_end:
+                    self._findings.problem(_FRAMES)
+                frame_end = source.at + int(argument)
+            elif start < frame_end < source.at:
+                self._findings.problem(_FRAMES)
             handle = _HANDLERS.get(name)
             if handle is not None:
                 handle(self, argument)
@@ -141,8 +183,11 @@ class _Machine:
     def _plain(self, opcode: pickletools.OpcodeInfo, argument: Any) -> None:
         """An opcode that only moves values: its effect on the stack stands in pickletools' table."""
         if isinstance(argument, (str, bytes)) and not opcode.stack_before:
+            self._text(argument)
             self._push_constant(argument)
             return
+        if opcode.stack_after:
+            self._last_text = None
         before = opcode.stack_before
         if pickletools.markobject in before:
             self._to_mark()
@@ -150,6 +195,23 @@ class _Machine:
         for _ in before:
             self._pop()
         self._stack.extend(_ANY for _ in opcode.stack_after)
+
+    def _text(self, value: object) -> None:
+        """See what a configuration names to be called, in plain dictionaries and in OmegaConf's nodes."""
+        if not isinstance(value, str):
+            self._last_text = None
+            return
+        self._findings.text(value)
+        if self._last_text in _TARGET_KEYS or (self._target_pending and self._last_text == "_val"):
+            self._findings.target(value)
+            self._target_pending = False
+        elif value in _TARGET_KEYS:
+            # A node of OmegaConf's also says, in its metadata, under which key it is.
+            if self._last_text == "key":
+                self._last_text = None
+                return
+            self._target_pending = True
+        self._last_text = value
 
     def _push_constant(self, value: str | bytes | bytearray) -> None:
         self._stack.append(self._looked_into(bytes(value) if isinstance(value, bytearray) else value))
@@ -226,7 +288,9 @@ class _Machine:
             raise TooMuch(f"it remembers over {MAX_MEMO:,} values")
 
     def _get(self, argument: Any) -> None:
-        self._stack.append(self._memo[int(argument)])
+        value = self._memo[int(argument)]
+        self._text(value)
+        self._stack.append(value)
 
     def _tuple(self, argument: Any) -> None:
         self._stack.append(self._pair_up(self._to_mark()))
@@ -275,6 +339,8 @@ class _Machine:
         self._findings.calls += 1
         if not isinstance(function, Name):
             self._findings.problem("it calls what another call returned, or what is no name")
+        elif function.key == _ARRAY_WRAPPER:
+            made = _WRAPPER
         elif function.allowed:
             made = self._made(function, arguments if isinstance(arguments, tuple) else None)
         self._stack.append(made)
@@ -349,6 +415,11 @@ class _Machine:
         self._pop()
         written = self._pop()
         self._findings.calls += 1
+        if written is _WRAPPER:
+            raise RawBytes(
+                "joblib.numpy_pickle.NumpyArrayWrapper is followed by the bytes of an array, behind which "
+                "nothing is looked into: joblib.load imports and runs what the pickle names"
+            )
         if isinstance(written, Name):
             self._findings.problem("it writes to a class or function, not to an object")
         self._stack.append(_ANY)

@@ -1,16 +1,8 @@
-"""What the files of a checkpoint could do to whoever loads them, from ranged reads of their pickles alone.
+"""What the files of a checkpoint could do to whoever loads them, from ranged reads of them alone.
 
-Each file is looked into by :mod:`.files`. The verdict of a version is the worst of its files':
-
-``pickle-suspicious``
-    a pickle names something that is not known to be harmless, or cannot be read to its end: loading it may
-    run code that the file's maker chose
-``pickle-clean``
-    there are pickles, and all that they name only builds tensors, arrays, containers and settings
-``safetensors``
-    no pickle, and all weights are safetensors
-``no-pickle``
-    no pickle, and weights in another format without code: Orbax, msgpack, ONNX
+Each file is looked into by :mod:`.file_scan`. The verdict of a version is the worst of its files';
+:mod:`.words` lists the words. A person may accept named files (``--allow``): the verdict stays what it is,
+and the reason is kept beside it.
 """
 
 from __future__ import annotations
@@ -18,14 +10,15 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from typing import Any
 
 from aml_mirror.core.errors import DataError
-from aml_mirror.safety.file_scan import CLEAN, NO_PICKLE, SAFETENSORS, SUSPICIOUS, File, look
+from aml_mirror.safety.file_scan import File, scan_file
+from aml_mirror.safety.words import CODE, HARMLESS, NO_CODE, SAFETENSORS, SCANNER, SUSPICIOUS, UNKNOWN, WORST
 from aml_mirror.sources.tree import Tree
 
 SCHEMA = "aml-mirror/safety/v1"
-HARMLESS = frozenset({SAFETENSORS, CLEAN, NO_PICKLE})
 MAX_SHOWN = 50  # names and problems a file in the artifact, with their count beside them
 
 
@@ -38,14 +31,36 @@ class Safety:
 
     @property
     def problems(self) -> Iterator[str]:
-        """Each finding, with its file."""
-        return (f"{file.path}: {problem}" for file in self.files for problem in file.problems)
+        """Each finding, with its file, the worst first."""
+        for word in (SUSPICIOUS, CODE, UNKNOWN):
+            for file in self.files:
+                if file.safety == word:
+                    yield from (f"{file.path}: {problem}" for problem in file.problems)
+
+    @property
+    def refused(self) -> list[File]:
+        """The files that ``--refuse-pickle`` refuses, the worst first."""
+        return sorted(
+            (file for file in self.files if file.safety not in HARMLESS and not file.allowed),
+            key=lambda file: WORST.index(file.safety),
+        )
+
+    @property
+    def allowed(self) -> list[dict[str, str]]:
+        """The files that a person accepts whatever was found, with the verdict and the reason."""
+        return [
+            {"path": file.path, "safety": file.safety, "reason": file.allowed}
+            for file in self.files
+            if file.allowed
+        ]
 
     def as_dict(self) -> dict[str, Any]:
         """The artifact ``safety.json``."""
         return {
             "schema": SCHEMA,
             "safety": self.verdict,
+            "scanner": SCANNER,
+            "allowed": self.allowed,
             "files": [
                 {
                     "path": file.path,
@@ -65,40 +80,52 @@ class Safety:
         return json.dumps(self.as_dict(), indent=2, ensure_ascii=False) + "\n"
 
 
-def inspect(tree: Tree, files: Iterable[str], weights: Iterable[str]) -> Safety:
+def inspect(
+    tree: Tree, files: Iterable[str], weights: Iterable[str], allow: Iterable[tuple[str, str]] = ()
+) -> Safety:
     """Look into the files of a checkpoint.
 
     Args:
         tree: the run.
         files: all files that a version will hold.
         weights: those of them that hold weights.
+        allow: (pattern, reason) of files that a person accepts; a pattern is of a path or of a name.
 
     Raises:
         DataError: a file changed while it was read.
         NotAllowed: one may not be read.
     """
-    found = [look(tree, path) for path in files]
-    verdicts = {file.safety for file in found}
-    if SUSPICIOUS in verdicts:
-        verdict = SUSPICIOUS
-    elif CLEAN in verdicts:
-        verdict = CLEAN
-    else:
-        kinds = {file.path: file.safety for file in found}
-        verdict = SAFETENSORS if all(kinds.get(path) == SAFETENSORS for path in weights) else NO_PICKLE
-    return Safety(verdict, found)
+    accepted = list(allow)
+    judged = [scan_file(tree, path) for path in files]
+    for file in judged:
+        if file.safety not in HARMLESS:
+            forms = (file.path, file.path.rpartition("/")[2])
+            file.allowed = next(
+                (reason for pattern, reason in accepted if any(fnmatchcase(form, pattern) for form in forms)),
+                "",
+            )
+    words = {file.safety for file in judged}
+    verdict = next((word for word in WORST if word in words), "")
+    if not verdict:
+        kinds = {file.path: file.safety for file in judged}
+        verdict = SAFETENSORS if all(kinds.get(path) == SAFETENSORS for path in weights) else NO_CODE
+    return Safety(verdict, judged)
 
 
 def require_harmless(safety: Safety, checkpoint: str) -> None:
-    """Refuse a suspicious checkpoint, as ``--refuse-pickle`` asks.
+    """Refuse what may run code or cannot be told, as ``--refuse-pickle`` asks.
 
     Raises:
-        DataError: naming the first finding.
+        DataError: naming the worst file, the first finding, and how it could be accepted.
     """
-    if safety.verdict == SUSPICIOUS:
-        found = list(safety.problems)
-        more = f" (and {len(found) - 1} more)" if len(found) > 1 else ""
-        raise DataError(
-            f"the checkpoint {checkpoint} is {SUSPICIOUS}: {found[0]}{more}",
-            "look at 'aml-mirror plan --json'; leave out --refuse-pickle if you trust who made it",
-        )
+    refused = safety.refused
+    if not refused:
+        return
+    file = refused[0]
+    count = sum(len(item.problems) for item in refused)
+    more = f" (and {count - 1} more)" if count > 1 else ""
+    raise DataError(
+        f"the checkpoint {checkpoint} is {file.safety}: {file.path}: {file.problems[0]}{more}",
+        "look at 'aml-mirror plan --json'; to accept the file, pass "
+        f"--allow '{file.path}=REASON', or leave out --refuse-pickle",
+    )

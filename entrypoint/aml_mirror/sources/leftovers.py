@@ -31,10 +31,11 @@ import hashlib
 import re
 from collections.abc import Container
 
-# Where a name alone is too weak to say "temporary", it has to be that of a file of a run.
+# Where a name alone is too weak to say "temporary", it has to be that of a file of a run. The formats are a
+# package above this one: tests/formats/test_registry.py compares the list with theirs.
 _FILE = (
-    r"[^/]+\.(?:safetensors|pt|pth|ckpt|bin|zip|pkl|npz|onnx|msgpack|h5|hdf5|d3|distcp"
-    r"|json|jsonl|ya?ml|csv|txt)"
+    r"[^/]+\.(?:safetensors|pt|pth|ckpt|bin|zip|pkl|pickle|npz|onnx|msgpack|ocdbt|h5|hdf5|keras|d3|distcp"
+    r"|cleanrl_model|gguf|pt2|pte|ptl|tflite|json|jsonl|ya?ml|csv|txt)"
 )
 _LEFTOVERS = tuple(
     re.compile(pattern)

@@ -121,6 +121,7 @@ def status(settings: Settings, notice: Callable[[str], None]) -> dict[str, Any]:
                     "step": tags.get(base.STEP),
                     "mlflow_run_id": tags[base.MLFLOW_RUN_ID],
                     "status": tags["status"],
+                    "archived": False,
                     "manifest_sha256": tags.get(base.MANIFEST_SHA256),
                 }
             )
@@ -162,6 +163,7 @@ def _version(registry: base.Registry, version: base.Version) -> dict[str, Any]:
         "step": tags.get(base.STEP),
         "mlflow_run_id": tags.get(base.MLFLOW_RUN_ID),
         "status": tags.get(base.STATE),
+        "archived": version.archived,
         "manifest_sha256": tags.get(base.MANIFEST_SHA256),
     }
 
@@ -170,7 +172,9 @@ def text(found: dict[str, Any]) -> str:
     """The same in words."""
     lines = [f"{found['run_id']} in {found['workspace']}"]
     for item in found["versions"]:
-        lines.append(f"  {item['uri']}  {item['checkpoint']} (step {item['step'] or 'unknown'}), complete")
+        archived = ", archived" if item["archived"] else ""
+        step = item["step"] or "unknown"
+        lines.append(f"  {item['uri']}  {item['checkpoint']} (step {step}), complete{archived}")
     for item in found["incomplete"]:
         what = item["uri"] or f"MLflow run {item['mlflow_run_id']} ({item['status']})"
         lines.append(f"  {what}  {item['checkpoint']} (step {item['step'] or 'unknown'}), not complete")

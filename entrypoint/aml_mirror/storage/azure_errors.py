@@ -88,6 +88,14 @@ def is_changed(error: BaseException | None) -> bool:
     return status_of(error) == 412 or code_of(error) in ("ConditionNotMet", "SourceConditionNotMet")
 
 
+def is_conflict(error: BaseException | None) -> bool:
+    """Whether a write was refused because the blob is no longer as it was when it was looked at."""
+    code = code_of(error)
+    if code in ("BlobAlreadyExists", "ConditionNotMet", "TargetConditionNotMet"):
+        return True
+    return status_of(error) == 412 and not code.startswith(("Source", "Lease"))
+
+
 def is_unauthenticated(error: BaseException | None) -> bool:
     """Whether the service took the token for none: expired by its clock, or revoked."""
     return status_of(error) == 401

@@ -26,16 +26,18 @@ from concurrent.futures import Future
 from contextlib import closing
 from dataclasses import dataclass, field
 from functools import partial
+from typing import Any
 
+from azure.core import MatchConditions
 from azure.core.exceptions import HttpResponseError
 from azure.storage.blob import BlobBlock, BlobClient, ContentSettings
 
 from aml_mirror.core.errors import DataError, MirrorError, ServiceUnavailable
-from aml_mirror.core.manifest import NOTED_BYTES, ManifestEntry
+from aml_mirror.core.manifest import NOTED_BYTES, ManifestEntry, StoredFile
 from aml_mirror.sources.azure_blob import BlobSource
 from aml_mirror.sources.ranged_file import read_into
 from aml_mirror.sources.tree import Tree
-from aml_mirror.storage.azure_errors import code_of, is_damage, is_missing
+from aml_mirror.storage.azure_errors import code_of, is_conflict, is_damage, is_missing
 from aml_mirror.transfer.blocks import Body, FilePart, blocks
 from aml_mirror.transfer.checksums import Checksum, Choice, crc64, crc64_header, md5
 from aml_mirror.transfer.senders import Call, Senders
@@ -64,6 +66,8 @@ class _Job:
     blob: BlobClient
     metadata: dict[str, str]
     checksum: Checksum
+    etag: str
+    """Of the blob that is to be replaced; empty: there must be none."""
     blocks: list[Future[tuple[str, int]]] = field(default_factory=list)
 
 
@@ -76,6 +80,7 @@ class BlockUpload:
         block_bytes: size of a block; raised for a file that would need more than ``MAX_BLOCKS``.
         choice: which checksum goes with a block.
         progress: told, from any thread, the path of a file and how many of its bytes are there now.
+        committed: told, from any thread, the path of a file and what its commit made.
     """
 
     def __init__(
@@ -85,17 +90,25 @@ class BlockUpload:
         block_bytes: int,
         choice: Choice,
         progress: Callable[[str, int], None],
+        committed: Callable[[str, StoredFile], None] = lambda path, stored: None,
     ) -> None:
         self._call = call
         self._senders = senders
         self._block_bytes = block_bytes
         self._choice = choice
         self._progress = progress
+        self._committed = committed
         self._lock = threading.Lock()
         self.sent = 0
 
-    def send(self, tree: Tree, item: ManifestEntry, blob: BlobClient, metadata: dict[str, str]) -> None:
+    def send(
+        self, tree: Tree, item: ManifestEntry, blob: BlobClient, metadata: dict[str, str], etag: str = ""
+    ) -> None:
         """Read a file to its end while its blocks are sent; the senders commit it.
+
+        Args:
+            etag: of the blob that is replaced, without quotes; empty: there is none. Where another writer was
+                faster the commit changes nothing, and the caller looks what is there.
 
         Raises:
             DataError: the file is not the one of the manifest any more; nothing was committed.
@@ -104,19 +117,19 @@ class BlockUpload:
         if item.bytes <= min(step, WHOLE_BYTES):
             if isinstance(tree.source, BlobSource):
                 # Reading is a request as well: the senders do both, so that small files are many at a time.
-                self._senders.submit(lambda: self._whole(tree, item, blob, metadata)())
+                self._senders.submit(lambda: self._whole(tree, item, blob, metadata, etag)())
             else:
-                self._senders.submit(self._whole(tree, item, blob, metadata))
+                self._senders.submit(self._whole(tree, item, blob, metadata, etag))
             return
         asked = None
         if self._choice.is_worth_asking(item.bytes):
             asked = self._senders.submit(lambda: self._choice.ask(blob, block_id(0, "0" * _ID_CHARACTERS)))
         # Meanwhile. A file of one block has nothing to go on with.
-        known = self._known_blocks(blob) if item.bytes > step else {}
+        known, etag = self._known_blocks(blob, etag) if item.bytes > step else ({}, etag)
         if asked is not None:
             asked.result()
         checksum = self._choice.checksum
-        job = _Job(tree, item, blob, metadata, checksum)
+        job = _Job(tree, item, blob, metadata, checksum, etag)
         if step == NOTED_BYTES and item.notes and checksum is crc64:
             self._send_noted(job, known)
         else:
@@ -158,7 +171,7 @@ class BlockUpload:
         job.blocks.append(self._senders.submit(task))
 
     def _whole(
-        self, tree: Tree, item: ManifestEntry, blob: BlobClient, metadata: dict[str, str]
+        self, tree: Tree, item: ManifestEntry, blob: BlobClient, metadata: dict[str, str], etag: str
     ) -> Callable[[], None]:
         """Read a small file, and return what sends it."""
         buffer = bytearray(item.bytes + 1)
@@ -167,23 +180,35 @@ class BlockUpload:
         data = bytes(buffer[:count])
         digest = hashlib.sha256(data).hexdigest()
         _require_same(tree, item, len(data), digest)
-        job = _Job(tree, item, blob, {**metadata, SHA256: digest}, md5)
+        job = _Job(tree, item, blob, {**metadata, SHA256: digest}, md5, etag)
         return lambda: self._put_whole(job, data)
 
     def _put_whole(self, job: _Job, data: bytes) -> None:
         content_md5 = bytearray(hashlib.md5(data, usedforsecurity=False).digest())
-        self._call(
-            lambda: job.blob.upload_blob(
-                data,
-                length=len(data),
-                overwrite=True,
-                validate_content=True,
-                metadata=job.metadata,
-                content_settings=ContentSettings(content_md5=content_md5),
-                max_concurrency=1,
+        try:
+            answer = self._call(
+                lambda: job.blob.upload_blob(
+                    data,
+                    length=len(data),
+                    validate_content=True,
+                    metadata=job.metadata,
+                    content_settings=ContentSettings(content_md5=content_md5),
+                    max_concurrency=1,
+                    overwrite=bool(job.etag),
+                    **(conditions(job.etag) if job.etag else {}),
+                )
             )
-        )
+        except MirrorError as error:
+            if not is_conflict(error.__cause__):
+                raise
+            answer = {}  # another writer, or our own request whose answer was lost: the caller looks
         self._arrived(job, len(data), len(data))
+        if answer:
+            self._note(job, answer)
+
+    def _note(self, job: _Job, answer: dict[str, Any]) -> None:
+        stored = StoredFile(job.item.bytes, plain_etag(answer.get("etag")), job.metadata[SHA256])
+        self._committed(job.item.path, stored)
 
     def _put_block(
         self, job: _Job, name: str, body: Body, length: int, headers: dict[str, str] | None
@@ -211,16 +236,17 @@ class BlockUpload:
             _require_unchanged(job.tree, job.item)
         settings = ContentSettings(content_md5=bytearray.fromhex(job.item.md5)) if job.item.md5 else None
         try:
-            self._call(
+            answer = self._call(
                 lambda: job.blob.commit_block_list(
                     [BlobBlock(name) for name, _ in blocks],
                     content_settings=settings,
                     metadata=job.metadata,
                     validate_content=True,
+                    **conditions(job.etag),
                 )
             )
         except MirrorError as error:
-            if code_of(error.__cause__) in _LOST:
+            if code_of(error.__cause__) in _LOST or is_conflict(error.__cause__):
                 return  # the caller looks what is there, and sends the file again if it must
             raise
         committed, _ = self._call(lambda: job.blob.get_block_list("committed"))
@@ -229,9 +255,10 @@ class BlockUpload:
                 f"{job.item.path} does not have the blocks that were sent",
                 "is another program writing there? run the same command again",
             )
+        self._note(job, answer)
 
-    def _known_blocks(self, blob: BlobClient) -> dict[str, int]:
-        """Id -> size of the blocks that an earlier try left.
+    def _known_blocks(self, blob: BlobClient, etag: str) -> tuple[dict[str, int], str]:
+        """Id -> size of the blocks that an earlier attempt left, and the ETag that the blob has now.
 
         Ids of another length make the service refuse ours, and it keeps 100,000 uncommitted blocks at most:
         committing an empty list throws them away.
@@ -240,17 +267,29 @@ class BlockUpload:
             _, found = self._call(lambda: blob.get_block_list("uncommitted"))
         except MirrorError as error:
             if is_missing(error.__cause__):
-                return {}
+                return {}, etag
             raise
         if len(found) > MAX_BLOCKS or any(len(block.id) != _ID_CHARACTERS for block in found):
-            self._call(lambda: blob.commit_block_list([]))
-            return {}
-        return {block.id: block.size for block in found}
+            emptied = self._call(lambda: blob.commit_block_list([], **conditions(etag)))
+            return {}, plain_etag(emptied.get("etag"))
+        return {block.id: block.size for block in found}, etag
 
     def _arrived(self, job: _Job, count: int, sent: int) -> None:
         with self._lock:
             self.sent += sent
         self._progress(job.item.path, count)
+
+
+def conditions(etag: str) -> dict[str, Any]:
+    """What a commit is bound to: the blob that was seen, or that there is none."""
+    if not etag:
+        return {"match_condition": MatchConditions.IfMissing}
+    return {"etag": f'"{etag}"', "match_condition": MatchConditions.IfNotModified}
+
+
+def plain_etag(etag: object) -> str:
+    """Return an ETag without its quotes; empty where there is none."""
+    return str(etag or "").strip('"')
 
 
 def block_size(size: int, wanted: int) -> int:

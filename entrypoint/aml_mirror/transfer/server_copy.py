@@ -34,11 +34,11 @@ from azure.storage.blob import (
 from aml_mirror.core.errors import MirrorError, ServiceUnavailable
 from aml_mirror.sources.azure_blob import BlobSource
 from aml_mirror.sources.base import Entry
-from aml_mirror.storage.azure_errors import code_of, is_changed, is_missing, status_of
+from aml_mirror.storage.azure_errors import code_of, is_changed, is_conflict, is_missing, status_of
 from aml_mirror.storage.azure_login import STORAGE_SCOPE
 from aml_mirror.storage.blob_client import account_of, metadata_of
 from aml_mirror.support import redaction
-from aml_mirror.transfer.block_upload import SOURCE_ETAG, block_id, block_size
+from aml_mirror.transfer.block_upload import SOURCE_ETAG, block_id, block_size, conditions, plain_etag
 from aml_mirror.transfer.senders import Call
 from aml_mirror.transfer.transfer_options import MIB
 
@@ -58,6 +58,10 @@ _CLOCK_SKEW = timedelta(minutes=15)
 
 class _Refused(Exception):
     """This way of copying is not open; the message says why."""
+
+
+class _Conflict(Exception):
+    """What is at the destination is not what was seen there."""
 
 
 class ServerCopy:
@@ -84,13 +88,15 @@ class ServerCopy:
         inside = _host(source.account_url) == _host(account_url)
         self._ways = [self._inside] if inside else [self._from_url, self._with_sas]
 
-    def copy(self, entry: Entry, blob: BlobClient, metadata: dict[str, str]) -> bool:
-        """Copy one blob; False where no way is open.
+    def copy(self, entry: Entry, blob: BlobClient, metadata: dict[str, str], etag: str = "") -> str | None:
+        """Copy one blob and return the ETag of the copy; None where no way is open.
 
         Args:
             entry: the source's blob, as listed.
             blob: where to.
             metadata: of the copy, in place of the source's.
+            etag: of the blob that is replaced, without quotes; empty: there is none. Where another writer was
+                faster nothing is changed, and the answer is empty: the caller looks what is there.
 
         Raises:
             DataError: the source's blob is not the listed one any more.
@@ -98,15 +104,17 @@ class ServerCopy:
         """
         for number in range(self._from, len(self._ways)):
             try:
-                self._ways[number](entry, blob, metadata)
+                made = self._ways[number](entry, blob, metadata, etag)
+            except _Conflict:
+                made = ""
             except _Refused as why:
                 if not self._source.is_unchanged(entry):
                     raise self._source.changed_error(entry) from why
                 self._refused(number, str(why))
                 continue
             self._succeeded.add(number)
-            return True
-        return False
+            return made
+        return None
 
     def _refused(self, number: int, why: str) -> None:
         with self._lock:
@@ -115,10 +123,10 @@ class ServerCopy:
             if number not in self._succeeded:
                 self._from = max(self._from, number + 1)
 
-    def _inside(self, entry: Entry, blob: BlobClient, metadata: dict[str, str]) -> None:
-        self._copy_blob(self._source.url(entry), entry, blob, metadata)
+    def _inside(self, entry: Entry, blob: BlobClient, metadata: dict[str, str], etag: str) -> str:
+        return self._copy_blob(self._source.url(entry), entry, blob, metadata, etag)
 
-    def _with_sas(self, entry: Entry, blob: BlobClient, metadata: dict[str, str]) -> None:
+    def _with_sas(self, entry: Entry, blob: BlobClient, metadata: dict[str, str], etag: str) -> str:
         source = self._source.blob(entry)
         key = self._delegation_key()
         now = datetime.now(UTC)
@@ -132,7 +140,7 @@ class ServerCopy:
             expiry=now + _SAS_LIFE - _SAS_LEFT,
             protocol="https",
         )
-        self._copy_blob(f"{self._source.url(entry)}?{sas}", entry, blob, metadata)
+        return self._copy_blob(f"{self._source.url(entry)}?{sas}", entry, blob, metadata, etag)
 
     def _delegation_key(self) -> UserDelegationKey:
         with self._lock:
@@ -148,24 +156,32 @@ class ServerCopy:
                 self._key = (key, expiry)
             return self._key[0]
 
-    def _copy_blob(self, url: str, entry: Entry, blob: BlobClient, metadata: dict[str, str]) -> None:
+    def _copy_blob(
+        self, url: str, entry: Entry, blob: BlobClient, metadata: dict[str, str], etag: str
+    ) -> str:
+        made = ""
+
         def start() -> str:
+            nonlocal made
             try:
                 answer = blob.start_copy_from_url(
                     url,
                     metadata=metadata,
                     source_etag=f'"{entry.stamp}"',
                     source_match_condition=MatchConditions.IfNotModified,
+                    **conditions(etag),
                 )
             except HttpResponseError as error:
                 if code_of(error) == _OCCUPIED:
                     return _OCCUPIED  # trying again would not end it
                 raise
+            made = plain_etag(answer.get("etag"))
             return str(answer.get("copy_status") or "")
 
         try:
             status = self._call(start)
             if status == _OCCUPIED and not self._is_ours(entry, blob):
+                etag = plain_etag(self._call(blob.get_blob_properties).etag)
                 status = self._call(start)
         except MirrorError as error:
             raise self._judged(error, entry) from error
@@ -174,7 +190,9 @@ class ServerCopy:
                 f"another program copies to {blob.blob_name}", "run the same command again when it has ended"
             )
         if status != "success":
-            self._wait(entry, blob)
+            # The ETag counts once the copy is over.
+            made = self._wait(entry, blob)
+        return made
 
     def _is_ours(self, entry: Entry, blob: BlobClient) -> bool:
         """Whether the copy under way is of the same bytes: the answer was lost, or a try was killed.
@@ -182,19 +200,23 @@ class ServerCopy:
         Another one, of a killed try with other files, is ended.
         """
         found = self._call(blob.get_blob_properties)
-        if metadata_of(found).get(SOURCE_ETAG) == entry.stamp:
+        # Where it copies from is what the service says, not what anybody wrote.
+        from_here = (
+            str(found.copy.source or "").partition("?")[0] == self._source.url(entry).partition("?")[0]
+        )
+        if from_here and metadata_of(found).get(SOURCE_ETAG) == entry.stamp:
             return True
         self._abort(blob, found)
         return False
 
-    def _wait(self, entry: Entry, blob: BlobClient) -> None:
+    def _wait(self, entry: Entry, blob: BlobClient) -> str:
         pause, moved = _POLL_SECONDS, time.monotonic()
         progress: str | None = ""
         while True:
             found = self._call(blob.get_blob_properties)
             copy = found.copy
             if copy.status == "success":
-                return
+                return plain_etag(found.etag)
             if copy.status != "pending":
                 said = str(copy.status_description or copy.status)
                 if "412" in said or "ConditionNotMet" in said:
@@ -215,7 +237,7 @@ class ServerCopy:
             if status_of(error.__cause__) != 409:  # it ended meanwhile
                 raise
 
-    def _from_url(self, entry: Entry, blob: BlobClient, metadata: dict[str, str]) -> None:
+    def _from_url(self, entry: Entry, blob: BlobClient, metadata: dict[str, str], etag: str) -> str:
         url = self._source.url(entry)
         condition = f'"{entry.stamp}"'
 
@@ -225,17 +247,18 @@ class ServerCopy:
 
         try:
             if entry.bytes <= ONE_REQUEST_BYTES:
-                self._call(
+                answer = self._call(
                     lambda: blob.upload_blob_from_url(
                         url,
-                        overwrite=True,
+                        overwrite=bool(etag),
+                        **(conditions(etag) if etag else {}),
                         metadata=metadata,
                         source_authorization=authorization(),
                         source_etag=condition,
                         source_match_condition=MatchConditions.IfNotModified,
                     )
                 )
-                return
+                return plain_etag(answer.get("etag"))
             step = block_size(entry.bytes, COPY_BLOCK_BYTES)
             names = []
             for offset in range(0, entry.bytes, step):
@@ -253,7 +276,9 @@ class ServerCopy:
                     )
                 )
                 names.append(name)
-            self._call(lambda: blob.commit_block_list([BlobBlock(name) for name in names], metadata=metadata))
+            blocks = [BlobBlock(name) for name in names]
+            answer = self._call(lambda: blob.commit_block_list(blocks, metadata=metadata, **conditions(etag)))
+            return plain_etag(answer.get("etag"))
         except MirrorError as error:
             raise self._judged(error, entry) from error
 
@@ -261,6 +286,8 @@ class ServerCopy:
         """What a failed request means: the source changed, the service is down, or this way is closed."""
         if isinstance(error, ServiceUnavailable) and not _says_no(error.__cause__):
             return error
+        if is_conflict(error.__cause__) and self._source.is_unchanged(entry):
+            return _Conflict()
         if is_changed(error.__cause__):
             return self._source.changed_error(entry)
         return _reason(error, f"the service did not copy from {account_of(self._source.account_url)}")

@@ -69,6 +69,7 @@ class Verification:
             "pinned_by": self.pinned_by,
             "integrity": tags.get(base.INTEGRITY),
             "safety": tags.get(base.SAFETY),
+            "archived": self.version.archived,
             "signed_by": self.signed_by,
             "files": len(self.manifest.items) if self.manifest else 0,
             "bytes": self.bytes,
@@ -159,15 +160,14 @@ def _manifest(version: Version, reader: VersionReader) -> Manifest:
             "identity is not that of its run, checkpoint and manifest",
             "somebody changed its tags; do not use it, and mirror the run again",
         )
-    seen = False
-    for data in reader.artifacts("manifest.json", MAX_MANIFEST_BYTES):
-        seen = True
-        manifest = _parsed(data)
-        if manifest is not None and manifest.sha256 == pinned:
-            return manifest
+    copies = [_parsed(data) for data in reader.artifacts("manifest.json", MAX_MANIFEST_BYTES)]
+    right = [manifest for manifest in copies if manifest is not None and manifest.sha256 == pinned]
+    # Each copy counts: people read the run's, this program the version's.
+    if copies and len(right) == len(copies):
+        return right[0]
     raise DataError(
         f"the manifest of version {version.number} of {version.model} "
-        + (f"was changed: it is not the one with the digest {pinned}" if seen else "is missing"),
+        + (f"was changed: it is not the one with the digest {pinned}" if copies else "is missing"),
         "do not use the version, and mirror the run again",
     )
 
@@ -270,6 +270,8 @@ def text(result: Verification) -> str:
     ways = ", ".join(f"{count} by {_WAYS[way]}" for way, count in result.checked.items() if count)
     lines.append(f"  right    {ways or 'none'}")
     lines.append(f"  pinned   manifest {result.version.tags[base.MANIFEST_SHA256]}, by {result.pinned_by}")
+    if result.version.archived:
+        lines.append("  archived the version, or its model, is archived")
     if result.signed_by:
         lines.append(f"  signed   by the key {result.signed_by}")
     rows = [

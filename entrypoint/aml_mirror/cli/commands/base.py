@@ -19,7 +19,7 @@ def framework_names() -> tuple[str, ...]:
     """The names that ``--framework`` takes."""
     from aml_mirror import layouts
 
-    return tuple(layouts.NAMES)
+    return layouts.layout_names()
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,8 @@ from dataclasses import replace
 from typing import Literal, NamedTuple
 
 from aml_mirror.layouts.base import Checkpoint, Run
-from aml_mirror.layouts.huggingface.model_roots import FINAL, name_of
+from aml_mirror.layouts.huggingface.model_roots import FINAL, STATE, name_of
+from aml_mirror.layouts.huggingface.other_trainings import look_for_another_training
 from aml_mirror.layouts.huggingface.saved_files import describe
 from aml_mirror.layouts.huggingface.trainer_files import (
     TrainerState,
@@ -87,6 +88,8 @@ def add_ends(
         elif place.said:
             result.warnings.append(place.said)
     _put_first(run, result, newer)
+    if not result.undecided:
+        look_for_another_training(run, result, numbered, newest_state)
 
 
 def same_model(run: Tree, one: Checkpoint, other: Checkpoint) -> bool:
@@ -174,8 +177,7 @@ def _place_by_state(
         return _Place(
             "undecided",
             step,
-            f"{_where(end)} and {newest.path} are of different trainings, by what their {stored.path} and "
-            "its own say",
+            f"{_where(end)} and {newest.path} are of different trainings, by what {STATE} says of each",
         )
     if step > newest_step:
         return _Place("newer", step)

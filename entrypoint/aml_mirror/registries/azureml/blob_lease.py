@@ -63,9 +63,16 @@ class BlobLease:
         blob: the blob that stands for what is claimed.
         retry: the patience of every request.
         notice: told, once, that another mirror is being waited for.
+        waiting: the words for it.
     """
 
-    def __init__(self, blob: BlobClient, retry: Retry, notice: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        blob: BlobClient,
+        retry: Retry,
+        notice: Callable[[str], None],
+        waiting: str = "another mirror of this run is at work; waiting for it",
+    ) -> None:
         self.waited = False
         # The run that an earlier holder made; known once the claim is acquired. Empty: none.
         self.run_id = ""
@@ -73,6 +80,7 @@ class BlobLease:
         self._blob = blob
         self._retry = retry
         self._notice = notice
+        self._waiting = waiting
         # Chosen here, so that an acquisition whose answer was lost is simply repeated.
         self._lease_id = str(uuid.uuid4())
         self._introduction = Keeper().note()
@@ -89,7 +97,7 @@ class BlobLease:
         """
         while not self._try():
             if not self.waited:
-                self._notice("another mirror of this run is at work; waiting for it")
+                self._notice(self._waiting)
             self.waited = True
             time.sleep(POLL_SECONDS)
         self._thread = threading.Thread(target=self._keep, name="claim", daemon=True)

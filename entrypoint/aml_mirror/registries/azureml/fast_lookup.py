@@ -134,7 +134,14 @@ class FastLookup:
     def _version(self, model: str, number: str) -> Version:
         path = f"{self._scope}/models/{quote(model, safe='')}/versions/{quote(number, safe='')}"
         found = self._call("GET", f"{resource_manager()}{path}?api-version={_MODEL_API}")["properties"]
-        return version_tags.version_of(model, number, found.get("tags"), found.get("properties"))
+        return version_tags.version_of(
+            model,
+            number,
+            found.get("tags"),
+            found.get("properties"),
+            found.get("modelUri"),
+            bool(found.get("isArchived")),
+        )
 
     def _mlflow(self, method: str, path: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
         return self._call(method, f"{self._mlflow_url}/{path}", body)

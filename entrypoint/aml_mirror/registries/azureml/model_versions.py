@@ -1,85 +1,85 @@
 """Versions of a model in an Azure ML workspace, with numbers that this program chooses.
 
 A version is made with a PUT of a fixed number, so that a request whose answer was lost is simply repeated.
-Two mirrors may choose one number: the service refuses to change the path or a property of a version that
-exists, and whoever reads back another identity than its own takes the next number.
+Whether the service refuses a PUT that changes a version, ignores it or carries it out is documented
+("immutable") and not recorded. So two writers must not choose one number: it is chosen and taken under a
+lease on the model, and the next writer comes only when the version can be read. Whoever reads back another
+identity or path than its own takes the next number. Nothing is tagged before both were compared.
 
-What must never change about a version stands in its properties; what people and time may change, in tags.
+What must never change about a version is in its properties; what people and time may change, in tags.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 
-from azure.ai.ml.constants import AssetTypes, ListViewType
-from azure.ai.ml.entities import Model
-from azure.ai.ml.exceptions import ValidationException
-from azure.core.exceptions import HttpResponseError, ResourceNotFoundError
+from azure.core.exceptions import HttpResponseError
 
-from aml_mirror.core.errors import MirrorError, ServiceUnavailable
+from aml_mirror.core.errors import DataError, MirrorError, ServiceUnavailable
 from aml_mirror.registries import base
 from aml_mirror.registries.azureml.limits import DESCRIPTION, LIMITS, cut
+from aml_mirror.registries.azureml.model_service import ModelService, Properties
+from aml_mirror.registries.azureml.version_folder import datastore_path, is_ours
 from aml_mirror.registries.azureml.version_tags import version_of
 from aml_mirror.registries.base import Version
 from aml_mirror.storage import azure_errors as azure_errors
 from aml_mirror.support.retry import Retry
 
-if TYPE_CHECKING:
-    from azure.ai.ml import MLClient
-
 PROPERTIES = (
     base.RUN_ID, base.SOURCE, base.FRAMEWORK, base.CHECKPOINT, base.STEP, base.MLFLOW_RUN_ID,
-    base.MANIFEST_SHA256, base.INTEGRITY, base.SAFETY, base.IDENTITY, base.OUTPUT_DIR, base.REPLAY,
-    base.REPLAY_SOURCE,
+    base.MANIFEST_SHA256, base.INTEGRITY, base.SAFETY, base.SAFETY_SCANNER, base.IDENTITY,
+    base.OUTPUT_DIR, base.REPLAY, base.REPLAY_SOURCE,
 )  # fmt: skip
-# As many mirrors may take a number before us in a row; more is a fault.
-TRIES = 50
+CUSTOM_MODEL = "custom_model"
+# So many numbers in a row may be taken by others or spent; more is a fault.
+TRIES = 100
+# Deleted numbers are passed one by one up to here, then in growing steps: gaps do no harm.
+SINGLE_STEPS = 50
 
 
 class Models:
-    """The models of one workspace."""
+    """The models of one workspace.
 
-    def __init__(self, client: Callable[[], MLClient], retry: Retry, shown: str) -> None:
-        self._client = client
+    Args:
+        service: sends the requests.
+        retry: the patience of each.
+        locked: holds the lease on a model's numbers while it is entered.
+    """
+
+    def __init__(
+        self, service: ModelService, retry: Retry, locked: Callable[[str], AbstractContextManager[object]]
+    ) -> None:
+        self._service = service
         self._retry = retry
-        self._shown = shown
+        self._locked = locked
 
     def get(self, model: str, number: str) -> Version | None:
         """Return a version, or None where there is none with this number."""
         found = self._get(model, number)
-        return None if found is None else _version(model, found)
-
-    def path_of(self, version: Version) -> str:
-        """Return the ``azureml://`` path of a version's files.
-
-        Raises:
-            ServiceUnavailable: it is gone.
-        """
-        found = self._get(version.model, version.number)
-        if found is None:
-            raise ServiceUnavailable(
-                f"version {version.number} of {version.model} is gone", azure_errors.AGAIN
-            )
-        return str(found.path or "")
+        return None if found is None else _version(model, number, found)
 
     def of_run(self, model: str, run_id: str) -> list[Version]:
         """Return the versions that were mirrored from a run, by number: all versions are looked at."""
-        return [item for item in self._all(model) if item.tags.get(base.RUN_ID) == run_id]
+        found = self._all(model)
+        return [item for item in found if item.tags.get(base.RUN_ID) == run_id and is_ours(item)]
 
     def with_identity(self, model: str, identity: str) -> Version | None:
         """Return the version with an identity, or None: all versions are looked at."""
-        return next((item for item in self._all(model) if item.tags.get(base.IDENTITY) == identity), None)
+        found = self._all(model)
+        return next(
+            (item for item in found if item.tags.get(base.IDENTITY) == identity and is_ours(item)), None
+        )
 
     def each(self, model: str, take: Callable[[Version], None]) -> None:
         """Hand over all versions of a model; twice, where the list had to be begun again."""
 
         def read() -> None:
             try:
-                for item in self._client().models.list(model, list_view_type=ListViewType.ALL):
-                    take(_version(model, item))
-            except ResourceNotFoundError as error:
+                for number, properties in self._service.versions(model):
+                    take(_version(model, number, properties))
+            except HttpResponseError as error:
                 _absent(error)
 
         self._retry(read)
@@ -93,8 +93,9 @@ class Models:
         tags: dict[str, str],
         intended: str | None,
         intend: Callable[[str], None],
+        require_allowed: Callable[[], None] = lambda: None,
     ) -> Version:
-        """Make a version, or find the one that an earlier try made.
+        """Make a version, or find the one that an earlier attempt made.
 
         Args:
             model: its model.
@@ -102,70 +103,129 @@ class Models:
             description: in Markdown; cut where it is too long.
             properties: never to change; with the identity among them.
             tags: for people.
-            intended: the number that an earlier try meant to take.
-            intend: told the number before it is taken, so that a killed try can find its version again.
+            intended: the number that an earlier attempt meant to take.
+            intend: told the number before it is taken, so that a killed attempt can find its version again.
+            require_allowed: called before a version is made; raises where nothing may be written any more.
 
         Raises:
             NotAllowed, ConfigurationError: the service refuses.
             ServiceUnavailable: it fails for now.
         """
-        identity = properties[base.IDENTITY]
+        if intended is not None:
+            found = self.get(model, intended)
+            if found is not None and _is_same(found, properties[base.IDENTITY], path):
+                return found
+        made = {
+            "modelType": CUSTOM_MODEL,
+            "modelUri": self._service.long_path(path),
+            "description": cut(description, DESCRIPTION, "the whole is the run's MODEL_CARD.md"),
+            "properties": {name: cut(text, LIMITS.tag_value) for name, text in properties.items()},
+            "tags": {**tags, base.STATE: base.INCOMPLETE},
+            "isAnonymous": False,
+        }
+        with self._locked(model):
+            return self._take_number(model, made, intended, intend, require_allowed)
+
+    def _take_number(
+        self,
+        model: str,
+        made: Properties,
+        intended: str | None,
+        intend: Callable[[str], None],
+        require_allowed: Callable[[], None],
+    ) -> Version:
+        container = self._container(model)
+        # A version in an archived container is archived: it is made so, and nothing is restored.
+        made["isArchived"] = bool(container.get("isArchived"))
+        identity, path = made["properties"][base.IDENTITY], made["modelUri"]
         number = intended
-        taken = 0
+        numbers = self._numbers(model, container)
         for _ in range(TRIES):
             if number is None:
-                number = str(self._next(model, taken))
+                number = str(next(numbers))
                 intend(number)
-            # Also for a number that should be free: a list may not show yet what was made a moment ago, and
-            # that a PUT never changes a version that is there is not documented.
+            # Also for a number that should be free: a list may not show yet what was made a moment ago.
             found = self.get(model, number)
-            if found is not None and found.tags.get(base.IDENTITY) == identity:
+            if found is not None and _is_same(found, identity, path):
                 return found
-            if found is not None:
-                number, taken = None, _number(number)
-                continue
-            made = Model(
-                name=model,
-                version=number,
-                type=AssetTypes.CUSTOM_MODEL,
-                path=path,
-                description=cut(description, DESCRIPTION, "the whole is the run's MODEL_CARD.md"),
-                properties={name: cut(text, LIMITS.tag_value) for name, text in properties.items()},
-                tags={**tags, base.STATE: base.INCOMPLETE},
-            )
-            refusal: MirrorError | None = None
-            try:
-                self._retry(lambda: self._client().models.create_or_update(made))  # noqa: B023
-            except MirrorError as error:
-                if azure_errors.status_of(error.__cause__) not in (400, 409, 412) and not _is_taken(error):
-                    raise
-                refusal = error
-            found = self.get(model, number) if refusal else self._made(model, number)
-            if found is not None and found.tags.get(base.IDENTITY) == identity:
-                return found
-            if found is None and refusal is not None and _was_deleted(refusal):
-                number = str(_number(number) + 1)
-                intend(number)
-                continue
-            if found is None and refusal is not None:
-                # Refused, and not because another has the number.
-                raise refusal
-            number, taken = None, _number(number)
+            if found is None:
+                refusal = self._put(model, number, made, require_allowed)
+                found = self.get(model, number) if refusal else self._made(model, number)
+                if found is not None and _is_same(found, identity, path):
+                    return found
+                if found is None and refusal is not None and not _was_deleted(refusal):
+                    # Refused, and not because another has the number.
+                    raise refusal
+            number = None
         raise ServiceUnavailable(
-            f"{TRIES} version numbers of {model} were taken by others in a row", azure_errors.AGAIN
+            f"{TRIES} version numbers of {model} in a row were taken by others or deleted", azure_errors.AGAIN
         )
 
-    def tag(self, version: Version, tags: dict[str, str]) -> None:
-        """Write tags of a version; those that others wrote stay."""
+    def _put(
+        self, model: str, number: str, made: Properties, require_allowed: Callable[[], None]
+    ) -> MirrorError | None:
+        """Make a version; return the refusal that may mean that the number is taken or spent."""
+
+        def put() -> None:
+            require_allowed()
+            self._service.put(model, number, made)
+
+        try:
+            self._retry(put)
+        except MirrorError as error:
+            if azure_errors.status_of(error.__cause__) not in (400, 409, 412):
+                raise
+            return error
+        return None
+
+    def _numbers(self, model: str, container: Properties) -> Iterator[int]:
+        """Yield numbers to try: the service's next one and those after it.
+
+        A list may not show yet what was made some seconds ago (azure-sdk-for-python#28328), and the highest
+        number may belong to a version that was deleted, which cannot be made again (#28423): the container's
+        ``nextVersion`` knows of both. Where it does not help, the highest of the list counts.
+        """
+        number = _number(container.get("nextVersion"))
+        if not number:
+            number = max((_number(item.number) for item in self._all(model)), default=0) + 1
+        step = 1
+        for count in range(TRIES):
+            yield number
+            if count == SINGLE_STEPS:
+                number = max(number, _number(self._container(model).get("nextVersion")) - 1)
+            step = 1 if count <= SINGLE_STEPS else step * 2
+            number += step
+
+    def tag(
+        self, version: Version, tags: dict[str, str], require_allowed: Callable[[], None] = lambda: None
+    ) -> None:
+        """Write tags of a version; all else that it has stays, whether it is archived too.
+
+        Raises:
+            ServiceUnavailable: the version is gone.
+            DataError: its number belongs to another version now.
+        """
         found = self._get(version.model, version.number)
         if found is None:
             raise ServiceUnavailable(
                 f"version {version.number} of {version.model} is gone", azure_errors.AGAIN
             )
-        if all((found.tags or {}).get(name) == text for name, text in tags.items()):
+        now = _version(version.model, version.number, found)
+        same_path = datastore_path(now.path) == datastore_path(version.path)
+        if now.tags.get(base.IDENTITY) != version.tags.get(base.IDENTITY) or not same_path:
+            raise DataError(
+                f"version {version.number} of {version.model} is another one now: identity or path changed",
+                "nothing was written to it; find out who changed it, and mirror the run again",
+            )
+        before = found.get("tags") or {}
+        if all(before.get(name) == text for name, text in tags.items()):
             return
-        found.tags = {**(found.tags or {}), **tags}
-        self._retry(lambda: self._client().models.create_or_update(found))
+
+        def put() -> None:
+            require_allowed()
+            self._service.put(version.model, version.number, {**found, "tags": {**before, **tags}})
+
+        self._retry(put)
 
     def _made(self, model: str, number: str) -> Version:
         """Return a version that the service said it made, as soon as it shows it."""
@@ -180,40 +240,25 @@ class Models:
 
         return self._retry(look)
 
-    def _get(self, model: str, number: str) -> Model | None:
-        def get() -> Model | None:
+    def _get(self, model: str, number: str) -> Properties | None:
+        def get() -> Properties | None:
             try:
-                found: Model = self._client().models.get(model, number)
-            except ResourceNotFoundError as error:
+                return self._service.version(model, number)
+            except HttpResponseError as error:
                 _absent(error)
                 return None
-            return found
 
         return self._retry(get)
 
-    def _next(self, model: str, taken: int) -> int:
-        """The number after the newest version's.
-
-        Args:
-            taken: a number that is known to be taken; 0: none is. Then the highest one counts, archived or
-                not, and this one at least: a list may not show yet what was made some seconds ago
-                (azure-sdk-for-python#28328).
-        """
-
-        def newest() -> int | None:
+    def _container(self, model: str) -> Properties:
+        def get() -> Properties:
             try:
-                return _number(self._client().models.get(model, label="latest").version)
-            except ResourceNotFoundError as error:
+                return self._service.container(model)
+            except HttpResponseError as error:
                 _absent(error)
-                return 0
-            except ValidationException:
-                # azure-ai-ml's word for a list without versions: perhaps all of them are archived.
-                return None
+                return {"nextVersion": "1"}
 
-        latest = None if taken else self._retry(newest)
-        if latest is None:
-            latest = max((_number(item.number) for item in self._all(model)), default=0)
-        return max(latest, taken) + 1
+        return self._retry(get)
 
     def _all(self, model: str) -> list[Version]:
         found: dict[str, Version] = {}
@@ -226,15 +271,30 @@ def _absent(error: HttpResponseError) -> None:
     code = azure_errors.code_of(error)
     # ARM names what is not there by its type and name, up to the closing quote.
     workspace = re.search(r"workspaces/[^/']+'", str(error), re.IGNORECASE)
-    if code in ("ResourceGroupNotFound", "SubscriptionNotFound") or (
-        code == "ResourceNotFound" and workspace
+    if (
+        azure_errors.status_of(error) != 404
+        or code in ("ResourceGroupNotFound", "SubscriptionNotFound")
+        or (code == "ResourceNotFound" and workspace)
     ):
         raise error
 
 
-def _is_taken(error: MirrorError) -> bool:
-    # azure-ai-ml turns the service's refusal into an exception of its own.
-    return "cannot be overwritten" in error.message or "cannot be updated" in error.message
+def _is_same(version: Version, identity: str, path: str) -> bool:
+    """Whether a version is the one that is to be made.
+
+    Raises:
+        ServiceUnavailable: it is, in another folder.
+    """
+    if version.tags.get(base.IDENTITY) != identity:
+        return False
+    if datastore_path(version.path) == datastore_path(path):
+        return True
+    if is_ours(version):
+        # Made by an earlier attempt, and shown only now. The next attempt goes on in that folder.
+        raise ServiceUnavailable(
+            f"version {version.number} of {version.model} appeared in another folder", azure_errors.AGAIN
+        )
+    return False
 
 
 def _was_deleted(error: MirrorError) -> bool:
@@ -242,8 +302,15 @@ def _was_deleted(error: MirrorError) -> bool:
     return "cannot be recreated" in str(error.__cause__)
 
 
-def _version(model: str, found: Model) -> Version:
-    return version_of(model, found.version, found.tags, found.properties)
+def _version(model: str, number: str, found: Properties) -> Version:
+    return version_of(
+        model,
+        number,
+        found.get("tags"),
+        found.get("properties"),
+        found.get("modelUri"),
+        bool(found.get("isArchived")),
+    )
 
 
 def _number(text: object) -> int:

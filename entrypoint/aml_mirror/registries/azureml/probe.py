@@ -153,7 +153,7 @@ class Probe:
             path = azure.datastore_uri(folder)
             properties = {base.IDENTITY: self._id, base.RUN_ID: self._id}
             version = models.register(NAME, path, "", properties, {}, None, lambda number: None)
-            if not models.path_of(version).rstrip("/").endswith(folder):
+            if not version.path.rstrip("/").endswith(folder):
                 raise ServiceUnavailable(f"version {version.number} of {NAME} points at another place")
             changed = self._changed_property(version)
             azure.ml.models.archive(NAME, version.number)

@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from azure.core.exceptions import HttpResponseError
 from azure.storage.blob import ContainerClient
 
-from aml_mirror.core.errors import ConfigurationError, DataError, MirrorError
+from aml_mirror.core.errors import DataError, MirrorError
 from aml_mirror.registries import base
 from aml_mirror.registries.azureml.run_artifacts import Refused, RunArtifacts, numbered
+from aml_mirror.registries.azureml.version_folder import datastore_path, folder_in
 from aml_mirror.registries.azureml.version_tags import ARTIFACTS
 from aml_mirror.registries.base import FileDigest, Version
 from aml_mirror.registries.file_digests import hashed
 from aml_mirror.registries.mlflow_errors import is_missing
 from aml_mirror.storage import azure_errors as azure_errors
-from aml_mirror.storage.blob_client import container_client, metadata_of
+from aml_mirror.storage.blob_client import metadata_of
 
 if TYPE_CHECKING:
     from aml_mirror.registries.azureml.workspace import AzureMLRegistry
@@ -36,32 +36,24 @@ class AzureMLVersionReader:
     def __init__(self, workspace: AzureMLRegistry, version: Version) -> None:
         self._workspace = workspace
         self._version = version
-        path = workspace.models.path_of(version)
-        found = re.search(r"/?datastores/([^/]+)/paths/(.+)", path)
-        if not found:
+        folder = folder_in(version.path, {**version.tags, base.MODEL_NAME: version.model})
+        if folder is None:
             raise DataError(
-                f"version {version.number} of {version.model} does not lie in a datastore, but at {path}",
-                "it was not made by aml-mirror: mirror its run",
+                f"version {version.number} of {version.model} was not made by aml-mirror: its path is "
+                f"{version.path}, which is no folder of its run, checkpoint and manifest",
+                "do not use it as the mirror of a run; mirror the run again",
             )
-        self._prefix = found[2].strip("/") + "/"
-        self._container = self._container_of(found[1])
-
-    def _container_of(self, name: str) -> ContainerClient:
-        azure = self._workspace.azure
-        if name == azure.datastore.name:
-            return azure.container
-        from azure.ai.ml.entities import AzureBlobDatastore
-
-        # The workspace has another default now.
-        store = azure.retry(lambda: azure.ml.datastores.get(name))
-        if not isinstance(store, AzureBlobDatastore):
-            raise ConfigurationError(
-                f"the datastore {name} is {store.type}, not blob storage", "mirror the run again"
-            )
-        url = f"https://{store.account_name}.blob.{store.endpoint}"
-        return container_client(url, str(store.container_name))
+        self._folder = folder
+        self._prefix = f"{folder.bytes}/"
+        # Of the datastore that the path names: the workspace may have another default now.
+        self._container = workspace.azure.container_of(folder.datastore)
 
     def artifacts(self, name: str, limit: int) -> Iterator[bytes]:
+        if data := self._blob(self._container, f"{self._folder.own}/{name}", limit):
+            yield data
+        yield from self._of_run(name, limit)
+
+    def _of_run(self, name: str, limit: int) -> Iterator[bytes]:
         run_id = self._version.tags.get(base.MLFLOW_RUN_ID, "")
         try:
             run = self._workspace.retry(lambda: self._workspace.client.get_run(run_id))
@@ -72,9 +64,10 @@ class AzureMLVersionReader:
         service: RunArtifacts | None = RunArtifacts(
             self._workspace.azure, run.info.artifact_uri or "", run.info.experiment_id, run_id
         )
-        beside = str(run.data.tags.get(ARTIFACTS, "")).partition("/paths/")[2].strip("/")
-        if beside and (data := self._beside(f"{beside}/{name}", limit)):
-            yield data
+        if place := datastore_path(run.data.tags.get(ARTIFACTS, "")):
+            container = self._workspace.azure.container_of(place[0])
+            if data := self._blob(container, f"{place[1]}/{name}", limit):
+                yield data
         for number in range(1, MOST_NAMES + 1):
             path = name if number == 1 else numbered(name, number)
             try:
@@ -86,8 +79,8 @@ class AzureMLVersionReader:
             if data is not None:
                 yield data
 
-    def _beside(self, path: str, limit: int) -> bytes | None:
-        blob = self._workspace.azure.container.get_blob_client(path)
+    def _blob(self, container: ContainerClient, path: str, limit: int) -> bytes | None:
+        blob = container.get_blob_client(path)
 
         def read() -> bytes | None:
             try:

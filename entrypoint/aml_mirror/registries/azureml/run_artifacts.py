@@ -36,7 +36,7 @@ from aml_mirror.core.errors import MirrorError, NotAllowed, ServiceUnavailable
 from aml_mirror.registries.azureml.service_client import PATIENCE, AzureML
 from aml_mirror.storage import azure_errors as azure_errors
 from aml_mirror.storage.azure_login import credential
-from aml_mirror.support.retry import Retry
+from aml_mirror.transfer.senders import Call
 
 # The service takes 100 paths (ultralytics#3223), the plugin asks for 50.
 BATCH = 50
@@ -82,10 +82,18 @@ class RunArtifacts:
         artifact_uri: of the run, from which its experiment is read as the plugin reads it.
         experiment_id: used where the URI does not name an experiment.
         run_id: the run.
+        retry: runs each request; by default with the workspace's patience.
     """
 
-    def __init__(self, workspace: AzureML, artifact_uri: str, experiment_id: str, run_id: str) -> None:
-        self._retry: Retry = workspace.retry
+    def __init__(
+        self,
+        workspace: AzureML,
+        artifact_uri: str,
+        experiment_id: str,
+        run_id: str,
+        retry: Call | None = None,
+    ) -> None:
+        self._retry: Call = retry or workspace.retry
         self._where = f"the artifact service of {workspace.shown}"
         named = re.search(r"/experiments/([^/]+)/runs/", urlsplit(artifact_uri).path)
         within = f"experiments/{named[1]}" if named else f"experimentids/{experiment_id}"

@@ -99,6 +99,7 @@ class AzureML:
         self.connections = connections
         self.shown = f"the Azure ML workspace {workspace_name}"
         self.retry = _FreshRetry(retry_seconds, self.translate, notice)
+        self._containers: dict[str, ContainerClient] = {}
         os.environ.update(_TELEMETRY)
         http_status.watch()
 
@@ -187,13 +188,16 @@ class AzureML:
         Raises:
             ConfigurationError: it is not blob storage.
         """
+        return self._datastore(self.ml.datastores.get_default)
+
+    def _datastore(self, get: Callable[..., Any], *name: str) -> Datastore:
         from azure.ai.ml.entities import AzureBlobDatastore
 
-        client = self.ml
-        found = self.retry(client.datastores.get_default)
+        found = self.retry(lambda: get(*name))
         if not isinstance(found, AzureBlobDatastore):
+            which = "datastore" if name else "default datastore"
             raise ConfigurationError(
-                f"the default datastore {found.name} of {self.shown} is {found.type}, not blob storage",
+                f"the {which} {found.name} of {self.shown} is {found.type}, not blob storage",
                 "in Azure ML studio, under Data, Datastores, choose one of type Azure Blob Storage (each "
                 "workspace has workspaceblobstore) and 'Set as default datastore'",
             )
@@ -207,12 +211,27 @@ class AzureML:
     @cached_property
     def container(self) -> ContainerClient:
         """The default datastore's container, reached with our login."""
-        store = self.datastore
+        return self._open(self.datastore)
+
+    def container_of(self, name: str) -> ContainerClient:
+        """The container of a datastore, reached with our login; without a name, of the default one.
+
+        Raises:
+            ConfigurationError: there is no such datastore, or it is not blob storage.
+        """
+        if name in ("", self.datastore.name):
+            return self.container
+        if name not in self._containers:
+            store = self._datastore(self.ml.datastores.get, name)
+            self._containers[name] = self._open(store)
+        return self._containers[name]
+
+    def _open(self, store: Datastore) -> ContainerClient:
         return container_client(store.account_url, store.container, connections=self.connections)
 
-    def datastore_uri(self, path: str) -> str:
-        """A folder of the default datastore as a model version names it."""
-        return f"azureml://datastores/{self.datastore.name}/paths/{path.strip('/')}/"
+    def datastore_uri(self, path: str, name: str = "") -> str:
+        """A folder of a datastore, by default of the default one, as a model version names it."""
+        return f"azureml://datastores/{name or self.datastore.name}/paths/{path.strip('/')}/"
 
 
 class _FreshRetry(Retry):

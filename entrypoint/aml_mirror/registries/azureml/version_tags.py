@@ -6,25 +6,37 @@ Loads no client: :mod:`.first_look` reads before the clients are loaded.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 from aml_mirror.registries import base
+from aml_mirror.registries.azureml.version_folder import is_ours
 from aml_mirror.registries.base import Version
 
 # Tags of a run: the number of its version, and where its artifacts are if not with the run.
 VERSION = "mirror.model_version"
 ARTIFACTS = "mirror.artifacts"
+# Digest of the list of what the commits made: a tag of the run and, after a repair, of the version; and the
+# property of a version. See stored_files.py.
+STORED = "mirror.stored"
+STORED_SHA256 = "stored_sha256"
 # The state of a run that a lost answer made beside the one that counts.
 RETIRED = "retired"
 
 
 def version_of(
-    model: str, number: object, tags: Mapping[str, object] | None, properties: Mapping[str, object] | None
+    model: str,
+    number: object,
+    tags: Mapping[str, object] | None,
+    properties: Mapping[str, object] | None,
+    path: object,
+    archived: bool = False,
 ) -> Version:
-    """Return a version from its tags, which may change, and its properties, which cannot."""
+    """Return a version from its tags, which may change, its properties, which cannot, and its path."""
     found = {**(tags or {}), **(properties or {})}
     if later := (tags or {}).get(base.MLFLOW_RUN_ID):
         found[base.MLFLOW_RUN_ID] = later  # see AzureMLWriter.finish
-    return Version(model, str(number), {str(name): str(text) for name, text in found.items()})
+    texts = {str(name): str(text) for name, text in found.items()}
+    return Version(model, str(number), texts, str(path or ""), archived)
 
 
 def names_version(run_tags: Mapping[str, str]) -> bool:
@@ -36,6 +48,8 @@ def named_by(run_tags: Mapping[str, str], version: Version | None) -> Version | 
     """Return the version that a finished run names, if it is there and is this run's."""
     if version is None or version.tags.get(base.IDENTITY) != run_tags.get(base.IDENTITY):
         return None
+    if not is_ours(version):
+        return None
     # The run keeps what may change: the key under which the files are known now.
     tags = {**version.tags, base.QUICK_KEY: run_tags.get(base.QUICK_KEY, "")}
-    return Version(version.model, version.number, tags)
+    return replace(version, tags=tags)

@@ -20,7 +20,9 @@ One identity has one run and one version, whatever happens on the way:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from mlflow.entities import Run as MlflowRun
@@ -30,9 +32,11 @@ from aml_mirror.core.errors import ConfigurationError, DataError
 from aml_mirror.registries import base
 from aml_mirror.registries.azureml.blob_lease import BlobLease
 from aml_mirror.registries.azureml.limits import FOLDER, LIMITS, check_names, fit_tags, safe_part, tag_filter
+from aml_mirror.registries.azureml.model_service import ModelService
 from aml_mirror.registries.azureml.model_versions import Models
 from aml_mirror.registries.azureml.retry_with_read_back import RetryWithReadBack
-from aml_mirror.registries.azureml.service_client import AzureML, single_attempt
+from aml_mirror.registries.azureml.service_client import PATIENCE, AzureML, single_attempt
+from aml_mirror.registries.azureml.version_folder import VersionFolder, folder_in, folder_of, is_ours
 from aml_mirror.registries.azureml.version_tags import RETIRED, VERSION, named_by, names_version
 from aml_mirror.registries.azureml.writer import AzureMLWriter, Place
 from aml_mirror.registries.base import Version
@@ -41,6 +45,7 @@ from aml_mirror.transfer.transfer import Transfer
 from aml_mirror.transfer.transfer_options import BLOCK_BYTES, CONCURRENCY
 
 if TYPE_CHECKING:
+    from azure.storage.blob import ContainerClient
     from mlflow import MlflowClient
 
     from aml_mirror.registries.azureml.reader import AzureMLVersionReader
@@ -74,7 +79,7 @@ class AzureMLRegistry(Place):
             subscription_id, resource_group, workspace_name, retry_seconds, notice, concurrency
         )
         super().__init__(self.azure.retry, LIMITS)
-        self.models = Models(lambda: self.azure.ml, self.retry, self.azure.shown)
+        self.models = Models(ModelService(self.azure, PATIENCE), self.retry, self._locked)
         self.notice = notice
         self._retry_seconds = retry_seconds
         self._concurrency = concurrency
@@ -83,6 +88,21 @@ class AzureMLRegistry(Place):
         self.experiments: dict[str, str] = {}
         # Identity -> number of incomplete versions that were seen without their run.
         self._orphans: dict[str, str] = {}
+
+    @contextmanager
+    def _locked(self, model: str) -> Iterator[None]:
+        """Hold the lease under which the numbers of a model's versions are taken."""
+        lease = BlobLease(
+            self.azure.container.get_blob_client(f"{FOLDER}/claims/models/{safe_part(model)}"),
+            self.retry,
+            self.notice,
+            f"another mirror registers a version of {model}; waiting for it",
+        )
+        lease.acquire()
+        try:
+            yield
+        finally:
+            lease.release()
 
     @property
     def client(self) -> MlflowClient:
@@ -133,11 +153,11 @@ class AzureMLRegistry(Place):
                     keys[tags[VERSION]] = (tags.get(base.IDENTITY, ""), tags.get(base.QUICK_KEY, ""))
 
         def with_key(version: Version) -> None:
-            if not version.tags.get(base.RUN_ID):
+            if not version.tags.get(base.RUN_ID) or not is_ours(version):
                 return
             identity, key = keys.get(version.number, ("", ""))
             if key and identity == version.tags.get(base.IDENTITY):
-                version = Version(model, version.number, {**version.tags, base.QUICK_KEY: key})
+                version = replace(version, tags={**version.tags, base.QUICK_KEY: key})
             take(version)
 
         self.models.each(model, with_key)
@@ -191,8 +211,14 @@ class AzureMLRegistry(Place):
         model, identity = tags[base.MODEL_NAME], tags[base.IDENTITY]
         runs = self._runs_now(experiment_id, identity, model, claim.run_id)
         for run in runs:
-            if version := self._version_of(run):
+            version = self._version_of(run)
+            if version is not None and version.complete:
                 return self._completed(run, version)
+            if version is not None:
+                # Only the mark is missing. What was verified then may have changed since.
+                claim.remember(str(run.info.run_id))
+                folder = self._folder(tags, version.number)
+                return AzureMLWriter(self, run, claim, tags, True, version.number, folder)
         # One that is complete counts wherever it is; taken up is only one of this experiment.
         runs = [run for run in runs if run.info.experiment_id == experiment_id]
         if not runs and claim.waited:
@@ -209,15 +235,23 @@ class AzureMLRegistry(Place):
         claim.remember(str(runs[0].info.run_id))
         for other in runs[1:]:
             self.retire(other)
-        return AzureMLWriter(self, runs[0], claim, tags, adopted, intended or self._orphans.get(identity))
+        intended = intended or self._orphans.get(identity)
+        return AzureMLWriter(self, runs[0], claim, tags, adopted, intended, self._folder(tags, intended))
+
+    def _folder(self, tags: dict[str, str], intended: str | None) -> VersionFolder:
+        """Where the version goes: the folder that an earlier attempt registered wins."""
+        begun = self.models.get(tags[base.MODEL_NAME], intended) if intended else None
+        if begun is not None and begun.tags.get(base.IDENTITY) == tags[base.IDENTITY]:
+            named = folder_in(begun.path, {**begun.tags, base.MODEL_NAME: begun.model})
+            if named is not None:
+                return named
+        return folder_of(tags)
 
     def _completed(self, run: MlflowRun, version: Version) -> Version:
-        """Write what a mirror that was killed in its last moment left out: all else was verified before."""
+        """Close the run of a complete version, which a mirror that was killed at its end left open."""
         if run.info.status != "FINISHED":
             self.retry(lambda: self.client.set_terminated(run.info.run_id, "FINISHED"))
-        if not version.complete:
-            self.models.tag(version, {base.STATE: base.COMPLETE})
-        return Version(version.model, version.number, {**version.tags, base.STATE: base.COMPLETE})
+        return version
 
     def _runs(self, experiment_id: str, identity: str, model: str) -> list[MlflowRun]:
         runs = self.search_runs(experiment_id, base.IDENTITY, identity)
@@ -312,7 +346,5 @@ class AzureMLRegistry(Place):
             if other.info.run_id != run.info.run_id:
                 self.retire(other)
 
-    def transfer(self) -> Transfer:
-        return Transfer(
-            self.azure.container, self._concurrency, self._block_bytes, self._retry_seconds, self.notice
-        )
+    def transfer(self, container: ContainerClient) -> Transfer:
+        return Transfer(container, self._concurrency, self._block_bytes, self._retry_seconds, self.notice)

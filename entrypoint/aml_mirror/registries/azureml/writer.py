@@ -2,33 +2,46 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import math
 import threading
 from abc import abstractmethod
 from collections.abc import Callable, Iterator
-from typing import BinaryIO
+from dataclasses import replace
+from typing import TYPE_CHECKING, BinaryIO, TypeVar
 
 from mlflow.entities import Param, RunTag
 from mlflow.entities import Run as MlflowRun
 
-from aml_mirror.core.errors import ConfigurationError, DataError, MirrorError, ServiceUnavailable
-from aml_mirror.core.manifest import Manifest, TransferResult
+from aml_mirror.core.errors import ConfigurationError, DataError, MirrorError
+from aml_mirror.core.manifest import Manifest, StoredFile, TransferResult
 from aml_mirror.registries import base
 from aml_mirror.registries.azureml.blob_lease import BlobLease
-from aml_mirror.registries.azureml.limits import FOLDER, LEAST_PARAM_VALUE, cut, fit_tags, safe_part
+from aml_mirror.registries.azureml.limits import LEAST_PARAM_VALUE, cut, fit_tags
 from aml_mirror.registries.azureml.log_batch import log_batch
 from aml_mirror.registries.azureml.metric_partitions import Batch, log_points, tag_of
 from aml_mirror.registries.azureml.model_versions import PROPERTIES, Models
 from aml_mirror.registries.azureml.retry_with_read_back import RetryWithReadBack
 from aml_mirror.registries.azureml.run_artifacts import File, Refused, RunArtifacts
 from aml_mirror.registries.azureml.service_client import AzureML, single_attempt
-from aml_mirror.registries.azureml.version_tags import ARTIFACTS, VERSION
+from aml_mirror.registries.azureml.stored_files import digest_in
+from aml_mirror.registries.azureml.version_files import VersionFiles
+from aml_mirror.registries.azureml.version_folder import VersionFolder
+from aml_mirror.registries.azureml.version_tags import ARTIFACTS, STORED, STORED_SHA256, VERSION
 from aml_mirror.registries.base import Point, Upload, Version
 from aml_mirror.registries.mlflow_runs import RunStore, RunWriter
 from aml_mirror.sources.tree import Tree
 from aml_mirror.transfer.transfer import Transfer
 
+if TYPE_CHECKING:
+    from azure.storage.blob import ContainerClient
+
+T = TypeVar("T")
+
+RECEIPT = "receipt.json"
+# After so many bytes the list of what was stored is worth two requests before the version is registered.
+SAVE_FROM_BYTES = 64 << 20
 # From so many files on, registering their paths together is worth the names that a kill would leave.
 REGISTER_TOGETHER = 20
 
@@ -41,8 +54,8 @@ class Place(RunStore):
     notice: Callable[[str], None]
 
     @abstractmethod
-    def transfer(self) -> Transfer:
-        """What brings a checkpoint into the default datastore."""
+    def transfer(self, container: ContainerClient) -> Transfer:
+        """What brings a checkpoint into a container."""
 
     @abstractmethod
     def retire_others(self, run: MlflowRun) -> None:
@@ -54,7 +67,8 @@ class AzureMLWriter(RunWriter):
 
     Args:
         workspace, run, claim, tags, adopted: see :class:`aml_mirror.registries.mlflow_runs.RunWriter`.
-        intended: the version number that an earlier try took, or meant to take.
+        intended: the version number that an earlier attempt took, or meant to take.
+        folder: where the version's files go.
     """
 
     _claim: BlobLease
@@ -67,6 +81,7 @@ class AzureMLWriter(RunWriter):
         tags: dict[str, str],
         adopted: bool,
         intended: str | None,
+        folder: VersionFolder,
     ) -> None:
         super().__init__(workspace, run, claim, tags, adopted)
         self._workspace = workspace
@@ -74,17 +89,28 @@ class AzureMLWriter(RunWriter):
         self._artifacts: RunArtifacts | None = None
         self._only_finite = False
         self._telling = threading.Lock()
-        self._beside = ""
-        self._folder = "/".join(
-            (
-                FOLDER,
-                safe_part(tags[base.RUN_ID]),
-                safe_part(tags[base.CHECKPOINT]),
-                tags[base.MANIFEST_SHA256],
-            )
-        )
-        if adopted and (earlier := run.data.tags.get(ARTIFACTS)):
-            self._beside = earlier.partition("/paths/")[2].strip("/")
+        self._patient = workspace.retry
+        self._retry = self._guarded
+        self._folder = folder
+        container = workspace.azure.container_of(folder.datastore)
+        self._files = VersionFiles(container, folder, self._guarded)
+        self._checkpoint: tuple[Tree, Manifest] | None = None
+        own = workspace.azure.datastore_uri(folder.own, folder.datastore)
+        self._refused = adopted and run.data.tags.get(ARTIFACTS) == own
+        """Whether the artifact service takes nothing, so that files are in the datastore alone."""
+
+    def _guarded(self, operation: Callable[[], T], /) -> T:
+        """Run an operation with patience; each attempt begins with the question whether we may still write.
+
+        MLflow's client does not send again by itself meanwhile: it would not ask.
+        """
+
+        def attempt() -> T:
+            self._require_claim()
+            return operation()
+
+        with single_attempt():
+            return self._patient(attempt)
 
     def log_params(self, params: dict[str, str]) -> None:
         there = self._run.data.params if self._adopted else {}
@@ -144,21 +170,52 @@ class AzureMLWriter(RunWriter):
 
     def put_model(self, tree: Tree, manifest: Manifest, progress: Callable[[int], None]) -> TransferResult:
         self._require_claim()
-
-        def guarded(count: int) -> None:
-            progress(count)
-            self._require_claim()
-
-        moved = self._workspace.transfer().put(tree, manifest.items, self._folder, guarded)
+        self._checkpoint = (tree, manifest)
+        if self._adopted:
+            self._files.load(self._run.data.tags)
+        moved = self._bring(progress)
+        if moved.sent > SAVE_FROM_BYTES:
+            self._save_list()
         # Told here as well, so that they are in the receipt whatever else reads them.
-        return TransferResult(moved.sent, moved.copied, (*moved.warnings, *self.warnings))
+        return replace(moved, warnings=(*moved.warnings, *self.warnings))
+
+    def _bring(self, progress: Callable[[int], None] = lambda count: None) -> TransferResult:
+        """Make the folder of the version hold the bytes of the manifest and nothing else."""
+        if self._checkpoint is None:
+            raise RuntimeError("put_model comes first")
+        tree, manifest = self._checkpoint
+        moved = self._workspace.transfer(self._files.container).put(
+            tree,
+            manifest.items,
+            self._folder.bytes,
+            progress,
+            known=dict(self._files.stored),
+            committed=self._committed,
+            require_allowed=self._require_claim,
+        )
+        self._files.stored = moved.stored
+        return moved
+
+    def _committed(self, path: str, stored: StoredFile) -> None:
+        if self._files.note(path, stored):
+            self._save_list()
+
+    def _save_list(self) -> None:
+        def name_it(digest: str) -> None:
+            self._retry(lambda: self._client.set_tag(self.run_id, STORED, digest))
+
+        self._files.save(name_it)
 
     def put_files(self, tree: Tree, uploads: list[Upload], progress: Callable[[int], None]) -> int:
         files = [File(upload.path, upload.bytes, _opener(tree, upload.source)) for upload in uploads]
         sent = 0
         self._register([file.path for file in files])
         for upload, file in zip(uploads, files, strict=True):
-            sent += self._put(file)
+            done = self._put_to_run(file)
+            if done is None:
+                self._files.put_file(file.path, file.bytes, file.open)
+                done = file.bytes
+            sent += done
             if not tree.source.is_unchanged(tree.entry(upload.source)):
                 raise DataError(
                     f"{upload.source} changed while it was sent",
@@ -174,20 +231,29 @@ class AzureMLWriter(RunWriter):
             files.append(File(path, len(data), lambda data=data: io.BytesIO(data)))  # type: ignore[misc]
         self._register([file.path for file in files])
         for file in files:
-            self._put(file)
+            data = texts[file.path].encode()
+            self._files.put(file.path, data)
+            if file.path != RECEIPT:
+                # The receipt names the version, which is registered with the digests of the others.
+                self._files.own[file.path] = hashlib.sha256(data).hexdigest()
+            self._put_to_run(file)
 
     def _register(self, paths: list[str]) -> None:
         """Register many paths in a few requests, where they go to the artifact service.
 
         A few are registered each before it is sent: a kill leaves one name behind, not all.
         """
-        if self._beside:
-            return
         self._require_claim()
+        if self._refused:
+            return
         if self._artifacts is None:
             info = self._run.info
             self._artifacts = RunArtifacts(
-                self._workspace.azure, info.artifact_uri or "", info.experiment_id, self.run_id
+                self._workspace.azure,
+                info.artifact_uri or "",
+                info.experiment_id,
+                self.run_id,
+                self._guarded,
             )
         if len(paths) < REGISTER_TOGETHER:
             return
@@ -196,41 +262,26 @@ class AzureMLWriter(RunWriter):
         except Refused as refused:
             self._go_beside(refused)
 
-    def _put(self, file: File) -> int:
+    def _put_to_run(self, file: File) -> int | None:
+        """Store a file among the run's artifacts; return the bytes sent, None where the service refuses."""
         self._require_claim()
-        if not self._beside and self._artifacts is not None:
-            try:
-                done = self._artifacts.put(file)
-            except Refused as refused:
-                self._go_beside(refused)
-            else:
-                if done.path != file.path:
-                    self._warn(f"{file.path} is of an earlier try; this one's is the artifact {done.path}")
-                return done.sent
-        return self._put_beside(file)
+        if self._refused or self._artifacts is None:
+            return None
+        try:
+            done = self._artifacts.put(file)
+        except Refused as refused:
+            self._go_beside(refused)
+            return None
+        if done.path != file.path:
+            self._warn(f"{file.path} is of an earlier attempt; this one is the artifact {done.path}")
+        return done.sent
 
     def _go_beside(self, refused: Refused) -> None:
-        """Keep small files beside the checkpoint from now on, and let the run say where."""
-        self._beside = f"{self._folder}.artifacts"
-        uri = self._workspace.azure.datastore_uri(self._beside)
+        """Keep small files in the version's own folder alone from now on, and let the run say where."""
+        self._refused = True
+        uri = self._workspace.azure.datastore_uri(self._folder.own, self._folder.datastore)
         self._retry(lambda: self._client.set_tag(self.run_id, ARTIFACTS, uri))
         self._warn(f"the run's artifacts are in the datastore, at {uri}, because {refused.why}")
-
-    def _put_beside(self, file: File) -> int:
-        blob = self._workspace.azure.container.get_blob_client(f"{self._beside}/{file.path}")
-
-        def send() -> None:
-            with file.open() as stream:
-                blob.upload_blob(stream, length=file.bytes, overwrite=True)
-            size = blob.get_blob_properties().size
-            if size != file.bytes:
-                raise ServiceUnavailable(
-                    f"{file.path} arrived with {size} of {file.bytes} bytes in the datastore",
-                    "run the same command again: what is there is not sent again",
-                )
-
-        self._retry(send)
-        return file.bytes
 
     def _warn(self, text: str) -> None:
         self.warnings.append(text)
@@ -241,14 +292,17 @@ class AzureMLWriter(RunWriter):
         tags, _ = fit_tags(tags)
         properties = {name: tags[name] for name in PROPERTIES if tags.get(name)}
         properties[base.MLFLOW_RUN_ID] = self.run_id
+        self._save_list()
+        properties[STORED_SHA256] = self._files.digest
         return self._workspace.models.register(
             self._tags[base.MODEL_NAME],
-            self._workspace.azure.datastore_uri(self._folder),
+            self._workspace.azure.datastore_uri(self._folder.bytes, self._folder.datastore),
             description,
             properties,
             {name: value for name, value in tags.items() if name not in base.RESERVED},
             self._intended,
             self._intend,
+            self._require_claim,
         )
 
     def _intend(self, number: str) -> None:
@@ -264,12 +318,17 @@ class AzureMLWriter(RunWriter):
         tags = [RunTag(base.STATE, base.COMPLETE), RunTag(VERSION, version.number)]
         self._log_batch(tags=tags)
         self._retry(lambda: self._client.set_terminated(self.run_id, "FINISHED"))
-        self._require_claim()
+        # The last look: whatever happened to the folder since, the version is complete with the right bytes.
+        self._bring()
+        self._save_list()
         marks = {base.STATE: base.COMPLETE}
+        if digest_in(version.tags) != self._files.digest:
+            marks[STORED] = self._files.digest
         if version.tags.get(base.MLFLOW_RUN_ID) != self.run_id:
             # Made by an earlier try, whose run is gone: the property cannot change, the tag says it.
             marks[base.MLFLOW_RUN_ID] = self.run_id
-        self._workspace.models.tag(version, marks)
+        self._require_claim()
+        self._workspace.models.tag(version, marks, self._require_claim)
         self._claim.release()
 
     def abort(self, status: str, why: str) -> None:

@@ -1,0 +1,109 @@
+"""The model service of an Azure ML workspace over its REST API: only what a mirror needs.
+
+azure-ai-ml's own entity of a model drops whether a version is archived and sends ``isArchived: false`` with
+every change, which restores a version that somebody archived (recorded in its tests, ``archive_restore``).
+Here a change sends back what the service said, but for what is to change.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote, urlencode
+
+from azure.core import PipelineClient
+from azure.core.pipeline import policies
+from azure.core.rest import HttpRequest
+
+from aml_mirror.storage.azure_cloud import resource_manager
+from aml_mirror.storage.azure_login import credential
+
+if TYPE_CHECKING:
+    from aml_mirror.registries.azureml.service_client import AzureML
+
+# That of azure-ai-ml 1.35.2 for models.
+API_VERSION = "2023-08-01-preview"
+# What a PUT may hold of what a GET returns; the rest is the service's own.
+_WRITABLE = (
+    "description", "tags", "properties", "modelType", "modelUri", "isAnonymous", "isArchived", "flavors",
+    "stage",
+)  # fmt: skip
+
+Properties = dict[str, Any]
+"""The ``properties`` of a version, as the service has them."""
+
+
+class ModelService:
+    """Versions and containers of models. A method sends one request, or one a page, and raises AzureError.
+
+    Args:
+        azure: the workspace.
+        patience: options of azure-core's retry policy.
+    """
+
+    def __init__(self, azure: AzureML, patience: dict[str, Any]) -> None:
+        self._azure = azure
+        self._patience = patience
+        self._pipeline: PipelineClient[HttpRequest, Any] | None = None
+
+    def version(self, model: str, number: str) -> Properties:
+        """Return a version."""
+        found: Properties = self._call("GET", self._url(model, "versions", number))["properties"]
+        return found
+
+    def versions(self, model: str) -> Iterator[tuple[str, Properties]]:
+        """Yield number and properties of each version, archived ones too, the newest first."""
+        url = self._url(model, "versions", listViewType="All")
+        while url:
+            page = self._call("GET", url)
+            for item in page.get("value") or ():
+                yield str(item["name"]), item["properties"]
+            url = page.get("nextLink") or ""
+
+    def container(self, model: str) -> Properties:
+        """Return the container of a model: whether it is archived, and the next number (``nextVersion``)."""
+        found: Properties = self._call("GET", self._url(model))["properties"]
+        return found
+
+    def put(self, model: str, number: str, properties: Properties) -> None:
+        """Create a version, or change one."""
+        sent = {name: properties[name] for name in _WRITABLE if properties.get(name) is not None}
+        self._call("PUT", self._url(model, "versions", number), json={"properties": sent})
+
+    def long_path(self, path: str) -> str:
+        """Return a short ``azureml://datastores/…`` path in the long form that azure-ai-ml sends."""
+        azure, short = self._azure, "azureml://datastores/"
+        if not path.startswith(short):
+            return path
+        return (
+            f"azureml://subscriptions/{azure.subscription_id}/resourcegroups/{azure.resource_group}/workspaces/"
+            f"{azure.name}/datastores/{path.removeprefix(short)}"
+        )
+
+    def _url(self, *parts: str, **query: str) -> str:
+        path = "/".join(quote(part, safe="") for part in parts)
+        asked = urlencode({"api-version": API_VERSION, **query})
+        return f"{resource_manager()}{self._azure.scope}/models/{path}?{asked}"
+
+    def _call(self, method: str, url: str, **body: Any) -> dict[str, Any]:
+        request = HttpRequest(method, url, headers={"Accept": "application/json"}, **body)
+        response = self._client().send_request(request)
+        response.raise_for_status()
+        found = response.json()
+        return found if isinstance(found, dict) else {}
+
+    def _client(self) -> PipelineClient[HttpRequest, Any]:
+        if self._pipeline is None:
+            manager = resource_manager()
+            self._pipeline = PipelineClient(
+                manager,
+                policies=[
+                    policies.RequestIdPolicy(),
+                    policies.HeadersPolicy(),
+                    policies.UserAgentPolicy("aml-mirror"),
+                    policies.RetryPolicy(**self._patience),
+                    policies.BearerTokenCredentialPolicy(credential(), f"{manager}/.default"),
+                ],
+                **self._patience,
+            )
+        return self._pipeline

@@ -1,0 +1,148 @@
+"""The files of one version in its datastore: its bytes, its own files, and the list of what was stored.
+
+See :mod:`.version_folder` for where they are and :mod:`.stored_files` for the list.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import threading
+import time
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, BinaryIO
+
+from azure.core.exceptions import AzureError, HttpResponseError
+
+from aml_mirror.core.errors import ServiceUnavailable
+from aml_mirror.core.manifest import StoredFile
+from aml_mirror.registries.azureml import stored_files
+from aml_mirror.registries.azureml.version_folder import VersionFolder
+from aml_mirror.storage import azure_errors as azure_errors
+from aml_mirror.transfer.senders import Call
+
+if TYPE_CHECKING:
+    from azure.storage.blob import BlobClient, ContainerClient
+
+_log = logging.getLogger(__name__)
+
+# What a killed attempt may have to read back is what was sent since the list was written last.
+SAVE_SECONDS = 30.0
+
+
+class VersionFiles:
+    """Reads and writes the files of one version.
+
+    Args:
+        container: of the datastore.
+        folder: where in it.
+        retry: runs each request.
+    """
+
+    def __init__(self, container: ContainerClient, folder: VersionFolder, retry: Call) -> None:
+        self.container = container
+        self.folder = folder
+        self.stored: dict[str, StoredFile] = {}
+        """What our own commits made, by path in the version."""
+        self.own: dict[str, str] = {}
+        """SHA-256 of the version's own files, by name."""
+        self.digest = ""
+        """Of the list as it was written last."""
+        self._retry = retry
+        self._lock = threading.Lock()
+        self._saved = time.monotonic()
+
+    def load(self, tags: Mapping[str, str]) -> None:
+        """Read the list that the tags of a run or a version name; without one nothing is known."""
+        digest = stored_files.digest_in(tags)
+        if not digest or digest == self.digest:
+            return
+        name = stored_files.name_of(self.folder, digest)
+        data = read_blob(self.container, name, stored_files.MAX_BYTES, self._retry)
+        self.stored, self.own = stored_files.parse(data, digest)
+        self.digest = digest if self.stored else ""
+
+    def note(self, path: str, stored: StoredFile) -> bool:
+        """Remember a commit; return whether it is time to write the list."""
+        with self._lock:
+            self.stored[path] = stored
+            if time.monotonic() - self._saved < SAVE_SECONDS:
+                return False
+            self._saved = time.monotonic()
+            return True
+
+    def save(self, name_it: Callable[[str], None]) -> None:
+        """Write the list, if it changed.
+
+        Args:
+            name_it: told the digest, once the list is there; writes it where only this program can.
+        """
+        with self._lock:
+            text = stored_files.as_json(self.stored, self.own)
+            before, digest = self.digest, hashlib.sha256(text.encode()).hexdigest()
+            if digest == before:
+                return
+            blob = self._list(digest)
+            self._retry(lambda: blob.upload_blob(text.encode(), overwrite=True, validate_content=True))
+            name_it(digest)
+            self.digest = digest
+        if before:
+            self._forget(before)
+
+    def _forget(self, digest: str) -> None:
+        try:
+            self._list(digest).delete_blob()
+        except AzureError as error:
+            _log.debug("a list that is not needed any more could not be deleted: %s", error)
+
+    def put(self, name: str, data: bytes) -> None:
+        """Store a small own file, over what an earlier attempt may have left."""
+        blob = self._blob(name)
+        self._retry(lambda: blob.upload_blob(data, overwrite=True, validate_content=True))
+
+    def put_file(self, name: str, size: int, open_file: Callable[[], BinaryIO]) -> None:
+        """Store an own file of any size.
+
+        Raises:
+            ServiceUnavailable: it does not arrive whole.
+        """
+        blob = self._blob(name)
+
+        def send() -> None:
+            with open_file() as stream:
+                blob.upload_blob(stream, length=size, overwrite=True)
+            arrived = blob.get_blob_properties().size
+            if arrived != size:
+                raise ServiceUnavailable(
+                    f"{name} arrived with {arrived} of {size} bytes in the datastore",
+                    "run the same command again: what is there is not sent again",
+                )
+
+        self._retry(send)
+
+    def read(self, name: str, limit: int) -> bytes | None:
+        """Return an own file; None where there is none, or it is longer than ``limit``."""
+        return read_blob(self.container, f"{self.folder.own}/{name}", limit, self._retry)
+
+    def _list(self, digest: str) -> BlobClient:
+        return self.container.get_blob_client(stored_files.name_of(self.folder, digest))
+
+    def _blob(self, name: str) -> BlobClient:
+        return self.container.get_blob_client(f"{self.folder.own}/{name}")
+
+
+def read_blob(container: ContainerClient, name: str, limit: int, retry: Call) -> bytes | None:
+    """Return the bytes of a blob; None where there is none, or it is longer than ``limit``."""
+    blob = container.get_blob_client(name)
+
+    def read() -> bytes | None:
+        try:
+            if blob.get_blob_properties().size > limit:
+                return None
+            return bytes(blob.download_blob(max_concurrency=1).readall())
+        except HttpResponseError as error:
+            if azure_errors.is_missing(error):
+                return None
+            raise
+
+    return retry(read)

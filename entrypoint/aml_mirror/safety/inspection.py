@@ -1,0 +1,328 @@
+"""The parts of one file, each looked into by what its bytes or its name say that it is."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import re
+import struct
+import tarfile
+import zlib
+
+from aml_mirror.formats.archives import LEGACY_TORCH, Archive, Member, Read
+from aml_mirror.formats.base import Kind
+from aml_mirror.formats.registry import format_of, suffixes_of
+from aml_mirror.formats.stable_baselines3 import MARK
+from aml_mirror.safety import pickle_vm
+from aml_mirror.safety.arrays import MAX_HEADER_BYTES, holds_objects
+from aml_mirror.safety.findings import Findings, MalformedPickle, TooMuch
+from aml_mirror.safety.other_formats import native_code, scan_other
+from aml_mirror.safety.pickle_stream import Stream
+from aml_mirror.safety.pickle_vm import MAX_DEPTH, MAX_PICKLE_BYTES
+from aml_mirror.safety.unpacking import foreign_archive, unpack
+from aml_mirror.safety.words import NO_CODE, UNKNOWN
+
+# Settings of Stable-Baselines3, some KiB; an observation may be among them. Parsed, JSON takes up to 20 times
+# its size.
+MAX_DATA_BYTES = 8 << 20
+# What a zip archive may hold besides tensors: torch adds a handful, TorchScript some hundred.
+MAX_MEMBERS = 2_000
+# Of one file, whatever its archives hold. Python inflates some 500 MB a second.
+MAX_INFLATED_BYTES = 1 << 30
+_SNIFF = 512  # bytes; the magic of a tar archive is at 257
+# What torch.save wrote before its tensors in that format: magic number, version, system, object, keys.
+_LEGACY_PICKLES = 5
+_TENSOR = re.compile(r"[^/\\]+/(?:data|constants)/\d+")
+# A file with such a name is given to a loader of pickles, whatever it holds.
+_LOADED_AS_PICKLE = suffixes_of(
+    "torch.save", "pickle", "pickle under another name", "joblib", "numpy array", "numpy archive"
+)
+# Stable-Baselines3 finds an archive wherever in such a file it begins.
+_LOADED_AS_ARCHIVE = suffixes_of("Stable-Baselines3", "Keras", "numpy archive", "exported program of torch")
+_COMPRESSED = suffixes_of("compressed file")
+_PT2 = suffixes_of("exported program of torch")
+_KERAS = "config.json", "metadata.json"
+
+
+class Inspection:
+    """Of one file; what its parts show comes together in one :class:`Findings`."""
+
+    def __init__(self, findings: Findings) -> None:
+        self._findings = findings
+
+    def file(self, read: Read, size: int, path: str, depth: int = 0) -> str:
+        """Look into a file; returns what it is where it holds no pickle."""
+        if size == 0:
+            return NO_CODE
+        head = read(0, min(size, _SNIFF))
+        name = path.rpartition("/")[2].lower()
+        if _is_tar(head):
+            # Before all others: its first bytes are a file's name, which may be the beginning of anything.
+            self._findings.problem("it is a tar archive, which is not looked into")
+        elif head.startswith(b"PK\x03\x04") or name.endswith(_LOADED_AS_ARCHIVE):
+            return self._archive(read, size, depth, name)
+        elif head.startswith(LEGACY_TORCH):
+            self._legacy_torch(read, size, depth)
+        elif head.startswith(b"\x93NUMPY"):
+            self._numpy(read, size, depth)
+        elif why := native_code(head):
+            self._findings.runs(why)
+        elif self._compressed(read, size, depth, name):
+            pass
+        elif head.startswith(pickle_vm.MAY_BE_INSIDE) or name.endswith(_LOADED_AS_PICKLE):
+            self._pickles(read, size, depth)
+        else:
+            self._text_pickle(read, size, depth)
+            return scan_other(read, size, path, head, self._findings)
+        known = format_of(name)
+        told = self._findings.problems or self._findings.code or self._findings.unknown
+        if known is not None and known.kind is Kind.CODE and not told and not depth:
+            self._findings.runs(f"its name stands for {known.name}, which is run by {known.run_by}")
+        return NO_CODE
+
+    def inside(self, data: bytes, depth: int) -> bool:
+        """Look into bytes that a pickle carries; returns whether they are a file of torch's."""
+
+        def read(offset: int, count: int) -> bytes:
+            return data[offset : offset + count]
+
+        if data.startswith(b"PK"):
+            self._archive(read, len(data), depth, "")
+            return True
+        if data.startswith(LEGACY_TORCH):
+            self._legacy_torch(read, len(data), depth)
+            return True
+        # An array's bytes may begin as a pickle does. They count where they are one up to its end, or as far
+        # as an import; without a mark of protocol 2 or later, as far as a call. Either may come behind more
+        # than is followed.
+        marked = data.startswith(pickle_vm.MAY_BE_INSIDE)
+        trial = self._findings.trial()
+        try:
+            pickle_vm.follow(io.BytesIO(data), trial, Inspection(trial).inside, False, depth)
+            counts = marked or bool(trial.names)
+        except TooMuch as endless:
+            counts = True
+            trial.problem(f"a pickle inside it: {endless}")
+        except MalformedPickle as damaged:
+            counts = bool(trial.calls or trial.names) if marked else bool(trial.calls and trial.names)
+            trial.problem(f"a pickle inside it: {damaged}")
+        if counts:
+            self._findings.take(trial)
+        else:
+            self._findings.spent(trial)
+        return False
+
+    def _pickles(self, read: Read, size: int, depth: int, start: int = 0, torch: bool = False) -> None:
+        """Follow pickles one behind the other up to the end of a file; there is at least one."""
+        source = Stream(read, start, size)
+        before = self._findings.pickles
+        while self._findings.pickles == before or source.left:
+            try:
+                pickle_vm.follow(source, self._findings, self.inside, torch, depth)
+            except pickle_vm.RawBytes as raw:
+                self._findings.runs(str(raw))
+                return
+            except MalformedPickle as damaged:
+                self._findings.problem(str(damaged))
+                return
+
+    def _legacy_torch(self, read: Read, size: int, depth: int) -> None:
+        source = Stream(read, 0, size)
+        try:
+            for _ in range(_LEGACY_PICKLES):
+                pickle_vm.follow(source, self._findings, self.inside, True, depth)
+        except MalformedPickle as damaged:
+            self._findings.problem(str(damaged))
+
+    def _text_pickle(self, read: Read, size: int, depth: int) -> None:
+        """Look whether a file of another kind would also do something as a pickle.
+
+        Protocols 0 and 1 have no mark of their own: such a pickle begins like any text. A text gets no
+        further than some opcodes, and calls nothing.
+        """
+        trial = self._findings.trial()
+        try:
+            pickle_vm.follow(Stream(read, 0, size), trial, Inspection(trial).inside, False, depth)
+            counts = bool(trial.calls or trial.names)
+        except TooMuch as endless:
+            counts = True
+            trial.problem(str(endless))
+        except MalformedPickle:
+            counts = bool(trial.calls)
+        if counts:
+            trial.problem("it is a pickle under another name")
+            self._findings.take(trial)
+        else:
+            self._findings.spent(trial)
+
+    def _numpy(self, read: Read, size: int, depth: int) -> None:
+        """An array file; one of objects is a header and a pickle (numpy.lib.format)."""
+        start = 12 if read(6, 1) != b"\x01" else 10
+        length = int.from_bytes(read(8, start - 8), "little")
+        header = read(start, min(length, MAX_HEADER_BYTES))
+        if length > MAX_HEADER_BYTES or len(header) < length:
+            self._findings.problem("its numpy header cannot be read")
+        elif holds_objects(header):
+            self._pickles(read, size, depth, start + length)
+
+    def _compressed(self, read: Read, size: int, depth: int, name: str) -> bool:
+        """Look into what a compressed file holds; returns whether it is one."""
+        head = read(0, min(size, 16))
+        named = name.endswith(_COMPRESSED)
+        if foreign := foreign_archive(head):
+            self._findings.untold(f"it is compressed ({foreign}) in a way that is not unpacked here")
+            return True
+        unpacked = unpack(read, size)
+        if unpacked is None:
+            if named:
+                self._findings.untold("its name says that it is compressed, in a way that is not known")
+            return named
+        if depth >= MAX_DEPTH:
+            self._findings.problem(f"it has archives inside of each other, more than {MAX_DEPTH} deep")
+            return True
+        trial = self._findings.trial()
+        trial.inflated_bytes += len(unpacked.data)
+        if trial.inflated_bytes > MAX_INFLATED_BYTES:
+            trial.problem(f"it unpacks to over {MAX_INFLATED_BYTES >> 20} MiB")
+        elif unpacked.problem:
+            trial.problem(unpacked.problem)
+        else:
+            data = unpacked.data
+            inner = name
+            for suffix in _COMPRESSED:
+                inner = inner.removesuffix(suffix)
+            # Joblib's loader and those of compressed pickles look for no name.
+            expected = name.endswith(_LOADED_AS_PICKLE)
+            found = Inspection(trial).file(
+                lambda offset, count: data[offset : offset + count],
+                len(data),
+                "x.pkl" if expected else inner,
+                depth + 1,
+            )
+            if found == UNKNOWN and not (trial.problems or trial.code or trial.pickles):
+                trial.untold("it is compressed, and what it holds is of no known format")
+        self._findings.take(trial)
+        return True
+
+    def _archive(self, read: Read, size: int, depth: int, name: str) -> str:
+        if depth >= MAX_DEPTH:
+            self._findings.problem(f"it has archives inside of each other, more than {MAX_DEPTH} deep")
+            return NO_CODE
+        try:
+            archive = Archive(read, size)
+        except ValueError as error:
+            self._findings.problem(f"its zip archive cannot be read: {error}")
+            return NO_CODE
+        members = [
+            member
+            for member in archive.members.values()
+            if not (member.stored and _TENSOR.fullmatch(member.name)) and member.bytes
+        ]
+        if len(members) > MAX_MEMBERS:
+            self._findings.problem(f"its zip archive has over {MAX_MEMBERS:,} members that are no tensors")
+            return NO_CODE
+        if (
+            name.endswith(_PT2)
+            or archive.find("archive_format")
+            or archive.find("serialized_exported_program.json")
+        ):
+            self._findings.runs("it is an exported program: torch.export.load evaluates expressions of its")
+        elif any(re.search(r"(?:^|[/\\])code[/\\]", member.name, re.I) for member in members):
+            self._findings.runs("it holds TorchScript code, which torch.jit.load and torch.load run")
+        for member in members:
+            self._member(read, archive, member, depth + 1)
+        if not _is_known(archive):
+            self._findings.untold("it is a zip archive of no known kind")
+        return NO_CODE
+
+    def _member(self, read: Read, archive: Archive, member: Member, depth: int) -> None:
+        # Readers differ in what of a name counts: torch finds data.pkl in any case.
+        name = member.name.replace("\\", "/").rpartition("/")[2].lower()
+        if member.stored:
+            contents: Read = lambda offset, count: read(  # noqa: E731
+                member.start + offset, max(0, min(count, member.bytes - offset))
+            )
+        else:
+            data = self._inflated(archive, member)
+            if data is None:
+                return
+            contents = lambda offset, count: data[offset : offset + count]  # noqa: E731
+        if name == "data" and member.name == name:
+            self._settings(contents, member.bytes, depth)
+        elif name.endswith(".pkl"):
+            self._pickles(contents, member.bytes, depth, torch=True)
+        else:
+            self.file(contents, member.bytes, member.name, depth)
+
+    def _inflated(self, archive: Archive, member: Member) -> bytes | None:
+        if member.bytes > MAX_PICKLE_BYTES:
+            # Numbers that were compressed (numpy.savez_compressed): only their header has to be seen.
+            head = archive.read(member.name, _SNIFF) if member.name.endswith(".npy") else b""
+            if head.startswith(b"\x93NUMPY") and not _header_holds_objects(head):
+                return None
+            self._findings.problem(f"its compressed member {member.name} is larger than can be looked into")
+            return None
+        self._findings.inflated_bytes += member.bytes
+        if self._findings.inflated_bytes > MAX_INFLATED_BYTES:
+            self._findings.problem(f"it has over {MAX_INFLATED_BYTES >> 20} MiB in compressed members")
+            return None
+        try:
+            data = archive.read(member.name, member.bytes + 1)
+        except ValueError as error:
+            self._findings.problem(str(error))
+            return None
+        if len(data) != member.bytes or zlib.crc32(data) != member.crc:
+            self._findings.problem(f"its member {member.name} is not what the zip directory says")
+            return None
+        return data
+
+    def _settings(self, read: Read, size: int, depth: int) -> None:
+        """Stable-Baselines3's ``data``: JSON, with pickles in base64 (common/save_util.py)."""
+        if size > MAX_DATA_BYTES:
+            self._findings.problem("its settings (data) are larger than can be looked into")
+            return
+        try:
+            pending = [json.loads(read(0, size))]
+        except (ValueError, RecursionError):
+            self._findings.problem("its settings (data) are not JSON")
+            return
+        while pending:
+            value = pending.pop()
+            if isinstance(value, list):
+                pending.extend(item for item in value if isinstance(item, (dict, list)))
+            elif isinstance(value, dict):
+                if ":serialized:" in value:
+                    self._serialized(value[":serialized:"], depth)
+                pending.extend(item for item in value.values() if isinstance(item, (dict, list)))
+
+    def _serialized(self, text: object, depth: int) -> None:
+        try:
+            data = base64.b64decode(str(text).encode())
+            pickle_vm.follow(io.BytesIO(data), self._findings, self.inside, False, depth)
+        except (ValueError, MalformedPickle) as error:
+            self._findings.problem(f"its settings (data): {error}")
+
+
+def _is_known(archive: Archive) -> bool:
+    """Tell whether an archive is one of torch, Stable-Baselines3, numpy or Keras."""
+    names = list(archive.members)
+    if archive.find("data.pkl") or MARK in names or all(name in names for name in _KERAS):
+        return True
+    return all(name.endswith((".npy", "/")) for name in names) or any(
+        name.endswith(("data.pkl", ".pth")) for name in map(str.lower, names)
+    )
+
+
+def _header_holds_objects(head: bytes) -> bool:
+    start = 12 if head[6:7] != b"\x01" else 10
+    (length,) = struct.unpack("<I" if start == 12 else "<H", head[8:start])
+    return length > len(head) - start or holds_objects(head[start : start + length])
+
+
+def _is_tar(head: bytes) -> bool:
+    """Whether a file is a tar archive by its first header's sum, as the oldest ones have no other mark."""
+    try:
+        return bool(tarfile.TarInfo.frombuf(head, "latin-1", "strict").name)
+    except tarfile.HeaderError:
+        return False

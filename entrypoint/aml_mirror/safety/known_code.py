@@ -1,0 +1,105 @@
+"""Code of known frameworks that files name: what is it, and who runs it.
+
+A class of one of these frameworks is not harmless whatever it is given, so that a file which names one is not
+clean. But it is no attack either: the framework's own saving code writes such files, and what runs is known.
+"""
+
+from __future__ import annotations
+
+import re
+
+
+def _words(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
+# The packages whose classes real checkpoints hold as objects.
+FRAMEWORKS = _words(
+    "torch torchvision torchrl tensordict numpy scipy sklearn joblib jax jaxlib flax optax "
+    "orbax chex haiku distrax equinox ml_dtypes keras tensorflow lightning pytorch_lightning "
+    "lightning_fabric torchmetrics stable_baselines3 sb3_contrib sbx gym gymnasium skrl "
+    "rl_games rsl_rl tianshou d3rlpy cleanrl acme ray transformers tokenizers peft accelerate "
+    "trl diffusers timm lerobot gr00t openpi diffusion_policy robomimic isaaclab isaaclab_rl "
+    "isaaclab_tasks omni omegaconf hydra pandas xgboost lightgbm einops"
+)
+# Classes are written so by all of them; a name with a dot reaches into a class, or into another module.
+_CLASS = re.compile(r"_{0,2}[A-Z][A-Za-z0-9_]*")
+# Functions that restore state, and functions of one tensor that modules keep as an attribute.
+_FUNCTIONS: tuple[tuple[re.Pattern[str], re.Pattern[str]], ...] = tuple(
+    (re.compile(module), re.compile(name))
+    for module, name in (
+        (r"sklearn\..+", r"__pyx_unpickle_\w+"),
+        (
+            r"torch\.nn\.functional|torch\._C\._nn|torch\.nn\.init|jax\._src\.nn\.functions|jax\.nn",
+            r"[a-z][a-z0-9_]*_?",
+        ),
+        (r"torch|torch\._VariableFunctions", r"relu|tanh|sigmoid|selu|sin|cos|exp"),
+        (r"jax\._src\.array", r"_reconstruct_array"),
+        (r"jax\._src\.(?:core|sharding_impls)", r"[A-Z]\w+"),
+        (r"numpy(?:\._?core(?:\.\w+)?)?", r"_ufunc_reconstruct|_convert_to_stringdtype_kwargs"),
+        (r"scipy\.(?:sparse|stats|interpolate|spatial)\..+", r"[a-z]\w*"),
+        (r"tensordict\..+|torchrl\..+", r"_rebuild_\w+|_from_\w+|rebuild_\w+"),
+        (r"joblib\.numpy_pickle", r"NumpyArrayWrapper|NDArrayWrapper|ZNDArrayWrapper"),
+        (r"ml_dtypes", r"bfloat16|float\w+|u?int[0-9]+"),
+    )
+)
+# Classes that load a file, start a process or import what they are given.
+_NEVER = frozenset({"Popen", "Process", "DataSource", "ConfigModule", "LazyLoader", "ScriptModule", "FileIO"})
+
+_PATH = re.compile(r"[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)+")
+# Functions that configurations of known frameworks name; all else that they name are classes.
+_KNOWN_FUNCTIONS = frozenset(
+    {
+        "diffusion_policy.model.vision.model_getter.get_resnet",
+        "lightning.pytorch.cli.instantiate_module",
+        "pytorch_lightning.cli.instantiate_module",
+    }
+)
+
+
+def is_known_code(module: str, name: str) -> bool:
+    """Tell whether a name that a pickle imports is a framework's class, or its function that restores one."""
+    # TorchScript's own classes, whose code is in the same file, and the functions that fill its lists.
+    if module.partition(".")[0] == "__torch__" or module == "torch.jit._pickle":
+        return True
+    if module.partition(".")[0] not in FRAMEWORKS:
+        return False
+    if _CLASS.fullmatch(name):
+        return name not in _NEVER
+    return any(known.fullmatch(module) and names.fullmatch(name) for known, names in _FUNCTIONS)
+
+
+def target_problem(path: str) -> str:
+    """Say why a path that a configuration names is code of the run's; empty: it is a framework's class.
+
+    Hydra, Lightning and LeRobot import the module and call what they find there.
+    """
+    if "." not in path:
+        return ""  # a module at most, which cannot be called
+    if not _PATH.fullmatch(path):
+        return "which is not a plain name"
+    *modules, name = path.split(".")
+    if path in _KNOWN_FUNCTIONS:
+        return ""
+    if modules[0] not in FRAMEWORKS:
+        return "which is of no known framework: whoever builds the policy from it imports and calls it"
+    # A module's name is in lower case. One in a class, or a function, may be what that module imported.
+    if any(part != part.lower() for part in modules) or not _CLASS.fullmatch(name) or name in _NEVER:
+        return "which is no class of a known framework: whoever builds the policy from it calls it"
+    return ""
+
+
+# Diffusion Policy's scripts register Python's eval as a resolver of OmegaConf: "${eval:'15 if ${a} else 2'}".
+_EVAL = re.compile(r"\$\{\s*eval\s*:(?P<expression>.*)", re.S)
+_REFERENCE = re.compile(r"\$\{[\w.]+\}")
+_ARITHMETIC = re.compile(
+    r"(?:[\d\s+*/%().,<>=!'\"}-]|\b(?:if|else|not|and|or|True|False|None|max|min|int|len|round)\b)*"
+)
+
+
+def expression_problem(text: str) -> str:
+    """Say why a configuration's text is an expression that is more than arithmetic; empty: it is none."""
+    match = _EVAL.search(text) if "eval" in text else None
+    if match is None or _ARITHMETIC.fullmatch(_REFERENCE.sub("1", match["expression"])):
+        return ""
+    return f"its configuration has the expression {text[:200]}, which Diffusion Policy evaluates"

@@ -1,0 +1,1 @@
+"""What a package adds to aml-mirror by entry points: see pyproject.toml."""

@@ -1,0 +1,314 @@
+"""What a loader runs without a pickle: each kind is ``code``, ``suspicious`` or ``unknown``, and says why."""
+
+# ruff: noqa: E501 - tables, one row a line
+
+from __future__ import annotations
+
+import bz2
+import gzip
+import io
+import json
+import lzma
+import pickle
+import struct
+import zipfile
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+
+from aml_mirror.core.errors import DataError, UsageError
+from aml_mirror.core.option_values import accepted_file
+from aml_mirror.pipeline.model_paths import artifact_path
+from aml_mirror.safety import verdict as safety
+from aml_mirror.safety.file_scan import File, scan_file
+from aml_mirror.safety.known_code import target_problem
+from aml_mirror.safety.words import CLEAN, CODE, HARMLESS, NO_CODE, SUSPICIOUS, UNKNOWN, current
+from aml_mirror.sources.local import LocalSource
+from aml_mirror.sources.tree import Tree
+
+
+class Marks:
+    """Pickles as a call that would set a mark."""
+
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        return exec, ("import builtins; builtins.marked = True",)
+
+
+EVIL = pickle.dumps(Marks(), 4)
+GOOD = pickle.dumps({"weights": [1, 2]}, 4)
+
+
+def scan(folder: Path, path: str, data: bytes | str, **beside: bytes) -> File:
+    for name, content in {path: data, **beside}.items():
+        target = folder / "run" / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(content.encode() if isinstance(content, str) else content)
+    source = LocalSource(folder / "run")
+    return scan_file(Tree(source, source.scan()), path)
+
+
+def zipped(members: dict[str, bytes]) -> bytes:
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w") as archive:
+        for name, data in members.items():
+            archive.writestr(name, data)
+    return stream.getvalue()
+
+
+def processor(**step: object) -> str:
+    return json.dumps({"name": "policy_preprocessor", "steps": [{"config": {}, **step}]})
+
+
+def gguf(template: str = "") -> bytes:
+    def text(value: str) -> bytes:
+        return struct.pack("<Q", len(value.encode())) + value.encode()
+
+    pairs = {"general.name": "policy"} | ({"tokenizer.chat_template": template} if template else {})
+    head = b"GGUF" + struct.pack("<IQQ", 3, 0, len(pairs))
+    return head + b"".join(text(key) + struct.pack("<I", 8) + text(value) for key, value in pairs.items())
+
+
+def saved_model(operation: str) -> bytes:
+    def field(number: int, data: bytes) -> bytes:
+        return bytes([number << 3 | 2, len(data)]) + data
+
+    node = field(1, field(1, b"node") + field(2, operation.encode()))
+    return field(2, field(2, node))
+
+
+def keras(layer: dict[str, object], weights: bytes = b"") -> bytes:
+    config = {"class_name": "Sequential", "module": "keras", "config": {"layers": [layer]}}
+    members = {"metadata.json": b"{}", "config.json": json.dumps(config).encode()}
+    return zipped(members | ({"model.weights.npz": weights} if weights else {}))
+
+
+DENSE = {"class_name": "Dense", "module": "keras.layers", "config": {"units": 2}, "registered_name": None}
+LAMBDA = {
+    "class_name": "Lambda",
+    "module": "keras.layers",
+    "config": {"function": {"class_name": "__lambda__"}},
+}
+
+
+def npz(value: object) -> bytes:
+    stream = io.BytesIO()
+    np.savez(stream, a=np.array([value], dtype=object) if not isinstance(value, np.ndarray) else value)
+    return stream.getvalue()
+
+
+ELF = b"\x7fELF\x02\x01\x01" + bytes(100)
+
+_RUNS: dict[str, tuple[str, bytes | str, str, str]] = {
+    # what -> path, bytes, verdict, a word of the finding
+    "LeRobot step": ("policy_preprocessor.json", processor(**{"class": "evil.module.Step"}), CODE, "evil.module.Step"),
+    "LeRobot step, imported by a module": (
+        "policy_preprocessor.json", processor(**{"class": "lerobot.utils.utils.subprocess.Popen"}), CODE, "Popen",
+    ),
+    "LeRobot step, function": ("p.json", processor(**{"class": "lerobot.scripts.train.train"}), CODE, "train"),
+    "Hydra in YAML": ("config.yaml", "policy:\n  _target_: os.system\n  command: id\n", CODE, "os.system"),
+    "Hydra in JSON": ("config.json", '{"policy": {"_target_": "builtins.eval"}}', CODE, "builtins.eval"),
+    "Hydra through a framework": ("config.yaml", "_target_: diffusion_policy.common.os.system\n", CODE, "os.system"),
+    "Hydra, a loader": ("config.yaml", "_target_: torch.load\n", CODE, "torch.load"),
+    "Hydra, own class": ("config.yaml", "_target_: my_lab.policies.Walker\n", CODE, "my_lab.policies.Walker"),
+    "Hydra in a checkpoint": (
+        "model.ckpt", pickle.dumps({"cfg": {"_target_": "os.system", "_args_": ["id"]}}, 2), CODE, "os.system",
+    ),
+    "eval in a configuration": ("config.yaml", "n: \"${eval:'__import__(chr(111)).x'}\"\n", SUSPICIOUS, "evaluates"),
+    "eval in a checkpoint": ("model.ckpt", pickle.dumps({"n": "${eval:open('x')}"}, 2), SUSPICIOUS, "evaluates"),
+    "auto_map": ("config.json", '{"auto_map": {"AutoModel": "modeling.Net"}}', CODE, "trust_remote_code"),
+    "MLmodel": ("MLmodel", "flavors:\n  python_function:\n    loader_module: evil\n", CODE, "loader_module"),
+    "MLmodel with code": ("MLmodel", "flavors:\n  python_function:\n    code: code\n", CODE, "load_model"),
+    "Keras Lambda": ("model.keras", keras(LAMBDA), CODE, "Lambda"),
+    "Keras module": ("model.keras", keras({"class_name": "system", "module": "os", "config": {}}), CODE, "os.system"),
+    "Keras weights": ("model.keras", keras(DENSE, npz(Marks())), SUSPICIOUS, "builtins.exec"),
+    "pt2": ("policy.pt2", zipped({"p/archive_format": b"pt2", "p/models/model.json": b"{}"}), CODE, "torch.export"),
+    "exported program": ("p.zip", zipped({"serialized_exported_program.json": b"{}"}), CODE, "torch.export"),
+    "pt2 with a library": ("policy.pt2", zipped({"p/data/aotinductor/model/x.so": ELF}), CODE, "ELF"),
+    "SavedModel": ("saved_model.pb", saved_model("MatMul"), CODE, "saved_model"),
+    "SavedModel that reads": ("saved_model.pb", saved_model("ReadFile"), SUSPICIOUS, "ReadFile"),
+    "SavedModel that writes": ("saved_model.pb", saved_model("WriteFile"), SUSPICIOUS, "WriteFile"),
+    "GGUF template": ("model.gguf", gguf("{% for m in messages %}{{ m['content'] }}{% endfor %}"), CODE, "chat template"),
+    "GGUF attack": ("model.gguf", gguf("{{ ''.__class__.__mro__ }}"), SUSPICIOUS, "sandbox"),
+    "template attack": ("tokenizer_config.json", json.dumps({"chat_template": "{{ x|attr('a') }}"}), SUSPICIOUS, "sandbox"),
+    "template attack, file": ("chat_template.jinja", "{{ self.__init__ }}", SUSPICIOUS, "sandbox"),
+    "YAML apply": ("config.yaml", "!!python/object/apply:os.system [id]\n", SUSPICIOUS, "os.system"),
+    "YAML new": ("config.yaml", "a: !!python/object/new:subprocess.Popen [id]\n", SUSPICIOUS, "Popen"),
+    "YAML name": ("env.yml", "f: !!python/name:os.system ''\n", SUSPICIOUS, "os.system"),
+    "YAML module": ("env.yml", "f: !!python/module:os ''\n", SUSPICIOUS, "module"),
+    "YAML, whole tag": ("a.yaml", "!<tag:yaml.org,2002:python/object/apply:os.system> [id]\n", SUSPICIOUS, "os.system"),
+    "YAML, tag directive": ("a.yaml", "%TAG !p! tag:yaml.org,2002:python/\n---\n!p!object/apply:os.system [id]\n", SUSPICIOUS, "os.system"),
+    "native library": ("lib/libplugin.so", ELF, CODE, "ELF"),
+    "native library under another name": ("weights.bin", ELF, CODE, "ELF"),
+    "TensorRT engine": ("policy.engine", b"ftrt" + bytes(60), CODE, "TensorRT"),
+    "TensorRT plan": ("policy.plan", bytes(60), CODE, "TensorRT"),
+    "Python": ("modeling.py", "import os\n", CODE, "Python"),
+    "shell": ("run.sh", "echo\n", CODE, "shell"),
+    "script without a suffix": ("install", "#!/bin/sh\n", CODE, "script"),
+    "TFLite": ("p.tflite", bytes(20), CODE, "interpreter"),
+    "7-Zip": ("data.7z", b"7z\xbc\xaf\x27\x1c" + bytes(40), UNKNOWN, "7-Zip"),
+    "zip of anything": ("data.zip", zipped({"a.txt": b"hello"}), UNKNOWN, "no known kind"),
+    "zip with a script": ("data.zip", zipped({"a.sh": b"echo"}), CODE, "shell"),
+    "large JSON": ("tokenizer.json", '{"_target_": "os.system", "x": "' + "a" * (5 << 20) + '"}', UNKNOWN, "_target_"),
+    "large JSON, escaped": ("t.json", '{"\\u005ftarget_": "os.system", "x": "' + "a" * (5 << 20) + '"}', UNKNOWN, "u005f"),
+    "made-up name": ("policy.xyz", bytes(range(256)), UNKNOWN, "no format"),
+    "JSON that is none": ("config.json", "hello", UNKNOWN, "JSON"),
+    "safetensors that are none": ("model.safetensors", bytes(64), UNKNOWN, "safetensors"),
+    "msgpack that is none": ("m.msgpack", b"hello", UNKNOWN, "msgpack"),
+    "HDF5 that cannot be read": ("m.h5", b"\x89HDF\r\n\x1a\n" + bytes(600), UNKNOWN, "HDF5"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("what", _RUNS)
+def test_code_is_told_and_named(tmp_path: Path, what: str) -> None:
+    path, data, verdict, word = _RUNS[what]
+    file = scan(tmp_path, path, data)
+    assert (file.safety, word in " ".join(file.problems)) == (verdict, True), file.problems
+
+
+@pytest.mark.parametrize(
+    "name", ["m.sav", "m.pkl.gz", "m.pbz2", "m.pklz", "m.p", "m.bin", "weights", "m.joblib.xz", "x.json"]
+)
+@pytest.mark.parametrize("how", ["gzip", "bzip2", "xz", "lzma", "zlib", "zstd", "twice"])
+def test_a_compressed_pickle_is_found_under_any_name(tmp_path: Path, how: str, name: str) -> None:
+    from aml_mirror.safety.unpacking import zstd
+
+    pack = {
+        "gzip": gzip.compress, "bzip2": bz2.compress, "xz": lzma.compress, "zlib": zlib.compress,
+        "lzma": lambda data: lzma.compress(data, lzma.FORMAT_ALONE), "zstd": zstd.compress,
+        "twice": lambda data: gzip.compress(bz2.compress(data)),
+    }[how]  # fmt: skip
+    assert scan(tmp_path, name, pack(EVIL)).safety == SUSPICIOUS
+    assert scan(tmp_path, name, pack(GOOD)).safety == CLEAN
+    assert scan(tmp_path, name, pack(EVIL)[:-9]).safety == SUSPICIOUS
+    # A second stream behind the first is part of the file.
+    assert scan(tmp_path, name, pack(GOOD) + pack(EVIL)).safety == SUSPICIOUS
+
+
+_HARMLESS: dict[str, tuple[str, bytes | str, str]] = {
+    "LeRobot, registered": ("p.json", processor(registry_name="normalizer_processor"), NO_CODE),
+    "LeRobot, own class": ("p.json", processor(**{"class": "lerobot.processor.rename.RenameProcessorStep"}), NO_CODE),
+    "Hydra, known class": ("c.yaml", "_target_: diffusers.schedulers.scheduling_ddpm.DDPMScheduler\n", NO_CODE),
+    "Hydra, known function": ("c.yaml", "_target_: diffusion_policy.model.vision.model_getter.get_resnet\n", NO_CODE),
+    "Hydra in a checkpoint": ("a.ckpt", pickle.dumps({"_target_": "torch.optim.AdamW"}, 2), CLEAN),
+    "arithmetic": ("c.yaml", "n: ${eval:'15 if ${task.n} else 2*${n_obs_steps}-1'}\n", NO_CODE),
+    "YAML tuple": ("env.yaml", yaml.dump({"size": (1, 2), "name": "x"}), NO_CODE),
+    "YAML, slice": ("env.yaml", "a: !!python/object/apply:builtins.slice [null, null, null]\n", NO_CODE),
+    "chat template": ("tokenizer_config.json", '{"chat_template": "{% for m in messages %}{{ m }}{% endfor %}"}', NO_CODE),
+    "empty auto_map": ("config.json", '{"auto_map": {}}', NO_CODE),
+    "Keras": ("model.keras", keras(DENSE), NO_CODE),
+    "Keras with arrays": ("model.keras", keras(DENSE, npz(np.arange(3))), NO_CODE),
+    "GGUF": ("model.gguf", gguf(), NO_CODE),
+    "licence": ("LICENSE", "Permission is granted\n", NO_CODE),
+    "README": ("README.md", "# A policy\n", NO_CODE),
+    "picture": ("x.png", b"\x89PNG\r\n\x1a\n" + bytes(20), NO_CODE),
+    "empty": ("__init__.py", b"", NO_CODE),
+    "table": ("stats.csv", "a,b\n1,2\n", NO_CODE),
+    "Orbax metadata": ("_METADATA", '{"tree_metadata": {}}', NO_CODE),
+    "large tokenizer": ("tokenizer.json", '{"vocab": "' + "ä\\u0120" * (1 << 20) + '"}', NO_CODE),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("what", _HARMLESS)
+def test_what_runs_nothing_is_no_false_alarm(tmp_path: Path, what: str) -> None:
+    path, data, verdict = _HARMLESS[what]
+    file = scan(tmp_path, path, data)
+    assert file.safety == verdict, file.problems
+
+
+def header(descr: object) -> bytes:
+    text = repr({"descr": descr, "fortran_order": False, "shape": (1,)}).encode()
+    return b"\x93NUMPY\x01\x00" + struct.pack("<H", len(text)) + text
+
+
+@pytest.mark.parametrize(
+    ("descr", "objects"),
+    [
+        ([("Obs", "<f4"), ("obj", "<i8", (3,))], False),
+        ([(("title O", "name"), "|V2")], False),
+        ([("a", [("inner O", "<U7")])], False),
+        ("<M8[ns]", False),
+        (("<f4", (2,)), False),
+        ("|O", True),
+        ([("a", "|O")], True),
+        ([("a", "<f4"), ("b", [("c", "O8")])], True),
+        ([("a", ("object", (2,)))], True),
+        ("f4,O", True),
+        ("(2,)O", True),
+    ],
+)
+def test_an_array_of_fields_holds_objects_by_their_types(
+    tmp_path: Path, descr: object, objects: bool
+) -> None:
+    file = scan(tmp_path, "a.npy", header(descr) + (EVIL if objects else bytes(64)))
+    assert file.safety == (SUSPICIOUS if objects else NO_CODE)
+
+
+def test_a_runs_own_mlmodel_is_never_where_the_loader_reads_it() -> None:
+    for path in ("MLmodel", "mlmodel", "a/MLmodel", "MLMODEL/x"):
+        assert "mlmodel" not in artifact_path(path).lower().split("/")
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "os.system",
+        "torch.hub.load",
+        "torch.nn.Module.__init__",
+        "lerobot.x.Popen",
+        "a b.C",
+        "numpy.DataSource",
+    ],
+)
+def test_a_path_to_what_is_no_class_of_a_framework_is_told(path: str) -> None:
+    assert target_problem(path)
+
+
+def test_named_files_are_accepted_and_the_reason_is_kept(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    run.mkdir()
+    (run / "modeling.py").write_text("x = 1\n")
+    (run / "policy.engine").write_bytes(b"ftrt" + bytes(60))
+    source = LocalSource(run)
+    tree = Tree(source, source.scan())
+    found = safety.inspect(tree, list(tree.files), [])
+    with pytest.raises(
+        DataError, match=r"^the checkpoint x is code: modeling\.py: it is a file of Python"
+    ) as refused:
+        safety.require_harmless(found, "x")
+    assert "--allow 'modeling.py=REASON'" in refused.value.hint
+    some = safety.inspect(tree, list(tree.files), [], [("*.py", "reviewed by us")])
+    with pytest.raises(DataError, match=r"policy\.engine"):
+        safety.require_harmless(some, "x")
+    both = safety.inspect(
+        tree, list(tree.files), [], [("*.py", "reviewed by us"), ("policy.engine", "built = by CI")]
+    )
+    safety.require_harmless(both, "x")
+    assert both.verdict == CODE
+    assert both.as_dict()["allowed"] == [
+        {"path": "modeling.py", "safety": CODE, "reason": "reviewed by us"},
+        {"path": "policy.engine", "safety": CODE, "reason": "built = by CI"},
+    ]
+
+
+@pytest.mark.parametrize("item", ["*.py", "*.py=", "=why", "*.py=  "])
+def test_a_file_is_not_accepted_without_a_reason(item: str) -> None:
+    with pytest.raises(UsageError, match="lacks a pattern or a reason"):
+        accepted_file(item, "--allow")
+
+
+def test_a_reason_may_hold_anything() -> None:
+    assert accepted_file(" *.engine = built = by CI", "--allow") == ("*.engine", "built = by CI")
+
+
+def test_the_words_of_earlier_releases_are_understood() -> None:
+    earlier = ("safetensors", "no-pickle", "pickle-clean", "pickle-suspicious")
+    assert [current(word) for word in earlier] == ["safetensors", "no-code", "pickle-clean", "suspicious"]
+    assert {current(word) for word in HARMLESS | {CODE, UNKNOWN, SUSPICIOUS}} == HARMLESS | {
+        CODE,
+        UNKNOWN,
+        SUSPICIOUS,
+    }
+    assert current("anything") == UNKNOWN
