@@ -9,7 +9,7 @@ BIN := $(VENV)/bin
 # Terraform asks for updates unless told not to.
 export CHECKPOINT_DISABLE := 1
 
-.PHONY: help venv demo bench bench-scale test test-kill test-faults fuzz lint format lock azure-up azure-down clean \
+.PHONY: help venv reference demo bench bench-scale test test-kill test-faults test-frameworks fuzz lint format lock azure-up azure-down clean \
 	base build push sbom audit engine-up engine-down
 
 help:  ## List the targets
@@ -25,6 +25,9 @@ $(VENV)/.ready: requirements-dev.txt pyproject.toml
 	@$(BIN)/python -m pip install -q --disable-pip-version-check --no-deps --require-hashes -r requirements-dev.txt
 	@$(BIN)/python -m pip install -q --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@touch $@
+
+reference: venv  ## Write the options' reference into entrypoint/README.md
+	@$(BIN)/python -m aml_mirror.cli.reference entrypoint/README.md
 
 demo: venv  ## Mirror a small run into a local MLflow, twice
 	@$(BIN)/python scripts/demo.py .demo
@@ -68,6 +71,20 @@ fuzz: $(FUZZ)/.ready  ## Fuzz what reads a run, FUZZ_SECONDS a target
 	@for target in events safetensors archive pickle layouts settings; do echo "== $$target"; \
 		PYTHONPATH=entrypoint $(FUZZ)/bin/python tests/fuzz/fuzz.py $$target -max_total_time=$(FUZZ_SECONDS) \
 			-rss_limit_mb=2048 -timeout=10 -artifact_prefix=tests/fuzz/.findings/ -print_final_stats=1 2>&1 | tail -n 8; done
+
+# The newest frameworks, whose dependencies exclude each other's and ours: an environment of its own.
+FRAMEWORKS := .venv-frameworks
+FRAMEWORK_PACKAGES := torch numpy scikit-learn joblib safetensors stable-baselines3 skrl rl-games rsl-rl-lib tensordict \
+	onnx keras h5py flax optax orbax-checkpoint diffusers transformers lightning omegaconf gymnasium
+$(FRAMEWORKS)/.ready: Makefile
+	@$(PYTHON) -m venv $(FRAMEWORKS)
+	@$(FRAMEWORKS)/bin/python -m pip install -q --disable-pip-version-check --upgrade $(FRAMEWORK_PACKAGES)
+	@touch $@
+
+test-frameworks: venv $(FRAMEWORKS)/.ready  ## Judge files that the newest frameworks write
+	@rm -rf $(FRAMEWORKS)/files
+	@$(FRAMEWORKS)/bin/python tests/frameworks/make_benign.py $(FRAMEWORKS)/files
+	@FRAMEWORK_FILES=$(FRAMEWORKS)/files $(BIN)/python -m pytest tests/frameworks
 
 test-faults: venv $(AZURITE)  ## Disturb a mirror into Azure ML at every stage, in every way
 	@FAULTS=all $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal tests/azure/test_azureml_fault_matrix.py
@@ -130,11 +147,11 @@ lint: venv  ## Look at the code without running it
 	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/actionlint
 	$(BIN)/zizmor --offline --quiet --persona pedantic .github/workflows
 	$(BIN)/mypy --strict image/sbom.py image/licenses.py image/tree_digest.py
-	$(BIN)/mypy --strict scripts/osmo_pod_template.py scripts/osmo_config_cli.py scripts/pod_template_merge.py scripts/pod_template_spec.py
-	$(BIN)/mypy --strict scripts/replay.py scripts/replay_follow.py scripts/replay_values.py
+	$(BIN)/mypy --strict terraform/scripts/*.py
+	$(BIN)/mypy --strict scripts/replay.py scripts/replay_follow.py scripts/replay_submit.py scripts/replay_values.py
 	terraform fmt -check -recursive terraform
 	@# On a copy, so that no .terraform folder stays behind here.
-	@copy=$$(mktemp -d) && trap 'rm -rf "$$copy"' EXIT && cp -r terraform scripts "$$copy" && cd "$$copy/terraform" \
+	@copy=$$(mktemp -d) && trap 'rm -rf "$$copy"' EXIT && cp -r terraform "$$copy" && cd "$$copy/terraform" \
 		&& terraform init -input=false >/dev/null && terraform validate
 
 format: venv  ## Format the code
@@ -154,4 +171,4 @@ lock: venv  ## Write the lock files anew from pyproject.toml
 		$(UNUSED_IN_STACK:%=--no-emit-package %)
 
 clean:  ## Remove what the other targets made
-	rm -rf $(VENV) .demo .bench bench.json .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis entrypoint/*.egg-info
+	rm -rf $(VENV) $(FRAMEWORKS) .demo .bench bench.json .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis entrypoint/*.egg-info

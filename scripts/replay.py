@@ -5,6 +5,7 @@
     replay.py groot-train-17 --model-name groot-pick --wait       … and end with the receipt and its exit code
     replay.py groot-train-17 --model-name groot-pick --after      wait for the run's end first
     replay.py 0017 --source azure://acct/runs/0017 --dry-run      print the command, submit nothing
+    replay.py groot-train-17 --model-name groot-pick --label team=arms     a label of the replay (OSMO 6.4)
     replay.py groot-train-17 --model-name groot-pick -- --tag robot=ur5e --strict
 
 What stands after `--` is passed to the program in the pod. AZUREML_MODEL_NAME and AML_MIRROR_IMAGE are taken
@@ -35,11 +36,13 @@ WORKFLOW = HERE.parent / "workflows" / "replay-azureml.yaml"
 # What is shared with the program in the pod needs the standard library alone.
 sys.path.insert(0, str(HERE.parent / "entrypoint"))
 
-from replay_follow import exit_code, judge, receipts, refusal, until_ended  # noqa: E402
+from replay_follow import exit_code, judge, receipts, until_ended  # noqa: E402
+from replay_submit import knows_labels, submit  # noqa: E402
 from replay_values import (  # noqa: E402
     Values,
     check_flags,
     check_image,
+    check_labels,
     check_run_id,
     check_source,
     coordinates,
@@ -88,6 +91,9 @@ def parser() -> argparse.ArgumentParser:
     )
     top.add_argument("--pool", metavar="NAME", help="where to run it [your default pool on OSMO]")
     top.add_argument("--platform", metavar="NAME", help="which of its platforms [the pool's default]")
+    top.add_argument(
+        "--label", metavar="K=V", action="append", default=[], help="a label of the replay (repeatable)"
+    )
     top.add_argument("--terraform", metavar="DIR", help="take the workspace from terraform's output there")
     top.add_argument("--after", action="store_true", help="wait for the end of the run, then submit")
     top.add_argument(
@@ -144,7 +150,10 @@ def _replay(given: list[str]) -> int:
         judge(until_ended(client, options.run_id, _say), "--allow-failed" in more)
     elif not options.source:
         _look(client, options.run_id, more)
-    name = _submit(client, command)
+    if options.label and not knows_labels(client):
+        _say("this osmo client knows no labels, which came with OSMO 6.4: the replay is submitted without")
+        command = _command(options, values, with_labels=False)
+    name = submit(client, command, _say)
     if not options.wait:
         print(name)
         _say(f"submitted {name}; follow it with: osmo workflow logs {name}")
@@ -170,6 +179,7 @@ def _replay(given: list[str]) -> int:
 
 def _values(options: argparse.Namespace, more: list[str]) -> Values:
     check_run_id(options.run_id)
+    check_labels(options.label)
     dotenv = read_dotenv(Path.cwd() / ".env")
     environment = dict(os.environ)
     values = Values()
@@ -194,11 +204,13 @@ def _values(options: argparse.Namespace, more: list[str]) -> Values:
     return values
 
 
-def _command(options: argparse.Namespace, values: Values) -> list[str]:
-    pool = ["--pool", options.pool] if options.pool else []
+def _command(options: argparse.Namespace, values: Values, with_labels: bool = True) -> list[str]:
+    where = ["--pool", options.pool] if options.pool else []
+    for label in options.label if with_labels else []:
+        where += ["--label", label]
     # Strings, all of them: --set would make a number of 0017.
     strings = [f"{key}={value}" for key, value in values.given.items()]
-    return ["workflow", "submit", str(WORKFLOW), *pool, "-t", "json", "--set-string", *strings]
+    return ["workflow", "submit", str(WORKFLOW), *where, "-t", "json", "--set-string", *strings]
 
 
 def _look(client: OsmoClient, run_id: str, more: list[str]) -> None:
@@ -213,23 +225,6 @@ def _look(client: OsmoClient, run_id: str, more: list[str]) -> None:
             f"run {run.name} is {run.status}: it has not ended", "pass --after to wait for that"
         )
     judge(run, "--allow-failed" in more)
-
-
-def _submit(client: OsmoClient, command: list[str]) -> str:
-    answer = client.call(command)
-    if answer.code != 0:
-        raise refusal(("workflow", "submit"), answer)
-    start = answer.out.find("{")
-    try:
-        name = json.loads(answer.out[start:])["name"]
-    except (ValueError, KeyError, TypeError):
-        name = None
-    if not isinstance(name, str):
-        raise ConfigurationError(
-            "`osmo workflow submit` printed no workflow's name",
-            "look at `osmo workflow list`: it may be there; and update the osmo client",
-        )
-    return name
 
 
 def _say(text: str) -> None:

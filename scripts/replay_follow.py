@@ -7,15 +7,10 @@ import re
 import time
 from collections.abc import Callable
 
-from aml_mirror.core.errors import (
-    ConfigurationError,
-    DataError,
-    MirrorError,
-    NotAllowed,
-    ServiceUnavailable,
-    UsageError,
-)
-from aml_mirror.osmo.client import Answer, OsmoClient
+from replay_submit import refusal
+
+from aml_mirror.core.errors import ConfigurationError, DataError, MirrorError, ServiceUnavailable
+from aml_mirror.osmo.client import OsmoClient
 from aml_mirror.osmo.workflow import Task, Workflow, has_ended, has_failed, read_query
 from aml_mirror.support import redaction
 
@@ -136,22 +131,3 @@ def judge(workflow: Workflow, allow_failed: bool) -> None:
         raise DataError(
             f"run {workflow.name} is {workflow.status}", "to mirror what it left, end with: -- --allow-failed"
         )
-
-
-def refusal(command: tuple[str, ...], answer: Answer) -> MirrorError:
-    """What a failed call of the ``osmo`` program means, besides queries."""
-    said = answer.message or f"exit code {answer.code}"
-    called = f"`osmo {' '.join(command)}`"
-    if "must login" in said.lower() or answer.status == 401:
-        return NotAllowed(f"osmo is not logged in ({said})", "run `osmo login URL`, and then this again")
-    if answer.status == 403:
-        return NotAllowed(f"OSMO does not allow {called} ({said})", "log in as somebody who may")
-    if answer.status == 500:
-        return ConfigurationError(
-            f"OSMO failed over {called} ({said})", "look at the values and at OSMO's own log"
-        )
-    if answer.code in (10, 75) or answer.status in (408, 429) or answer.status >= 500:
-        return ServiceUnavailable(f"OSMO does not answer for now ({said})", "run this again later")
-    if command[1] == "submit" and answer.code == 1:
-        return ConfigurationError(f"OSMO refused the workflow: {said}", "correct that and run this again")
-    return UsageError(f"{called} was refused: {said}", "correct that and run this again")

@@ -31,6 +31,11 @@ _IMAGE = re.compile(
 _AZURE = re.compile(r"azure://[a-z0-9][a-z0-9.]{2,}/[a-z0-9$][a-z0-9-]{1,62}(/.*)?", re.S)
 _BLOB = re.compile(r"https://([a-z0-9]{3,24})\.blob\.[a-z0-9.]+/([^/?#]+)(/[^?#]*)?", re.S)
 _ABFS = re.compile(r"abfss?://([a-z0-9$-]+)@([a-z0-9]+)\.[^/]*(/[^?]*)?")
+# As Kubernetes has them: a name of 63 characters, before it a DNS name and a slash if need be.
+MAX_LABELS = 16
+_LABEL_VALUE = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?")
+_DNS_PART = "[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
+_LABEL_KEY = re.compile(rf"(?:(?=[^/]{{1,253}}/){_DNS_PART}(?:\.{_DNS_PART})*/)?{_LABEL_VALUE.pattern}")
 # The three things that a .env consists of; a quoted value may have several lines.
 _REST_OF_LINE = r"[^\S\n]*(?:#[^\n]*)?(?:\n|\Z)"
 _BLANK = re.compile(_REST_OF_LINE)
@@ -86,6 +91,23 @@ def check_run_id(run_id: str) -> None:
             f"{run_id!r} cannot be the id of a run: those have letters, digits, '-', '_' and '.'",
             "pass the id that `osmo workflow list` shows, for example groot-train-17",
         )
+
+
+def check_labels(labels: list[str]) -> None:
+    """Check labels as OSMO does (``src/lib/utils/workflow_labels.py``, 6.4).
+
+    Raises:
+        UsageError: one is no label, or there are too many.
+    """
+    if len(labels) > MAX_LABELS:
+        raise UsageError(f"{len(labels)} labels are more than OSMO takes", f"pass at most {MAX_LABELS}")
+    for label in labels:
+        key, equals, value = label.partition("=")
+        if not equals or not _LABEL_KEY.fullmatch(key) or not _LABEL_VALUE.fullmatch(value):
+            raise UsageError(
+                f"--label {label!r} is no label of Kubernetes' form KEY=VALUE",
+                "for example --label team=arms: letters, digits, '-', '_', '.', at most 63 of them",
+            )
 
 
 def check_source(source: str) -> str:

@@ -36,7 +36,7 @@ resource "terraform_data" "api_off" {
     environment = {
       PYTHON                  = self.input.python
       PYTHONDONTWRITEBYTECODE = "1"
-      SCRIPT                  = "${path.module}/../scripts/osmo_pod_template.py"
+      SCRIPT                  = "${path.module}/scripts/osmo_pod_template.py"
       AZUREML_MIRROR_OSMO     = self.input.osmo
       AZUREML_MIRROR_SPEC     = self.input.spec
     }
@@ -56,7 +56,7 @@ resource "terraform_data" "api_write" {
     environment = {
       PYTHON                  = var.python
       PYTHONDONTWRITEBYTECODE = "1"
-      SCRIPT                  = "${path.module}/../scripts/osmo_pod_template.py"
+      SCRIPT                  = "${path.module}/scripts/osmo_pod_template.py"
       AZUREML_MIRROR_OSMO     = var.osmo_cli
       AZUREML_MIRROR_SPEC     = local.api_spec
     }

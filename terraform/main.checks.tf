@@ -1,9 +1,10 @@
 # Warnings: what a plan can see that would make mirrors fail later, and that does not make it wrong to apply.
+# With base_pod_template the plan sees one template of several, so that it knows nothing of the others.
 
 locals {
-  # The templates that a pod of this release may be made of: all that the values have, else the one that was given.
+  # The templates that a pod of this release may be made of: all that the values have, else OSMO's stock one.
   seen_templates = [
-    for template in jsondecode(local.from_values ? local.merged_templates : jsonencode({ given = local.base })) : template
+    for template in jsondecode(local.from_values && can(keys(local.templates)) ? local.templates_text : jsonencode({ stock = local.base })) : template
   ]
 
   seen_identity_label  = anytrue([for template in local.seen_templates : try(tostring(template.metadata.labels["azure.workload.identity/use"]) == "true", false)])
@@ -12,18 +13,11 @@ locals {
 
 check "workload_identity" {
   assert {
-    condition     = !local.enabled || var.osmo_config_mode == "api" || local.seen_identity_label
+    condition     = !local.writes_values || var.base_pod_template != null || local.base_problem != "" || local.seen_identity_label
     error_message = "No pod template in what the module was given carries the label azure.workload.identity/use: \"true\", so that a mirror would find no credential. Add it to the metadata.labels of ${var.pod_template_name} or of a template beside it (OSMO's is default_ctrl)."
   }
   assert {
-    condition     = !local.enabled || var.osmo_config_mode == "api" || local.seen_service_account
+    condition     = !local.writes_values || var.base_pod_template != null || local.base_problem != "" || local.seen_service_account
     error_message = "No pod template in what the module was given names a serviceAccountName, so that a mirror would find no credential. Add spec.serviceAccountName, for example \"osmo-workflow\", to ${var.pod_template_name} or to a template beside it (OSMO's is default_ctrl)."
-  }
-}
-
-check "base_is_given" {
-  assert {
-    condition     = !local.enabled || var.osmo_config_mode == "api" || local.from_values || var.base_pod_template != null
-    error_message = "No base was given, so that the overlay repeats the container of OSMO's stock ${var.pod_template_name}: resources and mounts of your own would be lost. Give osmo_release_values: helm get values osmo --namespace osmo-control-plane --all --output json > release-values.json."
   }
 }

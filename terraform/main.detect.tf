@@ -54,7 +54,10 @@ locals {
     !local.enabled ? "" :
     "The mirror is on: runs go to workspace ${local.workspace_parts.name} in resource group ${local.workspace_parts.resource_group}, found in ${
       local.is_given ? "azureml_workspace" : "the output ${try(var.platform_state.output, "")} of the platform's state"
-    }."
+      }.${
+      var.osmo_config_mode == "configmap" ? "" :
+      " api mode is for OSMO 6.2 and 6.3: from 6.4 on OSMO's configuration is in Helm values alone, and osmo_config_mode = \"configmap\" takes over."
+    }"
   )
   reason_off = (
     !var.should_enable_azureml_mirror ? "The mirror is off because should_enable_azureml_mirror is false." :

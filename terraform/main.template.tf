@@ -18,17 +18,6 @@ locals {
   )
   mirror_values = { for variable in local.mirror_env : variable.name => variable.value }
 
-  from_values = var.osmo_release_values != null || length(var.osmo_values_files) > 0
-  templates   = jsondecode(local.merged_templates)
-  base_json = (
-    var.base_pod_template != null ? jsonencode(var.base_pod_template) :
-    local.from_values ? jsonencode(try(local.templates[var.pod_template_name], null)) :
-    var.pod_template_name == "default_user" ? jsonencode(local.stock_templates.default_user) : "{}"
-  )
-  # What is no map is refused at the output pod_template; here it must only not break the expressions.
-  base      = jsondecode(startswith(local.base_json, "{") ? local.base_json : "{}")
-  base_spec = jsondecode(can(keys(local.base.spec)) ? jsonencode(local.base.spec) : "{}")
-
   base_containers = try([for container in local.base_spec.containers : container], [])
   user_containers = [for container in local.base_containers : can(regex(local.user_container_pattern, container.name))]
 

@@ -1,10 +1,12 @@
-# Where the release's pod templates come from: the chart's defaults, the operator's values files, or the release itself.
-# main.values_merge.tf makes one of several.
+# The base: where the pod template comes from that the mirror's variables are added to, and whether OSMO reads it at all.
+#
+# The release's values are JSON and hold everything already merged, so that nothing is merged here: Helm's rules are
+# Helm's to apply. Texts and not values are passed on, because HCL turns the branches of a condition into one type.
 
 locals {
   helm_path = split(".", var.helm_values_path)
 
-  # OSMO's stock templates, which are also the chart's defaults (src/service/core/config/objects.py in OSMO 6.3).
+  # OSMO's stock template, which is also the charts' default (src/service/core/config/objects.py in OSMO 6.3).
   stock_resources = {
     cpu                 = "{{USER_CPU}}"
     memory              = "{{USER_MEMORY}}"
@@ -20,28 +22,89 @@ locals {
     }
   }
 
-  # An empty file, or one of comments only, is no YAML document to Terraform and no values to Helm.
-  values_documents = [
-    for path in var.osmo_values_files :
-    length(local.values_judged[path]) == 0 || length(local.values_findings) > 0 ? "{}" : jsonencode(yamldecode(local.values_text[path]))
-  ]
-  release_document = var.osmo_release_values == null ? "{}" : jsonencode(jsondecode(file(var.osmo_release_values)))
+  # values_N is what the release's values have below the first N keys of the path, "null" where they have nothing.
+  from_values = var.osmo_release_values != null
+  values_0    = local.from_values ? jsonencode(jsondecode(file(var.osmo_release_values))) : "null"
+  values_1    = jsonencode(try(jsondecode(local.values_0)[local.helm_path[0]], null))
+  values_2    = length(local.helm_path) < 2 ? local.values_1 : jsonencode(try(jsondecode(local.values_1)[local.helm_path[1]], null))
+  values_3    = length(local.helm_path) < 3 ? local.values_2 : jsonencode(try(jsondecode(local.values_2)[local.helm_path[2]], null))
+  values_4    = length(local.helm_path) < 4 ? local.values_3 : jsonencode(try(jsondecode(local.values_3)[local.helm_path[3]], null))
+  values_5    = length(local.helm_path) < 5 ? local.values_4 : jsonencode(try(jsondecode(local.values_4)[local.helm_path[4]], null))
 
-  # Each source's pod templates as JSON, "null" where it has none. try: a key that is absent anywhere on the path.
-  values_templates = [
-    for document in concat(local.values_documents, [local.release_document]) : (
-      length(local.helm_path) == 1 ? jsonencode(try(jsondecode(document)[local.helm_path[0]], null)) :
-      length(local.helm_path) == 2 ? jsonencode(try(jsondecode(document)[local.helm_path[0]][local.helm_path[1]], null)) :
-      length(local.helm_path) == 3 ? jsonencode(try(jsondecode(document)[local.helm_path[0]][local.helm_path[1]][local.helm_path[2]], null)) :
-      length(local.helm_path) == 4 ? jsonencode(try(jsondecode(document)[local.helm_path[0]][local.helm_path[1]][local.helm_path[2]][local.helm_path[3]], null)) :
-      jsonencode(try(jsondecode(document)[local.helm_path[0]][local.helm_path[1]][local.helm_path[2]][local.helm_path[3]][local.helm_path[4]], null))
-    )
-  ]
-  release_templates = local.values_templates[length(local.values_templates) - 1]
+  templates_text = local.values_5
+  templates      = jsondecode(local.templates_text)
 
-  # A release's values already hold the chart's defaults; the files alone lie on top of them.
-  merge_sources = (
-    var.osmo_release_values != null ? [local.release_templates] :
-    concat([jsonencode(local.stock_templates)], [for text in slice(local.values_templates, 0, length(local.values_documents)) : text if text != "null"])
+  # The map that holds the pod templates: services.configs or configuration. A path of one key has none of its own.
+  configuration_path = join(".", slice(local.helm_path, 0, length(local.helm_path) - 1))
+  configuration = jsondecode(
+    length(local.helm_path) == 1 ? "null" : [local.values_1, local.values_2, local.values_3, local.values_4][length(local.helm_path) - 2]
   )
+
+  known_paths = [
+    for path, templates in {
+      "services.configs.podTemplates" = try(jsondecode(local.values_0).services.configs.podTemplates, null)
+      "configuration.podTemplates"    = try(jsondecode(local.values_0).configuration.podTemplates, null)
+    } : path if can(keys(templates))
+  ]
+
+  base_json = (
+    var.base_pod_template != null ? jsonencode(var.base_pod_template) :
+    local.from_values ? jsonencode(try(local.templates[var.pod_template_name], null)) :
+    var.pod_template_name == "default_user" ? jsonencode(local.stock_templates.default_user) : "{}"
+  )
+  # What is no map is refused below; here it must only not break the expressions.
+  base      = jsondecode(startswith(local.base_json, "{") ? local.base_json : "{}")
+  base_spec = jsondecode(can(keys(local.base.spec)) ? jsonencode(local.base.spec) : "{}")
+
+  # What is to be put right, the first thing first. Going off is never refused for how OSMO is configured.
+  writes_values = local.enabled && var.osmo_config_mode == "configmap"
+  take_values   = "helm get values osmo --namespace osmo-control-plane --all --output json > release-values.json"
+  base_problems = [
+    {
+      when = local.from_values && !can(keys(local.templates))
+      say = "osmo_release_values has no pod templates at ${var.helm_values_path}. ${
+        length(local.known_paths) > 0
+        ? "It has them at ${join(" and ", local.known_paths)}: set helm_values_path = \"${local.known_paths[0]}\"."
+        : "Take the file with --all (${local.take_values}). A chart of OSMO 6.2 has none: set osmo_config_mode = \"api\" and leave osmo_release_values out."
+      }"
+    },
+    {
+      # What Helm's templates take for false; a chart without the switch has none to be false.
+      when = local.from_values && local.writes_values && contains(["false", "null", "0", "\"\""], try(jsonencode(local.configuration.enabled), "absent"))
+      say = join(" ", [
+        "The release has ${local.configuration_path}.enabled: false, so that OSMO ignores every pod template in Helm values.",
+        "Switch it on (helm upgrade --set ${local.configuration_path}.enabled=true moves all of OSMO's configuration there: see OSMO's upgrade guide first), take osmo_release_values again and apply.",
+        "On OSMO 6.2 and 6.3 osmo_config_mode = \"api\" writes to OSMO's database instead.",
+      ])
+    },
+    {
+      when = local.from_values && local.writes_values && try(local.configuration.snapshot, null) != null
+      say = join(" ", [
+        "The release has ${local.configuration_path}.snapshot, which replaces every other value of ${local.configuration_path}, pod templates too, so that OSMO ignores what this module writes.",
+        "Move the snapshot's content into ${local.configuration_path}, set ${local.configuration_path}.snapshot to null, take osmo_release_values again and apply.",
+      ])
+    },
+    {
+      when = local.from_values && !can(keys(local.templates[var.pod_template_name]))
+      say = join(" ", [
+        "The release's values have no pod template ${var.pod_template_name}; they have ${try(join(", ", keys(local.templates)), "none")}.",
+        "Set pod_template_name to the one that every pool lists in common_pod_template, for example \"default_user\".",
+      ])
+    },
+    {
+      when = (
+        (try(local.base.spec, null) == null ? false : !can(keys(local.base.spec))) ||
+        (try(local.base.spec.containers, null) == null ? false : can(keys(local.base.spec.containers)) || !can(length(local.base.spec.containers)) || can(tostring(local.base.spec.containers)))
+      )
+      say = "The pod template ${var.pod_template_name} of the base is none: spec is a map and spec.containers a list, for example { spec = { containers = [{ name = \"{{USER_CONTAINER_NAME}}\" }] } }."
+    },
+    {
+      when = local.writes_values && !local.from_values && var.base_pod_template == null && !(var.accept_stock_template && var.pod_template_name == "default_user")
+      say = join(" ", [
+        "No base was given. The overlay replaces the containers of ${var.pod_template_name}, so that resources and mounts of your own would be lost.",
+        "Give osmo_release_values (${local.take_values}) or base_pod_template; or, for a release with OSMO's stock default_user, set accept_stock_template = true.",
+      ])
+    },
+  ]
+  base_problem = try([for problem in local.base_problems : problem.say if problem.when][0], "")
 }

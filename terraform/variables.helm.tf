@@ -21,11 +21,6 @@ variable "helm_values_file" {
   }
 
   validation {
-    condition     = var.helm_values_file == null ? true : !contains([for path in var.osmo_values_files : abspath(path)], abspath(var.helm_values_file))
-    error_message = "helm_values_file is also one of osmo_values_files and would be overwritten. Write the overlay beside them, for example \"out/osmo-azureml-mirror.yaml\"."
-  }
-
-  validation {
     condition     = var.helm_values_file == null || var.osmo_config_mode == "configmap"
     error_message = "helm_values_file is for osmo_config_mode = \"configmap\"; in api mode there are no Helm values to write. Take it out, or set osmo_config_mode = \"configmap\"."
   }

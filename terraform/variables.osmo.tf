@@ -1,12 +1,12 @@
 variable "osmo_config_mode" {
-  description = "Who holds OSMO's configuration: `configmap` (6.3, Helm values; the API refuses writes with 409) or `api` (6.2, or 6.3 without the config map)."
+  description = "Who holds OSMO's configuration: `configmap` (Helm values; 6.3 and later) or `api` (OSMO's database; 6.2, or 6.3 without the config map). OSMO 6.4 takes the API for writing configuration away; `configmap` is the successor of `api`."
   type        = string
   default     = "configmap"
   nullable    = false
 
   validation {
     condition     = contains(["configmap", "api"], var.osmo_config_mode)
-    error_message = "osmo_config_mode is \"configmap\" (Helm values hold OSMO's configuration, 6.3) or \"api\" (the database holds it, 6.2), for example osmo_config_mode = \"configmap\"."
+    error_message = "osmo_config_mode is \"configmap\" (Helm values hold OSMO's configuration, 6.3 and later) or \"api\" (the database holds it, 6.2 and 6.3), for example osmo_config_mode = \"configmap\"."
   }
 }
 

@@ -1,5 +1,5 @@
 variable "base_pod_template" {
-  description = "The pod template to add to, as an object. At most one of this, `osmo_release_values` and `osmo_values_files`; none of them: OSMO's stock `default_user`."
+  description = "The pod template to add to, as an object. For a release that is yet to be installed: `yamldecode(file(\"values.yaml\")).services.configs.podTemplates.default_user`. At most one of this and `osmo_release_values`."
   type        = any
   default     = null
 
@@ -9,8 +9,8 @@ variable "base_pod_template" {
   }
 
   validation {
-    condition     = length([for given in [var.base_pod_template != null, var.osmo_release_values != null, length(var.osmo_values_files) > 0] : given if given]) <= 1
-    error_message = "Give one base only: base_pod_template, or osmo_release_values (preferred), or osmo_values_files, for example osmo_release_values = \"release-values.json\" and neither of the others."
+    condition     = length([for given in [var.base_pod_template != null, var.osmo_release_values != null] : given if given]) <= 1
+    error_message = "Give one base only: base_pod_template or osmo_release_values (preferred), for example osmo_release_values = \"release-values.json\" without base_pod_template."
   }
 }
 
@@ -26,20 +26,15 @@ variable "osmo_release_values" {
 
   validation {
     condition     = var.osmo_release_values == null ? true : !fileexists(var.osmo_release_values) ? true : can(keys(jsondecode(file(var.osmo_release_values))))
-    error_message = "osmo_release_values is not a JSON object. Make it with: helm get values osmo --namespace osmo-control-plane --all --output json > release-values.json (with --output json; YAML goes into osmo_values_files)."
+    error_message = "osmo_release_values is not a JSON object. Make it with: helm get values osmo --namespace osmo-control-plane --all --output json > release-values.json (with --output json)."
   }
 }
 
-variable "osmo_values_files" {
-  description = "Paths of the values files that the release is installed with, in the order of `helm upgrade -f`. Merged onto the chart's default template as Helm does."
-  type        = list(string)
-  default     = []
+variable "accept_stock_template" {
+  description = "configmap mode: whether the overlay may repeat the container of OSMO's stock `default_user` where no base is given. Right only for a release whose own values do not touch that template."
+  type        = bool
+  default     = false
   nullable    = false
-
-  validation {
-    condition     = alltrue([for path in var.osmo_values_files : fileexists(path)])
-    error_message = "No such values file: ${join(", ", [for path in var.osmo_values_files : path if !fileexists(path)])}. Give the files of helm upgrade -f in their order, for example osmo_values_files = [\"values/osmo-control-plane.yaml\"]."
-  }
 }
 
 variable "extra_env" {

@@ -35,23 +35,29 @@ upgrade() {
         fail "helm cannot read $where: $(last_line "$values"). Check helm_release against 'helm list --all-namespaces' and the kubeconfig, then run terraform again."
     fi
 
-    set -- upgrade "$RELEASE" "$CHART" --namespace "$NAMESPACE" --reuse-values --values -
-    if [ -n "$VERSION" ]; then
-        set -- "$@" --version "$VERSION"
-    fi
-    # --reuse-values keeps a key that the overlay no longer has; null takes it away.
+    # --reuse-values keeps a key that the overlay no longer has, even one that is set to null: Helm stores the values
+    # of the last revision as the chart's defaults. --reset-then-reuse-values (Helm 3.14) begins with the chart's own.
+    reuse=--reuse-values
+    gone=
     case "$OVERLAY" in
     *"\"$OUTPUTS_NAME\":"*) ;;
     *)
         case "$values" in
-        *"\"$OUTPUTS_NAME\":"*) set -- "$@" --set "$OUTPUTS_KEY=null" ;;
+        *"\"$OUTPUTS_NAME\":"*) reuse=--reset-then-reuse-values gone="$OUTPUTS_KEY=null" ;;
         esac
         ;;
     esac
+    set -- upgrade "$RELEASE" "$CHART" --namespace "$NAMESPACE" "$reuse" --values -
+    if [ -n "$gone" ]; then
+        set -- "$@" --set "$gone"
+    fi
+    if [ -n "$VERSION" ]; then
+        set -- "$@" --version "$VERSION"
+    fi
 
     # Helm's notes go nowhere: charts print passwords in them.
     if ! said=$(printf '%s' "$OVERLAY" | helm "$@" 2>&1 >/dev/null); then
-        fail "helm upgrade of $where failed: $(last_line "$said"). Mend that ('helm history $RELEASE --namespace $NAMESPACE' shows where it stands) and run terraform again."
+        fail "helm upgrade of $where failed: $(last_line "$said"). Correct that ('helm history $RELEASE --namespace $NAMESPACE' shows where it stands) and run terraform again."
     fi
 }
 

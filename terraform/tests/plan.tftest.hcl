@@ -67,24 +67,25 @@ run "a_malformed_id" {
   expect_failures = [var.azureml_workspace]
 }
 
-run "a_workspace_with_no_identity_and_no_base_is_warned_of" {
+run "a_workspace_with_no_base_is_refused" {
   command = plan
 
   variables {
     azureml_workspace = { id = "/subscriptions/00000000-0000-0000-0000-000000000001/resourceGroups/rg-robots/providers/Microsoft.MachineLearningServices/workspaces/mlw-robots" }
   }
 
-  expect_failures = [check.workload_identity, check.base_is_given]
+  expect_failures = [output.pod_template]
 }
 
-run "values_that_terraform_would_misread" {
+run "the_stock_template_has_no_identity_and_is_warned_of" {
   command = plan
 
   variables {
-    osmo_values_files = ["tests/fixtures/octal.yaml"]
+    azureml_workspace     = { id = "/subscriptions/00000000-0000-0000-0000-000000000001/resourceGroups/rg-robots/providers/Microsoft.MachineLearningServices/workspaces/mlw-robots" }
+    accept_stock_template = true
   }
 
-  expect_failures = [output.pod_template]
+  expect_failures = [check.workload_identity]
 }
 
 run "what_does_not_go_together" {

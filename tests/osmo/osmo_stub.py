@@ -4,8 +4,7 @@
 It prints what the real program prints (NVIDIA/OSMO, ``src/cli``), errors on stdout included, and refuses what
 the real server refuses. Its world is ``world.json`` in the folder that OSMO_CONFIG_FILE_DIR names, where the
 real program keeps its login; without that file nobody is logged in. Queries need the standard library alone,
-so that the file can be put into any pod as ``/osmo/usr/bin/osmo``; ``submit`` needs osmo_grammar.py beside
-it.
+so that the file can be put into any pod as ``/osmo/usr/bin/osmo``; ``submit`` needs osmo_submit.py beside it.
 
 What the world holds (``OsmoWorld`` in osmo_world.py writes it):
   version      "6.2", "6.3" or "6.4": whose grammar is refused
@@ -14,6 +13,7 @@ What the world holds (``OsmoWorld`` in osmo_world.py writes it):
                {"status": …, "tasks": {NAME: STATUS}}
   faults       [{"on": "workflow query", "times": 1, "exit": 10, "code": 500, "message": …}] or with "raw"
                (printed as it is), "sleep" (seconds), "signal"
+  labels       OSMO 6.4's policy: [{"key", "enforcement": "warn" or "enforce", "allow_list": []}]
   pod_env      the pod template's variables, which win over a workflow's
   pod_path     PATH of a pod; submitted tasks are really run where it is set
   calls        every call that was made: arguments and names of variables
@@ -26,19 +26,12 @@ import contextlib
 import fcntl
 import json
 import os
-import re
 import signal
-import subprocess
 import sys
-import tempfile
-import threading
 import time
-import uuid
-from datetime import UTC, datetime
 from pathlib import Path
 
 SERVICE = "https://osmo.example"
-SPLIT_BYTES = 32 << 10  # osmo_exec splits longer lines
 
 
 class Failure(Exception):
@@ -201,150 +194,14 @@ def cancel(world, options):
 
 
 def submit(world, options):
+    # Needs more than the standard library, and no pod submits anything.
     sys.path.insert(0, str(Path(__file__).resolve().parent))
-    import yaml
+    import osmo_submit
 
-    import osmo_grammar as grammar
-
-    if not options.pool and not world.state.get("default_pool"):
-        raise Failure('No pool specified. Set a default pool with "osmo profile set pool"')
-    if options.pool and options.pool not in world.state.get("pools", ["default"]):
-        raise Failure(f"Pool {options.pool} not found", exit_code=1)
     try:
-        text = Path(options.workflow_file).read_text(encoding="utf-8")
-    except FileNotFoundError as error:
-        raise Failure(str(error), None, 1) from error
-    try:
-        if options.dry:
-            print(yaml.dump(yaml.safe_load(grammar.render(text, options.set, options.set_string))))
-            return
-        document = grammar.submitted(text, options.set, options.set_string)
-        grammar.check(document, world.state.get("version", "6.3"), world.state.get("max_num_tasks", 20))
-    except grammar.Refused as error:
-        if "Unknown URI scheme" in str(error):
-            body = json.dumps({"message": f"Internal server error: {error}"})
-            raise Failure(server_error(body), 500, 10) from error
-        raise Failure(f"Workflow  submit failed:\n{error}", 400, 1) from error
-    workflow = document["workflow"]
-    groups = workflow.pop("groups", None) or [
-        {"name": f"{task['name']}-group", "tasks": [task]} for task in workflow.pop("tasks")
-    ]
-    workflow.pop("tasks", None)
-    numbers = [int(known.rpartition("-")[2]) for known in world.state["workflows"]]
-    name = f"{workflow['name']}-{max(numbers, default=0) + 1}"
-    world.state["workflows"][name] = {
-        "uuid": uuid.uuid4().hex,
-        "status": "PENDING",
-        "spec": yaml.dump({"version": 2, "workflow": {**workflow, "groups": groups}}),
-        "outputs": "",
-        "logs": [],
-        "tasks": [
-            {
-                "name": task["name"],
-                "group": group["name"],
-                "status": "PROCESSING",
-                "exit_code": None,
-                "task_uuid": uuid.uuid4().hex,
-                "run": {
-                    "command": [*map(str, task["command"]), *map(str, task.get("args", []))],
-                    "environment": {key: str(value) for key, value in task.get("environment", {}).items()},
-                },
-            }
-            for group in groups
-            for task in group["tasks"]
-        ],
-    }
-    if world.state.get("pod_path"):
-        with open(world.path + f".{name}.log", "w") as log:
-            subprocess.Popen(
-                [sys.executable, __file__, "--run", name],
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
-            )
-    answer = {"name": name, "overview": f"{SERVICE}/workflows/{name}", "logs": None, "spec": None}
-    if options.format_type == "json":
-        print(json.dumps({**answer, "dashboard_url": None, "warnings": []}, indent=2))
-    else:
-        print(f"Workflow submit successful.\nWorkflow ID        - {name}")
-        print(f"Workflow Overview  - {answer['overview']}")
-
-
-def run(name):
-    """The backend: each task of a workflow in a process group of its own, all at the same time."""
-    with World() as world:
-        _, found = world.workflow(name)
-        found["status"] = "RUNNING"
-        for task in found["tasks"]:
-            task["status"] = "RUNNING"
-        tasks = [dict(task) for task in found["tasks"]]
-        template, path = world.state.get("pod_env", {}), world.state["pod_path"]
-    threads = [threading.Thread(target=run_task, args=(name, task, template, path)) for task in tasks]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    with World() as world:
-        _, found = world.workflow(name)
-        if found["status"] == "RUNNING":
-            fine = all(task["status"] == "COMPLETED" for task in found["tasks"])
-            found["status"] = "COMPLETED" if fine else "FAILED"
-
-
-def run_task(name, task, template, path):
-    tokens = {"workflow_id": name, "output": "/osmo/data/output"}
-
-    def filled(text):
-        return re.sub(r"{{ *(\w+) *}}", lambda match: tokens.get(match[1], match[0]), text)
-
-    with tempfile.TemporaryDirectory(prefix="pod-") as home:
-        environment = {
-            "PATH": path,
-            "HOME": home,
-            "TMPDIR": home,
-            "KUBERNETES_SERVICE_HOST": "10.0.0.1",
-            **{key: filled(value) for key, value in task["run"]["environment"].items()},
-            "OSMO_CONFIG_FILE_DIR": os.environ["OSMO_CONFIG_FILE_DIR"],
-            "NVIDIA_VISIBLE_DEVICES": "",
-            **template,
-        }
-        try:
-            process = subprocess.Popen(
-                [filled(word) for word in task["run"]["command"]],
-                cwd=home,
-                env=environment,
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-                process_group=0,
-            )
-        except FileNotFoundError as error:
-            process, code = None, 2
-            keep(name, task, [f"panic: exec: {error.filename}: executable file not found in $PATH"])
-        if process:
-            update(name, task["name"], pid=process.pid)
-            for line in process.stdout:
-                text = line.decode(errors="replace").rstrip("\n")
-                keep(
-                    name, task, [text[at : at + SPLIT_BYTES] for at in range(0, len(text) or 1, SPLIT_BYTES)]
-                )
-            code = process.wait()
-            code = 255 if code < 0 else code
-    update(name, task["name"], exit_code=code, status="COMPLETED" if code == 0 else "FAILED", pid=None)
-
-
-def keep(name, task, lines):
-    date = datetime.now(UTC).strftime("%Y/%m/%d %H:%M:%S")
-    with World() as world:
-        world.workflow(name)[1]["logs"] += [f"{date} [{task['name']}] {line}" for line in lines]
-
-
-def update(name, task_name, **changes):
-    with World() as world:
-        for task in world.workflow(name)[1]["tasks"]:
-            if task["name"] == task_name and not task["status"].startswith("FAILED"):
-                task.update(changes)
+        osmo_submit.submit(world, options)
+    except osmo_submit.NotTaken as error:
+        raise Failure(str(error), error.code, error.exit_code) from error
 
 
 def parser():
@@ -376,16 +233,28 @@ def parser():
     one.add_argument("--dry-run", action="store_true", dest="dry")
     one.add_argument("--pool", "-p")
     one.add_argument("--priority")
+    # Since 6.4.
+    one.set_defaults(labels=[])
+    if client_version() == "6.4":
+        one.add_argument("--label", action="append", dest="labels", metavar="KEY=VALUE")
     return top
+
+
+def client_version():
+    """The version of the program, which is that of its world."""
+    if "submit" not in sys.argv:
+        return None
+    try:
+        with World() as world:
+            return world.state["version"]
+    except Failure:
+        return None
 
 
 COMMANDS = {"query": query, "spec": spec, "logs": logs, "cancel": cancel, "submit": submit}
 
 
 def main():
-    if sys.argv[1:2] == ["--run"]:
-        run(sys.argv[2])
-        return
     options = parser().parse_args()
     command = f"{options.module} {options.command}"
     write_log()

@@ -116,7 +116,10 @@ def sb3_file(serialized: bytes, key: str = ":serialized:") -> bytes:
 
 # What the real frameworks wrote (tests/data/README.md says how), the checkpoint that a mirror takes of each.
 _REAL = {
+    "act": CLEAN,
+    "brax": NO_CODE,
     "diffusion_policy": CLEAN,
+    "fasttd3": CLEAN,
     "groot_n16": SAFETENSORS,
     "huggingface_best_reloaded": SAFETENSORS,
     "huggingface_peft": SAFETENSORS,
@@ -125,11 +128,16 @@ _REAL = {
     "lightning_custom": CLEAN,
     "lightning_slash": CLEAN,
     "lightning_two_callbacks": CLEAN,
+    "octo": NO_CODE,
     "openpi_jax": NO_CODE,
     "openpi_jax_committed": NO_CODE,
     "openpi_torch": SAFETENSORS,
+    "prismatic": CLEAN,
+    "protomotions": CLEAN,
     "rl_games": CLEAN,
     "rl_games_frames": CLEAN,
+    "rlinf": CLEAN,
+    "rllib": CLEAN,
     "robomimic": CLEAN,
     "rsl_rl": CLEAN,
     "skrl": CLEAN,
@@ -137,6 +145,8 @@ _REAL = {
     "skrl_modules_2x": CLEAN,
     "stable_baselines3": CLEAN,
     "stable_baselines3_isaac_lab": CLEAN,
+    "tdmpc2": CLEAN,
+    "tianshou": CLEAN,
 }
 
 

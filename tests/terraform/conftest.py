@@ -11,7 +11,10 @@ import pytest
 # This folder is no package, and pytest's importlib mode does not put it on the path.
 sys.path.insert(0, str(Path(__file__).parent))
 
-from mirror_world import Helm, Osmo, Terraform, base_environment, copy_module, root_of
+from mirror_world import Osmo, Terraform, base_environment, copy_module, root_of
+from real_helm import Helm
+
+from azure_emulator.fixtures import azure, azure_emulator  # noqa: F401 - fixtures
 
 
 @pytest.fixture(scope="session")
@@ -51,4 +54,6 @@ def osmo(programs):
 
 @pytest.fixture
 def helm(programs):
-    return Helm(*programs)
+    helm = Helm(*programs)
+    yield helm
+    helm.close()

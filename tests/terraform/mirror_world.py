@@ -10,10 +10,6 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 STUBS = Path(__file__).resolve().parent / "stubs"
-SCRIPTS = ("osmo_pod_template.py", "osmo_config_cli.py", "pod_template_merge.py", "pod_template_spec.py")
-
-sys.path.insert(0, str(STUBS))
-from helm_stub import coalesce, merge_maps  # noqa: E402, F401
 
 SUBSCRIPTION = "00000000-0000-0000-0000-000000000001"
 
@@ -65,12 +61,9 @@ def user_env(template):
 
 
 def copy_module(to):
-    """The module and the scripts beside it, as a checkout has them."""
+    """The module alone: it needs nothing that is stored beside it."""
     clean = shutil.ignore_patterns(".terraform*", "*.tfstate*", "__pycache__")
     shutil.copytree(ROOT / "terraform", to / "terraform", ignore=clean)
-    (to / "scripts").mkdir()
-    for name in SCRIPTS:
-        shutil.copy2(ROOT / "scripts" / name, to / "scripts" / name)
 
 
 def base_environment():
@@ -113,7 +106,8 @@ def root_of(arguments, extra):
 class Terraform:
     root: Path
     env: dict = field(repr=False)
-    arguments: dict = field(default_factory=dict)
+    # Most tests are about something else than where the base comes from.
+    arguments: dict = field(default_factory=lambda: {"accept_stock_template": True})
     extra: dict = field(default_factory=dict)
 
     def write(self):
@@ -241,40 +235,4 @@ class Osmo:
         )
 
 
-class Helm:
-    def __init__(self, folder, env):
-        self.file = folder.parent / "helm-state.json"
-        env["STUB_HELM_STATE"] = str(self.file)
-        self.program = install(folder, "helm", STUBS / "helm_stub.py")
-        self.state = {"releases": {}}
-        self.release()
-
-    @property
-    def state(self):
-        return json.loads(self.file.read_text())
-
-    @state.setter
-    def state(self, value):
-        self.file.write_text(json.dumps(value))
-
-    def release(self, key="osmo-control-plane/osmo", values=None):
-        state = self.state
-        state["releases"][key] = {
-            "chart": "osmo/service",
-            "version": "1.3.0",
-            "defaults": {
-                "services": {"configs": {"podTemplates": {"default_ctrl": CTRL, "default_user": STOCK}}}
-            },
-            "values": values or {"services": {"postgres": {"password": "hunter2"}}},
-            "history": [],
-        }
-        self.state = state
-
-    def history(self, key="osmo-control-plane/osmo"):
-        """The pod templates after each upgrade."""
-        return [
-            values["services"]["configs"]["podTemplates"] for values in self.state["releases"][key]["history"]
-        ]
-
-
-RELEASE = {"name": "osmo", "namespace": "osmo-control-plane", "chart": "osmo/service", "version": "1.3.0"}
+RELEASE = {"name": "osmo", "namespace": "osmo-control-plane", "chart": "osmo/service", "version": "1.3.1"}

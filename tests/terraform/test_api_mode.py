@@ -169,7 +169,7 @@ def test_a_template_without_a_user_container_gets_one_and_loses_it(tf, osmo):
 def test_configmap_mode_is_named_by_the_409(tf, osmo):
     osmo.set(mode="configmap")
     said = tf.fail(**API)
-    assert "this OSMO is in configmap mode and takes no writes" in said
+    assert "this OSMO takes no writes of its configuration" in said
     assert 'Set osmo_config_mode = "configmap"' in said
     assert osmo.templates["default_user"] == STOCK
 

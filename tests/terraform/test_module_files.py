@@ -8,7 +8,6 @@ import subprocess
 import sys
 
 import pytest
-import yaml
 from mirror_world import (
     CTRL,
     ROOT,
@@ -16,10 +15,11 @@ from mirror_world import (
     base_environment,
     copy_module,
     env_list,
-    merge_maps,
     user_env,
     workspace_id,
 )
+from osmo_charts import LAYOUTS
+from real_helm import merge
 
 MODULE = ROOT / "terraform"
 README = (MODULE / "README.md").read_text()
@@ -176,10 +176,12 @@ def apply(folder, env, **variables):
     return {name: output["value"] for name, output in json.loads(done.stdout).items()}
 
 
-@pytest.mark.parametrize("example", ["module-output"], indirect=True)
-def test_example_module_output(example, programs, helm):
+@pytest.mark.parametrize("example", ["default"], indirect=True)
+def test_example_default(example, programs, helm):
     assert "is off" in apply(example, programs[1])["mirror_reason"]
-    assert "is on" in apply(example, programs[1], azureml_workspace={"id": workspace_id()})["mirror_reason"]
+    (example / "release-values.json").write_text(json.dumps(helm.values()))
+    given = {"azureml_workspace": {"id": workspace_id()}, "release_values": "release-values.json"}
+    assert "is on" in apply(example, programs[1], **given)["mirror_reason"]
     assert user_env(helm.history()[-1]["default_user"]) == env_list()
 
 
@@ -199,7 +201,7 @@ def test_example_remote_state(example, programs, osmo, tmp_path):
     check = [
         sys.executable,
         "-B",
-        example.parents[2] / "scripts" / "osmo_pod_template.py",
+        example.parents[1] / "scripts" / "osmo_pod_template.py",
         "apply",
         "--check",
         "--spec",
@@ -214,6 +216,7 @@ def test_example_remote_state(example, programs, osmo, tmp_path):
 CONTROL_PLANE = """
 services:
   configs:
+    enabled: true
     podTemplates:
       default_ctrl:
         metadata: {labels: {azure.workload.identity/use: "true"}}
@@ -245,13 +248,14 @@ def test_example_physical_ai_toolchain(example, programs, tmp_path):
     (values / "osmo-platforms.yaml").write_text(PLATFORMS)
     state_of(tmp_path / "toolchain" / "infrastructure" / "terraform", {"id": workspace_id()})
 
-    def deployed(outputs):
-        merged = merge_maps(yaml.safe_load(CONTROL_PLANE), {"serviceAccount": {}})
-        return merge_maps(merged, yaml.safe_load(outputs["platform_values"]))
+    def with_helm(*files):
+        defaults = LAYOUTS["6.3", "service 1.3"].defaults()
+        return merge(tmp_path / "charts", defaults, CONTROL_PLANE, "serviceAccount: {}", *files)
 
-    without = merge_maps(
-        merge_maps(yaml.safe_load(CONTROL_PLANE), {"serviceAccount": {}}), yaml.safe_load(PLATFORMS)
-    )
+    def deployed(outputs):
+        return with_helm(outputs["platform_values"])
+
+    without = with_helm(PLATFORMS)
     on = deployed(apply(example, programs[1], toolchain=str(tmp_path / "toolchain")))
     containers = on["services"]["configs"]["podTemplates"]["default_user"]["spec"]["containers"]
     assert containers[0].pop("env") == env_list()
@@ -262,19 +266,16 @@ def test_example_physical_ai_toolchain(example, programs, tmp_path):
 
 
 def test_the_script_imports_nothing_but_the_standard_library():
-    own = {"osmo_config_cli", "pod_template_merge", "pod_template_spec"}
-    for name in (
-        "osmo_pod_template.py",
-        "osmo_config_cli.py",
-        "pod_template_merge.py",
-        "pod_template_spec.py",
-    ):
-        tree = ast.parse((ROOT / "scripts" / name).read_text(), feature_version=(3, 11))
+    scripts = sorted((MODULE / "scripts").glob("*.py"))
+    own = {script.stem for script in scripts}
+    assert "osmo_pod_template" in own
+    for script in scripts:
+        tree = ast.parse(script.read_text(), feature_version=(3, 11))
         for node in ast.walk(tree):
             names = [a.name for a in node.names] if isinstance(node, ast.Import) else []
             names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
             assert all(module.split(".")[0] in sys.stdlib_module_names | own for module in names), (
-                name,
+                script.name,
                 names,
             )
 

@@ -1,7 +1,6 @@
 """The pod template: the base plus the variables, and nothing else."""
 
 import copy
-import json
 
 import pytest
 from mirror_world import ENV, STOCK, WORKSPACE, env_list, user_env
@@ -153,23 +152,6 @@ def test_a_base_that_is_no_template(tf, base):
 
 
 def test_two_bases_are_refused(tf):
-    (tf.root / "values.yaml").write_text("a: 1\n")
-    said = tf.fail(azureml_workspace=WORKSPACE, base_pod_template=FULL, osmo_values_files=["values.yaml"])
+    (tf.root / "values.json").write_text('{"a": 1}')
+    said = tf.fail(azureml_workspace=WORKSPACE, base_pod_template=FULL, osmo_release_values="values.json")
     assert "Give one base only" in said and "osmo_release_values (preferred)" in said
-
-
-def test_release_values(tf):
-    values = {"services": {"configs": {"podTemplates": {"default_user": FULL}}}}
-    (tf.root / "release.json").write_text(json.dumps(values))
-    tf.apply(azureml_workspace=WORKSPACE, osmo_release_values="release.json")
-    assert (
-        tf.outputs()["pod_template"]["spec"]["containers"][1]["args"] == FULL["spec"]["containers"][1]["args"]
-    )
-    assert "no pod template gpu; they have default_user" in tf.fail(pod_template_name="gpu")
-    assert "has nothing at configuration.podTemplates" in tf.fail(
-        pod_template_name="default_user", helm_values_path="configuration.podTemplates"
-    )
-    (tf.root / "release.json").write_text("services: {}\n")
-    assert "osmo_release_values is not a JSON object" in tf.fail()
-    (tf.root / "release.json").unlink()
-    assert "There is no file at osmo_release_values" in tf.fail()

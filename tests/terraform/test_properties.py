@@ -9,16 +9,18 @@ import json
 import sys
 import unicodedata
 
-import yaml
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
-from mirror_world import ENV, ROOT, STOCK, WORKSPACE, coalesce, merge_maps
+from mirror_world import ENV, ROOT, STOCK, WORKSPACE
+from osmo_charts import LAYOUTS
+from real_helm import merge
 
-sys.path.insert(0, str(ROOT / "scripts"))
+sys.path.insert(0, str(ROOT / "terraform" / "scripts"))
 from pod_template_merge import Seen, merge_env, plan_apply, plan_remove
 from pod_template_spec import Spec
 
 USER = "{{USER_CONTAINER_NAME}}"
+CHART = LAYOUTS["6.3", "service 1.3"]
 BATCH = 25
 RUN = settings(
     max_examples=4,
@@ -162,11 +164,9 @@ def test_random_templates(tf, drawn):
         env = ENV | {name: extra[name] for name in sorted(extra)}
         assert_only_the_variables_differ(base, merged, env)
         assert merge_env(base, env) == merged
-        values = {"services": {"configs": {"podTemplates": {"default_user": base}}}}
-        assert (
-            merge_maps(values, yaml.safe_load(overlay))["services"]["configs"]["podTemplates"]["default_user"]
-            == merged
-        )
+        values = CHART.values({"default_user": base})
+        after = templates_in(merge(tf.root / "charts", values, overlay))
+        assert without_nulls(after) == {"default_user": without_nulls(merged)}
 
 
 @RUN
@@ -175,11 +175,12 @@ def test_off_is_the_base_again(tf, drawn):
     bases = [case[0] for case in drawn]
     arguments = {"base_pod_template": "${each.value}", "should_enable_azureml_mirror": False}
     for base, (left, overlay) in zip(bases, through_terraform(tf, arguments, bases), strict=True):
-        on = {"services": {"configs": {"podTemplates": {"default_user": merge_env(base, ENV)}}}}
-        back = merge_maps(on, yaml.safe_load(overlay))["services"]["configs"]["podTemplates"]["default_user"]
+        on = CHART.values({"default_user": merge_env(base, ENV)})
+        back = templates_in(merge(tf.root / "charts", on, overlay))["default_user"]
         if not any(marked(container) for container in base.get("spec", {}).get("containers", [])):
             assert left == base
-            assert back.get("spec", {}).get("containers", []) == base.get("spec", {}).get("containers", [])
+            containers = (base.get("spec") or {}).get("containers", [])
+            assert without_nulls((back.get("spec") or {}).get("containers", [])) == without_nulls(containers)
 
 
 def marked(container):
@@ -205,44 +206,45 @@ files = st.lists(
 )
 
 
-class Quoting(yaml.SafeDumper):
-    """Every text in quotes: PyYAML leaves 1e100 without, which is a number to Helm and to Terraform."""
-
-
-Quoting.add_representer(
-    str, lambda dumper, text: dumper.represent_scalar("tag:yaml.org,2002:str", text, style='"')
-)
-
-
-def depth(tree):
-    return 1 + max((depth(value) for value in tree.values()), default=0) if isinstance(tree, dict) else 0
-
-
 @RUN
-@given(st.lists(files.filter(lambda drawn: max(map(depth, drawn)) <= 8), min_size=12, max_size=12))
-def test_random_values_files_merge_as_helm_merges_them(tf, drawn):
-    paths = []
+@given(st.lists(files, min_size=12, max_size=12))
+def test_after_random_values_files_the_overlay_changes_nothing_but_the_variables(tf, drawn):
+    """Helm merges the files, the module makes the overlay of that, and Helm merges it over them."""
+    given, paths = [], []
     for number, documents in enumerate(drawn):
-        paths.append([])
-        for place, document in enumerate(documents):
-            path = tf.root / f"values-{number}-{place}.yaml"
-            values = {"services": {"configs": {"podTemplates": document}}}
-            path.write_text(yaml.dump(values, Dumper=Quoting, allow_unicode=True, width=10**6))
-            paths[-1].append(path.name)
-    arguments = {"osmo_values_files": "${each.value}", "should_enable_azureml_mirror": False}
-    for documents, (template, _) in zip(drawn, through_terraform(tf, arguments, paths), strict=True):
-        expected = {"default_user": STOCK}
-        for document in documents:
-            expected = merge_maps(expected, document)
-        wanted, found = without_nulls(coalesce({}, expected)["default_user"]), without_nulls(template)
-        assert found == wanted, f"{json.dumps(found, sort_keys=True)}\n{json.dumps(wanted, sort_keys=True)}"
+        values = [CHART.values(document, enabled=True) for document in documents]
+        values = [CHART.defaults() | {"other": 1}, *values]
+        given.append(values)
+        taken = merge(tf.root / "charts", *values)
+        # A file may have taken the template away, which is refused.
+        if not isinstance(templates_in(taken).get("default_user"), dict):
+            given[-1] = values = [values[0]]
+            taken = merge(tf.root / "charts", *values, "other: 1")
+        paths.append(f"values-{number}.json")
+        (tf.root / paths[-1]).write_text(json.dumps(taken))
+    arguments = {"osmo_release_values": "${each.value}", "azureml_workspace": WORKSPACE}
+    outcomes = through_terraform(tf, arguments, paths)
+    for values, path, (template, overlay) in zip(given, paths, outcomes, strict=True):
+        before = json.loads((tf.root / path).read_text())
+        after = merge(tf.root / "charts", *values, overlay)
+        templates = templates_in(after)
+        # Helm takes a null away in some places and leaves it in others; OSMO sees none either way.
+        merged = without_nulls(templates.pop("default_user"))
+        assert merged == without_nulls(template)
+        base = without_nulls(templates_in(before).pop("default_user"))
+        assert_only_the_variables_differ(base, merged, ENV)
+        beside = {name: one for name, one in templates_in(before).items() if name != "default_user"}
+        assert without_nulls(templates) == without_nulls(beside)
+
+
+def templates_in(values):
+    return values["services"]["configs"]["podTemplates"]
 
 
 def without_nulls(tree):
-    """Helm takes a null away in some places and leaves it in others; OSMO sees none either way."""
     if isinstance(tree, dict):
         return {key: without_nulls(value) for key, value in tree.items() if value is not None}
-    return tree
+    return [without_nulls(item) for item in tree] if isinstance(tree, list) else tree
 
 
 @settings(max_examples=400, deadline=None, database=None, derandomize=True)

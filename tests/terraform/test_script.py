@@ -1,4 +1,4 @@
-"""scripts/osmo_pod_template.py by itself: what it prints, how it ends, others who write at the same time."""
+"""The script osmo_pod_template.py alone: what it prints, how it ends, others who write at the same time."""
 
 import json
 import subprocess
@@ -7,7 +7,7 @@ import sys
 import pytest
 from mirror_world import CTRL, ENV, ROOT, STOCK, env_list, user_env
 
-SCRIPT = ROOT / "scripts" / "osmo_pod_template.py"
+SCRIPT = ROOT / "terraform" / "scripts" / "osmo_pod_template.py"
 SPEC = {"template": "default_user", "env": env_list(), "base": STOCK}
 
 
@@ -181,6 +181,7 @@ def test_a_failed_write_leaves_no_file_in_the_temporary_folder(run, osmo):
     ("state", "code", "part"),
     [
         ({"mode": "configmap"}, 78, 'Set osmo_config_mode = "configmap"'),
+        ({"mode": "retired"}, 78, 'api mode is for 6.2 and 6.3. Set osmo_config_mode = "configmap"'),
         ({"logged_in": False}, 77, "Run `osmo login URL`"),
         ({"forbidden": True}, 77, "role osmo-admin"),
     ],

@@ -16,7 +16,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 from aml_mirror.core.errors import MirrorError, UsageError
-from aml_mirror.layouts import DetectedRun, find_every_run, find_runs, why_no_run
+from aml_mirror.layouts import DetectedRun, find_every_run, find_runs, why_no_run, why_none_was_told
+from aml_mirror.layouts.run_evidence import has_evidence
 from aml_mirror.sources.base import Listing, Prefix, TooManyFiles
 from aml_mirror.sources.skipped_folders import is_skipped
 from aml_mirror.sources.tree import Tree, join
@@ -150,6 +151,8 @@ def _runs_in(path: str, place: Prefix, listing: Listing, framework: str) -> list
         candidates.append(candidate)
     for name, error in sorted(hidden.items()):
         candidates.append(Candidate(join(path, name), place.below(name) if name else place, failure=error))
+    if not candidates and (failure := why_none_was_told(tree)) and has_evidence(tree):
+        return [Candidate(path, place, failure=failure)]
     return candidates or [Candidate(path, place)]
 
 

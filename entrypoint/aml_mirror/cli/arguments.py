@@ -13,10 +13,10 @@ from aml_mirror import __version__
 from aml_mirror.cli.commands import BY_NAME
 from aml_mirror.cli.commands import COMMANDS as _COMMANDS
 from aml_mirror.cli.commands.base import PROGRAM, Command, framework_names
-from aml_mirror.cli.suggestions import did_you_mean, hint
 from aml_mirror.core.errors import UsageError
 from aml_mirror.core.options import GROUPS, TABLE, Option, options_of
 from aml_mirror.core.settings import destination
+from aml_mirror.support.suggestions import did_you_mean, hint
 
 COMMANDS = tuple(BY_NAME)
 DEFAULT = "mirror"

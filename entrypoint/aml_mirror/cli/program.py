@@ -23,7 +23,6 @@ from aml_mirror.cli.arguments import parser, with_default_command
 from aml_mirror.cli.commands import BY_NAME, Call
 from aml_mirror.cli.commands.base import framework_names
 from aml_mirror.cli.plugin_options import plugin_options
-from aml_mirror.cli.suggestions import did_you_mean, hint
 from aml_mirror.core.dotenv import read_dotenv
 from aml_mirror.core.errors import (
     ConfigurationError,
@@ -37,6 +36,7 @@ from aml_mirror.core.settings import Settings, resolve
 from aml_mirror.pipeline.receipt import Progress, failed, write_termination_log
 from aml_mirror.support import redaction
 from aml_mirror.support.progress import Console
+from aml_mirror.support.suggestions import did_you_mean, hint
 
 BUG = 70
 

@@ -25,7 +25,9 @@ def plan_text(plan: Plan) -> str:
             "metrics",
             f"{len(metrics.series)} series, {metrics.points:,} points"
             + (f" of {metrics.points_read:,} read" if metrics.points_read != metrics.points else "")
-            + f", from {len(metrics.sources)} file(s)",
+            + f", from {len(metrics.sources)} file(s)"
+            if not metrics.note
+            else metrics.note,
         ),
         ("params", f"{len(plan.params)}"),
         ("safety", plan.safety.verdict),

@@ -33,6 +33,16 @@ class DataError(MirrorError):
     exit_code = 65
 
 
+class Unreadable(DataError):
+    """A file is there and cannot be read, so that nobody can tell what is in it."""
+
+
+class UnreadableForNow(Unreadable):
+    """The same, and it will pass by itself."""
+
+    exit_code = 75
+
+
 class SourceNotFound(MirrorError):
     """Nothing is where the run is said to lie."""
 

@@ -26,7 +26,7 @@ _MIRROR = ("mirror", "plan")
 _RUNS = (*_RUN, "backfill")
 _MIRRORS = (*_MIRROR, "backfill")
 # The commands that read settings and talk to a target.
-COMMANDS = ("mirror", "plan", "backfill", "status", "verify", "doctor")
+COMMANDS = ("mirror", "plan", "backfill", "status", "verify", "repair", "doctor")
 
 RUN, OSMO, CONTENT, TARGET, CHECKS, OUTPUT = (
     "what is read",
@@ -110,6 +110,10 @@ TABLE: tuple[Option, ...] = (
         "source", "--source", _SOURCE + "; of several runs, each is listed", ("status",), RUN, "DIR",
         ("OUTPUT_DIR",), "OUTPUT_BASE", completes="directory",
     ),
+    Option(
+        "source", "--source", _SOURCE, ("repair",), RUN, "DIR", (), "where the version was mirrored from",
+        completes="directory",
+    ),
     Option("source", "PREFIX", "the same as --source", ("backfill",), RUN, completes="directory"),
     Option(
         "source", "--source", _PREFIX, ("backfill",), RUN, "PREFIX", (), "OUTPUT_BASE", completes="directory"
@@ -119,7 +123,8 @@ TABLE: tuple[Option, ...] = (
         "the folder's name", values.run_id,
     ),
     Option(
-        "framework", "--framework", "the layout of the run, one of: {frameworks}", (*_RUNS, "status"), RUN,
+        "framework", "--framework", "the layout of the run, one of: {frameworks}",
+        (*_RUNS, "status", "repair"), RUN,
         "NAME", (), "detected", completes="{frameworks}",
     ),
     Option(
@@ -200,7 +205,10 @@ TABLE: tuple[Option, ...] = (
         CONTENT, "FILE", accepted_by=("doctor",), completes="file",
     ),
     # --- what is checked ---
-    Option("reference", "MODEL:VERSION", "for example act-pick:3 or models:/act-pick/3", ("verify",), CHECKS),
+    Option(
+        "reference", "MODEL:VERSION", "for example act-pick:3 or models:/act-pick/3", ("verify", "repair"),
+        CHECKS,
+    ),
     Option(
         "public_key", "--public-key", "also require a signature by the key that belongs to this one (PEM)",
         ("verify",), CHECKS, "FILE", completes="file",
@@ -258,7 +266,8 @@ TABLE: tuple[Option, ...] = (
     ),
     Option(
         "retry_seconds", "--retry-for", "retry a failing service this long: 90s, 15m, 2h",
-        (*_MIRRORS, "status", "verify"), TARGET, "TIME", (), "15m", values.seconds, accepted_by=("doctor",),
+        (*_MIRRORS, "status", "verify", "repair"), TARGET, "TIME", (), "15m", values.seconds,
+        accepted_by=("doctor",),
     ),
     # --- output ---
     Option("shell", "SHELL", "bash, zsh or fish", ("completion",), OUTPUT, completes="bash zsh fish"),

@@ -170,6 +170,8 @@ def resolve(
         more = (environment.get("OUTPUT_DIR"), environment.get("OUTPUT_BASE"))
         refuse_dotenv_of_a_run(directory / ".env", filter(None, (*places, *more)))
     _take_azureml_uri(found, where)
+    if "checkpoint" in found and found.get("source"):
+        found["checkpoint"] = _below_source(found["checkpoint"], found["source"], directory)
     own = {item.name for item in fields(Settings)}
     return Settings(
         **{name: value for name, value in found.items() if name in own},
@@ -198,6 +200,25 @@ def _of_flag(option: Option, given: Any) -> Any:
         return None
     parsed = [option.parse(text, option.flag) for text in texts]
     return option.combine(parsed) if option.repeatable else parsed[0]
+
+
+def _below_source(checkpoint: str, source: str, directory: Path) -> str:
+    """A checkpoint's path below the source, also where it was given as a shell completes it.
+
+    ``--source runs/ppo --checkpoint runs/ppo/checkpoint-20`` means ``checkpoint-20``, unless there is a
+    ``runs/ppo/runs/ppo/checkpoint-20``. A word, a step, and a path that leads elsewhere stay as they are.
+    """
+    if "/" not in checkpoint or "://" in source:
+        return checkpoint
+    given, root = (os.path.abspath(directory / path) for path in (checkpoint, source))
+    if not os.path.lexists(given) or (
+        not os.path.isabs(checkpoint) and os.path.lexists(os.path.join(root, checkpoint))
+    ):
+        return checkpoint
+    for place, top in ((given, root), (os.path.realpath(given), os.path.realpath(root))):
+        if Path(place).is_relative_to(top):
+            return Path(place).relative_to(top).as_posix()
+    return checkpoint
 
 
 def _take_azureml_uri(found: dict[str, Any], where: dict[str, str]) -> None:

@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from shlex import quote
 
-from aml_mirror.core.errors import DataError, UsageError
+from aml_mirror.core.errors import DataError, MirrorError, UsageError
 from aml_mirror.layouts.base import Checkpoint, Layout, Run
 from aml_mirror.layouts.explicit_path import explicit_checkpoint, to_name
 from aml_mirror.layouts.generic.layout import Generic
+from aml_mirror.layouts.generic.name_words import DATA_FOLDERS
 from aml_mirror.layouts.generic.weight_files import is_weights
 from aml_mirror.layouts.known_layouts import known_layouts, layout_names
 from aml_mirror.layouts.nested import nested_runs
@@ -30,6 +31,7 @@ __all__ = [
     "layout_names",
     "unknown_beside",
     "why_no_run",
+    "why_none_was_told",
 ]
 
 
@@ -149,6 +151,20 @@ def _found(tree: Tree, framework: str) -> dict[str, Layout]:
     return found
 
 
+def why_none_was_told(tree: Tree) -> MirrorError | None:
+    """Return the reason why no run was found in a tree that may hold one: its weights cannot be read."""
+    unreadable = {
+        path: error
+        for path, error in tree.unreadable().items()
+        if is_weights(path) and not any(part.lower() in DATA_FOLDERS for part in path.split("/"))
+    }
+    if not unreadable:
+        return None
+    error = unreadable[min(unreadable)]
+    others = f", nor can {len(unreadable) - 1} others" if len(unreadable) > 1 else ""
+    return type(error)(f"no run could be told in {tree.source.uri}: {error.message}{others}", error.hint)
+
+
 def find_run(tree: Tree, framework: str = "", path: str = "") -> DetectedRun:
     """Find the one run in a tree.
 
@@ -166,6 +182,8 @@ def find_run(tree: Tree, framework: str = "", path: str = "") -> DetectedRun:
     where = tree.source.uri
     if not found and path and framework in ("", Generic.name) and explicit_checkpoint(tree, path):
         return DetectedRun("", Generic())
+    if not found and (failure := why_none_was_told(tree)):
+        raise failure
     if not found:
         looked = f"a {framework} run" if framework else "a run of any known framework"
         empty = "" if tree.files else " (the folder holds no file at all)"
@@ -175,8 +193,16 @@ def find_run(tree: Tree, framework: str = "", path: str = "") -> DetectedRun:
         if not tree.files and tree.refused:
             path, why = min(tree.refused.items())
             empty = f" (of all that the folder holds none can be read; {path!r}: {why})"
-        shown = to_name(tree) if framework in ("", Generic.name) else ""
-        other = f"to mirror weights all the same, name them: --checkpoint {shown!r}; " if shown else ""
+        models = to_name(tree) if framework in ("", Generic.name) else []
+        if len(models) > 1:
+            raise UsageError(
+                f"{where} does not hold {looked}, but several models, of which no name tells which is the "
+                f"policy: {', '.join(models)}",
+                "pass one of: " + ", ".join(f"--checkpoint {quote(model)}" for model in models),
+            )
+        other = "".join(
+            f"to mirror weights all the same, name them: --checkpoint {one!r}; " for one in models
+        )
         raise DataError(
             f"{where} does not hold {looked}: no checkpoint was found{empty}",
             f"check that the training saved a checkpoint there; {other}known layouts: "

@@ -71,11 +71,16 @@ def why_no_run(tree: Tree, layout: Layout) -> str:
     checkpoints = layout.read(tree).checkpoints
     if words := _no_policy(tree, checkpoints):
         return f"by their names its numbered files are no policy: {', '.join(sorted(words))}"
-    if any(checkpoint.left_out for checkpoint in checkpoints) or any(map(_is_state, tree.files)):
+    if any(checkpoint.left_out for checkpoint in checkpoints) or has_evidence(tree):
         return ""
-    if _has_log(tree) or _has_config(tree, False) or _holds_state(tree, checkpoints[:1]):
+    if _holds_state(tree, checkpoints[:1]):
         return ""
     return "no log, configuration or state of a training is beside its numbered files"
+
+
+def has_evidence(tree: Tree) -> bool:
+    """Tell by the names of its files whether a training wrote to a folder."""
+    return _has_log(tree) or _has_config(tree, False) or any(map(_is_state, tree.files))
 
 
 def _no_policy(tree: Tree, checkpoints: Iterable[Checkpoint]) -> set[str]:

@@ -6,7 +6,9 @@ are read.
 
 from __future__ import annotations
 
-from aml_mirror.core.errors import DataError
+from contextlib import suppress
+
+from aml_mirror.core.errors import DataError, Unreadable
 from aml_mirror.core.run import Checkpoint
 from aml_mirror.formats.registry import problem_of
 from aml_mirror.sources.tree import Tree
@@ -17,16 +19,26 @@ def judge(tree: Tree, checkpoint: Checkpoint) -> str:
 
     Raises:
         NotAllowed: one of its files may not be read.
+        Unreadable: one of its files cannot be read: archived, encrypted with a key of its writer's, changed
+            or deleted since it was listed.
     """
+    for path in checkpoint.files:
+        with suppress(KeyError):
+            tree.require_readable(path)
     if checkpoint.problem:
         return checkpoint.problem
     if not checkpoint.weights:
         return "it holds no weights"
     for path in checkpoint.files:
+        with suppress(KeyError):
+            if known := tree.entry(path).incomplete:
+                return f"{path}: {known}"
         if leftover := tree.leftover_of(path):
             return f"{path}: its copy was interrupted, {leftover} is what there is of it"
         try:
             why = problem_of(tree, path, path in checkpoint.weights)
+        except Unreadable:
+            raise
         except DataError as error:
             return error.message
         except KeyError:

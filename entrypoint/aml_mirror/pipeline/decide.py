@@ -10,19 +10,20 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
-from aml_mirror.core.errors import MirrorError
+from aml_mirror.core.errors import MirrorError, Unreadable, UsageError
 from aml_mirror.core.manifest import Manifest
 from aml_mirror.core.run import Checkpoint
 from aml_mirror.core.settings import Settings
 from aml_mirror.metrics.series import Metrics, read_metrics
 from aml_mirror.pipeline.completeness import judge
+from aml_mirror.pipeline.contradictions import contradictions
 from aml_mirror.pipeline.destination import Destination, intended_destination
 from aml_mirror.pipeline.limits import apply_limits, check_file_count
 from aml_mirror.pipeline.locate import LocatedRun, locate
 from aml_mirror.pipeline.model_paths import model_paths
 from aml_mirror.pipeline.parameters import parameters
 from aml_mirror.pipeline.plan import Plan
-from aml_mirror.pipeline.select import SelectedCheckpoint, choose, narrow
+from aml_mirror.pipeline.select import SelectedCheckpoint, choose, narrow, pick
 from aml_mirror.registries import base
 from aml_mirror.registries.base import Version
 from aml_mirror.safety.verdict import Safety, inspect, require_harmless
@@ -109,6 +110,7 @@ class Decisions:
 
         Raises:
             DataError: a file changed while it was read, or the registry takes no version with so many files.
+            UsageError: what was logged points to another checkpoint than the one taken for the final one.
             NotAllowed: a file may not be read.
         """
         key = self._quick_key(selected.checkpoint)
@@ -130,7 +132,7 @@ class Decisions:
         except MirrorError:
             return []
         keys = [self._quick_key(item.checkpoint) for item in wanted]
-        if not all(key in self._by_quick_key for key in keys):
+        if self._settings.hash or not all(key in self._by_quick_key for key in keys):
             return []
         return [
             self._recognized(item, self._by_quick_key[key], key)
@@ -142,12 +144,19 @@ class Decisions:
         if destination.limits:
             check_file_count(checkpoint, destination.limits)
         safety = self._examined(checkpoint)
+        framework = located.detected.layout.name
+        against = contradictions(framework, located.run, checkpoint, self._metrics)
+        if against.undecided and self._settings.checkpoint == "final":
+            raise UsageError(against.undecided, pick(against.choices))
         manifest = self._manifest(checkpoint)
         best, best_warnings = self._best(checkpoint)
         warnings = (
             *located.warnings,
             *remarks(selected),
+            *against.warnings,
             *self._metrics.warnings,
+            # Of a known framework it is known that it logs elsewhere, or was told not to log.
+            *([self._metrics.note] if self._metrics.note and framework == "generic" else []),
             *best_warnings,
             *_safety_warnings(safety),
         )
@@ -178,7 +187,11 @@ class Decisions:
         best = self._located.run.best
         if best is None or best.path == checkpoint.path:
             return best, []
-        if why := self._problem(self._located.tree, best):
+        try:
+            why = self._problem(self._located.tree, best)
+        except Unreadable as error:
+            why = error.message
+        if why:
             return None, [f"the best checkpoint {best.path} is not complete: {why}"]
         return best, []
 

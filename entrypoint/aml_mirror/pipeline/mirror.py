@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
+from aml_mirror.core.errors import DataError
 from aml_mirror.core.run import Checkpoint
 from aml_mirror.core.settings import Settings
 from aml_mirror.pipeline.decide import Decisions, Recognized
@@ -26,6 +27,7 @@ from aml_mirror.pipeline.publish import Publication
 from aml_mirror.pipeline.receipt import Facts, Progress, Receipt, receipt_of
 from aml_mirror.registries import base
 from aml_mirror.registries.base import Registry, Version
+from aml_mirror.registries.pinned_manifest import pinned_manifest
 from aml_mirror.registries.registry import open_registry
 from aml_mirror.safety.words import current
 from aml_mirror.sources.base import Source
@@ -109,6 +111,8 @@ class Mirror:
     def _settled(self, decision: Plan | Recognized, registry: Registry, target: Destination) -> Receipt:
         facts = self._progress.facts
         if isinstance(decision, Recognized):
+            if self._settings.hash:
+                _require_intact(registry, decision.version)
             if decision.is_moved:
                 registry.refresh(decision.version, decision.quick_key)
             return self._already(decision, registry, facts)
@@ -151,6 +155,21 @@ class Mirror:
 
     def _seconds(self) -> float:
         return time.monotonic() - self._started
+
+
+def _require_intact(registry: Registry, version: Version) -> None:
+    """Look at what the registry has of a version that is mirrored already.
+
+    Raises:
+        DataError: it is not what was mirrored.
+    """
+    reader = registry.version_reader(version)
+    if changed := reader.changed(pinned_manifest(version, reader)):
+        raise DataError(
+            f"version {version.number} of {version.model} is not what was mirrored any more: "
+            f"{', '.join(changed[:20])}",
+            f"restore it with: aml-mirror repair {version.model}:{version.number}",
+        )
 
 
 def _facts_of(located: LocatedRun, facts: Facts) -> Facts:

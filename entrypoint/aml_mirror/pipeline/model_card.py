@@ -14,9 +14,11 @@ from aml_mirror.support.progress import amount
 def write(plan: Plan, tags: Mapping[str, str]) -> str:
     """Return the card in Markdown. ``tags`` are the person's own."""
     located, checkpoint = plan.located, plan.checkpoint
-    role = {"final": "what training ended with", "best": "the best one the training kept"}.get(
-        checkpoint.role, "one of the training's periodic checkpoints"
-    )
+    role = {
+        "final": "what training ended with",
+        "best": "the best one the training kept",
+        "unknown": "no name tells when or why it was saved",
+    }.get(checkpoint.role, "one of the training's periodic checkpoints")
     rows = [
         ("Framework", located.detected.layout.name),
         ("Run", located.run_id),
@@ -30,6 +32,8 @@ def write(plan: Plan, tags: Mapping[str, str]) -> str:
     ]
     lines = [f"# {plan.model_name}", "", "| | |", "|---|---|"]
     lines += [f"| {_cell(name)} | {_cell(value)} |" for name, value in rows]
+    if plan.metrics.note:
+        lines += ["", "## Metrics", "", f"There are none: {plan.metrics.note}."]
     main = main_series(plan.metrics.series)
     if main:
         lines += [

@@ -84,6 +84,7 @@ class Plan:
                 "skipped_records": self.metrics.skipped_records,
                 "sources": self.metrics.sources,
             },
+            "metrics_note": self.metrics.note or None,
             "params": dict(self.params),
             "identity": self.identity,
             "manifest_sha256": self.manifest.sha256,

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from shlex import quote
 
-from aml_mirror.core.errors import DataError, UsageError
+from aml_mirror.core.errors import DataError, Unreadable, UsageError
 from aml_mirror.core.run import Checkpoint, Role, Run
 from aml_mirror.layouts import explicit_checkpoint
 from aml_mirror.layouts.same_weights import same_weights
+from aml_mirror.pipeline import newer_unreadable
 from aml_mirror.pipeline.completeness import judge
 from aml_mirror.sources.tree import Tree
+from aml_mirror.support.suggestions import did_you_mean, hint
 
 _WORDS = ("final", "best", "all")
 _STEP = re.compile("[0-9]{1,18}")
@@ -60,7 +62,7 @@ def choose(
         return "" if trusted(checkpoint) else problem_of(tree, checkpoint)
 
     if wanted == "final":
-        yield _newest(run, why_not, strict)
+        yield _newest(tree, run, why_not, strict)
     elif wanted == "all":
         yield from _all(run, why_not, strict)
     else:
@@ -81,21 +83,23 @@ def path_in(wanted: str) -> str:
     return wanted.strip("/").removeprefix("./")
 
 
-def _newest(run: Run, why_not: Callable[[Checkpoint], str], strict: bool) -> SelectedCheckpoint:
+def _newest(tree: Tree, run: Run, why_not: Callable[[Checkpoint], str], strict: bool) -> SelectedCheckpoint:
     if run.undecided:
         paths = run.choices or [item.path for item in run.checkpoints]
         told = all(path in run.undecided for path in paths)
-        raise UsageError(run.undecided if told else f"{run.undecided}: {_shown(paths)}", _pick(paths))
+        raise UsageError(run.undecided if told else f"{run.undecided}: {_shown(paths)}", pick(paths))
     passed: list[tuple[str, str]] = []
     for checkpoint in run.checkpoints:
         why = why_not(checkpoint)
         if not why:
+            newer_unreadable.require_none(tree, run, checkpoint, [path for path, _ in passed])
             # Whatever name it has, it now is what the training is known to have ended with.
             role: Role = "unknown" if checkpoint.role == "unknown" else "final"
             return SelectedCheckpoint(replace(checkpoint, role=role), tuple(passed))
         passed.append((checkpoint.path, why))
         if strict:
             break
+    newer_unreadable.require_none(tree, run, None, [path for path, _ in passed])
     raise _none_complete(passed, strict, run.best if not run.checkpoints else None)
 
 
@@ -103,7 +107,18 @@ def _all(run: Run, why_not: Callable[[Checkpoint], str], strict: bool) -> Iterat
     candidates = list(reversed(run.checkpoints))
     if run.best and all(run.best.path != other.path for other in candidates):
         candidates.append(run.best)
-    passed = [(item.path, why) for item in candidates if (why := why_not(item))]
+    newest = run.checkpoints[:1]
+    passed = []
+    for item in candidates:
+        try:
+            why = why_not(item)
+        except Unreadable as error:
+            # An older one is missed by nobody who takes what there is; the newest one is what is wanted most.
+            if strict or item in newest:
+                raise
+            why = error.message
+        if why:
+            passed.append((item.path, why))
     if not candidates or len(passed) == len(candidates) or (strict and passed):
         raise _none_complete(passed, strict)
     bad = {path for path, _ in passed}
@@ -145,7 +160,7 @@ def _named(tree: Tree, run: Run, wanted: str) -> tuple[Checkpoint, bool]:
         return run.best, True
     if _STEP.fullmatch(wanted):
         return _at_step(tree, known, wanted), True
-    path = tree.resolve(path_in(wanted))
+    path = tree.resolve(_below_root(tree, path_in(wanted)))
     # The folder around it counts too: checkpoints/005000 for checkpoints/005000/pretrained_model.
     meant = [item for item in known if item.path == path] or [
         item for item in known if path == "." or item.path.startswith(path + "/")
@@ -161,10 +176,24 @@ def _named(tree: Tree, run: Run, wanted: str) -> tuple[Checkpoint, bool]:
     if not meant and (found := explicit_checkpoint(tree, path)):
         return found, False
     shown = ", ".join(item.path for item in (meant or known)[:10])
+    near = "" if meant else did_you_mean(wanted, [*_WORDS, *(item.path for item in known)])
     raise UsageError(
-        f"{'several checkpoints lie below' if meant else 'no checkpoint has the path'} {wanted}",
-        f"there are: {shown}" if shown else "there is none that the layout lists, and no weights lie there",
+        f"{'several checkpoints are below' if meant else 'no checkpoint has the path'} {wanted}",
+        hint(
+            near,
+            f"there are: {shown}"
+            if shown
+            else "the layout lists no checkpoint, and there are no weights there",
+        ),
     )
+
+
+def _below_root(tree: Tree, path: str) -> str:
+    """A path below the run's root, also where it was given below the source, as a shell completes it."""
+    inside = path.removeprefix(tree.root + "/") if tree.root else path
+    if inside == path or any(f"{name}/".startswith(f"{path}/") for name in tree.files):
+        return path
+    return inside
 
 
 def _at_step(tree: Tree, known: list[Checkpoint], wanted: str) -> Checkpoint:
@@ -179,14 +208,14 @@ def _at_step(tree: Tree, known: list[Checkpoint], wanted: str) -> Checkpoint:
         named = [item.path for item in known if _says(item.path, wanted)]
         if named:
             raise UsageError(
-                f"no checkpoint is known to have the step {wanted}: {_shown(named)}", _pick(named)
+                f"no checkpoint is known to have the step {wanted}: {_shown(named)}", pick(named)
             )
         raise UsageError(f"no checkpoint has the step {wanted}", "there are: " + _steps(known))
     first = there[0]
     different = [item for item in there if item.path != first.path and not same_weights(tree, first, item)]
     if different:
         paths = [first.path, *(item.path for item in different)]
-        raise UsageError(f"several checkpoints have the step {wanted}: {_shown(paths)}", _pick(paths))
+        raise UsageError(f"several checkpoints have the step {wanted}: {_shown(paths)}", pick(paths))
     return first
 
 
@@ -200,7 +229,7 @@ def _shown(paths: list[str]) -> str:
     )
 
 
-def _pick(paths: list[str]) -> str:
+def pick(paths: Sequence[str]) -> str:
     """Return the hint that names the option for each of some checkpoints."""
     return "pass one of: " + ", ".join(f"--checkpoint {quote(path)}" for path in paths[:_MAX_SHOWN])
 

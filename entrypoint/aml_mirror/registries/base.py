@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -100,6 +100,8 @@ class FileDigest:
     bytes: int
     sha256: str
     md5: str
+    etag: str = ""
+    """The ETag under which it was read, where the store has any; without quotes."""
 
 
 def model_uri(version: Version) -> str:
@@ -126,6 +128,16 @@ class VersionReader(Protocol):
 
     def hashed(self, path: str) -> FileDigest:
         """Read one of them, in parts."""
+
+    def own_problems(self) -> tuple[list[tuple[str, str]], list[str]]:
+        """Compare the version's own files (statement, card, …) with what is pinned of them.
+
+        Returns:
+            (path, what is wrong) of those that differ, and the paths of those that are missing.
+        """
+
+    def changed(self, manifest: Manifest) -> list[str]:
+        """Return the paths of files that are not as they were stored; as little as possible is read."""
 
 
 class Writer(Protocol):
@@ -189,6 +201,23 @@ class Registry(Protocol):
         """Take up or create the run with this identity, or return the version if another finished it.
 
         Waits while another live mirror works on the same run.
+        """
+
+    def repair(
+        self,
+        version: Version,
+        tree: Tree,
+        manifest: Manifest,
+        right: Mapping[str, FileDigest],
+        progress: Callable[[int], None],
+    ) -> TransferResult:
+        """Make the files of a version those of its manifest again, and restore its own files.
+
+        Args:
+            tree: the run, which has the bytes of every file that is not right.
+            manifest: each entry that is not right has its source.
+            right: what was read of those that are, by path.
+            progress: told the number of bytes that are where they belong.
         """
 
     def unfinished(self, experiment: str, run_id: str) -> Iterable[dict[str, str]]:

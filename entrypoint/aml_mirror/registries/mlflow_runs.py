@@ -258,12 +258,16 @@ class RunWriter(ABC):
 
     def _require_claim(self) -> None:
         if self._claim.lost:
-            failure = ServiceUnavailable(
-                f"another mirror took over the MLflow run {self.run_id}",
-                "it goes on with the work; run again to see what came of it",
-            )
-            failure.worth_trying_for = 0.0
-            raise failure
+            raise lost_claim(f"the MLflow run {self.run_id}")
+
+
+def lost_claim(what: str) -> ServiceUnavailable:
+    """Return the error of a mirror whose claim another one has now; waiting does not bring it back."""
+    failure = ServiceUnavailable(
+        f"another mirror took over {what}", "it goes on with the work; run again to see what came of it"
+    )
+    failure.worth_trying_for = 0.0
+    return failure
 
 
 def _batches(points: Iterator[Point], size: int) -> Iterator[list[Point]]:

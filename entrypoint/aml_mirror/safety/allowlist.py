@@ -21,13 +21,24 @@ _BUILTINS = "set frozenset list dict tuple int float complex bool str bytes byte
 _TORCH_TYPES = (
     "float float16 float32 float64 double half bfloat16 uint8 uint16 uint32 uint64 int8 int16 int32 int64 "
     "long int short bool complex32 complex64 complex128 cfloat cdouble quint8 qint8 qint32 quint4x2 quint2x4 "
-    "float8_e4m3fn float8_e5m2 float8_e4m3fnuz float8_e5m2fnuz strided sparse_coo contiguous_format "
+    "float8_e4m3fn float8_e5m2 float8_e4m3fnuz float8_e5m2fnuz float8_e8m0fnu float4_e2m1fn_x2 "
+    "uint1 uint2 uint3 uint4 uint5 uint6 uint7 int1 int2 int3 int4 int5 int6 int7 "
+    "bits8 bits16 bits1x8 bits2x4 bits4x2 strided sparse_coo contiguous_format "
     "channels_last preserve_format per_tensor_affine per_channel_affine"
 )
 _STORAGES = (
     "ByteStorage CharStorage ShortStorage IntStorage LongStorage HalfStorage FloatStorage DoubleStorage "
     "BoolStorage BFloat16Storage ComplexFloatStorage ComplexDoubleStorage QInt8Storage QUInt8Storage "
     "QInt32Storage QUInt4x2Storage QUInt2x4Storage UntypedStorage TypedStorage"
+)
+_SMALL_TYPES = (
+    "bfloat16 float8_e3m4 float8_e4m3 float8_e4m3b11fnuz float8_e4m3fn float8_e4m3fnuz float8_e5m2 "
+    "float8_e5m2fnuz float8_e8m0fnu float6_e2m3fn float6_e3m2fn float4_e2m1fn int1 int2 int4 "
+    "uint1 uint2 uint4"
+)
+_PLACES = (
+    "Metadata TensorStorageMetadata BytesStorageMetadata ChunkStorageMetadata TensorProperties MetadataIndex "
+    "StorageMeta"
 )
 _PATHS = "Path PosixPath WindowsPath PurePath PurePosixPath PureWindowsPath"
 _NUMPY_TYPES = (
@@ -110,6 +121,13 @@ ALLOWED: frozenset[tuple[str, str]] = frozenset(
             )
             for name in names.split()
         ),
+        # numpy 2's texts of any length, and the number formats of JAX.
+        *_names("numpy.dtypes", "StringDType"),
+        *_names("numpy._core._internal", "_convert_to_stringdtype_kwargs"),
+        *_names("ml_dtypes", _SMALL_TYPES),
+        # torch.distributed.checkpoint: dataclasses that say which tensor lies where, and an enumeration.
+        *_names("torch.distributed.checkpoint.metadata", _PLACES + " _MEM_FORMAT_ENCODING"),
+        *_names("torch.distributed.checkpoint.filesystem", "_StorageInfo _StoragePrefix"),
         *_names("numpy.random._pickle", "__generator_ctor __bit_generator_ctor __randomstate_ctor"),
         *_names("numpy.random.bit_generator", "__pyx_unpickle_SeedSequence SeedSequence"),
         *_names("numpy.random._mt19937", "MT19937"),
@@ -180,8 +198,18 @@ ALLOWED: frozenset[tuple[str, str]] = frozenset(
 MADE_EMPTY = frozenset(
     (module, name)
     for module, name in ALLOWED
-    if module.startswith(("stable_baselines3.", "torch.nn.modules.", "torch.optim.", "gym.", "gymnasium."))
+    if module.startswith(
+        (
+            "stable_baselines3.",
+            "torch.nn.modules.",
+            "torch.optim.",
+            "torch.distributed.",
+            "gym.",
+            "gymnasium.",
+        )
+    )
     and module != "stable_baselines3.common.type_aliases"
+    and name != "_MEM_FORMAT_ENCODING"
 )
 
 _TORCH_REBUILDS = frozenset((module, name) for module, name in ALLOWED if module == "torch._utils")

@@ -11,7 +11,7 @@ _MAX_FIELDS = 10_000
 # numpy's names of types that are no objects: a letter of its kind and a size, or one letter; not "O".
 _PLAIN = re.compile(
     r"[<>|=]?(?:[?bBhHiIlLqQnNpPefdgFDGSUVaM]|[biufcmMSUVa][0-9]+|bool|(?:u?int|float|complex)[0-9]+)"
-    r"(?:\[[0-9a-z/]+\])?"
+    r"(?:\[[0-9A-Za-z/]+\])?"
 )
 
 

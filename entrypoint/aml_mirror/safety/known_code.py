@@ -36,11 +36,13 @@ _FUNCTIONS: tuple[tuple[re.Pattern[str], re.Pattern[str]], ...] = tuple(
         (r"torch|torch\._VariableFunctions", r"relu|tanh|sigmoid|selu|sin|cos|exp"),
         (r"jax\._src\.array", r"_reconstruct_array"),
         (r"jax\._src\.(?:core|sharding_impls)", r"[A-Z]\w+"),
-        (r"numpy(?:\._?core(?:\.\w+)?)?", r"_ufunc_reconstruct|_convert_to_stringdtype_kwargs"),
+        (r"numpy(?:\._?core(?:\.\w+)?)?", r"_ufunc_reconstruct"),
         (r"scipy\.(?:sparse|stats|interpolate|spatial)\..+", r"[a-z]\w*"),
-        (r"tensordict\..+|torchrl\..+", r"_rebuild_\w+|_from_\w+|rebuild_\w+"),
+        (r"tensordict\..+|torchrl\..+", r"_rebuild_\w+|_from_\w+|rebuild_\w+|_make_td"),
         (r"joblib\.numpy_pickle", r"NumpyArrayWrapper|NDArrayWrapper|ZNDArrayWrapper"),
-        (r"ml_dtypes", r"bfloat16|float\w+|u?int[0-9]+"),
+        (r"numpy\.ma\.core", r"_mareconstruct"),
+        (r"torch\.nested\._internal\.nested_tensor", r"_rebuild_njt"),
+        (r"torch\.distributed\..+|torch\._utils|torch\._tensor", r"_rebuild_\w+|_sharded_\w+"),
     )
 )
 # Classes that load a file, start a process or import what they are given.

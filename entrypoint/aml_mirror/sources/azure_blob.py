@@ -11,19 +11,26 @@ from __future__ import annotations
 import copy
 import io
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from typing import Any, BinaryIO, TypeVar
 from urllib.parse import quote
 
 from azure.core import MatchConditions
 from azure.storage.blob import BlobClient, BlobPrefix, BlobProperties, ContainerClient
 
-from aml_mirror.core.errors import DataError, MirrorError, ServiceUnavailable, SourceNotFound
+from aml_mirror.core.errors import (
+    MirrorError,
+    ServiceUnavailable,
+    SourceNotFound,
+    Unreadable,
+    UnreadableForNow,
+)
 from aml_mirror.sources import blob_reading
 from aml_mirror.sources.base import Entry, Listing, TooManyFiles
 from aml_mirror.sources.blob_reading import BlobFile, Windows
 from aml_mirror.sources.blob_uri import FORM, locate
 from aml_mirror.sources.local import MAX_ENTRIES
-from aml_mirror.storage.azure_errors import code_of, is_changed, is_missing, translate
+from aml_mirror.storage.azure_errors import code_of, first_line, is_changed, is_missing, status_of, translate
 from aml_mirror.storage.azure_login import credential as default_credential
 from aml_mirror.storage.azure_login import with_fresh_login
 from aml_mirror.storage.blob_client import account_of, in_words, metadata_of, service_client
@@ -33,6 +40,18 @@ T = TypeVar("T")
 
 # From so many files on, listing anew (5,000 a request) costs less than asking for each.
 _LIST_FROM = 8
+# Files that are never empty by right; so many empty ones of a run are asked about.
+_LARGE = (".safetensors", ".pt", ".pth", ".ckpt", ".bin", ".zip", ".npz", ".h5", ".msgpack", ".onnx", ".pkl")
+_ASKED = 20
+_UNCOMMITTED = "it was uploaded in part and never committed"
+_ARCHIVED = "it is in the archive tier"
+_REHYDRATED = "it is being rehydrated from the archive tier, which takes up to 15 hours"
+# What the service answers to who does not have the key (Learn, "Blob service error codes").
+_KEYS = (
+    "BlobUsesCustomerSpecifiedEncryption",
+    "BlobCustomerSpecifiedEncryptionMismatch",
+    "BlobDoesNotUseCustomerSpecifiedEncryption",
+)
 
 
 class BlobSource:
@@ -97,7 +116,18 @@ class BlobSource:
             self._add(listing, blob)
         if not listing.files and not listing.refused:
             raise self._nothing()
+        self._find_uncommitted(listing)
         return listing
+
+    def _find_uncommitted(self, listing: Listing) -> None:
+        """Tell weights of which only blocks were uploaded from empty ones: a listing may show both alike."""
+        empty = [entry for path, entry in listing.files.items() if not entry.bytes and path.endswith(_LARGE)]
+        for entry in empty[:_ASKED]:
+            try:
+                self._call(self.blob(entry).get_blob_properties)
+            except MirrorError as error:
+                if is_missing(error.__cause__):
+                    listing.files[entry.path] = replace(entry, incomplete=_UNCOMMITTED)
 
     def _list(self) -> list[BlobProperties]:
         found: list[BlobProperties] = []
@@ -143,7 +173,7 @@ class BlobSource:
 
         def read() -> list[Any]:
             found: Any = self.container.walk_blobs(
-                name_starts_with=prefix, include=["metadata"], delimiter="/"
+                name_starts_with=prefix, include=["metadata", "uncommittedblobs"], delimiter="/"
             )
             # A page may be empty and not the last.
             return next((items for page in found.by_page() if (items := list(page))), [])
@@ -161,7 +191,9 @@ class BlobSource:
         while True:
 
             def read(token: str | None = token) -> tuple[list[BlobProperties], str | None]:
-                found = self.container.list_blobs(name_starts_with=self._prefix, include=["metadata"])
+                found = self.container.list_blobs(
+                    name_starts_with=self._prefix, include=["metadata", "uncommittedblobs"]
+                )
                 pages: Any = found.by_page(token)
                 return list(next(pages, ())), pages.continuation_token
 
@@ -190,16 +222,18 @@ class BlobSource:
         if any(part in ("", ".", "..") for part in path.split("/")):
             # What stands on the way to the service rewrites such a path into that of another blob.
             listing.refused[path] = "its name is not a path"
-        elif getattr(blob.blob_tier, "value", blob.blob_tier) == "Archive":
-            listing.refused[path] = "it lies in the archive tier: rehydrate it first"
         else:
             md5 = blob.content_settings.content_md5
+            obstacle, passes = _obstacle(blob)
             listing.files[path] = Entry(
                 path,
                 int(blob.size),
                 _etag(blob.etag),
                 md5=bytes(md5).hex() if md5 else None,
                 modified=blob.last_modified.timestamp() if blob.last_modified else 0.0,
+                obstacle=obstacle,
+                passes=passes,
+                incomplete="" if blob.etag else _UNCOMMITTED,
             )
 
     def _nothing(self) -> SourceNotFound:
@@ -265,10 +299,7 @@ class BlobSource:
         try:
             return self._call(read)
         except MirrorError as error:
-            cause = error.__cause__
-            if is_changed(cause) or is_missing(cause) or code_of(cause) == "InvalidRange":
-                raise self.changed_error(entry) from error
-            raise
+            raise self._unreadable(entry, error.__cause__) or error from error.__cause__
 
     def is_unchanged(self, entry: Entry) -> bool:
         try:
@@ -297,12 +328,47 @@ class BlobSource:
     def _call(self, operation: Callable[[], T]) -> T:
         return self._retry(lambda: with_fresh_login(operation))
 
-    def changed_error(self, entry: Entry) -> DataError:
+    def _unreadable(self, entry: Entry, cause: BaseException | None) -> Unreadable | None:
+        """Say why the service does not give a blob that it has listed; None: for no reason of the blob's."""
+        code = code_of(cause)
+        where = f"{self.uri}/{entry.path}"
+        if code == "BlobArchived":
+            return Unreadable(f"{where} cannot be read: {_ARCHIVED}", "rehydrate it, then run again")
+        if code == "BlobBeingRehydrated":
+            return UnreadableForNow(f"{where} cannot be read: {_REHYDRATED}", "wait, then run again")
+        if code in _KEYS:
+            return Unreadable(
+                f"{where} cannot be read: it is encrypted with a key that its writer provided ({code})",
+                "write it again without a customer-provided key, then run again",
+            )
+        if is_missing(cause) and code != "ContainerNotFound":
+            return Unreadable(
+                f"{where} was deleted after it was listed",
+                "wait until nothing writes there any more, then run again",
+            )
+        if is_changed(cause) or code == "InvalidRange":
+            return self.changed_error(entry)
+        if status_of(cause) == 409:
+            return Unreadable(
+                f"{where} cannot be read: {first_line(cause)} ({code})" if cause else where,
+                "look at the blob's properties, then run again",
+            )
+        return None
+
+    def changed_error(self, entry: Entry) -> Unreadable:
         """Return the error for a blob that is not the listed one any more."""
-        return DataError(
+        return Unreadable(
             f"{self.uri}/{entry.path} changed while it was read",
             "wait until the training has ended and nothing writes there any more, then run again",
         )
+
+
+def _obstacle(blob: BlobProperties) -> tuple[str, bool]:
+    """Say why a listed blob cannot be read, and whether that passes; empty: nothing is known against it."""
+    if str(blob.archive_status or "").startswith("rehydrate-pending"):
+        return _REHYDRATED, True
+    tier = getattr(blob.blob_tier, "value", blob.blob_tier)
+    return (_ARCHIVED, False) if tier == "Archive" else ("", False)
 
 
 def _etag(value: object) -> str:

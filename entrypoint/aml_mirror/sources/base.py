@@ -29,6 +29,12 @@ class Entry:
     md5: str | None = None
     # When it was last written, in seconds since the epoch, by the clock of the store; 0: unknown.
     modified: float = 0.0
+    # Why it is known from the listing that it cannot be read, in words; empty: it is not.
+    obstacle: str = ""
+    # Whether the obstacle passes by itself.
+    passes: bool = False
+    # Why it is known from the listing that it is not complete; empty: nothing is known.
+    incomplete: str = ""
 
 
 @dataclass(slots=True)
@@ -42,6 +48,8 @@ class Listing:
     refused: dict[str, str] = field(default_factory=dict)
     # Of these, folders and files of which nobody could tell what they are: the newest checkpoint, perhaps.
     unknown: dict[str, MirrorError] = field(default_factory=dict)
+    # Files that could not be read when somebody tried, with the reason.
+    failed: dict[str, MirrorError] = field(default_factory=dict)
 
 
 class TooManyFiles(DataError):

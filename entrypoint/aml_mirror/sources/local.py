@@ -15,7 +15,15 @@ from itertools import islice
 from pathlib import Path
 from typing import BinaryIO
 
-from aml_mirror.core.errors import DataError, MirrorError, NotReadable, ServiceUnavailable, SourceNotFound
+from aml_mirror.core.errors import (
+    DataError,
+    MirrorError,
+    NotReadable,
+    ServiceUnavailable,
+    SourceNotFound,
+    Unreadable,
+    UnreadableForNow,
+)
 from aml_mirror.sources.base import LEAVES, Entry, Listing, TooManyFiles
 
 # Ten times the largest run we know of (10^5 files of a dataset that was kept beside a run).
@@ -199,7 +207,7 @@ class LocalSource:
                 f"{full} may not be read by uid {os.getuid()}", "give the user of this program read access"
             ) from error
         except OSError as error:
-            raise _changed(full) from error
+            raise _not_opened(full, error) from error
         if _stamp(os.fstat(descriptor)) != entry.stamp:
             os.close(descriptor)
             raise _changed(full)
@@ -242,8 +250,20 @@ def _valid(path: str) -> str:
     return path.encode(errors="backslashreplace").decode()
 
 
-def _changed(path: str) -> DataError:
-    return DataError(
+def _not_opened(path: str, error: OSError) -> MirrorError:
+    if error.errno == errno.ENOENT:
+        return Unreadable(
+            f"{path} was deleted after it was listed",
+            "wait until nothing writes there any more, then run again",
+        )
+    # A link, a FIFO or a folder in its place.
+    if error.errno in (errno.ELOOP, errno.ENXIO, errno.EISDIR, errno.ENOTDIR):
+        return _changed(path)
+    return UnreadableForNow(f"{path} cannot be read: {error.strerror}", "look at the volume, then run again")
+
+
+def _changed(path: str) -> Unreadable:
+    return Unreadable(
         f"{path} changed while it was read",
         "wait until the training has ended and nothing writes there any more, then run again",
     )

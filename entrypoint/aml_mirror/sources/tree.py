@@ -14,7 +14,7 @@ from functools import cached_property
 from itertools import islice
 from typing import Any, BinaryIO
 
-from aml_mirror.core.errors import DataError
+from aml_mirror.core.errors import DataError, MirrorError, Unreadable, UnreadableForNow
 from aml_mirror.sources.base import LEAVES, Entry, Listing, Source
 from aml_mirror.sources.leftovers import marks_unfinished, may_be_missing, unfinished
 from aml_mirror.sources.skipped_folders import SkippedFolders, around
@@ -43,6 +43,7 @@ class Tree:
         self.root = root
         # All that the source holds, where `listing` is but what this tree shows of it.
         self._listing = everything or listing
+        self._failed = self._listing.failed
         self._shows_all = shows_all
         prefix = root + "/" if root else ""
         at = len(prefix)
@@ -264,12 +265,46 @@ class Tree:
         return self.entry(path).bytes
 
     def open(self, path: str) -> BinaryIO:
-        """Open a file for reading. Raises as :meth:`Source.open`."""
-        return self.source.open(self.entry(path))
+        """Open a file for reading. Raises as :meth:`Source.open`, and Unreadable."""
+        entry = self.entry(path)
+        try:
+            self._require(entry)
+            return self.source.open(entry)
+        except MirrorError as error:
+            self._failed[entry.path] = error
+            raise
 
     def read(self, path: str, offset: int, length: int) -> bytes:
-        """Read a range of a file. Raises as :meth:`Source.open`."""
-        return self.source.read(self.entry(path), offset, length)
+        """Read a range of a file. Raises as :meth:`Source.open`, and Unreadable.
+
+        A layout that cannot read a file goes by the names alone, and tells nobody: so the failure is noted.
+        """
+        entry = self.entry(path)
+        try:
+            self._require(entry)
+            return self.source.read(entry, offset, length)
+        except MirrorError as error:
+            self._failed[entry.path] = error
+            raise
+
+    def _require(self, entry: Entry) -> None:
+        if entry.obstacle:
+            raise _unreadable(entry)
+
+    def unreadable(self) -> dict[str, MirrorError]:
+        """Return the files that cannot be read, as far as that is known, each with the reason."""
+        base = self.root + "/" if self.root else ""
+        found: dict[str, MirrorError] = {
+            path: _unreadable(entry) for path, entry in self.files.items() if entry.obstacle
+        }
+        for path, error in self._failed.items():
+            if path.startswith(base) and path[len(base) :] in self.files:
+                found[path[len(base) :]] = error
+        return found
+
+    def require_readable(self, path: str) -> None:
+        """Check what the listing says of a file. Raises Unreadable, KeyError."""
+        self._require(self.entry(path))
 
     def read_text(self, path: str) -> str:
         """Read a small UTF-8 file whole.
@@ -296,6 +331,15 @@ class Tree:
             return json.loads(self.read_text(path))
         except (ValueError, RecursionError) as error:
             raise DataError(f"{path} is not valid JSON", "look whether the file is damaged") from error
+
+
+def _unreadable(entry: Entry) -> Unreadable:
+    kind, hint = (
+        (UnreadableForNow, "wait until that is done, then run again")
+        if entry.passes
+        else (Unreadable, "make it readable, then run again; or name another with --checkpoint")
+    )
+    return kind(f"{entry.path} cannot be read: {entry.obstacle}", hint)
 
 
 def join(folder: str, name: str) -> str:

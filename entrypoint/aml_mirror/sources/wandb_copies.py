@@ -10,10 +10,10 @@ from __future__ import annotations
 
 import re
 
-from aml_mirror.sources.base import Listing
 from aml_mirror.sources.tree import Tree
 
 _COPY = re.compile(r"(?:^|/)wandb/(?:offline-)?run-[^/]+/")
+_COPIES = re.compile(r"(?:.*?/)?wandb/(?:offline-)?run-[^/]+/")
 
 
 def is_copy(path: str) -> bool:
@@ -23,8 +23,7 @@ def is_copy(path: str) -> bool:
 
 def without_copies(tree: Tree) -> Tree:
     """Return the tree of a whole source without W&B's copies; the tree itself where there are none."""
-    if tree.root or not any(map(is_copy, tree.files)):
+    if tree.root:
         return tree
-    files = {path: entry for path, entry in tree.files.items() if not is_copy(path)}
-    links = {path: target for path, target in tree.directory_links.items() if not is_copy(path)}
-    return Tree(tree.source, Listing(files, links, dict(tree.refused)))
+    folders = {match[0].rstrip("/") for path in tree.files if (match := _COPIES.match(path))}
+    return tree.without(folders)

@@ -12,25 +12,22 @@ size is compared, and its MD5 where the store had one. What was compared is said
 
 from __future__ import annotations
 
-import json
 import re
 from dataclasses import dataclass, field
 from typing import Any
 
 from aml_mirror.core.errors import DataError, SourceNotFound, UsageError
-from aml_mirror.core.manifest import SCHEMA as MANIFEST_SCHEMA
-from aml_mirror.core.manifest import Manifest, ManifestEntry, identity
+from aml_mirror.core.manifest import Manifest, ManifestEntry
 from aml_mirror.core.settings import Settings
 from aml_mirror.pipeline.provenance import signing
 from aml_mirror.pipeline.provenance.statement import digest_of
 from aml_mirror.registries import base
-from aml_mirror.registries.base import Version, VersionReader
+from aml_mirror.registries.base import FileDigest, Registry, Version, VersionReader
+from aml_mirror.registries.pinned_manifest import MAX_MANIFEST_BYTES, pinned_manifest
 from aml_mirror.registries.registry import open_registry
 from aml_mirror.support.progress import Console, amount, one_line
 
 SCHEMA = "aml-mirror/verification/v1"
-# 10^5 files with 300 bytes each; a checkpoint has some dozen, and Azure ML takes 1,500.
-MAX_MANIFEST_BYTES = 32 << 20
 MAX_LISTED = 100  # names of each kind in the result, with their count beside them
 
 
@@ -47,12 +44,25 @@ class Verification:
     extra: list[str] = field(default_factory=list)
     checked: dict[str, int] = field(default_factory=lambda: {"sha256": 0, "md5": 0, "size": 0})
     bytes: int = 0
+    read: dict[str, FileDigest] = field(default_factory=dict)
+    """What was read of each file of the manifest that is there."""
     signed_by: str | None = None
 
     @property
     def holds(self) -> bool:
         """Whether nothing differs."""
         return not (self.wrong or self.missing or self.extra)
+
+    @property
+    def right(self) -> dict[str, FileDigest]:
+        """What was read of the files that are right."""
+        wrong = {path for path, _ in self.wrong}
+        return {path: digest for path, digest in self.read.items() if path not in wrong}
+
+    @property
+    def repair(self) -> str:
+        """The command that puts it right."""
+        return f"aml-mirror repair {self.version.model}:{self.version.number}"
 
     def as_dict(self) -> dict[str, Any]:
         """The object that ``verify --json`` prints."""
@@ -71,6 +81,7 @@ class Verification:
             "safety": tags.get(base.SAFETY),
             "archived": self.version.archived,
             "signed_by": self.signed_by,
+            "repair": None if self.holds else self.repair,
             "files": len(self.manifest.items) if self.manifest else 0,
             "bytes": self.bytes,
             "checked_by": self.checked,
@@ -95,25 +106,19 @@ def verify(settings: Settings, console: Console) -> Verification:
         DataError: it was not made by this program, is not complete, or its manifest or signature cannot be
             trusted. That files differ is no error but the result.
     """
-    model, number = parse_reference(settings.reference or settings.model_name)
     # Before anything is asked: a key that cannot be read is known at once.
     key = signing.public_key(settings.public_key) if settings.public_key else None
-    registry = open_registry(settings, console.say)
-    version = registry.find_version(model, number)
-    if version is None:
-        raise SourceNotFound(
-            f"there is no version {number} of the model {model} in {registry.description}",
-            "see 'aml-mirror status' for the versions of a run",
-        )
+    registry, version = open_version(settings, console)
     reader = registry.version_reader(version)
     result = Verification(version, registry.uri(version), reader.pinned_by)
-    result.manifest = manifest = _manifest(version, reader)
+    result.manifest = manifest = pinned_manifest(version, reader)
     if key is not None:
         _require_signed(version, manifest, reader, key)
         result.signed_by = signing.key_id(key)
+    result.wrong, result.missing = reader.own_problems()
     there = reader.files()
     wanted = {item.path: item for item in manifest.items}
-    result.missing = sorted(wanted.keys() - there.keys())
+    result.missing += sorted(wanted.keys() - there.keys())
     result.extra = sorted(there.keys() - wanted.keys())
     found = [item for item in manifest.items if item.path in there]
     with console.stage("verifying", sum(item.bytes for item in found)) as progress:
@@ -121,6 +126,24 @@ def verify(settings: Settings, console: Console) -> Verification:
             _check(item, reader, result)
             progress(item.bytes)
     return result
+
+
+def open_version(settings: Settings, console: Console) -> tuple[Registry, Version]:
+    """Return the registry and the version that the settings name.
+
+    Raises:
+        UsageError: they name none.
+        SourceNotFound: there is no such version.
+    """
+    model, number = parse_reference(settings.reference or settings.model_name)
+    registry = open_registry(settings, console.say)
+    version = registry.find_version(model, number)
+    if version is None:
+        raise SourceNotFound(
+            f"there is no version {number} of the model {model} in {registry.description}",
+            "see 'aml-mirror status' for the versions of a run",
+        )
+    return registry, version
 
 
 def parse_reference(text: str) -> tuple[str, str]:
@@ -137,66 +160,6 @@ def parse_reference(text: str) -> tuple[str, str]:
             "for example: aml-mirror verify act-pick:3",
         )
     return match[1], match[2]
-
-
-def _manifest(version: Version, reader: VersionReader) -> Manifest:
-    """Return the version's manifest, the one that has the digest which the version was registered with."""
-    pinned = version.tags.get(base.MANIFEST_SHA256)
-    if not pinned or not version.tags.get(base.IDENTITY):
-        raise DataError(
-            f"version {version.number} of {version.model} was not made by aml-mirror: it has no manifest",
-            "mirror its run, or check the name",
-        )
-    if not version.complete:
-        raise DataError(
-            f"version {version.number} of {version.model} is not complete: a mirror of "
-            f"{version.tags.get(base.RUN_ID)} was begun and not finished",
-            "run that mirror again: it goes on from there",
-        )
-    tags = version.tags
-    if identity(tags.get(base.RUN_ID, ""), tags.get(base.CHECKPOINT, ""), pinned) != tags[base.IDENTITY]:
-        raise DataError(
-            f"what version {version.number} of {version.model} says of itself does not fit together: its "
-            "identity is not that of its run, checkpoint and manifest",
-            "somebody changed its tags; do not use it, and mirror the run again",
-        )
-    copies = [_parsed(data) for data in reader.artifacts("manifest.json", MAX_MANIFEST_BYTES)]
-    right = [manifest for manifest in copies if manifest is not None and manifest.sha256 == pinned]
-    # Each copy counts: people read the run's, this program the version's.
-    if copies and len(right) == len(copies):
-        return right[0]
-    raise DataError(
-        f"the manifest of version {version.number} of {version.model} "
-        + (f"was changed: it is not the one with the digest {pinned}" if copies else "is missing"),
-        "do not use the version, and mirror the run again",
-    )
-
-
-def _parsed(data: bytes) -> Manifest | None:
-    try:
-        found = json.loads(data)
-        if found["schema"] != MANIFEST_SCHEMA:
-            return None
-        items = tuple(_item(entry) for entry in found["files"])
-    except (ValueError, KeyError, TypeError, RecursionError):
-        return None
-    return Manifest(items)
-
-
-def _item(entry: dict[str, Any]) -> ManifestEntry:
-    path, size = entry["path"], entry["bytes"]
-    texts = {name: entry.get(name) for name in ("sha256", "md5", "etag")}
-    if not isinstance(path, str) or type(size) is not int:
-        raise TypeError
-    if any(text is not None and not isinstance(text, str) for text in texts.values()):
-        raise TypeError
-    # The manifest's digest covers one text a file, its SHA-256 or else its ETag. A SHA-256 that was moved to
-    # the ETag's place leaves that digest as it was, and its file would be compared by its size alone.
-    if not texts["sha256"] and re.fullmatch("[0-9a-f]{64}", texts["etag"] or ""):
-        raise TypeError
-    return ManifestEntry(
-        "", path, size, texts["sha256"], texts["md5"], texts["etag"], str(entry.get("evidence"))
-    )
 
 
 def _require_signed(
@@ -244,6 +207,7 @@ def _fits(statement: dict[str, Any], version: Version, manifest: Manifest) -> bo
 
 def _check(item: ManifestEntry, reader: VersionReader, result: Verification) -> None:
     found = reader.hashed(item.path)
+    result.read[item.path] = found
     result.bytes += found.bytes
     why = ""
     if found.bytes != item.bytes:
@@ -282,6 +246,8 @@ def text(result: Verification) -> str:
     lines += [one_line(row) for row in rows[:MAX_LISTED]]
     if len(rows) > MAX_LISTED:
         lines.append(f"  … and {len(rows) - MAX_LISTED} more")
+    if not result.holds:
+        lines.append(f"  repair   {result.repair}")
     return "\n".join(lines)
 
 

@@ -1,4 +1,4 @@
-# The mirror beside a physical-ai-toolchain deployment, in a root of its own, with that deployment's state as it lies.
+# The mirror beside a physical-ai-toolchain deployment, in a root of its own, with that deployment's state as it is.
 #
 # Its deploy script (infrastructure/setup/03-deploy-osmo.sh) runs `helm upgrade --install` with three values files: the
 # control plane's, the identity's, and the platforms', of which the last can be given: --platform-values PATH. It does
@@ -47,12 +47,8 @@ module "azureml_mirror" {
     config  = { path = "${var.toolchain}/infrastructure/terraform/terraform.tfstate" }
   }
 
-  # In the order of the deploy script.
-  osmo_values_files = [
-    "${local.values}/osmo-control-plane.yaml",
-    "${local.values}/osmo-control-plane-identity.yaml",
-    local.platforms_file,
-  ]
+  # The control plane's file holds the whole default_user, which neither of the other two changes.
+  base_pod_template = yamldecode(file("${local.values}/osmo-control-plane.yaml")).services.configs.podTemplates.default_user
 }
 
 output "mirror_reason" {

@@ -1,4 +1,4 @@
-# The mirror in a root of its own: the workspace is found in the platform's state, wherever that lies.
+# The mirror in a root of its own: the workspace is found in the platform's state, wherever that is stored.
 # OSMO's database holds the pod templates here (6.2), so that the operator's osmo CLI writes them.
 
 terraform {
@@ -38,6 +38,6 @@ output "mirror_reason" {
 }
 
 output "osmo_api_spec" {
-  description = "For the drift check: terraform output -raw osmo_api_spec | scripts/osmo_pod_template.py apply --check --spec -"
+  description = "For the drift check: terraform output -raw osmo_api_spec | ../../scripts/osmo_pod_template.py apply --check --spec -"
   value       = module.azureml_mirror.osmo_api_spec
 }

@@ -228,6 +228,12 @@ def main():
     options = parse(sys.argv[1:])
     with World(os.environ["STUB_OSMO_STATE"]) as world:
         world.state["calls"].append(sys.argv[1:])
+        if world.state["mode"] == "retired" and options.verb in ("update", "delete", "rollback"):
+            # A client without the commands that write (NVIDIA/OSMO#1338).
+            print("usage: osmo config [-h] {list,show} ...", file=sys.stderr)
+            what = f"argument subcommand: invalid choice: {options.verb!r} (choose from list, show)"
+            print(f"osmo config: error: {what}", file=sys.stderr)
+            return 2
         try:
             if not world.state.get("logged_in", True):
                 raise Failure('Must login first with "login" command')

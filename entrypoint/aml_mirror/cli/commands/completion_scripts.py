@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from aml_mirror.cli.commands.base import PROGRAM, Command, framework_names
-from aml_mirror.cli.suggestions import did_you_mean, hint
 from aml_mirror.core.errors import UsageError
 from aml_mirror.core.options import Option, options_of
+from aml_mirror.support.suggestions import did_you_mean, hint
 
 Commands = Sequence[Command]
 SHELLS = ("bash", "zsh", "fish")

@@ -12,7 +12,7 @@ What is read, and when it is believed, is the same in both (:mod:`.marks`).
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlsplit
@@ -29,8 +29,10 @@ from aml_mirror.storage.azure_cloud import resource_manager
 from aml_mirror.storage.azure_login import credential
 
 if TYPE_CHECKING:
+    from aml_mirror.core.manifest import Manifest, TransferResult
     from aml_mirror.registries.azureml.workspace import AzureMLRegistry
-    from aml_mirror.registries.base import VersionReader, Writer
+    from aml_mirror.registries.base import FileDigest, VersionReader, Writer
+    from aml_mirror.sources.tree import Tree
 
 _log = logging.getLogger(__name__)
 
@@ -103,6 +105,16 @@ class FastLookup:
 
     def begin(self, experiment: str, run_name: str, tags: dict[str, str]) -> Writer | Version:
         return self._proper.begin(experiment, run_name, tags)
+
+    def repair(
+        self,
+        version: Version,
+        tree: Tree,
+        manifest: Manifest,
+        right: Mapping[str, FileDigest],
+        progress: Callable[[int], None],
+    ) -> TransferResult:
+        return self._proper.repair(version, tree, manifest, right, progress)
 
     def unfinished(self, experiment: str, run_id: str) -> Iterable[dict[str, str]]:
         return self._proper.unfinished(experiment, run_id)

@@ -2,28 +2,31 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from azure.core.exceptions import HttpResponseError
-from azure.storage.blob import ContainerClient
-
 from aml_mirror.core.errors import DataError, MirrorError
+from aml_mirror.core.manifest import Manifest
 from aml_mirror.registries import base
 from aml_mirror.registries.azureml.run_artifacts import Refused, RunArtifacts, numbered
-from aml_mirror.registries.azureml.version_folder import datastore_path, folder_in
+from aml_mirror.registries.azureml.version_files import VersionFiles, read_blob
+from aml_mirror.registries.azureml.version_folder import OWN, datastore_path, folder_in
 from aml_mirror.registries.azureml.version_tags import ARTIFACTS
 from aml_mirror.registries.base import FileDigest, Version
 from aml_mirror.registries.file_digests import hashed
 from aml_mirror.registries.mlflow_errors import is_missing
-from aml_mirror.storage import azure_errors as azure_errors
 from aml_mirror.storage.blob_client import metadata_of
+from aml_mirror.transfer.block_upload import plain_etag
 
 if TYPE_CHECKING:
     from aml_mirror.registries.azureml.workspace import AzureMLRegistry
 
 # Blobs of a version, most of them extra: more is not listed to its end.
 MAX_LISTED = 100_000
+# The card, the statement, the scan of a checkpoint with many files.
+MAX_OWN_BYTES = 64 << 20
 # An artifact of an earlier, killed try may keep its name; this one's then has the next.
 MOST_NAMES = 5
 
@@ -47,13 +50,16 @@ class AzureMLVersionReader:
         self._prefix = f"{folder.bytes}/"
         # Of the datastore that the path names: the workspace may have another default now.
         self._container = workspace.azure.container_of(folder.datastore)
+        self._files = VersionFiles(self._container, folder, workspace.retry)
+        self._files.load(version.tags)
 
     def artifacts(self, name: str, limit: int) -> Iterator[bytes]:
-        if data := self._blob(self._container, f"{self._folder.own}/{name}", limit):
+        if data := self._files.read(name, limit):
             yield data
         yield from self._of_run(name, limit)
 
     def _of_run(self, name: str, limit: int) -> Iterator[bytes]:
+        workspace = self._workspace
         run_id = self._version.tags.get(base.MLFLOW_RUN_ID, "")
         try:
             run = self._workspace.retry(lambda: self._workspace.client.get_run(run_id))
@@ -66,7 +72,8 @@ class AzureMLVersionReader:
         )
         if place := datastore_path(run.data.tags.get(ARTIFACTS, "")):
             container = self._workspace.azure.container_of(place[0])
-            if data := self._blob(container, f"{place[1]}/{name}", limit):
+            path = f"{place[1]}/{name}"
+            if place[1] != self._folder.own and (data := read_blob(container, path, limit, workspace.retry)):
                 yield data
         for number in range(1, MOST_NAMES + 1):
             path = name if number == 1 else numbered(name, number)
@@ -78,21 +85,6 @@ class AzureMLVersionReader:
                 return
             if data is not None:
                 yield data
-
-    def _blob(self, container: ContainerClient, path: str, limit: int) -> bytes | None:
-        blob = container.get_blob_client(path)
-
-        def read() -> bytes | None:
-            try:
-                if blob.get_blob_properties().size > limit:
-                    return None
-                return bytes(blob.download_blob(max_concurrency=1).readall())
-            except HttpResponseError as error:
-                if azure_errors.is_missing(error):
-                    return None
-                raise
-
-        return self._workspace.retry(read)
 
     def files(self) -> dict[str, int | None]:
         def read() -> dict[str, int | None]:
@@ -113,5 +105,47 @@ class AzureMLVersionReader:
 
     def hashed(self, path: str) -> FileDigest:
         blob = self._container.get_blob_client(self._prefix + path)
-        # The client reads a blob in ranges of 4 MiB, each bound to the ETag of the first.
-        return self._workspace.retry(lambda: hashed(blob.download_blob(max_concurrency=1).chunks()))
+
+        def read() -> FileDigest:
+            # The client reads a blob in ranges of 4 MiB, each bound to the ETag of the first.
+            download = blob.download_blob(max_concurrency=1)
+            return replace(hashed(download.chunks()), etag=plain_etag(download.properties.etag))
+
+        return self._workspace.retry(read)
+
+    def own_problems(self) -> tuple[list[tuple[str, str]], list[str]]:
+        wrong, missing = [], []
+        for name, wanted in self._files.own.items():
+            data = self._files.read(name, MAX_OWN_BYTES)
+            if data is None:
+                missing.append(f"{OWN}/{name}")
+            elif _sha256(data) != wanted:
+                wrong.append((f"{OWN}/{name}", f"its SHA-256 is {_sha256(data)}, not {wanted}"))
+            # Among the run's artifacts an earlier attempt may have kept the name; ours has the next one then.
+            copies = [_sha256(copy) for copy in self._of_run(name, MAX_OWN_BYTES)]
+            if copies and wanted not in copies:
+                wrong.append((name, f"the run's artifact has the SHA-256 {copies[0]}, not {wanted}"))
+        return wrong, missing
+
+    def changed(self, manifest: Manifest) -> list[str]:
+        found = self._workspace.retry(
+            lambda: {blob.name: blob for blob in self._container.list_blobs(name_starts_with=self._prefix)}
+        )
+        changed = []
+        for item in manifest.items:
+            blob, stored = found.get(self._prefix + item.path), self._files.stored.get(item.path)
+            if blob is None or blob.size != item.bytes:
+                changed.append(item.path)
+            elif stored is None or stored.etag != plain_etag(blob.etag):
+                # Unknown: another ETag may have a legitimate cause. The bytes tell.
+                wanted = item.sha256 or (stored.sha256 if stored else None)
+                digest = self.hashed(item.path)
+                if digest.sha256 != wanted if wanted else item.md5 not in (None, digest.md5):
+                    changed.append(item.path)
+        known = {self._prefix + item.path for item in manifest.items}
+        extra = [name for name, blob in found.items() if name not in known and blob.size]
+        return [*changed, *(name.removeprefix(self._prefix) for name in extra)]
+
+
+def _sha256(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()

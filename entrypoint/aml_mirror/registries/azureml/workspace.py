@@ -20,7 +20,7 @@ One identity has one run and one version, whatever happens on the way:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -29,6 +29,7 @@ from mlflow.entities import Run as MlflowRun
 from mlflow.entities import RunTag
 
 from aml_mirror.core.errors import ConfigurationError, DataError
+from aml_mirror.core.manifest import Manifest, TransferResult
 from aml_mirror.registries import base
 from aml_mirror.registries.azureml.blob_lease import BlobLease
 from aml_mirror.registries.azureml.limits import FOLDER, LIMITS, check_names, fit_tags, safe_part, tag_filter
@@ -39,8 +40,10 @@ from aml_mirror.registries.azureml.service_client import PATIENCE, AzureML, sing
 from aml_mirror.registries.azureml.version_folder import VersionFolder, folder_in, folder_of, is_ours
 from aml_mirror.registries.azureml.version_tags import RETIRED, VERSION, named_by, names_version
 from aml_mirror.registries.azureml.writer import AzureMLWriter, Place
-from aml_mirror.registries.base import Version
+from aml_mirror.registries.base import FileDigest, Version
 from aml_mirror.registries.mlflow_errors import is_missing
+from aml_mirror.registries.mlflow_runs import lost_claim
+from aml_mirror.sources.tree import Tree
 from aml_mirror.transfer.transfer import Transfer
 from aml_mirror.transfer.transfer_options import BLOCK_BYTES, CONCURRENCY
 
@@ -175,6 +178,33 @@ class AzureMLRegistry(Place):
 
         return AzureMLVersionReader(self, version)
 
+    def repair(
+        self,
+        version: Version,
+        tree: Tree,
+        manifest: Manifest,
+        right: Mapping[str, FileDigest],
+        progress: Callable[[int], None],
+    ) -> TransferResult:
+        # Late: only repair needs it.
+        from aml_mirror.registries.azureml.version_repair import repair
+
+        claim = self._claim(version.tags[base.IDENTITY], version.model)
+        claim.acquire()
+
+        def require_allowed() -> None:
+            if claim.lost:
+                raise lost_claim(f"the repair of version {version.number} of {version.model}")
+
+        try:
+            return repair(self, version, tree, manifest, right, progress, require_allowed)
+        finally:
+            claim.release()
+
+    def _claim(self, identity: str, model: str) -> BlobLease:
+        name = f"{FOLDER}/claims/{identity}/{safe_part(model)}"
+        return BlobLease(self.azure.container.get_blob_client(name), self.retry, self.notice)
+
     def refresh(self, version: Version, quick_key: str) -> None:
         run_id = version.tags.get(base.MLFLOW_RUN_ID, "")
         try:
@@ -191,8 +221,7 @@ class AzureMLRegistry(Place):
         model, identity = tags[base.MODEL_NAME], tags[base.IDENTITY]
         experiment_id = self.experiments.get(experiment) or self.experiment(experiment)
         self.experiments[experiment] = experiment_id
-        name = f"{FOLDER}/claims/{identity}/{safe_part(model)}"
-        claim = BlobLease(self.azure.container.get_blob_client(name), self.retry, self.notice)
+        claim = self._claim(identity, model)
         claim.acquire()
         try:
             found = self._take_up(experiment_id, run_name, tags, claim)

@@ -15,6 +15,7 @@ from mlflow.utils.request_utils import augmented_raise_for_status
 from mlflow.utils.rest_utils import http_request
 
 from aml_mirror.core.errors import DataError, MirrorError
+from aml_mirror.core.manifest import Manifest
 from aml_mirror.registries import base
 from aml_mirror.registries.base import FileDigest, Version
 from aml_mirror.registries.file_digests import hashed
@@ -76,6 +77,18 @@ class MlflowVersionReader:
 
     def hashed(self, path: str) -> FileDigest:
         return self._retry(lambda: hashed(_parts(self._model, path)))
+
+    def own_problems(self) -> tuple[list[tuple[str, str]], list[str]]:
+        # A server has no property that could pin them.
+        return [], []
+
+    def changed(self, manifest: Manifest) -> list[str]:
+        there = self.files()
+        return [
+            item.path
+            for item in manifest.items
+            if item.path not in there or self.hashed(item.path).sha256 != item.sha256
+        ]
 
 
 def _parts(repository: Any, path: str) -> Iterator[bytes]:

@@ -18,7 +18,7 @@ import hashlib
 import os
 import re
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 
 from mlflow import MlflowClient
@@ -28,7 +28,7 @@ from mlflow.exceptions import MlflowException
 from aml_mirror.core.errors import MirrorError, ServiceUnavailable
 from aml_mirror.core.manifest import Manifest, TransferResult
 from aml_mirror.registries import base, http_status
-from aml_mirror.registries.base import Limits, Upload, Version
+from aml_mirror.registries.base import FileDigest, Limits, Upload, Version
 from aml_mirror.registries.mlflow.bakery_lock import BakeryLock
 from aml_mirror.registries.mlflow.reader import MlflowVersionReader
 from aml_mirror.registries.mlflow.run_lease import Keeper
@@ -127,6 +127,29 @@ class MlflowRegistry(RunStore):
 
     def version_reader(self, version: Version) -> MlflowVersionReader:
         return MlflowVersionReader(self.client, self._uri, self.retry, version)
+
+    def repair(
+        self,
+        version: Version,
+        tree: Tree,
+        manifest: Manifest,
+        right: Mapping[str, FileDigest],
+        progress: Callable[[int], None],
+    ) -> TransferResult:
+        run_id, sent = version.tags[base.MLFLOW_RUN_ID], 0
+        for item in manifest.items:
+            if item.path not in right:
+                folder, _, name = f"model/{item.path}".rpartition("/")
+                with staged(tree, item.source, name) as path:
+                    self.retry(lambda: self.client.log_artifact(run_id, path, folder))  # noqa: B023
+                sent += item.bytes
+            progress(item.bytes)
+        with tempfile.TemporaryDirectory(prefix="aml-mirror-") as scratch:
+            local = os.path.join(scratch, "manifest.json")
+            with open(local, "w", encoding="utf-8") as stream:
+                stream.write(manifest.as_json())
+            self.retry(lambda: self.client.log_artifact(run_id, local))
+        return TransferResult(sent=sent)
 
     def refresh(self, version: Version, quick_key: str) -> None:
         self.retry(

@@ -1,0 +1,94 @@
+"""The manifest of a registered version: the one with the digest that the version was registered with."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+
+from aml_mirror.core.errors import DataError
+from aml_mirror.core.manifest import SCHEMA, Manifest, ManifestEntry, identity
+from aml_mirror.registries import base
+from aml_mirror.registries.base import Version, VersionReader
+
+# 10^5 files with 300 bytes each; a checkpoint has some dozen, and Azure ML takes 1,500.
+MAX_MANIFEST_BYTES = 32 << 20
+
+
+class ManifestLost(DataError):
+    """No copy of a version's manifest, or not every one, is what it was."""
+
+
+def require_complete(version: Version) -> str:
+    """Return the digest of a version's manifest.
+
+    Raises:
+        DataError: this program did not make it, it is not complete, or what it says of itself was changed.
+    """
+    pinned = version.tags.get(base.MANIFEST_SHA256)
+    if not pinned or not version.tags.get(base.IDENTITY):
+        raise DataError(
+            f"version {version.number} of {version.model} was not made by aml-mirror: it has no manifest",
+            "mirror its run, or check the name",
+        )
+    if not version.complete:
+        raise DataError(
+            f"version {version.number} of {version.model} is not complete: a mirror of "
+            f"{version.tags.get(base.RUN_ID)} was begun and not finished",
+            "run that mirror again: it goes on from there",
+        )
+    tags = version.tags
+    if identity(tags.get(base.RUN_ID, ""), tags.get(base.CHECKPOINT, ""), pinned) != tags[base.IDENTITY]:
+        raise DataError(
+            f"what version {version.number} of {version.model} says of itself does not fit together: its "
+            "identity is not that of its run, checkpoint and manifest",
+            "somebody changed its tags; do not use it, and mirror the run again",
+        )
+    return pinned
+
+
+def pinned_manifest(version: Version, reader: VersionReader) -> Manifest:
+    """Return the version's manifest.
+
+    Raises:
+        ManifestLost: a copy of it was changed, or there is none.
+        DataError: see :func:`require_complete`.
+    """
+    pinned = require_complete(version)
+    copies = [_parsed(data) for data in reader.artifacts("manifest.json", MAX_MANIFEST_BYTES)]
+    right = [manifest for manifest in copies if manifest is not None and manifest.sha256 == pinned]
+    # Each copy counts: people read the run's, this program the version's.
+    if copies and len(right) == len(copies):
+        return right[0]
+    raise ManifestLost(
+        f"the manifest of version {version.number} of {version.model} "
+        + (f"was changed: it is not the one with the digest {pinned}" if copies else "is missing"),
+        f"restore it with: aml-mirror repair {version.model}:{version.number}",
+    )
+
+
+def _parsed(data: bytes) -> Manifest | None:
+    try:
+        found = json.loads(data)
+        if found["schema"] != SCHEMA:
+            return None
+        items = tuple(_item(entry) for entry in found["files"])
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return None
+    return Manifest(items)
+
+
+def _item(entry: dict[str, Any]) -> ManifestEntry:
+    path, size = entry["path"], entry["bytes"]
+    texts = {name: entry.get(name) for name in ("sha256", "md5", "etag")}
+    if not isinstance(path, str) or type(size) is not int:
+        raise TypeError
+    if any(text is not None and not isinstance(text, str) for text in texts.values()):
+        raise TypeError
+    # The manifest's digest covers one text a file, its SHA-256 or else its ETag. A SHA-256 that was moved to
+    # the ETag's place leaves that digest as it was, and its file would be compared by its size alone.
+    if not texts["sha256"] and re.fullmatch("[0-9a-f]{64}", texts["etag"] or ""):
+        raise TypeError
+    return ManifestEntry(
+        "", path, size, texts["sha256"], texts["md5"], texts["etag"], str(entry.get("evidence"))
+    )

@@ -1,0 +1,94 @@
+"""scripts/replay.py: what it refuses before OSMO sees it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import replay
+
+from osmo_world import OsmoWorld
+from replay_calls import IMAGE, Replay, submitted, values_of
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        ([], 64, "RUN_ID"),
+        (["train-7", "--sauce", "x"], 64, "unrecognized arguments"),
+        (["../train-7"], 64, "cannot be the id"),
+        (["-t"], 64, "error"),
+        (["train-7", "--source", "s3://bucket/x"], 64, "s3:// URI"),
+        (["train-7", "--source", "file:///runs/x"], 64, "file:// URI"),
+        (["train-7", "--source", "azure://acct"], 64, "no account and container"),
+        (["train-7", "--source", "azure:///c/p"], 64, "no account and container"),
+        (["train-7", "--source", "outputs/x"], 64, "relative path"),
+        (
+            ["train-7", "--source", "https://acct.blob.core.windows.net/c/p?sv=1&sig=SECRETSECRET"],
+            64,
+            "a SAS",
+        ),
+        (["train-7", "--source", "https://example.com/c/p"], 64, "https:// URI"),
+        (["train-7", "--model-name", "{{ x }}"], 64, "braces"),
+        (["train-7", "--model-name", "a\nb"], 64, "newline"),
+        (["train-7", "--checkpoint", "{% x %}"], 64, "braces"),
+        (["train-7", "--image", "registry.example/aml-mirror@sha256:" + "0" * 64], 78, "placeholder"),
+        (["train-7", "--image", "aml mirror"], 64, "no image's name"),
+        (["train-7", "--image", "UPPER/Case:1"], 64, "no image's name"),
+        (["train-7", "--", "--tag", "site=lab two"], 64, "has a blank"),
+    ],
+)
+def test_what_is_refused_before_it_is_submitted(
+    call: Replay,
+    osmo: OsmoWorld,
+    capsys: pytest.CaptureFixture[str],
+    arguments: list[str],
+    code: int,
+    words: str,
+) -> None:
+    assert call(*arguments) == code
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert words in err
+    assert err.count("\n") == 1, err
+    assert err.startswith("error: ")
+    assert "SECRETSECRET" not in err
+    assert submitted(osmo) == []
+
+
+def test_the_placeholder_of_the_workflow_is_refused(
+    call: Replay,
+    osmo: OsmoWorld,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.delenv("AML_MIRROR_IMAGE")
+    workflow = tmp_path / "replay-azureml.yaml"
+    text = replay.WORKFLOW.read_text()
+    released = text.replace(replay.default_image(replay.WORKFLOW), IMAGE)
+    monkeypatch.setattr(replay, "WORKFLOW", workflow)
+    workflow.write_text(released.replace("ab" * 32, "0" * 64))
+    assert call("train-7") == 78
+    assert "the placeholder" in capsys.readouterr().err
+    assert submitted(osmo) == []
+    # A released one is taken as it stands.
+    workflow.write_text(released)
+    assert call("train-7", "--dry-run") == 0
+    assert "image=" not in capsys.readouterr().out.splitlines()[-1]
+
+
+@pytest.mark.parametrize(
+    ("given", "taken"),
+    [
+        ("azure://acct/runs/a b/c", "azure://acct/runs/a b/c"),
+        ("https://acct.blob.core.windows.net/runs/x", "azure://acct/runs/x"),
+        ("abfss://runs@acct.dfs.core.windows.net/x/y", "azure://acct/runs/x/y"),
+        ("/mnt/outputs/x", "/mnt/outputs/x"),
+    ],
+)
+def test_sources_that_can_be_meant(
+    call: Replay, capsys: pytest.CaptureFixture[str], given: str, taken: str
+) -> None:
+    assert call("train-7", "--source", given, "--dry-run") == 0
+    assert values_of(capsys.readouterr().out.splitlines()[-1])["source"] == taken
