@@ -110,8 +110,26 @@ def to_name(tree: Tree) -> list[str]:
         policies = joined(path.rpartition("/")[2] for path in inside)
         whole = folder not in deeper and _is_one(tree, folder, policies)
         paths += [folder or "."] if whole else [join(folder, policy[0]) for policy in policies]
-    ordered = sorted(sorted(paths), key=_likely, reverse=True)
+    paths = sorted({_around_part(tree, path) for path in paths})
+    ordered = sorted(paths, key=_likely, reverse=True)
     return [path for path in ordered[:_LOOKED_AT] if _is_whole(tree, path)] or ordered[:1]
+
+
+def _around_part(tree: Tree, path: str) -> str:
+    """Return the folder of the model that a folder is a part of (``llm/``, ``unet/``), else the path itself.
+
+    The configuration of a model saved in parts is beside the folders of the parts.
+    """
+    part = parent(path) if tree.has(path) else path
+    if part in ("", "."):
+        return path
+    around = parent(part)
+    beside = {name[:-1] for name in tree.children.get(around, ()) if name.endswith("/")}
+    parts = [
+        name for name in beside if any(is_weights(file) for file in tree.children.get(join(around, name), ()))
+    ]
+    whole = {"config.json", "model_index.json"} & names_in(tree, around) and len(parts) > 1
+    return (around or ".") if whole and step_of(part.rpartition("/")[2]) is None else path
 
 
 def _is_one(tree: Tree, folder: str, policies: list[tuple[str, ...]]) -> bool:

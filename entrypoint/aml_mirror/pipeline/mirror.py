@@ -116,6 +116,8 @@ class Mirror:
             if decision.is_moved:
                 registry.refresh(decision.version, decision.quick_key)
             return self._already(decision, registry, facts)
+        if decision.absent:
+            self._console.say_once(f"{facts.run_id} has no {', no '.join(decision.absent)}")
         done = Publication(
             decision, registry, target, self._settings, self._console, self._progress, self._seconds
         ).publish()

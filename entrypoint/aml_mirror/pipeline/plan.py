@@ -53,6 +53,16 @@ class Plan:
         return (*files, *self.beyond_limits)
 
     @property
+    def absent(self) -> list[str]:
+        """What the run does not have of: metrics, parameters, a best checkpoint; no warning says so too."""
+        there = {
+            "metrics": self.metrics.series or self.metrics.note in self.warnings,
+            "parameters": self.params,
+            "best checkpoint": self.located.run.best,
+        }
+        return [name for name, value in there.items() if not value]
+
+    @property
     def event_files(self) -> list[str]:
         """Paths of the TensorBoard files of the run."""
         return [path for path in self.located.tree.files if ".tfevents." in path.rpartition("/")[2]]

@@ -83,7 +83,8 @@ class Publication:
         with self._console.stage("checkpoint", plan.manifest.bytes) as progress:
             moved = writer.put_model(tree, plan.manifest, progress)
         uploads = [
-            Upload(path, f"tensorboard/{artifact_path(path)}", tree.size(path)) for path in plan.event_files
+            Upload(path, f"tensorboard/{artifact_path(path)}", tree.size(path))
+            for path in ([] if self._settings.no_event_files else plan.event_files)
         ]
         with self._console.stage("event files", sum(upload.bytes for upload in uploads)) as progress:
             sent = writer.put_files(tree, uploads, progress)
