@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 
 from aml_mirror.cli.commands.base import PROGRAM, Command, framework_names
 from aml_mirror.core.errors import UsageError
-from aml_mirror.core.options import Option, options_of
+from aml_mirror.core.options import TABLE, Option, options_of
 from aml_mirror.support.suggestions import did_you_mean, hint
 
 Commands = Sequence[Command]
@@ -110,7 +110,16 @@ def _bash(commands: Commands) -> str:
 
 
 def _zsh(commands: Commands) -> str:
-    lines = [f"#compdef {PROGRAM}", "_aml_mirror() {", "    local -a commands", "    commands=("]
+    words = " ".join(_words(next(option for option in TABLE if option.setting == "checkpoint")))
+    lines = [
+        f"#compdef {PROGRAM}",
+        "_aml_mirror_checkpoint() {",
+        f"    _alternative 'words:word:({words})' 'files:file:_files'",
+        "}",
+        "_aml_mirror() {",
+        "    local -a commands",
+        "    commands=(",
+    ]
     lines += [f"        {_quoted(f'{command.name}:{command.help}')}" for command in commands]
     lines += [
         "    )",
@@ -134,7 +143,7 @@ def _zsh_spec(option: Option) -> str:
         option.completes, f"({words})" if words else " "
     )
     if option.setting == "checkpoint":
-        value = f"{{_alternative 'words:word:({words})' 'files:file:_files'}}"
+        value = "_aml_mirror_checkpoint"
     if option.is_positional:
         return _quoted(f"::{option.flag.lower().replace(':', ' ')}:{value}")
     text = option.help.split(", one of: {frameworks}")[0].replace("[", r"\[").replace("]", r"\]")
