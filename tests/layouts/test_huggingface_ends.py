@@ -116,7 +116,15 @@ def test_a_folder_that_was_used_twice(
 
 
 @pytest.mark.parametrize(
-    "name", ["checkpoint-final", "checkpoint-last", "Final_Model", "last-checkpoint", "adapter_final"]
+    "name",
+    [
+        "checkpoint-final",
+        "checkpoint-last",
+        "Final_Model",
+        "last-checkpoint",
+        "adapter_final",
+        "final_merged_model",
+    ],
 )
 def test_a_folder_that_says_it_is_the_end(tmp_path: Path, name: str) -> None:
     root = tmp_path / "run"
@@ -142,6 +150,15 @@ def test_two_folders_that_say_so_are_undecided(tmp_path: Path) -> None:
     for step, name in ((25, "final"), (26, "final_model")):
         training.save(root / name, step, 100, call=1, state=False)
     assert set(read(root).choices) == {"final", "final_model"}
+
+
+def test_a_root_and_a_folder_that_both_may_be_the_end_are_undecided(tmp_path: Path) -> None:
+    root = tmp_path / "run"
+    training = Training(root, 1, 10)
+    training.go(0, 25, 25, call=1)
+    training.save(root / "final_model", 26, 25, call=1, state=False)
+    # The state in the root is that of the model in the root.
+    assert set(read(root).choices) == {".", "final_model"}
 
 
 def test_the_stale_root_of_a_resumed_training(tmp_path: Path) -> None:

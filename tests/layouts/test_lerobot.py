@@ -83,10 +83,7 @@ def test_a_last_below_several_whole_checkpoints_is_an_old_copy(tree: MakeTree, t
     shutil.copytree(tmp_path / "checkpoints/002000", tmp_path / "checkpoints/last")
     run = read(tree, tmp_path)
     assert [(item.step, item.problem) for item in run.checkpoints] == [(6000, ""), (4000, ""), (2000, "")]
-    assert (
-        "checkpoints/last points to step 2000" in run.warnings[0]
-        or "last points to step 2000" in run.warnings[0]
-    )
+    assert "last points to step 2000" in run.warnings[0]
     # One whole checkpoint above it may be what was being saved when the training stopped.
     (tmp_path / "checkpoints/006000/training_state/training_step.json").unlink()
     run = read(tree, tmp_path)

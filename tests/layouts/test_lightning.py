@@ -9,6 +9,7 @@ from typing import Any
 
 from aml_mirror.layouts.lightning import Lightning
 from aml_mirror.metrics.series import read_metrics
+from builders.saved import write_bytes
 from builders.torch_zip import cut, save
 
 RUNS = Path(__file__).parents[1] / "data" / "runs"
@@ -206,3 +207,12 @@ def test_the_root_is_where_the_logs_are_too(tree, tmp_path):
     # Another run's logs are not this one's.
     save(tmp_path / "a" / "tb" / "model_1.pt", {"iter": 1, "infos": None})
     assert LAYOUT.find(tree(tmp_path)) == ["a/kept"]
+
+
+def test_of_one_step_the_later_version_of_a_name_is_newer(tree, tmp_path):
+    for number in ("", "-v1", "-v2", "-v10"):
+        write_bytes(tmp_path / f"checkpoints/epoch=1-step=100{number}.ckpt")
+    run = Lightning().read(tree(tmp_path))
+    assert [item.path.rpartition("100")[2] for item in run.checkpoints] == [
+        *("-v10.ckpt", "-v2.ckpt", "-v1.ckpt", ".ckpt")
+    ]

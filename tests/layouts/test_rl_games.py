@@ -133,3 +133,11 @@ def test_beside_what_rl_games_itself_writes_the_plain_name_is_the_best(tree, tmp
     run = LAYOUT.read(tree(tmp_path))
     assert [item.path for item in run.checkpoints] == ["nn/last_Humanoid_ep_1000_rew_1.0.pth"]
     assert (run.best.path, run.best.step) == ("nn/Humanoid.pth", 900)
+
+
+def test_files_of_two_names_are_of_two_trainings(tree, tmp_path):
+    for name in ("last_Ant_ep_100_rew_1.5", "last_Ant_ep_200_rew_2.5", "last_Humanoid_ep_50_rew_1.0"):
+        save(tmp_path / f"nn/{name}.pth", {"epoch": int(name.split("_ep_")[1].split("_")[0]), "frame": 1})
+    run = LAYOUT.read(tree(tmp_path))
+    assert set(run.choices) == {"nn/last_Ant_ep_200_rew_2.5.pth", "nn/last_Humanoid_ep_50_rew_1.0.pth"}
+    assert "2 trainings" in run.undecided

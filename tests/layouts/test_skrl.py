@@ -180,3 +180,12 @@ def test_the_folder_of_the_checkpoints_alone(tree, tmp_path, name):
     ]
     assert alone.best.path == "best_agent.pt" and alone.best.step == whole.best.step
     assert LAYOUT.find(tree(tmp_path / name)) == [""]
+
+
+def test_an_agent_with_a_date_for_a_step_is_named(tree, tmp_path):
+    run = shutil.copytree(RUNS / "skrl", tmp_path / "run")
+    dated = "checkpoints/agent_26-01-02_03-04-05-123456.pt"
+    shutil.copy(run / "checkpoints/best_agent.pt", run / dated)
+    found = LAYOUT.read(tree(run))
+    assert found.checkpoints[0].path == "checkpoints/agent_6400.pt"
+    assert f"--checkpoint {dated}" in found.warnings[0]

@@ -51,7 +51,10 @@ def test_rl_zoo(tree):
         ("rl_model_200_steps.zip", 200, "periodic"),
     ]
     final = run.checkpoints[0]
-    assert final.files == ("Pendulum-v1.zip", "Pendulum-v1/vecnormalize.pkl")
+    # RL Zoo's player opens its settings too.
+    settings = ("Pendulum-v1/args.yml", "Pendulum-v1/config.yml")
+    assert final.files == ("Pendulum-v1.zip", *settings, "Pendulum-v1/vecnormalize.pkl")
+    assert run.best and set(settings) <= set(run.best.files)
     assert final.weights == ("Pendulum-v1.zip",)
     assert [path for path, _ in final.left_out] == ["replay_buffer.pkl"]
     assert [path for path, _ in run.checkpoints[1].left_out] == ["rl_model_replay_buffer_600_steps.pkl"]

@@ -193,8 +193,16 @@ def find_run(tree: Tree, framework: str = "", path: str = "") -> DetectedRun:
         if not tree.files and tree.refused:
             path, why = min(tree.refused.items())
             empty = f" (of all that the folder holds none can be read; {path!r}: {why})"
-        shown = to_name(tree) if framework in ("", Generic.name) else ""
-        other = f"to mirror weights all the same, name them: --checkpoint {shown!r}; " if shown else ""
+        models = to_name(tree) if framework in ("", Generic.name) else []
+        if len(models) > 1:
+            raise UsageError(
+                f"{where} does not hold {looked}, but several models, of which no name tells which is the "
+                f"policy: {', '.join(models)}",
+                "pass one of: " + ", ".join(f"--checkpoint {quote(model)}" for model in models),
+            )
+        other = "".join(
+            f"to mirror weights all the same, name them: --checkpoint {one!r}; " for one in models
+        )
         raise DataError(
             f"{where} does not hold {looked}: no checkpoint was found{empty}",
             f"check that the training saved a checkpoint there; {other}known layouts: "

@@ -10,6 +10,9 @@ are pickles of their own. Hydra's ``.hydra/config.yaml`` and ``logs.json.txt`` l
 
 The step is ``global_step``, as in ``logs.json.txt``; where the file cannot be read, the one that the log
 gives for the epoch in the name.
+
+What its player opens: the file alone (``eval.py``, ``eval_real_robot.py``): configuration, normalizer and EMA
+weights are in it.
 """
 
 from __future__ import annotations

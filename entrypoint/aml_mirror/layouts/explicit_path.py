@@ -11,6 +11,7 @@ from dataclasses import replace
 
 from aml_mirror.core.errors import DataError
 from aml_mirror.layouts.base import Checkpoint
+from aml_mirror.layouts.generic.members import joined
 from aml_mirror.layouts.generic.name_parts import stated_step
 from aml_mirror.layouts.generic.name_words import (
     DATA_FOLDERS,
@@ -24,13 +25,18 @@ from aml_mirror.layouts.generic.name_words import (
 )
 from aml_mirror.layouts.generic.weight_files import Candidate, described, is_weights, with_companions
 from aml_mirror.layouts.run_roots import folders_around
-from aml_mirror.layouts.step_folders import names_in, shard_problem
+from aml_mirror.layouts.step_folders import names_in, shard_problem, word_set
 from aml_mirror.sources.tree import Tree, join, parent
 
 # One process's part of what several wrote, and what means nothing without the files around it.
 _PART = re.compile(r".*\.distcp|manifest\.ocdbt|(?:.*_)?rank_[0-9]+(?:_.*)?\.pt")
 # What lies beside weights that are loaded by their folder: a model's configuration, or that of its training.
 _BESIDE = re.compile(r"(?:config|model_config|adapter_config|args)\.(?:json|ya?ml)|.*\.index\.json")
+# What the parts of one model are called that are stored apart.
+_COMPONENTS = word_set(
+    "actor critic encoder decoder vae unet transformer denoiser text vision tower image llm projector mm "
+    "backbone head heads adapter action expert embedder tokenizer language value"
+)
 # So many proposals are looked into.
 _LOOKED_AT = 20
 
@@ -81,18 +87,18 @@ def _shards(run: Tree, folder: str, named: re.Match[str]) -> Checkpoint:
     return replace(found, files=tuple(sorted({*found.files, *beside})), problem=problem)
 
 
-def to_name(tree: Tree) -> str:
-    """Return the path that a person is told to name where no layout finds a run; empty: there are no weights.
+def to_name(tree: Tree) -> list[str]:
+    """Return the paths that a person may name where no layout finds a run, the likeliest first.
 
     The shallowest weights come first; of those at one depth what is whole, what by its name is a model, what
     says that it is the end, and the largest numbers, be they steps or dates. A folder is proposed for what
-    lies in several files, or beside its configuration, unless other weights lie deeper in it.
+    is stored in several files, or beside its configuration, unless other weights are deeper in it.
     """
     weights = [path for path in tree.files if is_weights(path)]
     own = [path for path in weights if not any(part.lower() in DATA_FOLDERS for part in path.split("/"))]
     weights = own or weights
     if not weights:
-        return ""
+        return []
     deeper = {around for path in weights if "/" in path for around in folders_around(parent(path))}
     depth = min(path.count("/") for path in weights)
     shallow: dict[str, list[str]] = {}
@@ -101,22 +107,43 @@ def to_name(tree: Tree) -> str:
             shallow.setdefault(parent(path), []).append(path)
     paths: list[str] = []
     for folder, inside in shallow.items():
-        whole = folder not in deeper and _is_one(tree, folder, inside)
-        paths += [folder or "."] if whole else inside
-    ordered = sorted(sorted(paths), key=_likely, reverse=True)
-    return next((path for path in ordered[:_LOOKED_AT] if _is_whole(tree, path)), ordered[0])
+        policies = joined(path.rpartition("/")[2] for path in inside)
+        whole = folder not in deeper and _is_one(tree, folder, policies)
+        paths += [folder or "."] if whole else [join(folder, policy[0]) for policy in policies]
+    paths = sorted({_around_part(tree, path) for path in paths})
+    ordered = sorted(paths, key=_likely, reverse=True)
+    return [path for path in ordered[:_LOOKED_AT] if _is_whole(tree, path)] or ordered[:1]
 
 
-def _is_one(tree: Tree, folder: str, inside: list[str]) -> bool:
-    names = [path.rpartition("/")[2] for path in inside]
+def _around_part(tree: Tree, path: str) -> str:
+    """Return the folder of the model that a folder is a part of (``llm/``, ``unet/``), else the path itself.
+
+    The configuration of a model saved in parts is beside the folders of the parts.
+    """
+    part = parent(path) if tree.has(path) else path
+    if part in ("", "."):
+        return path
+    around = parent(part)
+    beside = {name[:-1] for name in tree.children.get(around, ()) if name.endswith("/")}
+    parts = [
+        name for name in beside if any(is_weights(file) for file in tree.children.get(join(around, name), ()))
+    ]
+    whole = {"config.json", "model_index.json"} & names_in(tree, around) and len(parts) > 1
+    return (around or ".") if whole and step_of(part.rpartition("/")[2]) is None else path
+
+
+def _is_one(tree: Tree, folder: str, policies: list[tuple[str, ...]]) -> bool:
+    """Tell whether all weights of a folder are of one model, which is loaded by the folder."""
+    names = [name for policy in policies for name in policy]
     if any(SHARD.fullmatch(name) or _PART.fullmatch(name) for name in names):
         return True
-    # Of the same name but for its number each is a model of its own.
-    if len({re.sub(r"[0-9]+", "0", name) for name in names}) < len(names):
-        return False
-    if len(names) > 1 and not any(end_of(name) >= 0 for name in names):
-        return True
-    return any(_BESIDE.fullmatch(other) for other in names_in(tree, folder))
+    if len(policies) == 1:
+        return any(_BESIDE.fullmatch(other) for other in names_in(tree, folder))
+    parts = [frozenset(words_of(stem_of(policy[0]))) for policy in policies]
+    # Names that differ in anything but the part of a model are of several models.
+    return all(words <= _COMPONENTS | MODEL_WORDS and words & _COMPONENTS for words in parts) and len(
+        set(parts)
+    ) == len(parts)
 
 
 def _likely(path: str) -> tuple[bool, bool, int, tuple[int, ...]]:

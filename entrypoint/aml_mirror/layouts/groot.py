@@ -10,6 +10,10 @@ Sources: NVIDIA/Isaac-GR00T, ``gr00t/experiment/runner.py`` (N1.5), ``gr00t/expe
   lacks the second. What is absent is added from the root.
 - ``checkpoint-<step>-best-<metric>_<value>/`` is the best one by ``save_best_eval_metric_name``: the model
   and ``experiment_cfg/``, without a trainer's state.
+
+What its player opens: the checkpoint's folder, in it ``experiment_cfg/metadata.json`` (N1.5,
+``gr00t/model/policy.py``) or the processor's files (N1.6 and later, ``gr00t/policy/gr00t_policy.py``). The
+embodiment is told by a flag.
 """
 
 from __future__ import annotations

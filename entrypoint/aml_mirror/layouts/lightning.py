@@ -11,7 +11,10 @@ that a stopped run left behind stays; 2.1 could link it to the best. So each fil
 decides, and of equal ones ``last.ckpt`` is taken. The best one is the ``best_model_path`` that the newest
 file holds for a callback with a ``monitor``: its end is looked up among the files, since the path is that
 of the machine which trained. Files with ``save_weights_only`` hold no callbacks; then the metric in the
-names speaks.
+names speaks. Of one step, the name with the higher ``-v`` was written later.
+
+What loads it opens the file alone: ``LightningModule.load_from_checkpoint``, hyperparameters included where
+the module saved them.
 """
 
 from __future__ import annotations
@@ -29,7 +32,8 @@ from aml_mirror.layouts.torch_files import pickle_of, whole_number
 from aml_mirror.sources.tree import Tree, parent
 
 _SUFFIX = ".ckpt"
-_LAST = re.compile(r"(?:.*[-_])?last(?:-v(?P<version>\d{1,9}))?\.ckpt")
+_LAST = re.compile(r"(?:.*[-_])?last(?:-v\d{1,9})?\.ckpt")
+_VERSION = re.compile(r"-v(?P<number>\d{1,9})\.ckpt$")
 _NAMED = re.compile(r"(?:^|[-_/])(?:s|global_)?step=(?P<step>\d{1,18})")
 _EPOCH = re.compile(r"(?:^|[-_/])epoch=(?P<epoch>\d{1,18})")
 _METRIC = re.compile(
@@ -189,7 +193,8 @@ def _age(item: _Saved, saved: list[_Saved]) -> tuple[bool, float, int, int, int,
         step,
         item.epoch if item.epoch is not None else -1,
         3 if last else 2 if final else 0 if item.name.startswith((".pl_auto_save", "hpc_ckpt")) else 1,
-        int(last["version"] or 0) if last else 0,
+        # "-v1" is put behind a name that was taken: it is later.
+        int(version["number"]) if (version := _VERSION.search(item.name)) else 0,
         item.path,
     )
 

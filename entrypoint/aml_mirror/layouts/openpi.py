@@ -12,7 +12,10 @@ Sources: Physical-Intelligence/openpi of June 2026 (``training/checkpoints.py``,
 - torch: ``<step>/{model.safetensors,optimizer.pt,metadata.pt,assets}``, written into ``tmp_<step>`` and
   renamed.
 - The final one is the highest step (``num_train_steps - 1``). There is no best one, and no event file.
-- ``assets/<id>/norm_stats.json`` is needed at inference.
+
+What its player opens: ``params/`` or ``model.safetensors``, and ``assets/<id>/norm_stats.json``
+(``create_trained_policy`` in ``policies/policy_config.py``, ``scripts/serve_policy.py``). The configuration
+is named by a flag, ``--policy.config``, and is code.
 """
 
 from __future__ import annotations

@@ -17,6 +17,11 @@ ase/learning/common_agent.py of nv-tlabs/ASE; no run of it seen). It knows no be
 written over every ``save_frequency`` epochs and when training ends, and with ``save_intermediate`` also
 ``NAME_EEEEEEEE.pth``, the epoch in eight digits. Without such a file beside it nothing tells its
 ``NAME.pth`` from rl_games' best one, and it is taken for that.
+
+Files of two names in one folder are of two trainings: which is meant is then for the person to say.
+
+What its player opens: the file alone (``torch_runner.py``, ``player.restore``; Isaac Lab's
+scripts/reinforcement_learning/rl_games/play.py). It makes the network from the configuration of the task.
 """
 
 from __future__ import annotations
@@ -29,6 +34,7 @@ from typing import Any
 from aml_mirror.layouts.base import Checkpoint, Role, Run
 from aml_mirror.layouts.config_files import read_mapping
 from aml_mirror.layouts.isaac_lab import params_of
+from aml_mirror.layouts.kit.roles import leave_undecided
 from aml_mirror.layouts.run_roots import topmost
 from aml_mirror.layouts.torch_files import pickle_of, values_of, whole_number
 from aml_mirror.sources.tree import Tree, join, parent
@@ -90,7 +96,9 @@ class RlGames:
             found.checkpoints.append(Checkpoint(path, item.step, role, (path,), (path,)))
         if not saved and (of_ase := _of_ase(run, plain)):
             found.checkpoints = of_ase
+            _tell_trainings_apart(found)
             return found
+        _tell_trainings_apart(found)
         if best := _best_name(found.params, saved, plain):
             path = f"nn/{best}"
             unit = "frame" if saved and saved[0].unit == "frame" else "epoch"
@@ -99,6 +107,17 @@ class RlGames:
         if not found.checkpoints and found.best:
             found.warnings.append("only the best checkpoint was kept; --checkpoint best takes it")
         return found
+
+
+def _tell_trainings_apart(run: Run) -> None:
+    """Leave undecided which is the end where the names are of several trainings: ``config.name`` differs."""
+    newest: dict[str, Checkpoint] = {}
+    for item in run.checkpoints:
+        name = item.path.rpartition("/")[2]
+        if match := _NUMBERED.fullmatch(name) or _ASE_NUMBERED.fullmatch(name):
+            newest.setdefault(match["name"], item)
+    if len(newest) > 1:
+        leave_undecided(run, list(newest.values()), f"the run holds files of {len(newest)} trainings")
 
 
 def _is_rl_games(tree: Tree, folder: str, names: tuple[str, ...]) -> bool:

@@ -32,6 +32,8 @@ from aml_mirror.sources.tree import Tree, join, parent
 _AGENT = re.compile(r"agent_(?P<step>\d{1,18})\.(pt|pickle)")
 # skrl gives no such name: who wrote one, and not as a copy, wrote the numbered ones beside it too.
 _FOREIGN_END = re.compile(r"agent_(?:final|last|latest)\.(?:pt|pickle)")
+# What write_checkpoint names it so that is called without a step.
+_DATED_AGENT = re.compile(r"agent_\d\d-\d\d-\d\d_\d\d-\d\d-\d\d-\d{1,6}\.(?:pt|pickle)")
 _BEST_AGENT = ("best_agent.pt", "best_agent.pickle")
 _MODULE = re.compile(r"(?:(?P<best>best)_(?P<of_best>.+)|(?P<name>.+)_(?P<step>\d{1,18}))\.(pt|pickle)")
 _POLICIES = frozenset({"policy", "q_network"})
@@ -92,6 +94,11 @@ class Skrl:
         base = _FOLDER if run.has_folder(_FOLDER) else ""
         names = run.children[base]
         found = _whole_agents(run, base, names) if _agents(names) else _separate_modules(run, base, names)
+        for name in sorted(filter(_DATED_AGENT.fullmatch, names)):
+            found.warnings.append(
+                f"{join(base, name)} has a date for a step, and was not compared with the others: "
+                f"--checkpoint {join(base, name)} takes it"
+            )
         if not found.checkpoints and found.best:
             found.warnings.append("only the best checkpoint was kept; --checkpoint best takes it")
         found.params = params_of(run, found.warnings)

@@ -14,7 +14,8 @@ from typing import Any, BinaryIO
 
 from aml_mirror.core.errors import DataError
 from aml_mirror.metrics.readers.event_file import Point
-from aml_mirror.metrics.readers.log_formats import READERS, STEPS, Malformed
+from aml_mirror.metrics.readers.log_formats import STEPS, Malformed
+from aml_mirror.metrics.readers.other_logs import reader_of
 from aml_mirror.sources.tree import Tree
 
 _CHECKPOINT = re.compile(r"(^|/)checkpoint-\d+$")
@@ -40,7 +41,7 @@ class LogFile:
         self._tree = tree
 
     def __iter__(self) -> Iterator[Point]:
-        read = READERS.get(self.name.rpartition("/")[2])
+        read = reader_of(self.name)
         if read is None:
             self.ended = "it is no log that can be read for metrics"
             return
@@ -91,6 +92,11 @@ def newest(tree: Tree, paths: list[str]) -> list[str]:
         if len(found) > 1:
             found.sort(key=lambda path: (_last_step(tree, path), -path.count("/"), path))
         chosen.append(found[-1])
+    # RLlib writes what is in result.json to progress.csv too.
+    tables = {path.rpartition("/")[0] for path in chosen if _named(path, "progress.csv")}
+    chosen = [
+        path for path in chosen if not (_named(path, "result.json") and path.rpartition("/")[0] in tables)
+    ]
     if any(_named(path, "progress.csv") and _holds(tree, path, _EVALUATED) for path in chosen):
         chosen = [path for path in chosen if not _named(path, "evaluations.npz")]
     return sorted(chosen)

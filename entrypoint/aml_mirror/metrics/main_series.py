@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from aml_mirror.metrics.series import Series
 from aml_mirror.metrics.series_names import goal, usefulness
+from aml_mirror.metrics.summaries import Series
 
 
 @dataclass(frozen=True, slots=True)

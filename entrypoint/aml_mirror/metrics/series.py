@@ -18,8 +18,10 @@ from typing import Any
 
 from aml_mirror.metrics import log_files as framework_logs
 from aml_mirror.metrics.readers.event_file import TRUNCATED
+from aml_mirror.metrics.readers.other_logs import NONE_FOUND, other_logs
 from aml_mirror.metrics.series_names import assign_names, usefulness
 from aml_mirror.metrics.sessions import Group, Reader, event_groups, log_groups, wandb_groups
+from aml_mirror.metrics.summaries import Restart, Series, Span, restart_of
 from aml_mirror.sources.tree import Tree
 
 # Series of one run. The largest runs we know have some thousand (a gradient norm a layer); one takes about
@@ -29,29 +31,6 @@ MAX_SERIES = 10_000
 MAX_NAMED = 20
 # The last moment of the year 9999 in seconds since the epoch: what dates on the servers end with.
 MAX_WALL_TIME = 253_402_300_799.0
-
-
-@dataclass(slots=True)
-class Series:
-    """One metric and what its points are like. Values that are NaN or infinite are no minimum or maximum."""
-
-    name: str
-    """As sent."""
-    tag: str
-    """As written by the framework."""
-    folder: str
-    """Relative to the run's root, ``""`` for the root itself; of several sessions the first one's."""
-    points: int = 0
-    first_step: int = 0
-    """The smallest step."""
-    last_step: int = 0
-    """The largest step."""
-    last_value: float = math.nan
-    """The value at the largest step; the last written where it stands there several times."""
-    min_value: float | None = None
-    min_step: int | None = None
-    max_value: float | None = None
-    max_step: int | None = None
 
 
 @dataclass(slots=True)
@@ -69,7 +48,14 @@ class Metrics:
     warnings: list[str]
     left_out: list[str] = field(default_factory=list)
     """Names of the series that a limit left out (:meth:`limited`), sorted."""
+    restarts: list[Restart] = field(default_factory=list)
+    """Sessions that began anew, one for each folder: event files of an older training are beside theirs."""
     _groups: list[Group] = field(default_factory=list, repr=False)
+
+    @property
+    def note(self) -> str:
+        """What a person has to know of a run without metrics; empty: it has some."""
+        return "" if self.points_read else NONE_FOUND
 
     @property
     def points(self) -> int:
@@ -142,8 +128,9 @@ def read_metrics(tree: Tree, logs: list[str] | tuple[str, ...] = ()) -> Metrics:
     """Read the metrics of the run whose root ``tree`` is (pass one).
 
     ``logs`` are paths of the framework's own logs, read only where no event file holds a point; W&B's own
-    log is read where those hold none either. Damage becomes warnings; raises as :meth:`Tree.open` where a
-    file changed or may not be read.
+    log is read where those hold none either, and then any other file that is a log by its name. Damage,
+    and a log that is not read, become warnings; raises as :meth:`Tree.open` where a file changed or may not
+    be read.
     """
     reading = _Reading()
     groups = event_groups(tree)
@@ -159,6 +146,14 @@ def read_metrics(tree: Tree, logs: list[str] | tuple[str, ...] = ()) -> Metrics:
         for group in from_wandb:
             reading.read(group)
         groups += from_wandb
+    others = [path for path in other_logs(tree) if path not in logs]
+    if reading.points_read == 0 and others:
+        from_others = log_groups(tree, framework_logs.newest(tree, others))
+        for group in from_others:
+            reading.read(group)
+        groups += from_others
+    elif others:
+        reading.leave(others)
     return reading.result(groups)
 
 
@@ -175,38 +170,50 @@ class _Reading:
         self._overflow_points = 0
         self._overflow_tags: set[str] = set()
         self._odd_times = 0
+        self._restarts: list[Restart] = []
 
     def read(self, group: Group) -> None:
         purged_from: int | None = None
         first_later: dict[str, int] = {}
+        newest: dict[str, Span] = {}
+        restart: Restart | None = None
         superseded = 0
         for session in reversed(group.sessions):
             session.purged_from = purged_from
-            smallest: dict[str, int] = {}
+            spans: dict[str, Span] = {}
             with session.reading() as reader:
                 for tag, step, wall_time, value in reader:
                     series = self._series.get((group.label, tag)) or self._new(group.label, tag)
                     if series is None:
                         continue
-                    seen = smallest.get(tag)
-                    if seen is None or step < seen:
-                        smallest[tag] = step
+                    span = spans.get(tag)
+                    if span is None:
+                        spans[tag] = Span(session.path, step, step)
+                    else:
+                        span.add(step)
                     if purged_from is not None and step >= purged_from:
                         superseded += 1
                     elif step >= first_later.get(tag, math.inf):
                         session.superseded_from[tag] = first_later[tag]
                         superseded += 1
                     else:
-                        _add(series, step, value)
+                        series.add(step, value)
                         if not 0 <= wall_time <= MAX_WALL_TIME:
                             self._odd_times += 1
                 superseded += self._finished(session.path, reader)
-            for tag, step in smallest.items():
-                first_later[tag] = min(step, first_later.get(tag, step))
+            for tag, span in spans.items():
+                first_later[tag] = min(span.first, first_later.get(tag, span.first))
+            restart = restart or restart_of(spans, newest)
+            newest = newest or spans
             if reader.purge_step is not None:
                 purged_from = (
                     reader.purge_step if purged_from is None else min(purged_from, reader.purge_step)
                 )
+        for tag, span in newest.items():
+            if (group.label, tag) in self._series:
+                self._series[group.label, tag].newest = span
+        if restart is not None:
+            self._restarts.append(restart)
         if superseded:
             self._warnings.append(
                 f"{superseded} points in {group.label or 'the run'} are not sent, since a resumed session "
@@ -219,7 +226,7 @@ class _Reading:
             if len(self._overflow_tags) < MAX_NAMED:
                 self._overflow_tags.add(tag)
             return None
-        # Held once for all sessions and folders, however often it is read.
+        # One object for all sessions and folders, however often it is read.
         series = self._series[label, tag] = Series(name="", tag=tag, folder=label)
         self._tags.add(tag)
         return series
@@ -229,16 +236,29 @@ class _Reading:
         restated = reader.superseded if isinstance(reader, framework_logs.LogFile) else 0
         source: dict[str, Any] = {"path": path, "points": reader.points + restated}
         self.points_read += reader.points + restated
+        is_read = reader.points + restated > 0 or not isinstance(reader, framework_logs.LogFile)
         if reader.ended is not None:
             source["ended"] = reader.ended
             if reader.ended != TRUNCATED:
-                self._warnings.append(f"{path} is read only in part: {reader.ended}")
+                how = "is read only in part" if is_read else "was not read"
+                self._warnings.append(f"{path} {how}: {reader.ended}")
         if reader.skipped_records:
             source["skipped_records"] = reader.skipped_records
             self._skipped += reader.skipped_records
-            self._warnings.append(f"{reader.skipped_records} damaged records of {path} are skipped")
+            self._warnings.append(
+                f"{reader.skipped_records} damaged records of {path} are skipped"
+                if is_read
+                else f"{path} was not read: none of its entries has a step"
+            )
         self._sources[path] = source
         return restated
+
+    def leave(self, paths: list[str]) -> None:
+        """Name logs that are not read, since others of the run hold points."""
+        self._warnings.append(
+            f"{_listed(paths)} {'was' if len(paths) == 1 else 'were'} not read: the metrics are those of "
+            "the event files, or of the framework's own log"
+        )
 
     def result(self, groups: list[Group]) -> Metrics:
         if self._overflow_points:
@@ -260,27 +280,9 @@ class _Reading:
             skipped_records=self._skipped,
             sources=[self._sources[session.path] for group in groups for session in group.sessions],
             warnings=self._warnings,
+            restarts=self._restarts,
             _groups=groups,
         )
-
-
-def _add(series: Series, step: int, value: float) -> None:
-    # Sessions come backwards, so that an earlier session's point never replaces one at the same step.
-    if series.points == 0:
-        series.first_step = series.last_step = step
-        series.last_value = value
-    elif step >= series.last_step:
-        series.last_step, series.last_value = step, value
-    elif step < series.first_step:
-        series.first_step = step
-    series.points += 1
-    if not math.isfinite(value):
-        return
-    # Of equal values the one at the smallest step.
-    if series.min_value is None or (value, step) < (series.min_value, series.min_step):
-        series.min_value, series.min_step = value, step
-    if series.max_value is None or (-value, step) < (-series.max_value, series.max_step):
-        series.max_value, series.max_step = value, step
 
 
 def _same(one: float, other: float) -> bool:

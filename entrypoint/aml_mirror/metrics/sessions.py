@@ -1,6 +1,7 @@
 """Which files of a run are sessions of one writer, and which points of a session still hold.
 
-The files of a folder are the sessions of one writer, in the order in which they were begun, and a session
+The files of a folder are the sessions of one writer, in the order in which their first points were logged (or
+by the times in their names), and a session
 supersedes the earlier ones from where it resumed: for each tag, from the smallest step that the tag has in
 the later file; for all tags, from the step of a SessionLog START (torch's ``purge_step``). Within a file
 nothing supersedes anything: repeated steps are kept.
@@ -35,6 +36,10 @@ _WANDB_LOG = re.compile(
 )
 
 
+# September 2001: clocks of real writers are later.
+_FIRST_DATE = 1e9
+
+
 class Reader(Protocol):
     """What the readers of all kinds of logs have in common; the attributes hold once it is read."""
 
@@ -65,6 +70,11 @@ class Session:
             return False
         limit = self.superseded_from.get(tag)
         return limit is None or step < limit
+
+    def begun(self) -> float | None:
+        """Return the wall time of the first point, in seconds since the epoch; None: there is no point."""
+        with self.reading() as reader:
+            return next((wall_time for _, _, wall_time, _ in reader), None)
 
     @contextmanager
     def reading(self) -> Iterator[Reader]:
@@ -105,8 +115,25 @@ def event_groups(tree: Tree) -> list[Group]:
     for found in grouped.values():
         found.sort(key=_session_order)
         sessions = [Session(path, _opener(tree, path)) for path in found]
-        groups.append(Group(found[0].rpartition("/")[0], sessions))
+        groups.append(Group(found[0].rpartition("/")[0], _in_time(sessions)))
     return sorted(groups, key=lambda group: group.label)
+
+
+def _in_time(sessions: list[Session]) -> list[Session]:
+    """Order sessions by when their first points were logged, where all of them say it.
+
+    Writers that were begun in one second have names that tell no order, and files are renamed.
+    """
+    if len(sessions) < 2:
+        return sessions
+    if any(_session_order(session.path)[0] < _FIRST_DATE for session in sessions):
+        return sessions
+    times = [session.begun() for session in sessions]
+    if any(moment is None or moment < _FIRST_DATE for moment in times):
+        return sessions
+    return [
+        session for _, session in sorted(zip(times, sessions, strict=True), key=lambda pair: pair[0] or 0)
+    ]
 
 
 def _opener(tree: Tree, path: str) -> Callable[[], Any]:

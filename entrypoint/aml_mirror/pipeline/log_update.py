@@ -17,8 +17,9 @@ from dataclasses import dataclass, field, replace
 from aml_mirror.core.errors import DataError
 from aml_mirror.metrics.series import Metrics, read_metrics
 from aml_mirror.pipeline import log_state
+from aml_mirror.pipeline.locate import LocatedRun
 from aml_mirror.pipeline.log_state import LogState, Recorder
-from aml_mirror.pipeline.plan import LocatedRun, artifact_path
+from aml_mirror.pipeline.model_paths import artifact_path
 from aml_mirror.registries import base
 from aml_mirror.registries.base import LogWriter, Point, Registry, Upload, Version
 from aml_mirror.sources.growing import log_view
@@ -43,8 +44,13 @@ def is_needed(subject: LocatedRun, version: Version) -> bool:
     return bool(tag) and tag.partition(":")[0] != log_state.sizes_digest(sizes)
 
 
-def update(registry: Registry, subject: LocatedRun, version: Version) -> Update | None:
+def update(
+    registry: Registry, subject: LocatedRun, version: Version, with_files: bool = True
+) -> Update | None:
     """Add what the logs gained; None where another mirror did it meanwhile.
+
+    Args:
+        with_files: whether event files are stored, and not their points alone.
 
     Raises:
         DataError: the beginning of a log is not what was mirrored, or the state was changed.
@@ -53,7 +59,7 @@ def update(registry: Registry, subject: LocatedRun, version: Version) -> Update 
     if writer is None:
         return None
     try:
-        done = _update(writer, subject, version)
+        done = _update(writer, subject, version, with_files)
     except BaseException:
         writer.close()
         raise
@@ -61,7 +67,7 @@ def update(registry: Registry, subject: LocatedRun, version: Version) -> Update 
     return done
 
 
-def _update(writer: LogWriter, subject: LocatedRun, version: Version) -> Update | None:
+def _update(writer: LogWriter, subject: LocatedRun, version: Version, with_files: bool) -> Update | None:
     done: Update | None = None
     # A killed update is finished first; then what came since.
     for _ in range(2):
@@ -75,7 +81,7 @@ def _update(writer: LogWriter, subject: LocatedRun, version: Version) -> Update 
                 f"the log state of version {version.number} of {version.model} is missing or was changed",
                 f"check the version with: aml-mirror verify {version.model}:{version.number}",
             )
-        added = _advance(writer, subject, before, writer.begun(now))
+        added = _advance(writer, subject, before, writer.begun(now), with_files)
         done = (
             added
             if done is None
@@ -88,7 +94,9 @@ def _update(writer: LogWriter, subject: LocatedRun, version: Version) -> Update 
     return done
 
 
-def _advance(writer: LogWriter, subject: LocatedRun, before: LogState, sizes: dict[str, int]) -> Update:
+def _advance(
+    writer: LogWriter, subject: LocatedRun, before: LogState, sizes: dict[str, int], with_files: bool
+) -> Update:
     """Bring the version from one state of the logs to the one with these sizes."""
     logs = log_state.log_sizes(subject.tree, subject.run)
     tree = log_view(subject.tree, logs, sizes)
@@ -131,7 +139,7 @@ def _advance(writer: LogWriter, subject: LocatedRun, before: LogState, sizes: di
     uploads = [
         Upload(path, f"tensorboard/{artifact_path(path)}", size)
         for path, size in sizes.items()
-        if ".tfevents." in path and before.sizes.get(path) != size
+        if with_files and ".tfevents." in path and before.sizes.get(path) != size
     ]
     done.bytes_sent = writer.put_logs(tree, uploads)
     # What was sent of a series that is not there any more stays sent.

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from shlex import quote
 
 from aml_mirror.core.errors import DataError, Unreadable, UsageError
+from aml_mirror.core.run import Checkpoint, Role, Run
 from aml_mirror.layouts import explicit_checkpoint
-from aml_mirror.layouts.base import Checkpoint, Role, Run
 from aml_mirror.layouts.same_weights import same_weights
 from aml_mirror.pipeline import newer_unreadable
 from aml_mirror.pipeline.completeness import judge
@@ -39,6 +39,7 @@ def choose(
     wanted: str,
     strict: bool = False,
     trusted: Callable[[Checkpoint], bool] = lambda checkpoint: False,
+    problem_of: Callable[[Tree, Checkpoint], str] = judge,
 ) -> Iterator[SelectedCheckpoint]:
     """Yield the checkpoints that ``wanted`` means: one, or all complete ones, oldest first, for ``all``.
 
@@ -49,6 +50,7 @@ def choose(
             layout lists, or of any other weights outside of those.
         strict: an incomplete checkpoint on the way is an error, not a warning.
         trusted: tells of a checkpoint that it was judged before and cannot have changed since.
+        problem_of: tells why a checkpoint is not complete; empty: it is.
 
     Raises:
         DataError: what is wanted is not there or not complete, and ``strict`` or nothing else can be meant.
@@ -57,7 +59,7 @@ def choose(
     """
 
     def why_not(checkpoint: Checkpoint) -> str:
-        return "" if trusted(checkpoint) else judge(tree, checkpoint)
+        return "" if trusted(checkpoint) else problem_of(tree, checkpoint)
 
     if wanted == "final":
         yield _newest(tree, run, why_not, strict)
@@ -85,7 +87,7 @@ def _newest(tree: Tree, run: Run, why_not: Callable[[Checkpoint], str], strict: 
     if run.undecided:
         paths = run.choices or [item.path for item in run.checkpoints]
         told = all(path in run.undecided for path in paths)
-        raise UsageError(run.undecided if told else f"{run.undecided}: {_shown(paths)}", _pick(paths))
+        raise UsageError(run.undecided if told else f"{run.undecided}: {_shown(paths)}", pick(paths))
     passed: list[tuple[str, str]] = []
     for checkpoint in run.checkpoints:
         why = why_not(checkpoint)
@@ -206,14 +208,14 @@ def _at_step(tree: Tree, known: list[Checkpoint], wanted: str) -> Checkpoint:
         named = [item.path for item in known if _says(item.path, wanted)]
         if named:
             raise UsageError(
-                f"no checkpoint is known to have the step {wanted}: {_shown(named)}", _pick(named)
+                f"no checkpoint is known to have the step {wanted}: {_shown(named)}", pick(named)
             )
         raise UsageError(f"no checkpoint has the step {wanted}", "there are: " + _steps(known))
     first = there[0]
     different = [item for item in there if item.path != first.path and not same_weights(tree, first, item)]
     if different:
         paths = [first.path, *(item.path for item in different)]
-        raise UsageError(f"several checkpoints have the step {wanted}: {_shown(paths)}", _pick(paths))
+        raise UsageError(f"several checkpoints have the step {wanted}: {_shown(paths)}", pick(paths))
     return first
 
 
@@ -227,7 +229,7 @@ def _shown(paths: list[str]) -> str:
     )
 
 
-def _pick(paths: list[str]) -> str:
+def pick(paths: Sequence[str]) -> str:
     """Return the hint that names the option for each of some checkpoints."""
     return "pass one of: " + ", ".join(f"--checkpoint {quote(path)}" for path in paths[:_MAX_SHOWN])
 

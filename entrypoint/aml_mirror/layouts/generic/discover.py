@@ -111,7 +111,7 @@ def _folders_in(
             continue
         if DATE.search(name) and not words & MODEL_WORDS:
             continue
-        if step is not None:
+        if step is not None and end < 0:
             numbered.append((name, real, step))
         weights = [path[len(real) + 1 :] for path in tree.walk(real) if is_weights(path)]
         named = speaks or bool(words & MODEL_WORDS or _FINISH.fullmatch(name))
@@ -133,10 +133,10 @@ def _folders_in(
             stems = {"checkpoint"}
         if not weights or stems & DATA_WORDS:
             continue
-        if step is None:
+        if end >= 0:
             if named or stems & MODEL_WORDS:
                 temporary = bool(TEMPORARY.search(name.lower()))
-                ends.append((named, Candidate(folder, real, name, None, (), temporary, end)))
+                ends.append((named, Candidate(folder, real, name, step, (), temporary, end)))
             continue
         family = _family(name)
         # Only the file speaks of a model: then the number must be the name, or there must be several.
@@ -149,7 +149,7 @@ def _folders_in(
     return (
         pointed
         + [
-            Candidate(folder, real, name, step, (), bool(TEMPORARY.search(name.lower())), end_of(name))
+            Candidate(folder, real, name, step, (), bool(TEMPORARY.search(name.lower())))
             for name, real, step in numbered
             if families.get(_family(name)) or (TEMPORARY.search(name.lower()) and any(families.values()))
         ]

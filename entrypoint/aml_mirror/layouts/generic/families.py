@@ -216,9 +216,7 @@ def _doubt(families: list[list[_Member]], ends: list[_Member]) -> tuple[str, lis
     newest = [_newest(family) for family in families]
     distinct = {(_plain(end), end.name.dates, end.step) for end in ends if not end.candidate.temporary}
     if len(distinct) > 1:
-        same = {(words, dates) for words, dates, _ in distinct}
-        what = "differ in more than that" if len(same) > 1 else "have different numbers"
-        return f"several say that they are the end, and their names {what}", [item.candidate for item in ends]
+        return "several say that they are the end, each by another name", [item.candidate for item in ends]
     end = ends[0] if ends else None
     if len(families) > 1:
         choices = [item for found in newest for item in found] + [item.candidate for item in ends]

@@ -113,7 +113,7 @@ def _inside(checkpoint: Checkpoint) -> dict[str, str]:
 def _looks_the_same(run: Tree, one: str, other: str) -> bool:
     size = run.size(one)
     starts = {size * number // _PROBES for number in range(_PROBES)}
-    # The middle comes first: files of one model begin with the same header.
+    # The middle first: files of one model begin with the same header.
     ordered = sorted(starts, key=lambda start: abs(start - size // 2))
     return all(
         run.read(one, start, _PROBE_BYTES) == run.read(other, start, _PROBE_BYTES) for start in ordered
@@ -125,13 +125,12 @@ def _place(
 ) -> _Place:
     newest = numbered[0]
     stored = state_in(run, end.path, [])
-    if stored is None and end.path != ".":
+    if stored is None and end.path != "." and not describe(run, ".", None, "periodic").weights:
         # The Trainer saves its state into the root, whatever folder the model is saved into.
         stored = state_in(run, "", [])
     if stored is None or stored.step <= (newest.step or 0):
-        older = [item for item in numbered[1:_MAX_COMPARED] if item.step is not None]
-        for item in older:
-            if same_model(run, end, item):
+        for item in numbered[1:_MAX_COMPARED]:
+            if item.step is not None and same_model(run, end, item):
                 return _place_copy(end, item, newest, newest_state)
     if stored is not None:
         return _place_by_state(run, end, stored, numbered, newest_state)
@@ -240,11 +239,11 @@ def _place_unnumbered(
         return _Place("newer", None) if of_newest_call else unknown
     if newest_state.ended:
         return unknown
-    planned, interval = newest_state.planned, _interval(newest_state, numbered)
+    planned = newest_state.planned
     if newest_state.may_stop_early:
         if of_newest_call:
             return _Place("newer", None, _no_step(end))
-    elif planned - (newest.step or 0) < interval:
+    elif planned - (newest.step or 0) < _interval(newest_state, numbered):
         return _Place("newer", None, _no_step(end))
     return _Place(
         "undecided",
@@ -278,8 +277,7 @@ def _is_named(end: Checkpoint) -> bool:
 
 def _rank(end: Checkpoint) -> int:
     match = FINAL.fullmatch(end.path.rpartition("/")[2])
-    word = (match["first"] or match["second"]).lower() if match else ""
-    return _WORDS.index(word) if word else -1
+    return _WORDS.index(match["word"].lower()) if match else -1
 
 
 def _step_alone(run: Tree, path: str) -> int | None:

@@ -32,12 +32,9 @@ OPENVLA_STEP = re.compile(r"(?P<run>.+)--(?P<step>[0-9]{1,18})_chkpt")
 # action_head, proprio_projector, noisy_action_projector, vision_backbone: what OFT trains beside the model.
 OPENVLA_PART = re.compile(r"(?P<part>.+)--(?:[0-9]{1,18}|latest)_checkpoint\.pt")
 # Where scripts save the model when training has ended, if not in the root: final, final_model,
-# checkpoint-final, checkpoint-last, …
-_END = "(?P<{0}>final|last|latest)"
-_WHAT = "(?:model|checkpoint|ckpt|adapter|policy|weights)"
-FINAL = re.compile(
-    f"{_END.format('first')}(?:[-_]{_WHAT})?|{_WHAT}[-_]{_END.format('second')}", re.IGNORECASE
-)
+# checkpoint-final, last-checkpoint, final_merged_model, … A number in the name is that of something else.
+_WORD = "(?!best|eval|runs?|exp|experiment|logs?)[A-Za-z]+"
+FINAL = re.compile(f"(?:{_WORD}[-_])*?(?P<word>final|last|latest)(?:[-_]{_WORD})*", re.IGNORECASE)
 # VILA's and NaVILA's models are saved in parts, a folder each, in the root and in each checkpoint
 # (save_pretrained in llava/model/llava_arch.py).
 _PARTS = frozenset({"llm", "mm_projector", "vision_tower"})

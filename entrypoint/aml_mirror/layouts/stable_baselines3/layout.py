@@ -21,6 +21,10 @@ SBX, the same in JAX, writes the same files, only that the policy lies in ``data
 
 Who trained on normalized observations cannot act without the statistics: the ``VecNormalize`` pickle is a
 companion of every checkpoint. It too is known by its contents, or by its name.
+
+What its player opens: the zip and the statistics (Isaac Lab's scripts/reinforcement_learning/sb3/play.py).
+RL Zoo's also reads ``ENV/config.yml``, for normalization, stacked frames and wrappers, and ``ENV/args.yml``,
+for the arguments of the environment (``get_saved_hyperparams`` and ``enjoy.py`` in rl_zoo3): both are kept.
 """
 
 from __future__ import annotations
@@ -35,6 +39,7 @@ from aml_mirror.core.errors import MirrorError
 from aml_mirror.layouts.base import Checkpoint, Role, Run
 from aml_mirror.layouts.config_files import read_yaml
 from aml_mirror.layouts.isaac_lab import params_of
+from aml_mirror.layouts.kit.companions import with_companions
 from aml_mirror.layouts.run_roots import topmost, with_logs
 from aml_mirror.layouts.stable_baselines3.statistics import (
     BEST,
@@ -62,6 +67,7 @@ _SUBFOLDERS = frozenset(
 _NUMBERED = re.compile(r"\d[km]?$", re.IGNORECASE)
 _BEST_FOLDERS = frozenset({"best", "best_model"})
 _LOGS = ("progress.csv", "evaluations.npz")
+_ZOO_SETTINGS = ("*/args.yml", "*/config.yml")
 # `data` holds the last observations too; images of many environments take some MB.
 _MAX_DATA = 64 << 20
 
@@ -115,6 +121,9 @@ class StableBaselines3:
         bests = sorted((item for item in zips if item.kind == "best"), key=_best_order)
         if bests:
             found.best = _best(run, bests[0], statistics, found.warnings)
+        found.checkpoints = with_companions(run, found.checkpoints, _ZOO_SETTINGS)
+        if found.best:
+            (found.best,) = with_companions(run, [found.best], _ZOO_SETTINGS)
         if different:
             found.undecided = _several(different)
             found.choices = [item.path for item in different]

@@ -32,6 +32,11 @@ MAX_LINE = 1 << 20
 # One .npz, in bytes.
 MAX_ARCHIVE = 32 << 20
 
+# RLlib nests its results three deep.
+_MAX_DEPTH = 4
+# What RLlib writes into every result of its configuration.
+_NO_METRICS = frozenset({"config"})
+
 STEPS = range(-(1 << 63), 1 << 63)
 
 T = TypeVar("T")
@@ -65,9 +70,12 @@ def _step(value: object) -> int | None:
     return value
 
 
-def _numbers(log: Log, entry: dict[str, Any]) -> Iterator[tuple[str, float]]:
-    """Yield the numeric items of a log entry, in its order."""
+def _numbers(log: Log, entry: dict[str, Any], depth: int = 0) -> Iterator[tuple[str, float]]:
+    """Yield the numeric items of a log entry, in its order; of objects in it under ``outer/inner``."""
     for key, value in entry.items():
+        if isinstance(value, dict) and depth < _MAX_DEPTH and key not in _NO_METRICS:
+            yield from ((f"{key}/{inner}", number) for inner, number in _numbers(log, value, depth + 1))
+            continue
         if isinstance(value, bool) or not isinstance(value, (int, float)):
             continue
         try:
@@ -104,11 +112,20 @@ def _trainer_tag(key: str) -> str:
     return "train/" + key
 
 
-def _json_lines(log: Log) -> Points:
-    # Read twice: what a resumed training restates stands behind what it restates.
+def json_lines(step_keys: tuple[str, ...]) -> Callable[[Log], Points]:
+    """Return the reader of logs with an object a line, whose step is under the first of some keys it has."""
+
+    def read(log: Log) -> Points:
+        return _json_points(log, step_keys)
+
+    return read
+
+
+def _json_points(log: Log, step_keys: tuple[str, ...]) -> Points:
+    # Read twice: what a resumed training restates comes after what it restates.
     restarts: list[tuple[int, int]] = []
     before = None
-    for number, (step, _) in enumerate(_lines(log)):
+    for number, (step, _) in enumerate(_lines(log, step_keys)):
         if before is not None and step < before:
             while restarts and restarts[-1][1] >= step:
                 restarts.pop()
@@ -116,13 +133,13 @@ def _json_lines(log: Log) -> Points:
         before = step
     log.skipped_records, log.ended = 0, None
     ahead = restarts[::-1]
-    for number, (step, entry) in enumerate(_lines(log)):
+    for number, (step, entry) in enumerate(_lines(log, step_keys)):
         if ahead and ahead[-1][0] <= number:
             ahead.pop()
         # The steps in `restarts` rise, so the next one is the smallest of those still ahead.
         restated = bool(ahead) and step >= ahead[-1][1]
         for key, value in _numbers(log, entry):
-            if key == "global_step":
+            if key in step_keys:
                 continue
             if restated:
                 log.superseded += 1
@@ -130,7 +147,7 @@ def _json_lines(log: Log) -> Points:
                 yield key, step, value
 
 
-def _lines(log: Log) -> Iterator[tuple[int, dict[str, Any]]]:
+def _lines(log: Log, step_keys: tuple[str, ...]) -> Iterator[tuple[int, dict[str, Any]]]:
     with log.open() as stream:
         while line := stream.readline(MAX_LINE):
             whole = line.endswith(b"\n")
@@ -149,11 +166,12 @@ def _lines(log: Log) -> Iterator[tuple[int, dict[str, Any]]]:
                 else:
                     log.ended = TRUNCATED
                 continue
-            step = _step(entry.get("global_step")) if isinstance(entry, dict) else None
+            found = entry if isinstance(entry, dict) else {}
+            step = next((step for key in step_keys if (step := _step(found.get(key))) is not None), None)
             if step is None:
                 log.skipped_records += 1
             else:
-                yield step, entry
+                yield step, found
 
 
 def _evaluations(log: Log) -> Points:
@@ -194,27 +212,29 @@ def _mean(row: tuple[float, ...]) -> float:
         return sum(row) / len(row)
 
 
-def _table(step_column: str, left: frozenset[str] = frozenset()) -> Callable[[Log], Points]:
-    """Return the reader of tables whose steps stand in one column; those in ``left`` are no metrics."""
+def table(step_columns: tuple[str, ...], left: frozenset[str] = frozenset()) -> Callable[[Log], Points]:
+    """Return the reader of tables whose step is in the first of some columns; ``left`` are no metrics.
+
+    A row whose cell there is empty has its step in the next of the columns.
+    """
 
     def read(log: Log) -> Points:
         with log.open() as stream:
             rows = csv.reader(_text_lines(log, stream))
             try:
                 header = next(rows, [])
-                if step_column not in header:
-                    raise Malformed(f"it has no column {step_column!r}")
-                at = header.index(step_column)
+                steps = [header.index(name) for name in step_columns if name in header]
+                if not steps:
+                    named = " or ".join(repr(name) for name in step_columns[:3])
+                    raise Malformed(f"it has no column {named}")
                 tags = {
                     column: tag
                     for column, tag in enumerate(header)
-                    if column != at and tag not in left and 0 < len(tag) <= MAX_TAG
+                    if column not in steps and tag not in left and 0 < len(tag) <= MAX_TAG
                 }
                 for row in rows:
-                    cell = row[at] if at < len(row) else ""
-                    step = _step(_number(int, cell))
-                    if step is None:
-                        step = _step(_number(float, cell))
+                    cells = (row[at] for at in steps if at < len(row))
+                    step = next((step for cell in cells if (step := _whole(cell)) is not None), None)
                     if step is None:
                         log.skipped_records += any(row)
                         continue
@@ -237,6 +257,11 @@ def _text_lines(log: Log, stream: BinaryIO) -> Iterator[str]:
         yield line.decode("utf-8-sig", "replace")
 
 
+def _whole(cell: str) -> int | None:
+    step = _step(_number(int, cell))
+    return _step(_number(float, cell)) if step is None else step
+
+
 def _number(kind: Callable[[str], T], cell: str) -> T | None:
     """Return what a cell holds; None: no number of that kind. Python's own ``1_000`` is none."""
     try:
@@ -250,8 +275,8 @@ _SB3_CLOCKS = frozenset({"time/iterations", "time/episodes", "time/time_elapsed"
 
 READERS: dict[str, Callable[[Log], Points]] = {
     "trainer_state.json": _trainer_state,
-    "logs.json.txt": _json_lines,
+    "logs.json.txt": json_lines(("global_step",)),
     "evaluations.npz": _evaluations,
-    "metrics.csv": _table("step"),
-    "progress.csv": _table("time/total_timesteps", _SB3_CLOCKS),
+    "metrics.csv": table(("step",)),
+    "progress.csv": table(("time/total_timesteps",), _SB3_CLOCKS),
 }

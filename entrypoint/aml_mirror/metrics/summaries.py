@@ -1,0 +1,92 @@
+"""What is kept of a series, and of a session, while their points go by."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+
+@dataclass(slots=True)
+class Span:
+    """The steps at which one session logged one tag."""
+
+    path: str
+    """The file of the session, relative to the run's root."""
+    first: int
+    """The smallest step."""
+    last: int
+    """The largest step."""
+    before_last: int | None = None
+    """The largest step below ``last``; None: there is none."""
+
+    def add(self, step: int) -> None:
+        """Count one more step."""
+        self.first = min(self.first, step)
+        if step > self.last:
+            self.before_last, self.last = self.last, step
+        elif step < self.last and (self.before_last is None or step > self.before_last):
+            self.before_last = step
+
+
+@dataclass(frozen=True, slots=True)
+class Restart:
+    """A session that began anew where an older one in the same folder had begun: another training."""
+
+    older: Span
+    newer: Span
+
+
+@dataclass(slots=True)
+class Series:
+    """One metric and what its points are like. Values that are NaN or infinite are no minimum or maximum."""
+
+    name: str
+    """As sent."""
+    tag: str
+    """As written by the framework."""
+    folder: str
+    """Relative to the run's root, ``""`` for the root itself; of several sessions the first one's."""
+    points: int = 0
+    first_step: int = 0
+    """The smallest step."""
+    last_step: int = 0
+    """The largest step."""
+    last_value: float = math.nan
+    """The value at the largest step; the last written where it stands there several times."""
+    min_value: float | None = None
+    min_step: int | None = None
+    max_value: float | None = None
+    max_step: int | None = None
+    newest: Span | None = None
+    """The steps of the newest session that logged it, whether points of it are sent or not."""
+
+    def add(self, step: int, value: float) -> None:
+        """Count one more point. Sessions come backwards: an earlier one's point replaces none at its step."""
+        if self.points == 0:
+            self.first_step = self.last_step = step
+            self.last_value = value
+        elif step >= self.last_step:
+            self.last_step, self.last_value = step, value
+        elif step < self.first_step:
+            self.first_step = step
+        self.points += 1
+        if not math.isfinite(value):
+            return
+        # Of equal values the one at the smallest step.
+        if self.min_value is None or (value, step) < (self.min_value, self.min_step):
+            self.min_value, self.min_step = value, step
+        if self.max_value is None or (-value, step) < (-self.max_value, self.max_step):
+            self.max_value, self.max_step = value, step
+
+
+def restart_of(older: dict[str, Span], newer: dict[str, Span]) -> Restart | None:
+    """Tell whether a later session began anew, by the tag that both logged at most steps.
+
+    A training that was resumed goes on from a checkpoint, behind the first step that it ever logged. One that
+    logs that step again, or an earlier one, began anew.
+    """
+    shared = [tag for tag in older.keys() & newer.keys() if older[tag].last > older[tag].first]
+    if not shared:
+        return None
+    tag = min(shared, key=lambda tag: (older[tag].first, -older[tag].last, tag))
+    return Restart(older[tag], newer[tag]) if newer[tag].first <= older[tag].first else None
