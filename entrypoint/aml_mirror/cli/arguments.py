@@ -12,7 +12,7 @@ from typing import Any, NoReturn
 from aml_mirror import __version__
 from aml_mirror.cli.commands import BY_NAME
 from aml_mirror.cli.commands import COMMANDS as _COMMANDS
-from aml_mirror.cli.commands.base import PROGRAM, Command, framework_names
+from aml_mirror.cli.commands.base import PROGRAM, Command, forms_of_plugins, framework_names
 from aml_mirror.core.errors import UsageError
 from aml_mirror.core.options import GROUPS, TABLE, Option, options_of
 from aml_mirror.core.settings import destination
@@ -60,6 +60,8 @@ class _Parser(argparse.ArgumentParser):
         for action in self._actions:
             if action.help and "{frameworks}" in action.help:
                 action.help = action.help.replace("{frameworks}", ", ".join(framework_names()))
+            elif more := forms_of_plugins(action.option_strings):
+                action.help = f"{action.help}; or {'; or '.join(more)}"
         return super().format_help()
 
     # argparse's own signature is overloaded; this one is how the program calls it.
