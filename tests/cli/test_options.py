@@ -127,6 +127,9 @@ def test_options_of_another_package() -> None:
         resolve(parser(rows).parse_args(["mirror", "--acme-limit=x"]), {}, Path("/dev/null"), rows)
     with pytest.raises(UsageError, match="unknown option --acme-limit"):
         parser(rows).parse_args(["status", "--acme-limit", "3"])
+    with pytest.raises(UsageError, match="unknown option --acme-limt") as caught:
+        parser(rows).parse_args(["mirror", "--acme-limt", "3"])
+    assert "did you mean --acme-limit?" in caught.value.hint
     commands = next(
         action for action in parser(rows)._actions if isinstance(action, argparse._SubParsersAction)
     )
@@ -146,6 +149,8 @@ def test_options_of_another_package() -> None:
         (["--json", "status"], "put it first: aml-mirror status"),
         (["backfill", "--since"], "--since needs a value; see: aml-mirror backfill --help"),
         (["plan", "x", "--framework", "lerobt"], "did you mean lerobot? one of: lerobot, "),
+        (["backfill", "--limit", "many"], "for example: --limit 100; see: aml-mirror backfill --help"),
+        (["--retry-for", "soon"], "see: aml-mirror mirror --help"),
         (["completion", "bsh"], "did you mean bash? one of: bash, zsh, fish"),
         (["./runs"], "to mirror a folder: aml-mirror mirror ./runs"),
     ],

@@ -67,8 +67,15 @@ class _Parser(argparse.ArgumentParser):
     def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
         flags, rest = self.parse_known_args(args, namespace)
         if rest:
-            raise _unknown(rest[0], getattr(flags, "command", None) or DEFAULT)
+            command = getattr(flags, "command", None) or DEFAULT
+            raise _unknown(rest[0], command, self._flags_of(command))
         return flags
+
+    def _flags_of(self, command: str) -> list[str]:
+        for action in self._actions:
+            if isinstance(action, argparse._SubParsersAction):
+                return [flag for flag in action.choices[command]._option_string_actions if flag[:2] == "--"]
+        return []
 
 
 def framework_names() -> tuple[str, ...]:
@@ -139,8 +146,8 @@ def _add_option(group: Any, option: Option, command: str) -> None:
         )
 
 
-def _unknown(argument: str, command: str) -> UsageError:
-    """The error for an argument that a command does not take."""
+def _unknown(argument: str, command: str, flags: list[str]) -> UsageError:
+    """The error for an argument that a command does not take; ``flags`` are those that it does take."""
     page = f"see: {PROGRAM} {command} --help"
     if not argument.startswith("-"):
         return UsageError(f"unexpected argument {argument!r} for {PROGRAM} {command}", page)
@@ -151,8 +158,7 @@ def _unknown(argument: str, command: str) -> UsageError:
         dict.fromkeys(name for option in TABLE if option.flag == flag for name in option.commands)
     ):
         return UsageError(f"{flag} is an option of {', '.join(others)}, not of {command}", page)
-    own = [option.flag for option in options_of(command) if option.flag.startswith("-")]
-    return UsageError(f"unknown option {flag} for {PROGRAM} {command}", hint(did_you_mean(flag, own), page))
+    return UsageError(f"unknown option {flag} for {PROGRAM} {command}", hint(did_you_mean(flag, flags), page))
 
 
 def with_default_command(arguments: Sequence[str]) -> list[str]:
