@@ -7,9 +7,9 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from aml_mirror.cli.completion_scripts import SHELLS, script
 
 from aml_mirror.cli.commands import COMMANDS
-from aml_mirror.cli.completion_scripts import SHELLS, script
 from aml_mirror.core.options import TABLE
 from builders.program import Call, clean_environment
 

@@ -12,13 +12,12 @@ from typing import Any, NoReturn
 from aml_mirror import __version__
 from aml_mirror.cli.commands import BY_NAME
 from aml_mirror.cli.commands import COMMANDS as _COMMANDS
-from aml_mirror.cli.commands.base import Command
+from aml_mirror.cli.commands.base import PROGRAM, Command, framework_names
 from aml_mirror.core.errors import UsageError
 from aml_mirror.core.options import GROUPS, TABLE, Option, options_of
 from aml_mirror.core.settings import destination
 from aml_mirror.support.suggestions import did_you_mean, hint
 
-PROGRAM = "aml-mirror"
 COMMANDS = tuple(BY_NAME)
 DEFAULT = "mirror"
 
@@ -76,13 +75,6 @@ class _Parser(argparse.ArgumentParser):
             if isinstance(action, argparse._SubParsersAction):
                 return [flag for flag in action.choices[command]._option_string_actions if flag[:2] == "--"]
         return []
-
-
-def framework_names() -> tuple[str, ...]:
-    """The names that ``--framework`` takes."""
-    from aml_mirror import layouts
-
-    return layouts.layout_names()
 
 
 def parser(extra: Iterable[Option] = ()) -> argparse.ArgumentParser:
