@@ -101,6 +101,8 @@ def test_the_source_is_positional_too(tmp_path: Path) -> None:
         with pytest.raises(UsageError, match="given twice"):
             settings(command, "runs/a", "--source", "runs/b")
     assert settings("plan", "runs/a", OUTPUT_DIR="/other").source == "runs/a"
+    for place in ("runs/a", "./a", "/a", ".", "azure://acct/runs/a"):
+        assert with_default_command([place, "--json"]) == ["mirror", place, "--json"]
 
 
 def test_options_of_another_package() -> None:
@@ -152,7 +154,7 @@ def test_options_of_another_package() -> None:
         (["backfill", "--limit", "many"], "for example: --limit 100; see: aml-mirror backfill --help"),
         (["--retry-for", "soon"], "see: aml-mirror mirror --help"),
         (["completion", "bsh"], "did you mean bash? one of: bash, zsh, fish"),
-        (["./runs"], "to mirror a folder: aml-mirror mirror ./runs"),
+        (["builders"], "there is no command 'builders'; the commands are: mirror, "),
     ],
 )
 def test_what_was_meant(aml_mirror: Call, words: list[str], said: str) -> None:

@@ -157,16 +157,17 @@ def with_default_command(arguments: Sequence[str]) -> list[str]:
     """Put ``mirror`` in front where no command is named.
 
     Raises:
-        UsageError: the first word is no command, or a command comes after options.
+        UsageError: the first word is neither a command nor, with its ``/``, a place; or a command comes after
+            options.
     """
     given = list(arguments)
     if given and (given[0] in COMMANDS or given[0] in ("-h", "--help", "--version")):
         return given
     page = f"see: {PROGRAM} --help"
-    if given and not given[0].startswith("-"):
+    if given and not given[0].startswith("-") and not _is_place(given[0]):
         word = given[0]
         meant = did_you_mean(word, COMMANDS)
-        if os.sep in word or (not meant and os.path.isdir(word)):
+        if not meant and os.path.isdir(word):
             meant = f"to mirror a folder: {PROGRAM} mirror {word};"
         raise UsageError(
             f"there is no command {word!r}", hint(meant, f"the commands are: {', '.join(COMMANDS)};", page)
@@ -178,3 +179,8 @@ def with_default_command(arguments: Sequence[str]) -> list[str]:
                 f"the command {word!r} comes after options", f"put it first: {PROGRAM} {word} …; {page}"
             )
     return [DEFAULT, *given]
+
+
+def _is_place(word: str) -> bool:
+    """Tell whether a word can only be a folder or a URI: no command has such a name."""
+    return os.sep in word or word in (".", "..")

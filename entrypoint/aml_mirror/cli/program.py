@@ -19,9 +19,9 @@ from pathlib import Path
 from types import FrameType
 
 from aml_mirror.cli import output
-from aml_mirror.cli.arguments import PROGRAM, parser, with_default_command
+from aml_mirror.cli.arguments import parser, with_default_command
 from aml_mirror.cli.commands import BY_NAME, Call
-from aml_mirror.cli.commands.base import framework_names
+from aml_mirror.cli.commands.base import PROGRAM, framework_names
 from aml_mirror.cli.plugin_options import plugin_options
 from aml_mirror.core.dotenv import read_dotenv
 from aml_mirror.core.errors import (
