@@ -68,8 +68,15 @@ class _Parser(argparse.ArgumentParser):
     def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
         flags, rest = self.parse_known_args(args, namespace)
         if rest:
-            raise _unknown(rest[0], getattr(flags, "command", None) or DEFAULT)
+            command = getattr(flags, "command", None) or DEFAULT
+            raise _unknown(rest[0], command, self._flags_of(command))
         return flags
+
+    def _flags_of(self, command: str) -> list[str]:
+        for action in self._actions:
+            if isinstance(action, argparse._SubParsersAction):
+                return [flag for flag in action.choices[command]._option_string_actions if flag[:2] == "--"]
+        return []
 
 
 def parser(extra: Iterable[Option] = ()) -> argparse.ArgumentParser:
@@ -133,8 +140,8 @@ def _add_option(group: Any, option: Option, command: str) -> None:
         )
 
 
-def _unknown(argument: str, command: str) -> UsageError:
-    """The error for an argument that a command does not take."""
+def _unknown(argument: str, command: str, flags: list[str]) -> UsageError:
+    """The error for an argument that a command does not take; ``flags`` are those that it does take."""
     page = f"see: {PROGRAM} {command} --help"
     if not argument.startswith("-"):
         return UsageError(f"unexpected argument {argument!r} for {PROGRAM} {command}", page)
@@ -145,24 +152,24 @@ def _unknown(argument: str, command: str) -> UsageError:
         dict.fromkeys(name for option in TABLE if option.flag == flag for name in option.commands)
     ):
         return UsageError(f"{flag} is an option of {', '.join(others)}, not of {command}", page)
-    own = [option.flag for option in options_of(command) if option.flag.startswith("-")]
-    return UsageError(f"unknown option {flag} for {PROGRAM} {command}", hint(did_you_mean(flag, own), page))
+    return UsageError(f"unknown option {flag} for {PROGRAM} {command}", hint(did_you_mean(flag, flags), page))
 
 
 def with_default_command(arguments: Sequence[str]) -> list[str]:
     """Put ``mirror`` in front where no command is named.
 
     Raises:
-        UsageError: the first word is no command, or a command comes after options.
+        UsageError: the first word is neither a command nor, with its ``/``, a place; or a command comes after
+            options.
     """
     given = list(arguments)
     if given and (given[0] in COMMANDS or given[0] in ("-h", "--help", "--version")):
         return given
     page = f"see: {PROGRAM} --help"
-    if given and not given[0].startswith("-"):
+    if given and not given[0].startswith("-") and not _is_place(given[0]):
         word = given[0]
         meant = did_you_mean(word, COMMANDS)
-        if os.sep in word or (not meant and os.path.isdir(word)):
+        if not meant and os.path.isdir(word):
             meant = f"to mirror a folder: {PROGRAM} mirror {word};"
         raise UsageError(
             f"there is no command {word!r}", hint(meant, f"the commands are: {', '.join(COMMANDS)};", page)
@@ -174,3 +181,8 @@ def with_default_command(arguments: Sequence[str]) -> list[str]:
                 f"the command {word!r} comes after options", f"put it first: {PROGRAM} {word} …; {page}"
             )
     return [DEFAULT, *given]
+
+
+def _is_place(word: str) -> bool:
+    """Tell whether a word can only be a folder or a URI: no command has such a name."""
+    return os.sep in word or word in (".", "..")

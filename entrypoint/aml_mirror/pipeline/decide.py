@@ -14,6 +14,7 @@ from aml_mirror.core.errors import MirrorError, Unreadable, UsageError
 from aml_mirror.core.manifest import Manifest
 from aml_mirror.core.run import Checkpoint
 from aml_mirror.core.settings import Settings
+from aml_mirror.formats.byte_checks import ByteChecks
 from aml_mirror.metrics.series import Metrics, read_metrics
 from aml_mirror.pipeline.completeness import judge
 from aml_mirror.pipeline.contradictions import contradictions
@@ -77,6 +78,7 @@ class Decisions:
         self._console = console
         self._versions = versions
         self._by_quick_key = {item.tags.get(base.QUICK_KEY): item for item in reversed(versions)}
+        self._checks = ByteChecks(located.tree)
         self._problems: dict[Checkpoint, str] = {}
         self._safety: dict[Checkpoint, Safety] = {}
 
@@ -148,11 +150,13 @@ class Decisions:
         against = contradictions(framework, located.run, checkpoint, self._metrics)
         if against.undecided and self._settings.checkpoint == "final":
             raise UsageError(against.undecided, pick(against.choices))
+        self._checks = ByteChecks(located.tree)
         manifest = self._manifest(checkpoint)
         best, best_warnings = self._best(checkpoint)
         warnings = (
             *located.warnings,
             *remarks(selected),
+            *self._checks.warnings,
             *against.warnings,
             *self._metrics.warnings,
             # Of a known framework it is known that it logs elsewhere, or was told not to log.
@@ -181,7 +185,7 @@ class Decisions:
         if self._destination.copies(self._located.source) and not (self._settings.hash or is_hashed):
             return listed_files(tree, paths)
         with self._console.stage("hashing", sum(map(tree.size, paths))) as progress:
-            return hash_files(tree, paths, progress)
+            return hash_files(tree, paths, progress, self._checks.of)
 
     def _best(self, checkpoint: Checkpoint) -> tuple[Checkpoint | None, list[str]]:
         best = self._located.run.best
