@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import logging
 import threading
@@ -19,7 +20,9 @@ from mlflow.store.artifact.http_artifact_repo import HttpArtifactRepository
 
 from aml_mirror.support.library_internals import (
     StatusOfAnswers,
+    actions_of,
     call_endpoint,
+    flags_of_command,
     headers_behind,
     host_credentials,
     metric_history_page,
@@ -103,3 +106,13 @@ def test_the_headers_of_the_answer_are_behind_the_exception(answers: str, method
     headers = headers_behind(caught.value)
     assert headers is not None and headers["Retry-After"] == "7"
     assert headers_behind(ValueError("no answer at all")) is None
+
+
+def test_a_parser_tells_its_arguments_and_those_of_its_commands() -> None:
+    parser = argparse.ArgumentParser()
+    commands = parser.add_subparsers()
+    commands.add_parser("go").add_argument("--far", "-f")
+    parser.add_argument("--quiet")
+    assert [action.option_strings for action in actions_of(parser)][-1] == ["--quiet"]
+    assert flags_of_command(parser, "go") == ["--help", "--far"]
+    assert flags_of_command(parser, "none") == []

@@ -6,6 +6,7 @@ tests/support/test_library_internals.py fails if the library changes.
 
 from __future__ import annotations
 
+import argparse
 import logging
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -93,3 +94,16 @@ def headers_behind(error: BaseException) -> Mapping[str, str] | None:
             trace = trace.tb_next
         cause = cause.__cause__ or cause.__context__
     return None
+
+
+def actions_of(parser: argparse.ArgumentParser) -> list[argparse.Action]:
+    """Return the arguments of a parser. argparse has no public list of them (Python 3.11 to 3.14)."""
+    return list(parser._actions)
+
+
+def flags_of_command(parser: argparse.ArgumentParser, command: str) -> list[str]:
+    """Return the long flags of one of a parser's commands; none: it has no such command."""
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction) and command in action.choices:
+            return [flag for flag in action.choices[command]._option_string_actions if flag[:2] == "--"]
+    return []
