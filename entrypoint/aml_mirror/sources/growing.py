@@ -6,7 +6,6 @@ when it was listed is read up to the listed size; the rest is for the next mirro
 
 from __future__ import annotations
 
-import copy
 import io
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
@@ -28,20 +27,14 @@ def log_view(tree: Tree, logs: Iterable[str], sizes: Mapping[str, int] | None = 
         logs: paths of its log files.
         sizes: how many bytes of each count; a log that is not named is not shown. None: all, as listed.
     """
-    view = copy.copy(tree)
-    for cached in ("children", "everything"):
-        view.__dict__.pop(cached, None)
-    view.source = _GrowingSource(tree.source)
+    files = dict(tree.files)
     if sizes is not None:
-        files = dict(tree.files)
         for path in logs:
             if path not in sizes or files[path].bytes < sizes[path]:
                 files.pop(path, None)
             else:
                 files[path] = replace(files[path], bytes=sizes[path])
-        view.files = files
-        view._paths = sorted(files)
-    return view
+    return tree.seen_through(_GrowingSource(tree.source), files)
 
 
 class _GrowingSource:
