@@ -19,6 +19,7 @@ def plan_text(plan: Plan) -> str:
     rows = [
         ("run", f"{subject.run_id}  ({subject.found.layout.name}, {subject.source.uri})"),
         ("checkpoint", f"{checkpoint.path}  ({_step(checkpoint.step)}, {checkpoint.role}, complete)"),
+        *([("base model", checkpoint.base_model)] if checkpoint.base_model else []),
         ("best", f"{best.path}  ({_step(best.step)})" if best else "none is kept"),
         ("files", f"{len(plan.manifest.items)}, {amount(plan.manifest.bytes)}"),
         (

@@ -270,6 +270,8 @@ class Mirror:
         }
         if decided.checkpoint.step is not None:
             tags[base.STEP] = str(decided.checkpoint.step)
+        if decided.checkpoint.base_model:
+            tags.setdefault(base.BASE_MODEL, decided.checkpoint.base_model)
         if settings.replay_run_id:
             tags[base.REPLAY] = "true"
             same = settings.replay_run_id == settings.run_id
