@@ -1,4 +1,4 @@
-"""The figures: kept in ``bench.json``, printed as tables, written into the README between its markers."""
+"""The figures: kept in ``bench.json``, printed as tables, written between the markers of README.md."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from bench.growth import FLAT, LINEAR, Curve, plot
 from bench.harness import BenchError, Result
 
 FILE = ROOT / "bench.json"
-README = ROOT / "README.md"
+README = Path(__file__).resolve().parent / "README.md"
 PICTURE = Path(__file__).resolve().parent / "scale.svg"
 BEGIN, END = "<!-- make bench: begin -->", "<!-- make bench: end -->"
 _ORDER = ("points", "events", "upload", "server-copy", "nothing", "start")
@@ -134,7 +134,7 @@ def section(found: dict[str, Any]) -> str:
     for item in kept:
         lines += ["", table(item).rstrip()]
     if "growth" in found:
-        picture = PICTURE.relative_to(ROOT).as_posix()
+        picture = PICTURE.name
         lines += ["", growth_table(found["growth"]), f"![Time and memory against size]({picture})"]
     return "\n".join(lines) + "\n"
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pty
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -211,7 +212,7 @@ def test_memory_of_a_plan_with_140_000_points(tmp_path: Path) -> None:
         (["--source", "{run}", "--model-name", "m", "--tracking-uri", "mlflow:5000"], 78, "write http:// or"),
         (["--source", "{run}", "--model-name", "m", "--tracking-uri", "/mlruns"], 78, "write http:// or"),
         (["--source", "{run}", "--model-name", "m", "--tracking-uri", "https://"], 78, "names no host"),
-        (["--source", "{run}", "--model-name", "m", "--tracking-uri", "http://[::1"], 78, "not the address"),
+        (["--source", "{run}", "--model-name", "m", "--tracking-uri", "http://[::1"], 78, "names no host"),
         (["--source", "{run}", "--model-name", "m", "--tracking-uri", "azureml://e"], 78, "--workspace-name"),
         (["--source", "{run}", "--model-name", "m", "--tracking-uri", "sqlite:////proc/x/m.db"], 78, "m.db"),
         (["--unknown-flag"], 64, "--unknown-flag"),
@@ -431,3 +432,26 @@ def test_a_bug_is_one_line_too(run: Path, aml_mirror: Call, tmp_path: Path, data
     assert "ZeroDivisionError" in done.json["error"]
     assert "report it" in done.json["hint"]
     assert "Traceback" not in done.err
+
+
+# --- words --------------------------------------------------------------------------------------------
+
+
+def test_what_a_run_does_not_have_is_said_once(run: Path, aml_mirror: Call, database: str) -> None:
+    shutil.rmtree(run / "runs")
+    plan = aml_mirror("plan", run).out
+    assert "without     best checkpoint" in plan and plan.count("no metric was found") == 1
+    assert "0 series" not in plan and "none is kept" not in plan and "will be mirrored" in plan
+    done = aml_mirror("mirror", run, "--checkpoint=all", "--model-name", "m", "--tracking-uri", database)
+    assert done.err.count("run-1 has no metrics, no best checkpoint") == 1
+    assert len(done.out.splitlines()) == 2
+
+
+def test_a_receipt_and_status_have_the_same_types(run: Path, aml_mirror: Call, database: str) -> None:
+    target = ("--model-name", "m", "--tracking-uri", database)
+    receipt = aml_mirror("mirror", run, *target).json
+    (version,) = aml_mirror("status", run, *target, "--json").json["versions"]
+    pairs = {"version": "model_version", "uri": "model_uri", "run_id": "run_id"}
+    shared = [(key, pairs.get(key, key)) for key in version if pairs.get(key, key) in receipt]
+    assert len(shared) >= 5
+    assert {key: version[key] for key, _ in shared} == {key: receipt[other] for key, other in shared}

@@ -82,7 +82,37 @@ SECRET_NAMES = (
     "license_key", "ssh.private_key", "basic_auth", "subscriptionKey", "encryption-key",
     "passwords", "db.passwords", "api_keys", "apikeys", "primaryKey", "secondary_key",
 )
+# Of a parameter only: in a text these are words.
+PARAMETER_NAMES = (
+    "smtp.pass", "wandb.key", "x.key", "roboflow_key", "aws.session", "pin", "access", "private", "db.pass",
+    "s3.access", "mapbox.key", "login.pin", "SMTP_PASS", "kaggleKey", "service/key",
+)
 # fmt: on
+# No names say what these are.
+VALUES = (
+    "x9Kf3LmQ7rTzV2bN8wYp4HsD",
+    "a1B2c3D4e5F6g7H8i9J0k1L2m3N4",
+    KEY,
+    "SG." + ALNUM[:22] + "." + ALNUM,
+    "sk_" + "live_" + ALNUM,
+    "12345678:AA" + ALNUM[:33],
+    "pk." + "eyJ" + ALNUM,
+    "hvs." + ALNUM,
+    "dckr_" + "pat_" + ALNUM,
+)
+ORDINARY_VALUES = (
+    "Isaac-Velocity-Flat-Unitree-Go2-Play-v0",
+    "PandaPickCubeCartesianVisuomotorPolicyV2",
+    HEX,
+    HEX * 2,
+    "2026-11-30T09:10:11Z",
+    "/mnt/Data2/Runs/Exp17/checkpoints/model_1200.pt",
+    "openai/clip-vit-base-patch32",
+    "Qwen2.5-VL-7B-Instruct-GPTQ-Int4",
+    "ResNet50_Weights.IMAGENET1K_V2",
+    "0.1 0.25 0.5 1e-4 3E5 2.5e-05",
+    "LeRobotDatasetV3AlohaSimTransferCubeHuman",
+)
 ORDINARY = {
     "tokenizer": "gpt2",
     "tokenizer_name_or_path": "/data/tokenizer",
@@ -106,6 +136,12 @@ ORDINARY = {
     "patch_size": 14,
     "passes": 3,
     "rgb_key": "image",
+    "observation.key": "image",
+    "render_pass": 2,
+    "session_id": 3,
+    "private_obs_dim": 4,
+    "access_mode": "rw",
+    "pinned": 1,
     "observation.keys": "a b",
     "key": "camera_0",
     "query_key_value": "fused",
@@ -200,6 +236,25 @@ def test_a_value_under_the_name_of_a_credential_is_masked(name: str) -> None:
             continue
         assert redaction.value(name, found) == redaction.MASK
         assert redaction.value(f"a.b.{name}", found) == redaction.MASK
+
+
+@pytest.mark.parametrize("name", PARAMETER_NAMES)
+def test_a_parameter_under_a_shorter_name_of_a_credential_is_masked(name: str) -> None:
+    for found in ("planted", 12345, ["a"], {"a": 1}):
+        assert redaction.value(name, found) == redaction.MASK
+        assert redaction.value(f"a.b.{name}", found) == redaction.MASK
+    assert redaction.value(name, True) is True
+
+
+@pytest.mark.parametrize("found", VALUES)
+def test_a_parameter_whose_value_is_a_credential_is_masked_under_any_name(found: str) -> None:
+    for around in ("{}", "a {} b", "'{}'"):
+        assert found not in str(redaction.value("note", around.format(found)))
+
+
+@pytest.mark.parametrize("found", ORDINARY_VALUES)
+def test_values_that_only_look_long_stay_as_they_are(found: str) -> None:
+    assert redaction.value("note", found) == found
 
 
 @pytest.mark.parametrize("name", ORDINARY)

@@ -1,4 +1,4 @@
-"""Results in words, each on one screen."""
+"""Results as text, each on one screen."""
 
 from __future__ import annotations
 
@@ -19,24 +19,27 @@ def plan_text(plan: Plan) -> str:
     rows = [
         ("run", f"{subject.run_id}  ({subject.found.layout.name}, {subject.source.uri})"),
         ("checkpoint", f"{checkpoint.path}  ({_step(checkpoint.step)}, {checkpoint.role}, complete)"),
-        *([("base model", checkpoint.base_model)] if checkpoint.base_model else []),
-        ("best", f"{best.path}  ({_step(best.step)})" if best else "none is kept"),
+        ("base model", checkpoint.base_model),
+        ("best", f"{best.path}  ({_step(best.step)})" if best else ""),
         ("files", f"{len(plan.manifest.items)}, {amount(plan.manifest.bytes)}"),
         (
             "metrics",
             f"{len(metrics.series)} series, {metrics.points:,} points"
             + (f" of {metrics.points_read:,} read" if metrics.points_read != metrics.points else "")
             + f", from {len(metrics.sources)} file(s)"
-            if not metrics.note
+            if metrics.series and not metrics.note
             else metrics.note,
         ),
-        ("params", f"{len(plan.params)}"),
+        ("params", str(len(plan.params) or "")),
+        ("without", ", ".join(name for name in plan.absent if name != "metrics")),
         ("safety", plan.safety.verdict),
         ("model", plan.model_name or "(none given: pass --model-name to mirror)"),
         ("identity", plan.identity),
     ]
-    lines = [f"{name:<11} {one_line(value)}" for name, value in rows]
-    lines += _listed("mirrored", (f"{item.source}  {amount(item.bytes)}" for item in plan.manifest.items))
+    lines = [f"{name:<11} {one_line(value)}" for name, value in rows if value]
+    lines += _listed(
+        "will be mirrored", (f"{item.source}  {amount(item.bytes)}" for item in plan.manifest.items)
+    )
     lines += _listed("left out", (f"{path}: {reason}" for path, reason in plan.left_out))
     lines += _listed("warnings", plan.warnings)
     return "\n".join(lines)
@@ -61,9 +64,9 @@ def receipt_text(receipt: Receipt) -> str:
 
 
 def check_text(check: Check) -> str:
-    """One check of the doctor, with its mend where it failed."""
-    mend = f"; {check.failure.hint}" if check.failure and check.failure.hint else ""
-    return f"{'FAIL' if check.failure else 'ok':<5} {check.name}: {check.found}{mend}"
+    """One check of the doctor, with its fix if it failed."""
+    fix = f"; {check.failure.hint}" if check.failure and check.failure.hint else ""
+    return f"{'FAIL' if check.failure else 'ok':<5} {check.name}: {check.found}{fix}"
 
 
 def _step(step: int | None) -> str:

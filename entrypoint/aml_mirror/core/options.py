@@ -201,6 +201,11 @@ TABLE: tuple[Option, ...] = (
         accepted_by=("doctor",),
     ),
     Option(
+        "no_event_files", "--no-event-files",
+        "leave out the TensorBoard files, whose texts may hold anything; their points are still mirrored",
+        _MIRRORS, CONTENT, accepted_by=("doctor",),
+    ),
+    Option(
         "sign_key", "--sign-key", "sign the version's statement with this private key (PEM)", _MIRRORS,
         CONTENT, "FILE", accepted_by=("doctor",), completes="file",
     ),

@@ -82,6 +82,7 @@ class Settings:
     strict: bool = False
     hash: bool = False
     refuse_pickle: bool = False
+    no_event_files: bool = False
     allow: tuple[tuple[str, str], ...] = ()
     probe: bool = False
     sign_key: str = ""

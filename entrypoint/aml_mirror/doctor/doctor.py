@@ -1,4 +1,4 @@
-"""What is missing, and how to fix it: one line a check, in the order in which a mirror needs them."""
+"""What is missing, and how to fix it: one line per check, in the order in which a mirror needs them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from aml_mirror.sources.registry import open_source
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One check: what it looked at, what it found, and the failure where there was one."""
+    """One check: what it looked at, what it found, and the failure if there was one."""
 
     name: str
     found: str
@@ -47,7 +47,7 @@ def examine(settings: Settings) -> Iterator[Check]:
             f"--probe is about a registry of the kind {able}, and the target is none",
             "leave it out; or pass --subscription-id, --resource-group and --workspace-name",
         )
-    # The first failure tells: a doctor does not wait.
+    # One attempt is enough for a check.
     settings = replace(settings, retry_seconds=0.0, wait_seconds=0.0)
     yield _checked("model name", _model_name, settings)
     yield _checked("run", _run, settings)

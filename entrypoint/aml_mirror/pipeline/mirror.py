@@ -167,6 +167,8 @@ class Mirror:
                 registry.refresh(version, key)
                 return self._already(subject, chosen, version)
 
+        if decided.absent:
+            self._console.say_once(f"{subject.run_id} has no {', no '.join(decided.absent)}")
         decided, left_out = apply_limits(decided, registry.limits)
         tags = self._tags(decided, key)
         writer = registry.begin(experiment, subject.run_id, tags)
@@ -195,7 +197,7 @@ class Mirror:
             moved = writer.put_model(tree, decided.manifest, progress)
         uploads = [
             Upload(path, f"tensorboard/{plan.artifact_path(path)}", tree.size(path))
-            for path in decided.event_files
+            for path in ([] if self._settings.no_event_files else decided.event_files)
         ]
         with self._console.stage("event files", sum(upload.bytes for upload in uploads)) as progress:
             sent = writer.put_files(tree, uploads, progress)

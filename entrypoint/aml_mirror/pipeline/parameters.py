@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from aml_mirror.support import redaction
+from aml_mirror.support.secret_names import names_a_secret
 
 # Nested configurations of real runs are four to six deep; what is deeper is kept as text, some levels of it.
 MAX_DEPTH = 12
@@ -68,7 +69,7 @@ def _flatten(prefix: str, found: Any, flat: dict[str, str], depth: int) -> None:
 
 
 def _is_secret(name: str) -> bool:
-    return bool(name) and redaction.names_a_secret(name.rpartition(".")[2])
+    return bool(name) and names_a_secret(name.rpartition(".")[2])
 
 
 def _text(name: str, found: object) -> str:

@@ -72,6 +72,16 @@ class Plan:
         tree = self.subject.tree
         return tuple(sorted({*self.checkpoint.left_out, *tree.refused.items(), *tree.leftovers.items()}))
 
+    @property
+    def absent(self) -> list[str]:
+        """What the run does not have of: metrics, parameters, a best checkpoint; no warning says so too."""
+        there = {
+            "metrics": self.metrics.series or self.metrics.note in self.warnings,
+            "parameters": self.params,
+            "best checkpoint": self.subject.run.best,
+        }
+        return [name for name, value in there.items() if not value]
+
     def as_dict(self) -> dict[str, object]:
         """The object that ``plan --json`` prints."""
         best = self.best

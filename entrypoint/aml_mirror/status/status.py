@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from itertools import chain, islice
 from typing import Any, cast
@@ -118,7 +118,7 @@ def status(settings: Settings, notice: Callable[[str], None]) -> dict[str, Any]:
                     "version": None,
                     "uri": None,
                     "checkpoint": tags.get(base.CHECKPOINT),
-                    "step": tags.get(base.STEP),
+                    "step": _step(tags),
                     "mlflow_run_id": tags[base.MLFLOW_RUN_ID],
                     "status": tags["status"],
                     "archived": False,
@@ -160,7 +160,7 @@ def _version(registry: base.Registry, version: base.Version) -> dict[str, Any]:
         "version": version.number,
         "uri": registry.uri(version),
         "checkpoint": tags.get(base.CHECKPOINT),
-        "step": tags.get(base.STEP),
+        "step": _step(tags),
         "mlflow_run_id": tags.get(base.MLFLOW_RUN_ID),
         "status": tags.get(base.STATE),
         "archived": version.archived,
@@ -168,16 +168,23 @@ def _version(registry: base.Registry, version: base.Version) -> dict[str, Any]:
     }
 
 
+def _step(tags: Mapping[str, str]) -> int | None:
+    """The step as a receipt has it: a number, or None where it is unknown."""
+    step = tags.get(base.STEP, "")
+    return int(step) if step.isascii() and step.isdigit() else None
+
+
 def text(found: dict[str, Any]) -> str:
-    """The same in words."""
+    """The same as text."""
     lines = [f"{found['run_id']} in {found['workspace']}"]
     for item in found["versions"]:
         archived = ", archived" if item["archived"] else ""
-        step = item["step"] or "unknown"
+        step = "unknown" if item["step"] is None else item["step"]
         lines.append(f"  {item['uri']}  {item['checkpoint']} (step {step}), complete{archived}")
     for item in found["incomplete"]:
         what = item["uri"] or f"MLflow run {item['mlflow_run_id']} ({item['status']})"
-        lines.append(f"  {what}  {item['checkpoint']} (step {item['step'] or 'unknown'}), not complete")
+        step = "unknown" if item["step"] is None else item["step"]
+        lines.append(f"  {what}  {item['checkpoint']} (step {step}), not complete")
     if found["missing"]:
         lines.append(f"  {found['missing']}")
     return "\n".join(map(one_line, lines))

@@ -19,11 +19,18 @@ class Console:
 
     def __init__(self, stream: TextIO | None = None) -> None:
         self._stream = stream or sys.stderr
+        self._said: set[str] = set()
         self.is_terminal = self._stream.isatty()
 
     def say(self, text: str) -> None:
         """Write a text, a line as a rule."""
         print(harmless(redaction.text(text)), file=self._stream, flush=True)
+
+    def say_once(self, text: str) -> None:
+        """Write a text unless it was written before: it is about a whole run, not one of its versions."""
+        if text not in self._said:
+            self._said.add(text)
+            self.say(text)
 
     def warn(self, text: str) -> None:
         """Write one line that is to be noticed."""

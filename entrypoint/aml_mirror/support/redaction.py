@@ -15,51 +15,18 @@ import base64
 import logging
 import re
 from collections.abc import Mapping
-from itertools import pairwise
 from urllib.parse import quote, unquote, urlsplit
+
+from aml_mirror.support.secret_names import is_random, names_a_secret, names_a_secret_parameter
 
 MASK = "***"
 # Shorter values of variables are words ("true", "none") that a text may hold for other reasons.
 _SHORTEST_KNOWN = 8
 
 
-def _words(text: str) -> frozenset[str]:
-    return frozenset(text.split())
-
-
-# Words that say that the value is a credential. "token" counts at the end of a name only: `hub_token` is a
-# credential, `token_dim` and `pad_token_id` are not.
-_SECRET_WORDS = _words("pwd credential credentials sas authorization bearer cookie passphrase secrets")
-# A word may be glued to another one: PGPASSWORD, clientsecret.
-_SECRET_TAILS = (
-    *("password", "passwd", "secret", "apikey", "accesskey", "secretkey", "privatekey", "accountkey"),
-    *("authtoken", "accesstoken", "passwords", "apikeys"),
-)
-_SECRET_ENDS = _words("token auth jwt pat dsn")
-_SECRET_PAIRS = frozenset(
-    (first, second)
-    for second, firsts in (
-        ("key", "api access account secret private storage license subscription encryption signing master"),
-        ("key", "shared service deploy ssh wandb openai azure comet neptune primary secondary"),
-        ("keys", "api access account secret private"),
-        ("string", "connection conn"),
-        ("str", "connection conn"),
-        ("token", "access"),
-        ("assertion", "client"),
-        ("signature", "access"),
-    )
-    for first in firsts.split()
-)
-# Tokens of a vocabulary, which every language model's configuration names.
-_VOCABULARY = _words(
-    "bos eos pad unk cls sep mask image boi eoi start end special action state img video audio vision "
-    "context register latent query readout proprio begin added extra additional prefix middle suffix stop "
-    "task language class per max min num"
-)
-_WORDS = re.compile(r"[A-Z]+(?=[A-Z][a-z])|[A-Z]?[a-z]+|[A-Z]+|\d+")
 # "<pad>", "[MASK]", "<|im_start|>": what a vocabulary's tokens look like, and credentials never do.
 _MARKER = re.compile(r"\W{0,3}(?:<\S{0,60}>|\[\S{0,60}\])")
-_NO_SECRET = _words("none null true false *** Bearer Basic")
+_NO_SECRET = frozenset(("none", "null", "true", "false", MASK, "Bearer", "Basic"))
 
 _VALUE = r"[^&;\s\"'\\]+"
 _PATTERNS = (
@@ -111,6 +78,22 @@ _PATTERNS = (
             r"\b(?:(?:hf_|gh[pousr]_|npm_)[A-Za-z0-9]{16,}|github_pat_[A-Za-z0-9_]{16,}|dapi[0-9a-f]{16,}"
             r"|(?:glpat-|sk-|xox[abeoprs]-|xapp-|nvapi-|pypi-)(?=[A-Za-z_-]{0,64}[0-9])[A-Za-z0-9_-]{16,}"
             r"|(?:AKIA|ASIA)[A-Z0-9]{16}|AIza[A-Za-z0-9_-]{35})"
+        ),
+        MASK,
+    ),
+    # More hosts, by the prefixes that their documentation gives: Stripe, SendGrid, Mapbox, Docker, Vault,
+    # age, Google, DigitalOcean, Replicate, Groq, Pinecone, Shopify, Figma, Linear, Atlassian, Tailscale, New
+    # Relic, Pulumi, Brevo, Telegram, Sentry, GitLab.
+    (
+        re.compile(
+            r"(?<![\w.-])(?:[sr]k_(?:live|test)_[A-Za-z0-9]{16,}|whsec_[A-Za-z0-9]{16,}"
+            r"|SG\.[\w-]{16,64}\.[\w-]{16,64}|[ps]k\.eyJ[\w-]{16,512}(?:\.[\w-]{8,64})?"
+            r"|dckr_pat_[\w-]{16,}"
+            r"|hv[sb]\.[\w-]{16,}|AGE-SECRET-KEY-1[A-Z0-9]{16,}|ya29\.[\w-]{16,}|do[por]_v1_[0-9a-f]{32,}"
+            r"|r8_[A-Za-z0-9]{24,}|gsk_[A-Za-z0-9]{24,}|pcsk_\w{24,}|shp(?:at|ca|pa|ss)_[0-9a-fA-F]{24,}"
+            r"|figd_[\w-]{24,}|lin_api_[A-Za-z0-9]{24,}|ATATT3x[\w=-]{24,}|tskey-[\w-]{16,}|NRAK-[A-Z0-9]{20,}"
+            r"|pul-[0-9a-f]{32,}|xkeysib-[\w-]{32,}|[0-9]{8,10}:AA[\w-]{32,34}|sntry[su]_[\w=+/]{24,}"
+            r"|gl(?:rt|dt|ft|soat|cbt|ptt)-[\w-]{16,})"
         ),
         MASK,
     ),
@@ -218,20 +201,11 @@ def _mask_named(match: re.Match[str]) -> str:
     return match["lead"] + MASK
 
 
-def names_a_secret(name: str) -> bool:
-    """Tell whether a value under this name (``wandb.api_key``, ``hubToken``) is a credential."""
-    return any(_segment_is_secret(segment) for segment in re.split(r"[./]", name))
+_RUN = re.compile(r"(?<![A-Za-z0-9+/])[A-Za-z0-9+/]{24,200}={0,2}(?![A-Za-z0-9+/=])")
 
 
-def _segment_is_secret(segment: str) -> bool:
-    words = [word.lower() for word in _WORDS.findall(segment)]
-    if not words:
-        return False
-    if any(word in _SECRET_WORDS or word.endswith(_SECRET_TAILS) for word in words):
-        return True
-    if any(pair in _SECRET_PAIRS for pair in pairwise(words)):
-        return True
-    return words[-1] in _SECRET_ENDS and not (len(words) > 1 and words[-2] in _VOCABULARY)
+def _mask_random(match: re.Match[str]) -> str:
+    return MASK if is_random(match[0]) else match[0]
 
 
 def value(name: str, found: object) -> object:
@@ -242,8 +216,8 @@ def value(name: str, found: object) -> object:
     """
     if isinstance(found, bool) or found is None or found == "":
         return found
-    if names_a_secret(name):
+    if names_a_secret_parameter(name):
         number = isinstance(found, (int, float)) and name.lower().endswith("token")
         marker = isinstance(found, str) and _MARKER.fullmatch(found)
         return found if number or marker else MASK
-    return text(found) if isinstance(found, str) else found
+    return _RUN.sub(_mask_random, text(found)) if isinstance(found, str) else found
