@@ -21,7 +21,7 @@ from aml_mirror.core.manifest import Manifest, ManifestEntry
 from aml_mirror.core.settings import Settings
 from aml_mirror.pipeline.mirror import Mirror
 from aml_mirror.pipeline.provenance import signing, statement
-from aml_mirror.pipeline.receipt import Receipt
+from aml_mirror.pipeline.receipt import Progress, Receipt
 from aml_mirror.registries.base import Version
 from aml_mirror.support.progress import Console
 from aml_mirror.verify.verify import Verification, _fits, parse_reference, text, verify
@@ -39,10 +39,10 @@ class Registered:
         self.client, self.model, self.scratch = client, model, scratch
 
     def mirror(self, **more: object) -> Receipt:
-        receipt = Receipt()
-        for _ in Mirror(replace(self.settings, **more), Console(io.StringIO()), receipt).run():  # type: ignore[arg-type]
-            self.run_id = str(receipt.mlflow_run_id)
-            self.version = str(receipt.model_version)
+        settings = replace(self.settings, **more)  # type: ignore[arg-type]
+        *_, receipt = Mirror(settings, Console(io.StringIO()), Progress()).run()
+        self.run_id = str(receipt.mlflow_run_id)
+        self.version = str(receipt.model_version)
         return receipt
 
     def verify(self, **more: object) -> Verification:
@@ -271,7 +271,7 @@ def test_a_key_that_cannot_be_used_ends_a_mirror_before_anything_is_sent(
         (str(tmp_path), "cannot be read"),
     ):
         with pytest.raises(ConfigurationError, match=said):
-            list(Mirror(replace(settings, sign_key=key), Console(io.StringIO()), Receipt()).run())
+            list(Mirror(replace(settings, sign_key=key), Console(io.StringIO()), Progress()).run())
     assert client.get_experiment_by_name(model_name) is None
     for key in (private, rsa, str(tmp_path / "none.pem")):
         with pytest.raises(ConfigurationError):

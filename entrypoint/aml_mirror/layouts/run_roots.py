@@ -12,6 +12,8 @@ from aml_mirror.sources.tree import Tree, parent
 LOG_FOLDERS = frozenset(
     {"tb", "tensorboard", "tb_logs", "logs", "log", "events", "summaries", "summary", ".summary", "runs"}
 )
+# In a folder named for logs those of one run are this deep at most: logs/tensorboard/version_0.
+_LOG_DEPTH = 3
 
 
 def topmost(folders: Iterable[str]) -> list[str]:
@@ -33,27 +35,37 @@ def with_logs(tree: Tree, roots: list[str], in_named: bool = False) -> list[str]
     folder that is named for them: any other folder with event files may be a run that kept no checkpoint.
     """
     with_events: set[str] = set()
-    above_named: set[str] = set()
+    # Folder -> the folders directly in it that are named for logs and hold some.
+    named: dict[str, set[str]] = {}
     weights: Counter[str] = Counter()
     for path in tree.files:
         if "tfevents" in path.rpartition("/")[2]:
             folders = folders_around(path)
             with_events.update(folders)
-            for index, part in enumerate(path.split("/")[:-1]):
-                if part.lower() in LOG_FOLDERS:
-                    above_named.update(folders[: index + 1])
+            parts = path.split("/")[:-1]
+            for index, part in enumerate(parts):
+                # Deeper down are the logs of many runs.
+                if part.lower() in LOG_FOLDERS and len(parts) - index <= _LOG_DEPTH:
+                    named.setdefault(folders[index], set()).add(folders[index + 1])
         elif path.endswith(weight_suffixes()):
             weights.update(folders_around(path))
     raised = []
     for root in roots:
         candidate = root
-        there = above_named if in_named and root not in with_events else with_events
-        while candidate and candidate not in there:
+        only_named = in_named and root not in with_events
+
+        def has_logs(folder: str, root: str = root, only_named: bool = only_named) -> bool:
+            if not only_named:
+                return folder in with_events
+            # A root inside of such a folder is one of those whose logs are there.
+            return any(not (root + "/").startswith(logs + "/") for logs in named.get(folder, ()))
+
+        while candidate and not has_logs(candidate):
             candidate = parent(candidate)
             if weights[candidate] > weights[root]:
                 candidate = root
                 break
-        raised.append(candidate if candidate in there else root)
+        raised.append(candidate if has_logs(candidate) else root)
     return topmost(raised)
 
 

@@ -9,8 +9,8 @@ from __future__ import annotations
 from contextlib import suppress
 
 from aml_mirror.core.errors import DataError, Unreadable
+from aml_mirror.core.run import Checkpoint
 from aml_mirror.formats.registry import problem_of
-from aml_mirror.layouts.base import Checkpoint
 from aml_mirror.sources.tree import Tree
 
 
