@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aml_mirror.core.run import Checkpoint, Run
+from aml_mirror.layouts import find_run
 from aml_mirror.metrics.series import read_metrics
 from aml_mirror.pipeline.contradictions import Contradictions, contradictions
 from aml_mirror.sources.local import LocalSource
@@ -19,6 +20,7 @@ from builders.program import Call
 from builders.runs import WALL_TIME, write_events
 from builders.torch_zip import save
 
+RUNS = Path(__file__).parents[1] / "data" / "runs"
 TAG = "Train/mean_reward"
 
 
@@ -127,3 +129,13 @@ def test_the_plan_stops_and_a_path_decides(aml_mirror: Call, tmp_path: Path) -> 
         plan: dict[str, Any] = aml_mirror("plan", "--source", run, "--json", "--checkpoint", name).json
         assert plan["checkpoint"]["path"] == name
         assert any("older training" in warning for warning in plan["warnings"])
+
+
+@pytest.mark.parametrize("name", sorted(path.name for path in RUNS.iterdir() if path.is_dir()))
+def test_nothing_speaks_against_the_runs_of_real_frameworks(name: str) -> None:
+    source = LocalSource(RUNS / name)
+    tree = Tree(source, source.scan())
+    found = find_run(tree)
+    run = found.read(tree)
+    metrics = read_metrics(tree.below(found.root), run.logs)
+    assert contradictions(found.layout.name, run, run.checkpoints[0], metrics) == Contradictions()

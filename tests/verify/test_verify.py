@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 from mlflow import MlflowClient
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+from securesystemslib.dsse import Envelope
 
 from aml_mirror.core.errors import ConfigurationError, DataError, MirrorError, SourceNotFound, UsageError
 from aml_mirror.core.manifest import Manifest, ManifestEntry
@@ -209,12 +210,12 @@ def test_a_signed_version(
     assert result.signed_by == signing.key_id(signing.public_key(public))
     with pytest.raises(DataError, match="is not by the key"):
         registered.verify(public_key=others)
-    # Without our program: what README.md says.
+    # Without our program, as entrypoint/safety.md says.
     envelope = json.loads(registered.read(signing.ARTIFACT))
     (tmp_path / "payload").write_bytes(payload := _decoded(envelope["payload"]))
     assert payload == registered.read(statement.ARTIFACT)
     if options == _P256:
-        (tmp_path / "pae").write_bytes(signing.pae(payload))
+        (tmp_path / "pae").write_bytes(Envelope(payload, signing.PAYLOAD_TYPE, {}).pae())
         (tmp_path / "sig").write_bytes(_decoded(envelope["signatures"][0]["sig"]))
         subprocess.run(
             [
@@ -288,7 +289,7 @@ def test_the_statement_is_in_toto_s_and_sha256sum_reads_it(registered: Registere
     }
     assert found["predicate"]["manifest_sha256"] == manifest["manifest_sha256"]
     assert found["predicate"]["run_id"] == registered.model
-    # The commands of README.md.
+    # The commands of entrypoint/safety.md.
     place = tmp_path / "download"
     place.mkdir()
     registered.client.download_artifacts(registered.run_id, "", str(place))
@@ -302,7 +303,7 @@ def test_the_statement_is_in_toto_s_and_sha256sum_reads_it(registered: Registere
 
 
 def _readme_command(word: str) -> str:
-    lines = (Path(__file__).parents[2] / "README.md").read_text().splitlines()
+    lines = (Path(__file__).parents[2] / "entrypoint" / "safety.md").read_text().splitlines()
     (found,) = [line.strip() for line in lines if line.startswith("    ") and f"| {word}" in line]
     return found
 

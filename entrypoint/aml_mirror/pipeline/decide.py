@@ -14,6 +14,7 @@ from aml_mirror.core.errors import MirrorError, Unreadable, UsageError
 from aml_mirror.core.manifest import Manifest
 from aml_mirror.core.run import Checkpoint
 from aml_mirror.core.settings import Settings
+from aml_mirror.formats.byte_checks import ByteChecks
 from aml_mirror.metrics.series import Metrics, read_metrics
 from aml_mirror.pipeline.completeness import judge
 from aml_mirror.pipeline.contradictions import contradictions
@@ -27,7 +28,7 @@ from aml_mirror.pipeline.select import SelectedCheckpoint, choose, narrow, pick
 from aml_mirror.registries import base
 from aml_mirror.registries.base import Version
 from aml_mirror.safety.verdict import Safety, inspect, require_harmless
-from aml_mirror.safety.words import CODE, FIRST_SCANNER, HARMLESS, SCANNER, SUSPICIOUS, UNKNOWN
+from aml_mirror.safety.words import CODE, FIRST_SCANNER, HARMLESS, SCANNER, SUSPICIOUS, UNKNOWN, current
 from aml_mirror.sources.hashing import hash_files, listed_files, quick_key
 from aml_mirror.sources.registry import open_source
 from aml_mirror.sources.tree import Tree
@@ -77,6 +78,9 @@ class Decisions:
         self._console = console
         self._versions = versions
         self._by_quick_key = {item.tags.get(base.QUICK_KEY): item for item in reversed(versions)}
+        self._checks = ByteChecks(located.tree)
+        self.judged_anew: list[tuple[Version, dict[str, str]]] = []
+        """Versions that an older scanner had judged, with the tags that hold the verdict of this one."""
         self._problems: dict[Checkpoint, str] = {}
         self._safety: dict[Checkpoint, Safety] = {}
 
@@ -98,8 +102,17 @@ class Decisions:
         # All of them before the first is sent.
         wanted = list(narrowed)
         for item in wanted:
-            if not _judged_harmless(self._by_quick_key.get(self._quick_key(item.checkpoint))):
-                require_harmless(self._examined(item.checkpoint), item.checkpoint.path)
+            key = self._quick_key(item.checkpoint)
+            version = self._by_quick_key.get(key)
+            word, scanner = judged(version)
+            if scanner == SCANNER and word in HARMLESS:
+                continue
+            safety = self._examined(item.checkpoint)
+            if version is not None and scanner != SCANNER:
+                tags = {base.SAFETY_NOW: safety.verdict, base.SAFETY_NOW_SCANNER: SCANNER}
+                self._by_quick_key[key] = replace(version, tags={**version.tags, **tags})
+                self.judged_anew.append((version, tags))
+            require_harmless(safety, item.checkpoint.path)
         return wanted
 
     def decide(self, selected: SelectedCheckpoint) -> Plan | Recognized:
@@ -148,11 +161,13 @@ class Decisions:
         against = contradictions(framework, located.run, checkpoint, self._metrics)
         if against.undecided and self._settings.checkpoint == "final":
             raise UsageError(against.undecided, pick(against.choices))
+        self._checks = ByteChecks(located.tree)
         manifest = self._manifest(checkpoint)
         best, best_warnings = self._best(checkpoint)
         warnings = (
             *located.warnings,
             *remarks(selected),
+            *self._checks.warnings,
             *against.warnings,
             *self._metrics.warnings,
             # Of a known framework it is known that it logs elsewhere, or was told not to log.
@@ -181,7 +196,7 @@ class Decisions:
         if self._destination.copies(self._located.source) and not (self._settings.hash or is_hashed):
             return listed_files(tree, paths)
         with self._console.stage("hashing", sum(map(tree.size, paths))) as progress:
-            return hash_files(tree, paths, progress)
+            return hash_files(tree, paths, progress, self._checks.of)
 
     def _best(self, checkpoint: Checkpoint) -> tuple[Checkpoint | None, list[str]]:
         best = self._located.run.best
@@ -268,9 +283,11 @@ def _safety_warnings(safety: Safety) -> list[str]:
     return warnings
 
 
-def _judged_harmless(version: Version | None) -> bool:
-    """Whether this very scanner judged a version harmless; what an older one said is judged again."""
-    if version is None:
-        return False
-    scanner = version.tags.get(base.SAFETY_SCANNER, FIRST_SCANNER)
-    return scanner == SCANNER and version.tags.get(base.SAFETY) in HARMLESS
+def judged(version: Version | None) -> tuple[str | None, str | None]:
+    """Return the newest verdict of a version, in today's words, and the scanner that gave it."""
+    tags = version.tags if version is not None else {}
+    if base.SAFETY_NOW in tags:
+        return current(tags[base.SAFETY_NOW]), tags.get(base.SAFETY_NOW_SCANNER)
+    if base.SAFETY not in tags:
+        return None, None
+    return current(tags[base.SAFETY]), tags.get(base.SAFETY_SCANNER, FIRST_SCANNER)

@@ -40,8 +40,13 @@ T = TypeVar("T")
 
 # From so many files on, listing anew (5,000 a request) costs less than asking for each.
 _LIST_FROM = 8
-# Files that are never empty by right; so many empty ones of a run are asked about.
-_LARGE = (".safetensors", ".pt", ".pth", ".ckpt", ".bin", ".zip", ".npz", ".h5", ".msgpack", ".onnx", ".pkl")
+# Files that are never empty by right (tests/formats/test_registry.py compares with the formats); so many
+# empty ones of a run are asked about.
+_LARGE = (
+    ".safetensors", ".pt", ".pth", ".ckpt", ".bin", ".zip", ".npz", ".h5", ".hdf5", ".keras", ".msgpack",
+    ".ocdbt", ".onnx", ".pkl", ".pickle", ".d3", ".distcp", ".cleanrl_model", ".gguf", ".pt2", ".pte", ".ptl",
+    ".tflite",
+)  # fmt: skip
 _ASKED = 20
 _UNCOMMITTED = "it was uploaded in part and never committed"
 _ARCHIVED = "it is in the archive tier"
@@ -102,8 +107,8 @@ class BlobSource:
         """Return the source of a folder of this one; both use one client."""
         inside = copy.copy(self)
         inside.path = self._prefix + folder
-        inside._prefix = inside.path + "/"
-        inside._windows = Windows()
+        inside._prefix = inside.path + "/"  # noqa: SLF001 - a copy of itself
+        inside._windows = Windows()  # noqa: SLF001
         return inside
 
     def be_patient_for(self, seconds: float) -> None:

@@ -50,8 +50,8 @@ _LEFTOVERS = tuple(
         # Firefox puts random characters before the suffix of the file.
         rf"(?P<name>{_FILE})\.(?:part|crdownload|opdownload|filepart|tmp|temp)",
         r"(?P<name>checkpoint_[0-9]+)\.(?:part|crdownload|opdownload|filepart|tmp|temp)",
-        # rsync: six letters or digits, of which its NAME has a suffix or a number.
-        r"\.(?P<name>[^/.][^/]*[.0-9][^/]*)\.(?:[A-Za-z0-9]{6}|tmp|temp|part)",
+        # rsync: six letters or digits; its NAME has a suffix or a number, or is hidden itself.
+        r"\.(?P<name>\.[^/.][^/]*|[^/.][^/]*[.0-9][^/]*)\.(?:[A-Za-z0-9]{6}|tmp|temp|part)",
         # Of eight hexadecimal digits one is a letter: a number would be a step.
         rf"(?P<name>{_FILE})\.(?=[0-9]*[a-fA-F])[0-9a-fA-F]{{8}}",
     )
