@@ -18,7 +18,6 @@ import time
 import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from typing import cast
 
 from aml_mirror.backfill.discovery import Candidate, candidates, newest_in, run_at_root
 from aml_mirror.backfill.name_template import ModelNames, check_run_id, other_names
@@ -44,7 +43,7 @@ from aml_mirror.pipeline.mirror import Mirror
 from aml_mirror.pipeline.receipt import Facts, Progress, Receipt, failed, receipt_of
 from aml_mirror.registries.base import Version
 from aml_mirror.registries.registry import open_registry
-from aml_mirror.sources.base import Prefix, Source
+from aml_mirror.sources.base import Prefix, Source, as_prefix
 from aml_mirror.sources.registry import open_source
 from aml_mirror.sources.tree import Tree
 from aml_mirror.support.progress import LOG_SECONDS, Console
@@ -242,11 +241,11 @@ class Backfill:
         for receipt in receipts:
             self._tell(receipt)
         self.summary.add(receipts)
-        mirrored = [receipt for receipt in receipts if receipt.outcome == "mirrored"]
+        mirrored = [receipt for receipt in receipts if receipt.outcome in ("mirrored", "updated")]
         for receipt in mirrored:
             for warning in receipt.warnings[:_MAX_WARNINGS]:
                 self._console.warn(f"{receipt.run_id}: {warning}")
-            self._console.say(f"mirrored {receipt.run_id} as {receipt.model_uri}")
+            self._console.say(f"{receipt.outcome} {receipt.run_id} as {receipt.model_uri}")
         if mirrored and self._down:
             self._down = 0
             self._be_patient_for(self._settings.retry_seconds)
@@ -286,7 +285,7 @@ def open_prefix(settings: Settings, console: Console) -> Prefix:
     """Return the place that holds the runs: ``--source``, else ``OUTPUT_BASE``.
 
     Raises:
-        UsageError: neither is there. ``OUTPUT_DIR`` is one run's.
+        UsageError: neither is there, or it is one run by its kind. ``OUTPUT_DIR`` is one run's.
     """
     place = settings.source or settings.output_base
     if not place:
@@ -295,4 +294,10 @@ def open_prefix(settings: Settings, console: Console) -> Prefix:
             "pass the folder that holds the runs' folders: --source PREFIX",
         )
     alone = replace(settings, source=place, run_id="", output_base="", wait_seconds=0.0)
-    return cast(Prefix, open_source(alone, console.say))
+    source = open_source(alone, console.say)
+    if (prefix := as_prefix(source)) is None:
+        raise UsageError(
+            f"{source.uri} is one run: it cannot hold several",
+            "mirror it with: aml-mirror mirror --source URI",
+        )
+    return prefix

@@ -12,10 +12,11 @@ from typing import Any, NoReturn
 from aml_mirror import __version__
 from aml_mirror.cli.commands import BY_NAME
 from aml_mirror.cli.commands import COMMANDS as _COMMANDS
-from aml_mirror.cli.commands.base import PROGRAM, Command, framework_names
+from aml_mirror.cli.commands.base import PROGRAM, Command, forms_of_plugins, framework_names
 from aml_mirror.core.errors import UsageError
 from aml_mirror.core.options import GROUPS, TABLE, Option, options_of
 from aml_mirror.core.settings import destination
+from aml_mirror.support.library_internals import actions_of, flags_of_command
 from aml_mirror.support.suggestions import did_you_mean, hint
 
 COMMANDS = tuple(BY_NAME)
@@ -57,9 +58,11 @@ class _Parser(argparse.ArgumentParser):
 
     def format_help(self) -> str:
         # Late: the layouts take longer to load than the help to be printed.
-        for action in self._actions:
+        for action in actions_of(self):
             if action.help and "{frameworks}" in action.help:
                 action.help = action.help.replace("{frameworks}", ", ".join(framework_names()))
+            elif more := forms_of_plugins(action.option_strings):
+                action.help = f"{action.help}; or {'; or '.join(more)}"
         return super().format_help()
 
     # argparse's own signature is overloaded; this one is how the program calls it.
@@ -71,10 +74,7 @@ class _Parser(argparse.ArgumentParser):
         return flags
 
     def _flags_of(self, command: str) -> list[str]:
-        for action in self._actions:
-            if isinstance(action, argparse._SubParsersAction):
-                return [flag for flag in action.choices[command]._option_string_actions if flag[:2] == "--"]
-        return []
+        return flags_of_command(self, command)
 
 
 def parser(extra: Iterable[Option] = ()) -> argparse.ArgumentParser:

@@ -107,8 +107,8 @@ class BlobSource:
         """Return the source of a folder of this one; both use one client."""
         inside = copy.copy(self)
         inside.path = self._prefix + folder
-        inside._prefix = inside.path + "/"
-        inside._windows = Windows()
+        inside._prefix = inside.path + "/"  # noqa: SLF001 - a copy of itself
+        inside._windows = Windows()  # noqa: SLF001
         return inside
 
     def be_patient_for(self, seconds: float) -> None:
@@ -314,6 +314,17 @@ class BlobSource:
                 return False
             raise
         return _etag(found.etag) == entry.stamp
+
+    def grown(self, entry: Entry) -> Entry | None:
+        try:
+            found = self._call(self.blob(entry).get_blob_properties)
+        except MirrorError as error:
+            if is_missing(error.__cause__):
+                return None
+            raise
+        if found.size < entry.bytes:
+            return None
+        return replace(entry, bytes=int(found.size), stamp=_etag(found.etag))
 
     def changed(self, entries: Iterable[Entry]) -> list[str]:
         entries = list(entries)
