@@ -30,6 +30,8 @@ SCHEMA = "aml-mirror/plan/v1"
 # Windows paths give a meaning (MLflow's validate_path_is_safe refuses "#" and decodes "%").
 _UNSAFE = re.compile(r'[\x00-\x1f\x7f-\x9f#%?\\:*"<>|\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]')
 
+# Bytes of a name that ext4, XFS, NTFS and APFS take.
+_MAX_NAME = 255
 _BLANKS = re.compile(r"^\s+|\s+$")
 
 
@@ -201,6 +203,7 @@ def decide(
     if against.undecided and settings.checkpoint == "final":
         raise UsageError(against.undecided, pick(against.choices))
     paths = model_paths(checkpoint)
+    require_names(paths)
     if read:
         with console.stage("hashing", sum(map(subject.tree.size, paths))) as progress:
             manifest = hash_files(subject.tree, paths, progress)
@@ -286,6 +289,31 @@ def model_paths(checkpoint: Checkpoint) -> dict[str, str]:
         taken.add(path)
         paths[source] = path
     return paths
+
+
+def require_names(paths: dict[str, str]) -> None:
+    """Check that the files of a version can be in one folder of a file system, where everybody loads it from.
+
+    Args:
+        paths: path in the run -> path in the model version.
+
+    Raises:
+        DataError: one is a file and a folder, as blobs can be, or a name is too long.
+    """
+    by_path = {path: source for source, path in paths.items()}
+    for path, source in by_path.items():
+        parts = path.split("/")
+        for count in range(1, len(parts)):
+            if other := by_path.get("/".join(parts[:count])):
+                raise DataError(
+                    f"{other!r} is a file, and a folder with {source!r} in it: no file system takes both",
+                    "rename one of them, or leave it out with --exclude",
+                )
+        if longest := next((part for part in parts if len(part.encode()) > _MAX_NAME), ""):
+            raise DataError(
+                f"{source!r} has a name of {len(longest.encode())} bytes: file systems take {_MAX_NAME}",
+                "rename it, or leave it out with --exclude",
+            )
 
 
 def artifact_path(path: str) -> str:
