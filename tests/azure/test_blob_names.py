@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 
 from aml_mirror.core.errors import DataError
+from aml_mirror.pipeline.model_paths import model_paths
+from aml_mirror.pipeline.select import SelectedCheckpoint
 from aml_mirror.sources.azure_blob import BlobSource
 from azure_emulator.client import Azure
 from builders.saved import safetensors
@@ -64,11 +66,9 @@ def test_blobs_that_stand_for_folders_are_none(azure: Azure, run: dict[str, byte
     assert sorted(BlobSource(uri).scan().files) == sorted([*run, "logs/a.txt"])
 
 
-def planned(uri: str):
-    from aml_mirror.pipeline.plan import model_paths, require_names
-
+def planned(uri: str) -> SelectedCheckpoint:
     found = chosen(uri)
-    require_names(model_paths(found.checkpoint))
+    model_paths(found.checkpoint)
     return found
 
 

@@ -11,7 +11,7 @@ from azure.storage.blob import BlobLeaseClient, StandardBlobTier
 
 from aml_mirror.core.errors import DataError, MirrorError, Unreadable, UnreadableForNow
 from aml_mirror.core.settings import Settings
-from aml_mirror.pipeline.plan import find
+from aml_mirror.pipeline.locate import locate
 from aml_mirror.pipeline.select import SelectedCheckpoint, choose
 from aml_mirror.sources.azure_blob import BlobSource
 from azure_emulator.client import Azure
@@ -39,7 +39,7 @@ def uri(azure: Azure, tmp_path: Path) -> str:
 
 
 def chosen(uri: str, wanted: str = "final", strict: bool = False) -> SelectedCheckpoint:
-    subject = find(BlobSource(uri), Settings(checkpoint=wanted))
+    subject = locate(BlobSource(uri), Settings(checkpoint=wanted))
     *_, last = choose(subject.tree, subject.run, wanted, strict)
     return last
 

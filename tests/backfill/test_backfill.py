@@ -253,9 +253,9 @@ def test_match_exclude_since_limit_and_shards(
         "old": "skipped", "one": "mirrored", "sweep/seed0": "skipped", "sweep/seed1": "skipped",
     }  # fmt: skip
     assert [found.receipt(name).warnings for name in ("old", "sweep/seed0", "sweep/seed1")] == [
-        ["its newest file is older than --since 7d"],
-        ["it is left out by --exclude-run"],
-        ["--limit 1 was reached before it"],
+        ("its newest file is older than --since 7d",),
+        ("it is left out by --exclude-run",),
+        ("--limit 1 was reached before it",),
     ]
     assert found.summary.exit_code == 0
     # What is there does not count.

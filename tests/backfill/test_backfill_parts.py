@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -311,8 +312,8 @@ def test_the_line_stays_short_and_the_table_counts_all() -> None:
     summary = Summary(source="/" + "s" * 4000, model_name="m")
     secret = "?sv=2024&sig=" + "a" * 43 + "%3D"
     for number in range(500):
-        receipt = failed(65)
-        receipt.run_id, receipt.error = f"run-{number}-" + "ü" * 240, secret + "ü" * 5000
+        run_id, error = f"run-{number}-" + "ü" * 240, secret + "ü" * 5000
+        receipt = replace(failed(65), run_id=run_id, error=error)
         summary.add([receipt])
         summary.add(
             [Receipt(outcome="mirrored", exit_code=0, run_id=f"good-{number}", model_uri="models:/m/1")]

@@ -33,6 +33,7 @@ MLFLOW = (
     *(
         "aml_mirror.cli.program",
         "aml_mirror.pipeline.mirror",
+        "aml_mirror.pipeline.decide",
         "aml_mirror.cli.report",
         "aml_mirror.status.status",
         "aml_mirror.doctor.doctor",

@@ -14,15 +14,15 @@ from tensorboard.summary.writer.record_writer import RecordWriter
 WALL_TIME = 1_760_000_000.0  # seconds; any fixed moment
 
 
-def write_events(path: Path, rows: list[tuple[str, int, float]]) -> None:
+def write_events(path: Path, rows: list[tuple[str, int, float]], begun: float = WALL_TIME) -> None:
     """Write (tag, step, value) rows into one event file; point i is one second after point i-1."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("wb") as stream:
         writer = RecordWriter(stream)
-        writer.write(Event(wall_time=WALL_TIME, file_version="brain.Event:2").SerializeToString())
+        writer.write(Event(wall_time=begun, file_version="brain.Event:2").SerializeToString())
         for index, (tag, step, value) in enumerate(rows):
             summary = Summary(value=[Summary.Value(tag=tag, simple_value=value)])
-            event = Event(wall_time=WALL_TIME + index, step=step, summary=summary)
+            event = Event(wall_time=begun + index, step=step, summary=summary)
             writer.write(event.SerializeToString())
         writer.flush()
 

@@ -22,8 +22,8 @@ from mlflow import MlflowClient
 from aml_mirror.core.dotenv import MAX_DOTENV_BYTES, read_dotenv
 from aml_mirror.core.errors import ConfigurationError, DataError, MirrorError, NotAllowed
 from aml_mirror.core.settings import Settings
-from aml_mirror.pipeline import plan
-from aml_mirror.pipeline.select import choose
+from aml_mirror.pipeline import decide
+from aml_mirror.pipeline.plan import Plan
 from aml_mirror.sources import local
 from aml_mirror.sources.local import LocalSource
 from aml_mirror.sources.tree import Tree
@@ -61,11 +61,10 @@ def sparse(path: Path, head: bytes, size: int, tail: bytes = b"") -> None:
         stream.write(tail)
 
 
-def planned(folder: Path, **more: object) -> plan.Plan:
+def planned(folder: Path, **more: object) -> Plan:
     settings = Settings(source=str(folder), **more)  # type: ignore[arg-type]
-    subject = plan.find(LocalSource(folder), settings)
-    (chosen,) = choose(subject.tree, subject.run, settings.checkpoint)
-    return plan.decide(subject, chosen, settings, Console(io.StringIO()), read=False)
+    (plan,) = decide.plans(settings, Console(io.StringIO()))
+    return plan
 
 
 @pytest.mark.parametrize(
@@ -221,7 +220,7 @@ def test_a_file_that_changes_between_judging_and_hashing_is_65(
     run = huggingface_run(tmp_path / "run", steps=(10,), points=3)
     weights = run / "checkpoint-10" / "model.safetensors"
     safetensors(tmp_path / "secret")
-    real = plan.inspect
+    real = decide.inspect
 
     def swapped(*arguments: object) -> object:
         found = real(*arguments)  # type: ignore[arg-type]
@@ -240,11 +239,9 @@ def test_a_file_that_changes_between_judging_and_hashing_is_65(
                 weights.write_bytes(data)
         return found
 
-    monkeypatch.setattr(plan, "inspect", swapped)
-    subject = plan.find(LocalSource(run), Settings())
-    (chosen,) = choose(subject.tree, subject.run, "final")
+    monkeypatch.setattr(decide, "inspect", swapped)
     with pytest.raises(DataError, match="changed"):
-        plan.decide(subject, chosen, Settings(), Console(io.StringIO()), read=True)
+        planned(run)
 
 
 def test_a_dotenv_in_the_run_says_nothing(tmp_path: Path, aml_mirror: Call) -> None:

@@ -12,7 +12,7 @@ from aml_mirror.core.errors import DataError, NotAllowed, UsageError
 from aml_mirror.core.settings import Settings
 from aml_mirror.layouts import explicit_checkpoint, find_run, find_runs, layout_names, unknown_beside
 from aml_mirror.layouts.known_layouts import BUILT_IN
-from aml_mirror.pipeline.plan import find
+from aml_mirror.pipeline.locate import locate
 from aml_mirror.sources import Tree
 from aml_mirror.sources.local import LocalSource
 from builders.permissions import public_folder, somebody_else
@@ -130,14 +130,14 @@ def test_what_cannot_be_listed_may_be_the_newest_checkpoint(hidden: str) -> None
         safetensors(shut / "model.safetensors")
         for path in (public, *public.rglob("*")):
             path.chmod(0o755 if path.is_dir() else 0o644)
-        assert find(LocalSource(run.parent), Settings()).run.checkpoints
+        assert locate(LocalSource(run.parent), Settings()).run.checkpoints
         shut.chmod(0)
         with somebody_else():
             with pytest.raises(NotAllowed, match=f"{hidden} cannot be listed") as caught:
-                find(LocalSource(public), Settings())
+                locate(LocalSource(public), Settings())
             assert caught.value.exit_code == 77
             for pattern in (hidden, shut.name, "*" + shut.name[1:]):
-                found = find(LocalSource(public), Settings(exclude=(pattern,)))
+                found = locate(LocalSource(public), Settings(exclude=(pattern,)))
                 assert [item.step for item in found.run.checkpoints] == [10]
                 assert found.warnings if hidden != "other" else not found.warnings
 
@@ -238,7 +238,7 @@ def test_what_may_be_another_run_beside_the_one_is_said(tmp_path: Path) -> None:
     found = find_run(tree)
     assert unknown_beside(tree, found) == ["group/other"]
     source = LocalSource(tmp_path)
-    (said,) = find(source, Settings(run_id="r")).warnings
+    (said,) = locate(source, Settings(run_id="r")).warnings
     assert said.startswith("group/other was not looked at") and "--source" in said
-    assert find(source, Settings(run_id="r", framework="huggingface")).warnings == []
-    assert find(LocalSource(tmp_path / "group" / "known"), Settings(run_id="r")).warnings == []
+    assert locate(source, Settings(run_id="r", framework="huggingface")).warnings == ()
+    assert locate(LocalSource(tmp_path / "group" / "known"), Settings(run_id="r")).warnings == ()

@@ -9,7 +9,7 @@ import pytest
 
 from aml_mirror.core.errors import MirrorError, NotReadable, Unreadable
 from aml_mirror.core.settings import Settings
-from aml_mirror.pipeline.plan import find
+from aml_mirror.pipeline.locate import locate
 from aml_mirror.pipeline.select import SelectedCheckpoint, choose
 from aml_mirror.sources.base import Entry
 from aml_mirror.sources.local import LocalSource
@@ -39,7 +39,7 @@ def lightning_run(root: Path, *steps: int) -> Path:
 
 
 def chosen(run: Path, wanted: str = "final") -> SelectedCheckpoint:
-    subject = find(LocalSource(run), Settings(checkpoint=wanted))
+    subject = locate(LocalSource(run), Settings(checkpoint=wanted))
     *_, last = choose(subject.tree, subject.run, wanted)
     return last
 
@@ -109,7 +109,7 @@ def test_a_newest_checkpoint_that_goes_while_it_is_judged(
     tmp_path: Path, make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = make(tmp_path / "run", 10, 20)
-    subject = find(LocalSource(run), Settings())
+    subject = locate(LocalSource(run), Settings())
     next(run.rglob("*20*")).unlink()
     with pytest.raises(Unreadable, match="was deleted"):
         list(choose(subject.tree, subject.run, "final"))
@@ -142,6 +142,6 @@ def test_what_a_listing_knows_is_told_without_a_read(tmp_path: Path) -> None:
             )
             return listing
 
-    subject = find(Archived(run), Settings())
+    subject = locate(Archived(run), Settings())
     with pytest.raises(Unreadable, match="it is archived"):
         list(choose(subject.tree, subject.run, "final"))

@@ -9,7 +9,7 @@ from mlflow.utils.uri import validate_path_is_safe
 
 from aml_mirror.core.errors import UsageError
 from aml_mirror.layouts.base import Checkpoint
-from aml_mirror.pipeline.plan import artifact_path, model_paths
+from aml_mirror.pipeline.model_paths import artifact_path, model_paths
 from aml_mirror.registries.names import check_names
 
 PATHS = st.lists(st.text(min_size=1, max_size=5).filter(lambda part: "/" not in part), min_size=1).map(

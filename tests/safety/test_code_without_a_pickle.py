@@ -21,7 +21,7 @@ import yaml
 
 from aml_mirror.core.errors import DataError, UsageError
 from aml_mirror.core.option_values import accepted_file
-from aml_mirror.pipeline.plan import artifact_path
+from aml_mirror.pipeline.model_paths import artifact_path
 from aml_mirror.safety import verdict as safety
 from aml_mirror.safety.file_scan import File, scan_file
 from aml_mirror.safety.known_code import target_problem

@@ -22,8 +22,7 @@ from safetensors.numpy import save_file
 
 from aml_mirror.core.errors import DataError
 from aml_mirror.core.settings import Settings
-from aml_mirror.pipeline import plan
-from aml_mirror.pipeline.select import choose
+from aml_mirror.pipeline.decide import plans
 from aml_mirror.safety import inspection, pickle_vm
 from aml_mirror.safety import verdict as safety
 from aml_mirror.safety.verdict import Safety
@@ -157,12 +156,9 @@ def test_every_real_run_is_in_the_table() -> None:
 
 @pytest.mark.parametrize("name", _REAL)
 def test_what_frameworks_write_is_not_suspicious(name: str) -> None:
-    subject = plan.find(LocalSource(DATA / name), Settings())
-    for chosen in choose(subject.tree, subject.run, "final"):
-        decided = plan.decide(
-            subject, chosen, Settings(refuse_pickle=True), Console(io.StringIO()), read=True
-        )
-        assert decided.safety.verdict == _REAL[name], list(decided.safety.problems)
+    settings = Settings(source=str(DATA / name), refuse_pickle=True)
+    for plan in plans(settings, Console(io.StringIO())):
+        assert plan.safety.verdict == _REAL[name], list(plan.safety.problems)
 
 
 def test_a_file_that_carries_code_is_code_though_its_framework_wrote_it() -> None:

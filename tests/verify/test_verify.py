@@ -21,7 +21,7 @@ from aml_mirror.core.manifest import Manifest, ManifestEntry
 from aml_mirror.core.settings import Settings
 from aml_mirror.pipeline.mirror import Mirror
 from aml_mirror.pipeline.provenance import signing, statement
-from aml_mirror.pipeline.receipt import Receipt
+from aml_mirror.pipeline.receipt import Progress, Receipt
 from aml_mirror.registries.base import Version
 from aml_mirror.support.progress import Console
 from aml_mirror.verify.verify import Verification, _fits, parse_reference, text, verify
@@ -39,10 +39,10 @@ class Registered:
         self.client, self.model, self.scratch = client, model, scratch
 
     def mirror(self, **more: object) -> Receipt:
-        receipt = Receipt()
-        for _ in Mirror(replace(self.settings, **more), Console(io.StringIO()), receipt).run():  # type: ignore[arg-type]
-            self.run_id = str(receipt.mlflow_run_id)
-            self.version = str(receipt.model_version)
+        settings = replace(self.settings, **more)  # type: ignore[arg-type]
+        *_, receipt = Mirror(settings, Console(io.StringIO()), Progress()).run()
+        self.run_id = str(receipt.mlflow_run_id)
+        self.version = str(receipt.model_version)
         return receipt
 
     def verify(self, **more: object) -> Verification:
@@ -209,7 +209,7 @@ def test_a_signed_version(
     assert result.signed_by == signing.key_id(signing.public_key(public))
     with pytest.raises(DataError, match="is not by the key"):
         registered.verify(public_key=others)
-    # Without our program: what README.md says.
+    # Without our program, as entrypoint/safety.md says.
     envelope = json.loads(registered.read(signing.ARTIFACT))
     (tmp_path / "payload").write_bytes(payload := _decoded(envelope["payload"]))
     assert payload == registered.read(statement.ARTIFACT)
@@ -271,7 +271,7 @@ def test_a_key_that_cannot_be_used_ends_a_mirror_before_anything_is_sent(
         (str(tmp_path), "cannot be read"),
     ):
         with pytest.raises(ConfigurationError, match=said):
-            list(Mirror(replace(settings, sign_key=key), Console(io.StringIO()), Receipt()).run())
+            list(Mirror(replace(settings, sign_key=key), Console(io.StringIO()), Progress()).run())
     assert client.get_experiment_by_name(model_name) is None
     for key in (private, rsa, str(tmp_path / "none.pem")):
         with pytest.raises(ConfigurationError):
@@ -288,7 +288,7 @@ def test_the_statement_is_in_toto_s_and_sha256sum_reads_it(registered: Registere
     }
     assert found["predicate"]["manifest_sha256"] == manifest["manifest_sha256"]
     assert found["predicate"]["run_id"] == registered.model
-    # The commands of README.md.
+    # The commands of entrypoint/safety.md.
     place = tmp_path / "download"
     place.mkdir()
     registered.client.download_artifacts(registered.run_id, "", str(place))
@@ -302,7 +302,7 @@ def test_the_statement_is_in_toto_s_and_sha256sum_reads_it(registered: Registere
 
 
 def _readme_command(word: str) -> str:
-    lines = (Path(__file__).parents[2] / "README.md").read_text().splitlines()
+    lines = (Path(__file__).parents[2] / "entrypoint" / "safety.md").read_text().splitlines()
     (found,) = [line.strip() for line in lines if line.startswith("    ") and f"| {word}" in line]
     return found
 

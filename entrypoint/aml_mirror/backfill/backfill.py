@@ -37,10 +37,10 @@ from aml_mirror.core.errors import (
 )
 from aml_mirror.core.settings import Settings
 from aml_mirror.layouts import DetectedRun, why_no_run
+from aml_mirror.pipeline.destination import destination
+from aml_mirror.pipeline.locate import LocatedRun, describe, require_listed
 from aml_mirror.pipeline.mirror import Mirror
-from aml_mirror.pipeline.plan import LocatedRun, describe, require_listed
-from aml_mirror.pipeline.receipt import Receipt
-from aml_mirror.pipeline.target_names import checked_names
+from aml_mirror.pipeline.receipt import Facts, Progress, Receipt, failed, receipt_of
 from aml_mirror.registries.base import Version
 from aml_mirror.registries.registry import open_registry
 from aml_mirror.sources.base import Prefix, Source
@@ -73,14 +73,14 @@ class Backfill:
         # What is said of one run must not be written to all.
         self._settings = replace(settings, run_id="", replay_run_id="", framework_tag="", parameters={})
         probe = self._names.of("run", "framework")
-        checked_names(replace(self._settings, model_name=probe) if self._names.is_template else settings)
+        destination(replace(self._settings, model_name=probe) if self._names.is_template else settings)
         self._registry = open_registry(settings, console.say)
         self._known = VersionIndex(self._registry)
         self._console = console
         self._tell = tell
         self._down = 0
         # The run at work, and what is done of it.
-        self._current: tuple[Receipt, list[Receipt]] | None = None
+        self._current: tuple[Progress, list[Receipt], float] | None = None
         self.summary = Summary(
             source=self._prefix.uri, model_name=settings.model_name, shard=str(settings.shard or "")
         )
@@ -118,16 +118,16 @@ class Backfill:
         if not selection.is_ours(path):
             self.summary.other_shards += candidate.found is not None
             return
-        receipt = Receipt(run_id=path, source=candidate.source.uri)
+        facts = Facts(run_id=path, source=candidate.source.uri)
         nothing = candidate.found is None and candidate.failure is None and not candidate.refused
         if nothing and not candidate.unknown:
             self.summary.add_no_run(path)
         elif why := selection.refuses(path, candidate.newest) or candidate.refused:
-            self._skipped(receipt, why)
+            self._skipped(facts, why)
         else:
-            self._mirror(candidate, receipt)
+            self._mirror(candidate, Progress(facts))
 
-    def _mirror(self, candidate: Candidate, receipt: Receipt) -> None:
+    def _mirror(self, candidate: Candidate, progress: Progress) -> None:
         """Mirror one run, and take its failure for its own.
 
         Raises:
@@ -136,35 +136,34 @@ class Backfill:
         """
         started = time.monotonic()
         done: list[Receipt] = []
-        self._current = receipt, done
+        self._current = progress, done, started
         failure: MirrorError | None = None
         skipped = ""
         try:
             if candidate.failure is not None:
                 raise candidate.failure
             require_listed(candidate.unknown, self._settings)
-            skipped = self._run(candidate, receipt, done)
+            skipped = self._run(candidate, progress, done)
         except Exception as error:  # noqa: BLE001 - a bug that one run brings out must not keep the others
             failure = failure_of(error)
         self._current = None
         if failure is None:
             if skipped:
-                self._skipped(receipt, skipped)
+                self._skipped(progress.facts, skipped)
             else:
                 self._done(done)
             return
         if self._settings.debug:
             self._console.say("".join(traceback.format_exception(failure)))
-        receipt.seconds = round(time.monotonic() - started, 3)
-        self._failed(receipt, done, failure)
+        self._failed(progress, done, started, failure)
         # Of one run nothing may be readable; where the target refuses, no other run fares better.
         if isinstance(failure, (NotAllowed, ConfigurationError)) and not isinstance(failure, NotReadable):
             raise failure
         if isinstance(failure, ServiceUnavailable):
             self._wait_less(failure)
 
-    def _run(self, candidate: Candidate, receipt: Receipt, done: list[Receipt]) -> str:
-        """Recognise or mirror one run, and fill ``done``; or return why it was left out."""
+    def _run(self, candidate: Candidate, progress: Progress, done: list[Receipt]) -> str:
+        """Recognize or mirror one run, and fill ``done``; or return why it was left out."""
         path, found, tree = candidate.path, candidate.found, candidate.tree
         check_run_id(path)
         if found is None:
@@ -188,23 +187,29 @@ class Backfill:
                 return why
         model = self._names.of(path, found.layout.name)
         settings = replace(self._settings, source=candidate.source.uri, run_id=path, model_name=model)
-        mirror = Mirror(settings, self._console, receipt, self._registry, candidate.source, locate)
-        receipt.source, receipt.framework = candidate.source.uri, found.layout.name
-        model, receipt.experiment = checked_names(settings)
+        target = destination(settings)
+        mirror = Mirror(settings, self._console, progress, self._registry, candidate.source, locate)
+        facts = replace(
+            progress.facts,
+            source=candidate.source.uri,
+            framework=found.layout.name,
+            experiment=target.experiment,
+        )
+        progress.facts = facts
         described: LocatedRun | None = None
         for name, versions in self._earlier(candidate, found, settings):
             described = described or describe(tree, found, settings)
-            done += [replace(one) for one in mirror.recognised(replace(described, run_id=name), versions)]
+            done += mirror.recognized(replace(described, run_id=name), target, self._registry, versions)
             if done:
                 return ""
-        receipt.run_id = path
+        progress.facts = facts
         if self._selection.limit is not None and self.summary.mirrored >= self._selection.limit:
             return f"--limit {self._selection.limit} was reached before it"
         # Where nothing is complete the mirror asks for itself: another may have been at work meanwhile.
-        known = self._known.of(receipt.experiment, model, [path])
+        known = self._known.of(target.experiment, model, [path])
         complete = [version for version in known.get(path, []) if version.complete]
-        for one in mirror.run(complete or None):
-            done.append(replace(one))
+        for receipt in mirror.run(complete or None):
+            done.append(receipt)
         return ""
 
     def _earlier(
@@ -238,9 +243,11 @@ class Backfill:
             self._down = 0
             self._be_patient_for(self._settings.retry_seconds)
 
-    def _failed(self, receipt: Receipt, done: list[Receipt], failure: MirrorError | Interrupted) -> None:
-        receipt.outcome, receipt.exit_code = "failed", failure.exit_code
-        receipt.error, receipt.hint = failure.message, failure.hint or None
+    def _failed(
+        self, progress: Progress, done: list[Receipt], started: float, failure: MirrorError | Interrupted
+    ) -> None:
+        seconds = time.monotonic() - started
+        receipt = failed(progress.facts, failure.exit_code, failure.message, failure.hint, seconds)
         receipts = [*done, receipt]
         for one in receipts:
             self._tell(one)
@@ -248,8 +255,8 @@ class Backfill:
         hint = f"; {failure.hint}" if failure.hint else ""
         self._console.fail(f"{receipt.run_id}: {failure.message}{hint}")
 
-    def _skipped(self, receipt: Receipt, why: str) -> None:
-        receipt.outcome, receipt.exit_code, receipt.warnings = "skipped", 0, [why]
+    def _skipped(self, facts: Facts, why: str) -> None:
+        receipt = receipt_of(facts, outcome="skipped", exit_code=0, warnings=(why,))
         self._tell(receipt)
         self.summary.add([receipt])
 

@@ -12,13 +12,12 @@ from typing import Any, NoReturn
 from aml_mirror import __version__
 from aml_mirror.cli.commands import BY_NAME
 from aml_mirror.cli.commands import COMMANDS as _COMMANDS
-from aml_mirror.cli.commands.base import Command
+from aml_mirror.cli.commands.base import PROGRAM, Command, framework_names
 from aml_mirror.core.errors import UsageError
 from aml_mirror.core.options import GROUPS, TABLE, Option, options_of
 from aml_mirror.core.settings import destination
 from aml_mirror.support.suggestions import did_you_mean, hint
 
-PROGRAM = "aml-mirror"
 COMMANDS = tuple(BY_NAME)
 DEFAULT = "mirror"
 
@@ -69,13 +68,6 @@ class _Parser(argparse.ArgumentParser):
         if rest:
             raise _unknown(rest[0], getattr(flags, "command", None) or DEFAULT)
         return flags
-
-
-def framework_names() -> tuple[str, ...]:
-    """The names that ``--framework`` takes."""
-    from aml_mirror import layouts
-
-    return layouts.layout_names()
 
 
 def parser(extra: Iterable[Option] = ()) -> argparse.ArgumentParser:

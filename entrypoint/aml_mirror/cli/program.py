@@ -19,8 +19,9 @@ from pathlib import Path
 from types import FrameType
 
 from aml_mirror.cli import output
-from aml_mirror.cli.arguments import framework_names, parser, with_default_command
+from aml_mirror.cli.arguments import parser, with_default_command
 from aml_mirror.cli.commands import BY_NAME, Call
+from aml_mirror.cli.commands.base import framework_names
 from aml_mirror.cli.plugin_options import plugin_options
 from aml_mirror.core.dotenv import read_dotenv
 from aml_mirror.core.errors import (
@@ -32,7 +33,7 @@ from aml_mirror.core.errors import (
 )
 from aml_mirror.core.options import Option
 from aml_mirror.core.settings import Settings, resolve
-from aml_mirror.pipeline.receipt import Receipt, write_termination_log
+from aml_mirror.pipeline.receipt import Progress, failed, write_termination_log
 from aml_mirror.support import redaction
 from aml_mirror.support.progress import Console
 from aml_mirror.support.suggestions import did_you_mean, hint
@@ -57,7 +58,7 @@ def run(given: list[str]) -> int:
     _standard_streams()
     console = Console()
     started = time.monotonic()
-    receipt = Receipt()
+    progress = Progress()
     try:
         _catch_signals()
         _require_utf8()
@@ -69,22 +70,22 @@ def run(given: list[str]) -> int:
         _quiet_loggers(settings.debug)
         # Libraries print as they like; stdout is for the result alone.
         with redirect_stdout(sys.stderr):
-            return command.run(Call(settings, console, receipt))
+            return command.run(Call(settings, console, progress, tuple(BY_NAME.values())))
     except SystemExit as done:  # --help, --version
         return int(done.code or 0)
     except (MirrorError, Interrupted) as error:
-        return _failed(error.exit_code, error.message, error.hint, console, receipt, given, started)
+        return _failed(error.exit_code, error.message, error.hint, console, progress, given, started)
     except BrokenPipeError:  # --help into a pager that was left
         output.discard()
         return 0
     except OSError as error:
         translated = of_the_system(error)
         return _failed(
-            translated.exit_code, translated.message, translated.hint, console, receipt, given, started
+            translated.exit_code, translated.message, translated.hint, console, progress, given, started
         )
     except Exception as error:  # noqa: BLE001 - the last catch: a bug ends in one line too
         hint = "this is a bug: please report it with the output of --debug"
-        return _failed(BUG, f"{type(error).__name__}: {error}", hint, console, receipt, given, started)
+        return _failed(BUG, f"{type(error).__name__}: {error}", hint, console, progress, given, started)
 
 
 def _settings(flags: Namespace, extra: tuple[Option, ...]) -> Settings:
@@ -111,11 +112,9 @@ def _given(flags: Namespace) -> Settings:
 
 
 def _failed(
-    code: int, message: str, hint: str, console: Console, receipt: Receipt, given: list[str], started: float
+    code: int, message: str, hint: str, console: Console, progress: Progress, given: list[str], started: float
 ) -> int:
-    receipt.outcome, receipt.exit_code = "failed", code
-    receipt.error, receipt.hint = message, hint or None
-    receipt.seconds = round(time.monotonic() - started, 3)
+    receipt = failed(progress.facts, code, message, hint, time.monotonic() - started)
     if "--debug" in given:
         console.say(traceback.format_exc())
     console.fail(f"{message}" + (f"; {hint}" if hint else ""))

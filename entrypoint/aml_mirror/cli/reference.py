@@ -10,8 +10,8 @@ import sys
 from collections.abc import Iterable
 from pathlib import Path
 
-from aml_mirror.cli.arguments import framework_names
 from aml_mirror.cli.commands import COMMANDS
+from aml_mirror.cli.commands.base import framework_names
 from aml_mirror.core.options import GROUPS, TABLE, Option
 from aml_mirror.core.settings import PARAMETER_VARIABLES
 

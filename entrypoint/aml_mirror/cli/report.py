@@ -14,10 +14,10 @@ MAX_LINES = 8
 
 def plan_text(plan: Plan) -> str:
     """What a mirror would do."""
-    subject, checkpoint, metrics = plan.subject, plan.checkpoint, plan.metrics
+    located, checkpoint, metrics = plan.located, plan.checkpoint, plan.metrics
     best = plan.best
     rows = [
-        ("run", f"{subject.run_id}  ({subject.found.layout.name}, {subject.source.uri})"),
+        ("run", f"{located.run_id}  ({located.detected.layout.name}, {located.source.uri})"),
         ("checkpoint", f"{checkpoint.path}  ({_step(checkpoint.step)}, {checkpoint.role}, complete)"),
         ("best", f"{best.path}  ({_step(best.step)})" if best else ""),
         ("files", f"{len(plan.manifest.items)}, {amount(plan.manifest.bytes)}"),
@@ -39,7 +39,7 @@ def plan_text(plan: Plan) -> str:
     lines += _listed(
         "will be mirrored", (f"{item.source}  {amount(item.bytes)}" for item in plan.manifest.items)
     )
-    lines += _listed("left out", (f"{path}: {reason}" for path, reason in plan.left_out))
+    lines += _listed("left out", map(_reason, plan.left_out))
     lines += _listed("warnings", plan.warnings)
     return "\n".join(lines)
 
@@ -66,6 +66,11 @@ def check_text(check: Check) -> str:
     """One check of the doctor, with its fix if it failed."""
     fix = f"; {check.failure.hint}" if check.failure and check.failure.hint else ""
     return f"{'FAIL' if check.failure else 'ok':<5} {check.name}: {check.found}{fix}"
+
+
+def _reason(item: dict[str, str]) -> str:
+    what = item.get("path") or item.get("param") or item.get("metric")
+    return f"{what}: {item['reason']}"
 
 
 def _step(step: int | None) -> str:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 
 from aml_mirror.core.errors import ConfigurationError, MirrorError, UsageError
 from aml_mirror.core.settings import Settings
-from aml_mirror.pipeline import plan
+from aml_mirror.pipeline.locate import locate
 from aml_mirror.registries.names import check_names
 from aml_mirror.registries.registry import named_type, registry_types, required_type
 from aml_mirror.sources.registry import open_source
@@ -83,10 +83,10 @@ def _model_name(settings: Settings) -> str:
 
 def _run(settings: Settings) -> str:
     source = open_source(settings)
-    subject = plan.find(source, settings)
-    count = len(subject.run.checkpoints)
+    located = locate(source, settings)
+    count = len(located.run.checkpoints)
     return (
-        f"{subject.run_id}{settings.from_where('run_id')}: a {subject.found.layout.name} run with "
+        f"{located.run_id}{settings.from_where('run_id')}: a {located.detected.layout.name} run with "
         f"{count} checkpoint(s) in {source.uri}{settings.from_where('source')}"
     )
 

@@ -9,8 +9,8 @@ from __future__ import annotations
 from contextlib import suppress
 
 from aml_mirror.core.errors import DataError, Unreadable
+from aml_mirror.core.run import Checkpoint
 from aml_mirror.formats.registry import problem_of
-from aml_mirror.layouts.base import Checkpoint
 from aml_mirror.sources.tree import Tree
 
 
@@ -25,6 +25,9 @@ def judge(tree: Tree, checkpoint: Checkpoint) -> str:
     for path in checkpoint.files:
         with suppress(KeyError):
             tree.require_readable(path)
+    for path in checkpoint.files:
+        if leftover := tree.leftover_of(path):
+            return f"{path}: its copy was interrupted, {leftover} is what there is of it"
     if checkpoint.problem:
         return checkpoint.problem
     if not checkpoint.weights:
@@ -33,8 +36,6 @@ def judge(tree: Tree, checkpoint: Checkpoint) -> str:
         with suppress(KeyError):
             if known := tree.entry(path).incomplete:
                 return f"{path}: {known}"
-        if leftover := tree.leftover_of(path):
-            return f"{path}: its copy was interrupted, {leftover} is what there is of it"
         try:
             why = problem_of(tree, path, path in checkpoint.weights)
         except Unreadable:

@@ -46,15 +46,18 @@ def _of_rl_games(series: Series, checkpoint: Checkpoint) -> bool:
 # Of each framework, the series whose steps count what the number of its checkpoints counts. Of those that are
 # not here, it is not known. Lightning is not: its logger counts batches, its checkpoints optimizer steps.
 _SAME_UNIT: dict[str, Callable[[Series, Checkpoint], bool]] = {
+    "fasttd3": _all,
     "groot": _all,
     "huggingface": _all,
     "lerobot": _all,
+    "octo": _all,
     "openpi": _all,
     "rl_games": _of_rl_games,
     "robomimic": _all,
     "rsl_rl": _iterations,
     "skrl": _all,
     "stable_baselines3": _all,
+    "tdmpc2": _all,
 }
 
 

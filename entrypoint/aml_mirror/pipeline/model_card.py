@@ -14,16 +14,16 @@ from aml_mirror.support.progress import amount
 
 def write(plan: Plan, tags: Mapping[str, str]) -> str:
     """Return the card in Markdown. ``tags`` are the person's own."""
-    subject, checkpoint = plan.subject, plan.checkpoint
+    located, checkpoint = plan.located, plan.checkpoint
     role = {
         "final": "what training ended with",
         "best": "the best one the training kept",
         "unknown": "no name tells when or why it was saved",
     }.get(checkpoint.role, "one of the training's periodic checkpoints")
     rows = [
-        ("Framework", subject.found.layout.name),
-        ("Run", subject.run_id),
-        ("Source", subject.source.uri),
+        ("Framework", located.detected.layout.name),
+        ("Run", located.run_id),
+        ("Source", located.source.uri),
         ("Checkpoint", f"{checkpoint.path} ({role})"),
         ("Step", "unknown" if checkpoint.step is None else str(checkpoint.step)),
         ("Files", f"{len(plan.manifest.items)}, {amount(plan.manifest.bytes)}"),

@@ -9,8 +9,8 @@ from __future__ import annotations
 import re
 
 from aml_mirror.core.errors import MirrorError, Unreadable
+from aml_mirror.core.run import Checkpoint, Run
 from aml_mirror.formats.registry import weight_suffixes
-from aml_mirror.layouts.base import Checkpoint, Run
 from aml_mirror.layouts.generic.name_words import DATA_FOLDERS, ENDS, end_of, stem_of, words_of
 from aml_mirror.layouts.run_roots import folders_around
 from aml_mirror.sources.base import LEAVES, NO_PATH, NO_TEXT

@@ -1,15 +1,15 @@
 """What a mirror did: one line of JSON, also after a failure.
 
 It begins with its schema, so that it can be found in a log whose lines carry a prefix. Lists are cut so
-that the line stays below ``MAX_LINE_BYTES``: OSMO splits lines above 32 KiB. They stand whole in the run's
-artifact ``receipt.json``.
+that the line stays below ``MAX_LINE_BYTES``: OSMO splits lines above 32 KiB. The run's artifact
+``receipt.json`` has them whole.
 """
 
 from __future__ import annotations
 
 import json
 import os
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, fields
 from typing import Any, Protocol
 
 from aml_mirror.support import redaction
@@ -21,12 +21,34 @@ MAX_TEXT = 500
 MAX_MASKED = 8 * MAX_TEXT
 # What is tried in turn until a line fits: entries of a list, characters of a text.
 _CUTS = ((MAX_LIST, MAX_TEXT), (MAX_LIST, 200), (5, 200), (1, 120), (0, 80), (0, len(SCHEMA)))
+_LISTS = ("allowed", "left_out", "warnings")
 # Kubernetes shows at most 4096 bytes of a container's termination message.
 MAX_TERMINATION_BYTES = 4000
 TERMINATION_LOG = "/dev/termination-log"
 
 
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What is known of the version at work: every receipt names it, that of a failure too."""
+
+    run_id: str | None = None
+    source: str | None = None
+    framework: str | None = None
+    checkpoint: str | None = None
+    step: int | None = None
+    mlflow_run_id: str | None = None
+    experiment: str | None = None
+    model_name: str | None = None
+
+
 @dataclass(slots=True)
+class Progress:
+    """How far the work is: whoever reports a failure builds its receipt from the facts."""
+
+    facts: Facts = Facts()
+
+
+@dataclass(frozen=True, slots=True)
 class Receipt:
     """The keys in the order in which they are printed; sizes in bytes, ``seconds`` by the monotonic clock."""
 
@@ -48,24 +70,16 @@ class Receipt:
     manifest_sha256: str | None = None
     integrity: str | None = None
     safety: str | None = None
-    allowed: list[dict[str, str]] = field(default_factory=list)
+    allowed: tuple[dict[str, str], ...] = ()
     files: int = 0
     bytes: int = 0
     bytes_sent: int = 0
     bytes_copied: int = 0
     series: int = 0
     points: int = 0
-    left_out: list[dict[str, str]] = field(default_factory=list)
-    warnings: list[str] = field(default_factory=list)
+    left_out: tuple[dict[str, str], ...] = ()
+    warnings: tuple[str, ...] = ()
     seconds: float = 0.0
-
-    def next_version(self) -> None:
-        """Forget what belongs to one version, so that the receipt can be filled for the next one."""
-        blank = Receipt()
-        kept = ("run_id", "source", "framework", "experiment", "model_name")
-        for key in self.__slots__:
-            if key not in kept:
-                setattr(self, key, getattr(blank, key))
 
     def whole(self) -> str:
         """The artifact ``receipt.json``: everything, for people to read."""
@@ -74,23 +88,46 @@ class Receipt:
     def line(self, limit: int = MAX_LINE_BYTES) -> str:
         """One line of at most ``limit`` bytes; lists are cut first, with their whole count beside them."""
         for length, width in _CUTS:
-            found = asdict(self)
-            for key in ("allowed", "left_out", "warnings"):
-                if len(found[key]) > length:
-                    found[f"{key}_count"] = len(found[key])
-                    found[key] = found[key][:length]
+            document = asdict(self)
+            for key in _LISTS:
+                if len(document[key]) > length:
+                    document[f"{key}_count"] = len(document[key])
+                    document[key] = document[key][:length]
             # Masked before the last cut, which might leave of a secret a part that nothing knows; and cut
             # before, since masking takes time.
-            found = _cut(_clean(_cut(found, MAX_MASKED)), width)
-            text = json.dumps(found, separators=(",", ":"))
+            document = _cut(_clean(_cut(document, MAX_MASKED)), width)
+            text = json.dumps(document, separators=(",", ":"))
             if len(text.encode()) <= limit:
                 return text
         shortest = {"schema": SCHEMA, "outcome": self.outcome, "exit_code": self.exit_code}
         return json.dumps(shortest, separators=(",", ":"))
 
 
+def receipt_of(facts: Facts, **values: Any) -> Receipt:
+    """Build a receipt from what is known of a version and what came of it."""
+    return Receipt(**{item.name: getattr(facts, item.name) for item in fields(facts)}, **values)
+
+
+def failed(facts: Facts, exit_code: int, error: str, hint: str, seconds: float) -> Receipt:
+    """Build the receipt of a failure.
+
+    Args:
+        facts: what was known by then.
+        exit_code, error, hint: of the failure.
+        seconds: how long the work took until then.
+    """
+    return receipt_of(
+        facts,
+        outcome="failed",
+        exit_code=exit_code,
+        error=error,
+        hint=hint or None,
+        seconds=round(seconds, 3),
+    )
+
+
 class Line(Protocol):
-    """What can say itself in one line of JSON."""
+    """What has a form in one line of JSON."""
 
     def line(self, limit: int = MAX_LINE_BYTES) -> str:
         """One line of at most ``limit`` bytes."""
@@ -107,21 +144,21 @@ def write_termination_log(receipt: Line, path: str = TERMINATION_LOG) -> None:
         return
 
 
-def _clean(found: Any) -> Any:
-    if isinstance(found, str):
-        return redaction.text(found)
-    if isinstance(found, dict):
-        return {key: _clean(value) for key, value in found.items()}
-    if isinstance(found, list):
-        return [_clean(value) for value in found]
-    return found
+def _clean(value: Any) -> Any:
+    if isinstance(value, str):
+        return redaction.text(value)
+    if isinstance(value, dict):
+        return {key: _clean(below) for key, below in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_clean(below) for below in value]
+    return value
 
 
-def _cut(found: Any, width: int) -> Any:
-    if isinstance(found, str) and len(found) > width:
-        return found[: width - 1] + "…"
-    if isinstance(found, dict):
-        return {key: _cut(value, width) for key, value in found.items()}
-    if isinstance(found, list):
-        return [_cut(value, width) for value in found]
-    return found
+def _cut(value: Any, width: int) -> Any:
+    if isinstance(value, str) and len(value) > width:
+        return value[: width - 1] + "…"
+    if isinstance(value, dict):
+        return {key: _cut(below, width) for key, below in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_cut(below, width) for below in value]
+    return value

@@ -9,8 +9,8 @@ from fnmatch import fnmatchcase
 from shlex import quote
 
 from aml_mirror.core.errors import DataError, Unreadable, UsageError
+from aml_mirror.core.run import Checkpoint, Role, Run
 from aml_mirror.layouts import explicit_checkpoint
-from aml_mirror.layouts.base import Checkpoint, Role, Run
 from aml_mirror.layouts.same_weights import same_weights
 from aml_mirror.pipeline import newer_unreadable
 from aml_mirror.pipeline.completeness import judge
@@ -39,6 +39,7 @@ def choose(
     wanted: str,
     strict: bool = False,
     trusted: Callable[[Checkpoint], bool] = lambda checkpoint: False,
+    problem_of: Callable[[Tree, Checkpoint], str] = judge,
 ) -> Iterator[SelectedCheckpoint]:
     """Yield the checkpoints that ``wanted`` means: one, or all complete ones, oldest first, for ``all``.
 
@@ -49,6 +50,7 @@ def choose(
             layout lists, or of any other weights outside of those.
         strict: an incomplete checkpoint on the way is an error, not a warning.
         trusted: tells of a checkpoint that it was judged before and cannot have changed since.
+        problem_of: tells why a checkpoint is not complete; empty: it is.
 
     Raises:
         DataError: what is wanted is not there or not complete, and ``strict`` or nothing else can be meant.
@@ -57,7 +59,7 @@ def choose(
     """
 
     def why_not(checkpoint: Checkpoint) -> str:
-        return "" if trusted(checkpoint) else judge(tree, checkpoint)
+        return "" if trusted(checkpoint) else problem_of(tree, checkpoint)
 
     if wanted == "final":
         yield _newest(tree, run, why_not, strict)

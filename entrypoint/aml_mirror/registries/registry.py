@@ -86,8 +86,7 @@ def _of_uri(uri: str) -> RegistryType:
     try:
         scheme = (urlsplit(uri).scheme or uri).partition("+")[0]
     except ValueError:
-        # A host in half a pair of brackets: the kind itself says what is wrong with it.
-        scheme = uri.partition(":")[0].lower()
+        scheme = ""  # half a pair of brackets around the host
     for item in registry_types():
         if scheme in item.schemes:
             return item

@@ -52,8 +52,13 @@ T = TypeVar("T")
 _LIST_FROM = 8
 # A listing of so many pages (5,000 blobs each) is read whole rather than glanced at.
 _FEW_PAGES = 4
-# Files that are never empty by right; so many empty ones of a run are asked about.
-_LARGE = (".safetensors", ".pt", ".pth", ".ckpt", ".bin", ".zip", ".npz", ".h5", ".msgpack", ".onnx", ".pkl")
+# Files that are never empty by right (tests/formats/test_registry.py compares with the formats); so many
+# empty ones of a run are asked about.
+_LARGE = (
+    ".safetensors", ".pt", ".pth", ".ckpt", ".bin", ".zip", ".npz", ".h5", ".hdf5", ".keras", ".msgpack",
+    ".ocdbt", ".onnx", ".pkl", ".pickle", ".d3", ".distcp", ".cleanrl_model", ".gguf", ".pt2", ".pte", ".ptl",
+    ".tflite",
+)  # fmt: skip
 _ASKED = 20
 _NAMES = ("InvalidUri", "InvalidResourceName", "OutOfRangeInput", "InvalidInput")
 # What the service answers to who does not have the key (Learn, "Blob service error codes").

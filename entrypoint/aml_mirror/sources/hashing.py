@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterable
 from contextlib import closing
+from typing import Protocol
 
 from aml_mirror.core.errors import DataError
 from aml_mirror.core.manifest import NOTED_BYTES, BlockDigest, Manifest, ManifestEntry, digest_of_json
@@ -26,8 +27,21 @@ def quick_key(tree: Tree, run_id: str, checkpoint: str, files: Iterable[str]) ->
     return digest_of_json([run_id, checkpoint, rows])
 
 
+class ByteCheck(Protocol):
+    """Sees the bytes of one file in order, while they are hashed."""
+
+    def take(self, part: memoryview) -> None:
+        """Take what follows in the file."""
+
+    def ended(self) -> None:
+        """The file has ended. Raises DataError where it is damaged."""
+
+
 def hash_files(
-    tree: Tree, paths: dict[str, str], progress: Callable[[int], None] = lambda count: None
+    tree: Tree,
+    paths: dict[str, str],
+    progress: Callable[[int], None] = lambda count: None,
+    check_of: Callable[[str], ByteCheck | None] = lambda path: None,
 ) -> Manifest:
     """Read every file once and note its digest.
 
@@ -35,21 +49,25 @@ def hash_files(
         tree: the run.
         paths: path in the run -> path in the model version.
         progress: told the number of bytes of each part that was read.
+        check_of: makes what looks at the bytes of a file, by its path in the run.
 
     Raises:
-        DataError: a file changed, grew or shrank while it was read.
+        DataError: a file changed, grew or shrank while it was read, or is damaged.
         NotAllowed: a file may not be read.
     """
     items = []
     for source, path in paths.items():
         entry = tree.entry(source)
         reading = _Reading()
+        check = check_of(source)
         noting = _Noting() if entry.bytes >= NOTED_FROM_BYTES else None
         with tree.open(source) as stream:
             read = chunks_ahead(stream, CHUNK_BYTES, noting.take) if noting else chunks(stream, CHUNK_BYTES)
             with closing(read) as parts:
                 for part in parts:
                     reading.take(part)
+                    if check:
+                        check.take(part)
                     progress(len(part))
                     if reading.count > entry.bytes:
                         break  # it grows, maybe faster than it can be read
@@ -58,6 +76,8 @@ def hash_files(
                 f"{source} changed while it was read ({entry.bytes} bytes when listed, {reading.count} read)",
                 "wait until the training has ended and nothing writes there any more, then run again",
             )
+        if check:
+            check.ended()
         items.append(
             ManifestEntry(source, path, entry.bytes, reading.digest.hexdigest(), notes=reading.notes(noting))
         )

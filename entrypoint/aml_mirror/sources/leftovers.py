@@ -34,7 +34,7 @@ from collections.abc import Container
 # Where a name alone is too weak to say "temporary", it has to be that of a file of a run. The formats are a
 # package above this one: tests/formats/test_registry.py compares the list with theirs.
 _FILE = (
-    r"[^/]+\.(?:safetensors|pt|pth|ckpt|bin|zip|pkl|pickle|npz|onnx|msgpack|ocdbt|h5|hdf5|keras|d3|distcp"
+    r"[^/.][^/]*\.(?:safetensors|pt|pth|ckpt|bin|zip|pkl|pickle|npz|onnx|msgpack|ocdbt|h5|hdf5|keras|d3|distcp"
     r"|cleanrl_model|gguf|pt2|pte|ptl|tflite|json|jsonl|ya?ml|csv|txt)"
 )
 _LEFTOVERS = tuple(
@@ -50,8 +50,8 @@ _LEFTOVERS = tuple(
         # Firefox puts random characters before the suffix of the file.
         rf"(?P<name>{_FILE})\.(?:part|crdownload|opdownload|filepart|tmp|temp)",
         r"(?P<name>checkpoint_[0-9]+)\.(?:part|crdownload|opdownload|filepart|tmp|temp)",
-        # rsync: six letters or digits, of which its NAME has a suffix or a number.
-        r"\.(?P<name>[^/]*[.0-9][^/]*)\.(?:[A-Za-z0-9]{6}|tmp)",
+        # rsync: six letters or digits; its NAME has a suffix or a number, or is hidden itself.
+        r"\.(?P<name>\.[^/.][^/]*|[^/.][^/]*[.0-9][^/]*)\.(?:[A-Za-z0-9]{6}|tmp|temp|part)",
         # Of eight hexadecimal digits one is a letter: a number would be a step.
         rf"(?P<name>{_FILE})\.(?=[0-9]*[a-fA-F])[0-9a-fA-F]{{8}}",
     )

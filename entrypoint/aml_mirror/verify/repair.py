@@ -17,8 +17,8 @@ from typing import Any
 from aml_mirror.core.errors import DataError, UsageError
 from aml_mirror.core.manifest import Manifest
 from aml_mirror.core.settings import Settings
-from aml_mirror.pipeline import plan
-from aml_mirror.pipeline.plan import LocatedRun
+from aml_mirror.pipeline.locate import LocatedRun, locate, require_unchanged
+from aml_mirror.pipeline.model_paths import model_paths
 from aml_mirror.pipeline.select import SelectedCheckpoint, choose
 from aml_mirror.registries import base
 from aml_mirror.registries.base import FileDigest, Version
@@ -83,20 +83,20 @@ def repair(settings: Settings, console: Console) -> Repair:
             return Repair(before, before, [])
     except ManifestLost as lost:
         console.say(lost.message)
-    subject, chosen = _checkpoint_of(version, settings, console)
-    sources = {path: source for source, path in plan.model_paths(chosen.checkpoint).items()}
+    located, chosen = _checkpoint_of(version, settings, console)
+    sources = {path: source for source, path in model_paths(chosen.checkpoint).items()}
     manifest = before.manifest if before is not None else None
     right: dict[str, FileDigest] = {}
     if before is not None and manifest is not None:
         right = before.right
     else:
-        manifest = _made_again(version, subject, sources, console)
+        manifest = _made_again(version, located, sources, console)
         right = _right_of(version, registry, manifest)
     bad = [item.path for item in manifest.items if item.path not in right]
-    manifest = _with_sources(version, subject, manifest, sources, bad, console)
+    manifest = _with_sources(version, located, manifest, sources, bad, console)
     with console.stage("repairing", sum(item.bytes for item in manifest.items)) as progress:
-        moved = registry.repair(version, subject.tree, manifest, right, progress)
-    plan.require_unchanged(subject, [item.source for item in manifest.items if item.path in bad])
+        moved = registry.repair(version, located.tree, manifest, right, progress)
+    require_unchanged(located, [item.source for item in manifest.items if item.path in bad])
     return Repair(before, verify(settings, console), bad, moved.sent + moved.copied)
 
 
@@ -113,29 +113,29 @@ def _checkpoint_of(
     wanted = version.tags.get(base.CHECKPOINT, "")
     asked = replace(settings, source=place, run_id=version.tags[base.RUN_ID], checkpoint=wanted)
     source = open_source(asked, console.say)
-    subject = plan.find(source, asked)
-    for chosen in choose(subject.tree, subject.run, wanted, False, lambda checkpoint: True):
-        return subject, chosen
+    located = locate(source, asked)
+    for chosen in choose(located.tree, located.run, wanted, False, lambda checkpoint: True):
+        return located, chosen
     raise DataError(
         f"{source.uri} has no checkpoint {wanted}", "pass the run that was mirrored with --source"
     )
 
 
-def _made_again(version: Version, subject: LocatedRun, sources: dict[str, str], console: Console) -> Manifest:
+def _made_again(version: Version, located: LocatedRun, sources: dict[str, str], console: Console) -> Manifest:
     """Make a lost manifest from the run.
 
     Raises:
         DataError: the run does not give the manifest that is pinned.
     """
     paths = {source: path for path, source in sources.items()}
-    if version.tags.get(base.INTEGRITY) == "copied" and subject.source.has_etags:
-        manifest = listed_files(subject.tree, paths)
+    if version.tags.get(base.INTEGRITY) == "copied" and located.source.has_etags:
+        manifest = listed_files(located.tree, paths)
     else:
-        with console.stage("hashing", sum(map(subject.tree.size, paths))) as progress:
-            manifest = hash_files(subject.tree, paths, progress)
+        with console.stage("hashing", sum(map(located.tree.size, paths))) as progress:
+            manifest = hash_files(located.tree, paths, progress)
     if manifest.sha256 != version.tags[base.MANIFEST_SHA256]:
         raise DataError(
-            f"the manifest of version {version.number} of {version.model} is lost, and {subject.source.uri} "
+            f"the manifest of version {version.number} of {version.model} is lost, and {located.source.uri} "
             "gives another one: its files are not those that were mirrored",
             "pass the run that was mirrored with --source",
         )
@@ -156,7 +156,7 @@ def _right_of(version: Version, registry: base.Registry, manifest: Manifest) -> 
 
 def _with_sources(
     version: Version,
-    subject: LocatedRun,
+    located: LocatedRun,
     manifest: Manifest,
     sources: dict[str, str],
     bad: list[str],
@@ -170,11 +170,11 @@ def _with_sources(
     wanted = {item.path: item for item in manifest.items}
     there = {path: sources[path] for path in bad if path in sources}
     lost = [path for path in bad if path not in there]
-    with console.stage("comparing", sum(subject.tree.size(source) for source in there.values())) as progress:
+    with console.stage("comparing", sum(located.tree.size(source) for source in there.values())) as progress:
         for path, source in there.items():
-            item, entry = wanted[path], subject.tree.entry(source)
+            item, entry = wanted[path], located.tree.entry(source)
             if item.sha256:
-                (found,) = hash_files(subject.tree, {source: path}, progress).items
+                (found,) = hash_files(located.tree, {source: path}, progress).items
                 same = found.sha256 == item.sha256
             else:
                 same = entry.bytes == item.bytes and item.etag == entry.stamp
@@ -183,7 +183,7 @@ def _with_sources(
     if lost:
         more = f" and {len(lost) - MAX_NAMED} more" if len(lost) > MAX_NAMED else ""
         raise DataError(
-            f"{subject.source.uri} no longer has the bytes of version {version.number} of {version.model}: "
+            f"{located.source.uri} no longer has the bytes of version {version.number} of {version.model}: "
             f"{', '.join(sorted(lost)[:MAX_NAMED])}{more}",
             "nothing was written; pass a copy of the run that was mirrored with --source",
         )

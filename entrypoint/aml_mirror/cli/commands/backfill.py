@@ -12,7 +12,6 @@ def run(call: Call) -> int:
     from aml_mirror.pipeline.receipt import write_termination_log
 
     lines = not output.for_people(call.settings.json)
-    call.receipt.run_id = None
     summary = Backfill(
         call.settings, call.console, lambda done: output.print_line(done.line()) if lines else None
     ).run()

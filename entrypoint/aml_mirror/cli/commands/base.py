@@ -8,8 +8,18 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from aml_mirror.core.settings import Settings
-    from aml_mirror.pipeline.receipt import Receipt
+    from aml_mirror.pipeline.receipt import Progress
     from aml_mirror.support.progress import Console
+
+
+PROGRAM = "aml-mirror"
+
+
+def framework_names() -> tuple[str, ...]:
+    """The names that ``--framework`` takes."""
+    from aml_mirror import layouts
+
+    return layouts.layout_names()
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,8 +28,10 @@ class Call:
 
     settings: Settings
     console: Console
-    receipt: Receipt
-    """Reported where the command fails."""
+    progress: Progress
+    """What is known so far: the receipt of a failure names it."""
+    commands: tuple[Command, ...]
+    """All that there are."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,9 +8,9 @@ from aml_mirror.cli.commands.base import Call, Command
 
 def run(call: Call) -> int:
     """Print the script that makes a shell complete commands, options and values."""
-    from aml_mirror.cli.completion_scripts import script
+    from aml_mirror.cli.commands.completion_scripts import script
 
-    output.print_line(script(call.settings.shell))
+    output.print_line(script(call.settings.shell, call.commands))
     return 0
 
 

@@ -14,7 +14,7 @@ def run(call: Call) -> int:
     from aml_mirror.pipeline.mirror import Mirror
     from aml_mirror.pipeline.receipt import write_termination_log
 
-    for done in Mirror(call.settings, call.console, call.receipt).run():
+    for done in Mirror(call.settings, call.console, call.progress).run():
         write_termination_log(done)
         for warning in done.warnings[:MAX_WARNINGS]:
             call.console.warn(warning)

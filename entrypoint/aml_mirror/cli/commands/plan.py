@@ -11,16 +11,10 @@ from aml_mirror.cli.commands.base import Call, Command
 def run(call: Call) -> int:
     """Print what a mirror would do."""
     from aml_mirror.cli.report import plan_text
-    from aml_mirror.pipeline import plan
-    from aml_mirror.pipeline.select import choose
-    from aml_mirror.sources.registry import open_source
+    from aml_mirror.pipeline.decide import plans
 
-    settings = call.settings
-    subject = plan.find(open_source(settings, call.console.say), settings)
-    for chosen in choose(subject.tree, subject.run, settings.checkpoint, settings.strict):
-        read = settings.hash or not subject.source.has_etags
-        decided = plan.decide(subject, plan.narrowed(chosen, settings), settings, call.console, read)
-        output.print_text(json.dumps(decided.as_dict()) if settings.json else plan_text(decided))
+    for plan in plans(call.settings, call.console):
+        output.print_text(json.dumps(plan.as_dict()) if call.settings.json else plan_text(plan))
     return 0
 
 

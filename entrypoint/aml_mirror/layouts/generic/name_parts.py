@@ -99,7 +99,7 @@ def parse(name: str) -> Name:
     parts: list[str] = []
     numbers: list[Number] = []
     end, end_at = -1, -1
-    used: set[int] = set()
+    named = _named(tokens)
     for at, (kind, text) in enumerate(tokens):
         before = _word(tokens, at - 1)
         if kind == "word":
@@ -112,13 +112,7 @@ def parse(name: str) -> Name:
         elif kind == "float" or len(text) > _MAX_DIGITS or before in _OF_A_TRAINING:
             parts.append(text.lstrip("0") or "0" if kind == "number" else text)
         else:
-            # The word before it names it, or the one behind it, where that names no other number.
-            counts = None
-            for place in (at - 1, at + 1):
-                if place not in used and (counts := _COUNTERS.get(_word(tokens, place))):
-                    used.add(place)
-                    break
-            numbers.append(Number(len(parts), int(text), text, counts))
+            numbers.append(Number(len(parts), int(text), text, named.get(at)))
             parts.append("#")
     return Name(tuple(parts), tuple(numbers), dates, end, end_at)
 
@@ -164,6 +158,26 @@ def _tokens(low: str) -> list[tuple[str, str]]:
         found.append((kind, text))
         glued = True
     return found
+
+
+def _named(tokens: list[tuple[str, str]]) -> dict[int, Kind]:
+    """Map the place of each number that a word names to what it counts.
+
+    The words are before the numbers (``epoch_2_step_400``) or behind them (``2_epochs_400_steps``), as it is
+    with the last of them. A word names one number.
+    """
+    words = [at for at in range(len(tokens)) if _word(tokens, at) in _COUNTERS]
+    if not words:
+        return {}
+    behind = words[-1] + 1 == len(tokens) or tokens[words[-1] + 1][0] != "number"
+    named: dict[int, Kind] = {}
+    used: set[int] = set()
+    for step in (1, -1) if behind else (-1, 1):
+        for at, (kind, _) in enumerate(tokens):
+            if kind == "number" and at not in named and at + step in words and at + step not in used:
+                used.add(at + step)
+                named[at] = _COUNTERS[_word(tokens, at + step)]
+    return named
 
 
 def _names(word: str) -> bool:

@@ -25,7 +25,7 @@ PREDICATE_TYPE = "urn:aml-mirror:mirrored-checkpoint:v1"
 
 def statement(plan: Plan) -> dict[str, Any]:
     """Return the statement of what a mirror registers: the same for the same checkpoint."""
-    subject, checkpoint, manifest = plan.subject, plan.checkpoint, plan.manifest
+    located, checkpoint, manifest = plan.located, plan.checkpoint, plan.manifest
     return {
         "_type": TYPE,
         "subject": [
@@ -33,9 +33,9 @@ def statement(plan: Plan) -> dict[str, Any]:
         ],
         "predicateType": PREDICATE_TYPE,
         "predicate": {
-            "run_id": subject.run_id,
-            "source": redaction.text(subject.source.uri),
-            "framework": subject.found.layout.name,
+            "run_id": located.run_id,
+            "source": redaction.text(located.source.uri),
+            "framework": located.detected.layout.name,
             "checkpoint": checkpoint.path,
             "step": checkpoint.step,
             "identity": plan.identity,

@@ -28,10 +28,7 @@ class MlflowRegistryType(RegistryType):
 
     def check(self, settings: Settings) -> None:
         uri = settings.tracking_uri
-        try:
-            scheme, host = urlsplit(uri).scheme.partition("+")[0], urlsplit(uri).hostname
-        except ValueError:
-            scheme, host = _WEB[0], None  # half a pair of brackets
+        scheme, host = urlsplit(uri).scheme.partition("+")[0], urlsplit(uri).hostname
         if scheme in _WEB and not host:
             raise ConfigurationError(
                 f"the tracking URI {uri!r} names no host", "for example http://mlflow:5000"

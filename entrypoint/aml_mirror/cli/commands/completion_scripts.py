@@ -6,19 +6,19 @@ are paths are completed by the shell.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
-from aml_mirror.cli.arguments import PROGRAM, framework_names
-from aml_mirror.cli.commands import COMMANDS
+from aml_mirror.cli.commands.base import PROGRAM, Command, framework_names
 from aml_mirror.core.errors import UsageError
-from aml_mirror.core.options import Option, options_of
+from aml_mirror.core.options import TABLE, Option, options_of
 from aml_mirror.support.suggestions import did_you_mean, hint
 
+Commands = Sequence[Command]
 SHELLS = ("bash", "zsh", "fish")
 
 
-def script(shell: str) -> str:
-    """Return the completion script of a shell.
+def script(shell: str, commands: Commands) -> str:
+    """Return the completion script of a shell for some commands.
 
     Raises:
         UsageError: no shell is named, or one that is not supported.
@@ -29,7 +29,7 @@ def script(shell: str) -> str:
             f"no completion for the shell {shell!r}" if shell else "no shell is named",
             hint(did_you_mean(shell, SHELLS), f"one of: {', '.join(SHELLS)}"),
         )
-    return makers[shell]()
+    return makers[shell](commands)
 
 
 def _listed(command: str) -> list[Option]:
@@ -47,15 +47,15 @@ def _flags(command: str) -> list[str]:
     return [*(option.flag for option in _listed(command) if not option.is_positional), "--help"]
 
 
-def _all_with_value() -> Iterable[tuple[str, Option]]:
-    for command in COMMANDS:
+def _all_with_value(commands: Commands) -> Iterable[tuple[str, Option]]:
+    for command in commands:
         for option in _listed(command.name):
             if not option.is_switch:
                 yield command.name, option
 
 
-def _bash() -> str:
-    names = " ".join(command.name for command in COMMANDS)
+def _bash(commands: Commands) -> str:
+    names = " ".join(command.name for command in commands)
     lines = [
         "_aml_mirror() {",
         "    local cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD-1]} command=mirror flags=",
@@ -70,7 +70,7 @@ def _bash() -> str:
         "    fi",
         '    case "$command:$prev" in',
     ]
-    for command, option in _all_with_value():
+    for command, option in _all_with_value(commands):
         if option.is_positional:
             continue
         words = _words(option)
@@ -86,7 +86,7 @@ def _bash() -> str:
             action = ":"
         lines.append(f"        {command}:{option.flag}) {action}; return ;;")
     lines += ["    esac", "    case $command in"]
-    for command_ in COMMANDS:
+    for command_ in commands:
         lines.append(f'        {command_.name}) flags="{" ".join(_flags(command_.name))}" ;;')
     lines += [
         "    esac",
@@ -95,7 +95,7 @@ def _bash() -> str:
         "    fi",
         "    case $command in",
     ]
-    for command_ in COMMANDS:
+    for command_ in commands:
         for option in _listed(command_.name):
             if option.is_positional and (words := _words(option)):
                 lines.append(
@@ -109,9 +109,18 @@ def _bash() -> str:
     return "\n".join([*lines, "    esac", "}", f"complete -F _aml_mirror {PROGRAM}"])
 
 
-def _zsh() -> str:
-    lines = [f"#compdef {PROGRAM}", "_aml_mirror() {", "    local -a commands", "    commands=("]
-    lines += [f"        {_quoted(f'{command.name}:{command.help}')}" for command in COMMANDS]
+def _zsh(commands: Commands) -> str:
+    words = " ".join(_words(next(option for option in TABLE if option.setting == "checkpoint")))
+    lines = [
+        f"#compdef {PROGRAM}",
+        "_aml_mirror_checkpoint() {",
+        f"    _alternative 'words:word:({words})' 'files:file:_files'",
+        "}",
+        "_aml_mirror() {",
+        "    local -a commands",
+        "    commands=(",
+    ]
+    lines += [f"        {_quoted(f'{command.name}:{command.help}')}" for command in commands]
     lines += [
         "    )",
         "    if (( CURRENT == 2 )) && [[ $words[2] != -* ]]; then _describe command commands; return; fi",
@@ -119,7 +128,7 @@ def _zsh() -> str:
         "    if [[ $command == -* ]]; then command=mirror; else shift words; (( CURRENT-- )); fi",
         "    case $command in",
     ]
-    for command in COMMANDS:
+    for command in commands:
         lines.append(f"        {command.name}) _arguments -s \\")
         for option in _listed(command.name):
             lines.append(f"            {_zsh_spec(option)} \\")
@@ -134,7 +143,7 @@ def _zsh_spec(option: Option) -> str:
         option.completes, f"({words})" if words else " "
     )
     if option.setting == "checkpoint":
-        value = f"{{_alternative 'words:word:({words})' 'files:file:_files'}}"
+        value = "_aml_mirror_checkpoint"
     if option.is_positional:
         return _quoted(f"::{option.flag.lower().replace(':', ' ')}:{value}")
     text = option.help.split(", one of: {frameworks}")[0].replace("[", r"\[").replace("]", r"\]")
@@ -145,19 +154,19 @@ def _zsh_spec(option: Option) -> str:
     return _quoted(f"{star}{option.flag}=[{text}]:{option.metavar.lower()}:{value}")
 
 
-def _fish() -> str:
-    names = " ".join(command.name for command in COMMANDS)
+def _fish(commands: Commands) -> str:
+    names = " ".join(command.name for command in commands)
     lines = [f"complete -c {PROGRAM} -f"]
-    for command in COMMANDS:
+    for command in commands:
         lines.append(
             f"complete -c {PROGRAM} -n 'not __fish_seen_subcommand_from {names}' -a {command.name} "
             f"-d {_quoted(command.help)}"
         )
-    for command in COMMANDS:
+    for command in commands:
         seen = f"-n '__fish_seen_subcommand_from {command.name}'"
         if command.name == "mirror":
             # It is the command where none is named.
-            others = " ".join(other.name for other in COMMANDS if other is not command)
+            others = " ".join(other.name for other in commands if other is not command)
             seen = f"-n 'not __fish_seen_subcommand_from {others}'"
         for option in _listed(command.name):
             text = _quoted(option.help.split(", one of: {frameworks}")[0])

@@ -1,0 +1,280 @@
+"""The one place that decides: which checkpoints, which bytes, and what a registry has already.
+
+``plan``, ``mirror`` and ``backfill`` all ask :class:`Decisions`. A plan depends on the run, on what the
+registry can do, and on the versions that it is known to have; nothing here writes anywhere.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+from aml_mirror.core.errors import MirrorError, Unreadable, UsageError
+from aml_mirror.core.manifest import Manifest
+from aml_mirror.core.run import Checkpoint
+from aml_mirror.core.settings import Settings
+from aml_mirror.formats.byte_checks import ByteChecks
+from aml_mirror.metrics.series import Metrics, read_metrics
+from aml_mirror.pipeline.completeness import judge
+from aml_mirror.pipeline.contradictions import contradictions
+from aml_mirror.pipeline.destination import Destination, intended_destination
+from aml_mirror.pipeline.limits import apply_limits, check_file_count
+from aml_mirror.pipeline.locate import LocatedRun, locate
+from aml_mirror.pipeline.model_paths import model_paths
+from aml_mirror.pipeline.parameters import parameters
+from aml_mirror.pipeline.plan import Plan
+from aml_mirror.pipeline.select import SelectedCheckpoint, choose, narrow, pick
+from aml_mirror.registries import base
+from aml_mirror.registries.base import Version
+from aml_mirror.safety.verdict import Safety, inspect, require_harmless
+from aml_mirror.safety.words import CODE, FIRST_SCANNER, HARMLESS, SCANNER, SUSPICIOUS, UNKNOWN
+from aml_mirror.sources.hashing import hash_files, listed_files, quick_key
+from aml_mirror.sources.registry import open_source
+from aml_mirror.sources.tree import Tree
+from aml_mirror.support import redaction
+from aml_mirror.support.progress import Console
+
+
+@dataclass(frozen=True, slots=True)
+class Recognized:
+    """A checkpoint that a complete version has already."""
+
+    version: Version
+    checkpoint: Checkpoint
+    quick_key: str
+    files: int
+    bytes: int
+    warnings: tuple[str, ...]
+
+    @property
+    def is_moved(self) -> bool:
+        """Whether the version has another quick key: the same bytes under other stamps."""
+        return self.version.tags.get(base.QUICK_KEY) != self.quick_key
+
+
+class Decisions:
+    """What there is to do for one run. Each of its files is examined once, whatever asks for it.
+
+    Args:
+        located: the run.
+        destination: where it goes.
+        settings: of this call.
+        console: shows how far the hashing is.
+        versions: complete versions of the run that the registry has.
+    """
+
+    def __init__(
+        self,
+        located: LocatedRun,
+        destination: Destination,
+        settings: Settings,
+        console: Console,
+        versions: Sequence[Version] = (),
+    ) -> None:
+        self._located = located
+        self._destination = destination
+        self._settings = settings
+        self._console = console
+        self._versions = versions
+        self._by_quick_key = {item.tags.get(base.QUICK_KEY): item for item in reversed(versions)}
+        self._checks = ByteChecks(located.tree)
+        self._problems: dict[Checkpoint, str] = {}
+        self._safety: dict[Checkpoint, Safety] = {}
+
+    def selected(self) -> Iterable[SelectedCheckpoint]:
+        """Return the checkpoints to mirror, with the files that ``--include`` and ``--exclude`` leave.
+
+        Raises:
+            DataError: what is wanted is not there or not complete, or ``--refuse-pickle`` refuses it.
+            UsageError: what is wanted could mean several, or no weights are left.
+            NotAllowed: a file may not be read.
+        """
+        settings, located = self._settings, self._located
+        chosen = choose(
+            located.tree, located.run, settings.checkpoint, settings.strict, self._is_trusted, self._problem
+        )
+        narrowed = (replace(item, checkpoint=self._narrowed(item.checkpoint)) for item in chosen)
+        if not settings.refuse_pickle:
+            return narrowed
+        # All of them before the first is sent.
+        wanted = list(narrowed)
+        for item in wanted:
+            if not _judged_harmless(self._by_quick_key.get(self._quick_key(item.checkpoint))):
+                require_harmless(self._examined(item.checkpoint), item.checkpoint.path)
+        return wanted
+
+    def decide(self, selected: SelectedCheckpoint) -> Plan | Recognized:
+        """Return the plan for a checkpoint, or the version that has it already.
+
+        No file is read where a version has the quick key of all. Else they are hashed, unless the registry
+        copies them by itself and knows them by no hash.
+
+        Raises:
+            DataError: a file changed while it was read, or the registry takes no version with so many files.
+            UsageError: what was logged points to another checkpoint than the one taken for the final one.
+            NotAllowed: a file may not be read.
+        """
+        key = self._quick_key(selected.checkpoint)
+        if version := self._by_quick_key.get(key):
+            return self._recognized(selected, version, key)
+        plan = self._plan(selected, key)
+        for version in self._versions:
+            if version.tags.get(base.IDENTITY) == plan.identity:
+                return self._recognized(selected, version, key)
+        return plan
+
+    def recognized(self) -> list[Recognized]:
+        """Return a version for each wanted checkpoint if the quick keys tell all of them; else nothing.
+
+        No checkpoint is read.
+        """
+        try:
+            wanted = list(self.selected())
+        except MirrorError:
+            return []
+        keys = [self._quick_key(item.checkpoint) for item in wanted]
+        if self._settings.hash or not all(key in self._by_quick_key for key in keys):
+            return []
+        return [
+            self._recognized(item, self._by_quick_key[key], key)
+            for item, key in zip(wanted, keys, strict=True)
+        ]
+
+    def _plan(self, selected: SelectedCheckpoint, key: str) -> Plan:
+        located, checkpoint, destination = self._located, selected.checkpoint, self._destination
+        if destination.limits:
+            check_file_count(checkpoint, destination.limits)
+        safety = self._examined(checkpoint)
+        framework = located.detected.layout.name
+        against = contradictions(framework, located.run, checkpoint, self._metrics)
+        if against.undecided and self._settings.checkpoint == "final":
+            raise UsageError(against.undecided, pick(against.choices))
+        self._checks = ByteChecks(located.tree)
+        manifest = self._manifest(checkpoint)
+        best, best_warnings = self._best(checkpoint)
+        warnings = (
+            *located.warnings,
+            *remarks(selected),
+            *self._checks.warnings,
+            *against.warnings,
+            *self._metrics.warnings,
+            # Of a known framework it is known that it logs elsewhere, or was told not to log.
+            *([self._metrics.note] if self._metrics.note and framework == "generic" else []),
+            *best_warnings,
+            *_safety_warnings(safety),
+        )
+        plan = Plan(
+            located,
+            checkpoint,
+            manifest,
+            self._metrics,
+            parameters(located.run.params, self._settings.parameters),
+            best,
+            destination.model_name,
+            tuple(redaction.text(warning) for warning in warnings),
+            safety,
+            key,
+        )
+        return apply_limits(plan, destination.limits) if destination.limits else plan
+
+    def _manifest(self, checkpoint: Checkpoint) -> Manifest:
+        tree, paths = self._located.tree, model_paths(checkpoint)
+        # A version that was hashed, from a volume perhaps, can only be recognized by hashing again.
+        is_hashed = any(version.tags.get(base.INTEGRITY) == "sha256" for version in self._versions)
+        if self._destination.copies(self._located.source) and not (self._settings.hash or is_hashed):
+            return listed_files(tree, paths)
+        with self._console.stage("hashing", sum(map(tree.size, paths))) as progress:
+            return hash_files(tree, paths, progress, self._checks.of)
+
+    def _best(self, checkpoint: Checkpoint) -> tuple[Checkpoint | None, list[str]]:
+        best = self._located.run.best
+        if best is None or best.path == checkpoint.path:
+            return best, []
+        try:
+            why = self._problem(self._located.tree, best)
+        except Unreadable as error:
+            why = error.message
+        if why:
+            return None, [f"the best checkpoint {best.path} is not complete: {why}"]
+        return best, []
+
+    def _recognized(self, selected: SelectedCheckpoint, version: Version, key: str) -> Recognized:
+        checkpoint, located = selected.checkpoint, self._located
+        size = sum(map(located.tree.size, checkpoint.files))
+        warnings = (*located.warnings, *remarks(selected))
+        if version.archived:
+            told = f"version {version.number} of {version.model} is archived: restore it to use it"
+            warnings = (*warnings, told)
+        return Recognized(version, checkpoint, key, len(checkpoint.files), size, warnings)
+
+    def _is_trusted(self, checkpoint: Checkpoint) -> bool:
+        """Whether a version tells that a checkpoint was complete, and nothing changed since."""
+        return self._quick_key(self._narrowed(checkpoint)) in self._by_quick_key
+
+    def _narrowed(self, checkpoint: Checkpoint) -> Checkpoint:
+        return narrow(checkpoint, self._settings.include, self._settings.exclude)
+
+    def _quick_key(self, checkpoint: Checkpoint) -> str:
+        located = self._located
+        return quick_key(located.tree, located.run_id, checkpoint.path, checkpoint.files)
+
+    def _problem(self, tree: Tree, checkpoint: Checkpoint) -> str:
+        if checkpoint not in self._problems:
+            self._problems[checkpoint] = judge(tree, checkpoint)
+        return self._problems[checkpoint]
+
+    def _examined(self, checkpoint: Checkpoint) -> Safety:
+        if checkpoint not in self._safety:
+            self._safety[checkpoint] = inspect(
+                self._located.tree, checkpoint.files, checkpoint.weights, self._settings.allow
+            )
+        return self._safety[checkpoint]
+
+    @cached_property
+    def _metrics(self) -> Metrics:
+        return read_metrics(self._located.tree, self._located.run.logs)
+
+
+def plans(settings: Settings, console: Console) -> Iterator[Plan]:
+    """Yield what a first mirror of each wanted checkpoint would write. The registry is not asked.
+
+    Raises:
+        MirrorError: whatever a mirror would refuse before its first request.
+    """
+    destination = intended_destination(settings)
+    located = locate(open_source(settings, console.say), settings)
+    decisions = Decisions(located, destination, settings, console)
+    for selected in decisions.selected():
+        decision = decisions.decide(selected)
+        if isinstance(decision, Plan):
+            yield decision
+
+
+def remarks(selected: SelectedCheckpoint) -> list[str]:
+    """Say of each checkpoint that was passed over why, and of one that no layout lists that it is taken."""
+    said = [f"the checkpoint {path} was passed over: {why}" for path, why in selected.passed_over]
+    if selected.is_unlisted:
+        said.append(f"{selected.checkpoint.path} was taken since it was named: the layout does not list it")
+    return said
+
+
+def _safety_warnings(safety: Safety) -> list[str]:
+    """Say what loading the checkpoint may run, and which files a person accepts nevertheless."""
+    warnings = []
+    if safety.verdict in (SUSPICIOUS, CODE, UNKNOWN):
+        problems = list(safety.problems)
+        means = {SUSPICIOUS: "is suspicious", CODE: "holds code", UNKNOWN: "holds what is not known"}
+        warnings.append(
+            f"the checkpoint {means[safety.verdict]}, {len(problems)} finding(s), the first: {problems[0]}"
+        )
+    warnings += [f"{item['path']} was accepted (--allow): {item['reason']}" for item in safety.allowed]
+    return warnings
+
+
+def _judged_harmless(version: Version | None) -> bool:
+    """Whether this very scanner judged a version harmless; what an older one said is judged again."""
+    if version is None:
+        return False
+    scanner = version.tags.get(base.SAFETY_SCANNER, FIRST_SCANNER)
+    return scanner == SCANNER and version.tags.get(base.SAFETY) in HARMLESS

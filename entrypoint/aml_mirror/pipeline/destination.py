@@ -1,0 +1,98 @@
+"""Where a run is to be mirrored, checked as far as that needs no request: names, registry, signing key."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from aml_mirror.core.errors import UsageError
+from aml_mirror.core.settings import Settings
+from aml_mirror.registries import base
+from aml_mirror.registries.base import Limits
+from aml_mirror.registries.names import check_names
+from aml_mirror.registries.registry import named_type, required_type
+from aml_mirror.registries.registry_type import RegistryType
+from aml_mirror.sources.base import Source
+
+
+@dataclass(frozen=True, slots=True)
+class Destination:
+    """The names and the kind of registry that a mirror writes to."""
+
+    model_name: str
+    """Empty: none is named, which only a plan without a registry may have."""
+    experiment: str
+    registry_type: RegistryType | None
+    """None: the settings name no registry, which only a plan may lack."""
+    sign: Callable[[str], tuple[str, str]] | None = None
+    """Makes of a statement the name and the text of its signed envelope; None: nothing is signed."""
+
+    @property
+    def limits(self) -> Limits | None:
+        """What the registry takes; None: no registry is named."""
+        return self.registry_type.limits if self.registry_type else None
+
+    def copies(self, source: Source) -> bool:
+        """Tell whether the files of a source are copied without passing through this program.
+
+        Where no registry is named, a store with ETags is taken for one whose files can be copied.
+        """
+        return self.registry_type.can_copy(source) if self.registry_type else source.has_etags
+
+
+def destination(settings: Settings) -> Destination:
+    """Return where the settings send a mirror, after the checks that need no request.
+
+    Raises:
+        UsageError: no model is named, the registry does not take a name, or a tag has a name of the mirror's
+            own.
+        ConfigurationError: no registry is named, it is not wholly named, or the signing key cannot be used.
+        NotAllowed: the signing key may not be read.
+    """
+    settings.require_model_name()
+    names = checked_names(settings)
+    registry_type = required_type(settings)
+    registry_type.check(settings)
+    return Destination(*names, registry_type, _signer(settings.sign_key))
+
+
+def intended_destination(settings: Settings) -> Destination:
+    """As :func:`destination`, for a plan: it works without a registry, and then also without a model."""
+    if named_type(settings) is not None:
+        return destination(settings)
+    names = checked_names(settings) if settings.model_name else ("", "")
+    if not settings.model_name:
+        _check_tags(settings)
+    return Destination(*names, None, _signer(settings.sign_key))
+
+
+def checked_names(settings: Settings) -> tuple[str, str]:
+    """Return the names of model and experiment, checked by the rules of the registry that is named.
+
+    Raises:
+        UsageError: as :func:`destination`.
+        ConfigurationError: the registry that is named is not known.
+    """
+    model = settings.require_model_name()
+    experiment = settings.experiment or model
+    registry_type = named_type(settings)
+    (registry_type.check_names if registry_type else check_names)(model, experiment)
+    _check_tags(settings)
+    return model, experiment
+
+
+def _check_tags(settings: Settings) -> None:
+    for name in sorted(settings.tags):
+        if name in base.RESERVED or name.startswith(base.OWN_PREFIX):
+            raise UsageError(f"--tag {name} is a name that the mirror itself writes", "choose another name")
+
+
+def _signer(path: str) -> Callable[[str], tuple[str, str]] | None:
+    """Read the key before anything is sent."""
+    if not path:
+        return None
+    # Late: cryptography is needed for nothing else here.
+    from aml_mirror.pipeline.provenance import signing
+
+    key = signing.private_key(path)
+    return lambda statement: (signing.ARTIFACT, signing.sign(statement, key))

@@ -1,0 +1,166 @@
+"""Writes one plan into a registry: a run, its files, a version; the mark that it is complete comes last."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+
+from aml_mirror.core.errors import Interrupted
+from aml_mirror.core.settings import Settings
+from aml_mirror.pipeline import model_card
+from aml_mirror.pipeline.destination import Destination
+from aml_mirror.pipeline.locate import require_unchanged
+from aml_mirror.pipeline.model_paths import artifact_path
+from aml_mirror.pipeline.plan import Plan
+from aml_mirror.pipeline.provenance import statement
+from aml_mirror.pipeline.receipt import Facts, Progress, Receipt, receipt_of
+from aml_mirror.registries import base
+from aml_mirror.registries.base import Registry, Upload, Version, Writer
+from aml_mirror.safety.words import SCANNER
+from aml_mirror.support import redaction
+from aml_mirror.support.progress import Console
+
+_MAX_NAMES = 1000  # characters of a tag that maps names of metrics
+
+
+class Publication:
+    """The writing of one plan.
+
+    Args:
+        plan: what is written.
+        registry, destination: where to.
+        settings: of this call.
+        console: shows how far it is.
+        progress: told the id of the run that is written.
+        seconds: how long the work took until now.
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        registry: Registry,
+        destination: Destination,
+        settings: Settings,
+        console: Console,
+        progress: Progress,
+        seconds: Callable[[], float],
+    ) -> None:
+        self._plan = plan
+        self._registry = registry
+        self._destination = destination
+        self._settings = settings
+        self._console = console
+        self._progress = progress
+        self._seconds = seconds
+
+    def publish(self) -> Receipt | Version:
+        """Write it, and return the receipt; or the version, if another mirror finished it meanwhile.
+
+        Raises:
+            MirrorError: what was written stays, and the next attempt goes on from there.
+            Interrupted: a signal arrived; likewise.
+        """
+        tags = tags_of(self._plan, self._settings)
+        writer = self._registry.begin(self._destination.experiment, self._plan.located.run_id, tags)
+        if isinstance(writer, Version):
+            return writer
+        self._progress.facts = replace(self._progress.facts, mlflow_run_id=writer.run_id)
+        try:
+            return self._write(writer, tags, self._progress.facts)
+        except Interrupted as stop:
+            writer.abort("KILLED", stop.message)
+            raise
+        except BaseException as error:
+            writer.abort("FAILED", str(error))
+            raise
+
+    def _write(self, writer: Writer, tags: dict[str, str], facts: Facts) -> Receipt:
+        plan, tree = self._plan, self._plan.located.tree
+        writer.log_params(dict(plan.params))
+        with self._console.stage("metrics", plan.metrics.points, "points") as progress:
+            writer.log_metrics(plan.metrics.stream, progress)
+        with self._console.stage("checkpoint", plan.manifest.bytes) as progress:
+            moved = writer.put_model(tree, plan.manifest, progress)
+        uploads = [
+            Upload(path, f"tensorboard/{artifact_path(path)}", tree.size(path))
+            for path in ([] if self._settings.no_event_files else plan.event_files)
+        ]
+        with self._console.stage("event files", sum(upload.bytes for upload in uploads)) as progress:
+            sent = writer.put_files(tree, uploads, progress)
+
+        described = replace(plan, warnings=(*plan.warnings, *moved.warnings))
+        card = model_card.write(described, self._settings.tags)
+        writer.put_texts(self._texts(card))
+        require_unchanged(plan.located, [item.source for item in plan.manifest.items])
+
+        version = writer.register(card, tags)
+        warnings = dict.fromkeys((*described.warnings, *writer.warnings))
+        receipt = receipt_of(
+            facts,
+            outcome="mirrored",
+            exit_code=0,
+            model_version=version.number,
+            model_uri=self._registry.uri(version),
+            manifest_sha256=plan.manifest.sha256,
+            integrity=plan.manifest.integrity,
+            safety=plan.safety.verdict,
+            allowed=tuple(plan.safety.allowed),
+            files=len(plan.manifest.items),
+            bytes=plan.manifest.bytes,
+            bytes_sent=moved.sent + sent,
+            bytes_copied=moved.copied,
+            series=len(plan.metrics.series),
+            points=plan.metrics.points,
+            left_out=plan.left_out,
+            warnings=tuple(warnings),
+            seconds=round(self._seconds(), 3),
+        )
+        writer.put_texts({"receipt.json": receipt.whole()})
+        writer.finish(version)
+        return receipt
+
+    def _texts(self, card: str) -> dict[str, str]:
+        plan, provenance = self._plan, statement.as_json(self._plan)
+        texts = {
+            "manifest.json": plan.manifest.as_json(),
+            "safety.json": plan.safety.as_json(),
+            statement.ARTIFACT: provenance,
+            "MODEL_CARD.md": card,
+        }
+        if self._destination.sign is not None:
+            name, envelope = self._destination.sign(provenance)
+            texts[name] = envelope
+        if plan.metrics.renamed:
+            texts["metric_names.json"] = json.dumps(plan.metrics.renamed, indent=2, ensure_ascii=False) + "\n"
+        return texts
+
+
+def tags_of(plan: Plan, settings: Settings) -> dict[str, str]:
+    """Return the tags of the run and its version: the person's own, then those of the mirror."""
+    located = plan.located
+    tags = {
+        **{name: str(redaction.value(name, value)) for name, value in settings.tags.items()},
+        base.RUN_ID: located.run_id,
+        base.OUTPUT_DIR: located.source.uri,
+        base.FRAMEWORK: settings.framework_tag or located.detected.layout.name,
+        base.SOURCE: settings.source_tag or ("osmo-replay" if settings.replay_run_id else "osmo-mirror"),
+        base.CHECKPOINT: plan.checkpoint.path,
+        base.MANIFEST_SHA256: plan.manifest.sha256,
+        base.INTEGRITY: plan.manifest.integrity,
+        base.SAFETY: plan.safety.verdict,
+        base.SAFETY_SCANNER: SCANNER,
+        base.IDENTITY: plan.identity,
+        base.QUICK_KEY: plan.quick_key,
+        base.MODEL_NAME: plan.model_name,
+    }
+    if plan.checkpoint.step is not None:
+        tags[base.STEP] = str(plan.checkpoint.step)
+    if settings.replay_run_id:
+        tags[base.REPLAY] = "true"
+        same = settings.replay_run_id == settings.run_id
+        tags[base.REPLAY_SOURCE] = located.run_id if same else settings.replay_run_id
+    names = json.dumps(plan.metrics.renamed, ensure_ascii=False, separators=(",", ":"))
+    if plan.metrics.renamed and len(names) <= _MAX_NAMES:
+        tags[base.METRIC_NAMES] = names
+    return tags

@@ -1,0 +1,84 @@
+"""aml-mirror completion: what a shell offers, asked of the shell itself."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+from aml_mirror.cli.completion_scripts import SHELLS, script
+
+from aml_mirror.cli.commands import COMMANDS
+from aml_mirror.core.options import TABLE
+from builders.program import Call, clean_environment
+
+ASK = """
+source ./script
+COMP_WORDS=("$@")
+COMP_CWORD=$((${#COMP_WORDS[@]} - 1))
+_aml_mirror
+echo "${COMPREPLY[@]}"
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A folder with a run, a key, and the script that bash reads."""
+    (tmp_path / "runs" / "ppo" / "checkpoint-10").mkdir(parents=True)
+    (tmp_path / "release.pem").write_text("")
+    (tmp_path / "script").write_text(script("bash"))
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("line", "offered"),
+    [
+        (["st"], ["status"]),
+        (["mirror", "--fr"], ["--framework"]),
+        (["--fr"], ["--framework"]),
+        (["--json", "--fr"], ["--framework"]),
+        (["verify", "--block"], []),
+        (["backfill", "--sh"], ["--shard"]),
+        (["mirror", "--framework", "ler"], ["lerobot"]),
+        (["mirror", "--framework", "=", "sk"], ["skrl"]),
+        (["plan", "ru"], ["runs"]),
+        (["plan", "runs/ppo", "--checkpoint", "runs/ppo/"], ["runs/ppo/checkpoint-10"]),
+        (["--checkpoint", "be"], ["best"]),
+        (["mirror", "--sign-key", "rel"], ["release.pem"]),
+        (["mirror", "--source", ""], ["runs"]),
+        (["mirror", "--tag", ""], []),
+        (["completion", ""], list(SHELLS)),
+    ],
+)
+def test_what_bash_offers(folder: Path, line: list[str], offered: list[str]) -> None:
+    done = subprocess.run(
+        ["bash", "-c", ASK, "bash", "aml-mirror", *line],
+        cwd=folder,
+        env=clean_environment(),
+        capture_output=True,
+        text=True,
+    )
+    assert done.stdout.split() == offered, done.stderr
+
+
+@pytest.mark.parametrize("shell", SHELLS)
+def test_every_command_and_option_is_in_every_script(shell: str, aml_mirror: Call) -> None:
+    printed = aml_mirror("completion", shell).out
+    assert printed == script(shell) + "\n"
+    for command in COMMANDS:
+        assert command.name in printed
+    for option in TABLE:
+        if option.flag.startswith("--"):
+            assert (f"-l {option.flag[2:]} " if shell == "fish" else option.flag) in printed
+    if program := shutil.which(shell):
+        done = subprocess.run([program, "-n"], input=printed, capture_output=True, text=True)
+        assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_it_needs_no_settings(aml_mirror: Call, tmp_path: Path) -> None:
+    """A shell's start-up file calls it wherever the shell is opened: in a run, beside a broken .env."""
+    (tmp_path / ".env").write_text("? broken\n")
+    (tmp_path / "model.pt").write_bytes(b"")
+    assert aml_mirror("completion", "fish", cwd=tmp_path, RUN_ID="a\nb").out.startswith("complete -c")
+    assert "no shell is named; one of: bash, zsh, fish" in aml_mirror("completion", cwd=tmp_path, code=64).err
