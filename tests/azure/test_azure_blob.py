@@ -139,7 +139,7 @@ def test_a_blob_written_over_is_noticed(azure: Any) -> None:
         stream.read()
     azure.blob_service().get_blob_client(azure.container, "r/x").delete_blob()
     assert not source.is_unchanged(x)
-    with pytest.raises(DataError, match="was deleted|changed while it was read"):
+    with pytest.raises(DataError, match=r"was deleted|changed while it was read"):
         source.read(x, 10, 10)
 
 

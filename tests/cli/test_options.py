@@ -101,6 +101,8 @@ def test_the_source_is_positional_too(tmp_path: Path) -> None:
         with pytest.raises(UsageError, match="given twice"):
             settings(command, "runs/a", "--source", "runs/b")
     assert settings("plan", "runs/a", OUTPUT_DIR="/other").source == "runs/a"
+    for place in ("runs/a", "./a", "/a", ".", "azure://acct/runs/a"):
+        assert with_default_command([place, "--json"]) == ["mirror", place, "--json"]
 
 
 def test_options_of_another_package() -> None:
@@ -127,6 +129,9 @@ def test_options_of_another_package() -> None:
         resolve(parser(rows).parse_args(["mirror", "--acme-limit=x"]), {}, Path("/dev/null"), rows)
     with pytest.raises(UsageError, match="unknown option --acme-limit"):
         parser(rows).parse_args(["status", "--acme-limit", "3"])
+    with pytest.raises(UsageError, match="unknown option --acme-limt") as caught:
+        parser(rows).parse_args(["mirror", "--acme-limt", "3"])
+    assert "did you mean --acme-limit?" in caught.value.hint
     commands = next(
         action for action in parser(rows)._actions if isinstance(action, argparse._SubParsersAction)
     )
@@ -146,8 +151,10 @@ def test_options_of_another_package() -> None:
         (["--json", "status"], "put it first: aml-mirror status"),
         (["backfill", "--since"], "--since needs a value; see: aml-mirror backfill --help"),
         (["plan", "x", "--framework", "lerobt"], "did you mean lerobot? one of: lerobot, "),
+        (["backfill", "--limit", "many"], "for example: --limit 100; see: aml-mirror backfill --help"),
+        (["--retry-for", "soon"], "see: aml-mirror mirror --help"),
         (["completion", "bsh"], "did you mean bash? one of: bash, zsh, fish"),
-        (["./runs"], "to mirror a folder: aml-mirror mirror ./runs"),
+        (["builders"], "there is no command 'builders'; the commands are: mirror, "),
     ],
 )
 def test_what_was_meant(aml_mirror: Call, words: list[str], said: str) -> None:

@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 from mlflow import MlflowClient
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+from securesystemslib.dsse import Envelope
 
 from aml_mirror.core.errors import ConfigurationError, DataError, MirrorError, SourceNotFound, UsageError
 from aml_mirror.core.manifest import Manifest, ManifestEntry
@@ -214,7 +215,7 @@ def test_a_signed_version(
     (tmp_path / "payload").write_bytes(payload := _decoded(envelope["payload"]))
     assert payload == registered.read(statement.ARTIFACT)
     if options == _P256:
-        (tmp_path / "pae").write_bytes(signing.pae(payload))
+        (tmp_path / "pae").write_bytes(Envelope(payload, signing.PAYLOAD_TYPE, {}).pae())
         (tmp_path / "sig").write_bytes(_decoded(envelope["signatures"][0]["sig"]))
         subprocess.run(
             [

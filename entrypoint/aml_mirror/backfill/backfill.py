@@ -18,7 +18,6 @@ import time
 import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from typing import cast
 
 from aml_mirror.backfill.discovery import Candidate, candidates, failure_of, newest_in, run_at_root
 from aml_mirror.backfill.name_template import ModelNames, check_run_id, other_names
@@ -43,7 +42,7 @@ from aml_mirror.pipeline.mirror import Mirror
 from aml_mirror.pipeline.receipt import Facts, Progress, Receipt, failed, receipt_of
 from aml_mirror.registries.base import Version
 from aml_mirror.registries.registry import open_registry
-from aml_mirror.sources.base import Prefix, Source
+from aml_mirror.sources.base import Prefix, Source, as_prefix
 from aml_mirror.sources.registry import open_source
 from aml_mirror.sources.tree import Tree
 from aml_mirror.support.progress import LOG_SECONDS, Console
@@ -278,7 +277,7 @@ def open_prefix(settings: Settings, console: Console) -> Prefix:
     """Return the place that holds the runs: ``--source``, else ``OUTPUT_BASE``.
 
     Raises:
-        UsageError: neither is there. ``OUTPUT_DIR`` is one run's.
+        UsageError: neither is there, or it is one run by its kind. ``OUTPUT_DIR`` is one run's.
     """
     place = settings.source or settings.output_base
     if not place:
@@ -287,4 +286,10 @@ def open_prefix(settings: Settings, console: Console) -> Prefix:
             "pass the folder that holds the runs' folders: --source PREFIX",
         )
     alone = replace(settings, source=place, run_id="", output_base="", wait_seconds=0.0)
-    return cast(Prefix, open_source(alone, console.say))
+    source = open_source(alone, console.say)
+    if (prefix := as_prefix(source)) is None:
+        raise UsageError(
+            f"{source.uri} is one run: it cannot hold several",
+            "mirror it with: aml-mirror mirror --source URI",
+        )
+    return prefix

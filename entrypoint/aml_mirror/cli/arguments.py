@@ -12,10 +12,11 @@ from typing import Any, NoReturn
 from aml_mirror import __version__
 from aml_mirror.cli.commands import BY_NAME
 from aml_mirror.cli.commands import COMMANDS as _COMMANDS
-from aml_mirror.cli.commands.base import PROGRAM, Command, framework_names
+from aml_mirror.cli.commands.base import PROGRAM, Command, forms_of_plugins, framework_names
 from aml_mirror.core.errors import UsageError
 from aml_mirror.core.options import GROUPS, TABLE, Option, options_of
 from aml_mirror.core.settings import destination
+from aml_mirror.support.library_internals import actions_of, flags_of_command
 from aml_mirror.support.suggestions import did_you_mean, hint
 
 COMMANDS = tuple(BY_NAME)
@@ -57,17 +58,23 @@ class _Parser(argparse.ArgumentParser):
 
     def format_help(self) -> str:
         # Late: the layouts take longer to load than the help to be printed.
-        for action in self._actions:
+        for action in actions_of(self):
             if action.help and "{frameworks}" in action.help:
                 action.help = action.help.replace("{frameworks}", ", ".join(framework_names()))
+            elif more := forms_of_plugins(action.option_strings):
+                action.help = f"{action.help}; or {'; or '.join(more)}"
         return super().format_help()
 
     # argparse's own signature is overloaded; this one is how the program calls it.
     def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
         flags, rest = self.parse_known_args(args, namespace)
         if rest:
-            raise _unknown(rest[0], getattr(flags, "command", None) or DEFAULT)
+            command = getattr(flags, "command", None) or DEFAULT
+            raise _unknown(rest[0], command, self._flags_of(command))
         return flags
+
+    def _flags_of(self, command: str) -> list[str]:
+        return flags_of_command(self, command)
 
 
 def parser(extra: Iterable[Option] = ()) -> argparse.ArgumentParser:
@@ -131,8 +138,8 @@ def _add_option(group: Any, option: Option, command: str) -> None:
         )
 
 
-def _unknown(argument: str, command: str) -> UsageError:
-    """The error for an argument that a command does not take."""
+def _unknown(argument: str, command: str, flags: list[str]) -> UsageError:
+    """The error for an argument that a command does not take; ``flags`` are those that it does take."""
     page = f"see: {PROGRAM} {command} --help"
     if not argument.startswith("-"):
         return UsageError(f"unexpected argument {argument!r} for {PROGRAM} {command}", page)
@@ -143,24 +150,24 @@ def _unknown(argument: str, command: str) -> UsageError:
         dict.fromkeys(name for option in TABLE if option.flag == flag for name in option.commands)
     ):
         return UsageError(f"{flag} is an option of {', '.join(others)}, not of {command}", page)
-    own = [option.flag for option in options_of(command) if option.flag.startswith("-")]
-    return UsageError(f"unknown option {flag} for {PROGRAM} {command}", hint(did_you_mean(flag, own), page))
+    return UsageError(f"unknown option {flag} for {PROGRAM} {command}", hint(did_you_mean(flag, flags), page))
 
 
 def with_default_command(arguments: Sequence[str]) -> list[str]:
     """Put ``mirror`` in front where no command is named.
 
     Raises:
-        UsageError: the first word is no command, or a command comes after options.
+        UsageError: the first word is neither a command nor, with its ``/``, a place; or a command comes after
+            options.
     """
     given = list(arguments)
     if given and (given[0] in COMMANDS or given[0] in ("-h", "--help", "--version")):
         return given
     page = f"see: {PROGRAM} --help"
-    if given and not given[0].startswith("-"):
+    if given and not given[0].startswith("-") and not _is_place(given[0]):
         word = given[0]
         meant = did_you_mean(word, COMMANDS)
-        if os.sep in word or (not meant and os.path.isdir(word)):
+        if not meant and os.path.isdir(word):
             meant = f"to mirror a folder: {PROGRAM} mirror {word};"
         raise UsageError(
             f"there is no command {word!r}", hint(meant, f"the commands are: {', '.join(COMMANDS)};", page)
@@ -172,3 +179,8 @@ def with_default_command(arguments: Sequence[str]) -> list[str]:
                 f"the command {word!r} comes after options", f"put it first: {PROGRAM} {word} …; {page}"
             )
     return [DEFAULT, *given]
+
+
+def _is_place(word: str) -> bool:
+    """Tell whether a word can only be a folder or a URI: no command has such a name."""
+    return os.sep in word or word in (".", "..")

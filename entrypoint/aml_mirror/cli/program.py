@@ -21,7 +21,7 @@ from types import FrameType
 from aml_mirror.cli import output
 from aml_mirror.cli.arguments import parser, with_default_command
 from aml_mirror.cli.commands import BY_NAME, Call
-from aml_mirror.cli.commands.base import framework_names
+from aml_mirror.cli.commands.base import PROGRAM, framework_names
 from aml_mirror.cli.plugin_options import plugin_options
 from aml_mirror.core.dotenv import read_dotenv
 from aml_mirror.core.errors import (
@@ -66,7 +66,10 @@ def run(given: list[str]) -> int:
         extra = plugin_options()
         flags = parser(extra).parse_args(words)
         command = BY_NAME[flags.command]
-        settings = _settings(flags, extra) if command.reads_settings else _given(flags)
+        try:
+            settings = _settings(flags, extra) if command.reads_settings else _given(flags)
+        except UsageError as error:
+            raise UsageError(error.message, f"{error.hint}; see: {PROGRAM} {command.name} --help") from error
         _quiet_loggers(settings.debug)
         # Libraries print as they like; stdout is for the result alone.
         with redirect_stdout(sys.stderr):

@@ -13,23 +13,23 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 
 from aml_mirror.core.errors import DataError
 from aml_mirror.core.run import Checkpoint
 from aml_mirror.core.settings import Settings
-from aml_mirror.pipeline.decide import Decisions, Recognized
+from aml_mirror.pipeline.decide import Decisions, Recognized, judged
 from aml_mirror.pipeline.destination import Destination, destination
 from aml_mirror.pipeline.locate import LocatedRun, locate
 from aml_mirror.pipeline.plan import Plan
 from aml_mirror.pipeline.publish import Publication
 from aml_mirror.pipeline.receipt import Facts, Progress, Receipt, receipt_of
+from aml_mirror.pipeline.select import SelectedCheckpoint
 from aml_mirror.registries import base
 from aml_mirror.registries.base import Registry, Version
 from aml_mirror.registries.pinned_manifest import pinned_manifest
 from aml_mirror.registries.registry import open_registry
-from aml_mirror.safety.words import current
 from aml_mirror.sources.base import Source
 from aml_mirror.sources.registry import open_source
 from aml_mirror.support.progress import Console
@@ -88,10 +88,17 @@ class Mirror:
             versions = registry.versions(target.experiment, target.model_name, located.run_id)
         complete = [version for version in versions if version.complete]
         decisions = Decisions(located, target, settings, self._console, complete)
-        for selected in decisions.selected():
+        for selected in self._selected(decisions, registry):
             self._knows(_facts_at(selected.checkpoint, facts))
             yield self._settled(decisions.decide(selected), registry, target)
             self._knows(facts)
+
+    def _selected(self, decisions: Decisions, registry: Registry) -> Iterable[SelectedCheckpoint]:
+        try:
+            return decisions.selected()
+        finally:
+            for version, tags in decisions.judged_anew:
+                registry.annotate(version, tags)
 
     def recognized(
         self, located: LocatedRun, target: Destination, registry: Registry, versions: Sequence[Version]
@@ -144,7 +151,7 @@ class Mirror:
             model_uri=registry.uri(version),
             manifest_sha256=version.tags.get(base.MANIFEST_SHA256),
             integrity=version.tags.get(base.INTEGRITY),
-            safety=current(word) if (word := version.tags.get(base.SAFETY)) else None,
+            safety=judged(version)[0],
             files=item.files,
             bytes=item.bytes,
             warnings=item.warnings,

@@ -24,6 +24,9 @@ MANIFEST_SHA256 = "manifest_sha256"
 INTEGRITY = "integrity"
 SAFETY = "safety"
 SAFETY_SCANNER = "safety.scanner"
+# What a newer scanner said of a version, beside the property that cannot change.
+SAFETY_NOW = "mirror.safety"
+SAFETY_NOW_SCANNER = "mirror.safety_scanner"
 IDENTITY = "identity"
 QUICK_KEY = "quick_key"
 MODEL_NAME = "model_name"
@@ -196,6 +199,9 @@ class Registry(Protocol):
 
     def refresh(self, version: Version, quick_key: str) -> None:
         """Note the quick key under which the version's files are known now."""
+
+    def annotate(self, version: Version, tags: dict[str, str]) -> None:
+        """Write tags of a version; its properties and other tags stay."""
 
     def begin(self, experiment: str, run_name: str, tags: dict[str, str]) -> Writer | Version:
         """Take up or create the run with this identity, or return the version if another finished it.

@@ -119,9 +119,9 @@ class BlobSource:
         """Return the source of a folder of this one; both use one client."""
         inside = copy.copy(self)
         inside.path = self._prefix + folder
-        inside._prefix = inside.path + "/"
-        inside._windows = Windows()
-        inside._first = []
+        inside._prefix = inside.path + "/"  # noqa: SLF001 - a copy of itself
+        inside._windows = Windows()  # noqa: SLF001
+        inside._first = []  # noqa: SLF001
         return inside
 
     def be_patient_for(self, seconds: float) -> None:

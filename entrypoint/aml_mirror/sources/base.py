@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import BinaryIO, Protocol
+from typing import BinaryIO, Protocol, cast
 
 from aml_mirror.core.errors import DataError, MirrorError
 
@@ -105,6 +105,17 @@ class Source(Protocol):
 def run_id_of(source: Source) -> str:
     """The run's own name where a source learnt it (from OSMO, which also takes UUIDs); empty: it did not."""
     return str(getattr(source, "run_id", ""))
+
+
+def named(source: Source, run_id: str) -> Source:
+    """Return the source with the run's own name noted, for :func:`run_id_of`."""
+    setattr(source, "run_id", run_id)  # noqa: B010 - no part of what a source has to offer
+    return source
+
+
+def as_prefix(source: Source) -> Prefix | None:
+    """Return the source as one that may hold several runs; None: it cannot be looked through by folders."""
+    return cast("Prefix", source) if hasattr(source, "listings") else None
 
 
 class Prefix(Source, Protocol):

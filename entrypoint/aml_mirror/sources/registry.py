@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import re
 from collections.abc import Callable
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 from aml_mirror.core.errors import UsageError
 from aml_mirror.core.settings import Settings, locate_source
-from aml_mirror.sources.base import Source
+from aml_mirror.sources.base import Source, named
 from aml_mirror.sources.local import LocalSource
-
-if TYPE_CHECKING:
-    from aml_mirror.sources.azure_blob import BlobSource
+from aml_mirror.sources.source_type import AzureBlobSourceType, SourceType
+from aml_mirror.support import plugins
 
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://(.*)", re.S)
-_FORM = "azure://ACCOUNT/CONTAINER/PATH"
+BUILT_IN: tuple[SourceType, ...] = (AzureBlobSourceType(),)
+_FORM = BUILT_IN[0].form
 
 
 def open_source(settings: Settings, notice: Callable[[str], None] = lambda text: None) -> Source:
@@ -44,23 +44,32 @@ def open_source(settings: Settings, notice: Callable[[str], None] = lambda text:
     from aml_mirror.osmo.run_location import OsmoRun
 
     name = OsmoRun(settings, notice).ended().name
-    source = _open(replace(settings, run_id=name), notice)
-    source.run_id = name
-    return source
+    return named(_open(replace(settings, run_id=name), notice), name)
 
 
-def _open(settings: Settings, notice: Callable[[str], None]) -> LocalSource | BlobSource:
+@functools.cache
+def source_types() -> tuple[SourceType, ...]:
+    """Return every kind of source that has URIs: the built-in ones, then those of other packages.
+
+    Raises:
+        ConfigurationError: another package's cannot be loaded, or has a name or scheme that is taken.
+    """
+    types = (*BUILT_IN, *plugins.load(plugins.SOURCES))
+    plugins.require_unique("sources", (item.name for item in types))
+    plugins.require_unique("sources", (scheme for item in types for scheme in item.schemes))
+    return types
+
+
+def _open(settings: Settings, notice: Callable[[str], None]) -> Source:
     place = locate_source(settings)
     match = _SCHEME.match(place)
     if not match:
         return LocalSource(place)
-    kind = match[1].lower()
-    if kind in ("azure", "https"):
-        # Late: importing the clients of Azure takes a second, which a local run need not wait for.
-        from aml_mirror.sources.azure_blob import BlobSource
-
-        return BlobSource(f"{kind}://{match[2]}", retry_seconds=settings.retry_seconds, notice=notice)
-    raise _not_readable(kind, match[2], settings.from_where("source"))
+    scheme = match[1].lower()
+    for item in source_types():
+        if scheme in item.schemes:
+            return item.open(f"{scheme}://{match[2]}", settings, notice)
+    raise _not_readable(scheme, match[2], settings.from_where("source"))
 
 
 def _asks_osmo(settings: Settings, notice: Callable[[str], None]) -> bool:
@@ -90,5 +99,5 @@ def _not_readable(kind: str, rest: str, set_by: str) -> UsageError:
         return UsageError(f"the source{set_by} is a file:// URI", "pass the folder's path: --source DIR")
     return UsageError(
         f"the source{set_by} is a {kind}:// URI, which cannot be read",
-        f"pass a folder, or a place in Azure Blob storage: --source {_FORM}",
+        f"pass a folder, or one of: {', '.join(f'--source {item.form}' for item in source_types())}",
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from itertools import chain, islice
-from typing import Any, cast
+from typing import Any
 
 from aml_mirror.backfill.discovery import Candidate, look_below, whole_run
 from aml_mirror.backfill.name_template import ModelNames, other_names
@@ -14,7 +14,7 @@ from aml_mirror.core.errors import SourceNotFound, UsageError
 from aml_mirror.core.settings import Settings
 from aml_mirror.registries import base
 from aml_mirror.registries.registry import open_registry
-from aml_mirror.sources.base import Prefix
+from aml_mirror.sources.base import Prefix, as_prefix
 from aml_mirror.sources.registry import open_source
 from aml_mirror.support.progress import one_line
 
@@ -35,7 +35,10 @@ def statuses(settings: Settings, notice: Callable[[str], None]) -> Iterator[dict
     if settings.run_id or not place:
         yield status(settings, notice)
         return
-    prefix = cast(Prefix, open_source(replace(settings, source=place, output_base=""), notice))
+    prefix = as_prefix(open_source(replace(settings, source=place, output_base=""), notice))
+    if prefix is None:
+        yield status(replace(settings, source=place), notice)
+        return
     runs = _runs(prefix, settings.framework)
     try:
         first = [] if whole_run(prefix, settings.framework) else list(islice(runs, 2))

@@ -29,6 +29,7 @@ from aml_mirror.core.errors import ConfigurationError
 from aml_mirror.storage import azure_errors as azure_errors
 from aml_mirror.storage.azure_cloud import CLOUDS, is_public
 from aml_mirror.storage.entra_errors import WORKLOAD_HINT
+from aml_mirror.support.library_internals import successful_credential
 
 T = TypeVar("T")
 
@@ -103,8 +104,7 @@ class Login:
             claims = claims_of(self.get_token(scope).token)
         except Exception as error:
             raise azure_errors.translate(error, "Azure") from error
-        # No public name for it; doctor does without where a later version calls it something else.
-        answered = getattr(self._inner, "_successful_credential", None)
+        answered = successful_credential(self._inner)
         return Identity(
             type(answered).__name__ if answered is not None else "DefaultAzureCredential",
             str(claims.get("appid") or claims.get("azp") or "unknown"),

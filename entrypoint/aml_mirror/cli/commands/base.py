@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+from aml_mirror.support import plugins
 
 if TYPE_CHECKING:
     from aml_mirror.core.settings import Settings
@@ -20,6 +22,15 @@ def framework_names() -> tuple[str, ...]:
     from aml_mirror import layouts
 
     return layouts.layout_names()
+
+
+def forms_of_plugins(flags: Sequence[str]) -> list[str]:
+    """How to name the sources or registries of other packages, for the help of their flag."""
+    if "--source" in flags:
+        return [str(item.form) for item in plugins.load(plugins.SOURCES)]
+    if "--tracking-uri" in flags:
+        return [str(item.usage) for item in plugins.load(plugins.REGISTRIES)]
+    return []
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,8 +1,8 @@
 """Statements under a signature: DSSE envelopes, with a key from a file.
 
 The envelope and what is signed of it are those of https://github.com/secure-systems-lab/dsse (v1.0): the
-signature covers the type and the payload together ("PAE"). Keys are PEM files: Ed25519, or ECDSA on P-256
-with SHA-256, as ``openssl genpkey`` writes them.
+signature covers the type and the payload together ("PAE"). securesystemslib makes and verifies it. Keys are
+PEM files: Ed25519, or ECDSA on P-256 with SHA-256, as ``openssl genpkey`` writes them.
 """
 
 from __future__ import annotations
@@ -13,21 +13,24 @@ import hashlib
 import json
 from typing import Any
 
-from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519
-from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import (
     Encoding,
     PublicFormat,
     load_pem_private_key,
     load_pem_public_key,
 )
+from securesystemslib.dsse import Envelope
+from securesystemslib.exceptions import VerificationError
+from securesystemslib.signer import CryptoSigner, Signature, SSlibKey
 
 from aml_mirror.core.errors import ConfigurationError, DataError, NotAllowed
 
 ARTIFACT = "provenance.dsse.json"
 PAYLOAD_TYPE = "application/vnd.in-toto+json"
 MAX_KEY_BYTES = 64 << 10  # a key takes some hundred
+MAX_SIGNATURES = 16  # of an envelope; what follows is not looked at
 _KINDS = "Ed25519, or ECDSA on P-256"
 
 PrivateKey = ed25519.Ed25519PrivateKey | ec.EllipticCurvePrivateKey
@@ -76,21 +79,10 @@ def key_id(key: PublicKey) -> str:
 
 def sign(statement: str, key: PrivateKey) -> str:
     """Return the artifact ``provenance.dsse.json``: the statement with its signature."""
-    payload = statement.encode()
-    signed = pae(payload)
-    signature = (
-        key.sign(signed)
-        if isinstance(key, ed25519.Ed25519PrivateKey)
-        else key.sign(signed, ec.ECDSA(SHA256()))
-    )
-    envelope = {
-        "payloadType": PAYLOAD_TYPE,
-        "payload": base64.b64encode(payload).decode(),
-        "signatures": [
-            {"keyid": key_id(key.public_key()), "sig": base64.b64encode(signature).decode()},
-        ],
-    }
-    return json.dumps(envelope, indent=2) + "\n"
+    envelope = Envelope(statement.encode(), PAYLOAD_TYPE, {})
+    public = key.public_key()
+    envelope.sign(CryptoSigner(key, SSlibKey.from_crypto(public, key_id(public))))
+    return json.dumps(envelope.to_dict(), indent=2) + "\n"
 
 
 def opened(envelope: bytes, key: PublicKey) -> dict[str, Any]:
@@ -100,13 +92,13 @@ def opened(envelope: bytes, key: PublicKey) -> dict[str, Any]:
         DataError: the envelope is damaged, or no signature of it is this key's.
     """
     try:
-        found = json.loads(envelope)
-        payload = base64.b64decode(found["payload"], validate=True)
-        signatures = [base64.b64decode(item["sig"], validate=True) for item in found["signatures"]]
-        kind = found["payloadType"]
+        document = json.loads(envelope)
+        payload = base64.b64decode(document["payload"], validate=True)
+        signatures = [base64.b64decode(item["sig"], validate=True) for item in document["signatures"]]
+        kind = document["payloadType"]
     except (ValueError, KeyError, TypeError, RecursionError, binascii.Error) as error:
         raise DataError(f"the signature {ARTIFACT} is damaged") from error
-    if kind == PAYLOAD_TYPE and any(_is_by(key, signature, pae(payload)) for signature in signatures[:16]):
+    if kind == PAYLOAD_TYPE and any(_is_by(key, item, payload) for item in signatures[:MAX_SIGNATURES]):
         try:
             statement = json.loads(payload)
         except (ValueError, RecursionError) as error:
@@ -119,19 +111,17 @@ def opened(envelope: bytes, key: PublicKey) -> dict[str, Any]:
     )
 
 
-def pae(payload: bytes) -> bytes:
-    """What is signed: DSSE's pre-authentication encoding of type and payload."""
-    kind = PAYLOAD_TYPE.encode()
-    return b"DSSEv1 %d %s %d %s" % (len(kind), kind, len(payload), payload)
+def _is_by(key: PublicKey, signature: bytes, payload: bytes) -> bool:
+    """Tell whether a signature of the envelope is by a key.
 
-
-def _is_by(key: PublicKey, signature: bytes, signed: bytes) -> bool:
+    The envelope's own key ids are hints that anybody can write (DSSE, "keyid"), and the library skips a
+    signature with another one: so each signature is checked under the id of our key.
+    """
+    public = SSlibKey.from_crypto(key, key_id(key))
+    own = Signature(public.keyid, signature.hex())
     try:
-        if isinstance(key, ed25519.Ed25519PublicKey):
-            key.verify(signature, signed)
-        else:
-            key.verify(signature, signed, ec.ECDSA(SHA256()))
-    except InvalidSignature:
+        Envelope(payload, PAYLOAD_TYPE, {own.keyid: own}).verify([public], threshold=1)
+    except VerificationError:
         return False
     return True
 

@@ -103,6 +103,9 @@ class FastLookup:
     def refresh(self, version: Version, quick_key: str) -> None:
         self._proper.refresh(version, quick_key)
 
+    def annotate(self, version: Version, tags: dict[str, str]) -> None:
+        self._proper.annotate(version, tags)
+
     def begin(self, experiment: str, run_name: str, tags: dict[str, str]) -> Writer | Version:
         return self._proper.begin(experiment, run_name, tags)
 

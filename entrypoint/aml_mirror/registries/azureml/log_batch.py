@@ -17,11 +17,12 @@ from mlflow import MlflowClient
 from mlflow.protos.service_pb2 import LogBatch
 
 from aml_mirror.registries.base import Point
+from aml_mirror.support.library_internals import call_endpoint
 
 
 def log_batch(client: MlflowClient, run_id: str, points: Sequence[Point], tags: dict[str, str]) -> None:
     """Send points and tags in one request; errors are those of ``MlflowClient.log_batch``."""
-    client._tracking_client.store._call_endpoint(LogBatch, json.dumps(body(run_id, points, tags)))
+    call_endpoint(client, LogBatch, json.dumps(body(run_id, points, tags)))
 
 
 def body(run_id: str, points: Sequence[Point], tags: dict[str, str]) -> dict[str, Any]:

@@ -27,6 +27,7 @@ from aml_mirror.registries.azureml.run_artifacts import File, Refused, RunArtifa
 from aml_mirror.registries.azureml.service_client import single_attempt
 from aml_mirror.registries.azureml.workspace import AzureMLRegistry
 from aml_mirror.storage import azure_errors as azure_errors
+from aml_mirror.support.library_internals import metric_history_page
 
 # Experiment and model of every probe, so that a person finds them, and may delete them, in one place.
 NAME = "aml-mirror-probe"
@@ -96,9 +97,7 @@ class Probe:
         with single_attempt():
             for _ in range(2):
                 client.log_batch(run.info.run_id, metrics=[row], synchronous=True)
-        # The client's own call asks for 25,000 rows, which Azure ML refuses.
-        store = client._tracking_client.store
-        count = len(store.get_metric_history(run.info.run_id, row.key, max_results=10, page_token=None))
+        count = len(metric_history_page(client, run.info.run_id, row.key, 10))
         return "a metric row that is sent twice is kept " + {1: "once", 2: "twice"}.get(
             count, f"{count} times"
         )

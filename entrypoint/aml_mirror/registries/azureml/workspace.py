@@ -213,6 +213,9 @@ class AzureMLRegistry(Place):
             # The run was deleted; the version says it then, where it is found without a run.
             self.models.tag(version, {base.QUICK_KEY: quick_key})
 
+    def annotate(self, version: Version, tags: dict[str, str]) -> None:
+        self.models.tag(version, tags)
+
     def unfinished(self, experiment: str, run_id: str) -> Iterable[dict[str, str]]:
         return [tags for tags in super().unfinished(experiment, run_id) if tags.get(base.STATE) != RETIRED]
 

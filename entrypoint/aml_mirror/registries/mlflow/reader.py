@@ -20,6 +20,7 @@ from aml_mirror.registries import base
 from aml_mirror.registries.base import FileDigest, Version
 from aml_mirror.registries.file_digests import hashed
 from aml_mirror.registries.mlflow_errors import is_missing
+from aml_mirror.support.library_internals import host_credentials
 from aml_mirror.support.retry import Retry
 
 PART_BYTES = 4 << 20
@@ -95,7 +96,7 @@ def _parts(repository: Any, path: str) -> Iterator[bytes]:
     """Read a file in parts: from the server, from the disk, or, from any other store, through the disk."""
     if isinstance(repository, HttpArtifactRepository):
         # What its own download does, without the file that it writes.
-        with http_request(repository._host_creds, f"/{path}", "GET", stream=True) as answer:
+        with http_request(host_credentials(repository), f"/{path}", "GET", stream=True) as answer:
             if answer.status_code == 404:
                 return
             augmented_raise_for_status(answer)

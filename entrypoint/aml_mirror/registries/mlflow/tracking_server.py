@@ -158,6 +158,14 @@ class MlflowRegistry(RunStore):
             )
         )
 
+    def annotate(self, version: Version, tags: dict[str, str]) -> None:
+        for key, value in tags.items():
+            self.retry(
+                lambda key=key, value=value: self.client.set_model_version_tag(  # type: ignore[misc]
+                    version.model, version.number, key, value
+                )
+            )
+
     def begin(self, experiment: str, run_name: str, tags: dict[str, str]) -> MlflowWriter | Version:
         turn = BakeryLock(self, self.experiment(experiment), tags, self._notice)
         found = turn.wait(run_name)

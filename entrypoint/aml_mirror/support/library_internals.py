@@ -1,0 +1,109 @@
+"""Every use of what a library does not promise to keep: private attributes, log records, frames.
+
+Nothing else in this program may reach into one. Each function says why there is no public way, and
+tests/support/test_library_internals.py fails if the library changes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+from collections.abc import Callable, Mapping
+from typing import Any
+
+
+def call_endpoint(client: Any, message: type, body: str) -> None:
+    """Send a JSON body to the endpoint of one of MLflow's messages, with the client's login and errors.
+
+    mlflow 3.15: ``MlflowClient`` builds the body from protobuf messages, which takes most of the CPU of a
+    request; only its store takes one that is written already.
+
+    Args:
+        client: an ``mlflow.MlflowClient``.
+        message: the protobuf class of the request, as ``mlflow.protos.service_pb2.LogBatch``.
+        body: the request as JSON.
+    """
+    client._tracking_client.store._call_endpoint(message, body)
+
+
+def metric_history_page(client: Any, run_id: str, key: str, count: int) -> list[Any]:
+    """Return the first points of a metric.
+
+    mlflow 3.15: ``MlflowClient.get_metric_history`` asks for 25,000 rows a page, which Azure ML refuses.
+    """
+    store = client._tracking_client.store
+    return list(store.get_metric_history(run_id, key, max_results=count, page_token=None))
+
+
+def host_credentials(repository: Any) -> Any:
+    """Return the address and login of an artifact repository behind MLflow's server.
+
+    mlflow 3.15: ``HttpArtifactRepository`` only downloads to a file; to read a file in parts, its request has
+    to be sent as it sends it.
+    """
+    return repository._host_creds
+
+
+def successful_credential(credential: Any) -> object | None:
+    """Return the credential that gave a chain of azure-identity its last token; None: not known.
+
+    azure-identity 1.27: the chain only logs which it was.
+    """
+    return getattr(credential, "_successful_credential", None)
+
+
+class StatusOfAnswers(logging.Handler):
+    """Tells the HTTP status of every answer that urllib3 gets, in the thread that got it.
+
+    urllib3 2: the only place that has the status of every answer, also of those that MLflow's exceptions
+    lose, is a record at level DEBUG with the arguments ``'%s://%s:%s "%s %s %s" %s %s'``.
+    """
+
+    def __init__(self, tell: Callable[[int], None]) -> None:
+        super().__init__()
+        self._tell = tell
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if isinstance(record.args, tuple) and len(record.args) == 8 and isinstance(record.args[6], int):
+            self._tell(record.args[6])
+
+    @classmethod
+    def watch(cls, tell: Callable[[int], None]) -> None:
+        """Begin to tell; a second call changes nothing."""
+        logger = logging.getLogger("urllib3.connectionpool")
+        if not any(isinstance(handler, cls) for handler in logger.handlers):
+            logger.addHandler(cls(tell))
+            logger.setLevel(logging.DEBUG)
+            # The records hold whole URLs, with their signatures: they go nowhere else.
+            logger.propagate = False
+
+
+def headers_behind(error: BaseException) -> Mapping[str, str] | None:
+    """Return the headers of the answer behind one of MLflow's exceptions; None: there is none.
+
+    mlflow 3.15: the exceptions do not hold the answer. The frame that raised one, or what caused it, still
+    has it in a variable called ``response``.
+    """
+    cause: BaseException | None = error
+    while cause is not None:
+        trace = cause.__traceback__
+        while trace is not None:
+            headers = getattr(trace.tb_frame.f_locals.get("response"), "headers", None)
+            if isinstance(headers, Mapping):
+                return headers
+            trace = trace.tb_next
+        cause = cause.__cause__ or cause.__context__
+    return None
+
+
+def actions_of(parser: argparse.ArgumentParser) -> list[argparse.Action]:
+    """Return the arguments of a parser. argparse has no public list of them (Python 3.11 to 3.14)."""
+    return list(parser._actions)
+
+
+def flags_of_command(parser: argparse.ArgumentParser, command: str) -> list[str]:
+    """Return the long flags of one of a parser's commands; none: it has no such command."""
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction) and command in action.choices:
+            return [flag for flag in action.choices[command]._option_string_actions if flag[:2] == "--"]
+    return []
