@@ -49,6 +49,8 @@ def receipt_text(receipt: Receipt) -> str:
     version = f"{receipt.model_name} version {receipt.model_version}"
     if receipt.outcome == "already-mirrored":
         return f"already mirrored: {version} ({receipt.model_uri}); nothing was sent"
+    if receipt.outcome == "updated":
+        return f"updated: {version} ({receipt.model_uri}); {receipt.points:,} points of its logs were added"
     lines = [
         f"mirrored {receipt.run_id} as {version} ({receipt.model_uri})",
         f"  checkpoint  {receipt.checkpoint} ({_step(receipt.step)}), {receipt.files} file(s), "
