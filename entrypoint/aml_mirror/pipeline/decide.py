@@ -21,6 +21,8 @@ from aml_mirror.pipeline.contradictions import contradictions
 from aml_mirror.pipeline.destination import Destination, intended_destination
 from aml_mirror.pipeline.limits import apply_limits, check_file_count
 from aml_mirror.pipeline.locate import LocatedRun, locate
+from aml_mirror.pipeline.log_state import log_sizes
+from aml_mirror.pipeline.log_update import is_needed
 from aml_mirror.pipeline.model_paths import model_paths
 from aml_mirror.pipeline.parameters import parameters
 from aml_mirror.pipeline.plan import Plan
@@ -29,6 +31,7 @@ from aml_mirror.registries import base
 from aml_mirror.registries.base import Version
 from aml_mirror.safety.verdict import Safety, inspect, require_harmless
 from aml_mirror.safety.words import CODE, FIRST_SCANNER, HARMLESS, SCANNER, SUSPICIOUS, UNKNOWN, current
+from aml_mirror.sources.growing import log_view
 from aml_mirror.sources.hashing import hash_files, listed_files, quick_key
 from aml_mirror.sources.registry import open_source
 from aml_mirror.sources.tree import Tree
@@ -147,6 +150,8 @@ class Decisions:
         keys = [self._quick_key(item.checkpoint) for item in wanted]
         if self._settings.hash or not all(key in self._by_quick_key for key in keys):
             return []
+        if any(is_needed(self._located, self._by_quick_key[key]) for key in keys):
+            return []
         return [
             self._recognized(item, self._by_quick_key[key], key)
             for item, key in zip(wanted, keys, strict=True)
@@ -244,7 +249,10 @@ class Decisions:
 
     @cached_property
     def _metrics(self) -> Metrics:
-        return read_metrics(self._located.tree, self._located.run.logs)
+        return read_metrics(
+            log_view(self._located.tree, log_sizes(self._located.tree, self._located.run)),
+            self._located.run.logs,
+        )
 
 
 def plans(settings: Settings, console: Console) -> Iterator[Plan]:
