@@ -365,7 +365,7 @@ class BlobSource:
             raise
         if found.size < entry.bytes:
             return None
-        return replace(entry, bytes=int(found.size), stamp=_etag(found.etag))
+        return replace(entry, bytes=int(found.size), stamp=etag_of(found.etag))
 
     def changed(self, entries: Iterable[Entry]) -> list[str]:
         entries = list(entries)
