@@ -1,7 +1,7 @@
 """The suite of every registry, for Azure ML: run by test_conformance.py in a process of its own.
 
-azureml-mlflow asks for the metadata of the cloud as it is imported, so the environment of the emulator has to be
-set before.
+azureml-mlflow asks for the metadata of the cloud as it is imported, so the environment of the emulator has to
+be set before.
 """
 
 from __future__ import annotations
