@@ -154,7 +154,12 @@ def assert_harmless(text: str, lines: int | None = None) -> None:
 
 def test_names_command_no_terminal_and_forge_no_line(named: Path, aml_mirror: Call) -> None:
     # What a person sees, on a terminal (the plan is the same on a pipe), and what goes to a log.
-    done = aml_mirror("plan", "--source", named, "--framework", "generic")
+    # No name tells which of them is the final one: the error names each.
+    done = aml_mirror("plan", "--source", named, "--framework", "generic", code=64)
+    assert_harmless(done.out)
+    assert_harmless(done.err)
+    assert "\\x1b[2J" in done.err
+    done = aml_mirror("plan", "--source", named, "--framework", "generic", "--checkpoint", _NAMES[1])
     assert_harmless(done.out)
     assert_harmless(done.err)
     assert "\\x1b[2J" in done.out
@@ -169,7 +174,9 @@ def test_names_arrive_as_what_every_store_can_keep(
     named: Path, aml_mirror: Call, mlflow_url: str, client: MlflowClient, model_name: str
 ) -> None:
     target = ("--tracking-uri", mlflow_url, "--model-name", model_name, "--retry-for", "30s")
-    done = aml_mirror("--source", named, "--run-id", "r", "--framework", "generic", *target)
+    done = aml_mirror(
+        "--source", named, "--run-id", "r", "--framework", "generic", "--checkpoint", _NAMES[6], *target
+    )
     assert_harmless(done.out + done.err)
     receipt = done.json
     assert receipt["outcome"] == "mirrored"

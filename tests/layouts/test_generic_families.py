@@ -294,6 +294,20 @@ def test_where_no_run_is_found_every_model_is_proposed(names: list[str]) -> None
         assert name.endswith(".yaml") or f"--checkpoint {name}" in raised.value.hint
 
 
+@pytest.mark.parametrize(
+    "names",
+    [
+        ["checkpoints/step_100/policy_seed_0.pt", "checkpoints/step_100/policy_seed_1.pt"],
+        ["checkpoints/100/seed_0.pt", "checkpoints/100/seed_1.pt"],
+        ["checkpoints/step_100.pt", "checkpoints/teacher/step_500.pt"],
+        ["policy_100.pt", "ema/policy_100.pt"],
+        ["models/actor_agent0.pt", "models/actor_agent1.pt"],
+    ],
+)
+def test_folders_do_not_make_one_of_two(names: list[str]) -> None:
+    require_undecided(names, set(names))
+
+
 def test_one_policy_in_two_formats_and_its_critic_is_one(tmp_path: Path) -> None:
     chosen = final(
         [f"models/{part}_{step}.pt" for part in ("actor", "critic", "normalizer") for step in (9, 100)]

@@ -241,11 +241,11 @@ class Backfill:
         for receipt in receipts:
             self._tell(receipt)
         self.summary.add(receipts)
-        mirrored = [receipt for receipt in receipts if receipt.outcome == "mirrored"]
+        mirrored = [receipt for receipt in receipts if receipt.outcome in ("mirrored", "updated")]
         for receipt in mirrored:
             for warning in receipt.warnings[:_MAX_WARNINGS]:
                 self._console.warn(f"{receipt.run_id}: {warning}")
-            self._console.say(f"mirrored {receipt.run_id} as {receipt.model_uri}")
+            self._console.say(f"{receipt.outcome} {receipt.run_id} as {receipt.model_uri}")
         if mirrored and self._down:
             self._down = 0
             self._be_patient_for(self._settings.retry_seconds)

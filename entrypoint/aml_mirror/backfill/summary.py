@@ -89,7 +89,7 @@ class Summary:
         elif "skipped" in outcomes:
             self.skipped += 1
             self._row("skipped", Row(run_id, "; ".join(last.warnings)))
-        elif "mirrored" in outcomes:
+        elif outcomes & {"mirrored", "updated"}:
             self.mirrored += 1
             self._row("mirrored", Row(run_id, uris))
         else:

@@ -14,11 +14,21 @@ from aml_mirror.registries.base import Registry, Version
 
 _KEPT = (
     base.STATE, base.QUICK_KEY, base.IDENTITY, base.MANIFEST_SHA256, base.INTEGRITY, base.SAFETY,
-    base.SAFETY_SCANNER, base.MLFLOW_RUN_ID, base.CHECKPOINT, base.STEP, base.OUTPUT_DIR,
+    base.SAFETY_SCANNER, base.SAFETY_NOW, base.SAFETY_NOW_SCANNER, base.MLFLOW_RUN_ID,
+    base.CHECKPOINT, base.STEP, base.OUTPUT_DIR,
 )  # fmt: skip
 # Values that are the same for thousands of versions are kept once.
 _SHARED = frozenset(
-    {base.STATE, base.INTEGRITY, base.SAFETY, base.SAFETY_SCANNER, base.CHECKPOINT, base.STEP}
+    {
+        base.STATE,
+        base.INTEGRITY,
+        base.SAFETY,
+        base.SAFETY_SCANNER,
+        base.SAFETY_NOW,
+        base.SAFETY_NOW_SCANNER,
+        base.CHECKPOINT,
+        base.STEP,
+    }
 )
 # Models whose versions are held; a template may name another one for each run.
 _MODELS = 16

@@ -19,6 +19,7 @@ def plan_text(plan: Plan) -> str:
     rows = [
         ("run", f"{located.run_id}  ({located.detected.layout.name}, {located.source.uri})"),
         ("checkpoint", f"{checkpoint.path}  ({_step(checkpoint.step)}, {checkpoint.role}, complete)"),
+        ("base model", checkpoint.base_model),
         ("best", f"{best.path}  ({_step(best.step)})" if best else ""),
         ("files", f"{len(plan.manifest.items)}, {amount(plan.manifest.bytes)}"),
         (
@@ -49,6 +50,8 @@ def receipt_text(receipt: Receipt) -> str:
     version = f"{receipt.model_name} version {receipt.model_version}"
     if receipt.outcome == "already-mirrored":
         return f"already mirrored: {version} ({receipt.model_uri}); nothing was sent"
+    if receipt.outcome == "updated":
+        return f"updated: {version} ({receipt.model_uri}); {receipt.points:,} points of its logs were added"
     lines = [
         f"mirrored {receipt.run_id} as {version} ({receipt.model_uri})",
         f"  checkpoint  {receipt.checkpoint} ({_step(receipt.step)}), {receipt.files} file(s), "

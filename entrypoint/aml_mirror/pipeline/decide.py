@@ -21,6 +21,8 @@ from aml_mirror.pipeline.contradictions import contradictions
 from aml_mirror.pipeline.destination import Destination, intended_destination
 from aml_mirror.pipeline.limits import apply_limits, check_file_count
 from aml_mirror.pipeline.locate import LocatedRun, locate
+from aml_mirror.pipeline.log_state import log_sizes
+from aml_mirror.pipeline.log_update import is_needed
 from aml_mirror.pipeline.model_paths import model_paths
 from aml_mirror.pipeline.parameters import parameters
 from aml_mirror.pipeline.plan import Plan
@@ -28,7 +30,8 @@ from aml_mirror.pipeline.select import SelectedCheckpoint, choose, narrow, pick
 from aml_mirror.registries import base
 from aml_mirror.registries.base import Version
 from aml_mirror.safety.verdict import Safety, inspect, require_harmless
-from aml_mirror.safety.words import CODE, FIRST_SCANNER, HARMLESS, SCANNER, SUSPICIOUS, UNKNOWN
+from aml_mirror.safety.words import CODE, FIRST_SCANNER, HARMLESS, SCANNER, SUSPICIOUS, UNKNOWN, current
+from aml_mirror.sources.growing import log_view
 from aml_mirror.sources.hashing import hash_files, listed_files, quick_key
 from aml_mirror.sources.registry import open_source
 from aml_mirror.sources.tree import Tree
@@ -79,6 +82,8 @@ class Decisions:
         self._versions = versions
         self._by_quick_key = {item.tags.get(base.QUICK_KEY): item for item in reversed(versions)}
         self._checks = ByteChecks(located.tree)
+        self.judged_anew: list[tuple[Version, dict[str, str]]] = []
+        """Versions that an older scanner had judged, with the tags that hold the verdict of this one."""
         self._problems: dict[Checkpoint, str] = {}
         self._safety: dict[Checkpoint, Safety] = {}
 
@@ -100,8 +105,17 @@ class Decisions:
         # All of them before the first is sent.
         wanted = list(narrowed)
         for item in wanted:
-            if not _judged_harmless(self._by_quick_key.get(self._quick_key(item.checkpoint))):
-                require_harmless(self._examined(item.checkpoint), item.checkpoint.path)
+            key = self._quick_key(item.checkpoint)
+            version = self._by_quick_key.get(key)
+            word, scanner = judged(version)
+            if scanner == SCANNER and word in HARMLESS:
+                continue
+            safety = self._examined(item.checkpoint)
+            if version is not None and scanner != SCANNER:
+                tags = {base.SAFETY_NOW: safety.verdict, base.SAFETY_NOW_SCANNER: SCANNER}
+                self._by_quick_key[key] = replace(version, tags={**version.tags, **tags})
+                self.judged_anew.append((version, tags))
+            require_harmless(safety, item.checkpoint.path)
         return wanted
 
     def decide(self, selected: SelectedCheckpoint) -> Plan | Recognized:
@@ -135,6 +149,8 @@ class Decisions:
             return []
         keys = [self._quick_key(item.checkpoint) for item in wanted]
         if self._settings.hash or not all(key in self._by_quick_key for key in keys):
+            return []
+        if any(is_needed(self._located, self._by_quick_key[key]) for key in keys):
             return []
         return [
             self._recognized(item, self._by_quick_key[key], key)
@@ -233,7 +249,10 @@ class Decisions:
 
     @cached_property
     def _metrics(self) -> Metrics:
-        return read_metrics(self._located.tree, self._located.run.logs)
+        return read_metrics(
+            log_view(self._located.tree, log_sizes(self._located.tree, self._located.run)),
+            self._located.run.logs,
+        )
 
 
 def plans(settings: Settings, console: Console) -> Iterator[Plan]:
@@ -272,9 +291,11 @@ def _safety_warnings(safety: Safety) -> list[str]:
     return warnings
 
 
-def _judged_harmless(version: Version | None) -> bool:
-    """Whether this very scanner judged a version harmless; what an older one said is judged again."""
-    if version is None:
-        return False
-    scanner = version.tags.get(base.SAFETY_SCANNER, FIRST_SCANNER)
-    return scanner == SCANNER and version.tags.get(base.SAFETY) in HARMLESS
+def judged(version: Version | None) -> tuple[str | None, str | None]:
+    """Return the newest verdict of a version, in today's words, and the scanner that gave it."""
+    tags = version.tags if version is not None else {}
+    if base.SAFETY_NOW in tags:
+        return current(tags[base.SAFETY_NOW]), tags.get(base.SAFETY_NOW_SCANNER)
+    if base.SAFETY not in tags:
+        return None, None
+    return current(tags[base.SAFETY]), tags.get(base.SAFETY_SCANNER, FIRST_SCANNER)

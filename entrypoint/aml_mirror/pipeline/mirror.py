@@ -4,8 +4,9 @@
 2. *Locate* (:mod:`.locate`): the source is listed, and the one run in it detected.
 3. *Select* (:mod:`.select`): the newest complete checkpoint, or the one that was asked for.
 4. *Decide* (:mod:`.decide`): if the registry has a complete version with this quick key, nothing is read.
-   Else the checkpoint is hashed; if the registry has a version with this identity, nothing is sent. Else
-   there is a plan, within the registry's limits (:mod:`.limits`).
+   Else the checkpoint is hashed; if the registry has a version with this identity, nothing is sent but what
+   its logs gained since (:mod:`.log_update`). Else there is a plan, within the registry's limits
+   (:mod:`.limits`).
 5. *Publish* (:mod:`.publish`): a run is taken up or created, and gets parameters, points and files; then one
    version is registered; and the mark that it is complete is written last.
 """
@@ -13,23 +14,24 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 
 from aml_mirror.core.errors import DataError
 from aml_mirror.core.run import Checkpoint
 from aml_mirror.core.settings import Settings
-from aml_mirror.pipeline.decide import Decisions, Recognized
+from aml_mirror.pipeline import log_update
+from aml_mirror.pipeline.decide import Decisions, Recognized, judged
 from aml_mirror.pipeline.destination import Destination, destination
 from aml_mirror.pipeline.locate import LocatedRun, locate
 from aml_mirror.pipeline.plan import Plan
 from aml_mirror.pipeline.publish import Publication
 from aml_mirror.pipeline.receipt import Facts, Progress, Receipt, receipt_of
+from aml_mirror.pipeline.select import SelectedCheckpoint
 from aml_mirror.registries import base
 from aml_mirror.registries.base import Registry, Version
 from aml_mirror.registries.pinned_manifest import pinned_manifest
 from aml_mirror.registries.registry import open_registry
-from aml_mirror.safety.words import current
 from aml_mirror.sources.base import Source
 from aml_mirror.sources.registry import open_source
 from aml_mirror.support.progress import Console
@@ -61,6 +63,7 @@ class Mirror:
         self._given_registry = registry
         self._given_source = source
         self._locate = locate
+        self._located: LocatedRun | None = None
         self._started = time.monotonic()
         self._knows(Facts(run_id=settings.run_id or None, model_name=settings.model_name or None))
 
@@ -88,10 +91,18 @@ class Mirror:
             versions = registry.versions(target.experiment, target.model_name, located.run_id)
         complete = [version for version in versions if version.complete]
         decisions = Decisions(located, target, settings, self._console, complete)
-        for selected in decisions.selected():
+        for selected in self._selected(decisions, registry):
             self._knows(_facts_at(selected.checkpoint, facts))
+            self._located = located
             yield self._settled(decisions.decide(selected), registry, target)
             self._knows(facts)
+
+    def _selected(self, decisions: Decisions, registry: Registry) -> Iterable[SelectedCheckpoint]:
+        try:
+            return decisions.selected()
+        finally:
+            for version, tags in decisions.judged_anew:
+                registry.annotate(version, tags)
 
     def recognized(
         self, located: LocatedRun, target: Destination, registry: Registry, versions: Sequence[Version]
@@ -115,7 +126,7 @@ class Mirror:
                 _require_intact(registry, decision.version)
             if decision.is_moved:
                 registry.refresh(decision.version, decision.quick_key)
-            return self._already(decision, registry, facts)
+            return self._continued(decision, registry, facts)
         if decision.absent:
             self._console.say_once(f"{facts.run_id} has no {', no '.join(decision.absent)}")
         done = Publication(
@@ -134,6 +145,23 @@ class Mirror:
         )
         return self._already(other, registry, facts)
 
+    def _continued(self, item: Recognized, registry: Registry, facts: Facts) -> Receipt:
+        """The receipt of a version that is there; what the logs of its run gained since is added to it."""
+        receipt = self._already(item, registry, facts)
+        if self._located is None or not log_update.is_needed(self._located, item.version):
+            return receipt
+        done = log_update.update(registry, self._located, item.version, not self._settings.no_event_files)
+        if done is None:
+            return receipt
+        return replace(
+            receipt,
+            outcome="updated",
+            points=done.points,
+            bytes_sent=done.bytes_sent,
+            warnings=(*receipt.warnings, *done.warnings),
+            seconds=round(self._seconds(), 3),
+        )
+
     def _already(self, item: Recognized, registry: Registry, facts: Facts) -> Receipt:
         version = item.version
         return receipt_of(
@@ -144,7 +172,7 @@ class Mirror:
             model_uri=registry.uri(version),
             manifest_sha256=version.tags.get(base.MANIFEST_SHA256),
             integrity=version.tags.get(base.INTEGRITY),
-            safety=current(word) if (word := version.tags.get(base.SAFETY)) else None,
+            safety=judged(version)[0],
             files=item.files,
             bytes=item.bytes,
             warnings=item.warnings,

@@ -8,9 +8,12 @@ from dataclasses import replace
 
 from aml_mirror.core.errors import Interrupted
 from aml_mirror.core.settings import Settings
+from aml_mirror.metrics.series import read_metrics
 from aml_mirror.pipeline import model_card
 from aml_mirror.pipeline.destination import Destination
+from aml_mirror.pipeline.limits import apply_limits
 from aml_mirror.pipeline.locate import require_unchanged
+from aml_mirror.pipeline.log_state import Recorder, log_sizes, name_of, state_of
 from aml_mirror.pipeline.model_paths import artifact_path
 from aml_mirror.pipeline.plan import Plan
 from aml_mirror.pipeline.provenance import statement
@@ -18,6 +21,8 @@ from aml_mirror.pipeline.receipt import Facts, Progress, Receipt, receipt_of
 from aml_mirror.registries import base
 from aml_mirror.registries.base import Registry, Upload, Version, Writer
 from aml_mirror.safety.words import SCANNER
+from aml_mirror.sources.growing import log_view
+from aml_mirror.sources.tree import Tree
 from aml_mirror.support import redaction
 from aml_mirror.support.progress import Console
 
@@ -76,24 +81,32 @@ class Publication:
             raise
 
     def _write(self, writer: Writer, tags: dict[str, str], facts: Facts) -> Receipt:
-        plan, tree = self._plan, self._plan.located.tree
+        tree, run = self._plan.located.tree, self._plan.located.run
+        # Logs may still grow: what the first attempt saw is sent, the rest by a later mirror.
+        seen = log_sizes(tree, run)
+        sizes = writer.pin_logs(seen)
+        logs = log_view(tree, seen, sizes)
+        self._plan = plan = self._within(logs) if sizes != seen else self._plan
+        recorder = Recorder()
         writer.log_params(dict(plan.params))
         with self._console.stage("metrics", plan.metrics.points, "points") as progress:
-            writer.log_metrics(plan.metrics.stream, progress)
+            writer.log_metrics(lambda: recorder.recording(plan.metrics.stream), progress)
         with self._console.stage("checkpoint", plan.manifest.bytes) as progress:
             moved = writer.put_model(tree, plan.manifest, progress)
         uploads = [
-            Upload(path, f"tensorboard/{artifact_path(path)}", tree.size(path))
+            Upload(path, f"tensorboard/{artifact_path(path)}", logs.size(path))
             for path in ([] if self._settings.no_event_files else plan.event_files)
+            if logs.has(path)
         ]
         with self._console.stage("event files", sum(upload.bytes for upload in uploads)) as progress:
-            sent = writer.put_files(tree, uploads, progress)
+            sent = writer.put_files(logs, uploads, progress)
 
         described = replace(plan, warnings=(*plan.warnings, *moved.warnings))
         card = model_card.write(described, self._settings.tags)
         writer.put_texts(self._texts(card))
         require_unchanged(plan.located, [item.source for item in plan.manifest.items])
 
+        tags = self._with_log_state(writer, tags, logs, sizes, recorder)
         version = writer.register(card, tags)
         warnings = dict.fromkeys((*described.warnings, *writer.warnings))
         receipt = receipt_of(
@@ -119,6 +132,33 @@ class Publication:
         writer.put_texts({"receipt.json": receipt.whole()})
         writer.finish(version)
         return receipt
+
+    def _within(self, logs: Tree) -> Plan:
+        """The plan with no more of the logs than an earlier attempt saw."""
+        metrics = read_metrics(logs, [path for path in self._plan.located.run.logs if logs.has(path)])
+        kept = tuple(item for item in self._plan.beyond_limits if "metric" not in item)
+        plan = replace(self._plan, metrics=metrics, beyond_limits=kept)
+        limited = apply_limits(plan, self._registry.limits)
+        beyond = tuple(item for item in limited.beyond_limits if "metric" in item)
+        return replace(plan, metrics=limited.metrics, beyond_limits=(*kept, *beyond))
+
+    def _with_log_state(
+        self,
+        writer: Writer,
+        tags: dict[str, str],
+        logs: Tree,
+        sizes: dict[str, int],
+        recorder: Recorder,
+    ) -> dict[str, str]:
+        """Keep how far the logs were mirrored, and return the tags with the one that names it."""
+        metrics = self._plan.metrics
+        # Once more, whole: an attempt that went on where another ended may have stopped reading early.
+        for _ in recorder.recording(metrics.stream):
+            pass
+        state = state_of(logs, {path: logs.size(path) for path in sizes if logs.has(path)}, metrics, recorder)
+        if writer.put_log_state(name_of(state.tag), state.as_json()):
+            return {**tags, base.LOGS: state.tag}
+        return tags
 
     def _texts(self, card: str) -> dict[str, str]:
         plan, provenance = self._plan, statement.as_json(self._plan)
@@ -156,6 +196,8 @@ def tags_of(plan: Plan, settings: Settings) -> dict[str, str]:
     }
     if plan.checkpoint.step is not None:
         tags[base.STEP] = str(plan.checkpoint.step)
+    if plan.checkpoint.base_model:
+        tags.setdefault(base.BASE_MODEL, plan.checkpoint.base_model)
     if settings.replay_run_id:
         tags[base.REPLAY] = "true"
         same = settings.replay_run_id == settings.run_id

@@ -19,11 +19,16 @@ FRAMEWORK = "framework"
 SOURCE = "source"
 CHECKPOINT = "checkpoint"
 STEP = "step"
+# Of an adapter. A person may name another with --tag.
+BASE_MODEL = "base_model"
 MLFLOW_RUN_ID = "mlflow_run_id"
 MANIFEST_SHA256 = "manifest_sha256"
 INTEGRITY = "integrity"
 SAFETY = "safety"
 SAFETY_SCANNER = "safety.scanner"
+# What a newer scanner said of a version, beside the property that cannot change.
+SAFETY_NOW = "mirror.safety"
+SAFETY_NOW_SCANNER = "mirror.safety_scanner"
 IDENTITY = "identity"
 QUICK_KEY = "quick_key"
 MODEL_NAME = "model_name"
@@ -31,6 +36,8 @@ STATE = "mirror.state"
 LEASE = "mirror.lease"
 POINTS = "mirror.points"
 METRIC_NAMES = "mirror.metric_names"
+# Of a version: how far its logs were mirrored; see aml_mirror.pipeline.log_state.
+LOGS = "mirror.logs"
 
 COMPLETE = "complete"
 INCOMPLETE = "incomplete"
@@ -153,6 +160,12 @@ class Writer(Protocol):
     def log_metrics(self, points: Callable[[], Iterator[Point]], progress: Callable[[int], None]) -> int:
         """Write the points in their order, going on where an earlier try ended; return how many were sent."""
 
+    def pin_logs(self, sizes: dict[str, int]) -> dict[str, int]:
+        """Return how many bytes of each log this mirror takes: those that its first attempt saw."""
+
+    def put_log_state(self, name: str, text: str) -> bool:
+        """Keep how far the logs were mirrored; False where the registry does not keep it."""
+
     def put_model(self, tree: Tree, manifest: Manifest, progress: Callable[[int], None]) -> TransferResult:
         """Bring the files of a checkpoint to where the version will point, and verify each.
 
@@ -179,6 +192,37 @@ class Writer(Protocol):
         """Close the run as FAILED or KILLED, to be taken up by the next try. Never raises."""
 
 
+class LogWriter(Protocol):
+    """The run of a complete version, for as long as its logs are continued."""
+
+    limits: Limits
+    tags: dict[str, str]
+    """Of the version, as they are now."""
+
+    def read(self, name: str, limit: int) -> bytes | None:
+        """Return a state that was kept under this name; None where there is none."""
+
+    def begun(self, sizes: dict[str, int]) -> dict[str, int]:
+        """Return the sizes of the logs that this update takes: those that its first attempt saw."""
+
+    def log_points(self, points: Callable[[], Iterator[Point]], target: str) -> int:
+        """Add points to the run, each once; return how many the update has.
+
+        Args:
+            points: yields them, the same in each call.
+            target: names the update, the same in each attempt.
+        """
+
+    def put_logs(self, tree: Tree, uploads: list[Upload]) -> int:
+        """Store the longer files and register them with the run; return the bytes sent."""
+
+    def finish(self, name: str, text: str, tag: str) -> None:
+        """Keep the new state and, last of all, let the version name it."""
+
+    def close(self) -> None:
+        """Let others write. Never raises."""
+
+
 class Registry(Protocol):
     """A place with experiments, runs and registered models."""
 
@@ -197,11 +241,17 @@ class Registry(Protocol):
     def refresh(self, version: Version, quick_key: str) -> None:
         """Note the quick key under which the version's files are known now."""
 
+    def annotate(self, version: Version, tags: dict[str, str]) -> None:
+        """Write tags of a version; its properties and other tags stay."""
+
     def begin(self, experiment: str, run_name: str, tags: dict[str, str]) -> Writer | Version:
         """Take up or create the run with this identity, or return the version if another finished it.
 
         Waits while another live mirror works on the same run.
         """
+
+    def continue_logs(self, version: Version) -> LogWriter | None:
+        """Take up the run of a complete version to add to it; None where the registry does not offer it."""
 
     def repair(
         self,

@@ -47,7 +47,7 @@ def translate(error: Exception, where: str) -> MirrorError:
     for cause in _chain(error):
         if found := _of(cause, where):
             return found
-    said = redaction.text(_first_line(error))
+    said = redaction.text(_sentence(error) if isinstance(error, RestException) else _first_line(error))
     if isinstance(error, MlflowException):
         if "valid JSON" in str(error) or "response body" in str(error):
             return ServiceUnavailable(f"{where} gave an answer that is cut or not MLflow's: {said}", _AGAIN)
@@ -61,9 +61,20 @@ def translate(error: Exception, where: str) -> MirrorError:
     return ConfigurationError(f"{where} refused: {said}", "look at the message; --debug shows where it arose")
 
 
+def _sentence(cause: RestException) -> str:
+    """What the server says. Azure ML's limits have no top-level message (azure-sdk-for-python#35685)."""
+    body = cause.json if isinstance(cause.json, dict) else {}
+    inner = body.get("error")
+    if body.get("message") or not isinstance(inner, dict) or not inner.get("message"):
+        return _first_line(cause)
+    code = body.get("error_code") or inner.get("code") or ""
+    return f"{code}: {inner['message']}".strip(": ").splitlines()[0]
+
+
 def _of(cause: BaseException, where: str) -> MirrorError | None:
     said = redaction.text(_first_line(cause))
     if isinstance(cause, RestException):
+        said = redaction.text(_sentence(cause))
         # What the body calls the error counts only where it is MLflow's own body.
         known = cause.json.get("error_code") in HTTP_STATUS_OF
         return _status(cause.get_http_status_code() if known else http_status.last() or 500, said, where)

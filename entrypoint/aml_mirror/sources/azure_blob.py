@@ -315,6 +315,17 @@ class BlobSource:
             raise
         return _etag(found.etag) == entry.stamp
 
+    def grown(self, entry: Entry) -> Entry | None:
+        try:
+            found = self._call(self.blob(entry).get_blob_properties)
+        except MirrorError as error:
+            if is_missing(error.__cause__):
+                return None
+            raise
+        if found.size < entry.bytes:
+            return None
+        return replace(entry, bytes=int(found.size), stamp=_etag(found.etag))
+
     def changed(self, entries: Iterable[Entry]) -> list[str]:
         entries = list(entries)
         if len(entries) < _LIST_FROM:

@@ -94,6 +94,9 @@ class Source(Protocol):
     def is_unchanged(self, entry: Entry) -> bool:
         """Tell whether the file still is as it was listed, without reading it."""
 
+    def grown(self, entry: Entry) -> Entry | None:
+        """Return the entry as it is now, if the file is there and not shorter than it was; else None."""
+
     def changed(self, entries: Iterable[Entry]) -> list[str]:
         """Return the paths of those that are not as they were listed, in as few requests as possible."""
         return [entry.path for entry in entries if not self.is_unchanged(entry)]

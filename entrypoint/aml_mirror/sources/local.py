@@ -11,6 +11,7 @@ import errno
 import os
 import stat
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import BinaryIO
@@ -231,6 +232,15 @@ class LocalSource:
             return _stamp(os.lstat(self.path_of(entry))) == entry.stamp
         except OSError:
             return False
+
+    def grown(self, entry: Entry) -> Entry | None:
+        try:
+            found = os.lstat(self.path_of(entry))
+        except OSError:
+            return None
+        if not stat.S_ISREG(found.st_mode) or found.st_size < entry.bytes:
+            return None
+        return replace(entry, bytes=found.st_size, stamp=_stamp(found))
 
     def changed(self, entries: Iterable[Entry]) -> list[str]:
         return [entry.path for entry in entries if not self.is_unchanged(entry)]

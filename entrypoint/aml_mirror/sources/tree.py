@@ -7,9 +7,10 @@ no run (:mod:`.skipped_folders`) and files that a system left (:mod:`.system_fil
 
 from __future__ import annotations
 
+import copy
 import json
 from bisect import bisect_left
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from functools import cached_property
 from itertools import islice
 from typing import Any, BinaryIO
@@ -113,6 +114,14 @@ class Tree:
             self.leftovers[path] = "left behind by an interrupted copy"
             if not whole and may_be_missing(path, files, known):
                 self.nameless.append(path)
+
+    def seen_through(self, source: Source, files: Mapping[str, Entry]) -> Tree:
+        """Return the tree with these entries in place of its own, read from another source."""
+        view = copy.copy(self)
+        for cached in ("children", "everything"):
+            view.__dict__.pop(cached, None)
+        vars(view).update(source=source, files=dict(files), _paths=sorted(files))
+        return view
 
     def below(self, folder: str) -> Tree:
         """Return the tree of a directory of this one (``""`` or ``.``: this one)."""

@@ -167,6 +167,7 @@ def _version(registry: base.Registry, version: base.Version) -> dict[str, Any]:
         "mlflow_run_id": tags.get(base.MLFLOW_RUN_ID),
         "status": tags.get(base.STATE),
         "archived": version.archived,
+        "logs": "recorded" if tags.get(base.LOGS) else "unknown",
         "manifest_sha256": tags.get(base.MANIFEST_SHA256),
     }
 
@@ -184,6 +185,8 @@ def text(found: dict[str, Any]) -> str:
         archived = ", archived" if item["archived"] else ""
         step = "unknown" if item["step"] is None else item["step"]
         lines.append(f"  {item['uri']}  {item['checkpoint']} (step {step}), complete{archived}")
+        if item["logs"] == "unknown":
+            lines.append("    whether its logs grew since cannot be told: it has no record of them")
     for item in found["incomplete"]:
         what = item["uri"] or f"MLflow run {item['mlflow_run_id']} ({item['status']})"
         step = "unknown" if item["step"] is None else item["step"]

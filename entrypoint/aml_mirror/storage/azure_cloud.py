@@ -31,6 +31,8 @@ CLOUDS = {
         "https://management.usgovcloudapi.net",
     ),
 }
+# Further hosts of the same login.
+_OTHER_LOGINS = {"AzureChinaCloud": ("login.partner.microsoftonline.cn",)}
 _METADATA_SECONDS = 20.0  # a name that resolves nowhere useful must not hold the program for a minute
 
 
@@ -57,7 +59,7 @@ def resource_manager() -> str:
 
 def _cloud() -> tuple[str, str]:
     """The cloud's storage suffix and resource manager."""
-    cloud = os.environ.get("AZUREML_CURRENT_CLOUD") or "AzureCloud"
+    cloud = os.environ.get("AZUREML_CURRENT_CLOUD") or _of_login()
     if cloud in CLOUDS:
         suffix, _, manager = CLOUDS[cloud]
         return suffix, manager
@@ -68,6 +70,21 @@ def _cloud() -> tuple[str, str]:
             f"use one of {', '.join(CLOUDS)}, or set ARM_CLOUD_METADATA_URL as well",
         )
     return _from_metadata(cloud, url)
+
+
+def _of_login() -> str:
+    """The cloud whose login ``AZURE_AUTHORITY_HOST`` names; the workload-identity webhook sets it.
+
+    azure-ai-ml and the MLflow plugin read ``AZUREML_CURRENT_CLOUD`` alone: it is set for them.
+    """
+    authority = os.environ.get("AZURE_AUTHORITY_HOST", "")
+    host = urlsplit(authority if "//" in authority else f"//{authority}").hostname
+    for cloud, (_, login, _) in CLOUDS.items():
+        if host in (urlsplit(login).hostname, *_OTHER_LOGINS.get(cloud, ())):
+            if cloud != "AzureCloud":
+                os.environ["AZUREML_CURRENT_CLOUD"] = cloud
+            return cloud
+    return "AzureCloud"
 
 
 @functools.cache

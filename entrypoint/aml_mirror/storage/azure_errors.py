@@ -40,6 +40,11 @@ _NETWORK_RULES_HINT = (
 )
 
 
+# Characters of what a service says, and levels of reasons that are looked through.
+_MOST_SAID = 300
+_MOST_DETAILS = 5
+
+
 def translate(error: BaseException, where: str) -> MirrorError:
     """Return our error for what a client of Azure raised.
 
@@ -128,7 +133,27 @@ def first_line(error: BaseException) -> str:
     """What an error says, in one line without secrets."""
     said = str(getattr(error, "message", "") or error).strip() or type(error).__name__
     # The storage client appends RequestId, Time and ErrorCode on lines of their own.
-    return redaction.start(said.splitlines()[0], 300)
+    line = said.splitlines()[0]
+    shown = redaction.start(line, _MOST_SAID)
+    # Never in the middle of a word, which may be a code.
+    return shown if len(line) <= _MOST_SAID else shown.rsplit(" ", 1)[0] + " …"
+
+
+def reason_of(error: BaseException | None) -> tuple[str, str]:
+    """Return code and words of the reason below an error, or two empty texts.
+
+    Azure ML's services say something generic on top ("The request is invalid.") and the reason in
+    ``error.details`` (recorded in azure-sdk-assets, azure-ai-ml, model tests).
+    """
+    found = getattr(error, "error", None)
+    reason = ("", "")
+    for _ in range(_MOST_DETAILS):
+        details = getattr(found, "details", None)
+        found = details[0] if isinstance(details, list) and details else None
+        if found is None:
+            break
+        reason = (str(getattr(found, "code", "") or ""), str(getattr(found, "message", "") or ""))
+    return reason
 
 
 def _of(cause: BaseException, where: str) -> MirrorError | None:
@@ -151,6 +176,8 @@ def _of(cause: BaseException, where: str) -> MirrorError | None:
         )
     if isinstance(cause, http.RetryError):
         return ServiceUnavailable(f"{where} goes on failing: {said}", AGAIN)
+    if "Tunnel connection failed" in str(cause):
+        return network_errors.translate(str(cause), where)
     if isinstance(cause, (http.ProxyError,)) or "ProxyError" in said:
         return ServiceUnavailable(
             f"the proxy on the way to {where} does not answer: {said}", "check HTTPS_PROXY and NO_PROXY"
@@ -178,9 +205,14 @@ def _of(cause: BaseException, where: str) -> MirrorError | None:
 
 def _status(cause: core.HttpResponseError, where: str) -> MirrorError:
     status, code, said = status_of(cause), code_of(cause), first_line(cause)
-    named = f"{status} {code}".strip()
+    below, reason = reason_of(cause)
+    if reason:
+        said = first_line(Exception(reason))
+    named = f"{status} {below or code}".strip()
     host = _host(cause)
     at = f"{where} ({host})" if host and host.split(".")[0] not in where else where
+    if "private link" in str(cause).lower():
+        return private_link(at, named)
     if status == 401:
         return NotAllowed(
             f"{at} does not take the token of this identity ({named}): {said}",
@@ -189,7 +221,7 @@ def _status(cause: core.HttpResponseError, where: str) -> MirrorError:
     if status == 403:
         return _forbidden(code, named, at, said)
     if status == 404:
-        return _missing(code, named, at)
+        return _missing(code, named, at, reason)
     if status == 507 or code in ("InsufficientStorage", "AccountFull"):
         return ServiceUnavailable(
             f"{at} has no space left ({named})", "make room or raise the limit, then " + AGAIN
@@ -198,6 +230,11 @@ def _status(cause: core.HttpResponseError, where: str) -> MirrorError:
         failure = ServiceUnavailable(f"{at} failed with {named}", AGAIN)
         failure.retry_after = asked_pause(getattr(getattr(cause, "response", None), "headers", None) or {})
         return failure
+    if code in ("BlobImmutableDueToPolicy", "BlobImmutableDueToLegalHold"):
+        return ConfigurationError(
+            f"{at} lets no blob be changed or deleted: a retention policy or legal hold forbids it ({code})",
+            "ask who owns the account to except the folder aml-mirror, or use another default datastore",
+        )
     if status in (409, 412):
         if code in ("LeaseIdMissing", "LeaseIdMismatchWithBlobOperation", "LeaseAlreadyPresent"):
             return ServiceUnavailable(f"another program holds a lease on {at} ({code})", AGAIN)
@@ -256,7 +293,16 @@ def _forbidden(code: str, named: str, at: str, said: str) -> MirrorError:
     return NotAllowed(f"{at} refused ({named}): {said}", _ROLE_HINT)
 
 
-def _missing(code: str, named: str, at: str) -> MirrorError:
+def private_link(at: str, named: str) -> MirrorError:
+    """Return the error of a workspace that only answers through its private endpoint (azure-docs#90426)."""
+    return ConfigurationError(
+        f"{at} can be reached through its private endpoint alone ({named}): this network has no way to it",
+        "run in a network that is linked to the private endpoint and its DNS zone, or let the workspace be "
+        "reached from public networks; no role and no waiting helps",
+    )
+
+
+def _missing(code: str, named: str, at: str, reason: str = "") -> MirrorError:
     if code == "ResourceGroupNotFound":
         return ConfigurationError(
             f"{at}: there is no such resource group ({code})", "check AZURE_RESOURCE_GROUP"
@@ -267,7 +313,15 @@ def _missing(code: str, named: str, at: str) -> MirrorError:
             "check AZURE_SUBSCRIPTION_ID and its roles",
         )
     if code == "ContainerNotFound":
-        return ConfigurationError(f"{at} is not there ({code})", "check the container's name")
+        return ConfigurationError(
+            f"{at} is not there ({code})",
+            "check the container's name; if it is that of the workspace's default datastore, create it, or "
+            "choose another default datastore",
+        )
+    if reason:
+        return ConfigurationError(
+            f"{at} refused ({named}): {first_line(Exception(reason))}", "check the names"
+        )
     return ConfigurationError(f"{at} is not there ({named})", "check the names")
 
 

@@ -75,11 +75,16 @@ def translate(cause: BaseException, where: str) -> MirrorError:
         number = code[1]
         if number in _ENTRA_TRANSIENT:
             return ServiceUnavailable(f"Microsoft Entra is busy (AADSTS{number})", AGAIN)
-        meaning, kind = _ENTRA.get(number, ("it refused to give a token", ""))
+        meaning, kind = _ENTRA.get(number, ("it gave none", ""))
         detail = "" if kind else f": {_entra_words(whole)}"
         return NotAllowed(
             f"Microsoft Entra refused the login for {where} (AADSTS{number}): {meaning}{detail}",
             _ENTRA_HINTS.get(kind, "look the code up at https://login.microsoftonline.com/error"),
+        )
+    if "Identity not found" in said:
+        return ConfigurationError(
+            "the metadata endpoint of this machine knows no such managed identity (Identity not found)",
+            "assign the identity to this machine, or check AZURE_CLIENT_ID; in a pod use workload identity",
         )
     if "not configured to acquire tokens for tenant" in said:
         return NotAllowed(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from aml_mirror.core.errors import ConfigurationError, MirrorError, NameNotFound, ServiceUnavailable
 
 AGAIN = "run the same command again: it goes on where this one ended"
@@ -18,6 +20,9 @@ _NAME_HINT = (
     "check the account's or workspace's name, and behind a private endpoint that this network uses its "
     "private DNS zone"
 )
+# What http.client says of a proxy that refuses CONNECT, and the answers of one that may do it later.
+_TUNNEL = re.compile(r"Tunnel connection failed: (\d{3})")
+_PROXY_DOWN = ("500", "502", "503", "504")
 # What the system and urllib3 say of a request without an answer -> (in words, the mend).
 _NETWORK = (
     (("Temporary failure in name", "Failed to resolve"), "the name service does not answer", _NAME_HINT),
@@ -43,6 +48,14 @@ def translate(said: str, where: str) -> MirrorError:
         said: the client's words, those of the system and of urllib3 among them.
         where: what was being talked to, in words.
     """
+    if tunnel := _TUNNEL.search(said):
+        refused = f"the proxy on the way to {where} refuses to connect ({tunnel[1]})"
+        if tunnel[1] in _PROXY_DOWN:
+            return ServiceUnavailable(refused, f"check HTTPS_PROXY and NO_PROXY; {AGAIN}")
+        return ConfigurationError(
+            refused,
+            "allow the host in the proxy, give HTTPS_PROXY the proxy's user, or name the host in NO_PROXY",
+        )
     if "CERTIFICATE_VERIFY_FAILED" in said or "certificate verify failed" in said:
         return ConfigurationError(f"the TLS certificate of {where} is not trusted", _CA_HINT)
     if "doesn't match" in said and "certificate" in said:
@@ -59,6 +72,7 @@ def is_of_the_network(said: str) -> bool:
     """Whether a client's words are about a request that nobody answered."""
     signs = (
         "Max retries exceeded",
+        "Tunnel connection failed",
         "Connection",
         "CERTIFICATE_VERIFY_FAILED",
         "resolve",

@@ -41,6 +41,7 @@ if TYPE_CHECKING:
 WORKSPACE_SWITCHES = (
     "secrets",
     "metric_rows",
+    "changed_properties",
     "metric_store",
     "accepts_nan",
     "metric_history_limit",

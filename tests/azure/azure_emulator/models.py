@@ -127,7 +127,11 @@ def _version(workspace: Workspace, name: str, version: Version) -> dict[str, Any
         "id": f"{workspace.id}/models/{name}/versions/{version.number}",
         "name": version.number,
         "type": f"{PROVIDER}/workspaces/models/versions",
-        "properties": version.properties,
+        "properties": {
+            **version.properties,
+            # Learn, "Archive a model": a version under an archived container is archived too.
+            "isArchived": version.properties["isArchived"] or workspace.models[name].is_archived,
+        },
         "systemData": _system(version.created, version.modified),
     }
 
@@ -258,6 +262,13 @@ def _existing(workspace: Workspace, name: str, number: str) -> Version | None:
 
 def _update(workspace: Workspace, name: str, version: Version, asked: dict[str, Any]) -> Version:
     kept = version.properties
+    if workspace.changed_properties == "accepted":
+        for field in ("modelUri", "properties"):
+            kept[field] = asked.get(field, kept[field])
+    elif workspace.changed_properties == "ignored":
+        same = {key: kept["properties"][key] for key in kept["properties"]}
+        asked = {**asked, "modelUri": kept["modelUri"], "modelType": kept["modelType"]}
+        asked["properties"] = {**(asked.get("properties") or {}), **same}
     if asked.get("modelUri", kept["modelUri"]) != kept["modelUri"]:
         raise _immutable(workspace, "Asset paths cannot be updated.")
     if asked.get("modelType", kept["modelType"]) != kept["modelType"]:

@@ -127,6 +127,8 @@ class Workspace:
     secrets: bool = True
     # A metric row sent twice is "dropped", as MLflow does, or "kept".
     metric_rows: str = "dropped"
+    # What a PUT does that changes the path or a property of a version: "refused", "ignored" or "accepted".
+    changed_properties: str = "refused"
     # Who keeps the points of runs: the real server ("mlflow"), or the emulator in its "memory".
     metric_store: str = "mlflow"
     # False: NaN and infinities are answered with 400.

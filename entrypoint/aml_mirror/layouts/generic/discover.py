@@ -6,6 +6,7 @@ import re
 
 from aml_mirror.core.errors import MirrorError
 from aml_mirror.layouts.generic.members import joined
+from aml_mirror.layouts.generic.name_parts import tells_apart
 from aml_mirror.layouts.generic.name_words import (
     CONTAINERS,
     DATA_FOLDERS,
@@ -145,16 +146,41 @@ def _folders_in(
         elif stems & MODEL_WORDS:
             families[family] = False
     pointed = [] if any(families.values()) else _pointed(tree, folder, below)
+    numbers = [
+        (name, real, step)
+        for name, real, step in numbered
+        if families.get(_family(name)) or (TEMPORARY.search(name.lower()) and any(families.values()))
+    ]
+    several = {real: each for name, real, step in numbers if (each := _of_several(tree, folder, real, step))}
     # A folder of the same family without weights is a checkpoint that lost them, and that is to be said.
     return (
         pointed
+        + [item for each in several.values() for item in each]
         + [
             Candidate(folder, real, name, step, (), bool(TEMPORARY.search(name.lower())))
-            for name, real, step in numbered
-            if families.get(_family(name)) or (TEMPORARY.search(name.lower()) and any(families.values()))
+            for name, real, step in numbers
+            if real not in several
         ]
         + [item for named, item in ends if named or any(families.values())]
     )
+
+
+def _of_several(tree: Tree, folder: str, numbered: str, step: int) -> list[Candidate]:
+    """Return the policies in a numbered folder, if they are of several trainings: ``step_100/seed_0.pt``."""
+    names = sorted(file for file in names_in(tree, numbered) if is_weights(file))
+    if parent(numbered) != folder or not tells_apart([stem_of(file) for file in names]):
+        return []
+    own = numbered.rpartition("/")[2]
+    return [
+        Candidate(
+            folder,
+            join(numbered, members[0]),
+            f"{own}_{stem_of(members[0])}",
+            step,
+            tuple(f"{own}/{member}" for member in members),
+        )
+        for members in joined(names)
+    ]
 
 
 def _pointed(tree: Tree, folder: str, below: dict[str, str]) -> list[Candidate]:

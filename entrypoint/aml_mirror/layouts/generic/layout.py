@@ -59,9 +59,6 @@ class Generic:
     def read(self, run: Tree) -> Run:
         result = Run([])
         found = candidates(run)
-        # Deeper down they are the run's only where it has none above: where its logs lie beside them.
-        roots = with_the_rest(run, (root_of(item.folder) for item in found))
-        found = [item for item in found if roots[root_of(item.folder)] == ""] or found
         pointed = sorted(
             (item for item in found if item.is_pointed), key=lambda item: (item.end, item.path), reverse=True
         )

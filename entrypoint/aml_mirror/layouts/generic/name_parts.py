@@ -42,6 +42,9 @@ _OF_A_TRAINING = word_set(
     "hidden layers horizon chunk size demos demo traj trajs length len"
 )
 
+# Of these, what no parts of one policy are numbered by.
+_WHOSE = word_set("seed task run exp experiment trial fold job")
+
 _DAY = r"20[1-4][0-9](?P<{0}>[-_.]?)(?:0[1-9]|1[0-2])(?P={0})(?:0[1-9]|[12][0-9]|3[01])"
 _TIME = r"(?:[01][0-9]|2[0-3])(?P<{0}>[-_.:h]?)[0-5][0-9](?:(?P={0})[0-5][0-9])?"
 _DATES = re.compile(
@@ -109,7 +112,7 @@ def parse(name: str) -> Name:
                 parts.append(text)
         elif before in _SCORES:
             continue
-        elif kind == "float" or len(text) > _MAX_DIGITS or before in _OF_A_TRAINING:
+        elif kind == "float" or len(text) > _MAX_DIGITS or before in _OF_A_TRAINING or _is_agent(tokens, at):
             parts.append(text.lstrip("0") or "0" if kind == "number" else text)
         else:
             numbers.append(Number(len(parts), int(text), text, named.get(at)))
@@ -182,6 +185,24 @@ def _named(tokens: list[tuple[str, str]]) -> dict[int, Kind]:
 
 def _names(word: str) -> bool:
     return word in _COUNTERS or word in MODEL_WORDS or word in _OF_A_TRAINING or word in _SCORES
+
+
+def _is_agent(tokens: list[tuple[str, str]], at: int) -> bool:
+    """Tell whether a number is that of one of several agents: ``actor_agent0`` of marlbenchmark/on-policy."""
+    return _word(tokens, at - 1) == "agent" and _word(tokens, at - 2) in MODEL_WORDS
+
+
+def tells_apart(names: list[str]) -> bool:
+    """Tell whether some of the names differ in nothing but whose training it was: a seed, a task, a run."""
+    shapes: dict[tuple[str, ...], set[str]] = {}
+    for name in names:
+        tokens = _tokens(in_full(name.lower()))
+        whose = [
+            at for at, (kind, _) in enumerate(tokens) if kind == "number" and _word(tokens, at - 1) in _WHOSE
+        ]
+        shape = tuple("#" if at in whose else text for at, (_, text) in enumerate(tokens))
+        shapes.setdefault(shape, set()).add(" ".join(tokens[at][1] for at in whose))
+    return any(len(values) > 1 for values in shapes.values())
 
 
 def _word(tokens: list[tuple[str, str]], at: int) -> str:

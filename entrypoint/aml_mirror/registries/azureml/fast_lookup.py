@@ -31,7 +31,7 @@ from aml_mirror.storage.azure_login import credential
 if TYPE_CHECKING:
     from aml_mirror.core.manifest import Manifest, TransferResult
     from aml_mirror.registries.azureml.workspace import AzureMLRegistry
-    from aml_mirror.registries.base import FileDigest, VersionReader, Writer
+    from aml_mirror.registries.base import FileDigest, LogWriter, VersionReader, Writer
     from aml_mirror.sources.tree import Tree
 
 _log = logging.getLogger(__name__)
@@ -103,8 +103,14 @@ class FastLookup:
     def refresh(self, version: Version, quick_key: str) -> None:
         self._proper.refresh(version, quick_key)
 
+    def annotate(self, version: Version, tags: dict[str, str]) -> None:
+        self._proper.annotate(version, tags)
+
     def begin(self, experiment: str, run_name: str, tags: dict[str, str]) -> Writer | Version:
         return self._proper.begin(experiment, run_name, tags)
+
+    def continue_logs(self, version: Version) -> LogWriter | None:
+        return self._proper.continue_logs(version)
 
     def repair(
         self,

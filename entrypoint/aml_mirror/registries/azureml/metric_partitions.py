@@ -97,6 +97,17 @@ def batches(points: Iterator[Point], size: int) -> Iterator[Batch]:
             yield lane.batch()
 
 
+def canonical_batches(points: Iterator[Point], size: int) -> Iterator[Batch]:
+    """Cut the points into batches of one partition."""
+    only = _Lane(0)
+    for point in points:
+        only.points.append(point)
+        if len(only.points) == size:
+            yield only.batch()
+    if only.points:
+        yield only.batch()
+
+
 @dataclass(slots=True)
 class _Lane:
     number: int

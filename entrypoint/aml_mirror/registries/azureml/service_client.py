@@ -107,6 +107,8 @@ class AzureML:
         """Return our error for one of any of the clients'."""
         if isinstance(error, MirrorError):
             return error
+        if any("private link" in str(cause).lower() for cause in azure_errors.chain(error)):
+            return azure_errors.private_link(self.shown, "private link")
         if "Unknown cloud environment" in str(error):
             # azure-ai-ml asked for the cloud's metadata and says of any failure that it knows no such cloud.
             return ServiceUnavailable("the cloud's metadata could not be had", azure_errors.AGAIN)

@@ -124,6 +124,15 @@ class VersionFiles:
         """Return an own file; None where there is none, or it is longer than ``limit``."""
         return read_blob(self.container, f"{self.folder.own}/{name}", limit, self._retry)
 
+    def put_beside(self, name: str, data: bytes) -> None:
+        """Store a file of this program's own bookkeeping beside the folder of the own files."""
+        blob = self.container.get_blob_client(f"{self.folder.own}.{name}")
+        self._retry(lambda: blob.upload_blob(data, overwrite=True, validate_content=True))
+
+    def read_beside(self, name: str, limit: int) -> bytes | None:
+        """Return such a file; None where there is none, or it is longer than ``limit``."""
+        return read_blob(self.container, f"{self.folder.own}.{name}", limit, self._retry)
+
     def _list(self, digest: str) -> BlobClient:
         return self.container.get_blob_client(stored_files.name_of(self.folder, digest))
 

@@ -43,6 +43,7 @@ from aml_mirror.registries.azureml.writer import AzureMLWriter, Place
 from aml_mirror.registries.base import FileDigest, Version
 from aml_mirror.registries.mlflow_errors import is_missing
 from aml_mirror.registries.mlflow_runs import lost_claim
+from aml_mirror.registries.pinned_manifest import pinned_manifest
 from aml_mirror.sources.tree import Tree
 from aml_mirror.transfer.transfer import Transfer
 from aml_mirror.transfer.transfer_options import BLOCK_BYTES, CONCURRENCY
@@ -51,6 +52,7 @@ if TYPE_CHECKING:
     from azure.storage.blob import ContainerClient
     from mlflow import MlflowClient
 
+    from aml_mirror.registries.azureml.log_writer import AzureMLLogWriter
     from aml_mirror.registries.azureml.reader import AzureMLVersionReader
 
 
@@ -96,7 +98,7 @@ class AzureMLRegistry(Place):
     def _locked(self, model: str) -> Iterator[None]:
         """Hold the lease under which the numbers of a model's versions are taken."""
         lease = BlobLease(
-            self.azure.container.get_blob_client(f"{FOLDER}/claims/models/{safe_part(model)}"),
+            self.azure.container.get_blob_client(f"{FOLDER}/numbers/{safe_part(model)}"),
             self.retry,
             self.notice,
             f"another mirror registers a version of {model}; waiting for it",
@@ -178,6 +180,24 @@ class AzureMLRegistry(Place):
 
         return AzureMLVersionReader(self, version)
 
+    def continue_logs(self, version: Version) -> AzureMLLogWriter | None:
+        # Late: few mirrors need it.
+        from aml_mirror.registries.azureml.log_writer import AzureMLLogWriter
+
+        claim = self._claim(version.tags[base.IDENTITY], version.model)
+        claim.acquire()
+        try:
+            # As it is now: whoever had the claim before may have continued the logs.
+            now = self.models.get(version.model, version.number)
+            folder = folder_in(now.path, {**now.tags, base.MODEL_NAME: now.model}) if now else None
+            if now is None or folder is None or not now.tags.get(base.MLFLOW_RUN_ID):
+                claim.release()
+                return None
+            return AzureMLLogWriter(self, now, folder, claim)
+        except BaseException:
+            claim.release()
+            raise
+
     def repair(
         self,
         version: Version,
@@ -213,6 +233,9 @@ class AzureMLRegistry(Place):
             # The run was deleted; the version says it then, where it is found without a run.
             self.models.tag(version, {base.QUICK_KEY: quick_key})
 
+    def annotate(self, version: Version, tags: dict[str, str]) -> None:
+        self.models.tag(version, tags)
+
     def unfinished(self, experiment: str, run_id: str) -> Iterable[dict[str, str]]:
         return [tags for tags in super().unfinished(experiment, run_id) if tags.get(base.STATE) != RETIRED]
 
@@ -243,8 +266,12 @@ class AzureMLRegistry(Place):
             version = self._version_of(run)
             if version is not None and version.complete:
                 return self._completed(run, version)
+            if version is not None and self._is_whole(version):
+                marked = replace(version, tags={**version.tags, base.STATE: base.COMPLETE})
+                self.models.tag(version, {base.STATE: base.COMPLETE})
+                return self._completed(run, marked)
             if version is not None:
-                # Only the mark is missing. What was verified then may have changed since.
+                # Only the mark was missing, and what was verified then changed since.
                 claim.remember(str(run.info.run_id))
                 folder = self._folder(tags, version.number)
                 return AzureMLWriter(self, run, claim, tags, True, version.number, folder)
@@ -275,6 +302,15 @@ class AzureMLRegistry(Place):
             if named is not None:
                 return named
         return folder_of(tags)
+
+    def _is_whole(self, version: Version) -> bool:
+        """Whether the bytes of a version that lacks nothing but the mark are right still."""
+        reader = self.version_reader(version)
+        marked = replace(version, tags={**version.tags, base.STATE: base.COMPLETE})
+        try:
+            return not reader.changed(pinned_manifest(marked, reader))
+        except DataError:
+            return False
 
     def _completed(self, run: MlflowRun, version: Version) -> Version:
         """Close the run of a complete version, which a mirror that was killed at its end left open."""

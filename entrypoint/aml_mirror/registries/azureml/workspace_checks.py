@@ -23,6 +23,7 @@ from aml_mirror.registries import base
 from aml_mirror.registries.azureml.limits import FOLDER, check_coordinates
 from aml_mirror.registries.azureml.workspace_loader import load_workspace
 from aml_mirror.storage import azure_errors as azure_errors
+from aml_mirror.storage.azure_cloud import resource_manager
 from aml_mirror.storage.azure_login import credential, token_file
 
 if TYPE_CHECKING:
@@ -51,7 +52,7 @@ def _token_file(settings: Settings) -> str:
 def _network(settings: Settings) -> str:
     login = os.environ.get("AZURE_AUTHORITY_HOST") or "https://login.microsoftonline.com"
     # Which host manages resources is known in every cloud that is built in; another one's metadata tell.
-    metadata = os.environ.get("ARM_CLOUD_METADATA_URL") or "https://management.azure.com"
+    metadata = os.environ.get("ARM_CLOUD_METADATA_URL") or resource_manager()
     hosts = dict.fromkeys(_host_of(url if "//" in url else f"//{url}") for url in (metadata, login))
     return ", ".join(_reach(host) for host in hosts)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import json
 import math
 import threading
 from abc import abstractmethod
@@ -40,6 +41,9 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 RECEIPT = "receipt.json"
+# How many bytes of each log the first attempt of a mirror saw.
+LOG_SIZES = "log-sizes.json"
+MAX_SIZES_BYTES = 16 << 20
 # After so many bytes the list of what was stored is worth two requests before the version is registered.
 SAVE_FROM_BYTES = 64 << 20
 # From so many files on, registering their paths together is worth the names that a kill would leave.
@@ -94,6 +98,7 @@ class AzureMLWriter(RunWriter):
         self._folder = folder
         container = workspace.azure.container_of(folder.datastore)
         self._files = VersionFiles(container, folder, self._guarded)
+        self._logs = ""
         self._checkpoint: tuple[Tree, Manifest] | None = None
         own = workspace.azure.datastore_uri(folder.own, folder.datastore)
         self._refused = adopted and run.data.tags.get(ARTIFACTS) == own
@@ -167,6 +172,17 @@ class AzureMLWriter(RunWriter):
             return True
 
         self._retry(RetryWithReadBack(look, send, go_on))
+
+    def pin_logs(self, sizes: dict[str, int]) -> dict[str, int]:
+        data = self._files.read_beside(LOG_SIZES, MAX_SIZES_BYTES) if self._adopted else None
+        if data:
+            return {str(path): int(size) for path, size in json.loads(data).items()}
+        self._files.put_beside(LOG_SIZES, json.dumps(sizes).encode())
+        return sizes
+
+    def put_log_state(self, name: str, text: str) -> bool:
+        self._files.put_beside(name, text.encode())
+        return True
 
     def put_model(self, tree: Tree, manifest: Manifest, progress: Callable[[int], None]) -> TransferResult:
         self._require_claim()
@@ -289,7 +305,8 @@ class AzureMLWriter(RunWriter):
 
     def register(self, description: str, tags: dict[str, str]) -> Version:
         self._require_claim()
-        tags, _ = fit_tags(tags)
+        self._logs = tags.get(base.LOGS, "")
+        tags, _ = fit_tags({name: text for name, text in tags.items() if name != base.LOGS})
         properties = {name: tags[name] for name in PROPERTIES if tags.get(name)}
         properties[base.MLFLOW_RUN_ID] = self.run_id
         self._save_list()
@@ -299,7 +316,8 @@ class AzureMLWriter(RunWriter):
             self._workspace.azure.datastore_uri(self._folder.bytes, self._folder.datastore),
             description,
             properties,
-            {name: value for name, value in tags.items() if name not in base.RESERVED},
+            {name: value for name, value in tags.items() if name not in base.RESERVED}
+            | ({base.LOGS: self._logs} if self._logs else {}),
             self._intended,
             self._intend,
             self._require_claim,
@@ -322,6 +340,8 @@ class AzureMLWriter(RunWriter):
         self._bring()
         self._save_list()
         marks = {base.STATE: base.COMPLETE}
+        if self._logs and version.tags.get(base.LOGS) != self._logs:
+            marks[base.LOGS] = self._logs
         if digest_in(version.tags) != self._files.digest:
             marks[STORED] = self._files.digest
         if version.tags.get(base.MLFLOW_RUN_ID) != self.run_id:

@@ -28,7 +28,7 @@ from mlflow.exceptions import MlflowException
 from aml_mirror.core.errors import MirrorError, ServiceUnavailable
 from aml_mirror.core.manifest import Manifest, TransferResult
 from aml_mirror.registries import base, http_status
-from aml_mirror.registries.base import FileDigest, Limits, Upload, Version
+from aml_mirror.registries.base import FileDigest, Limits, LogWriter, Upload, Version
 from aml_mirror.registries.mlflow.bakery_lock import BakeryLock
 from aml_mirror.registries.mlflow.reader import MlflowVersionReader
 from aml_mirror.registries.mlflow.run_lease import Keeper
@@ -128,6 +128,9 @@ class MlflowRegistry(RunStore):
     def version_reader(self, version: Version) -> MlflowVersionReader:
         return MlflowVersionReader(self.client, self._uri, self.retry, version)
 
+    def continue_logs(self, version: Version) -> LogWriter | None:
+        return None
+
     def repair(
         self,
         version: Version,
@@ -157,6 +160,14 @@ class MlflowRegistry(RunStore):
                 version.model, version.number, base.QUICK_KEY, quick_key
             )
         )
+
+    def annotate(self, version: Version, tags: dict[str, str]) -> None:
+        for key, value in tags.items():
+            self.retry(
+                lambda key=key, value=value: self.client.set_model_version_tag(  # type: ignore[misc]
+                    version.model, version.number, key, value
+                )
+            )
 
     def begin(self, experiment: str, run_name: str, tags: dict[str, str]) -> MlflowWriter | Version:
         turn = BakeryLock(self, self.experiment(experiment), tags, self._notice)
@@ -203,6 +214,13 @@ class MlflowWriter(RunWriter):
         super().__init__(workspace, run, keeper, tags, adopted)
         self._workspace = workspace
         self._keeper = keeper
+
+    def pin_logs(self, sizes: dict[str, int]) -> dict[str, int]:
+        # The server keeps equal rows once: what a longer log gives again does no harm.
+        return sizes
+
+    def put_log_state(self, name: str, text: str) -> bool:
+        return False
 
     def put_model(self, tree: Tree, manifest: Manifest, progress: Callable[[int], None]) -> TransferResult:
         uploads = [Upload(item.source, f"model/{item.path}", item.bytes) for item in manifest.items]

@@ -1,0 +1,154 @@
+"""How far the logs of a run were mirrored: kept with the version, so that a log that grew can be continued.
+
+The state names each log file with the bytes that were read and their SHA-256, and each series with its name,
+the number of its points, a digest of them and its last step. It is kept beside the version's own files. The
+tag ``mirror.logs`` of the version has two digests: of the sizes, by which an unchanged run is recognised
+without a request, and of the state itself.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from aml_mirror.core.manifest import digest_of_json
+from aml_mirror.layouts import Run
+from aml_mirror.metrics.series import Metrics
+from aml_mirror.registries.base import Point
+from aml_mirror.sources.tree import Tree
+
+SCHEMA = "aml-mirror/logs/v1"
+MAX_BYTES = 16 << 20
+_CHUNK_BYTES = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class SeriesState:
+    """What was sent of one series; ``digest`` is over its points in their order."""
+
+    tag: str
+    folder: str
+    points: int
+    digest: str
+    last_step: int
+
+
+@dataclass(frozen=True, slots=True)
+class LogState:
+    """``files``: path -> (bytes, SHA-256 of them); ``series``: name -> what was sent."""
+
+    files: dict[str, tuple[int, str]]
+    series: dict[str, SeriesState]
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """Path -> bytes."""
+        return {path: size for path, (size, _) in self.files.items()}
+
+    def as_json(self) -> str:
+        """The state as a text."""
+        series = {
+            name: {
+                "tag": one.tag,
+                "folder": one.folder,
+                "points": one.points,
+                "digest": one.digest,
+                "last_step": one.last_step,
+            }
+            for name, one in sorted(self.series.items())
+        }
+        files = {
+            path: {"bytes": size, "sha256": digest} for path, (size, digest) in sorted(self.files.items())
+        }
+        return json.dumps({"schema": SCHEMA, "files": files, "series": series}, indent=1) + "\n"
+
+    @property
+    def tag(self) -> str:
+        """The value of the version's tag."""
+        return f"{sizes_digest(self.sizes)}:{hashlib.sha256(self.as_json().encode()).hexdigest()}"
+
+
+def name_of(tag: str) -> str:
+    """The name of the state that a tag means."""
+    return f"logs-{tag.partition(':')[2]}.json"
+
+
+def parse(data: bytes | None, tag: str) -> LogState | None:
+    """Read a state; None where it is not the one that the tag names."""
+    if not data or hashlib.sha256(data).hexdigest() != tag.partition(":")[2]:
+        return None
+    found: dict[str, Any] = json.loads(data)
+    if found.get("schema") != SCHEMA:
+        return None
+    return LogState(
+        {path: (int(one["bytes"]), str(one["sha256"])) for path, one in found["files"].items()},
+        {name: SeriesState(**one) for name, one in found["series"].items()},
+    )
+
+
+def log_sizes(tree: Tree, run: Run) -> dict[str, int]:
+    """Return path -> bytes of every file that holds points: event files, the framework's logs, W&B's."""
+    named = set(run.logs)
+    return {
+        path: entry.bytes
+        for path, entry in tree.files.items()
+        if path in named or ".tfevents." in path.rpartition("/")[2] or path.endswith(".wandb")
+    }
+
+
+def sizes_digest(sizes: Mapping[str, int]) -> str:
+    """Return a digest of the sizes of logs, 16 hexadecimal digits."""
+    return digest_of_json(sorted(sizes.items()))[:16]
+
+
+def digest_of_start(tree: Tree, path: str, count: int) -> str:
+    """Return the SHA-256 of the first ``count`` bytes of a file; empty where it is shorter."""
+    digest = hashlib.sha256()
+    with tree.open(path) as stream:
+        while count > 0 and (part := stream.read(min(count, _CHUNK_BYTES))):
+            digest.update(part)
+            count -= len(part)
+    return "" if count else digest.hexdigest()
+
+
+def state_of(tree: Tree, sizes: Mapping[str, int], metrics: Metrics, sent: Recorder) -> LogState:
+    """Make the state of what was just sent. Raises as :meth:`Tree.open`."""
+    where = {series.name: (series.tag, series.folder) for series in metrics.series}
+    series = {
+        name: SeriesState(*where[name], one.points, one.digest.hexdigest(), one.last_step)
+        for name, one in sent.series.items()
+    }
+    files = {path: (size, digest_of_start(tree, path, size)) for path, size in sizes.items()}
+    return LogState(files, series)
+
+
+@dataclass(slots=True)
+class _Running:
+    points: int = 0
+    last_step: int = -(1 << 63)
+    digest: Any = field(default_factory=hashlib.sha256)
+
+
+class Recorder:
+    """Counts and digests the points of each series as they are streamed."""
+
+    def __init__(self) -> None:
+        self.series: dict[str, _Running] = {}
+
+    def recording(self, points: Callable[[], Iterator[Point]]) -> Iterator[Point]:
+        """Yield the points, and note them."""
+        self.series = {}
+        for point in points():
+            self.take(point)
+            yield point
+
+    def take(self, point: Point) -> _Running:
+        """Note one point; return what is known of its series now."""
+        one = self.series.setdefault(point[0], _Running())
+        one.points += 1
+        one.last_step = max(one.last_step, point[3])
+        one.digest.update(repr(point).encode())
+        return one

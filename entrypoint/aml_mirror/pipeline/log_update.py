@@ -1,0 +1,193 @@
+"""Add to a mirrored run what its logs gained since: points, and the longer files.
+
+1. The beginning of each log has to be what was mirrored: its SHA-256 is compared.
+2. Points beyond those that were sent are added to the same MLflow run. Names given to series stay.
+3. A later session may restate steps that were sent. What was sent cannot be taken back: of such a series only
+   points beyond its last step are added, and a warning says so.
+4. The longer files are stored with the version and registered with the run. The tag is written last.
+
+A killed update is finished with the sizes that it began with, so that no point is sent twice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+
+from aml_mirror.core.errors import DataError
+from aml_mirror.metrics.series import Metrics, read_metrics
+from aml_mirror.pipeline import log_state
+from aml_mirror.pipeline.locate import LocatedRun
+from aml_mirror.pipeline.log_state import LogState, Recorder
+from aml_mirror.pipeline.model_paths import artifact_path
+from aml_mirror.registries import base
+from aml_mirror.registries.base import LogWriter, Point, Registry, Upload, Version
+from aml_mirror.sources.growing import log_view
+
+
+@dataclass(slots=True)
+class Update:
+    """What an update added."""
+
+    points: int = 0
+    bytes_sent: int = 0
+    warnings: list[str] = field(default_factory=list)
+
+
+def is_needed(subject: LocatedRun, version: Version) -> bool:
+    """Tell, without a request, whether the logs have other sizes than when they were mirrored.
+
+    A version of an earlier release has no such state, and counts as unchanged.
+    """
+    tag = version.tags.get(base.LOGS, "")
+    sizes = log_state.log_sizes(subject.tree, subject.run)
+    return bool(tag) and tag.partition(":")[0] != log_state.sizes_digest(sizes)
+
+
+def update(
+    registry: Registry, subject: LocatedRun, version: Version, with_files: bool = True
+) -> Update | None:
+    """Add what the logs gained; None where another mirror did it meanwhile.
+
+    Args:
+        with_files: whether event files are stored, and not their points alone.
+
+    Raises:
+        DataError: the beginning of a log is not what was mirrored, or the state was changed.
+    """
+    writer = registry.continue_logs(version)
+    if writer is None:
+        return None
+    try:
+        done = _update(writer, subject, version, with_files)
+    except BaseException:
+        writer.close()
+        raise
+    writer.close()
+    return done
+
+
+def _update(writer: LogWriter, subject: LocatedRun, version: Version, with_files: bool) -> Update | None:
+    done: Update | None = None
+    # A killed update is finished first; then what came since.
+    for _ in range(2):
+        tag = writer.tags.get(base.LOGS, "")
+        now = log_state.log_sizes(subject.tree, subject.run)
+        if tag.partition(":")[0] == log_state.sizes_digest(now):
+            return done
+        before = log_state.parse(writer.read(log_state.name_of(tag), log_state.MAX_BYTES), tag)
+        if before is None:
+            raise DataError(
+                f"the log state of version {version.number} of {version.model} is missing or was changed",
+                f"check the version with: aml-mirror verify {version.model}:{version.number}",
+            )
+        added = _advance(writer, subject, before, writer.begun(now), with_files)
+        done = (
+            added
+            if done is None
+            else Update(
+                done.points + added.points,
+                done.bytes_sent + added.bytes_sent,
+                [*done.warnings, *(text for text in added.warnings if text not in done.warnings)],
+            )
+        )
+    return done
+
+
+def _advance(
+    writer: LogWriter, subject: LocatedRun, before: LogState, sizes: dict[str, int], with_files: bool
+) -> Update:
+    """Bring the version from one state of the logs to the one with these sizes."""
+    logs = log_state.log_sizes(subject.tree, subject.run)
+    tree = log_view(subject.tree, logs, sizes)
+    done = Update()
+    for path, (size, digest) in before.files.items():
+        if path not in logs:
+            done.warnings.append(f"{path} is gone since it was mirrored; what it gave stays")
+        elif logs[path] < size or log_state.digest_of_start(subject.tree, path, size) != digest:
+            raise DataError(
+                f"the beginning of {path} is not what was mirrored: it was changed or cut",
+                "nothing was added; mirror the run under another --run-id if it is another training",
+            )
+    metrics = _with_names(
+        read_metrics(tree, [path for path in subject.run.logs if path in tree.files]), before
+    )
+    metrics, left_out = _limited(metrics, before, writer.limits)
+    done.warnings += [*metrics.warnings, *left_out]
+    superseded = _superseded(metrics, before)
+    if superseded:
+        done.warnings.append(
+            f"a later session restates points of {len(superseded)} series that were sent: they stay, and "
+            f"points beyond the last step are added: {', '.join(sorted(superseded)[:20])}"
+        )
+    recorder = Recorder()
+
+    def beyond() -> Iterator[Point]:
+        recorder.series = {}
+        for point in metrics.stream():
+            name, known = point[0], before.series.get(point[0])
+            one = recorder.take(point)
+            if known is None:
+                yield point
+            elif name in superseded:
+                if point[3] > known.last_step:
+                    yield point
+            elif one.points > known.points:
+                yield point
+
+    done.points = writer.log_points(beyond, log_state.sizes_digest(sizes))
+    uploads = [
+        Upload(path, f"tensorboard/{artifact_path(path)}", size)
+        for path, size in sizes.items()
+        if with_files and ".tfevents." in path and before.sizes.get(path) != size
+    ]
+    done.bytes_sent = writer.put_logs(tree, uploads)
+    # What was sent of a series that is not there any more stays sent.
+    for _ in beyond():
+        pass
+    state = log_state.state_of(tree, sizes, metrics, recorder)
+    state = replace(state, series={**before.series, **state.series})
+    writer.finish(log_state.name_of(state.tag), state.as_json(), state.tag)
+    return done
+
+
+def _with_names(metrics: Metrics, before: LogState) -> Metrics:
+    """Give each series the name that it was sent under."""
+    names = {(one.folder, one.tag): name for name, one in before.series.items()}
+    taken = set(before.series)
+    for series in metrics.series:
+        if (series.folder, series.tag) in names:
+            series.name = names[series.folder, series.tag]
+            continue
+        stem, count = series.name, 1
+        while series.name in taken:
+            count += 1
+            series.name = f"{stem}_{count}"
+        taken.add(series.name)
+    return metrics
+
+
+def _limited(metrics: Metrics, before: LogState, limits: base.Limits) -> tuple[Metrics, list[str]]:
+    """Keep the series that were sent, and new ones as far as the registry has room."""
+    known = [series for series in metrics.series if series.name in before.series]
+    new = [series for series in metrics.series if series.name not in before.series]
+    if limits.series is None or len(before.series) + len(new) <= limits.series:
+        return metrics, []
+    room = max(limits.series - len(before.series), 0)
+    more = replace(metrics, series=new).limited(room) if room else replace(metrics, series=[])
+    left = sorted({series.name for series in new} - {series.name for series in more.series})
+    return replace(metrics, series=[*known, *more.series]), [
+        f"{len(left)} new series are left out, since a run takes {limits.series}: {', '.join(left[:20])}"
+    ]
+
+
+def _superseded(metrics: Metrics, before: LogState) -> set[str]:
+    """The series whose first points are not those that were sent."""
+    recorder, right = Recorder(), set()
+    for point in metrics.stream():
+        known = before.series.get(point[0])
+        one = recorder.take(point)
+        if known is not None and one.points == known.points and one.digest.hexdigest() == known.digest:
+            right.add(point[0])
+    there = {series.name for series in metrics.series}
+    return {name for name in before.series if name in there and name not in right}

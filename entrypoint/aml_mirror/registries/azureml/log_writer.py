@@ -1,0 +1,142 @@
+"""Continue the logs of a version that is complete: see :class:`aml_mirror.registries.base.LogWriter`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, BinaryIO, TypeVar
+
+from aml_mirror.registries import base
+from aml_mirror.registries.azureml.blob_lease import BlobLease
+from aml_mirror.registries.azureml.log_batch import log_batch
+from aml_mirror.registries.azureml.metric_partitions import canonical_batches
+from aml_mirror.registries.azureml.retry_with_read_back import RetryWithReadBack
+from aml_mirror.registries.azureml.run_artifacts import File, Refused, RunArtifacts
+from aml_mirror.registries.azureml.service_client import single_attempt
+from aml_mirror.registries.azureml.version_files import VersionFiles
+from aml_mirror.registries.azureml.version_folder import VersionFolder
+from aml_mirror.registries.base import Limits, Point, Upload, Version
+from aml_mirror.registries.mlflow_runs import lost_claim
+from aml_mirror.sources.tree import Tree
+
+if TYPE_CHECKING:
+    from aml_mirror.registries.azureml.workspace import AzureMLRegistry
+
+T = TypeVar("T")
+
+# The file with the sizes that an update which is under way began with.
+BEGUN = "logs-begun.json"
+# Tag of the run: which update, how many of its points were sent, and their digest.
+PROGRESS = "mirror.update"
+
+
+class AzureMLLogWriter:
+    """Args:
+    workspace, version: what is continued.
+    folder: where the version's files are.
+    claim: held; given up by :meth:`close`.
+    """
+
+    def __init__(
+        self, workspace: AzureMLRegistry, version: Version, folder: VersionFolder, claim: BlobLease
+    ) -> None:
+        self.limits: Limits = workspace.limits
+        self.tags = dict(version.tags)
+        self._workspace = workspace
+        self._version = version
+        self._claim = claim
+        self._run_id = version.tags[base.MLFLOW_RUN_ID]
+        container = workspace.azure.container_of(folder.datastore)
+        self._files = VersionFiles(container, folder, self._guarded)
+
+    def _guarded(self, operation: Callable[[], T], /) -> T:
+        def attempt() -> T:
+            if self._claim.lost:
+                raise lost_claim(f"the MLflow run {self._run_id}")
+            return operation()
+
+        with single_attempt():
+            return self._workspace.retry(attempt)
+
+    def read(self, name: str, limit: int) -> bytes | None:
+        return self._files.read_beside(name, limit)
+
+    def begun(self, sizes: dict[str, int]) -> dict[str, int]:
+        data = self._files.read_beside(BEGUN, 16 << 20)
+        if data:
+            found = json.loads(data)
+            if found.get("from") == self.tags.get(base.LOGS):
+                return {str(path): int(size) for path, size in found["sizes"].items()}
+        text = json.dumps({"from": self.tags.get(base.LOGS), "sizes": sizes})
+        self._files.put_beside(BEGUN, text.encode())
+        return sizes
+
+    def log_points(self, points: Callable[[], Iterator[Point]], target: str) -> int:
+        client, size = self._workspace.client, self.limits.batch
+
+        def progress() -> str:
+            return str(client.get_run(self._run_id).data.tags.get(PROGRESS, ""))
+
+        mark = self._guarded(progress)
+        done = 0
+        if mark.startswith(f"{target}:"):
+            _, count, digest = mark.split(":")
+            if any(
+                item.total == int(count) and item.digest == digest
+                for item in canonical_batches(points(), size)
+            ):
+                done = int(count)
+        sent = 0
+        for batch in canonical_batches(points(), size):
+            if batch.total <= done:
+                continue
+            wanted = f"{target}:{batch.total}:{batch.digest}"
+            self._guarded(
+                RetryWithReadBack(
+                    lambda wanted=wanted: progress() == wanted,  # type: ignore[misc]
+                    lambda batch=batch, wanted=wanted: self._send(batch.points, wanted),  # type: ignore[misc]
+                )
+            )
+            sent += len(batch.points)
+        return sent + done
+
+    def _send(self, points: list[Point], mark: str) -> bool:
+        log_batch(self._workspace.client, self._run_id, points, {PROGRESS: mark})
+        return True
+
+    def put_logs(self, tree: Tree, uploads: list[Upload]) -> int:
+        run = self._guarded(lambda: self._workspace.client.get_run(self._run_id))
+        service: RunArtifacts | None = RunArtifacts(
+            self._workspace.azure,
+            run.info.artifact_uri or "",
+            run.info.experiment_id,
+            self._run_id,
+            self._guarded,
+        )
+        for upload in uploads:
+
+            def open_file(source: str = upload.source) -> BinaryIO:
+                return tree.open(source)
+
+            self._files.put_file(upload.path, upload.bytes, open_file)
+            if service is None:
+                continue
+            try:
+                # A path can be created once: the longer file gets the next name.
+                service.put(File(upload.path, upload.bytes, open_file))
+            except Refused:
+                service = None
+        return sum(upload.bytes for upload in uploads)
+
+    def finish(self, name: str, text: str, tag: str) -> None:
+        self._files.put_beside(name, text.encode())
+        marks = {base.LOGS: tag}
+        self._workspace.models.tag(self._version, marks, self._require_claim)
+        self.tags.update(marks)
+
+    def _require_claim(self) -> None:
+        if self._claim.lost:
+            raise lost_claim(f"the MLflow run {self._run_id}")
+
+    def close(self) -> None:
+        self._claim.release()
