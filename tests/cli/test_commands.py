@@ -212,7 +212,7 @@ def test_memory_of_a_plan_with_140_000_points(tmp_path: Path) -> None:
         (["--source", "{run}", "--model-name", "m", "--tracking-uri", "mlflow:5000"], 78, "write http:// or"),
         (["--source", "{run}", "--model-name", "m", "--tracking-uri", "/mlruns"], 78, "write http:// or"),
         (["--source", "{run}", "--model-name", "m", "--tracking-uri", "https://"], 78, "names no host"),
-        (["--source", "{run}", "--model-name", "m", "--tracking-uri", "http://[::1"], 78, "names no host"),
+        (["--source", "{run}", "--model-name", "m", "--tracking-uri", "http://[::1"], 78, "not the address"),
         (["--source", "{run}", "--model-name", "m", "--tracking-uri", "azureml://e"], 78, "--workspace-name"),
         (["--source", "{run}", "--model-name", "m", "--tracking-uri", "sqlite:////proc/x/m.db"], 78, "m.db"),
         (["--unknown-flag"], 64, "--unknown-flag"),

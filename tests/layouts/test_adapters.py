@@ -8,10 +8,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from mlflow import MlflowClient
 
 from aml_mirror.layouts import find_run
 from aml_mirror.layouts.adapters import base_model_of
 from aml_mirror.sources.tree import Tree
+from builders.program import Call
 from builders.saved import safetensors, write_bytes, write_json
 
 MakeTree = Callable[[Path], Tree]
@@ -56,3 +58,31 @@ def test_what_is_no_name(tree: MakeTree, tmp_path: Path, value: object) -> None:
     write_bytes(tmp_path / "checkpoint-1/adapter_config.json", b"{")
     found = find_run(tree(tmp_path))
     assert base_model_of(tree(tmp_path), found.read(tree(tmp_path)).checkpoints[0]) == ""
+
+
+def adapter_run(root: Path) -> Path:
+    run = shutil.copytree(RUNS / "huggingface_peft", root / "run")
+    for path in run.glob("**/adapter_config.json"):
+        write_json(path, {**json.loads(path.read_text()), "base_model_name_or_path": "org/model"})
+    return run
+
+
+def test_the_plan_names_it(aml_mirror: Call, tmp_path: Path) -> None:
+    run = adapter_run(tmp_path)
+    assert aml_mirror("plan", "--source", run, "--json").json["base_model"] == "org/model"
+    assert "base model  org/model" in aml_mirror("plan", "--source", run).out
+    picked = aml_mirror("plan", "--source", run, "--json", "--checkpoint", "checkpoint-30").json
+    assert picked["base_model"] == "org/model"
+    whole = aml_mirror("plan", "--source", RUNS / "rsl_rl", "--json").json
+    assert whole["base_model"] is None
+
+
+def test_the_version_and_its_card_name_it(
+    aml_mirror: Call, mlflow_url: str, client: MlflowClient, model_name: str, tmp_path: Path
+) -> None:
+    run = adapter_run(tmp_path)
+    receipt = aml_mirror("--source", run, "--model-name", model_name, "--tracking-uri", mlflow_url).json
+    version = client.get_model_version(model_name, receipt["model_version"])
+    assert version.tags["base_model"] == "org/model"
+    assert client.get_run(receipt["mlflow_run_id"]).data.tags["base_model"] == "org/model"
+    assert "| Base model | org/model |" in version.description

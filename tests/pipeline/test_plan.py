@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from mlflow.utils.uri import validate_path_is_safe
 
-from aml_mirror.core.errors import UsageError
+from aml_mirror.core.errors import DataError, UsageError
 from aml_mirror.layouts.base import Checkpoint
 from aml_mirror.pipeline.model_paths import artifact_path, model_paths
 from aml_mirror.registries.names import check_names
@@ -58,7 +60,12 @@ def test_only_the_name_changes_where_two_become_one_and_never_the_folder() -> No
 
 @given(folder=PATHS, files=st.lists(PATHS, min_size=1, max_size=6, unique=True))
 def test_every_file_gets_one_safe_path_of_its_own(folder: str, files: list[str]) -> None:
-    found = paths_of(folder, *files)
+    try:
+        found = paths_of(folder, *files)
+    except DataError as error:
+        # A blob beside others that are below it, or a name that is too long.
+        assert re.search("no file system takes both|file systems take 255", error.message)
+        return
     assert set(found) == set(files) and len(set(found.values())) == len(files)
     for path in found.values():
         validate_path_is_safe(path)

@@ -19,7 +19,7 @@ import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 
-from aml_mirror.backfill.discovery import Candidate, candidates, newest_in, run_at_root
+from aml_mirror.backfill.discovery import Candidate, candidates, failure_of, newest_in, run_at_root
 from aml_mirror.backfill.name_template import ModelNames, check_run_id, other_names
 from aml_mirror.backfill.run_filter import RunFilter
 from aml_mirror.backfill.summary import Summary
@@ -33,7 +33,6 @@ from aml_mirror.core.errors import (
     NotReadable,
     ServiceUnavailable,
     UsageError,
-    of_the_system,
 )
 from aml_mirror.core.settings import Settings
 from aml_mirror.layouts import DetectedRun, why_no_run
@@ -144,15 +143,8 @@ class Backfill:
                 raise candidate.failure
             require_listed(candidate.unknown, self._settings)
             skipped = self._run(candidate, progress, done)
-        except MirrorError as error:
-            failure = error
-        except OSError as error:
-            failure = of_the_system(error)
         except Exception as error:  # noqa: BLE001 - a bug that one run brings out must not keep the others
-            failure = MirrorError(
-                f"{type(error).__name__}: {error}",
-                "this is a bug: please report it with the output of --debug",
-            )
+            failure = failure_of(error)
         self._current = None
         if failure is None:
             if skipped:

@@ -15,7 +15,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
-from aml_mirror.core.errors import MirrorError, UsageError
+from aml_mirror.core.errors import MirrorError, UsageError, of_the_system
 from aml_mirror.layouts import DetectedRun, find_every_run, find_runs, why_no_run, why_none_was_told
 from aml_mirror.layouts.run_evidence import has_evidence
 from aml_mirror.sources.base import Listing, Prefix, TooManyFiles
@@ -80,7 +80,7 @@ def candidates(prefix: Prefix, framework: str, early: Early) -> Iterator[Candida
 
 def whole_run(prefix: Prefix, framework: str = "") -> DetectedRun | None:
     """Return the run that the prefix itself is the root of, or None; a glance is enough."""
-    found = find_runs(Tree(prefix, _glance(prefix)), framework)
+    found = find_runs(Tree(prefix, prefix.small() or _glance(prefix)), framework)
     # The numbers in the names of its folders are no reason: runs have numbers too.
     own = found and not found[0].root and (framework or found[0].layout.name != "generic")
     return found[0] if own else None
@@ -94,6 +94,9 @@ def look_below(place: Prefix, framework: str, early: Early, path: str = "") -> I
         path: of the folder below the prefix.
     """
     for name, listing in place.listings(HELD):
+        if not name and isinstance(listing, MirrorError):
+            yield Candidate(f"{path}//", place, failure=listing)
+            continue
         if name.startswith(".") or is_skipped(name, path.rpartition("/")[2]):
             continue
         here = join(path, name)
@@ -114,8 +117,8 @@ def _examined(
             yield from _runs_in(path, place, listing, framework)
             return
         found = find_runs(Tree(place, _glance(place)), framework)
-    except MirrorError as error:
-        yield Candidate(path, place, failure=error)
+    except Exception as error:  # noqa: BLE001 - what one folder brings out must not keep the others
+        yield Candidate(path, place, failure=failure_of(error))
         return
     # One run beside its dataset, perhaps. The numbers in the names of folders tell less: runs have them too.
     if not found or found[0].root or (found[0].layout.name == "generic" and len(found) > 1):
@@ -123,8 +126,8 @@ def _examined(
         return
     try:
         runs = _runs_in(path, place, place.scan(), framework)
-    except MirrorError as error:
-        yield Candidate(path, place, failure=error)
+    except Exception as error:  # noqa: BLE001 - likewise
+        yield Candidate(path, place, failure=failure_of(error))
         return
     for candidate in runs:
         # Listed anew when its turn comes: two listings of this size are not held.
@@ -154,6 +157,17 @@ def _runs_in(path: str, place: Prefix, listing: Listing, framework: str) -> list
     if not candidates and (failure := why_none_was_told(tree)) and has_evidence(tree):
         return [Candidate(path, place, failure=failure)]
     return candidates or [Candidate(path, place)]
+
+
+def failure_of(error: Exception) -> MirrorError:
+    """What a person is told of an error: its own words, or that it is a bug."""
+    if isinstance(error, MirrorError):
+        return error
+    if isinstance(error, OSError):
+        return of_the_system(error)
+    return MirrorError(
+        f"{type(error).__name__}: {error}", "this is a bug: please report it with the output of --debug"
+    )
 
 
 def _is_in(path: str, folder: str) -> bool:

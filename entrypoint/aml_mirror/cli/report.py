@@ -19,6 +19,7 @@ def plan_text(plan: Plan) -> str:
     rows = [
         ("run", f"{located.run_id}  ({located.detected.layout.name}, {located.source.uri})"),
         ("checkpoint", f"{checkpoint.path}  ({_step(checkpoint.step)}, {checkpoint.role}, complete)"),
+        ("base model", checkpoint.base_model),
         ("best", f"{best.path}  ({_step(best.step)})" if best else ""),
         ("files", f"{len(plan.manifest.items)}, {amount(plan.manifest.bytes)}"),
         (

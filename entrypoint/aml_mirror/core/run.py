@@ -29,6 +29,8 @@ class Checkpoint:
     """(path, reason) of files that belong to the checkpoint but are not mirrored."""
     problem: str = ""
     """Why the layout itself holds the checkpoint to be incomplete; empty: it does not."""
+    base_model: str = ""
+    """The model that the checkpoint is an adapter of, as its training named it; empty: it is whole."""
 
 
 @dataclass(slots=True)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from shlex import quote
 
 from aml_mirror.core.errors import DataError, MirrorError, UsageError
+from aml_mirror.layouts.adapters import with_base_model
 from aml_mirror.layouts.base import Checkpoint, Layout, Run
 from aml_mirror.layouts.explicit_path import explicit_checkpoint, to_name
 from aml_mirror.layouts.generic.layout import Generic
@@ -53,8 +54,11 @@ class DetectedRun:
 
     def read(self, tree: Tree) -> Run:
         """Describe the run; ``tree`` is the one in which it was found."""
-        seen = without_copies(tree) if self.without_copies else tree
-        return self.layout.read(self.tree(seen))
+        files = self.tree(without_copies(tree) if self.without_copies else tree)
+        run = self.layout.read(files)
+        run.checkpoints = [with_base_model(files, item) for item in run.checkpoints]
+        run.best = with_base_model(files, run.best) if run.best else None
+        return run
 
 
 def find_runs(tree: Tree, framework: str = "") -> list[DetectedRun]:

@@ -7,6 +7,8 @@ name on the Hub or a path of the machine that trained.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from aml_mirror.layouts.base import Checkpoint
 from aml_mirror.layouts.config_files import read_json
 from aml_mirror.sources.tree import Tree, join, parent
@@ -14,6 +16,11 @@ from aml_mirror.sources.tree import Tree, join, parent
 _CONFIG = "adapter_config.json"
 # What a registry takes as a tag's value.
 _MAX_NAME = 250  # characters
+
+
+def with_base_model(run: Tree, checkpoint: Checkpoint) -> Checkpoint:
+    """Return the checkpoint with the name of its base model, where it is an adapter."""
+    return replace(checkpoint, base_model=base_model_of(run, checkpoint))
 
 
 def base_model_of(run: Tree, checkpoint: Checkpoint) -> str:

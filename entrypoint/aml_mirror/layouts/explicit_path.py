@@ -10,6 +10,7 @@ import re
 from dataclasses import replace
 
 from aml_mirror.core.errors import DataError
+from aml_mirror.layouts.adapters import with_base_model
 from aml_mirror.layouts.base import Checkpoint
 from aml_mirror.layouts.generic.members import joined
 from aml_mirror.layouts.generic.name_parts import stated_step
@@ -69,7 +70,7 @@ def explicit_checkpoint(run: Tree, path: str) -> Checkpoint | None:
     else:
         return None
     (found,) = with_companions(run, [replace(found, role="unknown")])
-    return found
+    return with_base_model(run, found)
 
 
 def _shards(run: Tree, folder: str, named: re.Match[str]) -> Checkpoint:

@@ -26,6 +26,7 @@ def write(plan: Plan, tags: Mapping[str, str]) -> str:
         ("Source", located.source.uri),
         ("Checkpoint", f"{checkpoint.path} ({role})"),
         ("Step", "unknown" if checkpoint.step is None else str(checkpoint.step)),
+        *([("Base model", checkpoint.base_model)] if checkpoint.base_model else []),
         ("Files", f"{len(plan.manifest.items)}, {amount(plan.manifest.bytes)}"),
         ("Manifest SHA-256", plan.manifest.sha256),
         ("Safety", plan.safety.verdict),

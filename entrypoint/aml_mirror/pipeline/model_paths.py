@@ -5,12 +5,15 @@ from __future__ import annotations
 import re
 from posixpath import splitext
 
+from aml_mirror.core.errors import DataError
 from aml_mirror.core.run import Checkpoint
 
 # What an artifact store may refuse in a name or read as something else: control characters, what URLs and
 # Windows paths give a meaning (MLflow's validate_path_is_safe refuses "#" and decodes "%").
 _UNSAFE = re.compile(r'[\x00-\x1f\x7f-\x9f#%?\\:*"<>|\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]')
 
+# Bytes of a name that ext4, XFS, NTFS and APFS take.
+_MAX_NAME = 255
 _BLANKS = re.compile(r"^\s+|\s+$")
 
 
@@ -20,6 +23,10 @@ def model_paths(checkpoint: Checkpoint) -> dict[str, str]:
     A model version is what inference loads, so the checkpoint's folder becomes its root; companions from
     elsewhere in the run keep their path below the run's root. Characters that an artifact store cannot
     keep become ``_``.
+
+    Raises:
+        DataError: the files cannot be in one folder of a file system, where everybody loads them from: one
+            is a file and a folder, as blobs can be, or a name is too long.
     """
     folder = (
         checkpoint.path if checkpoint.path not in checkpoint.files else checkpoint.path.rpartition("/")[0]
@@ -37,7 +44,25 @@ def model_paths(checkpoint: Checkpoint) -> dict[str, str]:
             path = f"{stem}~{count}{suffix}"
         taken.add(path)
         paths[source] = path
+    _require_names(paths)
     return paths
+
+
+def _require_names(paths: dict[str, str]) -> None:
+    by_path = {path: source for source, path in paths.items()}
+    for path, source in by_path.items():
+        parts = path.split("/")
+        for count in range(1, len(parts)):
+            if other := by_path.get("/".join(parts[:count])):
+                raise DataError(
+                    f"{other!r} is a file, and a folder with {source!r} in it: no file system takes both",
+                    "rename one of them, or leave it out with --exclude",
+                )
+        if longest := next((part for part in parts if len(part.encode()) > _MAX_NAME), ""):
+            raise DataError(
+                f"{source!r} has a name of {len(longest.encode())} bytes: file systems take {_MAX_NAME}",
+                "rename it, or leave it out with --exclude",
+            )
 
 
 def artifact_path(path: str) -> str:

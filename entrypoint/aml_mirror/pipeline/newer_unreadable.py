@@ -13,10 +13,10 @@ from aml_mirror.core.run import Checkpoint, Run
 from aml_mirror.formats.registry import weight_suffixes
 from aml_mirror.layouts.generic.name_words import DATA_FOLDERS, ENDS, end_of, stem_of, words_of
 from aml_mirror.layouts.run_roots import folders_around
-from aml_mirror.sources.base import LEAVES
+from aml_mirror.sources.base import LEAVES, NO_PATH, NO_TEXT
 from aml_mirror.sources.tree import Tree, parent
 
-_HINT = "make it readable, then run again; or name the one that is meant with --checkpoint"
+_HINT = "or name the checkpoint that is meant with --checkpoint"
 
 
 def require_none(tree: Tree, run: Run, chosen: Checkpoint | None, passed: list[str]) -> None:
@@ -32,9 +32,12 @@ def require_none(tree: Tree, run: Run, chosen: Checkpoint | None, passed: list[s
         MirrorError: one is, or may be. It is the reason why it cannot be read, with its exit code.
     """
     unreadable = tree.unreadable()
-    left = {path: why for path, why in tree.refused.items() if why == LEAVES}
+    left = {path: why for path, why in tree.refused.items() if why in (LEAVES, NO_PATH, NO_TEXT)}
     if not unreadable and not left:
         return
+    for path, why in left.items():
+        if chosen and why != LEAVES and path.startswith(chosen.path.rstrip("/") + "/"):
+            raise _failure(path, unreadable, left)
     for path in passed:
         for inside in (*unreadable, *left):
             if inside == path or inside.startswith(path + "/"):
@@ -45,14 +48,15 @@ def require_none(tree: Tree, run: Run, chosen: Checkpoint | None, passed: list[s
         for path in (*item.files, *(other for other, _ in item.left_out))
     }
     for path in (*unreadable, *left):
-        if path not in listed and _may_be_newer(path, chosen, path in left):
+        if path not in listed and _may_be_newer(re.sub("/{2,}", "/", path), chosen, left.get(path) == LEAVES):
             raise _failure(path, unreadable, left)
 
 
 def _failure(path: str, unreadable: dict[str, MirrorError], left: dict[str, str]) -> MirrorError:
     if path in unreadable:
         return unreadable[path]
-    return Unreadable(f"{path} cannot be read: {left[path]}", f"put what it leads to into the run; {_HINT}")
+    do = "put what it leads to into the run" if left[path] == LEAVES else "rename it"
+    return Unreadable(f"{path!r} cannot be read: {left[path]}", f"{do}; {_HINT}")
 
 
 def _may_be_newer(path: str, chosen: Checkpoint | None, is_link: bool) -> bool:

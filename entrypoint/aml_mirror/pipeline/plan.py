@@ -82,6 +82,7 @@ class Plan:
                 "role": self.checkpoint.role,
                 "complete": True,
             },
+            "base_model": self.checkpoint.base_model or None,
             "best": {"path": best.path, "step": best.step} if best else None,
             "files": [{"path": item.source, "bytes": item.bytes} for item in self._by_source()],
             "left_out_files": [{"path": path, "reason": reason} for path, reason in self.files_left_out],

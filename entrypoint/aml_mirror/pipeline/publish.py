@@ -196,6 +196,8 @@ def tags_of(plan: Plan, settings: Settings) -> dict[str, str]:
     }
     if plan.checkpoint.step is not None:
         tags[base.STEP] = str(plan.checkpoint.step)
+    if plan.checkpoint.base_model:
+        tags.setdefault(base.BASE_MODEL, plan.checkpoint.base_model)
     if settings.replay_run_id:
         tags[base.REPLAY] = "true"
         same = settings.replay_run_id == settings.run_id

@@ -19,6 +19,8 @@ FRAMEWORK = "framework"
 SOURCE = "source"
 CHECKPOINT = "checkpoint"
 STEP = "step"
+# Of an adapter. A person may name another with --tag.
+BASE_MODEL = "base_model"
 MLFLOW_RUN_ID = "mlflow_run_id"
 MANIFEST_SHA256 = "manifest_sha256"
 INTEGRITY = "integrity"

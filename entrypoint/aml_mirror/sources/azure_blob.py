@@ -10,15 +10,16 @@ from __future__ import annotations
 
 import copy
 import io
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any, BinaryIO, TypeVar
 from urllib.parse import quote
 
 from azure.core import MatchConditions
-from azure.storage.blob import BlobClient, BlobPrefix, BlobProperties, ContainerClient
+from azure.storage.blob import BlobClient, BlobPrefix, ContainerClient
 
 from aml_mirror.core.errors import (
+    DataError,
     MirrorError,
     ServiceUnavailable,
     SourceNotFound,
@@ -26,7 +27,16 @@ from aml_mirror.core.errors import (
     UnreadableForNow,
 )
 from aml_mirror.sources import blob_reading
-from aml_mirror.sources.base import Entry, Listing, TooManyFiles
+from aml_mirror.sources.base import NO_PATH, Entry, Listing, TooManyFiles
+from aml_mirror.sources.blob_listing import (
+    ARCHIVED,
+    REHYDRATED,
+    UNCOMMITTED,
+    ListedBlob,
+    drop_folders,
+    etag_of,
+    listed_blob,
+)
 from aml_mirror.sources.blob_reading import BlobFile, Windows
 from aml_mirror.sources.blob_uri import FORM, locate
 from aml_mirror.sources.local import MAX_ENTRIES
@@ -40,6 +50,8 @@ T = TypeVar("T")
 
 # From so many files on, listing anew (5,000 a request) costs less than asking for each.
 _LIST_FROM = 8
+# A listing of so many pages (5,000 blobs each) is read whole rather than glanced at.
+_FEW_PAGES = 4
 # Files that are never empty by right (tests/formats/test_registry.py compares with the formats); so many
 # empty ones of a run are asked about.
 _LARGE = (
@@ -48,9 +60,7 @@ _LARGE = (
     ".tflite",
 )  # fmt: skip
 _ASKED = 20
-_UNCOMMITTED = "it was uploaded in part and never committed"
-_ARCHIVED = "it is in the archive tier"
-_REHYDRATED = "it is being rehydrated from the archive tier, which takes up to 15 hours"
+_NAMES = ("InvalidUri", "InvalidResourceName", "OutOfRangeInput", "InvalidInput")
 # What the service answers to who does not have the key (Learn, "Blob service error codes").
 _KEYS = (
     "BlobUsesCustomerSpecifiedEncryption",
@@ -90,6 +100,8 @@ class BlobSource:
         self._prefix = self.path + "/" if self.path else ""
         self._retry = Retry(retry_seconds, lambda error: translate(error, self._where), notice)
         self._windows = Windows()
+        # The first pages of a listing, and where it goes on, until somebody goes through it.
+        self._first: list[tuple[list[ListedBlob], str | None]] = []
 
     @property
     def uri(self) -> str:
@@ -109,6 +121,7 @@ class BlobSource:
         inside.path = self._prefix + folder
         inside._prefix = inside.path + "/"  # noqa: SLF001 - a copy of itself
         inside._windows = Windows()  # noqa: SLF001
+        inside._first = []  # noqa: SLF001
         return inside
 
     def be_patient_for(self, seconds: float) -> None:
@@ -121,6 +134,7 @@ class BlobSource:
             self._add(listing, blob)
         if not listing.files and not listing.refused:
             raise self._nothing()
+        drop_folders(listing)
         self._find_uncommitted(listing)
         return listing
 
@@ -132,10 +146,10 @@ class BlobSource:
                 self._call(self.blob(entry).get_blob_properties)
             except MirrorError as error:
                 if is_missing(error.__cause__):
-                    listing.files[entry.path] = replace(entry, incomplete=_UNCOMMITTED)
+                    listing.files[entry.path] = replace(entry, incomplete=UNCOMMITTED)
 
-    def _list(self) -> list[BlobProperties]:
-        found: list[BlobProperties] = []
+    def _list(self) -> list[ListedBlob]:
+        found: list[ListedBlob] = []
         for page in self._pages():
             found += page
             if len(found) > MAX_ENTRIES:
@@ -148,11 +162,14 @@ class BlobSource:
     def listings(self, limit: int) -> Iterator[tuple[str, Listing | MirrorError]]:
         # One listing of everything, read once: it comes in the order of the names, so that what lies in one
         # folder comes together. One page and one folder are held at a time.
-        name, found, empty = "", Listing(), True
-        for page in self._pages():
+        name, found, empty, odd = "", Listing(), True, ""
+        first, self._first = self._first, []
+        for page in self._pages(first):
             for blob in page:
                 empty = False
-                part, slash, _ = str(blob.name)[len(self._prefix) :].partition("/")
+                part, slash, _ = blob.name[len(self._prefix) :].partition("/")
+                if not part and slash and not odd and blob.name.endswith(_LARGE):
+                    odd = blob.name
                 if not slash or not part:
                     continue
                 if part != name:
@@ -161,6 +178,8 @@ class BlobSource:
                 if len(found.files) + len(found.refused) <= limit:
                     self._add(found, blob, part + "/")
         yield from self._listed_whole(name, found, limit)
+        if odd:
+            yield "", DataError(f"{odd!r} cannot be read: {NO_PATH}", "rename what is below it")
         if empty:
             raise self._nothing()
 
@@ -171,7 +190,26 @@ class BlobSource:
         if count > limit:
             yield name, TooManyFiles(f"{self.uri}/{name} holds more than {limit:,} blobs")
         elif count:
+            drop_folders(found)
             yield name, found
+
+    def small(self) -> Listing | None:
+        # To look here and there takes a request for each folder; these pages are listed later all the same.
+        self._first = []
+        token: str | None = None
+        for _ in range(_FEW_PAGES):
+            page, token = self._page(token)
+            self._first.append((page, token))
+            if not token:
+                break
+        if token:
+            return None
+        listing = Listing()
+        for page, _ in self._first:
+            for blob in page:
+                self._add(listing, blob)
+        drop_folders(listing)
+        return listing
 
     def glance(self, folder: str, listing: Listing) -> list[str]:
         prefix = self._prefix + (folder + "/" if folder else "")
@@ -186,26 +224,32 @@ class BlobSource:
         folders = []
         for item in self._listed(read):
             if not isinstance(item, BlobPrefix):
-                self._add(listing, item)
+                self._add(listing, listed_blob(item))
             elif len(item.name) > len(prefix) + 1:
                 folders.append(str(item.name)[len(self._prefix) :].rstrip("/"))
         return folders
 
-    def _pages(self) -> Iterator[list[BlobProperties]]:
-        token: str | None = None
+    def _pages(self, first: Sequence[tuple[list[ListedBlob], str | None]] = ()) -> Iterator[list[ListedBlob]]:
+        token = first[-1][1] if first else None
+        yield from (page for page, _ in first)
+        if first and not token:
+            return
         while True:
-
-            def read(token: str | None = token) -> tuple[list[BlobProperties], str | None]:
-                found = self.container.list_blobs(
-                    name_starts_with=self._prefix, include=["metadata", "uncommittedblobs"]
-                )
-                pages: Any = found.by_page(token)
-                return list(next(pages, ())), pages.continuation_token
-
-            page, token = self._listed(read)
+            page, token = self._page(token)
             yield page
             if not token:
                 return
+
+    def _page(self, token: str | None) -> tuple[list[ListedBlob], str | None]:
+        def read() -> tuple[list[ListedBlob], str | None]:
+            blobs = self.container.list_blobs(
+                name_starts_with=self._prefix, include=["metadata", "uncommittedblobs"]
+            )
+            pages: Any = blobs.by_page(token)
+            page = list(map(listed_blob, next(pages, ())))
+            return page, pages.continuation_token
+
+        return self._listed(read)
 
     def _listed(self, read: Callable[[], T]) -> T:
         try:
@@ -217,28 +261,25 @@ class BlobSource:
                 ) from error
             raise
 
-    def _add(self, listing: Listing, blob: BlobProperties, folder: str = "") -> None:
-        path = str(blob.name)[len(self._prefix) + len(folder) :]
-        metadata = metadata_of(blob)
+    def _add(self, listing: Listing, blob: ListedBlob, folder: str = "") -> None:
+        path = blob.name[len(self._prefix) + len(folder) :]
         # Accounts with hierarchical namespace list each folder as a blob without bytes; blobfuse and others
         # make such blobs too, or ones whose name ends in a slash.
-        if not path or path.endswith("/") or metadata.get("hdi_isfolder", "").lower() == "true":
+        if not path or path.endswith("/") or blob.is_folder:
             return
         if any(part in ("", ".", "..") for part in path.split("/")):
-            # What stands on the way to the service rewrites such a path into that of another blob.
-            listing.refused[path] = "its name is not a path"
+            # On the way to the service such a path is rewritten into that of another blob.
+            listing.refused[path] = NO_PATH
         else:
-            md5 = blob.content_settings.content_md5
-            obstacle, passes = _obstacle(blob)
             listing.files[path] = Entry(
                 path,
-                int(blob.size),
-                _etag(blob.etag),
-                md5=bytes(md5).hex() if md5 else None,
-                modified=blob.last_modified.timestamp() if blob.last_modified else 0.0,
-                obstacle=obstacle,
-                passes=passes,
-                incomplete="" if blob.etag else _UNCOMMITTED,
+                blob.bytes,
+                blob.etag,
+                md5=blob.md5,
+                modified=blob.modified,
+                obstacle=blob.obstacle,
+                passes=blob.passes,
+                incomplete="" if blob.etag else UNCOMMITTED,
             )
 
     def _nothing(self) -> SourceNotFound:
@@ -313,7 +354,7 @@ class BlobSource:
             if is_missing(error.__cause__):
                 return False
             raise
-        return _etag(found.etag) == entry.stamp
+        return etag_of(found.etag) == entry.stamp
 
     def grown(self, entry: Entry) -> Entry | None:
         try:
@@ -324,13 +365,13 @@ class BlobSource:
             raise
         if found.size < entry.bytes:
             return None
-        return replace(entry, bytes=int(found.size), stamp=_etag(found.etag))
+        return replace(entry, bytes=int(found.size), stamp=etag_of(found.etag))
 
     def changed(self, entries: Iterable[Entry]) -> list[str]:
         entries = list(entries)
         if len(entries) < _LIST_FROM:
             return [entry.path for entry in entries if not self.is_unchanged(entry)]
-        now = {str(blob.name)[len(self._prefix) :]: _etag(blob.etag) for blob in self._list()}
+        now = {blob.name[len(self._prefix) :]: blob.etag for blob in self._list()}
         return [entry.path for entry in entries if now.get(entry.path) != entry.stamp]
 
     def blob(self, entry: Entry) -> BlobClient:
@@ -349,13 +390,17 @@ class BlobSource:
         code = code_of(cause)
         where = f"{self.uri}/{entry.path}"
         if code == "BlobArchived":
-            return Unreadable(f"{where} cannot be read: {_ARCHIVED}", "rehydrate it, then run again")
+            return Unreadable(f"{where} cannot be read: {ARCHIVED}", "rehydrate it, then run again")
         if code == "BlobBeingRehydrated":
-            return UnreadableForNow(f"{where} cannot be read: {_REHYDRATED}", "wait, then run again")
+            return UnreadableForNow(f"{where} cannot be read: {REHYDRATED}", "wait, then run again")
         if code in _KEYS:
             return Unreadable(
                 f"{where} cannot be read: it is encrypted with a key that its writer provided ({code})",
                 "write it again without a customer-provided key, then run again",
+            )
+        if status_of(cause) == 400 and code in _NAMES:
+            return Unreadable(
+                f"{where} cannot be read: the service does not take its name ({code})", "rename it"
             )
         if is_missing(cause) and code != "ContainerNotFound":
             return Unreadable(
@@ -377,16 +422,3 @@ class BlobSource:
             f"{self.uri}/{entry.path} changed while it was read",
             "wait until the training has ended and nothing writes there any more, then run again",
         )
-
-
-def _obstacle(blob: BlobProperties) -> tuple[str, bool]:
-    """Say why a listed blob cannot be read, and whether that passes; empty: nothing is known against it."""
-    if str(blob.archive_status or "").startswith("rehydrate-pending"):
-        return _REHYDRATED, True
-    tier = getattr(blob.blob_tier, "value", blob.blob_tier)
-    return (_ARCHIVED, False) if tier == "Archive" else ("", False)
-
-
-def _etag(value: object) -> str:
-    # Headers carry it in quotes, listings do not.
-    return str(value or "").strip('"')

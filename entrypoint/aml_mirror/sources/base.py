@@ -10,6 +10,9 @@ from aml_mirror.core.errors import DataError, MirrorError
 
 # Why a link is not followed whose end is not ours.
 LEAVES = "it is a link that leaves the run"
+# Names that cannot be asked for, or not be written down.
+NO_PATH = "its name is not a path: a part of it is empty, '.' or '..'"
+NO_TEXT = "its name is not UTF-8"
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,6 +137,9 @@ class Prefix(Source, Protocol):
             SourceNotFound: there is no such place.
             NotAllowed: it may not be listed.
         """
+
+    def small(self) -> Listing | None:
+        """Return all that is here, where that costs no more than a glance; None: it costs more."""
 
     def glance(self, folder: str, listing: Listing) -> list[str]:
         """Add the files directly in a folder to a listing, some thousands at most; nothing below is read.

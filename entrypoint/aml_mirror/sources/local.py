@@ -25,7 +25,7 @@ from aml_mirror.core.errors import (
     Unreadable,
     UnreadableForNow,
 )
-from aml_mirror.sources.base import LEAVES, Entry, Listing, TooManyFiles
+from aml_mirror.sources.base import LEAVES, NO_TEXT, Entry, Listing, TooManyFiles
 
 # Ten times the largest run we know of (10^5 files of a dataset that was kept beside a run).
 MAX_ENTRIES = 1_000_000
@@ -73,12 +73,15 @@ class LocalSource:
             names = sorted(item.name for item in items if item.is_dir(follow_symlinks=False))
         for name in names:
             if name != _valid(name):
-                yield _valid(name), DataError("its name is not UTF-8", "rename the folder")
+                yield _valid(name), DataError(NO_TEXT, "rename the folder")
                 continue
             try:
                 yield name, self.below(name).scan_at_most(limit)
             except MirrorError as error:
                 yield name, error
+
+    def small(self) -> Listing | None:
+        return None
 
     def glance(self, folder: str, listing: Listing) -> list[str]:
         folders: list[str] = []
@@ -138,7 +141,7 @@ class LocalSource:
         try:
             path.encode()
         except UnicodeEncodeError:
-            listing.refused[path.encode(errors="backslashreplace").decode()] = "its name is not UTF-8"
+            listing.refused[path.encode(errors="backslashreplace").decode()] = NO_TEXT
             return
         try:
             if item.is_symlink():

@@ -24,7 +24,7 @@ from aml_mirror.pipeline.provenance.statement import digest_of
 from aml_mirror.registries import base
 from aml_mirror.registries.base import FileDigest, Registry, Version, VersionReader
 from aml_mirror.registries.pinned_manifest import MAX_MANIFEST_BYTES, pinned_manifest
-from aml_mirror.registries.registry import open_registry
+from aml_mirror.registries.registry import named_type, open_registry
 from aml_mirror.support.progress import Console, amount, one_line
 
 SCHEMA = "aml-mirror/verification/v1"
@@ -135,7 +135,10 @@ def open_version(settings: Settings, console: Console) -> tuple[Registry, Versio
         UsageError: they name none.
         SourceNotFound: there is no such version.
     """
-    model, number = parse_reference(settings.reference or settings.model_name)
+    reference = settings.reference or settings.model_name
+    registry_type = named_type(settings)
+    own = registry_type.parse_uri(reference) if registry_type else None
+    model, number = own or parse_reference(reference)
     registry = open_registry(settings, console.say)
     version = registry.find_version(model, number)
     if version is None:
