@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import tempfile
 from collections.abc import Callable
@@ -185,6 +186,16 @@ def test_a_root_that_ended_below_a_finished_checkpoint_is_undecided(tmp_path: Pa
     run = read(root)
     assert set(run.choices) == {".", "checkpoint-10"}
     assert "step 6" in run.undecided and "step 10" in run.undecided
+
+
+def test_checkpoints_of_another_plan_below_the_root_are_of_another_training(tmp_path: Path) -> None:
+    root = tmp_path / "run"
+    Training(root, 1, 5).go(0, 10, 20, call=1)
+    Training(root, 2, 2).go(0, 6, 6, call=2)
+    # Nothing was logged: only the plans tell that checkpoint-5 is not of the training that ended at 6.
+    for path in root.glob("**/trainer_state.json"):
+        write_json(path, {**json.loads(path.read_text()), "log_history": []})
+    assert set(read(root).choices) == {".", "checkpoint-10"}
 
 
 def test_a_model_in_parts(tmp_path: Path) -> None:

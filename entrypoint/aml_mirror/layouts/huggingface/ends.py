@@ -19,6 +19,7 @@ from typing import Literal, NamedTuple
 from aml_mirror.layouts.base import Checkpoint, Run
 from aml_mirror.layouts.huggingface.model_roots import FINAL, STATE, name_of
 from aml_mirror.layouts.huggingface.other_trainings import look_for_another_training
+from aml_mirror.layouts.huggingface.same_model import same_model
 from aml_mirror.layouts.huggingface.saved_files import describe
 from aml_mirror.layouts.huggingface.trainer_files import (
     TrainerState,
@@ -28,14 +29,10 @@ from aml_mirror.layouts.huggingface.trainer_files import (
     step_in_name,
 )
 from aml_mirror.layouts.kit.roles import leave_undecided, newest_first
-from aml_mirror.layouts.step_folders import same_file
 from aml_mirror.sources.tree import Tree
 
 # A model is compared with so many checkpoints, the newest first. More are never kept in practice.
 _MAX_COMPARED = 64
-# Before two models are compared they are looked at in so many places: those of others differ nearly anywhere.
-_PROBES = 8
-_PROBE_BYTES = 4096
 _WORDS = ("latest", "last", "final")
 
 
@@ -92,34 +89,6 @@ def add_ends(
         look_for_another_training(run, result, numbered, newest_state)
 
 
-def same_model(run: Tree, one: Checkpoint, other: Checkpoint) -> bool:
-    """Tell whether two checkpoints hold the same weights: by names and sizes first, then by contents."""
-    ones, others = _inside(one), _inside(other)
-    if not ones or ones.keys() != others.keys():
-        return False
-    if any(run.size(ones[name]) != run.size(others[name]) for name in ones):
-        return False
-    largest = max(ones, key=lambda name: run.size(ones[name]))
-    if not _looks_the_same(run, ones[largest], others[largest]):
-        return False
-    return all(same_file(run, ones[name], others[name]) for name in ones)
-
-
-def _inside(checkpoint: Checkpoint) -> dict[str, str]:
-    prefix = "" if checkpoint.path == "." else checkpoint.path + "/"
-    return {path.removeprefix(prefix): path for path in checkpoint.weights}
-
-
-def _looks_the_same(run: Tree, one: str, other: str) -> bool:
-    size = run.size(one)
-    starts = {size * number // _PROBES for number in range(_PROBES)}
-    # The middle first: files of one model begin with the same header.
-    ordered = sorted(starts, key=lambda start: abs(start - size // 2))
-    return all(
-        run.read(one, start, _PROBE_BYTES) == run.read(other, start, _PROBE_BYTES) for start in ordered
-    )
-
-
 def _place(
     run: Tree, end: Checkpoint, numbered: list[Checkpoint], newest_state: TrainerState | None
 ) -> _Place:
@@ -131,21 +100,28 @@ def _place(
     if stored is None or stored.step <= (newest.step or 0):
         for item in numbered[1:_MAX_COMPARED]:
             if item.step is not None and same_model(run, end, item):
-                return _place_copy(end, item, newest, newest_state)
+                return _place_copy(run, end, item, numbered, newest_state)
     if stored is not None:
         return _place_by_state(run, end, stored, numbered, newest_state)
     return _place_unnumbered(run, end, numbered, newest_state)
 
 
 def _place_copy(
-    end: Checkpoint, copied: Checkpoint, newest: Checkpoint, newest_state: TrainerState | None
+    run: Tree,
+    end: Checkpoint,
+    copied: Checkpoint,
+    numbered: list[Checkpoint],
+    newest_state: TrainerState | None,
 ) -> _Place:
-    if newest_state is not None and newest_state.ended:
+    newest = numbered[0]
+    state = state_in(run, copied.path, [])
+    mixed = state is not None and state.ended and _mixed(run, state, numbered)
+    if mixed or (newest_state is not None and newest_state.ended):
         return _Place(
             "undecided",
             copied.step,
-            f"{_where(end)} holds the model of {copied.path}, and {newest.path} says that a training ended "
-            "with it: two trainings may have used the folder",
+            f"{_where(end)} holds the model of {copied.path}, and {newest.path} is of another plan: two "
+            "trainings may have used the folder",
         )
     return _Place(
         "older",

@@ -35,8 +35,9 @@ from typing import Any
 
 from aml_mirror.layouts.base import Checkpoint, Run
 from aml_mirror.layouts.config_files import read_mapping
-from aml_mirror.layouts.huggingface.ends import add_ends, same_model
+from aml_mirror.layouts.huggingface.ends import add_ends
 from aml_mirror.layouts.huggingface.model_roots import FINAL, STEP, find_roots, is_openvla_step, is_saved
+from aml_mirror.layouts.huggingface.same_model import same_model
 from aml_mirror.layouts.huggingface.saved_files import common_names, describe, has_weights_below, save_problem
 from aml_mirror.layouts.huggingface.trainer_files import TrainerState, arguments_in, state_in, step_in_name
 from aml_mirror.layouts.kit.roles import newest_first
