@@ -98,3 +98,12 @@ def test_three_runs_one_inside_the_other(tree: MakeTree, tmp_path: Path) -> None
     lerobot(tmp_path / "student")
     rsl_rl(tmp_path / "teacher")
     assert found(tree(tmp_path)) == [("", "rsl_rl"), ("student", "lerobot"), ("teacher", "rsl_rl")]
+
+
+def test_a_run_of_a_layout_that_looks_into_every_folder(tree: MakeTree, tmp_path: Path) -> None:
+    for root in ("", "student"):
+        for step in (10, 20):
+            state = {"pytorch-lightning_version": "2.5", "epoch": 1, "global_step": step, "state_dict": {}}
+            save(tmp_path / root / f"checkpoints/epoch=1-step={step}.ckpt", state)
+        (tmp_path / root / "hparams.yaml").write_text("lr: 1")
+    assert found(tree(tmp_path)) == [("", "lightning"), ("student", "lightning")]

@@ -19,6 +19,7 @@ import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 
+from aml_mirror.backfill.copied_runs import CopiedRuns
 from aml_mirror.backfill.discovery import Candidate, candidates, failure_of, newest_in, run_at_root
 from aml_mirror.backfill.name_template import ModelNames, check_run_id, other_names
 from aml_mirror.backfill.run_filter import RunFilter
@@ -36,9 +37,11 @@ from aml_mirror.core.errors import (
 )
 from aml_mirror.core.settings import Settings
 from aml_mirror.layouts import DetectedRun, why_no_run
-from aml_mirror.pipeline.destination import destination
+from aml_mirror.pipeline.decide import Decisions
+from aml_mirror.pipeline.destination import Destination, destination
 from aml_mirror.pipeline.locate import LocatedRun, describe, require_listed
 from aml_mirror.pipeline.mirror import Mirror
+from aml_mirror.pipeline.plan import Plan
 from aml_mirror.pipeline.receipt import Facts, Progress, Receipt, failed, receipt_of
 from aml_mirror.registries.base import Version
 from aml_mirror.registries.registry import open_registry
@@ -75,6 +78,7 @@ class Backfill:
         destination(replace(self._settings, model_name=probe) if self._names.is_template else settings)
         self._registry = open_registry(settings, console.say)
         self._known = VersionIndex(self._registry)
+        self._copies = CopiedRuns()
         self._console = console
         self._tell = tell
         self._down = 0
@@ -202,6 +206,11 @@ class Backfill:
             if done:
                 return ""
         progress.facts = facts
+        if self._settings.skip_copies:
+            settings = replace(settings, hash=True)
+            if why := self._copied(locate(candidate.source, settings), target, settings):
+                return why
+            mirror = Mirror(settings, self._console, progress, self._registry, candidate.source, locate)
         if self._selection.limit is not None and self.summary.mirrored >= self._selection.limit:
             return f"--limit {self._selection.limit} was reached before it"
         # Where nothing is complete the mirror asks for itself: another may have been at work meanwhile.
@@ -210,6 +219,17 @@ class Backfill:
         for receipt in mirror.run(complete or None):
             done.append(receipt)
         return ""
+
+    def _copied(self, located: LocatedRun, target: Destination, settings: Settings) -> str:
+        """Say of which run this one is a copy; empty: some of its wanted checkpoints are no other run's."""
+        decisions = Decisions(located, target, settings, self._console)
+        others = []
+        for selected in decisions.selected():
+            decision = decisions.decide(selected)
+            digest = decision.manifest.sha256 if isinstance(decision, Plan) else ""
+            registered = self._known.runs_with(target.experiment, target.model_name, digest)
+            others.append(self._copies.original(located.run_id, digest, registered))
+        return f"its files are those of {others[0]}: it is left out by --skip-copies" if all(others) else ""
 
     def _earlier(
         self, candidate: Candidate, found: DetectedRun, settings: Settings
@@ -230,6 +250,11 @@ class Backfill:
             yield from self._known.of(experiment, model, names).items()
 
     def _done(self, receipts: list[Receipt]) -> None:
+        for place, receipt in enumerate(receipts):
+            if other := self._copies.note(str(receipt.run_id), receipt.manifest_sha256):
+                told = f"its files are those of {other}; --skip-copies registers one of them"
+                receipts[place] = replace(receipt, warnings=(*receipt.warnings, told))
+                self.summary.add_copy(str(receipt.run_id), other)
         for receipt in receipts:
             self._tell(receipt)
         self.summary.add(receipts)

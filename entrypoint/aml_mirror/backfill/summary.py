@@ -12,7 +12,7 @@ from aml_mirror.support.progress import amount
 
 SCHEMA = "aml-mirror/backfill/v1"
 # Rows of the table, by outcome; the lines on stdout name every run.
-_ROWS = {"failed": 100, "mirrored": 100, "already-mirrored": 20, "skipped": 20, "no-run": 20}
+_ROWS = {"failed": 100, "mirrored": 100, "already-mirrored": 20, "skipped": 20, "no-run": 20, "copy": 20}
 _WORDS = {"already-mirrored": "already there", "no-run": "no run"}
 _SHOWN = 20
 _TEXT = 200  # characters of a failure in the line
@@ -46,6 +46,8 @@ class Summary:
     failed: int = 0
     no_run: int = 0
     other_shards: int = 0
+    copies: int = 0
+    """Runs whose files are those of another run."""
     versions: int = 0
     bytes: int = 0
     bytes_sent: int = 0
@@ -101,6 +103,11 @@ class Summary:
         self.no_run += 1
         self._row("no-run", Row(path, "no checkpoint was found in it"))
 
+    def add_copy(self, run_id: str, other: str) -> None:
+        """Note that two runs have the same files."""
+        self.copies += 1
+        self._row("copy", Row(run_id, f"its files are those of {other}"))
+
     def _row(self, outcome: str, row: Row) -> None:
         rows = self.rows.setdefault(outcome, [])
         if len(rows) < _ROWS[outcome]:
@@ -137,6 +144,7 @@ class Summary:
             "failures": failures,
             "folders_without_a_run": self.no_run,
             "in_other_shards": self.other_shards,
+            "copies": self.copies,
             "versions": self.versions,
             "bytes": self.bytes,
             "bytes_sent": self.bytes_sent,
@@ -147,8 +155,8 @@ class Summary:
     def table(self) -> str:
         """The table for people, failures last, where they are seen."""
         counts = {
-            "no-run": self.no_run, "skipped": self.skipped, "already-mirrored": self.already,
-            "mirrored": self.mirrored, "failed": self.failed,
+            "no-run": self.no_run, "copy": self.copies, "skipped": self.skipped,
+            "already-mirrored": self.already, "mirrored": self.mirrored, "failed": self.failed,
         }  # fmt: skip
         width = min(60, max((len(row.run_id) for rows in self.rows.values() for row in rows), default=0))
         lines = []

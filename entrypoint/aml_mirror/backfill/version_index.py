@@ -56,6 +56,15 @@ class VersionIndex:
             if (rows := by_run.get(name))
         }
 
+    def runs_with(self, experiment: str, model: str, digest: str) -> list[str]:
+        """Return the ids of the runs that have a complete version with this manifest digest, sorted."""
+        place, state = 1 + _KEPT.index(base.MANIFEST_SHA256), 1 + _KEPT.index(base.STATE)
+        return sorted(
+            run_id
+            for run_id, rows in self._held(experiment, model).items()
+            if any(row[place] == digest and row[state] == base.COMPLETE for row in rows)
+        )
+
     def _held(self, experiment: str, model: str) -> dict[str, tuple[_Row, ...]]:
         key = (experiment, model)
         if key not in self._models:

@@ -187,6 +187,11 @@ TABLE: tuple[Option, ...] = (
         accepted_by=("doctor",),
     ),
     Option(
+        "skip_copies", "--skip-copies",
+        "leave out runs whose files are those of another run; new checkpoints are read once more",
+        ("backfill",), RUN,
+    ),
+    Option(
         "hash", "--hash", "also read and hash files that the storage service copies", _MIRRORS, CONTENT,
         accepted_by=("doctor",),
     ),

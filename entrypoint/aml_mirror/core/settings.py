@@ -80,6 +80,7 @@ class Settings:
     block_size: int = BLOCK_BYTES
     """In bytes."""
     strict: bool = False
+    skip_copies: bool = False
     hash: bool = False
     refuse_pickle: bool = False
     no_event_files: bool = False

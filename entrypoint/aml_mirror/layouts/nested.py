@@ -20,6 +20,7 @@ from aml_mirror.layouts.generic.name_words import (
     step_of,
     words_of,
 )
+from aml_mirror.layouts.generic.training_evidence import has_config, has_log
 from aml_mirror.layouts.generic.weight_files import is_weights
 from aml_mirror.layouts.step_folders import word_set
 from aml_mirror.sources.base import Listing
@@ -58,8 +59,15 @@ def nested_runs(tree: Tree, root: str, layout: Layout, layouts: Iterable[Layout]
     return {
         join(root, inside): other
         for inside, other in found.items()
-        if not any(path == inside or path.startswith(inside + "/") for path in own)
+        if _stands_alone(rest, inside)
+        or not any(path == inside or path.startswith(inside + "/") for path in own)
     }
+
+
+def _stands_alone(rest: Tree, folder: str) -> bool:
+    """Tell whether a folder has a log or a configuration of its own beside its folder of checkpoints."""
+    has_checkpoints = rest.has_folder(join(folder, "checkpoints"))
+    return has_checkpoints and (has_log(rest, folder) or has_config(rest, folder))
 
 
 def without_own_files(tree: Tree, root: str) -> Tree | None:
