@@ -9,7 +9,7 @@ BIN := $(VENV)/bin
 # Terraform asks for updates unless told not to.
 export CHECKPOINT_DISABLE := 1
 
-.PHONY: help venv reference demo bench bench-scale test test-kill test-faults test-frameworks fuzz lint format lock azure-up azure-down clean \
+.PHONY: help venv mlflow2 reference demo bench bench-scale test test-kill test-faults test-frameworks fuzz lint format lock azure-up azure-down clean \
 	base build push sbom audit engine-up engine-down
 
 help:  ## List the targets
@@ -46,15 +46,25 @@ azure-up: venv $(AZURITE)  ## Start the emulated Azure, print the environment to
 azure-down: venv  ## Stop it
 	@$(EMULATOR) down
 
+# The last MLflow 2.x as a server, whose dependencies exclude ours: an environment of its own.
+MLFLOW2 := .venv-mlflow2
+$(MLFLOW2)/.ready: tests/registries/mlflow2.txt
+	@$(PYTHON) -m venv $(MLFLOW2)
+	@echo "installing MLflow 2 into $(MLFLOW2) (once)" >&2
+	@$(MLFLOW2)/bin/python -m pip install -q --disable-pip-version-check --no-deps --require-hashes -r tests/registries/mlflow2.txt
+	@touch $@
+
+mlflow2: $(MLFLOW2)/.ready  ## Install an MLflow 2 server, which some tests need
+
 # Four a core: many tests wait, for leases to run out and for services to be tried again.
 WORKERS ?= $(shell echo $$((4 * $$(nproc 2>/dev/null || echo 2))))
 # With an engine for the tests of the image, unless TESTS names others only.
 ENGINE = $(if $(or $(if $(TESTS),,all),$(findstring image,$(TESTS))),image/engine.sh with)
-test: venv $(AZURITE)  ## Run every test
+test: venv mlflow2 $(AZURITE)  ## Run every test
 	@command -v terraform >/dev/null || { echo "terraform 1.9 or newer is needed for the tests of the module"; exit 1; }
 	@$(ENGINE) $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal $(TESTS)
 
-test-kill: venv $(AZURITE)  ## Kill a mirror at every request, before and after the server acted
+test-kill: venv mlflow2 $(AZURITE)  ## Kill a mirror at every request, before and after the server acted
 	@KILL=all $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal tests/registries/test_mlflow_kill.py tests/azure/test_azureml_kill.py
 
 # Atheris is needed for nothing else and has wheels for few Pythons: an environment of its own.
@@ -163,12 +173,15 @@ LOCK := uv pip compile --universal --python-version 3.11 --generate-hashes --no-
 # Of MLflow's dependencies, what a tracking server never loads.
 UNUSED_IN_STACK := contourpy docker fonttools joblib kiwisolver matplotlib pillow pyarrow scikit-learn scipy skops \
 	threadpoolctl
+UNUSED_IN_MLFLOW2 := $(filter-out skops,$(UNUSED_IN_STACK)) cycler pyparsing
 lock: venv  ## Write the lock files anew from pyproject.toml
 	$(BIN)/$(LOCK) pyproject.toml --extra dev -o requirements-dev.txt
 	$(BIN)/$(LOCK) pyproject.toml -c requirements-dev.txt -o requirements.txt
 	$(BIN)/$(LOCK) image/tools.in -c requirements-dev.txt -o image/tools.txt
 	$(BIN)/$(LOCK) tests/image/stack.in -c requirements-dev.txt -o tests/image/stack.txt \
 		$(UNUSED_IN_STACK:%=--no-emit-package %)
+	$(BIN)/$(LOCK) tests/registries/mlflow2.in -o tests/registries/mlflow2.txt \
+		$(UNUSED_IN_MLFLOW2:%=--no-emit-package %)
 
 clean:  ## Remove what the other targets made
-	rm -rf $(VENV) $(FRAMEWORKS) .demo .bench bench.json .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis entrypoint/*.egg-info
+	rm -rf $(VENV) $(MLFLOW2) $(FRAMEWORKS) .demo .bench bench.json .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis entrypoint/*.egg-info

@@ -6,13 +6,11 @@ import json
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
-import time
-import urllib.request
 import uuid
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +19,7 @@ from filelock import FileLock
 from hypothesis import HealthCheck, settings
 from mlflow import MlflowClient
 
-from builders import matrix
+from builders import matrix, mlflow_servers
 from builders.forks import MLFLOW, Forked, forks
 from builders.program import PROGRAM, Call, Done, clean_environment
 
@@ -65,11 +63,23 @@ def aml_mirror(tmp_path: Path) -> Call:
 @pytest.fixture(scope="session")
 def mlflow_url(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Iterator[str]:
     """A real MLflow server with a database and proxied artifacts, one for the whole session."""
-    shared = _shared(tmp_path_factory, worker_id)
+    with contextmanager(_session_server)(_shared(tmp_path_factory, worker_id), mlflow_servers.NEWEST) as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
+def mlflow2_url(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Iterator[str]:
+    """Likewise a server of the last MLflow 2."""
+    with contextmanager(_session_server)(_shared(tmp_path_factory, worker_id), mlflow_servers.MLFLOW2) as url:
+        yield url
+
+
+def _session_server(shared: Path, program: Path) -> Iterator[str]:
     # With xdist each worker asks; the first one starts the server, the last one to leave stops it.
-    state, lock = shared / "mlflow-server.json", FileLock(shared / "mlflow-server.lock")
+    name = f"mlflow-server-{program.parent.parent.name}"
+    state, lock = shared / f"{name}.json", FileLock(shared / f"{name}.lock")
     with lock:
-        found = json.loads(state.read_text()) if state.exists() else _start_server(shared)
+        found = json.loads(state.read_text()) if state.exists() else _start_server(shared, program)
         found["users"] += 1
         state.write_text(json.dumps(found))
     yield found["url"]
@@ -88,43 +98,9 @@ def _shared(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Path:
     return own if worker_id == "master" else own.parent
 
 
-def _start_server(folder: Path) -> dict[str, Any]:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    data = folder / f"mlflow-{uuid.uuid4().hex[:6]}"
-    data.mkdir()
-    log = (data / "server.log").open("w")
-    process = subprocess.Popen(
-        [
-            str(Path(sys.executable).with_name("mlflow")),
-            *("server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"),
-            *(
-                "--backend-store-uri",
-                f"sqlite:///{data}/mlflow.db",
-                "--artifacts-destination",
-                str(data / "artifacts"),
-            ),
-        ],
-        # Its job runner is seven more processes, none of which a tracking server needs.
-        env=clean_environment(
-            MLFLOW_DISABLE_TELEMETRY="true", DO_NOT_TRACK="true", MLFLOW_SERVER_ENABLE_JOB_EXECUTION="false"
-        ),
-        cwd=data,
-        stdout=log,
-        stderr=log,
-        start_new_session=True,
-    )
-    url = f"http://127.0.0.1:{port}"
-    for _ in range(600):
-        try:
-            urllib.request.urlopen(f"{url}/health", timeout=2)
-        except OSError:
-            assert process.poll() is None, (data / "server.log").read_text()
-            time.sleep(0.2)
-        else:
-            return {"url": url, "pid": process.pid, "users": 0}
-    raise AssertionError((data / "server.log").read_text())
+def _start_server(folder: Path, program: Path) -> dict[str, Any]:
+    server = mlflow_servers.start(folder / f"mlflow-{uuid.uuid4().hex[:6]}", program=program)
+    return {"url": server.url, "pid": server.pid, "users": 0}
 
 
 @pytest.fixture

@@ -77,6 +77,7 @@ def test_what_arrives(azure: Azure, mirroring: Mirroring, run: Path) -> None:
         "manifest_sha256": receipt["manifest_sha256"],
         "integrity": "sha256",
         "safety": "safetensors",
+        "safety.scanner": found.data.tags["safety.scanner"],
         "identity": found.data.tags["identity"],
         "stored_sha256": found.data.tags["mirror.stored"],
     }

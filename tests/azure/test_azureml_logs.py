@@ -34,12 +34,12 @@ def events(run: Path) -> Path:
 
 def grow(run: Path, points: int = LONG) -> None:
     """Append what the training logs next; what is there stays as it is."""
-    path = events(run)
+    path, longer = events(run), run.parent / "longer"
     before = path.read_bytes()
-    write_events(path, [(name, step, 1.0 / step) for step in range(1, points + 1) for name in SERIES])
-    whole = path.read_bytes()
+    write_events(longer, [(name, step, 1.0 / step) for step in range(1, points + 1) for name in SERIES])
+    whole = longer.read_bytes()
     assert whole.startswith(before)
-    path.write_bytes(before)
+    # A mirror may be reading it: it is never shorter.
     with path.open("ab") as stream:
         stream.write(whole[len(before) :])
 

@@ -3,28 +3,42 @@
 Interference is a function that is called with the number of the request (from 1) and the moment:
 ``before`` the request reaches the server, or ``after`` the server has acted and before the client hears of
 it. What it returns is sent to the client instead: ``None`` for nothing special, an integer for that status,
-``DROP`` to close the connection without an answer, ``CUT`` to close it in the middle of the body.
+``DROP`` to close the connection without an answer, ``CUT`` to close it in the middle of the body, a
+:class:`Page` for that very answer.
 """
 
 from __future__ import annotations
 
 import http.client
 import socket
+import ssl
 import threading
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import urlsplit
 
 DROP = "drop"
 CUT = "cut"
-Interference = Callable[[int, str, str, str], "int | str | None"]
+
+
+@dataclass(frozen=True)
+class Page:
+    """An answer of a proxy's own."""
+
+    status: int
+    body: str = ""
+    headers: dict[str, str] = field(default_factory=lambda: {"Content-Type": "text/html; charset=utf-8"})
+
+
+Interference = Callable[[int, str, str, str], "int | str | Page | None"]
 
 
 class Proxy:
     """Use as a context manager; ``url`` is where it listens, ``seen`` the (method, path) of each request."""
 
-    def __init__(self, target: str) -> None:
+    def __init__(self, target: str, tls: ssl.SSLContext | None = None) -> None:
         parts = urlsplit(target)
         self._target = (parts.hostname or "", parts.port or 80)
         self.seen: list[tuple[str, str]] = []
@@ -52,7 +66,9 @@ class Proxy:
                 pass  # a client that was killed on purpose
 
         self._server = Server(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self._server.server_address[1]}"
+        if tls:
+            self._server.socket = tls.wrap_socket(self._server.socket, server_side=True)
+        self.url = f"{'https' if tls else 'http'}://127.0.0.1:{self._server.server_address[1]}"
 
     def __enter__(self) -> Proxy:
         threading.Thread(target=self._server.serve_forever, daemon=True).start()
@@ -102,11 +118,19 @@ class Proxy:
         client.end_headers()
         client.wfile.write(data)
 
-    def _answer(self, client: BaseHTTPRequestHandler, what: int | str | None) -> bool:
+    def _answer(self, client: BaseHTTPRequestHandler, what: int | str | Page | None) -> bool:
         if what is None or what == CUT:
             return False
         if what == DROP:
             self._close(client)
+            return True
+        if isinstance(what, Page):
+            client.send_response(what.status)
+            body = what.body.encode()
+            for name, value in {**what.headers, "Content-Length": str(len(body))}.items():
+                client.send_header(name, value)
+            client.end_headers()
+            client.wfile.write(body)
             return True
         assert isinstance(what, int)
         data = b'{"error_code": "TEST", "message": "made by the proxy"}'

@@ -254,6 +254,12 @@ TABLE: tuple[Option, ...] = (
         "its three coordinates.",
     ),
     Option(
+        "artifacts_on_this_host", "--artifacts-on-this-host",
+        "MLflow: the server runs on this host, so a path as artifact root may be used", COMMANDS, TARGET,
+        details="Without it, a server that keeps its artifacts in a path on its own disk is refused: the "
+        "files would be written to the same path on the machine that runs this program.",
+    ),
+    Option(
         "subscription_id", "--subscription-id", "Azure ML: the subscription", COMMANDS, TARGET, "ID",
         ("AZURE_SUBSCRIPTION_ID",),
     ),

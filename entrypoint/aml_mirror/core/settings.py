@@ -72,6 +72,7 @@ class Settings:
     resource_group: str = ""
     workspace_name: str = ""
     tracking_uri: str = ""
+    artifacts_on_this_host: bool = False
     retry_seconds: float = RETRY_SECONDS
     wait_seconds: float = 0.0
     allow_failed: bool = False

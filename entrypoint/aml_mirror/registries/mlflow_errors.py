@@ -5,13 +5,24 @@ from __future__ import annotations
 import errno
 import re
 from collections.abc import Iterator
+from urllib.parse import urlsplit
 
 from mlflow.exceptions import ERROR_CODE_TO_HTTP_STATUS as HTTP_STATUS_OF
 from mlflow.exceptions import MlflowException, RestException
+from requests import Response
 from requests import exceptions as http
 
-from aml_mirror.core.errors import ConfigurationError, DataError, MirrorError, NotAllowed, ServiceUnavailable
+from aml_mirror.core.errors import ConfigurationError, MirrorError, NotAllowed, ServiceUnavailable
 from aml_mirror.registries import http_status
+from aml_mirror.registries.mlflow_answers import (
+    address,
+    answer_behind,
+    beginning,
+    is_page,
+    missing_permission,
+    redirected_to,
+    without_html,
+)
 from aml_mirror.support import redaction
 
 _TRANSIENT = frozenset({408, 425, 429, 500, 502, 503, 504, 507})
@@ -44,11 +55,20 @@ def translate(error: Exception, where: str) -> MirrorError:
     """
     if isinstance(error, MirrorError):
         return error
+    answer = answer_behind(error)
+    if answer is not None and (found := _of_answer(answer, where)):
+        return found
     for cause in _chain(error):
         if found := _of(cause, where):
             return found
     said = redaction.text(_sentence(error) if isinstance(error, RestException) else _first_line(error))
     if isinstance(error, MlflowException):
+        if "registered artifact repository" in str(error):
+            return ConfigurationError(
+                f"MLflow's client knows no artifact store of this kind: {where}",
+                "install the MLflow plugin for it beside this program, or start the server with "
+                "--serve-artifacts",
+            )
         if "valid JSON" in str(error) or "response body" in str(error):
             return ServiceUnavailable(f"{where} gave an answer that is cut or not MLflow's: {said}", _AGAIN)
         if "too many" in str(error):
@@ -59,6 +79,49 @@ def translate(error: Exception, where: str) -> MirrorError:
     if status and status >= 400 and (found := _status(status, said, where)):
         return found
     return ConfigurationError(f"{where} refused: {said}", "look at the message; --debug shows where it arose")
+
+
+def _of_answer(answer: Response, where: str) -> MirrorError | None:
+    """What an answer says that is not MLflow's, or that MLflow's exceptions lose."""
+    status, target = answer.status_code, redirected_to(answer)
+    via = f"{where} sends requests on to {target}" if target else where
+    if status == 403 and "invalid host header" in beginning(answer).lower():
+        host = urlsplit(answer.request.url or "").netloc.rpartition("@")[2]
+        return ConfigurationError(
+            f"{where} refuses requests for the host {host} (Invalid Host header)",
+            f"start the server with --allowed-hosts {host}, or use the name that it allows",
+        )
+    if status == 503 and "--serve-artifacts" in beginning(answer):
+        return ConfigurationError(
+            f"{where} does not store artifacts: it runs without --serve-artifacts",
+            "start it with --serve-artifacts, or use an experiment whose artifacts are elsewhere",
+        )
+    if is_page(answer) and status < 400:
+        if target:
+            return NotAllowed(
+                f"{via}, which is a web page, most likely a login page",
+                "use an address of the server that takes a token, and set MLFLOW_TRACKING_TOKEN, or "
+                "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD",
+            )
+        return ConfigurationError(
+            f"{where} answers with a web page, which may be a login page: this is not MLflow's API",
+            "check the address and its path, and the login: MLFLOW_TRACKING_TOKEN, or "
+            "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD",
+        )
+    if target and status in (404, 405) and answer.history[0].request.method != answer.request.method:
+        # A redirect turns every POST and PUT into a GET.
+        return ConfigurationError(
+            f"{via}, which only works for reading", "pass that address as --tracking-uri"
+        )
+    # MLflow's own access control says no more than "Permission denied".
+    denied = status == 403 and beginning(answer).lower().startswith("permission")
+    if denied and (missing := missing_permission(answer)):
+        return NotAllowed(
+            f"{where} does not allow this login to do that: it lacks {redaction.text(missing)}",
+            "have the permission granted (mlflow server --app-name basic-auth: PERMISSION on the object), or "
+            "use another login",
+        )
+    return None
 
 
 def _sentence(cause: RestException) -> str:
@@ -73,6 +136,11 @@ def _sentence(cause: RestException) -> str:
 
 def _of(cause: BaseException, where: str) -> MirrorError | None:
     said = redaction.text(_first_line(cause))
+    if type(cause).__module__.startswith("azure."):
+        # Late: an MLflow server seldom keeps its files there.
+        from aml_mirror.storage import azure_errors
+
+        return azure_errors.translate(cause, where)
     if isinstance(cause, RestException):
         said = redaction.text(_sentence(cause))
         # What the body calls the error counts only where it is MLflow's own body.
@@ -86,9 +154,19 @@ def _of(cause: BaseException, where: str) -> MirrorError | None:
         )
     # A connection that is dropped while it is made is an SSLError as well.
     if isinstance(cause, http.SSLError) and not any(sign in str(cause) for sign in _DROPPED):
+        asked = address(getattr(cause.request, "url", None))
+        # A redirect may lead to another host, whose certificate it is then.
+        whose = (
+            where if not asked or _same_host(asked, where) else f"{_origin(asked)}, where {where} sends us,"
+        )
         return ConfigurationError(
-            f"the TLS certificate of {where} is not trusted: {said}",
-            "set REQUESTS_CA_BUNDLE to your organisation's CA bundle",
+            f"the TLS certificate of {whose} is not trusted: {_tls_reason(cause)}",
+            "set MLFLOW_TRACKING_SERVER_CERT_PATH (or REQUESTS_CA_BUNDLE) to the file with your "
+            "organisation's CA certificate",
+        )
+    if isinstance(cause, http.TooManyRedirects):
+        return ConfigurationError(
+            f"{where} redirects in a circle", "check the address and the proxy in front of the server"
         )
     if isinstance(cause, (http.InvalidURL, http.MissingSchema, http.InvalidSchema)):
         return ConfigurationError(
@@ -119,9 +197,15 @@ def _of(cause: BaseException, where: str) -> MirrorError | None:
             f"{cause.filename or where} may not be written: {said}", "give this user write access"
         )
     if isinstance(cause, ModuleNotFoundError):
+        store = where.startswith("the artifact store")
+        # botocore comes with boto3, which is what people install.
+        package = "boto3" if cause.name == "botocore" else cause.name
         return ConfigurationError(
-            f"{where} needs the Python package {cause.name}, which is not installed here",
-            "pass the address of an MLflow server, or install the full package: pip install mlflow",
+            f"{where} needs the Python package {package}, which is not installed here",
+            "install it beside this program, or start the server with --serve-artifacts: then it stores the "
+            "files itself"
+            if store
+            else "pass the address of an MLflow server, or install the full package: pip install mlflow",
         )
     if type(cause).__module__.startswith("sqlalchemy") or type(cause).__module__ == "sqlite3":
         return _database(said, where)
@@ -131,14 +215,15 @@ def _of(cause: BaseException, where: str) -> MirrorError | None:
 def _status(status: int, said: str, where: str) -> MirrorError | None:
     if status in (401, 403):
         return NotAllowed(
-            f"{where} does not let us in ({status}): {said}",
+            f"{where} does not accept the login ({status}): {said}",
             "set MLFLOW_TRACKING_TOKEN, or MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD",
         )
     if status in _TRANSIENT:
         return ServiceUnavailable(f"{where} failed with {status}: {said}", _AGAIN)
     if status == 413:
-        return DataError(
-            f"{where} refuses a file of this size: {said}", "raise the limit of the server or its proxy"
+        return ConfigurationError(
+            f"{where} refuses a request of this size (413)",
+            "raise the limit of the server or of the proxy in front of it (nginx: client_max_body_size)",
         )
     if status == 404 and "RESOURCE_DOES_NOT_EXIST" not in said:
         return ConfigurationError(f"{where} is no MLflow server: {said}", "check the address and its path")
@@ -185,4 +270,23 @@ def _chain(error: BaseException) -> Iterator[BaseException]:
 
 
 def _first_line(error: BaseException) -> str:
-    return redaction.start((str(error).strip() or type(error).__name__).splitlines()[0], 300)
+    text = without_html(str(error)).strip() or type(error).__name__
+    return redaction.start(text.splitlines()[0], 300)
+
+
+def _origin(url: str) -> str:
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.netloc}"
+
+
+def _same_host(url: str, other: str) -> bool:
+    try:
+        return urlsplit(url).netloc == urlsplit(other).netloc.rpartition("@")[2]
+    except ValueError:
+        return False
+
+
+def _tls_reason(cause: BaseException) -> str:
+    """OpenSSL's own words, without those of three libraries around them."""
+    said = re.search(r"certificate verify failed: ([^(\"']+)", str(cause))
+    return said[1].strip() if said else redaction.text(_first_line(cause))

@@ -14,7 +14,6 @@ from __future__ import annotations
 import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator
-from itertools import islice
 from typing import Any, Protocol
 
 from mlflow import MlflowClient
@@ -24,6 +23,7 @@ from mlflow.entities import Run as MlflowRun
 from aml_mirror.core.errors import ConfigurationError, MirrorError, NotAllowed, ServiceUnavailable
 from aml_mirror.registries import base
 from aml_mirror.registries.base import Limits, Point, Version, model_uri
+from aml_mirror.registries.log_batches import in_batches
 from aml_mirror.registries.mlflow_errors import is_missing, is_there_already
 from aml_mirror.registries.search_filters import quotable, quoted
 from aml_mirror.support import redaction
@@ -209,9 +209,10 @@ class RunWriter(ABC):
         """Write what is not there yet."""
         there = self._run.data.params if self._adopted else {}
         fresh = [Param(key, value) for key, value in params.items() if key not in there]
-        step = self._limits.params_in_batch
-        for start in range(0, len(fresh), step):
-            self._log_batch(params=fresh[start : start + step])
+        for batch in in_batches(
+            iter(fresh), self._limits.params_in_batch, lambda item: item.key + item.value
+        ):
+            self._log_batch(params=batch)
 
     def log_metrics(self, points: Callable[[], Iterator[Point]], progress: Callable[[int], None]) -> int:
         """Write the points in their order, going on where an earlier try ended; return how many were sent."""
@@ -221,7 +222,7 @@ class RunWriter(ABC):
             count = 0
         running = hashlib.sha256()
         total = sent = 0
-        for batch in _batches(points(), self._limits.batch):
+        for batch in in_batches(points(), self._limits.batch, _name):
             running.update(repr(batch).encode())
             total += len(batch)
             progress(len(batch))
@@ -270,9 +271,8 @@ def lost_claim(what: str) -> ServiceUnavailable:
     return failure
 
 
-def _batches(points: Iterator[Point], size: int) -> Iterator[list[Point]]:
-    while batch := list(islice(points, size)):
-        yield batch
+def _name(point: Point) -> str:
+    return point[0]
 
 
 def _parse_points(text: str) -> tuple[int, str]:
@@ -284,7 +284,7 @@ def _digest_of(points: Iterator[Point], size: int, count: int) -> str:
     """Digest of the batches that hold the first ``count`` points; empty where ``count`` falls inside one."""
     running = hashlib.sha256()
     total = 0
-    for batch in _batches(points, size):
+    for batch in in_batches(points, size, _name):
         running.update(repr(batch).encode())
         total += len(batch)
         if total >= count:

@@ -46,6 +46,10 @@ class Retry:
         self._sleep = sleep
         self._clock = clock
 
+    def with_translation(self, translate: Callable[[Exception], MirrorError]) -> Retry:
+        """Return the same patience with other words for what fails."""
+        return Retry(self.for_seconds, translate, self._notice, self._sleep, self._clock)
+
     def __call__(self, operation: Callable[[], T]) -> T:
         """Return what ``operation`` returns.
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from importlib.util import find_spec
 from urllib.parse import urlsplit
 
 from aml_mirror.core.errors import ConfigurationError
 from aml_mirror.core.settings import Settings
 from aml_mirror.registries.base import Registry
-from aml_mirror.registries.registry_type import RegistryType
+from aml_mirror.registries.registry_type import PROBE_NAME, Check, RegistryType
 
 _WEB = ("http", "https")
 # Databases, which MLflow's client reaches by itself through SQLAlchemy.
@@ -45,7 +45,20 @@ class MlflowRegistryType(RegistryType):
         # Late: importing MLflow takes a second, which --help and plan need not wait for.
         from aml_mirror.registries.mlflow.tracking_server import MlflowRegistry
 
-        return MlflowRegistry(settings.tracking_uri, settings.retry_seconds, notice)
+        return MlflowRegistry(
+            settings.tracking_uri, settings.retry_seconds, notice, settings.artifacts_on_this_host
+        )
+
+    def checks(self, settings: Settings) -> Sequence[tuple[str, Check]]:
+        return (*super().checks(settings), ("artifact store", self._artifact_store))
+
+    def _artifact_store(self, settings: Settings) -> str:
+        from aml_mirror.registries.mlflow.tracking_server import MlflowRegistry
+
+        registry = self.open(settings, lambda text: None)
+        assert isinstance(registry, MlflowRegistry)  # noqa: S101 - for the type checker
+        location = registry.check_store(settings.experiment or settings.model_name or PROBE_NAME)
+        return f"{location} can be listed" if location else "the server says where once the experiment exists"
 
 
 def _check_file(uri: str, path: str) -> None:

@@ -4,7 +4,7 @@ One identity has one run and one version, whatever happens on the way:
 
 1. Look for runs with the identity. None: create one, with identity and lease in the same request, and look
    again, since a client retries a POST whose answer was lost. Of several who create one the first in turn
-   goes on, and the others remove theirs (:mod:`.turn`).
+   goes on, and the others remove theirs (:mod:`.bakery_lock`).
 2. Is its lease alive, wait; else take it over, wait a moment, read back who won.
 3. Write. Parameters and artifacts are compared with what is there. Metrics go in a fixed order, and the
    number of points sent so far travels in the same request as the points.
@@ -18,22 +18,27 @@ import hashlib
 import os
 import re
 import tempfile
+import uuid
+import warnings
 from collections.abc import Callable, Mapping
-from contextlib import suppress
+from urllib.parse import urlsplit
 
 from mlflow import MlflowClient
 from mlflow.entities import Run as MlflowRun
-from mlflow.exceptions import MlflowException
+from mlflow.environment_variables import MLFLOW_TRACKING_INSECURE_TLS
+from urllib3.exceptions import InsecureRequestWarning
 
-from aml_mirror.core.errors import MirrorError, ServiceUnavailable
+from aml_mirror.core.errors import MirrorError, NotAllowed
 from aml_mirror.core.manifest import Manifest, TransferResult
 from aml_mirror.registries import base, http_status
-from aml_mirror.registries.base import FileDigest, Limits, LogWriter, Upload, Version
+from aml_mirror.registries.base import FileDigest, Limits, LogWriter, Version
+from aml_mirror.registries.mlflow.artifact_store import ArtifactStores, is_path
 from aml_mirror.registries.mlflow.bakery_lock import BakeryLock
 from aml_mirror.registries.mlflow.reader import MlflowVersionReader
 from aml_mirror.registries.mlflow.run_lease import Keeper
-from aml_mirror.registries.mlflow_errors import error_code, is_missing, is_there_already, translate
-from aml_mirror.registries.mlflow_runs import RunStore, RunWriter
+from aml_mirror.registries.mlflow.writer import MlflowWriter
+from aml_mirror.registries.mlflow_errors import error_code, is_missing, translate
+from aml_mirror.registries.mlflow_runs import RunStore
 from aml_mirror.registries.staging import staged
 from aml_mirror.sources.tree import Tree
 from aml_mirror.support import redaction
@@ -42,8 +47,9 @@ from aml_mirror.support.retry import Retry
 # Versions a page; with its tags and its card a version has some 5 kB, and some times that while a page is
 # taken apart.
 VERSIONS_PAGE = 500
-# An upload that arrives short this often in a row is a fault that trying again does not mend.
-UPLOAD_TRIES = 3
+# MLflow takes 1,000 entities in one batch, 100 of them parameters or tags (mlflow/utils/validation.py, the
+# same from 2.9 to 3.15). One tag, the mark of how far the run is, goes with each batch of points.
+LIMITS = Limits(batch=999)
 
 
 class MlflowRegistry(RunStore):
@@ -53,18 +59,30 @@ class MlflowRegistry(RunStore):
         tracking_uri: ``http(s)://…``, ``sqlite:///…`` or any other that MLflow takes.
         retry_seconds: how long an operation may go on failing for reasons that pass.
         notice: told, in words, what the person should know while waiting.
+        on_this_host: whether the person says that this program runs on the server's host.
     """
 
-    def __init__(self, tracking_uri: str, retry_seconds: float, notice: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        tracking_uri: str,
+        retry_seconds: float,
+        notice: Callable[[str], None],
+        on_this_host: bool = False,
+    ) -> None:
         self._uri = tracking_uri
         self._notice = notice
         self._shown = redaction.text(tracking_uri)
-        super().__init__(Retry(retry_seconds, lambda error: translate(error, self._shown), notice), Limits())
+        super().__init__(Retry(retry_seconds, lambda error: translate(error, self._shown), notice), LIMITS)
         http_status.watch()
+        if MLFLOW_TRACKING_INSECURE_TLS.get() and urlsplit(tracking_uri).scheme == "https":
+            # Once, instead of a warning of urllib3's for every request.
+            warnings.simplefilter("ignore", InsecureRequestWarning)
+            notice(f"MLFLOW_TRACKING_INSECURE_TLS is set: the certificate of {self._shown} is not checked")
         try:
             self._client = MlflowClient(tracking_uri=tracking_uri, registry_uri=tracking_uri)
         except Exception as error:
             raise translate(error, self._shown) from error
+        self.stores = ArtifactStores(self._client, tracking_uri, on_this_host, self.retry)
 
     @property
     def client(self) -> MlflowClient:
@@ -126,7 +144,7 @@ class MlflowRegistry(RunStore):
         return Version(model, str(found.version), dict(found.tags))
 
     def version_reader(self, version: Version) -> MlflowVersionReader:
-        return MlflowVersionReader(self.client, self._uri, self.retry, version)
+        return MlflowVersionReader(self.stores, self.retry, version)
 
     def continue_logs(self, version: Version) -> LogWriter | None:
         return None
@@ -139,19 +157,23 @@ class MlflowRegistry(RunStore):
         right: Mapping[str, FileDigest],
         progress: Callable[[int], None],
     ) -> TransferResult:
-        run_id, sent = version.tags[base.MLFLOW_RUN_ID], 0
+        location = str(
+            self.retry(lambda: self.client.get_run(version.tags[base.MLFLOW_RUN_ID])).info.artifact_uri
+        )
+        retry, sent = self.stores.retry_for(location), 0
+        store = retry(lambda: self.stores.open(location))
         for item in manifest.items:
             if item.path not in right:
                 folder, _, name = f"model/{item.path}".rpartition("/")
                 with staged(tree, item.source, name) as path:
-                    self.retry(lambda: self.client.log_artifact(run_id, path, folder))  # noqa: B023
+                    retry(lambda: store.log_artifact(path, folder))  # noqa: B023
                 sent += item.bytes
             progress(item.bytes)
         with tempfile.TemporaryDirectory(prefix="aml-mirror-") as scratch:
             local = os.path.join(scratch, "manifest.json")
             with open(local, "w", encoding="utf-8") as stream:
                 stream.write(manifest.as_json())
-            self.retry(lambda: self.client.log_artifact(run_id, local))
+            retry(lambda: store.log_artifact(local))
         return TransferResult(sent=sent)
 
     def refresh(self, version: Version, quick_key: str) -> None:
@@ -170,12 +192,65 @@ class MlflowRegistry(RunStore):
             )
 
     def begin(self, experiment: str, run_name: str, tags: dict[str, str]) -> MlflowWriter | Version:
-        turn = BakeryLock(self, self.experiment(experiment), tags, self._notice)
+        turn = BakeryLock(self, self.usable_experiment(experiment), tags, self._notice)
         found = turn.wait(run_name)
         if isinstance(found, Version):
             return found
         run, made = found
         return self._write(run, turn.keeper, tags, adopted=not made)
+
+    def usable_experiment(self, name: str) -> str:
+        """Return the id of an experiment whose files we can write; created if it is not there.
+
+        Raises:
+            ConfigurationError: the artifact store cannot be used from here; nothing was sent.
+            NotAllowed: it does not let us in.
+        """
+        found = self.retry(lambda: self.client.get_experiment_by_name(name))
+        if found is None:
+            self._check_new_experiments()
+        if found is None or found.lifecycle_stage == "deleted":
+            experiment_id = self.experiment(name)
+            found = self.retry(lambda: self.client.get_experiment(experiment_id))
+        self.stores.check(str(found.artifact_location))
+        return str(found.experiment_id)
+
+    def check_store(self, experiment: str) -> str:
+        """Check the artifact store without creating the experiment; return where the files go.
+
+        Raises:
+            MirrorError: see :meth:`usable_experiment`.
+        """
+        found = self.retry(lambda: self.client.get_experiment_by_name(experiment))
+        location = str(found.artifact_location) if found else self._check_new_experiments()
+        if location:
+            self.stores.check(location)
+        return location
+
+    def _check_new_experiments(self) -> str:
+        """Check where the server puts the files of a new experiment; return it, or "" if it is unknown.
+
+        The server tells only of experiments that exist. The one with the id 0 is as old as the database, and
+        the server may have had other options then. Where it says that we cannot write, one that is created
+        and removed again decides.
+        """
+        if urlsplit(self._uri).scheme not in ("http", "https"):
+            return ""
+        try:
+            location = str(self.retry(lambda: self.client.get_experiment("0")).artifact_location)
+        except MirrorError as error:
+            if isinstance(error, NotAllowed) or is_missing(error.__cause__):
+                return ""
+            raise
+        if is_path(location):
+            name = f"aml-mirror-probe-{uuid.uuid4().hex[:12]}"
+            made = self.retry(lambda: self.client.create_experiment(name))
+            location = str(self.retry(lambda: self.client.get_experiment(made)).artifact_location)
+            self.discard(lambda: self.client.delete_experiment(made))
+            self.stores.require_reachable(location)
+            # That one's own folder is not needed.
+            return ""
+        return location
 
     def _write(self, run: MlflowRun, keeper: Keeper, tags: dict[str, str], adopted: bool) -> MlflowWriter:
         run_id = run.info.run_id
@@ -203,127 +278,3 @@ class MlflowRegistry(RunStore):
 
     def _set_tag(self, run_id: str, key: str, value: str) -> None:
         self.client.set_tag(run_id, key, value)
-
-
-class MlflowWriter(RunWriter):
-    """See :class:`aml_mirror.registries.base.Writer`."""
-
-    def __init__(
-        self, workspace: MlflowRegistry, run: MlflowRun, keeper: Keeper, tags: dict[str, str], adopted: bool
-    ) -> None:
-        super().__init__(workspace, run, keeper, tags, adopted)
-        self._workspace = workspace
-        self._keeper = keeper
-
-    def pin_logs(self, sizes: dict[str, int]) -> dict[str, int]:
-        # The server keeps equal rows once: what a longer log gives again does no harm.
-        return sizes
-
-    def put_log_state(self, name: str, text: str) -> bool:
-        return False
-
-    def put_model(self, tree: Tree, manifest: Manifest, progress: Callable[[int], None]) -> TransferResult:
-        uploads = [Upload(item.source, f"model/{item.path}", item.bytes) for item in manifest.items]
-        return TransferResult(sent=self.put_files(tree, uploads, progress))
-
-    def put_files(self, tree: Tree, uploads: list[Upload], progress: Callable[[int], None]) -> int:
-        sent = 0
-        there = self._listing(uploads) if self._adopted else {}
-        for tries in range(UPLOAD_TRIES):
-            missing = [upload for upload in uploads if there.get(upload.path, -1) != upload.bytes]
-            if tries == 0:
-                progress(sum(upload.bytes for upload in uploads) - sum(upload.bytes for upload in missing))
-            if not missing:
-                return sent
-            for upload in missing:
-                self._send(tree, upload)
-                sent += upload.bytes
-                if tries == 0:
-                    progress(upload.bytes)
-            there = self._listing(uploads)
-        short = [upload for upload in uploads if there.get(upload.path, -1) != upload.bytes]
-        if not short:
-            return sent
-        first = short[0]
-        arrived = there.get(first.path, 0)
-        raise ServiceUnavailable(
-            f"{first.path} arrived with {arrived} of {first.bytes} bytes, {UPLOAD_TRIES} times",
-            "look at the server's artifact store, then run again: what is there is not sent again",
-        )
-
-    def _send(self, tree: Tree, upload: Upload) -> None:
-        folder, _, name = upload.path.rpartition("/")
-
-        def send() -> None:
-            with staged(tree, upload.source, name) as path:
-                self._client.log_artifact(self.run_id, path, folder or None)
-
-        self._require_claim()
-        self._retry(send)
-
-    def put_texts(self, texts: dict[str, str]) -> None:
-        for path, text in texts.items():
-            folder, _, name = path.rpartition("/")
-            with tempfile.TemporaryDirectory(prefix="aml-mirror-") as scratch:
-                local = os.path.join(scratch, name)
-                with open(local, "w", encoding="utf-8") as stream:
-                    stream.write(text)
-                self._retry(lambda: self._client.log_artifact(self.run_id, local, folder or None))  # noqa: B023
-
-    def _listing(self, uploads: list[Upload]) -> dict[str, int]:
-        """Sizes in bytes of what the artifact store holds in the folders that the uploads go to."""
-        found: dict[str, int] = {}
-        for folder in sorted({upload.path.rpartition("/")[0] for upload in uploads}):
-            for item in self._retry(lambda: self._client.list_artifacts(self.run_id, folder or None)):  # noqa: B023
-                if not item.is_dir and item.file_size is not None:
-                    found[item.path] = int(item.file_size)
-        return found
-
-    def register(self, description: str, tags: dict[str, str]) -> Version:
-        self._retry(self._keeper.look)
-        self._require_claim()
-        model = self._tags[base.MODEL_NAME]
-        identity = self._tags[base.IDENTITY]
-        found = self._workspace.search_versions(model, base.IDENTITY, identity)
-        if not found:
-            try:
-                self._retry(lambda: self._client.create_registered_model(model))
-            except MirrorError as error:
-                if not is_there_already(error.__cause__):
-                    raise
-            properties = {**tags, base.MLFLOW_RUN_ID: self.run_id, base.STATE: base.INCOMPLETE}
-            self._retry(
-                lambda: self._client.create_model_version(
-                    model,
-                    f"runs:/{self.run_id}/model",
-                    self.run_id,
-                    tags=properties,
-                    description=description,
-                    await_creation_for=0,
-                )
-            )
-            found = self._workspace.search_versions(model, base.IDENTITY, identity)
-        for other in found[1:]:
-            self._workspace.discard(lambda: self._client.delete_model_version(model, other.number))  # noqa: B023
-        return found[0]
-
-    def finish(self, version: Version) -> None:
-        self._require_claim()
-        self._claim.stop()
-        self._retry(lambda: self._client.set_tag(self.run_id, base.STATE, base.COMPLETE))
-        self._retry(lambda: self._client.set_terminated(self.run_id, "FINISHED"))
-        self._retry(
-            lambda: self._client.set_model_version_tag(
-                version.model, version.number, base.STATE, base.COMPLETE
-            )
-        )
-        # Should somebody delete the version, the next mirror need not wait to see that nobody is there.
-        with suppress(Exception):
-            self._release()
-
-    def _release(self) -> None:
-        # An empty lease: the next try need not wait to see that nobody is there.
-        self._client.set_tag(self.run_id, base.LEASE, "")
-
-
-__all__ = ["MlflowException", "MlflowRegistry", "MlflowWriter"]

@@ -1,0 +1,205 @@
+"""Where an MLflow server keeps the files of a run, reached the way every release from 2.9 on allows.
+
+MLflow's own ``list_artifacts(run_id)`` and ``runs:/…`` also ask for logged models, which MLflow 2 servers
+do not have (404). Here the run's own ``artifact_uri`` is read, and the repository behind it is used.
+
+A path or a ``file:`` URI that comes from a server names the *server's* disk. MLflow's client would write to
+the same path on this machine, and the files would be lost with it (mlflow#212, mlflow#810).
+"""
+
+from __future__ import annotations
+
+import os
+import posixpath
+import socket
+import tempfile
+from collections.abc import Iterator
+from typing import Any
+from urllib.parse import urlsplit
+
+from mlflow import MlflowClient
+from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+from mlflow.store.artifact.http_artifact_repo import HttpArtifactRepository
+from mlflow.store.artifact.local_artifact_repo import LocalArtifactRepository
+from mlflow.utils.credentials import get_default_host_creds
+from mlflow.utils.file_utils import local_file_uri_to_path
+from mlflow.utils.request_utils import augmented_raise_for_status
+from mlflow.utils.rest_utils import http_request
+from mlflow.utils.uri import add_databricks_profile_info_to_artifact_uri, append_to_uri_path
+
+from aml_mirror.core.errors import ConfigurationError, NotAllowed
+from aml_mirror.registries.mlflow_errors import translate
+from aml_mirror.support import redaction
+from aml_mirror.support.library_internals import host_credentials
+from aml_mirror.support.retry import Retry
+
+_WEB = ("http", "https")
+PART_BYTES = 4 << 20
+# Of MLflow's REST API, since 1.24.
+_LISTING = "/mlflow-artifacts/artifacts"
+_NOBODYS = "aml-mirror-check"
+FLAG = "--artifacts-on-this-host"
+
+
+class ArtifactStores:
+    """Opens the artifact stores of one MLflow server.
+
+    Args:
+        client: of the server.
+        tracking_uri: its address.
+        on_this_host: whether the person says that this program runs on the server's host.
+        retry: the patience of the server's requests.
+    """
+
+    def __init__(self, client: MlflowClient, tracking_uri: str, on_this_host: bool, retry: Retry) -> None:
+        self._retry = retry
+        self._client = client
+        self._uri = tracking_uri
+        self._on_this_host = on_this_host
+
+    def open(self, uri: str) -> Any:
+        """Return MLflow's repository for an artifact URI, of any scheme but ``runs``.
+
+        Raises:
+            ConfigurationError: the URI is a path on another host's disk.
+        """
+        self.require_reachable(uri)
+        full = add_databricks_profile_info_to_artifact_uri(uri, self._uri)
+        return get_artifact_repository(full, tracking_uri=self._uri)
+
+    def of_run(self, run_id: str) -> Any:
+        """Return the repository of a run's artifacts."""
+        return self.open(str(self._client.get_run(run_id).info.artifact_uri))
+
+    def of_version(self, model: str, number: str) -> Any:
+        """Return the repository of a version's files."""
+        uri = str(self._client.get_model_version_download_uri(model, number))
+        parts = urlsplit(uri)
+        if parts.scheme != "runs":
+            return self.open(uri)
+        run_id, _, path = parts.path.lstrip("/").partition("/")
+        root = str(self._client.get_run(run_id).info.artifact_uri)
+        return self.open(append_to_uri_path(root, path) if path else root)
+
+    def retry_for(self, uri: str) -> Retry:
+        """Return the patience of requests to an artifact store, whose errors name the store."""
+        if is_path(uri) or _scheme(uri) in (*_WEB, "mlflow-artifacts"):
+            return self._retry
+        where = f"the artifact store {redaction.text(uri)}"
+        return self._retry.with_translation(lambda error: translate(error, where))
+
+    def check(self, uri: str) -> None:
+        """Check that the store can be used from here: its package, its login, its address.
+
+        Raises:
+            MirrorError: it cannot.
+        """
+        self.require_reachable(uri)
+        if is_path(uri):
+            _require_writable(local_file_uri_to_path(uri))
+            return
+        self.retry_for(uri)(lambda: _ask(self.open(uri)))
+
+    def require_reachable(self, uri: str) -> None:
+        """Check that files written to an artifact URI arrive in the server's store.
+
+        Raises:
+            ConfigurationError: the URI is a path, and nothing says that it is on this host.
+        """
+        if not is_path(uri) or _scheme(self._uri) in ("sqlite", "file", ""):
+            return
+        where = redaction.text(self._uri)
+        what = f"{where} keeps its artifacts in {uri}, a path on the server's own disk"
+        if not self._on_this_host:
+            raise ConfigurationError(
+                f"{what}, which this program cannot reach",
+                "start the server with --serve-artifacts, or with a --default-artifact-root in object "
+                "storage, and use an experiment that is created after that; if this program runs on the "
+                f"server's host, pass {FLAG}",
+            )
+        host = urlsplit(self._uri).hostname or ""
+        if not is_this_host(host):
+            raise ConfigurationError(
+                f"{what}, and {host} is not this host, although {FLAG} says so",
+                "run this program on the server's host, or start the server with --serve-artifacts",
+            )
+
+
+def _ask(repository: Any) -> None:
+    """Ask for a folder that nobody writes: one small answer, and the same login as a write."""
+    place, listing, root = str(repository.artifact_uri).partition(_LISTING)
+    if not isinstance(repository, HttpArtifactRepository) or not listing:
+        repository.list_artifacts(_NOBODYS)
+        return
+    # As its own listing asks, but the client's retries would lose what the server says of a 503.
+    answer = http_request(
+        get_default_host_creds(place),
+        _LISTING,
+        "GET",
+        max_retries=0,
+        raise_on_status=False,
+        params={"path": posixpath.join(root.lstrip("/"), _NOBODYS)},
+    )
+    augmented_raise_for_status(answer)
+
+
+def _require_writable(path: str) -> None:
+    place = os.path.abspath(path)
+    while not os.path.lexists(place):
+        place = os.path.dirname(place)
+    if not os.path.isdir(place) or not os.access(place, os.W_OK | os.X_OK):
+        raise NotAllowed(
+            f"the artifacts go to {path}, and {place} may not be written", "give this user write access"
+        )
+
+
+def is_path(uri: str) -> bool:
+    """Whether an artifact URI is a path on a disk."""
+    return _scheme(uri) in ("", "file")
+
+
+def is_this_host(host: str) -> bool:
+    """Whether a name is one of this host's own addresses: only those can be bound to."""
+    try:
+        addresses = socket.getaddrinfo(host or "localhost", 0, type=socket.SOCK_DGRAM)
+    except OSError:
+        return False
+    for family, kind, protocol, _, address in addresses:
+        try:
+            with socket.socket(family, kind, protocol) as probe:
+                probe.bind(address)
+        except OSError:
+            continue
+        return True
+    return False
+
+
+def parts_of(repository: Any, path: str) -> Iterator[bytes]:
+    """Read a file in parts: from the server, from the disk, or, from any other store, through the disk.
+
+    A file that is not there has no parts.
+    """
+    if isinstance(repository, HttpArtifactRepository):
+        # What its own download does, without the file that it writes.
+        with http_request(host_credentials(repository), f"/{path}", "GET", stream=True) as answer:
+            if answer.status_code == 404:
+                return
+            augmented_raise_for_status(answer)
+            yield from answer.iter_content(PART_BYTES)
+    elif isinstance(repository, LocalArtifactRepository):
+        full = os.path.join(repository.artifact_dir, *path.split("/"))
+        if os.path.isfile(full):
+            yield from _of_file(full)
+    else:
+        with tempfile.TemporaryDirectory(prefix="aml-mirror-") as scratch:
+            yield from _of_file(repository.download_artifacts(path, scratch))
+
+
+def _of_file(path: str) -> Iterator[bytes]:
+    with open(path, "rb") as stream:
+        while part := stream.read(PART_BYTES):
+            yield part
+
+
+def _scheme(uri: str) -> str:
+    return urlsplit(uri).scheme.partition("+")[0].lower()

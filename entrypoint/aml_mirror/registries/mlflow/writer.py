@@ -1,0 +1,151 @@
+"""One MLflow run that this program writes: its files, its version, its end."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Callable
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+from mlflow.entities import Run as MlflowRun
+
+from aml_mirror.core.errors import MirrorError, ServiceUnavailable
+from aml_mirror.core.manifest import Manifest, TransferResult
+from aml_mirror.registries import base
+from aml_mirror.registries.base import Upload, Version
+from aml_mirror.registries.mlflow.run_lease import Keeper
+from aml_mirror.registries.mlflow_errors import is_there_already
+from aml_mirror.registries.mlflow_runs import RunWriter
+from aml_mirror.registries.staging import staged
+from aml_mirror.sources.tree import Tree
+
+if TYPE_CHECKING:
+    from aml_mirror.registries.mlflow.tracking_server import MlflowRegistry
+
+# An upload that arrives short this often in a row is a fault that another attempt does not cure.
+UPLOAD_ATTEMPTS = 3
+
+
+class MlflowWriter(RunWriter):
+    """See :class:`aml_mirror.registries.base.Writer`."""
+
+    def __init__(
+        self, workspace: MlflowRegistry, run: MlflowRun, keeper: Keeper, tags: dict[str, str], adopted: bool
+    ) -> None:
+        super().__init__(workspace, run, keeper, tags, adopted)
+        self._workspace = workspace
+        self._keeper = keeper
+        location = str(run.info.artifact_uri)
+        self._store_retry = workspace.stores.retry_for(location)
+        self._store = self._store_retry(lambda: workspace.stores.open(location))
+
+    def put_model(self, tree: Tree, manifest: Manifest, progress: Callable[[int], None]) -> TransferResult:
+        uploads = [Upload(item.source, f"model/{item.path}", item.bytes) for item in manifest.items]
+        return TransferResult(sent=self.put_files(tree, uploads, progress))
+
+    def put_files(self, tree: Tree, uploads: list[Upload], progress: Callable[[int], None]) -> int:
+        sent = 0
+        there = self._listing(uploads) if self._adopted else {}
+        for attempt in range(UPLOAD_ATTEMPTS):
+            missing = [upload for upload in uploads if there.get(upload.path, -1) != upload.bytes]
+            if attempt == 0:
+                progress(sum(upload.bytes for upload in uploads) - sum(upload.bytes for upload in missing))
+            if not missing:
+                return sent
+            for upload in missing:
+                self._send(tree, upload)
+                sent += upload.bytes
+                if attempt == 0:
+                    progress(upload.bytes)
+            there = self._listing(uploads)
+        short = [upload for upload in uploads if there.get(upload.path, -1) != upload.bytes]
+        if not short:
+            return sent
+        first = short[0]
+        arrived = there.get(first.path, 0)
+        raise ServiceUnavailable(
+            f"{first.path} arrived with {arrived} of {first.bytes} bytes, {UPLOAD_ATTEMPTS} times",
+            "look at the server's artifact store, then run again: what is there is not sent again",
+        )
+
+    def _send(self, tree: Tree, upload: Upload) -> None:
+        folder, _, name = upload.path.rpartition("/")
+
+        def send() -> None:
+            with staged(tree, upload.source, name) as path:
+                self._store.log_artifact(path, folder or None)
+
+        self._require_claim()
+        self._store_retry(send)
+
+    def pin_logs(self, sizes: dict[str, int]) -> dict[str, int]:
+        # The server keeps equal rows once: what a longer log gives again does no harm.
+        return sizes
+
+    def put_log_state(self, name: str, text: str) -> bool:
+        return False
+
+    def put_texts(self, texts: dict[str, str]) -> None:
+        for path, text in texts.items():
+            folder, _, name = path.rpartition("/")
+            with tempfile.TemporaryDirectory(prefix="aml-mirror-") as scratch:
+                local = os.path.join(scratch, name)
+                with open(local, "w", encoding="utf-8") as stream:
+                    stream.write(text)
+                self._store_retry(lambda: self._store.log_artifact(local, folder or None))  # noqa: B023
+
+    def _listing(self, uploads: list[Upload]) -> dict[str, int]:
+        """Sizes in bytes of what the artifact store holds in the folders that the uploads go to."""
+        found: dict[str, int] = {}
+        for folder in sorted({upload.path.rpartition("/")[0] for upload in uploads}):
+            for item in self._store_retry(lambda: self._store.list_artifacts(folder or None)):  # noqa: B023
+                if not item.is_dir and item.file_size is not None:
+                    found[item.path] = int(item.file_size)
+        return found
+
+    def register(self, description: str, tags: dict[str, str]) -> Version:
+        self._retry(self._keeper.look)
+        self._require_claim()
+        model = self._tags[base.MODEL_NAME]
+        identity = self._tags[base.IDENTITY]
+        found = self._workspace.search_versions(model, base.IDENTITY, identity)
+        if not found:
+            try:
+                self._retry(lambda: self._client.create_registered_model(model))
+            except MirrorError as error:
+                if not is_there_already(error.__cause__):
+                    raise
+            properties = {**tags, base.MLFLOW_RUN_ID: self.run_id, base.STATE: base.INCOMPLETE}
+            self._retry(
+                lambda: self._client.create_model_version(
+                    model,
+                    f"runs:/{self.run_id}/model",
+                    self.run_id,
+                    tags=properties,
+                    description=description,
+                    await_creation_for=0,
+                )
+            )
+            found = self._workspace.search_versions(model, base.IDENTITY, identity)
+        for other in found[1:]:
+            self._workspace.discard(lambda: self._client.delete_model_version(model, other.number))  # noqa: B023
+        return found[0]
+
+    def finish(self, version: Version) -> None:
+        self._require_claim()
+        self._claim.stop()
+        self._retry(lambda: self._client.set_tag(self.run_id, base.STATE, base.COMPLETE))
+        self._retry(lambda: self._client.set_terminated(self.run_id, "FINISHED"))
+        self._retry(
+            lambda: self._client.set_model_version_tag(
+                version.model, version.number, base.STATE, base.COMPLETE
+            )
+        )
+        # Should somebody delete the version, the next mirror need not wait to see that nobody is there.
+        with suppress(Exception):
+            self._release()
+
+    def _release(self) -> None:
+        # An empty lease: the next try need not wait to see that nobody is there.
+        self._client.set_tag(self.run_id, base.LEASE, "")
