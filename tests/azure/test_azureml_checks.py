@@ -1,4 +1,4 @@
-"""What ``doctor`` finds: each trouble that operators meet, by its name and with its mend."""
+"""What ``doctor`` finds: each trouble that operators meet, by its name and with its fix."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Doctor:
         self._mirroring = Mirroring(azure, tmp_path)
 
     def __call__(self, **environment: str) -> dict[str, tuple[bool, str, str]]:
-        """Check -> whether it is well, what was found, the mend."""
+        """Check -> whether it is well, what was found, the fix."""
         done = self._mirroring(
             "doctor", "--json", "--model-name", "reach", "--run-id", "run-7", code=None, **environment
         )

@@ -13,8 +13,8 @@ from mlflow import MlflowClient
 from aml_mirror.core.errors import DataError, MirrorError
 from aml_mirror.core.settings import Settings
 from aml_mirror.pipeline import decide
+from aml_mirror.pipeline.apply_limits import apply_limits
 from aml_mirror.pipeline.decide import plans
-from aml_mirror.pipeline.limits import apply_limits
 from aml_mirror.pipeline.mirror import Mirror
 from aml_mirror.pipeline.plan import Plan
 from aml_mirror.pipeline.receipt import Facts, Progress

@@ -64,7 +64,7 @@ class Backfill:
         tell: given the receipt of each version, and of each run that failed or was skipped.
 
     Raises:
-        UsageError: the settings cannot be meant.
+        UsageError: the settings contradict each other.
         ConfigurationError: no workspace.
     """
 
@@ -134,7 +134,7 @@ class Backfill:
         """Mirror one run, and take its failure for its own.
 
         Raises:
-            NotAllowed, ConfigurationError: no other run would fare better.
+            NotAllowed, ConfigurationError: every other run would fail in the same way.
             ServiceUnavailable: one run after the other found the service down.
         """
         started = time.monotonic()

@@ -16,10 +16,10 @@ from aml_mirror.core.run import Checkpoint
 from aml_mirror.core.settings import Settings
 from aml_mirror.formats.byte_checks import ByteChecks
 from aml_mirror.metrics.series import Metrics, read_metrics
+from aml_mirror.pipeline.apply_limits import apply_limits, check_file_count
 from aml_mirror.pipeline.completeness import judge
 from aml_mirror.pipeline.contradictions import contradictions
 from aml_mirror.pipeline.destination import Destination, intended_destination
-from aml_mirror.pipeline.limits import apply_limits, check_file_count
 from aml_mirror.pipeline.locate import LocatedRun, locate
 from aml_mirror.pipeline.log_state import log_sizes
 from aml_mirror.pipeline.log_update import is_needed

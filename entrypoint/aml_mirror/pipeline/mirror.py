@@ -6,7 +6,7 @@
 4. *Decide* (:mod:`.decide`): if the registry has a complete version with this quick key, nothing is read.
    Else the checkpoint is hashed; if the registry has a version with this identity, nothing is sent but what
    its logs gained since (:mod:`.log_update`). Else there is a plan, within the registry's limits
-   (:mod:`.limits`).
+   (:mod:`.apply_limits`).
 5. *Publish* (:mod:`.publish`): a run is taken up or created, and gets parameters, points and files; then one
    version is registered; and the mark that it is complete is written last.
 """

@@ -10,8 +10,8 @@ from aml_mirror.core.errors import Interrupted
 from aml_mirror.core.settings import Settings
 from aml_mirror.metrics.series import read_metrics
 from aml_mirror.pipeline import model_card
+from aml_mirror.pipeline.apply_limits import apply_limits
 from aml_mirror.pipeline.destination import Destination
-from aml_mirror.pipeline.limits import apply_limits
 from aml_mirror.pipeline.locate import require_unchanged
 from aml_mirror.pipeline.log_state import Recorder, log_sizes, name_of, state_of
 from aml_mirror.pipeline.model_paths import artifact_path

@@ -14,7 +14,7 @@ WORKLOAD_HINT = (
     "azure.workload.identity/client-id names the identity; outside a cluster log in with `az login`"
 )
 
-# Learn, "Microsoft Entra authentication and authorization error codes". Code -> (what it means, the mend).
+# Learn, "Microsoft Entra authentication and authorization error codes". Code -> (what it means, the fix).
 _ENTRA = {
     "70021": ("no federated credential of the identity matches the pod's service account", "federation"),
     "700211": ("no federated credential of the identity matches the token's issuer", "federation"),

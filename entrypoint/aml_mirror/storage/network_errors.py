@@ -23,7 +23,7 @@ _NAME_HINT = (
 # What http.client says of a proxy that refuses CONNECT, and the answers of one that may do it later.
 _TUNNEL = re.compile(r"Tunnel connection failed: (\d{3})")
 _PROXY_DOWN = ("500", "502", "503", "504")
-# What the system and urllib3 say of a request without an answer -> (in words, the mend).
+# What the system and urllib3 say of a request without an answer -> (in words, the fix).
 _NETWORK = (
     (("Temporary failure in name", "Failed to resolve"), "the name service does not answer", _NAME_HINT),
     (("Connection refused",), "the connection was refused", "check the address, HTTPS_PROXY and NO_PROXY"),

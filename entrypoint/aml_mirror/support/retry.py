@@ -55,7 +55,7 @@ class Retry:
 
         Raises:
             ServiceUnavailable: it still failed when the time was up.
-            MirrorError: it failed in a way that trying again does not mend.
+            MirrorError: it failed in a way that another attempt does not change.
         """
         started = self._clock()
         pause = FIRST_PAUSE

@@ -42,7 +42,7 @@ from aml_mirror.transfer.transfer_options import BLOCK_BYTES, CONCURRENCY, HELD_
 
 T = TypeVar("T")
 
-# A blob that is not there whole this often in a row is a fault that trying again does not mend.
+# A blob that is not there whole this often in a row is a fault that another attempt does not change.
 TRIES = 3
 # A file that nobody hashed and whose MD5 its store knows is read back up to this size; a larger one is copied
 # again, which costs the service's time and not ours.

@@ -1,6 +1,6 @@
 """What ``doctor`` looks at before a mirror into Azure ML, in the order in which a mirror needs it.
 
-Each check says in one line what it found, or raises one of our errors with its mend. A check asks once and
+Each check says in one line what it found, or raises one of our errors with its fix. A check asks once and
 does not wait: the first failure tells. The one thing that is written is a probe blob, deleted at once.
 """
 
