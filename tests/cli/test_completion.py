@@ -7,9 +7,9 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from aml_mirror.cli.completion_scripts import SHELLS, script
 
 from aml_mirror.cli.commands import COMMANDS
+from aml_mirror.cli.commands.completion_scripts import SHELLS, script
 from aml_mirror.core.options import TABLE
 from builders.program import Call, clean_environment
 
@@ -27,7 +27,7 @@ def folder(tmp_path: Path) -> Path:
     """A folder with a run, a key, and the script that bash reads."""
     (tmp_path / "runs" / "ppo" / "checkpoint-10").mkdir(parents=True)
     (tmp_path / "release.pem").write_text("")
-    (tmp_path / "script").write_text(script("bash"))
+    (tmp_path / "script").write_text(script("bash", COMMANDS))
     return tmp_path
 
 
@@ -65,7 +65,7 @@ def test_what_bash_offers(folder: Path, line: list[str], offered: list[str]) -> 
 @pytest.mark.parametrize("shell", SHELLS)
 def test_every_command_and_option_is_in_every_script(shell: str, aml_mirror: Call) -> None:
     printed = aml_mirror("completion", shell).out
-    assert printed == script(shell) + "\n"
+    assert printed == script(shell, COMMANDS) + "\n"
     for command in COMMANDS:
         assert command.name in printed
     for option in TABLE:

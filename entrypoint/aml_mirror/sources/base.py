@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import BinaryIO, Protocol, cast
+from typing import Any, BinaryIO, Protocol, cast, runtime_checkable
 
 from aml_mirror.core.errors import DataError, MirrorError
 
@@ -119,6 +119,26 @@ def named(source: Source, run_id: str) -> Source:
 def as_prefix(source: Source) -> Prefix | None:
     """Return the source as one that may hold several runs; None: it cannot be looked through by folders."""
     return cast("Prefix", source) if hasattr(source, "listings") else None
+
+
+@runtime_checkable
+class AzureBlobs(Source, Protocol):
+    """A source whose files are Azure blobs, whoever wrote it: the storage service copies them by itself."""
+
+    account_url: str
+    service: Any
+    """An ``azure.storage.blob.BlobServiceClient`` of the account."""
+    credential: Any
+    """The token credential that reads it."""
+
+    def blob(self, entry: Entry) -> Any:
+        """Return the ``azure.storage.blob.BlobClient`` of a listed blob."""
+
+    def url(self, entry: Entry) -> str:
+        """Return the address of a listed blob, encoded, without any credential."""
+
+    def changed_error(self, entry: Entry) -> DataError:
+        """Return the error for a blob that is not the listed one any more."""
 
 
 class Prefix(Source, Protocol):

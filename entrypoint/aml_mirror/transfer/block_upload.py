@@ -34,7 +34,7 @@ from azure.storage.blob import BlobBlock, BlobClient, ContentSettings
 
 from aml_mirror.core.errors import DataError, MirrorError, ServiceUnavailable
 from aml_mirror.core.manifest import NOTED_BYTES, ManifestEntry, StoredFile
-from aml_mirror.sources.azure_blob import BlobSource
+from aml_mirror.sources.base import AzureBlobs
 from aml_mirror.sources.ranged_file import read_into
 from aml_mirror.sources.tree import Tree
 from aml_mirror.storage.azure_errors import code_of, is_conflict, is_damage, is_missing
@@ -115,7 +115,7 @@ class BlockUpload:
         """
         step = block_size(item.bytes, self._block_bytes)
         if item.bytes <= min(step, WHOLE_BYTES):
-            if isinstance(tree.source, BlobSource):
+            if isinstance(tree.source, AzureBlobs):
                 # Reading is a request as well: the senders do both, so that small files are many at a time.
                 self._senders.submit(lambda: self._whole(tree, item, blob, metadata, etag)())
             else:
@@ -232,7 +232,7 @@ class BlockUpload:
     def _commit(self, job: _Job) -> None:
         # These were all submitted before: a sender that waits here waits for others, never for itself.
         blocks = [future.result() for future in job.blocks]
-        if not isinstance(job.tree.source, BlobSource):  # which bound each range to its ETag
+        if not isinstance(job.tree.source, AzureBlobs):  # which bound each range to its ETag
             _require_unchanged(job.tree, job.item)
         settings = ContentSettings(content_md5=bytearray.fromhex(job.item.md5)) if job.item.md5 else None
         try:

@@ -21,8 +21,7 @@ from functools import partial
 from typing import Any, BinaryIO
 
 from aml_mirror.core.errors import DataError
-from aml_mirror.sources.azure_blob import BlobSource
-from aml_mirror.sources.base import Entry
+from aml_mirror.sources.base import AzureBlobs, Entry
 from aml_mirror.sources.ranged_file import RangedFile, chunks
 from aml_mirror.sources.tree import Tree
 
@@ -95,7 +94,7 @@ def blocks(tree: Tree, path: str, step: int) -> Generator[Block, None, None]:
         DataError: the file is not the one that was listed.
         NotAllowed: it may not be read.
     """
-    if isinstance(tree.source, BlobSource):
+    if isinstance(tree.source, AzureBlobs):
         yield from _fetched(tree.source, tree.entry(path), step)
         return
     offset = 0
@@ -105,7 +104,7 @@ def blocks(tree: Tree, path: str, step: int) -> Generator[Block, None, None]:
             offset += len(data)
 
 
-def _fetched(source: BlobSource, entry: Entry, step: int) -> Generator[Block, None, None]:
+def _fetched(source: AzureBlobs, entry: Entry, step: int) -> Generator[Block, None, None]:
     """A blob cannot grow unnoticed: each range is bound to its ETag."""
     pending: deque[Future[bytes]] = deque()
     pool = ThreadPoolExecutor(AHEAD, thread_name_prefix="fetch")

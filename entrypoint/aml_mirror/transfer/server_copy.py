@@ -32,8 +32,7 @@ from azure.storage.blob import (
 )
 
 from aml_mirror.core.errors import MirrorError, ServiceUnavailable
-from aml_mirror.sources.azure_blob import BlobSource
-from aml_mirror.sources.base import Entry
+from aml_mirror.sources.base import AzureBlobs, Entry
 from aml_mirror.storage.azure_errors import code_of, is_changed, is_conflict, is_missing, status_of
 from aml_mirror.storage.azure_login import STORAGE_SCOPE
 from aml_mirror.storage.blob_client import account_of, metadata_of
@@ -75,7 +74,7 @@ class ServerCopy:
     """
 
     def __init__(
-        self, source: BlobSource, account_url: str, call: Call, sleep: Callable[[float], None] = time.sleep
+        self, source: AzureBlobs, account_url: str, call: Call, sleep: Callable[[float], None] = time.sleep
     ) -> None:
         self._source = source
         self._call = call
@@ -243,7 +242,7 @@ class ServerCopy:
 
         def authorization() -> str:
             # Made anew for each request: a copy of many blocks outlives a token.
-            return "Bearer " + self._source.credential.get_token(STORAGE_SCOPE).token
+            return f"Bearer {self._source.credential.get_token(STORAGE_SCOPE).token}"
 
         try:
             if entry.bytes <= ONE_REQUEST_BYTES:

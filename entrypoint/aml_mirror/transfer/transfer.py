@@ -27,7 +27,7 @@ from azure.storage.blob import BlobClient, BlobProperties, ContainerClient
 
 from aml_mirror.core.errors import DataError, MirrorError, ServiceUnavailable
 from aml_mirror.core.manifest import ManifestEntry, StoredFile, TransferResult
-from aml_mirror.sources.azure_blob import BlobSource
+from aml_mirror.sources.base import AzureBlobs
 from aml_mirror.sources.tree import Tree
 from aml_mirror.storage.azure_errors import is_conflict, is_missing, translate
 from aml_mirror.storage.azure_login import with_fresh_login
@@ -209,7 +209,7 @@ class Transfer:
     ) -> TransferResult:
         copied, warnings = 0, list[str]()
         etags = {path: plain_etag(blob.etag) for path, blob in there.items()}
-        if isinstance(tree.source, BlobSource):
+        if isinstance(tree.source, AzureBlobs):
             copied, items, warnings = self._copy(
                 tree, tree.source, items, prefix, done, metadata, etags, prove, lost
             )
@@ -217,7 +217,7 @@ class Transfer:
                 # A copy that failed may have left a blob.
                 etags = {path: plain_etag(blob.etag) for path, blob in self._listing(prefix).items()}
         concurrency, block_bytes = self._concurrency, self._block_bytes
-        if isinstance(tree.source, BlobSource):
+        if isinstance(tree.source, AzureBlobs):
             concurrency, block_bytes = min(concurrency, HELD_BLOCKS), min(block_bytes, HELD_BLOCK_BYTES)
         with Senders(concurrency) as senders:
             upload = BlockUpload(self._call(senders, True), senders, block_bytes, self._choice, done, prove)
@@ -229,7 +229,7 @@ class Transfer:
     def _copy(
         self,
         tree: Tree,
-        source: BlobSource,
+        source: AzureBlobs,
         items: list[ManifestEntry],
         prefix: str,
         done: _Progress,

@@ -10,7 +10,7 @@ from aml_mirror.registries.azureml.limits import LIMITS, check_coordinates, chec
 from aml_mirror.registries.azureml.workspace_loader import loader
 from aml_mirror.registries.base import Registry
 from aml_mirror.registries.registry_type import Check, RegistryType
-from aml_mirror.sources.base import Source
+from aml_mirror.sources.base import AzureBlobs, Source
 
 
 class AzureMLRegistryType(RegistryType):
@@ -32,9 +32,8 @@ class AzureMLRegistryType(RegistryType):
         check_coordinates(*settings.azure_coordinates)
 
     def can_copy(self, source: Source) -> bool:
-        # A store with ETags is blob storage, in the cloud that the settings name (storage.azure_cloud), as
-        # the workspace's own is.
-        return source.has_etags
+        # In the cloud that the settings name (storage.azure_cloud), as the workspace's own storage is.
+        return isinstance(source, AzureBlobs)
 
     def open(self, settings: Settings, notice: Callable[[str], None]) -> Registry:
         load = loader(settings, notice)

@@ -111,6 +111,12 @@ class Shelf:
         _write(self.folder / "runs" / f"{name}.json", {**tags, "experiment": experiment, "status": "RUNNING"})
         return ShelfWriter(self, name, tags, lock)
 
+    def annotate(self, version: Version, tags: dict[str, str]) -> None:
+        self.write_version(Version(version.model, version.number, {**version.tags, **tags}))
+
+    def continue_logs(self, version: Version) -> None:
+        """It is not offered: see :meth:`ShelfWriter.put_log_state`."""
+
     def repair(
         self,
         version: Version,
@@ -167,6 +173,14 @@ class ShelfWriter:
         _write(self._files / "metrics.json", rows)
         progress(len(rows))
         return len(rows)
+
+    def pin_logs(self, sizes: dict[str, int]) -> dict[str, int]:
+        # A mirror that begins anew writes every log over.
+        return dict(sizes)
+
+    def put_log_state(self, name: str, text: str) -> bool:
+        """No state is kept: logs that grew are not continued."""
+        return False
 
     def put_model(self, tree: Tree, manifest: Manifest, progress: Callable[[int], None]) -> TransferResult:
         uploads = [Upload(item.source, f"model/{item.path}", item.bytes) for item in manifest.items]
