@@ -33,7 +33,7 @@ class MlflowVersionReader:
             if not is_missing(error.__cause__):
                 raise
             raise self._gone(version, "gone") from error
-        if not stores.is_run_active(self._run_id, retry):
+        if self._run_id and not stores.is_run_active(self._run_id, retry):
             raise self._gone(version, "deleted")
 
     def _gone(self, version: Version, how: str) -> DataError:

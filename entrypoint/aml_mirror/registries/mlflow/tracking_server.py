@@ -49,6 +49,8 @@ VERSIONS_PAGE = 500
 # MLflow takes 1,000 entities in one batch, 100 of them parameters or tags (mlflow/utils/validation.py, the
 # same from 2.9 to 3.15). One tag, the mark of how far the run is, goes with each batch of points.
 LIMITS = Limits(batch=999)
+# So many runs are asked for one by one: of more, the experiment and a page of its runs cost less.
+FEW = 2
 # The state of a version whose run is gone for good, and whose checkpoint was mirrored again.
 REPLACED = "replaced"
 
@@ -97,10 +99,11 @@ class MlflowRegistry(RunStore):
 
     def versions(self, experiment: str, model: str, run_id: str) -> list[Version]:
         versions = self.search_versions(model, base.RUN_ID, run_id)
-        if not any(version.complete for version in versions):
-            return versions
-        found = self.find_experiment(experiment)
-        alive = {run.info.run_id for run in self.each_run(found, base.RUN_ID, run_id)} if found else set()
+        alive: set[str] = set()
+        if sum(version.complete for version in versions) > FEW and (
+            found := self.find_experiment(experiment)
+        ):
+            alive = {run.info.run_id for run in self.each_run(found, base.RUN_ID, run_id)}
         return [
             version
             if not version.complete or version.tags.get(base.MLFLOW_RUN_ID) in alive or self.has_run(version)
