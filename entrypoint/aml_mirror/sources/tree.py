@@ -39,6 +39,7 @@ class Tree:
         root: str = "",
         shows_all: bool = False,
         everything: Listing | None = None,
+        left: Collection[str] = (),
     ) -> None:
         self.source = source
         self.root = root
@@ -60,12 +61,14 @@ class Tree:
             if not path.startswith(prefix):
                 continue
             own = path[at:]
-            if not shows_all and (whole := unfinished(own)) is not None:
+            # What another tree showed is seen, but for what interrupted copies left of it.
+            is_seen = shows_all or (everything is not None and path not in left)
+            if not is_seen and (whole := unfinished(own)) is not None:
                 # In the cache of a download is what is left of files outside of it.
                 if parent(whole or own.partition(".cache/huggingface/download/")[0]) not in skipped:
                     unfinished_files[own] = whole, entry
                 continue
-            if not shows_all and (parent(own) in skipped or is_system_file(own)):
+            if not is_seen and (parent(own) in skipped or is_system_file(own)):
                 continue
             if entry.target is not None and not entry.target.startswith(prefix):
                 self.refused[own] = LEAVES
@@ -160,7 +163,8 @@ class Tree:
             {base + path: base + end for path, end in self.directory_links.items() if is_in(path)},
             {base + path: why for path, why in self.refused.items() if is_in(path)},
         )
-        return Tree(self.source, shown, root, self._shows_all, self._listing)
+        names = {base + path for path in left}
+        return Tree(self.source, shown, root, self._shows_all, self._listing, names)
 
     @cached_property
     def everything(self) -> Tree:
