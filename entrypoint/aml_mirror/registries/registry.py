@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
+from importlib.metadata import entry_points
 from urllib.parse import urlsplit
 
 from aml_mirror.core.errors import ConfigurationError, UsageError
@@ -90,6 +91,14 @@ def _of_uri(uri: str) -> RegistryType:
     for item in registry_types():
         if scheme in item.schemes:
             return item
+    # A store that an MLflow plugin adds, as sagemaker-mlflow does for arn:aws:sagemaker:….
+    if scheme in {item.name for item in entry_points(group="mlflow.tracking_store")}:
+        return next(item for item in registry_types() if isinstance(item, MlflowRegistryType))
+    if uri.startswith("arn:aws:sagemaker:"):
+        raise ConfigurationError(
+            f"the tracking URI {uri!r} needs the MLflow plugin sagemaker-mlflow, which is not installed here",
+            "pip install sagemaker-mlflow",
+        )
     others = [item.usage for item in registry_types() if item not in BUILT_IN]
     raise ConfigurationError(
         f"the tracking URI {uri!r} is not the address of an MLflow server",

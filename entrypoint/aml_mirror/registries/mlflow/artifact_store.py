@@ -18,6 +18,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from mlflow import MlflowClient
+from mlflow.entities import LifecycleStage
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 from mlflow.store.artifact.http_artifact_repo import HttpArtifactRepository
 from mlflow.store.artifact.local_artifact_repo import LocalArtifactRepository
@@ -27,8 +28,8 @@ from mlflow.utils.request_utils import augmented_raise_for_status
 from mlflow.utils.rest_utils import http_request
 from mlflow.utils.uri import add_databricks_profile_info_to_artifact_uri, append_to_uri_path
 
-from aml_mirror.core.errors import ConfigurationError, NotAllowed
-from aml_mirror.registries.mlflow_errors import translate
+from aml_mirror.core.errors import ConfigurationError, MirrorError, NotAllowed
+from aml_mirror.registries.mlflow_errors import is_missing, translate
 from aml_mirror.support import redaction
 from aml_mirror.support.library_internals import host_credentials
 from aml_mirror.support.retry import Retry
@@ -70,6 +71,16 @@ class ArtifactStores:
     def of_run(self, run_id: str) -> Any:
         """Return the repository of a run's artifacts."""
         return self.open(str(self._client.get_run(run_id).info.artifact_uri))
+
+    def is_run_active(self, run_id: str, retry: Retry) -> bool:
+        """Tell whether a run is there and not deleted."""
+        try:
+            run = retry(lambda: self._client.get_run(run_id))
+        except MirrorError as error:
+            if is_missing(error.__cause__):
+                return False
+            raise
+        return bool(run.info.lifecycle_stage == LifecycleStage.ACTIVE)
 
     def of_version(self, model: str, number: str) -> Any:
         """Return the repository of a version's files."""

@@ -27,7 +27,21 @@ class MlflowVersionReader:
         self._stores = stores
         self._retry = retry
         self._run_id = version.tags.get(base.MLFLOW_RUN_ID, "")
-        self._model = retry(lambda: stores.of_version(version.model, version.number))
+        try:
+            self._model = retry(lambda: stores.of_version(version.model, version.number))
+        except MirrorError as error:
+            if not is_missing(error.__cause__):
+                raise
+            raise self._gone(version, "gone") from error
+        if self._run_id and not stores.is_run_active(self._run_id, retry):
+            raise self._gone(version, "deleted")
+
+    def _gone(self, version: Version, how: str) -> DataError:
+        return DataError(
+            f"the MLflow run {self._run_id} of version {version.number} of {version.model} is {how}, and its "
+            "files with it",
+            "mirror its run again: a deleted MLflow run is restored, one that is gone is made again",
+        )
 
     def artifacts(self, name: str, limit: int) -> Iterator[bytes]:
         repository = self._of_run()

@@ -14,16 +14,14 @@ One identity has one run and one version, whatever happens on the way:
 
 from __future__ import annotations
 
-import hashlib
-import os
-import re
-import tempfile
 import uuid
 import warnings
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from urllib.parse import urlsplit
 
 from mlflow import MlflowClient
+from mlflow.entities import LifecycleStage
 from mlflow.entities import Run as MlflowRun
 from mlflow.environment_variables import MLFLOW_TRACKING_INSECURE_TLS
 from urllib3.exceptions import InsecureRequestWarning
@@ -34,12 +32,13 @@ from aml_mirror.registries import base, http_status
 from aml_mirror.registries.base import FileDigest, Limits, LogWriter, Version
 from aml_mirror.registries.mlflow.artifact_store import ArtifactStores, is_path
 from aml_mirror.registries.mlflow.bakery_lock import BakeryLock
+from aml_mirror.registries.mlflow.new_database import SQLITE_FILE, artifacts_beside, make_if_missing
 from aml_mirror.registries.mlflow.reader import MlflowVersionReader
 from aml_mirror.registries.mlflow.run_lease import Keeper
+from aml_mirror.registries.mlflow.version_files import repair_files
 from aml_mirror.registries.mlflow.writer import MlflowWriter
 from aml_mirror.registries.mlflow_errors import error_code, is_missing, translate
 from aml_mirror.registries.mlflow_runs import RunStore
-from aml_mirror.registries.staging import staged
 from aml_mirror.sources.tree import Tree
 from aml_mirror.support import redaction
 from aml_mirror.support.retry import Retry
@@ -50,6 +49,10 @@ VERSIONS_PAGE = 500
 # MLflow takes 1,000 entities in one batch, 100 of them parameters or tags (mlflow/utils/validation.py, the
 # same from 2.9 to 3.15). One tag, the mark of how far the run is, goes with each batch of points.
 LIMITS = Limits(batch=999)
+# So many runs are asked for one by one: of more, the experiment and a page of its runs cost less.
+FEW = 2
+# The state of a version whose run is gone for good, and whose checkpoint was mirrored again.
+REPLACED = "replaced"
 
 
 class MlflowRegistry(RunStore):
@@ -79,6 +82,8 @@ class MlflowRegistry(RunStore):
             warnings.simplefilter("ignore", InsecureRequestWarning)
             notice(f"MLFLOW_TRACKING_INSECURE_TLS is set: the certificate of {self._shown} is not checked")
         try:
+            if (file := SQLITE_FILE.fullmatch(tracking_uri)) and file[1] != ":memory:":
+                make_if_missing(tracking_uri, file[1])
             self._client = MlflowClient(tracking_uri=tracking_uri, registry_uri=tracking_uri)
         except Exception as error:
             raise translate(error, self._shown) from error
@@ -93,7 +98,46 @@ class MlflowRegistry(RunStore):
         return f"MLflow at {self._shown}"
 
     def versions(self, experiment: str, model: str, run_id: str) -> list[Version]:
-        return self.search_versions(model, base.RUN_ID, run_id)
+        versions = self.search_versions(model, base.RUN_ID, run_id)
+        alive: set[str] = set()
+        if sum(version.complete for version in versions) > FEW and (
+            found := self.find_experiment(experiment)
+        ):
+            alive = {run.info.run_id for run in self.each_run(found, base.RUN_ID, run_id)}
+        return [
+            version
+            if not version.complete or version.tags.get(base.MLFLOW_RUN_ID) in alive or self.has_run(version)
+            # Its files go with the run: it has to be mirrored again.
+            else replace(version, tags={**version.tags, base.STATE: base.INCOMPLETE})
+            for version in versions
+        ]
+
+    def has_run(self, version: Version) -> bool:
+        """Tell whether a version's run is there and not deleted."""
+        return self._stage_of_run(version) == LifecycleStage.ACTIVE
+
+    def _stage_of_run(self, version: Version) -> str:
+        """``active``, ``deleted`` (it can be restored), or "" where the run is gone."""
+        try:
+            run = self.retry(lambda: self.client.get_run(version.tags.get(base.MLFLOW_RUN_ID, "")))
+        except MirrorError as error:
+            if is_missing(error.__cause__) or error_code(error.__cause__) == "INVALID_PARAMETER_VALUE":
+                return ""
+            raise
+        return str(run.info.lifecycle_stage)
+
+    def versions_of(self, model: str, identity: str) -> list[Version]:
+        """Return the versions with this identity; those whose run is gone for good are marked as replaced."""
+        kept = []
+        for version in self.search_versions(model, base.IDENTITY, identity):
+            stage = self._stage_of_run(version)
+            if stage == LifecycleStage.DELETED:
+                self.retry(lambda: self.client.restore_run(version.tags[base.MLFLOW_RUN_ID]))  # noqa: B023
+            if stage:
+                kept.append(version)
+            else:
+                self.annotate(version, {base.STATE: REPLACED})
+        return kept
 
     def search_versions(self, model: str, key: str, value: str) -> list[Version]:
         """Return the versions of a model whose tag has this value, by number."""
@@ -111,7 +155,9 @@ class MlflowRegistry(RunStore):
             found += [
                 Version(model, str(item.version), dict(item.tags))
                 for item in page
-                if item.name == model and item.tags.get(key) == value
+                if item.name == model
+                and item.tags.get(key) == value
+                and item.tags.get(base.STATE) != REPLACED
             ]
             token = page.token
             if not token:
@@ -157,24 +203,7 @@ class MlflowRegistry(RunStore):
         right: Mapping[str, FileDigest],
         progress: Callable[[int], None],
     ) -> TransferResult:
-        location = str(
-            self.retry(lambda: self.client.get_run(version.tags[base.MLFLOW_RUN_ID])).info.artifact_uri
-        )
-        retry, sent = self.stores.retry_for(location), 0
-        store = retry(lambda: self.stores.open(location))
-        for item in manifest.items:
-            if item.path not in right:
-                folder, _, name = f"model/{item.path}".rpartition("/")
-                with staged(tree, item.source, name) as path:
-                    retry(lambda: store.log_artifact(path, folder))  # noqa: B023
-                sent += item.bytes
-            progress(item.bytes)
-        with tempfile.TemporaryDirectory(prefix="aml-mirror-") as scratch:
-            local = os.path.join(scratch, "manifest.json")
-            with open(local, "w", encoding="utf-8") as stream:
-                stream.write(manifest.as_json())
-            retry(lambda: store.log_artifact(local))
-        return TransferResult(sent=sent)
+        return repair_files(self.client, self.stores, self.retry, version, tree, manifest, right, progress)
 
     def refresh(self, version: Version, quick_key: str) -> None:
         self.retry(
@@ -192,6 +221,8 @@ class MlflowRegistry(RunStore):
             )
 
     def begin(self, experiment: str, run_name: str, tags: dict[str, str]) -> MlflowWriter | Version:
+        # A run that somebody deleted is restored here, and found again by its identity.
+        self.versions_of(tags[base.MODEL_NAME], tags[base.IDENTITY])
         turn = BakeryLock(self, self.usable_experiment(experiment), tags, self._notice)
         found = turn.wait(run_name)
         if isinstance(found, Version):
@@ -269,12 +300,7 @@ class MlflowRegistry(RunStore):
 
     def artifact_location(self, name: str) -> str | None:
         """Beside the database: MLflow's own default is the folder in which the program happens to run."""
-        match = re.match(r"sqlite:///(.+?)(\?.*)?$", self._uri)
-        if not match or match[1] == ":memory:":
-            return None
-        folder = os.path.dirname(os.path.abspath(match[1]))
-        safe = re.sub(r"[^\w.-]", "_", name)[:80]
-        return os.path.join(folder, "mlartifacts", f"{safe}-{hashlib.sha256(name.encode()).hexdigest()[:8]}")
+        return artifacts_beside(self._uri, name)
 
     def _set_tag(self, run_id: str, key: str, value: str) -> None:
         self.client.set_tag(run_id, key, value)

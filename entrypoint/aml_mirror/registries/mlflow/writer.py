@@ -109,7 +109,7 @@ class MlflowWriter(RunWriter):
         self._require_claim()
         model = self._tags[base.MODEL_NAME]
         identity = self._tags[base.IDENTITY]
-        found = self._workspace.search_versions(model, base.IDENTITY, identity)
+        found = self._workspace.versions_of(model, identity)
         if not found:
             try:
                 self._retry(lambda: self._client.create_registered_model(model))
