@@ -19,6 +19,8 @@ def test_each_test_that_the_threat_model_names_exists() -> None:
 
 
 def test_each_row_names_one() -> None:
-    rows = [line for line in (ROOT / "SECURITY.md").read_text().splitlines() if line.startswith("| ")][1:]
+    # The table of threats; the sections after it have tables of other things.
+    threats = (ROOT / "SECURITY.md").read_text().partition("\n## ")[0]
+    rows = [line for line in threats.splitlines() if line.startswith("| ")][1:]
     assert len(rows) > 10
     assert all("::test_" in row.rpartition(" | ")[2] for row in rows)
