@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import shutil
 import signal
 from pathlib import Path
@@ -81,6 +82,8 @@ def test_what_arrives(azure: Azure, mirroring: Mirroring, run: Path) -> None:
         "identity": found.data.tags["identity"],
         "stored_sha256": found.data.tags["mirror.stored"],
     }
+    logs = version["tags"].pop("mirror.logs")
+    assert re.fullmatch(r"[0-9a-f]{16}:[0-9a-f]{64}", logs)
     assert version["tags"] == {"robot": "ur5e", "mirror.state": "complete"}
     assert version["modelType"] == "custom_model"
     assert "/datastores/workspaceblobstore/paths/aml-mirror/run-7/checkpoint-20/" in version["modelUri"]
@@ -407,8 +410,13 @@ def test_files_are_looked_at_again_in_few_requests(
     source = azure.seed(run, "runs/run-b", container="runs")
     azure.forget_requests()
     assert mirroring.mirror(source, "reach").json["bytes_copied"] > 0
-    asked = [one for one in azure.requests("/runs/runs/run-b/") if one["method"] == "HEAD"]
+    requests = azure.requests("/runs/")
+    asked = [one for one in requests if one["method"] == "HEAD" and "/checkpoint-20/" in one["path"]]
     assert len(asked) <= 2, asked
+    # After the last of them was copied the folder was listed, so it was looked at again indeed.
+    sent = [one["number"] for one in azure.requests("part-") if one["method"] == "PUT"]
+    lists = [one["number"] for one in azure.requests("comp=list") if "prefix=runs%2Frun-b" in one["path"]]
+    assert len(sent) >= 40 and max(lists) > max(sent)
 
 
 def assert_bytes_of(azure: Azure, receipt: dict[str, Any], run: Path) -> None:

@@ -66,7 +66,8 @@ def test_a_winner_that_is_killed_is_followed_by_another(mirroring: Mirroring, ru
     first = mirroring.start("--source", run, "--model-name", "reach")
     wait_until_asked(azure, first, "/model.safetensors")
     after = [mirroring.start("--source", run, "--model-name", "reach") for _ in range(others)]
-    assert "waiting for it" in after[0].stderr.readline()
+    # Other notices may come before.
+    assert any("waiting for it" in line for line in iter(after[0].stderr.readline, ""))
     first.kill()
     assert first.wait(60) == -signal.SIGKILL
     azure.clear_faults()

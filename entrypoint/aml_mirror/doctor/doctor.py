@@ -44,7 +44,7 @@ def examine(settings: Settings) -> Iterator[Check]:
     if settings.probe and not (named and named.has_probe):
         able = ", ".join(item.name for item in registry_types() if item.has_probe)
         raise UsageError(
-            f"--probe is about a registry of the kind {able}, and the target is none",
+            f"--probe needs a target of the kind {able}",
             "leave it out; or pass --subscription-id, --resource-group and --workspace-name",
         )
     # One attempt is enough for a check.

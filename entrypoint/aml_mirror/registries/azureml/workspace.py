@@ -230,8 +230,11 @@ class AzureMLRegistry(Place):
         try:
             self.retry(lambda: self.client.set_tag(run_id, base.QUICK_KEY, quick_key))
         except (ConfigurationError, DataError):
-            # The run was deleted; the version says it then, where it is found without a run.
-            self.models.tag(version, {base.QUICK_KEY: quick_key})
+            # The run was deleted; the version says it then, where it is found without a run. The one that is
+            # given may come from a list without paths.
+            now = self.find_version(version.model, version.number)
+            if now is not None and now.tags.get(base.IDENTITY) == version.tags.get(base.IDENTITY):
+                self.models.tag(now, {base.QUICK_KEY: quick_key})
 
     def annotate(self, version: Version, tags: dict[str, str]) -> None:
         self.models.tag(version, tags)
