@@ -1,13 +1,11 @@
-"""Made-up runs of known frameworks: later ends, what inference needs, old ``last``, nested runs, adapters."""
+"""Made-up runs of known frameworks: what inference needs, old ``last``, nested runs, adapters."""
 
 from __future__ import annotations
 
 import pickle
 import re
 import shutil
-import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -17,12 +15,20 @@ from hypothesis import strategies as st
 from aml_mirror.core.errors import UsageError
 from aml_mirror.layouts import find_run, find_runs
 from aml_mirror.layouts.adapters import base_model_of
-from aml_mirror.layouts.base import Run
 from aml_mirror.metrics.series import read_metrics
 from aml_mirror.pipeline.select import choose
-from aml_mirror.sources.local import LocalSource
-from aml_mirror.sources.tree import Tree
 from builders.declared_runs import copied_store, weights
+from builders.numbered_runs import (
+    folder,
+    huggingface,
+    lerobot,
+    planned,
+    robomimic,
+    rsl_rl,
+    torch_file,
+    tree_of,
+    write_numbered,
+)
 from builders.runs import write_events
 from builders.saved import safetensors, write_bytes, write_json
 
@@ -31,125 +37,6 @@ FEW = settings(max_examples=50)
 STEPS = st.lists(st.integers(1, 10**6), min_size=1, max_size=4, unique=True).map(sorted)
 SEEDS = st.integers(0, 50)
 TASKS = st.sampled_from(["pick", "go2-flat", "h1-walk-v0", "Isaac-Lift_v1", "task_3"])
-
-
-@contextmanager
-def folder() -> Iterator[Path]:
-    """A new folder whose name proves nothing."""
-    with tempfile.TemporaryDirectory() as parent:
-        root = Path(parent) / "input"
-        root.mkdir()
-        yield root
-
-
-def tree_of(root: Path) -> Tree:
-    source = LocalSource(root)
-    return Tree(source, source.scan())
-
-
-def planned(root: Path) -> tuple[Tree, Run, str]:
-    """The run in a folder, and the name of its layout."""
-    whole = tree_of(root)
-    found = find_run(whole)
-    return whole.below(found.root), found.read(whole), found.layout.name
-
-
-def huggingface(path: Path, step: int, seed: int = 0) -> None:
-    """Write ``checkpoint-<step>``, or a model under another name."""
-    safetensors(path / "model.safetensors", seed * 1000 + step % 997)
-    write_json(path / "config.json", {"model_type": "gpt2"})
-    if path.name.startswith("checkpoint-") and path.name[-1].isdigit():
-        write_json(path / "trainer_state.json", {"global_step": step, "max_steps": 10**7})
-
-
-def rsl_rl(path: Path, step: int, seed: int = 0) -> None:
-    weights(path, seed + step, model_state_dict={}, iter=step, infos=None)
-
-
-def lightning(path: Path, step: int, seed: int = 0) -> None:
-    state = {"pytorch-lightning_version": "2.5", "epoch": 1, "global_step": step, "state_dict": {}}
-    weights(path, seed + step, **state)
-
-
-def plain(path: Path, step: int, seed: int = 0) -> None:
-    weights(path, seed + step)
-
-
-def robomimic(path: Path, step: int, seed: int = 0) -> None:
-    weights(path, seed + step, algo_name="bc", env_metadata={}, epoch=step)
-
-
-def skrl(path: Path, step: int, seed: int = 0) -> None:
-    weights(path, seed + step, policy={"net.weight": 0}, value={"net.weight": 0})
-
-
-def lerobot(path: Path, step: int, seed: int = 0) -> None:
-    safetensors(path / "pretrained_model/model.safetensors", seed * 1000 + step % 997)
-    for name in ("config.json", "train_config.json"):
-        write_json(path / "pretrained_model" / name, {"type": "act"})
-    write_json(path / "training_state/training_step.json", {"step": step})
-    write_bytes(path / "training_state/optimizer_state.safetensors", b"x" * 40)
-
-
-Save = Callable[..., None]
-# (what saves one, the numbered name, names of the end that trainers and forks of them write)
-ENDS: list[tuple[Save, str, tuple[str, ...]]] = [
-    (
-        huggingface,
-        "checkpoint-{}",
-        ("checkpoint-final", "checkpoint-last", "final", "final_model", "last-checkpoint"),
-    ),
-    (rsl_rl, "model_{}.pt", ("model_final.pt", "model_last.pt", "final_model.pt", "final.pt")),
-    (lightning, "checkpoints/epoch=1-step={}.ckpt", ("checkpoints/last.ckpt", "checkpoints/final.ckpt")),
-    (plain, "checkpoints/agent_{}.pt", ("checkpoints/agent_final.pt", "checkpoints/final_agent.pt")),
-    (plain, "models/{}.pt", ("models/final.pt", "models/last.pt")),
-    (robomimic, "models/model_epoch_{}.pth", ("models/model_final.pth", "models/model_last.pth", "last.pth")),
-    (skrl, "checkpoints/agent_{}.pt", ("checkpoints/agent_final.pt", "checkpoints/final_agent.pt")),
-    (plain, "nn/last_Ant_ep_{}_rew_5.0.pth", ("nn/Ant_final.pth", "nn/final.pth")),
-    (
-        plain,
-        "policy_epoch_{}_seed_0.ckpt",
-        ("policy_last.ckpt", "policy_final.ckpt", "policy_epoch_final_seed_0.ckpt"),
-    ),
-    (
-        plain,
-        "checkpoints/step-{}-epoch-01-loss=0.5.pt",
-        ("checkpoints/final-checkpoint.pt", "checkpoints/last.pt"),
-    ),
-    (lerobot, "checkpoints/{:06d}", ("checkpoints/final", "checkpoints/final_model")),
-]
-
-
-@FEW
-@given(steps=STEPS, more=st.integers(1, 999), which=st.sampled_from(ENDS), data=st.data())
-def test_a_later_end_is_taken_or_the_program_stops(steps, more, which, data):
-    save, numbered, ends = which
-    end = data.draw(st.sampled_from(ends))
-    with folder() as root:
-        for step in steps:
-            save(root / numbered.format(step), step)
-        # What training ended with differs from every numbered one.
-        save(root / end, steps[-1] + more, seed=7)
-        write_bytes(root / "dataset_stats.pkl")
-        tree, run, _ = planned(root)
-        below = tree.root + "/" if tree.root else ""
-        try:
-            (chosen,) = choose(tree, run, "final")
-        except UsageError as error:
-            picks = [pick.strip("'") for pick in re.findall(r"--checkpoint ('[^']*'|[^ ,]+)", error.hint)]
-            assert any((below + pick).startswith(end) for pick in picks), (end, error.hint)
-            for pick in picks:
-                (chosen,) = choose(tree, run, pick)
-                assert chosen.checkpoint.path == pick
-            return
-        assert (below + chosen.checkpoint.path).startswith(end), chosen
-        assert all((below + path).startswith(end) for path in chosen.checkpoint.weights)
-        assert chosen.checkpoint.step in (None, steps[-1] + more)
-
-
-def write_numbered(root: Path, name: str, steps: list[int], save: Save = plain) -> None:
-    for step in steps:
-        save(root / name.format(step), step)
 
 
 # (what writes the run, the files beside the weights that its player opens or is told by flags)
@@ -410,7 +297,7 @@ def test_two_trainings_of_a_known_framework_are_undecided(task, seeds, steps, en
             for step in [*steps, *(["final"] if ended else [])]:
                 number = steps[-1] + 1 if step == "final" else step
                 path = root / f"models/{task}__FastTD3__{seed}_{step}.pt"
-                weights(path, seed + number, actor_state_dict={}, global_step=number, args={"seed": seed})
+                torch_file(path, number, seed, actor_state_dict={}, global_step=number, args={"seed": seed})
         tree, run, layout = planned(root)
         assert layout == "fasttd3"
         with pytest.raises(UsageError) as raised:
