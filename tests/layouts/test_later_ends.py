@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 from pathlib import Path
 
 import pytest
@@ -23,8 +24,9 @@ from builders.numbered_runs import (
     rsl_rl,
     skrl,
 )
-from builders.saved import write_bytes
+from builders.saved import safetensors, write_bytes
 
+RUNS = Path(__file__).parents[1] / "data" / "runs"
 FEW = settings(max_examples=60)  # each example is a folder on the disk
 STEPS = st.lists(st.integers(1, 10**6), min_size=1, max_size=4, unique=True).map(sorted)
 # (what saves one, the numbered name, names of the end that trainers and forks of them write)
@@ -122,3 +124,30 @@ def test_two_ends_of_one_training_are_undecided(tmp_path: Path) -> None:
     write_bytes(tmp_path / "dataset_stats.pkl")
     _, run, layout = planned(tmp_path)
     assert layout == "act" and set(run.choices) == {"policy_last.ckpt", "policy_final.ckpt"}
+
+
+@pytest.mark.parametrize("end", ["final", "checkpoint_final", "last"])
+@pytest.mark.parametrize("name", ["openpi_torch", "rlinf"])
+def test_folders_that_say_so_are_undecided_and_each_can_be_picked(
+    tmp_path: Path, name: str, end: str
+) -> None:
+    run_folder = shutil.copytree(RUNS / name, tmp_path / "input", symlinks=True)
+    tree, run, _ = planned(run_folder)
+    (newest,) = choose(tree, run, "final")
+    copy = run_folder / tree.root / newest.checkpoint.path
+    other = shutil.copytree(copy, copy.with_name(end))
+    # A copy is no other model.
+    tree, run, _ = planned(run_folder)
+    assert list(choose(tree, run, "final")) == [newest]
+    weights = other / newest.checkpoint.weights[0][len(newest.checkpoint.path) + 1 :]
+    weights.unlink()
+    save = safetensors if weights.suffix == ".safetensors" else lambda path: plain(path, 5)
+    save(weights)
+    tree, run, _ = planned(run_folder)
+    with pytest.raises(UsageError) as raised:
+        list(choose(tree, run, "final"))
+    picks = re.findall("--checkpoint ([^ ,]+)", raised.value.hint)
+    assert len(picks) == 2
+    for pick in picks:
+        (chosen,) = choose(tree, run, pick)
+        assert chosen.checkpoint.path == pick.removeprefix("./")

@@ -61,3 +61,34 @@ def ask_about_other_ends(run: Tree, result: Run) -> None:
             [*ends, result.checkpoints[0]],
             "the framework writes no file of such a name, which says that it is the end",
         )
+
+
+def ask_about_other_folders(run: Tree, result: Run) -> None:
+    """As :func:`ask_about_other_ends`, of a run whose checkpoints are folders: ``checkpoints/final/``.
+
+    A folder is an end if it holds a weight file where the newest checkpoint has one.
+    """
+    if not result.checkpoints or result.undecided:
+        return
+    newest = result.checkpoints[0]
+    listed = [*result.checkpoints, *([result.best] if result.best else [])]
+    if newest.path == ".":
+        return
+    numbered = [item.path.rpartition("/")[2] for item in listed]
+    known = MODEL_WORDS.union(ENDS, *map(words_of, numbered))
+    inside = [path[len(newest.path) + 1 :] for path in newest.weights if path.startswith(newest.path + "/")]
+    ends = []
+    for name in sorted(item[:-1] for item in run.children[parent(newest.path)] if item.endswith("/")):
+        path = join(parent(newest.path), name)
+        weights = tuple(join(path, file) for file in inside if run.has(join(path, file)))
+        if name in numbered or end_of(name) < 0 or step_of(name) is not None or not words_of(name) <= known:
+            continue
+        end = Checkpoint(path, None, "periodic", weights, weights)
+        if weights and not any(same_weights(run, end, item) for item in listed):
+            ends.append(end)
+    if ends:
+        leave_undecided(
+            result,
+            [*ends, newest],
+            "the framework writes no folder of such a name, which says that it is the end",
+        )
