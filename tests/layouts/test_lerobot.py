@@ -84,11 +84,11 @@ def test_a_last_below_several_whole_checkpoints_is_an_old_copy(tree: MakeTree, t
     run = read(tree, tmp_path)
     assert [(item.step, item.problem) for item in run.checkpoints] == [(6000, ""), (4000, ""), (2000, "")]
     assert "last points to step 2000" in run.warnings[0]
-    # One whole checkpoint above it may be what was being saved when the training stopped.
+    # The second one was saved before the third one was begun.
     (tmp_path / "checkpoints/006000/training_state/training_step.json").unlink()
     run = read(tree, tmp_path)
-    assert [bool(item.problem) for item in run.checkpoints] == [True, True, False]
-    assert run.warnings == []
+    assert [bool(item.problem) for item in run.checkpoints] == [True, False, False]
+    assert "last points to step 2000" in run.warnings[0]
 
 
 @pytest.mark.parametrize("target", ["000060", "last", "../../..", "/tmp", "000050/training_state"])
@@ -136,6 +136,10 @@ def test_last_as_a_folder(tree: MakeTree, act: Path) -> None:
     """cp -L and object storage turn the link into a copy, which is no other checkpoint."""
     (act / "checkpoints/last").unlink()
     shutil.copytree(act / "checkpoints/000040", act / "checkpoints/last")
+    # A copy does not move on: the one above it holds all that the copy holds.
+    run = read(tree, act)
+    assert steps(run) == [(50, True), (40, True)] and "last points to step 40" in run.warnings[0]
+    write_bytes(act / "checkpoints/000040/training_state/optimizer_state.safetensors")
     assert steps(read(tree, act)) == [(50, False), (40, True)]
     shutil.rmtree(act / "checkpoints/000050")
     shutil.rmtree(act / "checkpoints/000040")

@@ -8,8 +8,12 @@ Sources: lerobot 0.4.4 (real runs) and the main branch of August 2026 (``common/
 - The link ``checkpoints/last`` is pointed at a step once all of it is saved: its target is the final one,
   and what lies above it was still being saved. Object storage loses the link, copying tools may turn it
   into a folder; where it is of no use, the highest step with its ``training_step.json`` is the final one.
-  A training saves one checkpoint at a time: where several complete ones lie above ``last``, it is an old copy
-  (an upload that overwrote nothing, a link that was lost), and the highest step is the final one.
+  A training saves one checkpoint at a time: where several lie above ``last`` and one below the newest of
+  them is complete, ``last`` is old (an upload that overwrote nothing, a link that was lost), and the highest
+  complete step is the final one. Of a ``last`` that is a folder one above it is enough, if it holds every
+  file that the step of ``last`` holds: its save had ended, and a copy does not move on. A link that is one
+  step behind is believed: the training stopped before it was moved.
+- LeRobot writes no ``checkpoints/final``, but forks and people do: it is the end where it is no copy.
 - ``pretrained_model_ema/`` holds averaged weights beside the trained ones. They are another policy: they
   can be asked for by path, and are never taken for what training ended with.
 - LeRobot keeps no best checkpoint and writes no event files.
@@ -22,12 +26,16 @@ trained: it is kept.
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import replace
 
 from aml_mirror.layouts.base import Checkpoint, Run
 from aml_mirror.layouts.config_files import read_json, read_mapping
+from aml_mirror.layouts.generic.name_words import end_of
+from aml_mirror.layouts.kit.roles import leave_undecided
 from aml_mirror.layouts.run_roots import topmost
+from aml_mirror.layouts.same_weights import same_weights
 from aml_mirror.layouts.step_folders import Subfolders, names_in, shard_problem, subfolders
 from aml_mirror.sources.tree import Tree, join
 
@@ -87,11 +95,17 @@ class LeRobot:
         if not steps:
             self._add_single(run, result, join(base, _LAST))
         else:
-            self._add_steps(run, result, steps, final)
-        result.checkpoints += half
-        result.checkpoints.sort(key=lambda item: -(item.step or 0))
+            # Object storage keeps no link: there it is a folder too.
+            is_copy = join(base, _LAST) not in run.directory_links
+            self._add_steps(run, result, steps, final, is_copy)
+        ends = _ends(run, below, base, result.checkpoints) if steps else []
+        result.checkpoints += half + ends
+        # What says that it is the end, but not at which step, comes before any number.
+        result.checkpoints.sort(key=lambda item: -math.inf if item.step is None else -item.step)
         if result.checkpoints:
             result.checkpoints[0] = replace(result.checkpoints[0], role="final")
+        if len(unknown := [item for item in ends if item.step is None]) > 1:
+            leave_undecided(result, unknown, f"{len(unknown)} folders say that training ended with them")
         self._add_averaged(run, result, steps)
         for checkpoint in result.checkpoints:
             path = join(checkpoint.path, "train_config.json")
@@ -121,7 +135,9 @@ class LeRobot:
             steps[link] = step
         return step
 
-    def _add_steps(self, run: Tree, result: Run, steps: dict[str, int], final: int | None) -> None:
+    def _add_steps(
+        self, run: Tree, result: Run, steps: dict[str, int], final: int | None, is_copy: bool
+    ) -> None:
         names = {folder: _names(run, folder) for folder in steps}
         siblings = list(names.values())
         written_after = {f"{_STATE}/{_STEP_FILE}", _STATE + ".pth"}
@@ -135,11 +151,19 @@ class LeRobot:
             problem = problem or _missing_companion(names[folder], siblings)
             described.append(replace(checkpoint, problem=problem))
         above = [item for item in described if final is not None and (item.step or 0) > final]
-        stale = sum(not item.problem for item in above) > 1
+        whole = {
+            item.step: names[folder]
+            for folder, item in zip(steps, described, strict=True)
+            if item in above and not item.problem
+        }
+        reached = next((names[folder] for folder, step in steps.items() if step == final), set())
+        newest = max((item.step or 0 for item in above), default=0)
+        # One below another was saved before the other was begun.
+        stale = any(step != newest or (is_copy and inside >= reached) for step, inside in whole.items())
         if stale:
             result.warnings.append(
-                f"{_LAST} points to step {final}, but {len(above)} checkpoints of later steps are there: it "
-                "is an old copy and was not used"
+                f"{_LAST} points to step {final}, but {len(above)} of later steps "
+                "are there: it is an old copy and was not used"
             )
         for checkpoint in described:
             if not stale and checkpoint in above:
@@ -171,6 +195,18 @@ class LeRobot:
 
 def _is_step(below: Subfolders, name: str, real: str) -> bool:
     return bool(_STEP.fullmatch(name)) and bool({_MODEL, _EMA} & below.get(real, {}).keys())
+
+
+def _ends(run: Tree, below: Subfolders, base: str, numbered: list[Checkpoint]) -> list[Checkpoint]:
+    """Return what forks and people save as ``final``, where it is no copy of a numbered checkpoint."""
+    ends = []
+    for name, real in below.get(base, {}).items():
+        if end_of(name) < 0 or name == _LAST or _MODEL not in below.get(real, {}):
+            continue
+        end = _describe(run, real, _MODEL, _saved_step(run, real))
+        if not any(same_weights(run, end, item) for item in numbered if item.weights and end.weights):
+            ends.append(end)
+    return ends
 
 
 def _is_policy(tree: Tree, folder: str) -> bool:

@@ -33,7 +33,9 @@ from typing import Any
 
 from aml_mirror.layouts.base import Checkpoint, Role, Run
 from aml_mirror.layouts.config_files import read_mapping
+from aml_mirror.layouts.generic.name_words import end_of
 from aml_mirror.layouts.isaac_lab import params_of
+from aml_mirror.layouts.kit.other_ends import ask_about_other_ends
 from aml_mirror.layouts.kit.roles import leave_undecided
 from aml_mirror.layouts.run_roots import topmost
 from aml_mirror.layouts.torch_files import pickle_of, values_of, whole_number
@@ -97,6 +99,7 @@ class RlGames:
         if not saved and (of_ase := _of_ase(run, plain)):
             found.checkpoints = of_ase
             _tell_trainings_apart(found)
+            ask_about_other_ends(run, found)
             return found
         _tell_trainings_apart(found)
         if best := _best_name(found.params, saved, plain):
@@ -106,6 +109,7 @@ class RlGames:
             found.best = Checkpoint(path, step, "best", (path,), (path,))
         if not found.checkpoints and found.best:
             found.warnings.append("only the best checkpoint was kept; --checkpoint best takes it")
+        ask_about_other_ends(run, found)
         return found
 
 
@@ -187,7 +191,8 @@ def _best_name(params: dict[str, Any], saved: list[_Saved], plain: list[str]) ->
         if f"{name}.pth" in plain:
             return f"{name}.pth"
     if len(plain) == 1:
-        return plain[0] if not plain[0].startswith("last") else None
+        # A name that says it is the end says that it is not the best one.
+        return plain[0] if end_of(plain[0]) < 0 else None
     return None
 
 

@@ -30,6 +30,7 @@ import re
 from aml_mirror.layouts.base import Checkpoint, NamedStep, Role, Run, numbered
 from aml_mirror.layouts.config_files import read_mapping
 from aml_mirror.layouts.kit.companions import with_companions
+from aml_mirror.layouts.kit.other_ends import ask_about_other_ends
 from aml_mirror.layouts.run_roots import topmost
 from aml_mirror.layouts.torch_files import pickle_of, values_of, whole_number
 from aml_mirror.sources.tree import Tree, join, parent
@@ -69,6 +70,7 @@ class Robomimic:
         found.checkpoints = with_companions(run, found.checkpoints, (_NORMALIZATION,))
         if run.has("config.json"):
             found.params = read_mapping(run, "config.json", found.warnings)
+        ask_about_other_ends(run, found)
         return found
 
 

@@ -20,6 +20,7 @@ RSL_RL = FileLayout(
     name="rsl_rl",
     numbered=r"model_(?P<step>\d{1,18})\.pt",
     holds=("iter", "infos"),
+    step_key="iter",
     trust_names=True,
     params=params_of,
 )

@@ -25,6 +25,7 @@ from dataclasses import dataclass
 from aml_mirror.core.errors import MirrorError
 from aml_mirror.layouts.base import Checkpoint, Role, Run, numbered
 from aml_mirror.layouts.isaac_lab import params_of
+from aml_mirror.layouts.kit.other_ends import ask_about_other_ends
 from aml_mirror.layouts.run_roots import topmost
 from aml_mirror.layouts.torch_files import pickle_of, same_contents
 from aml_mirror.sources.tree import Tree, join, parent
@@ -102,6 +103,7 @@ class Skrl:
         if not found.checkpoints and found.best:
             found.warnings.append("only the best checkpoint was kept; --checkpoint best takes it")
         found.params = params_of(run, found.warnings)
+        ask_about_other_ends(run, found)
         return found
 
 

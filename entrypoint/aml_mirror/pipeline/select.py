@@ -231,7 +231,9 @@ def _shown(paths: list[str]) -> str:
 
 def pick(paths: Sequence[str]) -> str:
     """Return the hint that names the option for each of some checkpoints."""
-    return "pass one of: " + ", ".join(f"--checkpoint {quote(path)}" for path in paths[:_MAX_SHOWN])
+    # A folder may be called as a word is that means something else.
+    values = [f"./{path}" if path in _WORDS else path for path in paths[:_MAX_SHOWN]]
+    return "pass one of: " + ", ".join(f"--checkpoint {quote(value)}" for value in values)
 
 
 def _steps(known: list[Checkpoint]) -> str:

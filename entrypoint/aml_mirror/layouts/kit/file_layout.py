@@ -12,6 +12,7 @@ from typing import Any
 
 from aml_mirror.layouts.base import Checkpoint, Role, Run
 from aml_mirror.layouts.kit.companions import matching, with_companions
+from aml_mirror.layouts.kit.other_ends import other_ends
 from aml_mirror.layouts.kit.roles import leave_undecided, newest_first
 from aml_mirror.layouts.kit.temporary import FILE_PROBLEM, name_when_done
 from aml_mirror.layouts.run_roots import topmost
@@ -95,6 +96,7 @@ class FileLayout:
                     item = self._checkpoint(run, join(base, name), match, role, problem)
                     {"numbered": numbered, "final": ends, "best": best}[group].append((item, match))
                     break
+        ends += self._other_ends(run, base, [item for item, _ in numbered])
         ordered = self._ordered(run, numbered, ends, result.warnings)
         result.checkpoints = with_companions(run, newest_first(item for item, _ in ordered), self.companions)
         self._tell_apart(result, ordered)
@@ -109,6 +111,21 @@ class FileLayout:
         result.params = self.params(run, result.warnings)
         result.logs = matching(run, self.logs)
         return self.refine(run, result)
+
+    def _other_ends(self, run: Tree, base: str, numbered: list[Checkpoint]) -> list[_Found]:
+        """Return the ends that only forks of the framework save: model_final.pt beside model_100.pt."""
+        names = [item.path.rpartition("/")[2] for item in numbered]
+        left_out = set(matching(run, [*self.companions, *(pattern for pattern, _ in self.left_out)]))
+        result: list[_Found] = []
+        for name in other_ends(sorted(names_in(run, base)), names):
+            path = join(base, name)
+            match = re.fullmatch(re.escape(name), name)
+            if match is None or path in left_out or any(kind.fullmatch(name) for kind, _, _ in self._kinds):
+                continue
+            data = pickle_of(run, path) if self.holds else b""
+            if not data or all(holds_string(data, text) for text in self.holds):
+                result.append((self._checkpoint(run, path, match, "periodic", ""), match))
+        return result
 
     @cached_property
     def _kinds(self) -> list[tuple[re.Pattern[str], str, Role]]:
@@ -193,6 +210,10 @@ class FileLayout:
                 [*shared, *trainings.values()],
                 f"the run holds files of {len(trainings)} trainings",
             )
+            return
+        ends = [item for item, _ in ordered if item.step is None]
+        if len(ends) > 1:
+            leave_undecided(result, ends, f"{len(ends)} files say that training ended with them")
 
     def _leave_out(self, run: Tree, result: Run) -> None:
         left = tuple(
