@@ -129,7 +129,11 @@ def seed(azure: Azure, name: str, folder: Path, there: int, wanted: int) -> None
         list(pool.map(make, range(there + 1, wanted + 1)))
     # In what is seeded, {n} becomes the number of the version.
     properties = {**pattern["properties"], base.RUN_ID: "run-{n}", base.IDENTITY: "of-run-{n}"}
-    more = {"tags": pattern["tags"], "properties": properties, "modelUri": pattern["modelUri"]}
+    # A version is ours only where its path is that of its own run. Without a state of the logs, as earlier
+    # releases left it, they count as unchanged.
+    path = pattern["modelUri"].replace("/run-1/", "/run-{n}/")
+    tags = {key: text for key, text in pattern["tags"].items() if key != "mirror.logs"}
+    more = {"tags": tags, "properties": properties, "modelUri": path}
     azure.seed_versions(name, wanted - there, **more)
 
 

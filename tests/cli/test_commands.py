@@ -399,7 +399,8 @@ def test_output_base(run: Path, aml_mirror: Call, database: str) -> None:
 def test_doctor(run: Path, aml_mirror: Call, mlflow_url: str, model_name: str) -> None:
     good = ("doctor", "--source", run, "--model-name", model_name, "--tracking-uri", mlflow_url)
     lines = aml_mirror(*good).out.splitlines()
-    assert [line.split()[0] for line in lines] == ["ok"] * 4
+    assert [line.split()[0] for line in lines] == ["ok"] * 5
+    assert "artifact store" in lines[4]
     assert "(--model-name)" in lines[0]
     bad = aml_mirror("doctor", "--source", run, "--tracking-uri", "http://127.0.0.1:9", code=64)
     failed = [line for line in bad.out.splitlines() if line.startswith("FAIL")]

@@ -8,12 +8,18 @@ from pathlib import Path
 
 import pytest
 
+from builders.program import clean_environment
 from builders.toy_run import toy_run
 
 
 def call(environment: Path, *arguments: object) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [environment / "aml-mirror", *map(str, arguments)], capture_output=True, text=True, timeout=300
+        [environment / "aml-mirror", *map(str, arguments)],
+        # MLflow's client leaves its address in the environment of the process that used it.
+        env=clean_environment(),
+        capture_output=True,
+        text=True,
+        timeout=300,
     )
 
 

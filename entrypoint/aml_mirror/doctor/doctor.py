@@ -55,12 +55,15 @@ def examine(settings: Settings) -> Iterator[Check]:
     if named is None:
         yield _checked("workspace", lambda settings: required_type(settings).name, settings)
         return
-    failed = False
+    causes: set[str] = set()
     for name, check in named.checks(settings):
         done = _checked(name, check, settings)
-        failed = failed or done.failure is not None
+        if done.failure is not None:
+            if done.found in causes:
+                continue  # One cause is one FAIL, however many checks meet it.
+            causes.add(done.found)
         yield done
-    if settings.probe and not failed:
+    if settings.probe and not causes:
         for found in named.probe(settings):
             yield Check(*found)
 

@@ -262,7 +262,7 @@ def _datastore(scope: Scope, name: str, asked: dict[str, Any]) -> dict[str, Any]
 
 
 def _seed_versions(scope: Scope, name: str, asked: dict[str, Any]) -> dict[str, Any]:
-    """Many versions at once; ``{n}`` in a tag or property becomes the number."""
+    """Many versions at once; ``{n}`` in a tag, a property or the path becomes the number."""
     model = scope.workspace.models.setdefault(name, Model(name))
     first = max(map(int, model.versions), default=0) + 1
 
@@ -280,7 +280,9 @@ def _seed_versions(scope: Scope, name: str, asked: dict[str, Any]) -> dict[str, 
                 "isAnonymous": False,
                 "flavors": {},
                 "modelType": "custom_model",
-                "modelUri": asked.get("modelUri", f"azureml://datastores/workspaceblobstore/paths/{number}/"),
+                "modelUri": asked.get(
+                    "modelUri", "azureml://datastores/workspaceblobstore/paths/{n}/"
+                ).replace("{n}", str(number)),
                 "jobName": None,
                 "stage": None,
             },
