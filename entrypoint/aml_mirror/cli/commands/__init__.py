@@ -1,6 +1,6 @@
 """The commands, one module each. What a command needs is imported when it runs, so that help is fast."""
 
-from aml_mirror.cli.commands import backfill, completion, doctor, mirror, plan, repair, status, verify
+from aml_mirror.cli.commands import backfill, completion, doctor, mirror, plan, repair, status, verify, watch
 from aml_mirror.cli.commands.base import Call, Command
 
 __all__ = ["BY_NAME", "COMMANDS", "Call", "Command"]
@@ -9,6 +9,7 @@ COMMANDS = (
     mirror.COMMAND,
     plan.COMMAND,
     backfill.COMMAND,
+    watch.COMMAND,
     status.COMMAND,
     verify.COMMAND,
     repair.COMMAND,

@@ -60,6 +60,14 @@ class ModelService:
                 yield str(item["name"]), item["properties"]
             url = page.get("nextLink") or ""
 
+    def names(self) -> Iterator[str]:
+        """Yield the name of each model that is not archived."""
+        url = self._url()
+        while url:
+            page = self._call("GET", url)
+            yield from (str(item["name"]) for item in page.get("value") or ())
+            url = page.get("nextLink") or ""
+
     def container(self, model: str) -> Properties:
         """Return the container of a model: whether it is archived, and the next number (``nextVersion``)."""
         found: Properties = self._call("GET", self._url(model))["properties"]
@@ -81,9 +89,9 @@ class ModelService:
         )
 
     def _url(self, *parts: str, **query: str) -> str:
-        path = "/".join(quote(part, safe="") for part in parts)
+        path = "/".join(["models", *(quote(part, safe="") for part in parts)])
         asked = urlencode({"api-version": API_VERSION, **query})
-        return f"{resource_manager()}{self._azure.scope}/models/{path}?{asked}"
+        return f"{resource_manager()}{self._azure.scope}/{path}?{asked}"
 
     def _call(self, method: str, url: str, **body: Any) -> dict[str, Any]:
         request = HttpRequest(method, url, headers={"Accept": "application/json"}, **body)
