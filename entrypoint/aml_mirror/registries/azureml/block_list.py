@@ -13,8 +13,8 @@ It is one JSON object::
                 "blocks": "<64 hexadecimal digits for each block, one behind the other>"}]}
 
 ``path`` is the path in the version. Block *n* has the bytes from ``n * block_bytes`` on, ``block_bytes`` of
-them or what is left. Files of up to 1 MiB are not listed. ``digest`` names what is taken of a block, BLAKE3 of 32
-bytes. Which blob has the bytes, and under which ETag, is in the list of :mod:`.stored_files`.
+them or what is left. Files of up to 1 MiB are not listed. Block digests are BLAKE3, 32 bytes. Which blob has
+the bytes, and under which ETag, is in the list of :mod:`.stored_files`.
 """
 
 from __future__ import annotations
