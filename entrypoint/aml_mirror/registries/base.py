@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from aml_mirror.core.manifest import Manifest, TransferResult
+from aml_mirror.sources.base import Source
+from aml_mirror.sources.block_reader import ByteCheck
 from aml_mirror.sources.tree import Tree
 
 # Keys of the tags of a run and of the properties of a version. The first ones are read by existing
@@ -19,6 +21,14 @@ FRAMEWORK = "framework"
 SOURCE = "source"
 CHECKPOINT = "checkpoint"
 STEP = "step"
+# What the policy does: Isaac Lab's task, LeRobot's environment or data set, or what --task-name says.
+TASK = "task"
+# final, best or periodic: see aml_mirror.core.run.Role.
+ROLE = "role"
+# The least success rate of an evaluation that counts as passed, from 0 to 1.
+SUCCESS_THRESHOLD = "success_threshold"
+# Where the version's files are, as OSMO's `inputs: - url:` takes it.
+FILES_URI = "files_uri"
 # Of an adapter. A person may name another with --tag.
 BASE_MODEL = "base_model"
 MLFLOW_RUN_ID = "mlflow_run_id"
@@ -36,6 +46,8 @@ STATE = "mirror.state"
 LEASE = "mirror.lease"
 POINTS = "mirror.points"
 METRIC_NAMES = "mirror.metric_names"
+# Of a version of Azure ML: the stage that it was promoted to.
+STAGE = "mirror.stage"
 # Of a version: how far its logs were mirrored; see aml_mirror.pipeline.log_state.
 LOGS = "mirror.logs"
 
@@ -195,6 +207,22 @@ class Writer(Protocol):
         """Close the run as FAILED or KILLED, to be taken up by the next try. Never raises."""
 
 
+class Reading(Protocol):
+    """Files that are hashed and sent at the same time."""
+
+    def hash_files(
+        self,
+        tree: Tree,
+        paths: dict[str, str],
+        progress: Callable[[int], None],
+        check_of: Callable[[str], ByteCheck | None],
+    ) -> Manifest:
+        """As :func:`aml_mirror.sources.hashing.hash_files`; the files are sent as well.
+
+        Where they are sent is up to the registry: :meth:`Writer.put_model` finds them.
+        """
+
+
 class LogWriter(Protocol):
     """The run of a complete version, for as long as its logs are continued."""
 
@@ -244,6 +272,21 @@ class StateStore(Protocol):
 
     def texts(self) -> Iterator[tuple[str, str]]:
         """Yield name and content of each text, by name."""
+
+
+@runtime_checkable
+class ReadsOnce(Protocol):
+    """A registry that takes files before their digests are known. A registry need not be one."""
+
+    def read_once(self, source: Source, model: str, quick_key: str, size: int) -> Reading | None:
+        """Return what hashes and sends the files of a checkpoint; None: they are hashed first.
+
+        Args:
+            source: where they are.
+            model: the name of the model.
+            quick_key: of the checkpoint: :meth:`Registry.begin` gets it as a tag.
+            size: of all files together, in bytes.
+        """
 
 
 class Registry(Protocol):

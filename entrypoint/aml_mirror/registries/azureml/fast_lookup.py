@@ -31,7 +31,8 @@ from aml_mirror.storage.azure_login import credential
 if TYPE_CHECKING:
     from aml_mirror.core.manifest import Manifest, TransferResult
     from aml_mirror.registries.azureml.workspace import AzureMLRegistry
-    from aml_mirror.registries.base import FileDigest, LogWriter, StateStore, VersionReader, Writer
+    from aml_mirror.registries.base import FileDigest, LogWriter, Reading, StateStore, VersionReader, Writer
+    from aml_mirror.sources.base import Source
     from aml_mirror.sources.tree import Tree
 
 _log = logging.getLogger(__name__)
@@ -127,6 +128,9 @@ class FastLookup:
         progress: Callable[[int], None],
     ) -> TransferResult:
         return self._proper.repair(version, tree, manifest, right, progress)
+
+    def read_once(self, source: Source, model: str, quick_key: str, size: int) -> Reading | None:
+        return self._proper.read_once(source, model, quick_key, size)
 
     def unfinished(self, experiment: str, run_id: str) -> Iterable[dict[str, str]]:
         return self._proper.unfinished(experiment, run_id)

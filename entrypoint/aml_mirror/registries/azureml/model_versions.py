@@ -74,7 +74,7 @@ class Models:
 
     def names(self) -> Iterator[str]:
         """Yield the name of each model."""
-        return iter(self._retry(lambda: list(self._service.names())))
+        return iter(self._retry(lambda: list(self._service.models())))
 
     def each(self, model: str, take: Callable[[Version], None]) -> None:
         """Hand over all versions of a model; twice, where the list had to be begun again."""
@@ -84,9 +84,18 @@ class Models:
                 for number, properties in self._service.versions(model):
                     take(_version(model, number, properties))
             except HttpResponseError as error:
-                _absent(error)
+                absent(error)
 
         self._retry(read)
+
+    def newest(self, model: str) -> Iterator[Version]:
+        """Yield the versions of a model, the newest first, asked for page by page and without patience.
+
+        Raises:
+            HttpResponseError: they cannot be had.
+        """
+        for number, properties in self._service.versions(model):
+            yield _version(model, number, properties)
 
     def register(
         self,
@@ -249,7 +258,7 @@ class Models:
             try:
                 return self._service.version(model, number)
             except HttpResponseError as error:
-                _absent(error)
+                absent(error)
                 return None
 
         return self._retry(get)
@@ -259,7 +268,7 @@ class Models:
             try:
                 return self._service.container(model)
             except HttpResponseError as error:
-                _absent(error)
+                absent(error)
                 return {"nextVersion": "1"}
 
         return self._retry(get)
@@ -270,7 +279,7 @@ class Models:
         return sorted(found.values(), key=lambda item: _number(item.number))
 
 
-def _absent(error: HttpResponseError) -> None:
+def absent(error: HttpResponseError) -> None:
     """Let a 404 mean 'no such version', unless it is the workspace or what holds it that is not there."""
     code = azure_errors.code_of(error)
     # ARM names what is not there by its type and name, up to the closing quote.
