@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 
 from aml_mirror.core.errors import MirrorError, Unreadable, UsageError
 from aml_mirror.core.manifest import Manifest
@@ -19,6 +19,7 @@ from aml_mirror.metrics.series import Metrics, read_metrics
 from aml_mirror.pipeline.apply_limits import apply_limits, check_file_count
 from aml_mirror.pipeline.completeness import judge
 from aml_mirror.pipeline.contradictions import contradictions
+from aml_mirror.pipeline.current_verdict import current_verdict
 from aml_mirror.pipeline.destination import Destination, intended_destination
 from aml_mirror.pipeline.locate import LocatedRun, locate
 from aml_mirror.pipeline.log_state import log_sizes
@@ -30,7 +31,7 @@ from aml_mirror.pipeline.select import SelectedCheckpoint, choose, narrow, pick
 from aml_mirror.registries import base
 from aml_mirror.registries.base import Version
 from aml_mirror.safety.verdict import Safety, inspect, require_harmless
-from aml_mirror.safety.words import CODE, FIRST_SCANNER, HARMLESS, SCANNER, SUSPICIOUS, UNKNOWN, current
+from aml_mirror.safety.words import CODE, SUSPICIOUS, UNKNOWN
 from aml_mirror.sources.growing import log_view
 from aml_mirror.sources.hashing import hash_files, listed_files, quick_key
 from aml_mirror.sources.registry import open_source
@@ -107,15 +108,11 @@ class Decisions:
         for item in wanted:
             key = self._quick_key(item.checkpoint)
             version = self._by_quick_key.get(key)
-            word, scanner = judged(version)
-            if scanner == SCANNER and word in HARMLESS:
-                continue
-            safety = self._examined(item.checkpoint)
-            if version is not None and scanner != SCANNER:
-                tags = {base.SAFETY_NOW: safety.verdict, base.SAFETY_NOW_SCANNER: SCANNER}
-                self._by_quick_key[key] = replace(version, tags={**version.tags, **tags})
-                self.judged_anew.append((version, tags))
-            require_harmless(safety, item.checkpoint.path)
+            if version is not None:
+                scan = partial(self._examined, item.checkpoint)
+                if current_verdict(version, scan, partial(self._judged_anew, key)).is_harmless:
+                    continue
+            require_harmless(self._examined(item.checkpoint), item.checkpoint.path)
         return wanted
 
     def decide(self, selected: SelectedCheckpoint) -> Plan | Recognized:
@@ -156,6 +153,10 @@ class Decisions:
             self._recognized(item, self._by_quick_key[key], key)
             for item, key in zip(wanted, keys, strict=True)
         ]
+
+    def _judged_anew(self, key: str, version: Version, tags: dict[str, str]) -> None:
+        self._by_quick_key[key] = replace(version, tags={**version.tags, **tags})
+        self.judged_anew.append((version, tags))
 
     def _plan(self, selected: SelectedCheckpoint, key: str) -> Plan:
         located, checkpoint, destination = self._located, selected.checkpoint, self._destination
@@ -289,13 +290,3 @@ def _safety_warnings(safety: Safety) -> list[str]:
         )
     warnings += [f"{item['path']} was accepted (--allow): {item['reason']}" for item in safety.allowed]
     return warnings
-
-
-def judged(version: Version | None) -> tuple[str | None, str | None]:
-    """Return the newest verdict of a version, in today's words, and the scanner that gave it."""
-    tags = version.tags if version is not None else {}
-    if base.SAFETY_NOW in tags:
-        return current(tags[base.SAFETY_NOW]), tags.get(base.SAFETY_NOW_SCANNER)
-    if base.SAFETY not in tags:
-        return None, None
-    return current(tags[base.SAFETY]), tags.get(base.SAFETY_SCANNER, FIRST_SCANNER)

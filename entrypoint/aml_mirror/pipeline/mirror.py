@@ -21,7 +21,8 @@ from aml_mirror.core.errors import DataError
 from aml_mirror.core.run import Checkpoint
 from aml_mirror.core.settings import Settings
 from aml_mirror.pipeline import log_update
-from aml_mirror.pipeline.decide import Decisions, Recognized, judged
+from aml_mirror.pipeline.current_verdict import recorded_verdict
+from aml_mirror.pipeline.decide import Decisions, Recognized
 from aml_mirror.pipeline.destination import Destination, destination
 from aml_mirror.pipeline.locate import LocatedRun, locate
 from aml_mirror.pipeline.plan import Plan
@@ -172,7 +173,7 @@ class Mirror:
             model_uri=registry.uri(version),
             manifest_sha256=version.tags.get(base.MANIFEST_SHA256),
             integrity=version.tags.get(base.INTEGRITY),
-            safety=judged(version)[0],
+            safety=recorded_verdict(version).word or None,
             files=item.files,
             bytes=item.bytes,
             warnings=item.warnings,
