@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, TypeVar
 
 from aml_mirror.core.errors import ConfigurationError, DataError, MirrorError
 from aml_mirror.registries import base
+from aml_mirror.registries.attached_marks import ATTACHED, attached_marks, mark_of, marks_with
 from aml_mirror.registries.azureml.log_batch import log_batch
 from aml_mirror.registries.azureml.retry_with_read_back import RetryWithReadBack
 from aml_mirror.registries.azureml.service_client import single_attempt
@@ -22,11 +22,6 @@ if TYPE_CHECKING:
     from aml_mirror.registries.azureml.workspace import AzureMLRegistry
 
 T = TypeVar("T")
-
-# Tag of a run: digests of the names of what was attached, so that its points are sent once. It has room for
-# the last 60.
-ATTACHED = "mirror.attached"
-MOST_MARKS = 60
 
 
 def attach(
@@ -68,7 +63,7 @@ def attach(
             )
         files = VersionFiles(workspace.azure.container_of(folder.datastore), folder, guarded)
         files.put(name, text.encode())
-        warnings = _send(workspace, now, name, points, guarded)
+        warnings = _send(workspace, now, mark_of(tags), points, guarded)
         workspace.models.tag(now, tags, require_allowed)
         return warnings
     finally:
@@ -78,7 +73,7 @@ def attach(
 def _send(
     workspace: AzureMLRegistry,
     version: Version,
-    name: str,
+    mark: str,
     points: Sequence[Point],
     guarded: Callable[[Callable[[], object]], object],
 ) -> list[str]:
@@ -86,14 +81,12 @@ def _send(
     if not points:
         return []
     client, run_id = workspace.client, version.tags.get(base.MLFLOW_RUN_ID, "")
-    mark = hashlib.sha256(name.encode()).hexdigest()[:16]
 
     def marks() -> list[str]:
-        return [one for one in client.get_run(run_id).data.tags.get(ATTACHED, "").split(",") if one]
+        return attached_marks(client.get_run(run_id).data.tags)
 
     def send() -> bool:
-        kept = [*marks(), mark][-MOST_MARKS:]
-        log_batch(client, run_id, points, {ATTACHED: ",".join(kept)})
+        log_batch(client, run_id, points, {ATTACHED: marks_with(marks(), mark)})
         return True
 
     try:

@@ -7,10 +7,11 @@ import tempfile
 from collections.abc import Sequence
 
 from mlflow import MlflowClient
-from mlflow.entities import Metric
+from mlflow.entities import Metric, RunTag
 
 from aml_mirror.core.errors import ConfigurationError, DataError
 from aml_mirror.registries import base
+from aml_mirror.registries.attached_marks import ATTACHED, attached_marks, marks_with
 from aml_mirror.registries.base import Point, Version
 from aml_mirror.registries.mlflow.artifact_store import ArtifactStores
 from aml_mirror.support.retry import Retry
@@ -33,15 +34,19 @@ def put_text(
 
 
 def put_points(
-    client: MlflowClient, retry: Retry, version: Version, points: Sequence[Point]
+    client: MlflowClient, retry: Retry, version: Version, points: Sequence[Point], mark: str
 ) -> list[str]:
-    """Send points to the run of a version; the server keeps equal rows once."""
+    """Send points to the run of a version, once, with a mark that tells that they are there."""
     run_id = version.tags.get(base.MLFLOW_RUN_ID, "")
     metrics = [Metric(name, value, time, step) for name, value, time, step in points]
     if not metrics:
         return []
     try:
-        retry(lambda: client.log_batch(run_id, metrics=metrics, synchronous=True))
+        marks = attached_marks(retry(lambda: client.get_run(run_id)).data.tags)
+        if mark in marks:
+            return []
+        tags = [RunTag(ATTACHED, marks_with(marks, mark))]
+        retry(lambda: client.log_batch(run_id, metrics=metrics, tags=tags, synchronous=True))
     except (ConfigurationError, DataError) as error:
         return [f"the metrics were not written to the run {run_id}: {error.message}"]
     return []

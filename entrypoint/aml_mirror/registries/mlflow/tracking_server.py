@@ -29,6 +29,7 @@ from urllib3.exceptions import InsecureRequestWarning
 from aml_mirror.core.errors import MirrorError, NotAllowed
 from aml_mirror.core.manifest import Manifest, TransferResult
 from aml_mirror.registries import base, http_status
+from aml_mirror.registries.attached_marks import mark_of
 from aml_mirror.registries.base import FileDigest, Limits, LogWriter, Point, Version
 from aml_mirror.registries.mlflow.artifact_store import ArtifactStores, is_path
 from aml_mirror.registries.mlflow.attachments import put_points, put_text
@@ -226,7 +227,7 @@ class MlflowRegistry(RunStore):
         self, version: Version, name: str, text: str, points: Sequence[Point], tags: dict[str, str]
     ) -> list[str]:
         put_text(self.client, self.stores, self.retry, version, name, text)
-        warnings = put_points(self.client, self.retry, version, points)
+        warnings = put_points(self.client, self.retry, version, points, mark_of(tags))
         self.annotate(version, tags)
         return warnings
 
