@@ -22,6 +22,14 @@ FRAMEWORK = "framework"
 SOURCE = "source"
 CHECKPOINT = "checkpoint"
 STEP = "step"
+# What the policy does: Isaac Lab's task, LeRobot's environment or data set, or what --task-name says.
+TASK = "task"
+# final, best or periodic: see aml_mirror.core.run.Role.
+ROLE = "role"
+# The least success rate of an evaluation that counts as passed, from 0 to 1.
+SUCCESS_THRESHOLD = "success_threshold"
+# Where the version's files are, as OSMO's `inputs: - url:` takes it.
+FILES_URI = "files_uri"
 # Of an adapter. A person may name another with --tag.
 BASE_MODEL = "base_model"
 MLFLOW_RUN_ID = "mlflow_run_id"
@@ -39,6 +47,8 @@ STATE = "mirror.state"
 LEASE = "mirror.lease"
 POINTS = "mirror.points"
 METRIC_NAMES = "mirror.metric_names"
+# Of a version of Azure ML: the stage that it was promoted to.
+STAGE = "mirror.stage"
 # Of a version: how far its logs were mirrored; see aml_mirror.pipeline.log_state.
 LOGS = "mirror.logs"
 

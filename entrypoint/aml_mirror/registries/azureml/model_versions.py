@@ -80,7 +80,7 @@ class Models:
                 for number, properties in self._service.versions(model):
                     take(_version(model, number, properties))
             except HttpResponseError as error:
-                _absent(error)
+                absent(error)
 
         self._retry(read)
 
@@ -250,7 +250,7 @@ class Models:
             try:
                 return self._service.version(model, number)
             except HttpResponseError as error:
-                _absent(error)
+                absent(error)
                 return None
 
         return self._retry(get)
@@ -260,7 +260,7 @@ class Models:
             try:
                 return self._service.container(model)
             except HttpResponseError as error:
-                _absent(error)
+                absent(error)
                 return {"nextVersion": "1"}
 
         return self._retry(get)
@@ -271,7 +271,7 @@ class Models:
         return sorted(found.values(), key=lambda item: _number(item.number))
 
 
-def _absent(error: HttpResponseError) -> None:
+def absent(error: HttpResponseError) -> None:
     """Let a 404 mean 'no such version', unless it is the workspace or what holds it that is not there."""
     code = azure_errors.code_of(error)
     # ARM names what is not there by its type and name, up to the closing quote.
