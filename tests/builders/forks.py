@@ -37,6 +37,10 @@ MLFLOW = (
         "aml_mirror.cli.report",
         "aml_mirror.status.status",
         "aml_mirror.doctor.doctor",
+        "aml_mirror.evidence.evaluate",
+        "aml_mirror.gates.explain",
+        "aml_mirror.gates.stage_changes",
+        "aml_mirror.gates.stage_history",
     ),
     "aml_mirror.registries.mlflow.tracking_server",
 )
@@ -44,6 +48,7 @@ AZURE = (
     *MLFLOW,
     *("aml_mirror.registries.azureml.workspace", "aml_mirror.registries.azureml.workspace_checks"),
     *("aml_mirror.registries.azureml.fast_lookup", "aml_mirror.registries.azureml.reader"),
+    *("aml_mirror.registries.azureml.attachments", "aml_mirror.registries.azureml.stage_store"),
     *("azure.ai.ml", "azure.ai.ml.entities", "azureml.mlflow", "azureml.mlflow._store.tracking.store"),
     "azureml.mlflow._tracking.request_header.azureml_request_header_provider",
 )

@@ -31,7 +31,7 @@ _MIRRORS = (*_MIRROR, "backfill")
 _STAGES = ("promote", "demote", "rollback", "history")
 COMMANDS = (
     *("mirror", "plan", "backfill", "status", "verify", "repair", "doctor"),
-    *("evaluate", *_STAGES, "share", "prune"),
+    *("evaluate", *_STAGES),
 )
 
 RUN, OSMO, CONTENT, TARGET, CHECKS, GATE, OUTPUT = (
@@ -239,22 +239,23 @@ TABLE: tuple[Option, ...] = (
     # --- what it may drive ---
     Option(
         "reference", "MODEL:VERSION", "for example act-pick:3 or models:/act-pick/3",
-        ("evaluate", "promote", "share"), GATE,
+        ("evaluate", "promote"), GATE,
     ),
     Option(
         "reference", "MODEL@STAGE", "for example act-pick@production", ("demote", "rollback"), GATE,
     ),
     Option(
-        "reference", "MODEL", "for example act-pick, or act-pick@production for one stage", ("history",), GATE,
+        "reference", "MODEL", "for example act-pick, or act-pick@production for one stage", ("history",),
+        GATE,
     ),
     Option(
-        "result", "--result", "the result of an evaluation; - for standard input", ("evaluate",), GATE, "FILE",
-        completes="file",
+        "result", "--result", "the result of an evaluation; - for standard input", ("evaluate",), GATE,
+        "FILE", completes="file",
         details="[robot.md](robot.md#results-of-evaluations) lists the formats.",
     ),
     Option(
-        "evaluated_task", "--task-name", "the task of episodes for which the result names none", ("evaluate",),
-        GATE, "NAME",
+        "evaluated_task", "--task-name", "the task of episodes for which the result names none",
+        ("evaluate",), GATE, "NAME",
     ),
     Option(
         "sign_key", "--sign-key", "sign the statement with this private key (PEM)", ("evaluate",), GATE,
@@ -271,7 +272,8 @@ TABLE: tuple[Option, ...] = (
         details="[robot.md](robot.md#the-policy) describes every key.",
     ),
     Option(
-        "public_keys", "--public-key", "a key of those who may sign versions and evaluations (PEM, repeatable)",
+        "public_keys", "--public-key",
+        "a key of those who may sign versions and evaluations (PEM, repeatable)",
         ("promote", "rollback"), GATE, "FILE", repeatable=True, completes="file",
     ),
     Option("reason", "--reason", "why, for the history", ("promote", "demote", "rollback"), GATE, "TEXT"),
@@ -279,15 +281,6 @@ TABLE: tuple[Option, ...] = (
     Option(
         "dry_run", "--dry-run", "decide, and write nothing", ("promote", "demote", "rollback"), GATE,
     ),
-    Option(
-        "registry_name", "--registry", "the Azure ML registry that is to get the version", ("share",), GATE,
-        "NAME",
-    ),
-    Option(
-        "older_than", "--older-than", "only what was written longer ago: 36h, 14d", ("prune",), GATE, "TIME",
-        (), "14d", values.seconds,
-    ),
-    Option("delete", "--delete", "remove it; without this flag it is only listed", ("prune",), GATE),
     # --- the target ---
     Option(
         "model_name", "--model-name", "the registered model", (*_RUN, "status"), TARGET, "NAME",
@@ -341,7 +334,7 @@ TABLE: tuple[Option, ...] = (
     ),
     Option(
         "retry_seconds", "--retry-for", "retry a failing service this long: 90s, 15m, 2h",
-        (*_MIRRORS, "status", "verify", "repair", "evaluate", *_STAGES, "share", "prune"), TARGET, "TIME", (),
+        (*_MIRRORS, "status", "verify", "repair", "evaluate", *_STAGES), TARGET, "TIME", (),
         "15m", values.seconds,
         accepted_by=("doctor",),
     ),

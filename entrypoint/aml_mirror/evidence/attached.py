@@ -63,14 +63,13 @@ def named_in(tags: dict[str, str]) -> Iterator[tuple[str, str]]:
             match = re.match("([0-9a-f]{64})\\b", tags[key])
             if match is None:
                 raise DataError(
-                    f"the tag {key} is damaged: it has no digest of an evaluation", f"remove the tag, and {_AGAIN}"
+                    f"the tag {key} is damaged: it has no digest of an evaluation",
+                    f"remove the tag, and {_AGAIN}",
                 )
             yield key.removeprefix(TAG), match[1]
 
 
-def attached_to(
-    version: Version, reader: VersionReader, keys: Sequence[signing.PublicKey]
-) -> list[Attached]:
+def attached_to(version: Version, reader: VersionReader, keys: Sequence[signing.PublicKey]) -> list[Attached]:
     """Return the evaluations of a version, in the order of their ids.
 
     Args:
@@ -95,7 +94,8 @@ def attached_to(
         where = f"the evaluation {short} of version {version.number} of {version.model}"
         if data is None:
             raise DataError(
-                f"{where} was changed or is gone: no {name} has the digest that the version's tag names", _AGAIN
+                f"{where} was changed or is gone: no {name} has the digest that the version's tag names",
+                _AGAIN,
             )
         one = open_statement(data, keys, where)
         require_bytes(one.evidence, version, where)
@@ -114,8 +114,8 @@ def require_bytes(evidence: Evidence, version: Version, where: str) -> None:
     wanted = version.tags.get(base.MANIFEST_SHA256, "")
     if evidence.manifest_sha256 != wanted:
         raise DataError(
-            f"{where} is of other bytes: it is about the manifest {evidence.manifest_sha256[:16]}…, and version "
-            f"{version.number} of {version.model} has {wanted[:16]}…",
+            f"{where} is of other bytes: it is about the manifest {evidence.manifest_sha256[:16]}…, and "
+            f"version {version.number} of {version.model} has {wanted[:16]}…",
             "evaluate this version, and attach that result",
         )
 

@@ -30,7 +30,7 @@ from aml_mirror.evidence.result_file import ResultFile, documents, evaluation_in
 from aml_mirror.evidence.test_result import Evidence, evidence_in, is_statement, statement
 from aml_mirror.pipeline.provenance import signing
 from aml_mirror.registries import base
-from aml_mirror.registries.base import Point, Registry, Version
+from aml_mirror.registries.base import Point, Version
 from aml_mirror.registries.pinned_manifest import pinned_manifest
 from aml_mirror.support.progress import Console
 from aml_mirror.verify.verify import open_version
@@ -122,7 +122,9 @@ def evaluate(settings: Settings, console: Console) -> Result:
             )
         require_bytes(made.evidence, version, result.name)
         signed_by = key is not None or made.is_signed
-        text = result.data.decode() if made.is_signed or key is None else signing.sign(result.data.decode(), key)
+        text = (
+            result.data.decode() if made.is_signed or key is None else signing.sign(result.data.decode(), key)
+        )
         evidence = made.evidence
     else:
         assert evaluation is not None  # noqa: S101 - for the type checker
@@ -167,7 +169,8 @@ def _require_fitting(evaluation: Evaluation, version: Version, name: str) -> Non
     wanted = version.tags.get(base.MANIFEST_SHA256, "")
     if evaluation.manifest_sha256 not in ("", wanted):
         raise DataError(
-            f"{name} (--result) is of other bytes: it names the manifest {evaluation.manifest_sha256[:16]}…, and "
+            f"{name} (--result) is of other bytes: it names the manifest "
+            f"{evaluation.manifest_sha256[:16]}…, and "
             f"version {version.number} of {version.model} has {wanted[:16]}…",
             "evaluate this version, and attach that result",
         )
@@ -209,4 +212,6 @@ def _points(evidence: Evidence, version: Version) -> list[Point]:
 
 def _metric_name(name: str) -> str:
     """A name that every MLflow server takes (mlflow/utils/validation.py)."""
-    return "".join(char if char.isascii() and (char.isalnum() or char in "_-./ ") else "_" for char in name)[:250]
+    return "".join(char if char.isascii() and (char.isalnum() or char in "_-./ ") else "_" for char in name)[
+        :250
+    ]

@@ -61,7 +61,9 @@ def read_result(path: str) -> ResultFile:
     if not data.strip():
         raise DataError(f"{name} (--result) is empty", "did the evaluation end well?")
     if len(data) > MAX_BYTES:
-        raise DataError(f"{name} (--result) has over {MAX_BYTES >> 20} MiB", "it is no result of an evaluation")
+        raise DataError(
+            f"{name} (--result) has over {MAX_BYTES >> 20} MiB", "it is no result of an evaluation"
+        )
     return ResultFile(name, data, written_at)
 
 

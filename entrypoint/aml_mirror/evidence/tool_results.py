@@ -81,7 +81,9 @@ def toolchain_rate(found: dict[str, Any]) -> Evaluation | None:
     episodes, rate = found["eval_episodes"], finite(found["success_rate"])
     if type(episodes) is not int or episodes < 1 or rate is None or not 0 <= rate <= 1:
         raise _damaged("eval_episodes is no positive number, or success_rate no share from 0 to 1")
-    metrics = {key: found[key] for key in ("mean_reward", "std_reward", "mean_length") if key in found}
+    metrics: dict[str, object] = {
+        key: found[key] for key in ("mean_reward", "std_reward", "mean_length") if key in found
+    }
     return evaluation_of(
         "physical-ai-toolchain policy_evaluation", [("", episodes, successes_of(rate, episodes))], metrics
     )

@@ -89,14 +89,10 @@ def decide(
     trials = _by_task(evidence)
     if policy.success_rate is not None:
         successes, episodes = _sum(trials)
-        conditions.append(
-            _rate("success rate", policy.success_rate, successes, episodes, policy.confidence)
-        )
+        conditions.append(_rate("success rate", policy.success_rate, successes, episodes, policy.confidence))
     for task in policy.tasks:
         conditions += _task(task, trials, policy.confidence)
-    conditions += [
-        _metric(name, low, high, evidence) for name, (low, high) in sorted(policy.metrics.items())
-    ]
+    conditions += [_metric(name, low, high, evidence) for name, (low, high) in sorted(policy.metrics.items())]
     if policy.compares and incumbent is not None:
         conditions.append(_comparison(policy, trials, incumbent))
     return Decision(tuple(conditions))
@@ -135,15 +131,15 @@ def _rate(name: str, wanted: float, successes: int, episodes: int, confidence: f
     if not episodes:
         return Condition(name, required, "no episode", INSUFFICIENT)
     found = (
-        f"{successes} of {episodes} ({_percent(successes / episodes)}), {confidence * 100:g} % Wilson interval "
-        f"{_percent(low)} to {_percent(high)}"
+        f"{successes} of {episodes} ({_percent(successes / episodes)}), {confidence * 100:g} % Wilson "
+        f"interval {_percent(low)} to {_percent(high)}"
     )
-    return Condition(name, required, found, PASS if low >= wanted else FAIL if high < wanted else INSUFFICIENT)
+    return Condition(
+        name, required, found, PASS if low >= wanted else FAIL if high < wanted else INSUFFICIENT
+    )
 
 
-def _task(
-    task: RequiredTask, trials: Mapping[str, tuple[int, int]], confidence: float
-) -> list[Condition]:
+def _task(task: RequiredTask, trials: Mapping[str, tuple[int, int]], confidence: float) -> list[Condition]:
     successes, episodes = _sum({name: one for name, one in trials.items() if task.covers(name)})
     enough = episodes >= task.episodes
     conditions = [
@@ -180,15 +176,11 @@ def _metric(name: str, low: float | None, high: float | None, evidence: Sequence
     )
 
 
-def _comparison(
-    policy: Policy, trials: Mapping[str, tuple[int, int]], incumbent: Incumbent
-) -> Condition:
+def _comparison(policy: Policy, trials: Mapping[str, tuple[int, int]], incumbent: Incumbent) -> Condition:
     name = f"incumbent, version {incumbent.version}"
     required = f"not shown to be worse (one-sided, {policy.significance * 100:g} %)"
     others = _by_task(incumbent.evidence)
-    shared = sorted(
-        task for task in trials.keys() & others.keys() if trials[task][1] and others[task][1]
-    )
+    shared = sorted(task for task in trials.keys() & others.keys() if trials[task][1] and others[task][1])
     if not shared:
         why = incumbent.why_none or (
             "no task was tried with both" if _sum(others)[1] else "it has no evaluation with trials"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from aml_mirror.gates.promotion import Promotion
 from aml_mirror.support.progress import one_line
 
@@ -25,7 +27,8 @@ def explained(promotion: Promotion) -> str:
     conditions += [(one.name, one.required, one.found, one.result) for one in promotion.decision.conditions]
     policy = promotion.policy.name or "none given: one trial, and not shown to be worse than the incumbent"
     lines = [
-        f"policy   {policy}" + (f" (sha256 {promotion.policy.sha256[:16]}…)" if promotion.policy.sha256 else ""),
+        f"policy   {policy}"
+        + (f" (sha256 {promotion.policy.sha256[:16]}…)" if promotion.policy.sha256 else ""),
         f"stage    {promotion.stage}, version {promotion.previous} has it"
         if promotion.previous
         else f"stage    {promotion.stage}, no version has it",
@@ -40,6 +43,8 @@ def explained(promotion: Promotion) -> str:
     return "\n".join(one_line(line) for line in lines)
 
 
-def _table(rows: list[tuple[str, ...]]) -> list[str]:
+def _table(rows: Sequence[tuple[str, ...]]) -> list[str]:
     widths = [max(len(row[at]) for row in rows) for at in range(len(rows[0]))]
-    return ["  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+    return [
+        "  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip() for row in rows
+    ]

@@ -29,8 +29,6 @@ from aml_mirror.support.progress import Console
 from aml_mirror.verify.verify import open_version
 
 SCHEMA = "aml-mirror/promotion/v1"
-# Property of a version, written by ``mirror --success-threshold``.
-THRESHOLD = "success_threshold"
 
 
 @dataclass(slots=True)
@@ -164,7 +162,8 @@ def _still(registry: Registry, version: Version) -> Version:
         or now.path != version.path
     ):
         raise DataError(
-            f"version {version.number} of {version.model} changed while it was read", "run the same command again"
+            f"version {version.number} of {version.model} changed while it was read",
+            "run the same command again",
         )
     return now
 
@@ -172,7 +171,7 @@ def _still(registry: Registry, version: Version) -> Version:
 def _with_threshold(policy: Policy, version: Version) -> Policy:
     """Without a policy, what the version itself says must be reached counts."""
     try:
-        wanted = float(version.tags.get(THRESHOLD, ""))
+        wanted = float(version.tags.get(base.SUCCESS_THRESHOLD, ""))
     except ValueError:
         return policy
     return replace(policy, success_rate=wanted) if 0 <= wanted <= 1 else policy
@@ -223,9 +222,7 @@ def _fresh(evidence: Sequence[Evidence], policy: Policy) -> tuple[list[Evidence]
     if policy.newer_than_seconds is None:
         return list(evidence), 0
     now = datetime.now(UTC)
-    fresh = [
-        one for one in evidence if (now - one.evaluated_at).total_seconds() <= policy.newer_than_seconds
-    ]
+    fresh = [one for one in evidence if (now - one.evaluated_at).total_seconds() <= policy.newer_than_seconds]
     return fresh, len(evidence) - len(fresh)
 
 

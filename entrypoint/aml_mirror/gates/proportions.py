@@ -38,8 +38,8 @@ def p_value_of_worse(tables: Iterable[tuple[int, int, int, int]]) -> float:
     """Return how likely the candidate's successes, or fewer, are if it is as good as the incumbent.
 
     Args:
-        tables: of each task, (successes, episodes) of the candidate and (successes, episodes) of the incumbent.
-            Tasks that only one of them tried say nothing.
+        tables: of each task, (successes, episodes) of the candidate and (successes, episodes) of the
+            incumbent. Tasks that only one of them tried say nothing.
 
     Returns:
         The one-sided p-value. 1 where both succeeded, or failed, in every episode.

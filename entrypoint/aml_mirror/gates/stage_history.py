@@ -80,7 +80,8 @@ def history(settings: Settings, console: Console) -> StageHistory:
         model, only = reference.removeprefix("models:/").removeprefix("azureml:"), ""
     if not model or ":" in model or "/" in model:
         raise UsageError(
-            f"{reference!r} names no model", "for example: aml-mirror history act-pick, or act-pick@production"
+            f"{reference!r} names no model",
+            "for example: aml-mirror history act-pick, or act-pick@production",
         )
     store = stages_of_model(open_registry(settings, console.say), model)
     journal = [entry for entry in store.journal() if only in ("", entry.stage)]
@@ -92,4 +93,6 @@ def history(settings: Settings, console: Console) -> StageHistory:
         done = {entry.sequence for entry in carried_out(entries, head_of(entries, holder))}
         holders[stage] = holder.version.number if holder else ""
         rows += [(entry, entry.sequence in done) for entry in entries]
-    return StageHistory(model, holders, sorted(rows, key=lambda row: (row[0].at, row[0].stage, row[0].sequence)))
+    return StageHistory(
+        model, holders, sorted(rows, key=lambda row: (row[0].at, row[0].stage, row[0].sequence))
+    )

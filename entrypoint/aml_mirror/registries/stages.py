@@ -16,19 +16,19 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, field
 from typing import Any, Protocol
 
 from aml_mirror.core.errors import UsageError
 from aml_mirror.core.manifest import digest_of_json
-from aml_mirror.registries.base import Version
+from aml_mirror.registries.base import STAGE, Version
 
 SCHEMA = "aml-mirror/stage-entry/v1"
 PROMOTE, DEMOTE, ROLLBACK = "promote", "demote", "rollback"
-# Tags of a version: the stages that it has, separated by commas; and of each the entry that gave it.
-STAGE = "mirror.stage"
+# Of a version: the entry that gave it a stage, whose name follows. The tag ``mirror.stage`` has the stages
+# that it has, separated by commas.
 ENTRY = "mirror.stage."
 # Aliases that MLflow, or this program, gives a meaning of its own.
 _TAKEN = ("latest", "final", "best")
@@ -142,14 +142,14 @@ def check_stage(name: str) -> str:
     """
     if not _NAME.fullmatch(name) or name in _TAKEN or re.fullmatch(r"v\d+", name):
         raise UsageError(
-            f"{name!r} cannot be a stage: up to 40 small letters, digits and '-', beginning with a letter, and "
-            f"none of {', '.join(_TAKEN)} or v1, v2, …",
+            f"{name!r} cannot be a stage: up to 40 small letters, digits and '-', beginning with a letter, "
+            f"and none of {', '.join(_TAKEN)} or v1, v2, …",
             "for example: staging, production",
         )
     return name
 
 
-def stages_of(tags: dict[str, str]) -> list[str]:
+def stages_of(tags: Mapping[str, str]) -> list[str]:
     """Return the stages that a version's tags name."""
     return [name for name in tags.get(STAGE, "").split(",") if name]
 
@@ -159,19 +159,19 @@ def mark_of(entry: StageEntry) -> str:
     return f"{entry.sequence} {entry.digest} {entry.at} by {entry.by}"[:250]
 
 
-def parse_mark(tags: dict[str, str], stage: str) -> tuple[int, str]:
+def parse_mark(tags: Mapping[str, str], stage: str) -> tuple[int, str]:
     """Return number and digest of the entry that a version's tags name; (0, ""): none."""
     match = re.match(r"(\d{1,9}) ([0-9a-f]{64})\b", tags.get(ENTRY + stage, ""))
     return (int(match[1]), match[2]) if match else (0, "")
 
 
-def tags_with(tags: dict[str, str], entry: StageEntry) -> dict[str, str]:
+def tags_with(tags: Mapping[str, str], entry: StageEntry) -> dict[str, str]:
     """Return the tags that give a version a stage."""
     names = sorted({*stages_of(tags), entry.stage})
     return {STAGE: ",".join(names), ENTRY + entry.stage: mark_of(entry)}
 
 
-def tags_without(tags: dict[str, str], stage: str) -> tuple[dict[str, str], list[str]]:
+def tags_without(tags: Mapping[str, str], stage: str) -> tuple[dict[str, str], list[str]]:
     """Return what takes a stage from a version: the tags to write, and those to remove."""
     names = [name for name in stages_of(tags) if name != stage]
     removed = [ENTRY + stage] if ENTRY + stage in tags else []

@@ -199,8 +199,8 @@ def _signed_by(
             if _fits(statement, version, manifest):
                 return key
             why = DataError(
-                f"what was signed is not version {version.number} of {version.model}: {signing.ARTIFACT} names "
-                "other files, another run or another model",
+                f"what was signed is not version {version.number} of {version.model}: {signing.ARTIFACT} "
+                "names other files, another run or another model",
                 "do not use the version, and mirror the run again",
             )
     raise why

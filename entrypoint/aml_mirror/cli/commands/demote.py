@@ -20,8 +20,6 @@ def run(call: Call) -> int:
 COMMAND = Command(
     "demote",
     "take a stage from the version that has it",
-    (
-        'aml-mirror demote act-pick@production --reason "drops the cup"',
-    ),
+    ('aml-mirror demote act-pick@production --reason "drops the cup"',),
     run,
 )

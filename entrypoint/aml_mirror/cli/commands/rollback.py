@@ -20,8 +20,6 @@ def run(call: Call) -> int:
 COMMAND = Command(
     "rollback",
     "give a stage back to the version that had it before, once its bytes were verified again",
-    (
-        'aml-mirror rollback act-pick@production --reason "version 5 drops the cup"',
-    ),
+    ('aml-mirror rollback act-pick@production --reason "version 5 drops the cup"',),
     run,
 )

@@ -143,7 +143,9 @@ class AzureMLStageStore:
             now = workspace.models.get(self._model, version.number)
             if now is None:
                 if gets:
-                    raise DataError(f"version {version.number} of {self._model} is gone", "nothing was changed")
+                    raise DataError(
+                        f"version {version.number} of {self._model} is gone", "nothing was changed"
+                    )
                 return
             written, removed = (
                 (tags_with(now.tags, entry), []) if gets else tags_without(now.tags, entry.stage)

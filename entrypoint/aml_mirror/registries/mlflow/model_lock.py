@@ -1,8 +1,8 @@
 """One at a time on a registered model of an MLflow server, which compares and sets nothing in one step.
 
 Each who wants the model writes a tag of its own, ``mirror.lock.<owner>``, with a lease
-(:mod:`.run_lease`) whose ticket is its place in the queue, as in Lamport's bakery (:mod:`.bakery_lock`): first
-still choosing, then above all tickets that are there. Who has the lowest goes on. A lease whose counter
+(:mod:`.run_lease`) whose ticket is its place in the queue, as in Lamport's bakery (:mod:`.bakery_lock`):
+first still choosing, then above all tickets that are there. Who has the lowest goes on. A lease whose counter
 stands still for ``STALE_SECONDS``, or whose process is known to be gone, is dead, and whoever sees that
 removes it.
 
@@ -46,9 +46,7 @@ class ModelLock:
     notice: told, once, that another is being waited for.
     """
 
-    def __init__(
-        self, client: MlflowClient, model: str, retry: Retry, notice: Callable[[str], None]
-    ) -> None:
+    def __init__(self, client: MlflowClient, model: str, retry: Retry, notice: Callable[[str], None]) -> None:
         self._client = client
         self._model = model
         self._retry = retry
@@ -145,7 +143,7 @@ class ModelLock:
                 self._lost = True
                 return
             self._client.set_registered_model_tag(self._model, self._key, self._keeper.note())
-        except Exception:  # noqa: BLE001, S110 - the next one makes up for it, or the lease counts as lost
+        except Exception:  # noqa: BLE001 - the next one makes up for it, or the lease counts as lost
             return
         if time.monotonic() - begun >= TRUST_SECONDS:
             # Somebody may have removed it in between, and we wrote it again.
@@ -156,7 +154,7 @@ class ModelLock:
     def _release(self) -> None:
         try:
             self._client.delete_registered_model_tag(self._model, self._key)
-        except Exception:  # noqa: BLE001, S110 - it runs out by itself
+        except Exception:  # noqa: BLE001 - it runs out by itself
             return
 
     def _remove(self, key: str) -> None:

@@ -12,11 +12,10 @@ from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING
 
 from aml_mirror.core.errors import ConfigurationError, MirrorError, ServiceUnavailable
-from aml_mirror.registries.base import Version
+from aml_mirror.registries.base import STAGE, Version
 from aml_mirror.registries.mlflow.model_lock import ModelLock
 from aml_mirror.registries.mlflow_errors import is_missing
 from aml_mirror.registries.stages import (
-    STAGE,
     Holder,
     StageEntry,
     parse_entry,
@@ -38,9 +37,7 @@ class MlflowStageStore:
     registry, model: whose stages.
     """
 
-    def __init__(
-        self, registry: MlflowRegistry, model: str, notice: Callable[[str], None]
-    ) -> None:
+    def __init__(self, registry: MlflowRegistry, model: str, notice: Callable[[str], None]) -> None:
         self._registry = registry
         self._client = registry.client
         self._retry = registry.retry
@@ -85,9 +82,7 @@ class MlflowStageStore:
             self._tag(to, {key: text for key, text in tags.items() if key != STAGE}, require_allowed)
             require_allowed()
             try:
-                self._retry(
-                    lambda: self._client.set_registered_model_alias(self._model, stage, to.number)
-                )
+                self._retry(lambda: self._client.set_registered_model_alias(self._model, stage, to.number))
             except MirrorError as error:
                 if is_missing(error.__cause__) or "alias" in error.message:
                     raise ConfigurationError(
@@ -118,9 +113,7 @@ class MlflowStageStore:
             numbers.update(dict.fromkeys(one for one in (entry.version, entry.previous) if one))
         found = (self._registry.find_version(self._model, number) for number in numbers)
         return [
-            version
-            for version in found
-            if version is not None and any(tags_without(version.tags, stage))
+            version for version in found if version is not None and any(tags_without(version.tags, stage))
         ]
 
     def _tag(self, version: Version, tags: dict[str, str], require_allowed: Callable[[], None]) -> None:
