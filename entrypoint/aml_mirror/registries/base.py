@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from aml_mirror.core.manifest import Manifest, TransferResult
+from aml_mirror.sources.base import Source
+from aml_mirror.sources.block_reader import ByteCheck
 from aml_mirror.sources.tree import Tree
 
 if TYPE_CHECKING:
@@ -205,6 +207,22 @@ class Writer(Protocol):
         """Close the run as FAILED or KILLED, to be taken up by the next try. Never raises."""
 
 
+class Reading(Protocol):
+    """Files that are hashed and sent at the same time."""
+
+    def hash_files(
+        self,
+        tree: Tree,
+        paths: dict[str, str],
+        progress: Callable[[int], None],
+        check_of: Callable[[str], ByteCheck | None],
+    ) -> Manifest:
+        """As :func:`aml_mirror.sources.hashing.hash_files`; the files are sent as well.
+
+        Where they are sent is up to the registry: :meth:`Writer.put_model` finds them.
+        """
+
+
 class LogWriter(Protocol):
     """The run of a complete version, for as long as its logs are continued."""
 
@@ -234,6 +252,21 @@ class LogWriter(Protocol):
 
     def close(self) -> None:
         """Let others write. Never raises."""
+
+
+@runtime_checkable
+class ReadsOnce(Protocol):
+    """A registry that takes files before their digests are known. A registry need not be one."""
+
+    def read_once(self, source: Source, model: str, quick_key: str, size: int) -> Reading | None:
+        """Return what hashes and sends the files of a checkpoint; None: they are hashed first.
+
+        Args:
+            source: where they are.
+            model: the name of the model.
+            quick_key: of the checkpoint: :meth:`Registry.begin` gets it as a tag.
+            size: of all files together, in bytes.
+        """
 
 
 class Registry(Protocol):

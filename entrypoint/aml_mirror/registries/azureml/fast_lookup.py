@@ -31,8 +31,9 @@ from aml_mirror.storage.azure_login import credential
 if TYPE_CHECKING:
     from aml_mirror.core.manifest import Manifest, TransferResult
     from aml_mirror.registries.azureml.workspace import AzureMLRegistry
-    from aml_mirror.registries.base import FileDigest, LogWriter, Point, VersionReader, Writer
+    from aml_mirror.registries.base import FileDigest, LogWriter, Point, Reading, VersionReader, Writer
     from aml_mirror.registries.stages import StageStore
+    from aml_mirror.sources.base import Source
     from aml_mirror.sources.tree import Tree
 
 _log = logging.getLogger(__name__)
@@ -133,6 +134,9 @@ class FastLookup:
 
     def user(self) -> str:
         return self._proper.user()
+
+    def read_once(self, source: Source, model: str, quick_key: str, size: int) -> Reading | None:
+        return self._proper.read_once(source, model, quick_key, size)
 
     def unfinished(self, experiment: str, run_id: str) -> Iterable[dict[str, str]]:
         return self._proper.unfinished(experiment, run_id)

@@ -84,6 +84,15 @@ class Models:
 
         self._retry(read)
 
+    def newest(self, model: str) -> Iterator[Version]:
+        """Yield the versions of a model, the newest first, asked for page by page and without patience.
+
+        Raises:
+            HttpResponseError: they cannot be had.
+        """
+        for number, properties in self._service.versions(model):
+            yield _version(model, number, properties)
+
     def register(
         self,
         model: str,
