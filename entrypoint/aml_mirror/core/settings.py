@@ -112,6 +112,14 @@ class Settings:
     sign_key: str = ""
     public_key: str = ""
     reference: str = ""
+    result: str = ""
+    evaluated_task: str = ""
+    to_stage: str = ""
+    policy: str = ""
+    public_keys: tuple[str, ...] = ()
+    reason: str = ""
+    explain: bool = False
+    dry_run: bool = False
     shell: str = ""
     json: bool = False
     debug: bool = False

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from aml_mirror.core.manifest import Manifest, TransferResult
 from aml_mirror.sources.base import Source
 from aml_mirror.sources.block_reader import ByteCheck
 from aml_mirror.sources.tree import Tree
+
+if TYPE_CHECKING:
+    from aml_mirror.registries.stages import StageStore
 
 # Keys of the tags of a run and of the properties of a version. The first ones are read by existing
 # consumers and keep their names.
@@ -364,3 +367,27 @@ class Registry(Protocol):
 
     def be_patient_for(self, seconds: float) -> None:
         """Change how long an operation may go on failing for reasons that pass."""
+
+    def attach(
+        self, version: Version, name: str, text: str, points: Sequence[Point], tags: dict[str, str]
+    ) -> list[str]:
+        """Add something to a complete version: a small file, then points of its run, then tags.
+
+        Each of the three may be there already, from an attempt that was cut off; the points then once.
+
+        Args:
+            version: complete.
+            name: the file's path beside manifest and statement.
+            text: what it holds.
+            points: for the version's run.
+            tags: of the version; what says that all of it is there.
+
+        Returns:
+            What the person should know: the run takes no points, or is gone.
+        """
+
+    def stages(self, model: str) -> StageStore | None:
+        """Return the stages of a model; None where the registry does not offer any."""
+
+    def user(self) -> str:
+        """Return who this is, as the registry knows it; empty: it does not say."""

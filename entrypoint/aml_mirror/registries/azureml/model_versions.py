@@ -12,7 +12,7 @@ What must never change about a version is in its properties; what people and tim
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 
 from azure.core.exceptions import HttpResponseError
@@ -210,9 +210,13 @@ class Models:
             number += step
 
     def tag(
-        self, version: Version, tags: dict[str, str], require_allowed: Callable[[], None] = lambda: None
+        self,
+        version: Version,
+        tags: dict[str, str],
+        require_allowed: Callable[[], None] = lambda: None,
+        removed: Sequence[str] = (),
     ) -> None:
-        """Write tags of a version; all else that it has stays, whether it is archived too.
+        """Write tags of a version, and remove some; all else that it has stays, whether it is archived too.
 
         Raises:
             ServiceUnavailable: the version is gone.
@@ -231,12 +235,13 @@ class Models:
                 "nothing was written to it; find out who changed it, and mirror the run again",
             )
         before = found.get("tags") or {}
-        if all(before.get(name) == text for name, text in tags.items()):
+        if all(before.get(name) == text for name, text in tags.items()) and not before.keys() & set(removed):
             return
+        after = {name: text for name, text in {**before, **tags}.items() if name not in removed}
 
         def put() -> None:
             require_allowed()
-            self._service.put(version.model, version.number, {**found, "tags": {**before, **tags}})
+            self._service.put(version.model, version.number, {**found, "tags": after})
 
         self._retry(put)
 

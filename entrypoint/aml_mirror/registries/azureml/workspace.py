@@ -20,7 +20,7 @@ One identity has one run and one version, whatever happens on the way:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -41,7 +41,7 @@ from aml_mirror.registries.azureml.service_client import PATIENCE, AzureML, sing
 from aml_mirror.registries.azureml.version_folder import VersionFolder, folder_in, folder_of, is_ours
 from aml_mirror.registries.azureml.version_tags import RETIRED, VERSION, named_by, names_version
 from aml_mirror.registries.azureml.writer import AzureMLWriter, Place
-from aml_mirror.registries.base import FileDigest, Version
+from aml_mirror.registries.base import FileDigest, Point, Version
 from aml_mirror.registries.mlflow_errors import is_missing
 from aml_mirror.registries.mlflow_runs import lost_claim
 from aml_mirror.registries.pinned_manifest import pinned_manifest
@@ -59,6 +59,7 @@ if TYPE_CHECKING:
 
     from aml_mirror.registries.azureml.log_writer import AzureMLLogWriter
     from aml_mirror.registries.azureml.reader import AzureMLVersionReader
+    from aml_mirror.registries.azureml.stage_store import AzureMLStageStore
     from aml_mirror.registries.base import StateStore
 
 
@@ -255,6 +256,27 @@ class AzureMLRegistry(Place):
 
     def annotate(self, version: Version, tags: dict[str, str]) -> None:
         self.models.tag(version, tags)
+
+    def claim(self, version: Version) -> BlobLease:
+        """Return the claim on a version: whoever writes its tags, run or files holds it."""
+        return self._claim(version.tags[base.IDENTITY], version.model)
+
+    def attach(
+        self, version: Version, name: str, text: str, points: Sequence[Point], tags: dict[str, str]
+    ) -> list[str]:
+        # Late: only an evaluation needs it.
+        from aml_mirror.registries.azureml.attachments import attach
+
+        return attach(self, version, name, text, points, tags)
+
+    def stages(self, model: str) -> AzureMLStageStore:
+        # Late: only a gate needs it.
+        from aml_mirror.registries.azureml.stage_store import AzureMLStageStore
+
+        return AzureMLStageStore(self, model)
+
+    def user(self) -> str:
+        return self.azure.user()
 
     def read_once(self, source: Source, model: str, quick_key: str, size: int) -> OnePass | None:
         if not is_worth_it(source, size, self.block_bytes):
