@@ -9,7 +9,7 @@ BIN := $(VENV)/bin
 # Terraform asks for updates unless told not to.
 export CHECKPOINT_DISABLE := 1
 
-.PHONY: help venv mlflow2 reference demo bench bench-scale test test-kill test-faults test-frameworks fuzz lint format lock azure-up azure-down clean \
+.PHONY: help venv mlflow2 reference demo bench bench-scale test test-kill test-faults test-watch test-frameworks fuzz lint format lock azure-up azure-down clean \
 	base build push sbom audit engine-up engine-down
 
 help:  ## List the targets
@@ -68,6 +68,10 @@ test: venv mlflow2 $(AZURITE)  ## Run every test
 
 test-kill: venv mlflow2 $(AZURITE)  ## Kill a mirror at every request, before and after the server acted
 	@KILL=all $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal tests/registries/test_mlflow_kill.py tests/azure/test_azureml_kill.py
+
+WATCH_PASSES ?= 500
+test-watch: venv  ## Watch a simulated cluster for WATCH_PASSES passes, disturbed in every way
+	@WATCH_PASSES=$(WATCH_PASSES) $(BIN)/python -m pytest -q tests/watch/test_simulation.py
 
 # Atheris is needed for nothing else and has wheels for few Pythons: an environment of its own.
 FUZZ := .venv-fuzz
