@@ -74,6 +74,8 @@ def test_what_arrives(azure: Azure, mirroring: Mirroring, run: Path) -> None:
         "framework": "huggingface",
         "checkpoint": "checkpoint-20",
         "step": "20",
+        "role": "final",
+        "files_uri": receipt["files_uri"],
         "mlflow_run_id": run_id,
         "manifest_sha256": receipt["manifest_sha256"],
         "integrity": "sha256",
@@ -84,7 +86,16 @@ def test_what_arrives(azure: Azure, mirroring: Mirroring, run: Path) -> None:
     }
     logs = version["tags"].pop("mirror.logs")
     assert re.fullmatch(r"[0-9a-f]{16}:[0-9a-f]{64}", logs)
-    assert version["tags"] == {"robot": "ur5e", "mirror.state": "complete"}
+    # Those that consumers read are tags as well.
+    assert version["tags"] == {
+        "robot": "ur5e",
+        "mirror.state": "complete",
+        "framework": "huggingface",
+        "step": "20",
+        "role": "final",
+    }
+    folder = version["modelUri"].partition("/paths/")[2].rstrip("/")
+    assert receipt["files_uri"] == f"azure://{azure.account}/{azure.container}/{folder}"
     assert version["modelType"] == "custom_model"
     assert "/datastores/workspaceblobstore/paths/aml-mirror/run-7/checkpoint-20/" in version["modelUri"]
     assert version["description"] == artifacts_of(azure, run_id)["MODEL_CARD.md"].decode()

@@ -26,17 +26,18 @@ _MIRROR = ("mirror", "plan")
 _RUNS = (*_RUN, "backfill")
 _MIRRORS = (*_MIRROR, "backfill")
 # The commands that read settings and talk to a target.
-COMMANDS = ("mirror", "plan", "backfill", "status", "verify", "repair", "doctor")
+COMMANDS = ("mirror", "plan", "backfill", "status", "verify", "repair", "pull", "doctor")
 
-RUN, OSMO, CONTENT, TARGET, CHECKS, OUTPUT = (
+RUN, OSMO, CONTENT, TARGET, CHECKS, PULLED, OUTPUT = (
     "what is read",
     "a run on OSMO, which the pod's osmo program is asked about",
     "what is mirrored",
     "the target",
     "what is checked",
+    "what is pulled",
     "output",
 )
-GROUPS = (RUN, OSMO, CONTENT, CHECKS, TARGET, OUTPUT)
+GROUPS = (RUN, OSMO, CONTENT, CHECKS, PULLED, TARGET, OUTPUT)
 
 
 def _pairs(given: Iterable[tuple[str, str]]) -> Mapping[str, str]:
@@ -197,7 +198,8 @@ TABLE: tuple[Option, ...] = (
     ),
     Option(
         "refuse_pickle", "--refuse-pickle",
-        "exit with 65 if loading the checkpoint may run code, or if that is unknown", _MIRRORS, CONTENT,
+        "exit with 65 if loading the checkpoint may run code, or if that is unknown", (*_MIRRORS, "pull"),
+        CONTENT,
         accepted_by=("doctor",),
     ),
     Option(
@@ -214,14 +216,27 @@ TABLE: tuple[Option, ...] = (
         "sign_key", "--sign-key", "sign the version's statement with this private key (PEM)", _MIRRORS,
         CONTENT, "FILE", accepted_by=("doctor",), completes="file",
     ),
+    Option(
+        "task_name", "--task-name", "the tag `task`: what the policy does", _MIRROR, CONTENT, "NAME",
+        default="from the run's configuration", accepted_by=("doctor",),
+        details="Isaac Lab's task, LeRobot's environment or else its data set.",
+    ),
+    Option(
+        "success_threshold", "--success-threshold",
+        "the property success_threshold: the least success rate of an evaluation, above 0 and up to 1",
+        _MIRRORS, CONTENT, "X", parse=values.share, accepted_by=("doctor",),
+    ),
     # --- what is checked ---
     Option(
-        "reference", "MODEL:VERSION", "for example act-pick:3 or models:/act-pick/3", ("verify", "repair"),
-        CHECKS,
+        "reference", "MODEL:VERSION", "for example act-pick:3 or models:/act-pick/3", ("repair",), CHECKS,
+    ),
+    Option(
+        "reference", "MODEL:VERSION", "for example act-pick:3 or models:/act-pick/3; or a folder that was "
+        "pulled, which needs no network", ("verify",), CHECKS, completes="directory",
     ),
     Option(
         "public_key", "--public-key", "also require a signature by the key that belongs to this one (PEM)",
-        ("verify",), CHECKS, "FILE", completes="file",
+        ("verify", "pull"), CHECKS, "FILE", completes="file",
     ),
     Option(
         "probe", "--probe",
@@ -229,9 +244,30 @@ TABLE: tuple[Option, ...] = (
         "both named aml-mirror-probe and removed again",
         ("doctor",), CHECKS,
     ),
+    # --- what is pulled ---
+    Option(
+        "reference", "VERSION", "NAME:VERSION, NAME@STAGE, or a models:/ URI", ("pull",), PULLED,
+        details="A stage is the tag `mirror.stage` of a version on Azure ML, on MLflow an alias.",
+    ),
+    Option(
+        "folder", "DIR", "the folder to make; the version's files are in DIR/model", ("pull",), PULLED,
+        completes="directory",
+    ),
+    Option(
+        "run_id", "--run-id", "instead of VERSION: the version that was mirrored from this run", ("pull",),
+        PULLED, "ID", parse=values.run_id,
+    ),
+    Option(
+        "replace", "--replace", "put the version in the place of the one that is in DIR", ("pull",), PULLED,
+    ),
+    Option(
+        "reuse", "--reuse", "take what is equal from a folder that was pulled before (repeatable)", ("pull",),
+        PULLED, "DIR", repeatable=True, completes="directory",
+        details="What DIR holds is always used.",
+    ),
     # --- the target ---
     Option(
-        "model_name", "--model-name", "the registered model", (*_RUN, "status"), TARGET, "NAME",
+        "model_name", "--model-name", "the registered model", (*_RUN, "status", "pull"), TARGET, "NAME",
         ("AZUREML_MODEL_NAME",),
     ),
     Option(
@@ -272,8 +308,9 @@ TABLE: tuple[Option, ...] = (
         ("AZUREML_WORKSPACE_NAME",),
     ),
     Option(
-        "concurrency", "--concurrency", "Azure ML: blocks sent at the same time", ("mirror", "backfill"),
-        TARGET, "N", (), str(CONCURRENCY), values.concurrency, accepted_by=("plan", "doctor"),
+        "concurrency", "--concurrency", "Azure ML: blocks sent or read at the same time",
+        ("mirror", "backfill", "pull"), TARGET, "N", (), str(CONCURRENCY), values.concurrency,
+        accepted_by=("plan", "doctor"),
     ),
     Option(
         "block_size", "--block-size", "Azure ML: size of a block, from 1MiB to 100MiB",
@@ -282,7 +319,7 @@ TABLE: tuple[Option, ...] = (
     ),
     Option(
         "retry_seconds", "--retry-for", "retry a failing service this long: 90s, 15m, 2h",
-        (*_MIRRORS, "status", "verify", "repair"), TARGET, "TIME", (), "15m", values.seconds,
+        (*_MIRRORS, "status", "verify", "repair", "pull"), TARGET, "TIME", (), "15m", values.seconds,
         accepted_by=("doctor",),
     ),
     # --- output ---

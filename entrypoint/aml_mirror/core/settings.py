@@ -88,8 +88,13 @@ class Settings:
     allow: tuple[tuple[str, str], ...] = ()
     probe: bool = False
     sign_key: str = ""
+    task_name: str = ""
+    success_threshold: float | None = None
     public_key: str = ""
     reference: str = ""
+    folder: str = ""
+    replace: bool = False
+    reuse: tuple[str, ...] = ()
     shell: str = ""
     json: bool = False
     debug: bool = False

@@ -14,6 +14,8 @@ from aml_mirror.registries.registry import named_type, required_type
 from aml_mirror.registries.registry_type import RegistryType
 from aml_mirror.sources.base import Source
 
+_INSTEAD = {base.SUCCESS_THRESHOLD: "pass --success-threshold"}
+
 
 @dataclass(frozen=True, slots=True)
 class Destination:
@@ -83,8 +85,13 @@ def checked_names(settings: Settings) -> tuple[str, str]:
 
 def _check_tags(settings: Settings) -> None:
     for name in sorted(settings.tags):
-        if name in base.RESERVED or name.startswith(base.OWN_PREFIX):
-            raise UsageError(f"--tag {name} is a name that the mirror itself writes", "choose another name")
+        if name in base.RESERVED - base.ALSO_BY_TAG or name.startswith(base.OWN_PREFIX):
+            hint = _INSTEAD.get(name, "choose another name")
+            raise UsageError(f"--tag {name} is a name that the mirror itself writes", hint)
+    if settings.task_name and settings.tags.get(base.TASK, settings.task_name) != settings.task_name:
+        raise UsageError(
+            f"--tag task={settings.tags[base.TASK]} and --task-name {settings.task_name} differ", "pass one"
+        )
 
 
 def _signer(path: str) -> Callable[[str], tuple[str, str]] | None:

@@ -58,9 +58,15 @@ RESERVED = frozenset(
     {
         RUN_ID, OUTPUT_DIR, REPLAY, REPLAY_SOURCE, FRAMEWORK, SOURCE, CHECKPOINT, STEP, MLFLOW_RUN_ID,
         MANIFEST_SHA256, INTEGRITY, SAFETY, SAFETY_SCANNER, IDENTITY, QUICK_KEY, MODEL_NAME, STATE,
-        LEASE, POINTS, METRIC_NAMES,
+        LEASE, POINTS, METRIC_NAMES, TASK, ROLE, SUCCESS_THRESHOLD, FILES_URI,
     }
 )  # fmt: skip
+
+# Consumers read these as tags, whatever else has them: physical-ai-toolchain's evaluation asks for
+# .tags.framework and .tags.task.
+CONSUMER_TAGS = (FRAMEWORK, TASK, STEP, ROLE)
+# What a person may say with --tag too, as with an option of its own.
+ALSO_BY_TAG = frozenset({FRAMEWORK, TASK})
 
 Point = tuple[str, float, int, int]
 """Name, value, time in milliseconds since the epoch, step."""
@@ -163,6 +169,9 @@ class Writer(Protocol):
     run_id: str
     warnings: list[str]
     """What the person should know of the writing so far."""
+
+    def files_uri(self) -> str:
+        """Return where the version's files will be: ``azure://…``, ``s3://…``; empty: no such address."""
 
     def log_params(self, params: dict[str, str]) -> None:
         """Write what is not there yet."""

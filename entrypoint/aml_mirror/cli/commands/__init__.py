@@ -1,6 +1,6 @@
 """The commands, one module each. What a command needs is imported when it runs, so that help is fast."""
 
-from aml_mirror.cli.commands import backfill, completion, doctor, mirror, plan, repair, status, verify
+from aml_mirror.cli.commands import backfill, completion, doctor, mirror, plan, pull, repair, status, verify
 from aml_mirror.cli.commands.base import Call, Command
 
 __all__ = ["BY_NAME", "COMMANDS", "Call", "Command"]
@@ -11,6 +11,7 @@ COMMANDS = (
     backfill.COMMAND,
     status.COMMAND,
     verify.COMMAND,
+    pull.COMMAND,
     repair.COMMAND,
     doctor.COMMAND,
     completion.COMMAND,

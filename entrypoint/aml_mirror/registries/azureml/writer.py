@@ -33,6 +33,7 @@ from aml_mirror.registries.azureml.version_tags import ARTIFACTS, STORED, STORED
 from aml_mirror.registries.base import Point, Upload, Version
 from aml_mirror.registries.mlflow_runs import RunStore, RunWriter
 from aml_mirror.sources.tree import Tree
+from aml_mirror.storage.blob_client import account_of
 from aml_mirror.transfer.transfer import Transfer
 
 if TYPE_CHECKING:
@@ -303,6 +304,10 @@ class AzureMLWriter(RunWriter):
         self.warnings.append(text)
         self._workspace.notice(f"warning: {text}")
 
+    def files_uri(self) -> str:
+        container = self._files.container
+        return f"azure://{account_of(container.url)}/{container.container_name}/{self._folder.bytes}"
+
     def register(self, description: str, tags: dict[str, str]) -> Version:
         self._require_claim()
         self._logs = tags.get(base.LOGS, "")
@@ -316,7 +321,11 @@ class AzureMLWriter(RunWriter):
             self._workspace.azure.datastore_uri(self._folder.bytes, self._folder.datastore),
             description,
             properties,
-            {name: value for name, value in tags.items() if name not in base.RESERVED}
+            {
+                name: value
+                for name, value in tags.items()
+                if name not in base.RESERVED or name in base.CONSUMER_TAGS
+            }
             | ({base.LOGS: self._logs} if self._logs else {}),
             self._intended,
             self._intend,

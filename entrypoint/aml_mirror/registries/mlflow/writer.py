@@ -14,6 +14,7 @@ from aml_mirror.core.errors import MirrorError, ServiceUnavailable
 from aml_mirror.core.manifest import Manifest, TransferResult
 from aml_mirror.registries import base
 from aml_mirror.registries.base import Upload, Version
+from aml_mirror.registries.mlflow.files_uri import files_uri
 from aml_mirror.registries.mlflow.run_lease import Keeper
 from aml_mirror.registries.mlflow_errors import is_there_already
 from aml_mirror.registries.mlflow_runs import RunWriter
@@ -36,9 +37,12 @@ class MlflowWriter(RunWriter):
         super().__init__(workspace, run, keeper, tags, adopted)
         self._workspace = workspace
         self._keeper = keeper
-        location = str(run.info.artifact_uri)
+        self._location = location = str(run.info.artifact_uri)
         self._store_retry = workspace.stores.retry_for(location)
         self._store = self._store_retry(lambda: workspace.stores.open(location))
+
+    def files_uri(self) -> str:
+        return files_uri(f"{self._location}/model")
 
     def put_model(self, tree: Tree, manifest: Manifest, progress: Callable[[int], None]) -> TransferResult:
         uploads = [Upload(item.source, f"model/{item.path}", item.bytes) for item in manifest.items]

@@ -165,6 +165,9 @@ class ShelfWriter:
         self._shelf, self._tags, self._lock = shelf, tags, lock
         self._files = shelf.folder / "files" / run_id
 
+    def files_uri(self) -> str:
+        return ""
+
     def log_params(self, params: dict[str, str]) -> None:
         _write(self._files / "params.json", params)
 
