@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from aml_mirror.core.errors import UsageError
+from aml_mirror.core.manifest import Manifest
 from aml_mirror.core.settings import Settings
 from aml_mirror.registries import base
 from aml_mirror.registries.base import Limits
@@ -26,8 +27,8 @@ class Destination:
     experiment: str
     registry_type: RegistryType | None
     """None: the settings name no registry, which only a plan may lack."""
-    sign: Callable[[str], tuple[str, str]] | None = None
-    """Makes of a statement the name and the text of its signed envelope; None: nothing is signed."""
+    sign: Callable[[str, Manifest], dict[str, str]] | None = None
+    """Makes of a statement and a manifest the signatures, text by name; None: nothing is signed."""
 
     @property
     def limits(self) -> Limits | None:
@@ -94,12 +95,19 @@ def _check_tags(settings: Settings) -> None:
         )
 
 
-def _signer(path: str) -> Callable[[str], tuple[str, str]] | None:
+def _signer(path: str) -> Callable[[str, Manifest], dict[str, str]] | None:
     """Read the key before anything is sent."""
     if not path:
         return None
     # Late: cryptography is needed for nothing else here.
-    from aml_mirror.pipeline.provenance import signing
+    from aml_mirror.pipeline.provenance import model_signature, signing
 
     key = signing.private_key(path)
-    return lambda statement: (signing.ARTIFACT, signing.sign(statement, key))
+
+    def sign(statement: str, manifest: Manifest) -> dict[str, str]:
+        signed = {signing.ARTIFACT: signing.sign(statement, key)}
+        if bundle := model_signature.signature(manifest, key):
+            signed[model_signature.ARTIFACT] = bundle
+        return signed
+
+    return sign

@@ -16,7 +16,7 @@ from aml_mirror.pipeline.locate import require_unchanged
 from aml_mirror.pipeline.log_state import Recorder, log_sizes, name_of, state_of
 from aml_mirror.pipeline.model_paths import artifact_path
 from aml_mirror.pipeline.plan import Plan
-from aml_mirror.pipeline.provenance import statement
+from aml_mirror.pipeline.provenance import ml_bom, statement
 from aml_mirror.pipeline.receipt import Facts, Progress, Receipt, receipt_of
 from aml_mirror.pipeline.task_name import task_in
 from aml_mirror.registries import base
@@ -171,10 +171,10 @@ class Publication:
             "safety.json": plan.safety.as_json(),
             statement.ARTIFACT: provenance,
             "MODEL_CARD.md": card,
+            ml_bom.ARTIFACT: ml_bom.as_json(plan),
         }
         if self._destination.sign is not None:
-            name, envelope = self._destination.sign(provenance)
-            texts[name] = envelope
+            texts |= self._destination.sign(provenance, plan.manifest)
         if plan.metrics.renamed:
             texts["metric_names.json"] = json.dumps(plan.metrics.renamed, indent=2, ensure_ascii=False) + "\n"
         return texts

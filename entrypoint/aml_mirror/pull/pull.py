@@ -299,7 +299,7 @@ class _Pull:
                 "make room, then run the same command again",
             )
         older = [Path(folder) for folder in settings.reuse]
-        if target.folder.exists():
+        if read_record(target.folder) is not None:
             # The version that is to be replaced is on this disk as well.
             older.append(target.folder)
         parts = reusable(wanted, older, version)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 from pathlib import Path
 
 from aml_mirror.cli import output
 from aml_mirror.cli.commands.base import Call, Command
-from aml_mirror.core.errors import UsageError
+from aml_mirror.core.errors import ConfigurationError, UsageError
 from aml_mirror.pull.reference import parse
 
 
@@ -19,6 +20,11 @@ def run(call: Call) -> int:
         found = verify_folder(folder, call.settings.public_key, call.console)
         output.print_text(json.dumps(found.as_dict()) if call.settings.json else found.text())
         return 0 if found.holds else 65
+    if importlib.util.find_spec("mlflow") is None:
+        raise ConfigurationError(
+            "aml-mirror-pull, which is installed here, verifies pulled folders only",
+            "pull the version, which verifies it, or install aml-mirror",
+        )
     from aml_mirror.verify.verify import text, verify
 
     result = verify(call.settings, call.console)
