@@ -17,7 +17,7 @@ from builders.program import Call, clean_environment
 from builders.runs import huggingface_run
 
 ROOT = Path(__file__).parents[2]
-HEAVY = ("mlflow", "azure.ai.ml", "azureml", "sqlalchemy", "awscrt", "fastapi", "pandas", "google.protobuf")
+HEAVY = ("mlflow", "azure.ai.ml", "azureml", "sqlalchemy", "awscrt", "fastapi", "pandas")
 
 
 @pytest.fixture(scope="module")
