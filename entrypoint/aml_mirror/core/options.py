@@ -19,6 +19,8 @@ BLOCK_BYTES = 8 * values.MIB
 # A failure that may pass is retried for this long by default: OSMO does not reschedule a task unless an
 # administrator raised the retry limit, so the waiting has to happen here.
 RETRY_SECONDS = 15 * 60.0
+# What is younger is never pruned by default: an upload may go on for days.
+OLDER_THAN_SECONDS = 14 * 86_400.0
 
 # Each of these takes every option of `mirror`, so that one word changes a command line into a check of it.
 _RUN = ("mirror", "plan", "doctor")
@@ -26,17 +28,22 @@ _MIRROR = ("mirror", "plan")
 _RUNS = (*_RUN, "backfill")
 _MIRRORS = (*_MIRROR, "backfill")
 # The commands that read settings and talk to a target.
-COMMANDS = ("mirror", "plan", "backfill", "status", "verify", "repair", "doctor")
+_STAGES = ("promote", "demote", "rollback", "history")
+COMMANDS = (
+    *("mirror", "plan", "backfill", "status", "verify", "repair", "doctor"),
+    *("evaluate", *_STAGES),
+)
 
-RUN, OSMO, CONTENT, TARGET, CHECKS, OUTPUT = (
+RUN, OSMO, CONTENT, TARGET, CHECKS, GATE, OUTPUT = (
     "what is read",
     "a run on OSMO, which the pod's osmo program is asked about",
     "what is mirrored",
     "the target",
     "what is checked",
+    "evidence, stages, and what is no longer needed",
     "output",
 )
-GROUPS = (RUN, OSMO, CONTENT, CHECKS, TARGET, OUTPUT)
+GROUPS = (RUN, OSMO, CONTENT, CHECKS, GATE, TARGET, OUTPUT)
 
 
 def _pairs(given: Iterable[tuple[str, str]]) -> Mapping[str, str]:
@@ -229,6 +236,51 @@ TABLE: tuple[Option, ...] = (
         "both named aml-mirror-probe and removed again",
         ("doctor",), CHECKS,
     ),
+    # --- what it may drive ---
+    Option(
+        "reference", "MODEL:VERSION", "for example act-pick:3 or models:/act-pick/3",
+        ("evaluate", "promote"), GATE,
+    ),
+    Option(
+        "reference", "MODEL@STAGE", "for example act-pick@production", ("demote", "rollback"), GATE,
+    ),
+    Option(
+        "reference", "MODEL", "for example act-pick, or act-pick@production for one stage", ("history",),
+        GATE,
+    ),
+    Option(
+        "result", "--result", "the result of an evaluation; - for standard input", ("evaluate",), GATE,
+        "FILE", completes="file",
+        details="[robot.md](robot.md#results-of-evaluations) lists the formats.",
+    ),
+    Option(
+        "evaluated_task", "--task-name", "the task of episodes for which the result names none",
+        ("evaluate",), GATE, "NAME",
+    ),
+    Option(
+        "sign_key", "--sign-key", "sign the statement with this private key (PEM)", ("evaluate",), GATE,
+        "FILE", completes="file",
+    ),
+    Option(
+        "to_stage", "--to", "the stage that the version is to get", ("promote",), GATE, "STAGE", (), "",
+        completes="staging production",
+    ),
+    Option(
+        "policy", "--policy", "what the version and its evidence must show (gate.yaml)", ("promote",), GATE,
+        "FILE", completes="file",
+        default="one episode, and not shown to be worse than the incumbent",
+        details="[robot.md](robot.md#the-policy) describes every key.",
+    ),
+    Option(
+        "public_keys", "--public-key",
+        "a key of those who may sign versions and evaluations (PEM, repeatable)",
+        ("promote", "rollback"), GATE, "FILE", repeatable=True, completes="file",
+    ),
+    Option("reason", "--reason", "why, for the history", ("promote", "demote", "rollback"), GATE, "TEXT"),
+    Option("explain", "--explain", "print the arithmetic as a table", ("promote",), GATE),
+    Option(
+        "dry_run", "--dry-run", "decide, and write nothing", ("promote", "demote", "rollback"), GATE,
+    ),
     # --- the target ---
     Option(
         "model_name", "--model-name", "the registered model", (*_RUN, "status"), TARGET, "NAME",
@@ -282,7 +334,8 @@ TABLE: tuple[Option, ...] = (
     ),
     Option(
         "retry_seconds", "--retry-for", "retry a failing service this long: 90s, 15m, 2h",
-        (*_MIRRORS, "status", "verify", "repair"), TARGET, "TIME", (), "15m", values.seconds,
+        (*_MIRRORS, "status", "verify", "repair", "evaluate", *_STAGES), TARGET, "TIME", (),
+        "15m", values.seconds,
         accepted_by=("doctor",),
     ),
     # --- output ---

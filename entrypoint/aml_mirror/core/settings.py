@@ -20,7 +20,13 @@ from typing import Any
 from aml_mirror.core.dotenv import read_dotenv
 from aml_mirror.core.errors import ConfigurationError, UsageError
 from aml_mirror.core.option_values import Shard
-from aml_mirror.core.options import BLOCK_BYTES, CONCURRENCY, RETRY_SECONDS, Option, options_of
+from aml_mirror.core.options import (
+    BLOCK_BYTES,
+    CONCURRENCY,
+    RETRY_SECONDS,
+    Option,
+    options_of,
+)
 from aml_mirror.core.run_folder import refuse_dotenv_of_a_run
 
 # Variables that existing training workflows set and that are worth knowing of a run; values only, by
@@ -90,6 +96,14 @@ class Settings:
     sign_key: str = ""
     public_key: str = ""
     reference: str = ""
+    result: str = ""
+    evaluated_task: str = ""
+    to_stage: str = ""
+    policy: str = ""
+    public_keys: tuple[str, ...] = ()
+    reason: str = ""
+    explain: bool = False
+    dry_run: bool = False
     shell: str = ""
     json: bool = False
     debug: bool = False

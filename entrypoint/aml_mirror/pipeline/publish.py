@@ -125,6 +125,7 @@ class Publication:
             bytes=plan.manifest.bytes,
             bytes_sent=moved.sent + sent,
             bytes_copied=moved.copied,
+            bytes_reused=moved.reused,
             series=len(plan.metrics.series),
             points=plan.metrics.points,
             left_out=plan.left_out,

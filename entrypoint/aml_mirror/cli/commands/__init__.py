@@ -1,6 +1,20 @@
 """The commands, one module each. What a command needs is imported when it runs, so that help is fast."""
 
-from aml_mirror.cli.commands import backfill, completion, doctor, mirror, plan, repair, status, verify
+from aml_mirror.cli.commands import (
+    backfill,
+    completion,
+    demote,
+    doctor,
+    evaluate,
+    history,
+    mirror,
+    plan,
+    promote,
+    repair,
+    rollback,
+    status,
+    verify,
+)
 from aml_mirror.cli.commands.base import Call, Command
 
 __all__ = ["BY_NAME", "COMMANDS", "Call", "Command"]
@@ -12,6 +26,11 @@ COMMANDS = (
     status.COMMAND,
     verify.COMMAND,
     repair.COMMAND,
+    evaluate.COMMAND,
+    promote.COMMAND,
+    demote.COMMAND,
+    rollback.COMMAND,
+    history.COMMAND,
     doctor.COMMAND,
     completion.COMMAND,
 )

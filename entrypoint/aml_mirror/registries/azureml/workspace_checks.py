@@ -31,7 +31,7 @@ from aml_mirror.registries.azureml.workspace_loader import load_workspace
 from aml_mirror.storage import azure_errors as azure_errors
 from aml_mirror.storage.azure_cloud import resource_manager
 from aml_mirror.storage.azure_login import credential, token_file
-from aml_mirror.transfer.block_upload import conditions
+from aml_mirror.transfer.block_ids import conditions
 
 if TYPE_CHECKING:
     from aml_mirror.registries.azureml.probe import Answer

@@ -10,7 +10,7 @@ import fcntl
 import hashlib
 import json
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -154,6 +154,23 @@ class Shelf:
 
     def be_patient_for(self, seconds: float) -> None:
         """A folder has no patience to change."""
+
+    def attach(
+        self, version: Version, name: str, text: str, points: Sequence[Point], tags: dict[str, str]
+    ) -> list[str]:
+        path = self.folder / "files" / version.tags[base.MLFLOW_RUN_ID] / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+        _write(path.with_suffix(".points.json"), list(points))
+        self.annotate(version, tags)
+        return []
+
+    def stages(self, model: str) -> None:
+        """Stages are not offered."""
+
+    def user(self) -> str:
+        """A folder knows nobody."""
+        return ""
 
 
 class ShelfWriter:
