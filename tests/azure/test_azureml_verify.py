@@ -36,7 +36,7 @@ def test_each_change_is_found_and_named(azure: Azure, mirroring: Mirroring, run:
     done = mirroring("verify", "reach:1", "--json").json
     assert done["outcome"] == "verified"
     assert done["checked_by"] == {"sha256": 2, "md5": 0, "size": 0}
-    assert done["pinned_by"] == "a property of the version, which cannot be changed"
+    assert done["pinned_by"] == "a property of the version, documented as immutable"
     prefix = prefix_of(azure)
     weights = blob(azure, prefix + "model.safetensors")
     whole = weights.download_blob().readall()

@@ -1,7 +1,7 @@
 """Whether a registered version still is what was mirrored: every byte against the manifest.
 
-1. The version's ``manifest_sha256`` was written when it was registered; on Azure ML it is a property, which
-   nobody can change. The manifest among the run's artifacts has to have this digest.
+1. The version's ``manifest_sha256`` was written when it was registered; on Azure ML it is a property,
+   documented as immutable. The manifest among the run's artifacts has to have this digest.
 2. Where a public key is given, the signed statement has to name the same manifest and the same files.
 3. Every file of the version is read once, in parts, and its SHA-256 compared. A file that the manifest does
    not name is extra, one that is not there is missing.

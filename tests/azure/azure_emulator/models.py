@@ -4,9 +4,11 @@ Documented: the operations and their parameters (azure-rest-api-specs, mfe.json:
 ``$skip``, ``version``, ``tags`` and ``properties`` as "Comma-separated list of names (and optionally
 values). Example: prop1,prop2=value2", ``listViewType``), 201 for a version that is new and 200 for one that
 was there, the name's rule, "a version is a positive integer" (azureml-examples#2725), at most 1,500 files
-(Learn, "Manage resource quotas"). Reported: properties are append-only, a value "cannot be replaced …
-without increasing the version" (azureml-assets#1174, #3530), a deleted version "cannot be recreated"
-(#3530), "Asset paths cannot be updated." (azure-ai-ml's ``_artifacts/_constants.py``),
+(Learn, "Manage resource quotas"). Documented as well: only description and tags of a version can be
+updated (Learn, "Work with models"); properties cannot change, new keys may be added (SDK v1). No refusal of a
+change is recorded, so its words are made up here, and ``changed_properties`` has three modes. Reported: a
+deleted version "cannot be recreated" (azureml-assets#3530), "Asset paths cannot be updated." (azure-ai-ml's
+``_artifacts/_constants.py``),
 ``NoMatchingArtifactsFoundFromJob`` (azure-sdk-for-python#33978). Assumed: which status comes with the
 immutable properties (409, or 400 by a switch), a property left out of a PUT is kept, the path must exist
 for datastore paths too, 30 versions a page, the newest first where no order is asked."""
@@ -291,9 +293,7 @@ def _update(workspace: Workspace, name: str, version: Version, asked: dict[str, 
         if kept["properties"].get(key, value) != value:
             raise _immutable(
                 workspace,
-                f"Value of property {key} for model {name} cannot be replaced to {value} without "
-                "increasing the "
-                "version.",
+                f"The property {key} of model {name} is immutable.",
             )
     kept["properties"] = {**kept["properties"], **(asked.get("properties") or {})}
     if "tags" in asked:

@@ -36,7 +36,7 @@ LIST = "list of stored files"
 class AzureMLVersionReader:
     """See :class:`aml_mirror.registries.base.VersionReader`."""
 
-    pinned_by = "a property of the version, which cannot be changed"
+    pinned_by = "a property of the version, documented as immutable"
 
     def __init__(self, workspace: AzureMLRegistry, version: Version) -> None:
         self._workspace = workspace
