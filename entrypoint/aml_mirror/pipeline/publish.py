@@ -191,6 +191,7 @@ def tags_of(plan: Plan, settings: Settings) -> dict[str, str]:
     located = plan.located
     tags = {
         **{name: str(redaction.value(name, value)) for name, value in settings.tags.items()},
+        **{base.LABEL + name: str(redaction.value(name, value)) for name, value in located.labels.items()},
         base.RUN_ID: located.run_id,
         base.OUTPUT_DIR: located.source.uri,
         base.FRAMEWORK: settings.framework_tag or located.detected.layout.name,

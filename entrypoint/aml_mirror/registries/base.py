@@ -54,6 +54,9 @@ STAGE = "mirror.stage"
 # Of a version: how far its logs were mirrored; see aml_mirror.pipeline.log_state.
 LOGS = "mirror.logs"
 
+# Before the name of a label that the run has on OSMO; a tag of run and version.
+LABEL = "label."
+
 COMPLETE = "complete"
 INCOMPLETE = "incomplete"
 
@@ -265,6 +268,26 @@ class LogWriter(Protocol):
         """Let others write. Never raises."""
 
 
+class StateStore(Protocol):
+    """What a program keeps in the registry for its next call, under one name: short entries, and texts."""
+
+    @property
+    def place(self) -> str:
+        """Where it is, in words."""
+
+    def entries(self) -> dict[str, str]:
+        """Return all entries."""
+
+    def change(self, changes: Mapping[str, str | None]) -> None:
+        """Write entries, or remove those that are None. What another writes at the same time is kept."""
+
+    def put_text(self, name: str, text: str) -> None:
+        """Keep a text, over what has this name."""
+
+    def texts(self) -> Iterator[tuple[str, str]]:
+        """Yield name and content of each text, by name."""
+
+
 @runtime_checkable
 class ReadsOnce(Protocol):
     """A registry that takes files before their digests are known. A registry need not be one."""
@@ -340,6 +363,17 @@ class Registry(Protocol):
         """Hand over the versions of a model that were mirrored from any run, asked for page by page.
 
         Where a page has to be asked for again, a version may be handed over twice.
+        """
+
+    def model_names(self) -> Iterator[str]:
+        """Yield the name of each registered model."""
+
+    def state_store(self, experiment: str, name: str) -> StateStore:
+        """Return what is kept under a name; nothing is made before something is written.
+
+        Args:
+            experiment: whose run keeps it, where the registry keeps such things with runs.
+            name: of letters, digits, ``-`` and ``.``.
         """
 
     def be_patient_for(self, seconds: float) -> None:

@@ -14,6 +14,7 @@ from aml_mirror.cli.commands import (
     rollback,
     status,
     verify,
+    watch,
 )
 from aml_mirror.cli.commands.base import Call, Command
 
@@ -23,6 +24,7 @@ COMMANDS = (
     mirror.COMMAND,
     plan.COMMAND,
     backfill.COMMAND,
+    watch.COMMAND,
     status.COMMAND,
     verify.COMMAND,
     repair.COMMAND,

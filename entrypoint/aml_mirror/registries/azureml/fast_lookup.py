@@ -12,7 +12,7 @@ What is read, and when it is believed, is the same in both (:mod:`.marks`).
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlsplit
@@ -32,7 +32,15 @@ from aml_mirror.storage.azure_login import credential
 if TYPE_CHECKING:
     from aml_mirror.core.manifest import Manifest, TransferResult
     from aml_mirror.registries.azureml.workspace import AzureMLRegistry
-    from aml_mirror.registries.base import FileDigest, LogWriter, Point, Reading, VersionReader, Writer
+    from aml_mirror.registries.base import (
+        FileDigest,
+        LogWriter,
+        Point,
+        Reading,
+        StateStore,
+        VersionReader,
+        Writer,
+    )
     from aml_mirror.registries.stages import StageStore
     from aml_mirror.sources.base import Source
     from aml_mirror.sources.tree import Tree
@@ -102,6 +110,12 @@ class FastLookup:
 
     def each_version(self, experiment: str, model: str, take: Callable[[Version], None]) -> None:
         self._proper.each_version(experiment, model, take)
+
+    def model_names(self) -> Iterator[str]:
+        return self._proper.model_names()
+
+    def state_store(self, experiment: str, name: str) -> StateStore:
+        return self._proper.state_store(experiment, name)
 
     def be_patient_for(self, seconds: float) -> None:
         self._proper.be_patient_for(seconds)

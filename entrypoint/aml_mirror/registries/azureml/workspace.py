@@ -60,6 +60,7 @@ if TYPE_CHECKING:
     from aml_mirror.registries.azureml.log_writer import AzureMLLogWriter
     from aml_mirror.registries.azureml.reader import AzureMLVersionReader
     from aml_mirror.registries.azureml.stage_store import AzureMLStageStore
+    from aml_mirror.registries.base import StateStore
 
 
 class AzureMLRegistry(Place):
@@ -181,6 +182,15 @@ class AzureMLRegistry(Place):
             take(version)
 
         self.models.each(model, with_key)
+
+    def model_names(self) -> Iterator[str]:
+        return self.models.names()
+
+    def state_store(self, experiment: str, name: str) -> StateStore:
+        # Late: only a watcher and a long backfill need it.
+        from aml_mirror.registries.azureml.state_store import BlobStateStore
+
+        return BlobStateStore(self.azure, name)
 
     def be_patient_for(self, seconds: float) -> None:
         super().be_patient_for(seconds)

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import uuid
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from urllib.parse import urlsplit
 
@@ -30,7 +30,7 @@ from aml_mirror.core.errors import MirrorError, NotAllowed
 from aml_mirror.core.manifest import Manifest, TransferResult
 from aml_mirror.registries import base, http_status
 from aml_mirror.registries.attached_marks import mark_of
-from aml_mirror.registries.base import FileDigest, Limits, LogWriter, Point, Version
+from aml_mirror.registries.base import FileDigest, Limits, LogWriter, Point, StateStore, Version
 from aml_mirror.registries.mlflow.artifact_store import ArtifactStores, is_path
 from aml_mirror.registries.mlflow.attachments import put_points, put_text
 from aml_mirror.registries.mlflow.bakery_lock import BakeryLock
@@ -49,6 +49,8 @@ from aml_mirror.support.retry import Retry
 # Versions a page; with its tags and its card a version has some 5 kB, and some times that while a page is
 # taken apart.
 VERSIONS_PAGE = 500
+# Models a page; servers take up to 1,000.
+MODELS_PAGE = 500
 # MLflow takes 1,000 entities in one batch, 100 of them parameters or tags (mlflow/utils/validation.py, the
 # same from 2.9 to 3.15). One tag, the mark of how far the run is, goes with each batch of points.
 LIMITS = Limits(batch=999)
@@ -182,6 +184,25 @@ class MlflowRegistry(RunStore):
             token = page.token
             if not token:
                 return
+
+    def model_names(self) -> Iterator[str]:
+        token: str | None = None
+        while True:
+            page = self.retry(
+                lambda token=token: self.client.search_registered_models(  # type: ignore[misc]
+                    max_results=MODELS_PAGE, page_token=token
+                )
+            )
+            yield from (str(item.name) for item in page)
+            token = page.token
+            if not token:
+                return
+
+    def state_store(self, experiment: str, name: str) -> StateStore:
+        # Late: only a watcher and a long backfill need it.
+        from aml_mirror.registries.mlflow.state_store import MlflowStateStore
+
+        return MlflowStateStore(self, experiment, name)
 
     def find_version(self, model: str, number: str) -> Version | None:
         try:
