@@ -9,7 +9,7 @@ BIN := $(VENV)/bin
 # Terraform asks for updates unless told not to.
 export CHECKPOINT_DISABLE := 1
 
-.PHONY: help venv mlflow2 reference demo bench bench-scale test test-kill test-faults test-frameworks fuzz lint format lock azure-up azure-down clean \
+.PHONY: help venv mlflow2 reference demo accept bench bench-scale test test-kill test-faults test-truth test-frameworks fuzz lint format lock azure-up azure-down clean \
 	base build push sbom audit engine-up engine-down
 
 help:  ## List the targets
@@ -31,6 +31,9 @@ reference: venv  ## Write the options' reference into entrypoint/README.md
 
 demo: venv  ## Mirror a small run into a local MLflow, twice
 	@$(BIN)/python scripts/demo.py .demo
+
+accept: venv  ## Try everything in the real workspace that AZURE_… and AZUREML_WORKSPACE_NAME name; prints a table
+	@$(BIN)/python scripts/accept.py .accept
 
 # The emulated Azure keeps its blobs in the real Azurite, which comes from npm.
 AZURITE := tests/azure/node_modules/.package-lock.json
@@ -60,6 +63,8 @@ mlflow2: $(MLFLOW2)/.ready  ## Install an MLflow 2 server, which some tests need
 WORKERS ?= $(shell echo $$((4 * $$(nproc 2>/dev/null || echo 2))))
 # With an engine for the tests of the image, unless TESTS names others only.
 ENGINE = $(if $(or $(if $(TESTS),,all),$(findstring image,$(TESTS))),image/engine.sh with)
+# Else every process of a test compiles all that it loads.
+unexport PYTHONDONTWRITEBYTECODE
 test: venv mlflow2 $(AZURITE)  ## Run every test
 	@command -v terraform >/dev/null || { echo "terraform 1.9 or newer is needed for the tests of the module"; exit 1; }
 	@$(ENGINE) $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal $(TESTS)
@@ -95,6 +100,9 @@ test-frameworks: venv $(FRAMEWORKS)/.ready  ## Judge files that the newest frame
 	@rm -rf $(FRAMEWORKS)/files
 	@$(FRAMEWORKS)/bin/python tests/frameworks/make_benign.py $(FRAMEWORKS)/files
 	@FRAMEWORK_FILES=$(FRAMEWORKS)/files $(BIN)/python -m pytest tests/frameworks
+
+test-truth: venv $(AZURITE)  ## Change each kind of file at each stage of a mirror, in each way
+	@TRUTH=all $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal tests/azure/test_azureml_truth.py
 
 test-faults: venv $(AZURITE)  ## Disturb a mirror into Azure ML at every stage, in every way
 	@FAULTS=all $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal tests/azure/test_azureml_fault_matrix.py
@@ -158,7 +166,7 @@ lint: venv  ## Look at the code without running it
 	$(BIN)/zizmor --offline --quiet --persona pedantic .github/workflows
 	$(BIN)/mypy --strict image/sbom.py image/licenses.py image/tree_digest.py
 	$(BIN)/mypy --strict terraform/scripts/*.py
-	$(BIN)/mypy --strict scripts/replay.py scripts/replay_follow.py scripts/replay_submit.py scripts/replay_values.py
+	$(BIN)/mypy --strict scripts/replay.py scripts/replay_follow.py scripts/replay_submit.py scripts/replay_values.py scripts/accept.py
 	terraform fmt -check -recursive terraform
 	@# On a copy, so that no .terraform folder stays behind here.
 	@copy=$$(mktemp -d) && trap 'rm -rf "$$copy"' EXIT && cp -r terraform "$$copy" && cd "$$copy/terraform" \

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from aml_mirror.core.errors import Interrupted
+from aml_mirror.core.manifest import TransferResult
 from aml_mirror.core.settings import Settings
 from aml_mirror.metrics.series import read_metrics
 from aml_mirror.pipeline import model_card
@@ -110,7 +111,8 @@ class Publication:
         require_unchanged(plan.located, [item.source for item in plan.manifest.items])
 
         tags = self._with_log_state(writer, tags, logs, sizes, recorder)
-        version = writer.register(card, tags)
+        integrity = _integrity_of(plan, moved)
+        version = writer.register(card, {**tags, base.INTEGRITY: integrity})
         warnings = dict.fromkeys((*described.warnings, *writer.warnings))
         receipt = receipt_of(
             facts,
@@ -120,13 +122,14 @@ class Publication:
             model_uri=self._registry.uri(version),
             files_uri=tags.get(base.FILES_URI),
             manifest_sha256=plan.manifest.sha256,
-            integrity=plan.manifest.integrity,
+            integrity=integrity,
             safety=plan.safety.verdict,
             allowed=tuple(plan.safety.allowed),
             files=len(plan.manifest.items),
             bytes=plan.manifest.bytes,
             bytes_sent=moved.sent + sent,
             bytes_copied=moved.copied,
+            bytes_reused=moved.reused,
             series=len(plan.metrics.series),
             points=plan.metrics.points,
             left_out=plan.left_out,
@@ -180,11 +183,19 @@ class Publication:
         return texts
 
 
+def _integrity_of(plan: Plan, moved: TransferResult) -> str:
+    """``sha256`` also where the service refused to copy, and all was sent through this program and hashed."""
+    stored = moved.stored
+    was_hashed = (item.path in stored and stored[item.path].sha256 for item in plan.manifest.items)
+    return "sha256" if all(was_hashed) else plan.manifest.integrity
+
+
 def tags_of(plan: Plan, settings: Settings) -> dict[str, str]:
     """Return the tags of the run and its version: the person's own, then those of the mirror."""
     located = plan.located
     tags = {
         **{name: str(redaction.value(name, value)) for name, value in settings.tags.items()},
+        **{base.LABEL + name: str(redaction.value(name, value)) for name, value in located.labels.items()},
         base.RUN_ID: located.run_id,
         base.OUTPUT_DIR: located.source.uri,
         base.FRAMEWORK: settings.tags.get(base.FRAMEWORK)

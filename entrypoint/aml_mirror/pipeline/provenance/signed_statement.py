@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from aml_mirror.core.errors import DataError
@@ -15,31 +16,40 @@ from aml_mirror.registries.pinned_manifest import MAX_MANIFEST_BYTES, ArtifactRe
 def require_signed(
     version: Version, manifest: Manifest, reader: ArtifactReader, key: signing.PublicKey
 ) -> None:
-    """Check that a statement about a version, its files and its run is signed with a key.
+    """As :func:`signed_by`, for one key."""
+    signed_by(version, manifest, reader, (key,))
+
+
+def signed_by(
+    version: Version, manifest: Manifest, reader: ArtifactReader, keys: Sequence[signing.PublicKey]
+) -> signing.PublicKey:
+    """Return the key that signed the statement about a version, its files and its run.
 
     Args:
         reader: has the version's own files.
+        keys: of those who may sign.
 
     Raises:
-        DataError: there is none, it is not by this key, or it is about something else.
+        DataError: there is none, it is by no key of these, or it is about something else.
     """
     why = DataError(
         f"version {version.number} of {version.model} is not signed: it has no {signing.ARTIFACT}",
         "mirror the run with --sign-key, under another model name if this version is to stay",
     )
     for data in reader.artifacts(signing.ARTIFACT, 2 * MAX_MANIFEST_BYTES):
-        try:
-            statement = signing.opened(data, key)
-        except DataError as error:
-            why = error
-            continue
-        if fits(statement, version, manifest):
-            return
-        why = DataError(
-            f"what was signed is not version {version.number} of {version.model}: {signing.ARTIFACT} names "
-            "other files, another run or another model",
-            "do not use the version, and mirror the run again",
-        )
+        for key in keys:
+            try:
+                statement = signing.opened(data, key)
+            except DataError as error:
+                why = error
+                continue
+            if fits(statement, version, manifest):
+                return key
+            why = DataError(
+                f"what was signed is not version {version.number} of {version.model}: {signing.ARTIFACT} "
+                "names other files, another run or another model",
+                "do not use the version, and mirror the run again",
+            )
     raise why
 
 
