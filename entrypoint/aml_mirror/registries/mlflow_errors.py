@@ -13,7 +13,7 @@ from requests import Response
 from requests import exceptions as http
 
 from aml_mirror.core.errors import ConfigurationError, MirrorError, NotAllowed, ServiceUnavailable
-from aml_mirror.registries import http_status
+from aml_mirror.registries import http_status, object_store_errors
 from aml_mirror.registries.mlflow_answers import (
     address,
     answer_behind,
@@ -141,6 +141,8 @@ def _of(cause: BaseException, where: str) -> MirrorError | None:
         from aml_mirror.storage import azure_errors
 
         return azure_errors.translate(cause, where)
+    if found := object_store_errors.translate(cause, where):
+        return found
     if isinstance(cause, RestException):
         said = redaction.text(_sentence(cause))
         # What the body calls the error counts only where it is MLflow's own body.

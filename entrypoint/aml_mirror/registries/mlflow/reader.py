@@ -5,12 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from mlflow.entities import LifecycleStage
+
 from aml_mirror.core.errors import DataError, MirrorError
 from aml_mirror.core.manifest import Manifest
 from aml_mirror.registries import base
 from aml_mirror.registries.base import FileDigest, Version
 from aml_mirror.registries.file_digests import hashed
-from aml_mirror.registries.mlflow.artifact_store import ArtifactStores, parts_of
+from aml_mirror.registries.mlflow.artifact_store import ArtifactStores
+from aml_mirror.registries.mlflow.file_parts import limited, parts_of
+from aml_mirror.registries.mlflow.version_presence import VersionPresence
 from aml_mirror.registries.mlflow_errors import is_missing
 from aml_mirror.support.retry import Retry
 
@@ -23,7 +27,9 @@ class MlflowVersionReader:
 
     pinned_by = "a tag of the version, which whoever may write there can change"
 
-    def __init__(self, stores: ArtifactStores, retry: Retry, version: Version) -> None:
+    def __init__(
+        self, stores: ArtifactStores, retry: Retry, presence: VersionPresence, version: Version
+    ) -> None:
         self._stores = stores
         self._retry = retry
         self._run_id = version.tags.get(base.MLFLOW_RUN_ID, "")
@@ -33,7 +39,8 @@ class MlflowVersionReader:
             if not is_missing(error.__cause__):
                 raise
             raise self._gone(version, "gone") from error
-        if self._run_id and not stores.is_run_active(self._run_id, retry):
+        run = presence.run_of(version)
+        if run is not None and run.info.lifecycle_stage != LifecycleStage.ACTIVE:
             raise self._gone(version, "deleted")
 
     def _gone(self, version: Version, how: str) -> DataError:
@@ -48,7 +55,7 @@ class MlflowVersionReader:
         if repository is None:
             return
         data = b""
-        for part in self._retry(lambda: list(_limited(parts_of(repository, name), limit))):
+        for part in self._retry(lambda: list(limited(parts_of(repository, name), limit))):
             data += part
         if data:
             yield data
@@ -91,11 +98,3 @@ class MlflowVersionReader:
             for item in manifest.items
             if item.path not in there or self.hashed(item.path).sha256 != item.sha256
         ]
-
-
-def _limited(parts: Iterator[bytes], limit: int) -> Iterator[bytes]:
-    for part in parts:
-        limit -= len(part)
-        if limit < 0:
-            return
-        yield part
