@@ -47,11 +47,22 @@ def limited(parts: Iterator[bytes], limit: int) -> Iterator[bytes]:
 
 
 def _of_server(repository: Any, path: str) -> Iterator[bytes]:
-    with http_request(host_credentials(repository), f"/{path}", "GET", stream=True) as answer:
+    # Without the client's own retries: they would ask for minutes for what is not there.
+    with http_request(
+        host_credentials(repository), f"/{path}", "GET", stream=True, max_retries=0, raise_on_status=False
+    ) as answer:
         if answer.status_code == 404:
+            return
+        # MLflow 2 answers 500 where a file is missing.
+        if answer.status_code == 500 and not _is_listed(repository, path):
             return
         augmented_raise_for_status(answer)
         yield from answer.iter_content(PART_BYTES)
+
+
+def _is_listed(repository: Any, path: str) -> bool:
+    folder = posixpath.dirname(path)
+    return any(item.path == path for item in repository.list_artifacts(folder or None))
 
 
 def _of_s3(repository: Any, path: str) -> Iterator[bytes]:
