@@ -70,6 +70,8 @@ test-servers:
 WORKERS ?= $(shell echo $$((4 * $$(nproc 2>/dev/null || echo 2))))
 # With an engine for the tests of the image, unless TESTS names others only.
 ENGINE = $(if $(or $(if $(TESTS),,all),$(findstring image,$(TESTS))),image/engine.sh with)
+# Else every process of a test compiles all that it loads.
+unexport PYTHONDONTWRITEBYTECODE
 test: venv mlflow2 test-servers $(AZURITE)  ## Run every test
 	@command -v terraform >/dev/null || { echo "terraform 1.9 or newer is needed for the tests of the module"; exit 1; }
 	@$(ENGINE) $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal $(TESTS)

@@ -19,6 +19,7 @@ from filelock import FileLock
 from hypothesis import HealthCheck, settings
 from mlflow import MlflowClient
 
+from builders import forks as fork_servers
 from builders import matrix, mlflow_servers, postgres
 from builders.forks import MLFLOW, Forked, forks
 from builders.program import PROGRAM, Call, Done, clean_environment
@@ -168,6 +169,12 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> Iterat
         terminalreporter.write_line(
             f"LEFT OUT: {len(left_out)} tests of the image in containers: {reason}", red=True
         )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Before the first worker starts."""
+    if not hasattr(config, "workerinput"):
+        fork_servers.share()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
