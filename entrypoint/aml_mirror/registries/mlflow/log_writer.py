@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
+from mlflow import MlflowClient
 from mlflow.entities import Metric, RunTag
 
 from aml_mirror.registries import base
@@ -36,14 +37,8 @@ MAX_SIZES_BYTES = 16 << 20
 POLL_SECONDS = 2.0
 
 
-def lease_on(registry: MlflowRegistry, run_id: str, notice: Callable[[str], None]) -> Keeper:
-    """Wait until nobody writes a run, and take the lease on it.
-
-    Of several who take it at once, the last one to write it goes on; the others find that when they read it
-    back, or with their first renewal.
-    """
-    client, retry = registry.client, registry.retry
-    keeper, watch, told = Keeper(), Watch(), False
+def note_of(client: MlflowClient, run_id: str) -> tuple[Callable[[], str], Callable[[str], None]]:
+    """Return what reads and what writes the note of the lease on a run, each in one request."""
 
     def read() -> str:
         return str(client.get_run(run_id).data.tags.get(base.LEASE, ""))
@@ -51,6 +46,17 @@ def lease_on(registry: MlflowRegistry, run_id: str, notice: Callable[[str], None
     def write(note: str) -> None:
         client.set_tag(run_id, base.LEASE, note)
 
+    return read, write
+
+
+def lease_on(registry: MlflowRegistry, run_id: str, notice: Callable[[str], None]) -> Keeper:
+    """Wait until nobody writes a run, and take the lease on it.
+
+    Of several who take it at once, the last one to write it goes on; the others find that when they read it
+    back, or with their first renewal.
+    """
+    retry, keeper, watch, told = registry.retry, Keeper(), Watch(), False
+    read, write = note_of(registry.client, run_id)
     while True:
         lease = Lease.parse(retry(read))
         if lease is None or watch.is_dead(lease):

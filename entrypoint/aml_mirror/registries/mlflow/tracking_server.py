@@ -33,7 +33,7 @@ from aml_mirror.registries.mlflow.artifact_store import ArtifactStores
 from aml_mirror.registries.mlflow.attachments import put_points, put_text
 from aml_mirror.registries.mlflow.bakery_lock import BakeryLock
 from aml_mirror.registries.mlflow.known_runs import KnownRuns
-from aml_mirror.registries.mlflow.log_writer import MlflowLogWriter, RunClaim
+from aml_mirror.registries.mlflow.log_writer import MlflowLogWriter, RunClaim, note_of
 from aml_mirror.registries.mlflow.new_database import SQLITE_FILE, artifacts_beside, make_if_missing
 from aml_mirror.registries.mlflow.reader import MlflowVersionReader
 from aml_mirror.registries.mlflow.run_lease import Keeper
@@ -291,10 +291,7 @@ class MlflowRegistry(RunStore):
             self.update_tags(run, {key: value for key, value in tags.items() if key not in mine})
             if run.info.status != "RUNNING":
                 self.retry(lambda: self.client.update_run(run_id, "RUNNING"))
-        keeper.start(
-            lambda: str(self.client.get_run(run_id).data.tags.get(base.LEASE, "")),
-            lambda note: self.client.set_tag(run_id, base.LEASE, note),
-        )
+        keeper.start(*note_of(self.client, run_id))
         return MlflowWriter(self, run, keeper, tags, adopted)
 
     def artifact_location(self, name: str) -> str | None:
