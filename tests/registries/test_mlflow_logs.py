@@ -133,3 +133,23 @@ def test_an_event_file_without_a_byte(
     assert listed.path.endswith(empty.name)
     assert aml_mirror("mirror", run, *target).json["outcome"] == "already-mirrored"
     aml_mirror("verify", f"{model_name}:1", "--tracking-uri", url)
+
+
+@pytest.mark.parametrize("damage", ["lost", "changed"])
+def test_a_state_of_the_logs_that_was_damaged_is_repaired(
+    database: str, run: Path, aml_mirror: Call, damage: str
+) -> None:
+    target = ("--model-name", "m", "--tracking-uri", database, "--json")
+    run_id = aml_mirror("mirror", run, *target).json["mlflow_run_id"]
+    folder = Path(MlflowClient(database, database).get_run(run_id).info.artifact_uri) / "mirror"
+    (state,) = [path for path in folder.iterdir() if path.name not in ("log-sizes.json", "logs-begun.json")]
+    if damage == "lost":
+        state.unlink()
+    else:
+        state.write_text("{}")
+    aml_mirror("verify", "m:1", "--tracking-uri", database, code=65)
+    aml_mirror("repair", "m:1", "--tracking-uri", database, "--source", run)
+    aml_mirror("verify", "m:1", "--tracking-uri", database)
+    grow(run)
+    assert aml_mirror("mirror", run, *target).json["outcome"] == "updated"
+    assert_points(MlflowClient(database, database), run_id, LONG)

@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 OWN = "mirror"
 # The sizes of the logs that an update which is under way began with.
 BEGUN = "logs-begun.json"
+# The sizes that they had when the first attempt of the mirror saw them.
+LOG_SIZES = "log-sizes.json"
 # Tag of the run: which update, how many of its points were sent, and their digest.
 PROGRESS = "mirror.update"
 MAX_SIZES_BYTES = 16 << 20
@@ -134,6 +136,17 @@ class MlflowLogWriter:
         text = json.dumps({"from": self.tags.get(base.LOGS), "sizes": sizes})
         self._put(BEGUN, text)
         return sizes
+
+    def seen_sizes(self) -> list[dict[str, int]]:
+        found = []
+        for name in (BEGUN, LOG_SIZES):
+            try:
+                read = json.loads(self.read(name, MAX_SIZES_BYTES) or b"{}")
+                sizes = read["sizes"] if name == BEGUN else read
+                found.append({str(path): int(size) for path, size in sizes.items()})
+            except (ValueError, KeyError, TypeError, AttributeError):
+                continue
+        return found
 
     def log_points(self, points: Callable[[], Iterator[Point]], target: str) -> int:
         which, _, mark = self._mark.partition(":")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator
 from typing import Any
 
@@ -14,12 +15,14 @@ from aml_mirror.registries.base import FileDigest, Version
 from aml_mirror.registries.file_digests import hashed
 from aml_mirror.registries.mlflow.artifact_store import ArtifactStores
 from aml_mirror.registries.mlflow.file_parts import limited, parts_of
+from aml_mirror.registries.mlflow.log_writer import OWN
 from aml_mirror.registries.mlflow.version_presence import VersionPresence
 from aml_mirror.registries.mlflow_errors import is_missing
 from aml_mirror.support.retry import Retry
 
 # Files and folders of a version, most of them extra: more is not listed to its end.
 MAX_LISTED = 100_000
+MAX_STATE_BYTES = 16 << 20
 
 
 class MlflowVersionReader:
@@ -32,6 +35,7 @@ class MlflowVersionReader:
     ) -> None:
         self._stores = stores
         self._retry = retry
+        self._version = version
         self._run_id = version.tags.get(base.MLFLOW_RUN_ID, "")
         try:
             self._model = retry(lambda: stores.of_version(version.model, version.number))
@@ -91,8 +95,17 @@ class MlflowVersionReader:
         return None  # each file has one in the manifest
 
     def own_problems(self) -> tuple[list[tuple[str, str]], list[str]]:
-        # A server has no property that could pin them.
-        return [], []
+        # Of those the version pins the state of the logs only.
+        tag = self._version.tags.get(base.LOGS)
+        if not tag:
+            return [], []
+        wanted = tag.partition(":")[2]
+        name = f"{OWN}/{base.log_state_name(wanted)}"
+        data = b"".join(self.artifacts(name, MAX_STATE_BYTES))
+        if not data:
+            return [], [name]
+        digest = hashlib.sha256(data).hexdigest()
+        return ([] if digest == wanted else [(name, f"its SHA-256 is {digest}, not {wanted}")]), []
 
     def changed(self, manifest: Manifest) -> list[str]:
         there = self.files()

@@ -14,7 +14,7 @@ from aml_mirror.core.manifest import Manifest, TransferResult
 from aml_mirror.registries import base
 from aml_mirror.registries.base import Upload, Version
 from aml_mirror.registries.mlflow.file_upload import put_file, put_text
-from aml_mirror.registries.mlflow.log_writer import MAX_SIZES_BYTES, OWN, read_own
+from aml_mirror.registries.mlflow.log_writer import LOG_SIZES, MAX_SIZES_BYTES, OWN, read_own
 from aml_mirror.registries.mlflow.run_lease import Keeper
 from aml_mirror.registries.mlflow.version_presence import FILES, MODEL, listed_files
 from aml_mirror.registries.mlflow_errors import is_there_already
@@ -26,8 +26,6 @@ if TYPE_CHECKING:
 
 # An upload that arrives short this often in a row is a fault that another attempt does not cure.
 UPLOAD_ATTEMPTS = 3
-# The sizes that the logs had when the first attempt saw them.
-LOG_SIZES = "log-sizes.json"
 
 
 class MlflowWriter(RunWriter):
