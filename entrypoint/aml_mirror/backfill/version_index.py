@@ -31,16 +31,22 @@ _SHARED = frozenset(
     }
 )
 # Models whose versions are held; a template may name another one for each run.
-_MODELS = 16
+MODELS = 16
 
 _Row = tuple[str | None, ...]
 
 
 class VersionIndex:
-    """The versions of a workspace's models, by run id."""
+    """The versions of a workspace's models, by run id.
 
-    def __init__(self, registry: Registry) -> None:
+    Args:
+        registry: asked for them.
+        models: whose versions are held at the same time.
+    """
+
+    def __init__(self, registry: Registry, models: int = MODELS) -> None:
         self._registry = registry
+        self._kept = models
         self._models: OrderedDict[tuple[str, str], dict[str, tuple[_Row, ...]]] = OrderedDict()
 
     def of(self, experiment: str, model: str, names: Iterable[str]) -> dict[str, list[Version]]:
@@ -68,7 +74,7 @@ class VersionIndex:
     def _held(self, experiment: str, model: str) -> dict[str, tuple[_Row, ...]]:
         key = (experiment, model)
         if key not in self._models:
-            while len(self._models) >= _MODELS:
+            while len(self._models) >= self._kept:
                 self._models.popitem(last=False)
             self._models[key] = self._ask(experiment, model)
         self._models.move_to_end(key)

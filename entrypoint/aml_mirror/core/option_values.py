@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 import time
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 from aml_mirror.core.errors import UsageError
 
@@ -73,6 +73,47 @@ def moment(value: str, where: str, now: float | None = None) -> datetime:
             f"{where} {value!r} is neither a date nor a time span",
             f"for example: {where} 2026-11-01, 2026-11-01T08:00+01:00 (without a zone: UTC), 36h, 7d, 2w",
         ) from None
+
+
+def window(value: str, where: str) -> datetime | timedelta:
+    """Read a moment, or a time span that is counted back from whenever it is used; see :func:`moment`.
+
+    Raises:
+        UsageError: it is neither.
+    """
+    if (match := _SPAN.fullmatch(value.strip())) and match[2]:
+        moment(value, where)
+        return timedelta(seconds=float(match[1]) * _UNIT_SECONDS[match[2]])
+    return moment(value, where)
+
+
+def label(value: str, where: str) -> tuple[str, str]:
+    """Read a label to look for, ``KEY=VALUE`` with ``*`` in the value for any text.
+
+    Raises:
+        UsageError: it is not of this form.
+    """
+    key, equals, wanted = value.partition("=")
+    if (
+        not equals
+        or not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._/-]*", key)
+        or not re.fullmatch(r"[A-Za-z0-9._*-]+", wanted)
+    ):
+        raise UsageError(
+            f"{where} {value!r} is not KEY=VALUE", f"for example: {where} mirror=on, {where} 'team=arms-*'"
+        )
+    return key, wanted
+
+
+def plain_name(value: str, where: str) -> str:
+    """Read a name of OSMO's, which becomes an argument of its program.
+
+    Raises:
+        UsageError: it could be taken for an option, or it has characters that no name has.
+    """
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._@+-]{0,254}", value):
+        raise UsageError(f"{where} {value!r} is not a name", f"for example: {where} default")
+    return value
 
 
 def run_count(value: str, where: str) -> int:

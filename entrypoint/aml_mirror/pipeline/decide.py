@@ -6,7 +6,7 @@ registry can do, and on the versions that it is known to have; nothing here writ
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 
@@ -29,7 +29,7 @@ from aml_mirror.pipeline.parameters import parameters
 from aml_mirror.pipeline.plan import Plan
 from aml_mirror.pipeline.select import SelectedCheckpoint, choose, narrow, pick
 from aml_mirror.registries import base
-from aml_mirror.registries.base import Version
+from aml_mirror.registries.base import Reading, Version
 from aml_mirror.safety.verdict import Safety, inspect, require_harmless
 from aml_mirror.safety.words import CODE, SUSPICIOUS, UNKNOWN
 from aml_mirror.sources.growing import log_view
@@ -66,6 +66,8 @@ class Decisions:
         settings: of this call.
         console: shows how far the hashing is.
         versions: complete versions of the run that the registry has.
+        read_once: returns what hashes and sends the files of a checkpoint at the same time, given the
+            checkpoint's path, its quick key and its size in bytes; or None, where they are hashed first.
     """
 
     def __init__(
@@ -75,7 +77,9 @@ class Decisions:
         settings: Settings,
         console: Console,
         versions: Sequence[Version] = (),
+        read_once: Callable[[str, str, int], Reading | None] = lambda path, key, size: None,
     ) -> None:
+        self._read_once = read_once
         self._located = located
         self._destination = destination
         self._settings = settings
@@ -168,7 +172,7 @@ class Decisions:
         if against.undecided and self._settings.checkpoint == "final":
             raise UsageError(against.undecided, pick(against.choices))
         self._checks = ByteChecks(located.tree)
-        manifest = self._manifest(checkpoint)
+        manifest = self._manifest(checkpoint, key)
         best, best_warnings = self._best(checkpoint)
         warnings = (
             *located.warnings,
@@ -195,14 +199,18 @@ class Decisions:
         )
         return apply_limits(plan, destination.limits) if destination.limits else plan
 
-    def _manifest(self, checkpoint: Checkpoint) -> Manifest:
+    def _manifest(self, checkpoint: Checkpoint, key: str) -> Manifest:
         tree, paths = self._located.tree, model_paths(checkpoint)
         # A version that was hashed, from a volume perhaps, can only be recognized by hashing again.
         is_hashed = any(version.tags.get(base.INTEGRITY) == "sha256" for version in self._versions)
         if self._destination.copies(self._located.source) and not (self._settings.hash or is_hashed):
             return listed_files(tree, paths)
-        with self._console.stage("hashing", sum(map(tree.size, paths))) as progress:
-            return hash_files(tree, paths, progress, self._checks.of)
+        size = sum(map(tree.size, paths))
+        if reading := self._read_once(checkpoint.path, key, size):
+            with self._console.stage("hashing and sending", size) as progress:
+                return reading.hash_files(tree, paths, progress, self._checks.of)
+        with self._console.stage("hashing", size) as progress:
+            return hash_files(tree, paths, progress, self._checks.of, self._settings.block_size)
 
     def _best(self, checkpoint: Checkpoint) -> tuple[Checkpoint | None, list[str]]:
         best = self._located.run.best

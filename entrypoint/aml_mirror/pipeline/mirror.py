@@ -30,7 +30,7 @@ from aml_mirror.pipeline.publish import Publication
 from aml_mirror.pipeline.receipt import Facts, Progress, Receipt, receipt_of
 from aml_mirror.pipeline.select import SelectedCheckpoint
 from aml_mirror.registries import base
-from aml_mirror.registries.base import Registry, Version
+from aml_mirror.registries.base import Reading, ReadsOnce, Registry, Version
 from aml_mirror.registries.pinned_manifest import pinned_manifest
 from aml_mirror.registries.registry import open_registry
 from aml_mirror.sources.base import Source
@@ -91,7 +91,8 @@ class Mirror:
         if versions is None:
             versions = registry.versions(target.experiment, target.model_name, located.run_id)
         complete = [version for version in versions if version.complete]
-        decisions = Decisions(located, target, settings, self._console, complete)
+        read_once = _reader(registry, located, target, versions)
+        decisions = Decisions(located, target, settings, self._console, complete, read_once)
         for selected in self._selected(decisions, registry):
             self._knows(_facts_at(selected.checkpoint, facts))
             self._located = located
@@ -186,6 +187,23 @@ class Mirror:
 
     def _seconds(self) -> float:
         return time.monotonic() - self._started
+
+
+def _reader(
+    registry: Registry, located: LocatedRun, target: Destination, versions: Sequence[Version]
+) -> Callable[[str, str, int], Reading | None]:
+    """Return what lets a registry read files once, where it has no version of a checkpoint.
+
+    Where it has one, complete or not, most likely nothing has to be sent: the files are hashed first.
+    """
+    begun = {version.tags.get(base.CHECKPOINT) for version in versions}
+
+    def read_once(path: str, quick_key: str, size: int) -> Reading | None:
+        if path in begun or not isinstance(registry, ReadsOnce):
+            return None
+        return registry.read_once(located.source, target.model_name, quick_key, size)
+
+    return read_once
 
 
 def _require_intact(registry: Registry, version: Version) -> None:

@@ -123,6 +123,7 @@ class Publication:
             bytes=plan.manifest.bytes,
             bytes_sent=moved.sent + sent,
             bytes_copied=moved.copied,
+            bytes_reused=moved.reused,
             series=len(plan.metrics.series),
             points=plan.metrics.points,
             left_out=plan.left_out,
@@ -181,6 +182,7 @@ def tags_of(plan: Plan, settings: Settings) -> dict[str, str]:
     located = plan.located
     tags = {
         **{name: str(redaction.value(name, value)) for name, value in settings.tags.items()},
+        **{base.LABEL + name: str(redaction.value(name, value)) for name, value in located.labels.items()},
         base.RUN_ID: located.run_id,
         base.OUTPUT_DIR: located.source.uri,
         base.FRAMEWORK: settings.framework_tag or located.detected.layout.name,

@@ -75,6 +75,7 @@ class Receipt:
     bytes: int = 0
     bytes_sent: int = 0
     bytes_copied: int = 0
+    bytes_reused: int = 0
     series: int = 0
     points: int = 0
     left_out: tuple[dict[str, str], ...] = ()

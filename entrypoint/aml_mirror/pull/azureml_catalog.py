@@ -21,6 +21,7 @@ from aml_mirror.registries.azureml.model_versions import absent
 from aml_mirror.registries.azureml.version_folder import datastore_path, folder_in
 from aml_mirror.registries.azureml.version_tags import version_of
 from aml_mirror.registries.base import Version
+from aml_mirror.registries.stages import parse_mark, stages_of
 from aml_mirror.storage import azure_errors
 from aml_mirror.storage.azure_cloud import resource_manager
 from aml_mirror.storage.azure_login import with_fresh_login
@@ -80,7 +81,9 @@ class AzureMLCatalog:
         models = [reference.model] if reference.model else self._call(lambda: list(self._service.models()))
         versions = [self._resolved(model, *each) for model in models for each in self._versions(model)]
         if reference.stage:
-            return [one for one in versions if one.tags.get(base.STAGE) == reference.stage]
+            # Of several, which a promotion that was cut off may leave for a while, the last one counts.
+            held = [one for one in versions if reference.stage in stages_of(one.tags)]
+            return sorted(held, key=lambda one: parse_mark(one.tags, reference.stage))[-1:]
         return [one for one in versions if one.version.tags.get(base.RUN_ID) == reference.run_id]
 
     def _get(self, model: str, number: str) -> Properties | None:

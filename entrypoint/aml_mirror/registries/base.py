@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from aml_mirror.core.manifest import Manifest, TransferResult
+from aml_mirror.sources.base import Source
+from aml_mirror.sources.block_reader import ByteCheck
 from aml_mirror.sources.tree import Tree
+
+if TYPE_CHECKING:
+    from aml_mirror.registries.stages import StageStore
 
 # Keys of the tags of a run and of the properties of a version. The first ones are read by existing
 # consumers and keep their names.
@@ -48,6 +53,9 @@ METRIC_NAMES = "mirror.metric_names"
 STAGE = "mirror.stage"
 # Of a version: how far its logs were mirrored; see aml_mirror.pipeline.log_state.
 LOGS = "mirror.logs"
+
+# Before the name of a label that the run has on OSMO; a tag of run and version.
+LABEL = "label."
 
 COMPLETE = "complete"
 INCOMPLETE = "incomplete"
@@ -202,6 +210,22 @@ class Writer(Protocol):
         """Close the run as FAILED or KILLED, to be taken up by the next try. Never raises."""
 
 
+class Reading(Protocol):
+    """Files that are hashed and sent at the same time."""
+
+    def hash_files(
+        self,
+        tree: Tree,
+        paths: dict[str, str],
+        progress: Callable[[int], None],
+        check_of: Callable[[str], ByteCheck | None],
+    ) -> Manifest:
+        """As :func:`aml_mirror.sources.hashing.hash_files`; the files are sent as well.
+
+        Where they are sent is up to the registry: :meth:`Writer.put_model` finds them.
+        """
+
+
 class LogWriter(Protocol):
     """The run of a complete version, for as long as its logs are continued."""
 
@@ -231,6 +255,41 @@ class LogWriter(Protocol):
 
     def close(self) -> None:
         """Let others write. Never raises."""
+
+
+class StateStore(Protocol):
+    """What a program keeps in the registry for its next call, under one name: short entries, and texts."""
+
+    @property
+    def place(self) -> str:
+        """Where it is, in words."""
+
+    def entries(self) -> dict[str, str]:
+        """Return all entries."""
+
+    def change(self, changes: Mapping[str, str | None]) -> None:
+        """Write entries, or remove those that are None. What another writes at the same time is kept."""
+
+    def put_text(self, name: str, text: str) -> None:
+        """Keep a text, over what has this name."""
+
+    def texts(self) -> Iterator[tuple[str, str]]:
+        """Yield name and content of each text, by name."""
+
+
+@runtime_checkable
+class ReadsOnce(Protocol):
+    """A registry that takes files before their digests are known. A registry need not be one."""
+
+    def read_once(self, source: Source, model: str, quick_key: str, size: int) -> Reading | None:
+        """Return what hashes and sends the files of a checkpoint; None: they are hashed first.
+
+        Args:
+            source: where they are.
+            model: the name of the model.
+            quick_key: of the checkpoint: :meth:`Registry.begin` gets it as a tag.
+            size: of all files together, in bytes.
+        """
 
 
 class Registry(Protocol):
@@ -295,5 +354,40 @@ class Registry(Protocol):
         Where a page has to be asked for again, a version may be handed over twice.
         """
 
+    def model_names(self) -> Iterator[str]:
+        """Yield the name of each registered model."""
+
+    def state_store(self, experiment: str, name: str) -> StateStore:
+        """Return what is kept under a name; nothing is made before something is written.
+
+        Args:
+            experiment: whose run keeps it, where the registry keeps such things with runs.
+            name: of letters, digits, ``-`` and ``.``.
+        """
+
     def be_patient_for(self, seconds: float) -> None:
         """Change how long an operation may go on failing for reasons that pass."""
+
+    def attach(
+        self, version: Version, name: str, text: str, points: Sequence[Point], tags: dict[str, str]
+    ) -> list[str]:
+        """Add something to a complete version: a small file, then points of its run, then tags.
+
+        Each of the three may be there already, from an attempt that was cut off; the points then once.
+
+        Args:
+            version: complete.
+            name: the file's path beside manifest and statement.
+            text: what it holds.
+            points: for the version's run.
+            tags: of the version; what says that all of it is there.
+
+        Returns:
+            What the person should know: the run takes no points, or is gone.
+        """
+
+    def stages(self, model: str) -> StageStore | None:
+        """Return the stages of a model; None where the registry does not offer any."""
+
+    def user(self) -> str:
+        """Return who this is, as the registry knows it; empty: it does not say."""

@@ -13,6 +13,7 @@ size is compared, and its MD5 where the store had one. What was compared is said
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -109,12 +110,28 @@ def verify(settings: Settings, console: Console) -> Verification:
     # Before anything is asked: a key that cannot be read is known at once.
     key = signing.public_key(settings.public_key) if settings.public_key else None
     registry, version = open_version(settings, console)
+    return verify_version(registry, version, [key] if key is not None else [], console)
+
+
+def verify_version(
+    registry: Registry, version: Version, keys: Sequence[signing.PublicKey], console: Console
+) -> Verification:
+    """Check a version.
+
+    Args:
+        registry: where it is.
+        version: as it is there.
+        keys: one of them has to have signed it; none: no signature is asked for.
+        console: shows how far the work is.
+
+    Raises:
+        DataError: as :func:`verify`.
+    """
     reader = registry.version_reader(version)
     result = Verification(version, registry.uri(version), reader.pinned_by)
     result.manifest = manifest = pinned_manifest(version, reader)
-    if key is not None:
-        _require_signed(version, manifest, reader, key)
-        result.signed_by = signing.key_id(key)
+    if keys:
+        result.signed_by = signing.key_id(_signed_by(version, manifest, reader, keys))
     result.wrong, result.missing = reader.own_problems()
     there = reader.files()
     wanted = {item.path: item for item in manifest.items}
@@ -165,26 +182,27 @@ def parse_reference(text: str) -> tuple[str, str]:
     return match[1], match[2]
 
 
-def _require_signed(
-    version: Version, manifest: Manifest, reader: VersionReader, key: signing.PublicKey
-) -> None:
+def _signed_by(
+    version: Version, manifest: Manifest, reader: VersionReader, keys: Sequence[signing.PublicKey]
+) -> signing.PublicKey:
     why = DataError(
         f"version {version.number} of {version.model} is not signed: it has no {signing.ARTIFACT}",
         "mirror the run with --sign-key, under another model name if this version is to stay",
     )
     for data in reader.artifacts(signing.ARTIFACT, 2 * MAX_MANIFEST_BYTES):
-        try:
-            statement = signing.opened(data, key)
-        except DataError as error:
-            why = error
-            continue
-        if _fits(statement, version, manifest):
-            return
-        why = DataError(
-            f"what was signed is not version {version.number} of {version.model}: {signing.ARTIFACT} names "
-            "other files, another run or another model",
-            "do not use the version, and mirror the run again",
-        )
+        for key in keys:
+            try:
+                statement = signing.opened(data, key)
+            except DataError as error:
+                why = error
+                continue
+            if _fits(statement, version, manifest):
+                return key
+            why = DataError(
+                f"what was signed is not version {version.number} of {version.model}: {signing.ARTIFACT} "
+                "names other files, another run or another model",
+                "do not use the version, and mirror the run again",
+            )
     raise why
 
 

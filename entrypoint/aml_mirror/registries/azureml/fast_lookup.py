@@ -12,7 +12,7 @@ What is read, and when it is believed, is the same in both (:mod:`.marks`).
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlsplit
@@ -31,7 +31,17 @@ from aml_mirror.storage.azure_login import credential
 if TYPE_CHECKING:
     from aml_mirror.core.manifest import Manifest, TransferResult
     from aml_mirror.registries.azureml.workspace import AzureMLRegistry
-    from aml_mirror.registries.base import FileDigest, LogWriter, VersionReader, Writer
+    from aml_mirror.registries.base import (
+        FileDigest,
+        LogWriter,
+        Point,
+        Reading,
+        StateStore,
+        VersionReader,
+        Writer,
+    )
+    from aml_mirror.registries.stages import StageStore
+    from aml_mirror.sources.base import Source
     from aml_mirror.sources.tree import Tree
 
 _log = logging.getLogger(__name__)
@@ -97,6 +107,12 @@ class FastLookup:
     def each_version(self, experiment: str, model: str, take: Callable[[Version], None]) -> None:
         self._proper.each_version(experiment, model, take)
 
+    def model_names(self) -> Iterator[str]:
+        return self._proper.model_names()
+
+    def state_store(self, experiment: str, name: str) -> StateStore:
+        return self._proper.state_store(experiment, name)
+
     def be_patient_for(self, seconds: float) -> None:
         self._proper.be_patient_for(seconds)
 
@@ -121,6 +137,20 @@ class FastLookup:
         progress: Callable[[int], None],
     ) -> TransferResult:
         return self._proper.repair(version, tree, manifest, right, progress)
+
+    def attach(
+        self, version: Version, name: str, text: str, points: Sequence[Point], tags: dict[str, str]
+    ) -> list[str]:
+        return self._proper.attach(version, name, text, points, tags)
+
+    def stages(self, model: str) -> StageStore | None:
+        return self._proper.stages(model)
+
+    def user(self) -> str:
+        return self._proper.user()
+
+    def read_once(self, source: Source, model: str, quick_key: str, size: int) -> Reading | None:
+        return self._proper.read_once(source, model, quick_key, size)
 
     def unfinished(self, experiment: str, run_id: str) -> Iterable[dict[str, str]]:
         return self._proper.unfinished(experiment, run_id)

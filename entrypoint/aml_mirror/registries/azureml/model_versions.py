@@ -12,7 +12,7 @@ What must never change about a version is in its properties; what people and tim
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 
 from azure.core.exceptions import HttpResponseError
@@ -72,6 +72,10 @@ class Models:
             (item for item in found if item.tags.get(base.IDENTITY) == identity and is_ours(item)), None
         )
 
+    def names(self) -> Iterator[str]:
+        """Yield the name of each model."""
+        return iter(self._retry(lambda: list(self._service.models())))
+
     def each(self, model: str, take: Callable[[Version], None]) -> None:
         """Hand over all versions of a model; twice, where the list had to be begun again."""
 
@@ -83,6 +87,15 @@ class Models:
                 absent(error)
 
         self._retry(read)
+
+    def newest(self, model: str) -> Iterator[Version]:
+        """Yield the versions of a model, the newest first, asked for page by page and without patience.
+
+        Raises:
+            HttpResponseError: they cannot be had.
+        """
+        for number, properties in self._service.versions(model):
+            yield _version(model, number, properties)
 
     def register(
         self,
@@ -197,9 +210,13 @@ class Models:
             number += step
 
     def tag(
-        self, version: Version, tags: dict[str, str], require_allowed: Callable[[], None] = lambda: None
+        self,
+        version: Version,
+        tags: dict[str, str],
+        require_allowed: Callable[[], None] = lambda: None,
+        removed: Sequence[str] = (),
     ) -> None:
-        """Write tags of a version; all else that it has stays, whether it is archived too.
+        """Write tags of a version, and remove some; all else that it has stays, whether it is archived too.
 
         Raises:
             ServiceUnavailable: the version is gone.
@@ -218,12 +235,13 @@ class Models:
                 "nothing was written to it; find out who changed it, and mirror the run again",
             )
         before = found.get("tags") or {}
-        if all(before.get(name) == text for name, text in tags.items()):
+        if all(before.get(name) == text for name, text in tags.items()) and not before.keys() & set(removed):
             return
+        after = {name: text for name, text in {**before, **tags}.items() if name not in removed}
 
         def put() -> None:
             require_allowed()
-            self._service.put(version.model, version.number, {**found, "tags": {**before, **tags}})
+            self._service.put(version.model, version.number, {**found, "tags": after})
 
         self._retry(put)
 

@@ -18,7 +18,7 @@ from aml_mirror.registries.base import FileDigest, Version
 from aml_mirror.registries.file_digests import hashed
 from aml_mirror.registries.mlflow_errors import is_missing
 from aml_mirror.storage.blob_client import metadata_of
-from aml_mirror.transfer.block_upload import plain_etag
+from aml_mirror.transfer.block_ids import plain_etag
 
 if TYPE_CHECKING:
     from aml_mirror.registries.azureml.workspace import AzureMLRegistry

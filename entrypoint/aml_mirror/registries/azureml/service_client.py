@@ -26,7 +26,7 @@ from aml_mirror.registries import mlflow_errors as mlflow_errors
 from aml_mirror.registries.azureml.limits import check_coordinates, workspace_scope
 from aml_mirror.storage import azure_errors as azure_errors
 from aml_mirror.storage.azure_cloud import resource_manager
-from aml_mirror.storage.azure_login import credential, with_fresh_login
+from aml_mirror.storage.azure_login import claims_of, credential, with_fresh_login
 from aml_mirror.storage.blob_client import container_client
 from aml_mirror.support.retry import Retry
 
@@ -230,6 +230,12 @@ class AzureML:
 
     def _open(self, store: Datastore) -> ContainerClient:
         return container_client(store.account_url, store.container, connections=self.connections)
+
+    def user(self) -> str:
+        """Return whose login this is, read from its token: a name where it has one, and the object id."""
+        claims = claims_of(self.retry(lambda: credential().get_token(self.arm_scope)).token)
+        name = claims.get("upn") or claims.get("unique_name") or claims.get("appid") or "unknown"
+        return f"{name} (object {claims.get('oid') or 'unknown'})"
 
     def datastore_uri(self, path: str, name: str = "") -> str:
         """A folder of a datastore, by default of the default one, as a model version names it."""

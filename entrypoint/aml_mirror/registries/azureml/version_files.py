@@ -9,14 +9,14 @@ import hashlib
 import logging
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, BinaryIO
 
 from azure.core.exceptions import AzureError, HttpResponseError
 
 from aml_mirror.core.errors import ServiceUnavailable
-from aml_mirror.core.manifest import StoredFile
-from aml_mirror.registries.azureml import stored_files
+from aml_mirror.core.manifest import ManifestEntry, StoredFile
+from aml_mirror.registries.azureml import block_list, stored_files
 from aml_mirror.registries.azureml.version_folder import VersionFolder
 from aml_mirror.storage import azure_errors as azure_errors
 from aml_mirror.transfer.senders import Call
@@ -128,6 +128,16 @@ class VersionFiles:
         """Store a file of this program's own bookkeeping beside the folder of the own files."""
         blob = self.container.get_blob_client(f"{self.folder.own}.{name}")
         self._retry(lambda: blob.upload_blob(data, overwrite=True, validate_content=True))
+
+    def save_blocks(self, entries: Iterable[ManifestEntry]) -> str:
+        """Write the list of the blocks and return its digest; empty where there is nothing to list."""
+        data = block_list.as_json(entries).encode()
+        if not data:
+            return ""
+        sha256 = hashlib.sha256(data).hexdigest()
+        blob = self.container.get_blob_client(block_list.blob_name(self.folder, sha256))
+        self._retry(lambda: blob.upload_blob(data, overwrite=True, validate_content=True))
+        return sha256
 
     def read_beside(self, name: str, limit: int) -> bytes | None:
         """Return such a file; None where there is none, or it is longer than ``limit``."""

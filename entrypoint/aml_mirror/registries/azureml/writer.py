@@ -19,10 +19,12 @@ from aml_mirror.core.errors import ConfigurationError, DataError, MirrorError
 from aml_mirror.core.manifest import Manifest, StoredFile, TransferResult
 from aml_mirror.registries import base
 from aml_mirror.registries.azureml.blob_lease import BlobLease
+from aml_mirror.registries.azureml.block_list import BLOCKS_SHA256
 from aml_mirror.registries.azureml.limits import LEAST_PARAM_VALUE, cut, fit_tags
 from aml_mirror.registries.azureml.log_batch import log_batch
 from aml_mirror.registries.azureml.metric_partitions import Batch, log_points, tag_of
 from aml_mirror.registries.azureml.model_versions import PROPERTIES, Models
+from aml_mirror.registries.azureml.read_once import is_worth_it
 from aml_mirror.registries.azureml.retry_with_read_back import RetryWithReadBack
 from aml_mirror.registries.azureml.run_artifacts import File, Refused, RunArtifacts
 from aml_mirror.registries.azureml.service_client import AzureML, single_attempt
@@ -33,6 +35,7 @@ from aml_mirror.registries.azureml.version_tags import ARTIFACTS, STORED, STORED
 from aml_mirror.registries.base import Point, Upload, Version
 from aml_mirror.registries.mlflow_runs import RunStore, RunWriter
 from aml_mirror.sources.tree import Tree
+from aml_mirror.transfer.staged_files import StagedFiles
 from aml_mirror.transfer.transfer import Transfer
 
 if TYPE_CHECKING:
@@ -55,11 +58,20 @@ class Place(RunStore):
 
     azure: AzureML
     models: Models
+    block_bytes: int
     notice: Callable[[str], None]
 
     @abstractmethod
     def transfer(self, container: ContainerClient) -> Transfer:
         """What brings a checkpoint into a container."""
+
+    @abstractmethod
+    def staged(self, quick_key: str) -> StagedFiles | None:
+        """The files of a checkpoint that were sent as they were hashed."""
+
+    @abstractmethod
+    def unstage(self, quick_key: str) -> None:
+        """Remove the staging folder of a checkpoint, and those that nobody goes on with."""
 
     @abstractmethod
     def retire_others(self, run: MlflowRun) -> None:
@@ -189,13 +201,18 @@ class AzureMLWriter(RunWriter):
         self._checkpoint = (tree, manifest)
         if self._adopted:
             self._files.load(self._run.data.tags)
-        moved = self._bring(progress)
+        staged = self._workspace.staged(self._tags[base.QUICK_KEY])
+        moved = self._bring(progress, staged)
+        if staged is not None:
+            moved = replace(moved, sent=moved.sent + staged.sent, reused=moved.reused + staged.reused)
         if moved.sent > SAVE_FROM_BYTES:
             self._save_list()
         # Told here as well, so that they are in the receipt whatever else reads them.
         return replace(moved, warnings=(*moved.warnings, *self.warnings))
 
-    def _bring(self, progress: Callable[[int], None] = lambda count: None) -> TransferResult:
+    def _bring(
+        self, progress: Callable[[int], None] = lambda count: None, staged: StagedFiles | None = None
+    ) -> TransferResult:
         """Make the folder of the version hold the bytes of the manifest and nothing else."""
         if self._checkpoint is None:
             raise RuntimeError("put_model comes first")
@@ -208,6 +225,7 @@ class AzureMLWriter(RunWriter):
             known=dict(self._files.stored),
             committed=self._committed,
             require_allowed=self._require_claim,
+            staged=staged,
         )
         self._files.stored = moved.stored
         return moved
@@ -311,6 +329,8 @@ class AzureMLWriter(RunWriter):
         properties[base.MLFLOW_RUN_ID] = self.run_id
         self._save_list()
         properties[STORED_SHA256] = self._files.digest
+        if self._checkpoint is not None and (blocks := self._files.save_blocks(self._checkpoint[1].items)):
+            properties[BLOCKS_SHA256] = blocks
         return self._workspace.models.register(
             self._tags[base.MODEL_NAME],
             self._workspace.azure.datastore_uri(self._folder.bytes, self._folder.datastore),
@@ -336,6 +356,7 @@ class AzureMLWriter(RunWriter):
         tags = [RunTag(base.STATE, base.COMPLETE), RunTag(VERSION, version.number)]
         self._log_batch(tags=tags)
         self._retry(lambda: self._client.set_terminated(self.run_id, "FINISHED"))
+        self._unstage()
         # The last look: whatever happened to the folder since, the version is complete with the right bytes.
         self._bring()
         self._save_list()
@@ -350,6 +371,14 @@ class AzureMLWriter(RunWriter):
         self._require_claim()
         self._workspace.models.tag(version, marks, self._require_claim)
         self._claim.release()
+
+    def _unstage(self) -> None:
+        """Remove what was staged, by an earlier attempt perhaps; files that are never staged have nothing."""
+        if self._checkpoint is None:
+            return
+        tree, manifest = self._checkpoint
+        if is_worth_it(tree.source, manifest.bytes, self._workspace.block_bytes):
+            self._workspace.unstage(self._tags[base.QUICK_KEY])
 
     def abort(self, status: str, why: str) -> None:
         super().abort(status, why)

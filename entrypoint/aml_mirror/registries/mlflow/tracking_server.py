@@ -16,25 +16,28 @@ from __future__ import annotations
 
 import uuid
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from urllib.parse import urlsplit
 
 from mlflow import MlflowClient
 from mlflow.entities import LifecycleStage
 from mlflow.entities import Run as MlflowRun
-from mlflow.environment_variables import MLFLOW_TRACKING_INSECURE_TLS
+from mlflow.environment_variables import MLFLOW_TRACKING_INSECURE_TLS, MLFLOW_TRACKING_USERNAME
 from urllib3.exceptions import InsecureRequestWarning
 
 from aml_mirror.core.errors import MirrorError, NotAllowed
 from aml_mirror.core.manifest import Manifest, TransferResult
 from aml_mirror.registries import base, http_status
-from aml_mirror.registries.base import FileDigest, Limits, LogWriter, Version
+from aml_mirror.registries.attached_marks import mark_of
+from aml_mirror.registries.base import FileDigest, Limits, LogWriter, Point, StateStore, Version
 from aml_mirror.registries.mlflow.artifact_store import ArtifactStores, is_path
+from aml_mirror.registries.mlflow.attachments import put_points, put_text
 from aml_mirror.registries.mlflow.bakery_lock import BakeryLock
 from aml_mirror.registries.mlflow.new_database import SQLITE_FILE, artifacts_beside, make_if_missing
 from aml_mirror.registries.mlflow.reader import MlflowVersionReader
 from aml_mirror.registries.mlflow.run_lease import Keeper
+from aml_mirror.registries.mlflow.stage_store import MlflowStageStore
 from aml_mirror.registries.mlflow.version_files import repair_files
 from aml_mirror.registries.mlflow.writer import MlflowWriter
 from aml_mirror.registries.mlflow_errors import error_code, is_missing, translate
@@ -46,6 +49,8 @@ from aml_mirror.support.retry import Retry
 # Versions a page; with its tags and its card a version has some 5 kB, and some times that while a page is
 # taken apart.
 VERSIONS_PAGE = 500
+# Models a page; servers take up to 1,000.
+MODELS_PAGE = 500
 # MLflow takes 1,000 entities in one batch, 100 of them parameters or tags (mlflow/utils/validation.py, the
 # same from 2.9 to 3.15). One tag, the mark of how far the run is, goes with each batch of points.
 LIMITS = Limits(batch=999)
@@ -180,6 +185,25 @@ class MlflowRegistry(RunStore):
             if not token:
                 return
 
+    def model_names(self) -> Iterator[str]:
+        token: str | None = None
+        while True:
+            page = self.retry(
+                lambda token=token: self.client.search_registered_models(  # type: ignore[misc]
+                    max_results=MODELS_PAGE, page_token=token
+                )
+            )
+            yield from (str(item.name) for item in page)
+            token = page.token
+            if not token:
+                return
+
+    def state_store(self, experiment: str, name: str) -> StateStore:
+        # Late: only a watcher and a long backfill need it.
+        from aml_mirror.registries.mlflow.state_store import MlflowStateStore
+
+        return MlflowStateStore(self, experiment, name)
+
     def find_version(self, model: str, number: str) -> Version | None:
         try:
             found = self.retry(lambda: self.client.get_model_version(model, number))
@@ -219,6 +243,20 @@ class MlflowRegistry(RunStore):
                     version.model, version.number, key, value
                 )
             )
+
+    def attach(
+        self, version: Version, name: str, text: str, points: Sequence[Point], tags: dict[str, str]
+    ) -> list[str]:
+        put_text(self.client, self.stores, self.retry, version, name, text)
+        warnings = put_points(self.client, self.retry, version, points, mark_of(tags))
+        self.annotate(version, tags)
+        return warnings
+
+    def stages(self, model: str) -> MlflowStageStore:
+        return MlflowStageStore(self, model, self._notice)
+
+    def user(self) -> str:
+        return MLFLOW_TRACKING_USERNAME.get() or ""
 
     def begin(self, experiment: str, run_name: str, tags: dict[str, str]) -> MlflowWriter | Version:
         # A run that somebody deleted is restored here, and found again by its identity.
