@@ -9,7 +9,7 @@ BIN := $(VENV)/bin
 # Terraform asks for updates unless told not to.
 export CHECKPOINT_DISABLE := 1
 
-.PHONY: help venv mlflow2 reference demo bench bench-scale test test-kill test-faults test-frameworks fuzz lint format lock azure-up azure-down clean \
+.PHONY: help venv mlflow2 reference demo accept bench bench-scale test test-kill test-faults test-truth test-frameworks fuzz lint format lock azure-up azure-down clean \
 	base build push sbom audit engine-up engine-down
 
 help:  ## List the targets
@@ -31,6 +31,9 @@ reference: venv  ## Write the options' reference into entrypoint/README.md
 
 demo: venv  ## Mirror a small run into a local MLflow, twice
 	@$(BIN)/python scripts/demo.py .demo
+
+accept: venv  ## Try everything in the real workspace that AZURE_… and AZUREML_WORKSPACE_NAME name; prints a table
+	@$(BIN)/python scripts/accept.py .accept
 
 # The emulated Azure keeps its blobs in the real Azurite, which comes from npm.
 AZURITE := tests/azure/node_modules/.package-lock.json
@@ -99,6 +102,9 @@ test-frameworks: venv $(FRAMEWORKS)/.ready  ## Judge files that the newest frame
 	@$(FRAMEWORKS)/bin/python tests/frameworks/make_benign.py $(FRAMEWORKS)/files
 	@FRAMEWORK_FILES=$(FRAMEWORKS)/files $(BIN)/python -m pytest tests/frameworks
 
+test-truth: venv $(AZURITE)  ## Change each kind of file at each stage of a mirror, in each way
+	@TRUTH=all $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal tests/azure/test_azureml_truth.py
+
 test-faults: venv $(AZURITE)  ## Disturb a mirror into Azure ML at every stage, in every way
 	@FAULTS=all $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal tests/azure/test_azureml_fault_matrix.py
 
@@ -161,7 +167,7 @@ lint: venv  ## Look at the code without running it
 	$(BIN)/zizmor --offline --quiet --persona pedantic .github/workflows
 	$(BIN)/mypy --strict image/sbom.py image/licenses.py image/tree_digest.py
 	$(BIN)/mypy --strict terraform/scripts/*.py
-	$(BIN)/mypy --strict scripts/replay.py scripts/replay_follow.py scripts/replay_submit.py scripts/replay_values.py
+	$(BIN)/mypy --strict scripts/replay.py scripts/replay_follow.py scripts/replay_submit.py scripts/replay_values.py scripts/accept.py
 	terraform fmt -check -recursive terraform
 	@# On a copy, so that no .terraform folder stays behind here.
 	@copy=$$(mktemp -d) && trap 'rm -rf "$$copy"' EXIT && cp -r terraform "$$copy" && cd "$$copy/terraform" \

@@ -337,7 +337,7 @@ def test_without_the_workspace_role(azure: Azure, mirroring: Mirroring, run: Pat
 def test_where_the_artifact_service_signs_with_a_key_that_the_account_refuses(
     azure: Azure, mirroring: Mirroring, run: Path
 ) -> None:
-    azure.set_workspace(artifact_sas="key")
+    azure.set_workspace(artifact_sas="key", artifact_references="404")
     done = mirroring.mirror(run, "reach")
     assert "warning: the run's artifacts are in the datastore" in done.err
     (found,) = runs_of(azure, "reach")

@@ -68,6 +68,68 @@ def update(
     return done
 
 
+def require_same_beginnings(registry: Registry, subject: LocatedRun, version: Version) -> None:
+    """Compare the logs of a run with what was mirrored of them, where the version has a record of that.
+
+    Raises:
+        DataError: the beginning of a log is not what was mirrored.
+    """
+    tag = version.tags.get(base.LOGS, "")
+    writer = registry.continue_logs(version) if tag else None
+    if writer is None:
+        return
+    try:
+        before = log_state.parse(writer.read(log_state.name_of(tag), log_state.MAX_BYTES), tag)
+    finally:
+        writer.close()
+    if before is not None:
+        _check_beginnings(subject, before)
+
+
+def _check_beginnings(subject: LocatedRun, before: LogState) -> list[str]:
+    """Return what to tell of logs that are gone. Raises DataError where one was changed."""
+    logs = log_state.log_sizes(subject.tree, subject.run)
+    warnings = []
+    for path, (size, digest) in before.files.items():
+        if path not in logs:
+            warnings.append(f"{path} is gone since it was mirrored; what it gave stays")
+        elif logs[path] < size or log_state.digest_of_start(subject.tree, path, size) != digest:
+            raise DataError(
+                f"the beginning of {path} is not what was mirrored: it was changed or cut",
+                "nothing was added; mirror the run under another --run-id if it is another training",
+            )
+    return warnings
+
+
+def restore_state(registry: Registry, subject: LocatedRun, version: Version) -> bool:
+    """Make a state of the logs that was lost anew from the run; False where it is another one by now."""
+    tag = version.tags.get(base.LOGS, "")
+    writer = registry.continue_logs(version) if tag else None
+    if writer is None:
+        return False
+    try:
+        logs = log_state.log_sizes(subject.tree, subject.run)
+        for sizes in (logs, *writer.seen_sizes()):
+            if tag.partition(":")[0] != log_state.sizes_digest(sizes):
+                continue
+            tree = log_view(subject.tree, logs, sizes)
+            if any(path not in tree.files for path in sizes):
+                continue
+            metrics = read_metrics(tree, [path for path in subject.run.logs if path in tree.files])
+            if writer.limits.series is not None:
+                metrics = metrics.limited(writer.limits.series)
+            recorder = Recorder()
+            for _ in recorder.recording(metrics.stream):
+                pass
+            state = log_state.state_of(tree, sizes, metrics, recorder)
+            if state.tag == tag:
+                writer.finish(log_state.name_of(tag), state.as_json(), tag)
+                return True
+    finally:
+        writer.close()
+    return False
+
+
 def _update(writer: LogWriter, subject: LocatedRun, version: Version, with_files: bool) -> Update | None:
     done: Update | None = None
     # A killed update is finished first; then what came since.
@@ -101,15 +163,7 @@ def _advance(
     """Bring the version from one state of the logs to the one with these sizes."""
     logs = log_state.log_sizes(subject.tree, subject.run)
     tree = log_view(subject.tree, logs, sizes)
-    done = Update()
-    for path, (size, digest) in before.files.items():
-        if path not in logs:
-            done.warnings.append(f"{path} is gone since it was mirrored; what it gave stays")
-        elif logs[path] < size or log_state.digest_of_start(subject.tree, path, size) != digest:
-            raise DataError(
-                f"the beginning of {path} is not what was mirrored: it was changed or cut",
-                "nothing was added; mirror the run under another --run-id if it is another training",
-            )
+    done = Update(warnings=_check_beginnings(subject, before))
     metrics = _with_names(
         read_metrics(tree, [path for path in subject.run.logs if path in tree.files]), before
     )

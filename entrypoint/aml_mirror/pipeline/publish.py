@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from aml_mirror.core.errors import Interrupted
+from aml_mirror.core.manifest import TransferResult
 from aml_mirror.core.settings import Settings
 from aml_mirror.metrics.series import read_metrics
 from aml_mirror.pipeline import model_card
@@ -107,7 +108,8 @@ class Publication:
         require_unchanged(plan.located, [item.source for item in plan.manifest.items])
 
         tags = self._with_log_state(writer, tags, logs, sizes, recorder)
-        version = writer.register(card, tags)
+        integrity = _integrity_of(plan, moved)
+        version = writer.register(card, {**tags, base.INTEGRITY: integrity})
         warnings = dict.fromkeys((*described.warnings, *writer.warnings))
         receipt = receipt_of(
             facts,
@@ -116,7 +118,7 @@ class Publication:
             model_version=version.number,
             model_uri=self._registry.uri(version),
             manifest_sha256=plan.manifest.sha256,
-            integrity=plan.manifest.integrity,
+            integrity=integrity,
             safety=plan.safety.verdict,
             allowed=tuple(plan.safety.allowed),
             files=len(plan.manifest.items),
@@ -175,6 +177,13 @@ class Publication:
         if plan.metrics.renamed:
             texts["metric_names.json"] = json.dumps(plan.metrics.renamed, indent=2, ensure_ascii=False) + "\n"
         return texts
+
+
+def _integrity_of(plan: Plan, moved: TransferResult) -> str:
+    """``sha256`` also where the service refused to copy, and all was sent through this program and hashed."""
+    stored = moved.stored
+    was_hashed = (item.path in stored and stored[item.path].sha256 for item in plan.manifest.items)
+    return "sha256" if all(was_hashed) else plan.manifest.integrity
 
 
 def tags_of(plan: Plan, settings: Settings) -> dict[str, str]:

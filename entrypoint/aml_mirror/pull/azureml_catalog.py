@@ -118,7 +118,7 @@ class AzureMLCatalog:
             tags={str(name): str(text) for name, text in tags.items()},
             properties={str(name): str(text) for name, text in properties.items()},
             registry=self.description,
-            pinned_by="a property of the version, which cannot be changed",
+            pinned_by="a property of the version, documented as immutable",
             places=_Places(self, version),
         )
 

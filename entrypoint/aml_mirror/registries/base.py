@@ -129,6 +129,11 @@ class FileDigest:
     """The ETag under which it was read, where the store has any; without quotes."""
 
 
+def log_state_name(digest: str) -> str:
+    """Return the name under which the state of a version's logs is kept (``mirror.logs`` has the digest)."""
+    return f"logs-{digest}.json"
+
+
 def model_uri(version: Version) -> str:
     """Return a version's address as MLflow's clients and Azure ML's MLflow plugin take it."""
     return f"models:/{version.model}/{version.number}"
@@ -153,6 +158,9 @@ class VersionReader(Protocol):
 
     def hashed(self, path: str) -> FileDigest:
         """Read one of them, in parts."""
+
+    def stored_sha256(self, path: str) -> str | None:
+        """Return the SHA-256 of a file as it was stored, where it passed through this program; else None."""
 
     def own_problems(self) -> tuple[list[tuple[str, str]], list[str]]:
         """Compare the version's own files (statement, card, …) with what is pinned of them.
@@ -238,6 +246,9 @@ class LogWriter(Protocol):
 
     def begun(self, sizes: dict[str, int]) -> dict[str, int]:
         """Return the sizes of the logs that this update takes: those that its first attempt saw."""
+
+    def seen_sizes(self) -> list[dict[str, int]]:
+        """Return the sizes of the logs that earlier mirrors took, as far as they are known."""
 
     def log_points(self, points: Callable[[], Iterator[Point]], target: str) -> int:
         """Add points to the run, each once; return how many the update has.

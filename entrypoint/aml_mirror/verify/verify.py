@@ -1,7 +1,7 @@
 """Whether a registered version still is what was mirrored: every byte against the manifest.
 
-1. The version's ``manifest_sha256`` was written when it was registered; on Azure ML it is a property, which
-   nobody can change. The manifest among the run's artifacts has to have this digest.
+1. The version's ``manifest_sha256`` was written when it was registered; on Azure ML it is a property,
+   documented as immutable. The manifest among the run's artifacts has to have this digest.
 2. Where a public key is given, the signed statement has to name the same manifest and the same files.
 3. Every file of the version is read once, in parts, and its SHA-256 compared. A file that the manifest does
    not name is extra, one that is not there is missing.
@@ -230,17 +230,20 @@ def _check(item: ManifestEntry, reader: VersionReader, result: Verification) -> 
     found = reader.hashed(item.path)
     result.read[item.path] = found
     result.bytes += found.bytes
+    # Of a file whose copy was refused the manifest has none: what was sent in its place was hashed.
+    sha256 = item.sha256 or reader.stored_sha256(item.path)
     why = ""
     if found.bytes != item.bytes:
         why = f"it has {found.bytes} bytes, the manifest says {item.bytes}"
-    elif item.sha256 and found.sha256 != item.sha256:
-        why = f"its SHA-256 is {found.sha256}, the manifest says {item.sha256}"
-    elif not item.sha256 and item.md5 and found.md5 != item.md5:
+    elif sha256 and found.sha256 != sha256:
+        said = "the manifest says" if item.sha256 else "stored was"
+        why = f"its SHA-256 is {found.sha256}, {said} {sha256}"
+    elif not sha256 and item.md5 and found.md5 != item.md5:
         why = f"its MD5 is {found.md5}, the manifest says {item.md5}"
     if why:
         result.wrong.append((item.path, why))
         return
-    result.checked["sha256" if item.sha256 else "md5" if item.md5 else "size"] += 1
+    result.checked["sha256" if sha256 else "md5" if item.md5 else "size"] += 1
 
 
 def text(result: Verification) -> str:

@@ -80,6 +80,9 @@ class MlflowVersionReader:
     def hashed(self, path: str) -> FileDigest:
         return self._retry(lambda: hashed(parts_of(self._model, path)))
 
+    def stored_sha256(self, path: str) -> str | None:
+        return None  # each file has one in the manifest
+
     def own_problems(self) -> tuple[list[tuple[str, str]], list[str]]:
         # A server has no property that could pin them.
         return [], []

@@ -304,6 +304,9 @@ class ShelfReader:
         with (self._folder / "model" / path).open("rb") as stream:
             return hashed(iter(lambda: stream.read(_PART_BYTES), b""))
 
+    def stored_sha256(self, path: str) -> str | None:
+        return None
+
     def own_problems(self) -> tuple[list[tuple[str, str]], list[str]]:
         return [], []
 
