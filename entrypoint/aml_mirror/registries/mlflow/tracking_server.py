@@ -28,7 +28,7 @@ from aml_mirror.core.errors import MirrorError
 from aml_mirror.core.manifest import Manifest, TransferResult
 from aml_mirror.registries import base, http_status
 from aml_mirror.registries.attached_marks import mark_of
-from aml_mirror.registries.base import FileDigest, Limits, Point, StateStore, Version
+from aml_mirror.registries.base import FileDigest, Limits, LogWriter, Point, StateStore, Version
 from aml_mirror.registries.mlflow.artifact_store import ArtifactStores
 from aml_mirror.registries.mlflow.attachments import put_points, put_text
 from aml_mirror.registries.mlflow.bakery_lock import BakeryLock
@@ -216,7 +216,7 @@ class MlflowRegistry(RunStore):
     def version_reader(self, version: Version) -> MlflowVersionReader:
         return MlflowVersionReader(self.stores, self.retry, self.presence, version)
 
-    def continue_logs(self, version: Version) -> MlflowLogWriter | None:
+    def continue_logs(self, version: Version) -> LogWriter | None:
         claim = RunClaim(self, version.tags[base.MLFLOW_RUN_ID], self._notice)
         try:
             # As it is now: whoever had the lease before may have continued the logs.
