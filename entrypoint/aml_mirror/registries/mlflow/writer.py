@@ -13,12 +13,9 @@ from aml_mirror.core.errors import MirrorError, ServiceUnavailable
 from aml_mirror.core.manifest import Manifest, TransferResult
 from aml_mirror.registries import base
 from aml_mirror.registries.base import Upload, Version
-<<<<<<< HEAD
-from aml_mirror.registries.mlflow.files_uri import files_uri
-=======
 from aml_mirror.registries.mlflow.file_upload import put_file, put_text
+from aml_mirror.registries.mlflow.files_uri import files_uri
 from aml_mirror.registries.mlflow.log_writer import LOG_SIZES, MAX_SIZES_BYTES, OWN, read_own
->>>>>>> main
 from aml_mirror.registries.mlflow.run_lease import Keeper
 from aml_mirror.registries.mlflow.version_presence import FILES, MODEL, listed_files
 from aml_mirror.registries.mlflow_errors import is_there_already
