@@ -9,7 +9,7 @@ BIN := $(VENV)/bin
 # Terraform asks for updates unless told not to.
 export CHECKPOINT_DISABLE := 1
 
-.PHONY: help venv mlflow2 reference demo accept bench bench-scale test test-kill test-faults test-truth test-frameworks fuzz lint format lock azure-up azure-down clean \
+.PHONY: help venv mlflow2 reference demo accept bench bench-scale test test-servers test-kill test-faults test-truth test-frameworks fuzz lint format lock azure-up azure-down clean \
 	base build push sbom audit engine-up engine-down
 
 help:  ## List the targets
@@ -59,6 +59,16 @@ $(MLFLOW2)/.ready: tests/registries/mlflow2.txt
 
 mlflow2: $(MLFLOW2)/.ready  ## Install an MLflow 2 server, which some tests need
 
+# What some tests start from Debian's packages. Root on Debian gets it; for others the tests say what to install.
+test-servers:
+	@PATH="$$PATH:/usr/sbin"; missing=(); command -v nginx >/dev/null || missing+=(nginx-light); \
+		command -v initdb >/dev/null || compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null || missing+=(postgresql); \
+		if (($${#missing[@]})) && [[ $$(id -u) == 0 && -e /etc/debian_version ]]; then \
+			echo "installing $${missing[*]} (once)" >&2; \
+			apt-get -qq update || true; \
+			DEBIAN_FRONTEND=noninteractive apt-get -o DPkg::Lock::Timeout=300 -qq install --no-install-recommends "$${missing[@]}" >/dev/null; \
+		fi
+
 # Four a core: many tests wait, for leases to run out and for services to be tried again.
 WORKERS ?= $(shell echo $$((4 * $$(nproc 2>/dev/null || echo 2))))
 # In a random order, the same for the same seed.
@@ -67,11 +77,11 @@ export TEST_SEED
 ENGINE = $(if $(or $(if $(TESTS),,all),$(findstring image,$(TESTS))),image/engine.sh with)
 # Else every process of a test compiles all that it loads.
 unexport PYTHONDONTWRITEBYTECODE
-test: venv mlflow2 $(AZURITE)  ## Run every test
+test: venv mlflow2 test-servers $(AZURITE)  ## Run every test
 	@command -v terraform >/dev/null || { echo "terraform 1.9 or newer is needed for the tests of the module"; exit 1; }
 	@$(ENGINE) $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal $(TESTS)
 
-test-kill: venv mlflow2 $(AZURITE)  ## Kill a mirror at every request; the largest numbers of orders and runs
+test-kill: venv mlflow2 test-servers $(AZURITE)  ## Kill a mirror at every request; the largest numbers of orders and runs
 	@KILL=all $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal tests/registries/test_mlflow_kill.py \
 		tests/azure/test_azureml_kill.py tests/registries/test_bakery_lock.py tests/backfill/test_backfill_many.py
 
