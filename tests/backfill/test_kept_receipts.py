@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 
 import pytest
 
@@ -53,7 +52,10 @@ def test_few_receipts_are_in_the_log_alone(mlflow_url: str, model_name: str) -> 
         assert not kept.close() and proxy.seen == []
 
 
-def test_a_registry_that_does_not_take_them_is_told_of_once(model_name: str, tmp_path: Path) -> None:
+def test_a_registry_that_does_not_take_them_is_told_of_once(
+    model_name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     settings = settings_of("--tracking-uri", "http://127.0.0.1:1", "--retry-for", "0s", "--model-name", "m")
     warnings: list[str] = []
     kept = KeptReceipts(settings, model_name, warnings.append)

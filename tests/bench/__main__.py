@@ -17,7 +17,7 @@ import time
 from bench import environments, report
 from bench.harness import BenchError, machine
 
-NAMES = ("events", "nothing", "points", "upload", "server-copy", "start", "scale")
+NAMES = ("events", "nothing", "points", "upload", "server-copy", "mlflow-server", "start", "scale")
 
 
 def main() -> int:

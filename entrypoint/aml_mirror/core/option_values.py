@@ -169,6 +169,24 @@ def concurrency(value: str, where: str = "--concurrency") -> int:
     return int(value)
 
 
+def share(value: str, where: str = "--success-threshold") -> float:
+    """Read a share of a whole, above 0 and up to 1.
+
+    Raises:
+        UsageError: it is none.
+    """
+    try:
+        found = float(value)
+    except ValueError:
+        found = 0.0
+    if not 0 < found <= 1:
+        raise UsageError(
+            f"{where} {value!r} is not a share of all episodes, above 0 and up to 1",
+            f"for example: {where} 0.8",
+        )
+    return found
+
+
 def block_size(value: str, where: str = "--block-size") -> int:
     """Read a size, ``8MiB`` or a number of bytes; returns bytes.
 

@@ -34,20 +34,21 @@ _MIRRORS = (*_MIRROR, *_MANY)
 # The commands that read settings and talk to a target.
 _STAGES = ("promote", "demote", "rollback", "history")
 COMMANDS = (
-    *("mirror", "plan", "backfill", "watch", "status", "verify", "repair", "doctor"),
+    *("mirror", "plan", "backfill", "watch", "status", "verify", "repair", "pull", "doctor"),
     *("evaluate", *_STAGES),
 )
 
-RUN, OSMO, CONTENT, TARGET, CHECKS, GATE, OUTPUT = (
+RUN, OSMO, CONTENT, TARGET, CHECKS, GATE, PULLED, OUTPUT = (
     "what is read",
     "runs on OSMO, which the pod's osmo program or OSMO's REST API is asked about",
     "what is mirrored",
     "the target",
     "what is checked",
     "evidence, stages, and what is no longer needed",
+    "what is pulled",
     "output",
 )
-GROUPS = (RUN, OSMO, CONTENT, CHECKS, GATE, TARGET, OUTPUT)
+GROUPS = (RUN, OSMO, CONTENT, CHECKS, GATE, PULLED, TARGET, OUTPUT)
 
 
 def _pairs(given: Iterable[tuple[str, str]]) -> Mapping[str, str]:
@@ -267,7 +268,8 @@ TABLE: tuple[Option, ...] = (
     ),
     Option(
         "refuse_pickle", "--refuse-pickle",
-        "exit with 65 if loading the checkpoint may run code, or if that is unknown", _MIRRORS, CONTENT,
+        "exit with 65 if loading the checkpoint may run code, or if that is unknown", (*_MIRRORS, "pull"),
+        CONTENT,
         accepted_by=("doctor",),
     ),
     Option(
@@ -284,20 +286,54 @@ TABLE: tuple[Option, ...] = (
         "sign_key", "--sign-key", "sign the version's statement with this private key (PEM)", _MIRRORS,
         CONTENT, "FILE", accepted_by=("doctor",), completes="file",
     ),
+    Option(
+        "task_name", "--task-name", "the tag `task`: what the policy does", _MIRROR, CONTENT, "NAME",
+        default="from the run's configuration", accepted_by=("doctor",),
+        details="Isaac Lab's task, LeRobot's environment or else its data set.",
+    ),
+    Option(
+        "success_threshold", "--success-threshold",
+        "the property success_threshold: the least success rate of an evaluation, above 0 and up to 1",
+        _MIRRORS, CONTENT, "X", parse=values.share, accepted_by=("doctor",),
+    ),
     # --- what is checked ---
     Option(
-        "reference", "MODEL:VERSION", "for example act-pick:3 or models:/act-pick/3", ("verify", "repair"),
-        CHECKS,
+        "reference", "MODEL:VERSION", "for example act-pick:3 or models:/act-pick/3", ("repair",), CHECKS,
+    ),
+    Option(
+        "reference", "MODEL:VERSION", "for example act-pick:3 or models:/act-pick/3; or a folder that was "
+        "pulled, which needs no network", ("verify",), CHECKS, completes="directory",
     ),
     Option(
         "public_key", "--public-key", "also require a signature by the key that belongs to this one (PEM)",
-        ("verify",), CHECKS, "FILE", completes="file",
+        ("verify", "pull"), CHECKS, "FILE", completes="file",
     ),
     Option(
         "probe", "--probe",
         "Azure ML: also try what only a real workspace can answer, with a run and a model version that are "
         "both named aml-mirror-probe and removed again",
         ("doctor",), CHECKS,
+    ),
+    # --- what is pulled ---
+    Option(
+        "reference", "VERSION", "NAME:VERSION, NAME@STAGE, or a models:/ URI", ("pull",), PULLED,
+        details="A stage is the tag `mirror.stage` of a version on Azure ML, on MLflow an alias.",
+    ),
+    Option(
+        "folder", "DIR", "the folder to make; the version's files are in DIR/model", ("pull",), PULLED,
+        completes="directory",
+    ),
+    Option(
+        "run_id", "--run-id", "instead of VERSION: the version that was mirrored from this run", ("pull",),
+        PULLED, "ID", parse=values.run_id,
+    ),
+    Option(
+        "replace", "--replace", "put the version in the place of the one that is in DIR", ("pull",), PULLED,
+    ),
+    Option(
+        "reuse", "--reuse", "take what is equal from a folder that was pulled before (repeatable)", ("pull",),
+        PULLED, "DIR", repeatable=True, completes="directory",
+        details="What DIR holds is always used.",
     ),
     # --- what it may drive ---
     Option(
@@ -346,7 +382,7 @@ TABLE: tuple[Option, ...] = (
     ),
     # --- the target ---
     Option(
-        "model_name", "--model-name", "the registered model", (*_RUN, "status"), TARGET, "NAME",
+        "model_name", "--model-name", "the registered model", (*_RUN, "status", "pull"), TARGET, "NAME",
         ("AZUREML_MODEL_NAME",),
     ),
     Option(
@@ -394,8 +430,9 @@ TABLE: tuple[Option, ...] = (
         ("AZUREML_WORKSPACE_NAME",),
     ),
     Option(
-        "concurrency", "--concurrency", "Azure ML: blocks sent at the same time", ("mirror", *_MANY),
-        TARGET, "N", (), str(CONCURRENCY), values.concurrency, accepted_by=("plan", "doctor"),
+        "concurrency", "--concurrency", "Azure ML: blocks sent or read at the same time",
+        ("mirror", *_MANY, "pull"), TARGET, "N", (), str(CONCURRENCY), values.concurrency,
+        accepted_by=("plan", "doctor"),
     ),
     Option(
         "block_size", "--block-size", "Azure ML: size of a block, from 1MiB to 100MiB",
@@ -404,7 +441,7 @@ TABLE: tuple[Option, ...] = (
     ),
     Option(
         "retry_seconds", "--retry-for", "retry a failing service this long: 90s, 15m, 2h",
-        (*_MIRRORS, "status", "verify", "repair", "evaluate", *_STAGES), TARGET, "TIME", (),
+        (*_MIRRORS, "status", "verify", "repair", "pull", "evaluate", *_STAGES), TARGET, "TIME", (),
         "15m", values.seconds,
         accepted_by=("doctor",),
     ),

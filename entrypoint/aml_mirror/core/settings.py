@@ -111,8 +111,13 @@ class Settings:
     allow: tuple[tuple[str, str], ...] = ()
     probe: bool = False
     sign_key: str = ""
+    task_name: str = ""
+    success_threshold: float | None = None
     public_key: str = ""
     reference: str = ""
+    folder: str = ""
+    replace: bool = False
+    reuse: tuple[str, ...] = ()
     result: str = ""
     evaluated_task: str = ""
     to_stage: str = ""

@@ -69,9 +69,15 @@ RESERVED = frozenset(
     {
         RUN_ID, OUTPUT_DIR, REPLAY, REPLAY_SOURCE, FRAMEWORK, SOURCE, CHECKPOINT, STEP, MLFLOW_RUN_ID,
         MANIFEST_SHA256, INTEGRITY, SAFETY, SAFETY_SCANNER, IDENTITY, QUICK_KEY, MODEL_NAME, STATE,
-        LEASE, POINTS, METRIC_NAMES,
+        LEASE, POINTS, METRIC_NAMES, TASK, ROLE, SUCCESS_THRESHOLD, FILES_URI,
     }
 )  # fmt: skip
+
+# Consumers read these as tags, whatever else has them: physical-ai-toolchain's evaluation asks for
+# .tags.framework and .tags.task.
+CONSUMER_TAGS = (FRAMEWORK, TASK, STEP, ROLE)
+# What a person may say with --tag too, as with an option of its own.
+ALSO_BY_TAG = frozenset({FRAMEWORK, TASK})
 
 Point = tuple[str, float, int, int]
 """Name, value, time in milliseconds since the epoch, step."""
@@ -132,6 +138,11 @@ class FileDigest:
     """The ETag under which it was read, where the store has any; without quotes."""
 
 
+def log_state_name(digest: str) -> str:
+    """Return the name under which the state of a version's logs is kept (``mirror.logs`` has the digest)."""
+    return f"logs-{digest}.json"
+
+
 def model_uri(version: Version) -> str:
     """Return a version's address as MLflow's clients and Azure ML's MLflow plugin take it."""
     return f"models:/{version.model}/{version.number}"
@@ -157,6 +168,9 @@ class VersionReader(Protocol):
     def hashed(self, path: str) -> FileDigest:
         """Read one of them, in parts."""
 
+    def stored_sha256(self, path: str) -> str | None:
+        """Return the SHA-256 of a file as it was stored, where it passed through this program; else None."""
+
     def own_problems(self) -> tuple[list[tuple[str, str]], list[str]]:
         """Compare the version's own files (statement, card, …) with what is pinned of them.
 
@@ -174,6 +188,9 @@ class Writer(Protocol):
     run_id: str
     warnings: list[str]
     """What the person should know of the writing so far."""
+
+    def files_uri(self) -> str:
+        """Return where the version's files will be: ``azure://…``, ``s3://…``; empty: no such address."""
 
     def log_params(self, params: dict[str, str]) -> None:
         """Write what is not there yet."""
@@ -241,6 +258,9 @@ class LogWriter(Protocol):
 
     def begun(self, sizes: dict[str, int]) -> dict[str, int]:
         """Return the sizes of the logs that this update takes: those that its first attempt saw."""
+
+    def seen_sizes(self) -> list[dict[str, int]]:
+        """Return the sizes of the logs that earlier mirrors took, as far as they are known."""
 
     def log_points(self, points: Callable[[], Iterator[Point]], target: str) -> int:
         """Add points to the run, each once; return how many the update has.

@@ -91,7 +91,8 @@ class AzureMLRegistry(Place):
             subscription_id, resource_group, workspace_name, retry_seconds, notice, concurrency
         )
         super().__init__(self.azure.retry, LIMITS)
-        self.models = Models(ModelService(self.azure, PATIENCE), self.retry, self._locked)
+        self.service = ModelService(self.azure, PATIENCE)
+        self.models = Models(self.service, self.retry, self._locked)
         self.notice = notice
         self._retry_seconds = retry_seconds
         self.concurrency = concurrency
@@ -127,9 +128,15 @@ class AzureMLRegistry(Place):
         return f"Azure ML workspace {self.azure.name} (resource group {self.azure.resource_group})"
 
     def find_experiment(self, name: str) -> str | None:
-        if name not in self.experiments and (found := super().find_experiment(name)):
-            self.experiments[name] = found
-        return self.experiments.get(name)
+        if name not in self.experiments:
+            found = self.retry(lambda: self.client.get_experiment_by_name(name))
+            if found is None:
+                return None
+            if found.lifecycle_stage == "deleted":
+                # Its runs are there still; begin says that nothing can be written.
+                return str(found.experiment_id)
+            self.experiments[name] = str(found.experiment_id)
+        return self.experiments[name]
 
     def run_filter(self, key: str, value: str) -> str:
         return tag_filter(key, value)

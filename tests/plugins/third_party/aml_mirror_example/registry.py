@@ -217,6 +217,9 @@ class ShelfWriter:
         self._shelf, self._tags, self._lock = shelf, tags, lock
         self._files = shelf.folder / "files" / run_id
 
+    def files_uri(self) -> str:
+        return ""
+
     def log_params(self, params: dict[str, str]) -> None:
         _write(self._files / "params.json", params)
 
@@ -303,6 +306,9 @@ class ShelfReader:
     def hashed(self, path: str) -> FileDigest:
         with (self._folder / "model" / path).open("rb") as stream:
             return hashed(iter(lambda: stream.read(_PART_BYTES), b""))
+
+    def stored_sha256(self, path: str) -> str | None:
+        return None
 
     def own_problems(self) -> tuple[list[tuple[str, str]], list[str]]:
         return [], []
