@@ -17,7 +17,7 @@ import time
 from bench import environments, report
 from bench.harness import BenchError, machine
 
-NAMES = ("events", "nothing", "points", "upload", "server-copy", "start", "scale")
+NAMES = ("events", "nothing", "points", "upload", "slow-volume", "reuse", "server-copy", "start", "scale")
 
 
 def main() -> int:
