@@ -230,7 +230,8 @@ def test_what_somebody_planted_in_staging_is_not_taken(
     receipt = mirroring.mirror(run, "reach", BLOCK).json
     assert_exactly_once(azure, "reach", run, 30)
     assert_nothing_is_staged(azure)
-    assert receipt["bytes_sent"] > 6 * MIB
+    # What the service compared and took before it refused need not be sent.
+    assert MIB < receipt["bytes_sent"]
 
 
 @pytest.mark.parametrize("refuses", ["the copy", "the copy and its blocks"])
@@ -280,9 +281,8 @@ def test_blocks_that_an_earlier_version_has_are_taken_from_there(
     assert_one_more_version(azure, third, {"1": first, "2": second})
 
 
-def test_stale_staging_goes_and_what_is_young_stays(
-    here: None, azure: Azure, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.mark.usefixtures("here")
+def test_stale_staging_goes_and_what_is_young_stays(azure: Azure, monkeypatch: pytest.MonkeyPatch) -> None:
     root = "aml-mirror"
     azure.seed({f"{STAGING}old/a/b.bin": b"123", f"{STAGING}old/c": b"", "aml-mirror/run/x": b"1"})
     service = azure.blob_service().get_container_client(azure.container)
@@ -306,7 +306,8 @@ def test_stale_staging_goes_and_what_is_young_stays(
             remove_staging_folder(requests, name)
 
 
-def test_a_damaged_file_leaves_nothing_staged(here: None, azure: Azure, tmp_path: Path) -> None:
+@pytest.mark.usefixtures("here")
+def test_a_damaged_file_leaves_nothing_staged(azure: Azure, tmp_path: Path) -> None:
     (tmp_path / "m.bin").write_bytes(bytes(5 * MIB))
     source = LocalSource(tmp_path)
     container = container_client(f"https://{azure.account}.blob.{blob_suffix()}", azure.container)
@@ -326,7 +327,8 @@ def test_a_damaged_file_leaves_nothing_staged(here: None, azure: Azure, tmp_path
     assert_nothing_is_staged(azure)
 
 
-def test_each_byte_is_read_once(here: None, azure: Azure, tmp_path: Path) -> None:
+@pytest.mark.usefixtures("here")
+def test_each_byte_is_read_once(azure: Azure, tmp_path: Path) -> None:
     """Small files are opened once; of a large one each block is sent out of the page cache."""
     for name, size in {"m.bin": 5 * MIB + 7, "a.json": 10, "b.json": 20}.items():
         (tmp_path / name).write_bytes(os.urandom(size))
