@@ -2,10 +2,11 @@
 
 It answers what uploads need (Put Blob, Put Block, Put Block List, Get Block List, Get Blob Properties, List
 Blobs, Create Container, Copy Blob and Put Block From URL within the account) in a process of its own, each
-request ``--delay`` seconds later than it could, so that what is measured is the client, its parallelism above all. Bytes are read and dropped; a CRC-64 that
-comes with a block is compared, an MD5 is not; SAS are not looked at. Plain HTTP: TLS in Python would be
-slower than the clients are. The addresses are those of Azurite, ``http://127.0.0.1:PORT/ACCOUNT/CONTAINER/
-NAME``. It prints its port, and ends with its standard input.
+request ``--delay`` seconds later than it could, so that what is measured is the client, its parallelism
+above all. Bytes are read and dropped; a CRC-64 that comes with a block is compared, an MD5 is not; SAS are
+not looked at. Plain HTTP: TLS in Python would be slower than the clients are. The addresses are those of
+Azurite, ``http://127.0.0.1:PORT/ACCOUNT/CONTAINER/NAME``. It prints its port, and ends with its standard
+input.
 
 ``GET /__stats`` gives what lies there, ``POST /__reset`` forgets it.
 """

@@ -43,6 +43,10 @@ MLFLOW = (
         "aml_mirror.cli.report",
         "aml_mirror.status.status",
         "aml_mirror.doctor.doctor",
+        "aml_mirror.evidence.evaluate",
+        "aml_mirror.gates.explain",
+        "aml_mirror.gates.stage_changes",
+        "aml_mirror.gates.stage_history",
     ),
     "aml_mirror.registries.mlflow.tracking_server",
     # What a call would load by itself, for a signature and for a local database.
@@ -53,6 +57,7 @@ AZURE = (
     *MLFLOW,
     *("aml_mirror.registries.azureml.workspace", "aml_mirror.registries.azureml.workspace_checks"),
     *("aml_mirror.registries.azureml.fast_lookup", "aml_mirror.registries.azureml.reader"),
+    *("aml_mirror.registries.azureml.attachments", "aml_mirror.registries.azureml.stage_store"),
     *("azure.ai.ml", "azure.ai.ml.entities", "azureml.mlflow", "azureml.mlflow._store.tracking.store"),
 )
 _MOST = 1 << 20  # bytes of one call

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
 from functools import cached_property
 from typing import Any, TypeVar
@@ -9,7 +10,7 @@ from typing import Any, TypeVar
 from azure.core.exceptions import HttpResponseError
 from azure.core.rest import HttpRequest
 
-from aml_mirror.core.errors import ConfigurationError, SourceNotFound
+from aml_mirror.core.errors import ConfigurationError, MirrorError, ServiceUnavailable, SourceNotFound
 from aml_mirror.pull.azure_files import AzureFiles
 from aml_mirror.pull.files import Files
 from aml_mirror.pull.reference import Reference
@@ -21,6 +22,7 @@ from aml_mirror.registries.azureml.model_versions import absent
 from aml_mirror.registries.azureml.version_folder import datastore_path, folder_in
 from aml_mirror.registries.azureml.version_tags import version_of
 from aml_mirror.registries.base import Version
+from aml_mirror.registries.stages import parse_mark, stages_of
 from aml_mirror.storage import azure_errors
 from aml_mirror.storage.azure_cloud import resource_manager
 from aml_mirror.storage.azure_login import with_fresh_login
@@ -66,11 +68,14 @@ class AzureMLCatalog:
         self.subscription_id, self.resource_group, self.name = subscription_id, resource_group, workspace_name
         self.description = f"Azure ML workspace {workspace_name} (resource group {resource_group})"
         self.scope = workspace_scope(subscription_id, resource_group, workspace_name)
-        self._retry = Retry(
-            retry_seconds, lambda error: azure_errors.translate(error, self.description), notice
-        )
+        self._retry = Retry(retry_seconds, self._translate, notice)
         self._service = ModelService(self, _PATIENCE)
         self._connections = connections
+
+    def _translate(self, error: Exception) -> MirrorError:
+        if any(isinstance(cause, json.JSONDecodeError) for cause in azure_errors.chain(error)):
+            return ServiceUnavailable(f"an answer of {self.description} was cut", azure_errors.AGAIN)
+        return azure_errors.translate(error, self.description)
 
     def find(self, reference: Reference) -> list[ResolvedVersion]:
         """See :meth:`aml_mirror.pull.resolved.Catalog.find`."""
@@ -80,7 +85,9 @@ class AzureMLCatalog:
         models = [reference.model] if reference.model else self._call(lambda: list(self._service.models()))
         versions = [self._resolved(model, *each) for model in models for each in self._versions(model)]
         if reference.stage:
-            return [one for one in versions if one.tags.get(base.STAGE) == reference.stage]
+            # Of several, which a promotion that was cut off may leave for a while, the last one counts.
+            held = [one for one in versions if reference.stage in stages_of(one.tags)]
+            return sorted(held, key=lambda one: parse_mark(one.tags, reference.stage))[-1:]
         return [one for one in versions if one.version.tags.get(base.RUN_ID) == reference.run_id]
 
     def _get(self, model: str, number: str) -> Properties | None:
@@ -115,7 +122,7 @@ class AzureMLCatalog:
             tags={str(name): str(text) for name, text in tags.items()},
             properties={str(name): str(text) for name, text in properties.items()},
             registry=self.description,
-            pinned_by="a property of the version, which cannot be changed",
+            pinned_by="a property of the version, documented as immutable",
             places=_Places(self, version),
         )
 

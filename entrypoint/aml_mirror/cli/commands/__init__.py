@@ -1,6 +1,22 @@
 """The commands, one module each. What a command needs is imported when it runs, so that help is fast."""
 
-from aml_mirror.cli.commands import backfill, completion, doctor, mirror, plan, repair, status, verify
+from aml_mirror.cli.commands import (
+    backfill,
+    completion,
+    demote,
+    doctor,
+    evaluate,
+    history,
+    mirror,
+    plan,
+    promote,
+    pull,
+    repair,
+    rollback,
+    status,
+    verify,
+    watch,
+)
 from aml_mirror.cli.commands.base import Call, Command
 
 __all__ = ["BY_NAME", "COMMANDS", "Call", "Command"]
@@ -9,9 +25,16 @@ COMMANDS = (
     mirror.COMMAND,
     plan.COMMAND,
     backfill.COMMAND,
+    watch.COMMAND,
     status.COMMAND,
     verify.COMMAND,
+    pull.COMMAND,
     repair.COMMAND,
+    evaluate.COMMAND,
+    promote.COMMAND,
+    demote.COMMAND,
+    rollback.COMMAND,
+    history.COMMAND,
     doctor.COMMAND,
     completion.COMMAND,
 )

@@ -20,7 +20,7 @@ One identity has one run and one version, whatever happens on the way:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -41,7 +41,7 @@ from aml_mirror.registries.azureml.service_client import PATIENCE, AzureML, sing
 from aml_mirror.registries.azureml.version_folder import VersionFolder, folder_in, folder_of, is_ours
 from aml_mirror.registries.azureml.version_tags import RETIRED, VERSION, named_by, names_version
 from aml_mirror.registries.azureml.writer import AzureMLWriter, Place
-from aml_mirror.registries.base import FileDigest, Version
+from aml_mirror.registries.base import FileDigest, Point, Version
 from aml_mirror.registries.mlflow_errors import is_missing
 from aml_mirror.registries.mlflow_runs import lost_claim
 from aml_mirror.registries.pinned_manifest import pinned_manifest
@@ -59,6 +59,8 @@ if TYPE_CHECKING:
 
     from aml_mirror.registries.azureml.log_writer import AzureMLLogWriter
     from aml_mirror.registries.azureml.reader import AzureMLVersionReader
+    from aml_mirror.registries.azureml.stage_store import AzureMLStageStore
+    from aml_mirror.registries.base import StateStore
 
 
 class AzureMLRegistry(Place):
@@ -89,7 +91,8 @@ class AzureMLRegistry(Place):
             subscription_id, resource_group, workspace_name, retry_seconds, notice, concurrency
         )
         super().__init__(self.azure.retry, LIMITS)
-        self.models = Models(ModelService(self.azure, PATIENCE), self.retry, self._locked)
+        self.service = ModelService(self.azure, PATIENCE)
+        self.models = Models(self.service, self.retry, self._locked)
         self.notice = notice
         self._retry_seconds = retry_seconds
         self.concurrency = concurrency
@@ -125,9 +128,15 @@ class AzureMLRegistry(Place):
         return f"Azure ML workspace {self.azure.name} (resource group {self.azure.resource_group})"
 
     def find_experiment(self, name: str) -> str | None:
-        if name not in self.experiments and (found := super().find_experiment(name)):
-            self.experiments[name] = found
-        return self.experiments.get(name)
+        if name not in self.experiments:
+            found = self.retry(lambda: self.client.get_experiment_by_name(name))
+            if found is None:
+                return None
+            if found.lifecycle_stage == "deleted":
+                # Its runs are there still; begin says that nothing can be written.
+                return str(found.experiment_id)
+            self.experiments[name] = str(found.experiment_id)
+        return self.experiments[name]
 
     def run_filter(self, key: str, value: str) -> str:
         return tag_filter(key, value)
@@ -173,6 +182,15 @@ class AzureMLRegistry(Place):
             take(version)
 
         self.models.each(model, with_key)
+
+    def model_names(self) -> Iterator[str]:
+        return self.models.names()
+
+    def state_store(self, experiment: str, name: str) -> StateStore:
+        # Late: only a watcher and a long backfill need it.
+        from aml_mirror.registries.azureml.state_store import BlobStateStore
+
+        return BlobStateStore(self.azure, name)
 
     def be_patient_for(self, seconds: float) -> None:
         super().be_patient_for(seconds)
@@ -245,6 +263,27 @@ class AzureMLRegistry(Place):
 
     def annotate(self, version: Version, tags: dict[str, str]) -> None:
         self.models.tag(version, tags)
+
+    def claim(self, version: Version) -> BlobLease:
+        """Return the claim on a version: whoever writes its tags, run or files holds it."""
+        return self._claim(version.tags[base.IDENTITY], version.model)
+
+    def attach(
+        self, version: Version, name: str, text: str, points: Sequence[Point], tags: dict[str, str]
+    ) -> list[str]:
+        # Late: only an evaluation needs it.
+        from aml_mirror.registries.azureml.attachments import attach
+
+        return attach(self, version, name, text, points, tags)
+
+    def stages(self, model: str) -> AzureMLStageStore:
+        # Late: only a gate needs it.
+        from aml_mirror.registries.azureml.stage_store import AzureMLStageStore
+
+        return AzureMLStageStore(self, model)
+
+    def user(self) -> str:
+        return self.azure.user()
 
     def read_once(self, source: Source, model: str, quick_key: str, size: int) -> OnePass | None:
         if not is_worth_it(source, size, self.block_bytes):
