@@ -32,6 +32,7 @@ def defaults(name: str) -> dict[str, Any]:
 
 # What has no default, and so is refused by OSMO where it is forgotten.
 REQUIRED = {
+    "pull-and-evaluate.yaml": {"version": "act-pick:3"},
     "replay-azureml.yaml": {"run_id": "groot-train-17"},
     "backfill-azureml.yaml": {"source": "azure://acct/runs"},
     "train-and-mirror.yaml": {"outputs": "azure://acct/runs"},
@@ -58,6 +59,7 @@ def flags_of(task: dict[str, Any]) -> dict[str, str]:
 def test_there_are_workflows() -> None:
     assert NAMES == [
         "backfill-azureml.yaml",
+        "pull-and-evaluate.yaml",
         "replay-azureml.yaml",
         "train-and-mirror.yaml",
         "watch-azureml.yaml",
@@ -109,7 +111,7 @@ def test_a_numeric_id_stays_text(name: str) -> None:
     grammar.check(submitted(name, numbers=("run_id=17", "model_name=5", "checkpoint=200")), "6.2")
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", [name for name in NAMES if name != "pull-and-evaluate.yaml"])
 def test_what_every_mirroring_task_keeps_to(name: str) -> None:
     document = submitted(name)
     mirroring = [task for task in document["workflow"]["tasks"] if task["command"] == ["aml-mirror"]]
@@ -270,3 +272,32 @@ def _strings(found: Any) -> list[str]:
     if isinstance(found, list):
         return [text for value in found for text in _strings(value)]
     return [found] if isinstance(found, str) else []
+
+
+def test_an_evaluation_pulls_first(tmp_path: Path) -> None:
+    """What the shell of the task runs, with programs in place of the two that it names."""
+    (task,) = tasks_of("pull-and-evaluate.yaml", "evaluation=evaluate --policy /tmp/policy/model").values()
+    for name, code in (("aml-mirror", 0), ("evaluate", 7)):
+        program = tmp_path / name
+        program.write_text(
+            f'#!/bin/sh\nprintf "%s\\n" "{name}|$*" >> {tmp_path}/calls\nexit ${{CODE:-{code}}}\n'
+        )
+        program.chmod(0o755)
+    environment = {**task["environment"], "PATH": f"{tmp_path}:/usr/bin:/bin"}
+    done = subprocess.run([*task["command"], *task["args"]], env=environment)
+    assert done.returncode == 7
+    flags = ["pull", "act-pick:3", "/tmp/policy", "--refuse-pickle"]
+    assert (tmp_path / "calls").read_text().splitlines() == [
+        f"aml-mirror|{' '.join(flags)}", "evaluate|--policy /tmp/policy/model",
+    ]  # fmt: skip
+    settings = resolve(parser().parse_args(flags), {}, tmp_path)
+    assert (settings.reference, settings.folder, settings.refuse_pickle) == (
+        "act-pick:3",
+        "/tmp/policy",
+        True,
+    )
+    # A version that is not what was mirrored is not evaluated.
+    (tmp_path / "calls").unlink()
+    done = subprocess.run([*task["command"], *task["args"]], env={**environment, "CODE": "65"})
+    assert done.returncode == 65
+    assert len((tmp_path / "calls").read_text().splitlines()) == 1
