@@ -31,7 +31,7 @@ _MIRRORS = (*_MIRROR, "backfill")
 _STAGES = ("promote", "demote", "rollback", "history")
 COMMANDS = (
     *("mirror", "plan", "backfill", "status", "verify", "repair", "doctor"),
-    *("evaluate", *_STAGES),
+    *("evaluate", *_STAGES, "share", "prune"),
 )
 
 RUN, OSMO, CONTENT, TARGET, CHECKS, GATE, OUTPUT = (
@@ -239,7 +239,7 @@ TABLE: tuple[Option, ...] = (
     # --- what it may drive ---
     Option(
         "reference", "MODEL:VERSION", "for example act-pick:3 or models:/act-pick/3",
-        ("evaluate", "promote"), GATE,
+        ("evaluate", "promote", "share"), GATE,
     ),
     Option(
         "reference", "MODEL@STAGE", "for example act-pick@production", ("demote", "rollback"), GATE,
@@ -281,6 +281,15 @@ TABLE: tuple[Option, ...] = (
     Option(
         "dry_run", "--dry-run", "decide, and write nothing", ("promote", "demote", "rollback"), GATE,
     ),
+    Option(
+        "registry_name", "--registry", "the Azure ML registry that is to get the version", ("share",), GATE,
+        "NAME",
+    ),
+    Option(
+        "older_than", "--older-than", "only what was written longer ago: 36h, 14d", ("prune",), GATE, "TIME",
+        (), "14d", values.seconds,
+    ),
+    Option("delete", "--delete", "remove it; without this flag it is only listed", ("prune",), GATE),
     # --- the target ---
     Option(
         "model_name", "--model-name", "the registered model", (*_RUN, "status"), TARGET, "NAME",
@@ -334,7 +343,7 @@ TABLE: tuple[Option, ...] = (
     ),
     Option(
         "retry_seconds", "--retry-for", "retry a failing service this long: 90s, 15m, 2h",
-        (*_MIRRORS, "status", "verify", "repair", "evaluate", *_STAGES), TARGET, "TIME", (),
+        (*_MIRRORS, "status", "verify", "repair", "evaluate", *_STAGES, "share", "prune"), TARGET, "TIME", (),
         "15m", values.seconds,
         accepted_by=("doctor",),
     ),

@@ -23,6 +23,7 @@ from aml_mirror.core.option_values import Shard
 from aml_mirror.core.options import (
     BLOCK_BYTES,
     CONCURRENCY,
+    OLDER_THAN_SECONDS,
     RETRY_SECONDS,
     Option,
     options_of,
@@ -104,6 +105,10 @@ class Settings:
     reason: str = ""
     explain: bool = False
     dry_run: bool = False
+    registry_name: str = ""
+    older_than: float = OLDER_THAN_SECONDS
+    """In seconds."""
+    delete: bool = False
     shell: str = ""
     json: bool = False
     debug: bool = False

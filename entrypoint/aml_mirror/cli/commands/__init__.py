@@ -10,8 +10,10 @@ from aml_mirror.cli.commands import (
     mirror,
     plan,
     promote,
+    prune,
     repair,
     rollback,
+    share,
     status,
     verify,
 )
@@ -31,6 +33,8 @@ COMMANDS = (
     demote.COMMAND,
     rollback.COMMAND,
     history.COMMAND,
+    share.COMMAND,
+    prune.COMMAND,
     doctor.COMMAND,
     completion.COMMAND,
 )

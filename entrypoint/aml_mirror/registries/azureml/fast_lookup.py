@@ -31,7 +31,16 @@ from aml_mirror.storage.azure_login import credential
 if TYPE_CHECKING:
     from aml_mirror.core.manifest import Manifest, TransferResult
     from aml_mirror.registries.azureml.workspace import AzureMLRegistry
-    from aml_mirror.registries.base import FileDigest, LogWriter, Point, Reading, VersionReader, Writer
+    from aml_mirror.registries.base import (
+        FileDigest,
+        LogWriter,
+        Point,
+        Reading,
+        Sharing,
+        VersionReader,
+        Writer,
+    )
+    from aml_mirror.registries.leftovers import Leftovers
     from aml_mirror.registries.stages import StageStore
     from aml_mirror.sources.base import Source
     from aml_mirror.sources.tree import Tree
@@ -131,6 +140,12 @@ class FastLookup:
 
     def stages(self, model: str) -> StageStore | None:
         return self._proper.stages(model)
+
+    def sharing(self, name: str) -> Sharing | None:
+        return self._proper.sharing(name)
+
+    def leftovers(self) -> Leftovers | None:
+        return self._proper.leftovers()
 
     def user(self) -> str:
         return self._proper.user()

@@ -72,6 +72,10 @@ class Models:
             (item for item in found if item.tags.get(base.IDENTITY) == identity and is_ours(item)), None
         )
 
+    def names(self) -> list[str]:
+        """Return the names of all models, archived ones too."""
+        return self._retry(lambda: list(self._service.models()))
+
     def each(self, model: str, take: Callable[[Version], None]) -> None:
         """Hand over all versions of a model; twice, where the list had to be begun again."""
 
