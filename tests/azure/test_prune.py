@@ -80,7 +80,7 @@ def test_an_attempt_in_progress_and_an_archived_version_stay(
         assert working.poll() is None
     done = mirroring("prune", *NOW, "--delete", "--json").json
     assert not [item for item in done["items"] if item["kind"] in ("folder", "run")]
-    out, err = working.communicate(timeout=120)
+    _, err = working.communicate(timeout=120)
     assert working.returncode == 0, err
     for number in ("1", "2"):
         assert mirroring("verify", f"act:{number}", "--json").json["outcome"] == "verified"
@@ -106,7 +106,7 @@ def test_killed_at_any_request(
         assert mirroring("prune", *NOW, "--delete", "--json").code == 0
         # A claim that a killed prune held runs out by itself; all else is gone.
         left = [name for name in everything(azure) if "/run-cut/" in name]
-        held = [name for name in azure.blobs("aml-mirror/claims/")]
+        held = list(azure.blobs("aml-mirror/claims/"))
         assert not left or held, left
         stage = struck[0]["method"] if struck else "none"
         matrix.note(request, "killed, prune", stage, at.moment, "left" if left else "pruned")

@@ -12,6 +12,7 @@ from azure.core.exceptions import HttpResponseError
 from mlflow.entities import LifecycleStage
 
 from aml_mirror.core.errors import MirrorError
+from aml_mirror.registries import base
 from aml_mirror.registries.azureml.blob_lease import BlobLease
 from aml_mirror.registries.azureml.limits import FOLDER, safe_part
 from aml_mirror.registries.azureml.version_folder import datastore_path
@@ -122,7 +123,10 @@ class AzureMLLeftovers:
                     return _IN_USE
                 held.callback(claim.release)
                 claims_held.append(claim)
-            if self._is_needed(item):
+            versions: list[Version] = []
+            for model in item.models:
+                workspace.models.each(model, versions.append)
+            if any(_is_in(version, item.name) for version in versions):
                 return "a version has it now"
             names = sorted(name for name in self._etags if name.startswith(f"{item.name}/"))
             for name in names:
@@ -130,16 +134,11 @@ class AzureMLLeftovers:
                     return _IN_USE
                 if why := self._delete(name):
                     return why
+            if not any(version.tags.get(base.IDENTITY) == item.identity for version in versions):
+                for claim in claims_held:
+                    # Given up, a claim that remembers no run is deleted.
+                    claim.run_id = ""
         return ""
-
-    def _is_needed(self, item: Leftover) -> bool:
-        """Whether a version of one of its models points there by now."""
-        for model in item.models:
-            for version in self._workspace.models.newest(model):
-                place = datastore_path(version.path)
-                if place is not None and f"{place[1]}/".startswith(f"{item.name}/"):
-                    return True
-        return False
 
     def _delete(self, name: str) -> str:
         blob = self._workspace.azure.container.get_blob_client(name)
@@ -172,3 +171,9 @@ class AzureMLLeftovers:
             # Whether runs may be deleted is documented in older pages only.
             return f"Azure ML does not delete it: {error.message}"
         return ""
+
+
+def _is_in(version: Version, folder: str) -> bool:
+    """Whether a version points into a folder."""
+    place = datastore_path(version.path)
+    return place is not None and f"{place[1]}/".startswith(f"{folder}/")
