@@ -74,7 +74,8 @@ def test_an_attempt_in_progress_and_an_archived_version_stay(
     ml.models.archive("act", "1")
     run = failed_run(mirroring, tmp_path, "run-2")
     # The next attempt is at work: it holds the claim while it waits for an answer.
-    azure.fault("stall", match=r"PUT .*/models/act/versions/2", seconds=20)
+    azure.forget_requests()
+    azure.fault("stall", match=r"PUT .*/models/act/versions/2", seconds=30)
     working = mirroring.start("mirror", run, "--model-name", "act")
     while not azure.requests("/models/act/versions/2"):
         assert working.poll() is None
