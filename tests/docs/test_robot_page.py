@@ -32,7 +32,9 @@ def plain(text: str) -> list[str]:
 
 
 def commands(page: str) -> list[str]:
-    return [line[2:] for block in _BLOCK.findall(page) for line in block.splitlines() if line.startswith("$ ")]
+    return [
+        line[2:] for block in _BLOCK.findall(page) for line in block.splitlines() if line.startswith("$ ")
+    ]
 
 
 def outputs(page: str) -> list[str]:

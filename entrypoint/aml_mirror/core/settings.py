@@ -12,7 +12,7 @@ import re
 from argparse import Namespace
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -23,6 +23,8 @@ from aml_mirror.core.option_values import Shard
 from aml_mirror.core.options import (
     BLOCK_BYTES,
     CONCURRENCY,
+    EVERY_SECONDS,
+    LONGEST_RUN_SECONDS,
     OLDER_THAN_SECONDS,
     RETRY_SECONDS,
     Option,
@@ -70,6 +72,8 @@ class Settings:
     match: tuple[str, ...] = ()
     exclude_runs: tuple[str, ...] = ()
     since: datetime | None = None
+    window: datetime | timedelta | None = None
+    """What ``watch`` looks at: what ended since a moment, or within a time before each pass."""
     limit: int | None = None
     shard: Shard | None = None
     model_name: str = ""
@@ -84,6 +88,18 @@ class Settings:
     wait_seconds: float = 0.0
     allow_failed: bool = False
     task: str = ""
+    from_osmo: bool = False
+    labels: Mapping[str, str] = field(default_factory=_none)
+    """Which workflows of OSMO opted in; values may have ``*``."""
+    run_labels: Mapping[str, str] = field(default_factory=_none)
+    """The labels of the run at work. No option: OSMO's list has them."""
+    pools: tuple[str, ...] = ()
+    users: tuple[str, ...] = ()
+    longest_run_seconds: float = LONGEST_RUN_SECONDS
+    every_seconds: float = EVERY_SECONDS
+    once: bool = False
+    osmo_url: str = ""
+    osmo_token_file: str = ""
     concurrency: int = CONCURRENCY
     block_size: int = BLOCK_BYTES
     """In bytes."""
@@ -95,8 +111,13 @@ class Settings:
     allow: tuple[tuple[str, str], ...] = ()
     probe: bool = False
     sign_key: str = ""
+    task_name: str = ""
+    success_threshold: float | None = None
     public_key: str = ""
     reference: str = ""
+    folder: str = ""
+    replace: bool = False
+    reuse: tuple[str, ...] = ()
     result: str = ""
     evaluated_task: str = ""
     to_stage: str = ""

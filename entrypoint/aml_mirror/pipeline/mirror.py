@@ -28,6 +28,7 @@ from aml_mirror.pipeline.locate import LocatedRun, locate
 from aml_mirror.pipeline.plan import Plan
 from aml_mirror.pipeline.publish import Publication
 from aml_mirror.pipeline.receipt import Facts, Progress, Receipt, receipt_of
+from aml_mirror.pipeline.same_bytes import copied_version
 from aml_mirror.pipeline.select import SelectedCheckpoint
 from aml_mirror.registries import base
 from aml_mirror.registries.base import Reading, ReadsOnce, Registry, Version
@@ -96,7 +97,7 @@ class Mirror:
         for selected in self._selected(decisions, registry):
             self._knows(_facts_at(selected.checkpoint, facts))
             self._located = located
-            yield self._settled(decisions.decide(selected), registry, target)
+            yield self._settled(decisions.decide(selected), registry, target, complete)
             self._knows(facts)
 
     def _selected(self, decisions: Decisions, registry: Registry) -> Iterable[SelectedCheckpoint]:
@@ -121,11 +122,21 @@ class Mirror:
             for item in decisions.recognized()
         ]
 
-    def _settled(self, decision: Plan | Recognized, registry: Registry, target: Destination) -> Receipt:
+    def _settled(
+        self,
+        decision: Plan | Recognized,
+        registry: Registry,
+        target: Destination,
+        complete: Sequence[Version],
+    ) -> Receipt:
         facts = self._progress.facts
+        if isinstance(decision, Plan) and (version := copied_version(registry, decision, complete)):
+            decision = recognized_as(version, decision)
         if isinstance(decision, Recognized):
             if self._settings.hash:
                 _require_intact(registry, decision.version)
+                if self._located is not None:
+                    log_update.require_same_beginnings(registry, self._located, decision.version)
             if decision.is_moved:
                 registry.refresh(decision.version, decision.quick_key)
             return self._continued(decision, registry, facts)
@@ -136,16 +147,7 @@ class Mirror:
         ).publish()
         if isinstance(done, Receipt):
             return done
-        plan = decision
-        other = Recognized(
-            done,
-            plan.checkpoint,
-            plan.quick_key,
-            len(plan.manifest.items),
-            plan.manifest.bytes,
-            plan.warnings,
-        )
-        return self._already(other, registry, facts)
+        return self._already(recognized_as(done, decision), registry, facts)
 
     def _continued(self, item: Recognized, registry: Registry, facts: Facts) -> Receipt:
         """The receipt of a version that is there; what the logs of its run gained since is added to it."""
@@ -172,6 +174,7 @@ class Mirror:
             exit_code=0,
             model_version=version.number,
             model_uri=registry.uri(version),
+            files_uri=version.tags.get(base.FILES_URI),
             manifest_sha256=version.tags.get(base.MANIFEST_SHA256),
             integrity=version.tags.get(base.INTEGRITY),
             safety=recorded_verdict(version).word or None,
@@ -187,6 +190,18 @@ class Mirror:
 
     def _seconds(self) -> float:
         return time.monotonic() - self._started
+
+
+def recognized_as(version: Version, plan: Plan) -> Recognized:
+    """Say that a version has what a plan would mirror."""
+    return Recognized(
+        version,
+        plan.checkpoint,
+        plan.quick_key,
+        len(plan.manifest.items),
+        plan.manifest.bytes,
+        plan.warnings,
+    )
 
 
 def _reader(
@@ -213,7 +228,9 @@ def _require_intact(registry: Registry, version: Version) -> None:
         DataError: it is not what was mirrored.
     """
     reader = registry.version_reader(version)
-    if changed := reader.changed(pinned_manifest(version, reader)):
+    changed = reader.changed(pinned_manifest(version, reader))
+    wrong, missing = reader.own_problems()
+    if changed := [*changed, *(path for path, _ in wrong), *missing]:
         raise DataError(
             f"version {version.number} of {version.model} is not what was mirrored any more: "
             f"{', '.join(changed[:20])}",

@@ -55,6 +55,9 @@ STAGE = "mirror.stage"
 # Of a version: how far its logs were mirrored; see aml_mirror.pipeline.log_state.
 LOGS = "mirror.logs"
 
+# Before the name of a label that the run has on OSMO; a tag of run and version.
+LABEL = "label."
+
 COMPLETE = "complete"
 INCOMPLETE = "incomplete"
 
@@ -64,9 +67,15 @@ RESERVED = frozenset(
     {
         RUN_ID, OUTPUT_DIR, REPLAY, REPLAY_SOURCE, FRAMEWORK, SOURCE, CHECKPOINT, STEP, MLFLOW_RUN_ID,
         MANIFEST_SHA256, INTEGRITY, SAFETY, SAFETY_SCANNER, IDENTITY, QUICK_KEY, MODEL_NAME, STATE,
-        LEASE, POINTS, METRIC_NAMES,
+        LEASE, POINTS, METRIC_NAMES, TASK, ROLE, SUCCESS_THRESHOLD, FILES_URI,
     }
 )  # fmt: skip
+
+# Consumers read these as tags, whatever else has them: physical-ai-toolchain's evaluation asks for
+# .tags.framework and .tags.task.
+CONSUMER_TAGS = (FRAMEWORK, TASK, STEP, ROLE)
+# What a person may say with --tag too, as with an option of its own.
+ALSO_BY_TAG = frozenset({FRAMEWORK, TASK})
 
 Point = tuple[str, float, int, int]
 """Name, value, time in milliseconds since the epoch, step."""
@@ -127,6 +136,11 @@ class FileDigest:
     """The ETag under which it was read, where the store has any; without quotes."""
 
 
+def log_state_name(digest: str) -> str:
+    """Return the name under which the state of a version's logs is kept (``mirror.logs`` has the digest)."""
+    return f"logs-{digest}.json"
+
+
 def model_uri(version: Version) -> str:
     """Return a version's address as MLflow's clients and Azure ML's MLflow plugin take it."""
     return f"models:/{version.model}/{version.number}"
@@ -152,6 +166,9 @@ class VersionReader(Protocol):
     def hashed(self, path: str) -> FileDigest:
         """Read one of them, in parts."""
 
+    def stored_sha256(self, path: str) -> str | None:
+        """Return the SHA-256 of a file as it was stored, where it passed through this program; else None."""
+
     def own_problems(self) -> tuple[list[tuple[str, str]], list[str]]:
         """Compare the version's own files (statement, card, …) with what is pinned of them.
 
@@ -169,6 +186,9 @@ class Writer(Protocol):
     run_id: str
     warnings: list[str]
     """What the person should know of the writing so far."""
+
+    def files_uri(self) -> str:
+        """Return where the version's files will be: ``azure://…``, ``s3://…``; empty: no such address."""
 
     def log_params(self, params: dict[str, str]) -> None:
         """Write what is not there yet."""
@@ -237,6 +257,9 @@ class LogWriter(Protocol):
     def begun(self, sizes: dict[str, int]) -> dict[str, int]:
         """Return the sizes of the logs that this update takes: those that its first attempt saw."""
 
+    def seen_sizes(self) -> list[dict[str, int]]:
+        """Return the sizes of the logs that earlier mirrors took, as far as they are known."""
+
     def log_points(self, points: Callable[[], Iterator[Point]], target: str) -> int:
         """Add points to the run, each once; return how many the update has.
 
@@ -253,6 +276,26 @@ class LogWriter(Protocol):
 
     def close(self) -> None:
         """Let others write. Never raises."""
+
+
+class StateStore(Protocol):
+    """What a program keeps in the registry for its next call, under one name: short entries, and texts."""
+
+    @property
+    def place(self) -> str:
+        """Where it is, in words."""
+
+    def entries(self) -> dict[str, str]:
+        """Return all entries."""
+
+    def change(self, changes: Mapping[str, str | None]) -> None:
+        """Write entries, or remove those that are None. What another writes at the same time is kept."""
+
+    def put_text(self, name: str, text: str) -> None:
+        """Keep a text, over what has this name."""
+
+    def texts(self) -> Iterator[tuple[str, str]]:
+        """Yield name and content of each text, by name."""
 
 
 @runtime_checkable
@@ -352,6 +395,17 @@ class Registry(Protocol):
         """Hand over the versions of a model that were mirrored from any run, asked for page by page.
 
         Where a page has to be asked for again, a version may be handed over twice.
+        """
+
+    def model_names(self) -> Iterator[str]:
+        """Yield the name of each registered model."""
+
+    def state_store(self, experiment: str, name: str) -> StateStore:
+        """Return what is kept under a name; nothing is made before something is written.
+
+        Args:
+            experiment: whose run keeps it, where the registry keeps such things with runs.
+            name: of letters, digits, ``-`` and ``.``.
         """
 
     def be_patient_for(self, seconds: float) -> None:

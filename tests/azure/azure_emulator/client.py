@@ -309,5 +309,11 @@ class Azure:
         return MlflowClient(self.facts["mlflow"], self.facts["mlflow"])
 
     def artifact(self, run_id: str, path: str) -> bytes:
-        """The bytes of a run's artifact."""
-        return self.read(f"ExperimentRun/dcid.{run_id}/{path}", container="azureml")
+        """The bytes of a run's artifact, wherever they are."""
+        return self.read(**self.artifact_places(run_id)[path])
+
+    def artifact_places(self, run_id: str) -> dict[str, dict[str, str]]:
+        """``account``, ``container`` and ``name`` of the blob of each artifact of a run, by path."""
+        found = self.call("GET", f"artifacts/{run_id}")
+        assert isinstance(found, dict)
+        return found

@@ -70,6 +70,8 @@ class Emulator:
                 return await registries.serve(self, request)
             if request.path.startswith("/history/"):
                 return await history.serve(self, request)
+            if request.path.startswith("/artifact/"):
+                return await history.serve_artifacts(self, request)
             return await mlflow_front.serve(self, request)
         except Refused as refused:
             return refused.reply

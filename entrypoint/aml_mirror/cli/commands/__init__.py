@@ -11,11 +11,13 @@ from aml_mirror.cli.commands import (
     plan,
     promote,
     prune,
+    pull,
     repair,
     rollback,
     share,
     status,
     verify,
+    watch,
 )
 from aml_mirror.cli.commands.base import Call, Command
 
@@ -25,8 +27,10 @@ COMMANDS = (
     mirror.COMMAND,
     plan.COMMAND,
     backfill.COMMAND,
+    watch.COMMAND,
     status.COMMAND,
     verify.COMMAND,
+    pull.COMMAND,
     repair.COMMAND,
     evaluate.COMMAND,
     promote.COMMAND,

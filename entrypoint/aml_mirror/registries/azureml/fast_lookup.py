@@ -12,7 +12,7 @@ What is read, and when it is believed, is the same in both (:mod:`.marks`).
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlsplit
@@ -25,6 +25,7 @@ from aml_mirror.registries import base
 from aml_mirror.registries.azureml import version_tags
 from aml_mirror.registries.azureml.limits import LIMITS, check_names, tag_filter, workspace_scope
 from aml_mirror.registries.base import Version, model_uri
+from aml_mirror.storage import azure_errors
 from aml_mirror.storage.azure_cloud import resource_manager
 from aml_mirror.storage.azure_login import credential
 
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
         Point,
         Reading,
         Sharing,
+        StateStore,
         VersionReader,
         Writer,
     )
@@ -92,7 +94,10 @@ class FastLookup:
             try:
                 if found := self._look(experiment, model, run_id):
                     return found
-            except Exception as error:  # noqa: BLE001 - the clients ask the same, and say what is wrong
+            except Exception as error:
+                if azure_errors.is_private_link(error):
+                    # MLflow's client would send it seven times more, and lose what the answer says.
+                    raise azure_errors.translate(error, self.description) from error
                 _log.debug("the first look said nothing: %s", type(error).__name__)
         return self._proper.versions(experiment, model, run_id)
 
@@ -107,6 +112,12 @@ class FastLookup:
 
     def each_version(self, experiment: str, model: str, take: Callable[[Version], None]) -> None:
         self._proper.each_version(experiment, model, take)
+
+    def model_names(self) -> Iterator[str]:
+        return self._proper.model_names()
+
+    def state_store(self, experiment: str, name: str) -> StateStore:
+        return self._proper.state_store(experiment, name)
 
     def be_patient_for(self, seconds: float) -> None:
         self._proper.be_patient_for(seconds)
@@ -163,6 +174,8 @@ class FastLookup:
             return []
         name = quote(experiment, safe="")
         found = self._mlflow("GET", f"experiments/get-by-name?experiment_name={name}")["experiment"]
+        if found.get("lifecycle_stage") == "deleted":
+            return []
         self._experiments[experiment] = str(found["experiment_id"])
         search = {"experiment_ids": [found["experiment_id"]], "filter": where, "max_results": _MOST_RUNS}
         page = self._mlflow("POST", "runs/search", {**search, "run_view_type": "ACTIVE_ONLY"})

@@ -7,7 +7,7 @@ Here a change sends back what the service said, but for what is to change.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, Protocol
 from urllib.parse import quote, urlencode
 
@@ -23,7 +23,7 @@ API_VERSION = "2023-08-01-preview"
 # What a PUT may hold of what a GET returns; the rest is the service's own.
 _WRITABLE = (
     "description", "tags", "properties", "modelType", "modelUri", "isAnonymous", "isArchived", "flavors",
-    "stage",
+    "stage", "jobName",
 )  # fmt: skip
 
 Properties = dict[str, Any]
@@ -90,6 +90,24 @@ class ModelService:
         """Create a version, or change one."""
         sent = {name: properties[name] for name in _WRITABLE if properties.get(name) is not None}
         self._call("PUT", self._url(model, "versions", number), json={"properties": sent})
+
+    def delete(self, model: str, number: str) -> None:
+        """Delete a version; its number cannot be used again (azureml-assets#3530)."""
+        request = HttpRequest("DELETE", self._url(model, "versions", number))
+        self._client().send_request(request).raise_for_status()
+
+    def get(self, path: str, api_version: str) -> tuple[dict[str, Any], Mapping[str, str]]:
+        """Return a resource of any kind, and the headers of the answer.
+
+        Args:
+            path: of the resource, from ``/subscriptions`` on.
+            api_version: of its provider.
+        """
+        url = f"{resource_manager()}{path}?{urlencode({'api-version': api_version})}"
+        request = HttpRequest("GET", url, headers={"Accept": "application/json"})
+        response = self._client().send_request(request)
+        response.raise_for_status()
+        return response.json(), response.headers
 
     def long_path(self, path: str) -> str:
         """Return a short ``azureml://datastores/…`` path in the long form that azure-ai-ml sends."""

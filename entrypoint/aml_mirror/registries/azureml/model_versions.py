@@ -30,7 +30,8 @@ from aml_mirror.support.retry import Retry
 PROPERTIES = (
     base.RUN_ID, base.SOURCE, base.FRAMEWORK, base.CHECKPOINT, base.STEP, base.MLFLOW_RUN_ID,
     base.MANIFEST_SHA256, base.INTEGRITY, base.SAFETY, base.SAFETY_SCANNER, base.IDENTITY,
-    base.OUTPUT_DIR, base.REPLAY, base.REPLAY_SOURCE,
+    base.OUTPUT_DIR, base.REPLAY, base.REPLAY_SOURCE, base.TASK, base.ROLE, base.SUCCESS_THRESHOLD,
+    base.FILES_URI,
 )  # fmt: skip
 CUSTOM_MODEL = "custom_model"
 # So many numbers in a row may be taken by others or spent; more is a fault.
@@ -72,9 +73,9 @@ class Models:
             (item for item in found if item.tags.get(base.IDENTITY) == identity and is_ours(item)), None
         )
 
-    def names(self) -> list[str]:
-        """Return the names of all models, archived ones too."""
-        return self._retry(lambda: list(self._service.models()))
+    def names(self) -> Iterator[str]:
+        """Yield the name of each model."""
+        return iter(self._retry(lambda: list(self._service.models())))
 
     def each(self, model: str, take: Callable[[Version], None]) -> None:
         """Hand over all versions of a model; twice, where the list had to be begun again."""
@@ -107,6 +108,7 @@ class Models:
         intended: str | None,
         intend: Callable[[str], None],
         require_allowed: Callable[[], None] = lambda: None,
+        job_name: str | None = None,
     ) -> Version:
         """Make a version, or find the one that an earlier attempt made.
 
@@ -119,6 +121,7 @@ class Models:
             intended: the number that an earlier attempt meant to take.
             intend: told the number before it is taken, so that a killed attempt can find its version again.
             require_allowed: called before a version is made; raises where nothing may be written any more.
+            job_name: of the run that it is linked to, where the service keeps that.
 
         Raises:
             NotAllowed, ConfigurationError: the service refuses.
@@ -136,6 +139,8 @@ class Models:
             "tags": {**tags, base.STATE: base.INCOMPLETE},
             "isAnonymous": False,
         }
+        if job_name is not None:
+            made["jobName"] = job_name
         with self._locked(model):
             return self._take_number(model, made, intended, intend, require_allowed)
 
@@ -164,6 +169,10 @@ class Models:
             if found is None:
                 refusal = self._put(model, number, made, require_allowed)
                 found = self.get(model, number) if refusal else self._made(model, number)
+                if refusal and found is None and made.pop("jobName", None):
+                    # The link is not worth a version; whether it was the reason shows now.
+                    refusal = self._put(model, number, made, require_allowed)
+                    found = self.get(model, number) if refusal else self._made(model, number)
                 if found is not None and _is_same(found, identity, path):
                     return found
                 if found is None and refusal is not None and not _was_deleted(refusal):

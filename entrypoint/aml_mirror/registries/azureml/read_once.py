@@ -100,7 +100,8 @@ def _files_of(workspace: AzureMLRegistry, version: Version) -> list[EarlierFile]
     try:
         blocks = block_list.parse(read(block_list.blob_name(folder, sha256), block_list.MAX_BYTES), sha256)
         listed = read(stored_files.name_of(folder, stored_sha256), stored_files.MAX_BYTES)
-        stored, _ = stored_files.parse(listed, stored_sha256)
+        found = stored_files.parse(listed, stored_sha256)
+        stored = found.files if found else {}
     except Exception as error:  # noqa: BLE001 - then this version's blocks are sent
         _log.debug("version %s cannot be taken from: %s", version.number, type(error).__name__)
         return []

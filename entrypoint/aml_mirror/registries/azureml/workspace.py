@@ -62,6 +62,7 @@ if TYPE_CHECKING:
     from aml_mirror.registries.azureml.model_registry import ModelRegistry
     from aml_mirror.registries.azureml.reader import AzureMLVersionReader
     from aml_mirror.registries.azureml.stage_store import AzureMLStageStore
+    from aml_mirror.registries.base import StateStore
 
 
 class AzureMLRegistry(Place):
@@ -92,7 +93,8 @@ class AzureMLRegistry(Place):
             subscription_id, resource_group, workspace_name, retry_seconds, notice, concurrency
         )
         super().__init__(self.azure.retry, LIMITS)
-        self.models = Models(ModelService(self.azure, PATIENCE), self.retry, self._locked)
+        self.service = ModelService(self.azure, PATIENCE)
+        self.models = Models(self.service, self.retry, self._locked)
         self.notice = notice
         self._retry_seconds = retry_seconds
         self.concurrency = concurrency
@@ -128,9 +130,15 @@ class AzureMLRegistry(Place):
         return f"Azure ML workspace {self.azure.name} (resource group {self.azure.resource_group})"
 
     def find_experiment(self, name: str) -> str | None:
-        if name not in self.experiments and (found := super().find_experiment(name)):
-            self.experiments[name] = found
-        return self.experiments.get(name)
+        if name not in self.experiments:
+            found = self.retry(lambda: self.client.get_experiment_by_name(name))
+            if found is None:
+                return None
+            if found.lifecycle_stage == "deleted":
+                # Its runs are there still; begin says that nothing can be written.
+                return str(found.experiment_id)
+            self.experiments[name] = str(found.experiment_id)
+        return self.experiments[name]
 
     def run_filter(self, key: str, value: str) -> str:
         return tag_filter(key, value)
@@ -176,6 +184,15 @@ class AzureMLRegistry(Place):
             take(version)
 
         self.models.each(model, with_key)
+
+    def model_names(self) -> Iterator[str]:
+        return self.models.names()
+
+    def state_store(self, experiment: str, name: str) -> StateStore:
+        # Late: only a watcher and a long backfill need it.
+        from aml_mirror.registries.azureml.state_store import BlobStateStore
+
+        return BlobStateStore(self.azure, name)
 
     def be_patient_for(self, seconds: float) -> None:
         super().be_patient_for(seconds)

@@ -152,6 +152,12 @@ class Shelf:
         for version in self.all_of(model):
             take(version)
 
+    def model_names(self) -> Iterator[str]:
+        return (path.name for path in sorted((self.folder / "models").glob("*")))
+
+    def state_store(self, experiment: str, name: str) -> ShelfState:
+        return ShelfState(self.folder / "state" / name)
+
     def be_patient_for(self, seconds: float) -> None:
         """A folder has no patience to change."""
 
@@ -179,6 +185,35 @@ class Shelf:
         return ""
 
 
+class ShelfState:
+    """See :class:`aml_mirror.registries.base.StateStore`."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    @property
+    def place(self) -> str:
+        return f"the folder {self._folder}"
+
+    def entries(self) -> dict[str, str]:
+        path = self._folder / "entries.json"
+        return dict(json.loads(path.read_text())) if path.exists() else {}
+
+    def change(self, changes: Mapping[str, str | None]) -> None:
+        with _locked(self._folder / "lock"):
+            wanted = {**self.entries(), **changes}
+            kept = {key: value for key, value in wanted.items() if value is not None}
+            _write(self._folder / "entries.json", kept)
+
+    def put_text(self, name: str, text: str) -> None:
+        (self._folder / "texts").mkdir(parents=True, exist_ok=True)
+        (self._folder / "texts" / name).write_text(text)
+
+    def texts(self) -> Iterator[tuple[str, str]]:
+        for path in sorted((self._folder / "texts").glob("*")):
+            yield path.name, path.read_text()
+
+
 class ShelfWriter:
     """See :class:`aml_mirror.registries.base.Writer`."""
 
@@ -187,6 +222,9 @@ class ShelfWriter:
         self.warnings: list[str] = []
         self._shelf, self._tags, self._lock = shelf, tags, lock
         self._files = shelf.folder / "files" / run_id
+
+    def files_uri(self) -> str:
+        return ""
 
     def log_params(self, params: dict[str, str]) -> None:
         _write(self._files / "params.json", params)
@@ -274,6 +312,9 @@ class ShelfReader:
     def hashed(self, path: str) -> FileDigest:
         with (self._folder / "model" / path).open("rb") as stream:
             return hashed(iter(lambda: stream.read(_PART_BYTES), b""))
+
+    def stored_sha256(self, path: str) -> str | None:
+        return None
 
     def own_problems(self) -> tuple[list[tuple[str, str]], list[str]]:
         return [], []
