@@ -175,6 +175,15 @@ TABLE: tuple[Option, ...] = (
         _MANY, RUN, "I/N", parse=values.shard,
         details="A run's part depends on a hash of its id alone, so new runs do not move others.",
     ),
+    Option(
+        "backfill_id", "--backfill-id", "the id under which the receipts of many runs are kept",
+        ("backfill",), OUTPUT, "ID", (), "made up", values.store_id,
+        details="All shards of one backfill have the same. See `status --backfill`.",
+    ),
+    Option(
+        "backfill_id", "--backfill", "print the receipts that a backfill of 100 runs or more kept",
+        ("status",), CHECKS, "ID", parse=values.store_id,
+    ),
     # --- OSMO ---
     Option(
         "task", "--task", "only this task of the run: its status, its outputs", _RUN, OSMO, "NAME",

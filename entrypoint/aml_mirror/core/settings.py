@@ -88,6 +88,7 @@ class Settings:
     wait_seconds: float = 0.0
     allow_failed: bool = False
     task: str = ""
+    backfill_id: str = ""
     from_osmo: bool = False
     labels: Mapping[str, str] = field(default_factory=_none)
     """Which workflows of OSMO opted in; values may have ``*``."""

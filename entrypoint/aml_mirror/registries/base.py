@@ -58,6 +58,9 @@ LOGS = "mirror.logs"
 # Before the name of a label that the run has on OSMO; a tag of run and version.
 LABEL = "label."
 
+# The experiment that has what is kept for the next call, on MLflow servers, unless --experiment names one.
+STATE_EXPERIMENT = "aml-mirror"
+
 COMPLETE = "complete"
 INCOMPLETE = "incomplete"
 
