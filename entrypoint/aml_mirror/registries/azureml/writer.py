@@ -368,6 +368,8 @@ class AzureMLWriter(RunWriter):
 
     def finish(self, version: Version) -> None:
         self._require_claim()
+        # First: whoever finds the run complete does not look for staged files any more.
+        self._unstage()
         if not self._adopted:
             # How soon a search shows a new run is not documented: one that a killed try or a lost answer
             # made may be seen only now.
@@ -375,7 +377,6 @@ class AzureMLWriter(RunWriter):
         tags = [RunTag(base.STATE, base.COMPLETE), RunTag(VERSION, version.number)]
         self._log_batch(tags=tags)
         self._retry(lambda: self._client.set_terminated(self.run_id, "FINISHED"))
-        self._unstage()
         # The last look: whatever happened to the folder since, the version is complete with the right bytes.
         before = self._files.digest
         self._bring()
