@@ -9,7 +9,7 @@ BIN := $(VENV)/bin
 # Terraform asks for updates unless told not to.
 export CHECKPOINT_DISABLE := 1
 
-.PHONY: help venv mlflow2 reference demo accept bench bench-scale test test-servers test-kill test-faults test-truth test-frameworks fuzz lint format lock azure-up azure-down clean \
+.PHONY: help venv mlflow2 reference demo accept bench bench-scale test test-servers test-kill test-faults test-truth test-frameworks mutate fuzz lint format lock azure-up azure-down clean \
 	base build push sbom audit engine-up engine-down
 
 help:  ## List the targets
@@ -97,6 +97,16 @@ fuzz: $(FUZZ)/.ready  ## Fuzz what reads a run, FUZZ_SECONDS a target
 	@for target in events safetensors archive pickle layouts settings; do echo "== $$target"; \
 		PYTHONPATH=entrypoint $(FUZZ)/bin/python tests/fuzz/fuzz.py $$target -max_total_time=$(FUZZ_SECONDS) \
 			-rss_limit_mb=2048 -timeout=10 -artifact_prefix=tests/fuzz/.findings/ -print_final_stats=1 2>&1 | tail -n 8; done
+
+# Mutation testing: MUTATE names parts of tests/mutation/parts.toml, as "manifest points:1"; all of them take hours.
+MUTATION := .venv-mutate
+$(MUTATION)/.ready: Makefile
+	@$(PYTHON) -m venv $(MUTATION)
+	@$(MUTATION)/bin/python -m pip install -q --disable-pip-version-check 'cosmic-ray==8.3.4'
+	@touch $@
+
+mutate: venv mlflow2 $(AZURITE) $(MUTATION)/.ready  ## Change one thing at a time and see whether a test notices
+	@$(MUTATION)/bin/python tests/mutation/mutate.py $(MUTATE)
 
 # The newest frameworks, whose dependencies exclude each other's and ours: an environment of its own.
 FRAMEWORKS := .venv-frameworks
@@ -203,4 +213,4 @@ lock: venv  ## Write the lock files anew from pyproject.toml
 		$(UNUSED_IN_MLFLOW2:%=--no-emit-package %)
 
 clean:  ## Remove what the other targets made
-	rm -rf $(VENV) $(MLFLOW2) $(FRAMEWORKS) .demo .bench bench.json .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis entrypoint/*.egg-info
+	rm -rf $(VENV) $(MLFLOW2) $(FRAMEWORKS) $(MUTATION) .mutation .demo .bench bench.json .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis entrypoint/*.egg-info
