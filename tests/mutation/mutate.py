@@ -32,6 +32,8 @@ WANTED = 0.9
 TIMEOUT = 120  # seconds of one change; a test that hangs has noticed it
 # ``str | None`` is only read by type checkers.
 ANNOTATIONS = "core/ReplaceBinaryOperator_BitOr_"
+Survivor = tuple[str, str, str]
+"""Module, what a line was, what it becomes."""
 COPIED = (
     "entrypoint",
     "tests",
@@ -72,22 +74,14 @@ def _run(name: str, share: int, part: dict[str, Any]) -> int:
     with tempfile.TemporaryDirectory(prefix="aml-mirror-mutation-") as folder:
         copy = Path(folder) / "copy"
         _copy(copy)
-        session = Path(folder) / "session.sqlite"
-        config = Path(folder) / "config.toml"
-        modules = [str(PROGRAM / module) for module in part["modules"]]
         tests = " ".join(f"tests/{test}" for test in part["tests"])
-        python = ROOT / ".venv" / "bin" / "python"
-        command = f"{python} -m pytest -x -q -p no:cacheprovider {tests}"
-        config.write_text(
-            f"[cosmic-ray]\nmodule-path = {json.dumps(modules)}\ntimeout = {TIMEOUT}.0\n"
-            f"excluded-modules = []\ntest-command = {json.dumps(command)}\n"
-            '[cosmic-ray.distributor]\nname = "local"\n'
-        )
+        command = f"{ROOT / '.venv' / 'bin' / 'python'} -m pytest -x -q -p no:cacheprovider {tests}"
         _call(copy, *command.split())
-        _cosmic_ray(copy, "init", str(config), str(session))
-        count = _keep_share(session, share, part["shares"])
-        _cosmic_ray(copy, "exec", str(config), str(session))
-        noticed, survivors = _results(session)
+        count = noticed = 0
+        survivors: list[Survivor] = []
+        for module in part["modules"]:
+            tried, found, left = _changes(copy, Path(folder), module, command, share, part["shares"])
+            count, noticed, survivors = count + tried, noticed + found, survivors + left
     known = tomllib.loads((HERE / "survivors.toml").read_text()).get("survivor", [])
     reasons = {(one["module"], one["was"], one["becomes"]): one for one in known}
     unexplained = [one for one in survivors if one not in reasons]
@@ -136,6 +130,24 @@ def _cosmic_ray(copy: Path, *words: str) -> None:
     _call(copy, str(Path(sys.executable).with_name("cosmic-ray")), *words)
 
 
+def _changes(
+    copy: Path, folder: Path, module: str, command: str, share: int, shares: int
+) -> tuple[int, int, list[Survivor]]:
+    """Make the changes of one module; return how many, how many were noticed, and the others."""
+    name = module.replace("/", "-")
+    session, config = folder / f"{name}.sqlite", folder / f"{name}.toml"
+    config.write_text(
+        f'[cosmic-ray]\nmodule-path = "{PROGRAM / module}"\ntimeout = {TIMEOUT}.0\n'
+        f"excluded-modules = []\ntest-command = {json.dumps(command)}\n"
+        '[cosmic-ray.distributor]\nname = "local"\n'
+    )
+    _cosmic_ray(copy, "init", str(config), str(session))
+    count = _keep_share(session, share, shares)
+    _cosmic_ray(copy, "exec", str(config), str(session))
+    noticed, survivors = _results(session)
+    return count, noticed, [(module, was, becomes) for was, becomes in survivors]
+
+
 def _keep_share(session: Path, share: int, shares: int) -> int:
     """Mark what is not in the share as skipped; return how many changes are in it."""
     with use_db(str(session), WorkDB.Mode.open) as work:
@@ -148,12 +160,11 @@ def _keep_share(session: Path, share: int, shares: int) -> int:
     return len(kept)
 
 
-def _results(session: Path) -> tuple[int, list[tuple[str, str, str]]]:
-    """Return how many changes were noticed, and (module, was, becomes) of those that were not."""
+def _results(session: Path) -> tuple[int, list[tuple[str, str]]]:
+    """Return how many changes were noticed, and (was, becomes) of those that were not."""
     noticed, survivors = 0, []
     with use_db(str(session), WorkDB.Mode.open) as work:
-        modules = {item.job_id: item.mutations[0].module_path for item in work.work_items}
-        for job, result in work.results:
+        for _, result in work.results:
             if result.worker_outcome == WorkerOutcome.SKIPPED:
                 continue
             if result.test_outcome != TestOutcome.SURVIVED:
@@ -162,8 +173,7 @@ def _results(session: Path) -> tuple[int, list[tuple[str, str, str]]]:
             lines = (result.diff or "").splitlines()
             was = [line[1:].strip() for line in lines if line.startswith("-") and not line.startswith("---")]
             now = [line[1:].strip() for line in lines if line.startswith("+") and not line.startswith("+++")]
-            module = str(Path(modules[job]).relative_to(PROGRAM))
-            survivors.append((module, " ".join(was), " ".join(now)))
+            survivors.append((" ".join(was), " ".join(now)))
     return noticed, survivors
 
 

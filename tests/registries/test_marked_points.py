@@ -50,6 +50,14 @@ def test_what_an_earlier_try_sent_is_not_sent_again(total: int, size: int, data:
     assert sum(progress) == total
 
 
+def test_an_earlier_try_may_have_sent_many() -> None:
+    # More than 256: Python has one object of each smaller number.
+    mark = send(points(1500), 500)[0][1][1]
+    sent, count, _ = send(points(1500), 500, mark)
+    assert [row for batch, _ in sent for row in batch] == points(1500)[1000:]
+    assert count == (500, 1500)
+
+
 @pytest.mark.parametrize("change", ["another value", "another name", "fewer", "none"])
 def test_a_mark_of_other_points_counts_for_nothing(change: str) -> None:
     rows = points(7)
