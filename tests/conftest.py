@@ -20,7 +20,7 @@ from hypothesis import HealthCheck, settings
 from mlflow import MlflowClient
 
 from builders import forks as fork_servers
-from builders import matrix, mlflow_servers, postgres
+from builders import matrix, mlflow_servers, ordering, postgres
 from builders.forks import MLFLOW, Forked, forks
 from builders.program import PROGRAM, Call, Done, clean_environment
 
@@ -178,6 +178,8 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with the tests that take longest, so that no core waits for them at the end."""
-    first = ("tests/image/", "tests/registries/test_mlflow_kill.py")
-    items.sort(key=lambda item: not item.nodeid.startswith(first))
+    """Begin with the tests that take longest, so that no core waits for them at the end; or shuffle them."""
+    if seed := os.environ.get("TEST_SEED"):
+        items[:] = ordering.shuffled(items, seed)
+    else:
+        items[:] = ordering.dealt(items, int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1")))

@@ -14,6 +14,7 @@ from aml_mirror.core.manifest import Manifest, TransferResult
 from aml_mirror.registries import base
 from aml_mirror.registries.base import Upload, Version
 from aml_mirror.registries.mlflow.file_upload import put_file, put_text
+from aml_mirror.registries.mlflow.files_uri import files_uri
 from aml_mirror.registries.mlflow.log_writer import LOG_SIZES, MAX_SIZES_BYTES, OWN, read_own
 from aml_mirror.registries.mlflow.run_lease import Keeper
 from aml_mirror.registries.mlflow.version_presence import FILES, MODEL, listed_files
@@ -37,10 +38,13 @@ class MlflowWriter(RunWriter):
         super().__init__(workspace, run, keeper, tags, adopted)
         self._workspace = workspace
         self._keeper = keeper
-        location = str(run.info.artifact_uri)
+        self._location = location = str(run.info.artifact_uri)
         self._store_retry = workspace.stores.retry_for(location)
         self._store = self._store_retry(lambda: workspace.stores.open(location))
         self._files = ""
+
+    def files_uri(self) -> str:
+        return files_uri(f"{self._location}/model")
 
     def put_model(self, tree: Tree, manifest: Manifest, progress: Callable[[int], None]) -> TransferResult:
         self._files = listed_files(manifest)
