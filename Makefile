@@ -9,11 +9,11 @@ BIN := $(VENV)/bin
 # Terraform asks for updates unless told not to.
 export CHECKPOINT_DISABLE := 1
 
-.PHONY: help venv mlflow2 reference demo accept bench bench-scale test test-servers test-kill test-faults test-truth test-frameworks fuzz lint format lock azure-up azure-down clean \
+.PHONY: help venv mlflow2 reference demo accept bench bench-scale test test-servers test-kill test-faults test-truth test-watch test-frameworks fuzz wheels-arm64 lint format lock azure-up azure-down clean \
 	base build push sbom audit engine-up engine-down
 
 help:  ## List the targets
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
 venv: $(VENV)/.ready  ## Set up .venv with the program and all that its tests need
 
@@ -84,6 +84,10 @@ test: venv mlflow2 test-servers $(AZURITE)  ## Run every test
 test-kill: venv mlflow2 test-servers $(AZURITE)  ## Kill a mirror at every request; the largest numbers of orders and runs
 	@KILL=all $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal tests/registries/test_mlflow_kill.py \
 		tests/azure/test_azureml_kill.py tests/azure/test_one_pass.py tests/registries/test_bakery_lock.py tests/backfill/test_backfill_many.py
+
+WATCH_PASSES ?= 500
+test-watch: venv  ## Watch a simulated cluster for WATCH_PASSES passes, disturbed in every way
+	@WATCH_PASSES=$(WATCH_PASSES) $(BIN)/python -m pytest -q tests/watch/test_simulation.py
 
 # Atheris is needed for nothing else and has wheels for few Pythons: an environment of its own.
 FUZZ := .venv-fuzz
@@ -167,6 +171,15 @@ bench-scale: venv $(AZURITE)  ## Likewise how cost grows, up to the largest size
 
 bench-%: venv $(AZURITE)
 	@$(if $(findstring start,$*),image/engine.sh with) env $(BENCH) $* $(BENCH_FLAGS)
+
+wheels-arm64: venv  ## Show that all that aml-mirror-pull needs has wheels for arm64
+	@requirements=$$($(BIN)/python -c 'import tomllib; print(*(text.partition(";")[0].replace(" ", "") for text in \
+		tomllib.load(open("entrypoint/light/pyproject.toml", "rb"))["project"]["dependencies"]))'); \
+	for python in 3.11 3.13; do folder=$$(mktemp -d); \
+		$(BIN)/python -m pip download -q --disable-pip-version-check --only-binary :all: --python-version $$python \
+			--platform manylinux2014_aarch64 --platform manylinux_2_28_aarch64 -d "$$folder" $$requirements; \
+		echo "Python $$python: $$(ls "$$folder" | wc -l) wheels, $$(ls "$$folder" | grep -c aarch64) of them for aarch64"; \
+		rm -rf "$$folder"; done
 
 lint: venv  ## Look at the code without running it
 	$(BIN)/ruff format --check .
