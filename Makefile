@@ -9,11 +9,11 @@ BIN := $(VENV)/bin
 # Terraform asks for updates unless told not to.
 export CHECKPOINT_DISABLE := 1
 
-.PHONY: help venv mlflow2 reference demo accept bench bench-scale test test-kill test-faults test-truth test-frameworks fuzz lint format lock azure-up azure-down clean \
+.PHONY: help venv mlflow2 reference demo accept bench bench-scale test test-servers test-kill test-faults test-truth test-watch test-frameworks mutate fuzz wheels-arm64 lint format lock azure-up azure-down clean \
 	base build push sbom audit engine-up engine-down
 
 help:  ## List the targets
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
 venv: $(VENV)/.ready  ## Set up .venv with the program and all that its tests need
 
@@ -59,18 +59,35 @@ $(MLFLOW2)/.ready: tests/registries/mlflow2.txt
 
 mlflow2: $(MLFLOW2)/.ready  ## Install an MLflow 2 server, which some tests need
 
+# What some tests start from Debian's packages. Root on Debian gets it; for others the tests say what to install.
+test-servers:
+	@PATH="$$PATH:/usr/sbin"; missing=(); command -v nginx >/dev/null || missing+=(nginx-light); \
+		command -v initdb >/dev/null || compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null || missing+=(postgresql); \
+		if (($${#missing[@]})) && [[ $$(id -u) == 0 && -e /etc/debian_version ]]; then \
+			echo "installing $${missing[*]} (once)" >&2; \
+			apt-get -qq update || true; \
+			DEBIAN_FRONTEND=noninteractive apt-get -o DPkg::Lock::Timeout=300 -qq install --no-install-recommends "$${missing[@]}" >/dev/null; \
+		fi
+
 # Four a core: many tests wait, for leases to run out and for services to be tried again.
 WORKERS ?= $(shell echo $$((4 * $$(nproc 2>/dev/null || echo 2))))
+# In a random order, the same for the same seed.
+export TEST_SEED
 # With an engine for the tests of the image, unless TESTS names others only.
 ENGINE = $(if $(or $(if $(TESTS),,all),$(findstring image,$(TESTS))),image/engine.sh with)
 # Else every process of a test compiles all that it loads.
 unexport PYTHONDONTWRITEBYTECODE
-test: venv mlflow2 $(AZURITE)  ## Run every test
+test: venv mlflow2 test-servers $(AZURITE)  ## Run every test
 	@command -v terraform >/dev/null || { echo "terraform 1.9 or newer is needed for the tests of the module"; exit 1; }
 	@$(ENGINE) $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal $(TESTS)
 
-test-kill: venv mlflow2 $(AZURITE)  ## Kill a mirror at every request, before and after the server acted
-	@KILL=all $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal tests/registries/test_mlflow_kill.py tests/azure/test_azureml_kill.py
+test-kill: venv mlflow2 test-servers $(AZURITE)  ## Kill a mirror at every request; the largest numbers of orders and runs
+	@KILL=all $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal tests/registries/test_mlflow_kill.py \
+		tests/azure/test_azureml_kill.py tests/azure/test_one_pass.py tests/registries/test_bakery_lock.py tests/backfill/test_backfill_many.py
+
+WATCH_PASSES ?= 500
+test-watch: venv  ## Watch a simulated cluster for WATCH_PASSES passes, disturbed in every way
+	@WATCH_PASSES=$(WATCH_PASSES) $(BIN)/python -m pytest -q tests/watch/test_simulation.py
 
 # Atheris is needed for nothing else and has wheels for few Pythons: an environment of its own.
 FUZZ := .venv-fuzz
@@ -86,6 +103,16 @@ fuzz: $(FUZZ)/.ready  ## Fuzz what reads a run, FUZZ_SECONDS a target
 	@for target in events safetensors archive pickle layouts settings; do echo "== $$target"; \
 		PYTHONPATH=entrypoint $(FUZZ)/bin/python tests/fuzz/fuzz.py $$target -max_total_time=$(FUZZ_SECONDS) \
 			-rss_limit_mb=2048 -timeout=10 -artifact_prefix=tests/fuzz/.findings/ -print_final_stats=1 2>&1 | tail -n 8; done
+
+# Mutation testing: MUTATE names parts of tests/mutation/parts.toml, as "manifest points:1"; all of them take hours.
+MUTATION := .venv-mutate
+$(MUTATION)/.ready: Makefile
+	@$(PYTHON) -m venv $(MUTATION)
+	@$(MUTATION)/bin/python -m pip install -q --disable-pip-version-check 'cosmic-ray==8.3.4'
+	@touch $@
+
+mutate: venv mlflow2 $(AZURITE) $(MUTATION)/.ready  ## Change one thing at a time and see whether a test notices
+	@$(MUTATION)/bin/python tests/mutation/mutate.py $(MUTATE)
 
 # The newest frameworks, whose dependencies exclude each other's and ours: an environment of its own.
 FRAMEWORKS := .venv-frameworks
@@ -105,7 +132,8 @@ test-truth: venv $(AZURITE)  ## Change each kind of file at each stage of a mirr
 	@TRUTH=all $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal tests/azure/test_azureml_truth.py
 
 test-faults: venv $(AZURITE)  ## Disturb a mirror into Azure ML at every stage, in every way
-	@FAULTS=all $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal tests/azure/test_azureml_fault_matrix.py
+	@FAULTS=all $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal tests/azure/test_azureml_fault_matrix.py \
+		"tests/azure/test_azureml.py::test_runs_that_real_frameworks_wrote"
 
 # The image; image/README.md tells these variables and the rest: REGISTRY, PLATFORMS, BASE_IMAGE, ALLOW_DIRTY.
 IMAGE ?= aml-mirror
@@ -154,6 +182,15 @@ bench-scale: venv $(AZURITE)  ## Likewise how cost grows, up to the largest size
 bench-%: venv $(AZURITE)
 	@$(if $(findstring start,$*),image/engine.sh with) env $(BENCH) $* $(BENCH_FLAGS)
 
+wheels-arm64: venv  ## Show that all that aml-mirror-pull needs has wheels for arm64
+	@requirements=$$($(BIN)/python -c 'import tomllib; print(*(text.partition(";")[0].replace(" ", "") for text in \
+		tomllib.load(open("entrypoint/light/pyproject.toml", "rb"))["project"]["dependencies"]))'); \
+	for python in 3.11 3.13; do folder=$$(mktemp -d); \
+		$(BIN)/python -m pip download -q --disable-pip-version-check --only-binary :all: --python-version $$python \
+			--platform manylinux2014_aarch64 --platform manylinux_2_28_aarch64 -d "$$folder" $$requirements; \
+		echo "Python $$python: $$(ls "$$folder" | wc -l) wheels, $$(ls "$$folder" | grep -c aarch64) of them for aarch64"; \
+		rm -rf "$$folder"; done
+
 lint: venv  ## Look at the code without running it
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
@@ -192,4 +229,4 @@ lock: venv  ## Write the lock files anew from pyproject.toml
 		$(UNUSED_IN_MLFLOW2:%=--no-emit-package %)
 
 clean:  ## Remove what the other targets made
-	rm -rf $(VENV) $(MLFLOW2) $(FRAMEWORKS) .demo .bench bench.json .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis entrypoint/*.egg-info
+	rm -rf $(VENV) $(MLFLOW2) $(FRAMEWORKS) $(MUTATION) .mutation .demo .bench bench.json .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis entrypoint/*.egg-info

@@ -1,7 +1,7 @@
 """What is mirrored already, asked for once a model and page by page, not once a run.
 
-Of each version only what a receipt and a mirror need is kept, as one tuple: about 900 bytes, so that 10,000
-mirrored runs take 9 MB (tests/backfill/test_backfill_many.py bounds the whole).
+Of each version only what a receipt and a mirror need is kept, as one tuple: about 1,000 bytes, so that 10,000
+mirrored runs take 10 MB (tests/backfill/test_backfill_many.py bounds the whole).
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from aml_mirror.registries.base import Registry, Version
 _KEPT = (
     base.STATE, base.QUICK_KEY, base.IDENTITY, base.MANIFEST_SHA256, base.INTEGRITY, base.SAFETY,
     base.SAFETY_SCANNER, base.SAFETY_NOW, base.SAFETY_NOW_SCANNER, base.MLFLOW_RUN_ID,
-    base.CHECKPOINT, base.STEP, base.OUTPUT_DIR,
+    base.CHECKPOINT, base.STEP, base.OUTPUT_DIR, base.LOGS,
 )  # fmt: skip
 # Values that are the same for thousands of versions are kept once.
 _SHARED = frozenset(

@@ -116,6 +116,20 @@ def plain_name(value: str, where: str) -> str:
     return value
 
 
+def store_id(value: str, where: str) -> str:
+    """Read an id under which something is kept.
+
+    Raises:
+        UsageError: it has characters that no file should have in its name.
+    """
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", value):
+        raise UsageError(
+            f"{where} {value!r} has characters besides letters, digits, '-', '_' and '.', or over 100",
+            f"for example: {where} azureml-backfill-7",
+        )
+    return value
+
+
 def run_count(value: str, where: str) -> int:
     """Read a number of runs, 1 or more.
 
@@ -153,6 +167,24 @@ def concurrency(value: str, where: str = "--concurrency") -> int:
             f"{where} {value!r} is not a number from 1 to {MAX_CONCURRENCY}", f"for example: {where} 16"
         )
     return int(value)
+
+
+def share(value: str, where: str = "--success-threshold") -> float:
+    """Read a share of a whole, above 0 and up to 1.
+
+    Raises:
+        UsageError: it is none.
+    """
+    try:
+        found = float(value)
+    except ValueError:
+        found = 0.0
+    if not 0 < found <= 1:
+        raise UsageError(
+            f"{where} {value!r} is not a share of all episodes, above 0 and up to 1",
+            f"for example: {where} 0.8",
+        )
+    return found
 
 
 def block_size(value: str, where: str = "--block-size") -> int:

@@ -34,20 +34,21 @@ _MIRRORS = (*_MIRROR, *_MANY)
 # The commands that read settings and talk to a target.
 _STAGES = ("promote", "demote", "rollback", "history")
 COMMANDS = (
-    *("mirror", "plan", "backfill", "watch", "status", "verify", "repair", "doctor"),
-    *("evaluate", *_STAGES),
+    *("mirror", "plan", "backfill", "watch", "status", "verify", "repair", "pull", "export", "doctor"),
+    *("evaluate", *_STAGES, "share", "prune"),
 )
 
-RUN, OSMO, CONTENT, TARGET, CHECKS, GATE, OUTPUT = (
+RUN, OSMO, CONTENT, TARGET, CHECKS, GATE, PULLED, OUTPUT = (
     "what is read",
     "runs on OSMO, which the pod's osmo program or OSMO's REST API is asked about",
     "what is mirrored",
     "the target",
     "what is checked",
     "evidence, stages, and what is no longer needed",
+    "what is pulled",
     "output",
 )
-GROUPS = (RUN, OSMO, CONTENT, CHECKS, GATE, TARGET, OUTPUT)
+GROUPS = (RUN, OSMO, CONTENT, CHECKS, GATE, PULLED, TARGET, OUTPUT)
 
 
 def _pairs(given: Iterable[tuple[str, str]]) -> Mapping[str, str]:
@@ -174,6 +175,15 @@ TABLE: tuple[Option, ...] = (
         _MANY, RUN, "I/N", parse=values.shard,
         details="A run's part depends on a hash of its id alone, so new runs do not move others.",
     ),
+    Option(
+        "backfill_id", "--backfill-id", "the id under which the receipts of many runs are kept",
+        ("backfill",), OUTPUT, "ID", (), "made up", values.store_id,
+        details="All shards of one backfill have the same. See `status --backfill`.",
+    ),
+    Option(
+        "backfill_id", "--backfill", "print the receipts that a backfill of 100 runs or more kept",
+        ("status",), CHECKS, "ID", parse=values.store_id,
+    ),
     # --- OSMO ---
     Option(
         "task", "--task", "only this task of the run: its status, its outputs", _RUN, OSMO, "NAME",
@@ -258,7 +268,8 @@ TABLE: tuple[Option, ...] = (
     ),
     Option(
         "refuse_pickle", "--refuse-pickle",
-        "exit with 65 if loading the checkpoint may run code, or if that is unknown", _MIRRORS, CONTENT,
+        "exit with 65 if loading the checkpoint may run code, or if that is unknown", (*_MIRRORS, "pull"),
+        CONTENT,
         accepted_by=("doctor",),
     ),
     Option(
@@ -275,14 +286,27 @@ TABLE: tuple[Option, ...] = (
         "sign_key", "--sign-key", "sign the version's statement with this private key (PEM)", _MIRRORS,
         CONTENT, "FILE", accepted_by=("doctor",), completes="file",
     ),
+    Option(
+        "task_name", "--task-name", "the tag `task`: what the policy does", _MIRROR, CONTENT, "NAME",
+        default="from the run's configuration", accepted_by=("doctor",),
+        details="Isaac Lab's task, LeRobot's environment or else its data set.",
+    ),
+    Option(
+        "success_threshold", "--success-threshold",
+        "the property success_threshold: the least success rate of an evaluation, above 0 and up to 1",
+        _MIRRORS, CONTENT, "X", parse=values.share, accepted_by=("doctor",),
+    ),
     # --- what is checked ---
     Option(
-        "reference", "MODEL:VERSION", "for example act-pick:3 or models:/act-pick/3", ("verify", "repair"),
-        CHECKS,
+        "reference", "MODEL:VERSION", "for example act-pick:3 or models:/act-pick/3", ("repair",), CHECKS,
+    ),
+    Option(
+        "reference", "MODEL:VERSION", "for example act-pick:3 or models:/act-pick/3; or a folder that was "
+        "pulled, which needs no network", ("verify",), CHECKS, completes="directory",
     ),
     Option(
         "public_key", "--public-key", "also require a signature by the key that belongs to this one (PEM)",
-        ("verify",), CHECKS, "FILE", completes="file",
+        ("verify", "pull", "export"), CHECKS, "FILE", completes="file",
     ),
     Option(
         "probe", "--probe",
@@ -290,10 +314,35 @@ TABLE: tuple[Option, ...] = (
         "both named aml-mirror-probe and removed again",
         ("doctor",), CHECKS,
     ),
+    # --- what is pulled ---
+    Option(
+        "reference", "VERSION", "NAME:VERSION, NAME@STAGE, or a models:/ URI", ("pull", "export"), PULLED,
+        details="A stage is the tag `mirror.stage` of a version on Azure ML, on MLflow an alias.",
+    ),
+    Option(
+        "image", "IMAGE", "REGISTRY/REPOSITORY:TAG; the version's files are in /model", ("export",), PULLED,
+        details="The login is that of `docker login`; for Azure also that of this program.",
+    ),
+    Option(
+        "folder", "DIR", "the folder to make; the version's files are in DIR/model", ("pull",), PULLED,
+        completes="directory",
+    ),
+    Option(
+        "run_id", "--run-id", "instead of VERSION: the version that was mirrored from this run", ("pull",),
+        PULLED, "ID", parse=values.run_id,
+    ),
+    Option(
+        "replace", "--replace", "put the version in the place of the one that is in DIR", ("pull",), PULLED,
+    ),
+    Option(
+        "reuse", "--reuse", "take what is equal from a folder that was pulled before (repeatable)", ("pull",),
+        PULLED, "DIR", repeatable=True, completes="directory",
+        details="What DIR holds is always used.",
+    ),
     # --- what it may drive ---
     Option(
         "reference", "MODEL:VERSION", "for example act-pick:3 or models:/act-pick/3",
-        ("evaluate", "promote"), GATE,
+        ("evaluate", "promote", "share"), GATE,
     ),
     Option(
         "reference", "MODEL@STAGE", "for example act-pick@production", ("demote", "rollback"), GATE,
@@ -335,9 +384,18 @@ TABLE: tuple[Option, ...] = (
     Option(
         "dry_run", "--dry-run", "decide, and write nothing", ("promote", "demote", "rollback"), GATE,
     ),
+    Option(
+        "registry_name", "--registry", "the Azure ML registry that is to get the version", ("share",), GATE,
+        "NAME",
+    ),
+    Option(
+        "older_than", "--older-than", "only what was written longer ago: 36h, 14d", ("prune",), GATE, "TIME",
+        (), "14d", values.seconds,
+    ),
+    Option("delete", "--delete", "remove it; without this flag it is only listed", ("prune",), GATE),
     # --- the target ---
     Option(
-        "model_name", "--model-name", "the registered model", (*_RUN, "status"), TARGET, "NAME",
+        "model_name", "--model-name", "the registered model", (*_RUN, "status", "pull"), TARGET, "NAME",
         ("AZUREML_MODEL_NAME",),
     ),
     Option(
@@ -385,8 +443,9 @@ TABLE: tuple[Option, ...] = (
         ("AZUREML_WORKSPACE_NAME",),
     ),
     Option(
-        "concurrency", "--concurrency", "Azure ML: blocks sent at the same time", ("mirror", *_MANY),
-        TARGET, "N", (), str(CONCURRENCY), values.concurrency, accepted_by=("plan", "doctor"),
+        "concurrency", "--concurrency", "Azure ML: blocks sent or read at the same time",
+        ("mirror", *_MANY, "pull"), TARGET, "N", (), str(CONCURRENCY), values.concurrency,
+        accepted_by=("plan", "doctor"),
     ),
     Option(
         "block_size", "--block-size", "Azure ML: size of a block, from 1MiB to 100MiB",
@@ -395,7 +454,8 @@ TABLE: tuple[Option, ...] = (
     ),
     Option(
         "retry_seconds", "--retry-for", "retry a failing service this long: 90s, 15m, 2h",
-        (*_MIRRORS, "status", "verify", "repair", "evaluate", *_STAGES), TARGET, "TIME", (),
+        (*_MIRRORS, "status", "verify", "repair", "pull", "export", "evaluate", *_STAGES, "share", "prune"),
+        TARGET, "TIME", (),
         "15m", values.seconds,
         accepted_by=("doctor",),
     ),

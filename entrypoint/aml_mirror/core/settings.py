@@ -25,6 +25,7 @@ from aml_mirror.core.options import (
     CONCURRENCY,
     EVERY_SECONDS,
     LONGEST_RUN_SECONDS,
+    OLDER_THAN_SECONDS,
     RETRY_SECONDS,
     Option,
     options_of,
@@ -87,6 +88,7 @@ class Settings:
     wait_seconds: float = 0.0
     allow_failed: bool = False
     task: str = ""
+    backfill_id: str = ""
     from_osmo: bool = False
     labels: Mapping[str, str] = field(default_factory=_none)
     """Which workflows of OSMO opted in; values may have ``*``."""
@@ -110,8 +112,14 @@ class Settings:
     allow: tuple[tuple[str, str], ...] = ()
     probe: bool = False
     sign_key: str = ""
+    task_name: str = ""
+    success_threshold: float | None = None
     public_key: str = ""
     reference: str = ""
+    folder: str = ""
+    image: str = ""
+    replace: bool = False
+    reuse: tuple[str, ...] = ()
     result: str = ""
     evaluated_task: str = ""
     to_stage: str = ""
@@ -120,6 +128,10 @@ class Settings:
     reason: str = ""
     explain: bool = False
     dry_run: bool = False
+    registry_name: str = ""
+    older_than: float = OLDER_THAN_SECONDS
+    """In seconds."""
+    delete: bool = False
     shell: str = ""
     json: bool = False
     debug: bool = False

@@ -28,6 +28,7 @@ from aml_mirror.pipeline.model_paths import model_paths
 from aml_mirror.pipeline.parameters import parameters
 from aml_mirror.pipeline.plan import Plan
 from aml_mirror.pipeline.select import SelectedCheckpoint, choose, narrow, pick
+from aml_mirror.pipeline.task_name import contradiction
 from aml_mirror.registries import base
 from aml_mirror.registries.base import Reading, Version
 from aml_mirror.safety.verdict import Safety, inspect, require_harmless
@@ -179,6 +180,7 @@ class Decisions:
             *remarks(selected),
             *self._checks.warnings,
             *against.warnings,
+            *contradiction(located.run.params, self._settings.task_name),
             *self._metrics.warnings,
             # Of a known framework it is known that it logs elsewhere, or was told not to log.
             *([self._metrics.note] if self._metrics.note and framework == "generic" else []),

@@ -77,9 +77,13 @@ def describe(whole: Tree, detected: DetectedRun, settings: Settings) -> LocatedR
         f"{root} was not looked at; it may be another run, of no known framework: --source takes it alone"
         for root in ([] if settings.framework else unknown_beside(whole, detected))
     )
-    run_id = run_id_of(source) or settings.run_id or source.name
     labels = settings.run_labels or labels_of(source)
-    return LocatedRun(source, detected, tree, run, run_id, tuple(warnings), labels)
+    return LocatedRun(source, detected, tree, run, run_id(source, settings), tuple(warnings), labels)
+
+
+def run_id(source: Source, settings: Settings) -> str:
+    """Return the id of the run in a source: what the source learnt, else what was given, else its name."""
+    return run_id_of(source) or settings.run_id or source.name
 
 
 def require_unchanged(located: LocatedRun, paths: list[str]) -> None:

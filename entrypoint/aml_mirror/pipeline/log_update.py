@@ -16,6 +16,7 @@ from dataclasses import dataclass, field, replace
 
 from aml_mirror.core.errors import DataError
 from aml_mirror.metrics.series import Metrics, read_metrics
+from aml_mirror.metrics.summaries import Series
 from aml_mirror.pipeline import log_state
 from aml_mirror.pipeline.locate import LocatedRun
 from aml_mirror.pipeline.log_state import LogState, Recorder
@@ -206,31 +207,31 @@ def _advance(
 
 
 def _with_names(metrics: Metrics, before: LogState) -> Metrics:
-    """Give each series the name that it was sent under."""
+    """Return the metrics with each series under the name that it was sent under."""
     names = {(one.folder, one.tag): name for name, one in before.series.items()}
-    taken = set(before.series)
+    taken, renamed = set(before.series), list[Series]()
     for series in metrics.series:
-        if (series.folder, series.tag) in names:
-            series.name = names[series.folder, series.tag]
-            continue
-        stem, count = series.name, 1
-        while series.name in taken:
-            count += 1
-            series.name = f"{stem}_{count}"
-        taken.add(series.name)
-    return metrics
+        name = names.get((series.folder, series.tag))
+        if name is None:
+            name, count = series.name, 1
+            while name in taken:
+                count += 1
+                name = f"{series.name}_{count}"
+            taken.add(name)
+        renamed.append(replace(series, name=name))
+    return replace(metrics, series=tuple(renamed))
 
 
 def _limited(metrics: Metrics, before: LogState, limits: base.Limits) -> tuple[Metrics, list[str]]:
     """Keep the series that were sent, and new ones as far as the registry has room."""
-    known = [series for series in metrics.series if series.name in before.series]
-    new = [series for series in metrics.series if series.name not in before.series]
+    known = tuple(series for series in metrics.series if series.name in before.series)
+    new = tuple(series for series in metrics.series if series.name not in before.series)
     if limits.series is None or len(before.series) + len(new) <= limits.series:
         return metrics, []
     room = max(limits.series - len(before.series), 0)
-    more = replace(metrics, series=new).limited(room) if room else replace(metrics, series=[])
+    more = replace(metrics, series=new).limited(room) if room else replace(metrics, series=())
     left = sorted({series.name for series in new} - {series.name for series in more.series})
-    return replace(metrics, series=[*known, *more.series]), [
+    return replace(metrics, series=(*known, *more.series)), [
         f"{len(left)} new series are left out, since a run takes {limits.series}: {', '.join(left[:20])}"
     ]
 

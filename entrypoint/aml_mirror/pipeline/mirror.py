@@ -174,6 +174,7 @@ class Mirror:
             exit_code=0,
             model_version=version.number,
             model_uri=registry.uri(version),
+            files_uri=version.tags.get(base.FILES_URI),
             manifest_sha256=version.tags.get(base.MANIFEST_SHA256),
             integrity=version.tags.get(base.INTEGRITY),
             safety=recorded_verdict(version).word or None,

@@ -17,8 +17,9 @@ from aml_mirror.pipeline.locate import require_unchanged
 from aml_mirror.pipeline.log_state import Recorder, log_sizes, name_of, state_of
 from aml_mirror.pipeline.model_paths import artifact_path
 from aml_mirror.pipeline.plan import Plan
-from aml_mirror.pipeline.provenance import statement
+from aml_mirror.pipeline.provenance import ml_bom, statement
 from aml_mirror.pipeline.receipt import Facts, Progress, Receipt, receipt_of
+from aml_mirror.pipeline.task_name import task_in
 from aml_mirror.registries import base
 from aml_mirror.registries.base import Registry, Upload, Version, Writer
 from aml_mirror.safety.words import SCANNER
@@ -72,6 +73,8 @@ class Publication:
         if isinstance(writer, Version):
             return writer
         self._progress.facts = replace(self._progress.facts, mlflow_run_id=writer.run_id)
+        if address := writer.files_uri():
+            tags[base.FILES_URI] = address
         try:
             return self._write(writer, tags, self._progress.facts)
         except Interrupted as stop:
@@ -117,6 +120,7 @@ class Publication:
             exit_code=0,
             model_version=version.number,
             model_uri=self._registry.uri(version),
+            files_uri=tags.get(base.FILES_URI),
             manifest_sha256=plan.manifest.sha256,
             integrity=integrity,
             safety=plan.safety.verdict,
@@ -170,10 +174,10 @@ class Publication:
             "safety.json": plan.safety.as_json(),
             statement.ARTIFACT: provenance,
             "MODEL_CARD.md": card,
+            ml_bom.ARTIFACT: ml_bom.as_json(plan),
         }
         if self._destination.sign is not None:
-            name, envelope = self._destination.sign(provenance)
-            texts[name] = envelope
+            texts |= self._destination.sign(provenance, plan.manifest)
         if plan.metrics.renamed:
             texts["metric_names.json"] = json.dumps(plan.metrics.renamed, indent=2, ensure_ascii=False) + "\n"
         return texts
@@ -194,7 +198,10 @@ def tags_of(plan: Plan, settings: Settings) -> dict[str, str]:
         **{base.LABEL + name: str(redaction.value(name, value)) for name, value in located.labels.items()},
         base.RUN_ID: located.run_id,
         base.OUTPUT_DIR: located.source.uri,
-        base.FRAMEWORK: settings.framework_tag or located.detected.layout.name,
+        base.FRAMEWORK: settings.tags.get(base.FRAMEWORK)
+        or settings.framework_tag
+        or located.detected.layout.name,
+        base.ROLE: plan.checkpoint.role,
         base.SOURCE: settings.source_tag or ("osmo-replay" if settings.replay_run_id else "osmo-mirror"),
         base.CHECKPOINT: plan.checkpoint.path,
         base.MANIFEST_SHA256: plan.manifest.sha256,
@@ -205,6 +212,10 @@ def tags_of(plan: Plan, settings: Settings) -> dict[str, str]:
         base.QUICK_KEY: plan.quick_key,
         base.MODEL_NAME: plan.model_name,
     }
+    if task := settings.task_name or settings.tags.get(base.TASK) or task_in(located.run.params):
+        tags[base.TASK] = task
+    if settings.success_threshold is not None:
+        tags[base.SUCCESS_THRESHOLD] = f"{settings.success_threshold:g}"
     if plan.checkpoint.step is not None:
         tags[base.STEP] = str(plan.checkpoint.step)
     if plan.checkpoint.base_model:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
 from functools import cached_property
 from typing import Any, TypeVar
@@ -9,12 +10,14 @@ from typing import Any, TypeVar
 from azure.core.exceptions import HttpResponseError
 from azure.core.rest import HttpRequest
 
-from aml_mirror.core.errors import ConfigurationError, SourceNotFound
+from aml_mirror.core.errors import ConfigurationError, MirrorError, ServiceUnavailable, SourceNotFound
+from aml_mirror.core.manifest import BlockDigests
 from aml_mirror.pull.azure_files import AzureFiles
 from aml_mirror.pull.files import Files
 from aml_mirror.pull.reference import Reference
 from aml_mirror.pull.resolved import ResolvedVersion
 from aml_mirror.registries import base
+from aml_mirror.registries.azureml import block_list
 from aml_mirror.registries.azureml.limits import check_coordinates, workspace_scope
 from aml_mirror.registries.azureml.model_service import ModelService, Properties
 from aml_mirror.registries.azureml.model_versions import absent
@@ -67,11 +70,14 @@ class AzureMLCatalog:
         self.subscription_id, self.resource_group, self.name = subscription_id, resource_group, workspace_name
         self.description = f"Azure ML workspace {workspace_name} (resource group {resource_group})"
         self.scope = workspace_scope(subscription_id, resource_group, workspace_name)
-        self._retry = Retry(
-            retry_seconds, lambda error: azure_errors.translate(error, self.description), notice
-        )
+        self._retry = Retry(retry_seconds, self._translate, notice)
         self._service = ModelService(self, _PATIENCE)
         self._connections = connections
+
+    def _translate(self, error: Exception) -> MirrorError:
+        if any(isinstance(cause, json.JSONDecodeError) for cause in azure_errors.chain(error)):
+            return ServiceUnavailable(f"an answer of {self.description} was cut", azure_errors.AGAIN)
+        return azure_errors.translate(error, self.description)
 
     def find(self, reference: Reference) -> list[ResolvedVersion]:
         """See :meth:`aml_mirror.pull.resolved.Catalog.find`."""
@@ -174,6 +180,15 @@ class _Places:
         assert isinstance(files, AzureFiles)  # noqa: S101 - for the type checker
         if data := files.sibling(self._folder.own).small(name, limit):
             yield data
+
+    def blocks(self) -> dict[str, tuple[int, BlockDigests]]:
+        digest = self._version.tags.get(block_list.BLOCKS_SHA256, "")
+        if self._folder is None or not digest:
+            return {}
+        files = self.files
+        assert isinstance(files, AzureFiles)  # noqa: S101 - for the type checker
+        folder, _, name = block_list.blob_name(self._folder, digest).rpartition("/")
+        return block_list.parse(files.sibling(folder).small(name, block_list.MAX_BYTES), digest)
 
     @cached_property
     def is_ours(self) -> bool:

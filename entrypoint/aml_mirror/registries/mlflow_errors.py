@@ -9,7 +9,7 @@ from mlflow.exceptions import ERROR_CODE_TO_HTTP_STATUS as HTTP_STATUS_OF
 from mlflow.exceptions import MlflowException, RestException
 
 from aml_mirror.core.errors import ConfigurationError, MirrorError, NotAllowed, ServiceUnavailable
-from aml_mirror.registries import http_status
+from aml_mirror.registries import http_status, object_store_errors
 from aml_mirror.registries.mlflow_answers import answer_behind
 from aml_mirror.registries.mlflow_http_errors import (
     AGAIN,
@@ -88,6 +88,8 @@ def _of(cause: BaseException, where: str) -> MirrorError | None:
         from aml_mirror.storage import azure_errors
 
         return azure_errors.translate(cause, where)
+    if found := object_store_errors.translate(cause, where):
+        return found
     if isinstance(cause, RestException):
         said = redaction.text(_sentence(cause))
         # What the body calls the error counts only where it is MLflow's own body.

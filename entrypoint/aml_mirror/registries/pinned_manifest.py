@@ -63,7 +63,7 @@ def pinned_manifest(version: Version, reader: ArtifactReader) -> Manifest:
         DataError: see :func:`require_complete`.
     """
     pinned = require_complete(version)
-    copies = [_parsed(data) for data in reader.artifacts("manifest.json", MAX_MANIFEST_BYTES)]
+    copies = [parsed(data) for data in reader.artifacts("manifest.json", MAX_MANIFEST_BYTES)]
     right = [manifest for manifest in copies if manifest is not None and manifest.sha256 == pinned]
     # Each copy counts: people read the run's, this program the version's.
     if copies and len(right) == len(copies):
@@ -75,7 +75,8 @@ def pinned_manifest(version: Version, reader: ArtifactReader) -> Manifest:
     )
 
 
-def _parsed(data: bytes) -> Manifest | None:
+def parsed(data: bytes) -> Manifest | None:
+    """Return a manifest that was written as text; None where it is damaged."""
     try:
         found = json.loads(data)
         if found["schema"] != SCHEMA:

@@ -24,16 +24,15 @@ from __future__ import annotations
 import hashlib
 import threading
 from collections.abc import Callable
-from concurrent.futures import Future
 from contextlib import closing
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
 from azure.core.exceptions import HttpResponseError
 from azure.storage.blob import BlobBlock, BlobClient, ContentSettings
 
-from aml_mirror.core.errors import DataError, MirrorError, ServiceUnavailable
+from aml_mirror.core.errors import MirrorError, ServiceUnavailable
 from aml_mirror.core.manifest import BlockDigests, ManifestEntry, StoredFile
 from aml_mirror.sources.base import AzureBlobs
 from aml_mirror.sources.block_reader import CRC64, MD5, BlockReader, ByteCheck, HashedBlock
@@ -45,45 +44,13 @@ from aml_mirror.transfer.block_reuse import BlockSource
 from aml_mirror.transfer.blocks import Body, all_of, body_of, md5_of
 from aml_mirror.transfer.checksums import Choice, header_for, header_of
 from aml_mirror.transfer.senders import Call, Senders
+from aml_mirror.transfer.upload_job import Committed, UploadJob, changed, require_digest, require_unchanged
 
 # Metadata of a blob: what a later try trusts it by. Names of metadata are C# identifiers.
 SHA256 = "sha256"
 SOURCE_ETAG = "source_etag"
 # Blocks are gone: another mirror of the same bytes committed first, or a week was over.
 _LOST = ("InvalidBlockList",)
-
-
-@dataclass(frozen=True, slots=True)
-class Committed:
-    """A file that is there.
-
-    ``entry`` has the digests that were taken on the way. ``unproven`` are the numbers of the blocks that an
-    earlier attempt had sent, with the MD5 of what is to be in them.
-    """
-
-    entry: ManifestEntry
-    stored: StoredFile
-    unproven: dict[int, bytes] = field(default_factory=dict)
-
-
-@dataclass(slots=True)
-class _Job:
-    """One file on its way."""
-
-    tree: Tree
-    item: ManifestEntry
-    blob: BlobClient
-    metadata: dict[str, str]
-    kind: str
-    """Of the checksums."""
-    etag: str
-    """Of the blob that is to be replaced; empty: there must be none."""
-    known: dict[str, int] = field(default_factory=dict)
-    """Id -> size of the blocks that are there."""
-    committed: list[str] = field(default_factory=list)
-    """Ids of the blocks of the blob that is to be replaced, in order."""
-    blocks: list[Future[tuple[str, int]]] = field(default_factory=list)
-    unproven: dict[int, bytes] = field(default_factory=dict)
 
 
 class BlockUpload:
@@ -157,7 +124,7 @@ class BlockUpload:
         asked = None
         if self._choice.is_worth_asking(item.bytes):
             asked = self._senders.submit(lambda: self._choice.ask(blob, block_id(0, "0" * ID_CHARACTERS)))
-        job = _Job(tree, item, blob, metadata, MD5, etag)
+        job = UploadJob(tree, item, blob, metadata, MD5, etag)
         if look and (self._continues or item.bytes > step):
             # Meanwhile. A file of one block has nothing to go on with.
             self._look(job)
@@ -170,7 +137,7 @@ class BlockUpload:
         else:
             self._send_read(job, step, check)
 
-    def _send_noted(self, job: _Job, noted: BlockDigests) -> None:
+    def _send_noted(self, job: UploadJob, noted: BlockDigests) -> None:
         """Send a file whose blocks were noted as it was hashed: what is there already is not read again."""
         item, step = job.item, noted.block_bytes
         for number in range(len(noted)):
@@ -180,7 +147,7 @@ class BlockUpload:
         job.metadata = {**job.metadata, SHA256: str(item.sha256)}
         self._senders.submit(lambda: self._commit(job))
 
-    def _send_read(self, job: _Job, step: int, check: ByteCheck | None) -> None:
+    def _send_read(self, job: UploadJob, step: int, check: ByteCheck | None) -> None:
         """Hash a file, for the first time or once more, and send each block as soon as it is hashed."""
         tree, item = job.tree, job.item
         reader = BlockReader(tree, item.source, step, job.kind, check)
@@ -188,17 +155,17 @@ class BlockUpload:
             for block in found:
                 self._submit(job, block)
         require_same(tree, item.source, reader.count)
-        _require_digest(item, reader.sha256)
+        require_digest(item, reader.sha256)
         job.metadata = {**job.metadata, SHA256: reader.sha256}
         job.item = replace(item, sha256=reader.sha256, blocks=reader.blocks)
         self._hashed(job.item)
         self._senders.submit(lambda: self._commit(job))
 
-    def _submit(self, job: _Job, block: HashedBlock) -> None:
+    def _submit(self, job: UploadJob, block: HashedBlock) -> None:
         number, body = len(job.blocks), body_of(job.tree, job.item.source, block)
         job.blocks.append(self._senders.submit(partial(self._put_block, job, number, block, body)))
 
-    def _put_block(self, job: _Job, number: int, block: HashedBlock, body: Body) -> tuple[str, int]:
+    def _put_block(self, job: UploadJob, number: int, block: HashedBlock, body: Body) -> tuple[str, int]:
         """Bring a block to the service, unless it is there already; return its id and size."""
         name, headers = block_id(block.offset, block.digest.hex()), header_of(job.kind, block.checksum)
 
@@ -223,7 +190,7 @@ class BlockUpload:
         self._arrived(job, block.length, sent, reused)
         return name, block.length
 
-    def _take(self, job: _Job, name: str, block: HashedBlock, headers: dict[str, str]) -> bool:
+    def _take(self, job: UploadJob, name: str, block: HashedBlock, headers: dict[str, str]) -> bool:
         return self._earlier is not None and self._earlier.take(
             job.blob, name, block.digest, block.length, headers
         )
@@ -240,8 +207,8 @@ class BlockUpload:
     ) -> None:
         """Read a small file and send it in one request. Many do so at a time."""
         data, sha256 = whole_file(tree, item.source, check) if held is None else (held, str(item.sha256))
-        _require_digest(item, sha256)
-        job = _Job(tree, replace(item, sha256=sha256), blob, {**metadata, SHA256: sha256}, MD5, etag)
+        require_digest(item, sha256)
+        job = UploadJob(tree, replace(item, sha256=sha256), blob, {**metadata, SHA256: sha256}, MD5, etag)
         self._hashed(job.item)
         content_md5 = bytearray(hashlib.md5(data, usedforsecurity=False).digest())
         try:
@@ -265,11 +232,11 @@ class BlockUpload:
         if answer:
             self._note(job, answer)
 
-    def _note(self, job: _Job, answer: dict[str, Any]) -> None:
+    def _note(self, job: UploadJob, answer: dict[str, Any]) -> None:
         stored = StoredFile(job.item.bytes, plain_etag(answer.get("etag")), job.metadata[SHA256])
         self._committed(Committed(job.item, stored, job.unproven))
 
-    def _commit(self, job: _Job) -> None:
+    def _commit(self, job: UploadJob) -> None:
         # These were all submitted before: a sender that waits here waits for others, never for itself.
         blocks = [future.result() for future in job.blocks]
         names = [name for name, _ in blocks]
@@ -297,7 +264,7 @@ class BlockUpload:
             self._require_committed(job, blocks)
         self._note(job, answer)
 
-    def _require_committed(self, job: _Job, blocks: list[tuple[str, int]]) -> None:
+    def _require_committed(self, job: UploadJob, blocks: list[tuple[str, int]]) -> None:
         committed, _ = self._call(lambda: job.blob.get_block_list("committed"))
         if [(block.id, block.size) for block in committed] != blocks:
             raise ServiceUnavailable(
@@ -305,7 +272,7 @@ class BlockUpload:
                 "is another program writing there? run the same command again",
             )
 
-    def _look(self, job: _Job) -> None:
+    def _look(self, job: UploadJob) -> None:
         """Note the blocks that an earlier attempt left.
 
         Ids of another length make the service refuse ours, and it keeps 100,000 uncommitted blocks at most:
@@ -325,27 +292,8 @@ class BlockUpload:
         job.known = {block.id: block.size for block in [*committed, *found]}
         job.committed = [block.id for block in committed] if not found else []
 
-    def _arrived(self, job: _Job, count: int, sent: int, reused: int = 0) -> None:
+    def _arrived(self, job: UploadJob, count: int, sent: int, reused: int = 0) -> None:
         with self._lock:
             self.sent += sent
             self.reused += reused
         self._progress(job.item.path, count)
-
-
-def require_unchanged(tree: Tree, item: ManifestEntry) -> None:
-    """Raise DataError where a file is not as it was listed."""
-    if not tree.source.is_unchanged(tree.entry(item.source)):
-        raise changed(item)
-
-
-def changed(item: ManifestEntry) -> DataError:
-    """Return the error for a file that is not the one that was judged."""
-    return DataError(
-        f"{item.source} changed while it was sent",
-        "wait until the training has ended and nothing writes there any more, then run again",
-    )
-
-
-def _require_digest(item: ManifestEntry, sha256: str) -> None:
-    if item.sha256 is not None and sha256 != item.sha256:
-        raise changed(item)

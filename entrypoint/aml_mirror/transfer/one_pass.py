@@ -16,12 +16,13 @@ from aml_mirror.sources.hashing import WHOLE_BYTES, whole_files
 from aml_mirror.sources.tree import Tree
 from aml_mirror.transfer.block_ids import plain_etag
 from aml_mirror.transfer.block_reuse import EarlierBlocks, LateBlocks
-from aml_mirror.transfer.block_upload import BlockUpload, Committed
+from aml_mirror.transfer.block_upload import BlockUpload
 from aml_mirror.transfer.checksums import Choice
 from aml_mirror.transfer.requests import Progress, Requests
 from aml_mirror.transfer.senders import Senders
 from aml_mirror.transfer.staged_files import StagedFiles
 from aml_mirror.transfer.staging_folder import remove_staging_folder
+from aml_mirror.transfer.upload_job import Committed
 
 # Fewer bytes are read twice in less time than a few requests take.
 ONE_PASS_BLOCKS = 4

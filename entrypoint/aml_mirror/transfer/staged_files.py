@@ -19,11 +19,12 @@ from aml_mirror.sources.base import Entry
 from aml_mirror.sources.block_reader import CRC64, MD5
 from aml_mirror.storage.azure_login import credential
 from aml_mirror.transfer.block_ids import block_id
-from aml_mirror.transfer.block_upload import Committed
 from aml_mirror.transfer.checksums import header_of, source_header_of
 from aml_mirror.transfer.requests import Requests
 from aml_mirror.transfer.senders import Call
-from aml_mirror.transfer.server_copy import CopyRange, CopyRefused, ServerCopy
+from aml_mirror.transfer.server_copy import ServerCopy
+from aml_mirror.transfer.upload_job import Committed
+from aml_mirror.transfer.url_copy import CopyRange, CopyRefused
 
 
 @dataclass(slots=True)

@@ -21,10 +21,10 @@ from aml_mirror.core.errors import DataError, SourceNotFound, UsageError
 from aml_mirror.core.manifest import Manifest, ManifestEntry
 from aml_mirror.core.settings import Settings
 from aml_mirror.pipeline.provenance import signing
-from aml_mirror.pipeline.provenance.statement import digest_of
+from aml_mirror.pipeline.provenance.signed_statement import signed_by
 from aml_mirror.registries import base
 from aml_mirror.registries.base import FileDigest, Registry, Version, VersionReader
-from aml_mirror.registries.pinned_manifest import MAX_MANIFEST_BYTES, pinned_manifest
+from aml_mirror.registries.pinned_manifest import pinned_manifest
 from aml_mirror.registries.registry import named_type, open_registry
 from aml_mirror.support.progress import Console, amount, one_line
 
@@ -131,7 +131,7 @@ def verify_version(
     result = Verification(version, registry.uri(version), reader.pinned_by)
     result.manifest = manifest = pinned_manifest(version, reader)
     if keys:
-        result.signed_by = signing.key_id(_signed_by(version, manifest, reader, keys))
+        result.signed_by = signing.key_id(signed_by(version, manifest, reader, keys))
     result.wrong, result.missing = reader.own_problems()
     there = reader.files()
     wanted = {item.path: item for item in manifest.items}
@@ -180,50 +180,6 @@ def parse_reference(text: str) -> tuple[str, str]:
             "for example: aml-mirror verify act-pick:3",
         )
     return match[1], match[2]
-
-
-def _signed_by(
-    version: Version, manifest: Manifest, reader: VersionReader, keys: Sequence[signing.PublicKey]
-) -> signing.PublicKey:
-    why = DataError(
-        f"version {version.number} of {version.model} is not signed: it has no {signing.ARTIFACT}",
-        "mirror the run with --sign-key, under another model name if this version is to stay",
-    )
-    for data in reader.artifacts(signing.ARTIFACT, 2 * MAX_MANIFEST_BYTES):
-        for key in keys:
-            try:
-                statement = signing.opened(data, key)
-            except DataError as error:
-                why = error
-                continue
-            if _fits(statement, version, manifest):
-                return key
-            why = DataError(
-                f"what was signed is not version {version.number} of {version.model}: {signing.ARTIFACT} "
-                "names other files, another run or another model",
-                "do not use the version, and mirror the run again",
-            )
-    raise why
-
-
-def _fits(statement: dict[str, Any], version: Version, manifest: Manifest) -> bool:
-    predicate, subjects = statement.get("predicate"), statement.get("subject")
-    if not isinstance(predicate, dict) or not isinstance(subjects, list):
-        return False
-    named = {
-        base.RUN_ID: predicate.get("run_id"),
-        base.CHECKPOINT: predicate.get("checkpoint"),
-        base.IDENTITY: predicate.get("identity"),
-        base.MANIFEST_SHA256: predicate.get("manifest_sha256"),
-    }
-    signed = {item.get("name"): item.get("digest") for item in subjects if isinstance(item, dict)}
-    # Of MD5s too, which the manifest's own digest does not cover.
-    digests = {item.path: digest_of(item) or None for item in manifest.items}
-    return (
-        predicate.get("model_name") == version.model
-        and all(version.tags.get(name) == text for name, text in named.items())
-        and all(signed.get(path) == digest for path, digest in digests.items())
-    )
 
 
 def _check(item: ManifestEntry, reader: VersionReader, result: Verification) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from aml_mirror.layouts.base import Checkpoint, Run
+from aml_mirror.layouts.base import Checkpoint, RunDraft
 from aml_mirror.layouts.generic.name_words import ENDS, MODEL_WORDS, end_of, stem_of, step_of, words_of
 from aml_mirror.layouts.kit.roles import leave_undecided
 from aml_mirror.layouts.same_weights import same_weights
@@ -31,7 +31,7 @@ def other_ends(names: Iterable[str], numbered: Iterable[str]) -> list[str]:
     ]
 
 
-def ask_about_other_ends(run: Tree, result: Run) -> None:
+def ask_about_other_ends(run: Tree, result: RunDraft) -> None:
     """Leave a run undecided that holds an end which its framework does not write, beside its checkpoints.
 
     Whether such a file is newer than the newest numbered one is not known. A copy of a checkpoint is none.
@@ -63,7 +63,7 @@ def ask_about_other_ends(run: Tree, result: Run) -> None:
         )
 
 
-def ask_about_other_folders(run: Tree, result: Run) -> None:
+def ask_about_other_folders(run: Tree, result: RunDraft) -> None:
     """As :func:`ask_about_other_ends`, of a run whose checkpoints are folders: ``checkpoints/final/``.
 
     A folder is an end if it holds a weight file where the newest checkpoint has one.

@@ -30,7 +30,8 @@ from aml_mirror.support.retry import Retry
 PROPERTIES = (
     base.RUN_ID, base.SOURCE, base.FRAMEWORK, base.CHECKPOINT, base.STEP, base.MLFLOW_RUN_ID,
     base.MANIFEST_SHA256, base.INTEGRITY, base.SAFETY, base.SAFETY_SCANNER, base.IDENTITY,
-    base.OUTPUT_DIR, base.REPLAY, base.REPLAY_SOURCE,
+    base.OUTPUT_DIR, base.REPLAY, base.REPLAY_SOURCE, base.TASK, base.ROLE, base.SUCCESS_THRESHOLD,
+    base.FILES_URI,
 )  # fmt: skip
 CUSTOM_MODEL = "custom_model"
 # So many numbers in a row may be taken by others or spent; more is a fault.

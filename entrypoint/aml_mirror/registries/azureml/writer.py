@@ -37,6 +37,7 @@ from aml_mirror.registries.azureml.version_tags import ARTIFACTS, STORED, STORED
 from aml_mirror.registries.base import Point, Upload, Version
 from aml_mirror.registries.mlflow_runs import RunStore, RunWriter
 from aml_mirror.sources.tree import Tree
+from aml_mirror.storage.blob_client import account_of
 from aml_mirror.transfer.staged_files import StagedFiles
 from aml_mirror.transfer.transfer import Transfer
 
@@ -330,6 +331,10 @@ class AzureMLWriter(RunWriter):
         self.warnings.append(text)
         self._workspace.notice(f"warning: {text}")
 
+    def files_uri(self) -> str:
+        container = self._files.container
+        return f"azure://{account_of(container.url)}/{container.container_name}/{self._folder.bytes}"
+
     def register(self, description: str, tags: dict[str, str]) -> Version:
         self._require_claim()
         self._logs = tags.get(base.LOGS, "")
@@ -345,7 +350,11 @@ class AzureMLWriter(RunWriter):
             self._workspace.azure.datastore_uri(self._folder.bytes, self._folder.datastore),
             description,
             properties,
-            {name: value for name, value in tags.items() if name not in base.RESERVED}
+            {
+                name: value
+                for name, value in tags.items()
+                if name not in base.RESERVED or name in base.CONSUMER_TAGS
+            }
             | ({base.LOGS: self._logs} if self._logs else {}),
             self._intended,
             self._intend,
@@ -359,6 +368,8 @@ class AzureMLWriter(RunWriter):
 
     def finish(self, version: Version) -> None:
         self._require_claim()
+        # First: whoever finds the run complete does not look for staged files any more.
+        self._unstage()
         if not self._adopted:
             # How soon a search shows a new run is not documented: one that a killed try or a lost answer
             # made may be seen only now.
@@ -366,7 +377,6 @@ class AzureMLWriter(RunWriter):
         tags = [RunTag(base.STATE, base.COMPLETE), RunTag(VERSION, version.number)]
         self._log_batch(tags=tags)
         self._retry(lambda: self._client.set_terminated(self.run_id, "FINISHED"))
-        self._unstage()
         # The last look: whatever happened to the folder since, the version is complete with the right bytes.
         before = self._files.digest
         self._bring()

@@ -18,7 +18,7 @@ from mlflow.entities import RunTag
 
 from aml_mirror.registries.base import OWN_PREFIX
 from aml_mirror.registries.log_batches import in_batches
-from aml_mirror.registries.mlflow.artifact_store import parts_of
+from aml_mirror.registries.mlflow.file_parts import parts_of
 
 if TYPE_CHECKING:
     from aml_mirror.registries.mlflow.tracking_server import MlflowRegistry
@@ -87,7 +87,7 @@ class MlflowStateStore:
         if not self._run_id:
             runs = self._runs()
             if not runs:
-                experiment = self._registry.usable_experiment(self._experiment)
+                experiment = self._registry.store_checks.usable_experiment(self._experiment)
                 made = self._registry.create_run(experiment, self._name, {NAME: self._name})
                 # The first one counts, should another have made one too.
                 runs = self._runs() or [made]

@@ -174,6 +174,12 @@ class Shelf:
     def stages(self, model: str) -> None:
         """Stages are not offered."""
 
+    def sharing(self, name: str) -> None:
+        """Nothing is shared."""
+
+    def leftovers(self) -> None:
+        """Nothing is pruned."""
+
     def user(self) -> str:
         """A folder knows nobody."""
         return ""
@@ -216,6 +222,9 @@ class ShelfWriter:
         self.warnings: list[str] = []
         self._shelf, self._tags, self._lock = shelf, tags, lock
         self._files = shelf.folder / "files" / run_id
+
+    def files_uri(self) -> str:
+        return ""
 
     def log_params(self, params: dict[str, str]) -> None:
         _write(self._files / "params.json", params)
