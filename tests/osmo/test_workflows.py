@@ -18,6 +18,7 @@ from aml_mirror.core.settings import resolve
 ROOT = Path(__file__).parents[2]
 WORKFLOWS = sorted((ROOT / "workflows").glob("*.yaml"))
 NAMES = [path.name for path in WORKFLOWS]
+MIRRORING = [name for name in NAMES if name not in ("evaluate-and-promote.yaml", "pull-and-evaluate.yaml")]
 # Values that people pass, and what YAML and Jinja could make of them.
 ODD = 'it\'s "q": {a: [1]}, # no\\comment & *x <y> %'
 
@@ -32,9 +33,11 @@ def defaults(name: str) -> dict[str, Any]:
 
 # What has no default, and so is refused by OSMO where it is forgotten.
 REQUIRED = {
+    "pull-and-evaluate.yaml": {"outputs": "azure://acct/evals"},
     "replay-azureml.yaml": {"run_id": "groot-train-17"},
     "backfill-azureml.yaml": {"source": "azure://acct/runs"},
     "train-and-mirror.yaml": {"outputs": "azure://acct/runs"},
+    "evaluate-and-promote.yaml": {"version": "act-pick:3"},
     "watch-azureml.yaml": {},
 }
 
@@ -58,6 +61,8 @@ def flags_of(task: dict[str, Any]) -> dict[str, str]:
 def test_there_are_workflows() -> None:
     assert NAMES == [
         "backfill-azureml.yaml",
+        "evaluate-and-promote.yaml",
+        "pull-and-evaluate.yaml",
         "replay-azureml.yaml",
         "train-and-mirror.yaml",
         "watch-azureml.yaml",
@@ -96,7 +101,7 @@ def test_every_default_can_be_overridden_by_a_string(name: str) -> None:
             assert words or key == "flags", f"{key} did not arrive whole: {document}"
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", MIRRORING)
 def test_a_numeric_id_stays_text(name: str) -> None:
     """``--set`` makes numbers of digits, which YAML would read as others again."""
     for task in tasks_of(name, "run_id=0017", "model_name=1e3", "checkpoint=0200").values():
@@ -109,7 +114,7 @@ def test_a_numeric_id_stays_text(name: str) -> None:
     grammar.check(submitted(name, numbers=("run_id=17", "model_name=5", "checkpoint=200")), "6.2")
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", MIRRORING)
 def test_what_every_mirroring_task_keeps_to(name: str) -> None:
     document = submitted(name)
     mirroring = [task for task in document["workflow"]["tasks"] if task["command"] == ["aml-mirror"]]
@@ -235,7 +240,7 @@ def test_the_mirror_beside_a_training_is_a_group_of_its_own() -> None:
     assert flags_of(mirror)["--wait-for"] == "30h"
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", MIRRORING)
 def test_one_image_line_for_the_release_to_write(name: str) -> None:
     lines = [line for line in text_of(name).splitlines() if re.fullmatch(r"  image: \S+", line)]
     assert len(lines) == 1
@@ -270,3 +275,34 @@ def _strings(found: Any) -> list[str]:
     if isinstance(found, list):
         return [text for value in found for text in _strings(value)]
     return [found] if isinstance(found, str) else []
+
+
+def test_an_evaluation_pulls_first(tmp_path: Path) -> None:
+    """What the shell of the task runs, with programs in place of the two that it names."""
+    (task,) = tasks_of(
+        "pull-and-evaluate.yaml", "version=act-pick:3", "evaluation=evaluate --policy /tmp/policy/model"
+    ).values()
+    for name, code in (("aml-mirror", 0), ("evaluate", 7)):
+        program = tmp_path / name
+        program.write_text(
+            f'#!/bin/sh\nprintf "%s\\n" "{name}|$*" >> {tmp_path}/calls\nexit ${{CODE:-{code}}}\n'
+        )
+        program.chmod(0o755)
+    environment = {**task["environment"], "PATH": f"{tmp_path}:/usr/bin:/bin"}
+    done = subprocess.run([*task["command"], *task["args"]], env=environment)
+    assert done.returncode == 7
+    flags = ["pull", "act-pick:3", "/tmp/policy", "--refuse-pickle"]
+    assert (tmp_path / "calls").read_text().splitlines() == [
+        f"aml-mirror|{' '.join(flags)}", "evaluate|--policy /tmp/policy/model",
+    ]  # fmt: skip
+    settings = resolve(parser().parse_args(flags), {}, tmp_path)
+    assert (settings.reference, settings.folder, settings.refuse_pickle) == (
+        "act-pick:3",
+        "/tmp/policy",
+        True,
+    )
+    # A version that is not what was mirrored is not evaluated.
+    (tmp_path / "calls").unlink()
+    done = subprocess.run([*task["command"], *task["args"]], env={**environment, "CODE": "65"})
+    assert done.returncode == 65
+    assert len((tmp_path / "calls").read_text().splitlines()) == 1

@@ -37,6 +37,8 @@ class Summary:
     model_name: str = ""
     shard: str = ""
     schema: str = SCHEMA
+    backfill_id: str = ""
+    """Under which the receipts are kept; empty: they are not."""
     outcome: str = "done"
     """``done``: every run was looked at; ``stopped``: not, for the reason in ``error``."""
     error: str | None = None
@@ -151,6 +153,7 @@ class Summary:
             "source": _cut(self.source, 2 * width),
             "model_name": self.model_name or None,
             "shard": self.shard or None,
+            **({"backfill_id": self.backfill_id} if self.backfill_id else {}),
             "found": self.found,
             "mirrored": self.mirrored,
             "already_mirrored": self.already,

@@ -116,6 +116,20 @@ def plain_name(value: str, where: str) -> str:
     return value
 
 
+def store_id(value: str, where: str) -> str:
+    """Read an id under which something is kept.
+
+    Raises:
+        UsageError: it has characters that no file should have in its name.
+    """
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", value):
+        raise UsageError(
+            f"{where} {value!r} has characters besides letters, digits, '-', '_' and '.', or over 100",
+            f"for example: {where} azureml-backfill-7",
+        )
+    return value
+
+
 def run_count(value: str, where: str) -> int:
     """Read a number of runs, 1 or more.
 

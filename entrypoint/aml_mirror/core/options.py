@@ -34,8 +34,8 @@ _MIRRORS = (*_MIRROR, *_MANY)
 # The commands that read settings and talk to a target.
 _STAGES = ("promote", "demote", "rollback", "history")
 COMMANDS = (
-    *("mirror", "plan", "backfill", "watch", "status", "verify", "repair", "pull", "doctor"),
-    *("evaluate", *_STAGES),
+    *("mirror", "plan", "backfill", "watch", "status", "verify", "repair", "pull", "export", "doctor"),
+    *("evaluate", *_STAGES, "share", "prune"),
 )
 
 RUN, OSMO, CONTENT, TARGET, CHECKS, GATE, PULLED, OUTPUT = (
@@ -175,6 +175,15 @@ TABLE: tuple[Option, ...] = (
         _MANY, RUN, "I/N", parse=values.shard,
         details="A run's part depends on a hash of its id alone, so new runs do not move others.",
     ),
+    Option(
+        "backfill_id", "--backfill-id", "the id under which the receipts of many runs are kept",
+        ("backfill",), OUTPUT, "ID", (), "made up", values.store_id,
+        details="All shards of one backfill have the same. See `status --backfill`.",
+    ),
+    Option(
+        "backfill_id", "--backfill", "print the receipts that a backfill of 100 runs or more kept",
+        ("status",), CHECKS, "ID", parse=values.store_id,
+    ),
     # --- OSMO ---
     Option(
         "task", "--task", "only this task of the run: its status, its outputs", _RUN, OSMO, "NAME",
@@ -297,7 +306,7 @@ TABLE: tuple[Option, ...] = (
     ),
     Option(
         "public_key", "--public-key", "also require a signature by the key that belongs to this one (PEM)",
-        ("verify", "pull"), CHECKS, "FILE", completes="file",
+        ("verify", "pull", "export"), CHECKS, "FILE", completes="file",
     ),
     Option(
         "probe", "--probe",
@@ -307,8 +316,12 @@ TABLE: tuple[Option, ...] = (
     ),
     # --- what is pulled ---
     Option(
-        "reference", "VERSION", "NAME:VERSION, NAME@STAGE, or a models:/ URI", ("pull",), PULLED,
+        "reference", "VERSION", "NAME:VERSION, NAME@STAGE, or a models:/ URI", ("pull", "export"), PULLED,
         details="A stage is the tag `mirror.stage` of a version on Azure ML, on MLflow an alias.",
+    ),
+    Option(
+        "image", "IMAGE", "REGISTRY/REPOSITORY:TAG; the version's files are in /model", ("export",), PULLED,
+        details="The login is that of `docker login`; for Azure also that of this program.",
     ),
     Option(
         "folder", "DIR", "the folder to make; the version's files are in DIR/model", ("pull",), PULLED,
@@ -329,7 +342,7 @@ TABLE: tuple[Option, ...] = (
     # --- what it may drive ---
     Option(
         "reference", "MODEL:VERSION", "for example act-pick:3 or models:/act-pick/3",
-        ("evaluate", "promote"), GATE,
+        ("evaluate", "promote", "share"), GATE,
     ),
     Option(
         "reference", "MODEL@STAGE", "for example act-pick@production", ("demote", "rollback"), GATE,
@@ -371,6 +384,15 @@ TABLE: tuple[Option, ...] = (
     Option(
         "dry_run", "--dry-run", "decide, and write nothing", ("promote", "demote", "rollback"), GATE,
     ),
+    Option(
+        "registry_name", "--registry", "the Azure ML registry that is to get the version", ("share",), GATE,
+        "NAME",
+    ),
+    Option(
+        "older_than", "--older-than", "only what was written longer ago: 36h, 14d", ("prune",), GATE, "TIME",
+        (), "14d", values.seconds,
+    ),
+    Option("delete", "--delete", "remove it; without this flag it is only listed", ("prune",), GATE),
     # --- the target ---
     Option(
         "model_name", "--model-name", "the registered model", (*_RUN, "status", "pull"), TARGET, "NAME",
@@ -432,7 +454,8 @@ TABLE: tuple[Option, ...] = (
     ),
     Option(
         "retry_seconds", "--retry-for", "retry a failing service this long: 90s, 15m, 2h",
-        (*_MIRRORS, "status", "verify", "repair", "pull", "evaluate", *_STAGES), TARGET, "TIME", (),
+        (*_MIRRORS, "status", "verify", "repair", "pull", "export", "evaluate", *_STAGES, "share", "prune"),
+        TARGET, "TIME", (),
         "15m", values.seconds,
         accepted_by=("doctor",),
     ),

@@ -25,6 +25,7 @@ from aml_mirror.core.options import (
     CONCURRENCY,
     EVERY_SECONDS,
     LONGEST_RUN_SECONDS,
+    OLDER_THAN_SECONDS,
     RETRY_SECONDS,
     Option,
     options_of,
@@ -87,6 +88,7 @@ class Settings:
     wait_seconds: float = 0.0
     allow_failed: bool = False
     task: str = ""
+    backfill_id: str = ""
     from_osmo: bool = False
     labels: Mapping[str, str] = field(default_factory=_none)
     """Which workflows of OSMO opted in; values may have ``*``."""
@@ -115,6 +117,7 @@ class Settings:
     public_key: str = ""
     reference: str = ""
     folder: str = ""
+    image: str = ""
     replace: bool = False
     reuse: tuple[str, ...] = ()
     result: str = ""
@@ -125,6 +128,10 @@ class Settings:
     reason: str = ""
     explain: bool = False
     dry_run: bool = False
+    registry_name: str = ""
+    older_than: float = OLDER_THAN_SECONDS
+    """In seconds."""
+    delete: bool = False
     shell: str = ""
     json: bool = False
     debug: bool = False

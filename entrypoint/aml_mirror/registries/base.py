@@ -12,6 +12,7 @@ from aml_mirror.sources.block_reader import ByteCheck
 from aml_mirror.sources.tree import Tree
 
 if TYPE_CHECKING:
+    from aml_mirror.registries.leftovers import Leftovers
     from aml_mirror.registries.stages import StageStore
 
 # Keys of the tags of a run and of the properties of a version. The first ones are read by existing
@@ -56,6 +57,9 @@ LOGS = "mirror.logs"
 
 # Before the name of a label that the run has on OSMO; a tag of run and version.
 LABEL = "label."
+
+# The experiment that has what is kept for the next call, on MLflow servers, unless --experiment names one.
+STATE_EXPERIMENT = "aml-mirror"
 
 COMPLETE = "complete"
 INCOMPLETE = "incomplete"
@@ -312,6 +316,28 @@ class ReadsOnce(Protocol):
         """
 
 
+class Sharing(Protocol):
+    """A registry of several workspaces, to which the service itself copies versions."""
+
+    description: str
+    """It in words."""
+
+    def uri(self, version: Version) -> str:
+        """Return the address of a version there."""
+
+    def find(self, model: str, number: str) -> Version | None:
+        """Return the version with a number, or None."""
+
+    def send(self, version: Version) -> None:
+        """Let the service copy a version, and wait until it is there. What is there is not copied again."""
+
+    def files(self, version: Version) -> dict[str, int]:
+        """Return the files of a version there, by path, with their sizes in bytes."""
+
+    def hashed(self, version: Version, path: str) -> FileDigest:
+        """Read one of them, in parts."""
+
+
 class Registry(Protocol):
     """A place with experiments, runs and registered models."""
 
@@ -408,6 +434,16 @@ class Registry(Protocol):
 
     def stages(self, model: str) -> StageStore | None:
         """Return the stages of a model; None where the registry does not offer any."""
+
+    def sharing(self, name: str) -> Sharing | None:
+        """Return another registry that gets copies of versions; None where there is no such thing.
+
+        Args:
+            name: as a person passes it.
+        """
+
+    def leftovers(self) -> Leftovers | None:
+        """Return what finds and removes what no version needs; None where the registry does not offer it."""
 
     def user(self) -> str:
         """Return who this is, as the registry knows it; empty: it does not say."""

@@ -133,3 +133,16 @@ def flags_of_command(parser: argparse.ArgumentParser, command: str) -> list[str]
         if isinstance(action, argparse._SubParsersAction) and command in action.choices:
             return [flag for flag in action.choices[command]._option_string_actions if flag[:2] == "--"]
     return []
+
+
+def registry_discovery_endpoint() -> str:
+    """Return where the registries of the present cloud are asked for.
+
+    azure-ai-ml 1.35: the endpoints of its clouds, and how that of another is put together, are in a private
+    module; ``MLClient`` takes a registry's name and shows nothing of it.
+    """
+    from azure.ai.ml import _azure_environments as environments
+
+    return str(
+        environments._get_registry_discovery_endpoint_from_metadata(environments._get_default_cloud_name())
+    )

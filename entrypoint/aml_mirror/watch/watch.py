@@ -17,14 +17,13 @@ from aml_mirror.backfill.summary import Summary
 from aml_mirror.core.errors import Interrupted, ServiceUnavailable, UsageError
 from aml_mirror.core.settings import Settings
 from aml_mirror.pipeline.receipt import Receipt
+from aml_mirror.registries.base import STATE_EXPERIMENT
 from aml_mirror.registries.registry import open_registry
 from aml_mirror.support.progress import Console
 from aml_mirror.watch.journal import NAME, Journal
 
 SCHEMA = "aml-mirror/watch/v1"
 SHORTEST_PAUSE = 1.0  # seconds
-# The experiment whose MLflow run is the journal, on MLflow servers, unless --experiment names another.
-EXPERIMENT = "aml-mirror"
 
 
 class Watch:
@@ -99,7 +98,7 @@ class Watch:
                 source="OSMO", model_name=settings.model_name, schema=SCHEMA, outcome="stopped",
                 error=error.message, hint=error.hint or None, listed=0, stop_code=error.exit_code,
             )  # fmt: skip
-        store = registry.state_store(settings.experiment or EXPERIMENT, NAME)
+        store = registry.state_store(settings.experiment or STATE_EXPERIMENT, NAME)
         journal = Journal(store, settings, self._clock)
         backfill = OsmoBackfill(settings, self._console, self._tell, journal, tells_already=False)
         backfill.summary.schema = SCHEMA

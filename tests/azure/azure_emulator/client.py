@@ -137,6 +137,18 @@ class Azure:
         assert isinstance(found, dict)
         return found
 
+    def new_registry(self, name: str, copies_properties: bool = True) -> dict[str, str]:
+        """An Azure ML registry; returns its account and container."""
+        found = self.call("POST", "registries", {"name": name, "copies_properties": copies_properties})
+        assert isinstance(found, dict)
+        return found
+
+    def registry_models(self, name: str) -> dict[str, Any]:
+        """The versions that a registry has, by ``model:number``."""
+        found = self.call("GET", f"registries/{name}")
+        assert isinstance(found, dict)
+        return found
+
     # Faults and requests
 
     def fault(self, action: str, **fields: Any) -> None:

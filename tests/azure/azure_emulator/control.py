@@ -17,9 +17,9 @@ from urllib.parse import unquote, urlencode
 from aiohttp import web
 from multidict import CIMultiDict
 
-from . import entra, history, mlflow_front, shapes, storage
+from . import entra, history, mlflow_front, registries, shapes, storage
 from .faults import Fault
-from .names import ARM, CLOUD, LOGIN, STORAGE_SUFFIX
+from .names import ARM, AZUREML, CLOUD, LOGIN, STORAGE_SUFFIX
 from .state import (
     CONTRIBUTOR,
     SCIENTIST,
@@ -109,6 +109,16 @@ async def _in_scope(
         case "POST", ["accounts"]:
             account = await _new_account(emulator, scope, asked)
             return answer(_account(emulator, account), 201)
+        case "POST", ["registries"]:
+            account = await _new_account(emulator, scope, {"role": "", "containers": [registries.CONTAINER]})
+            made = registries.ModelRegistry(asked["name"], account, f"rg-{asked['name']}")
+            made.copies_properties = bool(asked.get("copies_properties", True))
+            scope.registries[made.name] = made
+            return answer({"account": account.name, "container": registries.CONTAINER}, 201)
+        case "GET", ["registries", name]:
+            return answer(
+                {f"{key[0]}:{key[1]}": value for key, value in scope.registries[name].versions.items()}
+            )
         case "PATCH", ["accounts", name]:
             _set(scope.accounts[name], asked, ACCOUNT_SWITCHES)
             return answer(_account(emulator, scope.accounts[name]))
@@ -351,6 +361,7 @@ def environment(emulator: Emulator, scope: Scope) -> dict[str, str]:
         "AZURE_AUTHORITY_HOST": f"https://{LOGIN}/",
         "ARM_CLOUD_METADATA_URL": f"https://{ARM}/metadata/endpoints?api-version=2019-05-01",
         "AZUREML_CURRENT_CLOUD": CLOUD,
+        "REGISTRY_DISCOVERY_ENDPOINT_URL": f"https://{AZUREML}/",
         # Instance metadata does not answer: nobody listens there.
         "AZURE_POD_IDENTITY_AUTHORITY_HOST": "http://127.0.0.1:9",
         "AZURE_TENANT_ID": scope.tenant,

@@ -186,6 +186,8 @@ class Scope:
     skew: float = 0
     # Tokens up to this number, and SAS in this set, count as expired.
     expired_tokens: int = 0
+    # Name -> registries.ModelRegistry.
+    registries: dict[str, Any] = field(default_factory=dict)
     seen_sas: set[str] = field(default_factory=set)
     expired_sas: set[str] = field(default_factory=set)
     faults: list[Any] = field(default_factory=list)

@@ -15,12 +15,25 @@ if TYPE_CHECKING:
 
 def run(call: Call) -> int:
     """Mirror every run below a prefix, and print the receipts and a summary."""
+    from aml_mirror.backfill.kept_receipts import KeptReceipts, new_id
     from aml_mirror.pipeline.receipt import write_termination_log
 
     lines = not output.for_people(call.settings.json)
-    summary = _filled(call, lambda done: output.print_line(done.line()) if lines else None)
+    backfill_id = call.settings.backfill_id or new_id()
+    kept = KeptReceipts(call.settings, backfill_id, call.console.warn)
+
+    def tell(done: Receipt) -> None:
+        kept.take(done)
+        if lines:
+            output.print_line(done.line())
+
+    summary = _filled(call, tell)
+    if kept.close():
+        summary.backfill_id = backfill_id
     if summary.found or not summary.error:
         call.console.say(summary.table())
+    if summary.backfill_id:
+        call.console.say(f"all receipts: aml-mirror status --backfill {summary.backfill_id}")
     if summary.error:
         call.console.fail(summary.error + (f"; {summary.hint}" if summary.hint else ""))
     write_termination_log(summary)

@@ -37,10 +37,12 @@ if TYPE_CHECKING:
         LogWriter,
         Point,
         Reading,
+        Sharing,
         StateStore,
         VersionReader,
         Writer,
     )
+    from aml_mirror.registries.leftovers import Leftovers
     from aml_mirror.registries.stages import StageStore
     from aml_mirror.sources.base import Source
     from aml_mirror.sources.tree import Tree
@@ -149,6 +151,12 @@ class FastLookup:
 
     def stages(self, model: str) -> StageStore | None:
         return self._proper.stages(model)
+
+    def sharing(self, name: str) -> Sharing | None:
+        return self._proper.sharing(name)
+
+    def leftovers(self) -> Leftovers | None:
+        return self._proper.leftovers()
 
     def user(self) -> str:
         return self._proper.user()

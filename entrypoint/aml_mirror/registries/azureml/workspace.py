@@ -57,7 +57,9 @@ if TYPE_CHECKING:
     from azure.storage.blob import ContainerClient
     from mlflow import MlflowClient
 
+    from aml_mirror.registries.azureml.leftovers import AzureMLLeftovers
     from aml_mirror.registries.azureml.log_writer import AzureMLLogWriter
+    from aml_mirror.registries.azureml.model_registry import ModelRegistry
     from aml_mirror.registries.azureml.reader import AzureMLVersionReader
     from aml_mirror.registries.azureml.stage_store import AzureMLStageStore
     from aml_mirror.registries.base import StateStore
@@ -281,6 +283,18 @@ class AzureMLRegistry(Place):
         from aml_mirror.registries.azureml.stage_store import AzureMLStageStore
 
         return AzureMLStageStore(self, model)
+
+    def sharing(self, name: str) -> ModelRegistry:
+        # Late: only share needs it.
+        from aml_mirror.registries.azureml.model_registry import ModelRegistry
+
+        return ModelRegistry(self, name)
+
+    def leftovers(self) -> AzureMLLeftovers:
+        # Late: only prune needs it.
+        from aml_mirror.registries.azureml.leftovers import AzureMLLeftovers
+
+        return AzureMLLeftovers(self)
 
     def user(self) -> str:
         return self.azure.user()

@@ -33,6 +33,7 @@ from aml_mirror.registries.mlflow.artifact_store import ArtifactStores
 from aml_mirror.registries.mlflow.attachments import put_points, put_text
 from aml_mirror.registries.mlflow.bakery_lock import BakeryLock
 from aml_mirror.registries.mlflow.known_runs import KnownRuns
+from aml_mirror.registries.mlflow.leftovers import MlflowLeftovers
 from aml_mirror.registries.mlflow.log_writer import MlflowLogWriter, RunClaim, note_of
 from aml_mirror.registries.mlflow.new_database import SQLITE_FILE, artifacts_beside, make_if_missing
 from aml_mirror.registries.mlflow.reader import MlflowVersionReader
@@ -268,6 +269,12 @@ class MlflowRegistry(RunStore):
 
     def stages(self, model: str) -> MlflowStageStore:
         return MlflowStageStore(self, model, self._notice)
+
+    def sharing(self, name: str) -> None:
+        return None
+
+    def leftovers(self) -> MlflowLeftovers:
+        return MlflowLeftovers(self)
 
     def user(self) -> str:
         return MLFLOW_TRACKING_USERNAME.get() or ""

@@ -174,6 +174,12 @@ class Shelf:
     def stages(self, model: str) -> None:
         """Stages are not offered."""
 
+    def sharing(self, name: str) -> None:
+        """Nothing is shared."""
+
+    def leftovers(self) -> None:
+        """Nothing is pruned."""
+
     def user(self) -> str:
         """A folder knows nobody."""
         return ""
