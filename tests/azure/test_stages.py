@@ -93,6 +93,9 @@ def test_the_incumbent_loses_the_stage_and_gets_it_back(azure: Azure, gated: Gat
     gated.promote("1", stage="staging")
     assert tags(azure, "1")["mirror.stage"] == "production,staging"
     gated.promote("2", "--reason", "grips better")
+    gated.call("pull", "act@production", gated.folder / "robot")
+    pulled = (gated.folder / "robot" / "model" / "model.safetensors").read_bytes()
+    assert pulled == (gated.folder / "run-30" / "checkpoint-30" / "model.safetensors").read_bytes()
     assert tags(azure, "1")["mirror.stage"] == "staging"
     assert "mirror.stage.production" not in tags(azure, "1")
     assert tags(azure, "2")["mirror.stage"] == "production"
