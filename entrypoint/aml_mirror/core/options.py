@@ -34,7 +34,7 @@ _MIRRORS = (*_MIRROR, *_MANY)
 # The commands that read settings and talk to a target.
 _STAGES = ("promote", "demote", "rollback", "history")
 COMMANDS = (
-    *("mirror", "plan", "backfill", "watch", "status", "verify", "repair", "pull", "doctor"),
+    *("mirror", "plan", "backfill", "watch", "status", "verify", "repair", "pull", "export", "doctor"),
     *("evaluate", *_STAGES, "share", "prune"),
 )
 
@@ -306,7 +306,7 @@ TABLE: tuple[Option, ...] = (
     ),
     Option(
         "public_key", "--public-key", "also require a signature by the key that belongs to this one (PEM)",
-        ("verify", "pull"), CHECKS, "FILE", completes="file",
+        ("verify", "pull", "export"), CHECKS, "FILE", completes="file",
     ),
     Option(
         "probe", "--probe",
@@ -316,8 +316,12 @@ TABLE: tuple[Option, ...] = (
     ),
     # --- what is pulled ---
     Option(
-        "reference", "VERSION", "NAME:VERSION, NAME@STAGE, or a models:/ URI", ("pull",), PULLED,
+        "reference", "VERSION", "NAME:VERSION, NAME@STAGE, or a models:/ URI", ("pull", "export"), PULLED,
         details="A stage is the tag `mirror.stage` of a version on Azure ML, on MLflow an alias.",
+    ),
+    Option(
+        "image", "IMAGE", "REGISTRY/REPOSITORY:TAG; the version's files are in /model", ("export",), PULLED,
+        details="The login is that of `docker login`; for Azure also that of this program.",
     ),
     Option(
         "folder", "DIR", "the folder to make; the version's files are in DIR/model", ("pull",), PULLED,
@@ -450,8 +454,8 @@ TABLE: tuple[Option, ...] = (
     ),
     Option(
         "retry_seconds", "--retry-for", "retry a failing service this long: 90s, 15m, 2h",
-        (*_MIRRORS, "status", "verify", "repair", "pull", "evaluate", *_STAGES, "share", "prune"), TARGET,
-        "TIME", (),
+        (*_MIRRORS, "status", "verify", "repair", "pull", "export", "evaluate", *_STAGES, "share", "prune"),
+        TARGET, "TIME", (),
         "15m", values.seconds,
         accepted_by=("doctor",),
     ),
