@@ -14,6 +14,7 @@ from aml_mirror.layouts.generic.name_words import DATA_FOLDERS
 from aml_mirror.layouts.generic.weight_files import is_weights
 from aml_mirror.layouts.known_layouts import known_layouts, layout_names
 from aml_mirror.layouts.nested import nested_runs
+from aml_mirror.layouts.rivals import ask_about_rivals
 from aml_mirror.layouts.run_evidence import why_no_run
 from aml_mirror.sources.skipped_folders import around as skipped_around
 from aml_mirror.sources.tree import Tree, join
@@ -56,6 +57,8 @@ class DetectedRun:
         """Describe the run; ``tree`` is the one in which it was found."""
         files = self.tree(without_copies(tree) if self.without_copies else tree)
         run = self.layout.read(files)
+        if not getattr(self.layout, "orders_equal_steps", False):
+            ask_about_rivals(files, run)
         run.checkpoints = [with_base_model(files, item) for item in run.checkpoints]
         run.best = with_base_model(files, run.best) if run.best else None
         return run

@@ -161,8 +161,13 @@ def _folders_in(
             for name, real, step in numbers
             if real not in several
         ]
-        + [item for named, item in ends if named or any(families.values())]
+        + [item for named, item in ends if named or any(families.values()) or _is_alone(tree, item)]
     )
+
+
+def _is_alone(tree: Tree, end: Candidate) -> bool:
+    """Tell whether a folder that says it is the end holds all the weights that there are: pick_1_final/."""
+    return all(path.startswith(end.path + "/") for path in tree.files if is_weights(path))
 
 
 def _of_several(tree: Tree, folder: str, numbered: str, step: int) -> list[Candidate]:
