@@ -215,6 +215,8 @@ def find_run(tree: Tree, framework: str = "", path: str = "") -> DetectedRun:
             f"check that the training saved a checkpoint there; {other}known layouts: "
             + ", ".join(layout_names()),
         )
+    if len(found) == 1 and not framework:
+        found = [*_around(tree, found[0]), *found]
     if len(found) > 1 and path and (meant := _with_path(tree, found, path)):
         return meant
     if len(found) > 1:
@@ -225,6 +227,21 @@ def find_run(tree: Tree, framework: str = "", path: str = "") -> DetectedRun:
             "pass the folder of one of them with --source" + _outer(tree, found),
         )
     return found[0]
+
+
+def _around(tree: Tree, found: DetectedRun) -> list[DetectedRun]:
+    """Return the run of no known framework in whose folder the one run of a known framework lies, if any."""
+    if not found.root or found.layout.name == Generic.name:
+        return []
+    seen = without_copies(tree) if found.without_copies else tree
+    rest = seen.without([found.root])
+    if not any(map(is_weights, rest.files)):
+        return []
+    return [
+        DetectedRun(root, Generic(), found.without_copies, (found.root, *found.nested))
+        for root in Generic().find(rest)
+        if _is_inside(found.root, root) and not _is_hidden(root)
+    ]
 
 
 def _with_path(tree: Tree, found: list[DetectedRun], path: str) -> DetectedRun | None:

@@ -83,7 +83,7 @@ def without_own_files(tree: Tree, root: str) -> Tree | None:
 
 def _is_own(path: str) -> bool:
     *folders, name = path.split("/")
-    # In checkpoints/ and its like are the run's own, and what else may lie there: checkpoints/stage2/model_10.pt.
+    # In checkpoints/ and its like are the run's own. Others may be there too: checkpoints/stage2/model_10.pt.
     while folders and folders[0].lower() in CONTAINERS:
         folders.pop(0)
     if not folders:

@@ -41,10 +41,10 @@ def is_copy(run: Tree, one: Checkpoint, other: Checkpoint) -> bool:
         return True
     if len(one.weights) != 1 or len(other.weights) != 1:
         return False
-    tensors = _torch_tensors(run, one.weights[0]), _torch_tensors(run, other.weights[0])
-    if not tensors[0] or not tensors[1]:
+    ours, theirs = _torch_tensors(run, one.weights[0]), _torch_tensors(run, other.weights[0])
+    if not ours or not theirs:
         return False
-    return all(tensors[1].get(key, 0) >= count for key, count in tensors[0].items())
+    return all(theirs.get(key, 0) >= count for key, count in ours.items())
 
 
 def have_other_weights(run: Tree, one: Checkpoint, other: Checkpoint) -> bool:
@@ -57,9 +57,10 @@ def have_other_weights(run: Tree, one: Checkpoint, other: Checkpoint) -> bool:
         if same_weights(run, one, other):
             return False
         ones, others = _by_name(one), _by_name(other)
-        if ones.keys() != others.keys():
+        # Averaged weights may be kept with one of them only.
+        if not (ones.keys() <= others.keys() or others.keys() <= ones.keys()):
             return False
-        return any(_file_differs(run, ones[name], others[name]) for name in ones)
+        return any(_file_differs(run, ones[name], others[name]) for name in ones.keys() & others.keys())
     except (MirrorError, KeyError):
         return False
 
@@ -74,10 +75,10 @@ def _by_name(checkpoint: Checkpoint) -> dict[str, str]:
 def _file_differs(run: Tree, one: str, other: str) -> bool:
     if one.endswith(".safetensors") and other.endswith(".safetensors"):
         return _safetensors_differ(run, one, other)
-    tensors = _torch_tensors(run, one), _torch_tensors(run, other)
-    if None not in tensors:
+    ours, theirs = _torch_tensors(run, one), _torch_tensors(run, other)
+    if ours is not None and theirs is not None:
         # One may have been saved without the state of the optimizer.
-        fewer, more = sorted((tensors[0] or {}, tensors[1] or {}), key=lambda found: sum(found.values()))
+        fewer, more = sorted((ours, theirs), key=lambda found: sum(found.values()))
         sizes = _sizes(fewer), _sizes(more)
         if any(sizes[1].get(size, 0) < count for size, count in sizes[0].items()):
             return False
@@ -110,12 +111,11 @@ def _sizes(tensors: dict[tuple[int, int], int]) -> dict[int, int]:
 
 
 def _safetensors_differ(run: Tree, one: str, other: str) -> bool:
-    headers = _safetensors_header(run, one), _safetensors_header(run, other)
-    if headers[0] is None or headers[1] is None or headers[0][0] != headers[1][0]:
+    ours, theirs = _safetensors_header(run, one), _safetensors_header(run, other)
+    if ours is None or theirs is None or ours[0] != theirs[0]:
         return False
-    (_, start), (_, other_start) = headers
-    size = run.size(one) - start
-    return size == run.size(other) - other_start and not same_range(run, one, other, size, start, other_start)
+    size = run.size(one) - ours[1]
+    return size == run.size(other) - theirs[1] and not same_range(run, one, other, size, ours[1], theirs[1])
 
 
 def _safetensors_header(run: Tree, path: str) -> tuple[object, int] | None:

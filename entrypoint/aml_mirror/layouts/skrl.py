@@ -231,8 +231,8 @@ def _separate_modules(run: Tree, base: str, names: tuple[str, ...]) -> Run:
         leave_undecided(
             found,
             whole[:1],
-            f"the newest modules are of step {max(others)}, and of none of their steps is there a policy: they "
-            "may be of another training",
+            f"the newest modules are of step {max(others)}, and of none of their steps is there a policy: "
+            "they may be of another training",
         )
     return found
 

@@ -109,7 +109,7 @@ def same_file(tree: Tree, one: str, other: str) -> bool:
 
 
 def same_range(tree: Tree, one: str, other: str, size: int, start: int = 0, other_start: int = 0) -> bool:
-    """Tell whether ``size`` bytes of two files, each from where it says, are the same, as :func:`same_files`."""
+    """Tell whether ``size`` bytes of two files are the same, as :func:`same_files` does."""
     ranges = [(0, size)]
     if size > _COMPARE_WHOLE:
         ranges = [(0, 1 << 16), (size - _SAMPLE_BYTES, _SAMPLE_BYTES)]

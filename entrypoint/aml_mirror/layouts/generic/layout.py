@@ -33,8 +33,8 @@ from aml_mirror.layouts.base import Checkpoint, Run
 from aml_mirror.layouts.config_files import read_mapping
 from aml_mirror.layouts.generic.discover import candidates, root_of
 from aml_mirror.layouts.generic.families import Ranked, rank
-from aml_mirror.layouts.generic.training_evidence import CONFIGS, with_the_rest
 from aml_mirror.layouts.generic.pointers import follow_pointer
+from aml_mirror.layouts.generic.training_evidence import CONFIGS, with_the_rest
 from aml_mirror.layouts.generic.weight_files import Candidate, described, with_companions
 from aml_mirror.layouts.run_roots import topmost, with_logs
 from aml_mirror.layouts.same_weights import same_weights

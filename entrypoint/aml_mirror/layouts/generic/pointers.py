@@ -1,8 +1,8 @@
 """Files in which a training script notes the checkpoint that it saved last.
 
 They are written once the checkpoint is whole, so that what lies above it was still being saved. A training
-saves one at a time: with several above it, the note is old (an upload that overwrote nothing). Of one above it
-nobody knows which it is; that one is then passed over, with a warning.
+saves one at a time: with several above it, the note is old (an upload that overwrote nothing). One alone is
+passed over, with a warning.
 
 - ``latest_checkpoint.txt``: imaginaire, of Cosmos and Cosmos Policy (``_write_latest_checkpoint_file``)
 - ``latest_checkpointed_iteration.txt``: Megatron-LM, verl
@@ -79,6 +79,6 @@ def _mark(result: Run, path: str, at: int) -> None:
         ]
     elif above:
         result.warnings.append(
-            f"{path} names {result.checkpoints[at].path}, but {len(above)} newer ones are there: it is old and "
-            "was not used"
+            f"{path} names {result.checkpoints[at].path}, but {len(above)} newer ones are there: "
+            "it is old and was not used"
         )

@@ -105,10 +105,10 @@ def unlisted_ends(run: Tree, result: Run, describe: Describe) -> list[Checkpoint
 def _folders(
     run: Tree, place: str, listed: Sequence[Checkpoint], names: Sequence[str], known: set[str]
 ) -> list[str]:
-    """Return the folders that say so by their names: ``final/``, ``checkpoint_last/``; of files what is inside.
+    """Return the folders that say so by their names: ``final/``, ``checkpoint_last/``.
 
-    A folder is an end if it holds weights where the newest checkpoint has some. What says so inside the
-    folder of checkpoints is one of them, so that no more than that is asked.
+    A folder is an end if it holds weights where the newest checkpoint has some. Where checkpoints are files,
+    those in the folder are returned.
     """
     newest = listed[0]
     is_file = newest.path in newest.weights
