@@ -223,6 +223,7 @@ def two_ends_of_tdmpc2(root: Path) -> None:
 def note_of_the_last_save(root: Path) -> None:
     write_numbered(root, "checkpoints/model/iter_{:09d}.pt", [100, 200])
     write_bytes(root / "checkpoints/latest_checkpoint.txt", b"iter_000000100.pt")
+    write_bytes(root / "config.yaml", b"lr: 0.1\n")
 
 
 def old_note(root: Path) -> None:
