@@ -9,7 +9,7 @@ BIN := $(VENV)/bin
 # Terraform asks for updates unless told not to.
 export CHECKPOINT_DISABLE := 1
 
-.PHONY: help venv mlflow2 reference demo bench bench-scale test test-kill test-faults test-frameworks fuzz lint format lock azure-up azure-down clean \
+.PHONY: help venv mlflow2 reference demo accept bench bench-scale test test-servers test-kill test-faults test-truth test-watch test-frameworks fuzz lint format lock azure-up azure-down clean \
 	base build push sbom audit engine-up engine-down
 
 help:  ## List the targets
@@ -31,6 +31,9 @@ reference: venv  ## Write the options' reference into entrypoint/README.md
 
 demo: venv  ## Mirror a small run into a local MLflow, twice
 	@$(BIN)/python scripts/demo.py .demo
+
+accept: venv  ## Try everything in the real workspace that AZURE_… and AZUREML_WORKSPACE_NAME name; prints a table
+	@$(BIN)/python scripts/accept.py .accept
 
 # The emulated Azure keeps its blobs in the real Azurite, which comes from npm.
 AZURITE := tests/azure/node_modules/.package-lock.json
@@ -56,16 +59,35 @@ $(MLFLOW2)/.ready: tests/registries/mlflow2.txt
 
 mlflow2: $(MLFLOW2)/.ready  ## Install an MLflow 2 server, which some tests need
 
+# What some tests start from Debian's packages. Root on Debian gets it; for others the tests say what to install.
+test-servers:
+	@PATH="$$PATH:/usr/sbin"; missing=(); command -v nginx >/dev/null || missing+=(nginx-light); \
+		command -v initdb >/dev/null || compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null || missing+=(postgresql); \
+		if (($${#missing[@]})) && [[ $$(id -u) == 0 && -e /etc/debian_version ]]; then \
+			echo "installing $${missing[*]} (once)" >&2; \
+			apt-get -qq update || true; \
+			DEBIAN_FRONTEND=noninteractive apt-get -o DPkg::Lock::Timeout=300 -qq install --no-install-recommends "$${missing[@]}" >/dev/null; \
+		fi
+
 # Four a core: many tests wait, for leases to run out and for services to be tried again.
 WORKERS ?= $(shell echo $$((4 * $$(nproc 2>/dev/null || echo 2))))
+# In a random order, the same for the same seed.
+export TEST_SEED
 # With an engine for the tests of the image, unless TESTS names others only.
 ENGINE = $(if $(or $(if $(TESTS),,all),$(findstring image,$(TESTS))),image/engine.sh with)
-test: venv mlflow2 $(AZURITE)  ## Run every test
+# Else every process of a test compiles all that it loads.
+unexport PYTHONDONTWRITEBYTECODE
+test: venv mlflow2 test-servers $(AZURITE)  ## Run every test
 	@command -v terraform >/dev/null || { echo "terraform 1.9 or newer is needed for the tests of the module"; exit 1; }
 	@$(ENGINE) $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal $(TESTS)
 
-test-kill: venv mlflow2 $(AZURITE)  ## Kill a mirror at every request, before and after the server acted
-	@KILL=all $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal tests/registries/test_mlflow_kill.py tests/azure/test_azureml_kill.py
+test-kill: venv mlflow2 test-servers $(AZURITE)  ## Kill a mirror at every request; the largest numbers of orders and runs
+	@KILL=all $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal tests/registries/test_mlflow_kill.py \
+		tests/azure/test_azureml_kill.py tests/registries/test_bakery_lock.py tests/backfill/test_backfill_many.py
+
+WATCH_PASSES ?= 500
+test-watch: venv  ## Watch a simulated cluster for WATCH_PASSES passes, disturbed in every way
+	@WATCH_PASSES=$(WATCH_PASSES) $(BIN)/python -m pytest -q tests/watch/test_simulation.py
 
 # Atheris is needed for nothing else and has wheels for few Pythons: an environment of its own.
 FUZZ := .venv-fuzz
@@ -96,8 +118,12 @@ test-frameworks: venv $(FRAMEWORKS)/.ready  ## Judge files that the newest frame
 	@$(FRAMEWORKS)/bin/python tests/frameworks/make_benign.py $(FRAMEWORKS)/files
 	@FRAMEWORK_FILES=$(FRAMEWORKS)/files $(BIN)/python -m pytest tests/frameworks
 
+test-truth: venv $(AZURITE)  ## Change each kind of file at each stage of a mirror, in each way
+	@TRUTH=all $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal tests/azure/test_azureml_truth.py
+
 test-faults: venv $(AZURITE)  ## Disturb a mirror into Azure ML at every stage, in every way
-	@FAULTS=all $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal tests/azure/test_azureml_fault_matrix.py
+	@FAULTS=all $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal tests/azure/test_azureml_fault_matrix.py \
+		"tests/azure/test_azureml.py::test_runs_that_real_frameworks_wrote"
 
 # The image; image/README.md tells these variables and the rest: REGISTRY, PLATFORMS, BASE_IMAGE, ALLOW_DIRTY.
 IMAGE ?= aml-mirror
@@ -158,7 +184,7 @@ lint: venv  ## Look at the code without running it
 	$(BIN)/zizmor --offline --quiet --persona pedantic .github/workflows
 	$(BIN)/mypy --strict image/sbom.py image/licenses.py image/tree_digest.py
 	$(BIN)/mypy --strict terraform/scripts/*.py
-	$(BIN)/mypy --strict scripts/replay.py scripts/replay_follow.py scripts/replay_submit.py scripts/replay_values.py
+	$(BIN)/mypy --strict scripts/replay.py scripts/replay_follow.py scripts/replay_submit.py scripts/replay_values.py scripts/accept.py
 	terraform fmt -check -recursive terraform
 	@# On a copy, so that no .terraform folder stays behind here.
 	@copy=$$(mktemp -d) && trap 'rm -rf "$$copy"' EXIT && cp -r terraform "$$copy" && cd "$$copy/terraform" \

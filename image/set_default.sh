@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Write the image $1, a name by digest, as the default of those of the OSMO workflows that follow which have one: the
-# line `image:` below `default-values:`. Where none has, that is an error.
+# Write the image $1, a name by digest, into those of the workflows and manifests that follow which name the mirror's
+# image by digest: the line `image:` below `default-values:` or of a container. Where none has, that is an error.
 set -euo pipefail
 reference=$1
 shift
@@ -8,10 +8,10 @@ if ! [[ $reference =~ ^[a-zA-Z0-9._:/-]+/aml-mirror@sha256:[0-9a-f]{64}$ ]]; the
     echo "error: $reference is no name by digest: REGISTRY/aml-mirror@sha256:<64 hexadecimal digits>" >&2
     exit 64
 fi
-line='^  image: [^ ]+/aml-mirror@sha256:[0-9a-f]{64}$'
+line='^( +)image: [^ ]+/aml-mirror@sha256:[0-9a-f]{64}$'
 mapfile -t files < <(grep -lE "$line" "$@")
 if [[ ${#files[@]} == 0 ]]; then
-    echo "error: no line \`  image: REGISTRY/aml-mirror@sha256:…\` in $*" >&2
+    echo "error: no line \`image: REGISTRY/aml-mirror@sha256:…\` in $*" >&2
     exit 65
 fi
-sed -i -E "s|$line|  image: $reference|" "${files[@]}"
+sed -i -E "s|$line|\1image: $reference|" "${files[@]}"

@@ -28,14 +28,13 @@ MODEL = "demo-reach"
 STEPS = 400
 
 
-def make_run(root: Path) -> None:
-    """Write a run of ``STEPS`` steps: event files, two checkpoints, what the trainer keeps beside them."""
-    session = root / "runs" / "Nov24_09-00-00_demo"
+def write_events(session: Path, first: int, last: int) -> list[dict[str, float]]:
+    """Log the steps from ``first`` to ``last`` into a folder; return them as the trainer's state has them."""
     session.mkdir(parents=True)
     writer = EventFileWriter(str(session))
-    started = time.time() - STEPS
+    started = time.time() - last
     history = []
-    for step in range(1, STEPS + 1):
+    for step in range(first, last + 1):
         loss = 2.0 * math.exp(-step / 120) + 0.05 * math.sin(step / 7)
         values = {"train/loss": loss, "train/learning_rate": 1e-4 * (1 - step / STEPS)}
         if step % 50 == 0:
@@ -44,6 +43,12 @@ def make_run(root: Path) -> None:
         writer.add_event(Event(wall_time=started + step, step=step, summary=summary))
         history.append({"loss": loss, "step": step})
     writer.close()
+    return history
+
+
+def make_run(root: Path) -> None:
+    """Write a run of ``STEPS`` steps: event files, two checkpoints, what the trainer keeps beside them."""
+    history = write_events(root / "runs" / "Nov24_09-00-00_demo", 1, STEPS)
     random = np.random.default_rng(7)
     for step in (STEPS // 2, STEPS):
         folder = root / f"checkpoint-{step}"

@@ -19,7 +19,8 @@ from filelock import FileLock
 from hypothesis import HealthCheck, settings
 from mlflow import MlflowClient
 
-from builders import matrix, mlflow_servers
+from builders import forks as fork_servers
+from builders import matrix, mlflow_servers, ordering, postgres
 from builders.forks import MLFLOW, Forked, forks
 from builders.program import PROGRAM, Call, Done, clean_environment
 
@@ -63,23 +64,31 @@ def aml_mirror(tmp_path: Path) -> Call:
 @pytest.fixture(scope="session")
 def mlflow_url(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Iterator[str]:
     """A real MLflow server with a database and proxied artifacts, one for the whole session."""
-    with contextmanager(_session_server)(_shared(tmp_path_factory, worker_id), mlflow_servers.NEWEST) as url:
+    with _session_server(_shared(tmp_path_factory, worker_id), "newest") as url:
         yield url
 
 
 @pytest.fixture(scope="session")
 def mlflow2_url(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Iterator[str]:
     """Likewise a server of the last MLflow 2."""
-    with contextmanager(_session_server)(_shared(tmp_path_factory, worker_id), mlflow_servers.MLFLOW2) as url:
+    with _session_server(_shared(tmp_path_factory, worker_id), "mlflow2") as url:
         yield url
 
 
-def _session_server(shared: Path, program: Path) -> Iterator[str]:
+@pytest.fixture(scope="session")
+def mlflow_postgres_url(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Iterator[str]:
+    """Likewise the newest one, with its runs and models in PostgreSQL."""
+    with _session_server(_shared(tmp_path_factory, worker_id), "postgres") as url:
+        yield url
+
+
+@contextmanager
+def _session_server(shared: Path, kind: str) -> Iterator[str]:
     # With xdist each worker asks; the first one starts the server, the last one to leave stops it.
-    name = f"mlflow-server-{program.parent.parent.name}"
+    name = f"mlflow-server-{kind}"
     state, lock = shared / f"{name}.json", FileLock(shared / f"{name}.lock")
     with lock:
-        found = json.loads(state.read_text()) if state.exists() else _start_server(shared, program)
+        found = json.loads(state.read_text()) if state.exists() else _start_server(shared, kind)
         found["users"] += 1
         state.write_text(json.dumps(found))
     yield found["url"]
@@ -90,6 +99,8 @@ def _session_server(shared: Path, program: Path) -> Iterator[str]:
         if not found["users"]:
             state.unlink()
             os.killpg(found["pid"], signal.SIGTERM)
+            if found["database"]:
+                postgres.Postgres(*found["database"]).stop()
 
 
 def _shared(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Path:
@@ -98,9 +109,13 @@ def _shared(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Path:
     return own if worker_id == "master" else own.parent
 
 
-def _start_server(folder: Path, program: Path) -> dict[str, Any]:
-    server = mlflow_servers.start(folder / f"mlflow-{uuid.uuid4().hex[:6]}", program=program)
-    return {"url": server.url, "pid": server.pid, "users": 0}
+def _start_server(folder: Path, kind: str) -> dict[str, Any]:
+    program = mlflow_servers.MLFLOW2 if kind == "mlflow2" else mlflow_servers.NEWEST
+    database = postgres.start() if kind == "postgres" else None
+    options = ("--backend-store-uri", database.uri) if database else ()
+    server = mlflow_servers.start(folder / f"mlflow-{uuid.uuid4().hex[:6]}", *options, program=program)
+    kept = [database.uri, database.pid, database.folder] if database else []
+    return {"url": server.url, "pid": server.pid, "users": 0, "database": kept}
 
 
 @pytest.fixture
@@ -156,7 +171,15 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> Iterat
         )
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """Before the first worker starts."""
+    if not hasattr(config, "workerinput"):
+        fork_servers.share()
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with the tests that take longest, so that no core waits for them at the end."""
-    first = ("tests/image/", "tests/registries/test_mlflow_kill.py")
-    items.sort(key=lambda item: not item.nodeid.startswith(first))
+    """Begin with the tests that take longest, so that no core waits for them at the end; or shuffle them."""
+    if seed := os.environ.get("TEST_SEED"):
+        items[:] = ordering.shuffled(items, seed)
+    else:
+        items[:] = ordering.dealt(items, int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1")))

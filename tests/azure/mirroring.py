@@ -6,9 +6,12 @@ import hashlib
 import json
 import subprocess
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from azure.core.exceptions import ResourceNotFoundError
 
 from azure_emulator.client import Azure
 from builders.forks import AZURE, Forked, Forks, forks
@@ -133,9 +136,11 @@ def points_of(azure: Azure, run_id: str, name: str) -> list[int]:
 
 def artifacts_of(azure: Azure, run_id: str) -> dict[str, bytes]:
     """The artifacts of a run that have bytes."""
-    prefix = f"ExperimentRun/dcid.{run_id}/"
-    held = sorted(name.removeprefix(prefix) for name in azure.blobs(prefix, container="azureml"))
-    return {path: azure.artifact(run_id, path) for path in held}
+    found = {}
+    for path, place in sorted(azure.artifact_places(run_id).items()):
+        with suppress(ResourceNotFoundError):
+            found[path] = azure.read(**place)
+    return found
 
 
 def wait_until_asked(azure: Azure, process: subprocess.Popen[str], text: str) -> None:

@@ -95,6 +95,9 @@ def test_recovered_or_one_line_and_a_later_try_completes(
     source: Path | str = run
     if stage in FROM_BLOBS:
         source = azure.seed(run, "runs/run-k", container="runs")
+    if stage == "artifact bytes":
+        # Where artifacts by reference are not taken, they are sent to the run.
+        azure.set_workspace(artifact_references="404")
     match = STAGES["checkpoint" if stage == "copy" else stage]
     azure.fault(trouble.action, match=match, **{"nth": NTH.get(stage, 1), **trouble.fields})
     done = mirroring.mirror(source, "reach", "--retry-for", trouble.patience, code=None)

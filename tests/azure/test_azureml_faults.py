@@ -69,6 +69,7 @@ def test_refused_once(azure: Azure, mirroring: Mirroring, run: Path, stage: str,
 def test_a_sas_that_expires_between_its_making_and_its_use(
     azure: Azure, mirroring: Mirroring, run: Path
 ) -> None:
+    azure.set_workspace(artifact_references="404")
     azure.fault("expire-sas", match=r"PUT https://[^?]*/dcid\.", times=1)
     azure.fault("status", match=r"PUT https://[^?]*/dcid\.[^?]*/manifest.json", status=403,
                 headers={"x-ms-error-code": "AuthenticationFailed"})  # fmt: skip
@@ -77,7 +78,7 @@ def test_a_sas_that_expires_between_its_making_and_its_use(
 
 def test_every_answer_to_a_post_is_lost_once(azure: Azure, mirroring: Mirroring, run: Path) -> None:
     for stage in ("experiments/create", "runs/create", "runs/search", "runs/log-batch", "runs/set-tag",
-                  "runs/update", "batch/metadata"):  # fmt: skip
+                  "runs/update", "artifacts/register"):  # fmt: skip
         azure.fault("drop", match=f"POST .*{stage}", when="after")
     azure.fault("drop", match="PUT .*/versions/", when="after")
     assert "error:" not in assert_recovers(azure, mirroring, run)

@@ -33,6 +33,11 @@ SERIES = ("train/loss", "train/grad_norm", "eval/reward", "eval/success", "train
 WHOLE = os.environ.get("KILL") == "all"
 PARTS = 8 if WHOLE else 12
 MOMENTS = ("before", "after")
+# What else the two kinds of workspace do with what is not known of the real one.
+MODES = {
+    "kept": {"changed_properties": "accepted", "artifact_references": "taken", "list_lag": 2},
+    "dropped": {"changed_properties": "refused", "artifact_references": "404"},
+}
 
 
 @pytest.fixture(scope="module")
@@ -102,7 +107,7 @@ def test_killed_at_any_request(
     mirroring: Mirroring, run: Path, request: pytest.FixtureRequest, where: str, rows: str, part: int
 ) -> None:
     azure = mirroring.azure
-    azure.set_workspace(metric_rows=rows)
+    azure.set_workspace(metric_rows=rows, **MODES[rows])
     source = run if where == "local" else azure.seed(run, "runs/run-k", container="runs")
     azure.forget_requests()
     mirroring.mirror(source, "count")
@@ -116,7 +121,7 @@ def test_killed_at_any_request(
 
 
 @pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
-@pytest.mark.parametrize("stage", ["log-batch", "checkpoint", "artifact bytes", "version"])
+@pytest.mark.parametrize("stage", ["log-batch", "checkpoint", "own files", "version"])
 def test_stopped_by_a_signal(mirroring: Mirroring, run: Path, stage: str, signum: signal.Signals) -> None:
     """The run is closed as KILLED, the claim given up, and the same command goes on from there."""
     azure = mirroring.azure

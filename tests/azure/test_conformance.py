@@ -14,7 +14,7 @@ from builders.source_conformance import Place, SourceConformance
 from this_process import here  # noqa: F401 - a fixture
 
 SUITE = Path(__file__).with_name("azureml_conformance.py")
-TESTS = 9
+TESTS = 11
 
 
 def test_azure_ml_passes_the_suite_of_every_registry(azure: Azure, tmp_path: Path) -> None:

@@ -99,7 +99,7 @@ def test_a_version_is_made_once(azure: Azure, ml: MLClient, arm: Any) -> None:
     found = ml.models.get("policy", "1")
     assert (found.tags, found.description) == ({"c": "d"}, "second")
     assert {key: found.properties[key] for key in ("p", "new")} == {"p": "q", "new": "1"}
-    with pytest.raises(HttpResponseError, match="cannot be replaced") as error:
+    with pytest.raises(HttpResponseError, match="is immutable") as error:
         ml.models.create_or_update(model(properties={"p": "other"}))
     assert error.value.status_code == 409
     with pytest.raises(HttpResponseError, match="Asset paths cannot be updated"):

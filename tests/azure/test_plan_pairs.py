@@ -40,6 +40,7 @@ def test_plan_says_what_mirror_does(
     assert plan["manifest_sha256"] == receipt["manifest_sha256"] == tags["manifest_sha256"]
     assert plan["identity"] == tags["identity"]
     copied = (source, registry, options) == ("blobs", "azureml", ())
-    assert receipt["integrity"] == ("copied" if copied else "sha256")
+    assert receipt["integrity"] == plan["integrity"] == ("copied" if copied else "sha256")
+    assert ("from ETags" in mirroring("plan", *arguments[:-1]).out) == copied
     again = mirroring("mirror", *arguments).json
     assert (again["outcome"], again["manifest_sha256"]) == ("already-mirrored", plan["manifest_sha256"])

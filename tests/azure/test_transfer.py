@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from blake3 import blake3
 
 from aml_mirror.core import option_values
 from aml_mirror.core.errors import (
@@ -23,16 +24,18 @@ from aml_mirror.core.errors import (
     ServiceUnavailable,
     UsageError,
 )
-from aml_mirror.core.manifest import NOTED_BYTES, ManifestEntry, TransferResult
+from aml_mirror.core.manifest import ManifestEntry, TransferResult
+from aml_mirror.sources import block_reader
 from aml_mirror.sources.azure_blob import BlobSource
-from aml_mirror.sources.hashing import hash_files, listed_files
+from aml_mirror.sources.hashing import block_size, hash_files, listed_files
 from aml_mirror.sources.local import LocalSource
 from aml_mirror.sources.tree import Tree
 from aml_mirror.storage.azure_cloud import blob_suffix
 from aml_mirror.storage.blob_client import container_client
-from aml_mirror.transfer import blocks, server_copy
-from aml_mirror.transfer.block_upload import block_id, block_size
+from aml_mirror.transfer import server_copy
+from aml_mirror.transfer.block_ids import block_id
 from aml_mirror.transfer.transfer import Transfer
+from aml_mirror.transfer.transfer_options import BLOCK_BYTES as NOTED_BYTES
 from aml_mirror.transfer.transfer_options import MIB
 from this_process import here  # noqa: F401 - a fixture
 
@@ -249,10 +252,10 @@ def test_blocks_of_other_bytes_or_other_programs_do_no_harm(azure: Any, tmp_path
     service = azure.blob_service()
     old = service.get_blob_client(azure.container, f"{PREFIX}/old.bin")
     # The right place, the right size, other bytes: another digest, so another id.
-    old.stage_block(block_id(0, hashlib.sha256(noise(MIB, 77)).hexdigest()), noise(MIB, 77))
+    old.stage_block(block_id(0, blake3(noise(MIB, 77)).hexdigest()), noise(MIB, 77))
     # The right id, but cut: the size tells.
-    both = (tmp_path / "old.bin").read_bytes()[: 2 * MIB]
-    old.stage_block(block_id(MIB, hashlib.sha256(both).hexdigest()), both[MIB:][:100])
+    second = (tmp_path / "old.bin").read_bytes()[MIB : 2 * MIB]
+    old.stage_block(block_id(MIB, blake3(second).hexdigest()), second[:100])
     foreign = service.get_blob_client(azure.container, f"{PREFIX}/foreign.bin")
     foreign.stage_block("short-id", b"123")
     moved = to(azure).put(tree, items, PREFIX)
@@ -371,7 +374,7 @@ def large(folder: Path) -> tuple[Tree, ManifestEntry]:
     (folder / "model.bin").write_bytes(noise(MIB) * 64 + b"the end")
     tree = tree_of(folder)
     (item,) = hashed(tree)
-    assert len(item.notes) == 9
+    assert item.blocks is not None and len(item.blocks) == 9
     return tree, item
 
 
@@ -571,7 +574,7 @@ def test_what_comes_through_here_is_read_while_it_is_sent(
     assert (moved.sent, moved.copied) == (sum(map(len, files.values())), 0)
     assert_whole(azure, tree, items)
     reads = [one for one in azure.requests("/runs/runs/r1/") if one["method"] == "GET"]
-    for name, most in (("model.bin", blocks.AHEAD), ("part-", 4)):
+    for name, most in (("model.bin", block_reader.AHEAD), ("part-", 4)):
         spans = [(one["time"], one["time"] + one["seconds"]) for one in reads if name in one["path"]]
         at_once = [sum(begin <= moment < end for begin, end in spans) for moment, _ in spans]
         assert 1 < max(at_once) <= most, (name, at_once)

@@ -15,6 +15,7 @@ import pytest
 from mlflow import MlflowClient
 
 from aml_mirror.backfill import backfill as module
+from aml_mirror.backfill import outcomes
 from aml_mirror.core.errors import UsageError
 from aml_mirror.pipeline.receipt import SCHEMA
 from aml_mirror.registries.mlflow import tracking_server
@@ -312,7 +313,7 @@ def test_a_service_that_is_down_is_not_waited_for_run_after_run(
         small_run(tmp_path / "base" / f"run-{index}", index)
     given = ("--source", tmp_path / "base", "--model-name", model_name, "--tracking-uri", proxy.url)
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
-    monkeypatch.setattr(module, "SHORT_RETRY", 0.0)
+    monkeypatch.setattr(outcomes, "SHORT_RETRY", 0.0)
     waits: list[float] = []
     real = module.Backfill._be_patient_for
 
@@ -338,7 +339,7 @@ def test_a_service_that_is_down_is_not_waited_for_run_after_run(
 
     proxy.interfere = lambda number, moment, method, path: 503
     found = backfill(*given, "--retry-for", "0s")
-    assert list(found.outcomes.values()) == ["failed"] * module.GIVE_UP_AFTER
+    assert list(found.outcomes.values()) == ["failed"] * outcomes.GIVE_UP_AFTER
     assert (found.summary.exit_code, found.summary.outcome) == (75, "stopped")
     assert "3 runs in a row" in str(found.summary.error)
 

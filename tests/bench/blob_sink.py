@@ -1,11 +1,12 @@
 """``python tests/bench/blob_sink.py``: a blob server that takes everything and keeps nothing but sizes.
 
 It answers what uploads need (Put Blob, Put Block, Put Block List, Get Block List, Get Blob Properties, List
-Blobs, Create Container) in a process of its own, each request ``--delay`` seconds later than it could, so
-that what is measured is the client, its parallelism above all. Bytes are read and dropped; a CRC-64 that
-comes with a block is compared, an MD5 is not; SAS are not looked at. Plain HTTP: TLS in Python would be
-slower than the clients are. The addresses are those of Azurite, ``http://127.0.0.1:PORT/ACCOUNT/CONTAINER/
-NAME``. It prints its port, and ends with its standard input.
+Blobs, Create Container, Copy Blob and Put Block From URL within the account) in a process of its own, each
+request ``--delay`` seconds later than it could, so that what is measured is the client, its parallelism
+above all. Bytes are read and dropped; a CRC-64 that comes with a block is compared, an MD5 is not; SAS are
+not looked at. Plain HTTP: TLS in Python would be slower than the clients are. The addresses are those of
+Azurite, ``http://127.0.0.1:PORT/ACCOUNT/CONTAINER/NAME``. It prints its port, and ends with its standard
+input.
 
 ``GET /__stats`` gives what lies there, ``POST /__reset`` forgets it.
 """
@@ -21,6 +22,7 @@ import threading
 from dataclasses import dataclass, field
 from email.utils import formatdate
 from itertools import count
+from urllib.parse import unquote, urlsplit
 from xml.sax.saxutils import escape
 
 from aiohttp import web
@@ -51,17 +53,23 @@ class Sink:
     # Path -> blocks that are not committed.
     staged: dict[str, dict[str, int]] = field(default_factory=dict)
     requests: int = 0
+    # Bytes of blocks that were taken from other blobs.
+    taken: int = 0
 
     async def answer(self, request: web.Request) -> web.StreamResponse:
         """Any request."""
         if request.path == "/__stats":
             return web.json_response(
-                {"requests": self.requests, "blobs": {name: blob.size for name, blob in self.blobs.items()}}
+                {
+                    "requests": self.requests,
+                    "taken": self.taken,
+                    "blobs": {name: blob.size for name, blob in self.blobs.items()},
+                }
             )
         if request.path == "/__reset":
             self.blobs.clear()
             self.staged.clear()
-            self.requests = 0
+            self.requests = self.taken = 0
             return web.Response()
         self.requests += 1
         taken = await self._take(request)
@@ -76,6 +84,8 @@ class Sink:
                 return self._list(path, query.get("prefix", ""))
             return _reply(201 if request.method == "PUT" else 200)
         comp = query.get("comp")
+        if request.method == "PUT" and "x-ms-copy-source" in request.headers:
+            return self._copy(path, request)
         if request.method == "PUT" and comp == "block":
             size, crc = await _drop(request)
             if request.headers.get("x-ms-content-crc64", crc) != crc:
@@ -101,13 +111,29 @@ class Sink:
         return _reply(501)
 
     def _commit(self, path: str, text: str, request: web.Request) -> web.StreamResponse:
-        staged = self.staged.pop(path, {})
+        before = self.blobs.get(path)
+        staged = {**dict(before.blocks if before else ()), **self.staged.pop(path, {})}
         names = re.findall(r"<(?:Latest|Uncommitted|Committed)>([^<]*)</", text)
         if missing := [name for name in names if name not in staged]:
             return _reply(400, **{"x-ms-error-code": "InvalidBlockList", "missing": missing[0]})
         blocks = [(name, staged[name]) for name in names]
         self.blobs[path] = _blob(sum(size for _, size in blocks), blocks, request)
         return _reply(201, ETag=self.blobs[path].etag)
+
+    def _copy(self, path: str, request: web.Request) -> web.StreamResponse:
+        """Copy Blob, done at once, and Put Block From URL: the source is in the same account."""
+        source = self.blobs.get(unquote(urlsplit(request.headers["x-ms-copy-source"]).path))
+        if source is None:
+            return _reply(404, **{"x-ms-error-code": "CannotVerifyCopySource"})
+        if request.headers.get("x-ms-source-if-match", source.etag) != source.etag:
+            return _reply(412, **{"x-ms-error-code": "SourceConditionNotMet"})
+        if request.query.get("comp") == "block":
+            first, last = request.headers["x-ms-source-range"].removeprefix("bytes=").split("-")
+            self.staged.setdefault(path, {})[request.query["blockid"]] = int(last) + 1 - int(first)
+            self.taken += int(last) + 1 - int(first)
+            return _reply(201)
+        self.blobs[path] = _blob(source.size, source.blocks, request)
+        return _reply(202, ETag=self.blobs[path].etag, **{"x-ms-copy-id": "0", "x-ms-copy-status": "success"})
 
     def _block_list(self, path: str, which: str) -> web.StreamResponse:
         blob, staged = self.blobs.get(path), self.staged.get(path)

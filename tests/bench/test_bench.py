@@ -13,7 +13,18 @@ import pytest
 
 from azure_emulator.client import Azure
 from azure_emulator.fixtures import azure, azure_emulator  # noqa: F401
-from bench import environments, events, harness, points, report, runs, scale, server_copy, upload
+from bench import (
+    environments,
+    events,
+    harness,
+    mlflow_server,
+    points,
+    report,
+    runs,
+    scale,
+    server_copy,
+    upload,
+)
 from bench.growth import Curve, Point, plot
 from bench.harness import BenchError, Comparison, Goal, Measured, Sample, Side, compare
 
@@ -144,6 +155,11 @@ def test_all_ways_send_the_same_files(azure: Azure, monkeypatch: pytest.MonkeyPa
 
 
 @pytest.mark.usefixtures("here")
+def test_the_script_sends_what_ours_sends(mlflow_url: str) -> None:
+    found = once(mlflow_server.comparison(mlflow_url, 2_500, 1 << 20), "ours", "script")
+    assert set(found) == {"ours", "script"}
+
+
 def test_both_ways_bring_the_same_checkpoint(azure: Azure) -> None:  # noqa: F811
     found = once(server_copy.comparison(azure, 2 << 20), "ours", "download and upload")
     by_hand = found["download and upload"].facts

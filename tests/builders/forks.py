@@ -4,10 +4,11 @@ Loading the clients of Azure and MLflow costs three seconds of a core; a test th
 *does* need not pay it each time. What it gets is a process of its own all the same, with its own
 environment, folder, pipes, threads and connections, that a signal ends as it ends any other.
 
-The server (``python -m support.forks MODULE…``) has one thread and opens no connection, so that a fork of it
-is as good as new. It reads calls from the socket that is its stdin: the arguments, the environment and the
-folder as JSON, and with them the pipes and a socket on which it tells the child's number and, when that
-has ended, its exit code. It ends when the socket is closed.
+The server (``python -m builders.forks SOCKET MODULE…``) has one thread and opens no connection, so that a
+fork of it is as good as new. All workers of a session share it: each connects to its socket and sends calls,
+which are the arguments, the environment and the folder as JSON, and with them the pipes and a socket on which
+the server tells the child's number and, when that has ended, its exit code. What a worker started ends with
+its connection, and the server with the last one.
 """
 
 from __future__ import annotations
@@ -22,10 +23,15 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
+import zlib
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, TextIO, cast
+
+from filelock import FileLock
 
 HERE = Path(__file__).parent.parent
 # What a mirror loads, to MLflow and to Azure ML.
@@ -37,17 +43,25 @@ MLFLOW = (
         "aml_mirror.cli.report",
         "aml_mirror.status.status",
         "aml_mirror.doctor.doctor",
+        "aml_mirror.evidence.evaluate",
+        "aml_mirror.gates.explain",
+        "aml_mirror.gates.stage_changes",
+        "aml_mirror.gates.stage_history",
     ),
     "aml_mirror.registries.mlflow.tracking_server",
+    # What a call would load by itself, for a signature and for a local database.
+    *("securesystemslib.signer", "azureml.mlflow._tracking.request_header.azureml_request_header_provider"),
+    *("mlflow.store.tracking.sqlalchemy_store", "mlflow.store.model_registry.sqlalchemy_store"),
 )
 AZURE = (
     *MLFLOW,
     *("aml_mirror.registries.azureml.workspace", "aml_mirror.registries.azureml.workspace_checks"),
     *("aml_mirror.registries.azureml.fast_lookup", "aml_mirror.registries.azureml.reader"),
+    *("aml_mirror.registries.azureml.attachments", "aml_mirror.registries.azureml.stage_store"),
     *("azure.ai.ml", "azure.ai.ml.entities", "azureml.mlflow", "azureml.mlflow._store.tracking.store"),
-    "azureml.mlflow._tracking.request_header.azureml_request_header_provider",
 )
 _MOST = 1 << 20  # bytes of one call
+_SHARED = "PYTEST_FORKS"  # the folder of the servers' sockets, for workers
 
 
 class Forked:
@@ -107,23 +121,24 @@ class Forked:
 
 
 class Forks:
-    """A running server.
+    """A connection to a running server, which other test processes may share.
 
     Args:
-        environment: its own, in which the modules are loaded.
-        modules: what is loaded beforehand.
+        place: where the server listens.
+
+    Raises:
+        OSError: no server is there.
     """
 
-    def __init__(self, environment: dict[str, str], modules: tuple[str, ...]) -> None:
-        self._calls, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        with theirs:
-            self._process = subprocess.Popen(
-                [sys.executable, "-m", "builders.forks", *modules],
-                cwd=HERE,
-                env={**environment, "MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true"},
-                stdin=theirs,
-            )
-        assert self._calls.recv(16) == b"ready"
+    def __init__(self, place: Path) -> None:
+        self._calls = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        try:
+            self._calls.connect(str(place))
+            if self._calls.recv(16) != b"ready":
+                raise ConnectionError(f"{place}: the server ends")
+        except OSError:
+            self._calls.close()
+            raise
 
     def start(self, arguments: list[str], folder: Path, environment: dict[str, str]) -> Forked:
         """Start the program in a fork and do not wait for it."""
@@ -139,72 +154,122 @@ class Forks:
         return Forked(pid, told, os.fdopen(out, encoding="utf-8"), os.fdopen(err, encoding="utf-8"))
 
     def close(self) -> None:
-        """End the server."""
+        """End all that was started by it and still runs."""
         self._calls.close()
-        self._process.wait(30)
 
 
-_servers: dict[tuple[str, ...], Forks] = {}
+_connections: dict[tuple[str, ...], Forks] = {}
+
+
+def share() -> None:
+    """Let the test processes that this one starts share their servers."""
+    folder = tempfile.TemporaryDirectory(prefix="forks-")
+    atexit.register(folder.cleanup)
+    os.environ[_SHARED] = folder.name
 
 
 def forks(modules: tuple[str, ...], environment: Callable[[], dict[str, str]]) -> Forks:
-    """The one server with these modules of this test process, made when first asked for; it ends with it."""
-    if modules not in _servers:
-        _servers[modules] = Forks(environment(), modules)
-        atexit.register(_servers[modules].close)
-    return _servers[modules]
+    """The one server with these modules, started when first asked for, in an environment to load them in."""
+    if modules not in _connections:
+        folder = Path(os.environ[_SHARED])
+        place = folder / f"{zlib.crc32(' '.join(modules).encode()):x}"
+        with FileLock(place.with_suffix(".lock")):
+            try:
+                found = Forks(place)
+            except OSError:  # none yet, or the last one had nobody left
+                _start(place, modules, environment())
+                found = Forks(place)
+        _connections[modules] = found
+        atexit.register(found.close)
+    return _connections[modules]
 
 
-def serve(modules: list[str]) -> int:
+def _start(place: Path, modules: tuple[str, ...], environment: dict[str, str]) -> None:
+    place.unlink(missing_ok=True)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "builders.forks", str(place), *modules],
+        cwd=HERE,
+        env={**environment, "MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true"},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        start_new_session=True,
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == b"ready\n", "the fork server did not start"
+
+
+def serve(place: str, modules: list[str]) -> int:
     """Load the modules, and fork for each call; returns in each child, with its exit code."""
     for module in modules:
         importlib.import_module(module)
     assert threading.active_count() == 1, threading.enumerate()
     gc.freeze()  # what is loaded stays: no child looks through it again
-    calls = socket.socket(fileno=os.dup(0))
+    listening = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    listening.bind(place)
+    listening.listen(64)
     selector = selectors.DefaultSelector()
-    selector.register(calls, selectors.EVENT_READ)
+    selector.register(listening, selectors.EVENT_READ)
     woken, wake = os.pipe()
     for number in (woken, wake):
         os.set_blocking(number, False)
     selector.register(woken, selectors.EVENT_READ)
     signal.set_wakeup_fd(wake)
     signal.signal(signal.SIGCHLD, lambda number, frame: None)
-    calls.send(b"ready")
-    children: dict[int, socket.socket] = {}
+    print("ready", flush=True)
+    callers: set[socket.socket] = set()
+    children: dict[int, _Child] = {}
     while True:
         for key, _ in selector.select():
             if key.fileobj == woken:
                 os.read(woken, 4096)
                 _reap(children)
                 continue
-            message, numbers, _, _ = socket.recv_fds(calls, _MOST, 3)
+            if key.fileobj is listening:
+                caller, _ = listening.accept()
+                caller.send(b"ready")
+                callers.add(caller)
+                selector.register(caller, selectors.EVENT_READ)
+                continue
+            caller = cast(socket.socket, key.fileobj)
+            message, numbers, _, _ = socket.recv_fds(caller, _MOST, 3)
             if not message:
-                for pid in children:
-                    os.kill(pid, signal.SIGKILL)
-                return 0
+                for pid, child in children.items():
+                    if child.caller is caller:
+                        os.kill(pid, signal.SIGKILL)
+                selector.unregister(caller)
+                callers.remove(caller)
+                caller.close()
+                if not callers:
+                    return 0
+                continue
             out, err, told = numbers
             pid = os.fork()
             if not pid:
                 signal.set_wakeup_fd(-1)
                 signal.signal(signal.SIGCHLD, signal.SIG_DFL)
                 selector.close()
-                for one in (calls, *children.values()):
+                for one in (listening, *callers, *(child.told for child in children.values())):
                     one.close()
                 for number in (woken, wake, told):
                     os.close(number)
                 return _child(json.loads(message), out, err)
             os.close(out)
             os.close(err)
-            children[pid] = socket.socket(fileno=told)
-            children[pid].send(str(pid).encode())
+            children[pid] = _Child(caller, socket.socket(fileno=told))
+            children[pid].told.send(str(pid).encode())
 
 
-def _reap(children: dict[int, socket.socket]) -> None:
+@dataclass(frozen=True)
+class _Child:
+    caller: socket.socket
+    told: socket.socket
+
+
+def _reap(children: dict[int, _Child]) -> None:
     for pid in list(children):
         ended, status = os.waitpid(pid, os.WNOHANG)
         if ended:
-            with children.pop(pid) as told:
+            with children.pop(pid).told as told:
                 try:
                     told.send(str(os.waitstatus_to_exitcode(status)).encode())
                 except OSError:
@@ -232,4 +297,4 @@ def _child(call: dict[str, Any], out: int, err: int) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(serve(sys.argv[1:]))
+    sys.exit(serve(sys.argv[1], sys.argv[2:]))

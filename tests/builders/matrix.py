@@ -7,12 +7,34 @@ each cell how often it came to what.
 
 from __future__ import annotations
 
+import os
 from collections import Counter
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
 
 _KEY = "matrix"
+MOMENTS = ("before", "after")
+WHOLE = os.environ.get("KILL") == "all"
+
+
+@dataclass(frozen=True)
+class Moment:
+    """When a process is killed: at a request, from 1, ``before`` the server hears of it or ``after``."""
+
+    number: int
+    moment: str
+
+
+def sample(requests: int, cells: int) -> list[Moment]:
+    """Every cell of a kill matrix with ``KILL=all``, else so many, spread over all requests and moments."""
+    found = [Moment(number, moment) for number in range(1, requests + 1) for moment in MOMENTS]
+    if WHOLE or len(found) <= cells:
+        return found
+    # An odd distance goes through both moments.
+    step = max(1, len(found) // cells) | 1
+    return found[step // 2 :: step]
 
 
 def note(request: pytest.FixtureRequest, matrix: str, row: str, column: str, outcome: str) -> None:

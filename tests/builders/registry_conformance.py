@@ -141,6 +141,27 @@ class RegistryConformance:
         found = registry.begin(settings.model_name, "conformance-run", tags_of(plan, settings))
         assert isinstance(found, Version) and found.number == receipt.model_version
 
+    def test_what_is_kept_for_the_next_call(self, registry: Registry, settings: Settings) -> None:
+        name = f"state-{settings.model_name}"
+        store = registry.state_store(settings.model_name, name)
+        assert store.place and store.entries() == {} and list(store.texts()) == []
+        store.change({"ab.train-1": '{"code":65}', "ab.train-2": "two"})
+        other = open_registry(settings, lambda text: None).state_store(settings.model_name, name)
+        other.change({"ab.train-2": None, "ab.train-3": "ä" * 300})
+        assert store.entries() == other.entries() == {"ab.train-1": '{"code":65}', "ab.train-3": "ä" * 300}
+        store.put_text("receipts-00002.jsonl", "two\n")
+        other.put_text("receipts-00001.jsonl", "öne\n")
+        store.put_text("receipts-00002.jsonl", "2\n")
+        assert list(store.texts()) == [
+            ("receipts-00001.jsonl", "öne\n"), ("receipts-00002.jsonl", "2\n"),
+        ]  # fmt: skip
+        assert registry.state_store(settings.model_name, f"{name}-other").entries() == {}
+
+    def test_the_names_of_models(self, registry: Registry, settings: Settings) -> None:
+        assert settings.model_name not in set(registry.model_names())
+        self.mirror(settings)
+        assert list(registry.model_names()).count(settings.model_name) == 1
+
     def test_its_type_says_what_it_is_before_it_is_opened(self, settings: Settings) -> None:
         kind = required_type(settings)
         kind.check(settings)

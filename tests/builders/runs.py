@@ -34,6 +34,19 @@ def write_weights(path: Path, seed: int = 0, size: int = 64) -> None:
     save_file({"policy.weight": values}, path)
 
 
+def grow_events(run: Path, rows: list[tuple[str, int, float]]) -> None:
+    """Append what a training logs next to its one event file: ``rows`` are all, also those that are there."""
+    path, longer = next((run / "runs").rglob("events*")), run.parent / "longer"
+    before = path.read_bytes()
+    write_events(longer, rows)
+    whole = longer.read_bytes()
+    longer.unlink()
+    assert whole.startswith(before) and len(whole) > len(before)
+    # A mirror may be reading it: it is never shorter.
+    with path.open("ab") as stream:
+        stream.write(whole[len(before) :])
+
+
 def huggingface_run(
     root: Path,
     steps: tuple[int, ...] = (10, 20),

@@ -420,6 +420,12 @@ def test_status(run: Path, aml_mirror: Call, mlflow_url: str, model_name: str) -
     assert [item["uri"] for item in found["versions"]] == [f"models:/{model_name}/1"]
     assert found["missing"] is None
     assert "checkpoint-20 (step 20), complete" in aml_mirror("status", "--run-id", "run-1", *given).out
+    # What was mirrored may be gone since; and what a mirror refuses is refused here, too.
+    gone = aml_mirror("status", "--source", run / "gone", "--run-id", "run-1", *given, "--json").json
+    assert gone["versions"] == found["versions"]
+    unnamed = ("--source", run, "--model-name", "a/b", "--tracking-uri", mlflow_url)
+    refused = [aml_mirror(command, *unnamed, code=64).err for command in ("mirror", "status")]
+    assert refused[0] == refused[1] and "a/b" in refused[0]
 
 
 def test_a_bug_is_one_line_too(run: Path, aml_mirror: Call, tmp_path: Path, database: str) -> None:

@@ -32,7 +32,12 @@ def page(command: str, capsys: pytest.CaptureFixture[str]) -> str:
 def test_every_row_has_a_setting_and_a_command_takes_a_flag_once() -> None:
     own = {item.name for item in fields(Settings)}
     assert {option.setting for option in TABLE} <= own
-    assert own - {option.setting for option in TABLE} == {"parameters", "where", "extra"}
+    assert own - {option.setting for option in TABLE} == {
+        "parameters",
+        "where",
+        "extra",
+        "run_labels",
+    }
     for command in COMMANDS:
         flags = [option.flag for option in options_of(command) if option.flag]
         assert len(flags) == len(set(flags))
@@ -44,10 +49,18 @@ def test_shown_defaults_are_the_defaults() -> None:
     checked = 0
     for option in TABLE:
         held = getattr(Settings(), option.setting)
-        if option.setting in ("concurrency", "block_size", "retry_seconds", "wait_seconds", "checkpoint"):
+        if option.setting in (
+            "concurrency",
+            "block_size",
+            "retry_seconds",
+            "wait_seconds",
+            "checkpoint",
+            "every_seconds",
+            "longest_run_seconds",
+        ):
             assert option.parse(option.default, option.flag) == held
             checked += 1
-    assert checked == 5
+    assert checked == 7
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -145,8 +158,11 @@ def test_options_of_another_package() -> None:
         (["verfy", "m:1"], "did you mean verify?"),
         (["--sorce", "x"], "did you mean --source? see: aml-mirror mirror --help"),
         (["status", "--modelname", "x"], "did you mean --model-name? see: aml-mirror status --help"),
-        (["verify", "--block-size", "8MiB"], "--block-size is an option of mirror, backfill, not of verify"),
-        (["mirror", "--shard", "0/2"], "--shard is an option of backfill, not of mirror"),
+        (
+            ["verify", "--block-size", "8MiB"],
+            "--block-size is an option of mirror, backfill, watch, not of verify",
+        ),
+        (["mirror", "--shard", "0/2"], "--shard is an option of backfill, watch, not of mirror"),
         (["plan", "a", "b"], "unexpected argument 'b' for aml-mirror plan; see: aml-mirror plan --help"),
         (["--json", "status"], "put it first: aml-mirror status"),
         (["backfill", "--since"], "--since needs a value; see: aml-mirror backfill --help"),

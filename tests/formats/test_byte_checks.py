@@ -14,7 +14,7 @@ from safetensors.numpy import save
 
 from aml_mirror.core.errors import DataError
 from aml_mirror.formats.byte_checks import ByteChecks
-from aml_mirror.sources import hashing
+from aml_mirror.sources import block_reader, hashing
 from aml_mirror.sources.hashing import hash_files
 from aml_mirror.sources.local import LocalSource
 from aml_mirror.sources.tree import Tree
@@ -49,7 +49,8 @@ def torch_zip(method: int = zipfile.ZIP_STORED, size: int = 300_000) -> bytes:
 def test_a_member_that_does_not_match_its_crc_is_damage(
     tmp_path: Path, method: int, chunk: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(hashing, "CHUNK_BYTES", chunk)
+    monkeypatch.setattr(hashing, "WHOLE_BYTES", 0)
+    monkeypatch.setattr(block_reader, "PART_BYTES", chunk)
     whole = torch_zip(method)
     assert checked(tmp_path / "run", "model_1.pt", whole) == []
     hole = bytearray(whole)

@@ -185,6 +185,9 @@ def test_a_release_becomes_the_default_of_the_workflows(tmp_path: Path) -> None:
         changed[copy.name] = [new for old, new in pairs if old != new]
     assert changed["replay-azureml.yaml"] == changed["backfill-azureml.yaml"] == [f"  image: {reference}"]
     assert all(lines in ([], [f"  image: {reference}"]) for lines in changed.values())
+    manifest = shutil.copy(ROOT / "workflows" / "kubernetes" / "watch-cronjob.yaml", tmp_path / "cronjob")
+    subprocess.run([script, reference, *copies, manifest], check=True)
+    assert Path(manifest).read_text().count(f" image: {reference}\n") == 1
     # A tag can be moved, so that it is refused, and nothing is written.
     done = subprocess.run(
         [script, "registry.example/aml-mirror:1.0", *copies], capture_output=True, text=True

@@ -134,7 +134,7 @@ def test_a_policy_of_tianshou_is_the_best_one_and_no_end(tree: MakeTree, tmp_pat
     weights(tmp_path / "run/policy.pth", 1, model={}, obs_rms={})
     write_bytes(tmp_path / "run/events.out.tfevents.1.h.1.0")
     layout, _, run = read(tree(tmp_path))
-    assert layout == "tianshou" and run.checkpoints == []
+    assert layout == "tianshou" and not run.checkpoints
     assert run.best and run.best.path == "policy.pth" and "best" in run.warnings[0]
     # A file of that name alone proves nothing.
     save(tmp_path / "other/policy.pth", {"actor": {}})

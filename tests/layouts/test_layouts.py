@@ -110,7 +110,7 @@ def test_weights_of_no_run_are_named_in_the_error_and_taken_where_a_person_names
     for framework in ("", "generic"):
         found = find_run(tree, framework, "policy.safetensors")
         assert (found.root, found.layout.name) == ("", "generic")
-        assert found.read(tree).checkpoints == []
+        assert found.read(tree).checkpoints == ()
         assert found.read(tree).params == {"config": {"lr": 1}}
     for framework, path in (("skrl", "policy.safetensors"), ("", "config.json"), ("", "nothing"), ("", "")):
         with pytest.raises(DataError) as caught:

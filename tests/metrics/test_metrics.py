@@ -84,7 +84,7 @@ def test_real_runs(folder: str, points: int, tags: int, last: tuple[str, int, fl
         tags,
         tags,
     )
-    assert (found.skipped_records, found.warnings) == (0, [])
+    assert (found.skipped_records, found.warnings) == (0, ())
     main = main_series(found.series)
     assert main is not None
     assert (main.name, main.last_step, main.last) == last
@@ -194,7 +194,7 @@ def test_a_series_that_is_superseded_whole_is_none_but_its_tag_was_read(tmp_path
     write(tmp_path, "e.tfevents.2.x", restart(0), scalar("new", 1, 1.0))
     found = read(tmp_path)
     assert [series.name for series in found.series] == ["new"]
-    assert found.tags == ["new", "old"]
+    assert found.tags == ("new", "old")
 
 
 def test_within_a_file_repeated_and_falling_steps_are_kept(tmp_path: Path) -> None:
@@ -247,8 +247,8 @@ def test_other_folders_are_never_merged(tmp_path: Path) -> None:
         ("version_0", 1, 2.0),
         ("version_1", 1, 2.0),
     ]
-    assert found.tags == ["loss", "version_0", "version_1"]
-    assert found.warnings == []
+    assert found.tags == ("loss", "version_0", "version_1")
+    assert found.warnings == ()
     assert found.renamed == {
         f"lightning_logs/version_{number}/loss": f"loss (in lightning_logs/version_{number})"
         for number in (0, 1)
@@ -374,7 +374,7 @@ def test_what_was_renamed_is_told_with_the_original_tag(tmp_path: Path) -> None:
     write(tmp_path, "e.tfevents.1.x", scalar("/a", 1, 1.0), scalar("fine", 1, 1.0), scalar("b(c)", 1, 1.0))
     found = read(tmp_path)
     assert found.renamed == {"a": "/a", "b_c_": "b(c)"}
-    assert found.tags == ["/a", "b(c)", "fine"]
+    assert found.tags == ("/a", "b(c)", "fine")
 
 
 # --- limits, damage ---
@@ -391,15 +391,15 @@ def test_a_limit_keeps_the_most_useful_series_and_names_the_rest(tmp_path: Path)
         "train/loss",
         "train/mean_reward",
     ]
-    assert limited.left_out == ["grad_norm", "time/fps", "val/perplexity"]
+    assert limited.left_out == ("grad_norm", "time/fps", "val/perplexity")
     assert (limited.points, limited.points_read, limited.tags) == (6, 12, found.tags)
     assert sent(limited) == [point for point in sent(found) if point[0] not in limited.left_out]
     assert "grad_norm, time/fps, val/perplexity" in limited.warnings[-1]
-    assert found.left_out == [] and found.warnings == []
+    assert found.left_out == () and found.warnings == ()
     assert [series.name for series in found.limited(4).series if series not in limited.series] == [
         "val/perplexity"
     ]
-    assert found.limited(5).left_out == ["time/fps"]
+    assert found.limited(5).left_out == ("time/fps",)
 
 
 def test_a_limit_does_not_change_names(tmp_path: Path) -> None:
@@ -466,7 +466,7 @@ def test_a_file_that_changes_between_the_passes_is_an_error(tmp_path: Path) -> N
 
 def test_a_run_without_metrics(tmp_path: Path) -> None:
     found = read(tmp_path)
-    assert (found.series, found.points, found.points_read, found.tags, found.sources) == ([], 0, 0, [], [])
+    assert (found.series, found.points, found.points_read, found.tags, found.sources) == ((), 0, 0, (), ())
     assert main_series(found.series) is None
 
 
@@ -478,7 +478,7 @@ def test_logs_are_read_where_no_event_file_holds_a_point(tmp_path: Path) -> None
     (tmp_path / "trainer_state.json").write_text(json.dumps({"log_history": [{"step": 3, "loss": 0.5}]}))
     found = read(tmp_path, "trainer_state.json")
     assert list(found.stream()) == [("train/loss", 0.5, 3, 3)]
-    assert found.sources == [
+    assert list(found.sources) == [
         {"path": "e.tfevents.1.x", "points": 0},
         {"path": "trainer_state.json", "points": 1},
     ]

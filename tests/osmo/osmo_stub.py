@@ -8,9 +8,9 @@ so that the file can be put into any pod as ``/osmo/usr/bin/osmo``; ``submit`` n
 
 What the world holds (``OsmoWorld`` in osmo_world.py writes it):
   version      "6.2", "6.3" or "6.4": whose grammar is refused
-  workflows    name -> {uuid, status, spec, outputs, logs, tasks: [{name, group, status, exit_code,
-               task_uuid}]}; ``next``: what a query changes, one entry after each:
-               {"status": …, "tasks": {NAME: STATUS}}
+  workflows    name -> {uuid, status, spec, outputs, logs, labels, user, pool, submit_time, end_time, tasks:
+               [{name, group, status, exit_code, task_uuid}]}; ``next``: what a query changes, one entry
+               after each: {"status": …, "tasks": {NAME: STATUS}}
   faults       [{"on": "workflow query", "times": 1, "exit": 10, "code": 500, "message": …}] or with "raw"
                (printed as it is), "sleep" (seconds), "signal"
   labels       OSMO 6.4's policy: [{"key", "enforcement": "warn" or "enforce", "allow_list": []}]
@@ -108,7 +108,7 @@ def server_error(body, status=500):
     return f"Status Code: {status}\nHeader:\n  set-cookie: session=cookie-of-the-service\nBody:\n{body}"
 
 
-def query_answer(name, found):
+def query_answer(name, found, version):
     groups = {}
     for task in found["tasks"]:
         group = task.get("group") or f"{task['name']}-group"
@@ -148,12 +148,13 @@ def query_answer(name, found):
         "backend": "default",
         "plugins": {"rsync": False},
         "priority": "NORMAL",
+        **({"labels": found.get("labels") or {}, "warnings": []} if version == "6.4" else {}),
     }
 
 
 def query(world, options):
     name, found = world.workflow(options.workflow_id)
-    answer = query_answer(name, found)
+    answer = query_answer(name, found, world.state.get("version"))
     if found.get("next"):
         change = found["next"].pop(0)
         found["status"] = change.get("status", found["status"])
@@ -163,6 +164,86 @@ def query(world, options):
         print(json.dumps(answer, indent=2))
     else:
         print(f"Workflow ID : {options.workflow_id}\nStatus      : {found['status']}")
+
+
+MAX_LIMIT = 1000
+
+
+def list_entry(name, found, version):
+    """ListEntry of src/service/core/workflow/objects.py; ``labels`` since 6.4."""
+    status = found["status"]
+    ended = status == "COMPLETED" or status.startswith("FAILED")
+    entry = {
+        "user": found.get("user", "ada"),
+        "name": name,
+        "workflow_uuid": found["uuid"],
+        "submit_time": found.get("submit_time", "2026-11-01T10:00:00"),
+        "start_time": found.get("start_time", "2026-11-01T10:00:01"),
+        "end_time": found.get("end_time", "2026-11-01T11:00:00") if ended else None,
+        "queued_time": 1.0,
+        "duration": 3599.0,
+        "status": status,
+        "overview": f"{SERVICE}/workflows/{name}",
+        "logs": f"{SERVICE}/api/workflow/{name}/logs",
+        "error_logs": f"{SERVICE}/api/workflow/{name}/error_logs" if status.startswith("FAILED") else None,
+        "grafana_url": None,
+        "dashboard_url": None,
+        "pool": found.get("pool", "default"),
+        "app_owner": None,
+        "app_name": None,
+        "app_version": None,
+        "priority": "NORMAL",
+    }
+    return {**entry, "labels": found.get("labels") or {}} if version == "6.4" else entry
+
+
+def list_answer(state, asked):
+    """``GET /api/workflow`` (list_workflow in workflow_service.py and get_workflows in helpers.py).
+
+    ``asked`` has limit, offset, order, users, all_users, pools, all_pools, submitted_after and statuses.
+    """
+    limit, offset = int(asked.get("limit", 20)), int(asked.get("offset", 0))
+    if limit > MAX_LIMIT:
+        raise Failure("Limit must be less than 1000.")
+    users = asked.get("users") or ([] if asked.get("all_users") else ["ada"])
+    pools = asked.get("pools") or ([] if asked.get("all_pools") else ["default"])
+    after = asked.get("submitted_after") or ""
+    entries = [
+        entry
+        for name, found in state["workflows"].items()
+        for entry in [list_entry(name, found, state.get("version"))]
+        if entry["status"] != "FAILED_SUBMISSION"
+        and (not asked.get("statuses") or entry["status"] in asked["statuses"])
+        and (not users or entry["user"] in users)
+        and (not pools or entry["pool"] in pools)
+        and entry["submit_time"] >= after
+    ]
+    entries.sort(key=lambda entry: entry["submit_time"], reverse=asked.get("order", "ASC") == "DESC")
+    page = entries[offset : offset + limit]
+    return {"workflows": page, "more_entries": len(entries) > offset + limit}
+
+
+def list_workflows(world, options):
+    """_list_workflows of src/cli/workflow.py: pages of 1,000, the newest first, turned round for asc."""
+    asked = {"order": "DESC", "users": options.user, "all_users": options.all_users, "pools": options.pool}
+    asked |= {"all_pools": not options.pool, "statuses": options.status}
+    if options.submitted_after:
+        asked["submitted_after"] = f"{options.submitted_after}T00:00:00"
+    found, done = [], 0
+    while True:
+        count = min(options.count - done, MAX_LIMIT)
+        world.state["requests"] = world.state.get("requests", 0) + 1
+        answer = list_answer(world.state, {**asked, "limit": count, "offset": options.offset + done})
+        found += answer["workflows"]
+        done += count
+        if options.count <= done or not answer["more_entries"]:
+            break
+    if options.order == "asc":
+        found.reverse()
+    if options.format_type == "json":
+        print(json.dumps({"workflows": found}, indent=2))
+    else:
+        print("\n".join(f"{entry['user']} {entry['name']} {entry['status']}" for entry in found))
 
 
 def spec(world, options):
@@ -224,6 +305,18 @@ def parser():
     one = commands.add_parser("cancel")
     one.add_argument("workflow_ids", nargs="+")
     one.add_argument("--format-type", "-t", dest="format_type", choices=("json", "text"), default="text")
+    one = commands.add_parser("list")
+    one.add_argument("--count", "-c", type=int, default=20)
+    one.add_argument("--offset", "-f", type=int, default=0)
+    one.add_argument("--name", "-n")
+    one.add_argument("--order", "-o", choices=("asc", "desc"), default="asc")
+    one.add_argument("--status", "-s", nargs="+")
+    one.add_argument("--format-type", "-t", dest="format_type", choices=("json", "text"), default="text")
+    one.add_argument("--submitted-after", dest="submitted_after")
+    group = one.add_mutually_exclusive_group()
+    group.add_argument("--user", "-u", nargs="+", default=[])
+    group.add_argument("--all-users", "-a", action="store_true")
+    one.add_argument("--pool", "-p", nargs="+", default=[])
     one = commands.add_parser("submit")
     one.add_argument("workflow_file")
     one.add_argument("--format-type", "-t", dest="format_type", choices=("json", "text"), default="text")
@@ -251,7 +344,14 @@ def client_version():
         return None
 
 
-COMMANDS = {"query": query, "spec": spec, "logs": logs, "cancel": cancel, "submit": submit}
+COMMANDS = {
+    "query": query,
+    "spec": spec,
+    "logs": logs,
+    "cancel": cancel,
+    "submit": submit,
+    "list": list_workflows,
+}
 
 
 def main():

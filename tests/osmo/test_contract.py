@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 import osmo_grammar as grammar
+from osmo_stub import list_answer
 from osmo_world import OsmoWorld
 
 README = Path(__file__).with_name("README.md").read_text(encoding="utf-8")
@@ -61,11 +62,17 @@ def test_every_row_is_asked(submit: Callable[..., subprocess.CompletedProcess[st
     def answer(version: str) -> Any:
         return json.loads(submit(version).stdout)
 
+    def listed(version: str) -> Any:
+        state = {"version": version, "workflows": {"w-1": {"uuid": "u", "status": "RUNNING"}}}
+        (entry,) = list_answer(state, {"all_users": True, "all_pools": True})["workflows"]
+        return entry
+
     an_hour = {"timeout": {"exec_timeout": "PT1H"}}
     found: dict[str, Callable[[str], bool]] = {
         "`labels` of a workflow": lambda version: taken(version, {"labels": {"team": "arms"}}),
         "`submit --label K=V`": lambda version: submit(version, "--label", "a=b").returncode == 0,
         "`warnings` in the answer to `submit`": lambda version: "warnings" in answer(version),
+        "`labels` of an entry in `workflow list`": lambda version: "labels" in listed(version),
         "timeouts as ISO 8601 (`PT1H`)": lambda version: taken(version, an_hour),
         "`dataset` inputs and outputs": lambda version: (
             taken(version, inputs=[{"dataset": {"name": "runs"}}])

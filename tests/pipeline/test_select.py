@@ -7,6 +7,7 @@ import json
 import pickle
 import struct
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -500,7 +501,7 @@ def test_all_are_the_complete_ones_oldest_first(tmp_path: Path) -> None:
     tree, run = run_of(tmp_path, 10, 9, 8, cut=(9,), best=8)
     assert chosen_steps(tree, run, "all") == [8, 10]
     path = safetensors(tmp_path / "best.safetensors").name
-    run.best = Checkpoint(path, None, "best", (path,), (path,))
+    run = replace(run, best=Checkpoint(path, None, "best", (path,), (path,)))
     assert [item.checkpoint.path for item in choose(tree_of(tmp_path), run, "all")][-1] == path
 
 

@@ -78,17 +78,17 @@ def test_a_path_on_this_host_where_the_person_says_so(
 
 
 def test_a_store_whose_package_is_missing(
-    tmp_path: Path, run: Path, model_name: str, aml_mirror: Call
+    mlflow_url: str, client: MlflowClient, run: Path, model_name: str, aml_mirror: Call
 ) -> None:
-    options = ("--no-serve-artifacts", "--default-artifact-root", "s3://bucket/root")
-    with mlflow_servers.server(tmp_path / "server", *options) as running, Proxy(running.url) as proxy:
+    client.create_experiment(model_name, "gs://bucket/root")
+    with Proxy(mlflow_url) as proxy:
         target = ("--model-name", model_name, "--tracking-uri", proxy.url)
         refused = aml_mirror("mirror", run, *target, "--json", code=78)
         assert nothing_sent(proxy)
-        assert "boto3" in refused.json["error"]
-        assert "s3://bucket/root" in refused.json["error"]
+        assert "google" in refused.json["error"]
+        assert "gs://bucket/root" in refused.json["error"]
         told = aml_mirror("doctor", run, *target, code=78).out
-        assert "boto3" in told
+        assert "google" in told
 
 
 def test_a_server_that_no_longer_serves_artifacts(
@@ -104,12 +104,11 @@ def test_a_server_that_no_longer_serves_artifacts(
 
 
 def test_an_artifact_store_that_nobody_knows(
-    tmp_path: Path, run: Path, model_name: str, aml_mirror: Call
+    mlflow_url: str, client: MlflowClient, run: Path, model_name: str, aml_mirror: Call
 ) -> None:
-    options = ("--no-serve-artifacts", "--default-artifact-root", "oss://bucket/root")
-    with mlflow_servers.server(tmp_path / "server", *options) as running:
-        refused = aml_mirror(
-            "mirror", run, "--model-name", model_name, "--tracking-uri", running.url, "--json", code=78
-        )
+    client.create_experiment(model_name, "oss://bucket/root")
+    refused = aml_mirror(
+        "mirror", run, "--model-name", model_name, "--tracking-uri", mlflow_url, "--json", code=78
+    )
     assert "oss://bucket/root" in refused.json["error"]
     assert "plugin" in refused.json["hint"]

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import pytest
 from mlflow import MlflowClient
+from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
 from builders import matrix
 from builders.forks import MLFLOW, Forked, forks
@@ -54,11 +55,13 @@ def assert_exactly_once(
     assert version.run_id == found.info.run_id
     history = client.get_metric_history(found.info.run_id, "train/loss")
     assert sorted(item.step for item in history) == list(range(1, points + 1))
+    # MLflow 2 has no logged models, for which the client's own listing asks.
+    store = get_artifact_repository(found.info.artifact_uri, client.tracking_uri)
     for name in ("model.safetensors", "config.json"):
-        got = Path(client.download_artifacts(found.info.run_id, f"model/{name}", str(folder)))
+        got = Path(store.download_artifacts(f"model/{name}", str(folder)))
         expected = (run / "checkpoint-20" / name).read_bytes()
         assert hashlib.sha256(got.read_bytes()).digest() == hashlib.sha256(expected).digest()
-    kept = {item.path for item in client.list_artifacts(found.info.run_id)}
+    kept = {item.path for item in store.list_artifacts()}
     assert kept >= {"model", "tensorboard", "manifest.json", "receipt.json", "MODEL_CARD.md"}
 
 
@@ -103,28 +106,54 @@ def kill_at(run: Path, url: str, model: str, folder: Path, number: int, moment: 
 
 @pytest.mark.parametrize("part", range(PARTS))
 def test_killed_at_any_request(
-    run: Path, mlflow_url: str, client: MlflowClient, model_name: str, tmp_path: Path, part: int,
-    request: pytest.FixtureRequest,
-) -> None:  # fmt: skip
-    total = requests_of_one_mirror(run, mlflow_url, f"{model_name}-count", tmp_path)
-    assert total >= 15
+    run: Path, mlflow_url: str, model_name: str, tmp_path: Path, part: int, request: pytest.FixtureRequest
+) -> None:
     # `make test-kill` takes every request, before and after the server acted; `make test` every other
     # request, at one of the two moments in turn.
-    points = [(number, moment) for number in range(1, total + 1) for moment in MOMENTS]
+    points = places(run, mlflow_url, model_name, tmp_path)
     if not WHOLE:
         points = [point for at, point in enumerate(points) if at % 4 == (at // 4) % 2]
-    for number, moment in points[part::PARTS]:
-        model = f"{model_name}-{number}-{moment}"
-        stage = kill_at(run, mlflow_url, model, tmp_path, number, moment)
+    kill_at_all(points[part::PARTS], run, mlflow_url, model_name, tmp_path, "an MLflow server", request)
+
+
+@pytest.mark.parametrize("part", range(8 if WHOLE else 1))
+@pytest.mark.parametrize("server", ["mlflow2_url", "mlflow_postgres_url"])
+def test_killed_at_any_request_to_another_server(
+    run: Path, server: str, model_name: str, tmp_path: Path, part: int, request: pytest.FixtureRequest
+) -> None:
+    url = request.getfixturevalue(server)
+    points = places(run, url, model_name, tmp_path)
+    # `make test` takes three: early, in the middle, late.
+    points = points[part::8] if WHOLE else points[len(points) // 4 :: len(points) // 4][:3]
+    where = {"mlflow2_url": "an MLflow 2 server", "mlflow_postgres_url": "an MLflow server on PostgreSQL"}
+    kill_at_all(points, run, url, model_name, tmp_path, where[server], request)
+
+
+def places(run: Path, url: str, model: str, folder: Path) -> list[tuple[int, str]]:
+    """Every request of a mirror, before and after the server acts."""
+    total = requests_of_one_mirror(run, url, f"{model}-count", folder)
+    assert total >= 15
+    return [(number, moment) for number in range(1, total + 1) for moment in MOMENTS]
+
+
+def kill_at_all(
+    points: list[tuple[int, str]], run: Path, url: str, name: str, folder: Path, where: str,
+    request: pytest.FixtureRequest,
+) -> None:  # fmt: skip
+    """Kill a mirror at each of the requests, start it again, and look at what the server holds."""
+    client = MlflowClient(url, url)
+    for number, moment in points:
+        model = f"{name}-{number}-{moment}"
+        stage = kill_at(run, url, model, folder, number, moment)
         versions = client.search_model_versions(f"name = '{model}'")
         if any(version.tags["mirror.state"] == "complete" for version in versions):
-            assert_exactly_once(client, model, run, tmp_path)
-        again = start(run, mlflow_url, model, tmp_path)
+            assert_exactly_once(client, model, run, folder)
+        again = start(run, url, model, folder)
         out, err = again.communicate(timeout=120)
         assert again.returncode == 0, (number, moment, out, err)
-        assert_exactly_once(client, model, run, tmp_path)
+        assert_exactly_once(client, model, run, folder)
         outcome = json.loads(out)["outcome"] if stage else "not reached"
-        matrix.note(request, "killed, into an MLflow server from local", stage or "none", moment, outcome)
+        matrix.note(request, f"killed, into {where} from local", stage or "none", moment, outcome)
 
 
 @pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])

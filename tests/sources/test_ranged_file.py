@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import os
-import threading
 from pathlib import Path
 
 import pytest
@@ -13,7 +12,7 @@ from hypothesis import strategies as st
 
 from aml_mirror.core.errors import DataError
 from aml_mirror.sources.local import LocalSource
-from aml_mirror.sources.ranged_file import chunks, chunks_ahead
+from aml_mirror.sources.ranged_file import read_into
 from aml_mirror.sources.tree import Tree
 from aml_mirror.transfer.blocks import FilePart
 
@@ -25,36 +24,11 @@ class Trickle(io.BytesIO):
         return super().readinto(memoryview(buffer)[:3])  # type: ignore[arg-type]
 
 
-@given(st.binary(max_size=60), st.integers(1, 20))
-def test_chunks_are_whole_and_in_order(data: bytes, size: int) -> None:
-    expected = [data[start : start + size] for start in range(0, len(data), size)]
-    assert [bytes(part) for part in chunks(Trickle(data), size)] == expected
-    seen: list[bytes] = []
-    ahead = chunks_ahead(Trickle(data), size, lambda part: seen.append(bytes(part)))
-    assert [bytes(part) for part in ahead] == expected
-    assert seen == [*expected, b""]
-
-
-def test_a_failure_of_the_reader_is_raised_and_no_thread_stays() -> None:
-    readers: set[threading.Thread] = set()
-
-    class Broken(io.BytesIO):
-        def readinto(self, buffer: object) -> int:
-            readers.add(threading.current_thread())
-            if self.tell() >= 8:
-                raise OSError(5, "Input/output error")
-            return super().readinto(buffer)  # type: ignore[arg-type]
-
-    found = []
-    with pytest.raises(OSError, match="Input/output"):
-        for part in chunks_ahead(Broken(bytes(100)), 4, lambda part: None):
-            found.append(bytes(part))
-    assert found == [bytes(4), bytes(4)]
-    # These threads only: how many the process has is also up to the tests before this one.
-    (reader,) = readers
-    assert reader is not threading.current_thread()
-    reader.join(60)
-    assert not reader.is_alive()
+@given(st.binary(max_size=60), st.integers(1, 80))
+def test_a_buffer_is_filled_or_has_all_there_is(data: bytes, size: int) -> None:
+    buffer = bytearray(size)
+    count = read_into(Trickle(data), buffer)
+    assert bytes(buffer[:count]) == data[:size]
 
 
 def tree_of(folder: Path) -> Tree:

@@ -8,6 +8,7 @@ import logging
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
 import pytest
 import requests
@@ -17,6 +18,8 @@ from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 from mlflow.protos.service_pb2 import LogBatch
 from mlflow.store.artifact.http_artifact_repo import HttpArtifactRepository
+from mlflow.store.artifact.mlflow_artifacts_repo import MlflowArtifactsRepository
+from mlflow.store.artifact.s3_artifact_repo import S3ArtifactRepository
 
 from aml_mirror.support.library_internals import (
     StatusOfAnswers,
@@ -26,6 +29,9 @@ from aml_mirror.support.library_internals import (
     headers_behind,
     host_credentials,
     metric_history_page,
+    s3_client,
+    send_whole_from_now_on,
+    sends_in_parts,
     successful_credential,
 )
 
@@ -116,3 +122,25 @@ def test_a_parser_tells_its_arguments_and_those_of_its_commands() -> None:
     assert [action.option_strings for action in actions_of(parser)][-1] == ["--quiet"]
     assert flags_of_command(parser, "go") == ["--help", "--far"]
     assert flags_of_command(parser, "none") == []
+
+
+def test_an_artifact_repository_can_be_kept_from_sending_in_parts(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("MLFLOW_ENABLE_PROXY_MULTIPART_UPLOAD", "true")
+    monkeypatch.setenv("MLFLOW_MULTIPART_UPLOAD_MINIMUM_FILE_SIZE", "10")
+    (tmp_path / "small").write_bytes(b"x")
+    (tmp_path / "large").write_bytes(b"x" * 10)
+    repository = MlflowArtifactsRepository("mlflow-artifacts:/1", "http://mlflow.example:5000")
+    assert not sends_in_parts(repository, str(tmp_path / "small"))
+    assert sends_in_parts(repository, str(tmp_path / "large"))
+    send_whole_from_now_on(repository)
+    assert not sends_in_parts(repository, str(tmp_path / "large"))
+
+
+def test_a_repository_in_s3_has_a_client_of_boto3(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_S3_ENDPOINT_URL", "http://127.0.0.1:9")
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "eu-west-1")
+    found = s3_client(S3ArtifactRepository("s3://bucket/root"))
+    assert found.meta.endpoint_url == "http://127.0.0.1:9"
+    assert found.exceptions.NoSuchKey

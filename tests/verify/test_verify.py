@@ -22,10 +22,11 @@ from aml_mirror.core.manifest import Manifest, ManifestEntry
 from aml_mirror.core.settings import Settings
 from aml_mirror.pipeline.mirror import Mirror
 from aml_mirror.pipeline.provenance import signing, statement
+from aml_mirror.pipeline.provenance.signed_statement import fits
 from aml_mirror.pipeline.receipt import Progress, Receipt
 from aml_mirror.registries.base import Version
 from aml_mirror.support.progress import Console
-from aml_mirror.verify.verify import Verification, _fits, parse_reference, text, verify
+from aml_mirror.verify.verify import Verification, parse_reference, text, verify
 from builders.program import Call
 from builders.runs import huggingface_run
 
@@ -143,10 +144,10 @@ def test_what_is_signed_covers_every_digest() -> None:
         "predicate": {"model_name": "m", "manifest_sha256": Manifest(items).sha256},
         "subject": [{"name": "a", "digest": {"md5": "old"}}],
     }
-    assert _fits(signed, version, Manifest(items))
+    assert fits(signed, version, Manifest(items))
     for changed in (replace(items[0], md5="new"), replace(items[0], md5=None)):
-        assert not _fits(signed, version, Manifest((changed, items[1])))
-    assert not _fits(signed, version, Manifest((items[0], replace(items[1], md5="new"))))
+        assert not fits(signed, version, Manifest((changed, items[1])))
+    assert not fits(signed, version, Manifest((items[0], replace(items[1], md5="new"))))
 
 
 @pytest.mark.parametrize(

@@ -8,30 +8,25 @@
 4. A failure is the run's own, and the next one follows. Work ends at once on what would fail for all: 77 and
    78, and a service that is down.
 
-A service that is down is waited for as long as ``--retry-for`` says for the first run, ``SHORT_RETRY``
-seconds for those after it, and no more than ``GIVE_UP_AFTER`` runs in a row.
+A service that is down for ``GIVE_UP_AFTER`` runs in a row ends the work (:mod:`.outcomes`).
 """
 
 from __future__ import annotations
 
 import time
-import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 
-from aml_mirror.backfill.copied_runs import CopiedRuns
-from aml_mirror.backfill.discovery import Candidate, candidates, failure_of, newest_in, run_at_root
+from aml_mirror.backfill.discovery import Candidate, candidates, newest_in, run_at_root
 from aml_mirror.backfill.name_template import ModelNames, check_run_id, other_names
+from aml_mirror.backfill.outcomes import Outcomes
 from aml_mirror.backfill.run_filter import RunFilter
 from aml_mirror.backfill.summary import Summary
 from aml_mirror.backfill.version_index import VersionIndex
 from aml_mirror.core.errors import (
-    ConfigurationError,
     DataError,
     Interrupted,
     MirrorError,
-    NotAllowed,
-    NotReadable,
     ServiceUnavailable,
     UsageError,
 )
@@ -42,17 +37,13 @@ from aml_mirror.pipeline.destination import Destination, destination
 from aml_mirror.pipeline.locate import LocatedRun, describe, require_listed
 from aml_mirror.pipeline.mirror import Mirror
 from aml_mirror.pipeline.plan import Plan
-from aml_mirror.pipeline.receipt import Facts, Progress, Receipt, failed, receipt_of
+from aml_mirror.pipeline.receipt import Facts, Progress, Receipt
 from aml_mirror.registries.base import Version
 from aml_mirror.registries.registry import open_registry
 from aml_mirror.sources.base import Prefix, Source, as_prefix
 from aml_mirror.sources.registry import open_source
 from aml_mirror.sources.tree import Tree
 from aml_mirror.support.progress import LOG_SECONDS, Console
-
-SHORT_RETRY = 60.0  # seconds
-GIVE_UP_AFTER = 3  # runs
-_MAX_WARNINGS = 20
 
 
 class Backfill:
@@ -78,15 +69,11 @@ class Backfill:
         destination(replace(self._settings, model_name=probe) if self._names.is_template else settings)
         self._registry = open_registry(settings, console.say)
         self._known = VersionIndex(self._registry)
-        self._copies = CopiedRuns()
         self._console = console
-        self._tell = tell
-        self._down = 0
-        # The run at work, and what is done of it.
-        self._current: tuple[Progress, list[Receipt], float] | None = None
         self.summary = Summary(
             source=self._prefix.uri, model_name=settings.model_name, shard=str(settings.shard or "")
         )
+        self._outcomes = Outcomes(settings, console, tell, self.summary, self._be_patient_for, _give_up)
 
     def run(self) -> Summary:
         """Do the work. Failures and signals do not come out; they stand in the summary."""
@@ -109,10 +96,7 @@ class Backfill:
                     "pass the folder that holds the runs' folders; one run by itself: aml-mirror mirror",
                 )
         except (MirrorError, Interrupted) as error:
-            if isinstance(error, Interrupted) and self._current is not None:
-                self._failed(*self._current, error)
-            summary.outcome, summary.stop_code = "stopped", error.exit_code
-            summary.error, summary.hint = error.message, error.hint or None
+            self._outcomes.stopped(error)
         summary.seconds = time.monotonic() - started
         return summary
 
@@ -126,44 +110,18 @@ class Backfill:
         if nothing and not candidate.unknown:
             self.summary.add_no_run(path)
         elif why := selection.refuses(path, candidate.newest) or candidate.refused:
-            self._skipped(facts, why)
+            self._outcomes.skipped(facts, why)
         else:
             self._mirror(candidate, Progress(facts))
 
     def _mirror(self, candidate: Candidate, progress: Progress) -> None:
-        """Mirror one run, and take its failure for its own.
-
-        Raises:
-            NotAllowed, ConfigurationError: every other run would fail in the same way.
-            ServiceUnavailable: one run after the other found the service down.
-        """
-        started = time.monotonic()
-        done: list[Receipt] = []
-        self._current = progress, done, started
-        failure: MirrorError | None = None
-        skipped = ""
-        try:
+        def work(done: list[Receipt]) -> str:
             if candidate.failure is not None:
                 raise candidate.failure
             require_listed(candidate.unknown, self._settings)
-            skipped = self._run(candidate, progress, done)
-        except Exception as error:  # noqa: BLE001 - a bug that one run brings out must not keep the others
-            failure = failure_of(error)
-        self._current = None
-        if failure is None:
-            if skipped:
-                self._skipped(progress.facts, skipped)
-            else:
-                self._done(done)
-            return
-        if self._settings.debug:
-            self._console.say("".join(traceback.format_exception(failure)))
-        self._failed(progress, done, started, failure)
-        # Of one run nothing may be readable; where the target refuses, no other run fares better.
-        if isinstance(failure, (NotAllowed, ConfigurationError)) and not isinstance(failure, NotReadable):
-            raise failure
-        if isinstance(failure, ServiceUnavailable):
-            self._wait_less(failure)
+            return self._run(candidate, progress, done)
+
+        self._outcomes.take(progress, work)
 
     def _run(self, candidate: Candidate, progress: Progress, done: list[Receipt]) -> str:
         """Recognize or mirror one run, and fill ``done``; or return why it was left out."""
@@ -228,7 +186,7 @@ class Backfill:
             decision = decisions.decide(selected)
             digest = decision.manifest.sha256 if isinstance(decision, Plan) else ""
             registered = self._known.runs_with(target.experiment, target.model_name, digest)
-            others.append(self._copies.original(located.run_id, digest, registered))
+            others.append(self._outcomes.copies.original(located.run_id, digest, registered))
         return f"its files are those of {others[0]}: it is left out by --skip-copies" if all(others) else ""
 
     def _earlier(
@@ -249,53 +207,16 @@ class Backfill:
             experiment = self._settings.experiment or model
             yield from self._known.of(experiment, model, names).items()
 
-    def _done(self, receipts: list[Receipt]) -> None:
-        for place, receipt in enumerate(receipts):
-            if other := self._copies.note(str(receipt.run_id), receipt.manifest_sha256):
-                told = f"its files are those of {other}; --skip-copies registers one of them"
-                receipts[place] = replace(receipt, warnings=(*receipt.warnings, told))
-                self.summary.add_copy(str(receipt.run_id), other)
-        for receipt in receipts:
-            self._tell(receipt)
-        self.summary.add(receipts)
-        mirrored = [receipt for receipt in receipts if receipt.outcome in ("mirrored", "updated")]
-        for receipt in mirrored:
-            for warning in receipt.warnings[:_MAX_WARNINGS]:
-                self._console.warn(f"{receipt.run_id}: {warning}")
-            self._console.say(f"{receipt.outcome} {receipt.run_id} as {receipt.model_uri}")
-        if mirrored and self._down:
-            self._down = 0
-            self._be_patient_for(self._settings.retry_seconds)
-
-    def _failed(
-        self, progress: Progress, done: list[Receipt], started: float, failure: MirrorError | Interrupted
-    ) -> None:
-        seconds = time.monotonic() - started
-        receipt = failed(progress.facts, failure.exit_code, failure.message, failure.hint, seconds)
-        receipts = [*done, receipt]
-        for one in receipts:
-            self._tell(one)
-        self.summary.add(receipts)
-        hint = f"; {failure.hint}" if failure.hint else ""
-        self._console.fail(f"{receipt.run_id}: {failure.message}{hint}")
-
-    def _skipped(self, facts: Facts, why: str) -> None:
-        receipt = receipt_of(facts, outcome="skipped", exit_code=0, warnings=(why,))
-        self._tell(receipt)
-        self.summary.add([receipt])
-
-    def _wait_less(self, failure: ServiceUnavailable) -> None:
-        self._down += 1
-        if self._down >= GIVE_UP_AFTER:
-            raise ServiceUnavailable(
-                f"the service failed for {self._down} runs in a row: {failure.message}",
-                "run the same command again: it goes on where this one ended",
-            )
-        self._be_patient_for(min(self._settings.retry_seconds, SHORT_RETRY))
-
     def _be_patient_for(self, seconds: float) -> None:
         self._registry.be_patient_for(seconds)
         self._prefix.be_patient_for(seconds)
+
+
+def _give_up(failure: MirrorError, runs: int) -> None:
+    raise ServiceUnavailable(
+        f"the service failed for {runs} runs in a row: {failure.message}",
+        "run the same command again: it goes on where this one ended",
+    )
 
 
 def open_prefix(settings: Settings, console: Console) -> Prefix:

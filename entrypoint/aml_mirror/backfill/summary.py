@@ -36,6 +36,9 @@ class Summary:
     source: str = ""
     model_name: str = ""
     shard: str = ""
+    schema: str = SCHEMA
+    backfill_id: str = ""
+    """Under which the receipts are kept; empty: they are not."""
     outcome: str = "done"
     """``done``: every run was looked at; ``stopped``: not, for the reason in ``error``."""
     error: str | None = None
@@ -48,6 +51,13 @@ class Summary:
     other_shards: int = 0
     copies: int = 0
     """Runs whose files are those of another run."""
+    listed: int | None = None
+    """Workflows that OSMO listed; None: OSMO was not asked. The five after it are counts of these."""
+    osmo_failed: int = 0
+    osmo_running: int = 0
+    ended_before: int = 0
+    not_selected: int = 0
+    postponed: int = 0
     versions: int = 0
     bytes: int = 0
     bytes_sent: int = 0
@@ -126,8 +136,16 @@ class Summary:
             {"run_id": _cut(row.run_id, width), "exit_code": row.code, "error": _cut(row.text, width)}
             for row in self.rows.get("failed", [])[:shown]
         ]
+        workflows = {
+            "listed": self.listed,
+            "failed_on_osmo": self.osmo_failed,
+            "not_ended": self.osmo_running,
+            "ended_before_since": self.ended_before,
+            "not_selected": self.not_selected,
+            "postponed": self.postponed,
+        }
         return {
-            "schema": SCHEMA,
+            "schema": self.schema,
             "outcome": self.outcome,
             "exit_code": self.exit_code,
             "error": _cut(self.error, 2 * width) if self.error else None,
@@ -135,6 +153,7 @@ class Summary:
             "source": _cut(self.source, 2 * width),
             "model_name": self.model_name or None,
             "shard": self.shard or None,
+            **({"backfill_id": self.backfill_id} if self.backfill_id else {}),
             "found": self.found,
             "mirrored": self.mirrored,
             "already_mirrored": self.already,
@@ -145,6 +164,7 @@ class Summary:
             "folders_without_a_run": self.no_run,
             "in_other_shards": self.other_shards,
             "copies": self.copies,
+            **({"workflows": workflows} if self.listed is not None else {}),
             "versions": self.versions,
             "bytes": self.bytes,
             "bytes_sent": self.bytes_sent,
@@ -171,6 +191,16 @@ class Summary:
         shard = f" in shard {self.shard}" if self.shard else ""
         others = f", {self.other_shards:,} in other shards" if self.other_shards else ""
         no_run = f", {self.no_run:,} folder(s) without a run" if self.no_run else ""
+        if self.listed is not None:
+            left_out = {
+                "failed on OSMO": self.osmo_failed,
+                "not ended": self.osmo_running,
+                "ended before --since": self.ended_before,
+                "not selected": self.not_selected,
+                "looked at again later": self.postponed,
+            }
+            told = ", ".join(f"{count:,} {what}" for what, count in left_out.items() if count)
+            lines.append(f"{self.listed:,} workflow(s) listed" + (f": {told}" if told else ""))
         lines.append(
             f"{self.found:,} run(s){shard}: {self.mirrored:,} mirrored, {self.already:,} already there, "
             f"{self.skipped:,} skipped, {self.failed:,} failed{no_run}{others}; "

@@ -1,7 +1,7 @@
 """What is mirrored already, asked for once a model and page by page, not once a run.
 
-Of each version only what a receipt and a mirror need is kept, as one tuple: about 900 bytes, so that 10,000
-mirrored runs take 9 MB (tests/backfill/test_backfill_many.py bounds the whole).
+Of each version only what a receipt and a mirror need is kept, as one tuple: about 1,000 bytes, so that 10,000
+mirrored runs take 10 MB (tests/backfill/test_backfill_many.py bounds the whole).
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from aml_mirror.registries.base import Registry, Version
 _KEPT = (
     base.STATE, base.QUICK_KEY, base.IDENTITY, base.MANIFEST_SHA256, base.INTEGRITY, base.SAFETY,
     base.SAFETY_SCANNER, base.SAFETY_NOW, base.SAFETY_NOW_SCANNER, base.MLFLOW_RUN_ID,
-    base.CHECKPOINT, base.STEP, base.OUTPUT_DIR,
+    base.CHECKPOINT, base.STEP, base.OUTPUT_DIR, base.LOGS,
 )  # fmt: skip
 # Values that are the same for thousands of versions are kept once.
 _SHARED = frozenset(
@@ -31,16 +31,22 @@ _SHARED = frozenset(
     }
 )
 # Models whose versions are held; a template may name another one for each run.
-_MODELS = 16
+MODELS = 16
 
 _Row = tuple[str | None, ...]
 
 
 class VersionIndex:
-    """The versions of a workspace's models, by run id."""
+    """The versions of a workspace's models, by run id.
 
-    def __init__(self, registry: Registry) -> None:
+    Args:
+        registry: asked for them.
+        models: whose versions are held at the same time.
+    """
+
+    def __init__(self, registry: Registry, models: int = MODELS) -> None:
         self._registry = registry
+        self._kept = models
         self._models: OrderedDict[tuple[str, str], dict[str, tuple[_Row, ...]]] = OrderedDict()
 
     def of(self, experiment: str, model: str, names: Iterable[str]) -> dict[str, list[Version]]:
@@ -68,7 +74,7 @@ class VersionIndex:
     def _held(self, experiment: str, model: str) -> dict[str, tuple[_Row, ...]]:
         key = (experiment, model)
         if key not in self._models:
-            while len(self._models) >= _MODELS:
+            while len(self._models) >= self._kept:
                 self._models.popitem(last=False)
             self._models[key] = self._ask(experiment, model)
         self._models.move_to_end(key)

@@ -6,6 +6,7 @@ Stdout gets the result and nothing else (:mod:`aml_mirror.cli.output`): the rece
 
 from __future__ import annotations
 
+import importlib.util
 import logging
 import os
 import signal
@@ -39,6 +40,8 @@ from aml_mirror.support.progress import Console
 from aml_mirror.support.suggestions import did_you_mean, hint
 
 BUG = 70
+# What the light distribution (entrypoint/light) has.
+_LIGHT = ("pull", "verify", "completion")
 
 # What the libraries we call do unasked: send telemetry, draw bars of their own.
 _QUIET = {
@@ -66,6 +69,7 @@ def run(given: list[str]) -> int:
         extra = plugin_options()
         flags = parser(extra).parse_args(words)
         command = BY_NAME[flags.command]
+        _require_installed(command.name)
         try:
             settings = _settings(flags, extra) if command.reads_settings else _given(flags)
         except UsageError as error:
@@ -107,6 +111,19 @@ def _settings(flags: Namespace, extra: tuple[Option, ...]) -> Settings:
             hint(did_you_mean(settings.framework, names), "one of: " + ", ".join(names)),
         )
     return settings
+
+
+def _require_installed(command: str) -> None:
+    """Check that the distribution has what a command needs: aml-mirror-pull has no MLflow client.
+
+    Raises:
+        ConfigurationError: it has not.
+    """
+    if command not in _LIGHT and importlib.util.find_spec("mlflow") is None:
+        raise ConfigurationError(
+            f"{command} is not part of aml-mirror-pull, which is installed here",
+            "install aml-mirror in its place",
+        )
 
 
 def _given(flags: Namespace) -> Settings:

@@ -34,7 +34,7 @@ def plan_text(plan: Plan) -> str:
         ("without", ", ".join(name for name in plan.absent if name != "metrics")),
         ("safety", plan.safety.verdict),
         ("model", plan.model_name or "(none given: pass --model-name to mirror)"),
-        ("identity", plan.identity),
+        ("identity", f"{plan.identity}{_from_etags(plan)}"),
     ]
     lines = [f"{name:<11} {one_line(value)}" for name, value in rows if value]
     lines += _listed(
@@ -43,6 +43,14 @@ def plan_text(plan: Plan) -> str:
     lines += _listed("left out", map(_reason, plan.left_out))
     lines += _listed("warnings", plan.warnings)
     return "\n".join(lines)
+
+
+def _from_etags(plan: Plan) -> str:
+    """Say where a mirror that hashes would come to another identity."""
+    if plan.manifest.integrity == "sha256":
+        return ""
+    hashes = "it hashes them where the registry has a version of this run that was hashed, and with --hash"
+    return f"  (from ETags, since the service copies the files; {hashes})"
 
 
 def receipt_text(receipt: Receipt) -> str:

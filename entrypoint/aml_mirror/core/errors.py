@@ -14,6 +14,8 @@ class MirrorError(Exception):
     """A failure with an exit code, a message (what is wrong, and where) and a hint (what to do)."""
 
     exit_code = 70
+    concerns_one_run = False
+    """Whether the cause is one run's own, so that others may well be mirrored."""
 
     def __init__(self, message: str, hint: str = "") -> None:
         super().__init__(message)
@@ -78,6 +80,8 @@ class NotAllowed(MirrorError):
 
 class NotReadable(NotAllowed):
     """The files of one run may not be read; those of another may well be."""
+
+    concerns_one_run = True
 
 
 class ConfigurationError(MirrorError):

@@ -12,19 +12,33 @@ import json
 from dataclasses import dataclass, field
 
 SCHEMA = "aml-mirror/manifest/v1"
-NOTED_BYTES = 8 << 20
-"""Size of the blocks of a large file whose digests are noted; the last one may be shorter."""
+DIGEST_BYTES = 32
+CRC_BYTES = 8
 
 
 @dataclass(frozen=True, slots=True)
-class BlockDigest:
-    """What was seen of ``NOTED_BYTES`` of a file (fewer at its end) while it was hashed.
+class BlockDigests:
+    """What was seen of each block of a file while it was hashed.
 
-    ``sha256`` is the digest of the file up to their end, in hexadecimal; ``crc64`` is theirs alone.
+    ``digests`` are the BLAKE3 digests of the blocks, ``DIGEST_BYTES`` each, one behind the other. ``crcs``
+    are their CRC-64, ``CRC_BYTES`` each, the lowest byte first; empty where none were taken. Every block has
+    ``block_bytes`` but the last, which may be shorter.
     """
 
-    sha256: str
-    crc64: int
+    block_bytes: int
+    digests: bytes
+    crcs: bytes = b""
+
+    def __len__(self) -> int:
+        return len(self.digests) // DIGEST_BYTES
+
+    def digest(self, number: int) -> bytes:
+        """Return the digest of a block, counted from 0."""
+        return self.digests[number * DIGEST_BYTES : (number + 1) * DIGEST_BYTES]
+
+    def crc64(self, number: int) -> bytes:
+        """Return the CRC-64 of a block, counted from 0; empty where none was taken."""
+        return self.crcs[number * CRC_BYTES : (number + 1) * CRC_BYTES]
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,8 +52,8 @@ class ManifestEntry:
     md5: str | None = None
     etag: str | None = None
     evidence: str = "hashed"
-    notes: tuple[BlockDigest, ...] = field(default=(), compare=False, repr=False)
-    """Of a large file that was hashed, its blocks in order."""
+    blocks: BlockDigests | None = field(default=None, compare=False, repr=False)
+    """Of a file that was hashed and is larger than a single request."""
 
     def as_dict(self) -> dict[str, object]:
         """The manifest's entry for people and programs."""
@@ -108,6 +122,8 @@ class TransferResult:
     """Bytes that went through this program."""
     copied: int = 0
     """Bytes that the storage service copied by itself."""
+    reused: int = 0
+    """Bytes that the storage service took from earlier versions."""
     warnings: tuple[str, ...] = ()
     stored: dict[str, StoredFile] = field(default_factory=dict, compare=False, repr=False)
     """Each file by its path in the version, where the store has ETags."""

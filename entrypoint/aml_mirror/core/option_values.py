@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 import time
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 from aml_mirror.core.errors import UsageError
 
@@ -75,6 +75,61 @@ def moment(value: str, where: str, now: float | None = None) -> datetime:
         ) from None
 
 
+def window(value: str, where: str) -> datetime | timedelta:
+    """Read a moment, or a time span that is counted back from whenever it is used; see :func:`moment`.
+
+    Raises:
+        UsageError: it is neither.
+    """
+    if (match := _SPAN.fullmatch(value.strip())) and match[2]:
+        moment(value, where)
+        return timedelta(seconds=float(match[1]) * _UNIT_SECONDS[match[2]])
+    return moment(value, where)
+
+
+def label(value: str, where: str) -> tuple[str, str]:
+    """Read a label to look for, ``KEY=VALUE`` with ``*`` in the value for any text.
+
+    Raises:
+        UsageError: it is not of this form.
+    """
+    key, equals, wanted = value.partition("=")
+    if (
+        not equals
+        or not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._/-]*", key)
+        or not re.fullmatch(r"[A-Za-z0-9._*-]+", wanted)
+    ):
+        raise UsageError(
+            f"{where} {value!r} is not KEY=VALUE", f"for example: {where} mirror=on, {where} 'team=arms-*'"
+        )
+    return key, wanted
+
+
+def plain_name(value: str, where: str) -> str:
+    """Read a name of OSMO's, which becomes an argument of its program.
+
+    Raises:
+        UsageError: it could be taken for an option, or it has characters that no name has.
+    """
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._@+-]{0,254}", value):
+        raise UsageError(f"{where} {value!r} is not a name", f"for example: {where} default")
+    return value
+
+
+def store_id(value: str, where: str) -> str:
+    """Read an id under which something is kept.
+
+    Raises:
+        UsageError: it has characters that no file should have in its name.
+    """
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", value):
+        raise UsageError(
+            f"{where} {value!r} has characters besides letters, digits, '-', '_' and '.', or over 100",
+            f"for example: {where} azureml-backfill-7",
+        )
+    return value
+
+
 def run_count(value: str, where: str) -> int:
     """Read a number of runs, 1 or more.
 
@@ -112,6 +167,24 @@ def concurrency(value: str, where: str = "--concurrency") -> int:
             f"{where} {value!r} is not a number from 1 to {MAX_CONCURRENCY}", f"for example: {where} 16"
         )
     return int(value)
+
+
+def share(value: str, where: str = "--success-threshold") -> float:
+    """Read a share of a whole, above 0 and up to 1.
+
+    Raises:
+        UsageError: it is none.
+    """
+    try:
+        found = float(value)
+    except ValueError:
+        found = 0.0
+    if not 0 < found <= 1:
+        raise UsageError(
+            f"{where} {value!r} is not a share of all episodes, above 0 and up to 1",
+            f"for example: {where} 0.8",
+        )
+    return found
 
 
 def block_size(value: str, where: str = "--block-size") -> int:

@@ -19,24 +19,36 @@ BLOCK_BYTES = 8 * values.MIB
 # A failure that may pass is retried for this long by default: OSMO does not reschedule a task unless an
 # administrator raised the retry limit, so the waiting has to happen here.
 RETRY_SECONDS = 15 * 60.0
+EVERY_SECONDS = 10 * 60.0
+# A workflow may wait and train for weeks before it ends.
+LONGEST_RUN_SECONDS = 30 * 86_400.0
+# What is younger is never pruned by default: an upload may go on for days.
+OLDER_THAN_SECONDS = 14 * 86_400.0
 
 # Each of these takes every option of `mirror`, so that one word changes a command line into a check of it.
 _RUN = ("mirror", "plan", "doctor")
 _MIRROR = ("mirror", "plan")
-_RUNS = (*_RUN, "backfill")
-_MIRRORS = (*_MIRROR, "backfill")
+_MANY = ("backfill", "watch")
+_RUNS = (*_RUN, *_MANY)
+_MIRRORS = (*_MIRROR, *_MANY)
 # The commands that read settings and talk to a target.
-COMMANDS = ("mirror", "plan", "backfill", "status", "verify", "repair", "doctor")
+_STAGES = ("promote", "demote", "rollback", "history")
+COMMANDS = (
+    *("mirror", "plan", "backfill", "watch", "status", "verify", "repair", "pull", "doctor"),
+    *("evaluate", *_STAGES, "share", "prune"),
+)
 
-RUN, OSMO, CONTENT, TARGET, CHECKS, OUTPUT = (
+RUN, OSMO, CONTENT, TARGET, CHECKS, GATE, PULLED, OUTPUT = (
     "what is read",
-    "a run on OSMO, which the pod's osmo program is asked about",
+    "runs on OSMO, which the pod's osmo program or OSMO's REST API is asked about",
     "what is mirrored",
     "the target",
     "what is checked",
+    "evidence, stages, and what is no longer needed",
+    "what is pulled",
     "output",
 )
-GROUPS = (RUN, OSMO, CONTENT, CHECKS, TARGET, OUTPUT)
+GROUPS = (RUN, OSMO, CONTENT, CHECKS, GATE, PULLED, TARGET, OUTPUT)
 
 
 def _pairs(given: Iterable[tuple[str, str]]) -> Mapping[str, str]:
@@ -129,16 +141,30 @@ TABLE: tuple[Option, ...] = (
     ),
     Option(
         "match", "--match", "only runs whose path below PREFIX, or a folder above, matches (repeatable)",
-        ("backfill",), RUN, "GLOB", repeatable=True, details="`*` matches `/` too.",
+        ("backfill",), RUN, "GLOB", repeatable=True,
+        details="`*` matches `/` too. With `--from-osmo` the workflow's id has to match, as `train-*`.",
+    ),
+    Option(
+        "match", "--match", "only workflows whose id matches, as 'train-*' (repeatable)", ("watch",), RUN,
+        "GLOB", repeatable=True,
     ),
     Option(
         "exclude_runs", "--exclude-run", "not the runs whose path, or a folder above, matches (repeatable)",
-        ("backfill",), RUN, "GLOB", repeatable=True,
+        ("backfill",), RUN, "GLOB", repeatable=True, details="With `--from-osmo`: whose id matches.",
+    ),
+    Option(
+        "exclude_runs", "--exclude-run", "not the workflows whose id matches (repeatable)", ("watch",), RUN,
+        "GLOB", repeatable=True,
     ),
     Option(
         "since", "--since", "only runs with a file written since: 2026-11-01 (UTC), 36h, 7d, 2w",
         ("backfill",), RUN, "WHEN", parse=values.moment,
-        details="With a time zone: `2026-11-01T08:00+01:00`.",
+        details="With a time zone: `2026-11-01T08:00+01:00`. With `--from-osmo`: only workflows that ended "
+        "since.",
+    ),
+    Option(
+        "window", "--since", "only workflows that ended since: 2026-11-01 (UTC), 36h, 7d, 2w", ("watch",),
+        RUN, "WHEN", parse=values.window, details="A time span is counted back from each pass.",
     ),
     Option(
         "limit", "--limit", "mirror no more than N runs; those mirrored already do not count", ("backfill",),
@@ -146,8 +172,17 @@ TABLE: tuple[Option, ...] = (
     ),
     Option(
         "shard", "--shard", "only the I-th of N parts, from 0/N to N-1/N; together they are all runs",
-        ("backfill",), RUN, "I/N", parse=values.shard,
+        _MANY, RUN, "I/N", parse=values.shard,
         details="A run's part depends on a hash of its id alone, so new runs do not move others.",
+    ),
+    Option(
+        "backfill_id", "--backfill-id", "the id under which the receipts of many runs are kept",
+        ("backfill",), OUTPUT, "ID", (), "made up", values.store_id,
+        details="All shards of one backfill have the same. See `status --backfill`.",
+    ),
+    Option(
+        "backfill_id", "--backfill", "print the receipts that a backfill of 100 runs or more kept",
+        ("status",), CHECKS, "ID", parse=values.store_id,
     ),
     # --- OSMO ---
     Option(
@@ -159,6 +194,42 @@ TABLE: tuple[Option, ...] = (
         "TIME", (), "0", values.seconds, accepted_by=("doctor",),
     ),
     Option("allow_failed", "--allow-failed", "also mirror what a failed run left", _RUN, OSMO),
+    Option(
+        "from_osmo", "--from-osmo", "mirror the completed workflows that OSMO lists, instead of a folder",
+        ("backfill",), OSMO,
+    ),
+    Option(
+        "labels", "--label", "only workflows with this label (repeatable): mirror=on, 'team=arms-*'", _MANY,
+        OSMO, "KEY=VALUE", parse=values.label, repeatable=True, combine=_pairs,
+        details="OSMO has labels since 6.4. `*` in the value stands for any text.",
+    ),
+    Option(
+        "pools", "--pool", "only workflows of this pool (repeatable)", _MANY, OSMO, "NAME", (), "all pools",
+        values.plain_name, repeatable=True,
+    ),
+    Option(
+        "users", "--user", "only workflows of this user (repeatable)", _MANY, OSMO, "NAME", (), "all users",
+        values.plain_name, repeatable=True,
+    ),
+    Option(
+        "longest_run_seconds", "--longest-run", "how long before --since a workflow may have been submitted",
+        _MANY, OSMO, "TIME", (), "30d", values.seconds,
+        details="OSMO's list can be narrowed by the day of submission only. A workflow that waited and ran "
+        "longer than this, and ended after `--since`, is not seen.",
+    ),
+    Option(
+        "every_seconds", "--every", "time between the beginnings of two passes: 5m, 1h", ("watch",), OSMO,
+        "TIME", (), "10m", values.seconds,
+    ),
+    Option("once", "--once", "make one pass and exit", ("watch",), OSMO),
+    Option(
+        "osmo_url", "--osmo-url", "ask OSMO's REST API at this address, where there is no osmo program",
+        _RUNS, OSMO, "URL", ("OSMO_URL",),
+    ),
+    Option(
+        "osmo_token_file", "--osmo-token-file", "the file with the access token for --osmo-url", _RUNS, OSMO,
+        "FILE", ("OSMO_TOKEN_FILE",), completes="file",
+    ),
     # --- what is mirrored ---
     Option(
         "checkpoint", "--checkpoint", "final, best, all, a step, or a path below the run's root", _RUNS,
@@ -171,7 +242,7 @@ TABLE: tuple[Option, ...] = (
         repeatable=True, accepted_by=("doctor",),
     ),
     Option(
-        "include", "--include-file", "take only files that match (repeatable)", ("backfill",), CONTENT,
+        "include", "--include-file", "take only files that match (repeatable)", _MANY, CONTENT,
         "GLOB", repeatable=True,
     ),
     Option(
@@ -179,7 +250,7 @@ TABLE: tuple[Option, ...] = (
         repeatable=True,
     ),
     Option(
-        "exclude", "--exclude-file", "leave out files that match (repeatable)", ("backfill",), CONTENT,
+        "exclude", "--exclude-file", "leave out files that match (repeatable)", _MANY, CONTENT,
         "GLOB", repeatable=True,
     ),
     Option(
@@ -197,7 +268,8 @@ TABLE: tuple[Option, ...] = (
     ),
     Option(
         "refuse_pickle", "--refuse-pickle",
-        "exit with 65 if loading the checkpoint may run code, or if that is unknown", _MIRRORS, CONTENT,
+        "exit with 65 if loading the checkpoint may run code, or if that is unknown", (*_MIRRORS, "pull"),
+        CONTENT,
         accepted_by=("doctor",),
     ),
     Option(
@@ -214,14 +286,27 @@ TABLE: tuple[Option, ...] = (
         "sign_key", "--sign-key", "sign the version's statement with this private key (PEM)", _MIRRORS,
         CONTENT, "FILE", accepted_by=("doctor",), completes="file",
     ),
+    Option(
+        "task_name", "--task-name", "the tag `task`: what the policy does", _MIRROR, CONTENT, "NAME",
+        default="from the run's configuration", accepted_by=("doctor",),
+        details="Isaac Lab's task, LeRobot's environment or else its data set.",
+    ),
+    Option(
+        "success_threshold", "--success-threshold",
+        "the property success_threshold: the least success rate of an evaluation, above 0 and up to 1",
+        _MIRRORS, CONTENT, "X", parse=values.share, accepted_by=("doctor",),
+    ),
     # --- what is checked ---
     Option(
-        "reference", "MODEL:VERSION", "for example act-pick:3 or models:/act-pick/3", ("verify", "repair"),
-        CHECKS,
+        "reference", "MODEL:VERSION", "for example act-pick:3 or models:/act-pick/3", ("repair",), CHECKS,
+    ),
+    Option(
+        "reference", "MODEL:VERSION", "for example act-pick:3 or models:/act-pick/3; or a folder that was "
+        "pulled, which needs no network", ("verify",), CHECKS, completes="directory",
     ),
     Option(
         "public_key", "--public-key", "also require a signature by the key that belongs to this one (PEM)",
-        ("verify",), CHECKS, "FILE", completes="file",
+        ("verify", "pull"), CHECKS, "FILE", completes="file",
     ),
     Option(
         "probe", "--probe",
@@ -229,15 +314,97 @@ TABLE: tuple[Option, ...] = (
         "both named aml-mirror-probe and removed again",
         ("doctor",), CHECKS,
     ),
+    # --- what is pulled ---
+    Option(
+        "reference", "VERSION", "NAME:VERSION, NAME@STAGE, or a models:/ URI", ("pull",), PULLED,
+        details="A stage is the tag `mirror.stage` of a version on Azure ML, on MLflow an alias.",
+    ),
+    Option(
+        "folder", "DIR", "the folder to make; the version's files are in DIR/model", ("pull",), PULLED,
+        completes="directory",
+    ),
+    Option(
+        "run_id", "--run-id", "instead of VERSION: the version that was mirrored from this run", ("pull",),
+        PULLED, "ID", parse=values.run_id,
+    ),
+    Option(
+        "replace", "--replace", "put the version in the place of the one that is in DIR", ("pull",), PULLED,
+    ),
+    Option(
+        "reuse", "--reuse", "take what is equal from a folder that was pulled before (repeatable)", ("pull",),
+        PULLED, "DIR", repeatable=True, completes="directory",
+        details="What DIR holds is always used.",
+    ),
+    # --- what it may drive ---
+    Option(
+        "reference", "MODEL:VERSION", "for example act-pick:3 or models:/act-pick/3",
+        ("evaluate", "promote", "share"), GATE,
+    ),
+    Option(
+        "reference", "MODEL@STAGE", "for example act-pick@production", ("demote", "rollback"), GATE,
+    ),
+    Option(
+        "reference", "MODEL", "for example act-pick, or act-pick@production for one stage", ("history",),
+        GATE,
+    ),
+    Option(
+        "result", "--result", "the result of an evaluation; - for standard input", ("evaluate",), GATE,
+        "FILE", completes="file",
+        details="[robot.md](robot.md#results-of-evaluations) lists the formats.",
+    ),
+    Option(
+        "evaluated_task", "--task-name", "the task of episodes for which the result names none",
+        ("evaluate",), GATE, "NAME",
+    ),
+    Option(
+        "sign_key", "--sign-key", "sign the statement with this private key (PEM)", ("evaluate",), GATE,
+        "FILE", completes="file",
+    ),
+    Option(
+        "to_stage", "--to", "the stage that the version is to get", ("promote",), GATE, "STAGE", (), "",
+        completes="staging production",
+    ),
+    Option(
+        "policy", "--policy", "what the version and its evidence must show (gate.yaml)", ("promote",), GATE,
+        "FILE", completes="file",
+        default="one episode, and not shown to be worse than the incumbent",
+        details="[robot.md](robot.md#the-policy) describes every key.",
+    ),
+    Option(
+        "public_keys", "--public-key",
+        "a key of those who may sign versions and evaluations (PEM, repeatable)",
+        ("promote", "rollback"), GATE, "FILE", repeatable=True, completes="file",
+    ),
+    Option("reason", "--reason", "why, for the history", ("promote", "demote", "rollback"), GATE, "TEXT"),
+    Option("explain", "--explain", "print the arithmetic as a table", ("promote",), GATE),
+    Option(
+        "dry_run", "--dry-run", "decide, and write nothing", ("promote", "demote", "rollback"), GATE,
+    ),
+    Option(
+        "registry_name", "--registry", "the Azure ML registry that is to get the version", ("share",), GATE,
+        "NAME",
+    ),
+    Option(
+        "older_than", "--older-than", "only what was written longer ago: 36h, 14d", ("prune",), GATE, "TIME",
+        (), "14d", values.seconds,
+    ),
+    Option("delete", "--delete", "remove it; without this flag it is only listed", ("prune",), GATE),
     # --- the target ---
     Option(
-        "model_name", "--model-name", "the registered model", (*_RUN, "status"), TARGET, "NAME",
+        "model_name", "--model-name", "the registered model", (*_RUN, "status", "pull"), TARGET, "NAME",
         ("AZUREML_MODEL_NAME",),
     ),
     Option(
         "model_name", "--model-name", "the registered model; may contain {run_id}, {name}, {parent}, "
         "{framework}", ("backfill",), TARGET, "TEMPLATE", ("AZUREML_MODEL_NAME",),
-        details="`{name}` is the name of the run's folder, `{parent}` that of the folder around it.",
+        details="`{name}` is the name of the run's folder, `{parent}` that of the folder around it. With "
+        "`--from-osmo`: as `watch`.",
+    ),
+    Option(
+        "model_name", "--model-name", "the registered model; may contain {workflow}, {task}, {framework}, "
+        "{label.NAME}, {run_id}", ("watch",), TARGET, "TEMPLATE", ("AZUREML_MODEL_NAME",),
+        details="`{workflow}` is the workflow's name, `{run_id}` its id: the name with a number. With "
+        "`{task}` each task that declared an output becomes a version of its own.",
     ),
     Option(
         "experiment", "--experiment", "the experiment", (*_RUNS, "status"), TARGET, "NAME",
@@ -272,17 +439,20 @@ TABLE: tuple[Option, ...] = (
         ("AZUREML_WORKSPACE_NAME",),
     ),
     Option(
-        "concurrency", "--concurrency", "Azure ML: blocks sent at the same time", ("mirror", "backfill"),
-        TARGET, "N", (), str(CONCURRENCY), values.concurrency, accepted_by=("plan", "doctor"),
+        "concurrency", "--concurrency", "Azure ML: blocks sent or read at the same time",
+        ("mirror", *_MANY, "pull"), TARGET, "N", (), str(CONCURRENCY), values.concurrency,
+        accepted_by=("plan", "doctor"),
     ),
     Option(
         "block_size", "--block-size", "Azure ML: size of a block, from 1MiB to 100MiB",
-        ("mirror", "backfill"), TARGET, "SIZE", (), f"{BLOCK_BYTES // values.MIB}MiB", values.block_size,
+        ("mirror", *_MANY), TARGET, "SIZE", (), f"{BLOCK_BYTES // values.MIB}MiB", values.block_size,
         accepted_by=("plan", "doctor"),
     ),
     Option(
         "retry_seconds", "--retry-for", "retry a failing service this long: 90s, 15m, 2h",
-        (*_MIRRORS, "status", "verify", "repair"), TARGET, "TIME", (), "15m", values.seconds,
+        (*_MIRRORS, "status", "verify", "repair", "pull", "evaluate", *_STAGES, "share", "prune"), TARGET,
+        "TIME", (),
+        "15m", values.seconds,
         accepted_by=("doctor",),
     ),
     # --- output ---

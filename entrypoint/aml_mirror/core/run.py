@@ -5,7 +5,9 @@ All paths are relative to the root of the run, with ``/``.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any, Literal
 
 Role = Literal["final", "best", "periodic", "unknown"]
@@ -33,20 +35,45 @@ class Checkpoint:
     """The model that the checkpoint is an adapter of, as its training named it; empty: it is whole."""
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Run:
-    """What a layout says of one run. The layout fills it while it reads; nobody changes it afterwards."""
+    """What a layout says of one run."""
 
-    # Newest first: what training ended with comes first, whatever its name. The best one is in `best`.
+    checkpoints: Sequence[Checkpoint]
+    """Newest first: what training ended with comes first, whatever its name. The best one is in ``best``."""
+    best: Checkpoint | None = None
+    params: Mapping[str, Any] = field(default_factory=dict)
+    """Configuration of the training as nested dictionaries, flattened and masked later."""
+    logs: Sequence[str] = ()
+    """Scalar logs of the framework's own, read where no event file holds a point: paths of
+    trainer_state.json, metrics.csv, …; aml_mirror.metrics.readers.log_formats tells them by their names."""
+    warnings: Sequence[str] = ()
+    undecided: str = ""
+    """Why none of the checkpoints is the final one, where the ends of several trainings are side by side."""
+    choices: Sequence[str] = ()
+    """Paths of those of the checkpoints that may be the final one then; empty: all of them."""
+
+
+@dataclass(slots=True)
+class RunDraft:
+    """A :class:`Run` that a layout fills while it reads; the fields are the same."""
+
     checkpoints: list[Checkpoint]
     best: Checkpoint | None = None
-    # Configuration of the training as nested dictionaries, flattened and masked later.
     params: dict[str, Any] = field(default_factory=dict)
-    # Scalar logs of the framework's own, read where no event file holds a point: paths of
-    # trainer_state.json, metrics.csv, …; aml_mirror.metrics.readers.log_formats tells them by their names.
     logs: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
-    # Why none of the checkpoints is the final one, where the ends of several trainings are side by side.
     undecided: str = ""
-    # Paths of those of the checkpoints that may be the final one then; empty: all of them.
     choices: list[str] = field(default_factory=list)
+
+    def finished(self) -> Run:
+        """Return the run, which does not change any more."""
+        return Run(
+            tuple(self.checkpoints),
+            self.best,
+            MappingProxyType(self.params),
+            tuple(self.logs),
+            tuple(self.warnings),
+            self.undecided,
+            tuple(self.choices),
+        )

@@ -12,7 +12,7 @@ import re
 from argparse import Namespace
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -20,7 +20,16 @@ from typing import Any
 from aml_mirror.core.dotenv import read_dotenv
 from aml_mirror.core.errors import ConfigurationError, UsageError
 from aml_mirror.core.option_values import Shard
-from aml_mirror.core.options import BLOCK_BYTES, CONCURRENCY, RETRY_SECONDS, Option, options_of
+from aml_mirror.core.options import (
+    BLOCK_BYTES,
+    CONCURRENCY,
+    EVERY_SECONDS,
+    LONGEST_RUN_SECONDS,
+    OLDER_THAN_SECONDS,
+    RETRY_SECONDS,
+    Option,
+    options_of,
+)
 from aml_mirror.core.run_folder import refuse_dotenv_of_a_run
 
 # Variables that existing training workflows set and that are worth knowing of a run; values only, by
@@ -63,6 +72,8 @@ class Settings:
     match: tuple[str, ...] = ()
     exclude_runs: tuple[str, ...] = ()
     since: datetime | None = None
+    window: datetime | timedelta | None = None
+    """What ``watch`` looks at: what ended since a moment, or within a time before each pass."""
     limit: int | None = None
     shard: Shard | None = None
     model_name: str = ""
@@ -77,6 +88,19 @@ class Settings:
     wait_seconds: float = 0.0
     allow_failed: bool = False
     task: str = ""
+    backfill_id: str = ""
+    from_osmo: bool = False
+    labels: Mapping[str, str] = field(default_factory=_none)
+    """Which workflows of OSMO opted in; values may have ``*``."""
+    run_labels: Mapping[str, str] = field(default_factory=_none)
+    """The labels of the run at work. No option: OSMO's list has them."""
+    pools: tuple[str, ...] = ()
+    users: tuple[str, ...] = ()
+    longest_run_seconds: float = LONGEST_RUN_SECONDS
+    every_seconds: float = EVERY_SECONDS
+    once: bool = False
+    osmo_url: str = ""
+    osmo_token_file: str = ""
     concurrency: int = CONCURRENCY
     block_size: int = BLOCK_BYTES
     """In bytes."""
@@ -88,8 +112,25 @@ class Settings:
     allow: tuple[tuple[str, str], ...] = ()
     probe: bool = False
     sign_key: str = ""
+    task_name: str = ""
+    success_threshold: float | None = None
     public_key: str = ""
     reference: str = ""
+    folder: str = ""
+    replace: bool = False
+    reuse: tuple[str, ...] = ()
+    result: str = ""
+    evaluated_task: str = ""
+    to_stage: str = ""
+    policy: str = ""
+    public_keys: tuple[str, ...] = ()
+    reason: str = ""
+    explain: bool = False
+    dry_run: bool = False
+    registry_name: str = ""
+    older_than: float = OLDER_THAN_SECONDS
+    """In seconds."""
+    delete: bool = False
     shell: str = ""
     json: bool = False
     debug: bool = False

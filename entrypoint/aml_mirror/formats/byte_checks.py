@@ -28,7 +28,7 @@ from aml_mirror.core.errors import DataError
 from aml_mirror.formats.archives import Archive, Member
 from aml_mirror.formats.registry import format_of, suffixes_of
 from aml_mirror.formats.safetensors import SAFETENSORS, read_header
-from aml_mirror.sources.hashing import ByteCheck
+from aml_mirror.sources.block_reader import ByteCheck
 from aml_mirror.sources.tree import Tree
 
 PAGE_BYTES = 4096

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from shlex import quote
 
 from aml_mirror.core.errors import DataError, MirrorError, UsageError
+from aml_mirror.core.run import Run
 from aml_mirror.layouts.adapters import with_base_model
-from aml_mirror.layouts.base import Checkpoint, Layout, Run
+from aml_mirror.layouts.base import Checkpoint, Layout, RunDraft
 from aml_mirror.layouts.explicit_path import explicit_checkpoint, to_name
 from aml_mirror.layouts.generic.layout import Generic
 from aml_mirror.layouts.generic.name_words import DATA_FOLDERS
@@ -25,6 +26,7 @@ __all__ = [
     "DetectedRun",
     "Layout",
     "Run",
+    "RunDraft",
     "explicit_checkpoint",
     "find_every_run",
     "find_run",
@@ -56,12 +58,12 @@ class DetectedRun:
     def read(self, tree: Tree) -> Run:
         """Describe the run; ``tree`` is the one in which it was found."""
         files = self.tree(without_copies(tree) if self.without_copies else tree)
-        run = self.layout.read(files)
+        draft = self.layout.read(files)
         if not getattr(self.layout, "orders_equal_steps", False):
-            ask_about_rivals(files, run)
-        run.checkpoints = [with_base_model(files, item) for item in run.checkpoints]
-        run.best = with_base_model(files, run.best) if run.best else None
-        return run
+            ask_about_rivals(files, draft)
+        draft.checkpoints = [with_base_model(files, item) for item in draft.checkpoints]
+        draft.best = with_base_model(files, draft.best) if draft.best else None
+        return draft.finished()
 
 
 def find_runs(tree: Tree, framework: str = "") -> list[DetectedRun]:

@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from aml_mirror.core.errors import DataError
-from aml_mirror.core.run import Checkpoint, Role, Run
+from aml_mirror.core.run import Checkpoint, Role, Run, RunDraft
 from aml_mirror.sources.tree import Tree
 
-__all__ = ["Checkpoint", "Layout", "NamedStep", "Role", "Run", "numbered", "quietly"]
+__all__ = ["Checkpoint", "Layout", "NamedStep", "Role", "Run", "RunDraft", "numbered", "quietly"]
 
 
 class Layout(Protocol):
@@ -33,7 +33,7 @@ class Layout(Protocol):
         together with one of its parents.
         """
 
-    def read(self, run: Tree) -> Run:
+    def read(self, run: Tree) -> RunDraft:
         """Describe the run whose root ``run`` is. ``checkpoints`` may be empty; damaged small files
         become warnings, not errors."""
 

@@ -13,7 +13,7 @@ included; the statistics of observations are the first of the parameters. Playgr
 
 from __future__ import annotations
 
-from aml_mirror.layouts.base import Run
+from aml_mirror.layouts.base import RunDraft
 from aml_mirror.layouts.config_files import read_mapping
 from aml_mirror.layouts.kit.folder_layout import FolderLayout
 from aml_mirror.sources.tree import Tree
@@ -21,7 +21,7 @@ from aml_mirror.sources.tree import Tree
 _CONFIG = "config.json"
 
 
-def _with_environment(run: Tree, result: Run) -> Run:
+def _with_environment(run: Tree, result: RunDraft) -> RunDraft:
     for path in (f"checkpoints/{_CONFIG}", _CONFIG):
         if run.has(path) and not result.params:
             result.params = {"env": read_mapping(run, path, result.warnings)}

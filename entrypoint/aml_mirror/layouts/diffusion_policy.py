@@ -24,7 +24,7 @@ from typing import Any
 
 from aml_mirror.core.errors import MirrorError
 from aml_mirror.formats.pickle_values import pickled_pairs
-from aml_mirror.layouts.base import Checkpoint, Role, Run
+from aml_mirror.layouts.base import Checkpoint, Role, RunDraft
 from aml_mirror.layouts.config_files import read_mapping
 from aml_mirror.layouts.kit.other_ends import ask_about_other_ends, other_ends
 from aml_mirror.layouts.run_roots import topmost
@@ -65,8 +65,8 @@ class DiffusionPolicy:
             if folder.rpartition("/")[2] == "checkpoints" and _is_diffusion_policy(tree, folder, names)
         )
 
-    def read(self, run: Tree) -> Run:
-        found = Run([])
+    def read(self, run: Tree) -> RunDraft:
+        found = RunDraft([])
         if run.has(_CONFIG):
             found.params = read_mapping(run, _CONFIG, found.warnings)
         if run.has(_LOG):
@@ -165,7 +165,7 @@ def _steps_of_epochs(run: Tree) -> dict[int, int]:
     return steps
 
 
-def _best(saved: list[_Saved], found: Run) -> _Saved | None:
+def _best(saved: list[_Saved], found: RunDraft) -> _Saved | None:
     top = _dictionary(_dictionary(found.params.get("checkpoint")).get("topk"))
     monitored = top.get("monitor_key")
     scored = [item for item in saved if item.metric and item.value == item.value]

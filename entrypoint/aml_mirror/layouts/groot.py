@@ -22,7 +22,7 @@ import re
 from dataclasses import replace
 from typing import Any
 
-from aml_mirror.layouts.base import Checkpoint, Run
+from aml_mirror.layouts.base import Checkpoint, RunDraft
 from aml_mirror.layouts.config_files import read_json, read_mapping
 from aml_mirror.layouts.huggingface.layout import HuggingFace
 from aml_mirror.layouts.huggingface.saved_files import describe
@@ -52,7 +52,7 @@ class Groot:
         )
         return [root for root in roots if _is_groot(tree.below(root))]
 
-    def read(self, run: Tree) -> Run:
+    def read(self, run: Tree) -> RunDraft:
         result = HuggingFace().read(run)
         config = _config(run, result.warnings)
         best = _best(run, config)

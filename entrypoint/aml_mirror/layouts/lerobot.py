@@ -31,7 +31,7 @@ import re
 from collections.abc import Collection
 from dataclasses import replace
 
-from aml_mirror.layouts.base import Checkpoint, Run
+from aml_mirror.layouts.base import Checkpoint, RunDraft
 from aml_mirror.layouts.config_files import read_json, read_mapping
 from aml_mirror.layouts.generic.name_words import end_of
 from aml_mirror.layouts.kit.roles import leave_undecided
@@ -79,8 +79,8 @@ class LeRobot:
                 roots.append(folder)
         return topmost(roots)
 
-    def read(self, run: Tree) -> Run:
-        result = Run([])
+    def read(self, run: Tree) -> RunDraft:
+        result = RunDraft([])
         below = subfolders(run)
         base = _CHECKPOINTS if _CHECKPOINTS in below.get("", {}) else ""
         steps: dict[str, int] = {}
@@ -139,7 +139,7 @@ class LeRobot:
         return step
 
     def _add_steps(
-        self, run: Tree, result: Run, steps: dict[str, int], final: int | None, is_copy: bool
+        self, run: Tree, result: RunDraft, steps: dict[str, int], final: int | None, is_copy: bool
     ) -> None:
         names = {folder: _names(run, folder) for folder in steps}
         siblings = list(names.values())
@@ -174,7 +174,7 @@ class LeRobot:
                 checkpoint = replace(checkpoint, problem=problem)
             result.checkpoints.append(checkpoint)
 
-    def _add_single(self, run: Tree, result: Run, copy: str) -> None:
+    def _add_single(self, run: Tree, result: RunDraft, copy: str) -> None:
         if run.has_folder(join(copy, _MODEL)):
             result.checkpoints.append(_describe(run, copy, _MODEL, None))
         elif run.has_folder(_MODEL):
@@ -182,7 +182,7 @@ class LeRobot:
         elif _is_policy(run, ""):
             result.checkpoints.append(_describe(run, "", "", None))
 
-    def _add_averaged(self, run: Tree, result: Run, steps: dict[str, int]) -> None:
+    def _add_averaged(self, run: Tree, result: RunDraft, steps: dict[str, int]) -> None:
         averaged = [
             _describe(run, folder, _EMA, step)
             for folder, step in sorted(steps.items(), key=lambda item: -item[1])
@@ -217,7 +217,7 @@ def _ends(
     return ends
 
 
-def _ask_about_root(run: Tree, result: Run) -> None:
+def _ask_about_root(run: Tree, result: RunDraft) -> None:
     """Leave a run undecided where people put another policy beside its checkpoints, in the run's root."""
     if run.has_folder(_MODEL):
         other = _describe(run, "", _MODEL, _saved_step(run, ""))

@@ -24,7 +24,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from aml_mirror.formats.pickle_values import pickled_pairs
-from aml_mirror.layouts.base import Checkpoint, Role, Run
+from aml_mirror.layouts.base import Checkpoint, Role, RunDraft
 from aml_mirror.layouts.config_files import read_mapping
 from aml_mirror.layouts.kit.other_ends import ask_about_other_ends
 from aml_mirror.layouts.run_roots import topmost, with_logs
@@ -97,8 +97,8 @@ class Lightning:
                         roots.add(_root_of(tree, folder))
         return with_logs(tree, topmost(roots))
 
-    def read(self, run: Tree) -> Run:
-        found = Run([])
+    def read(self, run: Tree) -> RunDraft:
+        found = RunDraft([])
         examined = [item for path in run.files if path.endswith(_SUFFIX) and (item := _examined(run, path))]
         saved = sorted(examined, key=lambda item: _age(item, examined), reverse=True)
         for index, item in enumerate(saved):

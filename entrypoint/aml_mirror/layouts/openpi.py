@@ -28,7 +28,7 @@ from aml_mirror.core.errors import DataError
 from aml_mirror.formats.archives import MAX_PICKLE_BYTES, Archive
 from aml_mirror.formats.ocdbt import store_problem
 from aml_mirror.formats.pickle_values import pickled_values
-from aml_mirror.layouts.base import Checkpoint, Run
+from aml_mirror.layouts.base import Checkpoint, RunDraft
 from aml_mirror.layouts.config_files import read_json
 from aml_mirror.layouts.kit.other_ends import ask_about_other_ends
 from aml_mirror.layouts.run_roots import topmost
@@ -70,8 +70,8 @@ class OpenPi:
             return [""]
         return topmost(roots)
 
-    def read(self, run: Tree) -> Run:
-        result = Run([])
+    def read(self, run: Tree) -> RunDraft:
+        result = RunDraft([])
         found: dict[str, tuple[int, bool]] = {}
         for name, real in subfolders(run).get("", {}).items():
             if _STEP.fullmatch(name):

@@ -7,7 +7,7 @@ run. A framework that saves twice at one step, with an update of the weights in 
 
 from __future__ import annotations
 
-from aml_mirror.layouts.base import Run
+from aml_mirror.layouts.base import RunDraft
 from aml_mirror.layouts.generic.name_words import words_of
 from aml_mirror.layouts.kit.roles import leave_undecided
 from aml_mirror.layouts.same_weights import have_other_weights
@@ -20,7 +20,7 @@ _ASIDE = word_set("ema averaged average swa best")
 _MAX_COMPARED = 8
 
 
-def ask_about_rivals(run: Tree, result: Run) -> None:
+def ask_about_rivals(run: Tree, result: RunDraft) -> None:
     """Leave a run undecided that holds other weights of the step of its final checkpoint.
 
     Args:

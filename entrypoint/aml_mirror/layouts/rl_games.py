@@ -31,7 +31,7 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
-from aml_mirror.layouts.base import Checkpoint, Role, Run
+from aml_mirror.layouts.base import Checkpoint, Role, RunDraft
 from aml_mirror.layouts.config_files import read_mapping
 from aml_mirror.layouts.generic.name_words import end_of
 from aml_mirror.layouts.isaac_lab import params_of
@@ -72,8 +72,8 @@ class RlGames:
             if folder.rpartition("/")[2] == "nn" and _is_rl_games(tree, folder, names)
         )
 
-    def read(self, run: Tree) -> Run:
-        found = Run([])
+    def read(self, run: Tree) -> RunDraft:
+        found = RunDraft([])
         found.params = _params(run, found.warnings)
         saved, plain = [], []
         for name in run.children["nn"]:
@@ -113,7 +113,7 @@ class RlGames:
         return found
 
 
-def _tell_trainings_apart(run: Run) -> None:
+def _tell_trainings_apart(run: RunDraft) -> None:
     """Leave undecided which is the end where the names are of several trainings: ``config.name`` differs."""
     newest: dict[str, Checkpoint] = {}
     for item in run.checkpoints:

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from aml_mirror.layouts.base import Checkpoint, Run
+from aml_mirror.layouts.base import Checkpoint, RunDraft
 from aml_mirror.layouts.kit.folder_layout import FolderLayout
 from aml_mirror.sources.tree import Tree
 
@@ -34,7 +34,7 @@ def _without_shards(checkpoint: Checkpoint) -> Checkpoint:
     )
 
 
-def _refined(run: Tree, result: Run) -> Run:
+def _refined(run: Tree, result: RunDraft) -> RunDraft:
     result.checkpoints = [_without_shards(item) for item in result.checkpoints]
     result.best = _without_shards(result.best) if result.best else None
     return result

@@ -16,13 +16,13 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from aml_mirror.layouts.base import Run
+from aml_mirror.layouts.base import RunDraft
 from aml_mirror.layouts.config_files import read_mapping
 from aml_mirror.layouts.kit.folder_layout import FolderLayout
 from aml_mirror.sources.tree import Tree
 
 
-def _without_steps(run: Tree, result: Run) -> Run:
+def _without_steps(run: Tree, result: RunDraft) -> RunDraft:
     result.checkpoints = [replace(item, step=None) for item in result.checkpoints]
     return result
 

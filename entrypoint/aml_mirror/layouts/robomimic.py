@@ -27,7 +27,7 @@ from __future__ import annotations
 import math
 import re
 
-from aml_mirror.layouts.base import Checkpoint, NamedStep, Role, Run, numbered
+from aml_mirror.layouts.base import Checkpoint, NamedStep, Role, RunDraft, numbered
 from aml_mirror.layouts.config_files import read_mapping
 from aml_mirror.layouts.kit.companions import with_companions
 from aml_mirror.layouts.kit.other_ends import ask_about_other_ends
@@ -60,9 +60,9 @@ class Robomimic:
                 roots.append(folder)
         return topmost(roots)
 
-    def read(self, run: Tree) -> Run:
+    def read(self, run: Tree) -> RunDraft:
         models = numbered(run.children.get("models", ()), _MODEL)
-        found = Run(_newest_first(run, models))
+        found = RunDraft(_newest_first(run, models))
         if best := _best(models):
             path = f"models/{best.name}"
             found.best = Checkpoint(path, best.step, "best", (path,), (path,))

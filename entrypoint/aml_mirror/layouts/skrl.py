@@ -23,7 +23,7 @@ import re
 from dataclasses import dataclass
 
 from aml_mirror.core.errors import MirrorError
-from aml_mirror.layouts.base import Checkpoint, Role, Run, numbered
+from aml_mirror.layouts.base import Checkpoint, Role, RunDraft, numbered
 from aml_mirror.layouts.isaac_lab import params_of
 from aml_mirror.layouts.kit.other_ends import ask_about_other_ends
 from aml_mirror.layouts.kit.roles import leave_undecided
@@ -94,7 +94,7 @@ class Skrl:
                 roots.append(folder)
         return topmost(roots)
 
-    def read(self, run: Tree) -> Run:
+    def read(self, run: Tree) -> RunDraft:
         base = _FOLDER if run.has_folder(_FOLDER) else ""
         names = run.children[base]
         found = _whole_agents(run, base, names) if _agents(names) else _separate_modules(run, base, names)
@@ -161,7 +161,7 @@ def _first_strings(data: bytes, count: int = 2) -> list[str]:
     return found
 
 
-def _whole_agents(run: Tree, base: str, names: tuple[str, ...]) -> Run:
+def _whole_agents(run: Tree, base: str, names: tuple[str, ...]) -> RunDraft:
     agents = numbered(names, _AGENT)
     checkpoints = [
         _file(join(base, agent.name), agent.step, "final" if index == 0 else "periodic")
@@ -175,7 +175,7 @@ def _whole_agents(run: Tree, base: str, names: tuple[str, ...]) -> Run:
             steps = [item.step for item in reversed(agents) if _equal(run, path, join(base, item.name))]
             best = _file(path, steps[0] if steps else None, "best")
             break
-    return Run(checkpoints, best)
+    return RunDraft(checkpoints, best)
 
 
 def _file(path: str, step: int | None, role: Role) -> Checkpoint:
@@ -204,7 +204,7 @@ def _kind(module: str) -> str:
     return next((known for known in _KNOWN if module == known or module.endswith("_" + known)), "")
 
 
-def _separate_modules(run: Tree, base: str, names: tuple[str, ...]) -> Run:
+def _separate_modules(run: Tree, base: str, names: tuple[str, ...]) -> RunDraft:
     modules = _modules(names)
     needed = {module.module for module in modules if module.needed}
     steps = sorted({module.step for module in modules if module.step is not None}, reverse=True)
@@ -223,7 +223,7 @@ def _separate_modules(run: Tree, base: str, names: tuple[str, ...]) -> Run:
     if best_ones:
         step = _step_of_best(run, base, modules, best_ones, steps)
         best = _set_of_modules(base, best_ones, needed, step, "best")
-    found = Run(checkpoints, best)
+    found = RunDraft(checkpoints, best)
     policies = {module.step for module in modules if module.kind in _POLICIES}
     others = {module.step for module in modules if not module.needed and module.step is not None}
     whole = [item for item in checkpoints if not item.problem]

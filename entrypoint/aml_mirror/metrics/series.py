@@ -12,7 +12,7 @@ Pass one goes through the sessions backwards, so that what is superseded is know
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -33,24 +33,24 @@ MAX_NAMED = 20
 MAX_WALL_TIME = 253_402_300_799.0
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Metrics:
     """What :func:`read_metrics` found; ``series`` are sorted by name."""
 
-    series: list[Series]
+    series: tuple[Series, ...]
     points_read: int
     """Every scalar point that could be read, superseded ones too."""
-    tags: list[str]
+    tags: tuple[str, ...]
     """Distinct original tags of the points read, sorted; of ``MAX_SERIES`` series at most."""
     skipped_records: int
-    sources: list[dict[str, Any]]
+    sources: tuple[dict[str, Any], ...]
     """``{path, points}`` of each file in reading order, with ``ended`` and ``skipped_records`` if any."""
-    warnings: list[str]
-    left_out: list[str] = field(default_factory=list)
+    warnings: tuple[str, ...]
+    left_out: tuple[str, ...] = ()
     """Names of the series that a limit left out (:meth:`limited`), sorted."""
-    restarts: list[Restart] = field(default_factory=list)
+    restarts: tuple[Restart, ...] = ()
     """Sessions that began anew, one for each folder: event files of an older training are beside theirs."""
-    _groups: list[Group] = field(default_factory=list, repr=False)
+    _groups: tuple[Group, ...] = field(default=(), repr=False)
 
     @property
     def note(self) -> str:
@@ -118,13 +118,13 @@ class Metrics:
         )
         return replace(
             self,
-            series=[series for series in self.series if series.name in kept],
-            left_out=sorted([*self.left_out, *left_out]),
-            warnings=[*self.warnings, warning],
+            series=tuple(series for series in self.series if series.name in kept),
+            left_out=tuple(sorted([*self.left_out, *left_out])),
+            warnings=(*self.warnings, warning),
         )
 
 
-def read_metrics(tree: Tree, logs: list[str] | tuple[str, ...] = ()) -> Metrics:
+def read_metrics(tree: Tree, logs: Sequence[str] = ()) -> Metrics:
     """Read the metrics of the run whose root ``tree`` is (pass one).
 
     ``logs`` are paths of the framework's own logs, read only where no event file holds a point; W&B's own
@@ -274,14 +274,14 @@ class _Reading:
         for key, name in assign_names(found).items():
             found[key].name = name
         return Metrics(
-            series=sorted(found.values(), key=lambda series: series.name),
+            series=tuple(sorted(found.values(), key=lambda series: series.name)),
             points_read=self.points_read,
-            tags=sorted(self._tags),
+            tags=tuple(sorted(self._tags)),
             skipped_records=self._skipped,
-            sources=[self._sources[session.path] for group in groups for session in group.sessions],
-            warnings=self._warnings,
-            restarts=self._restarts,
-            _groups=groups,
+            sources=tuple(self._sources[session.path] for group in groups for session in group.sessions),
+            warnings=tuple(self._warnings),
+            restarts=tuple(self._restarts),
+            _groups=tuple(groups),
         )
 
 

@@ -30,6 +30,7 @@ from aml_mirror.core.errors import (
     ServiceUnavailable,
     SourceNotFound,
 )
+from aml_mirror.osmo.workflow_list import ListQuery
 from aml_mirror.support import redaction
 from aml_mirror.support.retry import Retry
 
@@ -96,6 +97,10 @@ class OsmoClient:
         environment: what the program gets; None: what it needs of this process's, and nothing else.
     """
 
+    # Two requests to OSMO. An entry with 16 long labels has 7 kB, so that a page stays below
+    # MAX_ANSWER_BYTES.
+    page_size = 2000
+
     def __init__(
         self,
         program: str,
@@ -126,7 +131,7 @@ class OsmoClient:
             ServiceUnavailable: OSMO does not answer for now.
             ConfigurationError: the program cannot be run.
         """
-        arguments = ("workflow", "query", _checked(run_id), "-t", "json")
+        arguments = ("workflow", "query", checked(run_id), "-t", "json")
         if not patient:
             return self._ask(run_id, arguments)
         return self._retry(lambda: self._ask(run_id, arguments))
@@ -137,11 +142,25 @@ class OsmoClient:
         Raises:
             ConfigurationError: besides what :meth:`query` raises: OSMO cannot read the spec it keeps.
         """
-        arguments = ("workflow", "spec", _checked(run_id))
+        arguments = ("workflow", "spec", checked(run_id))
         text = self._retry(lambda: self._ask(run_id, arguments))
         if not text.strip():
-            raise _no_spec(run_id, "it is empty")
+            raise no_spec(run_id, "it is empty")
         return text
+
+    def list_page(self, query: ListQuery, offset: int, count: int) -> str:
+        """Return what ``osmo workflow list -t json`` prints, the newest submission first.
+
+        Raises:
+            MirrorError: see :meth:`query`.
+        """
+        arguments = ["workflow", "list", "-t", "json", "--order", "desc"]
+        arguments += ["--count", str(count), "--offset", str(offset)]
+        if query.submitted_since:
+            arguments += ["--submitted-after", query.submitted_since.isoformat()]
+        arguments += ["--user", *query.users] if query.users else ["--all-users"]
+        arguments += ["--pool", *query.pools] if query.pools else []
+        return self._retry(lambda: self._ask("", tuple(arguments)))
 
     def _ask(self, run_id: str, arguments: tuple[str, ...]) -> str:
         answer = self.call(arguments)
@@ -226,7 +245,8 @@ def _kill(process: subprocess.Popen[bytes]) -> None:
             os.killpg(process.pid, signal.SIGKILL)
 
 
-def _checked(run_id: str) -> str:
+def checked(run_id: str) -> str:
+    """Return a run id if it may become an argument and part of a URL; else raise SourceNotFound."""
     if not _RUN_ID.fullmatch(run_id):
         raise SourceNotFound(
             f"{run_id!r} cannot be the id of a run on OSMO: those have letters, digits, '-' and '_'",
@@ -242,19 +262,20 @@ def _failure(run_id: str, arguments: tuple[str, ...], answer: Answer) -> MirrorE
         return SourceNotFound(
             f"OSMO knows no run {run_id}", "pass the id that `osmo workflow list` shows, with its number"
         )
+    about = f"run {run_id}" if run_id else "its workflows"
     if "must login" in said.lower() or status == 401:
         return NotAllowed(
-            f"the osmo program is not logged in, so that nothing can be learnt of run {run_id} ({said})",
+            f"the osmo program is not logged in, so that nothing can be learnt of {about} ({said})",
             "in a pod OSMO sets OSMO_CONFIG_FILE_DIR: let nothing overwrite it; elsewhere run `osmo login "
             "URL`; or pass --source",
         )
     if status == 403:
         return NotAllowed(
-            f"OSMO does not let the submitter of this workflow see run {run_id} ({said})",
-            "submit as somebody who may, or pass --source",
+            f"OSMO does not let the submitter of this workflow see {about} ({said})",
+            "submit as somebody who may" + (", or pass --source" if run_id else ""),
         )
     if arguments[1] == "spec" and (status == 500 or "Failed to fetch spec" in said):
-        return _no_spec(run_id, said)
+        return no_spec(run_id, said)
     if answer.code in (10, 75) or status in (408, 429) or status >= 500:
         return ServiceUnavailable(f"OSMO does not answer for now ({said or command})", "run it again later")
     if answer.code < 0:
@@ -263,11 +284,12 @@ def _failure(run_id: str, arguments: tuple[str, ...], answer: Answer) -> MirrorE
         )
     return ConfigurationError(
         f"{command} failed with exit code {answer.code}: {said or 'it said nothing'}",
-        "pass the folder that the training wrote to with --source",
+        "pass the folder that the training wrote to with --source" if run_id else "run it by hand",
     )
 
 
-def _no_spec(run_id: str, said: str) -> ConfigurationError:
+def no_spec(run_id: str, said: str) -> ConfigurationError:
+    """Return the error for a spec that OSMO does not give; ``said`` is what it says instead."""
     # microsoft/physical-ai-toolchain#491: OSMO 6.2 reads the specs it keeps with an account key only.
     return ConfigurationError(
         f"OSMO cannot read the spec of run {run_id} that it keeps ({said}); OSMO 6.2 cannot where storage "

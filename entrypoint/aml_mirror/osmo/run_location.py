@@ -21,7 +21,7 @@ from aml_mirror.core.errors import (
     UsageError,
 )
 from aml_mirror.core.settings import Settings
-from aml_mirror.osmo.client import OsmoClient
+from aml_mirror.osmo.connection import connect, is_reachable
 from aml_mirror.osmo.workflow import (
     Declared,
     Output,
@@ -66,15 +66,14 @@ class OsmoRun:
     ) -> None:
         self._settings, self._notice, self._clock, self._sleep = settings, notice, clock, sleep
         self._host = socket.gethostname() if host is None else host
-        program = OsmoClient.find()
-        if not program:
+        if not is_reachable(settings):
             raise ConfigurationError(
-                f"nothing says where run {settings.run_id} lies: neither --source nor OUTPUT_DIR is set, and "
+                f"nothing says where run {settings.run_id} is: neither --source nor OUTPUT_DIR is set, and "
                 "there is no osmo program on PATH to ask",
                 "pass the folder that the training wrote to with --source; in a pod of OSMO, PATH has to "
                 "keep /osmo/usr/bin",
             )
-        self._client = OsmoClient(program, settings.retry_seconds, notice)
+        self._client = connect(settings, notice)
         self._workflow: Workflow | None = None
 
     def ended(self) -> Workflow:
@@ -111,6 +110,16 @@ class OsmoRun:
         workflow = self.ended()
         declared = read_spec(self._client.spec(workflow.name), workflow, self._settings.task)
         return choose(declared, workflow, self._settings.task)
+
+    def tasks_with_outputs(self) -> list[str]:
+        """Return the names of the tasks that declared an output which can be read, in the order of the spec.
+
+        Raises:
+            MirrorError: see :meth:`output`.
+        """
+        workflow = self.ended()
+        declared = read_spec(self._client.spec(workflow.name), workflow)
+        return list(dict.fromkeys(item.task for item in declared.outputs if _is_readable(item.url)))
 
     def nothing_there(self, said: str) -> DataError:
         """The error for a declared output that holds nothing, in whose words ``said`` is."""

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from aml_mirror.core.errors import DataError
+from aml_mirror.osmo.workflow_list import labels_of
 
 # WorkflowStatus and TaskGroupStatus (src/utils/job). RESCHEDULED is a task whose copy will run. A status that
 # a newer OSMO adds counts as one of a run that goes on: nothing is mirrored from it by mistake.
@@ -35,12 +36,13 @@ class Task:
 
 @dataclass(frozen=True, slots=True)
 class Workflow:
-    """A run. ``outputs`` is where its default outputs lie, as OSMO shows it to people."""
+    """A run. ``outputs`` is where its default outputs are, as OSMO shows it; ``labels`` since 6.4."""
 
     name: str
     status: str
     tasks: tuple[Task, ...] = ()
     outputs: str = ""
+    labels: Mapping[str, str] = field(default_factory=dict)
 
     def task(self, name: str) -> Task | None:
         """The task of that name; OSMO takes names without regard to case, and ``-`` for ``_``."""
@@ -98,7 +100,7 @@ def read_query(text: str, run_id: str) -> Workflow:
         for task in _list(group, "tasks")
         if _text(task, "name")
     )
-    return Workflow(name, status, tasks, _text(found, "outputs"))
+    return Workflow(name, status, tasks, _text(found, "outputs"), labels_of(found.get("labels")))
 
 
 def read_spec(text: str, workflow: Workflow, task: str = "") -> Declared:

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from aml_mirror.core.errors import DataError
 from aml_mirror.core.run import Checkpoint
+from aml_mirror.pipeline.parameters import cut_before
 from aml_mirror.pipeline.plan import Plan
 from aml_mirror.registries.base import Limits
 
@@ -36,6 +37,8 @@ def apply_limits(plan: Plan, limits: Limits) -> Plan:
         if len(value) > limits.param_value:
             reason = f"cut from {len(value)} to {limits.param_value} characters"
             beyond.append({"param": name, "reason": reason})
+        elif cut := cut_before(value):
+            beyond.append({"param": name, "reason": cut})
     if limits.series is not None and len(metrics.series) > limits.series:
         kept = metrics.limited(limits.series)
         names = {series.name for series in kept.series}

@@ -6,9 +6,9 @@ registry can do, and on the versions that it is known to have; nothing here writ
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 
 from aml_mirror.core.errors import MirrorError, Unreadable, UsageError
 from aml_mirror.core.manifest import Manifest
@@ -19,6 +19,7 @@ from aml_mirror.metrics.series import Metrics, read_metrics
 from aml_mirror.pipeline.apply_limits import apply_limits, check_file_count
 from aml_mirror.pipeline.completeness import judge
 from aml_mirror.pipeline.contradictions import contradictions
+from aml_mirror.pipeline.current_verdict import current_verdict
 from aml_mirror.pipeline.destination import Destination, intended_destination
 from aml_mirror.pipeline.locate import LocatedRun, locate
 from aml_mirror.pipeline.log_state import log_sizes
@@ -27,10 +28,11 @@ from aml_mirror.pipeline.model_paths import model_paths
 from aml_mirror.pipeline.parameters import parameters
 from aml_mirror.pipeline.plan import Plan
 from aml_mirror.pipeline.select import SelectedCheckpoint, choose, narrow, pick
+from aml_mirror.pipeline.task_name import contradiction
 from aml_mirror.registries import base
-from aml_mirror.registries.base import Version
+from aml_mirror.registries.base import Reading, Version
 from aml_mirror.safety.verdict import Safety, inspect, require_harmless
-from aml_mirror.safety.words import CODE, FIRST_SCANNER, HARMLESS, SCANNER, SUSPICIOUS, UNKNOWN, current
+from aml_mirror.safety.words import CODE, SUSPICIOUS, UNKNOWN
 from aml_mirror.sources.growing import log_view
 from aml_mirror.sources.hashing import hash_files, listed_files, quick_key
 from aml_mirror.sources.registry import open_source
@@ -65,6 +67,8 @@ class Decisions:
         settings: of this call.
         console: shows how far the hashing is.
         versions: complete versions of the run that the registry has.
+        read_once: returns what hashes and sends the files of a checkpoint at the same time, given the
+            checkpoint's path, its quick key and its size in bytes; or None, where they are hashed first.
     """
 
     def __init__(
@@ -74,7 +78,9 @@ class Decisions:
         settings: Settings,
         console: Console,
         versions: Sequence[Version] = (),
+        read_once: Callable[[str, str, int], Reading | None] = lambda path, key, size: None,
     ) -> None:
+        self._read_once = read_once
         self._located = located
         self._destination = destination
         self._settings = settings
@@ -107,15 +113,11 @@ class Decisions:
         for item in wanted:
             key = self._quick_key(item.checkpoint)
             version = self._by_quick_key.get(key)
-            word, scanner = judged(version)
-            if scanner == SCANNER and word in HARMLESS:
-                continue
-            safety = self._examined(item.checkpoint)
-            if version is not None and scanner != SCANNER:
-                tags = {base.SAFETY_NOW: safety.verdict, base.SAFETY_NOW_SCANNER: SCANNER}
-                self._by_quick_key[key] = replace(version, tags={**version.tags, **tags})
-                self.judged_anew.append((version, tags))
-            require_harmless(safety, item.checkpoint.path)
+            if version is not None:
+                scan = partial(self._examined, item.checkpoint)
+                if current_verdict(version, scan, partial(self._judged_anew, key)).is_harmless:
+                    continue
+            require_harmless(self._examined(item.checkpoint), item.checkpoint.path)
         return wanted
 
     def decide(self, selected: SelectedCheckpoint) -> Plan | Recognized:
@@ -157,6 +159,10 @@ class Decisions:
             for item, key in zip(wanted, keys, strict=True)
         ]
 
+    def _judged_anew(self, key: str, version: Version, tags: dict[str, str]) -> None:
+        self._by_quick_key[key] = replace(version, tags={**version.tags, **tags})
+        self.judged_anew.append((version, tags))
+
     def _plan(self, selected: SelectedCheckpoint, key: str) -> Plan:
         located, checkpoint, destination = self._located, selected.checkpoint, self._destination
         if destination.limits:
@@ -167,13 +173,14 @@ class Decisions:
         if against.undecided and self._settings.checkpoint == "final":
             raise UsageError(against.undecided, pick(against.choices))
         self._checks = ByteChecks(located.tree)
-        manifest = self._manifest(checkpoint)
+        manifest = self._manifest(checkpoint, key)
         best, best_warnings = self._best(checkpoint)
         warnings = (
             *located.warnings,
             *remarks(selected),
             *self._checks.warnings,
             *against.warnings,
+            *contradiction(located.run.params, self._settings.task_name),
             *self._metrics.warnings,
             # Of a known framework it is known that it logs elsewhere, or was told not to log.
             *([self._metrics.note] if self._metrics.note and framework == "generic" else []),
@@ -194,14 +201,18 @@ class Decisions:
         )
         return apply_limits(plan, destination.limits) if destination.limits else plan
 
-    def _manifest(self, checkpoint: Checkpoint) -> Manifest:
+    def _manifest(self, checkpoint: Checkpoint, key: str) -> Manifest:
         tree, paths = self._located.tree, model_paths(checkpoint)
         # A version that was hashed, from a volume perhaps, can only be recognized by hashing again.
         is_hashed = any(version.tags.get(base.INTEGRITY) == "sha256" for version in self._versions)
         if self._destination.copies(self._located.source) and not (self._settings.hash or is_hashed):
             return listed_files(tree, paths)
-        with self._console.stage("hashing", sum(map(tree.size, paths))) as progress:
-            return hash_files(tree, paths, progress, self._checks.of)
+        size = sum(map(tree.size, paths))
+        if reading := self._read_once(checkpoint.path, key, size):
+            with self._console.stage("hashing and sending", size) as progress:
+                return reading.hash_files(tree, paths, progress, self._checks.of)
+        with self._console.stage("hashing", size) as progress:
+            return hash_files(tree, paths, progress, self._checks.of, self._settings.block_size)
 
     def _best(self, checkpoint: Checkpoint) -> tuple[Checkpoint | None, list[str]]:
         best = self._located.run.best
@@ -289,13 +300,3 @@ def _safety_warnings(safety: Safety) -> list[str]:
         )
     warnings += [f"{item['path']} was accepted (--allow): {item['reason']}" for item in safety.allowed]
     return warnings
-
-
-def judged(version: Version | None) -> tuple[str | None, str | None]:
-    """Return the newest verdict of a version, in today's words, and the scanner that gave it."""
-    tags = version.tags if version is not None else {}
-    if base.SAFETY_NOW in tags:
-        return current(tags[base.SAFETY_NOW]), tags.get(base.SAFETY_NOW_SCANNER)
-    if base.SAFETY not in tags:
-        return None, None
-    return current(tags[base.SAFETY]), tags.get(base.SAFETY_SCANNER, FIRST_SCANNER)

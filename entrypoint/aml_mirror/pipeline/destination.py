@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from aml_mirror.core.errors import UsageError
+from aml_mirror.core.manifest import Manifest
 from aml_mirror.core.settings import Settings
 from aml_mirror.registries import base
 from aml_mirror.registries.base import Limits
@@ -13,6 +14,8 @@ from aml_mirror.registries.names import check_names
 from aml_mirror.registries.registry import named_type, required_type
 from aml_mirror.registries.registry_type import RegistryType
 from aml_mirror.sources.base import Source
+
+_INSTEAD = {base.SUCCESS_THRESHOLD: "pass --success-threshold"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,8 +27,8 @@ class Destination:
     experiment: str
     registry_type: RegistryType | None
     """None: the settings name no registry, which only a plan may lack."""
-    sign: Callable[[str], tuple[str, str]] | None = None
-    """Makes of a statement the name and the text of its signed envelope; None: nothing is signed."""
+    sign: Callable[[str, Manifest], dict[str, str]] | None = None
+    """Makes of a statement and a manifest the signatures, text by name; None: nothing is signed."""
 
     @property
     def limits(self) -> Limits | None:
@@ -83,16 +86,28 @@ def checked_names(settings: Settings) -> tuple[str, str]:
 
 def _check_tags(settings: Settings) -> None:
     for name in sorted(settings.tags):
-        if name in base.RESERVED or name.startswith(base.OWN_PREFIX):
-            raise UsageError(f"--tag {name} is a name that the mirror itself writes", "choose another name")
+        if name in base.RESERVED - base.ALSO_BY_TAG or name.startswith(base.OWN_PREFIX):
+            hint = _INSTEAD.get(name, "choose another name")
+            raise UsageError(f"--tag {name} is a name that the mirror itself writes", hint)
+    if settings.task_name and settings.tags.get(base.TASK, settings.task_name) != settings.task_name:
+        raise UsageError(
+            f"--tag task={settings.tags[base.TASK]} and --task-name {settings.task_name} differ", "pass one"
+        )
 
 
-def _signer(path: str) -> Callable[[str], tuple[str, str]] | None:
+def _signer(path: str) -> Callable[[str, Manifest], dict[str, str]] | None:
     """Read the key before anything is sent."""
     if not path:
         return None
     # Late: cryptography is needed for nothing else here.
-    from aml_mirror.pipeline.provenance import signing
+    from aml_mirror.pipeline.provenance import model_signature, signing
 
     key = signing.private_key(path)
-    return lambda statement: (signing.ARTIFACT, signing.sign(statement, key))
+
+    def sign(statement: str, manifest: Manifest) -> dict[str, str]:
+        signed = {signing.ARTIFACT: signing.sign(statement, key)}
+        if bundle := model_signature.signature(manifest, key):
+            signed[model_signature.ARTIFACT] = bundle
+        return signed
+
+    return sign

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 
 from aml_mirror.core.errors import DataError, MirrorError
@@ -10,7 +11,7 @@ from aml_mirror.core.run import Run
 from aml_mirror.core.settings import Settings
 from aml_mirror.layouts import DetectedRun, find_run, unknown_beside
 from aml_mirror.pipeline.select import path_in
-from aml_mirror.sources.base import Source, run_id_of
+from aml_mirror.sources.base import Source, labels_of, run_id_of
 from aml_mirror.sources.tree import Tree
 
 
@@ -25,6 +26,8 @@ class LocatedRun:
     run: Run
     run_id: str
     warnings: tuple[str, ...] = ()
+    labels: Mapping[str, str] = field(default_factory=dict)
+    """Of the run on OSMO."""
 
 
 def locate(source: Source, settings: Settings) -> LocatedRun:
@@ -74,8 +77,13 @@ def describe(whole: Tree, detected: DetectedRun, settings: Settings) -> LocatedR
         f"{root} was not looked at; it may be another run, of no known framework: --source takes it alone"
         for root in ([] if settings.framework else unknown_beside(whole, detected))
     )
-    run_id = run_id_of(source) or settings.run_id or source.name
-    return LocatedRun(source, detected, tree, run, run_id, tuple(warnings))
+    labels = settings.run_labels or labels_of(source)
+    return LocatedRun(source, detected, tree, run, run_id(source, settings), tuple(warnings), labels)
+
+
+def run_id(source: Source, settings: Settings) -> str:
+    """Return the id of the run in a source: what the source learnt, else what was given, else its name."""
+    return run_id_of(source) or settings.run_id or source.name
 
 
 def require_unchanged(located: LocatedRun, paths: list[str]) -> None:

@@ -17,7 +17,7 @@ from typing import Any
 from aml_mirror.core.manifest import digest_of_json
 from aml_mirror.layouts import Run
 from aml_mirror.metrics.series import Metrics
-from aml_mirror.registries.base import Point
+from aml_mirror.registries.base import Point, log_state_name
 from aml_mirror.sources.tree import Tree
 
 SCHEMA = "aml-mirror/logs/v1"
@@ -73,7 +73,7 @@ class LogState:
 
 def name_of(tag: str) -> str:
     """The name of the state that a tag means."""
-    return f"logs-{tag.partition(':')[2]}.json"
+    return log_state_name(tag.partition(":")[2])
 
 
 def parse(data: bytes | None, tag: str) -> LogState | None:

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field, replace
 
 from aml_mirror.core.errors import DataError
 from aml_mirror.metrics.series import Metrics, read_metrics
+from aml_mirror.metrics.summaries import Series
 from aml_mirror.pipeline import log_state
 from aml_mirror.pipeline.locate import LocatedRun
 from aml_mirror.pipeline.log_state import LogState, Recorder
@@ -67,6 +68,68 @@ def update(
     return done
 
 
+def require_same_beginnings(registry: Registry, subject: LocatedRun, version: Version) -> None:
+    """Compare the logs of a run with what was mirrored of them, where the version has a record of that.
+
+    Raises:
+        DataError: the beginning of a log is not what was mirrored.
+    """
+    tag = version.tags.get(base.LOGS, "")
+    writer = registry.continue_logs(version) if tag else None
+    if writer is None:
+        return
+    try:
+        before = log_state.parse(writer.read(log_state.name_of(tag), log_state.MAX_BYTES), tag)
+    finally:
+        writer.close()
+    if before is not None:
+        _check_beginnings(subject, before)
+
+
+def _check_beginnings(subject: LocatedRun, before: LogState) -> list[str]:
+    """Return what to tell of logs that are gone. Raises DataError where one was changed."""
+    logs = log_state.log_sizes(subject.tree, subject.run)
+    warnings = []
+    for path, (size, digest) in before.files.items():
+        if path not in logs:
+            warnings.append(f"{path} is gone since it was mirrored; what it gave stays")
+        elif logs[path] < size or log_state.digest_of_start(subject.tree, path, size) != digest:
+            raise DataError(
+                f"the beginning of {path} is not what was mirrored: it was changed or cut",
+                "nothing was added; mirror the run under another --run-id if it is another training",
+            )
+    return warnings
+
+
+def restore_state(registry: Registry, subject: LocatedRun, version: Version) -> bool:
+    """Make a state of the logs that was lost anew from the run; False where it is another one by now."""
+    tag = version.tags.get(base.LOGS, "")
+    writer = registry.continue_logs(version) if tag else None
+    if writer is None:
+        return False
+    try:
+        logs = log_state.log_sizes(subject.tree, subject.run)
+        for sizes in (logs, *writer.seen_sizes()):
+            if tag.partition(":")[0] != log_state.sizes_digest(sizes):
+                continue
+            tree = log_view(subject.tree, logs, sizes)
+            if any(path not in tree.files for path in sizes):
+                continue
+            metrics = read_metrics(tree, [path for path in subject.run.logs if path in tree.files])
+            if writer.limits.series is not None:
+                metrics = metrics.limited(writer.limits.series)
+            recorder = Recorder()
+            for _ in recorder.recording(metrics.stream):
+                pass
+            state = log_state.state_of(tree, sizes, metrics, recorder)
+            if state.tag == tag:
+                writer.finish(log_state.name_of(tag), state.as_json(), tag)
+                return True
+    finally:
+        writer.close()
+    return False
+
+
 def _update(writer: LogWriter, subject: LocatedRun, version: Version, with_files: bool) -> Update | None:
     done: Update | None = None
     # A killed update is finished first; then what came since.
@@ -100,15 +163,7 @@ def _advance(
     """Bring the version from one state of the logs to the one with these sizes."""
     logs = log_state.log_sizes(subject.tree, subject.run)
     tree = log_view(subject.tree, logs, sizes)
-    done = Update()
-    for path, (size, digest) in before.files.items():
-        if path not in logs:
-            done.warnings.append(f"{path} is gone since it was mirrored; what it gave stays")
-        elif logs[path] < size or log_state.digest_of_start(subject.tree, path, size) != digest:
-            raise DataError(
-                f"the beginning of {path} is not what was mirrored: it was changed or cut",
-                "nothing was added; mirror the run under another --run-id if it is another training",
-            )
+    done = Update(warnings=_check_beginnings(subject, before))
     metrics = _with_names(
         read_metrics(tree, [path for path in subject.run.logs if path in tree.files]), before
     )
@@ -152,31 +207,31 @@ def _advance(
 
 
 def _with_names(metrics: Metrics, before: LogState) -> Metrics:
-    """Give each series the name that it was sent under."""
+    """Return the metrics with each series under the name that it was sent under."""
     names = {(one.folder, one.tag): name for name, one in before.series.items()}
-    taken = set(before.series)
+    taken, renamed = set(before.series), list[Series]()
     for series in metrics.series:
-        if (series.folder, series.tag) in names:
-            series.name = names[series.folder, series.tag]
-            continue
-        stem, count = series.name, 1
-        while series.name in taken:
-            count += 1
-            series.name = f"{stem}_{count}"
-        taken.add(series.name)
-    return metrics
+        name = names.get((series.folder, series.tag))
+        if name is None:
+            name, count = series.name, 1
+            while name in taken:
+                count += 1
+                name = f"{series.name}_{count}"
+            taken.add(name)
+        renamed.append(replace(series, name=name))
+    return replace(metrics, series=tuple(renamed))
 
 
 def _limited(metrics: Metrics, before: LogState, limits: base.Limits) -> tuple[Metrics, list[str]]:
     """Keep the series that were sent, and new ones as far as the registry has room."""
-    known = [series for series in metrics.series if series.name in before.series]
-    new = [series for series in metrics.series if series.name not in before.series]
+    known = tuple(series for series in metrics.series if series.name in before.series)
+    new = tuple(series for series in metrics.series if series.name not in before.series)
     if limits.series is None or len(before.series) + len(new) <= limits.series:
         return metrics, []
     room = max(limits.series - len(before.series), 0)
-    more = replace(metrics, series=new).limited(room) if room else replace(metrics, series=[])
+    more = replace(metrics, series=new).limited(room) if room else replace(metrics, series=())
     left = sorted({series.name for series in new} - {series.name for series in more.series})
-    return replace(metrics, series=[*known, *more.series]), [
+    return replace(metrics, series=(*known, *more.series)), [
         f"{len(left)} new series are left out, since a run takes {limits.series}: {', '.join(left[:20])}"
     ]
 

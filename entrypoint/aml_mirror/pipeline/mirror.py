@@ -21,15 +21,17 @@ from aml_mirror.core.errors import DataError
 from aml_mirror.core.run import Checkpoint
 from aml_mirror.core.settings import Settings
 from aml_mirror.pipeline import log_update
-from aml_mirror.pipeline.decide import Decisions, Recognized, judged
+from aml_mirror.pipeline.current_verdict import recorded_verdict
+from aml_mirror.pipeline.decide import Decisions, Recognized
 from aml_mirror.pipeline.destination import Destination, destination
 from aml_mirror.pipeline.locate import LocatedRun, locate
 from aml_mirror.pipeline.plan import Plan
 from aml_mirror.pipeline.publish import Publication
 from aml_mirror.pipeline.receipt import Facts, Progress, Receipt, receipt_of
+from aml_mirror.pipeline.same_bytes import copied_version
 from aml_mirror.pipeline.select import SelectedCheckpoint
 from aml_mirror.registries import base
-from aml_mirror.registries.base import Registry, Version
+from aml_mirror.registries.base import Reading, ReadsOnce, Registry, Version
 from aml_mirror.registries.pinned_manifest import pinned_manifest
 from aml_mirror.registries.registry import open_registry
 from aml_mirror.sources.base import Source
@@ -90,11 +92,12 @@ class Mirror:
         if versions is None:
             versions = registry.versions(target.experiment, target.model_name, located.run_id)
         complete = [version for version in versions if version.complete]
-        decisions = Decisions(located, target, settings, self._console, complete)
+        read_once = _reader(registry, located, target, versions)
+        decisions = Decisions(located, target, settings, self._console, complete, read_once)
         for selected in self._selected(decisions, registry):
             self._knows(_facts_at(selected.checkpoint, facts))
             self._located = located
-            yield self._settled(decisions.decide(selected), registry, target)
+            yield self._settled(decisions.decide(selected), registry, target, complete)
             self._knows(facts)
 
     def _selected(self, decisions: Decisions, registry: Registry) -> Iterable[SelectedCheckpoint]:
@@ -119,11 +122,21 @@ class Mirror:
             for item in decisions.recognized()
         ]
 
-    def _settled(self, decision: Plan | Recognized, registry: Registry, target: Destination) -> Receipt:
+    def _settled(
+        self,
+        decision: Plan | Recognized,
+        registry: Registry,
+        target: Destination,
+        complete: Sequence[Version],
+    ) -> Receipt:
         facts = self._progress.facts
+        if isinstance(decision, Plan) and (version := copied_version(registry, decision, complete)):
+            decision = recognized_as(version, decision)
         if isinstance(decision, Recognized):
             if self._settings.hash:
                 _require_intact(registry, decision.version)
+                if self._located is not None:
+                    log_update.require_same_beginnings(registry, self._located, decision.version)
             if decision.is_moved:
                 registry.refresh(decision.version, decision.quick_key)
             return self._continued(decision, registry, facts)
@@ -134,16 +147,7 @@ class Mirror:
         ).publish()
         if isinstance(done, Receipt):
             return done
-        plan = decision
-        other = Recognized(
-            done,
-            plan.checkpoint,
-            plan.quick_key,
-            len(plan.manifest.items),
-            plan.manifest.bytes,
-            plan.warnings,
-        )
-        return self._already(other, registry, facts)
+        return self._already(recognized_as(done, decision), registry, facts)
 
     def _continued(self, item: Recognized, registry: Registry, facts: Facts) -> Receipt:
         """The receipt of a version that is there; what the logs of its run gained since is added to it."""
@@ -170,9 +174,10 @@ class Mirror:
             exit_code=0,
             model_version=version.number,
             model_uri=registry.uri(version),
+            files_uri=version.tags.get(base.FILES_URI),
             manifest_sha256=version.tags.get(base.MANIFEST_SHA256),
             integrity=version.tags.get(base.INTEGRITY),
-            safety=judged(version)[0],
+            safety=recorded_verdict(version).word or None,
             files=item.files,
             bytes=item.bytes,
             warnings=item.warnings,
@@ -187,6 +192,35 @@ class Mirror:
         return time.monotonic() - self._started
 
 
+def recognized_as(version: Version, plan: Plan) -> Recognized:
+    """Say that a version has what a plan would mirror."""
+    return Recognized(
+        version,
+        plan.checkpoint,
+        plan.quick_key,
+        len(plan.manifest.items),
+        plan.manifest.bytes,
+        plan.warnings,
+    )
+
+
+def _reader(
+    registry: Registry, located: LocatedRun, target: Destination, versions: Sequence[Version]
+) -> Callable[[str, str, int], Reading | None]:
+    """Return what lets a registry read files once, where it has no version of a checkpoint.
+
+    Where it has one, complete or not, most likely nothing has to be sent: the files are hashed first.
+    """
+    begun = {version.tags.get(base.CHECKPOINT) for version in versions}
+
+    def read_once(path: str, quick_key: str, size: int) -> Reading | None:
+        if path in begun or not isinstance(registry, ReadsOnce):
+            return None
+        return registry.read_once(located.source, target.model_name, quick_key, size)
+
+    return read_once
+
+
 def _require_intact(registry: Registry, version: Version) -> None:
     """Look at what the registry has of a version that is mirrored already.
 
@@ -194,7 +228,9 @@ def _require_intact(registry: Registry, version: Version) -> None:
         DataError: it is not what was mirrored.
     """
     reader = registry.version_reader(version)
-    if changed := reader.changed(pinned_manifest(version, reader)):
+    changed = reader.changed(pinned_manifest(version, reader))
+    wrong, missing = reader.own_problems()
+    if changed := [*changed, *(path for path, _ in wrong), *missing]:
         raise DataError(
             f"version {version.number} of {version.model} is not what was mirrored any more: "
             f"{', '.join(changed[:20])}",

@@ -19,6 +19,7 @@ MAX_PARAMS = 5_000
 # MLflow's bounds (mlflow/utils/validation.py, 3.15: MAX_ENTITY_KEY_LENGTH, MAX_PARAM_VAL_LENGTH).
 MAX_NAME = 250
 MAX_VALUE = 6000
+_CUT = re.compile(r"… \(cut(?:: (\d+) characters)?\)$")
 _NOT_ALLOWED = re.compile(r"[^\w./\- ]")
 
 
@@ -79,6 +80,15 @@ def _text(name: str, found: object) -> str:
         text = _leaf(name, found)
         mark = f"… (cut: {len(found) if isinstance(found, str) else len(text)} characters)"
     return text if len(text) <= MAX_VALUE else text[: MAX_VALUE - len(mark)] + mark
+
+
+def cut_before(text: str) -> str:
+    """Tell how a value was cut by :func:`parameters`, in words; empty: it is whole."""
+    # Any shorter value that ends so was written like this.
+    found = _CUT.search(text) if len(text) == MAX_VALUE else None
+    if found is None:
+        return ""
+    return f"cut {f'from {found[1]} ' if found[1] else ''}to {MAX_VALUE} characters"
 
 
 def _leaf(name: str, found: object) -> str:

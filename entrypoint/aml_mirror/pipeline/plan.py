@@ -99,6 +99,7 @@ class Plan:
             "params": dict(self.params),
             "identity": self.identity,
             "manifest_sha256": self.manifest.sha256,
+            "integrity": self.manifest.integrity,
             "safety": self.safety.as_dict(),
             "model_name": self.model_name or None,
             "warnings": list(self.warnings),

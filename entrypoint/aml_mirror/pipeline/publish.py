@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from aml_mirror.core.errors import Interrupted
+from aml_mirror.core.manifest import TransferResult
 from aml_mirror.core.settings import Settings
 from aml_mirror.metrics.series import read_metrics
 from aml_mirror.pipeline import model_card
@@ -16,8 +17,9 @@ from aml_mirror.pipeline.locate import require_unchanged
 from aml_mirror.pipeline.log_state import Recorder, log_sizes, name_of, state_of
 from aml_mirror.pipeline.model_paths import artifact_path
 from aml_mirror.pipeline.plan import Plan
-from aml_mirror.pipeline.provenance import statement
+from aml_mirror.pipeline.provenance import ml_bom, statement
 from aml_mirror.pipeline.receipt import Facts, Progress, Receipt, receipt_of
+from aml_mirror.pipeline.task_name import task_in
 from aml_mirror.registries import base
 from aml_mirror.registries.base import Registry, Upload, Version, Writer
 from aml_mirror.safety.words import SCANNER
@@ -71,6 +73,8 @@ class Publication:
         if isinstance(writer, Version):
             return writer
         self._progress.facts = replace(self._progress.facts, mlflow_run_id=writer.run_id)
+        if address := writer.files_uri():
+            tags[base.FILES_URI] = address
         try:
             return self._write(writer, tags, self._progress.facts)
         except Interrupted as stop:
@@ -107,7 +111,8 @@ class Publication:
         require_unchanged(plan.located, [item.source for item in plan.manifest.items])
 
         tags = self._with_log_state(writer, tags, logs, sizes, recorder)
-        version = writer.register(card, tags)
+        integrity = _integrity_of(plan, moved)
+        version = writer.register(card, {**tags, base.INTEGRITY: integrity})
         warnings = dict.fromkeys((*described.warnings, *writer.warnings))
         receipt = receipt_of(
             facts,
@@ -115,14 +120,16 @@ class Publication:
             exit_code=0,
             model_version=version.number,
             model_uri=self._registry.uri(version),
+            files_uri=tags.get(base.FILES_URI),
             manifest_sha256=plan.manifest.sha256,
-            integrity=plan.manifest.integrity,
+            integrity=integrity,
             safety=plan.safety.verdict,
             allowed=tuple(plan.safety.allowed),
             files=len(plan.manifest.items),
             bytes=plan.manifest.bytes,
             bytes_sent=moved.sent + sent,
             bytes_copied=moved.copied,
+            bytes_reused=moved.reused,
             series=len(plan.metrics.series),
             points=plan.metrics.points,
             left_out=plan.left_out,
@@ -167,13 +174,20 @@ class Publication:
             "safety.json": plan.safety.as_json(),
             statement.ARTIFACT: provenance,
             "MODEL_CARD.md": card,
+            ml_bom.ARTIFACT: ml_bom.as_json(plan),
         }
         if self._destination.sign is not None:
-            name, envelope = self._destination.sign(provenance)
-            texts[name] = envelope
+            texts |= self._destination.sign(provenance, plan.manifest)
         if plan.metrics.renamed:
             texts["metric_names.json"] = json.dumps(plan.metrics.renamed, indent=2, ensure_ascii=False) + "\n"
         return texts
+
+
+def _integrity_of(plan: Plan, moved: TransferResult) -> str:
+    """``sha256`` also where the service refused to copy, and all was sent through this program and hashed."""
+    stored = moved.stored
+    was_hashed = (item.path in stored and stored[item.path].sha256 for item in plan.manifest.items)
+    return "sha256" if all(was_hashed) else plan.manifest.integrity
 
 
 def tags_of(plan: Plan, settings: Settings) -> dict[str, str]:
@@ -181,9 +195,13 @@ def tags_of(plan: Plan, settings: Settings) -> dict[str, str]:
     located = plan.located
     tags = {
         **{name: str(redaction.value(name, value)) for name, value in settings.tags.items()},
+        **{base.LABEL + name: str(redaction.value(name, value)) for name, value in located.labels.items()},
         base.RUN_ID: located.run_id,
         base.OUTPUT_DIR: located.source.uri,
-        base.FRAMEWORK: settings.framework_tag or located.detected.layout.name,
+        base.FRAMEWORK: settings.tags.get(base.FRAMEWORK)
+        or settings.framework_tag
+        or located.detected.layout.name,
+        base.ROLE: plan.checkpoint.role,
         base.SOURCE: settings.source_tag or ("osmo-replay" if settings.replay_run_id else "osmo-mirror"),
         base.CHECKPOINT: plan.checkpoint.path,
         base.MANIFEST_SHA256: plan.manifest.sha256,
@@ -194,6 +212,10 @@ def tags_of(plan: Plan, settings: Settings) -> dict[str, str]:
         base.QUICK_KEY: plan.quick_key,
         base.MODEL_NAME: plan.model_name,
     }
+    if task := settings.task_name or settings.tags.get(base.TASK) or task_in(located.run.params):
+        tags[base.TASK] = task
+    if settings.success_threshold is not None:
+        tags[base.SUCCESS_THRESHOLD] = f"{settings.success_threshold:g}"
     if plan.checkpoint.step is not None:
         tags[base.STEP] = str(plan.checkpoint.step)
     if plan.checkpoint.base_model:

@@ -20,7 +20,15 @@ MAX_LIST = 20
 MAX_TEXT = 500
 MAX_MASKED = 8 * MAX_TEXT
 # What is tried in turn until a line fits: entries of a list, characters of a text.
-_CUTS = ((MAX_LIST, MAX_TEXT), (MAX_LIST, 200), (5, 200), (1, 120), (0, 80), (0, len(SCHEMA)))
+_CUTS = (
+    (MAX_LIST, MAX_TEXT),
+    (MAX_LIST, 200),
+    (5, 200),
+    (1, 120),
+    (0, 80),
+    (0, 40),
+    (0, len("already-mirrored")),
+)
 _LISTS = ("allowed", "left_out", "warnings")
 # Kubernetes shows at most 4096 bytes of a container's termination message.
 MAX_TERMINATION_BYTES = 4000
@@ -67,6 +75,7 @@ class Receipt:
     model_name: str | None = None
     model_version: str | None = None
     model_uri: str | None = None
+    files_uri: str | None = None
     manifest_sha256: str | None = None
     integrity: str | None = None
     safety: str | None = None
@@ -75,6 +84,7 @@ class Receipt:
     bytes: int = 0
     bytes_sent: int = 0
     bytes_copied: int = 0
+    bytes_reused: int = 0
     series: int = 0
     points: int = 0
     left_out: tuple[dict[str, str], ...] = ()
@@ -95,7 +105,7 @@ class Receipt:
                     document[key] = document[key][:length]
             # Masked before the last cut, which might leave of a secret a part that nothing knows; and cut
             # before, since masking takes time.
-            document = _cut(_clean(_cut(document, MAX_MASKED)), width)
+            document = {**_cut(_clean(_cut(document, MAX_MASKED)), width), "schema": SCHEMA}
             text = json.dumps(document, separators=(",", ":"))
             if len(text.encode()) <= limit:
                 return text

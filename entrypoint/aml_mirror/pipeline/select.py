@@ -223,7 +223,7 @@ def _says(path: str, number: str) -> bool:
     return any(int(digits) == int(number) for digits in re.findall("[0-9]{1,18}", path))
 
 
-def _shown(paths: list[str]) -> str:
+def _shown(paths: Sequence[str]) -> str:
     return ", ".join(paths[:_MAX_SHOWN]) + (
         f" and {len(paths) - _MAX_SHOWN} more" if len(paths) > _MAX_SHOWN else ""
     )

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from aml_mirror.core.manifest import Manifest, TransferResult
+from aml_mirror.sources.base import Source
+from aml_mirror.sources.block_reader import ByteCheck
 from aml_mirror.sources.tree import Tree
+
+if TYPE_CHECKING:
+    from aml_mirror.registries.leftovers import Leftovers
+    from aml_mirror.registries.stages import StageStore
 
 # Keys of the tags of a run and of the properties of a version. The first ones are read by existing
 # consumers and keep their names.
@@ -19,6 +25,14 @@ FRAMEWORK = "framework"
 SOURCE = "source"
 CHECKPOINT = "checkpoint"
 STEP = "step"
+# What the policy does: Isaac Lab's task, LeRobot's environment or data set, or what --task-name says.
+TASK = "task"
+# final, best or periodic: see aml_mirror.core.run.Role.
+ROLE = "role"
+# The least success rate of an evaluation that counts as passed, from 0 to 1.
+SUCCESS_THRESHOLD = "success_threshold"
+# Where the version's files are, as OSMO's `inputs: - url:` takes it.
+FILES_URI = "files_uri"
 # Of an adapter. A person may name another with --tag.
 BASE_MODEL = "base_model"
 MLFLOW_RUN_ID = "mlflow_run_id"
@@ -36,8 +50,16 @@ STATE = "mirror.state"
 LEASE = "mirror.lease"
 POINTS = "mirror.points"
 METRIC_NAMES = "mirror.metric_names"
+# Of a version of Azure ML: the stage that it was promoted to.
+STAGE = "mirror.stage"
 # Of a version: how far its logs were mirrored; see aml_mirror.pipeline.log_state.
 LOGS = "mirror.logs"
+
+# Before the name of a label that the run has on OSMO; a tag of run and version.
+LABEL = "label."
+
+# The experiment that has what is kept for the next call, on MLflow servers, unless --experiment names one.
+STATE_EXPERIMENT = "aml-mirror"
 
 COMPLETE = "complete"
 INCOMPLETE = "incomplete"
@@ -48,9 +70,15 @@ RESERVED = frozenset(
     {
         RUN_ID, OUTPUT_DIR, REPLAY, REPLAY_SOURCE, FRAMEWORK, SOURCE, CHECKPOINT, STEP, MLFLOW_RUN_ID,
         MANIFEST_SHA256, INTEGRITY, SAFETY, SAFETY_SCANNER, IDENTITY, QUICK_KEY, MODEL_NAME, STATE,
-        LEASE, POINTS, METRIC_NAMES,
+        LEASE, POINTS, METRIC_NAMES, TASK, ROLE, SUCCESS_THRESHOLD, FILES_URI,
     }
 )  # fmt: skip
+
+# Consumers read these as tags, whatever else has them: physical-ai-toolchain's evaluation asks for
+# .tags.framework and .tags.task.
+CONSUMER_TAGS = (FRAMEWORK, TASK, STEP, ROLE)
+# What a person may say with --tag too, as with an option of its own.
+ALSO_BY_TAG = frozenset({FRAMEWORK, TASK})
 
 Point = tuple[str, float, int, int]
 """Name, value, time in milliseconds since the epoch, step."""
@@ -111,6 +139,11 @@ class FileDigest:
     """The ETag under which it was read, where the store has any; without quotes."""
 
 
+def log_state_name(digest: str) -> str:
+    """Return the name under which the state of a version's logs is kept (``mirror.logs`` has the digest)."""
+    return f"logs-{digest}.json"
+
+
 def model_uri(version: Version) -> str:
     """Return a version's address as MLflow's clients and Azure ML's MLflow plugin take it."""
     return f"models:/{version.model}/{version.number}"
@@ -136,6 +169,9 @@ class VersionReader(Protocol):
     def hashed(self, path: str) -> FileDigest:
         """Read one of them, in parts."""
 
+    def stored_sha256(self, path: str) -> str | None:
+        """Return the SHA-256 of a file as it was stored, where it passed through this program; else None."""
+
     def own_problems(self) -> tuple[list[tuple[str, str]], list[str]]:
         """Compare the version's own files (statement, card, …) with what is pinned of them.
 
@@ -153,6 +189,9 @@ class Writer(Protocol):
     run_id: str
     warnings: list[str]
     """What the person should know of the writing so far."""
+
+    def files_uri(self) -> str:
+        """Return where the version's files will be: ``azure://…``, ``s3://…``; empty: no such address."""
 
     def log_params(self, params: dict[str, str]) -> None:
         """Write what is not there yet."""
@@ -192,6 +231,22 @@ class Writer(Protocol):
         """Close the run as FAILED or KILLED, to be taken up by the next try. Never raises."""
 
 
+class Reading(Protocol):
+    """Files that are hashed and sent at the same time."""
+
+    def hash_files(
+        self,
+        tree: Tree,
+        paths: dict[str, str],
+        progress: Callable[[int], None],
+        check_of: Callable[[str], ByteCheck | None],
+    ) -> Manifest:
+        """As :func:`aml_mirror.sources.hashing.hash_files`; the files are sent as well.
+
+        Where they are sent is up to the registry: :meth:`Writer.put_model` finds them.
+        """
+
+
 class LogWriter(Protocol):
     """The run of a complete version, for as long as its logs are continued."""
 
@@ -204,6 +259,9 @@ class LogWriter(Protocol):
 
     def begun(self, sizes: dict[str, int]) -> dict[str, int]:
         """Return the sizes of the logs that this update takes: those that its first attempt saw."""
+
+    def seen_sizes(self) -> list[dict[str, int]]:
+        """Return the sizes of the logs that earlier mirrors took, as far as they are known."""
 
     def log_points(self, points: Callable[[], Iterator[Point]], target: str) -> int:
         """Add points to the run, each once; return how many the update has.
@@ -221,6 +279,63 @@ class LogWriter(Protocol):
 
     def close(self) -> None:
         """Let others write. Never raises."""
+
+
+class StateStore(Protocol):
+    """What a program keeps in the registry for its next call, under one name: short entries, and texts."""
+
+    @property
+    def place(self) -> str:
+        """Where it is, in words."""
+
+    def entries(self) -> dict[str, str]:
+        """Return all entries."""
+
+    def change(self, changes: Mapping[str, str | None]) -> None:
+        """Write entries, or remove those that are None. What another writes at the same time is kept."""
+
+    def put_text(self, name: str, text: str) -> None:
+        """Keep a text, over what has this name."""
+
+    def texts(self) -> Iterator[tuple[str, str]]:
+        """Yield name and content of each text, by name."""
+
+
+@runtime_checkable
+class ReadsOnce(Protocol):
+    """A registry that takes files before their digests are known. A registry need not be one."""
+
+    def read_once(self, source: Source, model: str, quick_key: str, size: int) -> Reading | None:
+        """Return what hashes and sends the files of a checkpoint; None: they are hashed first.
+
+        Args:
+            source: where they are.
+            model: the name of the model.
+            quick_key: of the checkpoint: :meth:`Registry.begin` gets it as a tag.
+            size: of all files together, in bytes.
+        """
+
+
+class Sharing(Protocol):
+    """A registry of several workspaces, to which the service itself copies versions."""
+
+    description: str
+    """It in words."""
+
+    def uri(self, version: Version) -> str:
+        """Return the address of a version there."""
+
+    def find(self, model: str, number: str) -> Version | None:
+        """Return the version with a number, or None."""
+
+    def send(self, version: Version) -> None:
+        """Let the service copy a version, and wait until it is there. What is there is not copied again."""
+
+    def files(self, version: Version) -> dict[str, int]:
+        """Return the files of a version there, by path, with their sizes in bytes."""
+
+    def hashed(self, version: Version, path: str) -> FileDigest:
+        """Read one of them, in parts."""
 
 
 class Registry(Protocol):
@@ -285,5 +400,50 @@ class Registry(Protocol):
         Where a page has to be asked for again, a version may be handed over twice.
         """
 
+    def model_names(self) -> Iterator[str]:
+        """Yield the name of each registered model."""
+
+    def state_store(self, experiment: str, name: str) -> StateStore:
+        """Return what is kept under a name; nothing is made before something is written.
+
+        Args:
+            experiment: whose run keeps it, where the registry keeps such things with runs.
+            name: of letters, digits, ``-`` and ``.``.
+        """
+
     def be_patient_for(self, seconds: float) -> None:
         """Change how long an operation may go on failing for reasons that pass."""
+
+    def attach(
+        self, version: Version, name: str, text: str, points: Sequence[Point], tags: dict[str, str]
+    ) -> list[str]:
+        """Add something to a complete version: a small file, then points of its run, then tags.
+
+        Each of the three may be there already, from an attempt that was cut off; the points then once.
+
+        Args:
+            version: complete.
+            name: the file's path beside manifest and statement.
+            text: what it holds.
+            points: for the version's run.
+            tags: of the version; what says that all of it is there.
+
+        Returns:
+            What the person should know: the run takes no points, or is gone.
+        """
+
+    def stages(self, model: str) -> StageStore | None:
+        """Return the stages of a model; None where the registry does not offer any."""
+
+    def sharing(self, name: str) -> Sharing | None:
+        """Return another registry that gets copies of versions; None where there is no such thing.
+
+        Args:
+            name: as a person passes it.
+        """
+
+    def leftovers(self) -> Leftovers | None:
+        """Return what finds and removes what no version needs; None where the registry does not offer it."""
+
+    def user(self) -> str:
+        """Return who this is, as the registry knows it; empty: it does not say."""

@@ -11,7 +11,6 @@ What differs between workspaces (who may write, where files go, how a version is
 
 from __future__ import annotations
 
-import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Protocol
@@ -24,6 +23,7 @@ from aml_mirror.core.errors import ConfigurationError, MirrorError, NotAllowed, 
 from aml_mirror.registries import base
 from aml_mirror.registries.base import Limits, Point, Version, model_uri
 from aml_mirror.registries.log_batches import in_batches
+from aml_mirror.registries.marked_points import send_points
 from aml_mirror.registries.mlflow_errors import is_missing, is_there_already
 from aml_mirror.registries.search_filters import quotable, quoted
 from aml_mirror.support import redaction
@@ -216,21 +216,9 @@ class RunWriter(ABC):
 
     def log_metrics(self, points: Callable[[], Iterator[Point]], progress: Callable[[int], None]) -> int:
         """Write the points in their order, going on where an earlier try ended; return how many were sent."""
-        count, digest = _parse_points(self._run.data.tags.get(base.POINTS, "") if self._adopted else "")
-        if count and _digest_of(points(), self._limits.batch, count) != digest:
-            # The event files are not those of the earlier try. Rows that are sent twice are the same rows.
-            count = 0
-        running = hashlib.sha256()
-        total = sent = 0
-        for batch in in_batches(points(), self._limits.batch, _name):
-            running.update(repr(batch).encode())
-            total += len(batch)
-            progress(len(batch))
-            if total <= count:
-                continue
-            self._log_points(batch, f"{total}:{running.hexdigest()}")
-            sent += len(batch)
-        return sent
+        mark = self._run.data.tags.get(base.POINTS, "") if self._adopted else ""
+        # Where the points are not those of the earlier try, all go again: a database keeps equal rows once.
+        return send_points(points, self._limits.batch, mark, self._log_points, progress)[0]
 
     def _log_points(self, batch: list[Point], mark: str) -> None:
         """Send one batch with the mark that tells how far the run is."""
@@ -269,24 +257,3 @@ def lost_claim(what: str) -> ServiceUnavailable:
     )
     failure.worth_trying_for = 0.0
     return failure
-
-
-def _name(point: Point) -> str:
-    return point[0]
-
-
-def _parse_points(text: str) -> tuple[int, str]:
-    count, _, digest = text.partition(":")
-    return (int(count), digest) if count.isdecimal() else (0, "")
-
-
-def _digest_of(points: Iterator[Point], size: int, count: int) -> str:
-    """Digest of the batches that hold the first ``count`` points; empty where ``count`` falls inside one."""
-    running = hashlib.sha256()
-    total = 0
-    for batch in in_batches(points, size, _name):
-        running.update(repr(batch).encode())
-        total += len(batch)
-        if total >= count:
-            break
-    return running.hexdigest() if total == count else ""

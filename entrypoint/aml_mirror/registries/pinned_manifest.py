@@ -4,15 +4,23 @@ from __future__ import annotations
 
 import json
 import re
-from typing import Any
+from collections.abc import Iterator
+from typing import Any, Protocol
 
 from aml_mirror.core.errors import DataError
 from aml_mirror.core.manifest import SCHEMA, Manifest, ManifestEntry, identity
 from aml_mirror.registries import base
-from aml_mirror.registries.base import Version, VersionReader
+from aml_mirror.registries.base import Version
 
 # 10^5 files with 300 bytes each; a checkpoint has some dozen, and Azure ML takes 1,500.
 MAX_MANIFEST_BYTES = 32 << 20
+
+
+class ArtifactReader(Protocol):
+    """What is needed to read a version's own files."""
+
+    def artifacts(self, name: str, limit: int) -> Iterator[bytes]:
+        """See :meth:`aml_mirror.registries.base.VersionReader.artifacts`."""
 
 
 class ManifestLost(DataError):
@@ -47,7 +55,7 @@ def require_complete(version: Version) -> str:
     return pinned
 
 
-def pinned_manifest(version: Version, reader: VersionReader) -> Manifest:
+def pinned_manifest(version: Version, reader: ArtifactReader) -> Manifest:
     """Return the version's manifest.
 
     Raises:
@@ -55,7 +63,7 @@ def pinned_manifest(version: Version, reader: VersionReader) -> Manifest:
         DataError: see :func:`require_complete`.
     """
     pinned = require_complete(version)
-    copies = [_parsed(data) for data in reader.artifacts("manifest.json", MAX_MANIFEST_BYTES)]
+    copies = [parsed(data) for data in reader.artifacts("manifest.json", MAX_MANIFEST_BYTES)]
     right = [manifest for manifest in copies if manifest is not None and manifest.sha256 == pinned]
     # Each copy counts: people read the run's, this program the version's.
     if copies and len(right) == len(copies):
@@ -67,7 +75,8 @@ def pinned_manifest(version: Version, reader: VersionReader) -> Manifest:
     )
 
 
-def _parsed(data: bytes) -> Manifest | None:
+def parsed(data: bytes) -> Manifest | None:
+    """Return a manifest that was written as text; None where it is damaged."""
     try:
         found = json.loads(data)
         if found["schema"] != SCHEMA:

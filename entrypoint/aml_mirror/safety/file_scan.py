@@ -10,7 +10,7 @@ memory allows; a pickle inside another one where it lies. What is of no known fo
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from aml_mirror.formats.archives import Read
 from aml_mirror.formats.registry import format_of
@@ -28,16 +28,16 @@ _CHUNK = re.compile(r"(?:c/)?[0-9]+(?:[./][0-9]+)*")
 _RAW = "tensors of ONNX"
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class File:
     """What one file was found to be."""
 
     path: str
     safety: str
     pickles: int = 0
-    names: list[str] = field(default_factory=list)
+    names: tuple[str, ...] = ()
     names_count: int = 0
-    problems: list[str] = field(default_factory=list)
+    problems: tuple[str, ...] = ()
     """Why it is suspicious, what code it is or holds, or why nothing can be said of it."""
     allowed: str = ""
     """The reason for which a person accepts it whatever was found (``--allow``)."""
@@ -73,9 +73,9 @@ def scan_file(tree: Tree, path: str) -> File:
         path,
         safety,
         findings.pickles,
-        [redaction.text(name) for name in findings.names],
+        tuple(redaction.text(name) for name in findings.names),
         findings.names_count,
-        [redaction.text(problem) for problem in problems],
+        tuple(redaction.text(problem) for problem in problems),
     )
 
 

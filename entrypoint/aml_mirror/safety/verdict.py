@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from typing import Any
 
@@ -22,12 +22,12 @@ SCHEMA = "aml-mirror/safety/v1"
 MAX_SHOWN = 50  # names and problems a file in the artifact, with their count beside them
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Safety:
     """What the files of a checkpoint were found to be."""
 
     verdict: str
-    files: list[File]
+    files: tuple[File, ...]
 
     @property
     def problems(self) -> Iterator[str]:
@@ -66,9 +66,9 @@ class Safety:
                     "path": file.path,
                     "safety": file.safety,
                     "pickles": file.pickles,
-                    "imports": file.names[:MAX_SHOWN],
+                    "imports": list(file.names[:MAX_SHOWN]),
                     "imports_count": file.names_count,
-                    "findings": file.problems[:MAX_SHOWN],
+                    "findings": list(file.problems[:MAX_SHOWN]),
                     "findings_count": len(file.problems),
                 }
                 for file in self.files
@@ -96,20 +96,24 @@ def inspect(
         NotAllowed: one may not be read.
     """
     accepted = list(allow)
-    judged = [scan_file(tree, path) for path in files]
-    for file in judged:
-        if file.safety not in HARMLESS:
-            forms = (file.path, file.path.rpartition("/")[2])
-            file.allowed = next(
-                (reason for pattern, reason in accepted if any(fnmatchcase(form, pattern) for form in forms)),
-                "",
-            )
+    judged = tuple(_accepted(scan_file(tree, path), accepted) for path in files)
     words = {file.safety for file in judged}
     verdict = next((word for word in WORST if word in words), "")
     if not verdict:
         kinds = {file.path: file.safety for file in judged}
         verdict = SAFETENSORS if all(kinds.get(path) == SAFETENSORS for path in weights) else NO_CODE
     return Safety(verdict, judged)
+
+
+def _accepted(file: File, accepted: list[tuple[str, str]]) -> File:
+    """Note the reason for which a person accepts a file."""
+    if file.safety in HARMLESS:
+        return file
+    forms = (file.path, file.path.rpartition("/")[2])
+    for pattern, reason in accepted:
+        if any(fnmatchcase(form, pattern) for form in forms):
+            return replace(file, allowed=reason)
+    return file
 
 
 def require_harmless(safety: Safety, checkpoint: str) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, BinaryIO, Protocol, cast, runtime_checkable
 
@@ -110,9 +110,16 @@ def run_id_of(source: Source) -> str:
     return str(getattr(source, "run_id", ""))
 
 
-def named(source: Source, run_id: str) -> Source:
-    """Return the source with the run's own name noted, for :func:`run_id_of`."""
+def labels_of(source: Source) -> Mapping[str, str]:
+    """The run's labels where a source learnt them from OSMO; empty: it did not."""
+    labels: Mapping[str, str] = getattr(source, "run_labels", {})
+    return labels
+
+
+def named(source: Source, run_id: str, labels: Mapping[str, str]) -> Source:
+    """Return the source with the run's own name and labels noted, for :func:`run_id_of`."""
     setattr(source, "run_id", run_id)  # noqa: B010 - no part of what a source has to offer
+    setattr(source, "run_labels", labels)  # noqa: B010 - likewise
     return source
 
 

@@ -6,19 +6,26 @@ The quick key is made from the listing alone: path, size and stamp of each file.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable
+from collections import deque
+from collections.abc import Callable, Generator, Iterable
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
-from typing import Protocol
 
 from aml_mirror.core.errors import DataError
-from aml_mirror.core.manifest import NOTED_BYTES, BlockDigest, Manifest, ManifestEntry, digest_of_json
-from aml_mirror.sources.ranged_file import chunks, chunks_ahead
+from aml_mirror.core.manifest import BlockDigests, Manifest, ManifestEntry, digest_of_json
+from aml_mirror.core.option_values import MIB
+from aml_mirror.core.options import BLOCK_BYTES
+from aml_mirror.sources.block_reader import CRC64, BlockReader, ByteCheck
+from aml_mirror.sources.ranged_file import read_into
 from aml_mirror.sources.tree import Tree
-from aml_mirror.support.crc64 import crc64
 
-CHUNK_BYTES = 2 << 20  # large enough that hashing, not calling, is the cost; small enough for a cache
-# Of larger files the blocks are noted, so that they can be sent without being hashed again.
-NOTED_FROM_BYTES = 64 << 20
+# A file up to this size goes in one request, and is held in memory until it is there.
+WHOLE_BYTES = MIB
+# From this size on a CRC-64 is taken of the blocks: below, MD5 costs less than loading what takes it.
+CRC64_FROM_BYTES = 64 * MIB
+# Learn, "Scalability and performance targets for Blob storage": a blob has up to 50,000 blocks.
+MAX_BLOCKS = 50_000
+SMALL_AT_ONCE = 8
 
 
 def quick_key(tree: Tree, run_id: str, checkpoint: str, files: Iterable[str]) -> str:
@@ -27,107 +34,97 @@ def quick_key(tree: Tree, run_id: str, checkpoint: str, files: Iterable[str]) ->
     return digest_of_json([run_id, checkpoint, rows])
 
 
-class ByteCheck(Protocol):
-    """Sees the bytes of one file in order, while they are hashed."""
-
-    def take(self, part: memoryview) -> None:
-        """Take what follows in the file."""
-
-    def ended(self) -> None:
-        """The file has ended. Raises DataError where it is damaged."""
-
-
 def hash_files(
     tree: Tree,
     paths: dict[str, str],
     progress: Callable[[int], None] = lambda count: None,
     check_of: Callable[[str], ByteCheck | None] = lambda path: None,
+    block_bytes: int = BLOCK_BYTES,
 ) -> Manifest:
-    """Read every file once and note its digest.
+    """Read every file once and note its digest. Small files are read several at a time.
 
     Args:
         tree: the run.
         paths: path in the run -> path in the model version.
         progress: told the number of bytes of each part that was read.
         check_of: makes what looks at the bytes of a file, by its path in the run.
+        block_bytes: size of the blocks in which the files will be sent.
 
     Raises:
         DataError: a file changed, grew or shrank while it was read, or is damaged.
         NotAllowed: a file may not be read.
     """
-    items = []
-    for source, path in paths.items():
-        entry = tree.entry(source)
-        reading = _Reading()
-        check = check_of(source)
-        noting = _Noting() if entry.bytes >= NOTED_FROM_BYTES else None
-        with tree.open(source) as stream:
-            read = chunks_ahead(stream, CHUNK_BYTES, noting.take) if noting else chunks(stream, CHUNK_BYTES)
-            with closing(read) as parts:
-                for part in parts:
-                    reading.take(part)
-                    if check:
-                        check.take(part)
-                    progress(len(part))
-                    if reading.count > entry.bytes:
-                        break  # it grows, maybe faster than it can be read
-        if reading.count != entry.bytes or not tree.source.is_unchanged(entry):
-            raise DataError(
-                f"{source} changed while it was read ({entry.bytes} bytes when listed, {reading.count} read)",
-                "wait until the training has ended and nothing writes there any more, then run again",
-            )
-        if check:
-            check.ended()
-        items.append(
-            ManifestEntry(source, path, entry.bytes, reading.digest.hexdigest(), notes=reading.notes(noting))
-        )
+    small = [source for source in paths if tree.size(source) <= WHOLE_BYTES]
+    digests: dict[str, str] = {}
+    blocks: dict[str, BlockDigests] = {}
+    for source in sorted(paths.keys() - set(small)):
+        # The checksums go with the blocks of large files only: see aml_mirror.transfer.checksums.
+        kind = CRC64 if tree.size(source) >= CRC64_FROM_BYTES else ""
+        step = block_size(tree.size(source), block_bytes)
+        reader = BlockReader(tree, source, step, kind, check_of(source), progress)
+        for _ in reader:
+            pass
+        require_same(tree, source, reader.count)
+        digests[source], blocks[source] = reader.sha256, reader.blocks
+    with closing(whole_files(tree, small, check_of)) as found:
+        for source, (data, sha256) in found:
+            digests[source] = sha256
+            progress(len(data))
+    items = [
+        ManifestEntry(source, path, tree.size(source), digests[source], blocks=blocks.get(source))
+        for source, path in paths.items()
+    ]
     return Manifest(tuple(sorted(items, key=lambda item: item.path)))
 
 
-class _Reading:
-    """One file, as far as it was hashed."""
-
-    def __init__(self) -> None:
-        self.digest = hashlib.sha256()
-        self.count = 0
-        self._digests: list[str] = []
-
-    def take(self, part: memoryview) -> None:
-        """Hash what follows; ``CHUNK_BYTES``, so that it does not reach over the end of a noted block."""
-        self.digest.update(part)
-        self.count += len(part)
-        if self.count % NOTED_BYTES == 0:
-            self._digests.append(self.digest.hexdigest())
-
-    def notes(self, noting: _Noting | None) -> tuple[BlockDigest, ...]:
-        """The blocks; to be called at the end."""
-        if noting is None:
-            return ()
-        last = [self.digest.hexdigest()] if self.count % NOTED_BYTES else []
-        return tuple(map(BlockDigest, [*self._digests, *last], noting.ended()))
+def whole_file(tree: Tree, source: str, check: ByteCheck | None = None) -> tuple[bytes, str]:
+    """Return the bytes of a small file and its SHA-256 in hexadecimal. Raises as :func:`hash_files`."""
+    buffer = bytearray(tree.size(source) + 1)
+    with tree.open(source) as stream:
+        count = read_into(stream, memoryview(buffer))
+    require_same(tree, source, count)
+    data = bytes(memoryview(buffer)[:count])
+    if check:
+        if data:
+            check.take(memoryview(data))
+        check.ended()
+    return data, hashlib.sha256(data).hexdigest()
 
 
-class _Noting:
-    """The checksums of a large file's blocks, taken by the thread that reads while another one hashes."""
+def whole_files(
+    tree: Tree, sources: list[str], check_of: Callable[[str], ByteCheck | None]
+) -> Generator[tuple[str, tuple[bytes, str]], None, None]:
+    """Yield what :func:`whole_file` returns of each file, in order, with some of the next on their way."""
+    pool = ThreadPoolExecutor(SMALL_AT_ONCE, thread_name_prefix="read")
+    pending: deque[tuple[str, Future[tuple[bytes, str]]]] = deque()
+    try:
+        for source in sources:
+            pending.append((source, pool.submit(whole_file, tree, source, check_of(source))))
+            if len(pending) > SMALL_AT_ONCE:
+                first, future = pending.popleft()
+                yield first, future.result()
+        while pending:
+            first, future = pending.popleft()
+            yield first, future.result()
+    finally:
+        # After a failure or a signal nothing is waited for.
+        pool.shutdown(wait=False, cancel_futures=True)
 
-    def __init__(self) -> None:
-        self._count = 0
-        self._crc = 0
-        self._crcs: list[int] = []
 
-    def take(self, part: memoryview) -> None:
-        """Note what follows; parts as for :meth:`_Reading.take`."""
-        if not part:
-            return
-        self._crc = crc64(part, self._crc)
-        self._count += len(part)
-        if self._count % NOTED_BYTES == 0:
-            self._crcs.append(self._crc)
-            self._crc = 0
+def require_same(tree: Tree, source: str, count: int) -> None:
+    """Raise DataError where a file of which so many bytes were read is not the one that was listed."""
+    entry = tree.entry(source)
+    if count != entry.bytes or not tree.source.is_unchanged(entry):
+        raise DataError(
+            f"{source} changed while it was read ({entry.bytes} bytes when listed, {count} read)",
+            "wait until the training has ended and nothing writes there any more, then run again",
+        )
 
-    def ended(self) -> list[int]:
-        """The blocks' checksums; to be called at the end."""
-        return [*self._crcs, self._crc] if self._count % NOTED_BYTES else self._crcs
+
+def block_size(size: int, wanted: int) -> int:
+    """Return the block size for a file in bytes, raised in whole MiB where it would need too many blocks."""
+    least = -(-size // MAX_BLOCKS)
+    return wanted if least <= wanted else -(-least // MIB) * MIB
 
 
 def listed_files(tree: Tree, paths: dict[str, str]) -> Manifest:

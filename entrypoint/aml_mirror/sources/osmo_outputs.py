@@ -19,6 +19,7 @@ class DeclaredOutput(BlobSource):
         super().__init__(self._run.output(), retry_seconds=settings.retry_seconds, notice=notice)
         # One name for a run, whether it was given by name or by UUID.
         self.run_id = self._run.ended().name
+        self.run_labels = self._run.ended().labels
         notice(f"run {self.run_id} declared its output in {self.uri}")
 
     def scan(self) -> Listing:

@@ -43,8 +43,8 @@ def open_source(settings: Settings, notice: Callable[[str], None] = lambda text:
         raise UsageError("--wait-for needs to know the run to wait for", "pass its id with --run-id")
     from aml_mirror.osmo.run_location import OsmoRun
 
-    name = OsmoRun(settings, notice).ended().name
-    return named(_open(replace(settings, run_id=name), notice), name)
+    run = OsmoRun(settings, notice).ended()
+    return named(_open(replace(settings, run_id=run.name), notice), run.name, run.labels)
 
 
 @functools.cache
@@ -81,9 +81,9 @@ def _asks_osmo(settings: Settings, notice: Callable[[str], None]) -> bool:
     place = locate_source(settings)
     if _SCHEME.match(place) or os.path.lexists(place):
         return False
-    from aml_mirror.osmo.client import OsmoClient
+    from aml_mirror.osmo.connection import is_reachable
 
-    if not OsmoClient.find():
+    if not is_reachable(settings):
         return False
     notice(f"there is no {place}; asking OSMO where run {settings.run_id} lies")
     return True

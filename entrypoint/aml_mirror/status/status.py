@@ -10,8 +10,10 @@ from typing import Any
 from aml_mirror.backfill.discovery import Candidate, look_below, whole_run
 from aml_mirror.backfill.name_template import ModelNames, other_names
 from aml_mirror.backfill.version_index import VersionIndex
-from aml_mirror.core.errors import SourceNotFound, UsageError
+from aml_mirror.core.errors import ConfigurationError, DataError, SourceNotFound, UsageError
 from aml_mirror.core.settings import Settings
+from aml_mirror.pipeline.destination import destination
+from aml_mirror.pipeline.locate import run_id as run_id_in
 from aml_mirror.registries import base
 from aml_mirror.registries.registry import open_registry
 from aml_mirror.sources.base import Prefix, as_prefix
@@ -75,6 +77,7 @@ def _each(
             yield _document(path, template, registry.description, [], [], missing)
             continue
         model = names.of(path, run.layout.name)
+        experiment = destination(replace(settings, model_name=model)).experiment
         ids = [path, *other_names(path, prefix.uri)]
         # By its own id first; under another one, only what was mirrored from this very folder is meant.
         # An earlier release named a folder around it.
@@ -82,7 +85,7 @@ def _each(
         where = {"/".join([prefix.uri, *parts[:count]]) for count in range(1, len(parts) + 1)}
         versions = [
             version
-            for run_id, found in known.of(settings.experiment or model, model, ids).items()
+            for run_id, found in known.of(experiment, model, ids).items()
             for version in found
             if run_id == path or version.tags.get(base.OUTPUT_DIR) in where
         ]
@@ -100,7 +103,8 @@ def status(settings: Settings, notice: Callable[[str], None]) -> dict[str, Any]:
         ``missing`` (one sentence, or None).
 
     Raises:
-        UsageError: neither a run id nor a folder to name it after, or no model name.
+        UsageError: neither a run id nor a folder to name it after; or no model name, or one that a mirror
+            refuses.
         ConfigurationError: no workspace.
     """
     model = settings.require_model_name()
@@ -108,13 +112,14 @@ def status(settings: Settings, notice: Callable[[str], None]) -> dict[str, Any]:
         raise UsageError(
             f"the model {model!r} depends on the run", "pass its whole name with --model-name, or a PREFIX"
         )
-    run_id = settings.run_id or open_source(settings).name
+    target = destination(settings)
+    run_id = _run_id(settings, notice)
     registry = open_registry(settings, notice)
-    versions = registry.versions(settings.experiment or model, model, run_id)
+    versions = registry.versions(target.experiment, model, run_id)
     complete = [_version(registry, item) for item in versions if item.complete]
     begun = [_version(registry, item) for item in versions if not item.complete]
     registered = {item["mlflow_run_id"] for item in complete + begun}
-    for tags in registry.unfinished(settings.experiment or model, run_id):
+    for tags in registry.unfinished(target.experiment, run_id):
         if tags.get(base.MODEL_NAME) == model and tags[base.MLFLOW_RUN_ID] not in registered:
             begun.append(
                 {
@@ -136,6 +141,17 @@ def status(settings: Settings, notice: Callable[[str], None]) -> dict[str, Any]:
             else f"{run_id} was never mirrored into {model}"
         )
     return _document(run_id, model, registry.description, complete, begun, missing)
+
+
+def _run_id(settings: Settings, notice: Callable[[str], None]) -> str:
+    """The id under which a mirror with these settings finds the run."""
+    try:
+        source = open_source(settings, notice)
+    except (ConfigurationError, DataError, SourceNotFound, UsageError):
+        if settings.run_id:  # what was mirrored may be gone since
+            return settings.run_id
+        raise
+    return run_id_in(source, settings)
 
 
 def _document(

@@ -211,7 +211,7 @@ def _status(cause: core.HttpResponseError, where: str) -> MirrorError:
     named = f"{status} {below or code}".strip()
     host = _host(cause)
     at = f"{where} ({host})" if host and host.split(".")[0] not in where else where
-    if "private link" in str(cause).lower():
+    if is_private_link(cause):
         return private_link(at, named)
     if status == 401:
         return NotAllowed(
@@ -221,7 +221,9 @@ def _status(cause: core.HttpResponseError, where: str) -> MirrorError:
     if status == 403:
         return _forbidden(code, named, at, said)
     if status == 404:
-        return _missing(code, named, at, reason)
+        return _missing(
+            code, named, _container_of(cause) or at if code == "ContainerNotFound" else at, reason
+        )
     if status == 507 or code in ("InsufficientStorage", "AccountFull"):
         return ServiceUnavailable(
             f"{at} has no space left ({named})", "make room or raise the limit, then " + AGAIN
@@ -293,6 +295,11 @@ def _forbidden(code: str, named: str, at: str, said: str) -> MirrorError:
     return NotAllowed(f"{at} refused ({named}): {said}", _ROLE_HINT)
 
 
+def is_private_link(error: BaseException) -> bool:
+    """Whether a service says that it answers through a private endpoint alone, with 502 or 403."""
+    return any("private link" in str(cause).lower() for cause in chain(error))
+
+
 def private_link(at: str, named: str) -> MirrorError:
     """Return the error of a workspace that only answers through its private endpoint (azure-docs#90426)."""
     return ConfigurationError(
@@ -300,6 +307,15 @@ def private_link(at: str, named: str) -> MirrorError:
         "run in a network that is linked to the private endpoint and its DNS zone, or let the workspace be "
         "reached from public networks; no role and no waiting helps",
     )
+
+
+def _container_of(cause: core.HttpResponseError) -> str:
+    """Say which container a request was about; empty where that is not known."""
+    request = getattr(getattr(cause, "response", None), "request", None)
+    parts = urlsplit(str(getattr(request, "url", "") or ""))
+    name = parts.path.strip("/").partition("/")[0]
+    account = (parts.hostname or "").partition(".")[0]
+    return f"container {name} of storage account {account}" if name and account else ""
 
 
 def _missing(code: str, named: str, at: str, reason: str = "") -> MirrorError:

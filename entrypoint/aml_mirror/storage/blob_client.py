@@ -49,21 +49,34 @@ def service_client(account_url: str, credential: Any = None, connections: int = 
         connections: how many requests run at the same time. The client's own transport keeps ten
             connections and makes a new one, with a TLS handshake, for each request above that.
     """
+    return BlobServiceClient(
+        account_url,
+        credential=credential or default_credential(),
+        transport=transport(connections),
+        retry_policy=ExponentialRetry(
+            initial_backoff=_CLIENT_PAUSE, increment_base=2, retry_total=_CLIENT_RETRIES
+        ),
+    )
+
+
+def transport(connections: int, chunk_bytes: int = 4096) -> RequestsTransport:
+    """Return what carries requests to a storage account.
+
+    Args:
+        connections: how many run at the same time.
+        chunk_bytes: size of the pieces in which a streamed answer is handed over.
+    """
     session = requests.Session()
     adapter = _Adapter(
         pool_connections=4, pool_maxsize=connections + 2, max_retries=HttpRetry(total=False, redirect=False)
     )
     session.mount("https://", adapter)
     session.mount("http://", adapter)
-    return BlobServiceClient(
-        account_url,
-        credential=credential or default_credential(),
-        transport=_Transport(
-            session=session, connection_timeout=_CONNECT_SECONDS, read_timeout=_STALL_SECONDS
-        ),
-        retry_policy=ExponentialRetry(
-            initial_backoff=_CLIENT_PAUSE, increment_base=2, retry_total=_CLIENT_RETRIES
-        ),
+    return _Transport(
+        session=session,
+        connection_timeout=_CONNECT_SECONDS,
+        read_timeout=_STALL_SECONDS,
+        connection_data_block_size=chunk_bytes,
     )
 
 

@@ -44,6 +44,32 @@ def host_credentials(repository: Any) -> Any:
     return repository._host_creds
 
 
+def s3_client(repository: Any) -> Any:
+    """Return the boto3 client of an artifact repository in S3, with its login and its endpoint.
+
+    mlflow 3.15: ``S3ArtifactRepository`` only downloads to a file, and makes its client in a private method.
+    """
+    return repository._get_s3_client()
+
+
+def sends_in_parts(repository: Any, path: str) -> bool:
+    """Tell whether an artifact repository behind MLflow's server would send a file in parts to its store.
+
+    mlflow 3.15: ``MlflowArtifactsRepository.log_artifact`` decides it by what the server says of itself, the
+    size of the file and environment variables.
+    """
+    return bool(repository._should_multipart_upload(path))
+
+
+def send_whole_from_now_on(repository: Any) -> None:
+    """Let an artifact repository send every file through MLflow's server.
+
+    mlflow 3.15: where a part does not arrive, ``log_artifact`` fails; only an environment variable, which
+    counts for the whole process, would keep it from sending in parts.
+    """
+    repository._is_multipart_upload_enabled = lambda: False
+
+
 def successful_credential(credential: Any) -> object | None:
     """Return the credential that gave a chain of azure-identity its last token; None: not known.
 
@@ -107,3 +133,16 @@ def flags_of_command(parser: argparse.ArgumentParser, command: str) -> list[str]
         if isinstance(action, argparse._SubParsersAction) and command in action.choices:
             return [flag for flag in action.choices[command]._option_string_actions if flag[:2] == "--"]
     return []
+
+
+def registry_discovery_endpoint() -> str:
+    """Return where the registries of the present cloud are asked for.
+
+    azure-ai-ml 1.35: the endpoints of its clouds, and how that of another is put together, are in a private
+    module; ``MLClient`` takes a registry's name and shows nothing of it.
+    """
+    from azure.ai.ml import _azure_environments as environments
+
+    return str(
+        environments._get_registry_discovery_endpoint_from_metadata(environments._get_default_cloud_name())
+    )

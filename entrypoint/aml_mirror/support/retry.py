@@ -7,6 +7,7 @@ for the whole call, so that a service that is down for ten minutes costs ten min
 from __future__ import annotations
 
 import random
+import threading
 import time
 from collections.abc import Callable, Mapping
 from email.utils import parsedate_to_datetime
@@ -78,6 +79,30 @@ class Retry:
             wait = max(pause * random.uniform(0.5, 1.0), failure.retry_after)  # noqa: S311
             self._sleep(min(left, wait))
             pause = min(pause * 2, LONGEST_PAUSE)
+
+
+class Once:
+    """Passes a sentence on, and the same one not again for a while: several senders meet the same trouble.
+
+    Args:
+        notice: told each sentence.
+        seconds: for how long one that begins alike is held back.
+    """
+
+    def __init__(self, notice: Callable[[str], None], seconds: float = 60.0) -> None:
+        self._notice = notice
+        self._seconds = seconds
+        self._said: dict[str, float] = {}
+        self._lock = threading.Lock()
+
+    def __call__(self, text: str) -> None:
+        """Tell a sentence; what follows its first semicolon, a number of seconds, does not count."""
+        with self._lock:
+            begin, now = text.partition(";")[0], time.monotonic()
+            if now - self._said.get(begin, -self._seconds) < self._seconds:
+                return
+            self._said[begin] = now
+        self._notice(text)
 
 
 def asked_pause(headers: Mapping[str, str]) -> float:

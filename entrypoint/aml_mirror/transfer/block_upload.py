@@ -1,20 +1,22 @@
 """Files to blobs, in blocks, so that what the service stored is what was hashed.
 
-*The bytes.* A file is read once, in order. Each block is hashed into the file's SHA-256 and handed to a
-sender. A block's id is its offset and the SHA-256 of the file up to the block's end, which costs nothing
-more, and its request carries a checksum that the service compares before it keeps the block
-(:mod:`aml_mirror.transfer.checksums`). So a list of ids in the right order, committed by the service with
-the sizes that were sent, says which bytes the blob has: nothing needs to be read back.
+*The bytes.* A file is read once, in order (:mod:`aml_mirror.sources.block_reader`). Each block is handed to a
+sender as soon as its digest is known. A block's id is its offset and its digest, and its request carries a
+checksum that the service compares before it keeps the block (:mod:`aml_mirror.transfer.checksums`). So a list
+of ids in the right order, committed by the service with the sizes that were sent, says which bytes the blob
+has: nothing needs to be read back.
 
-*Going on.* Blocks that a killed try left uncommitted are listed by id and size. A block with that very id
-is not sent again; any other id is another place or other bytes, there or before. The service forgets them
-after a week, and with the commit.
+*Going on.* Blocks that a killed try left uncommitted are listed by id and size. A block with that very id is
+not sent again; any other id is another place or other bytes, there or before. The service forgets them after
+a week, and with the commit.
+
+*Reuse.* A block that an earlier version has is taken from there by the service (:mod:`.block_reuse`).
 
 *Small files* are one request, Put Blob, with an MD5 that stays with the blob.
 
 Reading, hashing and retrying never share a position in a stream (:mod:`aml_mirror.transfer.blocks`). Memory
-is one block and, at most, senders + 1 small files, whatever the size of a file or of a block; where a file is
-itself a blob, (senders + 2 + ``AHEAD``) blocks.
+is some parts of a block and, at most, senders + 1 small files, whatever the size of a file or of a block;
+where a file is itself a blob, (senders + 2 + ``AHEAD``) blocks.
 """
 
 from __future__ import annotations
@@ -22,57 +24,37 @@ from __future__ import annotations
 import hashlib
 import threading
 from collections.abc import Callable
-from concurrent.futures import Future
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from azure.core import MatchConditions
 from azure.core.exceptions import HttpResponseError
 from azure.storage.blob import BlobBlock, BlobClient, ContentSettings
 
-from aml_mirror.core.errors import DataError, MirrorError, ServiceUnavailable
-from aml_mirror.core.manifest import NOTED_BYTES, ManifestEntry, StoredFile
+from aml_mirror.core.errors import MirrorError, ServiceUnavailable
+from aml_mirror.core.manifest import BlockDigests, ManifestEntry, StoredFile
 from aml_mirror.sources.base import AzureBlobs
-from aml_mirror.sources.ranged_file import read_into
+from aml_mirror.sources.block_reader import CRC64, MD5, BlockReader, ByteCheck, HashedBlock
+from aml_mirror.sources.hashing import MAX_BLOCKS, WHOLE_BYTES, block_size, require_same, whole_file
 from aml_mirror.sources.tree import Tree
 from aml_mirror.storage.azure_errors import code_of, is_conflict, is_damage, is_missing
-from aml_mirror.transfer.blocks import Body, FilePart, blocks
-from aml_mirror.transfer.checksums import Checksum, Choice, crc64, crc64_header, md5
+from aml_mirror.transfer.block_ids import ID_CHARACTERS, block_id, conditions, plain_etag
+from aml_mirror.transfer.block_reuse import BlockSource
+from aml_mirror.transfer.blocks import Body, all_of, body_of, md5_of
+from aml_mirror.transfer.checksums import Choice, header_for, header_of
 from aml_mirror.transfer.senders import Call, Senders
-from aml_mirror.transfer.transfer_options import MIB
+from aml_mirror.transfer.upload_job import Committed, UploadJob, changed, require_digest, require_unchanged
 
-# Learn, "Scalability and performance targets for Blob storage": a blob has up to 50,000 blocks.
-MAX_BLOCKS = 50_000
-# A file up to this size goes in one request, and is held in memory until it is there.
-WHOLE_BYTES = MIB
 # Metadata of a blob: what a later try trusts it by. Names of metadata are C# identifiers.
 SHA256 = "sha256"
 SOURCE_ETAG = "source_etag"
-
-_ID_CHARACTERS = 64  # the most that Put Block takes; all ids of a blob have one length
-_OFFSET_DIGITS = 12  # 2^48 bytes, more than the 190.7 TiB of the largest blob
 # Blocks are gone: another mirror of the same bytes committed first, or a week was over.
 _LOST = ("InvalidBlockList",)
 
 
-@dataclass(slots=True)
-class _Job:
-    """One file on its way."""
-
-    tree: Tree
-    item: ManifestEntry
-    blob: BlobClient
-    metadata: dict[str, str]
-    checksum: Checksum
-    etag: str
-    """Of the blob that is to be replaced; empty: there must be none."""
-    blocks: list[Future[tuple[str, int]]] = field(default_factory=list)
-
-
 class BlockUpload:
-    """Sends files. ``sent`` counts the bytes that the service took.
+    """Sends files. ``sent`` and ``reused`` count the bytes that the service took, from here or elsewhere.
 
     Args:
         call: runs a request, with retries.
@@ -80,7 +62,11 @@ class BlockUpload:
         block_bytes: size of a block; raised for a file that would need more than ``MAX_BLOCKS``.
         choice: which checksum goes with a block.
         progress: told, from any thread, the path of a file and how many of its bytes are there now.
-        committed: told, from any thread, the path of a file and what its commit made.
+        committed: told, from any thread, what a commit made.
+        hashed: told, from any thread, the entry of a file with the digests that were taken on the way.
+        earlier: the blocks of earlier versions; None: nothing is taken from there.
+        continues: whether blocks of committed blobs count as well, whoever wrote them. Then the ``unproven``
+            ones have to be compared.
     """
 
     def __init__(
@@ -90,7 +76,10 @@ class BlockUpload:
         block_bytes: int,
         choice: Choice,
         progress: Callable[[str, int], None],
-        committed: Callable[[str, StoredFile], None] = lambda path, stored: None,
+        committed: Callable[[Committed], None] = lambda made: None,
+        hashed: Callable[[ManifestEntry], None] = lambda entry: None,
+        earlier: BlockSource | None = None,
+        continues: bool = False,
     ) -> None:
         self._call = call
         self._senders = senders
@@ -98,104 +87,141 @@ class BlockUpload:
         self._choice = choice
         self._progress = progress
         self._committed = committed
+        self._hashed = hashed
+        self._earlier = earlier
+        self._continues = continues
         self._lock = threading.Lock()
-        self.sent = 0
+        self.sent = self.reused = 0
 
     def send(
-        self, tree: Tree, item: ManifestEntry, blob: BlobClient, metadata: dict[str, str], etag: str = ""
+        self,
+        tree: Tree,
+        item: ManifestEntry,
+        blob: BlobClient,
+        metadata: dict[str, str],
+        etag: str = "",
+        check: ByteCheck | None = None,
+        held: bytes | None = None,
+        look: bool = True,
     ) -> None:
         """Read a file to its end while its blocks are sent; the senders commit it.
 
         Args:
             etag: of the blob that is replaced, without quotes; empty: there is none. Where another writer was
                 faster the commit changes nothing, and the caller looks what is there.
+            check: sees the bytes as they are read.
+            held: the bytes of a small file that was read already.
+            look: whether an earlier attempt may have left blocks.
 
         Raises:
             DataError: the file is not the one of the manifest any more; nothing was committed.
         """
         step = block_size(item.bytes, self._block_bytes)
         if item.bytes <= min(step, WHOLE_BYTES):
-            if isinstance(tree.source, AzureBlobs):
-                # Reading is a request as well: the senders do both, so that small files are many at a time.
-                self._senders.submit(lambda: self._whole(tree, item, blob, metadata, etag)())
-            else:
-                self._senders.submit(self._whole(tree, item, blob, metadata, etag))
+            whole = partial(self._whole, tree, item, blob, metadata, etag, check, held)
+            self._senders.submit(whole)
             return
         asked = None
         if self._choice.is_worth_asking(item.bytes):
-            asked = self._senders.submit(lambda: self._choice.ask(blob, block_id(0, "0" * _ID_CHARACTERS)))
-        # Meanwhile. A file of one block has nothing to go on with.
-        known, etag = self._known_blocks(blob, etag) if item.bytes > step else ({}, etag)
+            asked = self._senders.submit(lambda: self._choice.ask(blob, block_id(0, "0" * ID_CHARACTERS)))
+        job = UploadJob(tree, item, blob, metadata, MD5, etag)
+        if look and (self._continues or item.bytes > step):
+            # Meanwhile. A file of one block has nothing to go on with.
+            self._look(job)
         if asked is not None:
             asked.result()
-        checksum = self._choice.checksum
-        job = _Job(tree, item, blob, metadata, checksum, etag)
-        if step == NOTED_BYTES and item.notes and checksum is crc64:
-            self._send_noted(job, known)
+        job.kind = self._choice.kind
+        noted = item.blocks
+        if noted and noted.crcs and noted.block_bytes == step and job.kind == CRC64:
+            self._send_noted(job, noted)
         else:
-            self._send_read(job, known, step)
+            self._send_read(job, step, check)
 
-    def _send_noted(self, job: _Job, known: dict[str, int]) -> None:
+    def _send_noted(self, job: UploadJob, noted: BlockDigests) -> None:
         """Send a file whose blocks were noted as it was hashed: what is there already is not read again."""
-        item = job.item
-        for number, note in enumerate(item.notes):
-            offset = number * NOTED_BYTES
-            name, length = block_id(offset, note.sha256), min(NOTED_BYTES, item.bytes - offset)
-            headers = None if known.get(name) == length else crc64_header(note.crc64)
-            body = partial(FilePart, job.tree, item.source, offset, length)
-            self._submit(job, name, body, length, headers)
-        job.metadata = {**job.metadata, SHA256: item.notes[-1].sha256}
+        item, step = job.item, noted.block_bytes
+        for number in range(len(noted)):
+            offset = number * step
+            length = min(step, item.bytes - offset)
+            self._submit(job, HashedBlock(offset, length, noted.digest(number), noted.crc64(number)))
+        job.metadata = {**job.metadata, SHA256: str(item.sha256)}
         self._senders.submit(lambda: self._commit(job))
 
-    def _send_read(self, job: _Job, known: dict[str, int], step: int) -> None:
+    def _send_read(self, job: UploadJob, step: int, check: ByteCheck | None) -> None:
         """Hash a file, for the first time or once more, and send each block as soon as it is hashed."""
         tree, item = job.tree, job.item
-        digest = hashlib.sha256()
-        count = 0
-        with closing(blocks(tree, item.source, step)) as found:
+        reader = BlockReader(tree, item.source, step, job.kind, check)
+        with closing(iter(reader)) as found:
             for block in found:
-                digest.update(block.data)
-                name, length = block_id(count, digest.hexdigest()), len(block.data)
-                # What lies in the block's memory is another block by the time that the sender begins.
-                headers = None if known.get(name) == length else job.checksum(block.data)
-                self._submit(job, name, block.body, length, headers)
-                count += length
-                if count > item.bytes:
-                    break
-        _require_same(tree, item, count, digest.hexdigest())
-        job.metadata = {**job.metadata, SHA256: digest.hexdigest()}
+                self._submit(job, block)
+        require_same(tree, item.source, reader.count)
+        require_digest(item, reader.sha256)
+        job.metadata = {**job.metadata, SHA256: reader.sha256}
+        job.item = replace(item, sha256=reader.sha256, blocks=reader.blocks)
+        self._hashed(job.item)
         self._senders.submit(lambda: self._commit(job))
 
-    def _submit(self, job: _Job, name: str, body: Body, length: int, headers: dict[str, str] | None) -> None:
-        task = partial(self._put_block, job, name, body, length, headers)
-        job.blocks.append(self._senders.submit(task))
+    def _submit(self, job: UploadJob, block: HashedBlock) -> None:
+        number, body = len(job.blocks), body_of(job.tree, job.item.source, block)
+        job.blocks.append(self._senders.submit(partial(self._put_block, job, number, block, body)))
+
+    def _put_block(self, job: UploadJob, number: int, block: HashedBlock, body: Body) -> tuple[str, int]:
+        """Bring a block to the service, unless it is there already; return its id and size."""
+        name, headers = block_id(block.offset, block.digest.hex()), header_of(job.kind, block.checksum)
+
+        def attempt() -> None:
+            with body() as data:
+                try:
+                    job.blob.stage_block(name, data, length=block.length, headers=headers)
+                except HttpResponseError as error:
+                    if is_damage(error) and header_for(job.kind, all_of(body)) != headers:
+                        raise changed(job.item) from error
+                    raise
+
+        sent = reused = 0
+        if job.known.get(name) == block.length:
+            if self._continues:
+                job.unproven[number] = md5_of(body)
+        elif self._earlier and self._call(lambda: self._take(job, name, block, headers)):
+            reused = block.length
+        else:
+            self._call(attempt)
+            sent = block.length
+        self._arrived(job, block.length, sent, reused)
+        return name, block.length
+
+    def _take(self, job: UploadJob, name: str, block: HashedBlock, headers: dict[str, str]) -> bool:
+        return self._earlier is not None and self._earlier.take(
+            job.blob, name, block.digest, block.length, headers
+        )
 
     def _whole(
-        self, tree: Tree, item: ManifestEntry, blob: BlobClient, metadata: dict[str, str], etag: str
-    ) -> Callable[[], None]:
-        """Read a small file, and return what sends it."""
-        buffer = bytearray(item.bytes + 1)
-        with tree.open(item.source) as stream:
-            count = read_into(stream, buffer)
-        data = bytes(buffer[:count])
-        digest = hashlib.sha256(data).hexdigest()
-        _require_same(tree, item, len(data), digest)
-        job = _Job(tree, item, blob, {**metadata, SHA256: digest}, md5, etag)
-        return lambda: self._put_whole(job, data)
-
-    def _put_whole(self, job: _Job, data: bytes) -> None:
+        self,
+        tree: Tree,
+        item: ManifestEntry,
+        blob: BlobClient,
+        metadata: dict[str, str],
+        etag: str,
+        check: ByteCheck | None,
+        held: bytes | None,
+    ) -> None:
+        """Read a small file and send it in one request. Many do so at a time."""
+        data, sha256 = whole_file(tree, item.source, check) if held is None else (held, str(item.sha256))
+        require_digest(item, sha256)
+        job = UploadJob(tree, replace(item, sha256=sha256), blob, {**metadata, SHA256: sha256}, MD5, etag)
+        self._hashed(job.item)
         content_md5 = bytearray(hashlib.md5(data, usedforsecurity=False).digest())
         try:
             answer = self._call(
-                lambda: job.blob.upload_blob(
+                lambda: blob.upload_blob(
                     data,
                     length=len(data),
                     validate_content=True,
                     metadata=job.metadata,
                     content_settings=ContentSettings(content_md5=content_md5),
                     max_concurrency=1,
-                    overwrite=bool(job.etag),
-                    **(conditions(job.etag) if job.etag else {}),
+                    overwrite=bool(etag),
+                    **(conditions(etag) if etag else {}),
                 )
             )
         except MirrorError as error:
@@ -206,39 +232,24 @@ class BlockUpload:
         if answer:
             self._note(job, answer)
 
-    def _note(self, job: _Job, answer: dict[str, Any]) -> None:
+    def _note(self, job: UploadJob, answer: dict[str, Any]) -> None:
         stored = StoredFile(job.item.bytes, plain_etag(answer.get("etag")), job.metadata[SHA256])
-        self._committed(job.item.path, stored)
+        self._committed(Committed(job.item, stored, job.unproven))
 
-    def _put_block(
-        self, job: _Job, name: str, body: Body, length: int, headers: dict[str, str] | None
-    ) -> tuple[str, int]:
-        """Send a block; without headers it is there already."""
-
-        def attempt() -> None:
-            with body() as data:
-                try:
-                    job.blob.stage_block(name, data, length=length, headers=headers)
-                except HttpResponseError as error:
-                    if is_damage(error) and job.checksum(_all_of(body)) != headers:
-                        raise _changed(job.item) from error
-                    raise
-
-        if headers is not None:
-            self._call(attempt)
-        self._arrived(job, length, 0 if headers is None else length)
-        return name, length
-
-    def _commit(self, job: _Job) -> None:
+    def _commit(self, job: UploadJob) -> None:
         # These were all submitted before: a sender that waits here waits for others, never for itself.
         blocks = [future.result() for future in job.blocks]
+        names = [name for name, _ in blocks]
         if not isinstance(job.tree.source, AzureBlobs):  # which bound each range to its ETag
-            _require_unchanged(job.tree, job.item)
+            require_unchanged(job.tree, job.item)
+        if job.etag and job.committed == names and len(job.unproven) == len(names):
+            self._note(job, {"etag": job.etag})  # an earlier attempt committed these very blocks
+            return
         settings = ContentSettings(content_md5=bytearray.fromhex(job.item.md5)) if job.item.md5 else None
         try:
             answer = self._call(
                 lambda: job.blob.commit_block_list(
-                    [BlobBlock(name) for name, _ in blocks],
+                    [BlobBlock(name) for name in names],
                     content_settings=settings,
                     metadata=job.metadata,
                     validate_content=True,
@@ -249,78 +260,40 @@ class BlockUpload:
             if code_of(error.__cause__) in _LOST or is_conflict(error.__cause__):
                 return  # the caller looks what is there, and sends the file again if it must
             raise
+        if not self._continues:
+            self._require_committed(job, blocks)
+        self._note(job, answer)
+
+    def _require_committed(self, job: UploadJob, blocks: list[tuple[str, int]]) -> None:
         committed, _ = self._call(lambda: job.blob.get_block_list("committed"))
         if [(block.id, block.size) for block in committed] != blocks:
             raise ServiceUnavailable(
                 f"{job.item.path} does not have the blocks that were sent",
                 "is another program writing there? run the same command again",
             )
-        self._note(job, answer)
 
-    def _known_blocks(self, blob: BlobClient, etag: str) -> tuple[dict[str, int], str]:
-        """Id -> size of the blocks that an earlier attempt left, and the ETag that the blob has now.
+    def _look(self, job: UploadJob) -> None:
+        """Note the blocks that an earlier attempt left.
 
         Ids of another length make the service refuse ours, and it keeps 100,000 uncommitted blocks at most:
         committing an empty list throws them away.
         """
+        kind = "all" if self._continues else "uncommitted"
         try:
-            _, found = self._call(lambda: blob.get_block_list("uncommitted"))
+            committed, found = self._call(lambda: job.blob.get_block_list(kind))
         except MirrorError as error:
             if is_missing(error.__cause__):
-                return {}, etag
+                return
             raise
-        if len(found) > MAX_BLOCKS or any(len(block.id) != _ID_CHARACTERS for block in found):
-            emptied = self._call(lambda: blob.commit_block_list([], **conditions(etag)))
-            return {}, plain_etag(emptied.get("etag"))
-        return {block.id: block.size for block in found}, etag
+        if len(found) > MAX_BLOCKS or any(len(block.id) != ID_CHARACTERS for block in found):
+            emptied = self._call(lambda: job.blob.commit_block_list([], **conditions(job.etag)))
+            job.etag = plain_etag(emptied.get("etag"))
+            return
+        job.known = {block.id: block.size for block in [*committed, *found]}
+        job.committed = [block.id for block in committed] if not found else []
 
-    def _arrived(self, job: _Job, count: int, sent: int) -> None:
+    def _arrived(self, job: UploadJob, count: int, sent: int, reused: int = 0) -> None:
         with self._lock:
             self.sent += sent
+            self.reused += reused
         self._progress(job.item.path, count)
-
-
-def conditions(etag: str) -> dict[str, Any]:
-    """What a commit is bound to: the blob that was seen, or that there is none."""
-    if not etag:
-        return {"match_condition": MatchConditions.IfMissing}
-    return {"etag": f'"{etag}"', "match_condition": MatchConditions.IfNotModified}
-
-
-def plain_etag(etag: object) -> str:
-    """Return an ETag without its quotes; empty where there is none."""
-    return str(etag or "").strip('"')
-
-
-def block_size(size: int, wanted: int) -> int:
-    """Return the block size for a file in bytes, raised in whole MiB where it would need too many blocks."""
-    least = -(-size // MAX_BLOCKS)
-    return wanted if least <= wanted else -(-least // MIB) * MIB
-
-
-def block_id(offset: int, digest: str) -> str:
-    """Return the id of a block: where it is and, in 208 bits of a SHA-256, what it is."""
-    return f"{offset:0{_OFFSET_DIGITS}x}{digest[: _ID_CHARACTERS - _OFFSET_DIGITS]}"
-
-
-def _require_same(tree: Tree, item: ManifestEntry, count: int, digest: str) -> None:
-    _require_unchanged(tree, item)
-    if count != item.bytes or (item.sha256 is not None and digest != item.sha256):
-        raise _changed(item, f" ({item.bytes} bytes when listed, {count} read)")
-
-
-def _require_unchanged(tree: Tree, item: ManifestEntry) -> None:
-    if not tree.source.is_unchanged(tree.entry(item.source)):
-        raise _changed(item)
-
-
-def _changed(item: ManifestEntry, how: str = "") -> DataError:
-    return DataError(
-        f"{item.source} changed while it was sent{how}",
-        "wait until the training has ended and nothing writes there any more, then run again",
-    )
-
-
-def _all_of(body: Body) -> memoryview:
-    with body() as data:
-        return memoryview(data.read() if isinstance(data, FilePart) else data)

@@ -1,45 +1,32 @@
-"""The blocks of a file, in order: what of each is hashed now, and what is sent later, from another thread.
+"""A block of a file as the body of a request, sent from another thread than the one that read and hashed it.
 
-A block of a local file is not held while it waits for its turn and its answer: the sender reads it again,
-piece by piece, straight into the connection. So memory does not grow with the number of senders or the size
-of a block. That both readers saw the same bytes is not taken for granted: the checksum that goes with a
-block is that of the first reading, and the service refuses a block that does not have it.
+A block of a file is not held while it waits for its turn and its answer: the sender takes it, piece by
+piece, out of the system's page cache, where the reader brought it a moment before. So the volume is read
+once, and memory does not grow with the number of senders or the size of a block. That both saw the same
+bytes is not taken for granted: the checksum that goes with a block is that of the first reading, and the
+service refuses a block that does not have it.
 
-A file that is itself a blob is fetched some blocks ahead, since each costs a request, and is held until the
-service has it.
+A block of a file that is itself a blob is held until the service has it.
 """
 
 from __future__ import annotations
 
+import hashlib
 import os
-from collections import deque
-from collections.abc import Callable, Generator
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import AbstractContextManager, closing, nullcontext
-from dataclasses import dataclass
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from typing import Any, BinaryIO
 
 from aml_mirror.core.errors import DataError
-from aml_mirror.sources.base import AzureBlobs, Entry
-from aml_mirror.sources.ranged_file import RangedFile, chunks
+from aml_mirror.sources.block_reader import HashedBlock
+from aml_mirror.sources.ranged_file import RangedFile
 from aml_mirror.sources.tree import Tree
 
-# Blocks that are fetched, or wait to be hashed, at a time: as many as keep a line of 30 ms busy at the rate
-# at which one core hashes. They are held beside those of the senders.
-AHEAD = 4
-
+_PIECE_BYTES = 256 << 10
 
 # Opens what a request sends, anew for each attempt, in any thread.
 Body = Callable[[], AbstractContextManager["bytes | FilePart"]]
-
-
-@dataclass(frozen=True, slots=True)
-class Block:
-    """A part of a file. ``data`` holds good until the next block is asked for."""
-
-    data: memoryview
-    body: Body
 
 
 class FilePart(RangedFile):
@@ -85,40 +72,27 @@ class FilePart(RangedFile):
         super().close()
 
 
-def blocks(tree: Tree, path: str, step: int) -> Generator[Block, None, None]:
-    """Yield a file in blocks of ``step`` bytes, the last one shorter; nothing of an empty file.
-
-    A file that grew yields what it grew by, for the reader to notice.
-
-    Raises:
-        DataError: the file is not the one that was listed.
-        NotAllowed: it may not be read.
-    """
-    if isinstance(tree.source, AzureBlobs):
-        yield from _fetched(tree.source, tree.entry(path), step)
-        return
-    offset = 0
-    with tree.open(path) as stream, closing(chunks(stream, step)) as found:
-        for data in found:
-            yield Block(data, partial(FilePart, tree, path, offset, len(data)))
-            offset += len(data)
+def body_of(tree: Tree, path: str, block: HashedBlock) -> Body:
+    """Return what opens a block of a file for a request."""
+    if block.data is not None:
+        data = block.data
+        return lambda: nullcontext(data)
+    return partial(FilePart, tree, path, block.offset, block.length)
 
 
-def _fetched(source: AzureBlobs, entry: Entry, step: int) -> Generator[Block, None, None]:
-    """A blob cannot grow unnoticed: each range is bound to its ETag."""
-    pending: deque[Future[bytes]] = deque()
-    pool = ThreadPoolExecutor(AHEAD, thread_name_prefix="fetch")
-    try:
-        for offset in range(0, entry.bytes, step):
-            pending.append(pool.submit(source.read, entry, offset, step))
-            if len(pending) == AHEAD:
-                yield _held(pending.popleft().result())
-        while pending:
-            yield _held(pending.popleft().result())
-    finally:
-        # After a failure or a signal nothing is waited for.
-        pool.shutdown(wait=False, cancel_futures=True)
+def md5_of(body: Body) -> bytes:
+    """Return the MD5 of the bytes of a body, of which little is held."""
+    digest = hashlib.md5(usedforsecurity=False)
+    with body() as data:
+        if isinstance(data, bytes):
+            digest.update(data)
+            return digest.digest()
+        while piece := data.read(_PIECE_BYTES):
+            digest.update(piece)
+    return digest.digest()
 
 
-def _held(data: bytes) -> Block:
-    return Block(memoryview(data), lambda: nullcontext(data))
+def all_of(body: Body) -> bytes:
+    """Return the bytes of a body."""
+    with body() as data:
+        return data.read() if isinstance(data, FilePart) else data

@@ -13,36 +13,38 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Callable
 
 from azure.core.exceptions import AzureError, HttpResponseError
 from azure.storage.blob import BlobClient
 
+from aml_mirror.core.manifest import CRC_BYTES
+from aml_mirror.sources.block_reader import CRC64, MD5
+from aml_mirror.sources.hashing import CRC64_FROM_BYTES
 from aml_mirror.storage.azure_errors import code_of
 from aml_mirror.storage.azure_login import with_fresh_login
 from aml_mirror.support.crc64 import crc64 as take
 
-# Makes the header of a request from the bytes of its block.
-Checksum = Callable[[memoryview], dict[str, str]]
-
 # Below it MD5 takes a tenth of a second of one core: a request to ask would take as long.
-WORTH_ASKING_BYTES = 64 << 20
+WORTH_ASKING_BYTES = CRC64_FROM_BYTES
 _QUESTION = b"\0"
 
 
-def md5(data: memoryview) -> dict[str, str]:
-    """The header that every service of the protocol heeds."""
-    return {"Content-MD5": _as_text(hashlib.md5(data, usedforsecurity=False).digest())}
+def header_of(kind: str, checksum: bytes) -> dict[str, str]:
+    """Return the header for a checksum that was taken: ``CRC64``, lowest byte first, or ``MD5``."""
+    name = "x-ms-content-crc64" if kind == CRC64 else "Content-MD5"
+    return {name: base64.b64encode(checksum).decode()}
 
 
-def crc64(data: memoryview) -> dict[str, str]:
-    """The header that a service heeds where :func:`checks_crc64`."""
-    return crc64_header(take(data))
+def source_header_of(header: dict[str, str]) -> dict[str, str]:
+    """Return the header for the same checksum of bytes that the service takes from another blob."""
+    return {f"x-ms-source-{name.lower().removeprefix('x-ms-')}": text for name, text in header.items()}
 
 
-def crc64_header(crc: int) -> dict[str, str]:
-    """The header for a CRC-64 that was taken before."""
-    return {"x-ms-content-crc64": _as_text(crc.to_bytes(8, "little"))}
+def header_for(kind: str, data: bytes | memoryview) -> dict[str, str]:
+    """Return the header for bytes."""
+    if kind == CRC64:
+        return header_of(kind, take(memoryview(data)).to_bytes(CRC_BYTES, "little"))
+    return header_of(kind, hashlib.md5(data, usedforsecurity=False).digest())
 
 
 def checks_crc64(blob: BlobClient, block: str) -> bool:
@@ -55,7 +57,7 @@ def checks_crc64(blob: BlobClient, block: str) -> bool:
         blob: a blob that is about to be sent in blocks.
         block: an id for the block, as long as the others, and none of them.
     """
-    wrong = crc64(memoryview(b"\1"))
+    wrong = header_for(CRC64, b"\1")
     try:
         with_fresh_login(
             lambda: blob.stage_block(block, _QUESTION, length=len(_QUESTION), headers=wrong, retry_total=0)
@@ -82,10 +84,6 @@ class Choice:
         self._crc64 = checks_crc64(blob, block)
 
     @property
-    def checksum(self) -> Checksum:
-        """What goes with the blocks."""
-        return crc64 if self._crc64 else md5
-
-
-def _as_text(digest: bytes) -> str:
-    return base64.b64encode(digest).decode()
+    def kind(self) -> str:
+        """What goes with the blocks: ``CRC64``, where the service compares it, or ``MD5``."""
+        return CRC64 if self._crc64 else MD5

@@ -19,11 +19,11 @@ import threading
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from typing import cast
 
 from azure.core import MatchConditions
 from azure.core.exceptions import HttpResponseError
 from azure.storage.blob import (
-    BlobBlock,
     BlobClient,
     BlobProperties,
     BlobSasPermissions,
@@ -33,13 +33,15 @@ from azure.storage.blob import (
 
 from aml_mirror.core.errors import MirrorError, ServiceUnavailable
 from aml_mirror.sources.base import AzureBlobs, Entry
-from aml_mirror.storage.azure_errors import code_of, is_changed, is_conflict, is_missing, status_of
-from aml_mirror.storage.azure_login import STORAGE_SCOPE
+from aml_mirror.sources.hashing import block_size
+from aml_mirror.storage.azure_errors import code_of, status_of
 from aml_mirror.storage.blob_client import account_of, metadata_of
 from aml_mirror.support import redaction
-from aml_mirror.transfer.block_upload import SOURCE_ETAG, block_id, block_size, conditions, plain_etag
+from aml_mirror.transfer.block_ids import block_id, conditions, plain_etag
+from aml_mirror.transfer.block_upload import SOURCE_ETAG
 from aml_mirror.transfer.senders import Call
 from aml_mirror.transfer.transfer_options import MIB
+from aml_mirror.transfer.url_copy import CopyConflict, CopyRange, CopyRefused, CopySource, UrlCopy, reason
 
 # Put Blob From URL takes 5,000 MiB; a synchronous request that runs for minutes is cut by some proxies.
 ONE_REQUEST_BYTES = 256 * MIB
@@ -55,15 +57,7 @@ _SAS_LEFT = timedelta(hours=2)
 _CLOCK_SKEW = timedelta(minutes=15)
 
 
-class _Refused(Exception):
-    """This way of copying is not open; the message says why."""
-
-
-class _Conflict(Exception):
-    """What is at the destination is not what was seen there."""
-
-
-class ServerCopy:
+class ServerCopy(UrlCopy):
     """Copies blobs of one source. ``refusals`` says, in words, which ways were refused and why.
 
     Args:
@@ -74,10 +68,9 @@ class ServerCopy:
     """
 
     def __init__(
-        self, source: AzureBlobs, account_url: str, call: Call, sleep: Callable[[float], None] = time.sleep
+        self, source: CopySource, account_url: str, call: Call, sleep: Callable[[float], None] = time.sleep
     ) -> None:
-        self._source = source
-        self._call = call
+        super().__init__(source, call)
         self._sleep = sleep
         self._lock = threading.Lock()
         self._key: tuple[UserDelegationKey, datetime] | None = None
@@ -102,18 +95,26 @@ class ServerCopy:
             ServiceUnavailable: it fails for reasons that pass, for longer than we may wait.
         """
         for number in range(self._from, len(self._ways)):
-            try:
-                made = self._ways[number](entry, blob, metadata, etag)
-            except _Conflict:
-                made = ""
-            except _Refused as why:
-                if not self._source.is_unchanged(entry):
-                    raise self._source.changed_error(entry) from why
-                self._refused(number, str(why))
-                continue
-            self._succeeded.add(number)
-            return made
+            made = self._try(number, entry, blob, metadata, etag)
+            if made is not None:
+                return made
         return None
+
+    def _try(
+        self, number: int, entry: Entry, blob: BlobClient, metadata: dict[str, str], etag: str
+    ) -> str | None:
+        """Copy one blob in one of the ways; as :meth:`copy`."""
+        try:
+            made = self._ways[number](entry, blob, metadata, etag)
+        except CopyConflict:
+            made = ""
+        except CopyRefused as why:
+            if not self._source.is_unchanged(entry):
+                raise self._source.changed_error(entry) from why
+            self._refused(number, str(why))
+            return None
+        self._succeeded.add(number)
+        return made
 
     def _refused(self, number: int, why: str) -> None:
         with self._lock:
@@ -126,7 +127,7 @@ class ServerCopy:
         return self._copy_blob(self._source.url(entry), entry, blob, metadata, etag)
 
     def _with_sas(self, entry: Entry, blob: BlobClient, metadata: dict[str, str], etag: str) -> str:
-        source = self._source.blob(entry)
+        source = cast(AzureBlobs, self._source).blob(entry)
         key = self._delegation_key()
         now = datetime.now(UTC)
         sas = generate_blob_sas(
@@ -148,10 +149,12 @@ class ServerCopy:
                 expiry = now + _SAS_LIFE
                 try:
                     key = self._call(
-                        lambda: self._source.service.get_user_delegation_key(now - _CLOCK_SKEW, expiry)
+                        lambda: cast(AzureBlobs, self._source).service.get_user_delegation_key(
+                            now - _CLOCK_SKEW, expiry
+                        )
                     )
                 except MirrorError as error:
-                    raise _reason(error, "no user-delegation SAS can be made") from error
+                    raise reason(error, "no user-delegation SAS can be made") from error
                 self._key = (key, expiry)
             return self._key[0]
 
@@ -220,12 +223,12 @@ class ServerCopy:
                 said = str(copy.status_description or copy.status)
                 if "412" in said or "ConditionNotMet" in said:
                     raise self._source.changed_error(entry)
-                raise _Refused(f"the copy {copy.status}: {redaction.start(said, 200)}")
+                raise CopyRefused(f"the copy {copy.status}: {redaction.start(said, 200)}")
             if copy.progress != progress:
                 progress, moved = copy.progress, time.monotonic()
             elif time.monotonic() - moved > STALL_SECONDS:
                 self._abort(blob, found)
-                raise _Refused(f"the copy stood still for {STALL_SECONDS:.0f} s")
+                raise CopyRefused(f"the copy stood still for {STALL_SECONDS:.0f} s")
             self._sleep(pause)
             pause = min(pause * 2, _LONGEST_POLL_SECONDS)
 
@@ -237,74 +240,15 @@ class ServerCopy:
                 raise
 
     def _from_url(self, entry: Entry, blob: BlobClient, metadata: dict[str, str], etag: str) -> str:
-        url = self._source.url(entry)
-        condition = f'"{entry.stamp}"'
-
-        def authorization() -> str:
-            # Made anew for each request: a copy of many blocks outlives a token.
-            return f"Bearer {self._source.credential.get_token(STORAGE_SCOPE).token}"
-
-        try:
-            if entry.bytes <= ONE_REQUEST_BYTES:
-                answer = self._call(
-                    lambda: blob.upload_blob_from_url(
-                        url,
-                        overwrite=bool(etag),
-                        **(conditions(etag) if etag else {}),
-                        metadata=metadata,
-                        source_authorization=authorization(),
-                        source_etag=condition,
-                        source_match_condition=MatchConditions.IfNotModified,
-                    )
-                )
-                return plain_etag(answer.get("etag"))
-            step = block_size(entry.bytes, COPY_BLOCK_BYTES)
-            names = []
-            for offset in range(0, entry.bytes, step):
-                name = block_id(offset, entry.stamp.encode().hex().ljust(64, "0"))
-                length = min(step, entry.bytes - offset)
-                self._call(
-                    lambda name=name, offset=offset, length=length: blob.stage_block_from_url(  # type: ignore[misc]
-                        name,
-                        url,
-                        source_offset=offset,
-                        source_length=length,
-                        source_authorization=authorization(),
-                        # The method has no parameter for it (azure-storage-blob 12.27.1).
-                        headers={"x-ms-source-if-match": condition},
-                    )
-                )
-                names.append(name)
-            blocks = [BlobBlock(name) for name in names]
-            answer = self._call(lambda: blob.commit_block_list(blocks, metadata=metadata, **conditions(etag)))
-            return plain_etag(answer.get("etag"))
-        except MirrorError as error:
-            raise self._judged(error, entry) from error
-
-    def _judged(self, error: MirrorError, entry: Entry) -> Exception:
-        """What a failed request means: the source changed, the service is down, or this way is closed."""
-        if isinstance(error, ServiceUnavailable) and not _says_no(error.__cause__):
-            return error
-        if is_conflict(error.__cause__) and self._source.is_unchanged(entry):
-            return _Conflict()
-        if is_changed(error.__cause__):
-            return self._source.changed_error(entry)
-        return _reason(error, f"the service did not copy from {account_of(self._source.account_url)}")
-
-
-def _says_no(cause: BaseException | None) -> bool:
-    # 501: the service, or what stands in for it, does not know the request.
-    return status_of(cause) == 501
-
-
-def _reason(error: MirrorError, what: str) -> Exception:
-    if isinstance(error, ServiceUnavailable):
-        return error
-    cause = error.__cause__
-    if is_missing(cause) and code_of(cause) == "ContainerNotFound":
-        return error
-    said = f"{status_of(cause)} {code_of(cause)}".strip() if status_of(cause) else error.message
-    return _Refused(f"{what} ({said})")
+        if entry.bytes <= ONE_REQUEST_BYTES:
+            return self._in_one_request(entry, blob, metadata, etag)
+        step = block_size(entry.bytes, COPY_BLOCK_BYTES)
+        stamp = entry.stamp.encode().hex().ljust(64, "0")
+        ranges = [
+            CopyRange(block_id(offset, stamp), offset, min(step, entry.bytes - offset))
+            for offset in range(0, entry.bytes, step)
+        ]
+        return self._in_ranges(entry, blob, metadata, etag, ranges)
 
 
 def _host(url: str) -> str:

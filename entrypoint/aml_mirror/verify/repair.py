@@ -17,6 +17,7 @@ from typing import Any
 from aml_mirror.core.errors import DataError, UsageError
 from aml_mirror.core.manifest import Manifest
 from aml_mirror.core.settings import Settings
+from aml_mirror.pipeline import log_state, log_update
 from aml_mirror.pipeline.locate import LocatedRun, locate, require_unchanged
 from aml_mirror.pipeline.model_paths import model_paths
 from aml_mirror.pipeline.select import SelectedCheckpoint, choose
@@ -97,7 +98,24 @@ def repair(settings: Settings, console: Console) -> Repair:
     with console.stage("repairing", sum(item.bytes for item in manifest.items)) as progress:
         moved = registry.repair(version, located.tree, manifest, right, progress)
     require_unchanged(located, [item.source for item in manifest.items if item.path in bad])
-    return Repair(before, verify(settings, console), bad, moved.sent + moved.copied)
+    for warning in moved.warnings:
+        console.say(f"warning: {warning}")
+    after = verify(settings, console)
+    is_lost = any(path.endswith(log_state.name_of(_logs(version))) for path in _problems(after))
+    # Only the run can tell it again.
+    if is_lost and log_update.restore_state(registry, located, version):
+        after = verify(settings, console)
+    own = _problems(before) - _problems(after) if before is not None else set()
+    own = {path for path in own if path.startswith("mirror/")}
+    return Repair(before, after, [*bad, *sorted(own)], moved.sent + moved.copied)
+
+
+def _problems(found: Verification) -> set[str]:
+    return {path for path, _ in found.wrong} | set(found.missing)
+
+
+def _logs(version: Version) -> str:
+    return version.tags.get(base.LOGS, ":none")
 
 
 def _checkpoint_of(

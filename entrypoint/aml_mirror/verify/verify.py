@@ -1,7 +1,7 @@
 """Whether a registered version still is what was mirrored: every byte against the manifest.
 
-1. The version's ``manifest_sha256`` was written when it was registered; on Azure ML it is a property, which
-   nobody can change. The manifest among the run's artifacts has to have this digest.
+1. The version's ``manifest_sha256`` was written when it was registered; on Azure ML it is a property,
+   documented as immutable. The manifest among the run's artifacts has to have this digest.
 2. Where a public key is given, the signed statement has to name the same manifest and the same files.
 3. Every file of the version is read once, in parts, and its SHA-256 compared. A file that the manifest does
    not name is extra, one that is not there is missing.
@@ -13,6 +13,7 @@ size is compared, and its MD5 where the store had one. What was compared is said
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,10 +21,10 @@ from aml_mirror.core.errors import DataError, SourceNotFound, UsageError
 from aml_mirror.core.manifest import Manifest, ManifestEntry
 from aml_mirror.core.settings import Settings
 from aml_mirror.pipeline.provenance import signing
-from aml_mirror.pipeline.provenance.statement import digest_of
+from aml_mirror.pipeline.provenance.signed_statement import signed_by
 from aml_mirror.registries import base
 from aml_mirror.registries.base import FileDigest, Registry, Version, VersionReader
-from aml_mirror.registries.pinned_manifest import MAX_MANIFEST_BYTES, pinned_manifest
+from aml_mirror.registries.pinned_manifest import pinned_manifest
 from aml_mirror.registries.registry import named_type, open_registry
 from aml_mirror.support.progress import Console, amount, one_line
 
@@ -109,12 +110,28 @@ def verify(settings: Settings, console: Console) -> Verification:
     # Before anything is asked: a key that cannot be read is known at once.
     key = signing.public_key(settings.public_key) if settings.public_key else None
     registry, version = open_version(settings, console)
+    return verify_version(registry, version, [key] if key is not None else [], console)
+
+
+def verify_version(
+    registry: Registry, version: Version, keys: Sequence[signing.PublicKey], console: Console
+) -> Verification:
+    """Check a version.
+
+    Args:
+        registry: where it is.
+        version: as it is there.
+        keys: one of them has to have signed it; none: no signature is asked for.
+        console: shows how far the work is.
+
+    Raises:
+        DataError: as :func:`verify`.
+    """
     reader = registry.version_reader(version)
     result = Verification(version, registry.uri(version), reader.pinned_by)
     result.manifest = manifest = pinned_manifest(version, reader)
-    if key is not None:
-        _require_signed(version, manifest, reader, key)
-        result.signed_by = signing.key_id(key)
+    if keys:
+        result.signed_by = signing.key_id(signed_by(version, manifest, reader, keys))
     result.wrong, result.missing = reader.own_problems()
     there = reader.files()
     wanted = {item.path: item for item in manifest.items}
@@ -165,64 +182,24 @@ def parse_reference(text: str) -> tuple[str, str]:
     return match[1], match[2]
 
 
-def _require_signed(
-    version: Version, manifest: Manifest, reader: VersionReader, key: signing.PublicKey
-) -> None:
-    why = DataError(
-        f"version {version.number} of {version.model} is not signed: it has no {signing.ARTIFACT}",
-        "mirror the run with --sign-key, under another model name if this version is to stay",
-    )
-    for data in reader.artifacts(signing.ARTIFACT, 2 * MAX_MANIFEST_BYTES):
-        try:
-            statement = signing.opened(data, key)
-        except DataError as error:
-            why = error
-            continue
-        if _fits(statement, version, manifest):
-            return
-        why = DataError(
-            f"what was signed is not version {version.number} of {version.model}: {signing.ARTIFACT} names "
-            "other files, another run or another model",
-            "do not use the version, and mirror the run again",
-        )
-    raise why
-
-
-def _fits(statement: dict[str, Any], version: Version, manifest: Manifest) -> bool:
-    predicate, subjects = statement.get("predicate"), statement.get("subject")
-    if not isinstance(predicate, dict) or not isinstance(subjects, list):
-        return False
-    named = {
-        base.RUN_ID: predicate.get("run_id"),
-        base.CHECKPOINT: predicate.get("checkpoint"),
-        base.IDENTITY: predicate.get("identity"),
-        base.MANIFEST_SHA256: predicate.get("manifest_sha256"),
-    }
-    signed = {item.get("name"): item.get("digest") for item in subjects if isinstance(item, dict)}
-    # Of MD5s too, which the manifest's own digest does not cover.
-    digests = {item.path: digest_of(item) or None for item in manifest.items}
-    return (
-        predicate.get("model_name") == version.model
-        and all(version.tags.get(name) == text for name, text in named.items())
-        and all(signed.get(path) == digest for path, digest in digests.items())
-    )
-
-
 def _check(item: ManifestEntry, reader: VersionReader, result: Verification) -> None:
     found = reader.hashed(item.path)
     result.read[item.path] = found
     result.bytes += found.bytes
+    # Of a file whose copy was refused the manifest has none: what was sent in its place was hashed.
+    sha256 = item.sha256 or reader.stored_sha256(item.path)
     why = ""
     if found.bytes != item.bytes:
         why = f"it has {found.bytes} bytes, the manifest says {item.bytes}"
-    elif item.sha256 and found.sha256 != item.sha256:
-        why = f"its SHA-256 is {found.sha256}, the manifest says {item.sha256}"
-    elif not item.sha256 and item.md5 and found.md5 != item.md5:
+    elif sha256 and found.sha256 != sha256:
+        said = "the manifest says" if item.sha256 else "stored was"
+        why = f"its SHA-256 is {found.sha256}, {said} {sha256}"
+    elif not sha256 and item.md5 and found.md5 != item.md5:
         why = f"its MD5 is {found.md5}, the manifest says {item.md5}"
     if why:
         result.wrong.append((item.path, why))
         return
-    result.checked["sha256" if item.sha256 else "md5" if item.md5 else "size"] += 1
+    result.checked["sha256" if sha256 else "md5" if item.md5 else "size"] += 1
 
 
 def text(result: Verification) -> str:

@@ -41,8 +41,20 @@ WORKSPACE = re.compile(
 )
 
 
+# Recorded in 2026, after one call; see azure-sdk-assets, azure-ai-ml.
+QUOTA = {"reads": 249, "writes": 199}
+ACCOUNT = re.compile(r"/subscriptions/.*/providers/Microsoft.Storage/storageAccounts/(?P<name>[^/]+)$")
+
+
 async def serve(emulator: Emulator, request: Request) -> Reply:
-    """Answer a request to the management host."""
+    """Answer a request to the management host, with what is left of its quota."""
+    reply = await _serve(emulator, request)
+    kind = "reads" if request.method in ("GET", "HEAD") else "writes"
+    reply.headers[f"x-ms-ratelimit-remaining-subscription-{kind}"] = str(QUOTA[kind])
+    return reply
+
+
+async def _serve(emulator: Emulator, request: Request) -> Reply:
     if request.path == "/metadata/endpoints":
         return answer(_metadata())
     identity = entra.judge_arm(request)
@@ -61,6 +73,8 @@ async def serve(emulator: Emulator, request: Request) -> Reply:
             f"'{version}' for type "
             f"'workspaces'. The supported api-versions are '{', '.join(API_VERSIONS)}'.",
         )
+    if account := ACCOUNT.match(request.decoded_path):
+        return _account(request.scope, identity, account)
     found = WORKSPACE.match(request.decoded_path)
     if not found:
         raise arm_error(404, "NotFound", f"The resource {request.decoded_path} could not be found.")
@@ -181,8 +195,35 @@ def _workspace(scope: Scope, workspace: Workspace) -> dict[str, Any]:
             "storageAccount": f"{group}/providers/Microsoft.Storage/storageAccounts/{account}",
             "publicNetworkAccess": "Enabled",
             "hbiWorkspace": False,
+            "v1LegacyMode": False,
+            "storageHnsEnabled": any(one.hns for one in scope.accounts.values() if one.name == account),
+            # What signs the SAS of artifacts.
+            "systemDatastoresAuthMode": "accesskey" if workspace.artifact_sas == "key" else "identity",
         },
     }
+
+
+def _account(scope: Scope, identity: Identity, found: re.Match[str]) -> Reply:
+    """The storage account as a resource, for whoever has the role Reader on it; a data role is none."""
+    if not scope.account_reader:
+        raise arm_error(
+            403,
+            "AuthorizationFailed",
+            f"The client '{identity.client_id}' with object id '{identity.object_id}' does not have "
+            "authorization to perform action 'Microsoft.Storage/storageAccounts/read' over scope "
+            f"'{found[0]}' or the scope is invalid.",
+        )
+    account = scope.accounts[found["name"]]
+    return answer(
+        {
+            "id": found[0],
+            "name": account.name,
+            "type": "Microsoft.Storage/storageAccounts",
+            "location": LOCATION,
+            "kind": "StorageV2",
+            "properties": {"allowSharedKeyAccess": account.shared_key, "isHnsEnabled": account.hns},
+        }
+    )
 
 
 def _datastores(emulator: Emulator, request: Request, workspace: Workspace, rest: list[str]) -> Reply:

@@ -137,6 +137,18 @@ class Azure:
         assert isinstance(found, dict)
         return found
 
+    def new_registry(self, name: str, copies_properties: bool = True) -> dict[str, str]:
+        """An Azure ML registry; returns its account and container."""
+        found = self.call("POST", "registries", {"name": name, "copies_properties": copies_properties})
+        assert isinstance(found, dict)
+        return found
+
+    def registry_models(self, name: str) -> dict[str, Any]:
+        """The versions that a registry has, by ``model:number``."""
+        found = self.call("GET", f"registries/{name}")
+        assert isinstance(found, dict)
+        return found
+
     # Faults and requests
 
     def fault(self, action: str, **fields: Any) -> None:
@@ -297,5 +309,11 @@ class Azure:
         return MlflowClient(self.facts["mlflow"], self.facts["mlflow"])
 
     def artifact(self, run_id: str, path: str) -> bytes:
-        """The bytes of a run's artifact."""
-        return self.read(f"ExperimentRun/dcid.{run_id}/{path}", container="azureml")
+        """The bytes of a run's artifact, wherever they are."""
+        return self.read(**self.artifact_places(run_id)[path])
+
+    def artifact_places(self, run_id: str) -> dict[str, dict[str, str]]:
+        """``account``, ``container`` and ``name`` of the blob of each artifact of a run, by path."""
+        found = self.call("GET", f"artifacts/{run_id}")
+        assert isinstance(found, dict)
+        return found

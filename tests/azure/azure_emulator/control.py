@@ -12,14 +12,14 @@ import json
 import secrets
 import time
 from typing import TYPE_CHECKING, Any
-from urllib.parse import unquote
+from urllib.parse import unquote, urlencode
 
 from aiohttp import web
 from multidict import CIMultiDict
 
-from . import entra, mlflow_front, storage
+from . import entra, history, mlflow_front, registries, shapes, storage
 from .faults import Fault
-from .names import ARM, CLOUD, LOGIN, STORAGE_SUFFIX
+from .names import ARM, AZUREML, CLOUD, LOGIN, STORAGE_SUFFIX
 from .state import (
     CONTRIBUTOR,
     SCIENTIST,
@@ -48,6 +48,8 @@ WORKSPACE_SWITCHES = (
     "artifact_sas",
     "artifact_sas_seconds",
     "artifact_endpoint",
+    "artifact_references",
+    "job_name",
     "immutable_status",
     "page_size",
     "list_lag",
@@ -59,7 +61,7 @@ ACCOUNT_SWITCHES = (
     *("hns", "shared_key", "network", "crc64", "header_case"),
     *("copy_scope", "copy_pending_polls", "copy_outcome"),
 )
-SCOPE_SWITCHES = ("token_seconds", "skew", "proxy_status")
+SCOPE_SWITCHES = ("token_seconds", "skew", "proxy_status", "account_reader")
 
 
 async def serve(emulator: Emulator, raw: web.BaseRequest) -> Reply:
@@ -107,6 +109,16 @@ async def _in_scope(
         case "POST", ["accounts"]:
             account = await _new_account(emulator, scope, asked)
             return answer(_account(emulator, account), 201)
+        case "POST", ["registries"]:
+            account = await _new_account(emulator, scope, {"role": "", "containers": [registries.CONTAINER]})
+            made = registries.ModelRegistry(asked["name"], account, f"rg-{asked['name']}")
+            made.copies_properties = bool(asked.get("copies_properties", True))
+            scope.registries[made.name] = made
+            return answer({"account": account.name, "container": registries.CONTAINER}, 201)
+        case "GET", ["registries", name]:
+            return answer(
+                {f"{key[0]}:{key[1]}": value for key, value in scope.registries[name].versions.items()}
+            )
         case "PATCH", ["accounts", name]:
             _set(scope.accounts[name], asked, ACCOUNT_SWITCHES)
             return answer(_account(emulator, scope.accounts[name]))
@@ -177,6 +189,8 @@ async def _in_scope(
             return answer({})
         case "POST", ["models", name]:
             return answer(_seed_versions(scope, name, asked), 201)
+        case "GET", ["artifacts", run]:
+            return answer(history.places(scope.workspace, run))
         case "GET", ["artifacts"]:
             return answer({run: sorted(paths) for run, paths in scope.workspace.artifacts.items()})
     return answer({"error": f"no such thing: {method} {'/'.join(rest)}"}, 404)
@@ -347,6 +361,7 @@ def environment(emulator: Emulator, scope: Scope) -> dict[str, str]:
         "AZURE_AUTHORITY_HOST": f"https://{LOGIN}/",
         "ARM_CLOUD_METADATA_URL": f"https://{ARM}/metadata/endpoints?api-version=2019-05-01",
         "AZUREML_CURRENT_CLOUD": CLOUD,
+        "REGISTRY_DISCOVERY_ENDPOINT_URL": f"https://{AZUREML}/",
         # Instance metadata does not answer: nobody listens there.
         "AZURE_POD_IDENTITY_AUTHORITY_HOST": "http://127.0.0.1:9",
         "AZURE_TENANT_ID": scope.tenant,
@@ -361,9 +376,10 @@ def environment(emulator: Emulator, scope: Scope) -> dict[str, str]:
 
 
 async def _look(emulator: Emulator, scope: Scope, raw: web.BaseRequest, path: str, data: bytes) -> Reply:
+    query = shapes.taken(dict(raw.query))
     if path == "api/2.0/mlflow/metrics/get-history":
         try:
-            return await mlflow_front.get_history(emulator, scope, dict(raw.query))
+            return await mlflow_front.get_history(emulator, scope, query)
         except Refused as refused:
             return refused.reply
     await mlflow_front.flush(emulator, scope)
@@ -373,15 +389,16 @@ async def _look(emulator: Emulator, scope: Scope, raw: web.BaseRequest, path: st
             run.is_active = False
     async with emulator.mlflow.request(
         raw.method,
-        f"{emulator.mlflow_url}/{path}?{raw.raw_path.partition('?')[2]}",
-        data=data or None,
+        f"{emulator.mlflow_url}/{path}?{urlencode(query)}",
+        data=json.dumps(shapes.taken(json.loads(data))).encode() if data else None,
         headers={"Content-Type": "application/json", "X-MLFLOW-WORKSPACE": scope.name},
     ) as response:
         found = await response.read()
-        if response.status == 200 and path.endswith(("mlflow/runs/get", "mlflow/runs/search")):
-            value = json.loads(found)
-            mlflow_front.show_points(scope.workspace, value)
-            found = json.dumps(value).encode()
+        if response.status == 200 and "/mlflow/" in path:
+            value = json.loads(found or b"{}")
+            if path.endswith(("mlflow/runs/get", "mlflow/runs/search")):
+                mlflow_front.show_points(scope.workspace, value)
+            found = json.dumps(shapes.shown(value)).encode()
         return Reply(
             response.status,
             CIMultiDict({"Content-Type": response.headers.get("Content-Type", "application/json")}),

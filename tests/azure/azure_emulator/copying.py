@@ -25,6 +25,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
+from azure.storage.extensions import checksums
 from multidict import CIMultiDict
 
 from . import entra, storage
@@ -186,10 +187,14 @@ async def _write(emulator: Emulator, account: Account, request: Request, source:
         if not any(name.lower().startswith("x-ms-meta-") for name in headers):
             headers.extend((n, v) for n, v in source.headers.items() if n.lower().startswith("x-ms-meta-"))
     digest = request.headers.get("x-ms-source-content-md5")
-    if digest:
+    crc = request.headers.get("x-ms-source-content-crc64") if account.crc64 == "compared" else None
+    if digest or crc:
         whole = b"".join([piece async for piece in data.body])  # type: ignore[union-attr]
-        if base64.b64encode(hashlib.md5(whole, usedforsecurity=False).digest()).decode() != digest:
+        if digest and base64.b64encode(hashlib.md5(whole, usedforsecurity=False).digest()).decode() != digest:
             raise storage_error(400, "Md5Mismatch", "The MD5 value specified did not match the source's.")
+        found = base64.b64encode(checksums.crc64.compute(whole, 0).to_bytes(8, "little")).decode()
+        if crc and found != crc:
+            raise storage_error(400, "Crc64Mismatch", "The CRC64 value specified did not match the source's.")
         body: object = whole
     else:
         body = data.body if data.length else None

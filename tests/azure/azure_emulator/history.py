@@ -3,9 +3,12 @@
 Reported, none of it in a public specification: the paths and shapes (the plugin's own REST client), one
 creation a path with "Resource Conflict: ArtifactId … already exists" as an entry of ``errors`` in an answer
 of 200 (lightly-train#256 and the plugin's reading of it), "Artifact batch size exceeded the limit of 100"
-(ultralytics#3223). Documented: paths up to 5,000 characters (Learn, resource limits). Assumed: the rights
+(ultralytics#3223). Documented: paths up to 5,000 characters (Learn, resource limits). Recorded: registering a
+path by reference to a blob of a datastore (``artifact/v2.0 … artifacts/register``, promptflow,
+test_metrics_upload). Assumed: the rights
 of a SAS (``rcw``), its life (a day, or a switch), that in a batch with conflicts the other paths are
-created, 500 artifacts a page."""
+created, 500 artifacts a page; that a path that is there is refused with 409 when it is registered once more,
+and that a blob need not be there."""
 
 from __future__ import annotations
 
@@ -14,7 +17,7 @@ import time
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-from . import arm, entra
+from . import arm, entra, shapes
 from .blobs import blob_target
 from .names import AZUREML, blob_host
 from .state import Datastore, Workspace
@@ -49,14 +52,14 @@ async def serve(emulator: Emulator, request: Request) -> Reply:
         case "POST", "batch/metadata":
             return await _create(emulator, request, workspace, run)
         case "GET", "":
-            return answer(_page(request, run, sorted(there), there))
+            return answer(_page(request, workspace, run, sorted(there), there))
         case "GET", "path":
             below = [
                 name for name in sorted(there) if not path or f"{name}/".startswith(f"{path.rstrip('/')}/")
             ]
-            return answer(_page(request, run, below, there))
+            return answer(_page(request, workspace, run, below, there))
         case "GET", "metadata" if path in there:
-            return answer(_artifact(run, path, there[path]))
+            return answer(_artifact(workspace, run, path, there[path]))
         case "GET", "contentinfo" if path in there:
             return answer((await _contents(emulator, request, workspace, run, [path], "r"))[path])
         case "GET", "artifacturi" if path in there:
@@ -71,7 +74,38 @@ async def serve(emulator: Emulator, request: Request) -> Reply:
     return Reply(404)
 
 
+async def serve_artifacts(emulator: Emulator, request: Request) -> Reply:
+    """Answer a request below ``/artifact/v2.0``: a path of a run that stands for a blob of a datastore."""
+    identity = entra.judge_arm(request)
+    found = arm.WORKSPACE.match(request.decoded_path.removeprefix("/artifact/v2.0"))
+    if not found or (request.method, found["rest"]) != ("POST", "/artifacts/register"):
+        return Reply(404)
+    workspace = arm.find_workspace(request.scope, found)
+    arm.require(identity, workspace, "workspaces/experiments/runs/write", True)
+    if workspace.artifact_references != "taken":
+        return Reply(int(workspace.artifact_references))
+    asked = await request.json()
+    place, path = asked.get("dataPath") or {}, asked.get("path") or ""
+    run = str(asked.get("container") or "").removeprefix("dcid.")
+    if asked.get("origin") != "ExperimentRun" or not run or not place.get("relativePath"):
+        raise history_error(400, "The request is invalid.")
+    if not path or path.startswith("/") or len(path) > PATH_LIMIT or ".." in path.split("/"):
+        raise history_error(400, f"The artifact path is invalid: {path[:100]}")
+    if place.get("dataStoreName") not in [store.name for store in workspace.datastores]:
+        raise history_error(404, f"Could not find datastore: {place.get('dataStoreName')}")
+    await _check_run(emulator, request, run)
+    there = workspace.artifacts.setdefault(run, {})
+    if path in there:
+        raise history_error(
+            409, f"Resource Conflict: ArtifactId ExperimentRun/dcid.{run}/{path} already exists."
+        )
+    there[path] = time.time()
+    workspace.artifact_places.setdefault(run, {})[path] = (place["dataStoreName"], place["relativePath"])
+    return answer(_artifact(workspace, run, path, there[path]))
+
+
 async def _check_run(emulator: Emulator, request: Request, run: str) -> None:
+    run = shapes.run_taken(run)
     if run in request.scope.workspace.runs:
         return
     async with emulator.mlflow.get(
@@ -87,7 +121,25 @@ def _store(workspace: Workspace) -> Datastore:
     return next(one for one in workspace.datastores if one.name == "workspaceartifactstore")
 
 
-def _artifact(run: str, path: str, created: float) -> dict[str, Any]:
+def _place(workspace: Workspace, run: str, path: str) -> tuple[Datastore, str]:
+    """The datastore and blob of an artifact."""
+    if found := workspace.artifact_places.get(run, {}).get(path):
+        return next(one for one in workspace.datastores if one.name == found[0]), found[1]
+    return _store(workspace), f"ExperimentRun/dcid.{run}/{path}"
+
+
+def places(workspace: Workspace, run: str) -> dict[str, dict[str, str]]:
+    """Account, container and name of the blob of each artifact of a run, by path."""
+    found = {}
+    for path in workspace.artifacts.get(run, {}):
+        store, name = _place(workspace, run, path)
+        found[path] = {"account": store.account, "container": store.container, "name": name}
+    return found
+
+
+def _artifact(workspace: Workspace, run: str, path: str, created: float) -> dict[str, Any]:
+    place = workspace.artifact_places.get(run, {}).get(path)
+    named = {"dataStoreName": place[0], "relativePath": place[1], "sqlDataPath": None} if place else None
     return {
         "artifactId": f"ExperimentRun/dcid.{run}/{path}",
         "origin": "ExperimentRun",
@@ -95,18 +147,20 @@ def _artifact(run: str, path: str, created: float) -> dict[str, Any]:
         "path": path,
         "etag": f'"{int(created * 1e6):x}"',
         "createdTime": timestamp(created),
-        "dataPath": None,
+        "dataPath": named,
         "tags": {},
     }
 
 
-def _page(request: Request, run: str, names: list[str], there: dict[str, float]) -> dict[str, Any]:
+def _page(
+    request: Request, workspace: Workspace, run: str, names: list[str], there: dict[str, float]
+) -> dict[str, Any]:
     start = int(request.query.get("continuationToken") or 0)
     more = start + PAGE < len(names)
     kept = {**request.query, "continuationToken": str(start + PAGE)}
     text = "&".join(f"{name}={quote(value, safe='')}" for name, value in kept.items())
     return {
-        "value": [_artifact(run, name, there[name]) for name in names[start : start + PAGE]],
+        "value": [_artifact(workspace, run, name, there[name]) for name in names[start : start + PAGE]],
         "continuationToken": str(start + PAGE) if more else None,
         "nextLink": f"https://{AZUREML}{request.path}?{text}" if more else None,
     }
@@ -115,13 +169,12 @@ def _page(request: Request, run: str, names: list[str], there: dict[str, float])
 async def _contents(
     emulator: Emulator, request: Request, workspace: Workspace, run: str, paths: list[str], permission: str
 ) -> dict[str, Any]:
-    store = _store(workspace)
-    account = emulator.accounts[store.account]
     signer = workspace.principal if workspace.artifact_sas == "user-delegation" else None
-    endpoint = workspace.artifact_endpoint or f"https://{blob_host(account.name)}"
     contents = {}
     for path in paths:
-        name = f"ExperimentRun/dcid.{run}/{path}"
+        store, name = _place(workspace, run, path)
+        account = emulator.accounts[store.account]
+        endpoint = workspace.artifact_endpoint or f"https://{blob_host(account.name)}"
         sas = await emulator.blobs.blob_sas(
             request.scope,
             account,
@@ -161,7 +214,7 @@ async def _create(emulator: Emulator, request: Request, workspace: Workspace, ru
         errors[path] = {"error": {"code": "UserError", "message": problem, "details": []}}
     return answer(
         {
-            "artifacts": {path: _artifact(run, path, there[path]) for path in made},
+            "artifacts": {path: _artifact(workspace, run, path, there[path]) for path in made},
             "artifactContentInformation": await _contents(emulator, request, workspace, run, made, "rcw"),
             "errors": errors,
         }

@@ -4,9 +4,11 @@ Documented: the operations and their parameters (azure-rest-api-specs, mfe.json:
 ``$skip``, ``version``, ``tags`` and ``properties`` as "Comma-separated list of names (and optionally
 values). Example: prop1,prop2=value2", ``listViewType``), 201 for a version that is new and 200 for one that
 was there, the name's rule, "a version is a positive integer" (azureml-examples#2725), at most 1,500 files
-(Learn, "Manage resource quotas"). Reported: properties are append-only, a value "cannot be replaced …
-without increasing the version" (azureml-assets#1174, #3530), a deleted version "cannot be recreated"
-(#3530), "Asset paths cannot be updated." (azure-ai-ml's ``_artifacts/_constants.py``),
+(Learn, "Manage resource quotas"). Documented as well: only description and tags of a version can be
+updated (Learn, "Work with models"); properties cannot change, new keys may be added (SDK v1). No refusal of a
+change is recorded, so its words are made up here, and ``changed_properties`` has three modes. Reported: a
+deleted version "cannot be recreated" (azureml-assets#3530), "Asset paths cannot be updated." (azure-ai-ml's
+``_artifacts/_constants.py``),
 ``NoMatchingArtifactsFoundFromJob`` (azure-sdk-for-python#33978). Assumed: which status comes with the
 immutable properties (409, or 400 by a switch), a property left out of a PUT is kept, the path must exist
 for datastore paths too, 30 versions a page, the newest first where no order is asked."""
@@ -78,7 +80,7 @@ def _visible(request: Request, archived: bool) -> bool:
 
 def _model(workspace: Workspace, name: str) -> Model:
     if name not in workspace.models:
-        raise ml_error(404, "UserError", f"Not found model container with name {name}.")
+        raise ml_error(404, "UserError", f"Not found model container with name {name}.", "ModelNotFound")
     return workspace.models[name]
 
 
@@ -89,7 +91,7 @@ def _find(workspace: Workspace, name: str, number: str) -> Version:
         or number not in model.versions
         or time.time() - model.versions[number].created < workspace.read_lag
     ):
-        raise ml_error(404, "UserError", f"Model {name}:{number} not found.")
+        raise ml_error(404, "UserError", f"Model {name}:{number} not found.", "ModelNotFound")
     return model.versions[number]
 
 
@@ -118,7 +120,9 @@ def _container(workspace: Workspace, model: Model) -> dict[str, Any]:
             "isArchived": model.is_archived,
             "latestVersion": str(max(numbers)) if numbers else None,
             "nextVersion": str(highest + 1),
+            "provisioningState": "Succeeded",
         },
+        "systemData": _system(model.created, model.created),
     }
 
 
@@ -129,6 +133,11 @@ def _version(workspace: Workspace, name: str, version: Version) -> dict[str, Any
         "type": f"{PROVIDER}/workspaces/models/versions",
         "properties": {
             **version.properties,
+            # Recorded: the path comes back in another spelling, and a stage that nobody gave.
+            "modelUri": version.properties["modelUri"].replace("/resourcegroups/", "/resourceGroups/"),
+            "stage": version.properties["stage"] or "Development",
+            "autoDeleteSetting": None,
+            "intellectualProperty": None,
             # Learn, "Archive a model": a version under an archived container is archived too.
             "isArchived": version.properties["isArchived"] or workspace.models[name].is_archived,
         },
@@ -204,7 +213,8 @@ async def _put_container(request: Request, workspace: Workspace, name: str) -> R
     status = 200 if model else 201
     model = workspace.models.setdefault(name, Model(name))
     model.is_archived = bool(asked.get("isArchived", model.is_archived))
-    return answer(_container(workspace, model), status)
+    shown = _container(workspace, model)
+    return answer(shown, status, **({"Location": f"https://{ARM}{shown['id']}"} if status == 201 else {}))
 
 
 async def _put(emulator: Emulator, request: Request, workspace: Workspace, name: str, number: str) -> Reply:
@@ -231,6 +241,8 @@ async def _put(emulator: Emulator, request: Request, workspace: Workspace, name:
         raise ml_error(400, "UserError", "The modelUri field is required.")
     if asked.get("modelType", "custom_model") not in TYPES:
         raise ml_error(400, "UserError", f"Invalid model type: {asked['modelType']}")
+    if asked.get("jobName") and workspace.job_name == "refused":
+        raise ml_error(400, "UserError", "The request is invalid.")
     job = await _check_files(emulator, request, workspace, asked["modelUri"])
     there = _existing(workspace, name, number)
     if there:
@@ -246,13 +258,14 @@ async def _put(emulator: Emulator, request: Request, workspace: Workspace, name:
         "flavors": asked.get("flavors") or {},
         "modelType": asked.get("modelType", "custom_model"),
         "modelUri": asked["modelUri"],
-        "jobName": job,
+        "jobName": asked.get("jobName") if workspace.job_name == "kept" else job,
         "stage": asked.get("stage"),
         "provisioningState": "Succeeded",
     }
     version = Version(number, properties, now, now)
     workspace.models.setdefault(name, Model(name)).versions[number] = version
-    return answer(_version(workspace, name, version), 201)
+    made = _version(workspace, name, version)
+    return answer(made, 201, Location=f"https://{ARM}{made['id']}")
 
 
 def _existing(workspace: Workspace, name: str, number: str) -> Version | None:
@@ -262,6 +275,9 @@ def _existing(workspace: Workspace, name: str, number: str) -> Version | None:
 
 def _update(workspace: Workspace, name: str, version: Version, asked: dict[str, Any]) -> Version:
     kept = version.properties
+    if _same_path(asked.get("modelUri"), kept["modelUri"]):
+        # Recorded, archive_restore: what came back in another spelling may be sent back.
+        asked = {**asked, "modelUri": kept["modelUri"]}
     if workspace.changed_properties == "accepted":
         for field in ("modelUri", "properties"):
             kept[field] = asked.get(field, kept[field])
@@ -277,9 +293,7 @@ def _update(workspace: Workspace, name: str, version: Version, asked: dict[str, 
         if kept["properties"].get(key, value) != value:
             raise _immutable(
                 workspace,
-                f"Value of property {key} for model {name} cannot be replaced to {value} without "
-                "increasing the "
-                "version.",
+                f"The property {key} of model {name} is immutable.",
             )
     kept["properties"] = {**kept["properties"], **(asked.get("properties") or {})}
     if "tags" in asked:
@@ -289,6 +303,12 @@ def _update(workspace: Workspace, name: str, version: Version, asked: dict[str, 
             kept[field] = asked[field]
     version.modified = time.time()
     return version
+
+
+def _same_path(asked: str | None, kept: str) -> bool:
+    return (asked or "").replace("/resourceGroups/", "/resourcegroups/") == kept.replace(
+        "/resourceGroups/", "/resourcegroups/"
+    )
 
 
 def _immutable(workspace: Workspace, message: str) -> Refused:
@@ -323,8 +343,8 @@ async def _check_files(emulator: Emulator, request: Request, workspace: Workspac
         alone = await emulator.blobs.names(request.scope, account, store.container, path, 1)
         files = [name for name, folder in alone if name == path and not folder]
     if not files:
-        code = "NoMatchingArtifactsFoundFromJob" if run else "UserError"
-        raise ml_error(400, code, f"No matching artifacts found at {uri}.")
+        reason = "NoMatchingArtifactsFoundFromJob" if run else "ModelAssetPathNotFoundInStorage"
+        raise ml_error(400, "UserError", f"No matching artifacts found at {uri}.", reason)
     if len(files) > FILES_LIMIT:
         raise ml_error(
             400,

@@ -35,6 +35,7 @@ ISSUER = "https://sts.windows.net/{tenant}/"
 
 # Those that azure-ai-ml 1.35.2 sends, and the stable ones; any other is refused.
 API_VERSIONS = (
+    "2023-05-01",
     "2022-02-01-preview",
     "2022-10-01-preview",
     "2023-02-01-preview",

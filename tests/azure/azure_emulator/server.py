@@ -23,7 +23,7 @@ from typing import Any
 from aiohttp import web
 from multidict import CIMultiDict
 
-from . import arm, control, entra, faults, history, mlflow_front, storage
+from . import arm, control, entra, faults, history, mlflow_front, registries, storage
 from .blobs import Blobs, Pieces
 from .names import ARM, AZUREML, LOGIN, account_of
 from .state import Account, Scope
@@ -66,8 +66,12 @@ class Emulator:
                 return await entra.serve(request)
             if request.host == ARM:
                 return await arm.serve(self, request)
+            if request.path.startswith(("/registrymanagement/", "/mferp/")):
+                return await registries.serve(self, request)
             if request.path.startswith("/history/"):
                 return await history.serve(self, request)
+            if request.path.startswith("/artifact/"):
+                return await history.serve_artifacts(self, request)
             return await mlflow_front.serve(self, request)
         except Refused as refused:
             return refused.reply

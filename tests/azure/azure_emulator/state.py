@@ -6,6 +6,7 @@ Everything here is set through ``control``; the fields with a comment are the sw
 from __future__ import annotations
 
 import asyncio
+import time
 import uuid
 from collections import deque
 from dataclasses import dataclass, field
@@ -90,6 +91,7 @@ class Model:
     versions: dict[str, Version] = field(default_factory=dict)
     deleted: set[str] = field(default_factory=set)
     is_archived: bool = False
+    created: float = field(default_factory=time.time)
 
 
 @dataclass
@@ -121,12 +123,14 @@ class Workspace:
     datastores: list[Datastore] = field(default_factory=list)
     models: dict[str, Model] = field(default_factory=dict)
     artifacts: dict[str, dict[str, float]] = field(default_factory=dict)
+    # By run and path: datastore and blob of those that were registered by reference.
+    artifact_places: dict[str, dict[str, tuple[str, str]]] = field(default_factory=dict)
     runs: dict[str, Run] = field(default_factory=dict)
     flushing: asyncio.Lock = field(default_factory=asyncio.Lock)
     # False: listSecrets is answered with 403.
     secrets: bool = True
-    # A metric row sent twice is "dropped", as MLflow does, or "kept".
-    metric_rows: str = "dropped"
+    # A metric row sent twice is "kept" (recorded rows have ids of the service), or "dropped" as in MLflow.
+    metric_rows: str = "kept"
     # What a PUT does that changes the path or a property of a version: "refused", "ignored" or "accepted".
     changed_properties: str = "refused"
     # Who keeps the points of runs: the real server ("mlflow"), or the emulator in its "memory".
@@ -140,6 +144,10 @@ class Workspace:
     artifact_sas_seconds: int = 24 * 3600
     # Where the SAS lead, instead of to the account: a server that only takes the time of an upload.
     artifact_endpoint: str = ""
+    # What becomes of a jobName in a PUT of a version: "ignored", "kept" or "refused".
+    job_name: str = "ignored"
+    # Artifacts that stand for a blob of a datastore are "taken", or answered with this status.
+    artifact_references: str = "taken"
     # The status of a PUT that would change what is immutable in a version.
     immutable_status: int = 409
     # How many versions a page has unless $top says so.
@@ -178,10 +186,14 @@ class Scope:
     skew: float = 0
     # Tokens up to this number, and SAS in this set, count as expired.
     expired_tokens: int = 0
+    # Name -> registries.ModelRegistry.
+    registries: dict[str, Any] = field(default_factory=dict)
     seen_sas: set[str] = field(default_factory=set)
     expired_sas: set[str] = field(default_factory=set)
     faults: list[Any] = field(default_factory=list)
     requests: deque[dict[str, Any]] = field(default_factory=lambda: deque(maxlen=LOG_LENGTH))
+    # Whether the identity may read the storage account as a resource.
+    account_reader: bool = False
     # Not 0: the proxy answers CONNECT with this status, as a proxy that does not let one out.
     proxy_status: int = 0
 

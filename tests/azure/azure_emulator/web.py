@@ -124,18 +124,36 @@ def arm_error(status: int, code: str, message: str, **headers: str) -> Refused:
     return Refused(answer({"error": {"code": code, "message": message}}, status, **headers))
 
 
-def ml_error(status: int, code: str, message: str) -> Refused:
-    """An error of Azure ML's management front end: ARM's shape, and where it came from."""
+# Recorded: the model service says something general on top, and the reason in the details.
+_GENERAL = {400: "The request is invalid.", 404: "The specified resource was not found."}
+
+
+def ml_error(status: int, code: str, message: str, reason: str = "") -> Refused:
+    """An error of Azure ML's management front end: ARM's shape, and where it came from.
+
+    Args:
+        status, code: of the answer.
+        message: the reason in words.
+        reason: its code; recorded are ``ModelNotFound`` and ``ModelAssetPathNotFoundInStorage``.
+    """
     origin = [
         {"type": "ComponentName", "info": {"value": "managementfrontend"}},
         {"type": "Environment", "info": {"value": LOCATION}},
     ]
-    body = {"error": {"code": code, "message": message, "details": [], "additionalInfo": origin}}
-    return Refused(answer(body, status))
+    details = [{"code": reason or code, "message": message, "details": []}]
+    general = _GENERAL.get(status, _GENERAL[400])
+    error = {"code": code, "message": general, "details": details, "additionalInfo": origin}
+    return Refused(answer({"error": error}, status))
 
 
 def mlflow_error(status: int, error_code: str, message: str, code: str = "UserError") -> Refused:
-    """An error of Azure ML's MLflow service: its own body, with MLflow's two keys beside it."""
+    """An error of Azure ML's MLflow service: its own body, with MLflow's two keys beside it.
+
+    Without a code it is the form that limits of a run have: the message is in the body alone.
+    """
+    if not code:
+        body = {"error": {"code": "UserError", "message": message, "details": []}, "error_code": error_code}
+        return Refused(answer(body, status))
     return Refused(
         answer(
             {

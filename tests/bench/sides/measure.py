@@ -19,15 +19,15 @@ def arguments() -> dict[str, Any]:
 class Timer:
     """The job: ``with Timer() as timer: …``."""
 
-    seconds = 0.0
+    seconds = started = 0.0
     cpu = 0.0
 
     def __enter__(self) -> Timer:
-        self._started, self._cpu = time.perf_counter(), time.process_time()
+        self.started, self._cpu = time.perf_counter(), time.process_time()
         return self
 
     def __exit__(self, *failure: object) -> None:
-        self.seconds = time.perf_counter() - self._started
+        self.seconds = time.perf_counter() - self.started
         self.cpu = time.process_time() - self._cpu
 
 

@@ -22,10 +22,12 @@ facts: dict[str, float] = {}
 if way == "ours":
     from azure.core.credentials import AzureSasCredential
 
-    from aml_mirror.sources.hashing import hash_files
     from aml_mirror.sources.local import LocalSource
     from aml_mirror.sources.tree import Tree
     from aml_mirror.storage.blob_client import container_client
+    from aml_mirror.transfer.one_pass import ONE_PASS_BLOCKS, OnePass
+    from aml_mirror.transfer.requests import Requests
+    from aml_mirror.transfer.staging_folder import remove_staging_folder
     from aml_mirror.transfer.transfer import Transfer
     from aml_mirror.transfer.transfer_options import BLOCK_BYTES, CONCURRENCY
 
@@ -36,20 +38,37 @@ if way == "ours":
         "azure.ai.ml.entities",
     ):
         importlib.import_module(name)
+    from aml_mirror.sources.hashing import hash_files
+
     assert {"azure.ai.ml", "azureml.mlflow", "mlflow"} <= sys.modules.keys()
     source = LocalSource(str(folder))
     tree = Tree(source, source.scan())
     client = container_client(account, container, credential=AzureSasCredential(sas), connections=CONCURRENCY)
     transfer = Transfer(client, CONCURRENCY, BLOCK_BYTES)
+    paths = {path.name: path.name for path in files}
+    arrivals: list[float] = []
+
+    def arrived(count: int) -> None:
+        arrivals.append(time.perf_counter())
+
     with Timer() as timer:
-        # Where the files go depends on what they are: they are hashed before anything is sent.
-        with Timer() as hashing:
-            manifest = hash_files(tree, {path.name: path.name for path in files})
-        arrivals: list[float] = []
-        moved = transfer.put(tree, manifest.items, prefix, lambda count: arrivals.append(time.perf_counter()))
-    facts["of it hashing, s"] = hashing.seconds
+        if total > ONE_PASS_BLOCKS * BLOCK_BYTES:
+            requests = Requests(client, 60, lambda text: None)
+            reading = OnePass(requests, f"{prefix}-work/.staging/key", CONCURRENCY, BLOCK_BYTES)
+            manifest = reading.hash_files(tree, paths, arrived, lambda path: None)
+            facts["read and sent after, s"] = time.perf_counter() - timer.started
+            moved = transfer.put(tree, manifest.items, prefix, arrived, staged=reading.staged)
+            remove_staging_folder(requests, reading.staged.folder)
+            sent = moved.sent + reading.staged.sent
+        else:
+            # Few bytes are hashed first, since where they go depends on what they are.
+            with Timer() as hashing:
+                manifest = hash_files(tree, paths)
+            facts["of it hashing, s"] = hashing.seconds
+            moved = transfer.put(tree, manifest.items, prefix, arrived)
+            sent = moved.sent
     facts["from first to last arrival, s"] = arrivals[-1] - arrivals[0]
-    assert (moved.sent, moved.copied) == (total, 0)
+    assert (sent, moved.copied) == (total, 0)
 elif way == "upload_blob":
     from azure.storage.blob import ContainerClient
 

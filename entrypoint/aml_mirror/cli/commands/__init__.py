@@ -1,6 +1,24 @@
 """The commands, one module each. What a command needs is imported when it runs, so that help is fast."""
 
-from aml_mirror.cli.commands import backfill, completion, doctor, mirror, plan, repair, status, verify
+from aml_mirror.cli.commands import (
+    backfill,
+    completion,
+    demote,
+    doctor,
+    evaluate,
+    history,
+    mirror,
+    plan,
+    promote,
+    prune,
+    pull,
+    repair,
+    rollback,
+    share,
+    status,
+    verify,
+    watch,
+)
 from aml_mirror.cli.commands.base import Call, Command
 
 __all__ = ["BY_NAME", "COMMANDS", "Call", "Command"]
@@ -9,9 +27,18 @@ COMMANDS = (
     mirror.COMMAND,
     plan.COMMAND,
     backfill.COMMAND,
+    watch.COMMAND,
     status.COMMAND,
     verify.COMMAND,
+    pull.COMMAND,
     repair.COMMAND,
+    evaluate.COMMAND,
+    promote.COMMAND,
+    demote.COMMAND,
+    rollback.COMMAND,
+    history.COMMAND,
+    share.COMMAND,
+    prune.COMMAND,
     doctor.COMMAND,
     completion.COMMAND,
 )

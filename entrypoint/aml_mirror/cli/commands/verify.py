@@ -2,14 +2,29 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
+from pathlib import Path
 
 from aml_mirror.cli import output
 from aml_mirror.cli.commands.base import Call, Command
+from aml_mirror.core.errors import ConfigurationError, UsageError
+from aml_mirror.pull.reference import parse
 
 
 def run(call: Call) -> int:
     """Print whether a version is what was mirrored; 65 if it differs."""
+    if (folder := pulled_folder(call.settings.reference)) is not None:
+        from aml_mirror.pull.verify_folder import verify_folder
+
+        found = verify_folder(folder, call.settings.public_key, call.console)
+        output.print_text(json.dumps(found.as_dict()) if call.settings.json else found.text())
+        return 0 if found.holds else 65
+    if importlib.util.find_spec("mlflow") is None:
+        raise ConfigurationError(
+            "aml-mirror-pull, which is installed here, verifies pulled folders only",
+            "pull the version, which verifies it, or install aml-mirror",
+        )
     from aml_mirror.verify.verify import text, verify
 
     result = verify(call.settings, call.console)
@@ -17,12 +32,31 @@ def run(call: Call) -> int:
     return 0 if result.holds else 65
 
 
+def pulled_folder(text: str) -> Path | None:
+    """Return the folder that a person means; None: a version in a registry is meant.
+
+    Raises:
+        UsageError: the text names a folder that is there, and a version as well.
+    """
+    try:
+        parse(text)
+    except UsageError:
+        # What cannot be a version is a folder, also one that is not there.
+        return Path(text) if text and ("/" in text or Path(text).exists()) and "://" not in text else None
+    if Path(text).is_dir():
+        raise UsageError(
+            f"{text} names a folder here, and may name a version", f"pass ./{text} for the folder"
+        )
+    return None
+
+
 COMMAND = Command(
     "verify",
-    "read every byte of a registered version and compare it with what was mirrored",
+    "read every byte of a registered version, or of a pulled folder, and compare it with what was mirrored",
     (
         "aml-mirror verify ppo-reach:3 --tracking-uri sqlite:///mlflow.db",
         "aml-mirror verify ppo-reach:3 --public-key release.pub",
+        "aml-mirror verify policies/ppo",
     ),
     run,
 )

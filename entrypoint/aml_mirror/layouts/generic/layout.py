@@ -29,7 +29,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from aml_mirror.layouts.base import Checkpoint, Run
+from aml_mirror.layouts.base import Checkpoint, RunDraft
 from aml_mirror.layouts.config_files import read_mapping
 from aml_mirror.layouts.generic.discover import candidates, root_of
 from aml_mirror.layouts.generic.families import Ranked, rank
@@ -59,8 +59,8 @@ class Generic:
         roots = with_the_rest(tree, (root_of(candidate.folder) for candidate in candidates(tree)))
         return with_logs(tree, topmost(roots.values()), in_named=True)
 
-    def read(self, run: Tree) -> Run:
-        result = Run([])
+    def read(self, run: Tree) -> RunDraft:
+        result = RunDraft([])
         found = candidates(run)
         pointed = sorted(
             (item for item in found if item.is_pointed), key=lambda item: (item.end, item.path), reverse=True
@@ -96,7 +96,7 @@ class Generic:
         return result
 
 
-def _leave_undecided(result: Run, ranked: Ranked) -> None:
+def _leave_undecided(result: RunDraft, ranked: Ranked) -> None:
     result.undecided = f"what training ended with is undecided: {ranked.undecided}"
     result.choices = [item.path for item in ranked.choices]
     result.checkpoints = [
@@ -104,7 +104,7 @@ def _leave_undecided(result: Run, ranked: Ranked) -> None:
     ]
 
 
-def _add_end(run: Tree, result: Run, end: Checkpoint, numbered: list[Checkpoint]) -> None:
+def _add_end(run: Tree, result: RunDraft, end: Checkpoint, numbered: list[Checkpoint]) -> None:
     """Place one that says it is the end: first, or where the step inside it belongs; a copy nowhere."""
     if end.step is None and any(same_weights(run, end, other) for other in numbered):
         return

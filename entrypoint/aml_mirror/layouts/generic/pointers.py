@@ -16,7 +16,7 @@ import re
 from dataclasses import replace
 
 from aml_mirror.core.errors import MirrorError
-from aml_mirror.layouts.base import Checkpoint, Run
+from aml_mirror.layouts.base import Checkpoint, RunDraft
 from aml_mirror.layouts.step_folders import names_in
 from aml_mirror.sources.tree import Tree, join, parent
 
@@ -32,7 +32,7 @@ _NAMES = (
 _MAX_BYTES = 256
 
 
-def follow_pointer(run: Tree, result: Run) -> None:
+def follow_pointer(run: Tree, result: RunDraft) -> None:
     """Mark the one numbered checkpoint above what such a file names; warn where the file is old.
 
     Args:
@@ -69,7 +69,7 @@ def _named_in(run: Tree, path: str, checkpoints: list[Checkpoint]) -> int | None
     return None
 
 
-def _mark(result: Run, path: str, at: int) -> None:
+def _mark(result: RunDraft, path: str, at: int) -> None:
     above = [item for item in result.checkpoints[:at] if not item.problem]
     if len(above) == 1:
         newest = above[0]

@@ -16,7 +16,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 from typing import Literal, NamedTuple
 
-from aml_mirror.layouts.base import Checkpoint, Run
+from aml_mirror.layouts.base import Checkpoint, RunDraft
 from aml_mirror.layouts.huggingface.model_roots import FINAL, STATE, name_of
 from aml_mirror.layouts.huggingface.other_trainings import look_for_another_training
 from aml_mirror.layouts.huggingface.same_model import same_model
@@ -47,7 +47,7 @@ class _Place(NamedTuple):
 
 def add_ends(
     run: Tree,
-    result: Run,
+    result: RunDraft,
     paths: Iterable[str],
     newest_state: TrainerState | None,
     numbered: list[Checkpoint],
@@ -266,7 +266,7 @@ def _step_alone(run: Tree, path: str) -> int | None:
     return step_in_name(name_of(run)) if path == "." else None
 
 
-def _put_first(run: Tree, result: Run, newer: list[Checkpoint]) -> None:
+def _put_first(run: Tree, result: RunDraft, newer: list[Checkpoint]) -> None:
     """Put the ends first, the surest of them before the others; copies of one are listed once."""
     newer.sort(key=lambda item: (item.step is None, -(item.step or 0), -_rank(item), item.path))
     ends: list[Checkpoint] = []

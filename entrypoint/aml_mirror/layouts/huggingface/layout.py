@@ -33,7 +33,7 @@ import re
 from dataclasses import replace
 from typing import Any
 
-from aml_mirror.layouts.base import Checkpoint, Run
+from aml_mirror.layouts.base import Checkpoint, RunDraft
 from aml_mirror.layouts.config_files import read_mapping
 from aml_mirror.layouts.huggingface.ends import add_ends
 from aml_mirror.layouts.huggingface.model_roots import FINAL, STEP, find_roots, is_openvla_step, is_saved
@@ -59,7 +59,7 @@ class HuggingFace:
     def find(self, tree: Tree) -> list[str]:
         return find_roots(tree)
 
-    def read(self, run: Tree) -> Run:
+    def read(self, run: Tree) -> RunDraft:
         warnings: list[str] = []
         checkpoints = self._numbered(run)
         ends = [".", *_final_folders(run)]
@@ -68,7 +68,7 @@ class HuggingFace:
         state = max((item for item in states if item), key=lambda item: item.step, default=None)
         folders = [*ends, *(item.path for item in checkpoints[:3])]
         arguments = arguments_in(run, folders)
-        result = Run(checkpoints, warnings=warnings)
+        result = RunDraft(checkpoints, warnings=warnings)
         numbered = [item for item in checkpoints if not _TEMPORARY.fullmatch(item.path.rpartition("/")[2])]
         self._add_best(run, result, state)
         # Best first: it tells which of the ends are none.
@@ -105,7 +105,7 @@ class HuggingFace:
             checkpoints.append(replace(checkpoint, problem=problem))
         return newest_first(checkpoints)
 
-    def _add_best(self, run: Tree, result: Run, state: TrainerState | None) -> None:
+    def _add_best(self, run: Tree, result: RunDraft, state: TrainerState | None) -> None:
         name = state.best_name if state else ""
         if not name:
             return
@@ -117,7 +117,7 @@ class HuggingFace:
     def _add_best_end(
         self,
         run: Tree,
-        result: Run,
+        result: RunDraft,
         path: str,
         state: TrainerState | None,
         numbered: list[Checkpoint],
@@ -154,7 +154,7 @@ class HuggingFace:
         return True
 
     def _params(
-        self, run: Tree, result: Run, state: TrainerState | None, arguments: dict[str, Any]
+        self, run: Tree, result: RunDraft, state: TrainerState | None, arguments: dict[str, Any]
     ) -> dict[str, Any]:
         params: dict[str, Any] = {}
         if arguments:

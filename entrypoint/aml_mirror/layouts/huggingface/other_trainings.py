@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from aml_mirror.layouts.base import Checkpoint, Run
+from aml_mirror.layouts.base import Checkpoint, RunDraft
 from aml_mirror.layouts.huggingface.model_roots import STATE
 from aml_mirror.layouts.huggingface.trainer_files import TrainerState, has_arguments, same_arguments, state_in
 from aml_mirror.layouts.kit.roles import leave_undecided
@@ -16,7 +16,7 @@ _MAX_COMPARED = 64
 
 
 def look_for_another_training(
-    run: Tree, result: Run, numbered: list[Checkpoint], newest_state: TrainerState | None
+    run: Tree, result: RunDraft, numbered: list[Checkpoint], newest_state: TrainerState | None
 ) -> None:
     """Leave undecided which checkpoint is the end where a numbered one is of another training.
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
-from aml_mirror.layouts.base import Checkpoint, Role, Run
+from aml_mirror.layouts.base import Checkpoint, Role, RunDraft
 from aml_mirror.layouts.kit.companions import matching, with_companions
 from aml_mirror.layouts.kit.other_ends import ask_about_other_ends, other_ends
 from aml_mirror.layouts.kit.roles import leave_undecided, newest_first
@@ -71,7 +71,7 @@ class FileLayout:
     """Reads the configuration of the training."""
     logs: tuple[str, ...] = ()
     """Patterns of paths below the run's root: the framework's own scalar logs."""
-    refine: Callable[[Tree, Run], Run] = field(default=lambda tree, run: run)
+    refine: Callable[[Tree, RunDraft], RunDraft] = field(default=lambda tree, run: run)
     """Changes what was read, where a rule of the framework's own is needed."""
 
     def find(self, tree: Tree) -> list[str]:
@@ -82,8 +82,8 @@ class FileLayout:
             and self._is_own(tree, folder, root)
         )
 
-    def read(self, run: Tree) -> Run:
-        result = Run([])
+    def read(self, run: Tree) -> RunDraft:
+        result = RunDraft([])
         numbered: list[_Found] = []
         ends: list[_Found] = []
         best: list[_Found] = []
@@ -213,7 +213,7 @@ class FileLayout:
             [*placed, *numbered], key=lambda item: -math.inf if item[0].step is None else -item[0].step
         )
 
-    def _tell_apart(self, result: Run, ordered: list[_Found]) -> None:
+    def _tell_apart(self, result: RunDraft, ordered: list[_Found]) -> None:
         trainings: dict[tuple[tuple[str, str], ...], Checkpoint] = {}
         for item, match in ordered:
             if training := _training(match):
@@ -230,7 +230,7 @@ class FileLayout:
         if len(ends) > 1:
             leave_undecided(result, ends, f"{len(ends)} files say that training ended with them")
 
-    def _leave_out(self, run: Tree, result: Run) -> None:
+    def _leave_out(self, run: Tree, result: RunDraft) -> None:
         left = tuple(
             (path, reason) for pattern, reason in self.left_out for path in matching(run, (pattern,))
         )

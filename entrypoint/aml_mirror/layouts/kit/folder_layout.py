@@ -9,7 +9,7 @@ from fnmatch import fnmatchcase
 from functools import cached_property
 from typing import Any
 
-from aml_mirror.layouts.base import Checkpoint, Role, Run
+from aml_mirror.layouts.base import Checkpoint, Role, RunDraft
 from aml_mirror.layouts.generic.weight_files import Candidate, described
 from aml_mirror.layouts.kit.companions import matching, missing_companion, with_companions
 from aml_mirror.layouts.kit.file_layout import no_params, root_of
@@ -52,7 +52,7 @@ class FolderLayout:
     """Reads the configuration of the training."""
     logs: tuple[str, ...] = ()
     """Patterns of paths below the run's root: the framework's own scalar logs."""
-    refine: Callable[[Tree, Run], Run] = field(default=lambda tree, run: run)
+    refine: Callable[[Tree, RunDraft], RunDraft] = field(default=lambda tree, run: run)
     """Changes what was read, where a rule of the framework's own is needed."""
 
     def find(self, tree: Tree) -> list[str]:
@@ -63,8 +63,8 @@ class FolderLayout:
             and self._is_own(tree, root, below)
         )
 
-    def read(self, run: Tree) -> Run:
-        result = Run([])
+    def read(self, run: Tree) -> RunDraft:
+        result = RunDraft([])
         found: list[tuple[str, Checkpoint]] = []
         base = self.folder if run.has_folder(self.folder) or not self.optional_folder else ""
         for name, real in subfolders(run).get(base, {}).items():
@@ -97,7 +97,7 @@ class FolderLayout:
 
     def _described(self, run: Tree, path: str) -> Checkpoint:
         """Describe an end that only forks save, as a numbered checkpoint is described."""
-        alone = Run(with_companions(run, [self._checkpoint(run, path, None)], self.companions))
+        alone = RunDraft(with_companions(run, [self._checkpoint(run, path, None)], self.companions))
         return self.refine(run, alone).checkpoints[0]
 
     @cached_property

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 
-from aml_mirror.layouts.base import Checkpoint, Run
+from aml_mirror.layouts.base import Checkpoint, RunDraft
 from aml_mirror.layouts.generic.name_words import (
     DATA_FOLDERS,
     ENDS,
@@ -54,7 +54,7 @@ def _words(names: Iterable[str]) -> frozenset[str]:
     return MODEL_WORDS.union(ENDS, *(words_of(stem_of(name)) for name in names))
 
 
-def ask_about_other_ends(run: Tree, result: Run, describe: Describe | None = None) -> None:
+def ask_about_other_ends(run: Tree, result: RunDraft, describe: Describe | None = None) -> None:
     """Leave a run undecided that holds an end which its framework does not write, beside its checkpoints.
 
     Whether such a file or folder is newer than the newest numbered one is not known. A copy of a checkpoint
@@ -80,7 +80,7 @@ def ask_about_other_ends(run: Tree, result: Run, describe: Describe | None = Non
     )
 
 
-def unlisted_ends(run: Tree, result: Run, describe: Describe) -> list[Checkpoint]:
+def unlisted_ends(run: Tree, result: RunDraft, describe: Describe) -> list[Checkpoint]:
     """Return the ends that a layout does not list: beside its checkpoints, and in the run's root."""
     listed = [*result.checkpoints, *([result.best] if result.best else [])]
     newest = listed[0]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
-from aml_mirror.layouts.base import Checkpoint, Run
+from aml_mirror.layouts.base import Checkpoint, RunDraft
 
 # A message names at most so many candidates.
 _MAX_SHOWN = 8
@@ -19,7 +19,7 @@ def newest_first(checkpoints: Iterable[Checkpoint]) -> list[Checkpoint]:
     ]
 
 
-def leave_undecided(run: Run, candidates: Sequence[Checkpoint], why: str) -> None:
+def leave_undecided(run: RunDraft, candidates: Sequence[Checkpoint], why: str) -> None:
     """Say of a run that each of some checkpoints may be its final one, and ``why`` there are several."""
     shown = [
         checkpoint.path if checkpoint.step is None else f"{checkpoint.path} (step {checkpoint.step})"

@@ -36,7 +36,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from aml_mirror.core.errors import MirrorError
-from aml_mirror.layouts.base import Checkpoint, Role, Run
+from aml_mirror.layouts.base import Checkpoint, Role, RunDraft
 from aml_mirror.layouts.config_files import read_yaml
 from aml_mirror.layouts.isaac_lab import params_of
 from aml_mirror.layouts.kit.companions import with_companions
@@ -110,8 +110,8 @@ class StableBaselines3:
                 kinds[_root_of(path)].add(_kind(path))
         return with_logs(tree, _merged(kinds))
 
-    def read(self, run: Tree) -> Run:
-        found = Run([])
+    def read(self, run: Tree) -> RunDraft:
+        found = RunDraft([])
         zips = [_examined(run, path) for path in run.files if path.endswith(".zip") and _belongs(run, path)]
         statistics = statistics_of(run)
         ends = [item for item in zips if item.kind != "best"]
@@ -301,7 +301,7 @@ def _shown(items: list[_Zip]) -> str:
     return ", ".join(f"{item.path} (step {item.step})" for item in items[:5]) + more
 
 
-def _explain(ends: list[_Zip], found: Run) -> None:
+def _explain(ends: list[_Zip], found: RunDraft) -> None:
     if not ends:
         if found.best:
             found.warnings.append("only the best checkpoint was kept; --checkpoint best takes it")

@@ -111,6 +111,22 @@ def opened(envelope: bytes, key: PublicKey) -> dict[str, Any]:
     )
 
 
+def payload(envelope: bytes) -> dict[str, Any]:
+    """Return the statement of an envelope, whoever signed it: nothing of it is proven.
+
+    Raises:
+        DataError: the envelope is damaged.
+    """
+    try:
+        document = json.loads(envelope)
+        statement = json.loads(base64.b64decode(document["payload"], validate=True))
+    except (ValueError, KeyError, TypeError, RecursionError, binascii.Error) as error:
+        raise DataError("the signed statement is damaged") from error
+    if document.get("payloadType") != PAYLOAD_TYPE or not isinstance(statement, dict):
+        raise DataError("the signed statement is damaged")
+    return statement
+
+
 def _is_by(key: PublicKey, signature: bytes, payload: bytes) -> bool:
     """Tell whether a signature of the envelope is by a key.
 

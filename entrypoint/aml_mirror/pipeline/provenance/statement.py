@@ -14,8 +14,8 @@ import json
 from typing import Any
 
 from aml_mirror import __version__
-from aml_mirror.core.manifest import ManifestEntry
 from aml_mirror.pipeline.plan import Plan
+from aml_mirror.pipeline.provenance.signed_statement import digest_of as digest_of
 from aml_mirror.support import redaction
 
 ARTIFACT = "provenance.intoto.json"
@@ -52,10 +52,3 @@ def statement(plan: Plan) -> dict[str, Any]:
 def as_json(plan: Plan) -> str:
     """Return the artifact ``provenance.intoto.json``."""
     return json.dumps(statement(plan), indent=2, ensure_ascii=False) + "\n"
-
-
-def digest_of(item: ManifestEntry) -> dict[str, str]:
-    """The digest that is known of a file, as in-toto writes it; empty: none."""
-    if item.sha256:
-        return {"sha256": item.sha256}
-    return {"md5": item.md5} if item.md5 else {}

@@ -103,6 +103,18 @@ class BlobLease:
         self._thread = threading.Thread(target=self._keep, name="claim", daemon=True)
         self._thread.start()
 
+    def try_acquire(self) -> bool:
+        """Take the claim if nobody holds it; return whether it is ours.
+
+        Raises:
+            MirrorError: the datastore cannot be written.
+        """
+        if not self._try():
+            return False
+        self._thread = threading.Thread(target=self._keep, name="claim", daemon=True)
+        self._thread.start()
+        return True
+
     @property
     def lost(self) -> bool:
         """Whether another may write now. Renews first where that is in doubt, until :meth:`stop`."""

@@ -12,7 +12,7 @@ What is read, and when it is believed, is the same in both (:mod:`.marks`).
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlsplit
@@ -25,13 +25,26 @@ from aml_mirror.registries import base
 from aml_mirror.registries.azureml import version_tags
 from aml_mirror.registries.azureml.limits import LIMITS, check_names, tag_filter, workspace_scope
 from aml_mirror.registries.base import Version, model_uri
+from aml_mirror.storage import azure_errors
 from aml_mirror.storage.azure_cloud import resource_manager
 from aml_mirror.storage.azure_login import credential
 
 if TYPE_CHECKING:
     from aml_mirror.core.manifest import Manifest, TransferResult
     from aml_mirror.registries.azureml.workspace import AzureMLRegistry
-    from aml_mirror.registries.base import FileDigest, LogWriter, VersionReader, Writer
+    from aml_mirror.registries.base import (
+        FileDigest,
+        LogWriter,
+        Point,
+        Reading,
+        Sharing,
+        StateStore,
+        VersionReader,
+        Writer,
+    )
+    from aml_mirror.registries.leftovers import Leftovers
+    from aml_mirror.registries.stages import StageStore
+    from aml_mirror.sources.base import Source
     from aml_mirror.sources.tree import Tree
 
 _log = logging.getLogger(__name__)
@@ -81,7 +94,10 @@ class FastLookup:
             try:
                 if found := self._look(experiment, model, run_id):
                     return found
-            except Exception as error:  # noqa: BLE001 - the clients ask the same, and say what is wrong
+            except Exception as error:
+                if azure_errors.is_private_link(error):
+                    # MLflow's client would send it seven times more, and lose what the answer says.
+                    raise azure_errors.translate(error, self.description) from error
                 _log.debug("the first look said nothing: %s", type(error).__name__)
         return self._proper.versions(experiment, model, run_id)
 
@@ -96,6 +112,12 @@ class FastLookup:
 
     def each_version(self, experiment: str, model: str, take: Callable[[Version], None]) -> None:
         self._proper.each_version(experiment, model, take)
+
+    def model_names(self) -> Iterator[str]:
+        return self._proper.model_names()
+
+    def state_store(self, experiment: str, name: str) -> StateStore:
+        return self._proper.state_store(experiment, name)
 
     def be_patient_for(self, seconds: float) -> None:
         self._proper.be_patient_for(seconds)
@@ -122,6 +144,26 @@ class FastLookup:
     ) -> TransferResult:
         return self._proper.repair(version, tree, manifest, right, progress)
 
+    def attach(
+        self, version: Version, name: str, text: str, points: Sequence[Point], tags: dict[str, str]
+    ) -> list[str]:
+        return self._proper.attach(version, name, text, points, tags)
+
+    def stages(self, model: str) -> StageStore | None:
+        return self._proper.stages(model)
+
+    def sharing(self, name: str) -> Sharing | None:
+        return self._proper.sharing(name)
+
+    def leftovers(self) -> Leftovers | None:
+        return self._proper.leftovers()
+
+    def user(self) -> str:
+        return self._proper.user()
+
+    def read_once(self, source: Source, model: str, quick_key: str, size: int) -> Reading | None:
+        return self._proper.read_once(source, model, quick_key, size)
+
     def unfinished(self, experiment: str, run_id: str) -> Iterable[dict[str, str]]:
         return self._proper.unfinished(experiment, run_id)
 
@@ -132,6 +174,8 @@ class FastLookup:
             return []
         name = quote(experiment, safe="")
         found = self._mlflow("GET", f"experiments/get-by-name?experiment_name={name}")["experiment"]
+        if found.get("lifecycle_stage") == "deleted":
+            return []
         self._experiments[experiment] = str(found["experiment_id"])
         search = {"experiment_ids": [found["experiment_id"]], "filter": where, "max_results": _MOST_RUNS}
         page = self._mlflow("POST", "runs/search", {**search, "run_view_type": "ACTIVE_ONLY"})

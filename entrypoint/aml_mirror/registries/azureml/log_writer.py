@@ -7,14 +7,16 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, BinaryIO, TypeVar
 
 from aml_mirror.registries import base
+from aml_mirror.registries.azureml.artifact_references import ArtifactReferences, NotOffered
 from aml_mirror.registries.azureml.blob_lease import BlobLease
 from aml_mirror.registries.azureml.log_batch import log_batch
 from aml_mirror.registries.azureml.metric_partitions import canonical_batches
 from aml_mirror.registries.azureml.retry_with_read_back import RetryWithReadBack
 from aml_mirror.registries.azureml.run_artifacts import File, Refused, RunArtifacts
 from aml_mirror.registries.azureml.service_client import single_attempt
-from aml_mirror.registries.azureml.version_files import VersionFiles
+from aml_mirror.registries.azureml.version_files import LOG_SIZES, VersionFiles
 from aml_mirror.registries.azureml.version_folder import VersionFolder
+from aml_mirror.registries.azureml.version_tags import STORED
 from aml_mirror.registries.base import Limits, Point, Upload, Version
 from aml_mirror.registries.mlflow_runs import lost_claim
 from aml_mirror.sources.tree import Tree
@@ -46,6 +48,7 @@ class AzureMLLogWriter:
         self._version = version
         self._claim = claim
         self._run_id = version.tags[base.MLFLOW_RUN_ID]
+        self._folder = folder
         container = workspace.azure.container_of(folder.datastore)
         self._files = VersionFiles(container, folder, self._guarded)
 
@@ -70,6 +73,17 @@ class AzureMLLogWriter:
         text = json.dumps({"from": self.tags.get(base.LOGS), "sizes": sizes})
         self._files.put_beside(BEGUN, text.encode())
         return sizes
+
+    def seen_sizes(self) -> list[dict[str, int]]:
+        found = []
+        for name in (BEGUN, LOG_SIZES):
+            try:
+                read = json.loads(self._files.read_beside(name, 16 << 20) or b"{}")
+                sizes = read["sizes"] if name == BEGUN else read
+                found.append({str(path): int(size) for path, size in sizes.items()})
+            except (ValueError, KeyError, TypeError, AttributeError):
+                continue
+        return found
 
     def log_points(self, points: Callable[[], Iterator[Point]], target: str) -> int:
         client, size = self._workspace.client, self.limits.batch
@@ -106,19 +120,29 @@ class AzureMLLogWriter:
 
     def put_logs(self, tree: Tree, uploads: list[Upload]) -> int:
         run = self._guarded(lambda: self._workspace.client.get_run(self._run_id))
+        azure = self._workspace.azure
         service: RunArtifacts | None = RunArtifacts(
-            self._workspace.azure,
-            run.info.artifact_uri or "",
-            run.info.experiment_id,
-            self._run_id,
-            self._guarded,
+            azure, run.info.artifact_uri or "", run.info.experiment_id, self._run_id, self._guarded
         )
+        references = ArtifactReferences(azure, service, self._run_id) if service else None
+        self._files.load(self.tags)
+        # A killed update may have stored some of them.
+        self._files.is_taken_up = True
+        store = self._folder.datastore or azure.datastore.name
+        sent = 0
         for upload in uploads:
 
             def open_file(source: str = upload.source) -> BinaryIO:
                 return tree.open(source)
 
-            self._files.put_file(upload.path, upload.bytes, open_file)
+            # Over the shorter one, for which the run's artifact stands already.
+            sent += self._files.put_log(upload.path, upload.source, upload.bytes, open_file)
+            if references is not None:
+                try:
+                    references.refer(upload.path, store, f"{self._folder.own}/{upload.path}")
+                    continue
+                except NotOffered:
+                    references = None
             if service is None:
                 continue
             try:
@@ -126,13 +150,24 @@ class AzureMLLogWriter:
                 service.put(File(upload.path, upload.bytes, open_file))
             except Refused:
                 service = None
-        return sum(upload.bytes for upload in uploads)
+        return sent
 
     def finish(self, name: str, text: str, tag: str) -> None:
         self._files.put_beside(name, text.encode())
+        self._files.load(self.tags)
         marks = {base.LOGS: tag}
-        self._workspace.models.tag(self._version, marks, self._require_claim)
-        self.tags.update(marks)
+
+        def write_tags(digest: str = "") -> None:
+            if digest:
+                marks[STORED] = digest
+            self._workspace.models.tag(self._version, marks, self._require_claim)
+            self.tags.update(marks)
+
+        # A list that was lost is for a repair.
+        if self._files.digest and self._files.list_digest != self._files.digest:
+            self._files.save(write_tags, self._files.copies.texts)
+        else:
+            write_tags()
 
     def _require_claim(self) -> None:
         if self._claim.lost:

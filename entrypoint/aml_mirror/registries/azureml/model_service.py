@@ -7,8 +7,8 @@ Here a change sends back what the service said, but for what is to change.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator, Mapping
+from typing import Any, Protocol
 from urllib.parse import quote, urlencode
 
 from azure.core import PipelineClient
@@ -18,19 +18,32 @@ from azure.core.rest import HttpRequest
 from aml_mirror.storage.azure_cloud import resource_manager
 from aml_mirror.storage.azure_login import credential
 
-if TYPE_CHECKING:
-    from aml_mirror.registries.azureml.service_client import AzureML
-
 # That of azure-ai-ml 1.35.2 for models.
 API_VERSION = "2023-08-01-preview"
 # What a PUT may hold of what a GET returns; the rest is the service's own.
 _WRITABLE = (
     "description", "tags", "properties", "modelType", "modelUri", "isAnonymous", "isArchived", "flavors",
-    "stage",
+    "stage", "jobName",
 )  # fmt: skip
 
 Properties = dict[str, Any]
 """The ``properties`` of a version, as the service has them."""
+
+
+class Workspace(Protocol):
+    """What is needed of a workspace: its coordinates, and the path of its resource."""
+
+    @property
+    def subscription_id(self) -> str: ...
+
+    @property
+    def resource_group(self) -> str: ...
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def scope(self) -> str: ...
 
 
 class ModelService:
@@ -41,7 +54,7 @@ class ModelService:
         patience: options of azure-core's retry policy.
     """
 
-    def __init__(self, azure: AzureML, patience: dict[str, Any]) -> None:
+    def __init__(self, azure: Workspace, patience: dict[str, Any]) -> None:
         self._azure = azure
         self._patience = patience
         self._pipeline: PipelineClient[HttpRequest, Any] | None = None
@@ -60,6 +73,14 @@ class ModelService:
                 yield str(item["name"]), item["properties"]
             url = page.get("nextLink") or ""
 
+    def models(self) -> Iterator[str]:
+        """Yield the names of all models, archived ones too."""
+        url = f"{resource_manager()}{self._azure.scope}/models?{_query(listViewType='All')}"
+        while url:
+            page = self._call("GET", url)
+            yield from (str(item["name"]) for item in page.get("value") or ())
+            url = page.get("nextLink") or ""
+
     def container(self, model: str) -> Properties:
         """Return the container of a model: whether it is archived, and the next number (``nextVersion``)."""
         found: Properties = self._call("GET", self._url(model))["properties"]
@@ -69,6 +90,24 @@ class ModelService:
         """Create a version, or change one."""
         sent = {name: properties[name] for name in _WRITABLE if properties.get(name) is not None}
         self._call("PUT", self._url(model, "versions", number), json={"properties": sent})
+
+    def delete(self, model: str, number: str) -> None:
+        """Delete a version; its number cannot be used again (azureml-assets#3530)."""
+        request = HttpRequest("DELETE", self._url(model, "versions", number))
+        self._client().send_request(request).raise_for_status()
+
+    def get(self, path: str, api_version: str) -> tuple[dict[str, Any], Mapping[str, str]]:
+        """Return a resource of any kind, and the headers of the answer.
+
+        Args:
+            path: of the resource, from ``/subscriptions`` on.
+            api_version: of its provider.
+        """
+        url = f"{resource_manager()}{path}?{urlencode({'api-version': api_version})}"
+        request = HttpRequest("GET", url, headers={"Accept": "application/json"})
+        response = self._client().send_request(request)
+        response.raise_for_status()
+        return response.json(), response.headers
 
     def long_path(self, path: str) -> str:
         """Return a short ``azureml://datastores/…`` path in the long form that azure-ai-ml sends."""
@@ -82,11 +121,13 @@ class ModelService:
 
     def _url(self, *parts: str, **query: str) -> str:
         path = "/".join(quote(part, safe="") for part in parts)
-        asked = urlencode({"api-version": API_VERSION, **query})
-        return f"{resource_manager()}{self._azure.scope}/models/{path}?{asked}"
+        return f"{resource_manager()}{self._azure.scope}/models/{path}?{_query(**query)}"
 
     def _call(self, method: str, url: str, **body: Any) -> dict[str, Any]:
-        request = HttpRequest(method, url, headers={"Accept": "application/json"}, **body)
+        return self.send(HttpRequest(method, url, headers={"Accept": "application/json"}, **body))
+
+    def send(self, request: HttpRequest) -> dict[str, Any]:
+        """Send a request to the Azure Resource Manager and return its answer."""
         response = self._client().send_request(request)
         response.raise_for_status()
         found = response.json()
@@ -107,3 +148,7 @@ class ModelService:
                 **self._patience,
             )
         return self._pipeline
+
+
+def _query(**more: str) -> str:
+    return urlencode({"api-version": API_VERSION, **more})

@@ -12,7 +12,7 @@ What must never change about a version is in its properties; what people and tim
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 
 from azure.core.exceptions import HttpResponseError
@@ -30,7 +30,8 @@ from aml_mirror.support.retry import Retry
 PROPERTIES = (
     base.RUN_ID, base.SOURCE, base.FRAMEWORK, base.CHECKPOINT, base.STEP, base.MLFLOW_RUN_ID,
     base.MANIFEST_SHA256, base.INTEGRITY, base.SAFETY, base.SAFETY_SCANNER, base.IDENTITY,
-    base.OUTPUT_DIR, base.REPLAY, base.REPLAY_SOURCE,
+    base.OUTPUT_DIR, base.REPLAY, base.REPLAY_SOURCE, base.TASK, base.ROLE, base.SUCCESS_THRESHOLD,
+    base.FILES_URI,
 )  # fmt: skip
 CUSTOM_MODEL = "custom_model"
 # So many numbers in a row may be taken by others or spent; more is a fault.
@@ -72,6 +73,10 @@ class Models:
             (item for item in found if item.tags.get(base.IDENTITY) == identity and is_ours(item)), None
         )
 
+    def names(self) -> Iterator[str]:
+        """Yield the name of each model."""
+        return iter(self._retry(lambda: list(self._service.models())))
+
     def each(self, model: str, take: Callable[[Version], None]) -> None:
         """Hand over all versions of a model; twice, where the list had to be begun again."""
 
@@ -80,9 +85,18 @@ class Models:
                 for number, properties in self._service.versions(model):
                     take(_version(model, number, properties))
             except HttpResponseError as error:
-                _absent(error)
+                absent(error)
 
         self._retry(read)
+
+    def newest(self, model: str) -> Iterator[Version]:
+        """Yield the versions of a model, the newest first, asked for page by page and without patience.
+
+        Raises:
+            HttpResponseError: they cannot be had.
+        """
+        for number, properties in self._service.versions(model):
+            yield _version(model, number, properties)
 
     def register(
         self,
@@ -94,6 +108,7 @@ class Models:
         intended: str | None,
         intend: Callable[[str], None],
         require_allowed: Callable[[], None] = lambda: None,
+        job_name: str | None = None,
     ) -> Version:
         """Make a version, or find the one that an earlier attempt made.
 
@@ -106,6 +121,7 @@ class Models:
             intended: the number that an earlier attempt meant to take.
             intend: told the number before it is taken, so that a killed attempt can find its version again.
             require_allowed: called before a version is made; raises where nothing may be written any more.
+            job_name: of the run that it is linked to, where the service keeps that.
 
         Raises:
             NotAllowed, ConfigurationError: the service refuses.
@@ -123,6 +139,8 @@ class Models:
             "tags": {**tags, base.STATE: base.INCOMPLETE},
             "isAnonymous": False,
         }
+        if job_name is not None:
+            made["jobName"] = job_name
         with self._locked(model):
             return self._take_number(model, made, intended, intend, require_allowed)
 
@@ -151,6 +169,10 @@ class Models:
             if found is None:
                 refusal = self._put(model, number, made, require_allowed)
                 found = self.get(model, number) if refusal else self._made(model, number)
+                if refusal and found is None and made.pop("jobName", None):
+                    # The link is not worth a version; whether it was the reason shows now.
+                    refusal = self._put(model, number, made, require_allowed)
+                    found = self.get(model, number) if refusal else self._made(model, number)
                 if found is not None and _is_same(found, identity, path):
                     return found
                 if found is None and refusal is not None and not _was_deleted(refusal):
@@ -197,9 +219,13 @@ class Models:
             number += step
 
     def tag(
-        self, version: Version, tags: dict[str, str], require_allowed: Callable[[], None] = lambda: None
+        self,
+        version: Version,
+        tags: dict[str, str],
+        require_allowed: Callable[[], None] = lambda: None,
+        removed: Sequence[str] = (),
     ) -> None:
-        """Write tags of a version; all else that it has stays, whether it is archived too.
+        """Write tags of a version, and remove some; all else that it has stays, whether it is archived too.
 
         Raises:
             ServiceUnavailable: the version is gone.
@@ -218,12 +244,13 @@ class Models:
                 "nothing was written to it; find out who changed it, and mirror the run again",
             )
         before = found.get("tags") or {}
-        if all(before.get(name) == text for name, text in tags.items()):
+        if all(before.get(name) == text for name, text in tags.items()) and not before.keys() & set(removed):
             return
+        after = {name: text for name, text in {**before, **tags}.items() if name not in removed}
 
         def put() -> None:
             require_allowed()
-            self._service.put(version.model, version.number, {**found, "tags": {**before, **tags}})
+            self._service.put(version.model, version.number, {**found, "tags": after})
 
         self._retry(put)
 
@@ -245,7 +272,7 @@ class Models:
             try:
                 return self._service.version(model, number)
             except HttpResponseError as error:
-                _absent(error)
+                absent(error)
                 return None
 
         return self._retry(get)
@@ -255,7 +282,7 @@ class Models:
             try:
                 return self._service.container(model)
             except HttpResponseError as error:
-                _absent(error)
+                absent(error)
                 return {"nextVersion": "1"}
 
         return self._retry(get)
@@ -266,7 +293,7 @@ class Models:
         return sorted(found.values(), key=lambda item: _number(item.number))
 
 
-def _absent(error: HttpResponseError) -> None:
+def absent(error: HttpResponseError) -> None:
     """Let a 404 mean 'no such version', unless it is the workspace or what holds it that is not there."""
     code = azure_errors.code_of(error)
     # ARM names what is not there by its type and name, up to the closing quote.

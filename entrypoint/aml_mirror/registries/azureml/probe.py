@@ -17,11 +17,14 @@ import uuid
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
+from azure.core.exceptions import HttpResponseError
 from mlflow.entities import Metric, Param, RunTag
 from mlflow.entities import Run as MlflowRun
 
 from aml_mirror.core.errors import MirrorError, ServiceUnavailable
 from aml_mirror.registries import base
+from aml_mirror.registries.azureml import job_link
+from aml_mirror.registries.azureml.artifact_references import ArtifactReferences, NotOffered
 from aml_mirror.registries.azureml.limits import FOLDER, LIMITS
 from aml_mirror.registries.azureml.run_artifacts import File, Refused, RunArtifacts
 from aml_mirror.registries.azureml.service_client import single_attempt
@@ -38,6 +41,16 @@ _ROUNDS, _AT_ONCE = 4, 4
 
 Answer = tuple[str, str, MirrorError | None]
 """A probe's name, what it found, and the failure where the mirror cannot do without it."""
+
+
+def next_number(workspace: AzureMLRegistry) -> str:
+    """Return the next free number of the probes' model."""
+    try:
+        return str(workspace.service.container(NAME).get("nextVersion") or "1")
+    except HttpResponseError as error:
+        if not azure_errors.is_missing(error):
+            raise
+        return "1"
 
 
 class Probe:
@@ -67,8 +80,11 @@ class Probe:
             yield self._asked("tags of requests at once", lambda: self._at_once(run))
             yield self._asked("values that are not finite", lambda: self._not_finite(run))
             yield self._asked("long parameters", lambda: self._long_parameter(run))
+            yield self._asked("datastore", self._datastore, needed=True)
             yield self._asked("artifacts", lambda: self._artifact(run))
+            yield self._asked("artifacts by reference", lambda: self._reference(run))
             yield self._asked("model version", self._version, needed=True)
+            yield self._asked("link from version to run", lambda: self._job_name(run))
             yield self._asked("a closed run", lambda: self._reopened(run))
         finally:
             deleted = self._asked("deleting runs", lambda: self._deleted(run))
@@ -142,6 +158,63 @@ class Probe:
         except Refused as refused:
             return f"go into the datastore, since the run's own are refused: {refused.why}"
         return "are taken by the run"
+
+    def _datastore(self) -> str:
+        azure = self._workspace.azure
+        blob = azure.container.get_blob_client(f"{FOLDER}/probes/{self._id}/datastore.txt")
+        data = self._id.encode()
+        blob.upload_blob(data, overwrite=True)
+        try:
+            if blob.download_blob().readall() != data:
+                raise ServiceUnavailable(f"{azure.datastore.name} gives back other bytes than it was given")
+        finally:
+            blob.delete_blob()
+        return f"a blob was written to {azure.datastore.name}, read back and deleted"
+
+    def _reference(self, run: MlflowRun) -> str:
+        azure, info = self._workspace.azure, run.info
+        service = RunArtifacts(azure, info.artifact_uri or "", info.experiment_id, info.run_id)
+        blob = azure.container.get_blob_client(f"{FOLDER}/probes/{self._id}/reference.txt")
+        data = self._id.encode()
+        blob.upload_blob(data, overwrite=True)
+        try:
+            references = ArtifactReferences(azure, service, info.run_id)
+            name = references.refer("reference.txt", azure.datastore.name, blob.blob_name)
+            shown = service.read(name, len(data))
+        except NotOffered as not_offered:
+            return f"are not taken: {not_offered.why}"
+        except Refused as refused:
+            return f"are taken; reading one through the run is refused: {refused.why}"
+        finally:
+            blob.delete_blob()
+        return "are taken, and read back" if shown == data else "are taken, and give other bytes"
+
+    def _job_name(self, run: MlflowRun) -> str:
+        """Try what no client of Azure ML sends: a version that names its run. See :mod:`.job_link`."""
+        azure, service = self._workspace.azure, self._workspace.service
+        folder = f"{FOLDER}/probes/{self._id}-job"
+        blob = azure.container.get_blob_client(f"{folder}/probe.txt")
+        blob.upload_blob(self._id.encode(), overwrite=True)
+        number = next_number(self._workspace)
+        made = {
+            "modelType": "custom_model",
+            "modelUri": service.long_path(azure.datastore_uri(folder)),
+            "properties": {base.IDENTITY: self._id},
+            "tags": {},
+            "jobName": run.info.run_id,
+        }
+        works = False
+        try:
+            service.put(NAME, number, made)
+            kept = service.version(NAME, number)
+            works = kept.get("jobName") == run.info.run_id
+            service.put(NAME, number, {**kept, "isArchived": True})
+        finally:
+            blob.delete_blob()
+            job_link.note(azure.container, works)
+        if works:
+            return "jobName is kept: mirrors of this workspace write it from now on"
+        return "jobName is not kept: mirrors leave it out"
 
     def _version(self) -> str:
         azure, models = self._workspace.azure, self._workspace.models

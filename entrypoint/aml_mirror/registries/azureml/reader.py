@@ -18,7 +18,7 @@ from aml_mirror.registries.base import FileDigest, Version
 from aml_mirror.registries.file_digests import hashed
 from aml_mirror.registries.mlflow_errors import is_missing
 from aml_mirror.storage.blob_client import metadata_of
-from aml_mirror.transfer.block_upload import plain_etag
+from aml_mirror.transfer.block_ids import plain_etag
 
 if TYPE_CHECKING:
     from aml_mirror.registries.azureml.workspace import AzureMLRegistry
@@ -29,12 +29,14 @@ MAX_LISTED = 100_000
 MAX_OWN_BYTES = 64 << 20
 # An artifact of an earlier, killed try may keep its name; this one's then has the next.
 MOST_NAMES = 5
+# What the list of the stored files is called where one is told of it.
+LIST = "list of stored files"
 
 
 class AzureMLVersionReader:
     """See :class:`aml_mirror.registries.base.VersionReader`."""
 
-    pinned_by = "a property of the version, which cannot be changed"
+    pinned_by = "a property of the version, documented as immutable"
 
     def __init__(self, workspace: AzureMLRegistry, version: Version) -> None:
         self._workspace = workspace
@@ -113,16 +115,47 @@ class AzureMLVersionReader:
 
         return self._workspace.retry(read)
 
+    def stored_sha256(self, path: str) -> str | None:
+        stored = self._files.list.files.get(path)
+        return stored.sha256 if stored else None
+
     def own_problems(self) -> tuple[list[tuple[str, str]], list[str]]:
+        # The run's copies do not count: an earlier release that completes a version writes its own.
         wrong, missing = [], []
-        for name, wanted in self._files.own.items():
-            data = self._files.read(name, MAX_OWN_BYTES)
+        files = self._files
+        if files.is_lost:
+            missing.append(f"{OWN}/{LIST}")
+        for name, wanted in files.list.own.items():
+            data = files.read(name, MAX_OWN_BYTES)
             if data is None:
                 missing.append(f"{OWN}/{name}")
             elif _sha256(data) != wanted:
                 wrong.append((f"{OWN}/{name}", f"its SHA-256 is {_sha256(data)}, not {wanted}"))
-            # The run's copies do not count: an earlier release that completes a version writes its own.
+        for name, log in files.list.logs.items():
+            size = files.size_of(name)
+            if size is None:
+                missing.append(f"{OWN}/{name}")
+            elif size != log.bytes:
+                why = f"it has {size} bytes, {log.bytes} were mirrored"
+                if size > log.bytes:
+                    why += ": it was changed, or a mirror that continued the log was not finished"
+                wrong.append((f"{OWN}/{name}", why))
+            elif (found := files.digest_of(name, size)) != log.sha256:
+                wrong.append((f"{OWN}/{name}", f"its SHA-256 is {found}, not {log.sha256}"))
+        if tag := self._version.tags.get(base.LOGS):
+            name, wanted = self._log_state(tag)
+            data = files.read_beside(name, MAX_OWN_BYTES)
+            if data is None:
+                missing.append(f"{OWN}/{name}")
+            elif _sha256(data) != wanted:
+                wrong.append((f"{OWN}/{name}", f"its SHA-256 is {_sha256(data)}, not {wanted}"))
         return wrong, missing
+
+    @staticmethod
+    def _log_state(tag: str) -> tuple[str, str]:
+        """Return name and SHA-256 of the state of the logs that a version's tag means."""
+        digest = tag.partition(":")[2]
+        return base.log_state_name(digest), digest
 
     def changed(self, manifest: Manifest) -> list[str]:
         found = self._workspace.retry(
@@ -130,7 +163,7 @@ class AzureMLVersionReader:
         )
         changed = []
         for item in manifest.items:
-            blob, stored = found.get(self._prefix + item.path), self._files.stored.get(item.path)
+            blob, stored = found.get(self._prefix + item.path), self._files.list.files.get(item.path)
             if blob is None or blob.size != item.bytes:
                 changed.append(item.path)
             elif stored is None or stored.etag != plain_etag(blob.etag):

@@ -119,10 +119,14 @@ class RunArtifacts:
             Refused: the service refuses.
         """
         try:
-            self._call("GET", "")
+            self.call("GET", "")
         except Refused as refused:
             if not azure_errors.is_missing(refused.__cause__ and refused.__cause__.__cause__):
                 raise
+
+    def knows(self, path: str) -> bool:
+        """Whether a path was registered here, or is known to be there."""
+        return path in self._sas or path in self._existing
 
     def register(self, paths: list[str]) -> None:
         """Register paths, and note the SAS of each; those that are there already are noted as such.
@@ -132,7 +136,7 @@ class RunArtifacts:
         """
         for start in range(0, len(paths), BATCH):
             part = paths[start : start + BATCH]
-            found = self._call("POST", "/batch/metadata", json={"paths": [{"path": path} for path in part]})
+            found = self.call("POST", "/batch/metadata", json={"paths": [{"path": path} for path in part]})
             for path, info in (found.get("artifactContentInformation") or {}).items():
                 if uri := (info or {}).get("contentUri"):
                     self._sas[path] = str(uri)
@@ -189,7 +193,7 @@ class RunArtifacts:
         """
         path = file.path
         for number in range(2, MOST_NAMES + 2):
-            if path not in self._sas and path not in self._existing:
+            if not self.knows(path):
                 self.register([path])
             if path not in self._existing and self._send(path, file):
                 return Put(file.bytes, path)
@@ -280,23 +284,37 @@ class RunArtifacts:
         return mine.digest() == there.digest()
 
     def _content_uri(self, path: str) -> str:
-        found = self._call("GET", f"/contentinfo?path={quote(path, safe='')}")
+        found = self.call("GET", f"/contentinfo?path={quote(path, safe='')}")
         return str(found.get("contentUri", ""))
 
-    def _call(self, method: str, path: str, **body: Any) -> dict[str, Any]:
-        def call() -> dict[str, Any]:
-            request = HttpRequest(
-                method, f"{self._url}{path}", headers={"Accept": "application/json"}, **body
-            )
+    def call(self, method: str, path: str, **body: Any) -> dict[str, Any]:
+        """As :meth:`send`; only the body of the answer."""
+        return self.send(method, path, **body)[1]
+
+    def send(self, method: str, path: str, **body: Any) -> tuple[int, dict[str, Any]]:
+        """Send one request; return status and body of the answer, which may be 409.
+
+        Args:
+            method: of HTTP.
+            path: below the artifacts of the run, or a whole address.
+            body: keyword arguments of ``HttpRequest``.
+
+        Raises:
+            Refused: 403 or 404.
+        """
+        url = path if path.startswith("https://") else f"{self._url}{path}"
+
+        def send() -> tuple[int, dict[str, Any]]:
+            request = HttpRequest(method, url, headers={"Accept": "application/json"}, **body)
             response = self._client.send_request(request)
             # 409: not one of the paths could be registered; the body tells of each, or of none.
             if response.status_code != 409:
                 response.raise_for_status()
             found = response.json()
-            return found if isinstance(found, dict) else {}
+            return response.status_code, found if isinstance(found, dict) else {}
 
         try:
-            return self._retry(call)
+            return self._retry(send)
         except MirrorError as failure:
             if azure_errors.status_of(failure.__cause__) in (403, 404):
                 raise Refused(failure) from failure

@@ -26,9 +26,9 @@ from aml_mirror.registries import mlflow_errors as mlflow_errors
 from aml_mirror.registries.azureml.limits import check_coordinates, workspace_scope
 from aml_mirror.storage import azure_errors as azure_errors
 from aml_mirror.storage.azure_cloud import resource_manager
-from aml_mirror.storage.azure_login import credential, with_fresh_login
+from aml_mirror.storage.azure_login import claims_of, credential, with_fresh_login
 from aml_mirror.storage.blob_client import container_client
-from aml_mirror.support.retry import Retry
+from aml_mirror.support.retry import Once, Retry
 
 if TYPE_CHECKING:
     from azure.ai.ml import MLClient
@@ -98,7 +98,7 @@ class AzureML:
         self.name = workspace_name
         self.connections = connections
         self.shown = f"the Azure ML workspace {workspace_name}"
-        self.retry = _FreshRetry(retry_seconds, self.translate, notice)
+        self.retry = _FreshRetry(retry_seconds, self.translate, Once(notice))
         self._containers: dict[str, ContainerClient] = {}
         os.environ.update(_TELEMETRY)
         http_status.watch()
@@ -107,7 +107,7 @@ class AzureML:
         """Return our error for one of any of the clients'."""
         if isinstance(error, MirrorError):
             return error
-        if any("private link" in str(cause).lower() for cause in azure_errors.chain(error)):
+        if azure_errors.is_private_link(error):
             return azure_errors.private_link(self.shown, "private link")
         if "Unknown cloud environment" in str(error):
             # azure-ai-ml asked for the cloud's metadata and says of any failure that it knows no such cloud.
@@ -230,6 +230,12 @@ class AzureML:
 
     def _open(self, store: Datastore) -> ContainerClient:
         return container_client(store.account_url, store.container, connections=self.connections)
+
+    def user(self) -> str:
+        """Return whose login this is, read from its token: a name where it has one, and the object id."""
+        claims = claims_of(self.retry(lambda: credential().get_token(self.arm_scope)).token)
+        name = claims.get("upn") or claims.get("unique_name") or claims.get("appid") or "unknown"
+        return f"{name} (object {claims.get('oid') or 'unknown'})"
 
     def datastore_uri(self, path: str, name: str = "") -> str:
         """A folder of a datastore, by default of the default one, as a model version names it."""

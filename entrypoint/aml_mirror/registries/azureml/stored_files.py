@@ -6,6 +6,9 @@ storage alone cannot change a blob and the list together. A list without its dig
 as none: then every blob is unknown, and is read back or sent again.
 
 After a repair the ETags are others, and a property cannot change: the tag of the version wins over it.
+
+``mirror/<model>.copies.json`` has a second copy of the list and of the version's own small files, from which
+a repair restores them. What it holds counts only where the digests say so.
 """
 
 from __future__ import annotations
@@ -13,6 +16,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from aml_mirror.core.manifest import StoredFile
@@ -20,8 +24,10 @@ from aml_mirror.registries.azureml.version_folder import VersionFolder
 from aml_mirror.registries.azureml.version_tags import STORED, STORED_SHA256
 
 SCHEMA = "aml-mirror/stored/v1"
+COPIES_SCHEMA = "aml-mirror/copies/v1"
 # 1,500 files with 300 bytes each, and some room.
 MAX_BYTES = 4 << 20
+MAX_COPIES_BYTES = 64 << 20
 
 
 def digest_in(tags: Mapping[str, str]) -> str:
@@ -34,29 +40,82 @@ def name_of(folder: VersionFolder, digest: str) -> str:
     return f"{folder.own}.stored-{digest}.json"
 
 
-def as_json(files: Mapping[str, StoredFile], own: Mapping[str, str]) -> str:
-    """Return the list as text.
-
-    Args:
-        files: the blobs of the manifest, by path.
-        own: SHA-256 of the version's own files, by name.
-    """
-    rows = {
-        path: {"bytes": one.bytes, "etag": one.etag, "sha256": one.sha256}
-        for path, one in sorted(files.items())
-    }
-    return json.dumps({"schema": SCHEMA, "files": rows, "own": dict(sorted(own.items()))}, indent=2) + "\n"
+def copies_of(folder: VersionFolder) -> str:
+    """The name in the container of the second copies."""
+    return f"{folder.own}.copies.json"
 
 
-def parse(data: bytes | None, digest: str) -> tuple[dict[str, StoredFile], dict[str, str]]:
-    """Read a list; nothing where it is not the one with this digest."""
+@dataclass(frozen=True, slots=True)
+class LogFile:
+    """A log that is stored with the version: the bytes that were read, and where it is in the run."""
+
+    bytes: int
+    sha256: str
+    source: str
+
+
+@dataclass(slots=True)
+class StoredList:
+    """What the list says."""
+
+    files: dict[str, StoredFile] = field(default_factory=dict)
+    """What our own commits made of the files of the manifest, by path in the version."""
+    own: dict[str, str] = field(default_factory=dict)
+    """SHA-256 of the version's own files, by name."""
+    logs: dict[str, LogFile] = field(default_factory=dict)
+    """The logs among the own files, by name."""
+
+    def as_json(self) -> str:
+        """Return the list as text."""
+        files = {
+            path: {"bytes": one.bytes, "etag": one.etag, "sha256": one.sha256}
+            for path, one in sorted(self.files.items())
+        }
+        logs = {
+            name: {"bytes": one.bytes, "sha256": one.sha256, "source": one.source}
+            for name, one in sorted(self.logs.items())
+        }
+        found = {"schema": SCHEMA, "files": files, "own": dict(sorted(self.own.items())), "logs": logs}
+        return json.dumps(found, indent=2) + "\n"
+
+
+def parse(data: bytes | None, digest: str) -> StoredList | None:
+    """Read a list; None where it is not the one with this digest."""
     if not data or not digest or hashlib.sha256(data).hexdigest() != digest:
-        return {}, {}
+        return None
     found: dict[str, Any] = json.loads(data)
     if found.get("schema") != SCHEMA:
-        return {}, {}
-    files = {
-        path: StoredFile(int(one["bytes"]), str(one["etag"]), one["sha256"])
-        for path, one in found["files"].items()
-    }
-    return files, {name: str(text) for name, text in found["own"].items()}
+        return None
+    return StoredList(
+        {
+            path: StoredFile(int(one["bytes"]), str(one["etag"]), one["sha256"])
+            for path, one in found["files"].items()
+        },
+        {name: str(text) for name, text in found["own"].items()},
+        {name: LogFile(**one) for name, one in (found.get("logs") or {}).items()},
+    )
+
+
+@dataclass(slots=True)
+class Copies:
+    """Second copies: of the list, and of the own files by name."""
+
+    stored: str = ""
+    texts: dict[str, str] = field(default_factory=dict)
+
+    def as_json(self) -> str:
+        """Return them as text."""
+        found = {"schema": COPIES_SCHEMA, "stored": self.stored, "texts": dict(sorted(self.texts.items()))}
+        return json.dumps(found) + "\n"
+
+
+def parse_copies(data: bytes | None) -> Copies:
+    """Read the copies; none where it is not such a file. Nothing in it is proven by that."""
+    try:
+        found = json.loads(data or b"{}")
+        if found.get("schema") == COPIES_SCHEMA:
+            texts = {str(name): str(text) for name, text in found["texts"].items()}
+            return Copies(str(found["stored"]), texts)
+    except (ValueError, KeyError, AttributeError, RecursionError):
+        pass
+    return Copies()

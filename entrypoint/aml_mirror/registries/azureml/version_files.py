@@ -9,15 +9,18 @@ import hashlib
 import logging
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from functools import cached_property
 from typing import TYPE_CHECKING, BinaryIO
 
 from azure.core.exceptions import AzureError, HttpResponseError
 
 from aml_mirror.core.errors import ServiceUnavailable
-from aml_mirror.core.manifest import StoredFile
-from aml_mirror.registries.azureml import stored_files
+from aml_mirror.core.manifest import ManifestEntry, StoredFile
+from aml_mirror.registries.azureml import block_list, stored_files
+from aml_mirror.registries.azureml.stored_files import Copies, LogFile, StoredList
 from aml_mirror.registries.azureml.version_folder import VersionFolder
+from aml_mirror.registries.file_digests import hashed
 from aml_mirror.storage import azure_errors as azure_errors
 from aml_mirror.transfer.senders import Call
 
@@ -28,6 +31,9 @@ _log = logging.getLogger(__name__)
 
 # What a killed attempt may have to read back is what was sent since the list was written last.
 SAVE_SECONDS = 30.0
+# How many bytes of each log the first attempt of a mirror saw.
+LOG_SIZES = "log-sizes.json"
+_CHUNK_BYTES = 4 << 20
 
 
 class VersionFiles:
@@ -42,12 +48,13 @@ class VersionFiles:
     def __init__(self, container: ContainerClient, folder: VersionFolder, retry: Call) -> None:
         self.container = container
         self.folder = folder
-        self.stored: dict[str, StoredFile] = {}
-        """What our own commits made, by path in the version."""
-        self.own: dict[str, str] = {}
-        """SHA-256 of the version's own files, by name."""
+        self.list = StoredList()
         self.digest = ""
         """Of the list as it was written last."""
+        self.is_lost = False
+        """Whether the list that the tags name is not there, or was changed."""
+        self.is_taken_up = False
+        """Whether an earlier attempt may have stored some of the files."""
         self._retry = retry
         self._lock = threading.Lock()
         self._saved = time.monotonic()
@@ -58,36 +65,59 @@ class VersionFiles:
         if not digest or digest == self.digest:
             return
         name = stored_files.name_of(self.folder, digest)
-        data = read_blob(self.container, name, stored_files.MAX_BYTES, self._retry)
-        self.stored, self.own = stored_files.parse(data, digest)
-        self.digest = digest if self.stored else ""
+        found = stored_files.parse(
+            read_blob(self.container, name, stored_files.MAX_BYTES, self._retry), digest
+        )
+        self.is_lost = found is None
+        if found is None:
+            found = stored_files.parse(self.copies.stored.encode(), digest)
+        self.list = found or StoredList()
+        self.digest = digest if found else ""
+
+    @cached_property
+    def copies(self) -> Copies:
+        """The second copies, as they are in the storage."""
+        name, limit = stored_files.copies_of(self.folder), stored_files.MAX_COPIES_BYTES
+        return stored_files.parse_copies(read_blob(self.container, name, limit, self._retry))
 
     def note(self, path: str, stored: StoredFile) -> bool:
         """Remember a commit; return whether it is time to write the list."""
         with self._lock:
-            self.stored[path] = stored
+            self.list.files[path] = stored
             if time.monotonic() - self._saved < SAVE_SECONDS:
                 return False
             self._saved = time.monotonic()
             return True
 
-    def save(self, name_it: Callable[[str], None]) -> None:
+    def save(self, name_it: Callable[[str], None], texts: Mapping[str, str] | None = None) -> None:
         """Write the list, if it changed.
 
         Args:
             name_it: told the digest, once the list is there; writes it where only this program can.
+            texts: the own files, of which second copies are written with the list.
         """
         with self._lock:
-            text = stored_files.as_json(self.stored, self.own)
+            text = self.list.as_json()
             before, digest = self.digest, hashlib.sha256(text.encode()).hexdigest()
+            if digest != before or self.is_lost:
+                blob = self._list(digest)
+                self._retry(lambda: blob.upload_blob(text.encode(), overwrite=True, validate_content=True))
+                self.is_lost = False
+            if texts is not None:
+                copies = Copies(text, dict(texts)).as_json().encode()
+                second = self.container.get_blob_client(stored_files.copies_of(self.folder))
+                self._retry(lambda: second.upload_blob(copies, overwrite=True, validate_content=True))
             if digest == before:
                 return
-            blob = self._list(digest)
-            self._retry(lambda: blob.upload_blob(text.encode(), overwrite=True, validate_content=True))
             name_it(digest)
             self.digest = digest
         if before:
             self._forget(before)
+
+    @property
+    def list_digest(self) -> str:
+        """The digest that the list has now."""
+        return hashlib.sha256(self.list.as_json().encode()).hexdigest()
 
     def _forget(self, digest: str) -> None:
         try:
@@ -100,7 +130,57 @@ class VersionFiles:
         blob = self._blob(name)
         self._retry(lambda: blob.upload_blob(data, overwrite=True, validate_content=True))
 
-    def put_file(self, name: str, size: int, open_file: Callable[[], BinaryIO]) -> None:
+    def put_log(self, name: str, source: str, size: int, open_file: Callable[[], BinaryIO]) -> int:
+        """Store a log as an own file, and note it in the list; return the bytes that were sent.
+
+        Args:
+            name: of the own file.
+            source: where it is in the run.
+            size: how many bytes of it.
+            open_file: opens these bytes.
+
+        Raises:
+            ServiceUnavailable: it does not arrive whole.
+        """
+        with open_file() as stream:
+            digest = hashed(iter(lambda: stream.read(_CHUNK_BYTES), b""))
+        self.list.logs[name] = LogFile(size, digest.sha256, source)
+        if self.is_taken_up and self.digest_of(name, size) == digest.sha256:
+            return 0
+        self._put_file(name, size, open_file)
+        return size
+
+    def digest_of(self, name: str, size: int) -> str | None:
+        """Return the SHA-256 of an own file; None where there is none, or it has another size."""
+        blob = self._blob(name)
+
+        def read() -> str | None:
+            try:
+                if blob.get_blob_properties().size != size:
+                    return None
+                return hashed(blob.download_blob(max_concurrency=1).chunks()).sha256
+            except HttpResponseError as error:
+                if azure_errors.is_missing(error):
+                    return None
+                raise
+
+        return self._retry(read)
+
+    def size_of(self, name: str) -> int | None:
+        """Return the size of an own file in bytes; None where there is none."""
+        blob = self._blob(name)
+
+        def read() -> int | None:
+            try:
+                return int(blob.get_blob_properties().size)
+            except HttpResponseError as error:
+                if azure_errors.is_missing(error):
+                    return None
+                raise
+
+        return self._retry(read)
+
+    def _put_file(self, name: str, size: int, open_file: Callable[[], BinaryIO]) -> None:
         """Store an own file of any size.
 
         Raises:
@@ -128,6 +208,16 @@ class VersionFiles:
         """Store a file of this program's own bookkeeping beside the folder of the own files."""
         blob = self.container.get_blob_client(f"{self.folder.own}.{name}")
         self._retry(lambda: blob.upload_blob(data, overwrite=True, validate_content=True))
+
+    def save_blocks(self, entries: Iterable[ManifestEntry]) -> str:
+        """Write the list of the blocks and return its digest; empty where there is nothing to list."""
+        data = block_list.as_json(entries).encode()
+        if not data:
+            return ""
+        sha256 = hashlib.sha256(data).hexdigest()
+        blob = self.container.get_blob_client(block_list.blob_name(self.folder, sha256))
+        self._retry(lambda: blob.upload_blob(data, overwrite=True, validate_content=True))
+        return sha256
 
     def read_beside(self, name: str, limit: int) -> bytes | None:
         """Return such a file; None where there is none, or it is longer than ``limit``."""

@@ -9,16 +9,20 @@ from __future__ import annotations
 import hashlib
 import io
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING
+from dataclasses import replace
+from typing import TYPE_CHECKING, BinaryIO
 
 from aml_mirror.core.errors import DataError, MirrorError
 from aml_mirror.core.manifest import Manifest, StoredFile, TransferResult
 from aml_mirror.registries import base
+from aml_mirror.registries.azureml.reader import LIST
 from aml_mirror.registries.azureml.run_artifacts import File, Refused, RunArtifacts
 from aml_mirror.registries.azureml.version_files import VersionFiles
 from aml_mirror.registries.azureml.version_folder import folder_in
 from aml_mirror.registries.azureml.version_tags import STORED
 from aml_mirror.registries.base import FileDigest, Version
+from aml_mirror.registries.file_digests import hashed
+from aml_mirror.sources.growing import log_view
 from aml_mirror.sources.tree import Tree
 
 if TYPE_CHECKING:
@@ -26,6 +30,7 @@ if TYPE_CHECKING:
 
 MANIFEST = "manifest.json"
 MAX_OWN_BYTES = 64 << 20
+_CHUNK_BYTES = 4 << 20
 
 
 def repair(
@@ -56,18 +61,26 @@ def repair(
     moved = workspace.transfer(container).put(
         tree, manifest.items, folder.bytes, progress, known=known, require_allowed=require_allowed
     )
-    files.stored = moved.stored
-    _restore_own(workspace, version, manifest, files)
-    files.save(lambda digest: workspace.models.tag(version, {STORED: digest}, require_allowed))
+    files.list.files = moved.stored
+    texts = _restore_own(workspace, version, manifest, files)
+    _restore_logs(tree, files, require_allowed)
+    if files.is_lost and not files.digest:
+        lost = (
+            f"the {LIST} is lost, and its copy too: what it said of the card, the statement and the logs "
+            "cannot be checked any more"
+        )
+        moved = replace(moved, warnings=(*moved.warnings, lost))
+    files.save(lambda digest: workspace.models.tag(version, {STORED: digest}, require_allowed), texts)
     return moved
 
 
 def _restore_own(
     workspace: AzureMLRegistry, version: Version, manifest: Manifest, files: VersionFiles
-) -> None:
-    """Write each own file where a copy of it is not right, from one that is."""
+) -> dict[str, str]:
+    """Write each own file where a copy of it is not right, from one that is; return the right texts."""
     service = _artifacts(workspace, version)
-    for name, wanted in {MANIFEST: "", **files.own}.items():
+    texts: dict[str, str] = {}
+    for name, wanted in {MANIFEST: "", **files.list.own}.items():
         copies: list[bytes | None] = [files.read(name, MAX_OWN_BYTES)]
         if service is not None:
             try:
@@ -78,20 +91,54 @@ def _restore_own(
             good = manifest.as_json().encode()
             wanted = hashlib.sha256(good).hexdigest()
         else:
-            found = [data for data in copies if data and hashlib.sha256(data).hexdigest() == wanted]
+            spare = files.copies.texts.get(name, "").encode()
+            found = [data for data in (*copies, spare) if data and hashlib.sha256(data).hexdigest() == wanted]
             if not found:
                 continue
             good = found[0]
+        texts[name] = good.decode(errors="replace")
         if copies[0] != good:
             files.put(name, good)
-            files.own[name] = wanted
-        if service is not None and copies[1:] != [good]:
+            files.list.own[name] = wanted
+        if service is not None and copies[1:] != [good] and _stands_alone(service, name, good):
             try:
                 # One that has not read the path: what it got to read with cannot write.
                 writer = _artifacts(workspace, version) or service
                 writer.put(File(name, len(good), lambda good=good: io.BytesIO(good)))  # type: ignore[misc]
             except Refused:
                 service = None
+    return texts
+
+
+def _stands_alone(service: RunArtifacts, name: str, good: bytes) -> bool:
+    """Whether the run's artifact is wrong still, now that the version's own file is right.
+
+    One that stands for the own file is right with it.
+    """
+    try:
+        return service.read(name, MAX_OWN_BYTES) != good
+    except Refused:
+        return False
+
+
+def _restore_logs(tree: Tree, files: VersionFiles, require_allowed: Callable[[], None]) -> None:
+    """Write each stored log that is not right, where the run still has the bytes that were mirrored."""
+    for name, log in files.list.logs.items():
+        if files.digest_of(name, log.bytes) == log.sha256:
+            continue
+        entry = tree.files.get(log.source)
+        if entry is None or entry.bytes < log.bytes:
+            continue
+        start = log_view(tree, [log.source], {log.source: log.bytes})
+
+        def open_file(start: Tree = start, source: str = log.source) -> BinaryIO:
+            return start.open(source)
+
+        with open_file() as stream:
+            found = hashed(iter(lambda stream=stream: stream.read(_CHUNK_BYTES), b""))  # type: ignore[misc]
+        if found.sha256 == log.sha256:
+            require_allowed()
+            files.put_log(name, log.source, log.bytes, open_file)
 
 
 def _artifacts(workspace: AzureMLRegistry, version: Version) -> RunArtifacts | None:

@@ -20,7 +20,7 @@ One identity has one run and one version, whatever happens on the way:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -35,16 +35,21 @@ from aml_mirror.registries.azureml.blob_lease import BlobLease
 from aml_mirror.registries.azureml.limits import FOLDER, LIMITS, check_names, fit_tags, safe_part, tag_filter
 from aml_mirror.registries.azureml.model_service import ModelService
 from aml_mirror.registries.azureml.model_versions import Models
+from aml_mirror.registries.azureml.read_once import is_worth_it, one_pass, remove_staged
 from aml_mirror.registries.azureml.retry_with_read_back import RetryWithReadBack
 from aml_mirror.registries.azureml.service_client import PATIENCE, AzureML, single_attempt
 from aml_mirror.registries.azureml.version_folder import VersionFolder, folder_in, folder_of, is_ours
 from aml_mirror.registries.azureml.version_tags import RETIRED, VERSION, named_by, names_version
 from aml_mirror.registries.azureml.writer import AzureMLWriter, Place
-from aml_mirror.registries.base import FileDigest, Version
+from aml_mirror.registries.base import FileDigest, Point, Version
 from aml_mirror.registries.mlflow_errors import is_missing
 from aml_mirror.registries.mlflow_runs import lost_claim
 from aml_mirror.registries.pinned_manifest import pinned_manifest
+from aml_mirror.sources.base import Source
 from aml_mirror.sources.tree import Tree
+from aml_mirror.transfer.one_pass import OnePass
+from aml_mirror.transfer.requests import Requests
+from aml_mirror.transfer.staged_files import StagedFiles
 from aml_mirror.transfer.transfer import Transfer
 from aml_mirror.transfer.transfer_options import BLOCK_BYTES, CONCURRENCY
 
@@ -52,8 +57,12 @@ if TYPE_CHECKING:
     from azure.storage.blob import ContainerClient
     from mlflow import MlflowClient
 
+    from aml_mirror.registries.azureml.leftovers import AzureMLLeftovers
     from aml_mirror.registries.azureml.log_writer import AzureMLLogWriter
+    from aml_mirror.registries.azureml.model_registry import ModelRegistry
     from aml_mirror.registries.azureml.reader import AzureMLVersionReader
+    from aml_mirror.registries.azureml.stage_store import AzureMLStageStore
+    from aml_mirror.registries.base import StateStore
 
 
 class AzureMLRegistry(Place):
@@ -84,13 +93,16 @@ class AzureMLRegistry(Place):
             subscription_id, resource_group, workspace_name, retry_seconds, notice, concurrency
         )
         super().__init__(self.azure.retry, LIMITS)
-        self.models = Models(ModelService(self.azure, PATIENCE), self.retry, self._locked)
+        self.service = ModelService(self.azure, PATIENCE)
+        self.models = Models(self.service, self.retry, self._locked)
         self.notice = notice
         self._retry_seconds = retry_seconds
-        self._concurrency = concurrency
-        self._block_bytes = block_bytes
+        self.concurrency = concurrency
+        self.block_bytes = block_bytes
         # Name -> id of those that are known to be there.
         self.experiments: dict[str, str] = {}
+        # Quick key -> the files that were sent as they were hashed.
+        self._staged: dict[str, StagedFiles] = {}
         # Identity -> number of incomplete versions that were seen without their run.
         self._orphans: dict[str, str] = {}
 
@@ -118,9 +130,15 @@ class AzureMLRegistry(Place):
         return f"Azure ML workspace {self.azure.name} (resource group {self.azure.resource_group})"
 
     def find_experiment(self, name: str) -> str | None:
-        if name not in self.experiments and (found := super().find_experiment(name)):
-            self.experiments[name] = found
-        return self.experiments.get(name)
+        if name not in self.experiments:
+            found = self.retry(lambda: self.client.get_experiment_by_name(name))
+            if found is None:
+                return None
+            if found.lifecycle_stage == "deleted":
+                # Its runs are there still; begin says that nothing can be written.
+                return str(found.experiment_id)
+            self.experiments[name] = str(found.experiment_id)
+        return self.experiments[name]
 
     def run_filter(self, key: str, value: str) -> str:
         return tag_filter(key, value)
@@ -166,6 +184,15 @@ class AzureMLRegistry(Place):
             take(version)
 
         self.models.each(model, with_key)
+
+    def model_names(self) -> Iterator[str]:
+        return self.models.names()
+
+    def state_store(self, experiment: str, name: str) -> StateStore:
+        # Late: only a watcher and a long backfill need it.
+        from aml_mirror.registries.azureml.state_store import BlobStateStore
+
+        return BlobStateStore(self.azure, name)
 
     def be_patient_for(self, seconds: float) -> None:
         super().be_patient_for(seconds)
@@ -239,6 +266,57 @@ class AzureMLRegistry(Place):
     def annotate(self, version: Version, tags: dict[str, str]) -> None:
         self.models.tag(version, tags)
 
+    def claim(self, version: Version) -> BlobLease:
+        """Return the claim on a version: whoever writes its tags, run or files holds it."""
+        return self._claim(version.tags[base.IDENTITY], version.model)
+
+    def attach(
+        self, version: Version, name: str, text: str, points: Sequence[Point], tags: dict[str, str]
+    ) -> list[str]:
+        # Late: only an evaluation needs it.
+        from aml_mirror.registries.azureml.attachments import attach
+
+        return attach(self, version, name, text, points, tags)
+
+    def stages(self, model: str) -> AzureMLStageStore:
+        # Late: only a gate needs it.
+        from aml_mirror.registries.azureml.stage_store import AzureMLStageStore
+
+        return AzureMLStageStore(self, model)
+
+    def sharing(self, name: str) -> ModelRegistry:
+        # Late: only share needs it.
+        from aml_mirror.registries.azureml.model_registry import ModelRegistry
+
+        return ModelRegistry(self, name)
+
+    def leftovers(self) -> AzureMLLeftovers:
+        # Late: only prune needs it.
+        from aml_mirror.registries.azureml.leftovers import AzureMLLeftovers
+
+        return AzureMLLeftovers(self)
+
+    def user(self) -> str:
+        return self.azure.user()
+
+    def read_once(self, source: Source, model: str, quick_key: str, size: int) -> OnePass | None:
+        if not is_worth_it(source, size, self.block_bytes):
+            return None
+        reading = one_pass(self, model, quick_key)
+        self._staged[quick_key] = reading.staged
+        return reading
+
+    def staged(self, quick_key: str) -> StagedFiles | None:
+        return self._staged.get(quick_key)
+
+    def unstage(self, quick_key: str) -> None:
+        remove_staged(self.requests(), quick_key)
+        self._staged.pop(quick_key, None)
+
+    def requests(self) -> Requests:
+        """Return what runs requests to the container of the default datastore."""
+        return Requests(self.azure.container, self._retry_seconds, self.notice)
+
     def unfinished(self, experiment: str, run_id: str) -> Iterable[dict[str, str]]:
         return [tags for tags in super().unfinished(experiment, run_id) if tags.get(base.STATE) != RETIRED]
 
@@ -256,6 +334,8 @@ class AzureMLRegistry(Place):
             raise
         if isinstance(found, Version):
             claim.release()
+            if tags[base.QUICK_KEY] in self._staged:
+                self.unstage(tags[base.QUICK_KEY])
         else:
             found.warnings.extend(told)
         return found
@@ -415,4 +495,4 @@ class AzureMLRegistry(Place):
                 self.retire(other)
 
     def transfer(self, container: ContainerClient) -> Transfer:
-        return Transfer(container, self._concurrency, self._block_bytes, self._retry_seconds, self.notice)
+        return Transfer(container, self.concurrency, self.block_bytes, self._retry_seconds, self.notice)

@@ -1,7 +1,11 @@
 """What ``doctor`` looks at before a mirror into Azure ML, in the order in which a mirror needs it.
 
 Each check says in one line what it found, or raises one of our errors with its fix. A check asks once and
-does not wait: the first failure tells. The one thing that is written is a probe blob, deleted at once.
+does not wait: the first failure tells. Nothing is written. Whether the storage may be written is asked with a
+request that cannot succeed: it replaces a blob that is not there.
+
+A check that cannot go well where an earlier one failed raises that one's failure, so that one cause is told
+once.
 """
 
 from __future__ import annotations
@@ -12,10 +16,12 @@ import socket
 import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 import requests
+from azure.core.exceptions import HttpResponseError
 
 from aml_mirror.core.errors import ConfigurationError, MirrorError, NotAllowed, ServiceUnavailable
 from aml_mirror.core.settings import Settings
@@ -25,6 +31,7 @@ from aml_mirror.registries.azureml.workspace_loader import load_workspace
 from aml_mirror.storage import azure_errors as azure_errors
 from aml_mirror.storage.azure_cloud import resource_manager
 from aml_mirror.storage.azure_login import credential, token_file
+from aml_mirror.transfer.block_ids import conditions
 
 if TYPE_CHECKING:
     from aml_mirror.registries.azureml.probe import Answer
@@ -35,6 +42,9 @@ Check = Callable[[Settings], str]
 _CONNECT_SECONDS = 10.0
 # A run that is not there: the service's 404 says that it answers and lets us in.
 _NO_RUN = "aml-mirror-doctor"
+# That of azure-ai-ml 1.35.2 for workspaces, and one of Microsoft.Storage.
+WORKSPACE_API = "2024-10-01-preview"
+STORAGE_API = "2023-05-01"
 
 
 def _variables(settings: Settings) -> str:
@@ -58,42 +68,62 @@ def _network(settings: Settings) -> str:
 
 
 def _login(settings: Settings) -> str:
+    _needs(_network, settings)
     return credential().identity(_workspace(settings).azure.arm_scope).text
 
 
 def _found(settings: Settings) -> str:
+    _needs(_login, settings)
     workspace = _workspace(settings)
     at = _reach(_host_of(workspace.azure.history_host))
     return f"{workspace.description} is there; its runs are kept at {at}"
 
 
+def _quota(settings: Settings) -> str:
+    _needs(_found, settings)
+    azure, service = _workspace(settings).azure, _workspace(settings).service
+    _, headers = azure.retry(lambda: service.get(azure.scope, WORKSPACE_API))
+    left = {
+        name.rpartition("-")[2]: count
+        for name, count in headers.items()
+        if name.lower().startswith("x-ms-ratelimit-remaining-") and count.isdecimal()
+    }
+    if not left:
+        return "Azure Resource Manager does not say how many requests are left"
+    said = ", ".join(f"{count} {name}" for name, count in sorted(left.items()))
+    return (
+        f"{said} are left for now to this identity in this subscription; all shards of a backfill that log "
+        "in as it share them, and what is above is answered with 429 and tried again"
+    )
+
+
 def _datastore(settings: Settings) -> str:
+    _needs(_found, settings)
     azure = _workspace(settings).azure
     store = azure.datastore
     at = _reach(_host_of(store.account_url))
-    blob = azure.container.get_blob_client(f"{FOLDER}/probes/{uuid.uuid4()}")
-    data = blob.blob_name.encode()
+    name = f"{FOLDER}/probes/{uuid.uuid4()}"
 
-    def probe() -> None:
-        blob.upload_blob(data, overwrite=True)
+    def look() -> None:
+        next(iter(azure.container.list_blobs(name_starts_with=name, results_per_page=1)), None)
         try:
-            if blob.download_blob().readall() != data:
-                raise ServiceUnavailable(f"{store.name} gives back other bytes than it was given")
-        finally:
-            blob.delete_blob()
+            azure.container.get_blob_client(name).upload_blob(b"", overwrite=True, **conditions("0x0"))
+        except HttpResponseError as error:
+            # Who may not write is told so before the condition is looked at.
+            if azure_errors.status_of(error) != 412:
+                raise
 
     try:
-        azure.retry(probe)
+        azure.retry(look)
     except NotAllowed as failure:
         raise NotAllowed(
             f"the datastore {store.name} cannot be written: {failure.message}", failure.hint
         ) from failure
-    return (
-        f"{store.name}: container {store.container} of {at}; a probe blob was written, read back and deleted"
-    )
+    return f"{store.name}: container {store.container} of {at}; it can be read, and this identity may write"
 
 
 def _artifacts(settings: Settings) -> str:
+    _needs(_found, settings)
     azure = _workspace(settings).azure
     # Late, as all that loads Azure's clients.
     from aml_mirror.registries.azureml.run_artifacts import Refused, RunArtifacts
@@ -107,10 +137,50 @@ def _artifacts(settings: Settings) -> str:
             "a mirror goes on all the same: it keeps event files, manifest and receipt in the datastore; "
             "grant 'AzureML Data Scientist' on the workspace to have them at the run",
         ) from refused
-    return "answers; whether the account takes its SAS shows when a run is mirrored"
+    return f"answers; {_artifacts_predicted(settings)}"
+
+
+def _artifacts_predicted(settings: Settings) -> str:
+    """Say what the settings of workspace and account mean for files that a run shows."""
+    azure, service = _workspace(settings).azure, _workspace(settings).service
+    found, _ = azure.retry(lambda: service.get(azure.scope, WORKSPACE_API))
+    properties = found.get("properties") or {}
+    mode = str(properties.get("systemDatastoresAuthMode") or "").lower()
+    keys = _shared_keys(settings, str(properties.get("storageAccount") or ""))
+    plain = "files that are registered by reference need no SAS"
+    if not mode:
+        return f"the workspace does not say how it signs SAS; {plain}"
+    how = f"systemDatastoresAuthMode is {mode}"
+    if mode != "accesskey":
+        return f"{how}, so SAS are signed without the account's key; {plain}"
+    if keys is False:
+        return (
+            f"{how}, and the account forbids shared keys: every SAS will be refused "
+            f"(KeyBasedAuthenticationNotPermitted); {plain}, and where that is not taken either, a mirror "
+            "keeps them in the datastore"
+        )
+    if keys is None:
+        return (
+            f"{how}, and SAS are refused if the account forbids shared keys, which may not be read; {plain}"
+        )
+    return f"{how}, and the account allows shared keys: SAS work; {plain}"
+
+
+def _shared_keys(settings: Settings, account: str) -> bool | None:
+    """Return whether a storage account allows shared keys; None where this identity may not look."""
+    azure, service = _workspace(settings).azure, _workspace(settings).service
+    if not account:
+        return None
+    try:
+        found, _ = azure.retry(lambda: service.get(account, STORAGE_API))
+    except MirrorError:
+        return None
+    # Learn, "Prevent Shared Key authorization": what is not set is allowed.
+    return (found.get("properties") or {}).get("allowSharedKeyAccess") is not False
 
 
 def _mlflow(settings: Settings) -> str:
+    _needs(_found, settings)
     workspace = _workspace(settings)
     experiment = settings.experiment or settings.model_name or _NO_RUN
     found = workspace.find_experiment(experiment)
@@ -118,6 +188,7 @@ def _mlflow(settings: Settings) -> str:
 
 
 def _registry(settings: Settings) -> str:
+    _needs(_found, settings)
     workspace = _workspace(settings)
     model = settings.model_name or _NO_RUN
     run_id = settings.run_id
@@ -128,16 +199,37 @@ def _registry(settings: Settings) -> str:
     return f"can be read; {complete} complete version(s) of the run {run_id} in {model}"
 
 
-CHECKS: tuple[tuple[str, Check], ...] = (
-    ("Azure ML variables", _variables),
-    ("federated token file", _token_file),
-    ("network", _network),
-    ("login", _login),
-    ("workspace", _found),
-    ("datastore", _datastore),
-    ("artifact service", _artifacts),
-    ("MLflow endpoint", _mlflow),
-    ("model registry", _registry),
+def _needs(check: Check, settings: Settings) -> str:
+    """Return what a check finds, or raise its failure; it is run once, whoever needs it."""
+    key = (check, settings.azure_coordinates)
+    if key not in _results:
+        try:
+            _results[key] = check(settings)
+        except MirrorError as failure:
+            _results[key] = failure
+    found = _results[key]
+    if isinstance(found, MirrorError):
+        raise found
+    return found
+
+
+_results: dict[tuple[Check, tuple[str, str, str]], str | MirrorError] = {}
+
+
+CHECKS: tuple[tuple[str, Check], ...] = tuple(
+    (name, partial(_needs, check))
+    for name, check in (
+        ("Azure ML variables", _variables),
+        ("federated token file", _token_file),
+        ("network", _network),
+        ("login", _login),
+        ("workspace", _found),
+        ("request quota", _quota),
+        ("datastore", _datastore),
+        ("artifact service", _artifacts),
+        ("MLflow endpoint", _mlflow),
+        ("model registry", _registry),
+    )
 )
 
 

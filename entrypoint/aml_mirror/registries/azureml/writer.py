@@ -18,21 +18,27 @@ from mlflow.entities import Run as MlflowRun
 from aml_mirror.core.errors import ConfigurationError, DataError, MirrorError
 from aml_mirror.core.manifest import Manifest, StoredFile, TransferResult
 from aml_mirror.registries import base
+from aml_mirror.registries.azureml import job_link
+from aml_mirror.registries.azureml.artifact_references import ArtifactReferences, NotOffered
 from aml_mirror.registries.azureml.blob_lease import BlobLease
+from aml_mirror.registries.azureml.block_list import BLOCKS_SHA256
 from aml_mirror.registries.azureml.limits import LEAST_PARAM_VALUE, cut, fit_tags
 from aml_mirror.registries.azureml.log_batch import log_batch
 from aml_mirror.registries.azureml.metric_partitions import Batch, log_points, tag_of
 from aml_mirror.registries.azureml.model_versions import PROPERTIES, Models
+from aml_mirror.registries.azureml.read_once import is_worth_it
 from aml_mirror.registries.azureml.retry_with_read_back import RetryWithReadBack
 from aml_mirror.registries.azureml.run_artifacts import File, Refused, RunArtifacts
 from aml_mirror.registries.azureml.service_client import AzureML, single_attempt
 from aml_mirror.registries.azureml.stored_files import digest_in
-from aml_mirror.registries.azureml.version_files import VersionFiles
+from aml_mirror.registries.azureml.version_files import LOG_SIZES, VersionFiles
 from aml_mirror.registries.azureml.version_folder import VersionFolder
 from aml_mirror.registries.azureml.version_tags import ARTIFACTS, STORED, STORED_SHA256, VERSION
 from aml_mirror.registries.base import Point, Upload, Version
 from aml_mirror.registries.mlflow_runs import RunStore, RunWriter
 from aml_mirror.sources.tree import Tree
+from aml_mirror.storage.blob_client import account_of
+from aml_mirror.transfer.staged_files import StagedFiles
 from aml_mirror.transfer.transfer import Transfer
 
 if TYPE_CHECKING:
@@ -41,8 +47,6 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 RECEIPT = "receipt.json"
-# How many bytes of each log the first attempt of a mirror saw.
-LOG_SIZES = "log-sizes.json"
 MAX_SIZES_BYTES = 16 << 20
 # After so many bytes the list of what was stored is worth two requests before the version is registered.
 SAVE_FROM_BYTES = 64 << 20
@@ -55,11 +59,20 @@ class Place(RunStore):
 
     azure: AzureML
     models: Models
+    block_bytes: int
     notice: Callable[[str], None]
 
     @abstractmethod
     def transfer(self, container: ContainerClient) -> Transfer:
         """What brings a checkpoint into a container."""
+
+    @abstractmethod
+    def staged(self, quick_key: str) -> StagedFiles | None:
+        """The files of a checkpoint that were sent as they were hashed."""
+
+    @abstractmethod
+    def unstage(self, quick_key: str) -> None:
+        """Remove the staging folder of a checkpoint, and those that nobody goes on with."""
 
     @abstractmethod
     def retire_others(self, run: MlflowRun) -> None:
@@ -98,6 +111,9 @@ class AzureMLWriter(RunWriter):
         self._folder = folder
         container = workspace.azure.container_of(folder.datastore)
         self._files = VersionFiles(container, folder, self._guarded)
+        self._files.is_taken_up = adopted
+        self._references: ArtifactReferences | None = None
+        self._texts: dict[str, str] = {}
         self._logs = ""
         self._checkpoint: tuple[Tree, Manifest] | None = None
         own = workspace.azure.datastore_uri(folder.own, folder.datastore)
@@ -189,13 +205,18 @@ class AzureMLWriter(RunWriter):
         self._checkpoint = (tree, manifest)
         if self._adopted:
             self._files.load(self._run.data.tags)
-        moved = self._bring(progress)
+        staged = self._workspace.staged(self._tags[base.QUICK_KEY])
+        moved = self._bring(progress, staged)
+        if staged is not None:
+            moved = replace(moved, sent=moved.sent + staged.sent, reused=moved.reused + staged.reused)
         if moved.sent > SAVE_FROM_BYTES:
             self._save_list()
         # Told here as well, so that they are in the receipt whatever else reads them.
         return replace(moved, warnings=(*moved.warnings, *self.warnings))
 
-    def _bring(self, progress: Callable[[int], None] = lambda count: None) -> TransferResult:
+    def _bring(
+        self, progress: Callable[[int], None] = lambda count: None, staged: StagedFiles | None = None
+    ) -> TransferResult:
         """Make the folder of the version hold the bytes of the manifest and nothing else."""
         if self._checkpoint is None:
             raise RuntimeError("put_model comes first")
@@ -205,33 +226,32 @@ class AzureMLWriter(RunWriter):
             manifest.items,
             self._folder.bytes,
             progress,
-            known=dict(self._files.stored),
+            known=dict(self._files.list.files),
             committed=self._committed,
             require_allowed=self._require_claim,
+            staged=staged,
         )
-        self._files.stored = moved.stored
+        self._files.list.files = moved.stored
         return moved
 
     def _committed(self, path: str, stored: StoredFile) -> None:
         if self._files.note(path, stored):
             self._save_list()
 
-    def _save_list(self) -> None:
+    def _save_list(self, texts: dict[str, str] | None = None) -> None:
         def name_it(digest: str) -> None:
             self._retry(lambda: self._client.set_tag(self.run_id, STORED, digest))
 
-        self._files.save(name_it)
+        self._files.save(name_it, texts)
 
     def put_files(self, tree: Tree, uploads: list[Upload], progress: Callable[[int], None]) -> int:
         files = [File(upload.path, upload.bytes, _opener(tree, upload.source)) for upload in uploads]
+        self._open_artifacts()
         sent = 0
-        self._register([file.path for file in files])
-        for upload, file in zip(uploads, files, strict=True):
-            done = self._put_to_run(file)
-            if done is None:
-                self._files.put_file(file.path, file.bytes, file.open)
-                done = file.bytes
-            sent += done
+        for number, (upload, file) in enumerate(zip(uploads, files, strict=True)):
+            self._require_claim()
+            sent += self._files.put_log(file.path, upload.source, file.bytes, file.open)
+            sent += self._show_with_run(file, [later.path for later in files[number:]])
             if not tree.source.is_unchanged(tree.entry(upload.source)):
                 raise DataError(
                     f"{upload.source} changed while it was sent",
@@ -245,52 +265,60 @@ class AzureMLWriter(RunWriter):
         for path, text in texts.items():
             data = text.encode()
             files.append(File(path, len(data), lambda data=data: io.BytesIO(data)))  # type: ignore[misc]
-        self._register([file.path for file in files])
-        for file in files:
+        self._open_artifacts()
+        for number, file in enumerate(files):
             data = texts[file.path].encode()
+            self._require_claim()
             self._files.put(file.path, data)
             if file.path != RECEIPT:
                 # The receipt names the version, which is registered with the digests of the others.
-                self._files.own[file.path] = hashlib.sha256(data).hexdigest()
-            self._put_to_run(file)
+                self._files.list.own[file.path] = hashlib.sha256(data).hexdigest()
+                self._texts[file.path] = texts[file.path]
+            self._show_with_run(file, [later.path for later in files[number:]])
 
-    def _register(self, paths: list[str]) -> None:
-        """Register many paths in a few requests, where they go to the artifact service.
+    def _open_artifacts(self) -> None:
+        if self._refused or self._artifacts is not None:
+            return
+        info = self._run.info
+        azure = self._workspace.azure
+        self._artifacts = RunArtifacts(
+            azure, info.artifact_uri or "", info.experiment_id, self.run_id, self._guarded
+        )
+        self._references = ArtifactReferences(azure, self._artifacts, self.run_id)
 
-        A few are registered each before it is sent: a kill leaves one name behind, not all.
+    def _show_with_run(self, file: File, coming: list[str]) -> int:
+        """Let the run show a file that is stored with the version; return the bytes sent for that.
+
+        By reference where the service takes that. Else the bytes are sent once more, to the run.
+
+        Args:
+            file: the file.
+            coming: its path and those of the files after it.
         """
-        self._require_claim()
-        if self._refused:
-            return
-        if self._artifacts is None:
-            info = self._run.info
-            self._artifacts = RunArtifacts(
-                self._workspace.azure,
-                info.artifact_uri or "",
-                info.experiment_id,
-                self.run_id,
-                self._guarded,
-            )
-        if len(paths) < REGISTER_TOGETHER:
-            return
-        try:
-            self._artifacts.register(paths)
-        except Refused as refused:
-            self._go_beside(refused)
-
-    def _put_to_run(self, file: File) -> int | None:
-        """Store a file among the run's artifacts; return the bytes sent, None where the service refuses."""
-        self._require_claim()
         if self._refused or self._artifacts is None:
-            return None
+            return 0
+        if self._references is not None:
+            store = self._folder.datastore or self._workspace.azure.datastore.name
+            try:
+                name = self._references.refer(file.path, store, f"{self._folder.own}/{file.path}")
+            except NotOffered:
+                self._references = None
+            else:
+                self._tell_name(file, name)
+                return 0
         try:
+            if len(coming) >= REGISTER_TOGETHER and not self._artifacts.knows(file.path):
+                self._artifacts.register(coming)
             done = self._artifacts.put(file)
         except Refused as refused:
             self._go_beside(refused)
-            return None
-        if done.path != file.path:
-            self._warn(f"{file.path} is of an earlier attempt; this one is the artifact {done.path}")
+            return 0
+        self._tell_name(file, done.path)
         return done.sent
+
+    def _tell_name(self, file: File, path: str) -> None:
+        if path != file.path:
+            self._warn(f"{file.path} is of an earlier attempt; this one is the artifact {path}")
 
     def _go_beside(self, refused: Refused) -> None:
         """Keep small files in the version's own folder alone from now on, and let the run say where."""
@@ -303,24 +331,35 @@ class AzureMLWriter(RunWriter):
         self.warnings.append(text)
         self._workspace.notice(f"warning: {text}")
 
+    def files_uri(self) -> str:
+        container = self._files.container
+        return f"azure://{account_of(container.url)}/{container.container_name}/{self._folder.bytes}"
+
     def register(self, description: str, tags: dict[str, str]) -> Version:
         self._require_claim()
         self._logs = tags.get(base.LOGS, "")
         tags, _ = fit_tags({name: text for name, text in tags.items() if name != base.LOGS})
         properties = {name: tags[name] for name in PROPERTIES if tags.get(name)}
         properties[base.MLFLOW_RUN_ID] = self.run_id
-        self._save_list()
+        self._save_list(self._texts)
         properties[STORED_SHA256] = self._files.digest
+        if self._checkpoint is not None and (blocks := self._files.save_blocks(self._checkpoint[1].items)):
+            properties[BLOCKS_SHA256] = blocks
         return self._workspace.models.register(
             self._tags[base.MODEL_NAME],
             self._workspace.azure.datastore_uri(self._folder.bytes, self._folder.datastore),
             description,
             properties,
-            {name: value for name, value in tags.items() if name not in base.RESERVED}
+            {
+                name: value
+                for name, value in tags.items()
+                if name not in base.RESERVED or name in base.CONSUMER_TAGS
+            }
             | ({base.LOGS: self._logs} if self._logs else {}),
             self._intended,
             self._intend,
             self._require_claim,
+            self.run_id if job_link.works(self._workspace.azure.container) else None,
         )
 
     def _intend(self, number: str) -> None:
@@ -329,6 +368,8 @@ class AzureMLWriter(RunWriter):
 
     def finish(self, version: Version) -> None:
         self._require_claim()
+        # First: whoever finds the run complete does not look for staged files any more.
+        self._unstage()
         if not self._adopted:
             # How soon a search shows a new run is not documented: one that a killed try or a lost answer
             # made may be seen only now.
@@ -337,8 +378,9 @@ class AzureMLWriter(RunWriter):
         self._log_batch(tags=tags)
         self._retry(lambda: self._client.set_terminated(self.run_id, "FINISHED"))
         # The last look: whatever happened to the folder since, the version is complete with the right bytes.
+        before = self._files.digest
         self._bring()
-        self._save_list()
+        self._save_list(self._texts if self._files.list_digest != before else None)
         marks = {base.STATE: base.COMPLETE}
         if self._logs and version.tags.get(base.LOGS) != self._logs:
             marks[base.LOGS] = self._logs
@@ -350,6 +392,14 @@ class AzureMLWriter(RunWriter):
         self._require_claim()
         self._workspace.models.tag(version, marks, self._require_claim)
         self._claim.release()
+
+    def _unstage(self) -> None:
+        """Remove what was staged, by an earlier attempt perhaps; files that are never staged have nothing."""
+        if self._checkpoint is None:
+            return
+        tree, manifest = self._checkpoint
+        if is_worth_it(tree.source, manifest.bytes, self._workspace.block_bytes):
+            self._workspace.unstage(self._tags[base.QUICK_KEY])
 
     def abort(self, status: str, why: str) -> None:
         super().abort(status, why)

@@ -12,30 +12,24 @@ from __future__ import annotations
 import os
 import posixpath
 import socket
-import tempfile
-from collections.abc import Iterator
 from typing import Any
 from urllib.parse import urlsplit
 
 from mlflow import MlflowClient
-from mlflow.entities import LifecycleStage
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 from mlflow.store.artifact.http_artifact_repo import HttpArtifactRepository
-from mlflow.store.artifact.local_artifact_repo import LocalArtifactRepository
 from mlflow.utils.credentials import get_default_host_creds
 from mlflow.utils.file_utils import local_file_uri_to_path
 from mlflow.utils.request_utils import augmented_raise_for_status
 from mlflow.utils.rest_utils import http_request
 from mlflow.utils.uri import add_databricks_profile_info_to_artifact_uri, append_to_uri_path
 
-from aml_mirror.core.errors import ConfigurationError, MirrorError, NotAllowed
-from aml_mirror.registries.mlflow_errors import is_missing, translate
+from aml_mirror.core.errors import ConfigurationError, NotAllowed
+from aml_mirror.registries.mlflow_errors import translate
 from aml_mirror.support import redaction
-from aml_mirror.support.library_internals import host_credentials
 from aml_mirror.support.retry import Retry
 
 _WEB = ("http", "https")
-PART_BYTES = 4 << 20
 # Of MLflow's REST API, since 1.24.
 _LISTING = "/mlflow-artifacts/artifacts"
 _NOBODYS = "aml-mirror-check"
@@ -71,16 +65,6 @@ class ArtifactStores:
     def of_run(self, run_id: str) -> Any:
         """Return the repository of a run's artifacts."""
         return self.open(str(self._client.get_run(run_id).info.artifact_uri))
-
-    def is_run_active(self, run_id: str, retry: Retry) -> bool:
-        """Tell whether a run is there and not deleted."""
-        try:
-            run = retry(lambda: self._client.get_run(run_id))
-        except MirrorError as error:
-            if is_missing(error.__cause__):
-                return False
-            raise
-        return bool(run.info.lifecycle_stage == LifecycleStage.ACTIVE)
 
     def of_version(self, model: str, number: str) -> Any:
         """Return the repository of a version's files."""
@@ -183,33 +167,6 @@ def is_this_host(host: str) -> bool:
             continue
         return True
     return False
-
-
-def parts_of(repository: Any, path: str) -> Iterator[bytes]:
-    """Read a file in parts: from the server, from the disk, or, from any other store, through the disk.
-
-    A file that is not there has no parts.
-    """
-    if isinstance(repository, HttpArtifactRepository):
-        # What its own download does, without the file that it writes.
-        with http_request(host_credentials(repository), f"/{path}", "GET", stream=True) as answer:
-            if answer.status_code == 404:
-                return
-            augmented_raise_for_status(answer)
-            yield from answer.iter_content(PART_BYTES)
-    elif isinstance(repository, LocalArtifactRepository):
-        full = os.path.join(repository.artifact_dir, *path.split("/"))
-        if os.path.isfile(full):
-            yield from _of_file(full)
-    else:
-        with tempfile.TemporaryDirectory(prefix="aml-mirror-") as scratch:
-            yield from _of_file(repository.download_artifacts(path, scratch))
-
-
-def _of_file(path: str) -> Iterator[bytes]:
-    with open(path, "rb") as stream:
-        while part := stream.read(PART_BYTES):
-            yield part
 
 
 def _scheme(uri: str) -> str:

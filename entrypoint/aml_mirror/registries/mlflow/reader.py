@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator
 from typing import Any
+
+from mlflow.entities import LifecycleStage
 
 from aml_mirror.core.errors import DataError, MirrorError
 from aml_mirror.core.manifest import Manifest
 from aml_mirror.registries import base
 from aml_mirror.registries.base import FileDigest, Version
 from aml_mirror.registries.file_digests import hashed
-from aml_mirror.registries.mlflow.artifact_store import ArtifactStores, parts_of
+from aml_mirror.registries.mlflow.artifact_store import ArtifactStores
+from aml_mirror.registries.mlflow.file_parts import limited, parts_of
+from aml_mirror.registries.mlflow.log_writer import OWN
+from aml_mirror.registries.mlflow.version_presence import VersionPresence
 from aml_mirror.registries.mlflow_errors import is_missing
 from aml_mirror.support.retry import Retry
 
 # Files and folders of a version, most of them extra: more is not listed to its end.
 MAX_LISTED = 100_000
+MAX_STATE_BYTES = 16 << 20
 
 
 class MlflowVersionReader:
@@ -23,9 +30,12 @@ class MlflowVersionReader:
 
     pinned_by = "a tag of the version, which whoever may write there can change"
 
-    def __init__(self, stores: ArtifactStores, retry: Retry, version: Version) -> None:
+    def __init__(
+        self, stores: ArtifactStores, retry: Retry, presence: VersionPresence, version: Version
+    ) -> None:
         self._stores = stores
         self._retry = retry
+        self._version = version
         self._run_id = version.tags.get(base.MLFLOW_RUN_ID, "")
         try:
             self._model = retry(lambda: stores.of_version(version.model, version.number))
@@ -33,7 +43,8 @@ class MlflowVersionReader:
             if not is_missing(error.__cause__):
                 raise
             raise self._gone(version, "gone") from error
-        if self._run_id and not stores.is_run_active(self._run_id, retry):
+        run = presence.run_of(version)
+        if run is not None and run.info.lifecycle_stage != LifecycleStage.ACTIVE:
             raise self._gone(version, "deleted")
 
     def _gone(self, version: Version, how: str) -> DataError:
@@ -48,7 +59,7 @@ class MlflowVersionReader:
         if repository is None:
             return
         data = b""
-        for part in self._retry(lambda: list(_limited(parts_of(repository, name), limit))):
+        for part in self._retry(lambda: list(limited(parts_of(repository, name), limit))):
             data += part
         if data:
             yield data
@@ -80,9 +91,21 @@ class MlflowVersionReader:
     def hashed(self, path: str) -> FileDigest:
         return self._retry(lambda: hashed(parts_of(self._model, path)))
 
+    def stored_sha256(self, path: str) -> str | None:
+        return None  # each file has one in the manifest
+
     def own_problems(self) -> tuple[list[tuple[str, str]], list[str]]:
-        # A server has no property that could pin them.
-        return [], []
+        # Of those the version pins the state of the logs only.
+        tag = self._version.tags.get(base.LOGS)
+        if not tag:
+            return [], []
+        wanted = tag.partition(":")[2]
+        name = f"{OWN}/{base.log_state_name(wanted)}"
+        data = b"".join(self.artifacts(name, MAX_STATE_BYTES))
+        if not data:
+            return [], [name]
+        digest = hashlib.sha256(data).hexdigest()
+        return ([] if digest == wanted else [(name, f"its SHA-256 is {digest}, not {wanted}")]), []
 
     def changed(self, manifest: Manifest) -> list[str]:
         there = self.files()
@@ -91,11 +114,3 @@ class MlflowVersionReader:
             for item in manifest.items
             if item.path not in there or self.hashed(item.path).sha256 != item.sha256
         ]
-
-
-def _limited(parts: Iterator[bytes], limit: int) -> Iterator[bytes]:
-    for part in parts:
-        limit -= len(part)
-        if limit < 0:
-            return
-        yield part

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from importlib.util import find_spec
 from urllib.parse import urlsplit
 
-from aml_mirror.core.errors import ConfigurationError
+from aml_mirror.core.errors import ConfigurationError, MirrorError
 from aml_mirror.core.settings import Settings
 from aml_mirror.registries.base import Registry
 from aml_mirror.registries.registry_type import PROBE_NAME, Check, RegistryType
@@ -24,6 +24,7 @@ class MlflowRegistryType(RegistryType):
 
     name = "mlflow"
     usage = "--tracking-uri URI for an MLflow server (for example http://mlflow.example:5000)"
+    has_probe = True
     schemes = (*_WEB, *_DATABASES, "databricks", "databricks-uc", "uc")
 
     def check(self, settings: Settings) -> None:
@@ -57,8 +58,16 @@ class MlflowRegistryType(RegistryType):
 
         registry = self.open(settings, lambda text: None)
         assert isinstance(registry, MlflowRegistry)  # noqa: S101 - for the type checker
-        location = registry.check_store(settings.experiment or settings.model_name or PROBE_NAME)
+        location = registry.store_checks.check_store(settings.experiment or settings.model_name or PROBE_NAME)
         return f"{location} can be listed" if location else "the server says where once the experiment exists"
+
+    def probe(self, settings: Settings) -> Iterator[tuple[str, str, MirrorError | None]]:
+        from aml_mirror.registries.mlflow.probe import probe
+        from aml_mirror.registries.mlflow.tracking_server import MlflowRegistry
+
+        registry = self.open(settings, lambda text: None)
+        assert isinstance(registry, MlflowRegistry)  # noqa: S101 - for the type checker
+        return probe(registry, settings)
 
 
 def _check_file(uri: str, path: str) -> None:

@@ -14,28 +14,34 @@ One identity has one run and one version, whatever happens on the way:
 
 from __future__ import annotations
 
-import uuid
 import warnings
-from collections.abc import Callable, Mapping
-from dataclasses import replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from urllib.parse import urlsplit
 
 from mlflow import MlflowClient
 from mlflow.entities import LifecycleStage
 from mlflow.entities import Run as MlflowRun
-from mlflow.environment_variables import MLFLOW_TRACKING_INSECURE_TLS
+from mlflow.environment_variables import MLFLOW_TRACKING_INSECURE_TLS, MLFLOW_TRACKING_USERNAME
 from urllib3.exceptions import InsecureRequestWarning
 
-from aml_mirror.core.errors import MirrorError, NotAllowed
+from aml_mirror.core.errors import MirrorError
 from aml_mirror.core.manifest import Manifest, TransferResult
 from aml_mirror.registries import base, http_status
-from aml_mirror.registries.base import FileDigest, Limits, LogWriter, Version
-from aml_mirror.registries.mlflow.artifact_store import ArtifactStores, is_path
+from aml_mirror.registries.attached_marks import mark_of
+from aml_mirror.registries.base import FileDigest, Limits, LogWriter, Point, StateStore, Version
+from aml_mirror.registries.mlflow.artifact_store import ArtifactStores
+from aml_mirror.registries.mlflow.attachments import put_points, put_text
 from aml_mirror.registries.mlflow.bakery_lock import BakeryLock
+from aml_mirror.registries.mlflow.known_runs import KnownRuns
+from aml_mirror.registries.mlflow.leftovers import MlflowLeftovers
+from aml_mirror.registries.mlflow.log_writer import MlflowLogWriter, RunClaim, note_of
 from aml_mirror.registries.mlflow.new_database import SQLITE_FILE, artifacts_beside, make_if_missing
 from aml_mirror.registries.mlflow.reader import MlflowVersionReader
 from aml_mirror.registries.mlflow.run_lease import Keeper
+from aml_mirror.registries.mlflow.stage_store import MlflowStageStore
+from aml_mirror.registries.mlflow.store_checks import StoreChecks
 from aml_mirror.registries.mlflow.version_files import repair_files
+from aml_mirror.registries.mlflow.version_presence import VersionPresence, incomplete
 from aml_mirror.registries.mlflow.writer import MlflowWriter
 from aml_mirror.registries.mlflow_errors import error_code, is_missing, translate
 from aml_mirror.registries.mlflow_runs import RunStore
@@ -46,6 +52,8 @@ from aml_mirror.support.retry import Retry
 # Versions a page; with its tags and its card a version has some 5 kB, and some times that while a page is
 # taken apart.
 VERSIONS_PAGE = 500
+# Models a page; servers take up to 1,000.
+MODELS_PAGE = 500
 # MLflow takes 1,000 entities in one batch, 100 of them parameters or tags (mlflow/utils/validation.py, the
 # same from 2.9 to 3.15). One tag, the mark of how far the run is, goes with each batch of points.
 LIMITS = Limits(batch=999)
@@ -88,6 +96,8 @@ class MlflowRegistry(RunStore):
         except Exception as error:
             raise translate(error, self._shown) from error
         self.stores = ArtifactStores(self._client, tracking_uri, on_this_host, self.retry)
+        self.store_checks = StoreChecks(self, tracking_uri)
+        self.presence = VersionPresence(self._client, self.retry, self.stores, notice)
 
     @property
     def client(self) -> MlflowClient:
@@ -99,44 +109,38 @@ class MlflowRegistry(RunStore):
 
     def versions(self, experiment: str, model: str, run_id: str) -> list[Version]:
         versions = self.search_versions(model, base.RUN_ID, run_id)
-        alive: set[str] = set()
+        runs: dict[str, MlflowRun] = {}
         if sum(version.complete for version in versions) > FEW and (
             found := self.find_experiment(experiment)
         ):
-            alive = {run.info.run_id for run in self.each_run(found, base.RUN_ID, run_id)}
+            runs = {run.info.run_id: run for run in self.each_run(found, base.RUN_ID, run_id)}
         return [
             version
-            if not version.complete or version.tags.get(base.MLFLOW_RUN_ID) in alive or self.has_run(version)
-            # Its files go with the run: it has to be mirrored again.
-            else replace(version, tags={**version.tags, base.STATE: base.INCOMPLETE})
+            if not version.complete
+            or self.presence.is_there(version, runs.get(version.tags.get(base.MLFLOW_RUN_ID, "")))
+            # It has to be mirrored again.
+            else incomplete(version)
             for version in versions
         ]
 
-    def has_run(self, version: Version) -> bool:
-        """Tell whether a version's run is there and not deleted."""
-        return self._stage_of_run(version) == LifecycleStage.ACTIVE
-
-    def _stage_of_run(self, version: Version) -> str:
-        """``active``, ``deleted`` (it can be restored), or "" where the run is gone."""
-        try:
-            run = self.retry(lambda: self.client.get_run(version.tags.get(base.MLFLOW_RUN_ID, "")))
-        except MirrorError as error:
-            if is_missing(error.__cause__) or error_code(error.__cause__) == "INVALID_PARAMETER_VALUE":
-                return ""
-            raise
-        return str(run.info.lifecycle_stage)
-
     def versions_of(self, model: str, identity: str) -> list[Version]:
-        """Return the versions with this identity; those whose run is gone for good are marked as replaced."""
+        """Return the versions with this identity, and make what is left of each fit to be taken up.
+
+        A deleted run is restored. A version whose run is gone for good is marked as replaced, one that lost
+        files as incomplete.
+        """
         kept = []
         for version in self.search_versions(model, base.IDENTITY, identity):
-            stage = self._stage_of_run(version)
-            if stage == LifecycleStage.DELETED:
-                self.retry(lambda: self.client.restore_run(version.tags[base.MLFLOW_RUN_ID]))  # noqa: B023
-            if stage:
-                kept.append(version)
-            else:
+            run = self.presence.run_of(version)
+            if run is None:
                 self.annotate(version, {base.STATE: REPLACED})
+                continue
+            if run.info.lifecycle_stage == LifecycleStage.DELETED:
+                self.retry(lambda: self.client.restore_run(version.tags[base.MLFLOW_RUN_ID]))  # noqa: B023
+            if version.complete and not self.presence.has_files(version, run):
+                self.annotate(version, {base.STATE: base.INCOMPLETE})
+                version = incomplete(version)
+            kept.append(version)
         return kept
 
     def search_versions(self, model: str, key: str, value: str) -> list[Version]:
@@ -165,6 +169,7 @@ class MlflowRegistry(RunStore):
 
     def each_version(self, experiment: str, model: str, take: Callable[[Version], None]) -> None:
         where = f"name = '{model}'" if "'" not in model else f'name = "{model}"' if '"' not in model else ""
+        runs = KnownRuns(self, self.presence, experiment, model)
         token: str | None = None
         while True:
             page = self.retry(
@@ -175,10 +180,30 @@ class MlflowRegistry(RunStore):
             )
             for item in page:
                 if item.name == model and item.tags.get(base.RUN_ID):
-                    take(Version(model, str(item.version), dict(item.tags)))
+                    version = Version(model, str(item.version), dict(item.tags))
+                    take(version if not version.complete or runs.have(version) else incomplete(version))
             token = page.token
             if not token:
                 return
+
+    def model_names(self) -> Iterator[str]:
+        token: str | None = None
+        while True:
+            page = self.retry(
+                lambda token=token: self.client.search_registered_models(  # type: ignore[misc]
+                    max_results=MODELS_PAGE, page_token=token
+                )
+            )
+            yield from (str(item.name) for item in page)
+            token = page.token
+            if not token:
+                return
+
+    def state_store(self, experiment: str, name: str) -> StateStore:
+        # Late: only a watcher and a long backfill need it.
+        from aml_mirror.registries.mlflow.state_store import MlflowStateStore
+
+        return MlflowStateStore(self, experiment, name)
 
     def find_version(self, model: str, number: str) -> Version | None:
         try:
@@ -190,9 +215,19 @@ class MlflowRegistry(RunStore):
         return Version(model, str(found.version), dict(found.tags))
 
     def version_reader(self, version: Version) -> MlflowVersionReader:
-        return MlflowVersionReader(self.stores, self.retry, version)
+        return MlflowVersionReader(self.stores, self.retry, self.presence, version)
 
     def continue_logs(self, version: Version) -> LogWriter | None:
+        claim = RunClaim(self, version.tags[base.MLFLOW_RUN_ID], self._notice)
+        try:
+            # As it is now: whoever had the lease before may have continued the logs.
+            now = self.find_version(version.model, version.number)
+            if now is not None:
+                return MlflowLogWriter(self, now, claim)
+        except BaseException:
+            claim.close()
+            raise
+        claim.close()
         return None
 
     def repair(
@@ -203,7 +238,11 @@ class MlflowRegistry(RunStore):
         right: Mapping[str, FileDigest],
         progress: Callable[[int], None],
     ) -> TransferResult:
-        return repair_files(self.client, self.stores, self.retry, version, tree, manifest, right, progress)
+        claim = RunClaim(self, version.tags[base.MLFLOW_RUN_ID], self._notice)
+        try:
+            return repair_files(self, version, tree, manifest, right, progress, claim.require_now)
+        finally:
+            claim.close()
 
     def refresh(self, version: Version, quick_key: str) -> None:
         self.retry(
@@ -220,68 +259,35 @@ class MlflowRegistry(RunStore):
                 )
             )
 
+    def attach(
+        self, version: Version, name: str, text: str, points: Sequence[Point], tags: dict[str, str]
+    ) -> list[str]:
+        put_text(self.client, self.stores, self.retry, version, name, text)
+        warnings = put_points(self.client, self.retry, version, points, mark_of(tags))
+        self.annotate(version, tags)
+        return warnings
+
+    def stages(self, model: str) -> MlflowStageStore:
+        return MlflowStageStore(self, model, self._notice)
+
+    def sharing(self, name: str) -> None:
+        return None
+
+    def leftovers(self) -> MlflowLeftovers:
+        return MlflowLeftovers(self)
+
+    def user(self) -> str:
+        return MLFLOW_TRACKING_USERNAME.get() or ""
+
     def begin(self, experiment: str, run_name: str, tags: dict[str, str]) -> MlflowWriter | Version:
         # A run that somebody deleted is restored here, and found again by its identity.
         self.versions_of(tags[base.MODEL_NAME], tags[base.IDENTITY])
-        turn = BakeryLock(self, self.usable_experiment(experiment), tags, self._notice)
+        turn = BakeryLock(self, self.store_checks.usable_experiment(experiment), tags, self._notice)
         found = turn.wait(run_name)
         if isinstance(found, Version):
             return found
         run, made = found
         return self._write(run, turn.keeper, tags, adopted=not made)
-
-    def usable_experiment(self, name: str) -> str:
-        """Return the id of an experiment whose files we can write; created if it is not there.
-
-        Raises:
-            ConfigurationError: the artifact store cannot be used from here; nothing was sent.
-            NotAllowed: it does not let us in.
-        """
-        found = self.retry(lambda: self.client.get_experiment_by_name(name))
-        if found is None:
-            self._check_new_experiments()
-        if found is None or found.lifecycle_stage == "deleted":
-            experiment_id = self.experiment(name)
-            found = self.retry(lambda: self.client.get_experiment(experiment_id))
-        self.stores.check(str(found.artifact_location))
-        return str(found.experiment_id)
-
-    def check_store(self, experiment: str) -> str:
-        """Check the artifact store without creating the experiment; return where the files go.
-
-        Raises:
-            MirrorError: see :meth:`usable_experiment`.
-        """
-        found = self.retry(lambda: self.client.get_experiment_by_name(experiment))
-        location = str(found.artifact_location) if found else self._check_new_experiments()
-        if location:
-            self.stores.check(location)
-        return location
-
-    def _check_new_experiments(self) -> str:
-        """Check where the server puts the files of a new experiment; return it, or "" if it is unknown.
-
-        The server tells only of experiments that exist. The one with the id 0 is as old as the database, and
-        the server may have had other options then. Where it says that we cannot write, one that is created
-        and removed again decides.
-        """
-        if urlsplit(self._uri).scheme not in ("http", "https"):
-            return ""
-        try:
-            location = str(self.retry(lambda: self.client.get_experiment("0")).artifact_location)
-        except MirrorError as error:
-            if isinstance(error, NotAllowed) or is_missing(error.__cause__):
-                return ""
-            raise
-        if is_path(location):
-            name = f"aml-mirror-probe-{uuid.uuid4().hex[:12]}"
-            made = self.retry(lambda: self.client.create_experiment(name))
-            location = str(self.retry(lambda: self.client.get_experiment(made)).artifact_location)
-            self.discard(lambda: self.client.delete_experiment(made))
-            self.stores.require_reachable(location)
-            # That one's own folder is not needed.
-            return ""
-        return location
 
     def _write(self, run: MlflowRun, keeper: Keeper, tags: dict[str, str], adopted: bool) -> MlflowWriter:
         run_id = run.info.run_id
@@ -292,15 +298,9 @@ class MlflowRegistry(RunStore):
             self.update_tags(run, {key: value for key, value in tags.items() if key not in mine})
             if run.info.status != "RUNNING":
                 self.retry(lambda: self.client.update_run(run_id, "RUNNING"))
-        keeper.start(
-            lambda: str(self.client.get_run(run_id).data.tags.get(base.LEASE, "")),
-            lambda note: self._set_tag(run_id, base.LEASE, note),
-        )
+        keeper.start(*note_of(self.client, run_id))
         return MlflowWriter(self, run, keeper, tags, adopted)
 
     def artifact_location(self, name: str) -> str | None:
         """Beside the database: MLflow's own default is the folder in which the program happens to run."""
         return artifacts_beside(self._uri, name)
-
-    def _set_tag(self, run_id: str, key: str, value: str) -> None:
-        self.client.set_tag(run_id, key, value)

@@ -1,46 +1,51 @@
-"""Write the files of a version again that are not what they were."""
+"""Write the files of a version again that are not what they were, and remove what does not belong to it."""
 
 from __future__ import annotations
 
-import os
-import tempfile
 from collections.abc import Callable, Mapping
-
-from mlflow import MlflowClient
+from typing import TYPE_CHECKING
 
 from aml_mirror.core.manifest import Manifest, TransferResult
 from aml_mirror.registries import base
 from aml_mirror.registries.base import FileDigest, Version
-from aml_mirror.registries.mlflow.artifact_store import ArtifactStores
-from aml_mirror.registries.staging import staged
+from aml_mirror.registries.mlflow.file_upload import put_file, put_text
+from aml_mirror.registries.mlflow.version_presence import FILES, MODEL, listed_files
 from aml_mirror.sources.tree import Tree
-from aml_mirror.support.retry import Retry
+
+if TYPE_CHECKING:
+    from aml_mirror.registries.mlflow.tracking_server import MlflowRegistry
 
 
 def repair_files(
-    client: MlflowClient,
-    stores: ArtifactStores,
-    patience: Retry,
+    registry: MlflowRegistry,
     version: Version,
     tree: Tree,
     manifest: Manifest,
     right: Mapping[str, FileDigest],
     progress: Callable[[int], None],
+    require_allowed: Callable[[], None],
 ) -> TransferResult:
-    """See :meth:`aml_mirror.registries.base.Registry.repair`."""
-    location = str(patience(lambda: client.get_run(version.tags[base.MLFLOW_RUN_ID])).info.artifact_uri)
-    retry, sent = stores.retry_for(location), 0
-    store = retry(lambda: stores.open(location))
+    """See :meth:`aml_mirror.registries.base.Registry.repair`.
+
+    Args:
+        require_allowed: raises when another mirror has the run.
+    """
+    run_id = version.tags[base.MLFLOW_RUN_ID]
+    location = str(registry.retry(lambda: registry.client.get_run(run_id)).info.artifact_uri)
+    retry, sent = registry.stores.retry_for(location), 0
+    store = retry(lambda: registry.stores.open(location))
+    wanted = {item.path for item in manifest.items}
+    for path in sorted(registry.version_reader(version).files().keys() - wanted):
+        require_allowed()
+        retry(lambda: store.delete_artifacts(f"{MODEL}/{path}"))  # noqa: B023
     for item in manifest.items:
         if item.path not in right:
-            folder, _, name = f"model/{item.path}".rpartition("/")
-            with staged(tree, item.source, name) as path:
-                retry(lambda: store.log_artifact(path, folder))  # noqa: B023
+            require_allowed()
+            put_file(store, retry, tree, item.source, f"{MODEL}/{item.path}")
             sent += item.bytes
         progress(item.bytes)
-    with tempfile.TemporaryDirectory(prefix="aml-mirror-") as scratch:
-        local = os.path.join(scratch, "manifest.json")
-        with open(local, "w", encoding="utf-8") as stream:
-            stream.write(manifest.as_json())
-        retry(lambda: store.log_artifact(local))
+    require_allowed()
+    put_text(store, retry, "manifest.json", manifest.as_json())
+    if version.tags.get(FILES) != (listed := listed_files(manifest)):
+        registry.annotate(version, {FILES: listed})
     return TransferResult(sent=sent)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
+import json
 from collections.abc import Callable
 from contextlib import suppress
 from typing import TYPE_CHECKING
@@ -14,10 +13,13 @@ from aml_mirror.core.errors import MirrorError, ServiceUnavailable
 from aml_mirror.core.manifest import Manifest, TransferResult
 from aml_mirror.registries import base
 from aml_mirror.registries.base import Upload, Version
+from aml_mirror.registries.mlflow.file_upload import put_file, put_text
+from aml_mirror.registries.mlflow.files_uri import files_uri
+from aml_mirror.registries.mlflow.log_writer import LOG_SIZES, MAX_SIZES_BYTES, OWN, read_own
 from aml_mirror.registries.mlflow.run_lease import Keeper
+from aml_mirror.registries.mlflow.version_presence import FILES, MODEL, listed_files
 from aml_mirror.registries.mlflow_errors import is_there_already
 from aml_mirror.registries.mlflow_runs import RunWriter
-from aml_mirror.registries.staging import staged
 from aml_mirror.sources.tree import Tree
 
 if TYPE_CHECKING:
@@ -36,12 +38,17 @@ class MlflowWriter(RunWriter):
         super().__init__(workspace, run, keeper, tags, adopted)
         self._workspace = workspace
         self._keeper = keeper
-        location = str(run.info.artifact_uri)
+        self._location = location = str(run.info.artifact_uri)
         self._store_retry = workspace.stores.retry_for(location)
         self._store = self._store_retry(lambda: workspace.stores.open(location))
+        self._files = ""
+
+    def files_uri(self) -> str:
+        return files_uri(f"{self._location}/model")
 
     def put_model(self, tree: Tree, manifest: Manifest, progress: Callable[[int], None]) -> TransferResult:
-        uploads = [Upload(item.source, f"model/{item.path}", item.bytes) for item in manifest.items]
+        self._files = listed_files(manifest)
+        uploads = [Upload(item.source, f"{MODEL}/{item.path}", item.bytes) for item in manifest.items]
         return TransferResult(sent=self.put_files(tree, uploads, progress))
 
     def put_files(self, tree: Tree, uploads: list[Upload], progress: Callable[[int], None]) -> int:
@@ -54,7 +61,8 @@ class MlflowWriter(RunWriter):
             if not missing:
                 return sent
             for upload in missing:
-                self._send(tree, upload)
+                self._require_claim()
+                put_file(self._store, self._store_retry, tree, upload.source, upload.path)
                 sent += upload.bytes
                 if attempt == 0:
                     progress(upload.bytes)
@@ -69,39 +77,29 @@ class MlflowWriter(RunWriter):
             "look at the server's artifact store, then run again: what is there is not sent again",
         )
 
-    def _send(self, tree: Tree, upload: Upload) -> None:
-        folder, _, name = upload.path.rpartition("/")
-
-        def send() -> None:
-            with staged(tree, upload.source, name) as path:
-                self._store.log_artifact(path, folder or None)
-
-        self._require_claim()
-        self._store_retry(send)
-
     def pin_logs(self, sizes: dict[str, int]) -> dict[str, int]:
-        # The server keeps equal rows once: what a longer log gives again does no harm.
+        # A store of files keeps a point twice that is sent twice, so what an earlier try saw counts.
+        if self._adopted and (data := read_own(self._store, self._store_retry, LOG_SIZES, MAX_SIZES_BYTES)):
+            return {str(path): int(size) for path, size in json.loads(data).items()}
+        self.put_texts({f"{OWN}/{LOG_SIZES}": json.dumps(sizes)})
         return sizes
 
     def put_log_state(self, name: str, text: str) -> bool:
-        return False
+        self.put_texts({f"{OWN}/{name}": text})
+        return True
 
     def put_texts(self, texts: dict[str, str]) -> None:
         for path, text in texts.items():
-            folder, _, name = path.rpartition("/")
-            with tempfile.TemporaryDirectory(prefix="aml-mirror-") as scratch:
-                local = os.path.join(scratch, name)
-                with open(local, "w", encoding="utf-8") as stream:
-                    stream.write(text)
-                self._store_retry(lambda: self._store.log_artifact(local, folder or None))  # noqa: B023
+            put_text(self._store, self._store_retry, path, text)
 
     def _listing(self, uploads: list[Upload]) -> dict[str, int]:
         """Sizes in bytes of what the artifact store holds in the folders that the uploads go to."""
         found: dict[str, int] = {}
         for folder in sorted({upload.path.rpartition("/")[0] for upload in uploads}):
             for item in self._store_retry(lambda: self._store.list_artifacts(folder or None)):  # noqa: B023
-                if not item.is_dir and item.file_size is not None:
-                    found[item.path] = int(item.file_size)
+                if not item.is_dir:
+                    # MLflow leaves a size of zero out of its answers.
+                    found[item.path] = int(item.file_size or 0)
         return found
 
     def register(self, description: str, tags: dict[str, str]) -> Version:
@@ -116,7 +114,12 @@ class MlflowWriter(RunWriter):
             except MirrorError as error:
                 if not is_there_already(error.__cause__):
                     raise
-            properties = {**tags, base.MLFLOW_RUN_ID: self.run_id, base.STATE: base.INCOMPLETE}
+            properties = {
+                **tags,
+                FILES: self._files,
+                base.MLFLOW_RUN_ID: self.run_id,
+                base.STATE: base.INCOMPLETE,
+            }
             self._retry(
                 lambda: self._client.create_model_version(
                     model,
@@ -130,6 +133,10 @@ class MlflowWriter(RunWriter):
             found = self._workspace.search_versions(model, base.IDENTITY, identity)
         for other in found[1:]:
             self._workspace.discard(lambda: self._client.delete_model_version(model, other.number))  # noqa: B023
+        # One that an earlier try registered, or whose files were lost, says what is true now.
+        now = {key: tags[key] for key in (base.QUICK_KEY, base.LOGS) if key in tags} | {FILES: self._files}
+        changed = {key: value for key, value in now.items() if found[0].tags.get(key) != value}
+        self._workspace.annotate(found[0], changed)
         return found[0]
 
     def finish(self, version: Version) -> None:

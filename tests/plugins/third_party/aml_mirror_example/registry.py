@@ -10,7 +10,7 @@ import fcntl
 import hashlib
 import json
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -152,8 +152,66 @@ class Shelf:
         for version in self.all_of(model):
             take(version)
 
+    def model_names(self) -> Iterator[str]:
+        return (path.name for path in sorted((self.folder / "models").glob("*")))
+
+    def state_store(self, experiment: str, name: str) -> ShelfState:
+        return ShelfState(self.folder / "state" / name)
+
     def be_patient_for(self, seconds: float) -> None:
         """A folder has no patience to change."""
+
+    def attach(
+        self, version: Version, name: str, text: str, points: Sequence[Point], tags: dict[str, str]
+    ) -> list[str]:
+        path = self.folder / "files" / version.tags[base.MLFLOW_RUN_ID] / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+        _write(path.with_suffix(".points.json"), list(points))
+        self.annotate(version, tags)
+        return []
+
+    def stages(self, model: str) -> None:
+        """Stages are not offered."""
+
+    def sharing(self, name: str) -> None:
+        """Nothing is shared."""
+
+    def leftovers(self) -> None:
+        """Nothing is pruned."""
+
+    def user(self) -> str:
+        """A folder knows nobody."""
+        return ""
+
+
+class ShelfState:
+    """See :class:`aml_mirror.registries.base.StateStore`."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    @property
+    def place(self) -> str:
+        return f"the folder {self._folder}"
+
+    def entries(self) -> dict[str, str]:
+        path = self._folder / "entries.json"
+        return dict(json.loads(path.read_text())) if path.exists() else {}
+
+    def change(self, changes: Mapping[str, str | None]) -> None:
+        with _locked(self._folder / "lock"):
+            wanted = {**self.entries(), **changes}
+            kept = {key: value for key, value in wanted.items() if value is not None}
+            _write(self._folder / "entries.json", kept)
+
+    def put_text(self, name: str, text: str) -> None:
+        (self._folder / "texts").mkdir(parents=True, exist_ok=True)
+        (self._folder / "texts" / name).write_text(text)
+
+    def texts(self) -> Iterator[tuple[str, str]]:
+        for path in sorted((self._folder / "texts").glob("*")):
+            yield path.name, path.read_text()
 
 
 class ShelfWriter:
@@ -164,6 +222,9 @@ class ShelfWriter:
         self.warnings: list[str] = []
         self._shelf, self._tags, self._lock = shelf, tags, lock
         self._files = shelf.folder / "files" / run_id
+
+    def files_uri(self) -> str:
+        return ""
 
     def log_params(self, params: dict[str, str]) -> None:
         _write(self._files / "params.json", params)
@@ -251,6 +312,9 @@ class ShelfReader:
     def hashed(self, path: str) -> FileDigest:
         with (self._folder / "model" / path).open("rb") as stream:
             return hashed(iter(lambda: stream.read(_PART_BYTES), b""))
+
+    def stored_sha256(self, path: str) -> str | None:
+        return None
 
     def own_problems(self) -> tuple[list[tuple[str, str]], list[str]]:
         return [], []

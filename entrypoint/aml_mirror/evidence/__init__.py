@@ -1,0 +1,1 @@
+"""Evidence of what a policy can do: results of evaluations, and statements that bind them to bytes."""

@@ -1,0 +1,81 @@
+"""Whether a signed statement is about a version. Needs no plan: whoever pulls a version checks it too."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from aml_mirror.core.errors import DataError
+from aml_mirror.core.manifest import Manifest, ManifestEntry
+from aml_mirror.pipeline.provenance import signing
+from aml_mirror.registries import base
+from aml_mirror.registries.base import Version
+from aml_mirror.registries.pinned_manifest import MAX_MANIFEST_BYTES, ArtifactReader
+
+
+def require_signed(
+    version: Version, manifest: Manifest, reader: ArtifactReader, key: signing.PublicKey
+) -> None:
+    """As :func:`signed_by`, for one key."""
+    signed_by(version, manifest, reader, (key,))
+
+
+def signed_by(
+    version: Version, manifest: Manifest, reader: ArtifactReader, keys: Sequence[signing.PublicKey]
+) -> signing.PublicKey:
+    """Return the key that signed the statement about a version, its files and its run.
+
+    Args:
+        reader: has the version's own files.
+        keys: of those who may sign.
+
+    Raises:
+        DataError: there is none, it is by no key of these, or it is about something else.
+    """
+    why = DataError(
+        f"version {version.number} of {version.model} is not signed: it has no {signing.ARTIFACT}",
+        "mirror the run with --sign-key, under another model name if this version is to stay",
+    )
+    for data in reader.artifacts(signing.ARTIFACT, 2 * MAX_MANIFEST_BYTES):
+        for key in keys:
+            try:
+                statement = signing.opened(data, key)
+            except DataError as error:
+                why = error
+                continue
+            if fits(statement, version, manifest):
+                return key
+            why = DataError(
+                f"what was signed is not version {version.number} of {version.model}: {signing.ARTIFACT} "
+                "names other files, another run or another model",
+                "do not use the version, and mirror the run again",
+            )
+    raise why
+
+
+def fits(statement: dict[str, Any], version: Version, manifest: Manifest) -> bool:
+    """Tell whether a statement is about this version, its run and all of its files."""
+    predicate, subjects = statement.get("predicate"), statement.get("subject")
+    if not isinstance(predicate, dict) or not isinstance(subjects, list):
+        return False
+    named = {
+        base.RUN_ID: predicate.get("run_id"),
+        base.CHECKPOINT: predicate.get("checkpoint"),
+        base.IDENTITY: predicate.get("identity"),
+        base.MANIFEST_SHA256: predicate.get("manifest_sha256"),
+    }
+    signed = {item.get("name"): item.get("digest") for item in subjects if isinstance(item, dict)}
+    # Of MD5s too, which the manifest's own digest does not cover.
+    digests = {item.path: digest_of(item) or None for item in manifest.items}
+    return (
+        predicate.get("model_name") == version.model
+        and all(version.tags.get(name) == text for name, text in named.items())
+        and all(signed.get(path) == digest for path, digest in digests.items())
+    )
+
+
+def digest_of(item: ManifestEntry) -> dict[str, str]:
+    """The digest that is known of a file, as in-toto writes it; empty: none."""
+    if item.sha256:
+        return {"sha256": item.sha256}
+    return {"md5": item.md5} if item.md5 else {}

@@ -1,0 +1,144 @@
+"""What no version needs: decided from a survey alone, so that it can be tested on any.
+
+The folder of a version's bytes is shared by all models that have the same run, checkpoint and digest. So the
+unit is ``aml-mirror/<run>/<checkpoint>/<digest>``, with all that is in it, and it stays where
+
+- the path of any version, live or archived, complete or not, is in it, is it, or is above it;
+- a claim on it is held, or something in it is younger than was asked for;
+- no MLflow run of this workspace says that it began it: then it may be another workspace's, which has the
+  same container.
+
+A run stays unless it ended badly and no version names it; a claim stays where a version has its identity, or
+where it is held. Staging stays for as long as the service keeps blocks that nobody committed, whatever was
+asked for: nothing else tells that somebody still writes there.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+
+from aml_mirror.core.manifest import identity
+from aml_mirror.registries import base
+from aml_mirror.registries.azureml.limits import FOLDER, safe_part
+from aml_mirror.registries.azureml.version_folder import datastore_path
+from aml_mirror.registries.leftovers import CLAIM, RUN, STAGING, Leftover, RunLeft, StoredBlob, Survey
+from aml_mirror.registries.leftovers import FOLDER as FOLDER_KIND
+from aml_mirror.transfer.staging_folder import STALE_SECONDS
+
+_UNIT = re.compile(rf"({FOLDER}/[^/]+/[^/]+/(?:sha256-)?[0-9a-f]{{64}})/.+")
+_CLAIM = re.compile(rf"{FOLDER}/claims/([0-9a-f]{{64}})/([^/]+)")
+_NUMBERS = re.compile(rf"{FOLDER}/numbers/[^/]+")
+# Whatever a mirror that ended badly leaves its run in.
+_ENDED_BADLY = ("FAILED", "KILLED")
+
+
+def unneeded(survey: Survey, older_than: float) -> list[Leftover]:
+    """Return what no version needs and nobody wrote for so many seconds, in the order of its removal."""
+    return [
+        *_folders(survey, older_than),
+        *_staging(survey, older_than),
+        *_claims(survey, older_than),
+        # Last: a run tells whose a folder is.
+        *_runs(survey, older_than),
+    ]
+
+
+def _folders(survey: Survey, older_than: float) -> Iterator[Leftover]:
+    needed = [
+        place[1].lower() for version in survey.versions if (place := datastore_path(version.path)) is not None
+    ]
+    held = _held(survey.blobs)
+    begun = _begun(survey.runs)
+    for unit, blobs in sorted(_units(survey.blobs).items()):
+        runs = begun.get(unit, [])
+        age = min(blob.age for blob in blobs)
+        if any(_overlap(unit.lower(), path) for path in needed) or not runs or age <= older_than:
+            continue
+        if any(blob.is_leased for blob in blobs):
+            continue
+        wanted = _identity(runs[0])
+        if wanted in held or any(run.status == "RUNNING" and run.age <= older_than for run in runs):
+            continue
+        models = sorted({run.tags.get(base.MODEL_NAME, "") for run in runs} - {""})
+        yield Leftover(
+            FOLDER_KIND,
+            unit,
+            len(blobs),
+            sum(blob.bytes for blob in blobs),
+            age,
+            f"no version has it; run {runs[0].tags[base.RUN_ID]}",
+            wanted,
+            tuple(models),
+        )
+
+
+def _staging(survey: Survey, older_than: float) -> Iterator[Leftover]:
+    for one in survey.staging:
+        if one.age > max(older_than, STALE_SECONDS):
+            yield Leftover(STAGING, one.name, one.files, one.bytes, one.age, "nobody goes on with it")
+
+
+def _claims(survey: Survey, older_than: float) -> Iterator[Leftover]:
+    needed = {version.tags.get(base.IDENTITY, "") for version in survey.versions}
+    for blob in survey.blobs:
+        claim = _CLAIM.fullmatch(blob.name)
+        if not claim and not _NUMBERS.fullmatch(blob.name):
+            continue
+        if blob.is_leased or blob.age <= older_than or (claim and claim[1] in needed):
+            continue
+        yield Leftover(
+            CLAIM, blob.name, 1, blob.bytes, blob.age, "no version has its identity" if claim else "a lock"
+        )
+
+
+def _runs(survey: Survey, older_than: float) -> Iterator[Leftover]:
+    named = {version.tags.get(base.MLFLOW_RUN_ID, "") for version in survey.versions}
+    identities = {version.tags.get(base.IDENTITY, "") for version in survey.versions}
+    held = _held(survey.blobs)
+    for run in survey.runs:
+        ours = run.tags.get(base.RUN_ID) and run.tags.get(base.IDENTITY) and run.tags.get(base.MODEL_NAME)
+        if not ours or run.status not in _ENDED_BADLY or run.age <= older_than:
+            continue
+        if run.run_id in named or run.tags[base.IDENTITY] in identities or run.tags[base.IDENTITY] in held:
+            continue
+        if run.tags.get(base.STATE) == base.COMPLETE:
+            continue
+        yield Leftover(RUN, run.run_id, 0, 0, run.age, f"{run.status}, no version names it")
+
+
+def _units(blobs: Iterable[StoredBlob]) -> dict[str, list[StoredBlob]]:
+    found: dict[str, list[StoredBlob]] = {}
+    for blob in blobs:
+        if match := _UNIT.fullmatch(blob.name):
+            found.setdefault(match[1], []).append(blob)
+    return found
+
+
+def _begun(runs: Iterable[RunLeft]) -> dict[str, list[RunLeft]]:
+    """The runs that began each folder, in the new and in the old form."""
+    found: dict[str, list[RunLeft]] = {}
+    for run in runs:
+        digest = run.tags.get(base.MANIFEST_SHA256, "")
+        if run.tags.get(base.RUN_ID) and digest:
+            above = "/".join(
+                (FOLDER, safe_part(run.tags[base.RUN_ID]), safe_part(run.tags.get(base.CHECKPOINT, "")))
+            )
+            for unit in (f"{above}/sha256-{digest}", f"{above}/{digest}"):
+                found.setdefault(unit, []).append(run)
+    return found
+
+
+def _identity(run: RunLeft) -> str:
+    """The identity that a run began with: that of a retired run says something else."""
+    tags = run.tags
+    return identity(tags[base.RUN_ID], tags.get(base.CHECKPOINT, ""), tags[base.MANIFEST_SHA256])
+
+
+def _held(blobs: Iterable[StoredBlob]) -> set[str]:
+    """The identities on which a claim is held."""
+    return {match[1] for blob in blobs if blob.is_leased and (match := _CLAIM.fullmatch(blob.name))}
+
+
+def _overlap(unit: str, path: str) -> bool:
+    return unit == path or unit.startswith(f"{path}/") or path.startswith(f"{unit}/") or not path

@@ -1,0 +1,1 @@
+"""Brings a registered version to a disk, verified. Needs neither MLflow nor azure-ai-ml."""

@@ -1,0 +1,184 @@
+"""The models of an Azure ML workspace over its REST API, to read only."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from functools import cached_property
+from typing import Any, TypeVar
+
+from azure.core.exceptions import HttpResponseError
+from azure.core.rest import HttpRequest
+
+from aml_mirror.core.errors import ConfigurationError, MirrorError, ServiceUnavailable, SourceNotFound
+from aml_mirror.pull.azure_files import AzureFiles
+from aml_mirror.pull.files import Files
+from aml_mirror.pull.reference import Reference
+from aml_mirror.pull.resolved import ResolvedVersion
+from aml_mirror.registries import base
+from aml_mirror.registries.azureml.limits import check_coordinates, workspace_scope
+from aml_mirror.registries.azureml.model_service import ModelService, Properties
+from aml_mirror.registries.azureml.model_versions import absent
+from aml_mirror.registries.azureml.version_folder import datastore_path, folder_in
+from aml_mirror.registries.azureml.version_tags import version_of
+from aml_mirror.registries.base import Version
+from aml_mirror.registries.stages import parse_mark, stages_of
+from aml_mirror.storage import azure_errors
+from aml_mirror.storage.azure_cloud import resource_manager
+from aml_mirror.storage.azure_login import with_fresh_login
+from aml_mirror.support.retry import Retry
+
+T = TypeVar("T")
+
+# azure-core's retry policy, below --retry-for; pauses and time-outs in seconds.
+_PATIENCE: dict[str, Any] = {
+    "retry_total": 3,
+    "retry_backoff_factor": 0.5,
+    "retry_backoff_max": 8,
+    "connection_timeout": 20,
+    "read_timeout": 60,
+}
+# That of azure-ai-ml 1.35.2 for datastores.
+_DATASTORE_API = "2024-10-01-preview"
+
+
+class AzureMLCatalog:
+    """See :class:`aml_mirror.pull.resolved.Catalog`.
+
+    Args:
+        subscription_id, resource_group, workspace_name: where it is.
+        retry_seconds: how long an operation may go on failing for reasons that pass.
+        notice: told, in words, what the person should know while waiting.
+        connections: how many requests to storage run at the same time.
+
+    Raises:
+        ConfigurationError: a coordinate is missing or malformed.
+    """
+
+    def __init__(
+        self,
+        subscription_id: str,
+        resource_group: str,
+        workspace_name: str,
+        retry_seconds: float,
+        notice: Callable[[str], None],
+        connections: int = 16,
+    ) -> None:
+        check_coordinates(subscription_id, resource_group, workspace_name)
+        self.subscription_id, self.resource_group, self.name = subscription_id, resource_group, workspace_name
+        self.description = f"Azure ML workspace {workspace_name} (resource group {resource_group})"
+        self.scope = workspace_scope(subscription_id, resource_group, workspace_name)
+        self._retry = Retry(retry_seconds, self._translate, notice)
+        self._service = ModelService(self, _PATIENCE)
+        self._connections = connections
+
+    def _translate(self, error: Exception) -> MirrorError:
+        if any(isinstance(cause, json.JSONDecodeError) for cause in azure_errors.chain(error)):
+            return ServiceUnavailable(f"an answer of {self.description} was cut", azure_errors.AGAIN)
+        return azure_errors.translate(error, self.description)
+
+    def find(self, reference: Reference) -> list[ResolvedVersion]:
+        """See :meth:`aml_mirror.pull.resolved.Catalog.find`."""
+        if reference.number:
+            found = self._get(reference.model, reference.number)
+            return [self._resolved(reference.model, reference.number, found)] if found else []
+        models = [reference.model] if reference.model else self._call(lambda: list(self._service.models()))
+        versions = [self._resolved(model, *each) for model in models for each in self._versions(model)]
+        if reference.stage:
+            # Of several, which a promotion that was cut off may leave for a while, the last one counts.
+            held = [one for one in versions if reference.stage in stages_of(one.tags)]
+            return sorted(held, key=lambda one: parse_mark(one.tags, reference.stage))[-1:]
+        return [one for one in versions if one.version.tags.get(base.RUN_ID) == reference.run_id]
+
+    def _get(self, model: str, number: str) -> Properties | None:
+        def get() -> Properties | None:
+            try:
+                return self._service.version(model, number)
+            except HttpResponseError as error:
+                absent(error)
+                return None
+
+        return self._call(get)
+
+    def _versions(self, model: str) -> list[tuple[str, Properties]]:
+        def read() -> list[tuple[str, Properties]]:
+            try:
+                return list(self._service.versions(model))
+            except HttpResponseError as error:
+                absent(error)
+                return []
+
+        return self._call(read)
+
+    def _call(self, operation: Callable[[], T]) -> T:
+        return self._retry(lambda: with_fresh_login(operation))
+
+    def _resolved(self, model: str, number: str, found: Properties) -> ResolvedVersion:
+        archived = bool(found.get("isArchived"))
+        tags, properties = found.get("tags") or {}, found.get("properties") or {}
+        version = version_of(model, number, tags, properties, found.get("modelUri"), archived)
+        return ResolvedVersion(
+            version=version,
+            tags={str(name): str(text) for name, text in tags.items()},
+            properties={str(name): str(text) for name, text in properties.items()},
+            registry=self.description,
+            pinned_by="a property of the version, documented as immutable",
+            places=_Places(self, version),
+        )
+
+    def open(self, datastore: str, folder: str) -> AzureFiles:
+        """Return the files of a folder of a datastore.
+
+        Raises:
+            ConfigurationError: there is no such datastore, or it is not blob storage.
+        """
+        found = self._datastores.get(datastore)
+        if found is None:
+            url = f"{resource_manager()}{self.scope}/datastores/{datastore}?api-version={_DATASTORE_API}"
+            answer = self._call(lambda: self._service.send(HttpRequest("GET", url)))
+            found = self._datastores[datastore] = answer["properties"]
+        kind, container = found.get("datastoreType"), found.get("containerName") or found.get("filesystem")
+        if kind not in ("AzureBlob", "AzureDataLakeGen2") or not container:
+            raise ConfigurationError(
+                f"the datastore {datastore} of {self.description} is {kind}, not blob storage",
+                "download the version with az ml model download",
+            )
+        # Each account with a hierarchical namespace answers blob requests too.
+        host = f"https://{found['accountName']}.blob.{found.get('endpoint') or 'core.windows.net'}"
+        return AzureFiles(host, container, folder, self._retry, self._connections)
+
+    @cached_property
+    def _datastores(self) -> dict[str, dict[str, Any]]:
+        return {}
+
+
+class _Places:
+    """See :class:`aml_mirror.pull.resolved.Places`."""
+
+    def __init__(self, catalog: AzureMLCatalog, version: Version) -> None:
+        self._catalog = catalog
+        self._version = version
+        self._folder = folder_in(version.path, {**version.tags, base.MODEL_NAME: version.model})
+
+    @cached_property
+    def files(self) -> Files:
+        place = datastore_path(self._version.path)
+        if place is None:
+            raise SourceNotFound(
+                f"version {self._version.number} of {self._version.model} has the path "
+                f"{self._version.path or '(none)'}, which is in no datastore of {self._catalog.description}",
+                "download it with az ml model download",
+            )
+        return self._catalog.open(*place)
+
+    def artifacts(self, name: str, limit: int) -> Iterator[bytes]:
+        if self._folder is None:
+            return
+        files = self.files
+        assert isinstance(files, AzureFiles)  # noqa: S101 - for the type checker
+        if data := files.sibling(self._folder.own).small(name, limit):
+            yield data
+
+    @cached_property
+    def is_ours(self) -> bool:
+        return self._folder is not None

@@ -1,0 +1,401 @@
+"""The files of a version, from a store to a folder: in parallel, hashed while they are written.
+
+Every file is cut into parts of ``PART_BYTES``. Workers take the parts in order and fetch them at the same
+time; whoever holds the part at which a file ends so far hashes it and appends it, with all that are waiting
+behind it. So a file on the disk is always a beginning of itself: its size says where to go on.
+No more than ``WINDOW`` parts are in memory, whatever the sizes of the files.
+
+A part comes from the store, or from an older version on this disk. What decides is the SHA-256 of the whole
+file, computed from what was written. Where it is wrong and not all of it came from the store just now, the
+file is fetched once more.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from aml_mirror.core.errors import DataError, ServiceUnavailable
+from aml_mirror.pull.files import Files
+
+PART_BYTES = 4 << 20
+# Parts in memory at the same time: together 80 MiB.
+WINDOW = 20
+_READ_BYTES = 1 << 20
+AGAIN = "run the same command again: it goes on where this one ended"
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """A file to bring. ``bytes`` is None where the store does not say; digests in hexadecimal, or None."""
+
+    path: str
+    bytes: int | None
+    sha256: str | None = None
+    md5: str | None = None
+    etag: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class LocalPart:
+    """Bytes that a file on this disk has already, perhaps: the digest of the whole decides."""
+
+    file: str
+    start: int
+
+
+Reuse = Mapping[str, Mapping[int, LocalPart]]
+"""By path in the version, then by offset of a part: where on this disk its bytes are."""
+
+
+@dataclass(slots=True)
+class Fetched:
+    """What came of a download."""
+
+    sha256: dict[str, str] = field(default_factory=dict)
+    """By path, in hexadecimal."""
+    read: int = 0
+    """Bytes that came from the store."""
+    reused: int = 0
+    """Bytes that came from an older version on this disk."""
+    kept: int = 0
+    """Bytes that an earlier attempt had brought."""
+    wrong: list[tuple[str, str]] = field(default_factory=list)
+    """(path, what is wrong) of the files that are not what they should be; they are removed."""
+
+
+class _File:
+    """One file as far as it is written."""
+
+    def __init__(self, wanted: Wanted, full: Path) -> None:
+        self.wanted = wanted
+        self.full = full
+        self.lock = threading.Lock()
+        self.waiting: dict[int, bytearray] = {}
+        self.at = 0
+        self.is_busy = False
+        self.is_ended = False
+        self.only_fresh = True
+        self.begin()
+
+    def begin(self) -> None:
+        """Open it; a beginning that an earlier attempt wrote stays."""
+        self.full.parent.mkdir(parents=True, exist_ok=True)
+        flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)
+        self.descriptor = os.open(self.full, flags, 0o644)
+        self.there = os.fstat(self.descriptor).st_size
+        size = self.wanted.bytes
+        if size is not None and self.there > size:
+            os.ftruncate(self.descriptor, 0)
+            self.there = 0
+        self.digest = hashlib.sha256()
+        # Of files that the storage service copied by itself; it defends against nobody.
+        self.check = (
+            hashlib.md5(usedforsecurity=False) if self.wanted.md5 and not self.wanted.sha256 else None
+        )
+
+    def append(self, data: bytes | bytearray | memoryview) -> None:
+        """Hash what comes next, and write it."""
+        self.digest.update(data)
+        if self.check is not None:
+            self.check.update(data)
+        view = memoryview(data)
+        while view:
+            view = view[os.write(self.descriptor, view) :]
+        self.at += len(data)
+
+    def keep_beginning(self) -> None:
+        """Hash what an earlier attempt wrote, and go on behind it."""
+        os.lseek(self.descriptor, 0, os.SEEK_SET)
+        left = self.there
+        while left and (data := os.read(self.descriptor, min(left, _READ_BYTES))):
+            self.digest.update(data)
+            if self.check is not None:
+                self.check.update(data)
+            left -= len(data)
+        self.at = self.there - left
+        self.only_fresh = False
+
+    def start_again(self) -> None:
+        """Forget all of it."""
+        os.ftruncate(self.descriptor, 0)
+        os.lseek(self.descriptor, 0, os.SEEK_SET)
+        self.digest = hashlib.sha256()
+        self.check = hashlib.md5(usedforsecurity=False) if self.check is not None else None
+        self.at = self.there = 0
+        self.only_fresh = True
+
+    def problem(self) -> str:
+        """Say what is wrong with the file now that it is whole; empty: nothing."""
+        wanted = self.wanted
+        if wanted.bytes is not None and self.at != wanted.bytes:
+            return f"it has {self.at} bytes, not {wanted.bytes}"
+        if wanted.sha256 and self.digest.hexdigest() != wanted.sha256:
+            return f"its SHA-256 is {self.digest.hexdigest()}, not {wanted.sha256}"
+        if self.check is not None and self.check.hexdigest() != wanted.md5:
+            return f"its MD5 is {self.check.hexdigest()}, not {wanted.md5}"
+        return ""
+
+    def close(self) -> None:
+        """Let go of it."""
+        if self.descriptor >= 0:
+            os.close(self.descriptor)
+            self.descriptor = -1
+
+
+_Task = Callable[[], None]
+
+
+class Download:
+    """Brings files into a folder.
+
+    Args:
+        files: where they are.
+        folder: where they go; made if it is not there.
+        connections: parts that are fetched at the same time.
+        progress: told the number of bytes that are where they belong.
+        reuse: parts that are on this disk already.
+    """
+
+    def __init__(
+        self,
+        files: Files,
+        folder: Path,
+        connections: int,
+        progress: Callable[[int], None] = lambda count: None,
+        reuse: Reuse | None = None,
+    ) -> None:
+        self._files = files
+        self._folder = folder
+        self._connections = connections
+        self._progress = progress
+        self._reuse = reuse or {}
+        self._permits = threading.Semaphore(max(WINDOW, connections + 4))
+        self._take = threading.Lock()
+        self._note = threading.Lock()
+        self._failure: BaseException | None = None
+        self._result = Fetched()
+
+    def run(self, wanted: list[Wanted]) -> Fetched:
+        """Bring the files.
+
+        Raises:
+            MirrorError: the store fails, or the disk. What was written stays for the next attempt.
+        """
+        tasks = self._tasks(wanted)
+        self._folder.mkdir(parents=True, exist_ok=True)
+        with ThreadPoolExecutor(self._connections, "pull") as pool:
+            try:
+                workers = [pool.submit(self._work, tasks) for _ in range(self._connections)]
+                for worker in workers:
+                    worker.result()
+            except BaseException as stop:
+                # A signal: let nobody begin another part.
+                self._failure = self._failure or stop
+                raise
+        if self._failure is not None:
+            raise self._failure
+        return self._result
+
+    def _work(self, tasks: Iterator[_Task]) -> None:
+        while True:
+            # In order, each with its permit: the part that the others wait for is always under way.
+            with self._take:
+                self._permits.acquire()
+                task = next(tasks, None) if self._failure is None else None
+            if task is None:
+                self._permits.release()
+                return
+            try:
+                task()
+            except BaseException as error:  # noqa: BLE001 - raised again in the thread that waits
+                self._failure = self._failure or error
+                self._permits.release()
+                return
+
+    def _tasks(self, wanted: list[Wanted]) -> Iterator[_Task]:
+        for one in wanted:
+            file = _File(one, self._folder.joinpath(*one.path.split("/")))
+            size = one.bytes
+            if not self._files.has_ranges or size is None:
+                yield lambda file=file: self._stream(file)  # type: ignore[misc]
+                continue
+            if file.there:
+                file.is_busy = True
+                yield lambda file=file: self._resume(file)  # type: ignore[misc]
+            start = file.there
+            if size == 0 or start == size:
+                if not start:
+                    yield lambda file=file: self._arrived(file, 0, bytearray())  # type: ignore[misc]
+                continue
+            # The parts of a file that was begun end where those of a new one do.
+            while start < size:
+                end = min((start // PART_BYTES + 1) * PART_BYTES, size)
+                yield lambda file=file, start=start, end=end: self._part(file, start, end)  # type: ignore[misc]
+                start = end
+
+    def _resume(self, file: _File) -> None:
+        file.keep_beginning()
+        with self._note:
+            self._result.kept += file.at
+        self._progress(file.at)
+        self._drain(file)
+        self._permits.release()
+
+    def _part(self, file: _File, start: int, end: int) -> None:
+        self._arrived(file, start, self._fetched(file, start, end))
+
+    def _fetched(self, file: _File, start: int, end: int, fresh: bool = False) -> bytearray:
+        wanted = file.wanted
+        data = bytearray(end - start)
+        local = None if fresh else self._reuse.get(wanted.path, {}).get(start)
+        if local is not None and _read_local(local, data):
+            file.only_fresh = False
+            with self._note:
+                self._result.reused += len(data)
+            return data
+        whole = start == 0 and end == wanted.bytes
+
+        def fetch() -> None:
+            at = 0
+            span = {} if whole else {"start": start, "length": end - start}
+            with self._files.read(wanted.path, etag=wanted.etag, **span) as part:
+                if part.start != start:
+                    raise ServiceUnavailable(f"{self._files.uri} sent another part of {wanted.path}", AGAIN)
+                for chunk in part.chunks:
+                    if at + len(chunk) > len(data):
+                        raise DataError(
+                            f"{wanted.path} is longer than {wanted.bytes} bytes in {self._files.uri}",
+                            "it was changed: see 'aml-mirror verify'",
+                        )
+                    data[at : at + len(chunk)] = chunk
+                    at += len(chunk)
+            if at != len(data):
+                raise ServiceUnavailable(f"an answer of {self._files.uri} was cut", AGAIN)
+
+        self._files.retried(fetch)
+        with self._note:
+            self._result.read += len(data)
+        return data
+
+    def _arrived(self, file: _File, start: int, data: bytearray) -> None:
+        with file.lock:
+            file.waiting[start] = data
+            if file.is_busy:
+                return
+            file.is_busy = True
+        self._drain(file)
+
+    def _drain(self, file: _File) -> None:
+        """Append what is next, and what waits behind it; one thread at a time."""
+        while True:
+            with file.lock:
+                data = file.waiting.pop(file.at, None)
+                if data is None:
+                    file.is_busy = False
+                    ends = file.at == file.wanted.bytes and not file.is_ended
+                    file.is_ended |= ends
+                    break
+            file.append(data)
+            self._progress(len(data))
+            self._permits.release()
+            del data
+        if ends:
+            self._finish(file)
+
+    def _stream(self, file: _File) -> None:
+        """Bring a file of a store without ranges, or one of unknown size, in one stream."""
+        if file.there:
+            file.keep_beginning()
+            with self._note:
+                self._result.kept += file.at
+            self._progress(file.at)
+        is_short = file.wanted.bytes is None or file.at < file.wanted.bytes
+        if is_short and not self._reused_whole(file):
+            self._files.retried(lambda: self._rest(file))
+        self._finish(file)
+        self._permits.release()
+
+    def _reused_whole(self, file: _File) -> bool:
+        """Take a whole file from this disk, where every part of it is there."""
+        parts, size = self._reuse.get(file.wanted.path, {}), file.wanted.bytes
+        if file.at or size is None or any(start not in parts for start in range(0, size, PART_BYTES)):
+            return False
+        for start in range(0, size, PART_BYTES):
+            data = bytearray(min(PART_BYTES, size - start))
+            if not _read_local(parts[start], data):
+                file.start_again()
+                return False
+            file.append(data)
+        file.only_fresh = False
+        with self._note:
+            self._result.reused += size
+        self._progress(size)
+        return True
+
+    def _rest(self, file: _File) -> None:
+        begun = file.at
+        with self._files.read(file.wanted.path, start=begun, etag=file.wanted.etag) as part:
+            skip = begun - part.start
+            for chunk in part.chunks:
+                data = memoryview(chunk)[min(skip, len(chunk)) :]
+                skip -= len(chunk) - len(data)
+                if self._failure is not None:
+                    raise self._failure
+                file.append(data)
+                self._progress(len(data))
+        with self._note:
+            self._result.read += file.at - part.start
+        if file.wanted.bytes is not None and file.at < file.wanted.bytes:
+            raise ServiceUnavailable(f"an answer of {self._files.uri} was cut", AGAIN)
+
+    def _finish(self, file: _File) -> None:
+        problem = file.problem()
+        if problem and not file.only_fresh:
+            # What an earlier attempt or another version left was not what it seemed.
+            self._progress(-file.at)
+            file.start_again()
+            self._again(file)
+            problem = file.problem()
+        if problem:
+            file.close()
+            file.full.unlink(missing_ok=True)
+            with self._note:
+                self._result.wrong.append((file.wanted.path, problem))
+            return
+        # Before the folder gets its name: a robot may lose its power at any time.
+        os.fsync(file.descriptor)
+        file.close()
+        with self._note:
+            self._result.sha256[file.wanted.path] = file.digest.hexdigest()
+
+    def _again(self, file: _File) -> None:
+        size = file.wanted.bytes
+        if not self._files.has_ranges or size is None:
+            self._files.retried(lambda: self._rest(file))
+            return
+        for start in range(0, size, PART_BYTES):
+            data = self._fetched(file, start, min(start + PART_BYTES, size), fresh=True)
+            file.append(data)
+            self._progress(len(data))
+
+
+def _read_local(part: LocalPart, into: bytearray) -> bool:
+    """Fill a buffer from a file on this disk; False where it does not have so many bytes."""
+    try:
+        with open(part.file, "rb", buffering=0) as stream:
+            stream.seek(part.start)
+            view = memoryview(into)
+            while view:
+                count = stream.readinto(view)
+                if not count:
+                    return False
+                view = view[count:]
+    except OSError:
+        return False
+    return True

@@ -1,0 +1,165 @@
+"""How a framework loads what was pulled: the path that its loader takes, and the lines.
+
+Sources: LeRobot (lerobot/policies/factory.py), transformers and PEFT (``from_pretrained``), Stable-Baselines3
+(``PPO.load``), rsl_rl (``OnPolicyRunner.load``), skrl (``Agent.load``), rl_games (``Player.restore``),
+robomimic (``policy_from_checkpoint``), Ray RLlib (``Algorithm.from_checkpoint``), Orbax and Flax.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+_WEIGHTS = re.compile(
+    r"\.(safetensors|pt|pth|ckpt|zip|bin|onnx|msgpack|jit|pkl|npz|h5|keras)$", re.IGNORECASE
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Loader:
+    """``path`` is below the folder ``model``; empty: the folder itself."""
+
+    path: str
+    lines: tuple[str, ...]
+
+
+def loader_of(tags: Mapping[str, str], paths: Sequence[str], folder: str) -> Loader:
+    """Say how a version is loaded.
+
+    Args:
+        tags: of the version: ``framework``, ``base_model``.
+        paths: the files of the version.
+        folder: the folder that holds them, for the lines.
+    """
+    framework = tags.get("framework", "")
+    names = {path.rpartition("/")[2] for path in paths}
+    weights = [path for path in paths if _WEIGHTS.search(path)]
+    main = _main(weights)
+    full = f"{folder}/{main}" if main else folder
+    if "adapter_config.json" in names:
+        return Loader("", _adapter(folder, tags.get("base_model", "")))
+    if make := _BY_FRAMEWORK.get(framework):
+        takes_folder, lines = make
+        found = tuple(line.format(folder=folder, file=full, **_more(paths, folder)) for line in lines)
+        return Loader("" if takes_folder else main, found)
+    return _by_file(main, folder, full, names)
+
+
+def _main(weights: Sequence[str]) -> str:
+    """The one file that holds the policy; empty: there are several, or none."""
+    if len(weights) == 1:
+        return weights[0]
+    # Companions of a policy: Stable-Baselines3's statistics, its replay buffer.
+    policies = [path for path in weights if not re.search(r"vec_?normalize|replay_buffer|\.pkl$", path)]
+    return policies[0] if len(policies) == 1 else ""
+
+
+def _more(paths: Sequence[str], folder: str) -> dict[str, str]:
+    statistics = next((path for path in paths if re.search(r"vec_?normalize.*\.pkl$", path)), "")
+    return {"statistics": f"{folder}/{statistics}" if statistics else ""}
+
+
+def _adapter(folder: str, base_model: str) -> tuple[str, ...]:
+    return (
+        "from peft import PeftModel",
+        "from transformers import AutoModel",
+        f"model = AutoModel.from_pretrained({base_model or 'the base model'!r})",
+        f"model = PeftModel.from_pretrained(model, {folder!r})",
+    )
+
+
+_LEROBOT = (
+    "from lerobot.configs.policies import PreTrainedConfig",
+    "from lerobot.policies.factory import get_policy_class, make_pre_post_processors",
+    'config = PreTrainedConfig.from_pretrained("{folder}")',
+    'policy = get_policy_class(config.type).from_pretrained("{folder}")',
+    'preprocess, postprocess = make_pre_post_processors(config, pretrained_path="{folder}")',
+)
+_TRANSFORMERS = ("from transformers import AutoModel", 'model = AutoModel.from_pretrained("{folder}")')
+_TORCH = ("import torch", 'state = torch.load("{file}", map_location="cpu", weights_only=True)')
+_BY_FRAMEWORK: dict[str, tuple[bool, tuple[str, ...]]] = {
+    # Whether the loader takes the folder, and the lines.
+    "lerobot": (True, _LEROBOT),
+    "huggingface": (True, _TRANSFORMERS),
+    "groot": (
+        True,
+        (
+            "from gr00t.policy.gr00t_policy import Gr00tPolicy",
+            'policy = Gr00tPolicy(embodiment_tag=..., model_path="{folder}")',
+        ),
+    ),
+    "stable_baselines3": (
+        False,
+        (
+            "from stable_baselines3 import PPO  # or the algorithm that was trained",
+            'policy = PPO.load("{file}")',
+        ),
+    ),
+    "rsl_rl": (
+        False,
+        (
+            "import torch",
+            'saved = torch.load("{file}", map_location="cpu", weights_only=False)',
+            'runner.load("{file}")  # of rsl_rl.runners.OnPolicyRunner, made for the task',
+        ),
+    ),
+    "skrl": (False, ('agent.load("{file}")  # of the agent, made for the task',)),
+    "rl_games": (False, ('player.restore("{file}")  # of rl_games.torch_runner.Runner().create_player()',)),
+    "robomimic": (
+        False,
+        (
+            "from robomimic.utils.file_utils import policy_from_checkpoint",
+            'policy, saved = policy_from_checkpoint(ckpt_path="{file}")',
+        ),
+    ),
+    "rllib": (
+        True,
+        (
+            "from ray.rllib.algorithms.algorithm import Algorithm",
+            'policy = Algorithm.from_checkpoint("{folder}")',
+        ),
+    ),
+    "lightning": (False, ('model = YourModule.load_from_checkpoint("{file}")',)),
+    "openpi": (
+        True,
+        (
+            "from openpi.policies import policy_config",
+            "from openpi.training import config",
+            'policy = policy_config.create_trained_policy(config.get_config(...), "{folder}")',
+        ),
+    ),
+}
+
+_BY_SUFFIX: dict[str, Callable[[str], tuple[str, ...]]] = {
+    "safetensors": lambda file: (
+        "from safetensors.torch import load_file",
+        f"state = load_file({file!r})",
+    ),
+    "onnx": lambda file: ("import onnxruntime", f"policy = onnxruntime.InferenceSession({file!r})"),
+    "msgpack": lambda file: (
+        "from flax.serialization import msgpack_restore",
+        f"state = msgpack_restore(open({file!r}, 'rb').read())",
+    ),
+    "jit": lambda file: ("import torch", f"policy = torch.jit.load({file!r})"),
+    "npz": lambda file: ("import numpy", f"state = numpy.load({file!r})"),
+    "keras": lambda file: ("import keras", f"policy = keras.saving.load_model({file!r})"),
+}
+
+
+def _by_file(main: str, folder: str, full: str, names: set[str]) -> Loader:
+    """Of a framework without lines of its own, or a version that somebody else made."""
+    if "_METADATA" in names or "_CHECKPOINT_METADATA" in names or "manifest.ocdbt" in names:
+        return Loader(
+            "",
+            (
+                "import orbax.checkpoint",
+                f"state = orbax.checkpoint.StandardCheckpointer().restore({folder!r})",
+            ),
+        )
+    suffix = main.rpartition(".")[2].lower()
+    if make := _BY_SUFFIX.get(suffix):
+        return Loader(main, make(full))
+    if suffix in ("pt", "pth", "ckpt", "bin"):
+        return Loader(main, tuple(line.format(file=full) for line in _TORCH))
+    return Loader(main, ())

@@ -1,0 +1,140 @@
+"""The registered models of an MLflow server, to read only."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import cached_property
+from typing import Any, Protocol
+
+from aml_mirror.core.errors import DataError, SourceNotFound
+from aml_mirror.core.settings import Settings
+from aml_mirror.pull.files import Files
+from aml_mirror.pull.mlflow_files import open_files
+from aml_mirror.pull.reference import Reference
+from aml_mirror.pull.resolved import ResolvedVersion
+from aml_mirror.registries import base
+from aml_mirror.registries.base import Version
+from aml_mirror.support.retry import Retry
+
+# The own files of a version are beside this folder of its run.
+_FOLDER = "/model"
+
+
+class MlflowApi(Protocol):
+    """How a server is asked: see :class:`aml_mirror.pull.mlflow_rest.MlflowRest`."""
+
+    uri: str
+    shown: str
+    retry: Retry
+
+    def version(self, model: str, number: str) -> dict[str, Any] | None: ...
+
+    def by_alias(self, model: str, alias: str) -> dict[str, Any] | None: ...
+
+    def search(self, where: str) -> list[dict[str, Any]]: ...
+
+    def download_uri(self, model: str, number: str) -> str: ...
+
+    def run(self, run_id: str) -> dict[str, Any] | None: ...
+
+
+class MlflowCatalog:
+    """See :class:`aml_mirror.pull.resolved.Catalog`.
+
+    Args:
+        api: asks the server.
+        settings: whether the server runs on this host.
+    """
+
+    def __init__(self, api: MlflowApi, settings: Settings) -> None:
+        self.api = api
+        self.settings = settings
+        self.description = api.shown
+
+    def find(self, reference: Reference) -> list[ResolvedVersion]:
+        """See :meth:`aml_mirror.pull.resolved.Catalog.find`."""
+        if reference.number:
+            found = [self.api.version(reference.model, reference.number)]
+        elif reference.stage:
+            found = [self.api.by_alias(reference.model, reference.stage)]
+        else:
+            found = [*self._of_run(reference)]
+        return [self._resolved(one) for one in found if one is not None]
+
+    def _of_run(self, reference: Reference) -> Iterator[dict[str, Any]]:
+        conditions = []
+        # MLflow's filter language has no escape for a quote: what it cannot ask is compared here.
+        if reference.model and "'" not in reference.model:
+            conditions.append(f"name = '{reference.model}'")
+        if "'" not in reference.run_id:
+            conditions.append(f"tags.`{base.RUN_ID}` = '{reference.run_id}'")
+        for one in self.api.search(" and ".join(conditions)):
+            is_named = reference.model in ("", str(one.get("name")))
+            if is_named and _tags(one).get(base.RUN_ID) == reference.run_id:
+                yield one
+
+    def _resolved(self, found: dict[str, Any]) -> ResolvedVersion:
+        tags = _tags(found)
+        version = Version(str(found["name"]), str(found["version"]), tags, str(found.get("source") or ""))
+        return ResolvedVersion(
+            version=version,
+            tags=tags,
+            properties={},
+            registry=self.description,
+            pinned_by="a tag of the version, which whoever may write there can change",
+            places=_Places(self, version),
+        )
+
+
+class _Places:
+    """See :class:`aml_mirror.pull.resolved.Places`."""
+
+    def __init__(self, catalog: MlflowCatalog, version: Version) -> None:
+        self._catalog = catalog
+        self._version = version
+
+    @cached_property
+    def files(self) -> Files:
+        return open_files(self._uri, self._catalog.api, self._catalog.settings)
+
+    @cached_property
+    def _uri(self) -> str:
+        api, version = self._catalog.api, self._version
+        uri = api.download_uri(version.model, version.number)
+        if uri.startswith("runs:/"):
+            run_id, _, path = uri.removeprefix("runs:/").lstrip("/").partition("/")
+            uri = self._artifact_root(run_id) + (f"/{path}" if path else "")
+        if not uri:
+            raise SourceNotFound(
+                f"version {version.number} of {version.model} names no files", "look at it on the server"
+            )
+        return uri.rstrip("/")
+
+    def _artifact_root(self, run_id: str) -> str:
+        run = self._catalog.api.run(run_id)
+        if run is None or str(run.get("lifecycle_stage", "active")).lower() == "deleted":
+            how = "gone" if run is None else "deleted"
+            raise DataError(
+                f"the MLflow run {run_id} of version {self._version.number} of {self._version.model} is "
+                f"{how}, and its files with it",
+                "mirror its run again: a deleted MLflow run is restored, one that is gone is made again",
+            )
+        return str(run["artifact_uri"]).rstrip("/")
+
+    @property
+    def is_ours(self) -> bool:
+        return self._uri.endswith(_FOLDER)
+
+    def artifacts(self, name: str, limit: int) -> Iterator[bytes]:
+        root = self._uri.removesuffix(_FOLDER)
+        if self.is_ours and (
+            data := open_files(root, self._catalog.api, self._catalog.settings).small(name, limit)
+        ):
+            yield data
+
+
+def _tags(found: dict[str, Any]) -> dict[str, str]:
+    tags = {str(tag["key"]): str(tag.get("value", "")) for tag in found.get("tags") or ()}
+    if run_id := found.get("run_id"):
+        tags.setdefault(base.MLFLOW_RUN_ID, str(run_id))
+    return tags

@@ -1,0 +1,206 @@
+"""The artifact stores of MLflow: the server itself, a path on this host, Azure Blob storage, or any other.
+
+A path or a ``file:`` URI names the *server's* disk: it is read only where this program runs on that host.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import posixpath
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, TypeVar
+from urllib.parse import quote, unquote, urlsplit
+
+from aml_mirror.core.errors import ConfigurationError
+from aml_mirror.core.settings import Settings
+from aml_mirror.pull.files import Files, Listed, Part
+from aml_mirror.support.retry import Retry
+
+if TYPE_CHECKING:
+    from aml_mirror.pull.mlflow_catalog import MlflowApi
+
+T = TypeVar("T")
+
+_CHUNK_BYTES = 256 << 10
+# Of MLflow's REST API, since 1.24.
+_PROXY = "/api/2.0/mlflow-artifacts/artifacts"
+_WASB = ("wasb", "wasbs")
+
+
+def open_files(uri: str, api: MlflowApi, settings: Settings) -> Files:
+    """Return the files below an artifact URI.
+
+    Raises:
+        ConfigurationError: they cannot be read from here.
+    """
+    scheme = urlsplit(uri).scheme.partition("+")[0].lower()
+    if scheme in ("mlflow-artifacts", "http", "https"):
+        return HttpFiles(uri, api)
+    if scheme in ("", "file"):
+        _require_this_host(uri, api, settings)
+        return LocalFiles(unquote(urlsplit(uri).path) if scheme else uri, api.retry)
+    if scheme in _WASB:
+        from aml_mirror.pull.azure_files import AzureFiles
+
+        parts = urlsplit(uri)
+        account = f"https://{parts.hostname}"
+        return AzureFiles(account, parts.username or "", unquote(parts.path), api.retry, settings.concurrency)
+    if importlib.util.find_spec("mlflow") is None:
+        raise ConfigurationError(
+            f"{api.shown} keeps the files in {scheme}://, which MLflow's own client reads: it is "
+            "not installed",
+            "install aml-mirror, or start the server with --serve-artifacts",
+        )
+    from aml_mirror.pull.mlflow_repository import RepositoryFiles
+
+    return RepositoryFiles(uri, api)
+
+
+def _require_this_host(uri: str, api: MlflowApi, settings: Settings) -> None:
+    if urlsplit(api.uri).scheme in ("http", "https") and not settings.artifacts_on_this_host:
+        raise ConfigurationError(
+            f"{api.shown} keeps its artifacts in {uri}, a path on the server's own disk, which this program "
+            "cannot reach",
+            "start the server with --serve-artifacts; if this program runs on the server's host, pass "
+            "--artifacts-on-this-host",
+        )
+
+
+class HttpFiles:
+    """Files that the MLflow server hands out (``--serve-artifacts``).
+
+    Whether it serves ranges depends on the release and on what stands before it; a file is read in one
+    stream, several files at the same time.
+    """
+
+    has_ranges = False
+
+    def __init__(self, uri: str, api: MlflowApi) -> None:
+        from aml_mirror.pull.mlflow_rest import MlflowRest
+
+        assert isinstance(api, MlflowRest)  # noqa: S101 - no database has such a store
+        self.uri = uri
+        self._api = api
+        parts = urlsplit(uri)
+        if parts.scheme == "mlflow-artifacts":
+            tracking = urlsplit(api.uri)
+            host = parts.netloc or tracking.netloc
+            self._root = f"{tracking.scheme}://{host}{tracking.path.rstrip('/')}{_PROXY}"
+            self._folder = parts.path.strip("/")
+        else:
+            root, found, folder = uri.partition(_PROXY)
+            self._root, self._folder = (root + found, folder.strip("/")) if found else (uri, "")
+
+    def retried(self, operation: Callable[[], T]) -> T:
+        """See :meth:`aml_mirror.pull.files.Files.retried`."""
+        return self._api.retry(operation)
+
+    def listing(self) -> dict[str, Listed]:
+        """See :meth:`aml_mirror.pull.files.Files.listing`; one request a folder."""
+        found: dict[str, Listed] = {}
+        pending = [""]
+        while pending:
+            folder = pending.pop()
+            for item in self._items(folder):
+                path = posixpath.join(folder, str(item["path"]))
+                if item.get("is_dir"):
+                    pending.append(path)
+                else:
+                    size = item.get("file_size")
+                    found[path] = Listed(int(size) if size is not None else None)
+        return found
+
+    def _items(self, folder: str) -> list[dict[str, Any]]:
+        def ask() -> list[dict[str, Any]]:
+            path = posixpath.join(self._folder, folder).strip("/")
+            answer = self._api.session.get(self._root, params={"path": path} if path else None)
+            if answer.status_code == 404:
+                return []
+            answer.raise_for_status()
+            listed: list[dict[str, Any]] = answer.json().get("files") or []
+            return listed
+
+        return self.retried(ask)
+
+    @contextmanager
+    def read(self, path: str, start: int = 0, length: int | None = None, etag: str = "") -> Iterator[Part]:
+        """See :meth:`aml_mirror.pull.files.Files.read`."""
+        headers = {}
+        if start or length is not None:
+            headers["Range"] = f"bytes={start}-{'' if length is None else start + length - 1}"
+        url = f"{self._root}/{quote(posixpath.join(self._folder, path))}"
+        with self._api.session.get(url, headers=headers, stream=True) as answer:
+            answer.raise_for_status()
+            yield Part(start if answer.status_code == 206 else 0, answer.iter_content(_CHUNK_BYTES))
+
+    def small(self, path: str, limit: int) -> bytes | None:
+        """See :meth:`aml_mirror.pull.files.Files.small`."""
+        from requests import HTTPError
+
+        def read() -> bytes | None:
+            data = b""
+            try:
+                with self.read(path) as part:
+                    for chunk in part.chunks:
+                        data += chunk
+                        if len(data) > limit:
+                            return None
+            except HTTPError as error:
+                if error.response is not None and error.response.status_code == 404:
+                    return None
+                raise
+            return data
+
+        return self.retried(read)
+
+
+class LocalFiles:
+    """Files in a folder of this host."""
+
+    has_ranges = True
+
+    def __init__(self, folder: str, retry: Retry) -> None:
+        self.uri = folder
+        self._folder = folder
+        self._retry = retry
+
+    def retried(self, operation: Callable[[], T]) -> T:
+        """See :meth:`aml_mirror.pull.files.Files.retried`."""
+        return self._retry(operation)
+
+    def listing(self) -> dict[str, Listed]:
+        """See :meth:`aml_mirror.pull.files.Files.listing`."""
+        found: dict[str, Listed] = {}
+        for folder, _, names in os.walk(self._folder):
+            for name in names:
+                full = os.path.join(folder, name)
+                path = os.path.relpath(full, self._folder).replace(os.sep, "/")
+                found[path] = Listed(os.stat(full).st_size)
+        return found
+
+    @contextmanager
+    def read(self, path: str, start: int = 0, length: int | None = None, etag: str = "") -> Iterator[Part]:
+        """See :meth:`aml_mirror.pull.files.Files.read`."""
+        with open(os.path.join(self._folder, *path.split("/")), "rb") as stream:
+            stream.seek(start)
+
+            def chunks() -> Iterator[bytes]:
+                left = length
+                while left is None or left > 0:
+                    data = stream.read(_CHUNK_BYTES if left is None else min(left, _CHUNK_BYTES))
+                    if not data:
+                        return
+                    left = None if left is None else left - len(data)
+                    yield data
+
+            yield Part(start, chunks())
+
+    def small(self, path: str, limit: int) -> bytes | None:
+        """See :meth:`aml_mirror.pull.files.Files.small`."""
+        full = os.path.join(self._folder, *path.split("/"))
+        if not os.path.isfile(full) or os.stat(full).st_size > limit:
+            return None
+        with open(full, "rb") as stream:
+            return stream.read()

@@ -1,0 +1,179 @@
+"""What this program left in an Azure ML workspace: see :class:`aml_mirror.registries.leftovers.Leftovers`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from azure.core import MatchConditions
+from azure.core.exceptions import HttpResponseError
+from mlflow.entities import LifecycleStage
+
+from aml_mirror.core.errors import MirrorError
+from aml_mirror.registries import base
+from aml_mirror.registries.azureml.blob_lease import BlobLease
+from aml_mirror.registries.azureml.limits import FOLDER, safe_part
+from aml_mirror.registries.azureml.version_folder import datastore_path
+from aml_mirror.registries.base import Version
+from aml_mirror.registries.leftover_runs import is_as_listed, runs_left
+from aml_mirror.registries.leftovers import FOLDER as FOLDER_KIND
+from aml_mirror.registries.leftovers import (
+    RUN,
+    STAGING,
+    Leftover,
+    RunLeft,
+    StagingLeft,
+    StoredBlob,
+    Survey,
+)
+from aml_mirror.storage import azure_errors
+from aml_mirror.transfer.staging_folder import STAGING as STAGING_FOLDER
+from aml_mirror.transfer.staging_folder import remove_staging_folder, staging_folders
+
+if TYPE_CHECKING:
+    from aml_mirror.registries.azureml.workspace import AzureMLRegistry
+
+_CHANGED = "it changed meanwhile"
+_IN_USE = "a mirror is at work on it"
+
+
+class AzureMLLeftovers:
+    """Args:
+    workspace: where to look.
+    """
+
+    def __init__(self, workspace: AzureMLRegistry) -> None:
+        self._workspace = workspace
+        self._etags: dict[str, str] = {}
+        self._runs: dict[str, RunLeft] = {}
+
+    def survey(self) -> Survey:
+        workspace = self._workspace
+        # Blobs first: what is mirrored meanwhile has its version in the list that comes after.
+        blobs = tuple(self._blobs())
+        staging = tuple(
+            StagingLeft(one.name, one.files, one.bytes, one.idle_seconds)
+            for one in staging_folders(workspace.requests(), FOLDER)
+        )
+        runs = tuple(runs_left(workspace))
+        self._runs = {run.run_id: run for run in runs}
+        versions = tuple(self._versions())
+        return Survey(
+            versions,
+            runs,
+            blobs,
+            staging,
+            (f"only {FOLDER}/ in the default datastore ({workspace.azure.datastore.name}) is looked at",),
+        )
+
+    def _versions(self) -> Iterator[Version]:
+        found: dict[tuple[str, str], Version] = {}
+        for model in self._workspace.models.names():
+            self._workspace.models.each(
+                model, lambda version: found.update({(version.model, version.number): version})
+            )
+        yield from found.values()
+
+    def _blobs(self) -> Iterator[StoredBlob]:
+        workspace, now = self._workspace, datetime.now(UTC)
+        listed = workspace.retry(
+            lambda: list(workspace.azure.container.list_blobs(name_starts_with=f"{FOLDER}/"))
+        )
+        for blob in listed:
+            name = str(blob.name)
+            if name.startswith(f"{FOLDER}/{STAGING_FOLDER}/"):
+                continue
+            self._etags[name] = str(blob.etag)
+            age = (now - blob.last_modified).total_seconds() if blob.last_modified else 0.0
+            is_leased = str(getattr(blob.lease, "state", "") or "") not in (
+                "",
+                "available",
+                "expired",
+                "broken",
+            )
+            yield StoredBlob(name, int(blob.size or 0), max(0.0, age), is_leased)
+
+    def remove(self, item: Leftover) -> str:
+        if item.kind == STAGING:
+            remove_staging_folder(self._workspace.requests(), item.name)
+            return ""
+        if item.kind == RUN:
+            return self._remove_run(item)
+        if item.kind == FOLDER_KIND:
+            return self._remove_folder(item)
+        return self._delete(item.name)
+
+    def _remove_folder(self, item: Leftover) -> str:
+        """Remove a folder while its claims are held: nobody writes there, or begins to."""
+        workspace = self._workspace
+        prefix = f"{FOLDER}/claims/{item.identity}/"
+        container = workspace.azure.container
+        claims = {f"{prefix}{safe_part(model)}" for model in item.models}
+        claims |= {
+            str(blob.name)
+            for blob in workspace.retry(lambda: list(container.list_blobs(name_starts_with=prefix)))
+        }
+        claims_held: list[BlobLease] = []
+        with ExitStack() as held:
+            for name in sorted(claims):
+                claim = BlobLease(container.get_blob_client(name), workspace.retry, workspace.notice)
+                if not claim.try_acquire():
+                    return _IN_USE
+                held.callback(claim.release)
+                claims_held.append(claim)
+            versions: list[Version] = []
+            for model in item.models:
+                workspace.models.each(model, versions.append)
+            if any(_is_in(version, item.name) for version in versions):
+                return "a version has it now"
+            names = sorted(name for name in self._etags if name.startswith(f"{item.name}/"))
+            for name in names:
+                if any(claim.lost for claim in claims_held):
+                    return _IN_USE
+                if why := self._delete(name):
+                    return why
+            if not any(version.tags.get(base.IDENTITY) == item.identity for version in versions):
+                for claim in claims_held:
+                    # Given up, a claim that remembers no run is deleted.
+                    claim.run_id = ""
+        return ""
+
+    def _delete(self, name: str) -> str:
+        blob = self._workspace.azure.container.get_blob_client(name)
+
+        def delete() -> str:
+            try:
+                blob.delete_blob(etag=self._etags[name], match_condition=MatchConditions.IfNotModified)
+            except HttpResponseError as error:
+                if azure_errors.is_missing(error):
+                    return ""
+                if azure_errors.code_of(error) in ("LeaseIdMissing",):
+                    return _IN_USE
+                if azure_errors.is_changed(error):
+                    return _CHANGED
+                raise
+            return ""
+
+        return self._workspace.retry(delete)
+
+    def _remove_run(self, item: Leftover) -> str:
+        client = self._workspace.client
+        run = self._workspace.retry(lambda: client.get_run(item.name))
+        if run.info.lifecycle_stage == LifecycleStage.DELETED:
+            return ""
+        if not is_as_listed(run, self._runs[item.name]):
+            return _CHANGED
+        try:
+            self._workspace.retry(lambda: client.delete_run(item.name))
+        except MirrorError as error:
+            # Whether runs may be deleted is documented in older pages only.
+            return f"Azure ML does not delete it: {error.message}"
+        return ""
+
+
+def _is_in(version: Version, folder: str) -> bool:
+    """Whether a version points into a folder."""
+    place = datastore_path(version.path)
+    return place is not None and f"{place[1]}/".startswith(f"{folder}/")

@@ -1,0 +1,68 @@
+"""The MLflow runs of this program that a server, or a workspace, has."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+
+from mlflow.entities import Run as MlflowRun
+from mlflow.entities import ViewType
+
+from aml_mirror.registries import base
+from aml_mirror.registries.leftovers import RunLeft
+from aml_mirror.registries.mlflow_runs import PAGE, RunStore
+
+_EXPERIMENTS = 50
+"""So many experiments are searched in one request."""
+
+
+def runs_left(store: RunStore) -> Iterator[RunLeft]:
+    """Yield the runs that a mirror made, of all experiments; every run is looked at, page by page."""
+    ids = list(_experiments(store))
+    for start in range(0, len(ids), _EXPERIMENTS):
+        token: str | None = None
+        while True:
+            page = store.retry(
+                lambda start=start, token=token: store.client.search_runs(  # type: ignore[misc]
+                    ids[start : start + _EXPERIMENTS],
+                    "",
+                    ViewType.ACTIVE_ONLY,
+                    max_results=PAGE,
+                    page_token=token,
+                )
+            )
+            yield from (left_of(run) for run in page if run.data.tags.get(base.IDENTITY))
+            token = page.token
+            if not token:
+                break
+
+
+def _experiments(store: RunStore) -> Iterator[str]:
+    token: str | None = None
+    while True:
+        page = store.retry(
+            lambda token=token: store.client.search_experiments(  # type: ignore[misc]
+                ViewType.ACTIVE_ONLY, max_results=PAGE, page_token=token
+            )
+        )
+        yield from (str(found.experiment_id) for found in page)
+        token = page.token
+        if not token:
+            return
+
+
+def left_of(run: MlflowRun) -> RunLeft:
+    """Return what matters of a run."""
+    # Milliseconds; the training's own times may be of any past, so the end of the mirror counts where it is.
+    moment = max(int(run.info.end_time or 0), int(run.info.start_time or 0))
+    age = max(0.0, time.time() - moment / 1000)
+    return RunLeft(str(run.info.run_id), str(run.info.status), dict(run.data.tags), age)
+
+
+def is_as_listed(run: MlflowRun, listed: RunLeft) -> bool:
+    """Tell whether nobody took a run up since it was listed."""
+    return (
+        str(run.info.status) == listed.status
+        and run.data.tags.get(base.LEASE) == listed.tags.get(base.LEASE)
+        and run.data.tags.get(base.STATE) == listed.tags.get(base.STATE)
+    )

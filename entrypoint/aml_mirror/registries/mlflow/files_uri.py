@@ -1,0 +1,27 @@
+"""An artifact URI as other programs take it."""
+
+from __future__ import annotations
+
+from urllib.parse import urlsplit
+
+from aml_mirror.support import redaction
+
+# Those that OSMO's `inputs: - url:` takes as they stand.
+_PLAIN = ("s3", "gs", "swift", "tos")
+
+
+def files_uri(uri: str) -> str:
+    """Return an address in object storage: ``azure://ACCOUNT/CONTAINER/PATH``, ``s3://…``, ``gs://…``.
+
+    Empty where the artifact URI is none: a path, or a server that hands files out itself.
+    """
+    try:
+        parts = urlsplit(uri)
+    except ValueError:
+        return ""
+    host = parts.hostname or ""
+    if parts.scheme in _PLAIN and host:
+        return redaction.text(f"{parts.scheme}://{host}{parts.path}".rstrip("/"))
+    if parts.scheme in ("wasb", "wasbs", "abfs", "abfss") and parts.username:
+        return f"azure://{host.partition('.')[0]}/{parts.username}{parts.path}".rstrip("/")
+    return ""

@@ -1,0 +1,69 @@
+"""Which of the many versions of a model still have their run, for a few requests in all: see each_version."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from mlflow.entities import LifecycleStage
+
+from aml_mirror.registries import base
+from aml_mirror.registries.base import Version
+from aml_mirror.registries.mlflow.version_presence import VersionPresence
+
+if TYPE_CHECKING:
+    from aml_mirror.registries.mlflow.tracking_server import MlflowRegistry
+
+# So many runs of another experiment are asked for one by one; then that experiment is, too.
+FEW = 2
+
+
+class KnownRuns:
+    """The runs of an experiment that are there: its search, page by page, and a list of its artifact folder.
+
+    That list tells of a run whose whole folder is gone. Single files are looked for when a run is mirrored by
+    itself, and by ``verify``.
+    """
+
+    def __init__(
+        self, registry: MlflowRegistry, presence: VersionPresence, experiment: str, model: str
+    ) -> None:
+        self._registry = registry
+        self._presence = presence
+        self._experiment = experiment
+        self._model = model
+        self._asked: set[str] = set()
+        self._alive: set[str] = set()
+        self._elsewhere: dict[str, int] = {}
+
+    def have(self, version: Version) -> bool:
+        """Tell whether the run of a version is there, and a folder with its artifacts."""
+        if not self._asked:
+            experiment_id = self._registry.find_experiment(self._experiment)
+            self._asked.add(experiment_id or "")
+            if experiment_id:
+                self._ask(experiment_id)
+        run_id = version.tags.get(base.MLFLOW_RUN_ID, "")
+        if run_id in self._alive:
+            return True
+        # Deleted or gone; or of another experiment, under which the model was mirrored before.
+        run = self._presence.run_of(version)
+        if run is None or run.info.lifecycle_stage != LifecycleStage.ACTIVE:
+            return False
+        elsewhere = str(run.info.experiment_id)
+        if elsewhere not in self._asked:
+            self._elsewhere[elsewhere] = self._elsewhere.get(elsewhere, 0) + 1
+            if self._elsewhere[elsewhere] > FEW:
+                self._asked.add(elsewhere)
+                self._ask(elsewhere)
+        return self._presence.has_files(version, run)
+
+    def _ask(self, experiment_id: str) -> None:
+        registry = self._registry
+        location = str(
+            registry.retry(lambda: registry.client.get_experiment(experiment_id)).artifact_location
+        ).rstrip("/")
+        folders = self._presence.folders_of(location)
+        for run in registry.each_run(experiment_id, base.MODEL_NAME, self._model):
+            usual = str(run.info.artifact_uri).startswith(f"{location}/{run.info.run_id}/")
+            if folders is None or not usual or run.info.run_id in folders:
+                self._alive.add(run.info.run_id)

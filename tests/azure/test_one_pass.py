@@ -1,0 +1,353 @@
+"""Files read once: sent to a staging folder as they are hashed, then copied to their place by the service."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import signal
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from azure.storage.blob import BlobBlock
+from blake3 import blake3
+from safetensors.numpy import save_file
+
+from aml_mirror.core.errors import DataError
+from aml_mirror.registries.azureml.read_once import remove_staged
+from aml_mirror.sources.hashing import hash_files
+from aml_mirror.sources.local import LocalSource
+from aml_mirror.sources.tree import Tree
+from aml_mirror.storage.azure_cloud import blob_suffix
+from aml_mirror.storage.blob_client import container_client
+from aml_mirror.transfer import staging_folder
+from aml_mirror.transfer.one_pass import OnePass
+from aml_mirror.transfer.requests import Requests
+from aml_mirror.transfer.staging_folder import remove_staging_folder, staging_folders
+from aml_mirror.transfer.transfer import Transfer
+from azure_emulator.client import Azure
+from builders import matrix
+from builders.runs import huggingface_run
+from mirroring import Mirroring, assert_exactly_once, complete_versions, files_of, points_of, runs_of
+from this_process import here  # noqa: F401 - a fixture
+
+MIB = 1 << 20
+BLOCK = "--block-size=1MiB"
+STAGING = "aml-mirror/.staging/"
+WEIGHTS = "checkpoint-20/model.safetensors"
+
+
+@pytest.fixture
+def mirroring(azure: Azure, tmp_path: Path) -> Mirroring:
+    return Mirroring(azure, tmp_path)
+
+
+def large_run(root: Path, seed: int = 20, frozen: int = 0, name: str = "run-1") -> Path:
+    """A run with a checkpoint of 6 MiB and a bit, of which ``frozen`` MiB are the same for all seeds."""
+    run = huggingface_run(root / name, points=30)
+    parts = {"backbone": (0, frozen), "head": (seed, 6 - frozen)}
+    tensors = {
+        part: np.random.default_rng(source).integers(0, 255, size * MIB, dtype=np.uint8)
+        for part, (source, size) in parts.items()
+        if size
+    }
+    save_file(tensors, run / WEIGHTS)
+    return run
+
+
+def blocks_sent(azure: Azure, where: str = "") -> int:
+    """How many requests brought a block's bytes, to paths that have this in their names."""
+    found = [one for one in azure.requests("comp=block&") if one["method"] == "PUT" and where in one["path"]]
+    return sum(one["bytes_in"] > MIB // 2 for one in found)
+
+
+def assert_nothing_is_staged(azure: Azure) -> None:
+    assert azure.blobs(STAGING) == {}
+    service = azure.blob_service().get_container_client(azure.container)
+    assert not list(service.list_blobs(name_starts_with=STAGING, include=["uncommittedblobs"]))
+
+
+def test_each_byte_is_sent_once_to_staging_and_moved_by_the_service(
+    mirroring: Mirroring, azure: Azure, tmp_path: Path
+) -> None:
+    run = large_run(tmp_path)
+    receipt = mirroring.mirror(run, "reach", BLOCK).json
+    assert_exactly_once(azure, "reach", run, 30)
+    assert_nothing_is_staged(azure)
+    assert blocks_sent(azure) == blocks_sent(azure, STAGING) == 7 - 1
+    size = sum((run / "checkpoint-20" / name).stat().st_size for name in ("model.safetensors", "config.json"))
+    events = next((run / "runs").rglob("events*")).stat().st_size
+    assert (receipt["bytes_sent"], receipt["bytes_copied"], receipt["bytes_reused"]) == (size + events, 0, 0)
+    azure.forget_requests()
+    assert mirroring.mirror(run, "reach", BLOCK).json["outcome"] == "already-mirrored"
+    assert not azure.requests(".blob.")
+
+
+# Where the mirror of a large run is killed, in its order.
+STAGES = {
+    "staging block": r"PUT https://[^?]*/\.staging/[^?]*\?.*comp=block&",
+    "staging commit": r"PUT https://[^?]*/\.staging/[^?]*\?.*comp=blocklist",
+    "move": r"PUT https://[^?]*/model/model\.safetensors",
+    "block list": r"PUT https://[^?]*\.blocks-",
+    "version": r"PUT https://management.*/versions/",
+    "removal": r"DELETE https://[^?]*/\.staging/",
+}
+WHOLE = os.environ.get("KILL") == "all"
+CELLS: list[tuple[str | int, str, bool]] = [
+    ("staging block", "after", True),
+    ("staging commit", "after", False),
+    ("move", "after", False),
+    ("version", "after", True),
+    ("removal", "before", False),
+]
+if WHOLE:
+    CELLS = [
+        (stage, moment, reuse)
+        for stage in STAGES
+        for moment in ("before", "after")
+        for reuse in (False, True)
+    ]
+    CELLS += [
+        (number, moment, reuse)
+        for number in range(1, 90)
+        for moment in ("before", "after")
+        for reuse in (False, True)
+    ]
+
+
+@pytest.mark.parametrize(("where", "moment", "reuse"), CELLS)
+def test_killed_while_files_are_staged_or_moved(
+    mirroring: Mirroring,
+    azure: Azure,
+    tmp_path: Path,
+    request: pytest.FixtureRequest,
+    where: str | int,
+    moment: str,
+    reuse: bool,
+) -> None:
+    azure.set_workspace(metric_rows="kept")
+    earlier = {}
+    if reuse:
+        mirroring.mirror(large_run(tmp_path, 1, 4, "run-0"), "reach", BLOCK)
+        earlier = complete_versions(azure, "reach")
+    run = large_run(tmp_path, frozen=4)
+    azure.forget_requests()
+    nth = {"staging block": 3}.get(str(where), 1) if isinstance(where, str) else where
+    azure.fault("kill", match=STAGES[where] if isinstance(where, str) else "", nth=nth, when=moment)
+    first = mirroring.mirror(run, "reach", BLOCK, code=None)
+    azure.clear_faults()
+    if first.code == 0:
+        assert isinstance(where, int), "the mirror has no such request"
+        return
+    assert first.code == -signal.SIGKILL, first.err
+    azure.forget_requests()
+    again = mirroring.mirror(run, "reach", BLOCK).json
+    matrix.note(request, "killed, read once", str(where), moment, str(again["outcome"]))
+    assert_one_more_version(azure, run, earlier)
+    assert_nothing_is_staged(azure)
+    if where == "staging block":
+        # Of two new blocks and a bit, one was there; four were taken from the earlier version.
+        assert blocks_sent(azure) < 3
+    elif where in ("staging commit", "move"):
+        assert blocks_sent(azure) == 0
+
+
+def assert_one_more_version(azure: Azure, run: Path, earlier: dict[str, Any]) -> None:
+    """One run of its own, one more version, complete and with every byte."""
+    found = complete_versions(azure, "reach")
+    assert azure.models()["reach"].keys() == found.keys()
+    ((number, version),) = [(number, found[number]) for number in found.keys() - earlier.keys()]
+    runs = [one for one in runs_of(azure, "reach") if one.data.tags["osmo.run_id"] == run.name]
+    assert [one.info.status for one in runs] == ["FINISHED"]
+    assert runs[0].data.tags["mirror.model_version"] == number
+    assert points_of(azure, runs[0].info.run_id, "train/loss") == list(range(1, 31))
+    folder = (run / WEIGHTS).parent
+    assert files_of(azure, version) == {
+        name: hashlib.sha256((folder / name).read_bytes()).hexdigest()
+        for name in ("model.safetensors", "config.json")
+    }
+
+
+def stopped(mirroring: Mirroring, run: Path, match: str, nth: int = 1) -> None:
+    """Freeze a mirror at a request, let another finish, wake it: nothing changes any more."""
+    azure = mirroring.azure
+    azure.fault("stall", match=match, nth=nth, seconds=2)
+    process = mirroring.start("--source", run, "--model-name", "reach", BLOCK)
+    deadline = time.monotonic() + 60
+    while not any(fault["acted"] for fault in azure.faults()) and process.poll() is None:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    assert process.poll() is None
+    os.kill(process.pid, signal.SIGSTOP)
+    azure.clear_faults()
+    try:
+        mirroring.mirror(run, "reach", BLOCK)
+        before = json.dumps([azure.models()["reach"], sorted(azure.blobs("aml-mirror/"))], sort_keys=True)
+    finally:
+        os.kill(process.pid, signal.SIGCONT)
+    process.communicate(timeout=120)
+    assert process.returncode in (0, 75), process.returncode
+    after = json.dumps([azure.models()["reach"], sorted(azure.blobs("aml-mirror/"))], sort_keys=True)
+    assert after == before
+
+
+@pytest.mark.parametrize("stage", STAGES if os.environ.get("STOPS") == "all" else ["staging block", "move"])
+def test_a_mirror_that_was_frozen_while_it_staged_or_moved_changes_nothing(
+    mirroring: Mirroring, azure: Azure, tmp_path: Path, stage: str
+) -> None:
+    """Longer than its lease lasts, where it has one; without one a staging folder is shared."""
+    azure.set_workspace(metric_rows="kept")
+    run = large_run(tmp_path)
+    stopped(mirroring, run, STAGES[stage])
+    assert_one_more_version(azure, run, {})
+    assert_nothing_is_staged(azure)
+
+
+def test_what_somebody_planted_in_staging_is_not_taken(
+    mirroring: Mirroring, azure: Azure, tmp_path: Path
+) -> None:
+    """Ids say nothing of bytes: each block that this attempt did not send is compared as it is moved."""
+    run = large_run(tmp_path)
+    azure.fault("kill", match=STAGES["staging commit"])
+    mirroring.mirror(run, "reach", BLOCK, code=None)
+    azure.clear_faults()
+    service = azure.blob_service().get_container_client(azure.container)
+    (staged,) = service.list_blobs(name_starts_with=STAGING, include=["uncommittedblobs"])
+    blob = service.get_blob_client(staged.name)
+    _, blocks = blob.get_block_list("uncommitted")
+    weights = (run / WEIGHTS).read_bytes()
+    ids = sorted(one.id for one in blocks)
+    assert len(ids) == 7
+    blob.commit_block_list([])
+    for number, name in enumerate(ids):
+        data = weights[number * MIB : (number + 1) * MIB]
+        blob.stage_block(name, bytes(len(data)) if number == 2 else data)
+    blob.commit_block_list([BlobBlock(name) for name in ids])
+    azure.forget_requests()
+    receipt = mirroring.mirror(run, "reach", BLOCK).json
+    assert_exactly_once(azure, "reach", run, 30)
+    assert_nothing_is_staged(azure)
+    # What the service compared and took before it refused need not be sent.
+    assert receipt["bytes_sent"] > MIB
+
+
+@pytest.mark.parametrize("refuses", ["the copy", "the copy and its blocks"])
+def test_what_the_service_does_not_move_is_sent(
+    mirroring: Mirroring, azure: Azure, tmp_path: Path, refuses: str
+) -> None:
+    run = large_run(tmp_path)
+    azure.fault("status", match=STAGES["move"], status=403, times=1 if refuses == "the copy" else 5)
+    receipt = mirroring.mirror(run, "reach", BLOCK).json
+    assert_exactly_once(azure, "reach", run, 30)
+    assert_nothing_is_staged(azure)
+    assert (receipt["bytes_sent"] > 12 * MIB) == (refuses != "the copy")
+
+
+def test_blocks_that_an_earlier_version_has_are_taken_from_there(
+    mirroring: Mirroring, azure: Azure, tmp_path: Path
+) -> None:
+    mirroring.mirror(large_run(tmp_path, 1, 4, "run-0"), "reach", BLOCK)
+    azure.forget_requests()
+    run = large_run(tmp_path, 2, 4)
+    receipt = mirroring.mirror(run, "reach", BLOCK).json
+    ((_, first), (_, second)) = sorted(complete_versions(azure, "reach").items())
+    assert_one_more_version(azure, run, {"1": first})
+    # The header of the file is in the first block of both; the last block of what is frozen is not whole.
+    assert receipt["bytes_reused"] == 4 * MIB
+    assert receipt["bytes_sent"] < 3 * MIB
+    # The list is pinned, and says of each block what its bytes are.
+    pinned = second["properties"]["blocks_sha256"]
+    (name,) = [name for name in azure.blobs("aml-mirror/") if f".blocks-{pinned}" in name]
+    data = azure.read(name)
+    assert hashlib.sha256(data).hexdigest() == pinned
+    (listed,) = json.loads(data)["files"]
+    weights = (run / WEIGHTS).read_bytes()
+    assert listed["blocks"] == "".join(
+        blake3(weights[start : start + MIB]).hexdigest() for start in range(0, len(weights), MIB)
+    )
+    assert (listed["path"], listed["bytes"]) == ("model.safetensors", len(weights))
+    # Neither a list nor bytes that somebody changed since count.
+    mine = [name for name in azure.blobs("aml-mirror/") if name.endswith("/model/model.safetensors")]
+    for blob in mine:
+        azure.seed({blob: bytes(len(weights))})
+    azure.forget_requests()
+    third = large_run(tmp_path, 3, 4, "run-3")
+    receipt = mirroring.mirror(third, "reach", BLOCK).json
+    assert receipt["bytes_reused"] == 0
+    assert receipt["bytes_sent"] > 6 * MIB
+    assert_one_more_version(azure, third, {"1": first, "2": second})
+
+
+@pytest.mark.usefixtures("here")
+def test_stale_staging_goes_and_what_is_young_stays(azure: Azure, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = "aml-mirror"
+    azure.seed({f"{STAGING}old/a/b.bin": b"123", f"{STAGING}old/c": b"", "aml-mirror/run/x": b"1"})
+    service = azure.blob_service().get_container_client(azure.container)
+    service.get_blob_client(f"{STAGING}only-blocks/x").stage_block("a" * 64, b"12345")
+    container = container_client(f"https://{azure.account}.blob.{blob_suffix()}", azure.container)
+    requests = Requests(container, 60, lambda text: None)
+    found = {folder.quick_key: folder for folder in staging_folders(requests, root)}
+    assert {key: (one.files, one.bytes, one.is_stale) for key, one in found.items()} == {
+        "old": (2, 3, False),
+        "only-blocks": (1, 0, False),
+    }
+    remove_staged(requests, "another")
+    assert len(staging_folders(requests, root)) == 2
+    monkeypatch.setattr(staging_folder, "STALE_SECONDS", -1.0)
+    remove_staged(requests, "another")
+    assert staging_folders(requests, root) == []
+    assert_nothing_is_staged(azure)
+    assert list(azure.blobs("aml-mirror/")) == ["aml-mirror/run/x"]
+    for name in ("aml-mirror", "aml-mirror/run", STAGING, "aml-mirror/.staging"):
+        with pytest.raises(ValueError, match="no staging folder"):
+            remove_staging_folder(requests, name)
+
+
+@pytest.mark.usefixtures("here")
+def test_a_damaged_file_leaves_nothing_staged(azure: Azure, tmp_path: Path) -> None:
+    (tmp_path / "m.bin").write_bytes(bytes(5 * MIB))
+    source = LocalSource(tmp_path)
+    container = container_client(f"https://{azure.account}.blob.{blob_suffix()}", azure.container)
+
+    class Damaged:
+        def take(self, part: memoryview) -> None:
+            return
+
+        def ended(self) -> None:
+            raise DataError("m.bin is damaged", "copy it again")
+
+    reading = OnePass(Requests(container, 60, lambda text: None), f"{STAGING}key", 4, MIB)
+    with pytest.raises(DataError, match="is damaged"):
+        reading.hash_files(
+            Tree(source, source.scan()), {"m.bin": "m.bin"}, lambda count: None, lambda path: Damaged()
+        )
+    assert_nothing_is_staged(azure)
+
+
+@pytest.mark.usefixtures("here")
+def test_each_byte_is_read_once(azure: Azure, tmp_path: Path) -> None:
+    """Small files are opened once; of a large one each block is sent out of the page cache."""
+    for name, size in {"m.bin": 5 * MIB + 7, "a.json": 10, "b.json": 20}.items():
+        (tmp_path / name).write_bytes(os.urandom(size))
+    source = LocalSource(tmp_path)
+    opened: list[str] = []
+    real = source.open
+    source.open = lambda entry: opened.append(entry.path) or real(entry)  # type: ignore[method-assign,func-returns-value]
+    container = container_client(f"https://{azure.account}.blob.{blob_suffix()}", azure.container)
+    transfer = Transfer(container, 4, MIB)
+    tree = Tree(source, source.scan())
+    reading = OnePass(Requests(container, 60, lambda text: None), f"{STAGING}key", 4, MIB)
+    told: list[int] = []
+    manifest = reading.hash_files(tree, {path: path for path in tree.files}, told.append, lambda path: None)
+    assert sum(told) == manifest.bytes == 5 * MIB + 37
+    assert manifest == hash_files(tree, {path: path for path in tree.files})
+    opened.clear()
+    moved = transfer.put(tree, manifest.items, "aml-mirror/x", staged=reading.staged)
+    # What was read is sent from memory, or moved by the service.
+    assert opened == []
+    assert (reading.staged.sent, moved.sent, moved.copied) == (5 * MIB + 7, 30, 0)
+    for name in tree.files:
+        assert azure.read(f"aml-mirror/x/{name}") == (tmp_path / name).read_bytes()

@@ -1,0 +1,114 @@
+"""What interrupted mirrors left is listed and removed; what a version needs, or a mirror writes, stays."""
+
+from __future__ import annotations
+
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from azure_emulator.client import Azure
+from builders import matrix
+from builders.runs import huggingface_run
+from mirroring import Mirroring, files_of, runs_of
+
+NOW = ("--older-than", "0s")
+
+
+def failed_run(mirroring: Mirroring, tmp_path: Path, name: str, model: str = "act") -> Path:
+    """Mirror a run, cut off so that bytes, claim and a FAILED run are there, and no version."""
+    run = huggingface_run(tmp_path / name, steps=(40,), points=3)
+    mirroring.azure.fault("status", match=r"PUT .*/models/[^/]+/versions/", status=403, times=0)
+    mirroring.mirror(run, model, "--retry-for", "1s", code=None)
+    mirroring.azure.clear_faults()
+    return run
+
+
+def everything(azure: Azure) -> dict[str, int]:
+    found: dict[str, int] = azure.blobs("aml-mirror/")
+    return found
+
+
+def test_only_what_no_version_needs_is_removed(azure: Azure, mirroring: Mirroring, tmp_path: Path) -> None:
+    for step in (20, 30):
+        mirroring.mirror(huggingface_run(tmp_path / f"run-{step}", steps=(step,), points=3), "act")
+    # An archived version needs its files as well.
+    service = mirroring.azure
+    needed = {name: files_of(azure, version) for name, version in azure.models()["act"].items()}
+    before = everything(azure)
+    empty = mirroring("prune", *NOW, "--json").json
+    assert (empty["outcome"], [item for item in empty["items"] if item["kind"] != "claim"]) == ("listed", [])
+    failed_run(mirroring, tmp_path, "run-cut")
+    cut = [name for name in everything(service) if "/run-cut/" in name]
+    assert cut
+    left = runs_of(azure, "act")
+    listed = mirroring("prune", *NOW, "--json").json
+    kinds = {item["kind"] for item in listed["items"]}
+    assert {"folder", "claim", "run"} <= kinds and listed["bytes"] >= sum(
+        azure.blobs("aml-mirror/run-cut/").values()
+    )
+    # A dry run, and one for older things only, remove nothing.
+    assert everything(azure).keys() >= set(cut) and len(runs_of(azure, "act")) == len(left)
+    assert mirroring("prune", "--delete", "--json").json["count"] == 0
+    shown = mirroring("prune", *NOW).out
+    assert "could be removed" in shown and "pass --delete" in shown
+    done = mirroring("prune", *NOW, "--delete", "--json").json
+    assert (done["outcome"], {item["left"] for item in done["items"]}) == ("removed", {None})
+    after = everything(azure)
+    assert not [name for name in after if "/run-cut/" in name]
+    assert {name: files_of(azure, version) for name, version in azure.models()["act"].items()} == needed
+    assert after.keys() >= {name for name in before if "/claims/" not in name and "/numbers/" not in name}
+    for number in azure.models()["act"]:
+        assert mirroring("verify", f"act:{number}", "--json").json["outcome"] == "verified"
+    assert mirroring("prune", *NOW, "--json").json["count"] == 0
+    # It can be mirrored again, from nothing.
+    run = tmp_path / "run-cut"
+    assert mirroring.mirror(run, "act").json["outcome"] == "mirrored"
+
+
+def test_an_attempt_in_progress_and_an_archived_version_stay(
+    azure: Azure, mirroring: Mirroring, tmp_path: Path, ml: Any
+) -> None:
+    mirroring.mirror(huggingface_run(tmp_path / "run-1", points=3), "act")
+    ml.models.archive("act", "1")
+    run = failed_run(mirroring, tmp_path, "run-2")
+    # The next attempt is at work: it holds the claim while it waits for an answer.
+    azure.forget_requests()
+    azure.fault("stall", match=r"PUT .*/models/act/versions/2", seconds=30)
+    working = mirroring.start("mirror", run, "--model-name", "act")
+    while not azure.requests("/models/act/versions/2"):
+        assert working.poll() is None
+    done = mirroring("prune", *NOW, "--delete", "--json").json
+    assert not [item for item in done["items"] if item["kind"] in ("folder", "run")]
+    _, err = working.communicate(timeout=120)
+    assert working.returncode == 0, err
+    for number in ("1", "2"):
+        assert mirroring("verify", f"act:{number}", "--json").json["outcome"] == "verified"
+
+
+def test_killed_at_any_request(
+    azure: Azure, mirroring: Mirroring, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    mirroring.mirror(huggingface_run(tmp_path / "run-1", points=3), "act")
+    run = failed_run(mirroring, tmp_path, "run-cut")
+    azure.forget_requests()
+    mirroring("prune", *NOW, "--delete")
+    total = len(azure.requests())
+    for at in matrix.sample(total, 4):
+        failed_run(mirroring, tmp_path, "run-cut")
+        azure.forget_requests()
+        azure.fault("kill", nth=at.number, when=at.moment)
+        first = mirroring("prune", *NOW, "--delete", code=None)
+        azure.clear_faults()
+        struck = [one for one in azure.requests() if "closed" in one["faults"]]
+        assert first.code == (-signal.SIGKILL if struck else 0), first.err
+        assert mirroring("verify", "act:1", "--json").json["outcome"] == "verified"
+        assert mirroring("prune", *NOW, "--delete", "--json").code == 0
+        # A claim that a killed prune held runs out by itself; all else is gone.
+        left = [name for name in everything(azure) if "/run-cut/" in name]
+        held = list(azure.blobs("aml-mirror/claims/"))
+        assert not left or held, left
+        stage = struck[0]["method"] if struck else "none"
+        matrix.note(request, "killed, prune", stage, at.moment, "left" if left else "pruned")
+    assert mirroring.mirror(run, "act").json["outcome"] == "mirrored"

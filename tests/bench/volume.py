@@ -1,0 +1,103 @@
+"""A pod on a slow volume: processes that read a block device at some rate, with so much memory.
+
+The kernel does it, by control groups: of version 1 ``blkio`` and ``memory``, of version 2 ``io`` and
+``memory``. That takes root. Elsewhere there is none, and a comparison says so.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+GROUPS = Path("/sys/fs/cgroup")
+# Enters the groups and becomes the command: number of groups, their files, the command.
+_ENTER = 'n=$1; shift; while [ "$n" -gt 0 ]; do echo $$ > "$1"; shift; n=$((n-1)); done; exec "$@"'
+
+
+@dataclass(frozen=True, slots=True)
+class Pod:
+    """Where slow processes run. ``kind`` says by what they are slowed; empty: by nothing."""
+
+    kind: str
+    groups: tuple[Path, ...]
+    device: str
+
+    def command(self, command: Sequence[str | Path]) -> list[str | Path]:
+        """Return the command that runs another one in the pod."""
+        if not self.kind:
+            return list(command)
+        files = [group / "cgroup.procs" for group in self.groups]
+        return ["sh", "-c", _ENTER, "sh", str(len(files)), *files, *command]
+
+    def bytes_read(self) -> int:
+        """How many bytes its processes have read from the device."""
+        for group in self.groups:
+            with suppress(OSError):
+                for line in (group / "blkio.throttle.io_service_bytes").read_text().splitlines():
+                    if line.startswith(f"{self.device} Read "):
+                        return int(line.split()[2])
+            with suppress(OSError):
+                for line in (group / "io.stat").read_text().splitlines():
+                    if line.startswith(f"{self.device} "):
+                        return int(dict(part.split("=") for part in line.split()[1:])["rbytes"])
+        return 0
+
+
+@contextmanager
+def pod(file: Path, bytes_a_second: int, memory: int) -> Iterator[Pod]:
+    """Make the groups for as long as they are needed.
+
+    Args:
+        file: any on the volume.
+        bytes_a_second: what the volume reads.
+        memory: bytes that the processes and their page cache have.
+    """
+    number = file.stat().st_dev
+    device = f"{os.major(number)}:{os.minor(number)}"
+    name = f"aml-mirror-bench-{os.getpid()}"
+    if (GROUPS / "blkio").is_dir():
+        kind = "cgroup v1"
+        limits = {
+            GROUPS / "blkio" / name: ("blkio.throttle.read_bps_device", f"{device} {bytes_a_second}"),
+            GROUPS / "memory" / name: ("memory.limit_in_bytes", str(memory)),
+        }
+    else:
+        kind = "cgroup v2"
+        limits = {GROUPS / name: ("io.max", f"{device} rbps={bytes_a_second}")}
+    made: list[Path] = []
+    try:
+        for group, (setting, text) in limits.items():
+            group.mkdir()
+            made.append(group)
+            (group / setting).write_text(text)
+            if kind == "cgroup v2":
+                (group / "memory.max").write_text(str(memory))
+        yield Pod(kind, tuple(made), device)
+    except OSError:
+        if len(made) == len(limits):
+            raise  # not ours to judge: it came from whoever uses the pod
+        yield Pod("", (), device)
+    finally:
+        for group in made:
+            with suppress(OSError):
+                group.rmdir()
+
+
+def drop_cache(file: Path) -> None:
+    """Take a file out of the page cache."""
+    descriptor = os.open(file, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+        os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
+    finally:
+        os.close(descriptor)
+
+
+def warm(file: Path) -> None:
+    """Bring a file into the page cache."""
+    with file.open("rb", buffering=0) as stream:
+        while stream.read(8 << 20):
+            pass
