@@ -171,6 +171,10 @@ TABLE: tuple[Option, ...] = (
         RUN, "N", parse=values.run_count,
     ),
     Option(
+        "dry_run", "--dry-run", "show which runs would be mirrored, without writing anything", ("backfill",),
+        RUN, details="Nothing is hashed, so a checkpoint that is registered already may be listed.",
+    ),
+    Option(
         "shard", "--shard", "only the I-th of N parts, from 0/N to N-1/N; together they are all runs",
         _MANY, RUN, "I/N", parse=values.shard,
         details="A run's part depends on a hash of its id alone, so new runs do not move others.",
