@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from azure.ai.ml import MLClient
 from safetensors.numpy import save_file
 
 from azure_emulator.client import READER, Azure
@@ -180,8 +181,23 @@ def test_a_number_that_was_taken_in_between(
     assert list(complete_versions(azure, "reach")) == ["2"]
 
 
-def test_tags_that_people_wrote_stay_and_status_tells(azure: Azure, mirroring: Mirroring, run: Path) -> None:
+def test_tags_that_people_wrote_stay_and_status_tells(
+    azure: Azure, mirroring: Mirroring, ml: MLClient, run: Path
+) -> None:
     receipt = mirroring.mirror(run, "reach").json
+    version = ml.models.get("reach", "1")
+    version.tags = {**version.tags, "reviewed": "by Kim"}
+    ml.models.create_or_update(version)
+    azure.mlflow.set_tag(receipt["mlflow_run_id"], "note", "keep this one")
+    # Other stamps make the mirror write the version's tags again.
+    before = azure.models()["reach"]["1"]["tags"]
+    for path in run.rglob("*"):
+        os.utime(path, (1_700_000_000, 1_700_000_000))
+    assert mirroring.mirror(run, "reach").json["outcome"] == "already-mirrored"
+    tags = azure.models()["reach"]["1"]["tags"]
+    assert tags["reviewed"] == "by Kim" and tags["mirror.state"] == "complete"
+    assert {key for key in tags if tags[key] != before.get(key)} <= {"quick_key"}
+    assert azure.mlflow.get_run(receipt["mlflow_run_id"]).data.tags["note"] == "keep this one"
     process = mirroring("status", "--run-id", "run-7", "--model-name", "reach", "--json")
     assert process.json["versions"][0]["mlflow_run_id"] == receipt["mlflow_run_id"]
     assert process.json["missing"] is None

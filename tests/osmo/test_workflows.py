@@ -18,7 +18,7 @@ from aml_mirror.core.settings import resolve
 ROOT = Path(__file__).parents[2]
 WORKFLOWS = sorted((ROOT / "workflows").glob("*.yaml"))
 NAMES = [path.name for path in WORKFLOWS]
-MIRRORING = [name for name in NAMES if name != "evaluate-and-promote.yaml"]
+MIRRORING = [name for name in NAMES if name not in ("evaluate-and-promote.yaml", "pull-and-evaluate.yaml")]
 # Values that people pass, and what YAML and Jinja could make of them.
 ODD = 'it\'s "q": {a: [1]}, # no\\comment & *x <y> %'
 
@@ -33,6 +33,7 @@ def defaults(name: str) -> dict[str, Any]:
 
 # What has no default, and so is refused by OSMO where it is forgotten.
 REQUIRED = {
+    "pull-and-evaluate.yaml": {"outputs": "azure://acct/evals"},
     "replay-azureml.yaml": {"run_id": "groot-train-17"},
     "backfill-azureml.yaml": {"source": "azure://acct/runs"},
     "train-and-mirror.yaml": {"outputs": "azure://acct/runs"},
@@ -61,6 +62,7 @@ def test_there_are_workflows() -> None:
     assert NAMES == [
         "backfill-azureml.yaml",
         "evaluate-and-promote.yaml",
+        "pull-and-evaluate.yaml",
         "replay-azureml.yaml",
         "train-and-mirror.yaml",
         "watch-azureml.yaml",
@@ -139,7 +141,8 @@ def test_the_program_takes_the_arguments(name: str, tmp_path: Path) -> None:
         for task in tasks_of(name, *given).values():
             if task["command"] != ["aml-mirror"]:
                 continue
-            flags = parser().parse_args(with_default_command(task["args"]))
+            words = [word.replace("{{workflow_id}}", f"{name[:-5]}-7") for word in task["args"]]
+            flags = parser().parse_args(with_default_command(words))
             settings = resolve(flags, {}, tmp_path)
             if given and "site" in settings.tags:
                 assert settings.tags == {"site": "lab"}
@@ -273,3 +276,34 @@ def _strings(found: Any) -> list[str]:
     if isinstance(found, list):
         return [text for value in found for text in _strings(value)]
     return [found] if isinstance(found, str) else []
+
+
+def test_an_evaluation_pulls_first(tmp_path: Path) -> None:
+    """What the shell of the task runs, with programs in place of the two that it names."""
+    (task,) = tasks_of(
+        "pull-and-evaluate.yaml", "version=act-pick:3", "evaluation=evaluate --policy /tmp/policy/model"
+    ).values()
+    for name, code in (("aml-mirror", 0), ("evaluate", 7)):
+        program = tmp_path / name
+        program.write_text(
+            f'#!/bin/sh\nprintf "%s\\n" "{name}|$*" >> {tmp_path}/calls\nexit ${{CODE:-{code}}}\n'
+        )
+        program.chmod(0o755)
+    environment = {**task["environment"], "PATH": f"{tmp_path}:/usr/bin:/bin"}
+    done = subprocess.run([*task["command"], *task["args"]], env=environment)
+    assert done.returncode == 7
+    flags = ["pull", "act-pick:3", "/tmp/policy", "--refuse-pickle"]
+    assert (tmp_path / "calls").read_text().splitlines() == [
+        f"aml-mirror|{' '.join(flags)}", "evaluate|--policy /tmp/policy/model",
+    ]  # fmt: skip
+    settings = resolve(parser().parse_args(flags), {}, tmp_path)
+    assert (settings.reference, settings.folder, settings.refuse_pickle) == (
+        "act-pick:3",
+        "/tmp/policy",
+        True,
+    )
+    # A version that is not what was mirrored is not evaluated.
+    (tmp_path / "calls").unlink()
+    done = subprocess.run([*task["command"], *task["args"]], env={**environment, "CODE": "65"})
+    assert done.returncode == 65
+    assert len((tmp_path / "calls").read_text().splitlines()) == 1

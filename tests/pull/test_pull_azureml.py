@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import re
 import signal
 import subprocess
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import requests
+from safetensors.numpy import save_file
 
 from aml_mirror.storage.azure_login import credential as login
 from azure_emulator.client import Azure
@@ -157,6 +160,29 @@ def test_versions_that_others_made(here: Azure, mirroring: Mirroring, tmp_path: 
     assert contents(tmp_path / "policy") == {"policy.pt": b"weights", "sub/config.yaml": b"a: 1"}
     done = mirroring("pull", "theirs:1", tmp_path / "other", "--refuse-pickle", code=65)
     assert "version 1 of theirs is refused" in done.err
+
+
+def test_equal_blocks_come_from_an_older_folder(mirroring: Mirroring, tmp_path: Path) -> None:
+    run = tmp_path / "run-9"
+    huggingface_run(run, steps=(10, 20), points=1)
+    # A backbone that training froze, and a head that it changed.
+    frozen = random.Random(0).randbytes(24 << 20)
+    for step in (10, 20):
+        weights = run / f"checkpoint-{step}" / "model.safetensors"
+        head = random.Random(step).randbytes(8 << 20)
+        tensors = {"backbone": np.frombuffer(frozen, np.uint8), "head": np.frombuffer(head, np.uint8)}
+        save_file(tensors, weights)
+    mirroring.mirror(run, "reach", "--checkpoint", "10")
+    mirroring.mirror(run, "reach", "--checkpoint", "20")
+    older, newer = tmp_path / "older", tmp_path / "newer"
+    whole = mirroring("pull", "reach:1", older).json
+    done = mirroring("pull", "reach:2", newer, "--reuse", older).json
+    assert done["bytes_read"] + done["bytes_reused"] == done["bytes"]
+    assert done["bytes_reused"] >= 16 << 20
+    assert done["bytes_read"] <= 0.6 * whole["bytes"]
+    assert (newer / "model" / "model.safetensors").read_bytes() == (
+        run / "checkpoint-20" / "model.safetensors"
+    ).read_bytes()
 
 
 def test_killed_at_any_request(

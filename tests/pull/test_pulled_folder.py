@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from aml_mirror.core.errors import DataError, MirrorError, ServiceUnavailable, UsageError
-from aml_mirror.core.manifest import Manifest, ManifestEntry, identity
+from aml_mirror.core.manifest import BlockDigests, Manifest, ManifestEntry, identity
 from aml_mirror.core.settings import Settings
 from aml_mirror.pull import pull as steps
 from aml_mirror.pull.mlflow_files import LocalFiles
@@ -59,6 +59,9 @@ class Stored:
     def artifacts(self, name: str, limit: int) -> Iterator[bytes]:
         if (self.root / name).exists():
             yield (self.root / name).read_bytes()
+
+    def blocks(self) -> dict[str, tuple[int, BlockDigests]]:
+        return {}
 
     @property
     def resolved(self) -> ResolvedVersion:

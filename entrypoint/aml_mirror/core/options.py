@@ -34,7 +34,7 @@ _MIRRORS = (*_MIRROR, *_MANY)
 # The commands that read settings and talk to a target.
 _STAGES = ("promote", "demote", "rollback", "history")
 COMMANDS = (
-    *("mirror", "plan", "backfill", "watch", "status", "verify", "repair", "pull", "doctor"),
+    *("mirror", "plan", "backfill", "watch", "status", "verify", "repair", "pull", "export", "doctor"),
     *("evaluate", *_STAGES, "share", "prune"),
 )
 
@@ -169,6 +169,10 @@ TABLE: tuple[Option, ...] = (
     Option(
         "limit", "--limit", "mirror no more than N runs; those mirrored already do not count", ("backfill",),
         RUN, "N", parse=values.run_count,
+    ),
+    Option(
+        "dry_run", "--dry-run", "show which runs would be mirrored, without writing anything", ("backfill",),
+        RUN, details="Nothing is hashed, so a checkpoint that is registered already may be listed.",
     ),
     Option(
         "shard", "--shard", "only the I-th of N parts, from 0/N to N-1/N; together they are all runs",
@@ -306,18 +310,22 @@ TABLE: tuple[Option, ...] = (
     ),
     Option(
         "public_key", "--public-key", "also require a signature by the key that belongs to this one (PEM)",
-        ("verify", "pull"), CHECKS, "FILE", completes="file",
+        ("verify", "pull", "export"), CHECKS, "FILE", completes="file",
     ),
     Option(
         "probe", "--probe",
-        "Azure ML: also try what only a real workspace can answer, with a run and a model version that are "
-        "both named aml-mirror-probe and removed again",
+        "also try what only writing can tell, and remove it again: on Azure ML a run and a model version, "
+        "both named aml-mirror-probe; on MLflow a run, a file and a model",
         ("doctor",), CHECKS,
     ),
     # --- what is pulled ---
     Option(
-        "reference", "VERSION", "NAME:VERSION, NAME@STAGE, or a models:/ URI", ("pull",), PULLED,
+        "reference", "VERSION", "NAME:VERSION, NAME@STAGE, or a models:/ URI", ("pull", "export"), PULLED,
         details="A stage is the tag `mirror.stage` of a version on Azure ML, on MLflow an alias.",
+    ),
+    Option(
+        "image", "IMAGE", "REGISTRY/REPOSITORY:TAG; the version's files are in /model", ("export",), PULLED,
+        details="The login is that of `docker login`; for Azure also that of this program.",
     ),
     Option(
         "folder", "DIR", "the folder to make; the version's files are in DIR/model", ("pull",), PULLED,
@@ -450,8 +458,8 @@ TABLE: tuple[Option, ...] = (
     ),
     Option(
         "retry_seconds", "--retry-for", "retry a failing service this long: 90s, 15m, 2h",
-        (*_MIRRORS, "status", "verify", "repair", "pull", "evaluate", *_STAGES, "share", "prune"), TARGET,
-        "TIME", (),
+        (*_MIRRORS, "status", "verify", "repair", "pull", "export", "evaluate", *_STAGES, "share", "prune"),
+        TARGET, "TIME", (),
         "15m", values.seconds,
         accepted_by=("doctor",),
     ),

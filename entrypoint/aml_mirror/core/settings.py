@@ -117,6 +117,7 @@ class Settings:
     public_key: str = ""
     reference: str = ""
     folder: str = ""
+    image: str = ""
     replace: bool = False
     reuse: tuple[str, ...] = ()
     result: str = ""

@@ -11,11 +11,13 @@ from azure.core.exceptions import HttpResponseError
 from azure.core.rest import HttpRequest
 
 from aml_mirror.core.errors import ConfigurationError, MirrorError, ServiceUnavailable, SourceNotFound
+from aml_mirror.core.manifest import BlockDigests
 from aml_mirror.pull.azure_files import AzureFiles
 from aml_mirror.pull.files import Files
 from aml_mirror.pull.reference import Reference
 from aml_mirror.pull.resolved import ResolvedVersion
 from aml_mirror.registries import base
+from aml_mirror.registries.azureml import block_list
 from aml_mirror.registries.azureml.limits import check_coordinates, workspace_scope
 from aml_mirror.registries.azureml.model_service import ModelService, Properties
 from aml_mirror.registries.azureml.model_versions import absent
@@ -178,6 +180,15 @@ class _Places:
         assert isinstance(files, AzureFiles)  # noqa: S101 - for the type checker
         if data := files.sibling(self._folder.own).small(name, limit):
             yield data
+
+    def blocks(self) -> dict[str, tuple[int, BlockDigests]]:
+        digest = self._version.tags.get(block_list.BLOCKS_SHA256, "")
+        if self._folder is None or not digest:
+            return {}
+        files = self.files
+        assert isinstance(files, AzureFiles)  # noqa: S101 - for the type checker
+        folder, _, name = block_list.blob_name(self._folder, digest).rpartition("/")
+        return block_list.parse(files.sibling(folder).small(name, block_list.MAX_BYTES), digest)
 
     @cached_property
     def is_ours(self) -> bool:

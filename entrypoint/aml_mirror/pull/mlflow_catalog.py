@@ -7,6 +7,7 @@ from functools import cached_property
 from typing import Any, Protocol
 
 from aml_mirror.core.errors import DataError, SourceNotFound
+from aml_mirror.core.manifest import BlockDigests
 from aml_mirror.core.settings import Settings
 from aml_mirror.pull.files import Files
 from aml_mirror.pull.mlflow_files import open_files
@@ -124,6 +125,10 @@ class _Places:
     @property
     def is_ours(self) -> bool:
         return self._uri.endswith(_FOLDER)
+
+    def blocks(self) -> dict[str, tuple[int, BlockDigests]]:
+        # A server keeps no list of them: whole files are found all the same.
+        return {}
 
     def artifacts(self, name: str, limit: int) -> Iterator[bytes]:
         root = self._uri.removesuffix(_FOLDER)

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
-from aml_mirror.core.manifest import Manifest
+from aml_mirror.core.manifest import BlockDigests, Manifest
 from aml_mirror.pull.files import Files
 from aml_mirror.pull.reference import Reference
 from aml_mirror.registries import base
@@ -34,6 +34,12 @@ class Places(Protocol):
 
         Args:
             limit: nothing longer is read, in bytes.
+        """
+
+    def blocks(self) -> dict[str, tuple[int, BlockDigests]]:
+        """Return the block digests of the version's large files, by path, each with the file's size in bytes.
+
+        Empty where the registry keeps none.
         """
 
 

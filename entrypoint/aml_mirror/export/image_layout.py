@@ -1,0 +1,107 @@
+"""What an exported version looks like: an OCI image of one layer a file, the same for the same version.
+
+Each layer is a tar archive, not compressed, of one file ``/model/<path>``, owned by root, of the time 0. So
+its digest depends on path and bytes alone, and a container engine can build ``FROM`` it or mount it. The
+annotations are those of the CNCF ModelPack specification (model-spec, docs/annotations.md), as far as they
+fit an image, and those of OCI (image-spec, annotations.md). Nothing in it is a time.
+"""
+
+from __future__ import annotations
+
+import json
+import tarfile
+from collections.abc import Mapping
+from typing import Any
+
+from aml_mirror.core.manifest import Manifest, ManifestEntry
+from aml_mirror.registries import base
+from aml_mirror.registries.base import Version
+
+MANIFEST_TYPE = "application/vnd.oci.image.manifest.v1+json"
+CONFIG_TYPE = "application/vnd.oci.image.config.v1+json"
+LAYER_TYPE = "application/vnd.oci.image.layer.v1.tar"
+FOLDER = "model"
+# By it an export finds out that it was done already.
+DIGEST_ANNOTATION = "aml-mirror.manifest-sha256"
+_PATH = "org.cncf.model.filepath"
+_METADATA = "org.cncf.model.file.metadata+json"
+_BLOCK = tarfile.BLOCKSIZE
+
+
+def layer_header(item: ManifestEntry) -> bytes:
+    """Return what precedes the bytes of a file in its layer."""
+    info = tarfile.TarInfo(f"{FOLDER}/{item.path}")
+    info.size, info.mode, info.mtime = item.bytes, 0o644, 0
+    return info.tobuf(tarfile.PAX_FORMAT, "utf-8", "surrogateescape")
+
+
+def layer_end(item: ManifestEntry) -> bytes:
+    """Return what follows them: padding, and the two empty blocks that end an archive."""
+    return bytes(-item.bytes % _BLOCK + 2 * _BLOCK)
+
+
+def layer_bytes(item: ManifestEntry) -> int:
+    """Return the size of a layer."""
+    return len(layer_header(item)) + item.bytes + len(layer_end(item))
+
+
+def descriptor(item: ManifestEntry, digest: str) -> dict[str, Any]:
+    """Return a layer as the image's manifest lists it.
+
+    Args:
+        digest: of the layer, ``sha256:…``.
+    """
+    metadata = {"name": item.path.rpartition("/")[2], "mode": 0o644, "size": item.bytes, "typeflag": 0}
+    return {
+        "mediaType": LAYER_TYPE,
+        "digest": digest,
+        "size": layer_bytes(item),
+        "annotations": {_PATH: item.path, _METADATA: json.dumps(metadata, separators=(",", ":"))},
+    }
+
+
+def config(digests: list[str]) -> bytes:
+    """Return the image's configuration: it runs nothing and fits every processor that Docker asks for."""
+    return _json(
+        {
+            "architecture": "amd64",
+            "os": "linux",
+            "config": {"Labels": {"org.cncf.model": FOLDER}},
+            "rootfs": {"type": "layers", "diff_ids": digests},
+        }
+    )
+
+
+def manifest(
+    version: Version, files: Manifest, layers: list[dict[str, Any]], config_digest: str, config_bytes: int
+) -> bytes:
+    """Return the image's manifest."""
+    return _json(
+        {
+            "schemaVersion": 2,
+            "mediaType": MANIFEST_TYPE,
+            "config": {"mediaType": CONFIG_TYPE, "digest": config_digest, "size": config_bytes},
+            "layers": layers,
+            "annotations": annotations_of(version, files),
+        }
+    )
+
+
+def annotations_of(version: Version, files: Manifest) -> Mapping[str, str]:
+    """Return what an image says of the version in it."""
+    tags = version.tags
+    found = {
+        DIGEST_ANNOTATION: files.sha256,
+        "org.opencontainers.image.title": version.model,
+        "org.opencontainers.image.version": version.number,
+        "aml-mirror.run-id": tags.get(base.RUN_ID, ""),
+        "aml-mirror.framework": tags.get(base.FRAMEWORK, ""),
+        "aml-mirror.task": tags.get(base.TASK, ""),
+        "aml-mirror.checkpoint": tags.get(base.CHECKPOINT, ""),
+        "aml-mirror.safety": tags.get(base.SAFETY, ""),
+    }
+    return {name: text for name, text in found.items() if text}
+
+
+def _json(value: object) -> bytes:
+    return json.dumps(value, separators=(",", ":"), sort_keys=True, ensure_ascii=False).encode()
