@@ -314,8 +314,8 @@ TABLE: tuple[Option, ...] = (
     ),
     Option(
         "probe", "--probe",
-        "Azure ML: also try what only a real workspace can answer, with a run and a model version that are "
-        "both named aml-mirror-probe and removed again",
+        "also try what only writing can tell, and remove it again: on Azure ML a run and a model version, "
+        "both named aml-mirror-probe; on MLflow a run, a file and a model",
         ("doctor",), CHECKS,
     ),
     # --- what is pulled ---
