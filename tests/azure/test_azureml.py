@@ -204,13 +204,14 @@ def test_tags_that_people_wrote_stay_and_status_tells(
 
 
 def test_what_an_older_scanner_said_is_judged_again_and_noted_beside_the_properties(
-    azure: Azure, mirroring: Mirroring, run: Path
+    azure: Azure, mirroring: Mirroring, run: Path, ml: MLClient
 ) -> None:
     mirroring.mirror(run, "reach", "--tag", "robot=ur5e")
     before = azure.models()["reach"]["1"]
     assert before["properties"]["safety"] == "safetensors"
-    azure.mlflow.set_model_version_tag("reach", "1", "mirror.safety", "suspicious")
-    azure.mlflow.set_model_version_tag("reach", "1", "mirror.safety_scanner", "1")
+    older = ml.models.get("reach", "1")
+    older.tags.update({"mirror.safety": "suspicious", "mirror.safety_scanner": "1"})
+    ml.models.create_or_update(older)
     again = mirroring.mirror(run, "reach", "--refuse-pickle").json
     assert (again["outcome"], again["safety"]) == ("already-mirrored", "safetensors")
     after = azure.models()["reach"]["1"]
