@@ -83,7 +83,9 @@ test: venv mlflow2 test-servers $(AZURITE)  ## Run every test
 
 test-kill: venv mlflow2 test-servers $(AZURITE)  ## Kill a mirror at every request; the largest numbers of orders and runs
 	@KILL=all $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal tests/registries/test_mlflow_kill.py \
-		tests/azure/test_azureml_kill.py tests/azure/test_one_pass.py tests/registries/test_bakery_lock.py tests/backfill/test_backfill_many.py
+		tests/azure/test_azureml_kill.py tests/azure/test_one_pass.py tests/registries/test_bakery_lock.py \
+		tests/backfill/test_backfill_many.py tests/registries/test_mlflow_stages_kill.py \
+		tests/azure/test_stages_kill.py tests/azure/test_share.py tests/azure/test_prune.py
 
 WATCH_PASSES ?= 500
 test-watch: venv  ## Watch a simulated cluster for WATCH_PASSES passes, disturbed in every way
@@ -197,6 +199,7 @@ lint: venv  ## Look at the code without running it
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/yamllint --strict .
+	$(BIN)/python tests/docs/check_words.py
 	git ls-files -z -- '*.sh' .ci/run | xargs -0 -r $(BIN)/shellcheck
 	git ls-files -z -- '*Dockerfile' | xargs -0 -r $(BIN)/hadolint
 	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/actionlint

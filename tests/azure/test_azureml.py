@@ -203,6 +203,23 @@ def test_tags_that_people_wrote_stay_and_status_tells(
     assert process.json["missing"] is None
 
 
+def test_what_an_older_scanner_said_is_judged_again_and_noted_beside_the_properties(
+    azure: Azure, mirroring: Mirroring, run: Path
+) -> None:
+    mirroring.mirror(run, "reach", "--tag", "robot=ur5e")
+    before = azure.models()["reach"]["1"]
+    assert before["properties"]["safety"] == "safetensors"
+    azure.mlflow.set_model_version_tag("reach", "1", "mirror.safety", "suspicious")
+    azure.mlflow.set_model_version_tag("reach", "1", "mirror.safety_scanner", "1")
+    again = mirroring.mirror(run, "reach", "--refuse-pickle").json
+    assert (again["outcome"], again["safety"]) == ("already-mirrored", "safetensors")
+    after = azure.models()["reach"]["1"]
+    assert after["properties"] == before["properties"]
+    scanner = before["properties"]["safety.scanner"]
+    now = {"mirror.safety": "safetensors", "mirror.safety_scanner": scanner}
+    assert after["tags"] == {**before["tags"], **now}
+
+
 def test_all_makes_one_version_a_checkpoint(azure: Azure, mirroring: Mirroring, run: Path) -> None:
     done = mirroring.mirror(run, "reach", "--checkpoint", "all")
     receipts = [json.loads(line) for line in done.out.splitlines()]
