@@ -9,7 +9,7 @@ BIN := $(VENV)/bin
 # Terraform asks for updates unless told not to.
 export CHECKPOINT_DISABLE := 1
 
-.PHONY: help venv mlflow2 reference demo accept bench bench-scale test test-servers test-kill test-faults test-truth test-watch test-frameworks fuzz wheels-arm64 lint format lock azure-up azure-down clean \
+.PHONY: help venv mlflow2 reference demo accept bench bench-scale test test-servers test-kill test-faults test-truth test-watch test-frameworks mutate fuzz wheels-arm64 lint format lock azure-up azure-down clean \
 	base build push sbom audit engine-up engine-down
 
 help:  ## List the targets
@@ -83,7 +83,9 @@ test: venv mlflow2 test-servers $(AZURITE)  ## Run every test
 
 test-kill: venv mlflow2 test-servers $(AZURITE)  ## Kill a mirror at every request; the largest numbers of orders and runs
 	@KILL=all $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal tests/registries/test_mlflow_kill.py \
-		tests/azure/test_azureml_kill.py tests/azure/test_one_pass.py tests/registries/test_bakery_lock.py tests/backfill/test_backfill_many.py
+		tests/azure/test_azureml_kill.py tests/azure/test_one_pass.py tests/registries/test_bakery_lock.py \
+		tests/backfill/test_backfill_many.py tests/registries/test_mlflow_stages_kill.py \
+		tests/azure/test_stages_kill.py tests/azure/test_share.py tests/azure/test_prune.py
 
 WATCH_PASSES ?= 500
 test-watch: venv  ## Watch a simulated cluster for WATCH_PASSES passes, disturbed in every way
@@ -103,6 +105,16 @@ fuzz: $(FUZZ)/.ready  ## Fuzz what reads a run, FUZZ_SECONDS a target
 	@for target in events safetensors archive pickle layouts settings; do echo "== $$target"; \
 		PYTHONPATH=entrypoint $(FUZZ)/bin/python tests/fuzz/fuzz.py $$target -max_total_time=$(FUZZ_SECONDS) \
 			-rss_limit_mb=2048 -timeout=10 -artifact_prefix=tests/fuzz/.findings/ -print_final_stats=1 2>&1 | tail -n 8; done
+
+# Mutation testing: MUTATE names parts of tests/mutation/parts.toml, as "manifest points:1"; all of them take hours.
+MUTATION := .venv-mutate
+$(MUTATION)/.ready: Makefile
+	@$(PYTHON) -m venv $(MUTATION)
+	@$(MUTATION)/bin/python -m pip install -q --disable-pip-version-check 'cosmic-ray==8.3.4'
+	@touch $@
+
+mutate: venv mlflow2 $(AZURITE) $(MUTATION)/.ready  ## Change one thing at a time and see whether a test notices
+	@$(MUTATION)/bin/python tests/mutation/mutate.py $(MUTATE)
 
 # The newest frameworks, whose dependencies exclude each other's and ours: an environment of its own.
 FRAMEWORKS := .venv-frameworks
@@ -187,13 +199,14 @@ lint: venv  ## Look at the code without running it
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/yamllint --strict .
+	$(BIN)/python tests/docs/check_words.py
 	git ls-files -z -- '*.sh' .ci/run | xargs -0 -r $(BIN)/shellcheck
 	git ls-files -z -- '*Dockerfile' | xargs -0 -r $(BIN)/hadolint
 	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/actionlint
 	$(BIN)/zizmor --offline --quiet --persona pedantic .github/workflows
 	$(BIN)/mypy --strict image/sbom.py image/licenses.py image/tree_digest.py
 	$(BIN)/mypy --strict terraform/scripts/*.py
-	$(BIN)/mypy --strict scripts/replay.py scripts/replay_follow.py scripts/replay_submit.py scripts/replay_values.py scripts/accept.py
+	$(BIN)/mypy --strict scripts/replay.py scripts/replay_follow.py scripts/replay_submit.py scripts/replay_values.py
 	terraform fmt -check -recursive terraform
 	@# On a copy, so that no .terraform folder stays behind here.
 	@copy=$$(mktemp -d) && trap 'rm -rf "$$copy"' EXIT && cp -r terraform "$$copy" && cd "$$copy/terraform" \
@@ -219,4 +232,4 @@ lock: venv  ## Write the lock files anew from pyproject.toml
 		$(UNUSED_IN_MLFLOW2:%=--no-emit-package %)
 
 clean:  ## Remove what the other targets made
-	rm -rf $(VENV) $(MLFLOW2) $(FRAMEWORKS) .demo .bench bench.json .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis entrypoint/*.egg-info
+	rm -rf $(VENV) $(MLFLOW2) $(FRAMEWORKS) $(MUTATION) .mutation .demo .bench bench.json .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis entrypoint/*.egg-info

@@ -86,7 +86,7 @@ def main() -> None:
     print(f"A run lies in {run}. What would be mirrored of it?")
     print(show(program, "plan", "--source", str(run), "--model-name", MODEL), end="")
 
-    print("\nMirror it; the receipt is one line of JSON, shown here with a line a key:")
+    print("\nMirror it; the receipt is one line of JSON, shown here with one line per key:")
     first = json.loads(show(program, "--source", str(run), *target, "--json"))
     print(json.dumps(first, indent=2))
 

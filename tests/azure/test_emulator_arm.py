@@ -139,7 +139,9 @@ def test_names_that_are_refused(azure: Azure, arm: Any, name: str) -> None:
     body = {"properties": {"modelUri": "azureml://datastores/workspaceblobstore/paths/x/"}}
     answer = arm("PUT", f"/models/{name}/versions/1{VERSION}", body)
     assert answer.status_code == 400
-    assert "letters, numbers, dashes, periods, or underscores" in answer.json()["error"]["message"]
+    assert (
+        "letters, numbers, dashes, periods, or underscores" in answer.json()["error"]["details"][0]["message"]
+    )
 
 
 @pytest.mark.parametrize("number", ["0", "1.0", "latest", "-1"])

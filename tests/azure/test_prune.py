@@ -54,7 +54,8 @@ def test_only_what_no_version_needs_is_removed(azure: Azure, mirroring: Mirrorin
     shown = mirroring("prune", *NOW).out
     assert "could be removed" in shown and "pass --delete" in shown
     done = mirroring("prune", *NOW, "--delete", "--json").json
-    assert (done["outcome"], {item["left"] for item in done["items"]}) == ("removed", {None})
+    assert done["outcome"] == "removed"
+    assert [item for item in done["items"] if item["left"]] == []
     after = everything(azure)
     assert not [name for name in after if "/run-cut/" in name]
     assert {name: files_of(azure, version) for name, version in azure.models()["act"].items()} == needed

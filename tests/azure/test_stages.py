@@ -88,11 +88,14 @@ def test_few_trials_never_pass_and_many_do(azure: Azure, gated: Gated) -> None:
 def test_the_incumbent_loses_the_stage_and_gets_it_back(azure: Azure, gated: Gated) -> None:
     for step in (20, 30, 40):
         gated.evaluate(gated.mirror(step), 95, 100, "--task-name", "pick")
-    azure.models()["act"]["1"]
+    own_stage = azure.models()["act"]["1"]["stage"]
     gated.promote("1")
     gated.promote("1", stage="staging")
     assert tags(azure, "1")["mirror.stage"] == "production,staging"
     gated.promote("2", "--reason", "grips better")
+    gated.call("pull", "act@production", gated.folder / "robot")
+    pulled = (gated.folder / "robot" / "model" / "model.safetensors").read_bytes()
+    assert pulled == (gated.folder / "run-30" / "checkpoint-30" / "model.safetensors").read_bytes()
     assert tags(azure, "1")["mirror.stage"] == "staging"
     assert "mirror.stage.production" not in tags(azure, "1")
     assert tags(azure, "2")["mirror.stage"] == "production"
@@ -116,7 +119,7 @@ def test_the_incumbent_loses_the_stage_and_gets_it_back(azure: Azure, gated: Gat
     gated.call("rollback", "act@production")
     assert gated.holder() == "1"
     # Nothing else of a version changed, and the service's own stage is not used.
-    assert azure.models()["act"]["1"]["stage"] is None
+    assert azure.models()["act"]["1"]["stage"] == own_stage
     assert gated.call("verify", "act:1", "--json").json["outcome"] == "verified"
 
 

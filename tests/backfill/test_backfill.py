@@ -70,6 +70,45 @@ def versions(client: MlflowClient, model: str) -> dict[str, str]:
     return {str(item.version): item.tags["osmo.run_id"] for item in found}
 
 
+def test_a_dry_run_shows_what_would_be_done_and_writes_nothing(
+    base: Path, proxy: Proxy, client: MlflowClient, model_name: str
+) -> None:
+    given = ("--source", base, "--model-name", model_name, "--tracking-uri", proxy.url)
+    backfill(*given, "--match", "one")
+    small_run(base / "bad", 9)
+    cut(base / "bad")
+    before = versions(client, model_name)
+    proxy.seen.clear()
+    found = backfill(*given, "--dry-run")
+    assert found.outcomes == {
+        "bad": "failed",
+        "one": "already-mirrored",
+        "sweep/seed0": "planned",
+        "sweep/seed1": "planned",
+    }
+    receipt = found.receipt("sweep/seed0")
+    assert (receipt.checkpoint, receipt.model_name) == ("checkpoint-1", model_name)
+    assert receipt.bytes > 0 and receipt.files >= 2 and receipt.manifest_sha256 is None
+    assert (found.summary.planned, found.summary.mirrored, found.summary.exit_code) == (2, 0, 65)
+    assert "2 to be mirrored, 1 already there" in found.summary.table()
+    assert {method for method, path in proxy.seen if "search" not in path} <= {"GET"}
+    assert versions(client, model_name) == before
+    assert backfill(*given, "--dry-run", "--limit", "1").summary.planned == 1
+
+
+def test_a_pattern_that_matches_no_run_is_an_error_with_the_nearest_names(
+    base: Path, mlflow_url: str, model_name: str
+) -> None:
+    given = ("--source", base, "--model-name", model_name, "--tracking-uri", mlflow_url)
+    found = backfill(*given, "--match", "sweep/sede*")
+    assert (found.summary.exit_code, found.summary.outcome) == (66, "stopped")
+    assert found.summary.error == "no run matches --match sweep/sede*"
+    assert str(found.summary.hint).startswith("there are: sweep/seed")
+    # Another shard may have the runs that are meant.
+    assert backfill(*given, "--match", "one", "--shard", "0/2", "--dry-run").summary.exit_code == 0
+    assert backfill(*given, "--match", "one", "--shard", "1/2", "--dry-run").summary.exit_code == 0
+
+
 # --- what is mirrored ---------------------------------------------------------------------------------
 
 

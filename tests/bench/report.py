@@ -88,7 +88,7 @@ def _met(met: bool) -> str:
 
 
 def table(found: dict[str, Any]) -> str:
-    """One comparison as Markdown: a row a side, a line a goal."""
+    """One comparison as Markdown: a row a side, one line per goal."""
     ours = next(side for side in found["sides"] if side["side"] == found["ours"])
     facts = list(dict.fromkeys(name for side in found["sides"] for name in side["facts"]))
     head = ["", "time", "× ours", "CPU", "resident", *facts, "what it stands for"]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import tempfile
+import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,6 +14,7 @@ from aml_mirror.layouts import find_run
 from aml_mirror.layouts.base import Run
 from aml_mirror.sources.local import LocalSource
 from aml_mirror.sources.tree import Tree
+from builders.declared_runs import copied_store
 from builders.saved import safetensors, write_bytes, write_json
 from builders.torch_zip import save as save_zip
 
@@ -71,6 +74,32 @@ def robomimic(path: Path, step: int, seed: int = 0) -> None:
 
 def skrl(path: Path, step: int, seed: int = 0) -> None:
     torch_file(path, step, seed, policy={"net.weight": 0}, value={"net.weight": 0})
+
+
+def groot(path: Path, step: int, seed: int = 0) -> None:
+    huggingface(path, step, seed)
+    write_json(path / "config.json", {"model_type": "gr00t_n1d6"})
+
+
+def brax(path: Path) -> None:
+    copied_store(path)
+
+
+def rlinf(path: Path, step: int, seed: int = 0) -> None:
+    torch_file(path / "actor/model_state_dict/full_weights.pt", step, seed)
+    write_bytes(path / "actor/dcp_checkpoint/__0_0.distcp", b"x" * 80)
+    write_bytes(path / "actor/dcp_checkpoint/.metadata")
+
+
+def stable_baselines3(path: Path, step: int, seed: int = 0, **data: Any) -> None:
+    """Write the zip of a policy; ``data`` is what its training says of itself."""
+    policy = path.with_name("policy.pth")
+    torch_file(policy, step, seed)
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("data", json.dumps({"num_timesteps": step, **data}))
+        archive.write(policy, "policy.pth")
+        archive.writestr("_stable_baselines3_version", "2.9.2")
+    policy.unlink()
 
 
 def lerobot(path: Path, step: int, seed: int = 0) -> None:

@@ -11,6 +11,7 @@ import pytest
 
 from aml_mirror.layouts.base import Run
 from aml_mirror.layouts.lerobot import LeRobot
+from aml_mirror.pipeline.completeness import judge
 from aml_mirror.sources.tree import Tree
 from builders.saved import safetensors, write_bytes, write_json
 
@@ -273,3 +274,26 @@ def test_damaged_small_files(tree: MakeTree, act: Path) -> None:
     run = read(tree, act)
     assert steps(run)[0] == (50, True)
     assert any("train_config.json" in warning for warning in run.warnings)
+
+
+@pytest.fixture
+def only(act: Path) -> Path:
+    """The real run with its last step alone, as where save_freq is the length of the training."""
+    shutil.rmtree(act / "checkpoints/000040")
+    return act
+
+
+def test_a_processor_without_its_state_where_there_is_one_checkpoint(tree: MakeTree, only: Path) -> None:
+    assert steps(read(tree, only)) == [(50, True)]
+    (only / "checkpoints/000050/pretrained_model" / PREPROCESSOR_STATE).unlink()
+    run = read(tree, only)
+    assert steps(run) == [(50, False)]
+    assert PREPROCESSOR_STATE in run.checkpoints[0].problem
+    assert "policy_preprocessor.json" in judge(tree(only), run.checkpoints[0])
+
+
+@pytest.mark.parametrize("name", ["policy_preprocessor.json", "policy_postprocessor.json"])
+def test_a_processor_without_a_byte(tree: MakeTree, only: Path, name: str) -> None:
+    (only / "checkpoints/000050/pretrained_model" / name).write_bytes(b"")
+    run = read(tree, only)
+    assert name in judge(tree(only), run.checkpoints[0])

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import random
 import shutil
 import struct
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import tensorstore
 
 from aml_mirror.formats.ocdbt import store_problem
 from aml_mirror.sources.tree import Tree
@@ -88,3 +90,33 @@ def test_a_newer_format_is_not_judged(tree: MakeTree, store: Path) -> None:
     data[-4:] = google_crc32c.value(bytes(data[:-4])).to_bytes(4, "little")
     path.write_bytes(data)
     assert problem(tree, store) == ""
+
+
+def _read_by_tensorstore(folder: Path) -> int:
+    """How many values tensorstore itself reads; 0: it refuses the store."""
+    try:
+        store = tensorstore.KvStore.open({"driver": "ocdbt", "base": f"file://{folder}/"}).result()
+        return len([store[key] for key in store.list().result()])
+    except (ValueError, NotImplementedError):
+        return 0
+
+
+def test_whatever_tensorstore_refuses_is_a_problem(tree: MakeTree, store: Path) -> None:
+    params = store / "params"
+    assert _read_by_tensorstore(params) == 60 and problem(tree, store) == ""
+    chance = random.Random(7)
+    refused = 0
+    for path in (params / "manifest.ocdbt", *(params / "d").iterdir()):
+        whole = path.read_bytes()
+        for _ in range(40):
+            data = bytearray(whole)
+            if chance.random() < 0.5:
+                data[chance.randrange(len(data))] ^= 1 << chance.randrange(8)
+            else:
+                data = data[: chance.randrange(len(data))]
+            path.write_bytes(data)
+            if _read_by_tensorstore(params) != 60:
+                refused += 1
+                assert problem(tree, store) != "", (path.name, len(data))
+        path.write_bytes(whole)
+    assert refused > 20, "the oracle has an opinion"

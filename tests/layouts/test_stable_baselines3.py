@@ -290,13 +290,13 @@ def test_callbacks_of_different_prefixes_may_be_of_different_trainings(tree, tmp
 
 
 @pytest.mark.parametrize("known", [True, False])
-def test_models_of_one_step_that_are_no_copies_are_named(tree, tmp_path, known):
+def test_models_of_one_step_that_are_no_copies_are_undecided(tree, tmp_path, known):
     for number in range(3):
         facts = training(number + 1) if known else {}
         saved(tmp_path / f"ppo_{number}.zip", 64, bytes([number]), **facts)
     run = LAYOUT.read(tree(tmp_path))
-    assert run.undecided == ""
-    assert run.checkpoints[0].path == "ppo_2.zip"
+    assert "their policies differ" in run.undecided
+    assert run.choices == ["ppo_2.zip", "ppo_1.zip", "ppo_0.zip"]
     (warning,) = run.warnings
     assert "ppo_1.zip (step 64), ppo_0.zip (step 64) are of another training" in warning
 

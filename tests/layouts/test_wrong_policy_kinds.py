@@ -19,12 +19,16 @@ from aml_mirror.metrics.series import read_metrics
 from aml_mirror.pipeline.select import choose
 from builders.declared_runs import copied_store, weights
 from builders.numbered_runs import (
+    brax,
     folder,
+    groot,
     huggingface,
     lerobot,
     planned,
+    rlinf,
     robomimic,
     rsl_rl,
+    stable_baselines3,
     torch_file,
     tree_of,
     write_numbered,
@@ -75,6 +79,22 @@ PLAYED: dict[str, tuple[Callable[[Path, list[int]], None], tuple[str, ...]]] = {
         lambda root, steps: [copied_store(root / f"{step}/default") for step in steps[:2]],
         ("config.json", "dataset_statistics.json", "example_batch.msgpack"),
     ),
+    "groot": (
+        lambda root, steps: write_numbered(root, "checkpoint-{}", steps, groot),
+        ("experiment_cfg/metadata.json", "processor/processor_config.json", "processor/statistics.json"),
+    ),
+    "brax": (
+        lambda root, steps: [brax(root / f"checkpoints/{step:012d}") for step in steps[:2]],
+        ("checkpoints/config.json", "checkpoints/{:012d}/ppo_network_config.json"),
+    ),
+    "rlinf": (
+        lambda root, steps: write_numbered(root, "checkpoints/global_step_{}", steps, rlinf),
+        ("checkpoints/global_step_{}/libero/norm_stats.json",),
+    ),
+    "stable_baselines3": (
+        lambda root, steps: write_numbered(root, "rl_model_{}_steps.zip", steps, stable_baselines3),
+        ("rl_model_vecnormalize_{}_steps.pkl", "Ant-v4/args.yml", "Ant-v4/config.yml"),
+    ),
     "lerobot": (
         lambda root, steps: write_numbered(root, "checkpoints/{:06d}", steps, lerobot),
         tuple(
@@ -85,6 +105,8 @@ PLAYED: dict[str, tuple[Callable[[Path, list[int]], None], tuple[str, ...]]] = {
 }
 # Without these the run is of no known framework, or not complete.
 ALWAYS = {
+    "groot": ("experiment_cfg/metadata.json",),
+    "brax": ("checkpoints/{:012d}/ppo_network_config.json",),
     "act": ("dataset_stats.pkl",),
     "prismatic": ("config.json", "dataset_statistics.json"),
     "protomotions": ("resolved_configs_inference.pt",),
@@ -98,7 +120,7 @@ ALWAYS = {
 def test_what_inference_needs_is_in_every_version(name, steps, data, logged):
     write, needed = PLAYED[name]
     there = [item for item in needed if item in ALWAYS.get(name, ()) or data.draw(st.booleans())]
-    steps = steps[:2] if name == "octo" else steps
+    steps = steps[:2] if name in ("octo", "brax") else steps
     with folder() as root:
         write(root, steps)
         for item in there:
@@ -108,6 +130,8 @@ def test_what_inference_needs_is_in_every_version(name, steps, data, logged):
                     safetensors(path)
                 elif path.suffix == ".json":
                     write_json(path, {"model": {"heads": {}}, "vla": {}})
+                elif path.suffix == ".yml":
+                    write_bytes(path, b"normalize: true\n")
                 else:
                     write_bytes(path, b"\x80" if path.suffix == ".msgpack" else pickle.dumps({}))
         if logged:
@@ -118,6 +142,7 @@ def test_what_inference_needs_is_in_every_version(name, steps, data, logged):
             checkpoint = chosen.checkpoint
             assert checkpoint.step in steps
             assert {item.format(checkpoint.step) for item in there} <= set(checkpoint.files)
+            assert not any("dcp_checkpoint" in path for path in checkpoint.files)
             # Only its own weights: no file that states another step.
             others = {step for step in steps if step != checkpoint.step}
             numbers = {int(digits) for path in checkpoint.weights for digits in re.findall("[0-9]+", path)}

@@ -52,7 +52,7 @@ def test_runs_in_many_containers_keep_their_ids_and_labels(
     }
     assert summary["workflows"]["listed"] == 5 and summary["failed_by_exit_code"] == {"66": 1}
     versions = {
-        version["properties"]["osmo.run_id"]: version["tags"]
+        version["properties"]["osmo.run_id"]: {**version["tags"], **version["properties"]}
         for version in complete_versions(azure, "ur5e-train").values()
     }
     assert set(versions) == {"train-1", "train-2"}

@@ -260,3 +260,13 @@ def test_a_bug_is_one_line(
     assert "Traceback" not in err
     assert call("train-7", "--debug") == 70
     assert "Traceback" in capsys.readouterr().err
+
+
+def test_a_dry_run_masks_secrets(call: Replay, capsys: pytest.CaptureFixture[str]) -> None:
+    secret = "sv=2024-11-04&sig=abcdefghijklmnopqrstuvwxyz0123456789"
+    more = ["--", "--tag", "token=hf_abcdefghijklmnopqrstuvwx", "--tag", f"link=https://a.example/x?{secret}"]
+    assert call("0017", "--model-name", "m", "--source", "azure://acct/runs/0017", "--dry-run", *more) == 0
+    out, err = capsys.readouterr()
+    assert "link=https://a.example/x?" in out
+    for hidden in ("abcdefghijklmnopqrstuvwx", "hf_abc"):
+        assert hidden not in out + err

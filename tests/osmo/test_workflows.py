@@ -141,7 +141,8 @@ def test_the_program_takes_the_arguments(name: str, tmp_path: Path) -> None:
         for task in tasks_of(name, *given).values():
             if task["command"] != ["aml-mirror"]:
                 continue
-            flags = parser().parse_args(with_default_command(task["args"]))
+            words = [word.replace("{{workflow_id}}", f"{name[:-5]}-7") for word in task["args"]]
+            flags = parser().parse_args(with_default_command(words))
             settings = resolve(flags, {}, tmp_path)
             if given and "site" in settings.tags:
                 assert settings.tags == {"site": "lab"}

@@ -109,9 +109,9 @@ def test_a_plan_needs_no_registry_and_then_no_model_but_checks_a_name_that_is_gi
 
 def test_a_plan_does_not_change_when_limits_are_applied(run: Path) -> None:
     plan = plan_of(run)
-    params, series = dict(plan.params), list(plan.metrics.series)
+    params, series = dict(plan.params), plan.metrics.series
     limited = apply_limits(plan, Limits(params=1, series=0, param_value=1))
-    assert (len(limited.params), limited.metrics.series) == (1, [])
+    assert (len(limited.params), limited.metrics.series) == (1, ())
     assert {"param", "metric"} <= {key for item in limited.beyond_limits for key in item}
     assert (plan.params, plan.metrics.series, plan.beyond_limits) == (params, series, ())
     assert limited.identity == plan.identity

@@ -134,7 +134,7 @@ def test_the_termination_log_is_written_only_where_kubernetes_made_it(tmp_path: 
     path = tmp_path / "termination-log"
     write_termination_log(Receipt(), str(path))
     assert not path.exists()
-    path.write_text("what an earlier try left" * 1000)
+    path.write_text("what an earlier attempt left" * 1000)
     write_termination_log(Receipt(error="é" * 5000, warnings=("w" * 400,) * 99), str(path))
     assert len(path.read_bytes()) <= 4000 and json.loads(path.read_text())["outcome"] == "failed"
 

@@ -163,6 +163,34 @@ def test_the_oldest_of_several_dead_runs_is_taken_up(database: str, monkeypatch:
     assert {run.info.run_id for run in client.search_runs([found[0].info.experiment_id])} == set(dead)
 
 
+def test_a_run_that_was_taken_up_is_given_back_not_deleted(
+    database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another comes to write in the moment after we took up a dead run: ours to leave, not to remove."""
+    client = MlflowClient(database, database)
+    workspace, mine, _ = begun(database)
+    dead = made_by(client, "")
+    other = Keeper()
+    other.ticket = 1
+    written: list[str] = []
+    sleeps: list[float] = []
+
+    def sleep(seconds: float) -> None:
+        sleeps.append(seconds)
+        if not written:
+            # We have just written our lease over the dead one.
+            assert mine.keeper.holds(client.get_run(dead).data.tags[base.LEASE])
+            written.append(made_by(client, other.note()))
+        elif len(sleeps) == 4:
+            finish(workspace, written[0])
+
+    monkeypatch.setattr(bakery_lock, "time", SimpleNamespace(sleep=sleep))
+    assert isinstance(mine.wait("run"), Version)
+    left = client.get_run(dead)
+    assert left.info.lifecycle_stage == "active"
+    assert left.data.tags[base.LEASE] == ""
+
+
 def test_one_that_writes_is_waited_for_though_an_older_run_is_dead(
     database: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

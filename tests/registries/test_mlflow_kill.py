@@ -93,8 +93,9 @@ def kill_at(run: Path, url: str, model: str, folder: Path, number: int, moment: 
                 return None
             while process is None:
                 time.sleep(0.01)
-            os.kill(process.pid, signal.SIGKILL)
+            # First: whoever waits for the process looks at it.
             struck.append(stage_of(method, path))
+            os.kill(process.pid, signal.SIGKILL)
             return DROP
 
         proxy.interfere = interfere

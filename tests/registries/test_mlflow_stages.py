@@ -63,6 +63,23 @@ def test_a_stage_is_an_alias_and_has_a_history(gated: Gated, client: MlflowClien
     gated.call("demote", name, code=64)
 
 
+def test_a_verdict_of_an_older_scanner_is_given_anew(gated: Gated, client: MlflowClient) -> None:
+    gated.evaluate(gated.mirror(20), 95, 100)
+    name = gated.model
+    client.set_model_version_tag(name, "1", "safety.scanner", "1")
+    client.set_model_version_tag(name, "1", "safety", "suspicious")
+    assert "scanning it anew" in gated.promote("1", "--dry-run").err
+    assert "mirror.safety" not in client.get_model_version(name, "1").tags
+    gated.promote("1")
+    assert client.get_model_version(name, "1").tags["mirror.safety"] == "no-code"
+    strict = gated.policy("schema: aml-mirror/gate/v1\nversion: {safety: [safetensors]}\n")
+    refused = gated.promote("1", "--policy", strict, code=65)
+    assert "is no-code, and accepted are safetensors" in refused.json["error"]
+    # Who asks for the stage gets the version that has it.
+    gated.call("pull", f"{name}@production", gated.folder / "robot")
+    assert (gated.folder / "robot" / "model" / "model.safetensors").is_file()
+
+
 def test_an_alias_that_a_person_moved_counts(gated: Gated, client: MlflowClient) -> None:
     gated.evaluate(gated.mirror(20), 95, 100)
     gated.evaluate(gated.mirror(30), 80, 100)

@@ -191,9 +191,25 @@ _EVASIONS: dict[str, bytes] = {
 }  # fmt: skip
 
 
+# What has to be found of those in which something else is found as well.
+_EXPECTED = {
+    "calling what a call returned": "it calls what another call returned",
+    "made to call what a call returned": "it calls what another call returned",
+    "made to call what loads bytes": "_rebuild_from_type_v2 is made to call torch.storage._load_from_bytes",
+    "made to make itself call": "it hands torch._tensor._rebuild_from_type_v2 on",
+    "generator made by what loads bytes": "__generator_ctor is made to call torch.storage._load_from_bytes",
+    "loads bytes as an attribute": "it hands torch.storage._load_from_bytes on",
+    "loads bytes as an attribute, many at once": "it hands torch.storage._load_from_bytes on",
+    "policy that is made": "ActorCriticPolicy is called with arguments",
+    "type that is computed": "_load_type is asked for a type",
+}
+
+
 @pytest.mark.parametrize("name", _EVASIONS)
 def test_is_never_clean(name: str) -> None:
-    assert findings_of(_EVASIONS[name], persistent=name.startswith("source")).problems
+    problems = findings_of(_EVASIONS[name], persistent=name.startswith("source")).problems
+    assert len(problems) == 1 or name in _EXPECTED, list(problems)
+    assert any(_EXPECTED.get(name, "") in problem for problem in problems), list(problems)
 
 
 _FORBIDDEN = (

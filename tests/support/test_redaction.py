@@ -327,6 +327,11 @@ def test_the_credentials_that_we_were_given_are_masked_wherever_they_stand(
 
 
 def test_a_text_is_masked_before_it_is_cut() -> None:
+    # Of a cut token or key too little is left to be known as one.
+    token = "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxMjM0NTY3ODkwIn0.abcdefghijklmnopqrstuv"
+    for secret in (token, "ghp_0123456789abcdefghij", "AKIA0123456789ABCDEF"):
+        cut = redaction.start("x" * 90 + " " + secret, 100)
+        assert secret[:4] not in cut and cut == "x" * 90 + " ***", secret
     text = "x" * 90 + " sig=abcdefghijklmnop"
     assert redaction.start(text, 100) == "x" * 90 + " sig=***"
     assert len(redaction.start("y " * 1000, 100)) == 100

@@ -12,7 +12,10 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import in_toto_attestation.v1.statement as in_toto_statement
+import in_toto_attestation.v1.statement_pb2 as in_toto_pb
 import pytest
+from google.protobuf.json_format import ParseDict
 from mlflow import MlflowClient
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 from securesystemslib.dsse import Envelope
@@ -284,6 +287,12 @@ def test_the_statement_is_in_toto_s_and_sha256sum_reads_it(registered: Registere
     found = json.loads(registered.read(statement.ARTIFACT))
     assert found["_type"] == "https://in-toto.io/Statement/v1"
     assert found["predicateType"] == statement.PREDICATE_TYPE
+    # As in-toto's own library reads it; a copy without a digest is refused, so that it has an opinion.
+    theirs = in_toto_statement.Statement.copy_from_pb(ParseDict(found, in_toto_pb.Statement()))
+    theirs.validate()
+    theirs.pb.subject[0].digest.clear()
+    with pytest.raises(ValueError):
+        theirs.validate()
     manifest = json.loads(registered.read("manifest.json"))
     assert {item["name"]: item["digest"] for item in found["subject"]} == {
         entry["path"]: {"sha256": entry["sha256"]} for entry in manifest["files"]

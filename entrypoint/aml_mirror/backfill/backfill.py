@@ -20,7 +20,7 @@ from dataclasses import replace
 from aml_mirror.backfill.discovery import Candidate, candidates, newest_in, run_at_root
 from aml_mirror.backfill.name_template import ModelNames, check_run_id, other_names
 from aml_mirror.backfill.outcomes import Outcomes
-from aml_mirror.backfill.run_filter import RunFilter
+from aml_mirror.backfill.run_filter import MOST_NAMES, RunFilter, no_match
 from aml_mirror.backfill.summary import Summary
 from aml_mirror.backfill.version_index import VersionIndex
 from aml_mirror.core.errors import (
@@ -70,9 +70,12 @@ class Backfill:
         self._registry = open_registry(settings, console.say)
         self._known = VersionIndex(self._registry)
         self._console = console
+        self._matched = False
+        self._unmatched: list[str] = []
         self.summary = Summary(
             source=self._prefix.uri, model_name=settings.model_name, shard=str(settings.shard or "")
         )
+        self.summary.planned = 0 if settings.dry_run else None
         self._outcomes = Outcomes(settings, console, tell, self.summary, self._be_patient_for, _give_up)
 
     def run(self) -> Summary:
@@ -90,6 +93,7 @@ class Backfill:
                         f"{summary.found:,} runs so far: {summary.mirrored:,} mirrored, {summary.already:,} "
                         f"already there, {summary.failed:,} failed; now at {candidate.path}"
                     )
+            self._require_match()
             if not summary.found and not summary.other_shards:
                 raise DataError(
                     f"no run was found below {self._prefix.uri}",
@@ -100,12 +104,27 @@ class Backfill:
         summary.seconds = time.monotonic() - started
         return summary
 
+    def _require_match(self) -> None:
+        """Check that --match means some run. Which runs are in other shards is not looked at.
+
+        Raises:
+            SourceNotFound: it means none.
+        """
+        patterns = self._selection.match
+        if patterns and self._unmatched and not self._matched and not self.summary.other_shards:
+            raise no_match(patterns, self._unmatched)
+
     def _take(self, candidate: Candidate) -> None:
         path, selection = candidate.path, self._selection
         if not selection.is_ours(path):
             self.summary.other_shards += candidate.found is not None
             return
         facts = Facts(run_id=path, source=candidate.source.uri)
+        if candidate.found is not None:
+            if selection.matches(path):
+                self._matched = True
+            elif len(self._unmatched) < MOST_NAMES:
+                self._unmatched.append(path)
         nothing = candidate.found is None and candidate.failure is None and not candidate.refused
         if nothing and not candidate.unknown:
             self.summary.add_no_run(path)
@@ -169,7 +188,10 @@ class Backfill:
             if why := self._copied(locate(candidate.source, settings), target, settings):
                 return why
             mirror = Mirror(settings, self._console, progress, self._registry, candidate.source, locate)
-        if self._selection.limit is not None and self.summary.mirrored >= self._selection.limit:
+        if (
+            self._selection.limit is not None
+            and self.summary.mirrored + (self.summary.planned or 0) >= self._selection.limit
+        ):
             return f"--limit {self._selection.limit} was reached before it"
         # Where nothing is complete the mirror asks for itself: another may have been at work meanwhile.
         known = self._known.of(target.experiment, model, [path])

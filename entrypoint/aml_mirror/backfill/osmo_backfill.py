@@ -24,6 +24,7 @@ from typing import Protocol
 from aml_mirror.backfill.osmo_filter import WorkflowFilter
 from aml_mirror.backfill.osmo_names import WorkflowModelNames
 from aml_mirror.backfill.outcomes import SHORT_RETRY, Outcomes
+from aml_mirror.backfill.run_filter import MOST_NAMES, no_match
 from aml_mirror.backfill.summary import Summary
 from aml_mirror.backfill.version_index import VersionIndex
 from aml_mirror.core.errors import (
@@ -130,6 +131,7 @@ class OsmoBackfill:
         self.summary = Summary(
             source="OSMO", model_name=settings.model_name, shard=str(settings.shard or ""), listed=0
         )
+        self.summary.planned = 0 if settings.dry_run else None
         self._outcomes = Outcomes(
             settings, console, tell, self.summary, self._be_patient_for, self._require_services
         )
@@ -157,14 +159,19 @@ class OsmoBackfill:
     def _selected(self, wanted: WorkflowFilter) -> list[ListedWorkflow]:
         """The workflows that are meant, those that ended first coming first."""
         chosen = []
+        names: list[str] = []
         listed = with_labels = 0
         for workflow in each_workflow(self._osmo, wanted.query):
             listed += 1
             with_labels += workflow.labels is not None
             if wanted.selects(workflow, self.summary):
                 chosen.append(workflow)
+            elif self._settings.match and len(names) < MOST_NAMES:
+                names.append(workflow.name)
         self.summary.listed = listed
         wanted.require_labels(listed, with_labels)
+        if names and not self.summary.other_shards and not chosen and self._postponements is None:
+            raise no_match(self._settings.match, names)
         return sorted(chosen, key=lambda workflow: (workflow.ended, workflow.submitted, workflow.name))
 
     def _missing(self, chosen: list[ListedWorkflow]) -> list[_Candidate]:
@@ -257,7 +264,7 @@ class OsmoBackfill:
     def _take(self, candidate: _Candidate) -> None:
         name, later = candidate.workflow.name, self._postponements
         limit = self._settings.limit
-        if limit is not None and self.summary.mirrored >= limit:
+        if limit is not None and self.summary.mirrored + (self.summary.planned or 0) >= limit:
             self._outcomes.skipped(Facts(run_id=name), f"--limit {limit} was reached before it")
             return
 

@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
+from aml_mirror.core.errors import SourceNotFound
 from aml_mirror.core.option_values import Shard
 from aml_mirror.core.settings import Settings
+from aml_mirror.support.suggestions import nearest
+
+# Names that are kept to suggest one where a pattern matches nothing, and those that are shown.
+MOST_NAMES = 1000
+_SHOWN = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,14 +51,28 @@ class RunFilter:
 
     def refuses(self, path: str, newest: float) -> str:
         """Say why a run is not meant; empty: it is."""
-        if self.match and not any(_matches(path, pattern) for pattern in self.match):
+        if not self.matches(path):
             return "it does not match --match"
         return self.refuses_early(path, newest)
+
+    def matches(self, path: str) -> bool:
+        """Tell whether a path matches ``--match``; any does where none is given."""
+        return not self.match or any(_matches(path, pattern) for pattern in self.match)
 
     def is_ours(self, path: str) -> bool:
         """Tell whether a path falls into our shard: by the path alone, whatever else there is."""
         digest = hashlib.sha256(path.encode("utf-8", "surrogatepass")).digest()
         return int.from_bytes(digest[:8], "big") % self.shards == self.shard
+
+
+def no_match(patterns: Sequence[str], names: Sequence[str]) -> SourceNotFound:
+    """Return the error for patterns that match none of the runs that there are, with the nearest names."""
+    plain = [pattern.replace("*", "").strip("/") for pattern in patterns]
+    near = [name for word in plain for name in nearest(word, names, _SHOWN)] or list(names[:_SHOWN])
+    return SourceNotFound(
+        f"no run matches --match {' --match '.join(patterns)}",
+        f"there are: {', '.join(dict.fromkeys(near))}" + (", …" if len(names) > len(near) else ""),
+    )
 
 
 def _matches(path: str, pattern: str) -> bool:

@@ -12,8 +12,16 @@ from aml_mirror.support.progress import amount
 
 SCHEMA = "aml-mirror/backfill/v1"
 # Rows of the table, by outcome; the lines on stdout name every run.
-_ROWS = {"failed": 100, "mirrored": 100, "already-mirrored": 20, "skipped": 20, "no-run": 20, "copy": 20}
-_WORDS = {"already-mirrored": "already there", "no-run": "no run"}
+_ROWS = {
+    "failed": 100,
+    "mirrored": 100,
+    "planned": 100,
+    "already-mirrored": 20,
+    "skipped": 20,
+    "no-run": 20,
+    "copy": 20,
+}
+_WORDS = {"already-mirrored": "already there", "no-run": "no run", "planned": "to be done"}
 _SHOWN = 20
 _TEXT = 200  # characters of a failure in the line
 # Which of several failures the exit code tells. What else one run can fail with counts as 65.
@@ -44,6 +52,8 @@ class Summary:
     error: str | None = None
     hint: str | None = None
     mirrored: int = 0
+    planned: int | None = None
+    """Runs that would be mirrored; None: this is no dry run."""
     already: int = 0
     skipped: int = 0
     failed: int = 0
@@ -72,7 +82,7 @@ class Summary:
     @property
     def found(self) -> int:
         """Runs that were looked at in this shard."""
-        return self.mirrored + self.already + self.skipped + self.failed
+        return self.mirrored + (self.planned or 0) + self.already + self.skipped + self.failed
 
     @property
     def exit_code(self) -> int:
@@ -101,6 +111,13 @@ class Summary:
         elif "skipped" in outcomes:
             self.skipped += 1
             self._row("skipped", Row(run_id, "; ".join(last.warnings)))
+        elif "planned" in outcomes:
+            self.planned = (self.planned or 0) + 1
+            what = ", ".join(
+                f"{receipt.checkpoint} ({amount(receipt.bytes)}) into {receipt.model_name}"
+                for receipt in receipts
+            )
+            self._row("planned", Row(run_id, what))
         elif outcomes & {"mirrored", "updated"}:
             self.mirrored += 1
             self._row("mirrored", Row(run_id, uris))
@@ -156,6 +173,7 @@ class Summary:
             **({"backfill_id": self.backfill_id} if self.backfill_id else {}),
             "found": self.found,
             "mirrored": self.mirrored,
+            **({"planned": self.planned} if self.planned is not None else {}),
             "already_mirrored": self.already,
             "skipped": self.skipped,
             "failed": self.failed,
@@ -176,7 +194,8 @@ class Summary:
         """The table for people, failures last, where they are seen."""
         counts = {
             "no-run": self.no_run, "copy": self.copies, "skipped": self.skipped,
-            "already-mirrored": self.already, "mirrored": self.mirrored, "failed": self.failed,
+            "already-mirrored": self.already, "mirrored": self.mirrored, "planned": self.planned or 0,
+            "failed": self.failed,
         }  # fmt: skip
         width = min(60, max((len(row.run_id) for rows in self.rows.values() for row in rows), default=0))
         lines = []
@@ -188,6 +207,7 @@ class Summary:
                 lines.append(f"{word:<14}{_plain(row.run_id):<{width}}  {code}{_plain(row.text)}".rstrip())
             if count > len(rows):
                 lines.append(f"{word:<14}… and {count - len(rows):,} more")
+        done = f"{self.mirrored:,} mirrored" if self.planned is None else f"{self.planned:,} to be mirrored"
         shard = f" in shard {self.shard}" if self.shard else ""
         others = f", {self.other_shards:,} in other shards" if self.other_shards else ""
         no_run = f", {self.no_run:,} folder(s) without a run" if self.no_run else ""
@@ -202,7 +222,7 @@ class Summary:
             told = ", ".join(f"{count:,} {what}" for what, count in left_out.items() if count)
             lines.append(f"{self.listed:,} workflow(s) listed" + (f": {told}" if told else ""))
         lines.append(
-            f"{self.found:,} run(s){shard}: {self.mirrored:,} mirrored, {self.already:,} already there, "
+            f"{self.found:,} run(s){shard}: {done}, {self.already:,} already there, "
             f"{self.skipped:,} skipped, {self.failed:,} failed{no_run}{others}; "
             f"{amount(self.bytes_sent)} sent, {amount(self.bytes_copied)} copied in {self.seconds:.0f} s"
         )

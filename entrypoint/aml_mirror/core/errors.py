@@ -110,5 +110,5 @@ def of_the_system(error: OSError) -> MirrorError:
         return NotAllowed(said, "give the user of this program access")
     if error.errno == errno.ENOSPC:
         return ServiceUnavailable(said, "make room, or set TMPDIR to a folder with more, then run again")
-    # A share that hangs or a disk that fails: another try may find it well again.
+    # A share that hangs or a disk that fails: another attempt may find it well again.
     return ServiceUnavailable(said, "look at the volume, then run again")

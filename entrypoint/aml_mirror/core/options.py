@@ -171,6 +171,10 @@ TABLE: tuple[Option, ...] = (
         RUN, "N", parse=values.run_count,
     ),
     Option(
+        "dry_run", "--dry-run", "show which runs would be mirrored, without writing anything", ("backfill",),
+        RUN, details="Nothing is hashed, so a checkpoint that is registered already may be listed.",
+    ),
+    Option(
         "shard", "--shard", "only the I-th of N parts, from 0/N to N-1/N; together they are all runs",
         _MANY, RUN, "I/N", parse=values.shard,
         details="A run's part depends on a hash of its id alone, so new runs do not move others.",
@@ -310,8 +314,8 @@ TABLE: tuple[Option, ...] = (
     ),
     Option(
         "probe", "--probe",
-        "Azure ML: also try what only a real workspace can answer, with a run and a model version that are "
-        "both named aml-mirror-probe and removed again",
+        "also try what only writing can tell, and remove it again: on Azure ML a run and a model version, "
+        "both named aml-mirror-probe; on MLflow a run, a file and a model",
         ("doctor",), CHECKS,
     ),
     # --- what is pulled ---

@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import os
+import tempfile
 from collections.abc import Sequence
+from dataclasses import replace
 
 from aml_mirror.core.errors import DataError
+from aml_mirror.core.settings import Settings
 from aml_mirror.gates.policy import Policy
 from aml_mirror.pipeline.current_verdict import current_verdict
 from aml_mirror.pipeline.provenance import signing
+from aml_mirror.pull.pull import pull
+from aml_mirror.registries.azureml.version_folder import MODEL
 from aml_mirror.registries.base import Registry, Version
 from aml_mirror.registries.pinned_manifest import require_complete
-from aml_mirror.safety.verdict import Safety
+from aml_mirror.safety.verdict import Safety, inspect
+from aml_mirror.sources.local import LocalSource
+from aml_mirror.sources.tree import Tree
 from aml_mirror.support.progress import Console
 from aml_mirror.verify.verify import Verification, verify_version
 
@@ -20,6 +28,7 @@ def check_candidate(
     version: Version,
     policy: Policy,
     keys: Sequence[signing.PublicKey],
+    settings: Settings,
     console: Console,
 ) -> Verification:
     """Read every byte of a version, and check its signature and its safety verdict.
@@ -29,6 +38,7 @@ def check_candidate(
         version: as it is there.
         policy: says whether it has to be signed, and which verdicts are accepted.
         keys: of those who may sign.
+        settings: name the registry.
         console: shows how far the work is.
 
     Raises:
@@ -38,7 +48,6 @@ def check_candidate(
     require_complete(version)
     if version.archived:
         raise DataError(f"{name} is archived", "restore it first, or take another version")
-    _check_safety(version, policy, name)
     found = verify_version(registry, version, keys if policy.signed_version else [], console)
     if not found.holds:
         first = (
@@ -49,19 +58,38 @@ def check_candidate(
             else f"{found.extra[0]} was added"
         )
         raise DataError(f"{name} is not what was mirrored: {first}", f"restore it with: {found.repair}")
+    # Last: a verdict by an older scanner is given anew, on bytes that were just found to be right.
+    _check_safety(registry, version, policy, name, settings, console)
     return found
 
 
-def _check_safety(version: Version, policy: Policy, name: str) -> None:
-    def scan() -> Safety:
-        raise DataError(
-            f"the safety of {name} was judged by an older release's scanner, or never",
-            "mirror its run again with --refuse-pickle, which scans it anew",
-        )
-
-    word = current_verdict(version, scan).word
+def _check_safety(
+    registry: Registry, version: Version, policy: Policy, name: str, settings: Settings, console: Console
+) -> None:
+    keep = None if settings.dry_run else registry.annotate
+    word = current_verdict(version, lambda: _scanned(version, settings, console), keep).word
     if word not in policy.safety:
         raise DataError(
             f"{name} is {word}, and accepted are {', '.join(policy.safety)}",
             "look at its safety.json; a policy accepts more with version.safety",
         )
+
+
+def _scanned(version: Version, settings: Settings, console: Console) -> Safety:
+    """Pull a version into a scratch folder and look into its files."""
+    console.say(
+        f"version {version.number} of {version.model} was judged by an older scanner: scanning it anew"
+    )
+    with tempfile.TemporaryDirectory(prefix="aml-mirror-") as scratch:
+        wanted = replace(
+            settings,
+            reference=f"{version.model}:{version.number}",
+            folder=os.path.join(scratch, "policy"),
+            run_id="",
+            public_key="",
+            refuse_pickle=False,
+        )
+        source = LocalSource(pull(wanted, console).folder / MODEL)
+        tree = Tree(source, source.scan())
+        paths = sorted(tree.files)
+        return inspect(tree, paths, paths)

@@ -126,7 +126,7 @@ def promote(settings: Settings, console: Console) -> Promotion:
     if not settings.policy:
         policy = _with_threshold(policy, version)
     store = stages_of_model(registry, version.model)
-    check_candidate(registry, version, policy, keys, console)
+    check_candidate(registry, version, policy, keys, settings, console)
     if settings.dry_run:
         return _decided(registry, store, version, stage, policy, keys, dry_run=True)
     with store.lock() as require_allowed:

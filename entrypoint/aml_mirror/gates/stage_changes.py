@@ -109,7 +109,7 @@ def rollback(settings: Settings, console: Console) -> StageChange:
     _, number = _target(store, model, stage)
     version = require_version(registry, model, number)
     policy = Policy(safety=tuple(sorted(HARMLESS)), signed_version=bool(keys))
-    check_candidate(registry, version, policy, keys, console)
+    check_candidate(registry, version, policy, keys, settings, console)
     if settings.dry_run:
         holder = store.holder(stage)
         return StageChange(

@@ -15,6 +15,7 @@ from aml_mirror.layouts.generic.name_words import DATA_FOLDERS
 from aml_mirror.layouts.generic.weight_files import is_weights
 from aml_mirror.layouts.known_layouts import known_layouts, layout_names
 from aml_mirror.layouts.nested import nested_runs
+from aml_mirror.layouts.rivals import ask_about_rivals
 from aml_mirror.layouts.run_evidence import why_no_run
 from aml_mirror.sources.skipped_folders import around as skipped_around
 from aml_mirror.sources.tree import Tree, join
@@ -58,6 +59,8 @@ class DetectedRun:
         """Describe the run; ``tree`` is the one in which it was found."""
         files = self.tree(without_copies(tree) if self.without_copies else tree)
         draft = self.layout.read(files)
+        if not getattr(self.layout, "orders_equal_steps", False):
+            ask_about_rivals(files, draft)
         draft.checkpoints = [with_base_model(files, item) for item in draft.checkpoints]
         draft.best = with_base_model(files, draft.best) if draft.best else None
         return draft.finished()
@@ -214,6 +217,8 @@ def find_run(tree: Tree, framework: str = "", path: str = "") -> DetectedRun:
             f"check that the training saved a checkpoint there; {other}known layouts: "
             + ", ".join(layout_names()),
         )
+    if len(found) == 1 and not framework:
+        found = [*_around(tree, found[0]), *found]
     if len(found) > 1 and path and (meant := _with_path(tree, found, path)):
         return meant
     if len(found) > 1:
@@ -224,6 +229,21 @@ def find_run(tree: Tree, framework: str = "", path: str = "") -> DetectedRun:
             "pass the folder of one of them with --source" + _outer(tree, found),
         )
     return found[0]
+
+
+def _around(tree: Tree, found: DetectedRun) -> list[DetectedRun]:
+    """Return the run of no known framework in whose folder the one run of a known framework lies, if any."""
+    if not found.root or found.layout.name == Generic.name:
+        return []
+    seen = without_copies(tree) if found.without_copies else tree
+    rest = seen.without([found.root])
+    if not any(map(is_weights, rest.files)):
+        return []
+    return [
+        DetectedRun(root, Generic(), found.without_copies, (found.root, *found.nested))
+        for root in Generic().find(rest)
+        if _is_inside(found.root, root) and not _is_hidden(root)
+    ]
 
 
 def _with_path(tree: Tree, found: list[DetectedRun], path: str) -> DetectedRun | None:

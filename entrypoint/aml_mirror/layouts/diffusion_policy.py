@@ -26,6 +26,7 @@ from aml_mirror.core.errors import MirrorError
 from aml_mirror.formats.pickle_values import pickled_pairs
 from aml_mirror.layouts.base import Checkpoint, Role, RunDraft
 from aml_mirror.layouts.config_files import read_mapping
+from aml_mirror.layouts.kit.other_ends import ask_about_other_ends, other_ends
 from aml_mirror.layouts.run_roots import topmost
 from aml_mirror.layouts.scores import lower_is_better
 from aml_mirror.layouts.torch_files import pickle_of, whole_number
@@ -74,7 +75,7 @@ class DiffusionPolicy:
         saved = [
             _examined(run, name, steps)
             for name in run.children["checkpoints"]
-            if name == _LATEST or _TOP.fullmatch(name)
+            if name == _LATEST or _TOP.fullmatch(name) or _is_other_end(run, name)
         ]
         saved.sort(key=_age, reverse=True)
         for index, item in enumerate(saved):
@@ -87,14 +88,27 @@ class DiffusionPolicy:
             )
         if best := _best(saved, found):
             found.best = Checkpoint(best.path, best.step, "best", (best.path,), (best.path,))
+        ask_about_other_ends(run, found)
         return found
+
+
+def _is_other_end(run: Tree, name: str) -> bool:
+    """Tell whether a file says that it is the end as only forks do, final.ckpt, and holds what is saved here.
+
+    The step in it tells whether it is.
+    """
+    return bool(other_ends([name], [_LATEST])) and _is_workspace(pickle_of(run, f"checkpoints/{name}"))
+
+
+def _is_workspace(data: bytes) -> bool:
+    return b"state_dicts" in data and b"pickles" in data and b"pytorch-lightning_version" not in data
 
 
 def _is_diffusion_policy(tree: Tree, folder: str, names: tuple[str, ...]) -> bool:
     files = [name for name in names if name == _LATEST or _TOP.fullmatch(name)]
     for name in files[:_LOOK_INTO]:
         if data := pickle_of(tree, join(folder, name)):
-            return b"state_dicts" in data and b"pickles" in data and b"pytorch-lightning_version" not in data
+            return _is_workspace(data)
     # None can be read: the names and what lies beside them must do. Lightning says "last" and "step=".
     root = parent(folder)
     beside = tree.has(join(root, _LOG)) or tree.has(join(root, _CONFIG))

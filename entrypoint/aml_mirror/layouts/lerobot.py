@@ -28,6 +28,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Collection
 from dataclasses import replace
 
 from aml_mirror.layouts.base import Checkpoint, RunDraft
@@ -98,7 +99,7 @@ class LeRobot:
             # Object storage keeps no link: there it is a folder too.
             is_copy = join(base, _LAST) not in run.directory_links
             self._add_steps(run, result, steps, final, is_copy)
-        ends = _ends(run, below, base, result.checkpoints) if steps else []
+        ends = _ends(run, below, base, steps, result.checkpoints) if steps else []
         result.checkpoints += half + ends
         # What says that it is the end, but not at which step, comes before any number.
         result.checkpoints.sort(key=lambda item: -math.inf if item.step is None else -item.step)
@@ -106,6 +107,8 @@ class LeRobot:
             result.checkpoints[0] = replace(result.checkpoints[0], role="final")
         if len(unknown := [item for item in ends if item.step is None]) > 1:
             leave_undecided(result, unknown, f"{len(unknown)} folders say that training ended with them")
+        if steps and base:
+            _ask_about_root(run, result)
         self._add_averaged(run, result, steps)
         for checkpoint in result.checkpoints:
             path = join(checkpoint.path, "train_config.json")
@@ -197,16 +200,48 @@ def _is_step(below: Subfolders, name: str, real: str) -> bool:
     return bool(_STEP.fullmatch(name)) and bool({_MODEL, _EMA} & below.get(real, {}).keys())
 
 
-def _ends(run: Tree, below: Subfolders, base: str, numbered: list[Checkpoint]) -> list[Checkpoint]:
+def _ends(
+    run: Tree, below: Subfolders, base: str, steps: Collection[str], numbered: list[Checkpoint]
+) -> list[Checkpoint]:
     """Return what forks and people save as ``final``, where it is no copy of a numbered checkpoint."""
     ends = []
     for name, real in below.get(base, {}).items():
-        if end_of(name) < 0 or name == _LAST or _MODEL not in below.get(real, {}):
+        if end_of(name) < 0 or real in steps or _MODEL not in below.get(real, {}):
+            continue
+        # A link says nothing by itself; what a folder of that name holds may be of another training.
+        if name == _LAST and _saved_step(run, real) is None:
             continue
         end = _describe(run, real, _MODEL, _saved_step(run, real))
         if not any(same_weights(run, end, item) for item in numbered if item.weights and end.weights):
             ends.append(end)
     return ends
+
+
+def _ask_about_root(run: Tree, result: RunDraft) -> None:
+    """Leave a run undecided where people put another policy beside its checkpoints, in the run's root."""
+    if run.has_folder(_MODEL):
+        other = _describe(run, "", _MODEL, _saved_step(run, ""))
+    elif _is_policy(run, ""):
+        other = replace(_root_policy(run), step=_saved_step(run, ""))
+    else:
+        return
+    if result.undecided or any(same_weights(run, other, item) for item in result.checkpoints):
+        return
+    newest = result.checkpoints[0]
+    result.checkpoints.append(other)
+    if other.step is None or other.step >= (newest.step or 0):
+        leave_undecided(result, [newest, other], "the run's root holds another policy than its checkpoints")
+
+
+def _root_policy(run: Tree) -> Checkpoint:
+    """Describe a policy in the root of a run, without what else is below that."""
+    whole = _describe(run, "", "", None)
+    return replace(
+        whole,
+        files=tuple(path for path in whole.files if "/" not in path),
+        weights=tuple(path for path in whole.weights if "/" not in path),
+        left_out=(),
+    )
 
 
 def _is_policy(tree: Tree, folder: str) -> bool:

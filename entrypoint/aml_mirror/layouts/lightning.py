@@ -26,6 +26,7 @@ from typing import Any
 from aml_mirror.formats.pickle_values import pickled_pairs
 from aml_mirror.layouts.base import Checkpoint, Role, RunDraft
 from aml_mirror.layouts.config_files import read_mapping
+from aml_mirror.layouts.kit.other_ends import ask_about_other_ends
 from aml_mirror.layouts.run_roots import topmost, with_logs
 from aml_mirror.layouts.scores import lower_is_better
 from aml_mirror.layouts.torch_files import pickle_of, whole_number
@@ -112,6 +113,7 @@ class Lightning:
         found.logs = [path for path in run.files if path.rpartition("/")[2] == _CSV]
         if not found.params and run.has(_HYDRA):
             found.params = read_mapping(run, _HYDRA, found.warnings)
+        ask_about_other_ends(run, found)
         return found
 
 

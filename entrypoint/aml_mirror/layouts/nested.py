@@ -31,7 +31,7 @@ _MADE_OF_IT = word_set(
     "best merged merge export exported exports onnx ema averaged adapter adapters lora tokenizer processor "
     "deploy converted"
 )
-_FOLDERS = CONTAINERS | DATA_FOLDERS | TRAINING_FOLDERS
+_FOLDERS = DATA_FOLDERS | TRAINING_FOLDERS
 
 
 def nested_runs(tree: Tree, root: str, layout: Layout, layouts: Iterable[Layout]) -> dict[str, Layout]:
@@ -82,9 +82,13 @@ def without_own_files(tree: Tree, root: str) -> Tree | None:
 
 
 def _is_own(path: str) -> bool:
-    first, separator, _ = path.partition("/")
-    if not separator:
-        return is_weights(path)
+    *folders, name = path.split("/")
+    # In checkpoints/ and its like are the run's own. Others may be there too: checkpoints/stage2/model_10.pt.
+    while folders and folders[0].lower() in CONTAINERS:
+        folders.pop(0)
+    if not folders:
+        return is_weights(name)
+    first = folders[0]
     words = words_of(first)
     return (
         first.lower() in _FOLDERS

@@ -30,7 +30,7 @@ from aml_mirror.formats.ocdbt import store_problem
 from aml_mirror.formats.pickle_values import pickled_values
 from aml_mirror.layouts.base import Checkpoint, RunDraft
 from aml_mirror.layouts.config_files import read_json
-from aml_mirror.layouts.kit.other_ends import ask_about_other_folders
+from aml_mirror.layouts.kit.other_ends import ask_about_other_ends
 from aml_mirror.layouts.run_roots import topmost
 from aml_mirror.layouts.step_folders import names_in, subfolders, word_set
 from aml_mirror.sources.tree import Tree, join
@@ -99,7 +99,7 @@ class OpenPi:
         if result.checkpoints:
             result.checkpoints[0] = replace(result.checkpoints[0], role="final")
             result.params = _params(run, result.checkpoints)
-        ask_about_other_folders(run, result)
+        ask_about_other_ends(run, result, lambda path: _describe(run, path, None))
         return result
 
 

@@ -2,8 +2,9 @@
 
 ``save_checkpoint`` in ``prismatic/training/strategies/`` (openvla/openvla, microsoft/CogACT; main) saves
 each checkpoint under its step and links or copies the newest as ``latest-checkpoint.pt``. Nothing is kept
-for its score. Forks put the stage of the training before the name. What CogACT saves for the optimizer,
-``…-optimizer.pt``, is needed to train on only.
+for its score. Forks put the stage of the training before the name. CogACT links no newest one, and saves the
+state of the optimizer under the checkpoint's name with the suffix ``.optimizer`` (``fsdp.py`` there): it is
+needed to train on only.
 
 What its player opens: the checkpoint and, of the run's root, ``config.json`` and ``dataset_statistics.json``,
 by which actions are scaled (``load_vla`` in ``prismatic/models/load.py`` and ``vla/load.py``).
@@ -20,5 +21,8 @@ PRISMATIC = FileLayout(
     final=r"latest-checkpoint\.pt",
     beside=("config.json", "dataset_statistics.json"),
     companions=("config.json", "config.yaml", "dataset_statistics.json"),
-    left_out=(("checkpoints/*optimizer*.pt", "optimizer state"),),
+    left_out=(
+        ("checkpoints/*.optimizer", "optimizer state"),
+        ("checkpoints/*optimizer*.pt", "optimizer state"),
+    ),
 )

@@ -70,8 +70,13 @@ class Robomimic:
         found.checkpoints = with_companions(run, found.checkpoints, (_NORMALIZATION,))
         if run.has("config.json"):
             found.params = read_mapping(run, "config.json", found.warnings)
-        ask_about_other_ends(run, found)
+        ask_about_other_ends(run, found, lambda path: _described(run, path))
         return found
+
+
+def _described(run: Tree, path: str) -> Checkpoint:
+    (found,) = with_companions(run, [Checkpoint(path, None, "periodic", (path,), (path,))], (_NORMALIZATION,))
+    return found
 
 
 def _are_models(tree: Tree, folder: str, names: tuple[str, ...]) -> bool:

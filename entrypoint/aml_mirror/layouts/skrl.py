@@ -26,6 +26,7 @@ from aml_mirror.core.errors import MirrorError
 from aml_mirror.layouts.base import Checkpoint, Role, RunDraft, numbered
 from aml_mirror.layouts.isaac_lab import params_of
 from aml_mirror.layouts.kit.other_ends import ask_about_other_ends
+from aml_mirror.layouts.kit.roles import leave_undecided
 from aml_mirror.layouts.run_roots import topmost
 from aml_mirror.layouts.torch_files import pickle_of, same_contents
 from aml_mirror.sources.tree import Tree, join, parent
@@ -37,6 +38,8 @@ _FOREIGN_END = re.compile(r"agent_(?:final|last|latest)\.(?:pt|pickle)")
 _DATED_AGENT = re.compile(r"agent_\d\d-\d\d-\d\d_\d\d-\d\d-\d\d-\d{1,6}\.(?:pt|pickle)")
 _BEST_AGENT = ("best_agent.pt", "best_agent.pickle")
 _MODULE = re.compile(r"(?:(?P<best>best)_(?P<of_best>.+)|(?P<name>.+)_(?P<step>\d{1,18}))\.(pt|pickle)")
+# Modules of an end that only forks write: policy_final.pt.
+_MODULE_OF_END = re.compile(r"(?P<name>.+)_(?P<end>final|last|latest)\.(?:pt|pickle)")
 _POLICIES = frozenset({"policy", "q_network"})
 _PREPROCESSORS = frozenset({"observation_preprocessor", "state_preprocessor"})
 _TRAINING_ONLY = {
@@ -103,7 +106,7 @@ class Skrl:
         if not found.checkpoints and found.best:
             found.warnings.append("only the best checkpoint was kept; --checkpoint best takes it")
         found.params = params_of(run, found.warnings)
-        ask_about_other_ends(run, found)
+        ask_about_other_ends(run, found, lambda path: _end(run, base, path))
         return found
 
 
@@ -192,10 +195,13 @@ def _modules(names: tuple[str, ...]) -> list[_Module]:
         if not (match := _MODULE.fullmatch(name)):
             continue
         module = match["of_best"] or match["name"]
-        kind = next((known for known in _KNOWN if module == known or module.endswith("_" + known)), "")
-        if kind:
+        if kind := _kind(module):
             found.append(_Module(name, module, kind, None if match["best"] else int(match["step"])))
     return found
+
+
+def _kind(module: str) -> str:
+    return next((known for known in _KNOWN if module == known or module.endswith("_" + known)), "")
 
 
 def _separate_modules(run: Tree, base: str, names: tuple[str, ...]) -> RunDraft:
@@ -217,7 +223,23 @@ def _separate_modules(run: Tree, base: str, names: tuple[str, ...]) -> RunDraft:
     if best_ones:
         step = _step_of_best(run, base, modules, best_ones, steps)
         best = _set_of_modules(base, best_ones, needed, step, "best")
-    return RunDraft(checkpoints, best)
+    found = RunDraft(checkpoints, best)
+    policies = {module.step for module in modules if module.kind in _POLICIES}
+    others = {module.step for module in modules if not module.needed and module.step is not None}
+    whole = [item for item in checkpoints if not item.problem]
+    if whole and others and policies.isdisjoint(others) and max(others) > max(_steps_of(whole)):
+        leave_undecided(
+            found,
+            whole[:1],
+            f"the newest modules are of step {max(others)}, and of none of their steps is there a policy: "
+            "they may be of another training",
+        )
+    return found
+
+
+def _steps_of(checkpoints: list[Checkpoint]) -> list[int]:
+    """Return the steps that are known of some checkpoints, at least 0."""
+    return [item.step or 0 for item in checkpoints]
 
 
 def _set_of_modules(
@@ -245,6 +267,22 @@ def _set_of_modules(
         ),
         problem=f"its {' and '.join(missing)} is missing" if missing else "",
     )
+
+
+def _end(run: Tree, base: str, path: str) -> Checkpoint:
+    """Describe an end that only forks write: with modules apart, the policy and its preprocessors."""
+    folder, _, own = path.rpartition("/")
+    named = _MODULE_OF_END.fullmatch(own)
+    modules = [
+        _Module(name, match["name"], kind, None)
+        for name in run.children.get(folder, ())
+        if named and (match := _MODULE_OF_END.fullmatch(name)) and match["end"] == named["end"]
+        if (kind := _kind(match["name"]))
+    ]
+    if not any(module.file == own and module.kind in _POLICIES for module in modules):
+        return _file(path, None, "periodic")
+    needed = {module.module for module in _modules(run.children[base]) if module.needed}
+    return _set_of_modules(folder, modules, needed, None, "periodic")
 
 
 def _step_of_best(

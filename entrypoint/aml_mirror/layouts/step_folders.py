@@ -105,12 +105,15 @@ def same_files(tree: Tree, one: Iterable[str], other: Iterable[str]) -> bool:
 def same_file(tree: Tree, one: str, other: str) -> bool:
     """Tell whether two files have the same contents, as :func:`same_files` does."""
     size = tree.size(one)
-    if size != tree.size(other):
-        return False
-    if size <= _COMPARE_WHOLE:
-        return tree.read(one, 0, size) == tree.read(other, 0, size)
-    ends = ((0, 1 << 16), (size - _SAMPLE_BYTES, _SAMPLE_BYTES))
-    spread = ((size * number // _SAMPLES, _SAMPLE_BYTES) for number in range(1, _SAMPLES))
+    return size == tree.size(other) and same_range(tree, one, other, size)
+
+
+def same_range(tree: Tree, one: str, other: str, size: int, start: int = 0, other_start: int = 0) -> bool:
+    """Tell whether ``size`` bytes of two files are the same, as :func:`same_files` does."""
+    ranges = [(0, size)]
+    if size > _COMPARE_WHOLE:
+        ranges = [(0, 1 << 16), (size - _SAMPLE_BYTES, _SAMPLE_BYTES)]
+        ranges += [(size * number // _SAMPLES, _SAMPLE_BYTES) for number in range(1, _SAMPLES)]
     return all(
-        tree.read(one, start, count) == tree.read(other, start, count) for start, count in (*ends, *spread)
+        tree.read(one, start + at, count) == tree.read(other, other_start + at, count) for at, count in ranges
     )

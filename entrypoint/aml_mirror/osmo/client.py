@@ -265,7 +265,7 @@ def _failure(run_id: str, arguments: tuple[str, ...], answer: Answer) -> MirrorE
     about = f"run {run_id}" if run_id else "its workflows"
     if "must login" in said.lower() or status == 401:
         return NotAllowed(
-            f"the osmo program is not logged in, so that nothing can be learnt of {about} ({said})",
+            f"the osmo program is not logged in, so that nothing can be learned of {about} ({said})",
             "in a pod OSMO sets OSMO_CONFIG_FILE_DIR: let nothing overwrite it; elsewhere run `osmo login "
             "URL`; or pass --source",
         )

@@ -1,4 +1,4 @@
-"""Where a run lies, learnt from its id alone: the run is waited for, judged, and its declared output chosen.
+"""Where a run lies, learned from its id alone: the run is waited for, judged, and its declared output chosen.
 
 OSMO uploads what a task wrote to ``{{output}}`` to the URLs that it declared, after its command has ended,
 also where the command failed. So a run is mirrored when it has ended; a failed one only where that was
@@ -68,7 +68,7 @@ class OsmoRun:
         self._host = socket.gethostname() if host is None else host
         if not is_reachable(settings):
             raise ConfigurationError(
-                f"nothing says where run {settings.run_id} is: neither --source nor OUTPUT_DIR is set, and "
+                f"no source configured for run {settings.run_id}: --source and OUTPUT_DIR are not set, and "
                 "there is no osmo program on PATH to ask",
                 "pass the folder that the training wrote to with --source; in a pod of OSMO, PATH has to "
                 "keep /osmo/usr/bin",
@@ -220,7 +220,7 @@ def _none(what: str, declared: Declared, workflow: Workflow) -> SourceNotFound:
             f"{what} declared its output as {kinds}, whose place OSMO does not tell",
             f"pass the place with --source; {_ADVICE}",
         )
-    hint = f"where it lies on a volume or in blob storage nevertheless, pass that with --source; {_ADVICE}"
+    hint = f"if it is on a volume or in blob storage, pass that with --source; {_ADVICE}"
     if found := _AZURE_OUTPUT.match(workflow.outputs):
         place = redaction.text(f"azure://{found[1]}/{found[2]}")
         hint = f"what it wrote to {{{{output}}}} may lie in {place}: look, and pass --source; {_ADVICE}"

@@ -43,16 +43,25 @@ def _of_rl_games(series: Series, checkpoint: Checkpoint) -> bool:
     return series.tag.endswith("/step" if "_frame_" in checkpoint.path else "/iter")
 
 
-# Of each framework, the series whose steps count what the number of its checkpoints counts. Of those that are
-# not here, it is not known. Lightning is not: its logger counts batches, its checkpoints optimizer steps.
+# Of each framework, the series whose steps count what the number of its checkpoints counts. Brax logs and
+# saves by steps of the environment (Playground's learning/train_jax_ppo.py), ProtoMotions by epochs
+# (post_epoch_logging in base_agent/agent.py), RLinf and Diffusion Policy by global_step (embodied_runner.py;
+# run in the workspaces). Of those that are not here it is not known, or they do not: Lightning's logger
+# counts batches, its checkpoints the steps of optimizers; ACT logs nothing; Tianshou saves by epochs and
+# logs by steps of the environment; RLlib counts its saves.
 _SAME_UNIT: dict[str, Callable[[Series, Checkpoint], bool]] = {
+    "brax": _all,
+    "diffusion_policy": _all,
     "fasttd3": _all,
     "groot": _all,
     "huggingface": _all,
     "lerobot": _all,
     "octo": _all,
     "openpi": _all,
+    "prismatic": _all,
+    "protomotions": _all,
     "rl_games": _of_rl_games,
+    "rlinf": _all,
     "robomimic": _all,
     "rsl_rl": _iterations,
     "skrl": _all,

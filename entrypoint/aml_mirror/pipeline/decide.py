@@ -290,7 +290,7 @@ def remarks(selected: SelectedCheckpoint) -> list[str]:
 
 
 def _safety_warnings(safety: Safety) -> list[str]:
-    """Say what loading the checkpoint may run, and which files a person accepts nevertheless."""
+    """Say what loading the checkpoint may run, and which files a person accepts."""
     warnings = []
     if safety.verdict in (SUSPICIOUS, CODE, UNKNOWN):
         problems = list(safety.problems)

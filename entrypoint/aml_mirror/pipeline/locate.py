@@ -82,7 +82,7 @@ def describe(whole: Tree, detected: DetectedRun, settings: Settings) -> LocatedR
 
 
 def run_id(source: Source, settings: Settings) -> str:
-    """Return the id of the run in a source: what the source learnt, else what was given, else its name."""
+    """Return the id of the run in a source: what the source learned, else what was given, else its name."""
     return run_id_of(source) or settings.run_id or source.name
 
 

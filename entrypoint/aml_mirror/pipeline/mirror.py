@@ -96,6 +96,9 @@ class Mirror:
         decisions = Decisions(located, target, settings, self._console, complete, read_once)
         for selected in self._selected(decisions, registry):
             self._knows(_facts_at(selected.checkpoint, facts))
+            if settings.dry_run:
+                yield self._planned(selected, located)
+                continue
             self._located = located
             yield self._settled(decisions.decide(selected), registry, target, complete)
             self._knows(facts)
@@ -104,8 +107,21 @@ class Mirror:
         try:
             return decisions.selected()
         finally:
-            for version, tags in decisions.judged_anew:
+            for version, tags in [] if self._settings.dry_run else decisions.judged_anew:
                 registry.annotate(version, tags)
+
+    def _planned(self, selected: SelectedCheckpoint, located: LocatedRun) -> Receipt:
+        """The receipt of a dry run. No byte of the checkpoint was hashed, so its digest is not known."""
+        files = selected.checkpoint.files
+        return receipt_of(
+            self._progress.facts,
+            outcome="planned",
+            exit_code=0,
+            files=len(files),
+            bytes=sum(located.tree.size(path) for path in files if located.tree.has(path)),
+            warnings=located.warnings,
+            seconds=round(self._seconds(), 3),
+        )
 
     def recognized(
         self, located: LocatedRun, target: Destination, registry: Registry, versions: Sequence[Version]

@@ -197,7 +197,7 @@ class Writer(Protocol):
         """Write what is not there yet."""
 
     def log_metrics(self, points: Callable[[], Iterator[Point]], progress: Callable[[int], None]) -> int:
-        """Write the points in their order, going on where an earlier try ended; return how many were sent."""
+        """Write the points in their order, going on after an earlier attempt; return how many were sent."""
 
     def pin_logs(self, sizes: dict[str, int]) -> dict[str, int]:
         """Return how many bytes of each log this mirror takes: those that its first attempt saw."""
@@ -219,7 +219,7 @@ class Writer(Protocol):
         """Send what is not there with its full size yet, verify all; return the number of bytes sent."""
 
     def put_texts(self, texts: dict[str, str]) -> None:
-        """Write small artifacts, over what an earlier try may have left."""
+        """Write small artifacts, over what an earlier attempt may have left."""
 
     def register(self, description: str, tags: dict[str, str]) -> Version:
         """Return the version of this run, made if it is not there; not yet marked complete."""
@@ -228,7 +228,7 @@ class Writer(Protocol):
         """Close the run and, last of all, mark the version complete."""
 
     def abort(self, status: str, why: str) -> None:
-        """Close the run as FAILED or KILLED, to be taken up by the next try. Never raises."""
+        """Close the run as FAILED or KILLED, to be taken up by the next attempt. Never raises."""
 
 
 class Reading(Protocol):

@@ -1,7 +1,7 @@
 """Points of a run in a fixed order, batch by batch, with a mark that tells how far the run is.
 
 The mark travels in the same request as the batch. It is ``COUNT:DIGEST``, the digest over all batches so
-far: it tells whether the points are still those of the earlier try.
+far: it tells whether the points are still those of the earlier attempt.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ def send_points(
     send: Callable[[list[Point], str], None],
     progress: Callable[[int], None] = lambda count: None,
 ) -> tuple[int, int]:
-    """Send the points, going on where an earlier try ended.
+    """Send the points, going on where an earlier attempt ended.
 
     Args:
         points: yields them, the same in each call.

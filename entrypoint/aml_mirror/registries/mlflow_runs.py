@@ -4,7 +4,7 @@ A run carries its identity as a tag from the request that creates it. Of several
 (a POST whose answer was lost is sent again) the one with the lowest (start time, id) is *the* run.
 Parameters are compared with what is there. Metrics go in a fixed order, and the number of points sent so
 far travels in the same request as the points, with a running digest that tells whether the event files
-are still those of the earlier try.
+are still those of the earlier attempt.
 
 What differs between workspaces (who may write, where files go, how a version is registered) is not here.
 """
@@ -189,7 +189,7 @@ class RunWriter(ABC):
         run: as it was when it was taken up.
         claim: the right to write it.
         tags: those of the run, as the pipeline made them.
-        adopted: whether an earlier try may have written to it.
+        adopted: whether an earlier attempt may have written to it.
     """
 
     def __init__(
@@ -215,9 +215,9 @@ class RunWriter(ABC):
             self._log_batch(params=batch)
 
     def log_metrics(self, points: Callable[[], Iterator[Point]], progress: Callable[[int], None]) -> int:
-        """Write the points in their order, going on where an earlier try ended; return how many were sent."""
+        """Write the points in their order, going on after an earlier attempt; return how many were sent."""
         mark = self._run.data.tags.get(base.POINTS, "") if self._adopted else ""
-        # Where the points are not those of the earlier try, all go again: a database keeps equal rows once.
+        # If the points are not those of the earlier attempt, all go again: a database keeps equal rows once.
         return send_points(points, self._limits.batch, mark, self._log_points, progress)[0]
 
     def _log_points(self, batch: list[Point], mark: str) -> None:
@@ -230,7 +230,7 @@ class RunWriter(ABC):
         self._retry(lambda: self._client.log_batch(self.run_id, synchronous=True, **rows))
 
     def abort(self, status: str, why: str) -> None:
-        """Close the run as FAILED or KILLED, to be taken up by the next try. Never raises."""
+        """Close the run as FAILED or KILLED, to be taken up by the next attempt. Never raises."""
         self._claim.stop()
         if self._claim.lost:
             return
@@ -243,7 +243,7 @@ class RunWriter(ABC):
 
     @abstractmethod
     def _release(self) -> None:
-        """Let the next try begin at once."""
+        """Let the next attempt begin at once."""
 
     def _require_claim(self) -> None:
         if self._claim.lost:

@@ -63,7 +63,7 @@ def required_type(settings: Settings) -> RegistryType:
     if found := named_type(settings):
         return found
     raise ConfigurationError(
-        "nothing says where to mirror to", ", or pass ".join(item.usage for item in registry_types())
+        "no target configured", ", or pass ".join(item.usage for item in registry_types())
     )
 
 

@@ -106,12 +106,12 @@ class Source(Protocol):
 
 
 def run_id_of(source: Source) -> str:
-    """The run's own name where a source learnt it (from OSMO, which also takes UUIDs); empty: it did not."""
+    """The run's own name where a source learned it (from OSMO, which also takes UUIDs); empty: it did not."""
     return str(getattr(source, "run_id", ""))
 
 
 def labels_of(source: Source) -> Mapping[str, str]:
-    """The run's labels where a source learnt them from OSMO; empty: it did not."""
+    """The run's labels where a source learned them from OSMO; empty: it did not."""
     labels: Mapping[str, str] = getattr(source, "run_labels", {})
     return labels
 

@@ -136,7 +136,7 @@ def with_fresh_login(operation: Callable[[], T]) -> T:
             if "AADSTS" in str(error):
                 raise  # Entra itself refused: it would again
         credential().renew()
-    raise AssertionError("the last try returns or raises")
+    raise AssertionError("the last attempt returns or raises")
 
 
 def claims_of(token: str) -> dict[str, Any]:

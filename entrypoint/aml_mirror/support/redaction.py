@@ -75,7 +75,7 @@ _PATTERNS = (
     (re.compile(r"\beyJ[A-Za-z0-9_-]{8,4096}\.[A-Za-z0-9_-]*\.?[A-Za-z0-9_-]*"), MASK),
     (
         re.compile(
-            r"\b(?:(?:hf_|gh[pousr]_|npm_)[A-Za-z0-9]{16,}|github_pat_[A-Za-z0-9_]{16,}|dapi[0-9a-f]{16,}"
+            r"\b(?:(?:hf_|npm_)[A-Za-z0-9]{16,}|gh[pousr]_[A-Za-z0-9_]{16,}|github_pat_[A-Za-z0-9_]{16,}|dapi[0-9a-f]{16,}"
             r"|(?:glpat-|sk-|xox[abeoprs]-|xapp-|nvapi-|pypi-)(?=[A-Za-z_-]{0,64}[0-9])[A-Za-z0-9_-]{16,}"
             r"|(?:AKIA|ASIA)[A-Z0-9]{16}|AIza[A-Za-z0-9_-]{35})"
         ),
@@ -93,7 +93,12 @@ _PATTERNS = (
             r"|r8_[A-Za-z0-9]{24,}|gsk_[A-Za-z0-9]{24,}|pcsk_\w{24,}|shp(?:at|ca|pa|ss)_[0-9a-fA-F]{24,}"
             r"|figd_[\w-]{24,}|lin_api_[A-Za-z0-9]{24,}|ATATT3x[\w=-]{24,}|tskey-[\w-]{16,}|NRAK-[A-Z0-9]{20,}"
             r"|pul-[0-9a-f]{32,}|xkeysib-[\w-]{32,}|[0-9]{8,10}:AA[\w-]{32,34}|sntry[su]_[\w=+/]{24,}"
-            r"|gl(?:rt|dt|ft|soat|cbt|ptt)-[\w-]{16,})"
+            r"|gl(?:rt|dt|ft|soat|cbt|ptt|imt|agent|oas)-[\w-]{16,}|GR1348941[\w-]{20,}"
+            # Artifactory, Square, Mailchimp, Twilio, AWS, Discord, OpenAI, Telegram
+            r"|AKC(?=[A-Za-z]{0,40}[0-9])[A-Za-z0-9]{20,}|sq0csp-[\w-]{43}|[0-9a-f]{32}-us[0-9]{1,2}(?![\w-])|(?:AC|SK)[0-9a-f]{32}(?!\w)"
+            r"|(?:A3T[A-Z0-9]|ABIA|ACCA)(?=[A-Z]{0,15}[0-9])[A-Z0-9]{16}(?!\w)"
+            r"|[MNO](?=[a-zA-Z_-]{0,24}[0-9])[\w-]{23,25}\.[\w-]{6}\.[\w-]{27,38}(?![\w-])"
+            r"|[0-9]{8,10}:(?=[a-zA-Z_-]{0,34}[0-9])[\w-]{35}(?![\w-]))"
         ),
         MASK,
     ),

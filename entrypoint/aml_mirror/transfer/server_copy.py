@@ -197,7 +197,7 @@ class ServerCopy(UrlCopy):
         return made
 
     def _is_ours(self, entry: Entry, blob: BlobClient) -> bool:
-        """Whether the copy under way is of the same bytes: the answer was lost, or a try was killed.
+        """Whether the copy under way is of the same bytes: the answer was lost, or an attempt was killed.
 
         Another one, of a killed try with other files, is ended.
         """

@@ -125,7 +125,7 @@ def _checkpoint_of(
     place = settings.source or version.tags.get(base.OUTPUT_DIR, "")
     if not place:
         raise UsageError(
-            f"nothing says where the run of version {version.number} of {version.model} is",
+            f"version {version.number} of {version.model} does not name the source of its run",
             "pass --source DIR or azure://ACCOUNT/CONTAINER/PATH",
         )
     wanted = version.tags.get(base.CHECKPOINT, "")

@@ -65,7 +65,7 @@ class Watch:
         self._sleep = sleep
 
     def run(self) -> int:
-        """Watch until a signal or a failure that no later pass can mend; return the exit code.
+        """Watch until a signal or a failure that no later pass can fix; return the exit code.
 
         With ``--once`` it is 0 if the pass came to its end, whatever came of single runs.
 

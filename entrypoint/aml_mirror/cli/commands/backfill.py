@@ -23,7 +23,8 @@ def run(call: Call) -> int:
     kept = KeptReceipts(call.settings, backfill_id, call.console.warn)
 
     def tell(done: Receipt) -> None:
-        kept.take(done)
+        if not call.settings.dry_run:
+            kept.take(done)
         if lines:
             output.print_line(done.line())
 

@@ -37,6 +37,8 @@ _CLEANRL = ".cleanrl_model"
 _FINISH = re.compile(r"[0-9]+_finish")
 # How deep inside a folder its weights may lie; deeper where the name says what it is (RLlib: five).
 _MAX_DEPTH = {False: 3, True: 6}
+# Kept for its score: top_3, topk.
+_TOP = re.compile(r"(?:^|[-_.])top[-_]?(?:k|[0-9]+)(?![a-z0-9])", re.IGNORECASE)
 # No training keeps more numbered files in one folder; a folder with more holds data.
 _MAX_FILES = 2000
 _MAX_POINTER_BYTES = 256
@@ -161,8 +163,13 @@ def _folders_in(
             for name, real, step in numbers
             if real not in several
         ]
-        + [item for named, item in ends if named or any(families.values())]
+        + [item for named, item in ends if named or any(families.values()) or _is_alone(tree, item)]
     )
+
+
+def _is_alone(tree: Tree, end: Candidate) -> bool:
+    """Tell whether a folder that says it is the end holds all the weights that there are: pick_1_final/."""
+    return all(path.startswith(end.path + "/") for path in tree.files if is_weights(path))
 
 
 def _of_several(tree: Tree, folder: str, numbered: str, step: int) -> list[Candidate]:
@@ -243,7 +250,7 @@ def _files_in(tree: Tree, folder: str, speaks: bool, numbers: bool = False) -> l
         is_cleanrl = name.endswith(_CLEANRL)
         if (step_of(stem) is None and end_of(stem) < 0 and not is_cleanrl) or not is_weights(name):
             continue
-        if words & DATA_WORDS or re.search(r"-of-[0-9]+", stem):
+        if words & DATA_WORDS or re.search(r"-of-[0-9]+", stem) or _TOP.search(stem):
             continue
         is_named = words & MODEL_WORDS or stem.lower() in ENDS or is_cleanrl
         if speaks or is_named or (numbers and stem.isdecimal()):

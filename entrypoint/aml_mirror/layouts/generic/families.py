@@ -171,6 +171,8 @@ def _set_end_steps(ends: list[_Member], families: Iterable[list[_Member]]) -> No
             and len(known[0][0].counters) == len(known[0][0].name.numbers) == 1
             and not end.name.numbers[0].is_date
             and _plain(end) == _plain(known[0][0])
+            # policy_last_2 beside policy_1000: that is no step of theirs.
+            and end.name.numbers[0].value >= known[0][0].counters[0][1]
         ):
             end.step = end.name.numbers[0].value
             counting = {end.name.numbers[0].at}

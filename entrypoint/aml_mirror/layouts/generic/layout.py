@@ -33,6 +33,7 @@ from aml_mirror.layouts.base import Checkpoint, RunDraft
 from aml_mirror.layouts.config_files import read_mapping
 from aml_mirror.layouts.generic.discover import candidates, root_of
 from aml_mirror.layouts.generic.families import Ranked, rank
+from aml_mirror.layouts.generic.pointers import follow_pointer
 from aml_mirror.layouts.generic.training_evidence import CONFIGS, with_the_rest
 from aml_mirror.layouts.generic.weight_files import Candidate, described, with_companions
 from aml_mirror.layouts.run_roots import topmost, with_logs
@@ -51,6 +52,8 @@ class Generic:
     """See the module."""
 
     name = "generic"
+    # By the words and the other numbers of their names.
+    orders_equal_steps = True
 
     def find(self, tree: Tree) -> list[str]:
         roots = with_the_rest(tree, (root_of(candidate.folder) for candidate in candidates(tree)))
@@ -76,6 +79,8 @@ class Generic:
         else:
             for candidate in reversed(ranked.ends):
                 _add_end(run, result, checkpoint(candidate), numbered[:_COMPARED])
+            if not ranked.ends and not pointed:
+                follow_pointer(run, result)
         result.checkpoints = [*map(checkpoint, pointed), *result.checkpoints]
         if result.checkpoints:
             if not ranked.undecided or pointed:

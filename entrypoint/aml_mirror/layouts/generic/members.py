@@ -25,6 +25,11 @@ _BESIDE = word_set(
     "critic critics value target decoder curl normalizer normalization vecnormalize obs_rms rms qf qf1 qf2"
 )
 
+_STATISTICS = re.compile(
+    r"(?<![a-z])(?:(?:obs?|observation|state|action|act|input)[-_]?(?:rms|norm|normalizer|normalization|stats|statistics)"
+    r"|vec_?norm(?:alize)?|running_mean_std)(?![a-z])"
+)
+
 
 def joined(names: Iterable[str]) -> list[tuple[str, ...]]:
     """Group the names of weight files in one folder into policies, the file that acts first in each."""
@@ -55,7 +60,9 @@ def joined(names: Iterable[str]) -> list[tuple[str, ...]]:
 
 
 def _parts(stem: str) -> list[str]:
-    return re.findall(r"[a-z]+[0-9]?(?![a-z0-9])|[a-z]+|[0-9]+", stem.lower())
+    # What statistics are of says no more of whose they are: obs_rms_500 is that of actor_500.
+    low = _STATISTICS.sub("normalizer", stem.lower())
+    return re.findall(r"[a-z]+[0-9]?(?![a-z0-9])|[a-z]+|[0-9]+", low)
 
 
 def _shape(words: list[str]) -> tuple[str, ...]:

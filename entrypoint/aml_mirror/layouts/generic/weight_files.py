@@ -10,7 +10,7 @@ from aml_mirror.layouts.base import Checkpoint
 from aml_mirror.layouts.generic.name_words import end_of, stem_of, step_of
 from aml_mirror.layouts.generic.sharded import is_zero, parts_problem, stores_of
 from aml_mirror.layouts.step_folders import names_in
-from aml_mirror.sources.tree import Tree, join
+from aml_mirror.sources.tree import Tree, join, parent
 
 # What may hold the state of anything that a training saves.
 _SAVED = pattern_of(weight_suffixes(Weights.ALWAYS, Weights.OFTEN, Weights.NAMED))
@@ -47,11 +47,17 @@ _TRAINING_ONLY: tuple[tuple[re.Pattern[str], str], ...] = (
     (re.compile(r"(?:.*[-_.])?replay[-_]?buffer(?:[-_.].*)?|replay\.pkl"), "replay buffer"),
     (re.compile(r"events\.out\.tfevents\..*|.*\.log|wandb"), "log of the training"),
 )
+# Formats of a whole model.
+_WHOLE = (".safetensors", ".bin", ".pt", ".pth")
 _ASIDE = re.compile(rf"(?:.*/)?(?:scheduler|trainer)/[^/]*(?:\.metadata|{_SAVED})")
 # Statistics that observations and actions are scaled by: without them a policy cannot act.
 _COMPANIONS = re.compile(
     r"(?:(?:dataset|data|norm|normalization|obs|observation|action|state)_(?:stats|statistics|rms|normalizer)"
     rf"|normalizer|normalization)(?:\.(?:json|ya?ml|npy)|{_SAVED})"
+)
+_STATISTICS_OF_ONE = re.compile(
+    r"(?<![a-z])(?:(?:obs?|observation|state|action|act|norm|dataset|data)[-_]?(?:rms|stats|statistics|normalizer)"
+    r"|normalizer|normalization|vec_?norm(?:alize)?|running_mean_std)(?![a-z]).*\.(?:pt|pth|pkl|pickle|npz|npy|json|ya?ml)"
 )
 # Configuration that the code which loads a policy reads from the folder of its run: Octo's load_pretrained
 # (config.json, example_batch.msgpack), prismatic's of OpenVLA (config.json), starVLA's (config.yaml).
@@ -112,12 +118,25 @@ def _folder(run: Tree, candidate: Candidate) -> Checkpoint:
         or is_zero(file)
         or ("/d/" in file and any(file.startswith(store + "/") for store in stores))
     ]
+    repeated = _repeated(files, weights)
+    files = [file for file in files if file not in repeated]
+    weights = [file for file in weights if file not in repeated]
+    left += [(file, "repeats the weights, with the state of the training") for file in repeated]
     problem = parts_problem(run, files, prefix)
     if candidate.temporary:
         problem = "it is a temporary folder: the save had not ended"
     if not weights:
         problem = problem or "it holds no weights"
     return Checkpoint(path, None, "periodic", tuple(files), tuple(weights), tuple(sorted(left)), problem)
+
+
+def _repeated(files: list[str], weights: list[str]) -> set[str]:
+    """Return the files of torch.distributed's folders beside a model that is there whole."""
+    folders = {parent(file) for file in files if file.endswith(".distcp")}
+    whole = [file for file in weights if file.endswith(_WHOLE) and parent(file) not in folders]
+    if not whole:
+        return set()
+    return {file for file in files if parent(file) in folders}
 
 
 def _divided(paths: list[str], prefix: str) -> tuple[list[str], list[tuple[str, str]]]:
@@ -149,6 +168,16 @@ def _file(run: Tree, candidate: Candidate) -> Checkpoint:
             for suffix in _SIDECARS
             if stem + suffix in names and stem + suffix not in candidate.members
         ]
+    # Statistics that were saved with each policy, in a format that holds no weights: vecnormalize_500.pkl.
+    files += [
+        join(candidate.folder, name)
+        for name in sorted(names)
+        if name not in candidate.members
+        and _STATISTICS_OF_ONE.search(name.lower())
+        and not _why_left(name)
+        and (candidate.number is not None or candidate.end >= 0)
+        and _says_the_same(stem_of(name), candidate)
+    ]
     left = [
         (join(candidate.folder, name), reason)
         for name in sorted(names)

@@ -29,6 +29,7 @@ from aml_mirror.layouts.huggingface.trainer_files import (
     step_in_name,
 )
 from aml_mirror.layouts.kit.roles import leave_undecided, newest_first
+from aml_mirror.layouts.same_weights import have_other_weights
 from aml_mirror.sources.tree import Tree
 
 # A model is compared with so many checkpoints, the newest first. More are never kept in practice.
@@ -206,7 +207,8 @@ def _place_unnumbered(
     if _is_named(end):
         return _Place("newer", None)
     unknown = _Place(
-        "older",
+        # An adapter and the model that it was merged into, or shards, cannot be compared.
+        "undecided" if have_other_weights(run, end, newest) else "older",
         None,
         f"{newest.path} has the highest step, but {_where(end)} holds another model, maybe a newer one: "
         f"nothing says its step; --checkpoint {end.path} takes it",

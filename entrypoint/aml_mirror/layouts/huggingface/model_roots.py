@@ -19,7 +19,14 @@ import re
 
 from aml_mirror.formats.registry import suffixes_of
 from aml_mirror.layouts.config_files import read_json
-from aml_mirror.layouts.generic.name_words import DATA_FOLDERS, DATA_WORDS, TEMPORARY, words_of
+from aml_mirror.layouts.generic.name_words import (
+    DATA_FOLDERS,
+    DATA_WORDS,
+    MODEL_WORDS,
+    TEMPORARY,
+    step_of,
+    words_of,
+)
 from aml_mirror.layouts.generic.weight_files import is_weights
 from aml_mirror.layouts.run_roots import folders_around, topmost
 from aml_mirror.layouts.step_folders import names_in, subfolders
@@ -79,6 +86,9 @@ def find_roots(tree: Tree) -> list[str]:
             alone.add(above)
             roots.append(above)
         # Else the model that it belongs to is of another layout: verl saves its shards around lora_adapter/.
+        # Steps of another training script, each with an adapter: step_100/. They are checkpoints of one run.
+        elif step_of(name) is not None and words_of(name) & MODEL_WORDS and not STEP.match(name):
+            continue
         elif not any(
             is_weights(other) and not words_of(other) & DATA_WORDS for other in names_in(tree, above)
         ):

@@ -12,7 +12,7 @@ from typing import Any
 
 from aml_mirror.layouts.base import Checkpoint, Role, RunDraft
 from aml_mirror.layouts.kit.companions import matching, with_companions
-from aml_mirror.layouts.kit.other_ends import other_ends
+from aml_mirror.layouts.kit.other_ends import ask_about_other_ends, other_ends
 from aml_mirror.layouts.kit.roles import leave_undecided, newest_first
 from aml_mirror.layouts.kit.temporary import FILE_PROBLEM, name_when_done
 from aml_mirror.layouts.run_roots import topmost
@@ -96,7 +96,7 @@ class FileLayout:
                     item = self._checkpoint(run, join(base, name), match, role, problem)
                     {"numbered": numbered, "final": ends, "best": best}[group].append((item, match))
                     break
-        ends += self._other_ends(run, base, [item for item, _ in numbered])
+        ends += self._other_ends(run, base, [item for item, _ in (*numbered, *ends, *best)])
         ordered = self._ordered(run, numbered, ends, result.warnings)
         result.checkpoints = with_companions(run, newest_first(item for item, _ in ordered), self.companions)
         self._tell_apart(result, ordered)
@@ -107,20 +107,33 @@ class FileLayout:
             result.warnings.append(
                 f"only the best checkpoint {result.best.path} was kept; --checkpoint best takes it"
             )
+        ask_about_other_ends(run, result, lambda path: self._described(run, path))
         self._leave_out(run, result)
         result.params = self.params(run, result.warnings)
         result.logs = matching(run, self.logs)
         return self.refine(run, result)
 
-    def _other_ends(self, run: Tree, base: str, numbered: list[Checkpoint]) -> list[_Found]:
+    def _described(self, run: Tree, path: str) -> Checkpoint:
+        (found,) = with_companions(
+            run, [Checkpoint(path, None, "periodic", (path,), (path,))], self.companions
+        )
+        return found
+
+    def _other_ends(self, run: Tree, base: str, listed: list[Checkpoint]) -> list[_Found]:
         """Return the ends that only forks of the framework save: model_final.pt beside model_100.pt."""
-        names = [item.path.rpartition("/")[2] for item in numbered]
+        names = [item.path.rpartition("/")[2] for item in listed]
         left_out = set(matching(run, [*self.companions, *(pattern for pattern, _ in self.left_out)]))
         result: list[_Found] = []
+        known = {item.path for item in listed}
         for name in other_ends(sorted(names_in(run, base)), names):
             path = join(base, name)
             match = re.fullmatch(re.escape(name), name)
-            if match is None or path in left_out or any(kind.fullmatch(name) for kind, _, _ in self._kinds):
+            if (
+                match is None
+                or path in known
+                or path in left_out
+                or any(kind.fullmatch(name) for kind, _, _ in self._kinds)
+            ):
                 continue
             data = pickle_of(run, path) if self.holds else b""
             if not data or all(holds_string(data, text) for text in self.holds):
@@ -172,6 +185,8 @@ class FileLayout:
         numbered.sort(key=lambda item: (-(item[0].step or 0), bool(item[0].problem), item[0].path))
         placed: list[_Found] = []
         for end, match in ends:
+            if any(_is_copy(run, end, other) for other, of in placed if _may_be_of(match, of)):
+                continue
             same = [item for item, of in numbered if _may_be_of(match, of)]
             copied = next((item for item in same if _is_copy(run, end, item)), None)
             if copied is None:

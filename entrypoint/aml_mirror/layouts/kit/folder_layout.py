@@ -13,7 +13,7 @@ from aml_mirror.layouts.base import Checkpoint, Role, RunDraft
 from aml_mirror.layouts.generic.weight_files import Candidate, described
 from aml_mirror.layouts.kit.companions import matching, missing_companion, with_companions
 from aml_mirror.layouts.kit.file_layout import no_params, root_of
-from aml_mirror.layouts.kit.other_ends import ask_about_other_folders
+from aml_mirror.layouts.kit.other_ends import ask_about_other_ends
 from aml_mirror.layouts.kit.roles import newest_first
 from aml_mirror.layouts.kit.temporary import FOLDER_PROBLEM, name_when_done
 from aml_mirror.layouts.run_roots import topmost
@@ -92,8 +92,13 @@ class FolderLayout:
         result.params = self.params(run, result.warnings)
         result.logs = matching(run, self.logs)
         result = self.refine(run, result)
-        ask_about_other_folders(run, result)
+        ask_about_other_ends(run, result, lambda path: self._described(run, path))
         return result
+
+    def _described(self, run: Tree, path: str) -> Checkpoint:
+        """Describe an end that only forks save, as a numbered checkpoint is described."""
+        alone = RunDraft(with_companions(run, [self._checkpoint(run, path, None)], self.companions))
+        return self.refine(run, alone).checkpoints[0]
 
     @cached_property
     def _kinds(self) -> list[tuple[re.Pattern[str], Role]]:

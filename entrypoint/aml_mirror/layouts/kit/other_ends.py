@@ -1,94 +1,145 @@
-"""Names by which forks of a framework say that training ended with a file: ``model_final.pt``."""
+"""Names by which forks of a framework say that training ended with a file or folder: ``model_final.pt``."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 
 from aml_mirror.layouts.base import Checkpoint, RunDraft
-from aml_mirror.layouts.generic.name_words import ENDS, MODEL_WORDS, end_of, stem_of, step_of, words_of
+from aml_mirror.layouts.generic.name_words import (
+    DATA_FOLDERS,
+    ENDS,
+    MODEL_WORDS,
+    TRAINING_FOLDERS,
+    end_of,
+    stem_of,
+    step_of,
+    words_of,
+)
+from aml_mirror.layouts.generic.weight_files import is_weights
 from aml_mirror.layouts.kit.roles import leave_undecided
-from aml_mirror.layouts.same_weights import same_weights
+from aml_mirror.layouts.same_weights import is_copy
 from aml_mirror.layouts.step_folders import names_in
 from aml_mirror.sources.tree import Tree, join, parent
 
+Describe = Callable[[str], Checkpoint]
+"""Describes what the framework needs of a file or folder at a path, as it does of a numbered one."""
 
-def other_ends(names: Iterable[str], numbered: Iterable[str]) -> list[str]:
-    """Return the names that say ``final`` or ``last``, and nothing else that numbered ones do not say.
+# torch.save writes the same under any of these.
+_TORCH = frozenset({"pt", "pth", "ckpt"})
+
+
+def other_ends(names: Iterable[str], listed: Iterable[str]) -> list[str]:
+    """Return the names that say ``final`` or ``last``, and nothing else that listed ones do not say.
 
     ``optimizer_last.pt`` beside ``model_100.pt`` is none: it is of something else.
 
     Args:
         names: of the files in the folder.
-        numbered: those of them that are numbered checkpoints.
+        listed: of the files that are known to be checkpoints.
     """
-    numbered = list(numbered)
-    suffixes = {name.rpartition(".")[2] for name in numbered}
-    known = MODEL_WORDS.union(ENDS, *(words_of(name) for name in numbered))
+    listed = list(listed)
+    suffixes = {name.rpartition(".")[2] for name in listed}
+    if suffixes & _TORCH:
+        suffixes |= _TORCH
+    known = _words(listed)
     return [
         name
         for name in names
-        if end_of(name) >= 0 and name.rpartition(".")[2] in suffixes and words_of(name) <= known
+        if end_of(name) >= 0 and name.rpartition(".")[2] in suffixes and words_of(stem_of(name)) <= known
     ]
 
 
-def ask_about_other_ends(run: Tree, result: RunDraft) -> None:
+def _words(names: Iterable[str]) -> frozenset[str]:
+    return MODEL_WORDS.union(ENDS, *(words_of(stem_of(name)) for name in names))
+
+
+def ask_about_other_ends(run: Tree, result: RunDraft, describe: Describe | None = None) -> None:
     """Leave a run undecided that holds an end which its framework does not write, beside its checkpoints.
 
-    Whether such a file is newer than the newest numbered one is not known. A copy of a checkpoint is none.
+    Whether such a file or folder is newer than the newest numbered one is not known. A copy of a checkpoint
+    is none. Each of them is listed, so that it can be picked, and is one of ``all``.
 
     Args:
         run: the run.
-        result: what the layout says of it; its checkpoints are files.
+        result: what the layout says of it.
+        describe: see :data:`Describe`; None: the file is all that there is to a checkpoint.
     """
     if not result.checkpoints or result.undecided:
         return
-    listed = [*result.checkpoints, *([result.best] if result.best else [])]
-    known = {path for item in listed for path in (*item.files, *(left for left, _ in item.left_out))}
-    paths = [path for item in result.checkpoints for path in item.weights]
-    ends = []
-    for folder in sorted({parent(path) for path in paths}):
-        unlisted = [name for name in sorted(names_in(run, folder)) if join(folder, name) not in known]
-        numbered = [path.rpartition("/")[2] for path in paths if parent(path) == folder]
-        for name in other_ends(unlisted, numbered):
-            path = join(folder, name)
-            end = Checkpoint(path, None, "periodic", (path,), (path,))
-            # A number of its own orders it, by the rules of the framework.
-            if step_of(stem_of(name)) is None and not any(same_weights(run, end, item) for item in listed):
-                ends.append(end)
-    if ends:
-        leave_undecided(
-            result,
-            [*ends, result.checkpoints[0]],
-            "the framework writes no file of such a name, which says that it is the end",
-        )
-
-
-def ask_about_other_folders(run: Tree, result: RunDraft) -> None:
-    """As :func:`ask_about_other_ends`, of a run whose checkpoints are folders: ``checkpoints/final/``.
-
-    A folder is an end if it holds a weight file where the newest checkpoint has one.
-    """
-    if not result.checkpoints or result.undecided:
+    ends = unlisted_ends(run, result, describe or _file)
+    if not ends:
         return
     newest = result.checkpoints[0]
+    result.checkpoints = [*ends, *result.checkpoints]
+    kind = "file" if newest.path in newest.weights else "folder"
+    leave_undecided(
+        result,
+        [*ends, newest],
+        f"the framework writes no {kind} of such a name, which says that it is the end",
+    )
+
+
+def unlisted_ends(run: Tree, result: RunDraft, describe: Describe) -> list[Checkpoint]:
+    """Return the ends that a layout does not list: beside its checkpoints, and in the run's root."""
     listed = [*result.checkpoints, *([result.best] if result.best else [])]
-    if newest.path == ".":
-        return
-    numbered = [item.path.rpartition("/")[2] for item in listed]
-    known = MODEL_WORDS.union(ENDS, *map(words_of, numbered))
-    inside = [path[len(newest.path) + 1 :] for path in newest.weights if path.startswith(newest.path + "/")]
-    ends = []
-    for name in sorted(item[:-1] for item in run.children[parent(newest.path)] if item.endswith("/")):
-        path = join(parent(newest.path), name)
-        weights = tuple(join(path, file) for file in inside if run.has(join(path, file)))
-        if name in numbered or end_of(name) < 0 or step_of(name) is not None or not words_of(name) <= known:
+    newest = listed[0]
+    known = {path for item in listed for path in (*item.files, *(left for left, _ in item.left_out))}
+    places = dict.fromkeys(parent(item.path) for item in listed if item.path != ".")
+    is_file = newest.path in newest.weights
+    names = [item.path.rpartition("/")[2] for item in listed]
+    paths: list[str] = []
+    for place in (*places, "") if places else ():
+        if is_file:
+            unlisted = [name for name in sorted(names_in(run, place)) if join(place, name) not in known]
+            paths += [join(place, name) for name in other_ends(unlisted, names)]
+        paths += _folders(run, place, listed, names, known)
+    found: list[Checkpoint] = []
+    for path in dict.fromkeys(paths):
+        end = replace(describe(path), step=None, role="periodic")
+        if end.weights and not any(is_copy(run, end, item) for item in (*listed, *found)):
+            found.append(end)
+    return found
+
+
+def _folders(
+    run: Tree, place: str, listed: Sequence[Checkpoint], names: Sequence[str], known: set[str]
+) -> list[str]:
+    """Return the folders that say so by their names: ``final/``, ``checkpoint_last/``.
+
+    A folder is an end if it holds weights where the newest checkpoint has some. Where checkpoints are files,
+    those in the folder are returned.
+    """
+    newest = listed[0]
+    is_file = newest.path in newest.weights
+    words = _words(names)
+    suffixes = {path.rpartition(".")[2] for path in newest.weights}
+    found = []
+    for name in sorted(item[:-1] for item in run.children.get(place, ()) if item.endswith("/")):
+        path = join(place, name)
+        if end_of(name) < 0 or step_of(name) is not None or not words_of(name) <= words:
             continue
-        end = Checkpoint(path, None, "periodic", weights, weights)
-        if weights and not any(same_weights(run, end, item) for item in listed):
-            ends.append(end)
-    if ends:
-        leave_undecided(
-            result,
-            [*ends, newest],
-            "the framework writes no folder of such a name, which says that it is the end",
-        )
+        if name.lower() in DATA_FOLDERS | TRAINING_FOLDERS:
+            continue
+        inside = [file for file in run.walk(path) if file not in known]
+        if is_file:
+            files = [
+                file
+                for file in inside
+                if file.rpartition(".")[2] in suffixes
+                and is_weights(file)
+                and words_of(stem_of(file)) <= words
+            ]
+            if files and len(files) == len([file for file in run.walk(path) if is_weights(file)]):
+                found += files
+        elif any(
+            run.has(join(path, file[len(newest.path) + 1 :]))
+            and join(path, file[len(newest.path) + 1 :]) in inside
+            for file in newest.weights
+        ):
+            found.append(path)
+    return found
+
+
+def _file(path: str) -> Checkpoint:
+    return Checkpoint(path, None, "periodic", (path,), (path,))

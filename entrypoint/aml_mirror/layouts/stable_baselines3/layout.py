@@ -40,6 +40,7 @@ from aml_mirror.layouts.base import Checkpoint, Role, RunDraft
 from aml_mirror.layouts.config_files import read_yaml
 from aml_mirror.layouts.isaac_lab import params_of
 from aml_mirror.layouts.kit.companions import with_companions
+from aml_mirror.layouts.kit.roles import leave_undecided
 from aml_mirror.layouts.run_roots import topmost, with_logs
 from aml_mirror.layouts.stable_baselines3.statistics import (
     BEST,
@@ -91,6 +92,8 @@ class StableBaselines3:
     """Stable-Baselines3's layout, also as Isaac Lab and RL Zoo use it."""
 
     name = "stable_baselines3"
+    # A callback saves before the last update of the weights, a script after it, at one num_timesteps.
+    orders_equal_steps = True
 
     def find(self, tree: Tree) -> list[str]:
         kinds: dict[str, set[str]] = defaultdict(set)
@@ -124,6 +127,13 @@ class StableBaselines3:
         found.checkpoints = with_companions(run, found.checkpoints, _ZOO_SETTINGS)
         if found.best:
             (found.best,) = with_companions(run, [found.best], _ZOO_SETTINGS)
+        rivals = [] if different else _rivals(ends)
+        if rivals:
+            leave_undecided(
+                found,
+                [item for item in found.checkpoints if item.path in rivals],
+                "several files of one step say that training ended with them, and their policies differ",
+            )
         if different:
             found.undecided = _several(different)
             found.choices = [item.path for item in different]
@@ -265,6 +275,16 @@ def _is_apart(newest: _Zip, item: _Zip) -> bool:
         return False
     # Of one call of learn are what the callback and the script saved at the same step.
     return one.is_other_call(other) or (None in (one.called, other.called) and item.kind == "other")
+
+
+def _rivals(ends: list[_Zip]) -> list[str]:
+    """Return the paths of the script's own files of the newest step, where their policies differ."""
+    newest = [
+        item
+        for item in ends
+        if item.readable and item.step is not None and (item.step, item.kind) == (ends[0].step, "other")
+    ]
+    return [item.path for item in newest] if len({item.contents for item in newest}) > 1 else []
 
 
 def _several(different: list[_Zip]) -> str:

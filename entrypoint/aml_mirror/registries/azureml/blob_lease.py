@@ -2,7 +2,7 @@
 
 A lease is the one thing in Azure that exactly one program can hold and that ends by itself when its holder
 is killed. It lasts ``LEASE_SECONDS``, renewed every ``RENEW_SECONDS``: three renewals may fail before
-another mirror can take over, and after a kill the next try waits half a minute at most. It does not wait
+another mirror can take over, and after a kill the next attempt waits half a minute at most. It does not wait
 at all where it can see that the holder is gone: the claim says who holds it, in the words of
 :mod:`aml_mirror.registries.mlflow.run_lease`.
 

@@ -152,7 +152,8 @@ class AzureMLLeftovers:
                 if azure_errors.code_of(error) in ("LeaseIdMissing",):
                     return _IN_USE
                 if azure_errors.is_changed(error):
-                    return _CHANGED
+                    # A condition on what is not there does not hold either.
+                    return _CHANGED if blob.exists() else ""
                 raise
             return ""
 

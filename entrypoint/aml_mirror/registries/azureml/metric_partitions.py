@@ -7,7 +7,8 @@ other; a series never leaves its lane.
 Each lane has a mark of its own, a tag of the run that travels in the same request as the points: how many
 of the lane's points were sent, and a digest of them. After a kill each lane goes on where its mark says, as
 if it were alone, so that each point is sent once, although of several requests that were on their way any
-may have arrived. A lane whose digest does not hold begins anew: the files are not those of the earlier try.
+may have arrived. A lane whose digest does not hold begins anew: the files are not those of the earlier
+attempt.
 """
 
 from __future__ import annotations
@@ -60,12 +61,12 @@ def log_points(
     send: Callable[[Batch, Callable[[], None]], None],
     progress: Callable[[int], None],
 ) -> int:
-    """Send the points that an earlier try did not; return how many.
+    """Send the points that an earlier attempt did not; return how many.
 
     Args:
         points: yields them, the same in each call.
         size: of a batch.
-        tags: of the run, as an earlier try left them.
+        tags: of the run, as an earlier attempt left them.
         send: sends a batch with its mark; called by several threads, for one lane by one. What it is given
             raises :class:`Stopped` where nothing is to be sent any more: to be asked before each attempt.
         progress: told how many points were passed, sent or not.
@@ -179,7 +180,7 @@ class _Senders:
         self._end()
 
     def _end(self) -> None:
-        """Let nothing new begin, and wait for what is on its way: the next try must not overtake it."""
+        """Let nothing new begin, and wait for what is on its way: the next attempt must not overtake it."""
         self._stop.set()
         for thread in self._threads:
             thread.join(_END_SECONDS / len(self._threads))

@@ -11,10 +11,9 @@ registers a path only once. So a file goes like this:
 3. Ask for the size that arrived.
 
 A SAS that ran out on the way is asked for anew. That of a path which is there already may only read; then
-our own login writes over the earlier try's file, and where that has no right to, the new one gets the next
-free name, which is told. A service that refuses as a
-whole (403; an account that allows no shared keys refuses every SAS) is :class:`Refused`: the caller keeps
-the files elsewhere.
+our own login writes over the earlier attempt's file, and where that has no right to, the new one gets the
+next free name, which is told. A service that refuses as a whole (403; an account that allows no shared keys
+refuses every SAS) is :class:`Refused`: the caller keeps the files elsewhere.
 """
 
 from __future__ import annotations
@@ -220,7 +219,7 @@ class RunArtifacts:
         return True
 
     def _send_over(self, path: str, file: File) -> bool:
-        """Write over what an earlier try left, with its SAS or our own login; False where neither may."""
+        """Write over what an earlier attempt left, with its SAS or our own login; False where neither may."""
         own = "w" not in "".join(parse_qs(urlsplit(self._sas[path]).query).get("sp", ["w"]))
         for with_login in (True,) if own else (False, True):
             try:
@@ -273,7 +272,7 @@ class RunArtifacts:
                 for chunk in blob.download_blob().chunks():
                     there.update(chunk)
             except HttpResponseError as error:
-                # Registered by a try that was killed before it sent anything.
+                # Registered by an attempt that was killed before it sent anything.
                 if azure_errors.is_missing(error):
                     return False
                 raise

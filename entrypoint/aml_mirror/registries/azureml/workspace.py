@@ -409,7 +409,7 @@ class AzureMLRegistry(Place):
         """The runs of an identity, those that the search finds and the one known by its id, as they are.
 
         Each is asked for by its id: what a search shows of a run may be what it was a while ago, and an
-        earlier try's marks, the number of its version among them, decide what is written again.
+        earlier attempt's marks, the number of its version among them, decide what is written again.
         """
         ids = dict.fromkeys(str(run.info.run_id) for run in self._runs(experiment_id, identity, model))
         if known:
@@ -434,7 +434,7 @@ class AzureMLRegistry(Place):
             return None
 
     def _reopen(self, run: MlflowRun, tags: dict[str, str]) -> bool:
-        """Make an earlier try's run ours; False where Azure ML does not let it be written any more."""
+        """Make an earlier attempt's run ours; False where Azure ML does not let it be written any more."""
         if run.info.status != "RUNNING":
             self.notice(
                 f"taking up the MLflow run {run.info.run_id}, which an earlier mirror left {run.info.status}"

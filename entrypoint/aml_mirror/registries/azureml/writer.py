@@ -387,7 +387,7 @@ class AzureMLWriter(RunWriter):
         if digest_in(version.tags) != self._files.digest:
             marks[STORED] = self._files.digest
         if version.tags.get(base.MLFLOW_RUN_ID) != self.run_id:
-            # Made by an earlier try, whose run is gone: the property cannot change, the tag says it.
+            # Made by an earlier attempt, whose run is gone: the property cannot change, the tag says it.
             marks[base.MLFLOW_RUN_ID] = self.run_id
         self._require_claim()
         self._workspace.models.tag(version, marks, self._require_claim)

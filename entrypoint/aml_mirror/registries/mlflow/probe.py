@@ -23,7 +23,7 @@ _FILE = "probe.txt"
 
 
 def probe(registry: MlflowRegistry, settings: Settings) -> Iterator[Found]:
-    """Yield the name of each try, what it found, and the failure or None."""
+    """Yield the name of each attempt, what it found, and the failure or None."""
     model = settings.model_name or PROBE_NAME
     tries = _Tries(registry, settings.experiment or model, model, f"aml-mirror-probe-{uuid.uuid4().hex[:12]}")
     try:

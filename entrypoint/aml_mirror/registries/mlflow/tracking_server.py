@@ -292,7 +292,7 @@ class MlflowRegistry(RunStore):
     def _write(self, run: MlflowRun, keeper: Keeper, tags: dict[str, str], adopted: bool) -> MlflowWriter:
         run_id = run.info.run_id
         if adopted:
-            # What the earlier try wrote stays as it is; what changed since (the quick key, the folder) is
+            # What the earlier attempt wrote stays as it is; what changed since (the quick key, the folder) is
             # written over, and the run is open again.
             mine = (base.LEASE, base.STATE)
             self.update_tags(run, {key: value for key, value in tags.items() if key not in mine})

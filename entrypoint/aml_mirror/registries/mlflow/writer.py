@@ -78,7 +78,7 @@ class MlflowWriter(RunWriter):
         )
 
     def pin_logs(self, sizes: dict[str, int]) -> dict[str, int]:
-        # A store of files keeps a point twice that is sent twice, so what an earlier try saw counts.
+        # A store of files keeps a point twice that is sent twice, so what an earlier attempt saw counts.
         if self._adopted and (data := read_own(self._store, self._store_retry, LOG_SIZES, MAX_SIZES_BYTES)):
             return {str(path): int(size) for path, size in json.loads(data).items()}
         self.put_texts({f"{OWN}/{LOG_SIZES}": json.dumps(sizes)})
@@ -133,7 +133,7 @@ class MlflowWriter(RunWriter):
             found = self._workspace.search_versions(model, base.IDENTITY, identity)
         for other in found[1:]:
             self._workspace.discard(lambda: self._client.delete_model_version(model, other.number))  # noqa: B023
-        # One that an earlier try registered, or whose files were lost, says what is true now.
+        # One that an earlier attempt registered, or whose files were lost, says what is true now.
         now = {key: tags[key] for key in (base.QUICK_KEY, base.LOGS) if key in tags} | {FILES: self._files}
         changed = {key: value for key, value in now.items() if found[0].tags.get(key) != value}
         self._workspace.annotate(found[0], changed)
@@ -154,5 +154,5 @@ class MlflowWriter(RunWriter):
             self._release()
 
     def _release(self) -> None:
-        # An empty lease: the next try need not wait to see that nobody is there.
+        # An empty lease: the next attempt need not wait to see that nobody is there.
         self._client.set_tag(self.run_id, base.LEASE, "")

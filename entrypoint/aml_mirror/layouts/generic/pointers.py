@@ -1,0 +1,84 @@
+"""Files in which a training script notes the checkpoint that it saved last.
+
+They are written once the checkpoint is whole, so that what lies above it was still being saved. A training
+saves one at a time: with several above it, the note is old (an upload that overwrote nothing). One alone is
+passed over, with a warning.
+
+- ``latest_checkpoint.txt``: imaginaire, of Cosmos and Cosmos Policy (``_write_latest_checkpoint_file``)
+- ``latest_checkpointed_iteration.txt``: Megatron-LM, verl
+- ``last_checkpoint``: detectron2 and fvcore
+- ``latest``: DeepSpeed; ``latest_iteration.txt``, ``latest.txt`` of many scripts
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+
+from aml_mirror.core.errors import MirrorError
+from aml_mirror.layouts.base import Checkpoint, RunDraft
+from aml_mirror.layouts.step_folders import names_in
+from aml_mirror.sources.tree import Tree, join, parent
+
+_NAMES = (
+    "latest_checkpoint.txt",
+    "latest_checkpointed_iteration.txt",
+    "latest_iteration.txt",
+    "latest.txt",
+    "last_checkpoint",
+    "last_checkpoint.txt",
+    "latest",
+)
+_MAX_BYTES = 256
+
+
+def follow_pointer(run: Tree, result: RunDraft) -> None:
+    """Mark the one numbered checkpoint above what such a file names; warn where the file is old.
+
+    Args:
+        run: the run.
+        result: what is known of it: its checkpoints, newest first.
+    """
+    if result.undecided or not result.checkpoints:
+        return
+    for folder in dict.fromkeys(
+        (parent(result.checkpoints[0].path), parent(parent(result.checkpoints[0].path)))
+    ):
+        for name in _NAMES:
+            path = join(folder, name)
+            if name in names_in(run, folder) and (at := _named_in(run, path, result.checkpoints)) is not None:
+                _mark(result, path, at)
+                return
+
+
+def _named_in(run: Tree, path: str, checkpoints: list[Checkpoint]) -> int | None:
+    """Return the place of the checkpoint that a file names by its name or number; None: it names none."""
+    if run.size(path) > _MAX_BYTES:
+        return None
+    try:
+        said = run.read_text(path).strip()
+    except MirrorError:
+        return None
+    name = re.split(r"[/\\]", said.rstrip("/\\"))[-1] if said else ""
+    for at, item in enumerate(checkpoints):
+        own = item.path.rpartition("/")[2]
+        if name and name in (own, own.rpartition(".")[0]):
+            return at
+        if said.isdecimal() and len(said) <= 18 and item.step == int(said):
+            return at
+    return None
+
+
+def _mark(result: RunDraft, path: str, at: int) -> None:
+    above = [item for item in result.checkpoints[:at] if not item.problem]
+    if len(above) == 1:
+        newest = above[0]
+        problem = f"it was still being saved: {path} names {result.checkpoints[at].path}"
+        result.checkpoints = [
+            replace(item, problem=problem) if item is newest else item for item in result.checkpoints
+        ]
+    elif above:
+        result.warnings.append(
+            f"{path} names {result.checkpoints[at].path}, but {len(above)} newer ones are there: "
+            "it is old and was not used"
+        )

@@ -1,0 +1,48 @@
+"""Checkpoints of the step that a training ended with, and of other weights than the one taken for its end.
+
+One training holds one policy at a step. Two that differ are of two trainings in one folder, or one was
+changed after it was saved (averaged, merged, trained on by hand). No name tells which of them a robot is to
+run. A framework that saves twice at one step, with an update of the weights in between, orders these itself.
+"""
+
+from __future__ import annotations
+
+from aml_mirror.layouts.base import RunDraft
+from aml_mirror.layouts.generic.name_words import words_of
+from aml_mirror.layouts.kit.roles import leave_undecided
+from aml_mirror.layouts.same_weights import have_other_weights
+from aml_mirror.layouts.step_folders import word_set
+from aml_mirror.sources.tree import Tree
+
+# What is kept beside the trained policy says so by its name, and is never taken for it.
+_ASIDE = word_set("ema averaged average swa best")
+# So many checkpoints of one step are compared. No run has more.
+_MAX_COMPARED = 8
+
+
+def ask_about_rivals(run: Tree, result: RunDraft) -> None:
+    """Leave a run undecided that holds other weights of the step of its final checkpoint.
+
+    Args:
+        run: the run.
+        result: what its layout says of it; ``undecided`` and ``choices`` may be changed.
+    """
+    if result.undecided or not result.checkpoints:
+        return
+    whole = [item for item in result.checkpoints if not item.problem]
+    if not whole or whole[0].step is None:
+        return
+    final = whole[0]
+    rivals = [
+        item
+        for item in whole[1:]
+        if item.step == final.step and not words_of(item.path) & (_ASIDE - words_of(final.path))
+    ]
+    others = [item for item in rivals[:_MAX_COMPARED] if have_other_weights(run, final, item)]
+    if others:
+        leave_undecided(
+            result,
+            [final, *others],
+            f"{len(others) + 1} of the checkpoints say that they are of step {final.step}, "
+            "and their weights differ",
+        )
