@@ -9,7 +9,7 @@ import pytest
 
 from simulation import Cluster
 
-PASSES = int(os.environ.get("WATCH_PASSES", "24"))
+PASSES = int(os.environ.get("WATCH_PASSES", "16"))
 SEED = int(os.environ.get("WATCH_SEED", "1"))
 
 
