@@ -31,7 +31,7 @@ from stages import STAGES, stage_of
 POINTS = 250  # two batches a series, of which there are more than are sent at the same time
 SERIES = ("train/loss", "train/grad_norm", "eval/reward", "eval/success", "train/lr")
 WHOLE = os.environ.get("KILL") == "all"
-PARTS = 8 if WHOLE else 12
+PARTS = 8 if WHOLE else 24
 MOMENTS = ("before", "after")
 # What else the two kinds of workspace do with what is not known of the real one.
 MODES = {
@@ -98,7 +98,7 @@ CASES = [
     for part in range(PARTS)
 ]
 if not WHOLE:
-    # Every sixth request of each kind of source, at one of the two moments.
+    # Every twelfth request of each kind of source, at one of the two moments.
     CASES = [("local", "kept", 0), ("local", "dropped", 5), ("azure", "kept", 7), ("azure", "dropped", 2)]
 
 

@@ -153,7 +153,7 @@ GROUPS = [
     for cells in (
         [[cell for cell in AFTERWARDS if cell[0] == kind] for kind in STORED]
         if WHOLE
-        else [AFTERWARDS[4 * grown :: 8]]
+        else [AFTERWARDS[6 * grown :: 12]]
     )
 ]
 
@@ -180,7 +180,7 @@ def test_changed_after_the_mirror(
         matrix.note(request, TITLE, f"{stage}: {kind}", how, outcome)
 
 
-@pytest.mark.parametrize(("stage", "kind", "how"), sample(DURING, 17, 5))
+@pytest.mark.parametrize(("stage", "kind", "how"), sample(DURING, 25, 5))
 def test_changed_during_the_mirror(
     azure: Azure,
     mirroring: Mirroring,

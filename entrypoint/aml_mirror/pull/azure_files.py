@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import quote
 
 from azure.core import PipelineClient
+from azure.core.credentials import AzureSasCredential
 from azure.core.exceptions import HttpResponseError
 from azure.core.pipeline import policies
 from azure.core.rest import HttpRequest
@@ -41,26 +42,38 @@ class AzureFiles:
         container, folder: where; the folder without a slash at its end.
         retry: the patience of each operation.
         connections: how many requests run at the same time.
+        sas: a shared access signature in the place of this program's login; empty: the login.
     """
 
     has_ranges = True
 
     def __init__(
-        self, account_url: str, container: str, folder: str, retry: Retry, connections: int = 16
+        self,
+        account_url: str,
+        container: str,
+        folder: str,
+        retry: Retry,
+        connections: int = 16,
+        sas: str = "",
     ) -> None:
         self._base = f"{account_url.rstrip('/')}/{container}"
         self._folder = folder.strip("/")
         self.uri = "/".join(filter(None, ("azure:/", account_of(account_url), container, self._folder)))
         where = f"container {container} of storage account {account_of(account_url)}"
         self._retry = retry.with_translation(lambda error: azure_errors.translate(error, where))
-        self._container: ContainerClient = container_client(account_url, container, connections=connections)
+        signed = AzureSasCredential(sas) if sas else None
+        self._container: ContainerClient = container_client(
+            account_url, container, credential=signed, connections=connections
+        )
         self._pipeline: PipelineClient[HttpRequest, Any] = PipelineClient(
             account_url,
             transport=transport(connections, _CHUNK_BYTES),
             policies=[
                 policies.HeadersPolicy({"x-ms-version": _API_VERSION, "Accept-Encoding": "identity"}),
                 policies.UserAgentPolicy("aml-mirror"),
-                policies.BearerTokenCredentialPolicy(credential(), STORAGE_SCOPE),
+                policies.AzureSasCredentialPolicy(signed)
+                if signed
+                else policies.BearerTokenCredentialPolicy(credential(), STORAGE_SCOPE),
             ],
         )
 

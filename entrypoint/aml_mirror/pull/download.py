@@ -23,9 +23,9 @@ from pathlib import Path
 from aml_mirror.core.errors import DataError, ServiceUnavailable
 from aml_mirror.pull.files import Files
 
-PART_BYTES = 4 << 20
-# Parts in memory at the same time: together 80 MiB.
-WINDOW = 20
+PART_BYTES = 2 << 20
+# Parts in memory at the same time: together 48 MiB.
+WINDOW = 24
 _READ_BYTES = 1 << 20
 AGAIN = "run the same command again: it goes on where this one ended"
 
@@ -76,7 +76,7 @@ class _File:
         self.wanted = wanted
         self.full = full
         self.lock = threading.Lock()
-        self.waiting: dict[int, bytearray] = {}
+        self.waiting: dict[int, memoryview] = {}
         self.at = 0
         self.is_busy = False
         self.is_ended = False
@@ -178,6 +178,8 @@ class Download:
         self._permits = threading.Semaphore(max(WINDOW, connections + 4))
         self._take = threading.Lock()
         self._note = threading.Lock()
+        # Buffers are used again: memory that threads free and ask for again is not given back by the system.
+        self._spare: list[bytearray] = []
         self._failure: BaseException | None = None
         self._result = Fetched()
 
@@ -231,7 +233,7 @@ class Download:
             start = file.there
             if size == 0 or start == size:
                 if not start:
-                    yield lambda file=file: self._arrived(file, 0, bytearray())  # type: ignore[misc]
+                    yield lambda file=file: self._arrived(file, 0, memoryview(b""))  # type: ignore[misc]
                 continue
             # The parts of a file that was begun end where those of a new one do.
             while start < size:
@@ -250,9 +252,9 @@ class Download:
     def _part(self, file: _File, start: int, end: int) -> None:
         self._arrived(file, start, self._fetched(file, start, end))
 
-    def _fetched(self, file: _File, start: int, end: int, fresh: bool = False) -> bytearray:
+    def _fetched(self, file: _File, start: int, end: int, fresh: bool = False) -> memoryview:
         wanted = file.wanted
-        data = bytearray(end - start)
+        data = self._buffer(end - start)
         local = None if fresh else self._reuse.get(wanted.path, {}).get(start)
         if local is not None and _read_local(local, data):
             file.only_fresh = False
@@ -283,7 +285,17 @@ class Download:
             self._result.read += len(data)
         return data
 
-    def _arrived(self, file: _File, start: int, data: bytearray) -> None:
+    def _buffer(self, size: int) -> memoryview:
+        with self._note:
+            buffer = self._spare.pop() if self._spare else bytearray(PART_BYTES)
+        return memoryview(buffer)[:size]
+
+    def _give_back(self, data: memoryview) -> None:
+        if isinstance(data.obj, bytearray):
+            with self._note:
+                self._spare.append(data.obj)
+
+    def _arrived(self, file: _File, start: int, data: memoryview) -> None:
         with file.lock:
             file.waiting[start] = data
             if file.is_busy:
@@ -303,8 +315,8 @@ class Download:
                     break
             file.append(data)
             self._progress(len(data))
+            self._give_back(data)
             self._permits.release()
-            del data
         if ends:
             self._finish(file)
 
@@ -327,11 +339,12 @@ class Download:
         if file.at or size is None or any(start not in parts for start in range(0, size, PART_BYTES)):
             return False
         for start in range(0, size, PART_BYTES):
-            data = bytearray(min(PART_BYTES, size - start))
+            data = self._buffer(min(PART_BYTES, size - start))
             if not _read_local(parts[start], data):
                 file.start_again()
                 return False
             file.append(data)
+            self._give_back(data)
         file.only_fresh = False
         with self._note:
             self._result.reused += size
@@ -383,14 +396,15 @@ class Download:
             data = self._fetched(file, start, min(start + PART_BYTES, size), fresh=True)
             file.append(data)
             self._progress(len(data))
+            self._give_back(data)
 
 
-def _read_local(part: LocalPart, into: bytearray) -> bool:
+def _read_local(part: LocalPart, into: memoryview) -> bool:
     """Fill a buffer from a file on this disk; False where it does not have so many bytes."""
     try:
         with open(part.file, "rb", buffering=0) as stream:
             stream.seek(part.start)
-            view = memoryview(into)
+            view = into
             while view:
                 count = stream.readinto(view)
                 if not count:

@@ -69,4 +69,4 @@ else:
     else:
         raise SystemExit(f"no way {way}")
 
-report(timer, {"points": sent}, run=int(run_id, 16))
+report(timer, {"points": sent}, run=int(run_id.replace("-", ""), 16))
