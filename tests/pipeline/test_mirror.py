@@ -95,7 +95,7 @@ def test_what_arrives(
 
     artifacts = {item.path for item in client.list_artifacts(found.info.run_id)}
     ours = {"manifest.json", "provenance.intoto.json", "safety.json", "receipt.json", "MODEL_CARD.md"}
-    assert artifacts == {"model", "tensorboard", *ours}
+    assert artifacts == {"model", "tensorboard", "mirror", "model.cdx.json", *ours}
     whole = Path(
         download_artifacts(run_id=found.info.run_id, artifact_path="", dst_path=str(tmp_path / "all"))
     )
@@ -117,11 +117,8 @@ def test_again_sends_nothing(run: Path, mirror: Call, mlflow_url: str, model_nam
     first = mirror(run).json
     with Proxy(mlflow_url) as proxy:
         again = mirror(run, url=proxy.url).json
-        # One question, and its answer is all that is needed.
-        assert [method for method, _ in proxy.seen] == [
-            "GET",
-            "GET",
-        ]  # its versions, and whether the run of this one is still there
+        # Its versions, whether the run of this one is still there, and which files that run has.
+        assert [method for method, _ in proxy.seen] == ["GET", "GET", "GET"]
     assert again["outcome"] == "already-mirrored"
     assert again["bytes_sent"] == 0
     for key in (

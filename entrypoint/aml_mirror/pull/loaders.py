@@ -11,9 +11,8 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-_WEIGHTS = re.compile(
-    r"\.(safetensors|pt|pth|ckpt|zip|bin|onnx|msgpack|jit|pkl|npz|h5|keras)$", re.IGNORECASE
-)
+from aml_mirror.formats.base import Weights
+from aml_mirror.formats.registry import format_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +33,7 @@ def loader_of(tags: Mapping[str, str], paths: Sequence[str], folder: str) -> Loa
     """
     framework = tags.get("framework", "")
     names = {path.rpartition("/")[2] for path in paths}
-    weights = [path for path in paths if _WEIGHTS.search(path)]
+    weights = [path for path in paths if _holds_weights(path)]
     main = _main(weights)
     full = f"{folder}/{main}" if main else folder
     if "adapter_config.json" in names:
@@ -44,6 +43,11 @@ def loader_of(tags: Mapping[str, str], paths: Sequence[str], folder: str) -> Loa
         found = tuple(line.format(folder=folder, file=full, **_more(paths, folder)) for line in lines)
         return Loader("" if takes_folder else main, found)
     return _by_file(main, folder, full, names)
+
+
+def _holds_weights(path: str) -> bool:
+    known = format_of(path)
+    return path.endswith(".jit") or (known is not None and known.weights is not Weights.NEVER)
 
 
 def _main(weights: Sequence[str]) -> str:
@@ -131,19 +135,19 @@ _BY_FRAMEWORK: dict[str, tuple[bool, tuple[str, ...]]] = {
     ),
 }
 
-_BY_SUFFIX: dict[str, Callable[[str], tuple[str, ...]]] = {
+# By the name of the format.
+_BY_FORMAT: dict[str, Callable[[str], tuple[str, ...]]] = {
     "safetensors": lambda file: (
         "from safetensors.torch import load_file",
         f"state = load_file({file!r})",
     ),
-    "onnx": lambda file: ("import onnxruntime", f"policy = onnxruntime.InferenceSession({file!r})"),
+    "ONNX": lambda file: ("import onnxruntime", f"policy = onnxruntime.InferenceSession({file!r})"),
     "msgpack": lambda file: (
         "from flax.serialization import msgpack_restore",
         f"state = msgpack_restore(open({file!r}, 'rb').read())",
     ),
-    "jit": lambda file: ("import torch", f"policy = torch.jit.load({file!r})"),
-    "npz": lambda file: ("import numpy", f"state = numpy.load({file!r})"),
-    "keras": lambda file: ("import keras", f"policy = keras.saving.load_model({file!r})"),
+    "numpy archive": lambda file: ("import numpy", f"state = numpy.load({file!r})"),
+    "Keras": lambda file: ("import keras", f"policy = keras.saving.load_model({file!r})"),
 }
 
 
@@ -157,9 +161,12 @@ def _by_file(main: str, folder: str, full: str, names: set[str]) -> Loader:
                 f"state = orbax.checkpoint.StandardCheckpointer().restore({folder!r})",
             ),
         )
-    suffix = main.rpartition(".")[2].lower()
-    if make := _BY_SUFFIX.get(suffix):
+    if main.endswith(".jit"):
+        return Loader(main, ("import torch", f"policy = torch.jit.load({full!r})"))
+    known = format_of(main)
+    name = known.name if known else ""
+    if make := _BY_FORMAT.get(name):
         return Loader(main, make(full))
-    if suffix in ("pt", "pth", "ckpt", "bin"):
+    if name.startswith("torch.save"):
         return Loader(main, tuple(line.format(file=full) for line in _TORCH))
     return Loader(main, ())

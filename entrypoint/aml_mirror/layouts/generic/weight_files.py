@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, replace
 
-from aml_mirror.formats.registry import Weights, pattern_of, weight_suffixes
+from aml_mirror.formats.registry import Weights, pattern_of, suffixes_of, weight_suffixes
 from aml_mirror.layouts.base import Checkpoint
 from aml_mirror.layouts.generic.name_words import end_of, stem_of, step_of
 from aml_mirror.layouts.generic.sharded import is_zero, parts_problem, stores_of
@@ -48,7 +48,9 @@ _TRAINING_ONLY: tuple[tuple[re.Pattern[str], str], ...] = (
     (re.compile(r"events\.out\.tfevents\..*|.*\.log|wandb"), "log of the training"),
 )
 # Formats of a whole model.
-_WHOLE = (".safetensors", ".bin", ".pt", ".pth")
+_WHOLE = tuple(
+    suffix for suffix in suffixes_of("safetensors", "torch.save", "torch.save as .bin") if suffix != ".ckpt"
+)
 _ASIDE = re.compile(rf"(?:.*/)?(?:scheduler|trainer)/[^/]*(?:\.metadata|{_SAVED})")
 # Statistics that observations and actions are scaled by: without them a policy cannot act.
 _COMPANIONS = re.compile(
@@ -57,7 +59,8 @@ _COMPANIONS = re.compile(
 )
 _STATISTICS_OF_ONE = re.compile(
     r"(?<![a-z])(?:(?:obs?|observation|state|action|act|norm|dataset|data)[-_]?(?:rms|stats|statistics|normalizer)"
-    r"|normalizer|normalization|vec_?norm(?:alize)?|running_mean_std)(?![a-z]).*\.(?:pt|pth|pkl|pickle|npz|npy|json|ya?ml)"
+    r"|normalizer|normalization|vec_?norm(?:alize)?|running_mean_std)(?![a-z]).*"
+    rf"(?:\.(?:json|ya?ml|npy)|{pattern_of(suffixes_of('torch.save', 'numpy archive', 'pickle'))})"
 )
 # Configuration that the code which loads a policy reads from the folder of its run: Octo's load_pretrained
 # (config.json, example_batch.msgpack), prismatic's of OpenVLA (config.json), starVLA's (config.yaml).

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 
+from aml_mirror.formats.registry import suffixes_of
 from aml_mirror.layouts.base import Checkpoint, RunDraft
 from aml_mirror.layouts.generic.name_words import (
     DATA_FOLDERS,
@@ -26,7 +27,7 @@ Describe = Callable[[str], Checkpoint]
 """Describes what the framework needs of a file or folder at a path, as it does of a numbered one."""
 
 # torch.save writes the same under any of these.
-_TORCH = frozenset({"pt", "pth", "ckpt"})
+_TORCH = frozenset(suffix.lstrip(".") for suffix in suffixes_of("torch.save"))
 
 
 def other_ends(names: Iterable[str], listed: Iterable[str]) -> list[str]:
