@@ -8,8 +8,10 @@ import re
 import shutil
 import signal
 import subprocess
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 from mlflow import MlflowClient
@@ -18,6 +20,7 @@ from aml_mirror.backfill import backfill as module
 from aml_mirror.backfill import outcomes
 from aml_mirror.core.errors import UsageError
 from aml_mirror.pipeline.receipt import SCHEMA
+from aml_mirror.registries import mlflow_runs
 from aml_mirror.registries.mlflow import tracking_server
 from builders.backfills import backfill
 from builders.permissions import public_folder, somebody_else
@@ -61,6 +64,17 @@ def base(tmp_path: Path) -> Path:
         small_run(base / skipped)
     (base / "latest").symlink_to("one")
     return base
+
+
+# How a backfill learns which runs of a model's versions are there: the experiment, the names in its folder of
+# artifacts, and a page of its runs.
+RUNS_ASKED = ("experiments/get-by-name", "artifacts", "runs/search")
+
+
+def asked(proxy: Proxy) -> Counter[str]:
+    """How often each part of MLflow's API was asked for."""
+    paths = (urlsplit(path).path for _, path in proxy.seen)
+    return Counter(re.sub(r"^/api/2\.0/mlflow(-artifacts)?/", "", path) for path in paths)
 
 
 def versions(client: MlflowClient, model: str) -> dict[str, str]:
@@ -135,24 +149,27 @@ def test_what_is_not_there_is_mirrored_once(
     one, before = again.receipt("one"), first.receipt("one")
     for key in ("model_version", "mlflow_run_id", "manifest_sha256", "checkpoint", "step", "files", "bytes"):
         assert getattr(one, key) == getattr(before, key), key
-    # The versions of the model, one page for all; and what the failing run asks by itself.
-    searches = [path for _, path in proxy.seen if "model-versions/search" in path]
-    assert len(proxy.seen) == len(searches) <= 2, proxy.seen
+    # One page of versions and of runs for all; and the versions of the failing run, which it asks for itself.
+    assert asked(proxy) == Counter(["model-versions/search", *RUNS_ASKED, "model-versions/search"])
     assert sorted(versions(client, model_name).values()) == ["one", "sweep/seed0", "sweep/seed1"]
 
 
 def test_already_there_costs_pages_not_requests(
     tmp_path: Path, proxy: Proxy, model_name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-
     for index in range(5):
         small_run(tmp_path / "base" / f"run-{index}", index)
     given = ("--source", tmp_path / "base", "--model-name", model_name, "--tracking-uri", proxy.url)
     backfill(*given)
-    monkeypatch.setattr(tracking_server, "VERSIONS_PAGE", 2)
     proxy.seen.clear()
     assert set(backfill(*given).outcomes.values()) == {"already-mirrored"}
-    assert len(proxy.seen) == 3, proxy.seen
+    assert asked(proxy) == Counter(["model-versions/search", *RUNS_ASKED])
+    # Three pages of versions and, of the five runs, two; the experiment and its folder once.
+    monkeypatch.setattr(tracking_server, "VERSIONS_PAGE", 2)
+    monkeypatch.setattr(mlflow_runs, "PAGE", 3)
+    proxy.seen.clear()
+    assert set(backfill(*given).outcomes.values()) == {"already-mirrored"}
+    assert asked(proxy) == Counter(["model-versions/search"] * 3 + [*RUNS_ASKED, "runs/search"])
 
 
 def test_what_a_single_mirror_did_is_recognised(
@@ -236,11 +253,13 @@ def test_seen_through_another_mount_costs_two_requests_a_run(
     moved = shutil.copytree(base, base.with_name("moved"), symlinks=True)
     proxy.seen.clear()
     assert set(backfill("--source", moved, *given).outcomes.values()) == {"already-mirrored"}
-    assert len(proxy.seen) <= 1 + 2 * 3, proxy.seen
+    # A new quick key for each; MLflow's client reads the model before it writes a tag.
+    written = ["registered-models/get", "model-versions/set-tag"] * 3
+    assert asked(proxy) == Counter(["model-versions/search", *RUNS_ASKED, *written])
     # And under its new stamps it is known now.
     proxy.seen.clear()
     assert set(backfill("--source", moved, *given).outcomes.values()) == {"already-mirrored"}
-    assert len(proxy.seen) == 1, proxy.seen
+    assert asked(proxy) == Counter(["model-versions/search", *RUNS_ASKED])
     assert len(versions(client, model_name)) == 3
 
 

@@ -42,13 +42,17 @@ def seeded(tmp_path_factory: pytest.TempPathFactory) -> Path:
     client = MlflowClient(f"sqlite:///{database}", f"sqlite:///{database}")
     for model, count in (("many", MANY), ("few", FEW)):
         client.create_registered_model(model)
-        client.create_experiment(model)
-        _seed(database, folder / model, model, count)
+        artifacts = folder / "artifacts" / model
+        experiment_id = client.create_experiment(model, str(artifacts))
+        _seed(database, folder / model, model, count, experiment_id, artifacts)
     return folder
 
 
-def _seed(database: Path, base: Path, model: str, count: int) -> None:
-    versions, tags = [], []
+def _seed(
+    database: Path, base: Path, model: str, count: int, experiment_id: str, artifacts: Path
+) -> None:
+    """Runs, the versions of them, and the folders of their artifacts: whose run is gone is mirrored again."""
+    versions, tags, runs, run_tags = [], [], [], []
     for number in range(1, count + 1):
         run_id = f"train-{number:05}"
         checkpoint = base / run_id / "checkpoint-1"
@@ -68,6 +72,9 @@ def _seed(database: Path, base: Path, model: str, count: int) -> None:
             "quick_key": hashlib.sha256(key.encode()).hexdigest(), "mirror.state": "complete",
         }  # fmt: skip
         tags += [(name, value, model, number) for name, value in mine.items()]
+        (artifacts / own).mkdir(parents=True)
+        runs.append((own, run_id, number, number, f"{artifacts}/{own}/artifacts", experiment_id))
+        run_tags += [(name, value, own) for name, value in mine.items()]
     with sqlite3.connect(database) as connection:
         connection.executemany(
             "insert into model_versions (name, version, creation_time, last_updated_time, description, "
@@ -77,6 +84,12 @@ def _seed(database: Path, base: Path, model: str, count: int) -> None:
         connection.executemany(
             "insert into model_version_tags (key, value, name, version) values (?, ?, ?, ?)", tags
         )
+        connection.executemany(
+            "insert into runs (run_uuid, name, start_time, end_time, artifact_uri, experiment_id, "
+            "status, lifecycle_stage, user_id) values (?, ?, ?, ?, ?, ?, 'FINISHED', 'active', 'me')",
+            runs,
+        )
+        connection.executemany("insert into tags (key, value, run_uuid) values (?, ?, ?)", run_tags)
     connection.close()
 
 

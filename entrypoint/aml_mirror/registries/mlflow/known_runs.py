@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from mlflow.entities import LifecycleStage
+from mlflow.entities import Experiment, LifecycleStage
 
 from aml_mirror.registries import base
 from aml_mirror.registries.base import Version
@@ -37,11 +37,12 @@ class KnownRuns:
 
     def have(self, version: Version) -> bool:
         """Tell whether the run of a version is there, and a folder with its artifacts."""
+        registry = self._registry
         if not self._asked:
-            experiment_id = self._registry.find_experiment(self._experiment)
-            self._asked.add(experiment_id or "")
-            if experiment_id:
-                self._ask(experiment_id)
+            own = registry.retry(lambda: registry.client.get_experiment_by_name(self._experiment))
+            self._asked.add(str(own.experiment_id) if own else "")
+            if own:
+                self._ask(own)
         run_id = version.tags.get(base.MLFLOW_RUN_ID, "")
         if run_id in self._alive:
             return True
@@ -54,16 +55,13 @@ class KnownRuns:
             self._elsewhere[elsewhere] = self._elsewhere.get(elsewhere, 0) + 1
             if self._elsewhere[elsewhere] > FEW:
                 self._asked.add(elsewhere)
-                self._ask(elsewhere)
+                self._ask(registry.retry(lambda: registry.client.get_experiment(elsewhere)))
         return self._presence.has_files(version, run)
 
-    def _ask(self, experiment_id: str) -> None:
-        registry = self._registry
-        location = str(
-            registry.retry(lambda: registry.client.get_experiment(experiment_id)).artifact_location
-        ).rstrip("/")
+    def _ask(self, experiment: Experiment) -> None:
+        location = str(experiment.artifact_location).rstrip("/")
         folders = self._presence.folders_of(location)
-        for run in registry.each_run(experiment_id, base.MODEL_NAME, self._model):
+        for run in self._registry.each_run(str(experiment.experiment_id), base.MODEL_NAME, self._model):
             usual = str(run.info.artifact_uri).startswith(f"{location}/{run.info.run_id}/")
             if folders is None or not usual or run.info.run_id in folders:
                 self._alive.add(run.info.run_id)
