@@ -38,10 +38,13 @@ def test_no_byte_goes_through_the_artifact_service(azure: Azure, mirroring: Mirr
     assert not azure.requests("/batch/metadata")
     shown = places(azure, "reach")
     assert {path.partition("/")[0] for path in shown} == {
-        "MODEL_CARD.md", "manifest.json", "provenance.intoto.json", "receipt.json", "safety.json",
-        "tensorboard",
+        "MODEL_CARD.md", "manifest.json", "model.cdx.json", "provenance.intoto.json", "receipt.json",
+        "safety.json", "tensorboard",
     }  # fmt: skip
-    assert all(name.endswith(f"/mirror/reach/{path}") for path, name in shown.items())
+    for path, name in shown.items():
+        # Texts have a copy of their own: an earlier release writes over what an artifact stands for.
+        folder = "" if path.startswith("tensorboard/") else "artifacts/"
+        assert name.endswith(f"/mirror/reach/{folder}{path}"), name
     assert_exactly_once(azure, "reach", run, POINTS)
     verified(mirroring, "reach:1")
 

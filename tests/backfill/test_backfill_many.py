@@ -48,9 +48,7 @@ def seeded(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def _seed(
-    database: Path, base: Path, model: str, count: int, experiment_id: str, artifacts: Path
-) -> None:
+def _seed(database: Path, base: Path, model: str, count: int, experiment_id: str, artifacts: Path) -> None:
     """Runs, the versions of them, and the folders of their artifacts: whose run is gone is mirrored again."""
     versions, tags, runs, run_tags = [], [], [], []
     for number in range(1, count + 1):

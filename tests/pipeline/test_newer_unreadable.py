@@ -145,3 +145,28 @@ def test_what_a_listing_knows_is_told_without_a_read(tmp_path: Path) -> None:
     subject = locate(Archived(run), Settings())
     with pytest.raises(Unreadable, match="it is archived"):
         list(choose(subject.tree, subject.run, "final"))
+
+
+@pytest.mark.parametrize(
+    ("make", "link", "named"),
+    [
+        (rsl_run, "model_last.pt", "model_30.pt"),
+        (rsl_run, "latest", "/gone/with/the/pod/model_30.pt"),
+        (hf_run, "last", "checkpoint-30"),
+        (lightning_run, "checkpoints/last.ckpt", "epoch=1-step=30.ckpt"),
+    ],
+)
+def test_a_link_names_a_newer_checkpoint_that_is_gone(tmp_path: Path, make, link: str, named: str) -> None:
+    run = make(tmp_path / "run", 10, 20)
+    (run / link).symlink_to(named)
+    with pytest.raises(Unreadable, match="is gone and is newer than") as caught:
+        chosen(run)
+    assert caught.value.exit_code == 65 and link in caught.value.message
+    assert chosen(run, "20").checkpoint.step == 20
+
+
+@pytest.mark.parametrize("named", ["/gone/with/the/pod/model_20.pt", "model_10_old.pt", "optimizer_30.pt"])
+def test_a_link_that_is_lost_says_nothing_of_a_newer_checkpoint(tmp_path: Path, named: str) -> None:
+    run = rsl_run(tmp_path / "run", 10, 20)
+    (run / "model_last.pt").symlink_to(named)
+    assert chosen(run).checkpoint.step == 20

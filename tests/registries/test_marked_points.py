@@ -1,4 +1,4 @@
-"""Points in marked batches: each is sent once, whatever the earlier try sent, and none where they differ."""
+"""Points in marked batches: each is sent once, whatever an earlier attempt sent; none where they differ."""
 
 from __future__ import annotations
 

@@ -13,8 +13,8 @@ from aml_mirror.core.run import Checkpoint, Run
 from aml_mirror.formats.registry import weight_suffixes
 from aml_mirror.layouts.generic.name_words import DATA_FOLDERS, ENDS, end_of, stem_of, words_of
 from aml_mirror.layouts.run_roots import folders_around
-from aml_mirror.sources.base import LEAVES, NO_PATH, NO_TEXT
-from aml_mirror.sources.tree import Tree, parent
+from aml_mirror.sources.base import LEAVES, LOST, NO_PATH, NO_TEXT
+from aml_mirror.sources.tree import Tree, join, parent
 
 _HINT = "or name the checkpoint that is meant with --checkpoint"
 
@@ -33,6 +33,7 @@ def require_none(tree: Tree, run: Run, chosen: Checkpoint | None, passed: list[s
     """
     unreadable = tree.unreadable()
     left = {path: why for path, why in tree.refused.items() if why in (LEAVES, NO_PATH, NO_TEXT)}
+    _require_no_lost_one(tree, chosen)
     if not unreadable and not left:
         return
     for path, why in left.items():
@@ -50,6 +51,29 @@ def require_none(tree: Tree, run: Run, chosen: Checkpoint | None, passed: list[s
     for path in (*unreadable, *left):
         if path not in listed and _may_be_newer(re.sub("/{2,}", "/", path), chosen, left.get(path) == LEAVES):
             raise _failure(path, unreadable, left)
+
+
+def _require_no_lost_one(tree: Tree, chosen: Checkpoint | None) -> None:
+    """Raise where a link names a newer checkpoint than the chosen one, and that checkpoint is gone.
+
+    A link that a copy broke is none: what it names is beside it, or is older.
+    """
+    if chosen is None:
+        return
+    for path, why in tree.refused.items():
+        if not why.startswith(LOST):
+            continue
+        named = join(parent(path), why.removeprefix(LOST))
+        wholes = (chosen.path, *chosen.weights)
+        if any(_is_newer(named, own) for whole in wholes for own in (whole, *folders_around(whole))):
+            raise Unreadable(
+                f"{path!r} is a link to {named!r}, which is gone and is newer than {chosen.path!r}",
+                f"bring {named!r} back; {_HINT}",
+            )
+
+
+def _is_newer(path: str, than: str) -> bool:
+    return bool(_numbers(than)) and _family(path) == _family(than) and _numbers(path) > _numbers(than)
 
 
 def _failure(path: str, unreadable: dict[str, MirrorError], left: dict[str, str]) -> MirrorError:

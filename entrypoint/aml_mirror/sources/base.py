@@ -10,6 +10,8 @@ from aml_mirror.core.errors import DataError, MirrorError
 
 # Why a link is not followed whose end is not ours.
 LEAVES = "it is a link that leaves the run"
+# Before the last part of what the link names.
+LOST = "it is a link to something that is not there: "
 # Names that cannot be asked for, or not be written down.
 NO_PATH = "its name is not a path: a part of it is empty, '.' or '..'"
 NO_TEXT = "its name is not UTF-8"

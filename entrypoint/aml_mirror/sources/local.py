@@ -25,7 +25,7 @@ from aml_mirror.core.errors import (
     Unreadable,
     UnreadableForNow,
 )
-from aml_mirror.sources.base import LEAVES, NO_TEXT, Entry, Listing, TooManyFiles
+from aml_mirror.sources.base import LEAVES, LOST, NO_TEXT, Entry, Listing, TooManyFiles
 
 # Ten times the largest run we know of (10^5 files of a dataset that was kept beside a run).
 MAX_ENTRIES = 1_000_000
@@ -173,7 +173,7 @@ class LocalSource:
         try:
             target = os.path.realpath(full, strict=True)
         except FileNotFoundError:
-            listing.refused[path] = "it is a link to something that is not there"
+            listing.refused[path] = LOST + _valid(os.path.basename(os.readlink(full).rstrip("/")))
             return
         except OSError as error:
             loops = error.errno == errno.ELOOP

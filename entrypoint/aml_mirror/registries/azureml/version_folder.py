@@ -5,6 +5,8 @@
     (``az ml model download``, azure-ai-ml, mounts) name the local folder after it.
 ``aml-mirror/<run>/<checkpoint>/sha256-<digest>/mirror/<model>/``
     Manifest, statement, signature, receipt and card. They belong to one version of one model.
+    ``artifacts/`` in it has copies, for which the artifacts of the run stand. An earlier release that goes on
+    with such a run writes over these.
 
 Earlier releases put the bytes into ``aml-mirror/<run>/<checkpoint>/<digest>/`` itself, and delete all else
 below that folder. So the new folders are not below it: this is why ``sha256-`` precedes the digest. An older
@@ -29,6 +31,8 @@ from aml_mirror.registries.base import Version
 
 MODEL = "model"
 OWN = "mirror"
+# Below the folder of the own files.
+SHOWN = "artifacts"
 
 _PATH = re.compile(r"azureml:(?://[^?#]*?)?/?datastores/([^/]+)/paths/(.+)", re.IGNORECASE)
 

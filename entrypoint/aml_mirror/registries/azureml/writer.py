@@ -32,7 +32,7 @@ from aml_mirror.registries.azureml.run_artifacts import File, Refused, RunArtifa
 from aml_mirror.registries.azureml.service_client import AzureML, single_attempt
 from aml_mirror.registries.azureml.stored_files import digest_in
 from aml_mirror.registries.azureml.version_files import LOG_SIZES, VersionFiles
-from aml_mirror.registries.azureml.version_folder import VersionFolder
+from aml_mirror.registries.azureml.version_folder import SHOWN, VersionFolder
 from aml_mirror.registries.azureml.version_tags import ARTIFACTS, STORED, STORED_SHA256, VERSION
 from aml_mirror.registries.base import Point, Upload, Version
 from aml_mirror.registries.mlflow_runs import RunStore, RunWriter
@@ -274,7 +274,7 @@ class AzureMLWriter(RunWriter):
                 # The receipt names the version, which is registered with the digests of the others.
                 self._files.list.own[file.path] = hashlib.sha256(data).hexdigest()
                 self._texts[file.path] = texts[file.path]
-            self._show_with_run(file, [later.path for later in files[number:]])
+            self._show_with_run(file, [later.path for later in files[number:]], data)
 
     def _open_artifacts(self) -> None:
         if self._refused or self._artifacts is not None:
@@ -286,7 +286,7 @@ class AzureMLWriter(RunWriter):
         )
         self._references = ArtifactReferences(azure, self._artifacts, self.run_id)
 
-    def _show_with_run(self, file: File, coming: list[str]) -> int:
+    def _show_with_run(self, file: File, coming: list[str], text: bytes | None = None) -> int:
         """Let the run show a file that is stored with the version; return the bytes sent for that.
 
         By reference where the service takes that. Else the bytes are sent once more, to the run.
@@ -294,13 +294,19 @@ class AzureMLWriter(RunWriter):
         Args:
             file: the file.
             coming: its path and those of the files after it.
+            text: its bytes, of a small file that each release writes in its own words. The run then shows a
+                copy: an earlier release that goes on with this run writes over what its artifacts stand for,
+                and the version's own file has to keep its digest.
         """
         if self._refused or self._artifacts is None:
             return 0
         if self._references is not None:
             store = self._folder.datastore or self._workspace.azure.datastore.name
+            shown = file.path if text is None else f"{SHOWN}/{file.path}"
             try:
-                name = self._references.refer(file.path, store, f"{self._folder.own}/{file.path}")
+                if text is not None:
+                    self._files.put(shown, text)
+                name = self._references.refer(file.path, store, f"{self._folder.own}/{shown}")
             except NotOffered:
                 self._references = None
             else:
