@@ -20,8 +20,9 @@ from mlflow import MlflowClient
 from builders.program import clean_environment
 from builders.saved import safetensors, write_json
 
-MANY, FEW = 10_000 if os.environ.get("KILL") == "all" else 4_000, 100
-# What one recognised run may cost, in bytes: its row of what is known, and its share of a page.
+# Few are a full page, which is held either way: what is measured is what each further run adds.
+MANY, FEW = 10_000 if os.environ.get("KILL") == "all" else 4_000, 500
+# What one recognised run may cost, in bytes: its row of what is known, and what else is kept of it.
 BYTES_A_RUN = 4096
 PROGRAM = """
 import sys
