@@ -18,7 +18,7 @@ def accept(mirroring: Mirroring, **environment: str) -> subprocess.CompletedProc
         env=mirroring.environment(**environment),
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=840,
     )
 
 

@@ -392,6 +392,7 @@ def test_where_the_artifact_service_signs_with_a_key_that_the_account_refuses(
     assert beside == {f"tensorboard/{events}", "manifest.json", "MODEL_CARD.md", "receipt.json"} | {
         "provenance.intoto.json",
         "safety.json",
+        "model.cdx.json",
     }
     (version,) = complete_versions(azure, "reach").values()
     assert set(files_of(azure, version)) == {"model.safetensors", "config.json"}

@@ -91,15 +91,14 @@ def test_stopped_in_mid_upload_the_next_goes_on(
     stopped = image.wait(name)
     assert stopped.code == code, stopped
     assert "Traceback" not in stopped.err
-    (mlflow_run,) = runs_of(azure, "reach")
     if signal == "SIGTERM":
         assert stopped.json["exit_code"] == 143
-        assert mlflow_run.info.status == "KILLED"
+    # It was sending to the staging folder: nothing was registered, and no run was begun.
+    assert not runs_of(azure, "reach")
     assert not complete_versions(azure, "reach")
     azure.clear_faults()
     done = image.run(*mirror(INPUT, *BLOCKWISE), env=env, mounts=mounts).json
     assert done["outcome"] == "mirrored"
-    assert done["mlflow_run_id"] == mlflow_run.info.run_id
     # The blocks that were there are not sent again.
     size = (run / "checkpoint-20" / "model.safetensors").stat().st_size
     assert done["bytes_sent"] < size, done

@@ -87,9 +87,15 @@ class AzureMLCatalog:
         models = [reference.model] if reference.model else self._call(lambda: list(self._service.models()))
         versions = [self._resolved(model, *each) for model in models for each in self._versions(model)]
         if reference.stage:
-            # Of several, which a promotion that was cut off may leave for a while, the last one counts.
-            held = [one for one in versions if reference.stage in stages_of(one.tags)]
-            return sorted(held, key=lambda one: parse_mark(one.tags, reference.stage))[-1:]
+            # Of several, which a promotion that was cut off may leave for a while, the last one counts. Where
+            # tags were written by hand, nothing says which one that is.
+            marked = [
+                (parse_mark(one.tags, reference.stage)[0], one)
+                for one in versions
+                if reference.stage in stages_of(one.tags)
+            ]
+            last = max((mark for mark, _ in marked), default=0)
+            return [one for mark, one in marked if mark == last]
         return [one for one in versions if one.version.tags.get(base.RUN_ID) == reference.run_id]
 
     def _get(self, model: str, number: str) -> Properties | None:
