@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aml_mirror.evidence.evaluation import TaskTrials
-from aml_mirror.evidence.test_result import Evidence
+from aml_mirror.evidence.result_statement import Evidence
 from aml_mirror.gates.decision import Incumbent, decide
 from aml_mirror.gates.policy import Policy, RequiredTask
 from aml_mirror.gates.proportions import wilson

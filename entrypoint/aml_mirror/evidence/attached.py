@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from aml_mirror.core.errors import DataError
-from aml_mirror.evidence.test_result import MAX_BYTES, Evidence, evidence_in
+from aml_mirror.evidence.result_statement import MAX_BYTES, Evidence, evidence_in
 from aml_mirror.pipeline.provenance import signing
 from aml_mirror.registries import base
 from aml_mirror.registries.base import Version, VersionReader

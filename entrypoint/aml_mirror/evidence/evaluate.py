@@ -27,7 +27,7 @@ from aml_mirror.evidence.attached import (
 )
 from aml_mirror.evidence.evaluation import MAX_METRICS, Evaluation
 from aml_mirror.evidence.result_file import ResultFile, documents, evaluation_in, read_result
-from aml_mirror.evidence.test_result import Evidence, evidence_in, is_statement, statement
+from aml_mirror.evidence.result_statement import Evidence, evidence_in, is_statement, statement
 from aml_mirror.pipeline.provenance import signing
 from aml_mirror.registries import base
 from aml_mirror.registries.base import Point, Version

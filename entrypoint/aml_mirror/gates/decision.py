@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from aml_mirror.evidence.test_result import Evidence
+from aml_mirror.evidence.result_statement import Evidence
 from aml_mirror.gates.policy import Policy, RequiredTask
 from aml_mirror.gates.proportions import p_value_of_worse, wilson
 

@@ -16,7 +16,7 @@ from typing import Any
 from aml_mirror.core.errors import DataError, SourceNotFound, UsageError
 from aml_mirror.core.settings import Settings
 from aml_mirror.evidence.attached import Attached, attached_to
-from aml_mirror.evidence.test_result import Evidence
+from aml_mirror.evidence.result_statement import Evidence
 from aml_mirror.gates.candidate import check_candidate
 from aml_mirror.gates.decision import PASS, Decision, Incumbent, decide
 from aml_mirror.gates.policy import Policy, read_policy
