@@ -22,8 +22,8 @@ from builders.saved import safetensors, write_json
 
 # Few are a full page, which is held either way: what is measured is what each further run adds.
 MANY, FEW = 10_000 if os.environ.get("KILL") == "all" else 4_000, 500
-# What one recognised run may cost, in bytes: its row of what is known, and what is kept of it (now 3,900)
-BYTES_A_RUN = 5000
+# What one recognised run may cost, in bytes: its row of what is known, and what is kept of it.
+BYTES_A_RUN = 4096
 PROGRAM = """
 import sys
 from aml_mirror.cli.main import main
