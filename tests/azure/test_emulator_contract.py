@@ -13,6 +13,7 @@ A row says which keys there have to be; the real service may have more.
 from __future__ import annotations
 
 import re
+import time
 from typing import Any
 
 import pytest
@@ -115,10 +116,15 @@ def test_the_workspace(arm: Any) -> None:
     assert found.headers["x-ms-ratelimit-remaining-subscription-reads"] == "249"
 
 
+# Milliseconds. Not in the past, which the emulated service does not take.
+STARTED = int(time.time() * 1000) + 3_600_000
+
+
 @pytest.fixture
 def run(mlflow_api: Any) -> dict[str, Any]:
     experiment = mlflow_api("POST", "experiments/create", {"name": "e1"}).json()["experiment_id"]
-    asked = {"experiment_id": experiment, "start_time": 1, "tags": [{"key": "mlflow.user", "value": "me"}]}
+    tags = [{"key": "mlflow.user", "value": "me"}]
+    asked = {"experiment_id": experiment, "start_time": STARTED, "tags": tags}
     made: dict[str, Any] = mlflow_api("POST", "runs/create", asked).json()["run"]
     return made
 
@@ -127,15 +133,14 @@ def test_a_run(mlflow_api: Any, run: dict[str, Any]) -> None:
     """metrics: GUIDs with dashes, times as texts, MLflow's own tags."""
     for name in ("run_id", "run_uuid", "experiment_id"):
         assert GUID.fullmatch(run["info"][name]), name
-    assert run["info"]["start_time"] == "1"
+    assert run["info"]["start_time"] == str(STARTED)
     found = mlflow_api("GET", f"runs/get?run_id={run['info']['run_id']}").json()["run"]
     keys = [tag["key"] for tag in found["data"]["tags"]]
     assert keys.count("mlflow.user") == 2
     assert {"mlflow.rootRunId", "mlflow.runName"} <= set(keys)
-    ended = mlflow_api(
-        "POST", "runs/update", {"run_id": run["info"]["run_id"], "status": "FINISHED", "end_time": 5}
-    ).json()["run_info"]
-    assert (ended["end_time"], "artifact_uri" in ended) == ("5", False)
+    asked = {"run_id": run["info"]["run_id"], "status": "FINISHED", "end_time": STARTED + 5}
+    ended = mlflow_api("POST", "runs/update", asked).json()["run_info"]
+    assert (ended["end_time"], "artifact_uri" in ended) == (str(STARTED + 5), False)
 
 
 def test_an_artifact_by_reference(azure: Azure, history: Any, run: dict[str, Any]) -> None:

@@ -6,6 +6,8 @@ import hashlib
 import json
 import re
 import shutil
+import time
+from datetime import datetime
 from pathlib import Path
 
 import pytest
@@ -66,6 +68,10 @@ def test_what_arrives(
     assert found.info.run_id == receipt["mlflow_run_id"]
     assert found.info.status == "FINISHED"
     assert found.info.run_name == "run-7"
+    # The run took as long as its training; the tag has the mirror's own time.
+    assert (found.info.start_time, found.info.end_time) == (1_760_000_000_000, 1_760_000_029_000)
+    assert found.data.tags["mirror.trained"] == "2025-10-09T08:53:20.000+00:00/2025-10-09T08:53:49.000+00:00"
+    assert 0 <= time.time() - datetime.fromisoformat(found.data.tags["mirror.began"]).timestamp() < 900
     tags = found.data.tags
     assert tags["osmo.run_id"] == "run-7"
     assert tags["osmo.output_dir"] == str(run)
@@ -85,6 +91,7 @@ def test_what_arrives(
     assert version.tags["mirror.state"] == "complete"
     assert version.tags["manifest_sha256"] == receipt["manifest_sha256"]
     assert "checkpoint-20" in version.description
+    assert not {"mirror.trained", "mirror.began", "model_name"} & version.tags.keys()
 
     # The model version holds the very bytes, and only what inference needs.
     monkeypatch.setenv("MLFLOW_TRACKING_URI", mlflow_url)

@@ -21,7 +21,7 @@ from aml_mirror.metrics.readers.event_file import TRUNCATED
 from aml_mirror.metrics.readers.other_logs import NONE_FOUND, other_logs
 from aml_mirror.metrics.series_names import assign_names, usefulness
 from aml_mirror.metrics.sessions import Group, Reader, event_groups, log_groups, wandb_groups
-from aml_mirror.metrics.summaries import Restart, Series, Span, restart_of
+from aml_mirror.metrics.summaries import FIRST_DATE, Restart, Series, Span, WallTimes, restart_of
 from aml_mirror.sources.tree import Tree
 
 # Series of one run. The largest runs we know have some thousand (a gradient norm a layer); one takes about
@@ -50,6 +50,8 @@ class Metrics:
     """Names of the series that a limit left out (:meth:`limited`), sorted."""
     restarts: tuple[Restart, ...] = ()
     """Sessions that began anew, one for each folder: event files of an older training are beside theirs."""
+    times: WallTimes = field(default_factory=WallTimes)
+    """Of all points that were read."""
     _groups: tuple[Group, ...] = field(default=(), repr=False)
 
     @property
@@ -171,6 +173,7 @@ class _Reading:
         self._overflow_tags: set[str] = set()
         self._odd_times = 0
         self._restarts: list[Restart] = []
+        self._times = WallTimes()
 
     def read(self, group: Group) -> None:
         purged_from: int | None = None
@@ -191,6 +194,8 @@ class _Reading:
                         spans[tag] = Span(session.path, step, step)
                     else:
                         span.add(step)
+                    if FIRST_DATE <= wall_time <= MAX_WALL_TIME:
+                        self._times.add(wall_time)
                     if purged_from is not None and step >= purged_from:
                         superseded += 1
                     elif step >= first_later.get(tag, math.inf):
@@ -281,6 +286,7 @@ class _Reading:
             sources=tuple(self._sources[session.path] for group in groups for session in group.sessions),
             warnings=tuple(self._warnings),
             restarts=tuple(self._restarts),
+            times=self._times,
             _groups=tuple(groups),
         )
 

@@ -5,6 +5,25 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+# The first second of the year 2000. Wall times before it are no dates: clocks that nobody set, and the
+# milliseconds that stand for the steps of a log without times (:mod:`aml_mirror.metrics.log_files`).
+FIRST_DATE = 946_684_800.0
+
+
+@dataclass(slots=True)
+class WallTimes:
+    """The first and the last wall time of points, in seconds since the epoch; None: no point has a date."""
+
+    first: float | None = None
+    last: float | None = None
+
+    def add(self, wall_time: float) -> None:
+        """Count one more point that has a date."""
+        if self.first is None or wall_time < self.first:
+            self.first = wall_time
+        if self.last is None or wall_time > self.last:
+            self.last = wall_time
+
 
 @dataclass(slots=True)
 class Span:

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field, replace
 from aml_mirror.core.errors import DataError
 from aml_mirror.metrics.series import Metrics, read_metrics
 from aml_mirror.metrics.summaries import Series
-from aml_mirror.pipeline import log_state
+from aml_mirror.pipeline import log_state, training_times
 from aml_mirror.pipeline.locate import LocatedRun
 from aml_mirror.pipeline.log_state import LogState, Recorder
 from aml_mirror.pipeline.model_paths import artifact_path
@@ -202,7 +202,8 @@ def _advance(
         pass
     state = log_state.state_of(tree, sizes, metrics, recorder)
     state = replace(state, series={**before.series, **state.series})
-    writer.finish(log_state.name_of(state.tag), state.as_json(), state.tag)
+    trained = training_times.as_tag(metrics, tree) if metrics.times.last is not None else ""
+    writer.finish(log_state.name_of(state.tag), state.as_json(), state.tag, trained)
     return done
 
 

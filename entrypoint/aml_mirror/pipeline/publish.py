@@ -10,7 +10,7 @@ from aml_mirror.core.errors import Interrupted
 from aml_mirror.core.manifest import TransferResult
 from aml_mirror.core.settings import Settings
 from aml_mirror.metrics.series import read_metrics
-from aml_mirror.pipeline import model_card
+from aml_mirror.pipeline import model_card, training_times
 from aml_mirror.pipeline.apply_limits import apply_limits
 from aml_mirror.pipeline.destination import Destination
 from aml_mirror.pipeline.locate import require_unchanged
@@ -112,7 +112,8 @@ class Publication:
 
         tags = self._with_log_state(writer, tags, logs, sizes, recorder)
         integrity = _integrity_of(plan, moved)
-        version = writer.register(card, {**tags, base.INTEGRITY: integrity})
+        shown = {name: value for name, value in tags.items() if name not in base.OF_THE_RUN_ALONE}
+        version = writer.register(card, {**shown, base.INTEGRITY: integrity})
         warnings = dict.fromkeys((*described.warnings, *writer.warnings))
         receipt = receipt_of(
             facts,
@@ -212,6 +213,8 @@ def tags_of(plan: Plan, settings: Settings) -> dict[str, str]:
         base.QUICK_KEY: plan.quick_key,
         base.MODEL_NAME: plan.model_name,
     }
+    if trained := training_times.as_tag(plan.metrics, located.tree):
+        tags[base.TRAINED] = trained
     if task := settings.task_name or settings.tags.get(base.TASK) or task_in(located.run.params):
         tags[base.TASK] = task
     if settings.success_threshold is not None:

@@ -54,6 +54,11 @@ METRIC_NAMES = "mirror.metric_names"
 STAGE = "mirror.stage"
 # Of a version: how far its logs were mirrored; see aml_mirror.pipeline.log_state.
 LOGS = "mirror.logs"
+# Of a run, in UTC as ISO 8601: when a mirror made it, and when one gave up on it last.
+BEGAN = "mirror.began"
+STOPPED = "mirror.stopped"
+# Likewise: when the training began and ended, as an interval. See aml_mirror.registries.run_times.
+TRAINED = "mirror.trained"
 
 # Before the name of a label that the run has on OSMO; a tag of run and version.
 LABEL = "label."
@@ -70,9 +75,12 @@ RESERVED = frozenset(
     {
         RUN_ID, OUTPUT_DIR, REPLAY, REPLAY_SOURCE, FRAMEWORK, SOURCE, CHECKPOINT, STEP, MLFLOW_RUN_ID,
         MANIFEST_SHA256, INTEGRITY, SAFETY, SAFETY_SCANNER, IDENTITY, QUICK_KEY, MODEL_NAME, STATE,
-        LEASE, POINTS, METRIC_NAMES, TASK, ROLE, SUCCESS_THRESHOLD, FILES_URI,
+        LEASE, POINTS, METRIC_NAMES, TASK, ROLE, SUCCESS_THRESHOLD, FILES_URI, TRAINED,
     }
 )  # fmt: skip
+
+# Tags of a run that nobody reads from its version.
+OF_THE_RUN_ALONE = frozenset({METRIC_NAMES, MODEL_NAME, BEGAN, STOPPED, TRAINED})
 
 # Consumers read these as tags, whatever else has them: physical-ai-toolchain's evaluation asks for
 # .tags.framework and .tags.task.
@@ -274,8 +282,14 @@ class LogWriter(Protocol):
     def put_logs(self, tree: Tree, uploads: list[Upload]) -> int:
         """Store the longer files and register them with the run; return the bytes sent."""
 
-    def finish(self, name: str, text: str, tag: str) -> None:
-        """Keep the new state and, last of all, let the version name it."""
+    def finish(self, name: str, text: str, tag: str, trained: str = "") -> None:
+        """Keep the new state and, last of all, let the version name it.
+
+        Args:
+            name, text: of the state.
+            tag: names it.
+            trained: the tag of the run that says when it was trained; empty: that does not change.
+        """
 
     def close(self) -> None:
         """Let others write. Never raises."""
@@ -362,7 +376,8 @@ class Registry(Protocol):
     def begin(self, experiment: str, run_name: str, tags: dict[str, str]) -> Writer | Version:
         """Take up or create the run with this identity, or return the version if another finished it.
 
-        Waits while another live mirror works on the same run.
+        Waits while another live mirror works on the same run. A run that is created begins, and a finished
+        one ends, when the training did, as far as the tags say that and the registry takes it.
         """
 
     def continue_logs(self, version: Version) -> LogWriter | None:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from mlflow.entities import Run as MlflowRun
 from mlflow.entities import ViewType
 
-from aml_mirror.registries import base
+from aml_mirror.registries import base, run_times
 from aml_mirror.registries.leftovers import RunLeft
 from aml_mirror.registries.mlflow_runs import PAGE, RunStore
 
@@ -53,9 +53,7 @@ def _experiments(store: RunStore) -> Iterator[str]:
 
 def left_of(run: MlflowRun) -> RunLeft:
     """Return what matters of a run."""
-    # Milliseconds; the training's own times may be of any past, so the end of the mirror counts where it is.
-    moment = max(int(run.info.end_time or 0), int(run.info.start_time or 0))
-    age = max(0.0, time.time() - moment / 1000)
+    age = max(0.0, time.time() - run_times.last_active(run) / 1000)
     return RunLeft(str(run.info.run_id), str(run.info.status), dict(run.data.tags), age)
 
 

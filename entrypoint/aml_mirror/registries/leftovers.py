@@ -33,7 +33,7 @@ class StagingLeft:
 
 @dataclass(frozen=True, slots=True)
 class RunLeft:
-    """An MLflow run of this program. ``age`` is how long ago it began or ended, in seconds."""
+    """An MLflow run of this program. ``age``: how long ago a mirror made it or gave up on it, in seconds."""
 
     run_id: str
     status: str

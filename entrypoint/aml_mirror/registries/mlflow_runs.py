@@ -1,7 +1,7 @@
 """MLflow runs, wherever they are kept: looked for by identity, written in a fixed order, taken up again.
 
 A run carries its identity as a tag from the request that creates it. Of several runs with one identity
-(a POST whose answer was lost is sent again) the one with the lowest (start time, id) is *the* run.
+(a POST whose answer was lost is sent again) the one that was made first is *the* run (:mod:`.run_times`).
 Parameters are compared with what is there. Metrics go in a fixed order, and the number of points sent so
 far travels in the same request as the points, with a running digest that tells whether the event files
 are still those of the earlier attempt.
@@ -19,8 +19,8 @@ from mlflow import MlflowClient
 from mlflow.entities import Experiment, Metric, Param, RunTag, ViewType
 from mlflow.entities import Run as MlflowRun
 
-from aml_mirror.core.errors import ConfigurationError, MirrorError, NotAllowed, ServiceUnavailable
-from aml_mirror.registries import base
+from aml_mirror.core.errors import ConfigurationError, DataError, MirrorError, NotAllowed, ServiceUnavailable
+from aml_mirror.registries import base, run_times
 from aml_mirror.registries.base import Limits, Point, Version, model_uri
 from aml_mirror.registries.log_batches import in_batches
 from aml_mirror.registries.marked_points import send_points
@@ -140,7 +140,7 @@ class RunStore(ABC):
     def search_runs(self, experiment_id: str, key: str, value: str) -> list[MlflowRun]:
         """Return the runs of an experiment whose tag has this value, the oldest first."""
         found = self.each_run(experiment_id, key, value)
-        return sorted(found, key=lambda run: (run.info.start_time, run.info.run_id))
+        return sorted(found, key=run_times.by_age)
 
     def each_run(self, experiment_id: str, key: str, value: str) -> Iterator[MlflowRun]:
         """Yield the runs of an experiment whose tag has this value; one page is held at a time."""
@@ -162,8 +162,19 @@ class RunStore(ABC):
         return f"tags.`{key}` = {quoted(value)}" if quotable(value) else ""
 
     def create_run(self, experiment_id: str, run_name: str, tags: dict[str, str]) -> MlflowRun:
-        """Create a run with its tags in one request."""
-        return self.retry(lambda: self.client.create_run(experiment_id, tags=tags, run_name=run_name))
+        """Create a run with its tags in one request, beginning when its training did where they say that."""
+        tags = {**tags, base.BEGAN: run_times.as_tag(run_times.now())}
+
+        def create(start: int | None) -> MlflowRun:
+            return self.retry(lambda: self.client.create_run(experiment_id, start, tags, run_name))
+
+        if (start := run_times.start_of(tags)) is None:
+            return create(None)
+        try:
+            return create(start)
+        except (ConfigurationError, DataError):
+            # Perhaps since the time is in the past; if not, this fails in the same way.
+            return create(None)
 
     def update_tags(self, run: MlflowRun, tags: dict[str, str]) -> None:
         """Write those tags over that the run does not have like this, in one request."""
@@ -236,7 +247,11 @@ class RunWriter(ABC):
             return
         try:
             self._release()
-            self._client.set_tag(self.run_id, "mirror.error", redaction.text(why)[:500])
+            told = {
+                "mirror.error": redaction.text(why)[:500],
+                base.STOPPED: run_times.as_tag(run_times.now()),
+            }
+            self._client.log_batch(self.run_id, tags=[RunTag(*item) for item in told.items()])
             self._client.set_terminated(self.run_id, status)
         except Exception:  # noqa: BLE001 - the failure that brought us here is the one to be told
             return

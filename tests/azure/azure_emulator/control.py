@@ -50,6 +50,7 @@ WORKSPACE_SWITCHES = (
     "artifact_endpoint",
     "artifact_references",
     "job_name",
+    "past_times",
     "immutable_status",
     "page_size",
     "list_lag",

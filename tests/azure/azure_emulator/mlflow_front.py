@@ -7,7 +7,8 @@ Reported: the body of the first (mlflow#11462), of a history asked for in pages 
 model builder, 400), no logged models (azure-sdk-for-python#44896), ``:`` in a tag key of the registry
 refused (mlflow#8008), ``mlflow.user`` cannot be set (mlflow-export-import#78). Assumed: that what is not
 there is a 404 without a body, that the other limits have the first one's body, that tags of MLflow's own
-count among the 50, and which of the registry's endpoints exist."""
+count among the 50, that a run has the times of the service's clock whatever a client says (a switch),
+and which of the registry's endpoints exist."""
 
 from __future__ import annotations
 
@@ -51,6 +52,8 @@ ENDPOINTS = {
     ("PATCH", "model-versions/update"),
     *(("DELETE", f"model-versions/{name}") for name in ("delete", "delete-tag")),
 }
+# Older times of a run are in the past: a request may take a while.
+PAST_MS = 60_000
 READS = ("runs/search", "experiments/search", "registered-models/get-latest-versions")
 KEPT_IN_MEMORY = "memory"
 # What the real server refuses of points, for when they do not reach it: MLflow's REST API, "Request Limits"
@@ -82,6 +85,7 @@ async def serve(emulator: Emulator, request: Request) -> Reply:
     if (request.method, endpoint) not in ENDPOINTS:
         return Reply(404)
     asked = shapes.taken(await request.json() if request.method != "GET" else dict(request.query))
+    _judge_times(workspace, endpoint, asked)
     query = "" if request.method != "GET" else urlencode(asked)
     body = json.dumps(asked).encode() if request.method != "GET" else b""
     if endpoint == "metrics/get-history":
@@ -115,6 +119,17 @@ async def serve(emulator: Emulator, request: Request) -> Reply:
             # Recorded: the answer does not say where the artifacts are.
             (value.get("run_info") or {}).pop("artifact_uri", None)
     return Reply(status, CIMultiDict({"Content-Type": "application/json"}), json.dumps(value).encode())
+
+
+def _judge_times(workspace: Workspace, endpoint: str, asked: dict[str, Any]) -> None:
+    """Take, ignore or refuse times in the past: what Azure ML does is not known."""
+    key = {"runs/create": "start_time", "runs/update": "end_time"}.get(endpoint, "")
+    now = int(time.time() * 1000)
+    if workspace.past_times == "taken" or not asked.get(key) or now - int(asked[key]) < PAST_MS:
+        return
+    if workspace.past_times == "refused":
+        raise mlflow_error(400, "BAD_REQUEST", f"{key} must not be in the past.")
+    asked[key] = now
 
 
 async def ask(

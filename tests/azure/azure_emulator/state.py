@@ -146,6 +146,8 @@ class Workspace:
     artifact_endpoint: str = ""
     # What becomes of a jobName in a PUT of a version: "ignored", "kept" or "refused".
     job_name: str = "ignored"
+    # Times of a run that are over a minute old: "taken", "ignored" (the service's clock counts) or "refused".
+    past_times: str = "ignored"
     # Artifacts that stand for a blob of a datastore are "taken", or answered with this status.
     artifact_references: str = "taken"
     # The status of a PUT that would change what is immutable in a version.

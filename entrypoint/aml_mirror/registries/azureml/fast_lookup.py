@@ -25,6 +25,7 @@ from aml_mirror.registries import base
 from aml_mirror.registries.azureml import version_tags
 from aml_mirror.registries.azureml.limits import LIMITS, check_names, tag_filter, workspace_scope
 from aml_mirror.registries.base import Version, model_uri
+from aml_mirror.registries.run_times import mirrored_at
 from aml_mirror.storage import azure_errors
 from aml_mirror.storage.azure_cloud import resource_manager
 from aml_mirror.storage.azure_login import credential
@@ -183,7 +184,7 @@ class FastLookup:
             return []
         versions: list[Version] = []
         for run in sorted(page.get("runs", ()), key=_age):
-            tags = {tag["key"]: tag["value"] for tag in run["data"].get("tags", ())}
+            tags = _tags(run)
             ours = tags.get(base.RUN_ID) == run_id and tags.get(base.MODEL_NAME) == model
             if not ours or not version_tags.names_version(tags):
                 continue
@@ -241,4 +242,8 @@ class FastLookup:
 
 def _age(run: dict[str, Any]) -> tuple[int, str]:
     info = run["info"]
-    return int(info.get("start_time") or 0), str(info["run_id"])
+    return mirrored_at(_tags(run), info.get("start_time")), str(info["run_id"])
+
+
+def _tags(run: dict[str, Any]) -> dict[str, str]:
+    return {tag["key"]: tag["value"] for tag in run["data"].get("tags", ())}

@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, BinaryIO, TypeVar
 
-from aml_mirror.registries import base
+from aml_mirror.registries import base, run_times
 from aml_mirror.registries.azureml.artifact_references import ArtifactReferences, NotOffered
 from aml_mirror.registries.azureml.blob_lease import BlobLease
 from aml_mirror.registries.azureml.log_batch import log_batch
@@ -152,8 +152,14 @@ class AzureMLLogWriter:
                 service = None
         return sent
 
-    def finish(self, name: str, text: str, tag: str) -> None:
+    def finish(self, name: str, text: str, tag: str, trained: str = "") -> None:
         self._files.put_beside(name, text.encode())
+        if trained:
+            client = self._workspace.client
+            run = self._guarded(lambda: client.get_run(self._run_id))
+            if run.data.tags.get(base.TRAINED) != trained:
+                self._guarded(lambda: client.set_tag(self._run_id, base.TRAINED, trained))
+                run_times.end_run(client, self._guarded, run, {base.TRAINED: trained})
         self._files.load(self.tags)
         marks = {base.LOGS: tag}
 

@@ -22,7 +22,7 @@ from mlflow.entities import Metric, Param, RunTag
 from mlflow.entities import Run as MlflowRun
 
 from aml_mirror.core.errors import MirrorError, ServiceUnavailable
-from aml_mirror.registries import base
+from aml_mirror.registries import base, run_times
 from aml_mirror.registries.azureml import job_link
 from aml_mirror.registries.azureml.artifact_references import ArtifactReferences, NotOffered
 from aml_mirror.registries.azureml.limits import FOLDER, LIMITS
@@ -38,6 +38,7 @@ NAME = "aml-mirror-probe"
 SHOWN_SECONDS = 30.0
 _PAUSE_SECONDS = 0.5
 _ROUNDS, _AT_ONCE = 4, 4
+_PAST_MS = 86_400_000
 
 Answer = tuple[str, str, MirrorError | None]
 """A probe's name, what it found, and the failure where the mirror cannot do without it."""
@@ -68,13 +69,15 @@ class Probe:
         """Yield an answer for each question; a failed probe does not stop the others."""
         try:
             experiment = self._workspace.experiment(NAME)
-            tags = {base.RUN_ID: self._id, base.MODEL_NAME: NAME}
+            past = run_times.now() - _PAST_MS
+            tags = {base.RUN_ID: self._id, base.MODEL_NAME: NAME, base.TRAINED: run_times.as_tag(past, past)}
             run = self._workspace.create_run(experiment, self._id, tags)
         except MirrorError as failure:
             yield "probe: a run", failure.message, failure
             return
         try:
             # The order matters: what ends the run comes last.
+            yield self._asked("times in the past", lambda: self._past(run, tags))
             yield self._asked("search", lambda: self._search(run))
             yield self._asked("rows sent twice", lambda: self._twice(run))
             yield self._asked("tags of requests at once", lambda: self._at_once(run))
@@ -96,6 +99,11 @@ class Probe:
         except MirrorError as failure:
             found = failure.message if needed else f"refused: {failure.message}"
             return f"probe: {name}", found, failure if needed else None
+
+    def _past(self, run: MlflowRun, tags: dict[str, str]) -> str:
+        if run_times.is_kept(run, tags):
+            return "a run may begin in the past: runs show when their training began"
+        return f"a run does not begin in the past: its tag {base.TRAINED} says when its training began"
 
     def _search(self, run: MlflowRun) -> str:
         started = time.monotonic()

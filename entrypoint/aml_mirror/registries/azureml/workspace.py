@@ -7,8 +7,8 @@ One identity has one run and one version, whatever happens on the way:
 2. *Claim* (:mod:`claims`). Whoever holds the claim on an identity is alone; who waited looks again first.
 3. *Take up or create the run.* The claim remembers it, so that a search that does not show it yet misleads
    nobody. A request that creates a run is sent once; if its answer is lost, runs are
-   searched before another is created. Of several the lowest (start time, id) counts; the others are
-   retired.
+   searched before another is created. Of several the one that the claim remembers counts, else the one that
+   was made first; the others are retired.
 4. *Write* parameters and metrics (:mod:`runs`), the checkpoint into the default datastore
    (:mod:`aml_mirror.transfer`), small files to the run (:mod:`run_artifacts`). Whether Azure ML drops a
    metric row that arrives twice is not known: a batch of metrics is sent once, and after a failure the run
@@ -30,7 +30,7 @@ from mlflow.entities import RunTag
 
 from aml_mirror.core.errors import ConfigurationError, DataError
 from aml_mirror.core.manifest import Manifest, TransferResult
-from aml_mirror.registries import base
+from aml_mirror.registries import base, run_times
 from aml_mirror.registries.azureml.blob_lease import BlobLease
 from aml_mirror.registries.azureml.limits import FOLDER, LIMITS, check_names, fit_tags, safe_part, tag_filter
 from aml_mirror.registries.azureml.model_service import ModelService
@@ -375,7 +375,13 @@ class AzureMLRegistry(Place):
         for other in runs[1:]:
             self.retire(other)
         intended = intended or self._orphans.get(identity)
-        return AzureMLWriter(self, runs[0], claim, tags, adopted, intended, self._folder(tags, intended))
+        writer = AzureMLWriter(self, runs[0], claim, tags, adopted, intended, self._folder(tags, intended))
+        if not adopted and not run_times.is_kept(runs[0], tags):
+            writer.warnings.append(
+                "the MLflow run has the time of the mirror, since Azure ML took no time in the past; its tag "
+                f"{base.TRAINED} says when the run was trained"
+            )
+        return writer
 
     def _folder(self, tags: dict[str, str], intended: str | None) -> VersionFolder:
         """Where the version goes: the folder that an earlier attempt registered wins."""
@@ -398,7 +404,7 @@ class AzureMLRegistry(Place):
     def _completed(self, run: MlflowRun, version: Version) -> Version:
         """Close the run of a complete version, which a mirror that was killed at its end left open."""
         if run.info.status != "FINISHED":
-            self.retry(lambda: self.client.set_terminated(run.info.run_id, "FINISHED"))
+            run_times.end_run(self.client, self.retry, run, run.data.tags)
         return version
 
     def _runs(self, experiment_id: str, identity: str, model: str) -> list[MlflowRun]:
@@ -423,7 +429,7 @@ class AzureMLRegistry(Place):
             and run.data.tags.get(base.IDENTITY) == identity
             and run.data.tags.get(base.MODEL_NAME) == model
         ]
-        return sorted(runs, key=lambda run: (run.info.start_time, run.info.run_id))
+        return sorted(runs, key=lambda run: (run.info.run_id != known, *run_times.by_age(run)))
 
     def _run(self, run_id: str) -> MlflowRun | None:
         try:
@@ -450,22 +456,32 @@ class AzureMLRegistry(Place):
 
     def _create(self, experiment_id: str, run_name: str, tags: dict[str, str]) -> list[MlflowRun]:
         """Create a run; where an answer was lost, return all that were made, the one that counts first."""
+        tags = {**tags, base.BEGAN: run_times.as_tag(run_times.now())}
+        start = run_times.start_of(tags)
 
         def look() -> list[MlflowRun]:
             return self._runs(experiment_id, tags[base.IDENTITY], tags[base.MODEL_NAME])
 
         def send() -> list[MlflowRun]:
             with single_attempt():
-                return [self.client.create_run(experiment_id, tags=tags, run_name=run_name)]
+                return [self.client.create_run(experiment_id, start, tags, run_name)]
 
         create = RetryWithReadBack(look, send)
-        made: list[MlflowRun] = self.retry(create)
+        try:
+            made: list[MlflowRun] = self.retry(create)
+        except (ConfigurationError, DataError):
+            if start is None:
+                raise
+            # Perhaps since the time is in the past; if not, this fails in the same way.
+            start = None
+            create = RetryWithReadBack(look, send)
+            made = self.retry(create)
         if create.was_lost:
             # Found only now: one whose answer was lost, and that the search did not show at once.
             seen = {run.info.run_id: run for run in made}
             for run in look():
                 seen.setdefault(run.info.run_id, run)
-            made = sorted(seen.values(), key=lambda run: (run.info.start_time, run.info.run_id))
+            made = sorted(seen.values(), key=run_times.by_age)
         return made
 
     def retire(self, run: MlflowRun) -> None:

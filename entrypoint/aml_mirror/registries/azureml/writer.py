@@ -17,7 +17,7 @@ from mlflow.entities import Run as MlflowRun
 
 from aml_mirror.core.errors import ConfigurationError, DataError, MirrorError
 from aml_mirror.core.manifest import Manifest, StoredFile, TransferResult
-from aml_mirror.registries import base
+from aml_mirror.registries import base, run_times
 from aml_mirror.registries.azureml import job_link
 from aml_mirror.registries.azureml.artifact_references import ArtifactReferences, NotOffered
 from aml_mirror.registries.azureml.blob_lease import BlobLease
@@ -382,7 +382,7 @@ class AzureMLWriter(RunWriter):
             self._workspace.retire_others(self._run)
         tags = [RunTag(base.STATE, base.COMPLETE), RunTag(VERSION, version.number)]
         self._log_batch(tags=tags)
-        self._retry(lambda: self._client.set_terminated(self.run_id, "FINISHED"))
+        run_times.end_run(self._client, self._retry, self._run, self._tags)
         # The last look: whatever happened to the folder since, the version is complete with the right bytes.
         before = self._files.digest
         self._bring()

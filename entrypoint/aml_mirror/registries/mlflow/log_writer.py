@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from mlflow import MlflowClient
 from mlflow.entities import Metric, RunTag
 
-from aml_mirror.registries import base
+from aml_mirror.registries import base, run_times
 from aml_mirror.registries.base import Limits, Point, Upload, Version
 from aml_mirror.registries.marked_points import send_points
 from aml_mirror.registries.mlflow.file_parts import limited, parts_of
@@ -120,6 +120,7 @@ class MlflowLogWriter:
         self._claim = claim
         self._run_id = version.tags[base.MLFLOW_RUN_ID]
         run = registry.retry(lambda: registry.client.get_run(self._run_id))
+        self._run = run
         self._mark = str(run.data.tags.get(PROGRESS, ""))
         uri = str(run.info.artifact_uri)
         self._retry: Retry = registry.stores.retry_for(uri)
@@ -168,9 +169,13 @@ class MlflowLogWriter:
             put_file(self._store, self._retry, tree, upload.source, upload.path)
         return sum(upload.bytes for upload in uploads)
 
-    def finish(self, name: str, text: str, tag: str) -> None:
+    def finish(self, name: str, text: str, tag: str, trained: str = "") -> None:
         self._put(name, text)
         self._claim.require_now()
+        if trained and self._run.data.tags.get(base.TRAINED) != trained:
+            tags = {base.TRAINED: trained}
+            self._registry.update_tags(self._run, tags)
+            run_times.end_run(self._registry.client, self._registry.retry, self._run, tags)
         self._registry.annotate(self._version, {base.LOGS: tag})
         self.tags[base.LOGS] = tag
 

@@ -11,7 +11,7 @@ from mlflow.entities import Run as MlflowRun
 
 from aml_mirror.core.errors import MirrorError, ServiceUnavailable
 from aml_mirror.core.manifest import Manifest, TransferResult
-from aml_mirror.registries import base
+from aml_mirror.registries import base, run_times
 from aml_mirror.registries.base import Upload, Version
 from aml_mirror.registries.mlflow.file_upload import put_file, put_text
 from aml_mirror.registries.mlflow.files_uri import files_uri
@@ -143,7 +143,7 @@ class MlflowWriter(RunWriter):
         self._require_claim()
         self._claim.stop()
         self._retry(lambda: self._client.set_tag(self.run_id, base.STATE, base.COMPLETE))
-        self._retry(lambda: self._client.set_terminated(self.run_id, "FINISHED"))
+        run_times.end_run(self._client, self._retry, self._run, self._tags)
         self._retry(
             lambda: self._client.set_model_version_tag(
                 version.model, version.number, base.STATE, base.COMPLETE
