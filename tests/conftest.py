@@ -178,7 +178,12 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with the tests that take longest, so that no core waits for them at the end; or shuffle them."""
+    """Begin with the tests that take longest, so that no core waits for them at the end; or shuffle them.
+
+    ``TEST_SHARE`` names a part of them, as 1/3, for a matrix that takes long.
+    """
+    if part := os.environ.get("TEST_SHARE"):
+        items[:] = ordering.share(items, part)
     if seed := os.environ.get("TEST_SEED"):
         items[:] = ordering.shuffled(items, seed)
     else:

@@ -76,12 +76,13 @@ def test_an_attempt_in_progress_and_an_archived_version_stay(
     run = failed_run(mirroring, tmp_path, "run-2")
     # The next attempt is at work: it holds the claim while it waits for an answer.
     azure.forget_requests()
-    azure.fault("stall", match=r"PUT .*/models/act/versions/2", seconds=30)
+    azure.fault("stall", match=r"PUT .*/models/act/versions/2", seconds=60)
     working = mirroring.start("mirror", run, "--model-name", "act")
     while not azure.requests("/models/act/versions/2"):
         assert working.poll() is None
     done = mirroring("prune", *NOW, "--delete", "--json").json
     assert not [item for item in done["items"] if item["kind"] in ("folder", "run")]
+    azure.clear_faults()
     _, err = working.communicate(timeout=120)
     assert working.returncode == 0, err
     for number in ("1", "2"):
