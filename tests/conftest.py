@@ -184,6 +184,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """
     if part := os.environ.get("TEST_SHARE"):
         items[:] = ordering.share(items, part)
+    if any(os.environ.get(name) == "all" for name in ("KILL", "STOPS", "FAULTS", "TRUTH")):
+        # A test that goes through all cells of a matrix takes as long as it takes.
+        for item in items:
+            item.add_marker(pytest.mark.timeout(6 * 3600))
     if seed := os.environ.get("TEST_SEED"):
         items[:] = ordering.shuffled(items, seed)
     else:

@@ -107,8 +107,6 @@ if WHOLE:
     CELLS = [
         (stage, moment, reuse) for stage in STAGES for moment in matrix.MOMENTS for reuse in (False, True)
     ]
-# With KILL=all every request as well, in so many tests.
-PARTS = 8
 
 
 @pytest.mark.parametrize(("stage", "moment", "reuse"), CELLS)
@@ -138,7 +136,7 @@ def test_killed_while_files_are_staged_or_moved(
 if WHOLE:
 
     @pytest.mark.parametrize("reuse", [False, True])
-    @pytest.mark.parametrize("part", range(PARTS))
+    @pytest.mark.parametrize("part", matrix.PARTS)
     def test_killed_at_any_request(
         mirroring: Mirroring,
         azure: Azure,
@@ -156,7 +154,7 @@ if WHOLE:
         mirroring.mirror(run, "count", BLOCK, "--run-id", "count")
         total = len(azure.requests())
         assert total >= 40
-        for at in matrix.sample(total, 0)[part::PARTS]:
+        for at in matrix.sample(total, 0, part):
             name = f"m-{at.number}-{at.moment}"
             earlier = mirror_earlier(mirroring, older, name) if reuse else {}
             again = killed_and_run_again(mirroring, run, name, name, earlier, at.moment, "", at.number)

@@ -83,18 +83,20 @@ def brought(target: Path) -> int:
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 
 
+@pytest.mark.parametrize("part", matrix.PARTS)
 def test_killed_at_any_request(
     versions: tuple[Mirrored, Mirrored],
     mlflow_url: str,
     aml_mirror: Call,
     tmp_path: Path,
     request: pytest.FixtureRequest,
+    part: int,
 ) -> None:
     version, _ = versions
     given = ["pull", version.reference]
     total = killed_at_request([*given, str(tmp_path / "count")], mlflow_url, tmp_path, None).requests
     assert total >= 10
-    for at in matrix.sample(total, 4):
+    for at in matrix.sample(total, 4, part):
         target = tmp_path / f"killed-{at.number}-{at.moment}"
         struck = killed_at_request([*given, str(target)], mlflow_url, tmp_path, at).struck
         assert struck and not target.exists()
