@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from mlflow import MlflowClient
 
-from aml_mirror.registries import base, run_times
+from aml_mirror.registries import keys, run_times
 from aml_mirror.registries.leftover_runs import left_of
 from builders.proxy import Proxy
 from builders.runs import WALL_TIME, grow_events, huggingface_run
@@ -23,7 +23,7 @@ def run(
 ) -> Any:
     """A run as MLflow's client gives it; times in milliseconds since the epoch."""
     if began is not None:
-        tags[base.BEGAN] = run_times.as_tag(began)
+        tags[keys.BEGAN] = run_times.as_tag(began)
     info = SimpleNamespace(run_id=name, start_time=start, end_time=end or None, status=status)
     return SimpleNamespace(info=info, data=SimpleNamespace(tags=tags))
 
@@ -40,7 +40,7 @@ def test_the_first_is_the_one_that_a_mirror_made_first() -> None:
 
 @pytest.mark.parametrize("text", ["", "yesterday", "2026-13-01", "9" * 400])
 def test_a_tag_that_is_no_time_counts_as_none(text: str) -> None:
-    odd = run("a", NOW - HOUR, **{base.BEGAN: text, base.TRAINED: text})
+    odd = run("a", NOW - HOUR, **{keys.BEGAN: text, keys.TRAINED: text})
     assert run_times.by_age(odd) == (NOW - HOUR, "a")
     assert run_times.start_of(odd.data.tags) is None
 
@@ -50,7 +50,7 @@ def test_a_tag_that_is_no_time_counts_as_none(text: str) -> None:
     [
         # A training of long ago, whose mirror gave up a moment ago.
         (run("a", NOW - 900 * HOUR, NOW - 5 * HOUR, NOW - 800 * HOUR, "FAILED",
-             **{base.STOPPED: run_times.as_tag(NOW - HOUR)}), 1),
+             **{keys.STOPPED: run_times.as_tag(NOW - HOUR)}), 1),
         # An earlier release took it up, and gave up without that tag.
         (run("a", NOW - 900 * HOUR, NOW - 5 * HOUR, NOW - 2 * HOUR, "FAILED"), 2),
         # Killed: nothing was written.
@@ -65,7 +65,7 @@ def test_the_age_of_a_leftover_is_that_of_its_mirror(found: Any, hours: int) -> 
 
 
 def test_a_run_that_ends_in_the_future_begins_now() -> None:
-    tags = {base.TRAINED: run_times.as_tag(NOW + HOUR, NOW + 2 * HOUR)}
+    tags = {keys.TRAINED: run_times.as_tag(NOW + HOUR, NOW + 2 * HOUR)}
     assert run_times.start_of(tags) is None
 
 
@@ -102,9 +102,9 @@ def test_a_failed_attempt_says_when_it_gave_up(
     (found,) = client.search_runs([experiment.experiment_id])
     assert found.info.status == "FAILED"
     assert left_of(found).age < 600
-    assert base.STOPPED in found.data.tags
-    began = found.data.tags[base.BEGAN]
+    assert keys.STOPPED in found.data.tags
+    began = found.data.tags[keys.BEGAN]
     call(mlflow_url, 0)
     (found,) = client.search_runs([experiment.experiment_id])
-    assert found.data.tags[base.BEGAN] == began
+    assert found.data.tags[keys.BEGAN] == began
     assert found.info.end_time == int(WALL_TIME * 1000) + 4000

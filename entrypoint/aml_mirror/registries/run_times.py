@@ -17,7 +17,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from aml_mirror.core.errors import ConfigurationError, DataError
-from aml_mirror.registries import base
+from aml_mirror.registries import keys
 
 if TYPE_CHECKING:
     # Not loaded here: fast_lookup reads before the clients are loaded.
@@ -65,7 +65,7 @@ def mirrored_at(tags: Mapping[str, str], start_time: int | str | None) -> int:
         tags: of the run.
         start_time: the one that the server says, for runs of earlier releases.
     """
-    found = of_tag(tags, base.BEGAN)
+    found = of_tag(tags, keys.BEGAN)
     return int(start_time or 0) if found is None else found
 
 
@@ -77,16 +77,16 @@ def by_age(run: MlflowRun) -> tuple[int, str]:
 def last_active(run: MlflowRun) -> int:
     """Return when a mirror began a run or gave up on it last, in milliseconds since the epoch."""
     tags, info = run.data.tags, run.info
-    if of_tag(tags, base.BEGAN) is None:
+    if of_tag(tags, keys.BEGAN) is None:
         return max(int(info.end_time or 0), int(info.start_time or 0))
     # An earlier release that takes up our run writes no tag when it fails, and ends the run then.
     ended = int(info.end_time or 0) if str(info.status) in ("FAILED", "KILLED") else 0
-    return max(mirrored_at(tags, 0), of_tag(tags, base.STOPPED) or 0, ended)
+    return max(mirrored_at(tags, 0), of_tag(tags, keys.STOPPED) or 0, ended)
 
 
 def start_of(tags: Mapping[str, str]) -> int | None:
     """Return the time at which a new run is to begin; None: now."""
-    found = of_tag(tags, base.TRAINED)
+    found = of_tag(tags, keys.TRAINED)
     return found if found is not None and found <= now() else None
 
 
@@ -104,7 +104,7 @@ def end_run(client: MlflowClient, retry: Call, run: MlflowRun, tags: Mapping[str
         run: as it was when it was taken up.
         tags: of the run.
     """
-    run_id, wanted = run.info.run_id, of_tag(tags, base.TRAINED, -1)
+    run_id, wanted = run.info.run_id, of_tag(tags, keys.TRAINED, -1)
     if wanted is not None and int(run.info.start_time or 0) <= wanted <= now():
         try:
             retry(lambda: client.set_terminated(run_id, "FINISHED", wanted))
