@@ -99,7 +99,11 @@ def test_what_arrives(azure: Azure, mirroring: Mirroring, run: Path) -> None:
     assert receipt["files_uri"] == f"azure://{azure.account}/{azure.container}/{folder}"
     assert version["modelType"] == "custom_model"
     assert "/datastores/workspaceblobstore/paths/aml-mirror/run-7/checkpoint-20/" in version["modelUri"]
-    assert version["description"] == artifacts_of(azure, run_id)["MODEL_CARD.md"].decode()
+    card = artifacts_of(azure, run_id)["MODEL_CARD.md"].decode()
+    picture = "![The main curves of the training](curves.svg)\n\n"
+    # The studio shows no artifact within a description.
+    assert picture in card and version["description"] == card.replace(picture, "")
+    assert "checkpoint of one run" in (azure.model_descriptions()["reach"] or "")
     assert_no_claim_is_held(azure)
 
 
@@ -394,6 +398,7 @@ def test_where_the_artifact_service_signs_with_a_key_that_the_account_refuses(
         "provenance.intoto.json",
         "safety.json",
         "model.cdx.json",
+        "curves.svg",
     }
     (version,) = complete_versions(azure, "reach").values()
     assert set(files_of(azure, version)) == {"model.safetensors", "config.json"}

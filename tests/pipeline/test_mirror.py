@@ -14,6 +14,9 @@ import pytest
 from mlflow import MlflowClient
 from mlflow.artifacts import download_artifacts
 
+from aml_mirror.registries.mlflow.role_aliases import RoleAliases
+from aml_mirror.registries.mlflow.tracking_server import MlflowRegistry
+from aml_mirror.registries.records import Version
 from builders.program import Call, Done
 from builders.proxy import Proxy
 from builders.runs import huggingface_run, write_events, write_weights
@@ -102,7 +105,7 @@ def test_what_arrives(
 
     artifacts = {item.path for item in client.list_artifacts(found.info.run_id)}
     ours = {"manifest.json", "provenance.intoto.json", "safety.json", "receipt.json", "MODEL_CARD.md"}
-    assert artifacts == {"model", "tensorboard", "mirror", "model.cdx.json", *ours}
+    assert artifacts == {"model", "tensorboard", "mirror", "model.cdx.json", "curves.svg", *ours}
     whole = Path(
         download_artifacts(run_id=found.info.run_id, artifact_path="", dst_path=str(tmp_path / "all"))
     )
@@ -118,6 +121,24 @@ def test_what_arrives(
     card = re.sub(r"\\(.)", r"\1", (whole / "MODEL_CARD.md").read_text())
     for part in ("huggingface", "run-7", str(run), "checkpoint-20", "train/loss", receipt["manifest_sha256"]):
         assert part in card
+    assert "Trained: 2025-10-09 08:53 UTC" in card
+    assert "(curves.svg)" in card
+    assert f"(get-artifact?run_uuid={found.info.run_id}&path=curves.svg)" in version.description
+
+    # Pages of run and version, and what each says.
+    top, more = f"{mlflow_url}/#", "?workflowType=machine_learning"
+    assert (
+        receipt["run_page"] == f"{top}/experiments/{found.info.experiment_id}/runs/{found.info.run_id}{more}"
+    )
+    assert receipt["version_page"] == f"{top}/models/{model_name}/versions/1{more}"
+    assert f"]({receipt['run_page']})" in card
+    assert "step 20" in tags["mlflow.note.content"]
+    assert "checkpoint of one run" in client.get_registered_model(model_name).description
+    again = mirror(run).json
+    assert [again[key] for key in ("run_page", "version_page")] == [
+        receipt["run_page"],
+        receipt["version_page"],
+    ]
 
 
 def test_again_sends_nothing(run: Path, mirror: Call, mlflow_url: str, model_name: str) -> None:
@@ -200,6 +221,33 @@ def test_another_final_checkpoint_is_a_new_version(run: Path, mirror: Call) -> N
     huggingface_run(run, steps=(30,), points=1)
     second = mirror(run).json
     assert (second["outcome"], second["model_version"], second["step"]) == ("mirrored", "2", 30)
+
+
+def test_the_aliases_name_the_newest_version_of_a_role(
+    run: Path, mirror: Call, client: MlflowClient, model_name: str
+) -> None:
+    def aliases() -> dict[str, str]:
+        return dict(client.get_registered_model(model_name).aliases)
+
+    mirror(run, "--checkpoint", "checkpoint-10")
+    assert aliases() == {}, "a periodic checkpoint has no alias"
+    mirror(run)
+    assert aliases() == {"final": "2"}
+    client.set_registered_model_alias(model_name, "production", "2")
+    write_weights(run / "checkpoint-20" / "model.safetensors", seed=99)
+    mirror(run)
+    assert aliases() == {"final": "3", "production": "2"}
+    # Two mirrors at once: the older one writes last, and puts right what it did.
+    store = MlflowRegistry(str(client.tracking_uri), 5, print)
+    client.set_registered_model_alias(model_name, "final", "2")
+    late = RoleAliases(store, Version(model_name, "2"), "final")
+    late.before_completion()
+    late.after_completion()
+    assert aliases()["final"] == "3"
+    # Never to an older one.
+    client.set_registered_model_alias(model_name, "final", "3")
+    RoleAliases(store, Version(model_name, "1"), "final").before_completion()
+    assert aliases()["final"] == "3"
 
 
 def test_all_makes_one_version_a_checkpoint(

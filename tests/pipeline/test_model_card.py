@@ -13,7 +13,7 @@ import re
 import pytest
 from markdown_it import MarkdownIt
 
-from aml_mirror.pipeline.model_card import cell
+from aml_mirror.support.markdown import cell
 
 HOSTILE = (
     "![x](http://evil.example/x.png)", "[click](javascript:alert(1))", "<img src=x onerror=alert(1)>",

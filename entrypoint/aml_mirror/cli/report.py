@@ -57,9 +57,10 @@ def receipt_text(receipt: Receipt) -> str:
     """What a mirror did."""
     version = f"{receipt.model_name} version {receipt.model_version}"
     if receipt.outcome == "already-mirrored":
-        return f"already mirrored: {version} ({receipt.model_uri}); nothing was sent"
+        return _with_pages(f"already mirrored: {version} ({receipt.model_uri}); nothing was sent", receipt)
     if receipt.outcome == "updated":
-        return f"updated: {version} ({receipt.model_uri}); {receipt.points:,} points of its logs were added"
+        text = f"updated: {version} ({receipt.model_uri}); {receipt.points:,} points of its logs were added"
+        return _with_pages(text, receipt)
     lines = [
         f"mirrored {receipt.run_id} as {version} ({receipt.model_uri})",
         f"  checkpoint  {receipt.checkpoint} ({_step(receipt.step)}), {receipt.files} file(s), "
@@ -70,7 +71,12 @@ def receipt_text(receipt: Receipt) -> str:
         f"  safety      {receipt.safety}",
         f"  took        {receipt.seconds:.1f} s, {amount(receipt.bytes_sent)} sent",
     ]
-    return "\n".join(map(one_line, lines))
+    return _with_pages("\n".join(map(one_line, lines)), receipt)
+
+
+def _with_pages(text: str, receipt: Receipt) -> str:
+    pages = (("version", receipt.version_page), ("run", receipt.run_page))
+    return "\n".join([text, *(f"  {name:<11} {one_line(page)}" for name, page in pages if page)])
 
 
 def check_text(check: Check) -> str:

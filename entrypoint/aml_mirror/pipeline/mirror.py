@@ -32,6 +32,7 @@ from aml_mirror.pipeline.same_bytes import copied_version
 from aml_mirror.pipeline.select import SelectedCheckpoint
 from aml_mirror.registries import keys
 from aml_mirror.registries.base import Reading, ReadsOnce, Registry
+from aml_mirror.registries.pages import pages_of
 from aml_mirror.registries.pinned_manifest import pinned_manifest
 from aml_mirror.registries.records import Version
 from aml_mirror.registries.registry import open_registry
@@ -185,12 +186,16 @@ class Mirror:
 
     def _already(self, item: Recognized, registry: Registry, facts: Facts) -> Receipt:
         version = item.version
+        run_id = version.tags.get(keys.MLFLOW_RUN_ID, "")
+        pages = pages_of(registry, version.model, version.number, run_id)
         return receipt_of(
             replace(facts, mlflow_run_id=version.tags.get(keys.MLFLOW_RUN_ID)),
             outcome="already-mirrored",
             exit_code=0,
             model_version=version.number,
             model_uri=registry.uri(version),
+            run_page=pages.run or None,
+            version_page=pages.version or None,
             files_uri=version.tags.get(keys.FILES_URI),
             manifest_sha256=version.tags.get(keys.MANIFEST_SHA256),
             integrity=version.tags.get(keys.INTEGRITY),

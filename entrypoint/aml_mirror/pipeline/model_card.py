@@ -1,91 +1,235 @@
-"""The model card: what this version is, where it comes from, and how to see that it is whole."""
+"""The model card: what this version is, how to use it, where it comes from, and how to see that it is whole.
+
+What a reader wants comes first: one sentence, the main curves, the parameters, how to get it. The evidence
+follows. Lists are used where a table would have two columns: the pages of MLflow and Azure ML draw tables
+without space between the columns.
+"""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
 
 from aml_mirror import __version__
-from aml_mirror.metrics.main_series import main_series
+from aml_mirror.metrics.main_series import MainSeries, main_series
+from aml_mirror.pipeline import curves
 from aml_mirror.pipeline.plan import Plan
+from aml_mirror.pipeline.training_times import training_times
+from aml_mirror.registries import keys
+from aml_mirror.registries.pages import Pages
 from aml_mirror.support import redaction
+from aml_mirror.support.markdown import cell
 from aml_mirror.support.progress import amount
 
+GENERIC = "generic"
+_MAX_FILES = 50
+_MAX_WARNINGS = 20
+_MAX_PARAMETERS = 12
+_MAX_VALUE = 80
+_ROLES = {
+    "final": "what training ended with",
+    "best": "the best one the training kept",
+    "unknown": "no name tells when or why it was saved",
+}
+_PERIODIC = "one of the training's periodic checkpoints"
+# The last part of a parameter's name, the most telling first.
+_KEY_PARAMETERS = (
+    "task", "env", "env_id", "env_name", "algo", "algorithm", "algo_name", "policy_type", "model_type",
+    "type",
+    "learning_rate", "lr", "batch_size", "minibatch_size", "num_mini_batches", "num_envs", "gamma", "lam",
+    "gae_lambda", "entropy_coef", "clip_param", "num_steps_per_env", "n_steps", "horizon_length",
+    "num_learning_epochs", "n_epochs", "num_train_epochs", "max_iterations", "max_epochs", "max_steps",
+    "steps",
+    "chunk_size", "n_action_steps", "repo_id", "seed",
+)  # fmt: skip
 
-def write(plan: Plan, tags: Mapping[str, str]) -> str:
-    """Return the card in Markdown. ``tags`` are the person's own."""
+
+@dataclass(frozen=True, slots=True)
+class Card:
+    """A card in Markdown: what comes first, and sections that may be left out, the last ones first."""
+
+    sections: tuple[str, ...]
+    picture: str = ""
+    """The line with the curves; empty: there are none."""
+
+    def text(self) -> str:
+        """The whole card, for the artifact ``MODEL_CARD.md``, which lies beside the picture."""
+        return self._joined(self.sections, self.picture)
+
+    def description(self, limit: int, artifact: str) -> str:
+        """The card for the page of a version, without the last sections where it is too long.
+
+        Args:
+            limit: characters.
+            artifact: what comes before the path of an artifact there; empty: the page shows no picture.
+        """
+        picture = self.picture.replace(f"({curves.ARTIFACT})", f"({artifact}{curves.ARTIFACT})")
+        note = "The whole card is the artifact `MODEL_CARD.md` of the run.\n"
+        for count in range(len(self.sections), 0, -1):
+            more = (note,) if count < len(self.sections) else ()
+            text = self._joined((*self.sections[:count], *more), picture if artifact else "")
+            if len(text) <= limit:
+                break
+        return text
+
+    @staticmethod
+    def _joined(sections: tuple[str, ...], picture: str) -> str:
+        first, *others = sections
+        return "\n".join([first, *([picture, ""] if picture else []), *others])
+
+
+def write(plan: Plan, tags: Mapping[str, str], pages: Pages, has_picture: bool) -> Card:
+    """Make the card of a version.
+
+    Args:
+        plan: what is mirrored.
+        tags: the person's own.
+        pages: of the run and the model; the version has no number yet.
+        has_picture: whether the main curves are an artifact beside the card.
+    """
+    picture = f"![The main curves of the training]({curves.ARTIFACT})" if has_picture else ""
+    parts = (
+        [f"# {cell(plan.model_name)}", "", sentence(plan, tags), ""],
+        _parameters(plan),
+        _use(plan),
+        _pages(pages),
+        _metrics(plan),
+        _provenance(plan, tags),
+        _warnings(plan),
+        _files(plan),
+    )
+    return Card(tuple("\n".join(part) for part in parts if part), picture)
+
+
+def sentence(plan: Plan, tags: Mapping[str, str]) -> str:
+    """Say in one sentence what the version is, in Markdown."""
+    checkpoint, main = plan.checkpoint, main_series(plan.metrics.series)
+    task = tags.get(keys.TASK, "")
+    framework = plan.located.detected.layout.name
+    text = f"Policy for {cell(task)}" if task else "Policy"
+    text += "" if framework == GENERIC else f", trained with {cell(framework)}"
+    text += (
+        ", saved at an unknown step" if checkpoint.step is None else f", saved at step {checkpoint.step:,}"
+    )
+    text += f" ({_ROLES.get(checkpoint.role, _PERIODIC)})"
+    if main is not None:
+        text += f"; the best {cell(main.name)} was {main.best:.4g}, at step {main.best_step:,}"
+    return text + "."
+
+
+def _parameters(plan: Plan) -> list[str]:
+    ranked = sorted(
+        (_KEY_PARAMETERS.index(last), len(name), name)
+        for name in plan.params
+        if (last := re.split(r"[./]", name)[-1]) in _KEY_PARAMETERS
+    )
+    chosen: dict[str, str] = {}
+    for _, _, name in ranked:
+        last = re.split(r"[./]", name)[-1]
+        # The shortest name of each: a nested copy says the same again.
+        if all(re.split(r"[./]", other)[-1] != last for other in chosen):
+            chosen[name] = plan.params[name]
+    shown = list(chosen.items())[:_MAX_PARAMETERS]
+    if not shown:
+        return []
+    rest = len(plan.params) - len(shown)
+    lines = ["## Key parameters", "", *(f"- {cell(name)}: **{_value(value)}**" for name, value in shown)]
+    return [*lines, *([f"- … and {rest} more in the MLflow run"] if rest else []), ""]
+
+
+def _value(text: str) -> str:
+    return cell(text if len(text) <= _MAX_VALUE else text[: _MAX_VALUE - 1] + "…") or "(empty)"
+
+
+def _use(plan: Plan) -> list[str]:
+    name = plan.located.detected.layout.name
+    plain = re.fullmatch(r"[\w.-]+", plan.model_name)
+    model = plan.model_name if plain else "NAME"
+    return [
+        "## Get it",
+        "",
+        "```sh",
+        f"aml-mirror pull {model}:VERSION FOLDER",
+        "```",
+        "",
+        "VERSION is the number of this version. The command compares every byte with the manifest, and "
+        f"prints the lines that load it{'' if name == GENERIC else ' with ' + cell(name)}.",
+        "",
+    ]
+
+
+def _pages(pages: Pages) -> list[str]:
+    links = (("the training run, with all curves", pages.run), ("all versions of this model", pages.model))
+    shown = [f"- [{text}]({address})" for text, address in links if address]
+    return ["## Pages", "", *shown, ""] if shown else []
+
+
+def _metrics(plan: Plan) -> list[str]:
+    lines = ["## Metrics", ""]
+    if plan.metrics.note:
+        return [*lines, f"There are none: {cell(plan.metrics.note)}.", ""]
+    main = main_series(plan.metrics.series)
+    if main:
+        lines += [_main(main), ""]
+    if plan.metrics.series:
+        lines += [
+            f"{len(plan.metrics.series)} series with {plan.metrics.points} points are in the MLflow run. The "
+            "TensorBoard files are under `tensorboard/`, as they were written.",
+            "",
+        ]
+    return lines if len(lines) > 2 else []
+
+
+def _main(main: MainSeries) -> str:
+    better = "more" if main.direction == "max" else "less"
+    return (
+        f"{cell(main.name)} ({better} is better): best **{main.best:.6g}** at step {main.best_step}, "
+        f"last **{main.last:.6g}** at step {main.last_step}."
+    )
+
+
+def _provenance(plan: Plan, tags: Mapping[str, str]) -> list[str]:
     located, checkpoint = plan.located, plan.checkpoint
-    role = {
-        "final": "what training ended with",
-        "best": "the best one the training kept",
-        "unknown": "no name tells when or why it was saved",
-    }.get(checkpoint.role, "one of the training's periodic checkpoints")
+    trained = training_times(plan.metrics, located.tree)
     rows = [
-        ("Framework", located.detected.layout.name),
         ("Run", located.run_id),
         ("Source", located.source.uri),
-        ("Checkpoint", f"{checkpoint.path} ({role})"),
+        ("Framework", located.detected.layout.name),
+        ("Checkpoint", f"{checkpoint.path} ({_ROLES.get(checkpoint.role, _PERIODIC)})"),
         ("Step", "unknown" if checkpoint.step is None else str(checkpoint.step)),
+        *([("Trained", " to ".join(map(_moment, trained)))] if trained else []),
         *([("Base model", checkpoint.base_model)] if checkpoint.base_model else []),
+        *sorted((name, str(redaction.value(name, value))) for name, value in tags.items()),
         ("Files", f"{len(plan.manifest.items)}, {amount(plan.manifest.bytes)}"),
         ("Manifest SHA-256", plan.manifest.sha256),
         ("Safety", plan.safety.verdict),
-        *sorted((name, str(redaction.value(name, value))) for name, value in tags.items()),
+        ("Mirrored by", f"aml-mirror {__version__}"),
     ]
-    lines = [f"# {cell(plan.model_name)}", "", "| | |", "|---|---|"]
-    lines += [f"| {cell(name)} | {cell(value)} |" for name, value in rows]
-    if plan.metrics.note:
-        lines += ["", "## Metrics", "", f"There are none: {cell(plan.metrics.note)}."]
-    main = main_series(plan.metrics.series)
-    if main:
-        lines += [
-            "",
-            "## Metrics",
-            "",
-            "| series | last | at step | best | at step |",
-            "|---|---|---|---|---|",
-            f"| {cell(main.name)} ({main.direction}) | {main.last:.6g} | {main.last_step} "
-            f"| {main.best:.6g} | {main.best_step} |",
-            "",
-            f"{len(plan.metrics.series)} series with {plan.metrics.points} points are in the MLflow run; the "
-            "TensorBoard files stand as they were written under `tensorboard/`.",
-        ]
-    lines += ["", "## Files", ""]
-    shown = plan.manifest.items[:50]
-    lines += ["| path | bytes | SHA-256 |", "|---|---|---|"]
-    lines += [f"| {cell(item.path)} | {item.bytes} | {item.sha256 or 'copied'} |" for item in shown]
+    return ["## Provenance", "", *(f"- {cell(name)}: {cell(value)}" for name, value in rows), ""]
+
+
+def _moment(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M UTC")
+
+
+def _files(plan: Plan) -> list[str]:
+    shown = plan.manifest.items[:_MAX_FILES]
+    lines = ["## Files", ""]
+    lines += [
+        f"- {cell(item.path)}: {item.bytes} bytes, {'SHA-256 ' + item.sha256 if item.sha256 else 'copied'}"
+        for item in shown
+    ]
     if len(plan.manifest.items) > len(shown):
         lines += ["", f"… and {len(plan.manifest.items) - len(shown)} more in `manifest.json`."]
-    if plan.warnings:
-        lines += ["", "## Warnings", ""]
-        lines += [f"- {cell(warning)}" for warning in plan.warnings[:20]]
-        if len(plan.warnings) > 20:
-            lines += [f"- … and {len(plan.warnings) - 20} more in `receipt.json`"]
-    lines += ["", f"Mirrored by aml-mirror {__version__}.", ""]
-    return "\n".join(lines)
+    return [*lines, ""]
 
 
-# What Markdown gives a meaning anywhere in a line: the renderers of MLflow, Azure ML and GitHub
-# differ in which of these they honour, and all of them take a backslash before one for the character itself.
-_SPECIAL = re.compile(r"[\\`*_{}\[\]()#!|~]")
-# An address becomes a link without any bracket; a backslash does not prevent it, a character's number does.
-_ADDRESS = re.compile(r"(?i)(?<=[a-z0-9]):(?=//|[^\s]*@)|(?<=\bmailto):|@|(?<=\bwww)\.")
-
-
-def cell(text: str) -> str:
-    """Return a name or value from a run as Markdown that shows it and does nothing else."""
-    cleaned = "".join(char if char.isprintable() else " " for char in text).strip()
-    pieces = []
-    at = 0
-    for match in _ADDRESS.finditer(cleaned):
-        pieces += [_plain(cleaned[at : match.start()]), "".join(f"&#{ord(char)};" for char in match[0])]
-        at = match.end()
-    pieces.append(_plain(cleaned[at:]))
-    whole = "".join(pieces)
-    # At the beginning of a line, a list, or a heading that is underlined.
-    return "\\" + whole if whole.startswith(("-", "+", "=")) else whole
-
-
-def _plain(text: str) -> str:
-    text = text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-    return _SPECIAL.sub(r"\\\g<0>", text)
+def _warnings(plan: Plan) -> list[str]:
+    if not plan.warnings:
+        return []
+    lines = ["## Warnings", "", *(f"- {cell(warning)}" for warning in plan.warnings[:_MAX_WARNINGS])]
+    if len(plan.warnings) > _MAX_WARNINGS:
+        lines += [f"- … and {len(plan.warnings) - _MAX_WARNINGS} more in `receipt.json`"]
+    return [*lines, ""]

@@ -10,8 +10,9 @@ from aml_mirror.core.errors import Interrupted
 from aml_mirror.core.manifest import TransferResult
 from aml_mirror.core.settings import Settings
 from aml_mirror.metrics.series import read_metrics
-from aml_mirror.pipeline import model_card, training_times
+from aml_mirror.pipeline import curves, model_card, training_times
 from aml_mirror.pipeline.apply_limits import apply_limits
+from aml_mirror.pipeline.curves import Curves
 from aml_mirror.pipeline.destination import Destination
 from aml_mirror.pipeline.locate import require_unchanged
 from aml_mirror.pipeline.log_state import Recorder, log_sizes, name_of, state_of
@@ -22,6 +23,7 @@ from aml_mirror.pipeline.receipt import Facts, Progress, Receipt, receipt_of
 from aml_mirror.pipeline.task_name import task_in
 from aml_mirror.registries import keys
 from aml_mirror.registries.base import Registry, Writer
+from aml_mirror.registries.pages import pages_of
 from aml_mirror.registries.records import Upload, Version
 from aml_mirror.safety.words import SCANNER
 from aml_mirror.sources.growing import log_view
@@ -107,21 +109,27 @@ class Publication:
             sent = writer.put_files(logs, uploads, progress)
 
         described = replace(plan, warnings=(*plan.warnings, *moved.warnings))
-        card = model_card.write(described, self._settings.tags)
-        writer.put_texts(self._texts(card))
+        picture = self._read_whole(recorder)
+        pages = pages_of(self._registry, plan.model_name, "", writer.run_id)
+        card = model_card.write(described, _told(self._settings, tags), pages, bool(picture))
+        writer.put_texts(self._texts(card.text(), picture))
         require_unchanged(plan.located, [item.source for item in plan.manifest.items])
 
         tags = self._with_log_state(writer, tags, logs, sizes, recorder)
         integrity = _integrity_of(plan, moved)
         shown = {name: value for name, value in tags.items() if name not in keys.OF_THE_RUN_ALONE}
-        version = writer.register(card, {**shown, keys.INTEGRITY: integrity})
+        description = card.description(self._registry.limits.description, pages.artifact)
+        version = writer.register(description, {**shown, keys.INTEGRITY: integrity})
         warnings = dict.fromkeys((*described.warnings, *writer.warnings))
+        pages = pages_of(self._registry, version.model, version.number, writer.run_id)
         receipt = receipt_of(
             facts,
             outcome="mirrored",
             exit_code=0,
             model_version=version.number,
             model_uri=self._registry.uri(version),
+            run_page=pages.run or None,
+            version_page=pages.version or None,
             files_uri=tags.get(keys.FILES_URI),
             manifest_sha256=plan.manifest.sha256,
             integrity=integrity,
@@ -151,6 +159,18 @@ class Publication:
         beyond = tuple(item for item in limited.beyond_limits if "metric" in item)
         return replace(plan, metrics=limited.metrics, beyond_limits=(*kept, *beyond))
 
+    def _read_whole(self, recorder: Recorder) -> str:
+        """Read all points once more: an attempt that went on where another ended may have stopped early.
+
+        Returns:
+            The picture of the main curves; empty: there are none.
+        """
+        metrics = self._plan.metrics
+        drawn = Curves(metrics.series)
+        for point in recorder.recording(metrics.stream):
+            drawn.take(point)
+        return drawn.svg()
+
     def _with_log_state(
         self,
         writer: Writer,
@@ -161,15 +181,12 @@ class Publication:
     ) -> dict[str, str]:
         """Keep how far the logs were mirrored, and return the tags with the one that names it."""
         metrics = self._plan.metrics
-        # Once more, whole: an attempt that went on where another ended may have stopped reading early.
-        for _ in recorder.recording(metrics.stream):
-            pass
         state = state_of(logs, {path: logs.size(path) for path in sizes if logs.has(path)}, metrics, recorder)
         if writer.put_log_state(name_of(state.tag), state.as_json()):
             return {**tags, keys.LOGS: state.tag}
         return tags
 
-    def _texts(self, card: str) -> dict[str, str]:
+    def _texts(self, card: str, picture: str) -> dict[str, str]:
         plan, provenance = self._plan, statement.as_json(self._plan)
         texts = {
             "manifest.json": plan.manifest.as_json(),
@@ -178,11 +195,18 @@ class Publication:
             "MODEL_CARD.md": card,
             ml_bom.ARTIFACT: ml_bom.as_json(plan),
         }
+        if picture:
+            texts[curves.ARTIFACT] = picture
         if self._destination.sign is not None:
             texts |= self._destination.sign(provenance, plan.manifest)
         if plan.metrics.renamed:
             texts["metric_names.json"] = json.dumps(plan.metrics.renamed, indent=2, ensure_ascii=False) + "\n"
         return texts
+
+
+def _told(settings: Settings, tags: dict[str, str]) -> dict[str, str]:
+    """The tags that a card shows: the person's own, and the task, whoever said it."""
+    return {**settings.tags, **({keys.TASK: tags[keys.TASK]} if keys.TASK in tags else {})}
 
 
 def _integrity_of(plan: Plan, moved: TransferResult) -> str:
@@ -231,4 +255,5 @@ def tags_of(plan: Plan, settings: Settings) -> dict[str, str]:
     names = json.dumps(plan.metrics.renamed, ensure_ascii=False, separators=(",", ":"))
     if plan.metrics.renamed and len(names) <= _MAX_NAMES:
         tags[keys.METRIC_NAMES] = names
+    tags.setdefault(keys.NOTE, model_card.sentence(plan, _told(settings, tags)))
     return tags

@@ -75,6 +75,8 @@ class Receipt:
     model_name: str | None = None
     model_version: str | None = None
     model_uri: str | None = None
+    run_page: str | None = None
+    version_page: str | None = None
     files_uri: str | None = None
     manifest_sha256: str | None = None
     integrity: str | None = None

@@ -58,6 +58,7 @@ OWN_FILES = (
     "model.cdx.json",
     "safety.json",
     "MODEL_CARD.md",
+    "curves.svg",
 )
 _MAX_OWN_BYTES = 64 << 20
 _LISTED = 10

@@ -44,6 +44,8 @@ LOGS = "mirror.logs"
 # Of a run, in UTC as ISO 8601: when a mirror made it, and when one gave up on it last.
 BEGAN = "mirror.began"
 STOPPED = "mirror.stopped"
+# What MLflow shows as the description of a run, in Markdown.
+NOTE = "mlflow.note.content"
 # Likewise: when the training began and ended, as an interval. See aml_mirror.registries.run_times.
 TRAINED = "mirror.trained"
 
@@ -63,14 +65,15 @@ RESERVED = frozenset(
         RUN_ID, OUTPUT_DIR, REPLAY, REPLAY_SOURCE, FRAMEWORK, SOURCE, CHECKPOINT, STEP, MLFLOW_RUN_ID,
         MANIFEST_SHA256, INTEGRITY, SAFETY, SAFETY_SCANNER, IDENTITY, QUICK_KEY, MODEL_NAME, STATE,
         LEASE, POINTS, METRIC_NAMES, TASK, ROLE, SUCCESS_THRESHOLD, FILES_URI, TRAINED,
+        NOTE,
     }
 )  # fmt: skip
 
 # Tags of a run that nobody reads from its version.
-OF_THE_RUN_ALONE = frozenset({METRIC_NAMES, MODEL_NAME, BEGAN, STOPPED, TRAINED})
+OF_THE_RUN_ALONE = frozenset({METRIC_NAMES, MODEL_NAME, BEGAN, STOPPED, TRAINED, NOTE})
 
 # Consumers read these as tags, whatever else has them: physical-ai-toolchain's evaluation asks for
 # .tags.framework and .tags.task.
 CONSUMER_TAGS = (FRAMEWORK, TASK, STEP, ROLE)
 # What a person may say with --tag too, as with an option of its own.
-ALSO_BY_TAG = frozenset({FRAMEWORK, TASK})
+ALSO_BY_TAG = frozenset({FRAMEWORK, TASK, NOTE})

@@ -25,6 +25,8 @@ class Limits:
     tags: int | None = None
     tag_value: int = 5000
     files: int | None = None
+    description: int = 5000
+    """Of a version: MLflow's tables and Azure ML both have room for so many."""
 
 
 @dataclass(frozen=True, slots=True)

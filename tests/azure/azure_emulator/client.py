@@ -292,6 +292,12 @@ class Azure:
         assert isinstance(found, dict)
         return found
 
+    def model_descriptions(self) -> dict[str, str | None]:
+        """Name and description of each model."""
+        found = self.call("GET", "containers")
+        assert isinstance(found, dict)
+        return found
+
     def seed_versions(self, name: str, count: int, **fields: Any) -> None:
         """Many versions at once: ``tags`` and ``properties`` in which ``{n}`` becomes the "
         "number, ``modelUri``, ``archived``."""

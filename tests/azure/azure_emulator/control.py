@@ -173,6 +173,8 @@ async def _in_scope(
         case "DELETE", ["requests"]:
             scope.requests.clear()
             return answer({})
+        case "GET", ["containers"]:
+            return answer({model.name: model.description for model in scope.workspace.models.values()})
         case "GET", ["models"]:
             return answer(
                 {

@@ -114,7 +114,7 @@ def _container(workspace: Workspace, model: Model) -> dict[str, Any]:
         "name": model.name,
         "type": f"{PROVIDER}/workspaces/models",
         "properties": {
-            "description": None,
+            "description": model.description,
             "tags": {},
             "properties": {},
             "isArchived": model.is_archived,
@@ -213,6 +213,7 @@ async def _put_container(request: Request, workspace: Workspace, name: str) -> R
     status = 200 if model else 201
     model = workspace.models.setdefault(name, Model(name))
     model.is_archived = bool(asked.get("isArchived", model.is_archived))
+    model.description = asked.get("description", model.description)
     shown = _container(workspace, model)
     return answer(shown, status, **({"Location": f"https://{ARM}{shown['id']}"} if status == 201 else {}))
 

@@ -91,6 +91,7 @@ class Model:
     versions: dict[str, Version] = field(default_factory=dict)
     deleted: set[str] = field(default_factory=set)
     is_archived: bool = False
+    description: str | None = None
     created: float = field(default_factory=time.time)
 
 

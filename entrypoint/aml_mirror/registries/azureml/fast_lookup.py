@@ -24,6 +24,7 @@ from azure.core.rest import HttpRequest
 from aml_mirror.registries import keys
 from aml_mirror.registries.azureml import version_tags
 from aml_mirror.registries.azureml.limits import LIMITS, check_names, tag_filter, workspace_scope
+from aml_mirror.registries.pages import Pages, studio_pages
 from aml_mirror.registries.records import Version, model_uri
 from aml_mirror.registries.run_times import mirrored_at
 from aml_mirror.storage import azure_errors
@@ -68,7 +69,8 @@ class FastLookup:
         load: Callable[[], AzureMLRegistry],
     ) -> None:
         self.description = f"Azure ML workspace {workspace_name} (resource group {resource_group})"
-        self._scope = workspace_scope(subscription_id, resource_group, workspace_name)
+        self._coordinates = (subscription_id, resource_group, workspace_name)
+        self._scope = workspace_scope(*self._coordinates)
         self._load = load
         self._loaded = False
         # Name -> id of the experiment that was seen: not to be asked for again.
@@ -93,6 +95,9 @@ class FastLookup:
                     raise azure_errors.translate(error, self.description) from error
                 _log.debug("the first look said nothing: %s", type(error).__name__)
         return self._proper.versions(experiment, model, run_id)
+
+    def pages(self, model: str, number: str, run_id: str) -> Pages:
+        return studio_pages(resource_manager(), *self._coordinates, model, number, run_id)
 
     def uri(self, version: Version) -> str:
         return model_uri(version)

@@ -36,7 +36,7 @@ TAG_NAME = 100
 DESCRIPTION = 5000
 # MLflow and Azure ML write tags of their own (mlflow.user, mlflow.rootRunId, …), and this program writes
 # the state of a run as it goes: room that a person's tags must leave.
-TAGS_OF_OTHERS = 15
+TAGS_OF_OTHERS = 14
 PERSONS_TAGS = LIMITS.tags - len(keys.RESERVED) - (LANES - 1) - TAGS_OF_OTHERS if LIMITS.tags else 0
 
 _MODEL = re.compile(r"(?![-_.])[a-zA-Z0-9\-_.]{1,255}(?<!\.)")

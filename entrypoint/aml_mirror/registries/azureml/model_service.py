@@ -86,6 +86,10 @@ class ModelService:
         found: Properties = self._call("GET", self._url(model))["properties"]
         return found
 
+    def put_container(self, model: str, description: str) -> None:
+        """Create the container of a model."""
+        self._call("PUT", self._url(model), json={"properties": {"description": description}})
+
     def put(self, model: str, number: str, properties: Properties) -> None:
         """Create a version, or change one."""
         sent = {name: properties[name] for name in _WRITABLE if properties.get(name) is not None}

@@ -13,11 +13,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 
 from azure.core.exceptions import HttpResponseError
 
-from aml_mirror.core.errors import DataError, MirrorError, ServiceUnavailable
+from aml_mirror.core.errors import ConfigurationError, DataError, MirrorError, NotAllowed, ServiceUnavailable
 from aml_mirror.registries import keys
 from aml_mirror.registries.azureml.limits import DESCRIPTION, LIMITS, cut
 from aml_mirror.registries.azureml.model_service import ModelService, Properties
@@ -34,6 +34,8 @@ PROPERTIES = (
     keys.FILES_URI,
 )  # fmt: skip
 CUSTOM_MODEL = "custom_model"
+_NOT_THERE: Properties = {"nextVersion": "1"}
+"""In place of a container."""
 # So many numbers in a row may be taken by others or spent; more is a fault.
 TRIES = 100
 # Deleted numbers are passed one by one up to here, then in growing steps: gaps do no harm.
@@ -109,6 +111,7 @@ class Models:
         intend: Callable[[str], None],
         require_allowed: Callable[[], None] = lambda: None,
         job_name: str | None = None,
+        about: str = "",
     ) -> Version:
         """Make a version, or find the one that an earlier attempt made.
 
@@ -122,6 +125,7 @@ class Models:
             intend: told the number before it is taken, so that a killed attempt can find its version again.
             require_allowed: called before a version is made; raises where nothing may be written any more.
             job_name: of the run that it is linked to, where the service keeps that.
+            about: the description of the model, if there is none yet.
 
         Raises:
             NotAllowed, ConfigurationError: the service refuses.
@@ -142,7 +146,7 @@ class Models:
         if job_name is not None:
             made["jobName"] = job_name
         with self._locked(model):
-            return self._take_number(model, made, intended, intend, require_allowed)
+            return self._take_number(model, made, intended, intend, require_allowed, about)
 
     def _take_number(
         self,
@@ -151,8 +155,13 @@ class Models:
         intended: str | None,
         intend: Callable[[str], None],
         require_allowed: Callable[[], None],
+        about: str = "",
     ) -> Version:
         container = self._container(model)
+        if about and container == _NOT_THERE:
+            # A version makes one too, without a description: a refusal does no harm.
+            with suppress(ConfigurationError, DataError, NotAllowed):
+                self._retry(lambda: self._service.put_container(model, about))
         # A version in an archived container is archived: it is made so, and nothing is restored.
         made["isArchived"] = bool(container.get("isArchived"))
         identity, path = made["properties"][keys.IDENTITY], made["modelUri"]
@@ -283,7 +292,7 @@ class Models:
                 return self._service.container(model)
             except HttpResponseError as error:
                 absent(error)
-                return {"nextVersion": "1"}
+                return dict(_NOT_THERE)
 
         return self._retry(get)
 

@@ -43,10 +43,12 @@ from aml_mirror.registries.azureml.version_tags import RETIRED, VERSION, named_b
 from aml_mirror.registries.azureml.writer import AzureMLWriter, Place
 from aml_mirror.registries.mlflow_errors import is_missing
 from aml_mirror.registries.mlflow_runs import lost_claim
+from aml_mirror.registries.pages import Pages, studio_pages
 from aml_mirror.registries.pinned_manifest import pinned_manifest
 from aml_mirror.registries.records import FileDigest, Point, Version
 from aml_mirror.sources.base import Source
 from aml_mirror.sources.tree import Tree
+from aml_mirror.storage.azure_cloud import resource_manager
 from aml_mirror.transfer.one_pass import OnePass
 from aml_mirror.transfer.requests import Requests
 from aml_mirror.transfer.staged_files import StagedFiles
@@ -128,6 +130,11 @@ class AzureMLRegistry(Place):
     @property
     def description(self) -> str:
         return f"Azure ML workspace {self.azure.name} (resource group {self.azure.resource_group})"
+
+    def pages(self, model: str, number: str, run_id: str) -> Pages:
+        azure = self.azure
+        coordinates = (azure.subscription_id, azure.resource_group, azure.name)
+        return studio_pages(resource_manager(), *coordinates, model, number, run_id)
 
     def find_experiment(self, name: str) -> str | None:
         if name not in self.experiments:

@@ -18,6 +18,7 @@ from mlflow.entities import Run as MlflowRun
 from aml_mirror.core.errors import ConfigurationError, DataError, MirrorError
 from aml_mirror.core.manifest import Manifest, StoredFile, TransferResult
 from aml_mirror.registries import keys, run_times
+from aml_mirror.registries.about_model import about_model
 from aml_mirror.registries.azureml import job_link
 from aml_mirror.registries.azureml.artifact_references import ArtifactReferences, NotOffered
 from aml_mirror.registries.azureml.blob_lease import BlobLease
@@ -366,6 +367,7 @@ class AzureMLWriter(RunWriter):
             self._intend,
             self._require_claim,
             self.run_id if job_link.works(self._workspace.azure.container) else None,
+            about_model(self._tags),
         )
 
     def _intend(self, number: str) -> None:

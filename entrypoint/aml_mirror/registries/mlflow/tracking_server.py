@@ -45,6 +45,7 @@ from aml_mirror.registries.mlflow.version_presence import VersionPresence, incom
 from aml_mirror.registries.mlflow.writer import MlflowWriter
 from aml_mirror.registries.mlflow_errors import error_code, is_missing, translate
 from aml_mirror.registries.mlflow_runs import RunStore
+from aml_mirror.registries.pages import Pages, mlflow_pages
 from aml_mirror.registries.records import FileDigest, Limits, Point, Version
 from aml_mirror.sources.tree import Tree
 from aml_mirror.support import redaction
@@ -107,6 +108,10 @@ class MlflowRegistry(RunStore):
     @property
     def description(self) -> str:
         return f"MLflow at {self._shown}"
+
+    def pages(self, model: str, number: str, run_id: str) -> Pages:
+        experiment = self.presence.experiments.get(run_id, "")
+        return mlflow_pages(self._uri, experiment, model, number, run_id)
 
     def versions(self, experiment: str, model: str, run_id: str) -> list[Version]:
         versions = self.search_versions(model, keys.RUN_ID, run_id)
@@ -292,6 +297,7 @@ class MlflowRegistry(RunStore):
 
     def _write(self, run: MlflowRun, keeper: Keeper, tags: dict[str, str], adopted: bool) -> MlflowWriter:
         run_id = run.info.run_id
+        self.presence.experiments[run_id] = str(run.info.experiment_id)
         if adopted:
             # What the earlier attempt wrote stays as it is; what changed since (the quick key, the folder) is
             # written over, and the run is open again.

@@ -48,6 +48,8 @@ class VersionPresence:
         self._retry = retry
         self._stores = stores
         self._notice = notice
+        # The experiments of runs that were looked at one by one, for their pages.
+        self.experiments: dict[str, str] = {}
 
     def run_of(self, version: Version) -> MlflowRun | None:
         """Return the run of a version, deleted or not; None where it is gone."""
@@ -67,6 +69,7 @@ class VersionPresence:
         run = run or self.run_of(version)
         if run is None or run.info.lifecycle_stage != LifecycleStage.ACTIVE:
             return False
+        self.experiments[run.info.run_id] = str(run.info.experiment_id)
         return self.has_files(version, run)
 
     def has_files(self, version: Version, run: MlflowRun) -> bool:

@@ -12,9 +12,11 @@ from mlflow.entities import Run as MlflowRun
 from aml_mirror.core.errors import MirrorError, ServiceUnavailable
 from aml_mirror.core.manifest import Manifest, TransferResult
 from aml_mirror.registries import keys, run_times
+from aml_mirror.registries.about_model import about_model
 from aml_mirror.registries.mlflow.file_upload import put_file, put_text
 from aml_mirror.registries.mlflow.files_uri import files_uri
 from aml_mirror.registries.mlflow.log_writer import LOG_SIZES, MAX_SIZES_BYTES, OWN, read_own
+from aml_mirror.registries.mlflow.role_aliases import RoleAliases
 from aml_mirror.registries.mlflow.run_lease import Keeper
 from aml_mirror.registries.mlflow.version_presence import FILES, MODEL, listed_files
 from aml_mirror.registries.mlflow_errors import is_there_already
@@ -110,7 +112,9 @@ class MlflowWriter(RunWriter):
         found = self._workspace.versions_of(model, identity)
         if not found:
             try:
-                self._retry(lambda: self._client.create_registered_model(model))
+                self._retry(
+                    lambda: self._client.create_registered_model(model, description=about_model(self._tags))
+                )
             except MirrorError as error:
                 if not is_there_already(error.__cause__):
                     raise
@@ -144,11 +148,14 @@ class MlflowWriter(RunWriter):
         self._claim.stop()
         self._retry(lambda: self._client.set_tag(self.run_id, keys.STATE, keys.COMPLETE))
         run_times.end_run(self._client, self._retry, self._run, self._tags)
+        aliases = RoleAliases(self._workspace, version, self._tags.get(keys.ROLE, ""))
+        aliases.before_completion()
         self._retry(
             lambda: self._client.set_model_version_tag(
                 version.model, version.number, keys.STATE, keys.COMPLETE
             )
         )
+        aliases.after_completion()
         # Should somebody delete the version, the next mirror need not wait to see that nobody is there.
         with suppress(Exception):
             self._release()
