@@ -15,7 +15,7 @@ from aml_mirror.layouts.step_folders import word_set
 from aml_mirror.sources.tree import Tree
 
 # What is kept beside the trained policy says so by its name, and is never taken for it.
-_ASIDE = word_set("ema averaged average swa best")
+ASIDE = word_set("ema averaged average swa best")
 # So many checkpoints of one step are compared. No run has more.
 _MAX_COMPARED = 8
 
@@ -36,7 +36,7 @@ def ask_about_rivals(run: Tree, result: RunDraft) -> None:
     rivals = [
         item
         for item in whole[1:]
-        if item.step == final.step and not words_of(item.path) & (_ASIDE - words_of(final.path))
+        if item.step == final.step and not words_of(item.path) & (ASIDE - words_of(final.path))
     ]
     others = [item for item in rivals[:_MAX_COMPARED] if have_other_weights(run, final, item)]
     if others:

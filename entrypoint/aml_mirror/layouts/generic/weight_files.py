@@ -87,6 +87,8 @@ class Candidate:
     end: int = -1
     is_pointed: bool = False
     """Whether a file beside it says which of its kind is the newest: ``end`` is 0 for that one."""
+    is_best: bool = False
+    """Whether it was kept for its score, and nothing else was kept."""
 
 
 def is_weights(path: str) -> bool:
