@@ -69,8 +69,9 @@ test-servers:
 			DEBIAN_FRONTEND=noninteractive apt-get -o DPkg::Lock::Timeout=300 -qq install --no-install-recommends "$${missing[@]}" >/dev/null; \
 		fi
 
-# Four a core: many tests wait, for leases to run out and for services to be tried again.
-WORKERS ?= $(shell echo $$((4 * $$(nproc 2>/dev/null || echo 2))))
+# Three a core: many tests wait, for leases to run out and for services to be tried again. Each worker costs ten
+# seconds of a core before its first test, for the clients that it loads and the tests that it collects.
+WORKERS ?= $(shell echo $$((3 * $$(nproc 2>/dev/null || echo 2))))
 # In a random order, the same for the same seed.
 export TEST_SEED
 # With an engine for the tests of the image, unless TESTS names others only.

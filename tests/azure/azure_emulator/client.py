@@ -11,11 +11,13 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from azure.core.exceptions import ResourceExistsError
 from azure.storage.blob import BlobServiceClient, ContainerClient
-from mlflow import MlflowClient
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
 
 CONTRIBUTOR = "Storage Blob Data Contributor"
 READER = "Storage Blob Data Reader"
@@ -306,6 +308,9 @@ class Azure:
     @cached_property
     def mlflow(self) -> MlflowClient:
         """MLflow's own client on the real server behind, without Azure's refusals."""
+        # Late: the emulator itself imports this module.
+        from mlflow import MlflowClient
+
         return MlflowClient(self.facts["mlflow"], self.facts["mlflow"])
 
     def artifact(self, run_id: str, path: str) -> bytes:
