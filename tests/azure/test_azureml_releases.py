@@ -51,9 +51,11 @@ class Earlier(Mirroring):
         self.package = package
 
     def _forks(self) -> Forks:
-        scope = self.azure.control.scope("main").env()
-        given = clean_environment(**scope, PYTHONPATH=os.pathsep.join([str(self.package), ABSENT]))
-        return forks(CLIENTS, lambda: given, entry="aml_mirror.cli")
+        def environment() -> dict[str, str]:
+            path = os.pathsep.join([str(self.package), ABSENT])
+            return clean_environment(**self.azure.control.scope("main").env(), PYTHONPATH=path)
+
+        return forks(CLIENTS, environment, entry="aml_mirror.cli")
 
 
 @pytest.fixture
