@@ -12,6 +12,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import time
 from collections.abc import Mapping
@@ -42,7 +43,7 @@ from aml_mirror.pull.resolve import resolve
 from aml_mirror.pull.resolved import ResolvedVersion
 from aml_mirror.pull.reuse import reusable
 from aml_mirror.pull.verify_folder import changed_files
-from aml_mirror.registries import base
+from aml_mirror.registries import keys
 from aml_mirror.registries.pinned_manifest import require_complete
 from aml_mirror.safety.words import CODE, SUSPICIOUS, UNKNOWN
 from aml_mirror.support.progress import Console, amount, one_line
@@ -94,8 +95,8 @@ class Pulled:
             "model_version": self.version.version.number,
             "model_uri": self.version.uri,
             "registry": self.version.registry,
-            "run_id": tags.get(base.RUN_ID),
-            "framework": tags.get(base.FRAMEWORK),
+            "run_id": tags.get(keys.RUN_ID),
+            "framework": tags.get(keys.FRAMEWORK),
             "manifest_sha256": self.record.manifest_sha256 or None,
             "verified": self.verified,
             "integrity": self.record.integrity or None,
@@ -291,7 +292,7 @@ class _Pull:
     def _bring(self, wanted: list[Wanted], wanted_key: tuple[str, str, str]) -> Pulled:
         target, settings, version = self._target, self._settings, self._version
         size = sum(one.bytes or 0 for one in wanted)
-        new = target.begin({"model": wanted_key[0], "version": wanted_key[1], "digest": wanted_key[2]})
+        new = target.begin(wanted_key)
         there = sum(path.stat().st_size for path in (new / MODEL).rglob("*") if path.is_file())
         if (free := shutil.disk_usage(new).free) < size - there:
             raise ServiceUnavailable(
@@ -336,7 +337,11 @@ class _Pull:
             else:
                 data = next(self._version.artifacts(name, _MAX_OWN_BYTES), None)
             if data is not None:
-                (folder / name).write_bytes(data)
+                with open(folder / name, "wb") as stream:
+                    stream.write(data)
+                    stream.flush()
+                    # Before the folder gets its name, as the files of the version.
+                    os.fsync(stream.fileno())
 
         if self._version.made_by_us:
             with ThreadPoolExecutor(len(OWN_FILES)) as pool:
