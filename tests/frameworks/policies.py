@@ -567,7 +567,7 @@ def _made(case: Case, folder: Path, lines: list[str]) -> Any:
 def _loaded(case: Case, folder: Path, lines: list[str]) -> Any:
     names = case.prepare()
     # The lines of the program, exactly as it printed them.
-    exec("\n".join(lines), names)  # noqa: S102
+    exec("\n".join(lines), names)
     return _numbers(case, names)
 
 

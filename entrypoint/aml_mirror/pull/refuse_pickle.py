@@ -7,7 +7,7 @@ from pathlib import Path
 
 from aml_mirror.core.errors import DataError
 from aml_mirror.pipeline.current_verdict import current_verdict, recorded_verdict
-from aml_mirror.registries.base import Version
+from aml_mirror.registries.records import Version
 from aml_mirror.safety.words import CODE, SUSPICIOUS, UNKNOWN
 
 REFUSED = {

@@ -11,7 +11,7 @@ from aml_mirror.pull.loaders import Loader
 from aml_mirror.pull.pulled_folder import MODEL, Record
 from aml_mirror.pull.resolved import ResolvedVersion
 from aml_mirror.pull.wanted import Fetched
-from aml_mirror.registries import base
+from aml_mirror.registries import keys
 from aml_mirror.support.progress import amount, one_line
 
 SCHEMA = "aml-mirror/pull/v1"
@@ -48,8 +48,8 @@ class Pulled:
             "model_version": self.version.version.number,
             "model_uri": self.version.uri,
             "registry": self.version.registry,
-            "run_id": tags.get(base.RUN_ID),
-            "framework": tags.get(base.FRAMEWORK),
+            "run_id": tags.get(keys.RUN_ID),
+            "framework": tags.get(keys.FRAMEWORK),
             "manifest_sha256": self.record.manifest_sha256 or None,
             "verified": self.verified,
             "integrity": self.record.integrity or None,
