@@ -3,12 +3,14 @@
     python policies.py make FOLDER         # each framework's run in FOLDER/NAME, and FOLDER/outputs.json
     python policies.py load PULLED.json    # {NAME: lines that load it}; prints {NAME: outputs}
 
-It runs in an environment of its own (``make test-frameworks``). A case says how a run comes to be, what has to
-be there before the lines are executed (the task's environment, a runner: what no checkpoint holds), and what
-the policy then answers to fixed observations.
+It runs in an environment of its own (``make test-frameworks``). A case says how a run comes to be, what has
+to be there before the lines are executed (the task's environment, a runner: what no checkpoint holds), and
+what the policy then answers to fixed observations.
 """
 
 # mypy: ignore-errors
+# ruff: noqa: E501 - one statement a line
+
 from __future__ import annotations
 
 import json
@@ -574,7 +576,7 @@ def _loaded(case: Case, folder: Path, lines: list[str]) -> Any:
 def main() -> int:
     """Make or load the cases; what one of them raises is its answer."""
     what, given = sys.argv[1], Path(sys.argv[2]).resolve()
-    todo = json.loads(given.read_text()) if what == "load" else dict.fromkeys(sys.argv[3:] or CASES, [])
+    todo = json.loads(given.read_text()) if what == "load" else {name: [] for name in sys.argv[3:] or CASES}
     answers: dict[str, Any] = {}
     for name, lines in todo.items():
         try:
