@@ -178,7 +178,16 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with the tests that take longest, so that no core waits for them at the end; or shuffle them."""
+    """Begin with the tests that take longest, so that no core waits for them at the end; or shuffle them.
+
+    ``TEST_SHARE`` names a part of them, as 1/3, for a matrix that takes long.
+    """
+    if part := os.environ.get("TEST_SHARE"):
+        items[:] = ordering.share(items, part)
+    if any(os.environ.get(name) == "all" for name in ("KILL", "STOPS", "FAULTS", "TRUTH")):
+        # A test that goes through all cells of a matrix takes as long as it takes.
+        for item in items:
+            item.add_marker(pytest.mark.timeout(6 * 3600))
     if seed := os.environ.get("TEST_SEED"):
         items[:] = ordering.shuffled(items, seed)
     else:

@@ -21,6 +21,7 @@ from mlflow.store.artifact.artifact_repository_registry import get_artifact_repo
 
 from builders import matrix
 from builders.forks import MLFLOW, Forked, forks
+from builders.killing import killed_at_request
 from builders.program import Call, clean_environment
 from builders.proxy import CUT, DROP, Proxy
 from builders.runs import huggingface_run
@@ -39,7 +40,7 @@ def run(tmp_path: Path) -> Path:
 
 def start(run: Path, url: str, model: str, folder: Path, *more: str) -> Forked:
     """Start the program, in a fork of a process that has the clients loaded, and do not wait for it."""
-    given = ["--source", str(run), "--model-name", model, "--tracking-uri", url, *more]
+    given = [*mirrored(run, model), "--tracking-uri", url, *more]
     return forks(MLFLOW, clean_environment).start(given, folder, clean_environment())
 
 
@@ -65,44 +66,16 @@ def assert_exactly_once(
     assert kept >= {"model", "tensorboard", "manifest.json", "receipt.json", "MODEL_CARD.md"}
 
 
-def requests_of_one_mirror(run: Path, url: str, model: str, folder: Path) -> int:
-    """How many requests an undisturbed mirror makes, renewals of the lease apart."""
-    with Proxy(url) as proxy:
-        process = start(run, proxy.url, model, folder)
-        out, err = process.communicate(timeout=120)
-        assert process.returncode == 0, out + err
-        return len(proxy.seen)
+def mirrored(run: Path, model: str) -> list[str]:
+    return ["--source", str(run), "--model-name", model]
 
 
-def stage_of(method: str, path: str) -> str:
-    """The request of MLflow's API to which a path belongs."""
-    path = path.partition("?")[0]
+def stage_of(request: str) -> str:
+    """The request of MLflow's API to which one belongs."""
+    method, _, path = request.partition(" ")
     if "mlflow-artifacts" in path:
         return f"{method} artifact" if "." in path.rpartition("/")[2] else f"{method} artifacts"
     return f"{method} {path.partition('/mlflow/')[2]}"
-
-
-def kill_at(run: Path, url: str, model: str, folder: Path, number: int, moment: str) -> str:
-    """Run the program and kill it at a request; return the stage that this belongs to."""
-    with Proxy(url) as proxy:
-        process: Forked | None = None
-        struck: list[str] = []
-
-        def interfere(now: int, when: str, method: str, path: str) -> str | None:
-            if (now, when) != (number, moment):
-                return None
-            while process is None:
-                time.sleep(0.01)
-            # First: whoever waits for the process looks at it.
-            struck.append(stage_of(method, path))
-            os.kill(process.pid, signal.SIGKILL)
-            return DROP
-
-        proxy.interfere = interfere
-        process = start(run, proxy.url, model, folder)
-        process.communicate(timeout=120)
-        assert process.returncode == (-signal.SIGKILL if struck else 0)
-        return struck[0] if struck else ""
 
 
 @pytest.mark.parametrize("part", range(PARTS))
@@ -132,7 +105,7 @@ def test_killed_at_any_request_to_another_server(
 
 def places(run: Path, url: str, model: str, folder: Path) -> list[tuple[int, str]]:
     """Every request of a mirror, before and after the server acts."""
-    total = requests_of_one_mirror(run, url, f"{model}-count", folder)
+    total = killed_at_request(mirrored(run, f"{model}-count"), url, folder, None).requests
     assert total >= 15
     return [(number, moment) for number in range(1, total + 1) for moment in MOMENTS]
 
@@ -145,7 +118,8 @@ def kill_at_all(
     client = MlflowClient(url, url)
     for number, moment in points:
         model = f"{name}-{number}-{moment}"
-        stage = kill_at(run, url, model, folder, number, moment)
+        at = matrix.Moment(number, moment)
+        stage = stage_of(killed_at_request(mirrored(run, model), url, folder, at).struck)
         versions = client.search_model_versions(f"name = '{model}'")
         if any(version.tags["mirror.state"] == "complete" for version in versions):
             assert_exactly_once(client, model, run, folder)
@@ -153,8 +127,8 @@ def kill_at_all(
         out, err = again.communicate(timeout=120)
         assert again.returncode == 0, (number, moment, out, err)
         assert_exactly_once(client, model, run, folder)
-        outcome = json.loads(out)["outcome"] if stage else "not reached"
-        matrix.note(request, f"killed, into {where} from local", stage or "none", moment, outcome)
+        outcome = json.loads(out)["outcome"] if stage.strip() else "not reached"
+        matrix.note(request, f"killed, into {where} from local", stage, moment, outcome)
 
 
 @pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])

@@ -233,6 +233,9 @@ class Download:
 
     def _rest(self, file: WrittenFile) -> None:
         begun = file.at
+        if begun and begun == file.wanted.bytes:
+            # The answer broke off behind its last byte.
+            return
         with self._files.read(file.wanted.path, start=begun, etag=file.wanted.etag) as part:
             skip = begun - part.start
             for chunk in part.chunks:
@@ -243,7 +246,10 @@ class Download:
                 file.append(data)
                 self._progress(len(data))
         with self._note:
-            self._result.read += file.at - part.start
+            self._result.read += file.at - part.start - max(skip, 0)
+        if skip > 0 and file.wanted.bytes is None:
+            file.start_again()
+            raise ServiceUnavailable(f"{file.wanted.path} in {self._files.uri} became shorter", AGAIN)
         if file.wanted.bytes is not None and file.at < file.wanted.bytes:
             raise ServiceUnavailable(f"an answer of {self._files.uri} was cut", AGAIN)
 

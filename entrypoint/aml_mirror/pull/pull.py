@@ -12,6 +12,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import time
 from collections.abc import Mapping
@@ -171,7 +172,7 @@ class _Pull:
     def _bring(self, wanted: list[Wanted], wanted_key: tuple[str, str, str]) -> Pulled:
         target, settings, version = self._target, self._settings, self._version
         size = sum(one.bytes or 0 for one in wanted)
-        new = target.begin({"model": wanted_key[0], "version": wanted_key[1], "digest": wanted_key[2]})
+        new = target.begin(wanted_key)
         there = sum(path.stat().st_size for path in (new / MODEL).rglob("*") if path.is_file())
         if (free := shutil.disk_usage(new).free) < size - there:
             raise ServiceUnavailable(
@@ -211,7 +212,11 @@ class _Pull:
             else:
                 data = next(self._version.artifacts(name, _MAX_OWN_BYTES), None)
             if data is not None:
-                (folder / name).write_bytes(data)
+                with open(folder / name, "wb") as stream:
+                    stream.write(data)
+                    stream.flush()
+                    # Before the folder gets its name, as the files of the version.
+                    os.fsync(stream.fileno())
 
         if self._version.made_by_us:
             with ThreadPoolExecutor(len(OWN_FILES)) as pool:
