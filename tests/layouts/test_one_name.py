@@ -197,3 +197,33 @@ def test_diffusion_policys_latest_beside_another_end(tmp_path: Path) -> None:
     shutil.copy(tmp_path / "checkpoints/latest.ckpt", tmp_path / "checkpoints/final.ckpt")
     tree, run, _ = planned(tmp_path)
     assert not run.undecided and run.checkpoints[0].path == "checkpoints/latest.ckpt"
+
+
+@pytest.mark.parametrize("whole", ["pytorch_model.bin", "model.safetensors"])
+@pytest.mark.parametrize("place", ["", "global_step{}/"])
+def test_deepspeeds_shards_beside_a_whole_model_are_left_out(tmp_path: Path, whole: str, place: str) -> None:
+    names = ("mp_rank_00_model_states.pt", "zero_pp_rank_0_mp_rank_00_optim_states.pt")
+    for step in (20, 40):
+        write(tmp_path / f"checkpoints/step_{step}/{whole}", step)
+        for name in names:
+            plain(tmp_path / f"checkpoints/step_{step}" / place.format(step) / name, step)
+    write_bytes(tmp_path / "config.yaml", b"lr: 1\n")
+    tree, run, _ = planned(tmp_path)
+    (chosen,) = choose(tree, run, "final")
+    assert chosen.checkpoint.weights == (f"checkpoints/step_40/{whole}",)
+
+
+@pytest.mark.parametrize("beside", ["config.yaml", "events.out.tfevents.1760000000.host.1.0"])
+@pytest.mark.parametrize("inside", ["stage2", "distill/student"])
+def test_a_run_of_no_known_framework_inside_a_run_is_a_second_run(
+    tmp_path: Path, inside: str, beside: str
+) -> None:
+    write_numbered(tmp_path, "model_{}.pt", [100, 200], rsl_rl)
+    write_numbered(tmp_path / inside, "checkpoints/policy_{}.pt", [10, 20])
+    # Numbers alone tell nothing of a training.
+    assert [run.root for run in find_runs(tree_of(tmp_path))] == [""]
+    write_bytes(tmp_path / inside / beside)
+    assert [(run.root, run.layout.name) for run in find_runs(tree_of(tmp_path))] == [
+        ("", "rsl_rl"),
+        (inside, "generic"),
+    ]

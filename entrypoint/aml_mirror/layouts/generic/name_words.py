@@ -41,6 +41,8 @@ TRAINING_FOLDERS = word_set("optim optimizer optimizers scheduler schedulers tra
 TEMPORARY = re.compile(r"^\.|(?:^|[-_.~])(?:tmp|temp|temporary|partial|incomplete)(?:$|[-_.~0-9])")
 # "model-00002-of-00005.safetensors": a shard, which is nothing by itself.
 SHARD = re.compile(r"(?P<stem>.+)-(?P<number>[0-9]+)-of-(?P<count>[0-9]+)(?P<suffix>\.[a-z]+)")
+# What is kept beside the trained policy says so by its name, and is never taken for it.
+ASIDE = word_set("ema averaged average swa best")
 # Kept for its score: top_3, topk.
 TOP = re.compile(r"(?:^|[-_.])top[-_]?(?:k|[0-9]+)(?![a-z0-9])", re.IGNORECASE)
 # How a name says that training ended with it, the surest last.

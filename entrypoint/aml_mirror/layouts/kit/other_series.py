@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable
 
 from aml_mirror.layouts.base import RunDraft
 from aml_mirror.layouts.generic.name_words import (
+    ASIDE,
     DATA_WORDS,
     is_kept_for_its_score,
     stem_of,
@@ -18,7 +19,6 @@ from aml_mirror.layouts.generic.name_words import (
 )
 from aml_mirror.layouts.kit.other_ends import file_checkpoint
 from aml_mirror.layouts.kit.roles import leave_undecided
-from aml_mirror.layouts.rivals import ASIDE
 from aml_mirror.layouts.same_weights import is_copy
 from aml_mirror.sources.tree import Tree, join
 
