@@ -41,7 +41,7 @@ MLFLOW = (
         "aml_mirror.pipeline.mirror",
         "aml_mirror.pipeline.decide",
         "aml_mirror.cli.report",
-        "aml_mirror.status.status",
+        "aml_mirror.status.status_text",
         "aml_mirror.doctor.doctor",
         "aml_mirror.evidence.evaluate",
         "aml_mirror.gates.explain",

@@ -103,12 +103,15 @@ class OsmoBackfill:
             chosen = self._selected(WorkflowFilter(self._settings, since))
             candidates = self._missing(chosen)
             for number, candidate in enumerate(candidates, 1):
+                self._console.doing(f"{number:,} of {len(candidates):,}: {candidate.workflow.name}")
                 self._take(candidate)
                 if time.monotonic() - told >= LOG_SECONDS:
                     told = time.monotonic()
                     self._console.say(f"{number:,} of {len(candidates):,} runs: {candidate.workflow.name}")
         except (MirrorError, Interrupted) as error:
             self._outcomes.stopped(error)
+        finally:
+            self._console.doing("")
         self.summary.seconds = time.monotonic() - started
         return self.summary
 

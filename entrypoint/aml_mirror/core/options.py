@@ -141,7 +141,7 @@ TABLE: tuple[Option, ...] = (
     ),
     Option(
         "match", "--match", "only runs whose path below PREFIX, or a folder above, matches (repeatable)",
-        ("backfill",), RUN, "GLOB", repeatable=True,
+        ("backfill", "status"), RUN, "GLOB", repeatable=True,
         details="`*` matches `/` too. With `--from-osmo` the workflow's id has to match, as `train-*`.",
     ),
     Option(
@@ -150,7 +150,7 @@ TABLE: tuple[Option, ...] = (
     ),
     Option(
         "exclude_runs", "--exclude-run", "not the runs whose path, or a folder above, matches (repeatable)",
-        ("backfill",), RUN, "GLOB", repeatable=True, details="With `--from-osmo`: whose id matches.",
+        ("backfill", "status"), RUN, "GLOB", repeatable=True, details="With `--from-osmo`: whose id matches.",
     ),
     Option(
         "exclude_runs", "--exclude-run", "not the workflows whose id matches (repeatable)", ("watch",), RUN,
@@ -158,7 +158,7 @@ TABLE: tuple[Option, ...] = (
     ),
     Option(
         "since", "--since", "only runs with a file written since: 2026-11-01 (UTC), 36h, 7d, 2w",
-        ("backfill",), RUN, "WHEN", parse=values.moment,
+        ("backfill", "status"), RUN, "WHEN", parse=values.moment,
         details="With a time zone: `2026-11-01T08:00+01:00`. With `--from-osmo`: only workflows that ended "
         "since.",
     ),
