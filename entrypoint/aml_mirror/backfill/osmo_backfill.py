@@ -31,7 +31,7 @@ from aml_mirror.osmo.connection import connect
 from aml_mirror.osmo.workflow_list import ListedWorkflow, ListQuery, each_workflow
 from aml_mirror.pipeline.destination import destination
 from aml_mirror.pipeline.receipt import Facts, Progress, Receipt
-from aml_mirror.registries.base import Version
+from aml_mirror.registries.records import Version
 from aml_mirror.registries.registry import open_registry
 from aml_mirror.registries.registry_type import PROBE_NAME
 from aml_mirror.support.progress import LOG_SECONDS, Console

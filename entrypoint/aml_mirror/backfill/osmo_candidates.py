@@ -15,8 +15,9 @@ from aml_mirror.core.errors import MirrorError, UsageError
 from aml_mirror.core.settings import Settings
 from aml_mirror.osmo.workflow_list import ListedWorkflow
 from aml_mirror.pipeline.receipt import Facts, Receipt, receipt_of
-from aml_mirror.registries import base
-from aml_mirror.registries.base import Registry, Version
+from aml_mirror.registries import keys
+from aml_mirror.registries.base import Registry
+from aml_mirror.registries.records import Version
 from aml_mirror.registries.registry import required_type
 
 # Models whose versions are held at the same time; a label in the name may make many.
@@ -91,8 +92,8 @@ class MirroredWorkflows:
             receipt_of(
                 Facts(
                     run_id=run_id,
-                    checkpoint=version.tags.get(base.CHECKPOINT),
-                    mlflow_run_id=version.tags.get(base.MLFLOW_RUN_ID),
+                    checkpoint=version.tags.get(keys.CHECKPOINT),
+                    mlflow_run_id=version.tags.get(keys.MLFLOW_RUN_ID),
                     experiment=self._settings.experiment or version.model,
                     model_name=version.model,
                 ),
@@ -101,7 +102,7 @@ class MirroredWorkflows:
                 model_version=version.number,
                 model_uri=self._registry.uri(version),
                 manifest_sha256=version.tags.get(base.MANIFEST_SHA256),
-                integrity=version.tags.get(base.INTEGRITY),
+                integrity=version.tags.get(keys.INTEGRITY),
             )
             for version in versions
         ]

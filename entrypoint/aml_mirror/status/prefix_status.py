@@ -15,7 +15,7 @@ from aml_mirror.backfill.version_index import VersionIndex
 from aml_mirror.core.errors import SourceNotFound, UsageError
 from aml_mirror.core.settings import Settings
 from aml_mirror.pipeline.destination import destination
-from aml_mirror.registries import base
+from aml_mirror.registries import keys
 from aml_mirror.registries.registry import open_registry
 from aml_mirror.sources.base import Prefix, as_prefix
 from aml_mirror.sources.registry import open_source
@@ -165,7 +165,7 @@ def _each(
             version
             for run_id, found in known.of(experiment, model, ids).items()
             for version in found
-            if run_id == path or version.tags.get(base.OUTPUT_DIR) in where
+            if run_id == path or version.tags.get(keys.OUTPUT_DIR) in where
         ]
         versions.sort(key=lambda version: (len(version.number), version.number))
         complete = [version_document(registry, item) for item in versions if item.complete]

@@ -18,20 +18,20 @@ from contextlib import AbstractContextManager
 from azure.core.exceptions import HttpResponseError
 
 from aml_mirror.core.errors import DataError, MirrorError, ServiceUnavailable
-from aml_mirror.registries import base
+from aml_mirror.registries import keys
 from aml_mirror.registries.azureml.limits import DESCRIPTION, LIMITS, cut
 from aml_mirror.registries.azureml.model_service import ModelService, Properties
 from aml_mirror.registries.azureml.version_folder import datastore_path, is_ours
 from aml_mirror.registries.azureml.version_tags import version_of
-from aml_mirror.registries.base import Version
+from aml_mirror.registries.records import Version
 from aml_mirror.storage import azure_errors as azure_errors
 from aml_mirror.support.retry import Retry
 
 PROPERTIES = (
-    base.RUN_ID, base.SOURCE, base.FRAMEWORK, base.CHECKPOINT, base.STEP, base.MLFLOW_RUN_ID,
-    base.MANIFEST_SHA256, base.INTEGRITY, base.SAFETY, base.SAFETY_SCANNER, base.IDENTITY,
-    base.OUTPUT_DIR, base.REPLAY, base.REPLAY_SOURCE, base.TASK, base.ROLE, base.SUCCESS_THRESHOLD,
-    base.FILES_URI,
+    keys.RUN_ID, keys.SOURCE, keys.FRAMEWORK, keys.CHECKPOINT, keys.STEP, keys.MLFLOW_RUN_ID,
+    keys.MANIFEST_SHA256, keys.INTEGRITY, keys.SAFETY, keys.SAFETY_SCANNER, keys.IDENTITY,
+    keys.OUTPUT_DIR, keys.REPLAY, keys.REPLAY_SOURCE, keys.TASK, keys.ROLE, keys.SUCCESS_THRESHOLD,
+    keys.FILES_URI,
 )  # fmt: skip
 CUSTOM_MODEL = "custom_model"
 # So many numbers in a row may be taken by others or spent; more is a fault.
@@ -64,13 +64,13 @@ class Models:
     def of_run(self, model: str, run_id: str) -> list[Version]:
         """Return the versions that were mirrored from a run, by number: all versions are looked at."""
         found = self._all(model)
-        return [item for item in found if item.tags.get(base.RUN_ID) == run_id and is_ours(item)]
+        return [item for item in found if item.tags.get(keys.RUN_ID) == run_id and is_ours(item)]
 
     def with_identity(self, model: str, identity: str) -> Version | None:
         """Return the version with an identity, or None: all versions are looked at."""
         found = self._all(model)
         return next(
-            (item for item in found if item.tags.get(base.IDENTITY) == identity and is_ours(item)), None
+            (item for item in found if item.tags.get(keys.IDENTITY) == identity and is_ours(item)), None
         )
 
     def names(self) -> Iterator[str]:
@@ -129,14 +129,14 @@ class Models:
         """
         if intended is not None:
             found = self.get(model, intended)
-            if found is not None and _is_same(found, properties[base.IDENTITY], path):
+            if found is not None and _is_same(found, properties[keys.IDENTITY], path):
                 return found
         made = {
             "modelType": CUSTOM_MODEL,
             "modelUri": self._service.long_path(path),
             "description": cut(description, DESCRIPTION, "the whole is the run's MODEL_CARD.md"),
             "properties": {name: cut(text, LIMITS.tag_value) for name, text in properties.items()},
-            "tags": {**tags, base.STATE: base.INCOMPLETE},
+            "tags": {**tags, keys.STATE: keys.INCOMPLETE},
             "isAnonymous": False,
         }
         if job_name is not None:
@@ -155,7 +155,7 @@ class Models:
         container = self._container(model)
         # A version in an archived container is archived: it is made so, and nothing is restored.
         made["isArchived"] = bool(container.get("isArchived"))
-        identity, path = made["properties"][base.IDENTITY], made["modelUri"]
+        identity, path = made["properties"][keys.IDENTITY], made["modelUri"]
         number = intended
         numbers = self._numbers(model, container)
         for _ in range(TRIES):
@@ -238,7 +238,7 @@ class Models:
             )
         now = _version(version.model, version.number, found)
         same_path = datastore_path(now.path) == datastore_path(version.path)
-        if now.tags.get(base.IDENTITY) != version.tags.get(base.IDENTITY) or not same_path:
+        if now.tags.get(keys.IDENTITY) != version.tags.get(keys.IDENTITY) or not same_path:
             raise DataError(
                 f"version {version.number} of {version.model} is another one now: identity or path changed",
                 "nothing was written to it; find out who changed it, and mirror the run again",
@@ -312,7 +312,7 @@ def _is_same(version: Version, identity: str, path: str) -> bool:
     Raises:
         ServiceUnavailable: it is, in another folder.
     """
-    if version.tags.get(base.IDENTITY) != identity:
+    if version.tags.get(keys.IDENTITY) != identity:
         return False
     if datastore_path(version.path) == datastore_path(path):
         return True

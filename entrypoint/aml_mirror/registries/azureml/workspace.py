@@ -30,7 +30,7 @@ from mlflow.entities import RunTag
 
 from aml_mirror.core.errors import ConfigurationError, DataError
 from aml_mirror.core.manifest import Manifest, TransferResult
-from aml_mirror.registries import base
+from aml_mirror.registries import keys
 from aml_mirror.registries.azureml.blob_lease import BlobLease
 from aml_mirror.registries.azureml.limits import FOLDER, LIMITS, check_names, fit_tags, safe_part, tag_filter
 from aml_mirror.registries.azureml.model_service import ModelService
@@ -41,10 +41,10 @@ from aml_mirror.registries.azureml.service_client import PATIENCE, AzureML, sing
 from aml_mirror.registries.azureml.version_folder import VersionFolder, folder_in, folder_of, is_ours
 from aml_mirror.registries.azureml.version_tags import RETIRED, VERSION, named_by, names_version
 from aml_mirror.registries.azureml.writer import AzureMLWriter, Place
-from aml_mirror.registries.base import FileDigest, Point, Version
 from aml_mirror.registries.mlflow_errors import is_missing
 from aml_mirror.registries.mlflow_runs import lost_claim
 from aml_mirror.registries.pinned_manifest import pinned_manifest
+from aml_mirror.registries.records import FileDigest, Point, Version
 from aml_mirror.sources.base import Source
 from aml_mirror.sources.tree import Tree
 from aml_mirror.transfer.one_pass import OnePass
@@ -147,15 +147,15 @@ class AzureMLRegistry(Place):
         check_names(model, experiment)
         found: list[Version] = []
         experiment_id = self.find_experiment(experiment)
-        runs = self.search_runs(experiment_id, base.RUN_ID, run_id) if experiment_id else []
+        runs = self.search_runs(experiment_id, keys.RUN_ID, run_id) if experiment_id else []
         for run in runs:
-            if run.data.tags.get(base.MODEL_NAME) == model and (version := self._version_of(run)):
+            if run.data.tags.get(keys.MODEL_NAME) == model and (version := self._version_of(run)):
                 found.append(version)
         if not found:
             # Only an answer without a finished run leaves open that the version was mirrored from elsewhere.
             found = self.models.of_run(model, run_id)
             begun = [item for item in found if not item.complete]
-            self._orphans = {item.tags.get(base.IDENTITY, ""): item.number for item in reversed(begun)}
+            self._orphans = {item.tags.get(keys.IDENTITY, ""): item.number for item in reversed(begun)}
         return found
 
     def _version_of(self, run: MlflowRun) -> Version | None:
@@ -163,24 +163,24 @@ class AzureMLRegistry(Place):
         tags = run.data.tags
         if not names_version(tags):
             return None
-        return named_by(tags, self.models.get(tags[base.MODEL_NAME], tags[VERSION]))
+        return named_by(tags, self.models.get(tags[keys.MODEL_NAME], tags[VERSION]))
 
     def each_version(self, experiment: str, model: str, take: Callable[[Version], None]) -> None:
         check_names(model, experiment)
         # The runs tell the keys under which files are known now, the versions all else.
-        keys: dict[str, tuple[str, str]] = {}
+        known: dict[str, tuple[str, str]] = {}
         if experiment_id := self.find_experiment(experiment):
-            for run in self.each_run(experiment_id, base.MODEL_NAME, model):
+            for run in self.each_run(experiment_id, keys.MODEL_NAME, model):
                 tags = run.data.tags
                 if names_version(tags):
-                    keys[tags[VERSION]] = (tags.get(base.IDENTITY, ""), tags.get(base.QUICK_KEY, ""))
+                    known[tags[VERSION]] = (tags.get(keys.IDENTITY, ""), tags.get(keys.QUICK_KEY, ""))
 
         def with_key(version: Version) -> None:
-            if not version.tags.get(base.RUN_ID) or not is_ours(version):
+            if not version.tags.get(keys.RUN_ID) or not is_ours(version):
                 return
-            identity, key = keys.get(version.number, ("", ""))
-            if key and identity == version.tags.get(base.IDENTITY):
-                version = replace(version, tags={**version.tags, base.QUICK_KEY: key})
+            identity, key = known.get(version.number, ("", ""))
+            if key and identity == version.tags.get(keys.IDENTITY):
+                version = replace(version, tags={**version.tags, keys.QUICK_KEY: key})
             take(version)
 
         self.models.each(model, with_key)
@@ -211,13 +211,13 @@ class AzureMLRegistry(Place):
         # Late: few mirrors need it.
         from aml_mirror.registries.azureml.log_writer import AzureMLLogWriter
 
-        claim = self._claim(version.tags[base.IDENTITY], version.model)
+        claim = self._claim(version.tags[keys.IDENTITY], version.model)
         claim.acquire()
         try:
             # As it is now: whoever had the claim before may have continued the logs.
             now = self.models.get(version.model, version.number)
-            folder = folder_in(now.path, {**now.tags, base.MODEL_NAME: now.model}) if now else None
-            if now is None or folder is None or not now.tags.get(base.MLFLOW_RUN_ID):
+            folder = folder_in(now.path, {**now.tags, keys.MODEL_NAME: now.model}) if now else None
+            if now is None or folder is None or not now.tags.get(keys.MLFLOW_RUN_ID):
                 claim.release()
                 return None
             return AzureMLLogWriter(self, now, folder, claim)
@@ -236,7 +236,7 @@ class AzureMLRegistry(Place):
         # Late: only repair needs it.
         from aml_mirror.registries.azureml.version_repair import repair
 
-        claim = self._claim(version.tags[base.IDENTITY], version.model)
+        claim = self._claim(version.tags[keys.IDENTITY], version.model)
         claim.acquire()
 
         def require_allowed() -> None:
@@ -253,22 +253,22 @@ class AzureMLRegistry(Place):
         return BlobLease(self.azure.container.get_blob_client(name), self.retry, self.notice)
 
     def refresh(self, version: Version, quick_key: str) -> None:
-        run_id = version.tags.get(base.MLFLOW_RUN_ID, "")
+        run_id = version.tags.get(keys.MLFLOW_RUN_ID, "")
         try:
-            self.retry(lambda: self.client.set_tag(run_id, base.QUICK_KEY, quick_key))
+            self.retry(lambda: self.client.set_tag(run_id, keys.QUICK_KEY, quick_key))
         except (ConfigurationError, DataError):
             # The run was deleted; the version says it then, where it is found without a run. The one that is
             # given may come from a list without paths.
             now = self.find_version(version.model, version.number)
-            if now is not None and now.tags.get(base.IDENTITY) == version.tags.get(base.IDENTITY):
-                self.models.tag(now, {base.QUICK_KEY: quick_key})
+            if now is not None and now.tags.get(keys.IDENTITY) == version.tags.get(keys.IDENTITY):
+                self.models.tag(now, {keys.QUICK_KEY: quick_key})
 
     def annotate(self, version: Version, tags: dict[str, str]) -> None:
         self.models.tag(version, tags)
 
     def claim(self, version: Version) -> BlobLease:
         """Return the claim on a version: whoever writes its tags, run or files holds it."""
-        return self._claim(version.tags[base.IDENTITY], version.model)
+        return self._claim(version.tags[keys.IDENTITY], version.model)
 
     def attach(
         self, version: Version, name: str, text: str, points: Sequence[Point], tags: dict[str, str]
@@ -318,11 +318,11 @@ class AzureMLRegistry(Place):
         return Requests(self.azure.container, self._retry_seconds, self.notice)
 
     def unfinished(self, experiment: str, run_id: str) -> Iterable[dict[str, str]]:
-        return [tags for tags in super().unfinished(experiment, run_id) if tags.get(base.STATE) != RETIRED]
+        return [tags for tags in super().unfinished(experiment, run_id) if tags.get(keys.STATE) != RETIRED]
 
     def begin(self, experiment: str, run_name: str, tags: dict[str, str]) -> AzureMLWriter | Version:
         tags, told = fit_tags(tags)
-        model, identity = tags[base.MODEL_NAME], tags[base.IDENTITY]
+        model, identity = tags[keys.MODEL_NAME], tags[keys.IDENTITY]
         experiment_id = self.experiments.get(experiment) or self.experiment(experiment)
         self.experiments[experiment] = experiment_id
         claim = self._claim(identity, model)
@@ -334,8 +334,8 @@ class AzureMLRegistry(Place):
             raise
         if isinstance(found, Version):
             claim.release()
-            if tags[base.QUICK_KEY] in self._staged:
-                self.unstage(tags[base.QUICK_KEY])
+            if tags[keys.QUICK_KEY] in self._staged:
+                self.unstage(tags[keys.QUICK_KEY])
         else:
             found.warnings.extend(told)
         return found
@@ -343,15 +343,15 @@ class AzureMLRegistry(Place):
     def _take_up(
         self, experiment_id: str, run_name: str, tags: dict[str, str], claim: BlobLease
     ) -> AzureMLWriter | Version:
-        model, identity = tags[base.MODEL_NAME], tags[base.IDENTITY]
+        model, identity = tags[keys.MODEL_NAME], tags[keys.IDENTITY]
         runs = self._runs_now(experiment_id, identity, model, claim.run_id)
         for run in runs:
             version = self._version_of(run)
             if version is not None and version.complete:
                 return self._completed(run, version)
             if version is not None and self._is_whole(version):
-                marked = replace(version, tags={**version.tags, base.STATE: base.COMPLETE})
-                self.models.tag(version, {base.STATE: base.COMPLETE})
+                marked = replace(version, tags={**version.tags, keys.STATE: keys.COMPLETE})
+                self.models.tag(version, {keys.STATE: keys.COMPLETE})
                 return self._completed(run, marked)
             if version is not None:
                 # Only the mark was missing, and what was verified then changed since.
@@ -379,9 +379,9 @@ class AzureMLRegistry(Place):
 
     def _folder(self, tags: dict[str, str], intended: str | None) -> VersionFolder:
         """Where the version goes: the folder that an earlier attempt registered wins."""
-        begun = self.models.get(tags[base.MODEL_NAME], intended) if intended else None
-        if begun is not None and begun.tags.get(base.IDENTITY) == tags[base.IDENTITY]:
-            named = folder_in(begun.path, {**begun.tags, base.MODEL_NAME: begun.model})
+        begun = self.models.get(tags[keys.MODEL_NAME], intended) if intended else None
+        if begun is not None and begun.tags.get(keys.IDENTITY) == tags[keys.IDENTITY]:
+            named = folder_in(begun.path, {**begun.tags, keys.MODEL_NAME: begun.model})
             if named is not None:
                 return named
         return folder_of(tags)
@@ -389,7 +389,7 @@ class AzureMLRegistry(Place):
     def _is_whole(self, version: Version) -> bool:
         """Whether the bytes of a version that lacks nothing but the mark are right still."""
         reader = self.version_reader(version)
-        marked = replace(version, tags={**version.tags, base.STATE: base.COMPLETE})
+        marked = replace(version, tags={**version.tags, keys.STATE: keys.COMPLETE})
         try:
             return not reader.changed(pinned_manifest(marked, reader))
         except DataError:
@@ -402,8 +402,8 @@ class AzureMLRegistry(Place):
         return version
 
     def _runs(self, experiment_id: str, identity: str, model: str) -> list[MlflowRun]:
-        runs = self.search_runs(experiment_id, base.IDENTITY, identity)
-        return [run for run in runs if run.data.tags.get(base.MODEL_NAME) == model]
+        runs = self.search_runs(experiment_id, keys.IDENTITY, identity)
+        return [run for run in runs if run.data.tags.get(keys.MODEL_NAME) == model]
 
     def _runs_now(self, experiment_id: str, identity: str, model: str, known: str) -> list[MlflowRun]:
         """The runs of an identity, those that the search finds and the one known by its id, as they are.
@@ -420,8 +420,8 @@ class AzureMLRegistry(Place):
             for run in found
             if run is not None
             and run.info.lifecycle_stage != "deleted"
-            and run.data.tags.get(base.IDENTITY) == identity
-            and run.data.tags.get(base.MODEL_NAME) == model
+            and run.data.tags.get(keys.IDENTITY) == identity
+            and run.data.tags.get(keys.MODEL_NAME) == model
         ]
         return sorted(runs, key=lambda run: (run.info.start_time, run.info.run_id))
 
@@ -440,7 +440,7 @@ class AzureMLRegistry(Place):
                 f"taking up the MLflow run {run.info.run_id}, which an earlier mirror left {run.info.status}"
             )
         try:
-            self.update_tags(run, {key: value for key, value in tags.items() if key != base.STATE})
+            self.update_tags(run, {key: value for key, value in tags.items() if key != keys.STATE})
             if run.info.status != "RUNNING":
                 self.retry(lambda: self.client.update_run(run.info.run_id, "RUNNING"))
         except (ConfigurationError, DataError):
@@ -452,7 +452,7 @@ class AzureMLRegistry(Place):
         """Create a run; where an answer was lost, return all that were made, the one that counts first."""
 
         def look() -> list[MlflowRun]:
-            return self._runs(experiment_id, tags[base.IDENTITY], tags[base.MODEL_NAME])
+            return self._runs(experiment_id, tags[keys.IDENTITY], tags[keys.MODEL_NAME])
 
         def send() -> list[MlflowRun]:
             with single_attempt():
@@ -475,7 +475,7 @@ class AzureMLRegistry(Place):
         marked, and closed, and then a refusal does no harm.
         """
         run_id = run.info.run_id
-        marks = {base.IDENTITY: f"{RETIRED}:{run_id}", base.STATE: RETIRED}
+        marks = {keys.IDENTITY: f"{RETIRED}:{run_id}", keys.STATE: RETIRED}
         self.retry(
             lambda: self.client.log_batch(run_id, tags=[RunTag(key, value) for key, value in marks.items()])
         )
@@ -490,7 +490,7 @@ class AzureMLRegistry(Place):
 
     def retire_others(self, run: MlflowRun) -> None:
         tags = run.data.tags
-        for other in self._runs(run.info.experiment_id, tags[base.IDENTITY], tags[base.MODEL_NAME]):
+        for other in self._runs(run.info.experiment_id, tags[keys.IDENTITY], tags[keys.MODEL_NAME]):
             if other.info.run_id != run.info.run_id:
                 self.retire(other)
 
