@@ -101,7 +101,7 @@ class MirroredWorkflows:
                 exit_code=0,
                 model_version=version.number,
                 model_uri=self._registry.uri(version),
-                manifest_sha256=version.tags.get(base.MANIFEST_SHA256),
+                manifest_sha256=version.tags.get(keys.MANIFEST_SHA256),
                 integrity=version.tags.get(keys.INTEGRITY),
             )
             for version in versions

@@ -52,7 +52,7 @@ def status(settings: Settings, notice: Callable[[str], None]) -> dict[str, Any]:
                     "mlflow_run_id": tags[keys.MLFLOW_RUN_ID],
                     "status": tags["status"],
                     "archived": False,
-                    "manifest_sha256": tags.get(base.MANIFEST_SHA256),
+                    "manifest_sha256": tags.get(keys.MANIFEST_SHA256),
                 }
             )
     missing = None
@@ -108,7 +108,7 @@ def version_document(registry: base.Registry, version: records.Version) -> dict[
         "status": tags.get(keys.STATE),
         "archived": version.archived,
         "logs": "recorded" if tags.get(keys.LOGS) else "unknown",
-        "manifest_sha256": tags.get(base.MANIFEST_SHA256),
+        "manifest_sha256": tags.get(keys.MANIFEST_SHA256),
     }
 
 
