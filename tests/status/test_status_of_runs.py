@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -41,21 +42,21 @@ def names(*arguments: str | Path) -> list[str]:
     return [run.document["run_id"] for run in asked(*arguments).runs]
 
 
-def test_status_of_a_prefix(base: Path, aml_mirror: Call, mlflow_url: str, model_name: str) -> None:
-    target = ("--model-name", model_name, "--tracking-uri", mlflow_url)
+def test_status_of_a_prefix(base: Path, aml_mirror: Call, database: str) -> None:
+    target = ("--model-name", "m", "--tracking-uri", database)
     given = ("--source", base, *target)
     backfill(*given, "--exclude-run", "sweep/seed1")
     done = aml_mirror("status", *given, "--json", code=65)
     found = {line["run_id"]: line for line in map(json.loads, done.out.splitlines())}
     assert sorted(found) == ["one", "sweep/seed0", "sweep/seed1"]
-    assert [item["uri"] for item in found["one"]["versions"]] == [f"models:/{model_name}/1"]
+    assert [item["uri"] for item in found["one"]["versions"]] == ["models:/m/1"]
     assert found["sweep/seed0"]["missing"] is None
     assert "no complete version" in found["sweep/seed1"]["missing"]
 
     # For people: the registry once, a row for each run, and a line that counts them.
     shown = aml_mirror("status", *given, code=65)
     first, head, *rows, last = shown.out.splitlines()
-    assert first == f"{base} in {mlflow_url}, model {model_name}"
+    assert first == f"{base} in MLflow at {database}, model m"
     assert head.split() == ["RUN", "STATE", "VERSION", "CHECKPOINT", "STEP"]
     assert [row.split() for row in rows] == [
         ["one", "mirrored", "1", "checkpoint-1", "1"],
@@ -65,6 +66,24 @@ def test_status_of_a_prefix(base: Path, aml_mirror: Call, mlflow_url: str, model
     assert {row.index("mi") for row in rows} == {head.index("STATE")}
     assert last == "3 runs: 2 mirrored, 1 missing"
     assert shown.err == ""
+
+    # The same as a page; the run that is missing says why.
+    weights = base / "sweep" / "seed1" / "checkpoint-1" / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-5])
+    written = aml_mirror("status", *given, "--html", "runs.html", cwd=base.parent, code=65)
+    assert (written.out, written.err) == ("3 runs: 2 mirrored, 1 missing\n", "wrote runs.html\n")
+    text = (base.parent / "runs.html").read_text()
+    rows = {row[0]: row for row in json.loads(re.search('id="data">(.*)</script>', text)[1])}  # type: ignore[index]
+    assert rows["one"][1:7] == ["mirrored", "huggingface", "m", [["1", "models:/m/1", ""]], "checkpoint-1", 1]
+    assert rows["sweep/seed1"][1] == "missing" and "no complete checkpoint" in rows["sweep/seed1"][8]
+    for place, code in (
+        ("one/x.html", 64),
+        ("sweep/seed1/checkpoint-1/x.html", 64),
+        ("sweep", 64),
+        ("no/x", 66),
+    ):
+        assert "--html" in aml_mirror("status", *given, "--html", base / place, code=code).err
+    assert not list(base.rglob("*.html"))
 
     # What --match and --since select, as in a backfill.
     assert names(*given, "--match", "sweep") == ["sweep/seed0", "sweep/seed1"]
@@ -81,7 +100,7 @@ def test_status_of_a_prefix(base: Path, aml_mirror: Call, mlflow_url: str, model
 
     # One run is asked for as ever, by its folder or its id; nothing is selected among one.
     alone = aml_mirror("status", base / "one", *target)
-    assert alone.out.splitlines()[0] == f"one in {mlflow_url}"
+    assert alone.out.splitlines()[0] == f"one in MLflow at {database}"
     assert aml_mirror("status", "--run-id", "sweep/seed0", *target, "--json").json["versions"]
     for words in (("--source", base / "one"), ("--run-id", "one")):
         with pytest.raises(UsageError, match="--match selects among the runs of a folder"):

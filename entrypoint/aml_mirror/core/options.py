@@ -15,6 +15,7 @@ from typing import Any
 from aml_mirror.core import option_values as values
 
 CONCURRENCY = 16
+CURVES = 200
 BLOCK_BYTES = 8 * values.MIB
 # A failure that may pass is retried for this long by default: OSMO does not reschedule a task unless an
 # administrator raised the retry limit, so the waiting has to happen here.
@@ -187,6 +188,15 @@ TABLE: tuple[Option, ...] = (
     Option(
         "backfill_id", "--backfill", "print the receipts that a backfill of 100 runs or more kept",
         ("status",), CHECKS, "ID", parse=values.store_id,
+    ),
+    Option(
+        "html", "--html", "write the status of each run into this file: one page that loads nothing else",
+        ("status",), OUTPUT, "FILE", completes="file",
+    ),
+    Option(
+        "curves", "--curves", "small curves on the page, of the N runs that were written last; 0: none",
+        ("status",), OUTPUT, "N", (), str(CURVES), values.curve_count,
+        details="The logs of each are read, up to 64 MiB.",
     ),
     # --- OSMO ---
     Option(

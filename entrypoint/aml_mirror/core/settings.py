@@ -23,6 +23,7 @@ from aml_mirror.core.option_values import Shard
 from aml_mirror.core.options import (
     BLOCK_BYTES,
     CONCURRENCY,
+    CURVES,
     EVERY_SECONDS,
     LONGEST_RUN_SECONDS,
     OLDER_THAN_SECONDS,
@@ -89,6 +90,8 @@ class Settings:
     allow_failed: bool = False
     task: str = ""
     backfill_id: str = ""
+    html: str = ""
+    curves: int = CURVES
     from_osmo: bool = False
     labels: Mapping[str, str] = field(default_factory=_none)
     """Which workflows of OSMO opted in; values may have ``*``."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import chain, islice
 from typing import Any
 
@@ -48,6 +48,8 @@ class Statuses:
     runs: Iterator[RunStatus]
     prefix: str = ""
     """The URI of the place that holds the runs; empty: it is about one run."""
+    skipped: list[Candidate] = field(default_factory=list)
+    """Folders that look like a run and are not taken for one; complete once ``runs`` has ended."""
 
 
 def statuses(settings: Settings, console: Console) -> Statuses:
@@ -73,7 +75,8 @@ def statuses(settings: Settings, console: Console) -> Statuses:
         _refuse(selecting, f"{place} is one run")
         return _one(status(replace(settings, source=place), console.say))
     progress = FolderProgress(prefix, console)
-    runs = _runs(prefix, settings, RunFilter.of(settings), progress)
+    skipped: list[Candidate] = []
+    runs = _runs(prefix, settings, RunFilter.of(settings), progress, skipped)
     try:
         if is_run := whole_run(prefix, settings.framework) is not None:
             _refuse(selecting, f"{prefix.uri} is one run")
@@ -89,7 +92,7 @@ def statuses(settings: Settings, console: Console) -> Statuses:
             return Statuses(_each(settings, prefix, model, iter(first), console.say))
         return _one(found)
     each = _each(settings, prefix, model, chain(first, runs), console.say)
-    return Statuses(_ended(each, progress), prefix.uri)
+    return Statuses(_ended(each, progress), prefix.uri, skipped)
 
 
 def _one(found: dict[str, Any]) -> Statuses:
@@ -112,7 +115,11 @@ def _refuse(flags: list[str], why: str) -> None:
 
 
 def _runs(
-    prefix: Prefix, settings: Settings, selection: RunFilter, progress: FolderProgress
+    prefix: Prefix,
+    settings: Settings,
+    selection: RunFilter,
+    progress: FolderProgress,
+    skipped: list[Candidate],
 ) -> Iterator[Candidate]:
     """Yield the runs below a prefix that are selected, and what may be one and cannot be read.
 
@@ -125,6 +132,8 @@ def _runs(
         if not (candidate.found or candidate.failure):
             # Nobody looked at which runs are in a folder that is too old.
             is_matched = is_matched or selection.is_too_old(candidate.newest)
+            if candidate.refused and not selection.refuses(candidate.path, candidate.newest):
+                skipped.append(replace(candidate, tree=None))
             continue
         progress.at(candidate.path)
         if not selection.matches(candidate.path):
