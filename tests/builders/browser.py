@@ -1,8 +1,8 @@
 """A real Chromium without a window, driven over the pipe of its DevTools protocol.
 
 The protocol is described at https://chromedevtools.github.io/devtools-protocol/. With
-``--remote-debugging-pipe`` the browser reads JSON from descriptor 3 and writes it to descriptor 4, each message
-ended by a zero byte, so that no port and no library is needed.
+``--remote-debugging-pipe`` the browser reads JSON from descriptor 3 and writes it to descriptor 4. Each
+message ends with a zero byte, so that no port and no library is needed.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ import pytest
 _NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 # Root has no use for the sandbox, which Chromium then refuses to start with.
 _FLAGS = (
-    "--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run", "--mute-audio",
+    "--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run",
     "--disable-background-networking", "--disable-component-update", "--disable-extensions", "--disable-sync",
-    "--hide-scrollbars", "--remote-debugging-pipe",
+    "--hide-scrollbars", "--mute-audio", "--remote-debugging-pipe",
 )  # fmt: skip
 
 

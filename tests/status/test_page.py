@@ -19,8 +19,8 @@ from builders.browser import Page, browser
 HOSTILE = "<script>document.title='run'</script>"
 ROWS = [
     PageRow(
-        "b/10", "mirrored", "lerobot", "act-pick", (("3", "models:/act-pick/3", " (archived)"),), "checkpoints/20",
-        20, 1.79e9, curve=Curve("eval/success", (0.0, 0.5, 1.0), 1.0, 20),
+        "b/10", "mirrored", "lerobot", "act-pick", (("3", "models:/act-pick/3", " (archived)"),),
+        "checkpoints/20", 20, 1.79e9, curve=Curve("eval/success", (0.0, 0.5, 1.0), 1.0, 20),
     ),
     PageRow("b/9", "missing", "skrl", "m", written=1.78e9, why="the run holds no complete checkpoint"),
     PageRow("c", "begun", "skrl", "m", checkpoint="agent_5.pt", step=5, why="not complete"),
@@ -59,7 +59,7 @@ def search(shown: Page, text: str) -> None:
 
 
 def test_names_are_text_and_nothing_is_loaded(shown: Page) -> None:
-    assert names(shown) == ["a\\u202e\\x1b[2J&amp;", "b/9", "b/10", "c", HOSTILE]
+    assert names(shown) == [HOSTILE, "a\\u202e\\x1b[2J&amp;", "b/9", "b/10", "c"]
     assert shown.run("document.title") == "Runs in azure://acct/<b>runs</b>"
     assert shown.run("document.querySelectorAll('img, b b, link, iframe, #rows script').length") == 0
     whole = shown.run("document.body.textContent")
@@ -83,7 +83,8 @@ def test_a_screen_reader_is_told_what_there_is(shown: Page) -> None:
 
     assert named("table") == ["Runs and the versions they became. The buttons in the header sort the table."]
     assert named("columnheader") == [
-        "Run", "State", "Framework", "Model", "Checkpoint", "Step", "Last written", "Curve", "What is missing",
+        "Run", "State", "Framework", "Model", "Checkpoint", "Step", "Last written", "Curve",
+        "What is missing",
     ]  # fmt: skip
     assert named("rowheader") == names(shown)
     assert named("searchbox") == ["Search"]
@@ -123,7 +124,7 @@ def test_the_table_is_sorted_by_each_column(shown: Page) -> None:
         click(shown, column)
         assert names(shown)[0] == first, column
     click(shown, "Run")
-    assert names(shown)[1:3] == ["b/9", "b/10"]
+    assert names(shown)[2:4] == ["b/9", "b/10"]
 
 
 def test_it_is_searched_by_words_and_by_state(shown: Page) -> None:
@@ -131,7 +132,7 @@ def test_it_is_searched_by_words_and_by_state(shown: Page) -> None:
     search(shown, "ACT models:/act-pick/3")
     assert names(shown) == ["b/10"]
     assert shown.run(status) == "Runs 1 to 1 of 1, of 5 in all"
-    search(shown, "no complete")
+    search(shown, "holds no complete")
     assert names(shown) == ["b/9"]
     click(shown, "mirrored")
     assert shown.run(status) == "No run matches, of 5 in all"
@@ -165,9 +166,9 @@ def test_a_keyboard_reaches_everything_and_focus_is_seen(shown: Page) -> None:
     ]  # fmt: skip
     shown.run("document.querySelectorAll('#head button')[0].focus()")
     shown.key("Enter", "\r", 13)
-    assert names(shown)[0] == HOSTILE
+    assert names(shown)[0] == "c"
     shown.key("Enter", "\r", 13)
-    assert names(shown)[-1] == HOSTILE
+    assert names(shown)[-1] == "c"
 
 
 CONTRAST = """

@@ -66,6 +66,9 @@ def test_status_of_a_prefix(base: Path, aml_mirror: Call, database: str) -> None
     assert {row.index("mi") for row in rows} == {head.index("STATE")}
     assert last == "3 runs: 2 mirrored, 1 missing"
     assert shown.err == ""
+    page = (Path(__file__).parents[2] / "entrypoint" / "backfill.md").read_text()
+    documented = shown.out.replace(str(base), "runs").replace(database, "http://mlflow.example:5000")
+    assert f"```text\n{documented.replace('model m', 'model reach')}```" in page
 
     # The same as a page; the run that is missing says why.
     weights = base / "sweep" / "seed1" / "checkpoint-1" / "model.safetensors"

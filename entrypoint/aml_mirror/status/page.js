@@ -55,9 +55,7 @@
     return [picture, short(last), make("small", { textContent: name, title: name })];
   };
 
-  // A long path breaks at its slashes.
-  const path = (text) => make("bdi", {}, ...text.split(/(?<=\/)/).flatMap((part, place) =>
-    (place ? [make("wbr"), part] : [part])));
+  const name = (text) => [make("bdi", { textContent: text })];
   const badge = (state) => make("span", { className: `state ${state}` },
     make("span", { textContent: MARKS.get(state), ariaHidden: "true" }), state);
   const version = (versions, model) => versions.length
@@ -66,12 +64,12 @@
     : [make("bdi", { textContent: model })];
 
   const COLUMNS = [
-    { name: "Run", key: (run) => run.name, cell: (run) => [path(run.name)] },
+    { name: "Run", key: (run) => run.name, cell: (run) => name(run.name) },
     { name: "State", key: (run) => RANK.get(run.state), cell: (run) => [badge(run.state)] },
     { name: "Framework", key: (run) => run.framework, cell: (run) => [run.framework] },
     { name: "Model", key: (run) => `${run.model} ${run.versions.map((one) => one[0]).join(" ")}`.trim(),
       cell: (run) => version(run.versions, run.model), kind: "version" },
-    { name: "Checkpoint", key: (run) => run.checkpoint, cell: (run) => [path(run.checkpoint)],
+    { name: "Checkpoint", key: (run) => run.checkpoint, cell: (run) => name(run.checkpoint),
       kind: "checkpoint" },
     { name: "Step", key: (run) => run.step, cell: (run) => [run.step === null ? "" : integers.format(run.step)],
       kind: "number" },

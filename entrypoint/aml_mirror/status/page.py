@@ -87,7 +87,7 @@ def page(place: str, registry: str, rows: Iterable[PageRow], footer: str = "") -
     for char in "<>&":
         data = data.replace(char, f"\\u{ord(char):04x}")
     name = _clean(place)
-    model = f"<div><dt>Model</dt><dd><bdi>{_text(next(iter(models)))}</bdi></dd></div>\n"
+    model = f"<div><dt>Model</dt><dd><bdi>{_text(min(models, default=''))}</bdi></dd></div>\n"
     values = {
         "policy": policy,
         "title": _text(f"Runs in {name}"),

@@ -100,13 +100,22 @@ class Console:
             DownloadColumn,
             MofNCompleteColumn,
             Progress,
+            ProgressColumn,
+            Task,
             TextColumn,
             TimeRemainingColumn,
-            TransferSpeedColumn,
         )
+        from rich.text import Text
 
-        done = DownloadColumn() if unit == "B" else MofNCompleteColumn()
-        speed = [TransferSpeedColumn()] if unit == "B" else []
+        class Speed(ProgressColumn):
+            """Rich's own column writes MB, and everything else here MiB."""
+
+            def render(self, task: Task) -> Text:
+                speed = task.finished_speed or task.speed
+                return Text(f"{amount(speed)}/s" if speed else "")
+
+        done = DownloadColumn(binary_units=True) if unit == "B" else MofNCompleteColumn()
+        speed = [Speed()] if unit == "B" else []
         columns = [TextColumn("{task.description}"), BarColumn(), done, *speed, TimeRemainingColumn()]
         with Progress(*columns, console=RichConsole(file=self._stream), transient=True) as progress:
             task = progress.add_task(name, total=total)
