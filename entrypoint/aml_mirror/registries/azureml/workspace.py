@@ -95,8 +95,8 @@ class AzureMLRegistry(RunStore):
         self.block_bytes = block_bytes
         # Name -> id of those that are known to be there.
         self.experiments: dict[str, str] = {}
-        # Quick key -> the files that were sent as they were hashed.
-        self._staged: dict[str, StagedFiles] = {}
+        # Model and quick key -> the files that were sent as they were hashed.
+        self._staged: dict[tuple[str, str], StagedFiles] = {}
         # Identity -> number of incomplete versions that were seen without their run.
         self.orphans: dict[str, str] = {}
 
@@ -248,15 +248,15 @@ class AzureMLRegistry(RunStore):
         if not is_worth_it(source, size, self.block_bytes):
             return None
         reading = one_pass(self, model, quick_key)
-        self._staged[quick_key] = reading.staged
+        self._staged[model, quick_key] = reading.staged
         return reading
 
-    def staged(self, quick_key: str) -> StagedFiles | None:
-        return self._staged.get(quick_key)
+    def staged(self, model: str, quick_key: str) -> StagedFiles | None:
+        return self._staged.get((model, quick_key))
 
-    def unstage(self, quick_key: str) -> None:
-        remove_staged(self.requests(), quick_key)
-        self._staged.pop(quick_key, None)
+    def unstage(self, model: str, quick_key: str) -> None:
+        remove_staged(self.requests(), model, quick_key)
+        self._staged.pop((model, quick_key), None)
 
     def requests(self) -> Requests:
         """Return what runs requests to the container of the default datastore."""
@@ -279,8 +279,8 @@ class AzureMLRegistry(RunStore):
             raise
         if isinstance(found, Version):
             claim.release()
-            if tags[base.QUICK_KEY] in self._staged:
-                self.unstage(tags[base.QUICK_KEY])
+            if (model, tags[base.QUICK_KEY]) in self._staged:
+                self.unstage(model, tags[base.QUICK_KEY])
         else:
             found.warnings.extend(told)
         return found

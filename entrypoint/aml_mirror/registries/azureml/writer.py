@@ -85,7 +85,7 @@ class AzureMLWriter(MetricWriter):
         self._checkpoint = (tree, manifest)
         if self._adopted:
             self._files.load(self._run.data.tags)
-        staged = self._workspace.staged(self._tags[base.QUICK_KEY])
+        staged = self._workspace.staged(self._tags[base.MODEL_NAME], self._tags[base.QUICK_KEY])
         moved = self._bring(progress, staged)
         if staged is not None:
             moved = replace(moved, sent=moved.sent + staged.sent, reused=moved.reused + staged.reused)
@@ -198,7 +198,7 @@ class AzureMLWriter(MetricWriter):
             return
         tree, manifest = self._checkpoint
         if is_worth_it(tree.source, manifest.bytes, self._workspace.block_bytes):
-            self._workspace.unstage(self._tags[base.QUICK_KEY])
+            self._workspace.unstage(self._tags[base.MODEL_NAME], self._tags[base.QUICK_KEY])
 
     def abort(self, status: str, why: str) -> None:
         super().abort(status, why)
