@@ -104,7 +104,7 @@ def test_the_request_is_that_of_the_sdk() -> None:
     from azure.ai.ml.entities._assets.workspace_asset_reference import WorkspaceAssetReference
 
     from aml_mirror.registries.azureml.model_registry import import_request
-    from aml_mirror.registries.base import Version
+    from aml_mirror.registries.records import Version
 
     asset = ASSET_ID_FORMAT.format("eastus", "guid", "models", "act", "3")
     theirs = WorkspaceAssetReference(name="act", version="3", asset_id=asset)._to_rest_object()

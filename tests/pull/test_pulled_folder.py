@@ -23,7 +23,7 @@ from aml_mirror.pull.pull import Pulled
 from aml_mirror.pull.pulled_folder import PulledFolder, read_record, require_safe_paths
 from aml_mirror.pull.resolved import ResolvedVersion
 from aml_mirror.pull.verify_folder import verify_folder
-from aml_mirror.registries.base import Version
+from aml_mirror.registries.records import Version
 from aml_mirror.support.progress import Console
 from aml_mirror.support.retry import Retry
 

@@ -38,7 +38,7 @@ from aml_mirror.pipeline.locate import LocatedRun, describe, require_listed
 from aml_mirror.pipeline.mirror import Mirror
 from aml_mirror.pipeline.plan import Plan
 from aml_mirror.pipeline.receipt import Facts, Progress, Receipt
-from aml_mirror.registries.base import Version
+from aml_mirror.registries.records import Version
 from aml_mirror.registries.registry import open_registry
 from aml_mirror.sources.base import Prefix, Source, as_prefix
 from aml_mirror.sources.registry import open_source

@@ -41,8 +41,8 @@ from aml_mirror.pipeline.destination import destination
 from aml_mirror.pipeline.locate import LocatedRun, locate
 from aml_mirror.pipeline.mirror import Mirror
 from aml_mirror.pipeline.receipt import Facts, Progress, Receipt, receipt_of
-from aml_mirror.registries import base
-from aml_mirror.registries.base import Version
+from aml_mirror.registries import keys
+from aml_mirror.registries.records import Version
 from aml_mirror.registries.registry import open_registry, required_type
 from aml_mirror.registries.registry_type import PROBE_NAME
 from aml_mirror.sources.base import Source
@@ -242,8 +242,8 @@ class OsmoBackfill:
             receipt_of(
                 Facts(
                     run_id=candidate.workflow.name,
-                    checkpoint=version.tags.get(base.CHECKPOINT),
-                    mlflow_run_id=version.tags.get(base.MLFLOW_RUN_ID),
+                    checkpoint=version.tags.get(keys.CHECKPOINT),
+                    mlflow_run_id=version.tags.get(keys.MLFLOW_RUN_ID),
                     experiment=self._settings.experiment or version.model,
                     model_name=version.model,
                 ),
@@ -251,8 +251,8 @@ class OsmoBackfill:
                 exit_code=0,
                 model_version=version.number,
                 model_uri=self._registry.uri(version),
-                manifest_sha256=version.tags.get(base.MANIFEST_SHA256),
-                integrity=version.tags.get(base.INTEGRITY),
+                manifest_sha256=version.tags.get(keys.MANIFEST_SHA256),
+                integrity=version.tags.get(keys.INTEGRITY),
             )
             for version in versions
         ]

@@ -16,14 +16,14 @@ from aml_mirror.pull.azure_files import AzureFiles
 from aml_mirror.pull.files import Files
 from aml_mirror.pull.reference import Reference
 from aml_mirror.pull.resolved import ResolvedVersion
-from aml_mirror.registries import base
+from aml_mirror.registries import keys
 from aml_mirror.registries.azureml import block_list
 from aml_mirror.registries.azureml.limits import check_coordinates, workspace_scope
 from aml_mirror.registries.azureml.model_service import ModelService, Properties
 from aml_mirror.registries.azureml.model_versions import absent
 from aml_mirror.registries.azureml.version_folder import datastore_path, folder_in
 from aml_mirror.registries.azureml.version_tags import version_of
-from aml_mirror.registries.base import Version
+from aml_mirror.registries.records import Version
 from aml_mirror.registries.stages import parse_mark, stages_of
 from aml_mirror.storage import azure_errors
 from aml_mirror.storage.azure_cloud import resource_manager
@@ -96,7 +96,7 @@ class AzureMLCatalog:
             ]
             last = max((mark for mark, _ in marked), default=0)
             return [one for mark, one in marked if mark == last]
-        return [one for one in versions if one.version.tags.get(base.RUN_ID) == reference.run_id]
+        return [one for one in versions if one.version.tags.get(keys.RUN_ID) == reference.run_id]
 
     def _get(self, model: str, number: str) -> Properties | None:
         def get() -> Properties | None:
@@ -166,7 +166,7 @@ class _Places:
     def __init__(self, catalog: AzureMLCatalog, version: Version) -> None:
         self._catalog = catalog
         self._version = version
-        self._folder = folder_in(version.path, {**version.tags, base.MODEL_NAME: version.model})
+        self._folder = folder_in(version.path, {**version.tags, keys.MODEL_NAME: version.model})
 
     @cached_property
     def files(self) -> Files:

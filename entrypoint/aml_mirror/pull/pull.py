@@ -42,7 +42,7 @@ from aml_mirror.pull.resolve import resolve
 from aml_mirror.pull.resolved import ResolvedVersion
 from aml_mirror.pull.reuse import reusable
 from aml_mirror.pull.verify_folder import changed_files
-from aml_mirror.registries import base
+from aml_mirror.registries import keys
 from aml_mirror.registries.pinned_manifest import require_complete
 from aml_mirror.safety.words import CODE, SUSPICIOUS, UNKNOWN
 from aml_mirror.support.progress import Console, amount, one_line
@@ -94,8 +94,8 @@ class Pulled:
             "model_version": self.version.version.number,
             "model_uri": self.version.uri,
             "registry": self.version.registry,
-            "run_id": tags.get(base.RUN_ID),
-            "framework": tags.get(base.FRAMEWORK),
+            "run_id": tags.get(keys.RUN_ID),
+            "framework": tags.get(keys.FRAMEWORK),
             "manifest_sha256": self.record.manifest_sha256 or None,
             "verified": self.verified,
             "integrity": self.record.integrity or None,

@@ -14,7 +14,7 @@ from aml_mirror.core.errors import ConfigurationError, DataError, SourceNotFound
 from aml_mirror.core.settings import Settings
 from aml_mirror.pipeline.destination import destination
 from aml_mirror.pipeline.locate import run_id as run_id_in
-from aml_mirror.registries import base
+from aml_mirror.registries import base, keys, records
 from aml_mirror.registries.registry import open_registry
 from aml_mirror.sources.base import Prefix, as_prefix
 from aml_mirror.sources.registry import open_source
@@ -87,7 +87,7 @@ def _each(
             version
             for run_id, found in known.of(experiment, model, ids).items()
             for version in found
-            if run_id == path or version.tags.get(base.OUTPUT_DIR) in where
+            if run_id == path or version.tags.get(keys.OUTPUT_DIR) in where
         ]
         complete = [_version(registry, item) for item in versions if item.complete]
         begun = [_version(registry, item) for item in versions if not item.complete]
@@ -120,17 +120,17 @@ def status(settings: Settings, notice: Callable[[str], None]) -> dict[str, Any]:
     begun = [_version(registry, item) for item in versions if not item.complete]
     registered = {item["mlflow_run_id"] for item in complete + begun}
     for tags in registry.unfinished(target.experiment, run_id):
-        if tags.get(base.MODEL_NAME) == model and tags[base.MLFLOW_RUN_ID] not in registered:
+        if tags.get(keys.MODEL_NAME) == model and tags[keys.MLFLOW_RUN_ID] not in registered:
             begun.append(
                 {
                     "version": None,
                     "uri": None,
-                    "checkpoint": tags.get(base.CHECKPOINT),
+                    "checkpoint": tags.get(keys.CHECKPOINT),
                     "step": _step(tags),
-                    "mlflow_run_id": tags[base.MLFLOW_RUN_ID],
+                    "mlflow_run_id": tags[keys.MLFLOW_RUN_ID],
                     "status": tags["status"],
                     "archived": False,
-                    "manifest_sha256": tags.get(base.MANIFEST_SHA256),
+                    "manifest_sha256": tags.get(keys.MANIFEST_SHA256),
                 }
             )
     missing = None
@@ -173,24 +173,24 @@ def _document(
     }
 
 
-def _version(registry: base.Registry, version: base.Version) -> dict[str, Any]:
+def _version(registry: base.Registry, version: records.Version) -> dict[str, Any]:
     tags = version.tags
     return {
         "version": version.number,
         "uri": registry.uri(version),
-        "checkpoint": tags.get(base.CHECKPOINT),
+        "checkpoint": tags.get(keys.CHECKPOINT),
         "step": _step(tags),
-        "mlflow_run_id": tags.get(base.MLFLOW_RUN_ID),
-        "status": tags.get(base.STATE),
+        "mlflow_run_id": tags.get(keys.MLFLOW_RUN_ID),
+        "status": tags.get(keys.STATE),
         "archived": version.archived,
-        "logs": "recorded" if tags.get(base.LOGS) else "unknown",
-        "manifest_sha256": tags.get(base.MANIFEST_SHA256),
+        "logs": "recorded" if tags.get(keys.LOGS) else "unknown",
+        "manifest_sha256": tags.get(keys.MANIFEST_SHA256),
     }
 
 
 def _step(tags: Mapping[str, str]) -> int | None:
     """The step as a receipt has it: a number, or None where it is unknown."""
-    step = tags.get(base.STEP, "")
+    step = tags.get(keys.STEP, "")
     return int(step) if step.isascii() and step.isdigit() else None
 
 

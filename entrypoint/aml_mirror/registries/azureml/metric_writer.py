@@ -17,8 +17,8 @@ from aml_mirror.registries.azureml.log_batch import log_batch
 from aml_mirror.registries.azureml.metric_partitions import Batch, log_points, tag_of
 from aml_mirror.registries.azureml.retry_with_read_back import RetryWithReadBack
 from aml_mirror.registries.azureml.service_client import single_attempt
-from aml_mirror.registries.base import Point
 from aml_mirror.registries.mlflow_runs import RunWriter
+from aml_mirror.registries.records import Point
 
 if TYPE_CHECKING:
     from aml_mirror.registries.azureml.workspace import AzureMLRegistry

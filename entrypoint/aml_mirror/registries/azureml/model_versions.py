@@ -11,19 +11,19 @@ from collections.abc import Callable, Iterator, Sequence
 from azure.core.exceptions import HttpResponseError
 
 from aml_mirror.core.errors import DataError, ServiceUnavailable
-from aml_mirror.registries import base
+from aml_mirror.registries import base, keys
 from aml_mirror.registries.azureml.model_service import ModelService, Properties
 from aml_mirror.registries.azureml.version_folder import datastore_path, is_ours
 from aml_mirror.registries.azureml.version_tags import version_of
-from aml_mirror.registries.base import Version
+from aml_mirror.registries.records import Version
 from aml_mirror.storage import azure_errors as azure_errors
 from aml_mirror.support.retry import Retry
 
 PROPERTIES = (
-    base.RUN_ID, base.SOURCE, base.FRAMEWORK, base.CHECKPOINT, base.STEP, base.MLFLOW_RUN_ID,
-    base.MANIFEST_SHA256, base.INTEGRITY, base.SAFETY, base.SAFETY_SCANNER, base.IDENTITY,
-    base.OUTPUT_DIR, base.REPLAY, base.REPLAY_SOURCE, base.TASK, base.ROLE, base.SUCCESS_THRESHOLD,
-    base.FILES_URI,
+    keys.RUN_ID, keys.SOURCE, keys.FRAMEWORK, keys.CHECKPOINT, keys.STEP, keys.MLFLOW_RUN_ID,
+    base.MANIFEST_SHA256, keys.INTEGRITY, keys.SAFETY, keys.SAFETY_SCANNER, keys.IDENTITY,
+    keys.OUTPUT_DIR, keys.REPLAY, keys.REPLAY_SOURCE, keys.TASK, keys.ROLE, keys.SUCCESS_THRESHOLD,
+    keys.FILES_URI,
 )  # fmt: skip
 
 
@@ -47,13 +47,13 @@ class Models:
     def of_run(self, model: str, run_id: str) -> list[Version]:
         """Return the versions that were mirrored from a run, by number: all versions are looked at."""
         found = self.all(model)
-        return [item for item in found if item.tags.get(base.RUN_ID) == run_id and is_ours(item)]
+        return [item for item in found if item.tags.get(keys.RUN_ID) == run_id and is_ours(item)]
 
     def with_identity(self, model: str, identity: str) -> Version | None:
         """Return the version with an identity, or None: all versions are looked at."""
         found = self.all(model)
         return next(
-            (item for item in found if item.tags.get(base.IDENTITY) == identity and is_ours(item)), None
+            (item for item in found if item.tags.get(keys.IDENTITY) == identity and is_ours(item)), None
         )
 
     def names(self) -> Iterator[str]:
@@ -101,7 +101,7 @@ class Models:
             )
         now = _version(version.model, version.number, found)
         same_path = datastore_path(now.path) == datastore_path(version.path)
-        if now.tags.get(base.IDENTITY) != version.tags.get(base.IDENTITY) or not same_path:
+        if now.tags.get(keys.IDENTITY) != version.tags.get(keys.IDENTITY) or not same_path:
             raise DataError(
                 f"version {version.number} of {version.model} is another one now: identity or path changed",
                 "nothing was written to it; find out who changed it, and mirror the run again",

@@ -14,12 +14,12 @@ from itertools import islice
 from typing import TYPE_CHECKING
 
 from aml_mirror.core.errors import MirrorError
-from aml_mirror.registries import base
+from aml_mirror.registries import keys
 from aml_mirror.registries.azureml import block_list, stored_files
 from aml_mirror.registries.azureml.limits import FOLDER
 from aml_mirror.registries.azureml.version_files import read_blob
 from aml_mirror.registries.azureml.version_folder import folder_in
-from aml_mirror.registries.base import Version
+from aml_mirror.registries.records import Version
 from aml_mirror.sources.base import AzureBlobs, Source
 from aml_mirror.storage.azure_login import STORAGE_SCOPE, credential
 from aml_mirror.transfer.block_reuse import EarlierBlocks, EarlierFile
@@ -75,7 +75,7 @@ def earlier_blocks(workspace: AzureMLRegistry, model: str) -> EarlierBlocks:
         version
         for version in islice(workspace.models.newest(model), MOST_VERSIONS)
         if version.complete
-        and version.tags.get(base.INTEGRITY) == "sha256"
+        and version.tags.get(keys.INTEGRITY) == "sha256"
         and version.tags.get(block_list.BLOCKS_SHA256)
     ]
     with ThreadPoolExecutor(MOST_VERSIONS, thread_name_prefix="earlier") as pool:
@@ -89,7 +89,7 @@ def earlier_blocks(workspace: AzureMLRegistry, model: str) -> EarlierBlocks:
 
 def _files_of(workspace: AzureMLRegistry, version: Version) -> list[EarlierFile]:
     """The files of a version whose blocks are known; none, where anything about it is not as it should be."""
-    folder = folder_in(version.path, {**version.tags, base.MODEL_NAME: version.model})
+    folder = folder_in(version.path, {**version.tags, keys.MODEL_NAME: version.model})
     if folder is None or folder.datastore not in ("", workspace.azure.datastore.name):
         return []
     container = workspace.azure.container

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from mlflow.entities import Run as MlflowRun
 from mlflow.entities import RunTag
 
-from aml_mirror.registries import base
+from aml_mirror.registries import keys
 from aml_mirror.registries.azureml.version_tags import RETIRED
 
 if TYPE_CHECKING:
@@ -18,8 +18,8 @@ def runs_with_identity(
     workspace: AzureMLRegistry, experiment_id: str, identity: str, model: str
 ) -> list[MlflowRun]:
     """Return the runs of one identity and model that a search shows, the oldest first."""
-    runs = workspace.search_runs(experiment_id, base.IDENTITY, identity)
-    return [run for run in runs if run.data.tags.get(base.MODEL_NAME) == model]
+    runs = workspace.search_runs(experiment_id, keys.IDENTITY, identity)
+    return [run for run in runs if run.data.tags.get(keys.MODEL_NAME) == model]
 
 
 def retire(workspace: AzureMLRegistry, run: MlflowRun) -> None:
@@ -29,7 +29,7 @@ def retire(workspace: AzureMLRegistry, run: MlflowRun) -> None:
     marked, and closed, and then a refusal does no harm.
     """
     run_id = run.info.run_id
-    marks = {base.IDENTITY: f"{RETIRED}:{run_id}", base.STATE: RETIRED}
+    marks = {keys.IDENTITY: f"{RETIRED}:{run_id}", keys.STATE: RETIRED}
     workspace.retry(
         lambda: workspace.client.log_batch(run_id, tags=[RunTag(key, value) for key, value in marks.items()])
     )
@@ -47,7 +47,7 @@ def retire_others(workspace: AzureMLRegistry, run: MlflowRun) -> None:
     """Retire the runs that a lost answer made beside this one, if by now the search shows any."""
     tags = run.data.tags
     for other in runs_with_identity(
-        workspace, run.info.experiment_id, tags[base.IDENTITY], tags[base.MODEL_NAME]
+        workspace, run.info.experiment_id, tags[keys.IDENTITY], tags[keys.MODEL_NAME]
     ):
         if other.info.run_id != run.info.run_id:
             retire(workspace, other)

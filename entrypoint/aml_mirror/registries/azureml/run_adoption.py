@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from mlflow.entities import Run as MlflowRun
 
 from aml_mirror.core.errors import ConfigurationError, DataError
-from aml_mirror.registries import base
+from aml_mirror.registries import keys
 from aml_mirror.registries.azureml.blob_lease import BlobLease
 from aml_mirror.registries.azureml.known_versions import version_of_run
 from aml_mirror.registries.azureml.retired_runs import retire, runs_with_identity
@@ -17,9 +17,9 @@ from aml_mirror.registries.azureml.service_client import single_attempt
 from aml_mirror.registries.azureml.version_folder import VersionFolder, folder_in, folder_of
 from aml_mirror.registries.azureml.version_tags import VERSION
 from aml_mirror.registries.azureml.writer import AzureMLWriter
-from aml_mirror.registries.base import Version
 from aml_mirror.registries.mlflow_errors import is_missing
 from aml_mirror.registries.pinned_manifest import pinned_manifest
+from aml_mirror.registries.records import Version
 
 if TYPE_CHECKING:
     from aml_mirror.registries.azureml.workspace import AzureMLRegistry
@@ -36,15 +36,15 @@ def take_up(
         run_name, tags: of a new run.
         claim: held.
     """
-    model, identity = tags[base.MODEL_NAME], tags[base.IDENTITY]
+    model, identity = tags[keys.MODEL_NAME], tags[keys.IDENTITY]
     runs = _runs_now(workspace, experiment_id, identity, model, claim.run_id)
     for run in runs:
         version = version_of_run(workspace, run)
         if version is not None and version.complete:
             return _completed(workspace, run, version)
         if version is not None and _is_whole(workspace, version):
-            marked = replace(version, tags={**version.tags, base.STATE: base.COMPLETE})
-            workspace.models.tag(version, {base.STATE: base.COMPLETE})
+            marked = replace(version, tags={**version.tags, keys.STATE: keys.COMPLETE})
+            workspace.models.tag(version, {keys.STATE: keys.COMPLETE})
             return _completed(workspace, run, marked)
         if version is not None:
             # Only the mark was missing, and what was verified then changed since.
@@ -75,9 +75,9 @@ def take_up(
 
 def _folder(workspace: AzureMLRegistry, tags: dict[str, str], intended: str | None) -> VersionFolder:
     """Where the version goes: the folder that an earlier attempt registered wins."""
-    begun = workspace.models.get(tags[base.MODEL_NAME], intended) if intended else None
-    if begun is not None and begun.tags.get(base.IDENTITY) == tags[base.IDENTITY]:
-        named = folder_in(begun.path, {**begun.tags, base.MODEL_NAME: begun.model})
+    begun = workspace.models.get(tags[keys.MODEL_NAME], intended) if intended else None
+    if begun is not None and begun.tags.get(keys.IDENTITY) == tags[keys.IDENTITY]:
+        named = folder_in(begun.path, {**begun.tags, keys.MODEL_NAME: begun.model})
         if named is not None:
             return named
     return folder_of(tags)
@@ -86,7 +86,7 @@ def _folder(workspace: AzureMLRegistry, tags: dict[str, str], intended: str | No
 def _is_whole(workspace: AzureMLRegistry, version: Version) -> bool:
     """Whether the bytes of a version that lacks nothing but the mark are right still."""
     reader = workspace.version_reader(version)
-    marked = replace(version, tags={**version.tags, base.STATE: base.COMPLETE})
+    marked = replace(version, tags={**version.tags, keys.STATE: keys.COMPLETE})
     try:
         return not reader.changed(pinned_manifest(marked, reader))
     except DataError:
@@ -119,8 +119,8 @@ def _runs_now(
         for run in found
         if run is not None
         and run.info.lifecycle_stage != "deleted"
-        and run.data.tags.get(base.IDENTITY) == identity
-        and run.data.tags.get(base.MODEL_NAME) == model
+        and run.data.tags.get(keys.IDENTITY) == identity
+        and run.data.tags.get(keys.MODEL_NAME) == model
     ]
     return sorted(runs, key=lambda run: (run.info.start_time, run.info.run_id))
 
@@ -141,7 +141,7 @@ def _reopen(workspace: AzureMLRegistry, run: MlflowRun, tags: dict[str, str]) ->
             f"taking up the MLflow run {run.info.run_id}, which an earlier mirror left {run.info.status}"
         )
     try:
-        workspace.update_tags(run, {key: value for key, value in tags.items() if key != base.STATE})
+        workspace.update_tags(run, {key: value for key, value in tags.items() if key != keys.STATE})
         if run.info.status != "RUNNING":
             workspace.retry(lambda: workspace.client.update_run(run.info.run_id, "RUNNING"))
     except (ConfigurationError, DataError):
@@ -156,7 +156,7 @@ def _create(
     """Create a run; where an answer was lost, return all that were made, the one that counts first."""
 
     def look() -> list[MlflowRun]:
-        return runs_with_identity(workspace, experiment_id, tags[base.IDENTITY], tags[base.MODEL_NAME])
+        return runs_with_identity(workspace, experiment_id, tags[keys.IDENTITY], tags[keys.MODEL_NAME])
 
     def send() -> list[MlflowRun]:
         with single_attempt():

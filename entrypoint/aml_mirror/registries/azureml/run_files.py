@@ -19,7 +19,7 @@ from aml_mirror.registries.azureml.run_artifacts import File, RunArtifacts
 from aml_mirror.registries.azureml.version_files import VersionFiles
 from aml_mirror.registries.azureml.version_folder import SHOWN, VersionFolder
 from aml_mirror.registries.azureml.version_tags import ARTIFACTS
-from aml_mirror.registries.base import Upload
+from aml_mirror.registries.records import Upload
 from aml_mirror.sources.tree import Tree
 from aml_mirror.transfer.senders import Call
 

@@ -22,8 +22,8 @@ from aml_mirror.core.errors import DataError, ServiceUnavailable
 from aml_mirror.registries.azureml.blob_lease import BlobLease
 from aml_mirror.registries.azureml.limits import FOLDER, safe_part
 from aml_mirror.registries.azureml.version_files import read_blob
-from aml_mirror.registries.base import Version
 from aml_mirror.registries.mlflow_runs import lost_claim
+from aml_mirror.registries.records import Version
 from aml_mirror.registries.stages import (
     Holder,
     StageEntry,

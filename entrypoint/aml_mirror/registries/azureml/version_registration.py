@@ -13,14 +13,14 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from aml_mirror.core.errors import MirrorError, ServiceUnavailable
-from aml_mirror.registries import base
+from aml_mirror.registries import keys
 from aml_mirror.registries.azureml.blob_lease import BlobLease
 from aml_mirror.registries.azureml.limits import DESCRIPTION, FOLDER, LIMITS, cut, safe_part
 from aml_mirror.registries.azureml.model_service import ModelService, Properties
 from aml_mirror.registries.azureml.model_versions import Models, number_of
 from aml_mirror.registries.azureml.service_client import AzureML
 from aml_mirror.registries.azureml.version_folder import datastore_path, is_ours
-from aml_mirror.registries.base import Version
+from aml_mirror.registries.records import Version
 from aml_mirror.storage import azure_errors as azure_errors
 
 CUSTOM_MODEL = "custom_model"
@@ -95,14 +95,14 @@ class Registration:
         """
         if intended is not None:
             found = self._models.get(model, intended)
-            if found is not None and _is_same(found, properties[base.IDENTITY], path):
+            if found is not None and _is_same(found, properties[keys.IDENTITY], path):
                 return found
         made = {
             "modelType": CUSTOM_MODEL,
             "modelUri": self._service.long_path(path),
             "description": cut(description, DESCRIPTION, "the whole is the run's MODEL_CARD.md"),
             "properties": {name: cut(text, LIMITS.tag_value) for name, text in properties.items()},
-            "tags": {**tags, base.STATE: base.INCOMPLETE},
+            "tags": {**tags, keys.STATE: keys.INCOMPLETE},
             "isAnonymous": False,
         }
         if job_name is not None:
@@ -121,7 +121,7 @@ class Registration:
         container = self._models.container(model)
         # A version in an archived container is archived: it is made so, and nothing is restored.
         made["isArchived"] = bool(container.get("isArchived"))
-        identity, path = made["properties"][base.IDENTITY], made["modelUri"]
+        identity, path = made["properties"][keys.IDENTITY], made["modelUri"]
         number = intended
         numbers = self._numbers(model, container)
         for _ in range(TRIES):
@@ -204,7 +204,7 @@ def _is_same(version: Version, identity: str, path: str) -> bool:
     Raises:
         ServiceUnavailable: it is, in another folder.
     """
-    if version.tags.get(base.IDENTITY) != identity:
+    if version.tags.get(keys.IDENTITY) != identity:
         return False
     if datastore_path(version.path) == datastore_path(path):
         return True

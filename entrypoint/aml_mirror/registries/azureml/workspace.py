@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING
 
 from aml_mirror.core.errors import ConfigurationError, DataError
 from aml_mirror.core.manifest import Manifest, TransferResult
-from aml_mirror.registries import base
+from aml_mirror.registries import keys
 from aml_mirror.registries.azureml.blob_lease import BlobLease
 from aml_mirror.registries.azureml.known_versions import each_version_of, versions_of
 from aml_mirror.registries.azureml.limits import FOLDER, LIMITS, check_names, fit_tags, safe_part, tag_filter
@@ -36,8 +36,8 @@ from aml_mirror.registries.azureml.version_folder import folder_in
 from aml_mirror.registries.azureml.version_registration import Registration
 from aml_mirror.registries.azureml.version_tags import RETIRED
 from aml_mirror.registries.azureml.writer import AzureMLWriter
-from aml_mirror.registries.base import FileDigest, Point, Version
 from aml_mirror.registries.mlflow_runs import RunStore, lost_claim
+from aml_mirror.registries.records import FileDigest, Point, Version
 from aml_mirror.sources.base import Source
 from aml_mirror.sources.tree import Tree
 from aml_mirror.transfer.one_pass import OnePass
@@ -156,13 +156,13 @@ class AzureMLRegistry(RunStore):
         # Late: few mirrors need it.
         from aml_mirror.registries.azureml.log_writer import AzureMLLogWriter
 
-        claim = self._claim(version.tags[base.IDENTITY], version.model)
+        claim = self._claim(version.tags[keys.IDENTITY], version.model)
         claim.acquire()
         try:
             # As it is now: whoever had the claim before may have continued the logs.
             now = self.models.get(version.model, version.number)
-            folder = folder_in(now.path, {**now.tags, base.MODEL_NAME: now.model}) if now else None
-            if now is None or folder is None or not now.tags.get(base.MLFLOW_RUN_ID):
+            folder = folder_in(now.path, {**now.tags, keys.MODEL_NAME: now.model}) if now else None
+            if now is None or folder is None or not now.tags.get(keys.MLFLOW_RUN_ID):
                 claim.release()
                 return None
             return AzureMLLogWriter(self, now, folder, claim)
@@ -181,7 +181,7 @@ class AzureMLRegistry(RunStore):
         # Late: only repair needs it.
         from aml_mirror.registries.azureml.version_repair import repair
 
-        claim = self._claim(version.tags[base.IDENTITY], version.model)
+        claim = self._claim(version.tags[keys.IDENTITY], version.model)
         claim.acquire()
 
         def require_allowed() -> None:
@@ -198,22 +198,22 @@ class AzureMLRegistry(RunStore):
         return BlobLease(self.azure.container.get_blob_client(name), self.retry, self.notice)
 
     def refresh(self, version: Version, quick_key: str) -> None:
-        run_id = version.tags.get(base.MLFLOW_RUN_ID, "")
+        run_id = version.tags.get(keys.MLFLOW_RUN_ID, "")
         try:
-            self.retry(lambda: self.client.set_tag(run_id, base.QUICK_KEY, quick_key))
+            self.retry(lambda: self.client.set_tag(run_id, keys.QUICK_KEY, quick_key))
         except (ConfigurationError, DataError):
             # The run was deleted; the version says it then, where it is found without a run. The one that is
             # given may come from a list without paths.
             now = self.find_version(version.model, version.number)
-            if now is not None and now.tags.get(base.IDENTITY) == version.tags.get(base.IDENTITY):
-                self.models.tag(now, {base.QUICK_KEY: quick_key})
+            if now is not None and now.tags.get(keys.IDENTITY) == version.tags.get(keys.IDENTITY):
+                self.models.tag(now, {keys.QUICK_KEY: quick_key})
 
     def annotate(self, version: Version, tags: dict[str, str]) -> None:
         self.models.tag(version, tags)
 
     def claim(self, version: Version) -> BlobLease:
         """Return the claim on a version: whoever writes its tags, run or files holds it."""
-        return self._claim(version.tags[base.IDENTITY], version.model)
+        return self._claim(version.tags[keys.IDENTITY], version.model)
 
     def attach(
         self, version: Version, name: str, text: str, points: Sequence[Point], tags: dict[str, str]
@@ -263,11 +263,11 @@ class AzureMLRegistry(RunStore):
         return Requests(self.azure.container, self._retry_seconds, self.notice)
 
     def unfinished(self, experiment: str, run_id: str) -> Iterable[dict[str, str]]:
-        return [tags for tags in super().unfinished(experiment, run_id) if tags.get(base.STATE) != RETIRED]
+        return [tags for tags in super().unfinished(experiment, run_id) if tags.get(keys.STATE) != RETIRED]
 
     def begin(self, experiment: str, run_name: str, tags: dict[str, str]) -> AzureMLWriter | Version:
         tags, told = fit_tags(tags)
-        model, identity = tags[base.MODEL_NAME], tags[base.IDENTITY]
+        model, identity = tags[keys.MODEL_NAME], tags[keys.IDENTITY]
         experiment_id = self.experiments.get(experiment) or self.experiment(experiment)
         self.experiments[experiment] = experiment_id
         claim = self._claim(identity, model)
@@ -279,8 +279,8 @@ class AzureMLRegistry(RunStore):
             raise
         if isinstance(found, Version):
             claim.release()
-            if (model, tags[base.QUICK_KEY]) in self._staged:
-                self.unstage(model, tags[base.QUICK_KEY])
+            if (model, tags[keys.QUICK_KEY]) in self._staged:
+                self.unstage(model, tags[keys.QUICK_KEY])
         else:
             found.warnings.extend(told)
         return found

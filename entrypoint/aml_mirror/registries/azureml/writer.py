@@ -11,7 +11,7 @@ from mlflow.entities import Run as MlflowRun
 from mlflow.entities import RunTag
 
 from aml_mirror.core.manifest import Manifest, StoredFile, TransferResult
-from aml_mirror.registries import base
+from aml_mirror.registries import keys
 from aml_mirror.registries.azureml import job_link
 from aml_mirror.registries.azureml.blob_lease import BlobLease
 from aml_mirror.registries.azureml.block_list import BLOCKS_SHA256
@@ -25,7 +25,7 @@ from aml_mirror.registries.azureml.stored_files import digest_in
 from aml_mirror.registries.azureml.version_files import LOG_SIZES, VersionFiles
 from aml_mirror.registries.azureml.version_folder import VersionFolder
 from aml_mirror.registries.azureml.version_tags import STORED, STORED_SHA256, VERSION
-from aml_mirror.registries.base import Upload, Version
+from aml_mirror.registries.records import Upload, Version
 from aml_mirror.sources.tree import Tree
 from aml_mirror.storage.blob_client import account_of
 from aml_mirror.transfer.staged_files import StagedFiles
@@ -85,7 +85,7 @@ class AzureMLWriter(MetricWriter):
         self._checkpoint = (tree, manifest)
         if self._adopted:
             self._files.load(self._run.data.tags)
-        staged = self._workspace.staged(self._tags[base.MODEL_NAME], self._tags[base.QUICK_KEY])
+        staged = self._workspace.staged(self._tags[keys.MODEL_NAME], self._tags[keys.QUICK_KEY])
         moved = self._bring(progress, staged)
         if staged is not None:
             moved = replace(moved, sent=moved.sent + staged.sent, reused=moved.reused + staged.reused)
@@ -136,25 +136,25 @@ class AzureMLWriter(MetricWriter):
 
     def register(self, description: str, tags: dict[str, str]) -> Version:
         self._require_claim()
-        self._logs = tags.get(base.LOGS, "")
-        tags, _ = fit_tags({name: text for name, text in tags.items() if name != base.LOGS})
+        self._logs = tags.get(keys.LOGS, "")
+        tags, _ = fit_tags({name: text for name, text in tags.items() if name != keys.LOGS})
         properties = {name: tags[name] for name in PROPERTIES if tags.get(name)}
-        properties[base.MLFLOW_RUN_ID] = self.run_id
+        properties[keys.MLFLOW_RUN_ID] = self.run_id
         self._save_list(self._small.texts)
         properties[STORED_SHA256] = self._files.digest
         if self._checkpoint is not None and (blocks := self._files.save_blocks(self._checkpoint[1].items)):
             properties[BLOCKS_SHA256] = blocks
         return self._workspace.registration.register(
-            self._tags[base.MODEL_NAME],
+            self._tags[keys.MODEL_NAME],
             self._workspace.azure.datastore_uri(self._folder.bytes, self._folder.datastore),
             description,
             properties,
             {
                 name: value
                 for name, value in tags.items()
-                if name not in base.RESERVED or name in base.CONSUMER_TAGS
+                if name not in keys.RESERVED or name in keys.CONSUMER_TAGS
             }
-            | ({base.LOGS: self._logs} if self._logs else {}),
+            | ({keys.LOGS: self._logs} if self._logs else {}),
             self._intended,
             self._intend,
             self._require_claim,
@@ -173,21 +173,21 @@ class AzureMLWriter(MetricWriter):
             # How soon a search shows a new run is not documented: one that a killed try or a lost answer
             # made may be seen only now.
             retire_others(self._workspace, self._run)
-        tags = [RunTag(base.STATE, base.COMPLETE), RunTag(VERSION, version.number)]
+        tags = [RunTag(keys.STATE, keys.COMPLETE), RunTag(VERSION, version.number)]
         self._log_batch(tags=tags)
         self._retry(lambda: self._client.set_terminated(self.run_id, "FINISHED"))
         # The last look: whatever happened to the folder since, the version is complete with the right bytes.
         before = self._files.digest
         self._bring()
         self._save_list(self._small.texts if self._files.list_digest != before else None)
-        marks = {base.STATE: base.COMPLETE}
-        if self._logs and version.tags.get(base.LOGS) != self._logs:
-            marks[base.LOGS] = self._logs
+        marks = {keys.STATE: keys.COMPLETE}
+        if self._logs and version.tags.get(keys.LOGS) != self._logs:
+            marks[keys.LOGS] = self._logs
         if digest_in(version.tags) != self._files.digest:
             marks[STORED] = self._files.digest
-        if version.tags.get(base.MLFLOW_RUN_ID) != self.run_id:
+        if version.tags.get(keys.MLFLOW_RUN_ID) != self.run_id:
             # Made by an earlier attempt, whose run is gone: the property cannot change, the tag says it.
-            marks[base.MLFLOW_RUN_ID] = self.run_id
+            marks[keys.MLFLOW_RUN_ID] = self.run_id
         self._require_claim()
         self._workspace.models.tag(version, marks, self._require_claim)
         self._claim.release()
@@ -198,7 +198,7 @@ class AzureMLWriter(MetricWriter):
             return
         tree, manifest = self._checkpoint
         if is_worth_it(tree.source, manifest.bytes, self._workspace.block_bytes):
-            self._workspace.unstage(self._tags[base.MODEL_NAME], self._tags[base.QUICK_KEY])
+            self._workspace.unstage(self._tags[keys.MODEL_NAME], self._tags[keys.QUICK_KEY])
 
     def abort(self, status: str, why: str) -> None:
         super().abort(status, why)
