@@ -69,10 +69,13 @@ test-servers:
 			DEBIAN_FRONTEND=noninteractive apt-get -o DPkg::Lock::Timeout=300 -qq install --no-install-recommends "$${missing[@]}" >/dev/null; \
 		fi
 
-# Four a core: many tests wait, for leases to run out and for services to be tried again.
-WORKERS ?= $(shell echo $$((4 * $$(nproc 2>/dev/null || echo 2))))
+# Three a core: many tests wait, for leases to run out and for services to be tried again. Each worker costs ten
+# seconds of a core before its first test, for the clients that it loads and the tests that it collects.
+WORKERS ?= $(shell echo $$((3 * $$(nproc 2>/dev/null || echo 2))))
 # In a random order, the same for the same seed.
 export TEST_SEED
+# A part of a target that takes long, as 1/3: the same tests each time.
+export TEST_SHARE
 # With an engine for the tests of the image, unless TESTS names others only.
 ENGINE = $(if $(or $(if $(TESTS),,all),$(findstring image,$(TESTS))),image/engine.sh with)
 # Else every process of a test compiles all that it loads.
@@ -81,11 +84,12 @@ test: venv mlflow2 test-servers $(AZURITE)  ## Run every test
 	@command -v terraform >/dev/null || { echo "terraform 1.9 or newer is needed for the tests of the module"; exit 1; }
 	@$(ENGINE) $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal $(TESTS)
 
-test-kill: venv mlflow2 test-servers $(AZURITE)  ## Kill a mirror at every request; the largest numbers of orders and runs
-	@KILL=all $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal tests/registries/test_mlflow_kill.py \
+test-kill: venv mlflow2 test-servers $(AZURITE)  ## Kill and freeze at every request; the largest numbers of orders and runs
+	@KILL=all STOPS=all $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal tests/registries/test_mlflow_kill.py \
 		tests/azure/test_azureml_kill.py tests/azure/test_one_pass.py tests/registries/test_bakery_lock.py \
 		tests/backfill/test_backfill_many.py tests/registries/test_mlflow_stages_kill.py \
-		tests/azure/test_stages_kill.py tests/azure/test_share.py tests/azure/test_prune.py
+		tests/azure/test_stages_kill.py tests/azure/test_share.py tests/azure/test_prune.py \
+		tests/azure/test_azureml_writers.py tests/pull/test_pull_azureml.py tests/pull/test_pull_mlflow.py
 
 WATCH_PASSES ?= 500
 test-watch: venv  ## Watch a simulated cluster for WATCH_PASSES passes, disturbed in every way
@@ -133,9 +137,11 @@ test-frameworks: venv $(FRAMEWORKS)/.ready  ## Judge files that the newest frame
 test-truth: venv $(AZURITE)  ## Change each kind of file at each stage of a mirror, in each way
 	@TRUTH=all $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal tests/azure/test_azureml_truth.py
 
-test-faults: venv $(AZURITE)  ## Disturb a mirror into Azure ML at every stage, in every way
+test-faults: venv $(AZURITE)  ## Disturb a mirror and a pull at every stage, in every way
 	@FAULTS=all $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal tests/azure/test_azureml_fault_matrix.py \
-		"tests/azure/test_azureml.py::test_runs_that_real_frameworks_wrote"
+		"tests/azure/test_azureml.py::test_runs_that_real_frameworks_wrote" \
+		tests/pull/test_pull_azureml.py::test_disturbed_at_every_stage \
+		tests/pull/test_pull_mlflow.py::test_disturbed_at_every_stage
 
 # The image; image/README.md tells these variables and the rest: REGISTRY, PLATFORMS, BASE_IMAGE, ALLOW_DIRTY.
 IMAGE ?= aml-mirror
