@@ -52,17 +52,17 @@ def each_version_of(
     workspace: AzureMLRegistry, experiment: str, model: str, take: Callable[[Version], None]
 ) -> None:
     """Hand over every version of a model that is ours, with the quick key that its run has."""
-    keys: dict[str, tuple[str, str]] = {}
+    seen: dict[str, tuple[str, str]] = {}
     if experiment_id := workspace.find_experiment(experiment):
         for run in workspace.each_run(experiment_id, keys.MODEL_NAME, model):
             tags = run.data.tags
             if names_version(tags):
-                keys[tags[VERSION]] = (tags.get(keys.IDENTITY, ""), tags.get(keys.QUICK_KEY, ""))
+                seen[tags[VERSION]] = (tags.get(keys.IDENTITY, ""), tags.get(keys.QUICK_KEY, ""))
 
     def with_key(version: Version) -> None:
         if not version.tags.get(keys.RUN_ID) or not is_ours(version):
             return
-        identity, key = keys.get(version.number, ("", ""))
+        identity, key = seen.get(version.number, ("", ""))
         if key and identity == version.tags.get(keys.IDENTITY):
             version = replace(version, tags={**version.tags, keys.QUICK_KEY: key})
         take(version)

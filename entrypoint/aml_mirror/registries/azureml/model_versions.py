@@ -21,7 +21,7 @@ from aml_mirror.support.retry import Retry
 
 PROPERTIES = (
     keys.RUN_ID, keys.SOURCE, keys.FRAMEWORK, keys.CHECKPOINT, keys.STEP, keys.MLFLOW_RUN_ID,
-    base.MANIFEST_SHA256, keys.INTEGRITY, keys.SAFETY, keys.SAFETY_SCANNER, keys.IDENTITY,
+    keys.MANIFEST_SHA256, keys.INTEGRITY, keys.SAFETY, keys.SAFETY_SCANNER, keys.IDENTITY,
     keys.OUTPUT_DIR, keys.REPLAY, keys.REPLAY_SOURCE, keys.TASK, keys.ROLE, keys.SUCCESS_THRESHOLD,
     keys.FILES_URI,
 )  # fmt: skip
