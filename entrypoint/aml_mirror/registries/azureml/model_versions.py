@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from azure.core.exceptions import HttpResponseError
 
 from aml_mirror.core.errors import DataError, ServiceUnavailable
-from aml_mirror.registries import base, keys
+from aml_mirror.registries import keys
 from aml_mirror.registries.azureml.model_service import ModelService, Properties
 from aml_mirror.registries.azureml.version_folder import datastore_path, is_ours
 from aml_mirror.registries.azureml.version_tags import version_of
