@@ -63,6 +63,8 @@ mlflow2: $(MLFLOW2)/.ready  ## Install an MLflow 2 server, which some tests need
 test-servers:
 	@PATH="$$PATH:/usr/sbin"; missing=(); command -v nginx >/dev/null || missing+=(nginx-light); \
 		command -v initdb >/dev/null || compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null || missing+=(postgresql); \
+		command -v chromium >/dev/null || command -v google-chrome >/dev/null || missing+=(chromium fonts-dejavu-core); \
+		for shell in zsh fish; do command -v $$shell >/dev/null || missing+=($$shell); done; \
 		if (($${#missing[@]})) && [[ $$(id -u) == 0 && -e /etc/debian_version ]]; then \
 			echo "installing $${missing[*]} (once)" >&2; \
 			apt-get -qq update || true; \
