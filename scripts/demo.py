@@ -18,10 +18,13 @@ import time
 from pathlib import Path
 
 import numpy as np
+from mlflow import MlflowClient
 from safetensors.numpy import save_file
 from tensorboard.compat.proto.event_pb2 import Event
 from tensorboard.compat.proto.summary_pb2 import Summary
 from tensorboard.summary.writer.event_file_writer import EventFileWriter
+
+from aml_mirror.registries.pages import mlflow_pages
 
 RUN_ID = "demo-reach-7"
 MODEL = "demo-reach"
@@ -99,9 +102,14 @@ def main() -> None:
 
     print(show(program, "status", "--run-id", RUN_ID, *target), end="")
     mlflow = Path(sys.executable).with_name("mlflow")
+    experiment = MlflowClient(database, database).get_run(first["mlflow_run_id"]).info.experiment_id
+    pages = mlflow_pages(
+        "http://127.0.0.1:5000", experiment, MODEL, first["model_version"], first["mlflow_run_id"]
+    )
     print(
-        "\nLook at it in the browser, at http://127.0.0.1:5000:\n"
-        f"  {mlflow} server --backend-store-uri {database} --host 127.0.0.1 --port 5000"
+        "\nTo look at it in the browser, start MLflow's server:\n"
+        f"  {mlflow} server --backend-store-uri {database} --host 127.0.0.1 --port 5000\n"
+        f"and open the version or its run:\n  {pages.version}\n  {pages.run}"
     )
 
 
