@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator
 from functools import cached_property
 from typing import Any, TypeVar
@@ -10,7 +9,7 @@ from typing import Any, TypeVar
 from azure.core.exceptions import HttpResponseError
 from azure.core.rest import HttpRequest
 
-from aml_mirror.core.errors import ConfigurationError, MirrorError, ServiceUnavailable, SourceNotFound
+from aml_mirror.core.errors import ConfigurationError, SourceNotFound
 from aml_mirror.core.manifest import BlockDigests
 from aml_mirror.pull.azure_files import AzureFiles
 from aml_mirror.pull.files import Files
@@ -70,14 +69,11 @@ class AzureMLCatalog:
         self.subscription_id, self.resource_group, self.name = subscription_id, resource_group, workspace_name
         self.description = f"Azure ML workspace {workspace_name} (resource group {resource_group})"
         self.scope = workspace_scope(subscription_id, resource_group, workspace_name)
-        self._retry = Retry(retry_seconds, self._translate, notice)
+        self._retry = Retry(
+            retry_seconds, lambda error: azure_errors.translate(error, self.description), notice
+        )
         self._service = ModelService(self, _PATIENCE)
         self._connections = connections
-
-    def _translate(self, error: Exception) -> MirrorError:
-        if any(isinstance(cause, json.JSONDecodeError) for cause in azure_errors.chain(error)):
-            return ServiceUnavailable(f"an answer of {self.description} was cut", azure_errors.AGAIN)
-        return azure_errors.translate(error, self.description)
 
     def find(self, reference: Reference) -> list[ResolvedVersion]:
         """See :meth:`aml_mirror.pull.resolved.Catalog.find`."""
