@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
 from functools import cached_property
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, BinaryIO, cast
 
 from azure.core.exceptions import AzureError, HttpResponseError
 
@@ -195,7 +195,7 @@ class VersionFiles:
         def send() -> str:
             with open_file() as stream:
                 hashing = _HashedStream(stream)
-                blob.upload_blob(hashing, length=size, overwrite=True, max_concurrency=1)
+                blob.upload_blob(cast("BinaryIO", hashing), length=size, overwrite=True, max_concurrency=1)
             arrived = blob.get_blob_properties().size
             if arrived != size:
                 raise ServiceUnavailable(
