@@ -145,7 +145,8 @@ class Recorder:
     def recording(self, points: Callable[[], Iterator[Point]]) -> Iterator[Point]:
         """Yield the points, and note them."""
         self.is_whole = False
-        self.series = found = {}
+        found: dict[str, _Running] = {}
+        self.series = found
         for point in points():
             _take(found, point)
             yield point
