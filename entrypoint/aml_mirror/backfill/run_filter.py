@@ -45,9 +45,13 @@ class RunFilter:
         """Say why nothing in a folder can be meant; empty: something may be."""
         if any(_matches(path, pattern) for pattern in self.exclude):
             return "it is left out by --exclude-run"
-        if newest and newest < self.since:
+        if self.is_too_old(newest):
             return f"its newest file is older than --since {self.words}"
         return ""
+
+    def is_too_old(self, newest: float) -> bool:
+        """Tell whether ``--since`` leaves out what was last written then; what is unknown is taken."""
+        return bool(newest) and newest < self.since
 
     def refuses(self, path: str, newest: float) -> str:
         """Say why a run is not meant; empty: it is."""
