@@ -1,6 +1,6 @@
 """The page of a backlog in a real Chromium: what it shows, to eyes, keyboards and screen readers.
 
-The sizes and times of a page with 10,000 runs are in entrypoint/status.md.
+The sizes and times of a page with 10,000 runs are in entrypoint/backfill.md.
 """
 
 from __future__ import annotations
