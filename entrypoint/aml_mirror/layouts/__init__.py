@@ -131,7 +131,7 @@ def unknown_beside(tree: Tree, found: DetectedRun) -> list[str]:
 
 def _with_nested(tree: Tree, framework: str) -> dict[str, Layout]:
     found = _found(tree, framework)
-    asked = [item for item in known_layouts() if item.name != Generic.name and framework in ("", item.name)]
+    asked = [item for item in known_layouts() if framework in ("", item.name)]
     pending = list(found.items())
     while pending:
         root, layout = pending.pop()
