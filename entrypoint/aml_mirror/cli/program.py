@@ -76,7 +76,7 @@ def _run(given: list[str], console: Console) -> int:
         _require_utf8()
         words = with_default_command(given)
         extra = plugin_options()
-        flags = parser(extra).parse_args(words)
+        flags = parser(extra, words[0]).parse_args(words)
         command = BY_NAME[flags.command]
         _require_installed(command.name)
         try:
