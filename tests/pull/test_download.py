@@ -15,10 +15,11 @@ import pytest
 
 from aml_mirror.core.errors import DataError, MirrorError, ServiceUnavailable
 from aml_mirror.pull import download
-from aml_mirror.pull.download import Download, LocalPart, Wanted
+from aml_mirror.pull.download import Download
 from aml_mirror.pull.files import Part
 from aml_mirror.pull.mlflow_files import HttpFiles, LocalFiles
 from aml_mirror.pull.mlflow_rest import MlflowRest
+from aml_mirror.pull.wanted import LocalPart, Wanted
 from aml_mirror.support.retry import Retry
 
 PART = 1 << 10

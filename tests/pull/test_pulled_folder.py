@@ -19,9 +19,9 @@ from aml_mirror.core.manifest import BlockDigests, Manifest, ManifestEntry, iden
 from aml_mirror.core.settings import Settings
 from aml_mirror.pull import pull as steps
 from aml_mirror.pull.mlflow_files import LocalFiles
-from aml_mirror.pull.pull import Pulled
 from aml_mirror.pull.pulled_folder import PulledFolder, read_record, require_safe_paths
 from aml_mirror.pull.resolved import ResolvedVersion
+from aml_mirror.pull.result import Pulled
 from aml_mirror.pull.verify_folder import verify_folder
 from aml_mirror.registries.records import Version
 from aml_mirror.support.progress import Console
