@@ -9,7 +9,7 @@ BIN := $(VENV)/bin
 # Terraform asks for updates unless told not to.
 export CHECKPOINT_DISABLE := 1
 
-.PHONY: help venv mlflow2 reference demo accept bench bench-scale test test-servers test-kill test-faults test-truth test-watch test-frameworks mutate fuzz wheels-arm64 lint format lock azure-up azure-down clean \
+.PHONY: help venv mlflow2 reference demo accept bench bench-scale test test-servers test-kill test-faults test-truth test-watch test-labs test-frameworks mutate fuzz wheels-arm64 lint format lock azure-up azure-down clean \
 	base build push sbom audit engine-up engine-down
 
 help:  ## List the targets
@@ -63,6 +63,8 @@ mlflow2: $(MLFLOW2)/.ready  ## Install an MLflow 2 server, which some tests need
 test-servers:
 	@PATH="$$PATH:/usr/sbin"; missing=(); command -v nginx >/dev/null || missing+=(nginx-light); \
 		command -v initdb >/dev/null || compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null || missing+=(postgresql); \
+		command -v chromium >/dev/null || command -v google-chrome >/dev/null || missing+=(chromium fonts-dejavu-core); \
+		for shell in zsh fish; do command -v $$shell >/dev/null || missing+=($$shell); done; \
 		if (($${#missing[@]})) && [[ $$(id -u) == 0 && -e /etc/debian_version ]]; then \
 			echo "installing $${missing[*]} (once)" >&2; \
 			apt-get -qq update || true; \
@@ -94,6 +96,11 @@ test-kill: venv mlflow2 test-servers $(AZURITE)  ## Kill and freeze at every req
 WATCH_PASSES ?= 500
 test-watch: venv  ## Watch a simulated cluster for WATCH_PASSES passes, disturbed in every way
 	@WATCH_PASSES=$(WATCH_PASSES) $(BIN)/python -m pytest -q tests/watch/test_simulation.py
+
+LABS ?= 1000
+test-labs: venv  ## Find and register every run of LABS generated labs, 1,000 or a part: LABS=400-600
+	@AML_MIRROR_LABS=$(LABS) $(BIN)/python -m pytest -q -n $(WORKERS) --dist worksteal \
+		-o tmp_path_retention_policy=failed tests/backfill/test_labs.py
 
 # Atheris is needed for nothing else and has wheels for few Pythons: an environment of its own.
 FUZZ := .venv-fuzz
