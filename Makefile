@@ -9,7 +9,7 @@ BIN := $(VENV)/bin
 # Terraform asks for updates unless told not to.
 export CHECKPOINT_DISABLE := 1
 
-.PHONY: help venv mlflow2 reference demo accept bench bench-scale test test-servers test-kill test-faults test-truth test-watch test-frameworks mutate fuzz wheels-arm64 lint format lock azure-up azure-down clean \
+.PHONY: help venv mlflow2 reference demo accept bench bench-scale test test-servers test-kill test-faults test-truth test-watch test-labs test-frameworks mutate fuzz wheels-arm64 lint format lock azure-up azure-down clean \
 	base build push sbom audit engine-up engine-down
 
 help:  ## List the targets
@@ -63,14 +63,17 @@ mlflow2: $(MLFLOW2)/.ready  ## Install an MLflow 2 server, which some tests need
 test-servers:
 	@PATH="$$PATH:/usr/sbin"; missing=(); command -v nginx >/dev/null || missing+=(nginx-light); \
 		command -v initdb >/dev/null || compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null || missing+=(postgresql); \
+		command -v chromium >/dev/null || command -v google-chrome >/dev/null || missing+=(chromium fonts-dejavu-core); \
+		for shell in zsh fish; do command -v $$shell >/dev/null || missing+=($$shell); done; \
 		if (($${#missing[@]})) && [[ $$(id -u) == 0 && -e /etc/debian_version ]]; then \
 			echo "installing $${missing[*]} (once)" >&2; \
 			apt-get -qq update || true; \
 			DEBIAN_FRONTEND=noninteractive apt-get -o DPkg::Lock::Timeout=300 -qq install --no-install-recommends "$${missing[@]}" >/dev/null; \
 		fi
 
-# Four a core: many tests wait, for leases to run out and for services to be tried again.
-WORKERS ?= $(shell echo $$((4 * $$(nproc 2>/dev/null || echo 2))))
+# Three a core: many tests wait, for leases to run out and for services to be tried again. Each worker costs ten
+# seconds of a core before its first test, for the clients that it loads and the tests that it collects.
+WORKERS ?= $(shell echo $$((3 * $$(nproc 2>/dev/null || echo 2))))
 # In a random order, the same for the same seed.
 export TEST_SEED
 # A part of a target that takes long, as 1/3: the same tests each time.
@@ -93,6 +96,11 @@ test-kill: venv mlflow2 test-servers $(AZURITE)  ## Kill and freeze at every req
 WATCH_PASSES ?= 500
 test-watch: venv  ## Watch a simulated cluster for WATCH_PASSES passes, disturbed in every way
 	@WATCH_PASSES=$(WATCH_PASSES) $(BIN)/python -m pytest -q tests/watch/test_simulation.py
+
+LABS ?= 1000
+test-labs: venv  ## Find and register every run of LABS generated labs, 1,000 or a part: LABS=400-600
+	@AML_MIRROR_LABS=$(LABS) $(BIN)/python -m pytest -q -n $(WORKERS) --dist worksteal \
+		-o tmp_path_retention_policy=failed tests/backfill/test_labs.py
 
 # Atheris is needed for nothing else and has wheels for few Pythons: an environment of its own.
 FUZZ := .venv-fuzz

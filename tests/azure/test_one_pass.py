@@ -31,7 +31,15 @@ from aml_mirror.transfer.transfer import Transfer
 from azure_emulator.client import Azure
 from builders import matrix
 from builders.runs import huggingface_run
-from mirroring import Mirroring, assert_exactly_once, complete_versions, files_of, points_of, runs_of
+from mirroring import (
+    Mirroring,
+    assert_exactly_once,
+    complete_versions,
+    files_of,
+    points_of,
+    runs_of,
+    wait_until_asked,
+)
 from this_process import here  # noqa: F401 - a fixture
 
 MIB = 1 << 20
@@ -127,8 +135,9 @@ def test_killed_while_files_are_staged_or_moved(
     assert again is not None, "the mirror has no such request"
     matrix.note(request, "killed, read once", stage, moment, again)
     if stage == "staging block":
-        # Of two new blocks and a bit, one was there; four were taken from the earlier version.
-        assert blocks_sent(azure) < 3
+        # Of six blocks and a bit, four are taken from an earlier version. Of the rest the one that was
+        # acted on is there; those that were on their way at the same time may be there or not.
+        assert blocks_sent(azure) <= (2 if reuse else 6 - (moment == "after"))
     elif stage in ("staging commit", "move"):
         assert blocks_sent(azure) == 0
 
@@ -248,6 +257,25 @@ def test_a_mirror_that_was_frozen_while_it_staged_or_moved_changes_nothing(
     assert_nothing_is_staged(azure)
 
 
+def test_one_run_into_two_models_at_once(mirroring: Mirroring, azure: Azure, tmp_path: Path) -> None:
+    """Each has a staging folder of its own, and neither reads, sends or removes what is the other's."""
+    run = large_run(tmp_path)
+    azure.fault("stall", match=STAGES["move"], seconds=2)
+    process = mirroring.start("--source", run, "--model-name", "reach", BLOCK)
+    wait_until_asked(azure, process, "/model/model.safetensors")
+    other = mirroring.mirror(run, "grasp", BLOCK).json
+    out, err = process.communicate(timeout=120)
+    assert process.returncode == 0, err
+    first = json.loads(out.splitlines()[-1])
+    assert first["bytes_sent"] == other["bytes_sent"]
+    assert (first["bytes_copied"], other["bytes_copied"]) == (0, 0)
+    staged = {one["path"].partition(STAGING)[2][:64] for one in azure.requests(".staging/")}
+    assert len(staged - {""}) == 2
+    for model in ("reach", "grasp"):
+        assert_exactly_once(azure, model, run, 30)
+    assert_nothing_is_staged(azure)
+
+
 def test_what_somebody_planted_in_staging_is_not_taken(
     mirroring: Mirroring, azure: Azure, tmp_path: Path
 ) -> None:
@@ -331,15 +359,15 @@ def test_stale_staging_goes_and_what_is_young_stays(azure: Azure, monkeypatch: p
     service.get_blob_client(f"{STAGING}only-blocks/x").stage_block("a" * 64, b"12345")
     container = container_client(f"https://{azure.account}.blob.{blob_suffix()}", azure.container)
     requests = Requests(container, 60, lambda text: None)
-    found = {folder.quick_key: folder for folder in staging_folders(requests, root)}
+    found = {folder.key: folder for folder in staging_folders(requests, root)}
     assert {key: (one.files, one.bytes, one.is_stale) for key, one in found.items()} == {
         "old": (2, 3, False),
         "only-blocks": (1, 0, False),
     }
-    remove_staged(requests, "another")
+    remove_staged(requests, "reach", "another")
     assert len(staging_folders(requests, root)) == 2
     monkeypatch.setattr(staging_folder, "STALE_SECONDS", -1.0)
-    remove_staged(requests, "another")
+    remove_staged(requests, "reach", "another")
     assert staging_folders(requests, root) == []
     assert_nothing_is_staged(azure)
     assert list(azure.blobs("aml-mirror/")) == ["aml-mirror/run/x"]

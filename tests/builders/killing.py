@@ -27,10 +27,15 @@ class Killed:
     """What came of a program that may have been killed."""
 
     code: int
-    requests: int
-    """How many there were that count."""
+    seen: list[str]
+    """Method and path of each request that counts, without its query."""
     struck: str
-    """Method and path of the request at which it was killed, without its query; empty: it was not reached."""
+    """The request at which it was killed; empty: it was not reached."""
+
+    @property
+    def requests(self) -> int:
+        """How many there were that count."""
+        return len(self.seen)
 
 
 def killed_at_request(
@@ -52,12 +57,15 @@ def killed_at_request(
     with Proxy(url) as proxy:
         process: Forked | None = None
         struck: list[str] = []
+        seen: list[str] = []
         numbers: dict[int, int] = {}
 
         def interfere(now: int, when: str, method: str, path: str) -> str | None:
             path = path.partition("?")[0]
             if not counts(method, path):
                 return None
+            if now not in numbers:
+                seen.append(f"{method} {path}")
             number = numbers.setdefault(now, len(numbers) + 1)
             if at is None or (number, when) != (at.number, at.moment):
                 return None
@@ -74,7 +82,7 @@ def killed_at_request(
         )
         _, err = process.communicate(timeout=300)
         assert process.returncode == (-signal.SIGKILL if struck else 0), err
-        return Killed(process.returncode, len(numbers), struck[0] if struck else "")
+        return Killed(process.returncode, seen, struck[0] if struck else "")
 
 
 def in_a_child(work: Callable[[], object]) -> int:

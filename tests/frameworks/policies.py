@@ -66,6 +66,9 @@ class StableBaselines3(Case):
         env = VecNormalize(self._env())
         policy = PPO("MlpPolicy", env, n_steps=32, batch_size=32, n_epochs=1, device="cpu", seed=1)
         policy.learn(64, CheckpointCallback(32, str(run), save_vecnormalize=True))
+        # The callback saved before the last update.
+        policy.save(run / "rl_model_64_steps.zip")
+        env.save(str(run / "rl_model_vecnormalize_64_steps.pkl"))
         return {"policy": policy, "env": env}
 
     def prepare(self) -> Names:
@@ -247,16 +250,22 @@ class Adapter(Case):
 class Brax(Case):
     """PPO's networks in Brax's own checkpoints (Orbax), as MuJoCo Playground writes them.
 
-    Not trained: the training of Brax 0.14.2 calls what JAX 0.10 has no more.
+    Not trained: the training of Brax 0.14.2 calls what JAX 0.10 has no more. It names an initializer, since
+    Brax does not read a configuration of its own that has none.
     """
 
     def make(self, run: Path) -> Names:
+        from functools import partial
+
         import jax
+        from brax.training import networks as names
         from brax.training.acme import running_statistics, specs
         from brax.training.agents.ppo import checkpoint, networks
 
-        net = networks.make_ppo_networks(4, 2, running_statistics.normalize)
-        config = checkpoint.network_config(4, 2, True, networks.make_ppo_networks)
+        start = names.KERNEL_INITIALIZER["lecun_uniform"]
+        factory = partial(networks.make_ppo_networks, mean_kernel_init_fn=start)
+        net = factory(4, 2, running_statistics.normalize)
+        config = checkpoint.network_config(4, 2, True, factory)
         seen = running_statistics.init_state(specs.Array((4,), jax.numpy.dtype("float32")))
         seen = running_statistics.update(seen, jax.numpy.asarray(observations(4, 32)) * 3 + 1)
         (run / "checkpoints").mkdir()

@@ -63,8 +63,9 @@ class Order:
 
 
 @pytest.fixture(scope="module")
-def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("turn") / "empty.db"
+def prepared(tmp_path_factory: pytest.TempPathFactory, empty_database: Path) -> Path:
+    path = tmp_path_factory.mktemp("turn") / "prepared.db"
+    shutil.copy(empty_database, path)
     client = MlflowClient(f"sqlite:///{path}", f"sqlite:///{path}")
     client.create_experiment(MODEL)
     client.create_registered_model(MODEL)
@@ -72,8 +73,8 @@ def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def database(empty_database: Path, tmp_path: Path) -> str:
-    shutil.copy(empty_database, tmp_path / "mlflow.db")
+def database(prepared: Path, tmp_path: Path) -> str:
+    shutil.copy(prepared, tmp_path / "mlflow.db")
     return f"sqlite:///{tmp_path}/mlflow.db"
 
 

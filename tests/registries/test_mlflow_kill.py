@@ -28,7 +28,7 @@ from builders.runs import huggingface_run
 
 POINTS = 450  # three batches
 WHOLE = os.environ.get("KILL") == "all"
-PARTS = 8 if WHOLE else 4
+PARTS = 8 if WHOLE else 2
 MOMENTS = ("before", "after")
 
 
@@ -82,11 +82,14 @@ def stage_of(request: str) -> str:
 def test_killed_at_any_request(
     run: Path, mlflow_url: str, model_name: str, tmp_path: Path, part: int, request: pytest.FixtureRequest
 ) -> None:
-    # `make test-kill` takes every request, before and after the server acted; `make test` every other
-    # request, at one of the two moments in turn.
-    points = places(run, mlflow_url, model_name, tmp_path)
+    # `make test-kill` takes every request, before and after the server acted; `make test` the first request
+    # of each stage, at one of the two moments in turn.
+    stages = stages_of(run, mlflow_url, f"{model_name}-count", tmp_path)
+    points = places(stages)
     if not WHOLE:
-        points = [point for at, point in enumerate(points) if at % 4 == (at // 4) % 2]
+        firsts = [stages.index(stage) + 1 for stage in dict.fromkeys(stages)]
+        assert len(firsts) >= 10
+        points = [(number, MOMENTS[at % 2]) for at, number in enumerate(firsts)]
     kill_at_all(points[part::PARTS], run, mlflow_url, model_name, tmp_path, "an MLflow server", request)
 
 
@@ -96,18 +99,23 @@ def test_killed_at_any_request_to_another_server(
     run: Path, server: str, model_name: str, tmp_path: Path, part: int, request: pytest.FixtureRequest
 ) -> None:
     url = request.getfixturevalue(server)
-    points = places(run, url, model_name, tmp_path)
+    points = places(stages_of(run, url, f"{model_name}-count", tmp_path))
     # `make test` takes three: early, in the middle, late.
     points = points[part::8] if WHOLE else points[len(points) // 4 :: len(points) // 4][:3]
     where = {"mlflow2_url": "an MLflow 2 server", "mlflow_postgres_url": "an MLflow server on PostgreSQL"}
     kill_at_all(points, run, url, model_name, tmp_path, where[server], request)
 
 
-def places(run: Path, url: str, model: str, folder: Path) -> list[tuple[int, str]]:
+def stages_of(run: Path, url: str, model: str, folder: Path) -> list[str]:
+    """The stage of each request that an undisturbed mirror makes."""
+    stages = [stage_of(seen) for seen in killed_at_request(mirrored(run, model), url, folder, None).seen]
+    assert len(stages) >= 15
+    return stages
+
+
+def places(stages: list[str]) -> list[tuple[int, str]]:
     """Every request of a mirror, before and after the server acts."""
-    total = killed_at_request(mirrored(run, f"{model}-count"), url, folder, None).requests
-    assert total >= 15
-    return [(number, moment) for number in range(1, total + 1) for moment in MOMENTS]
+    return [(number, moment) for number in range(1, len(stages) + 1) for moment in MOMENTS]
 
 
 def kill_at_all(

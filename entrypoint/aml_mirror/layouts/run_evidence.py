@@ -33,7 +33,10 @@ _OF_A_MODEL = re.compile(r"(?:[a-z_]*_)?config\.json")
 _STATE = re.compile(
     r"(?:.*[-_.])?(?:optim|optimizers?|opt_state|scheduler|grad_scaler|scaler|rng_state|random_states?)"
     r"(?:[-_.].*)?|(?:training|trainer|train)[-_]state(?:[-_.].*)?|training_args\.bin"
+    r"|(?:.*[-_.])?replay[-_]?buffer(?:[-_.].*)?"
 )
+# HIL-SERL logs to W&B alone, and keeps what its policy did beside the checkpoints (examples/train_rlpd.py).
+_TRANSITIONS = re.compile(r"(?:.*/)?(?:demo_)?buffer/transitions_[0-9]+\.pkl")
 # Files that only a trainer, PEFT or the scripts of OpenVLA write, and their folders.
 _OF_HUGGING_FACE = re.compile(
     r"(?:.*/)?(?:trainer_state\.json|training_args\.bin|adapter_config\.json|dataset_statistics\.json"
@@ -68,7 +71,10 @@ def why_no_run(tree: Tree, layout: Layout) -> str:
         return "no log, configuration or state of a training is beside the model: it may be a download"
     if layout.name != "generic":
         return ""
-    checkpoints = layout.read(tree).checkpoints
+    run = layout.read(tree)
+    checkpoints = run.checkpoints
+    if run.best and not checkpoints:
+        return f"only {run.best.path} was kept, for its score, and not what training ended with"
     if words := _no_policy(tree, checkpoints):
         return f"by their names its numbered files are no policy: {', '.join(sorted(words))}"
     if any(checkpoint.left_out for checkpoint in checkpoints) or has_evidence(tree):
@@ -101,7 +107,7 @@ def _no_policy(tree: Tree, checkpoints: Iterable[Checkpoint]) -> set[str]:
 def _is_state(path: str) -> bool:
     # What a policy scales its input by was made for its training.
     name = path.rpartition("/")[2].lower()
-    return bool(_STATE.fullmatch(name)) or is_statistics(name)
+    return bool(_STATE.fullmatch(name) or _TRANSITIONS.fullmatch(path)) or is_statistics(name)
 
 
 def _own(tree: Tree) -> Iterable[str]:

@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, BinaryIO, TypeVar
 
 from aml_mirror.registries import keys
 from aml_mirror.registries.azureml.artifact_references import ArtifactReferences, NotOffered
+from aml_mirror.registries.azureml.artifact_service import Refused
 from aml_mirror.registries.azureml.blob_lease import BlobLease
 from aml_mirror.registries.azureml.log_batch import log_batch
 from aml_mirror.registries.azureml.metric_partitions import canonical_batches
 from aml_mirror.registries.azureml.retry_with_read_back import RetryWithReadBack
-from aml_mirror.registries.azureml.run_artifacts import File, Refused, RunArtifacts
+from aml_mirror.registries.azureml.run_artifacts import File, RunArtifacts
 from aml_mirror.registries.azureml.service_client import single_attempt
 from aml_mirror.registries.azureml.version_files import LOG_SIZES, VersionFiles
 from aml_mirror.registries.azureml.version_folder import VersionFolder

@@ -25,8 +25,9 @@ from aml_mirror.core.errors import MirrorError, ServiceUnavailable
 from aml_mirror.registries import keys, records
 from aml_mirror.registries.azureml import job_link
 from aml_mirror.registries.azureml.artifact_references import ArtifactReferences, NotOffered
+from aml_mirror.registries.azureml.artifact_service import Refused
 from aml_mirror.registries.azureml.limits import FOLDER, LIMITS
-from aml_mirror.registries.azureml.run_artifacts import File, Refused, RunArtifacts
+from aml_mirror.registries.azureml.run_artifacts import File, RunArtifacts
 from aml_mirror.registries.azureml.service_client import single_attempt
 from aml_mirror.registries.azureml.workspace import AzureMLRegistry
 from aml_mirror.storage import azure_errors as azure_errors
@@ -217,14 +218,16 @@ class Probe:
         return "jobName is not kept: mirrors leave it out"
 
     def _version(self) -> str:
-        azure, models = self._workspace.azure, self._workspace.models
+        azure = self._workspace.azure
         folder = f"{FOLDER}/probes/{self._id}"
         blob = azure.container.get_blob_client(f"{folder}/probe.txt")
         blob.upload_blob(self._id.encode(), overwrite=True)
         try:
             path = azure.datastore_uri(folder)
             properties = {keys.IDENTITY: self._id, keys.RUN_ID: self._id}
-            version = models.register(NAME, path, "", properties, {}, None, lambda number: None)
+            version = self._workspace.registration.register(
+                NAME, path, "", properties, {}, None, lambda number: None
+            )
             if not version.path.rstrip("/").endswith(folder):
                 raise ServiceUnavailable(f"version {version.number} of {NAME} points at another place")
             changed = self._changed_property(version)

@@ -25,7 +25,7 @@ from aml_mirror.storage.azure_login import STORAGE_SCOPE, credential
 from aml_mirror.transfer.block_reuse import EarlierBlocks, EarlierFile
 from aml_mirror.transfer.one_pass import ONE_PASS_BLOCKS, OnePass
 from aml_mirror.transfer.requests import Requests
-from aml_mirror.transfer.staging_folder import STAGING, remove_staging_folder, staging_folders
+from aml_mirror.transfer.staging_folder import STAGING, remove_staging_folder, staging_folders, staging_key
 
 if TYPE_CHECKING:
     from aml_mirror.registries.azureml.workspace import AzureMLRegistry
@@ -47,17 +47,18 @@ def one_pass(workspace: AzureMLRegistry, model: str, quick_key: str) -> OnePass:
     """Return what hashes the files of one checkpoint and sends them to its staging folder."""
     return OnePass(
         workspace.requests(),
-        f"{FOLDER}/{STAGING}/{quick_key}",
+        f"{FOLDER}/{STAGING}/{staging_key(model, quick_key)}",
         workspace.concurrency,
         workspace.block_bytes,
         lambda: earlier_blocks(workspace, model),
     )
 
 
-def remove_staged(requests: Requests, quick_key: str) -> None:
-    """Remove the staging folder of a checkpoint, and those that nobody goes on with."""
+def remove_staged(requests: Requests, model: str, quick_key: str) -> None:
+    """Remove the staging folder of a checkpoint and model, and those that nobody goes on with."""
+    key = staging_key(model, quick_key)
     for folder in staging_folders(requests, FOLDER):
-        if folder.quick_key == quick_key:
+        if folder.key == key:
             remove_staging_folder(requests, folder.name)
         elif folder.is_stale:
             with suppress(MirrorError):  # it is another mirror's, and the next one tries again

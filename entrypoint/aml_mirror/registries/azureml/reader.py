@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 from aml_mirror.core.errors import DataError, MirrorError
 from aml_mirror.core.manifest import Manifest
 from aml_mirror.registries import keys, records
-from aml_mirror.registries.azureml.run_artifacts import Refused, RunArtifacts, numbered
+from aml_mirror.registries.azureml.artifact_service import Refused
+from aml_mirror.registries.azureml.run_artifacts import RunArtifacts, numbered
 from aml_mirror.registries.azureml.version_files import VersionFiles, read_blob
 from aml_mirror.registries.azureml.version_folder import OWN, datastore_path, folder_in
 from aml_mirror.registries.azureml.version_tags import ARTIFACTS

@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, BinaryIO
 from aml_mirror.core.errors import DataError, MirrorError
 from aml_mirror.core.manifest import Manifest, StoredFile, TransferResult
 from aml_mirror.registries import keys
+from aml_mirror.registries.azureml.artifact_service import Refused
 from aml_mirror.registries.azureml.reader import LIST
-from aml_mirror.registries.azureml.run_artifacts import File, Refused, RunArtifacts
+from aml_mirror.registries.azureml.run_artifacts import File, RunArtifacts
 from aml_mirror.registries.azureml.version_files import VersionFiles
 from aml_mirror.registries.azureml.version_folder import folder_in
 from aml_mirror.registries.azureml.version_tags import STORED

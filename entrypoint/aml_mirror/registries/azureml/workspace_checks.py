@@ -126,7 +126,8 @@ def _artifacts(settings: Settings) -> str:
     _needs(_found, settings)
     azure = _workspace(settings).azure
     # Late, as all that loads Azure's clients.
-    from aml_mirror.registries.azureml.run_artifacts import Refused, RunArtifacts
+    from aml_mirror.registries.azureml.artifact_service import Refused
+    from aml_mirror.registries.azureml.run_artifacts import RunArtifacts
 
     service = RunArtifacts(azure, "", "00000000-0000-0000-0000-000000000000", _NO_RUN)
     try:
