@@ -9,7 +9,7 @@ BIN := $(VENV)/bin
 # Terraform asks for updates unless told not to.
 export CHECKPOINT_DISABLE := 1
 
-.PHONY: help venv mlflow2 reference demo accept bench bench-scale test test-servers test-kill test-faults test-truth test-watch test-frameworks mutate fuzz wheels-arm64 lint format lock azure-up azure-down clean \
+.PHONY: help venv mlflow2 reference demo accept bench bench-scale test test-servers test-kill test-faults test-truth test-watch test-labs test-frameworks mutate fuzz wheels-arm64 lint format lock azure-up azure-down clean \
 	base build push sbom audit engine-up engine-down
 
 help:  ## List the targets
@@ -63,16 +63,21 @@ mlflow2: $(MLFLOW2)/.ready  ## Install an MLflow 2 server, which some tests need
 test-servers:
 	@PATH="$$PATH:/usr/sbin"; missing=(); command -v nginx >/dev/null || missing+=(nginx-light); \
 		command -v initdb >/dev/null || compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null || missing+=(postgresql); \
+		command -v chromium >/dev/null || command -v google-chrome >/dev/null || missing+=(chromium fonts-dejavu-core); \
+		for shell in zsh fish; do command -v $$shell >/dev/null || missing+=($$shell); done; \
 		if (($${#missing[@]})) && [[ $$(id -u) == 0 && -e /etc/debian_version ]]; then \
 			echo "installing $${missing[*]} (once)" >&2; \
 			apt-get -qq update || true; \
 			DEBIAN_FRONTEND=noninteractive apt-get -o DPkg::Lock::Timeout=300 -qq install --no-install-recommends "$${missing[@]}" >/dev/null; \
 		fi
 
-# Four a core: many tests wait, for leases to run out and for services to be tried again.
-WORKERS ?= $(shell echo $$((4 * $$(nproc 2>/dev/null || echo 2))))
+# Three a core: many tests wait, for leases to run out and for services to be tried again. Each worker costs ten
+# seconds of a core before its first test, for the clients that it loads and the tests that it collects.
+WORKERS ?= $(shell echo $$((3 * $$(nproc 2>/dev/null || echo 2))))
 # In a random order, the same for the same seed.
 export TEST_SEED
+# A part of a target that takes long, as 1/3: the same tests each time.
+export TEST_SHARE
 # With an engine for the tests of the image, unless TESTS names others only.
 ENGINE = $(if $(or $(if $(TESTS),,all),$(findstring image,$(TESTS))),image/engine.sh with)
 # Else every process of a test compiles all that it loads.
@@ -81,15 +86,21 @@ test: venv mlflow2 test-servers $(AZURITE)  ## Run every test
 	@command -v terraform >/dev/null || { echo "terraform 1.9 or newer is needed for the tests of the module"; exit 1; }
 	@$(ENGINE) $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal $(TESTS)
 
-test-kill: venv mlflow2 test-servers $(AZURITE)  ## Kill a mirror at every request; the largest numbers of orders and runs
-	@KILL=all $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal tests/registries/test_mlflow_kill.py \
+test-kill: venv mlflow2 test-servers $(AZURITE)  ## Kill and freeze at every request; the largest numbers of orders and runs
+	@KILL=all STOPS=all $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal tests/registries/test_mlflow_kill.py \
 		tests/azure/test_azureml_kill.py tests/azure/test_one_pass.py tests/registries/test_bakery_lock.py \
 		tests/backfill/test_backfill_many.py tests/registries/test_mlflow_stages_kill.py \
-		tests/azure/test_stages_kill.py tests/azure/test_share.py tests/azure/test_prune.py
+		tests/azure/test_stages_kill.py tests/azure/test_share.py tests/azure/test_prune.py \
+		tests/azure/test_azureml_writers.py tests/pull/test_pull_azureml.py tests/pull/test_pull_mlflow.py
 
 WATCH_PASSES ?= 500
 test-watch: venv  ## Watch a simulated cluster for WATCH_PASSES passes, disturbed in every way
 	@WATCH_PASSES=$(WATCH_PASSES) $(BIN)/python -m pytest -q tests/watch/test_simulation.py
+
+LABS ?= 1000
+test-labs: venv  ## Find and register every run of LABS generated labs, 1,000 or a part: LABS=400-600
+	@AML_MIRROR_LABS=$(LABS) $(BIN)/python -m pytest -q -n $(WORKERS) --dist worksteal \
+		-o tmp_path_retention_policy=failed tests/backfill/test_labs.py
 
 # Atheris is needed for nothing else and has wheels for few Pythons: an environment of its own.
 FUZZ := .venv-fuzz
@@ -133,9 +144,11 @@ test-frameworks: venv $(FRAMEWORKS)/.ready  ## Judge files that the newest frame
 test-truth: venv $(AZURITE)  ## Change each kind of file at each stage of a mirror, in each way
 	@TRUTH=all $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal tests/azure/test_azureml_truth.py
 
-test-faults: venv $(AZURITE)  ## Disturb a mirror into Azure ML at every stage, in every way
+test-faults: venv $(AZURITE)  ## Disturb a mirror and a pull at every stage, in every way
 	@FAULTS=all $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal tests/azure/test_azureml_fault_matrix.py \
-		"tests/azure/test_azureml.py::test_runs_that_real_frameworks_wrote"
+		"tests/azure/test_azureml.py::test_runs_that_real_frameworks_wrote" \
+		tests/pull/test_pull_azureml.py::test_disturbed_at_every_stage \
+		tests/pull/test_pull_mlflow.py::test_disturbed_at_every_stage
 
 # The image; image/README.md tells these variables and the rest: REGISTRY, PLATFORMS, BASE_IMAGE, ALLOW_DIRTY.
 IMAGE ?= aml-mirror

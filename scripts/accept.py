@@ -30,7 +30,7 @@ from azure.core.exceptions import AzureError
 from aml_mirror import __version__
 from aml_mirror.core.errors import MirrorError
 from aml_mirror.core.settings import Settings
-from aml_mirror.registries import base
+from aml_mirror.registries import keys
 from aml_mirror.registries.azureml.limits import FOLDER, safe_part
 from aml_mirror.registries.azureml.probe import NAME as PROBE
 from aml_mirror.registries.azureml.version_folder import datastore_path
@@ -194,8 +194,8 @@ class Acceptance:
             found = workspace.find_experiment(experiment)
             if not found:
                 continue
-            for run in workspace.each_run(found, base.MODEL_NAME, experiment):
-                identity = run.data.tags.get(base.IDENTITY, "")
+            for run in workspace.each_run(found, keys.MODEL_NAME, experiment):
+                identity = run.data.tags.get(keys.IDENTITY, "")
                 names.append(f"{FOLDER}/claims/{identity}/{safe_part(self._name)}")
                 trying("a run", partial(workspace.client.delete_run, run.info.run_id))
             trying("an experiment", partial(workspace.client.delete_experiment, found))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import shutil
@@ -9,8 +10,8 @@ import signal
 import subprocess
 import sys
 import uuid
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Generator, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -177,8 +178,40 @@ def pytest_configure(config: pytest.Config) -> None:
         fork_servers.share()
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_collection(session: pytest.Session) -> Generator[None, object, object]:
+    """Let one worker collect before the others do: it writes the byte code of the tests, which they read.
+
+    In a fresh clone each would make all of it, which takes longer than all else that a worker begins with.
+    """
+    is_worker = hasattr(session.config, "workerinput")
+    done = fork_servers.shared() / "collected"
+    with ExitStack() as turn:
+        if is_worker and not done.exists():
+            turn.enter_context(FileLock(done.with_suffix(".lock")))
+            if done.exists():
+                turn.close()
+        # What is loaded and collected stays to the end: nothing of it need be looked through for garbage.
+        gc.disable()
+        result = yield
+        gc.freeze()
+        gc.enable()
+        if is_worker:
+            done.touch()
+        return result
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with the tests that take longest, so that no core waits for them at the end; or shuffle them."""
+    """Begin with the tests that take longest, so that no core waits for them at the end; or shuffle them.
+
+    ``TEST_SHARE`` names a part of them, as 1/3, for a matrix that takes long.
+    """
+    if part := os.environ.get("TEST_SHARE"):
+        items[:] = ordering.share(items, part)
+    if any(os.environ.get(name) == "all" for name in ("KILL", "STOPS", "FAULTS", "TRUTH")):
+        # A test that goes through all cells of a matrix takes as long as it takes.
+        for item in items:
+            item.add_marker(pytest.mark.timeout(6 * 3600))
     if seed := os.environ.get("TEST_SEED"):
         items[:] = ordering.shuffled(items, seed)
     else:

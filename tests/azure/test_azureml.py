@@ -170,10 +170,11 @@ def test_a_number_that_was_taken_in_between(
 ) -> None:
     """Whoever is refused, because what exists cannot be changed, takes the next number."""
     azure.set_workspace(immutable_status=status)
-    azure.fault("stall", match=r"PUT .*/models/reach/versions/1\?", seconds=6)
+    azure.fault("stall", match=r"PUT .*/models/reach/versions/1\?", seconds=60)
     process = mirroring.start("--source", run, "--model-name", "reach")
     wait_until_asked(azure, process, "/models/reach/versions/1?")
     azure.seed_versions("reach", 1, properties={"identity": "another"})
+    azure.clear_faults()
     out, err = process.communicate(timeout=120)
     assert process.returncode == 0, err
     assert json.loads(out)["model_version"] == "2"

@@ -67,12 +67,12 @@ FROM_BLOBS = ("source listing", "source bytes", "copy")
 PLACES = [*(name for name in STAGES if name not in FROM_BLOBS), *FROM_BLOBS]
 CELLS = [(stage, trouble) for stage in PLACES for trouble in TROUBLE]
 if not WHOLE:
-    # A diagonal: each stage with every seventh trouble, each trouble at every seventh stage.
+    # A diagonal: each stage with one trouble, each trouble at every fourteenth stage.
     CELLS = [
         (stage, trouble)
         for at, stage in enumerate(PLACES)
         for number, trouble in enumerate(TROUBLE)
-        if (at + number) % 7 == 0 and not TROUBLE[trouble].whole_only
+        if (at + number) % 14 == 0 and not TROUBLE[trouble].whole_only
     ]
 
 

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aml_mirror.core.errors import ConfigurationError, UsageError
-from aml_mirror.registries import base
+from aml_mirror.registries import keys
 from aml_mirror.registries.azureml.limits import (
     LIMITS,
     PERSONS_TAGS,
@@ -53,7 +53,7 @@ def test_coordinates() -> None:
 
 
 def test_tags_are_kept_within_the_limits_and_what_is_not_is_told() -> None:
-    own = dict.fromkeys(base.RESERVED, "x")
+    own = dict.fromkeys(keys.RESERVED, "x")
     persons = {f"tag{number}": "v" for number in range(60)}
     kept, told = fit_tags({**persons, "long": "y" * 2000, **own})
     assert len(kept) <= 50

@@ -100,10 +100,12 @@ def test_an_update_that_is_killed(
 
 @pytest.mark.parametrize("kill", [False, True])
 def test_a_log_that_grows_while_it_is_sent(azure: Azure, mirroring: Mirroring, run: Path, kill: bool) -> None:
-    azure.fault("stall", match="runs/log-batch", nth=3, seconds=3)
+    azure.fault("stall", match="runs/log-batch", nth=3, seconds=60)
     process = mirroring.start("--source", run, "--model-name", "reach")
     wait_until_asked(azure, process, "runs/log-batch")
     grow(run)
+    if not kill:
+        azure.clear_faults()
     if kill:
         os.kill(process.pid, signal.SIGKILL)
         process.wait(60)

@@ -52,10 +52,11 @@ def test_a_number_is_free_only_where_nothing_is_found_by_it(
     azure: Azure, mirroring: Mirroring, run: Path
 ) -> None:
     azure.seed_versions("reach", 2, properties={"identity": "another"})
-    azure.fault("stall", match=r"GET https://[^?]*/models/reach\?", when="after", seconds=3)
+    azure.fault("stall", match=r"GET https://[^?]*/models/reach\?", when="after", seconds=60)
     process = mirroring.start("--source", run, "--model-name", "reach")
     wait_until_asked(azure, process, "/models/reach?")
     azure.seed_versions("reach", 1, properties={"identity": "a third"})
+    azure.clear_faults()
     _, err = process.communicate(timeout=120)
     assert process.returncode == 0, err
     assert "PUT" not in [one["method"] for one in azure.requests("/models/reach/versions/3?")]

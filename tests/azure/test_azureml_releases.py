@@ -9,17 +9,18 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
 import signal
-import subprocess
-import sys
 import tarfile
 from pathlib import Path
-from typing import Any
 
 import pytest
+from filelock import FileLock
 
 from azure_emulator.client import Azure
+from builders.forks import CLIENTS, Forks, forks
+from builders.program import ABSENT, clean_environment
 from builders.runs import huggingface_run
 from mirroring import Done, Mirroring, assert_exactly_once, complete_versions, files_of, wait_until_asked
 from stages import STAGES
@@ -30,11 +31,15 @@ OLD_FORM = re.compile(r".*/aml-mirror/run-7/checkpoint-20/[0-9a-f]{64}/")
 NEW_FORM = re.compile(r".*/aml-mirror/run-7/checkpoint-20/sha256-[0-9a-f]{64}/model/")
 
 
-@pytest.fixture(scope="module")
-def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("earlier")
-    with tarfile.open(ARCHIVE) as archive:
-        archive.extractall(folder, filter="data")
+@pytest.fixture(scope="session")
+def package(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Path:
+    """The folder above the earlier package; made once for all workers, which share one fork server of it."""
+    own = tmp_path_factory.getbasetemp()
+    folder = (own if worker_id == "master" else own.parent) / "earlier"
+    with FileLock(folder.with_suffix(".lock")):
+        if not folder.exists():
+            with tarfile.open(ARCHIVE) as archive:
+                archive.extractall(folder, filter="data")
     return folder
 
 
@@ -45,16 +50,12 @@ class Earlier(Mirroring):
         super().__init__(azure, folder)
         self.package = package
 
-    def start(self, *arguments: str | Path, **environment: str) -> Any:
-        call = "import sys; from aml_mirror.cli import main; sys.exit(main())"
-        return subprocess.Popen(
-            [sys.executable, "-c", call, *map(str, arguments)],
-            cwd=self.folder,
-            env=self.environment(PYTHONPATH=str(self.package), **environment),
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
+    def _forks(self) -> Forks:
+        def environment() -> dict[str, str]:
+            path = os.pathsep.join([str(self.package), ABSENT])
+            return clean_environment(**self.azure.control.scope("main").env(), PYTHONPATH=path)
+
+        return forks(CLIENTS, environment, entry="aml_mirror.cli")
 
 
 @pytest.fixture
@@ -62,12 +63,7 @@ def earlier(azure: Azure, tmp_path: Path, package: Path) -> Earlier:
     folder = tmp_path / "earlier"
     folder.mkdir()
     found = Earlier(azure, folder, package)
-    where = subprocess.run(
-        [sys.executable, "-c", "import aml_mirror; print(aml_mirror.__file__)"],
-        cwd=folder, env=found.environment(PYTHONPATH=str(package)),
-        capture_output=True, text=True, check=True,
-    )  # fmt: skip
-    assert where.stdout.startswith(str(package)), where.stdout
+    assert found("--version").out == "aml-mirror 0.1.0\n"
     return found
 
 

@@ -137,11 +137,12 @@ def test_a_blob_that_is_overwritten_before_the_mark(
     azure: Azure, mirroring: Mirroring, run: Path, match: str
 ) -> None:
     """After all was verified, and before the version is marked complete."""
-    azure.fault("stall", match=match, seconds=4)
+    azure.fault("stall", match=match, seconds=60)
     process = mirroring.start("--source", run, "--model-name", "reach")
     wait_until_asked(azure, process, "/runs/update" if "update" in match else "/models/reach/versions/1?")
     prefix = next(name for name in azure.blobs("aml-mirror/") if name.endswith("/model/model.safetensors"))
     tamper(azure, prefix)
+    azure.clear_faults()
     out, err = process.communicate(timeout=120)
     assert process.returncode == 0, err
     assert json.loads(out)["outcome"] == "mirrored"

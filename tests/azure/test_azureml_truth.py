@@ -190,13 +190,14 @@ def test_changed_during_the_mirror(
     kind: str,
     how: str,
 ) -> None:
-    azure.fault("stall", match=HELD[stage], seconds=3)
+    azure.fault("stall", match=HELD[stage], seconds=60)
     process = mirroring.start("--source", run, "--model-name", "reach")
     while not azure.faults()[0]["acted"]:
         assert process.poll() is None, process.communicate()
         time.sleep(0.05)
     stored = Stored(azure, kind)
     stored.touch(how)
+    azure.clear_faults()
     out, err = process.communicate(timeout=120)
     assert process.returncode == 0, err
     assert json.loads(out)["outcome"] == "mirrored"
@@ -305,12 +306,12 @@ def test_the_source_changed_during_the_mirror(
 ) -> None:
     """Before the checkpoint is sent: what is registered is what was there then, or what is there now."""
     before = trained(run)
-    azure.fault("stall", match="runs/create", seconds=3)
+    azure.fault("stall", match="runs/create", seconds=60)
     process = mirroring.start("--source", run, "--model-name", "reach")
     wait_until_asked(azure, process, "runs/create")
     touch_source(run, kind, how)
-    out, _ = process.communicate(timeout=120)
     azure.clear_faults()
+    out, _ = process.communicate(timeout=120)
     first = json.loads(out)["outcome"] if process.returncode == 0 else str(process.returncode)
     assert process.returncode in (0, 65)
     if process.returncode == 0:

@@ -30,10 +30,11 @@ def test_two_writers_that_found_one_number_free(
     azure.set_workspace(changed_properties=changed)
     runs = [huggingface_run(tmp_path / f"run-{index}", steps=(index + 1,), points=2) for index in range(2)]
     # The first is slow between its look for a number and taking it.
-    azure.fault("stall", match=r"PUT .*/models/reach/versions/1\?", seconds=5)
+    azure.fault("stall", match=r"PUT .*/models/reach/versions/1\?", seconds=60)
     first = mirroring.start("--source", runs[0], "--model-name", "reach")
     wait_until_asked(azure, first, "/models/reach/versions/1?")
     second = mirroring.mirror(runs[1], "reach").json
+    azure.clear_faults()
     out, err = first.communicate(timeout=120)
     assert first.returncode == 0, err
     assert {json.loads(out)["model_version"], second["model_version"]} == {"1", "2"}
@@ -72,11 +73,12 @@ def test_an_archived_version_stays_archived_and_is_told(
 
 
 def test_a_version_that_became_another_is_not_tagged(azure: Azure, mirroring: Mirroring, run: Path) -> None:
-    azure.fault("stall", match="runs/update", seconds=4)
+    azure.fault("stall", match="runs/update", seconds=60)
     process = mirroring.start("--source", run, "--model-name", "reach")
     wait_until_asked(azure, process, "runs/update")
     azure.call("DELETE", "models/reach/1")
     azure.seed_versions("reach", 1, properties={"identity": "another"}, tags={"mine": "yes"})
+    azure.clear_faults()
     out, _ = process.communicate(timeout=120)
     assert process.returncode == 65, out
     assert "is another one now" in json.loads(out)["error"]
@@ -89,7 +91,7 @@ STOPS = (2, 9, 14, 18, 22, 27, 33, 38, 44, 50, 56)
 
 def stopped(azure: Azure, mirroring: Mirroring, run: Path, number: int, model: str) -> None:
     """Freeze a mirror at a request for longer than its lease, let another finish, and wake it."""
-    azure.fault("stall", nth=number, seconds=2)
+    azure.fault("stall", nth=number, seconds=60)
     process = mirroring.start("--source", run, "--model-name", model)
     deadline = time.monotonic() + 60
     while not any(fault["acted"] for fault in azure.faults()) and process.poll() is None:

@@ -19,7 +19,7 @@ from mlflow.utils.proto_json_utils import message_to_json
 from aml_mirror.core.errors import Interrupted, ServiceUnavailable
 from aml_mirror.registries.azureml.log_batch import body
 from aml_mirror.registries.azureml.metric_partitions import LANES, Batch, batches, log_points, tag_of
-from aml_mirror.registries.base import Point
+from aml_mirror.registries.records import Point
 from azure_emulator.client import Azure
 from builders.runs import huggingface_run, write_events
 from mirroring import Mirroring, points_of, runs_of

@@ -31,7 +31,15 @@ from aml_mirror.transfer.transfer import Transfer
 from azure_emulator.client import Azure
 from builders import matrix
 from builders.runs import huggingface_run
-from mirroring import Mirroring, assert_exactly_once, complete_versions, files_of, points_of, runs_of
+from mirroring import (
+    Mirroring,
+    assert_exactly_once,
+    complete_versions,
+    files_of,
+    points_of,
+    runs_of,
+    wait_until_asked,
+)
 from this_process import here  # noqa: F401 - a fixture
 
 MIB = 1 << 20
@@ -96,7 +104,7 @@ STAGES = {
     "removal": r"DELETE https://[^?]*/\.staging/",
 }
 WHOLE = os.environ.get("KILL") == "all"
-CELLS: list[tuple[str | int, str, bool]] = [
+CELLS = [
     ("staging block", "after", True),
     ("staging commit", "after", False),
     ("move", "after", False),
@@ -105,62 +113,104 @@ CELLS: list[tuple[str | int, str, bool]] = [
 ]
 if WHOLE:
     CELLS = [
-        (stage, moment, reuse)
-        for stage in STAGES
-        for moment in ("before", "after")
-        for reuse in (False, True)
-    ]
-    CELLS += [
-        (number, moment, reuse)
-        for number in range(1, 90)
-        for moment in ("before", "after")
-        for reuse in (False, True)
+        (stage, moment, reuse) for stage in STAGES for moment in matrix.MOMENTS for reuse in (False, True)
     ]
 
 
-@pytest.mark.parametrize(("where", "moment", "reuse"), CELLS)
+@pytest.mark.parametrize(("stage", "moment", "reuse"), CELLS)
 def test_killed_while_files_are_staged_or_moved(
     mirroring: Mirroring,
     azure: Azure,
     tmp_path: Path,
     request: pytest.FixtureRequest,
-    where: str | int,
+    stage: str,
     moment: str,
     reuse: bool,
 ) -> None:
     azure.set_workspace(metric_rows="kept")
-    earlier = {}
-    if reuse:
-        mirroring.mirror(large_run(tmp_path, 1, 4, "run-0"), "reach", BLOCK)
-        earlier = complete_versions(azure, "reach")
     run = large_run(tmp_path, frozen=4)
-    azure.forget_requests()
-    nth = {"staging block": 3}.get(str(where), 1) if isinstance(where, str) else where
-    azure.fault("kill", match=STAGES[where] if isinstance(where, str) else "", nth=nth, when=moment)
-    first = mirroring.mirror(run, "reach", BLOCK, code=None)
-    azure.clear_faults()
-    if first.code == 0:
-        assert isinstance(where, int), "the mirror has no such request"
-        return
-    assert first.code == -signal.SIGKILL, first.err
-    azure.forget_requests()
-    again = mirroring.mirror(run, "reach", BLOCK).json
-    matrix.note(request, "killed, read once", str(where), moment, str(again["outcome"]))
-    assert_one_more_version(azure, run, earlier)
-    assert_nothing_is_staged(azure)
-    if where == "staging block":
+    earlier = mirror_earlier(mirroring, large_run(tmp_path, 1, 4, "run-0"), "reach") if reuse else {}
+    nth = {"staging block": 3}.get(stage, 1)
+    again = killed_and_run_again(mirroring, run, "run-1", "reach", earlier, moment, STAGES[stage], nth)
+    assert again is not None, "the mirror has no such request"
+    matrix.note(request, "killed, read once", stage, moment, again)
+    if stage == "staging block":
         # Of two new blocks and a bit, one was there; four were taken from the earlier version.
         assert blocks_sent(azure) < 3
-    elif where in ("staging commit", "move"):
+    elif stage in ("staging commit", "move"):
         assert blocks_sent(azure) == 0
 
 
-def assert_one_more_version(azure: Azure, run: Path, earlier: dict[str, Any]) -> None:
+if WHOLE:
+
+    @pytest.mark.parametrize("reuse", [False, True])
+    @pytest.mark.parametrize("part", matrix.PARTS)
+    def test_killed_at_any_request(
+        mirroring: Mirroring,
+        azure: Azure,
+        tmp_path: Path,
+        request: pytest.FixtureRequest,
+        part: int,
+        reuse: bool,
+    ) -> None:
+        """In one workspace, with a model and a run id of its own for each."""
+        azure.set_workspace(metric_rows="kept")
+        run, older = large_run(tmp_path, frozen=4), large_run(tmp_path, 1, 4, "run-0")
+        if reuse:
+            mirror_earlier(mirroring, older, "count")
+        azure.forget_requests()
+        mirroring.mirror(run, "count", BLOCK, "--run-id", "count")
+        total = len(azure.requests())
+        assert total >= 40
+        for at in matrix.sample(total, 0, part):
+            name = f"m-{at.number}-{at.moment}"
+            earlier = mirror_earlier(mirroring, older, name) if reuse else {}
+            again = killed_and_run_again(mirroring, run, name, name, earlier, at.moment, "", at.number)
+            row = f"request {at.number:02}" + (", blocks reused" if reuse else "")
+            matrix.note(request, "killed at any request, read once", row, at.moment, again or "not reached")
+
+
+def mirror_earlier(mirroring: Mirroring, run: Path, model: str) -> dict[str, Any]:
+    """Mirror the version from which blocks can be taken; returns the versions there are."""
+    mirroring.mirror(run, model, BLOCK)
+    return complete_versions(mirroring.azure, model)
+
+
+def killed_and_run_again(
+    mirroring: Mirroring,
+    run: Path,
+    run_id: str,
+    model: str,
+    earlier: dict[str, Any],
+    moment: str,
+    match: str,
+    nth: int,
+) -> str | None:
+    """Kill a mirror at a request and run it again; returns the outcome, None where it was not reached."""
+    azure = mirroring.azure
+    azure.forget_requests()
+    azure.fault("kill", match=match, nth=nth, when=moment)
+    first = mirroring.mirror(run, model, BLOCK, "--run-id", run_id, code=None)
+    azure.clear_faults()
+    if not [one for one in azure.requests() if "closed" in one["faults"]]:
+        assert first.code == 0, first.err
+        return None
+    assert first.code == -signal.SIGKILL, first.err
+    azure.forget_requests()
+    again = mirroring.mirror(run, model, BLOCK, "--run-id", run_id).json
+    assert_one_more_version(azure, run, earlier, model, run_id)
+    assert_nothing_is_staged(azure)
+    return str(again["outcome"])
+
+
+def assert_one_more_version(
+    azure: Azure, run: Path, earlier: dict[str, Any], model: str = "reach", run_id: str = ""
+) -> None:
     """One run of its own, one more version, complete and with every byte."""
-    found = complete_versions(azure, "reach")
-    assert azure.models()["reach"].keys() == found.keys()
+    found = complete_versions(azure, model)
+    assert azure.models()[model].keys() == found.keys()
     ((number, version),) = [(number, found[number]) for number in found.keys() - earlier.keys()]
-    runs = [one for one in runs_of(azure, "reach") if one.data.tags["osmo.run_id"] == run.name]
+    runs = [one for one in runs_of(azure, model) if one.data.tags["osmo.run_id"] == (run_id or run.name)]
     assert [one.info.status for one in runs] == ["FINISHED"]
     assert runs[0].data.tags["mirror.model_version"] == number
     assert points_of(azure, runs[0].info.run_id, "train/loss") == list(range(1, 31))
@@ -174,7 +224,7 @@ def assert_one_more_version(azure: Azure, run: Path, earlier: dict[str, Any]) ->
 def stopped(mirroring: Mirroring, run: Path, match: str, nth: int = 1) -> None:
     """Freeze a mirror at a request, let another finish, wake it: nothing changes any more."""
     azure = mirroring.azure
-    azure.fault("stall", match=match, nth=nth, seconds=2)
+    azure.fault("stall", match=match, nth=nth, seconds=60)
     process = mirroring.start("--source", run, "--model-name", "reach", BLOCK)
     deadline = time.monotonic() + 60
     while not any(fault["acted"] for fault in azure.faults()) and process.poll() is None:
@@ -203,6 +253,25 @@ def test_a_mirror_that_was_frozen_while_it_staged_or_moved_changes_nothing(
     run = large_run(tmp_path)
     stopped(mirroring, run, STAGES[stage])
     assert_one_more_version(azure, run, {})
+    assert_nothing_is_staged(azure)
+
+
+def test_one_run_into_two_models_at_once(mirroring: Mirroring, azure: Azure, tmp_path: Path) -> None:
+    """Each has a staging folder of its own, and neither reads, sends or removes what is the other's."""
+    run = large_run(tmp_path)
+    azure.fault("stall", match=STAGES["move"], seconds=2)
+    process = mirroring.start("--source", run, "--model-name", "reach", BLOCK)
+    wait_until_asked(azure, process, "/model/model.safetensors")
+    other = mirroring.mirror(run, "grasp", BLOCK).json
+    out, err = process.communicate(timeout=120)
+    assert process.returncode == 0, err
+    first = json.loads(out.splitlines()[-1])
+    assert first["bytes_sent"] == other["bytes_sent"]
+    assert (first["bytes_copied"], other["bytes_copied"]) == (0, 0)
+    staged = {one["path"].partition(STAGING)[2][:64] for one in azure.requests(".staging/")}
+    assert len(staged - {""}) == 2
+    for model in ("reach", "grasp"):
+        assert_exactly_once(azure, model, run, 30)
     assert_nothing_is_staged(azure)
 
 
@@ -289,15 +358,15 @@ def test_stale_staging_goes_and_what_is_young_stays(azure: Azure, monkeypatch: p
     service.get_blob_client(f"{STAGING}only-blocks/x").stage_block("a" * 64, b"12345")
     container = container_client(f"https://{azure.account}.blob.{blob_suffix()}", azure.container)
     requests = Requests(container, 60, lambda text: None)
-    found = {folder.quick_key: folder for folder in staging_folders(requests, root)}
+    found = {folder.key: folder for folder in staging_folders(requests, root)}
     assert {key: (one.files, one.bytes, one.is_stale) for key, one in found.items()} == {
         "old": (2, 3, False),
         "only-blocks": (1, 0, False),
     }
-    remove_staged(requests, "another")
+    remove_staged(requests, "reach", "another")
     assert len(staging_folders(requests, root)) == 2
     monkeypatch.setattr(staging_folder, "STALE_SECONDS", -1.0)
-    remove_staged(requests, "another")
+    remove_staged(requests, "reach", "another")
     assert staging_folders(requests, root) == []
     assert_nothing_is_staged(azure)
     assert list(azure.blobs("aml-mirror/")) == ["aml-mirror/run/x"]

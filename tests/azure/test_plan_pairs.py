@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,7 @@ def test_plan_says_what_mirror_does(
     azure: Azure,
     mirroring: Mirroring,
     tmp_path: Path,
+    empty_database: Path,
     source: str,
     registry: str,
     options: tuple[str, ...],
@@ -30,6 +32,8 @@ def test_plan_says_what_mirror_does(
     arguments = ("--source", place, "--model-name", "pair", *target, *options, "--json")
     plan = mirroring("plan", *arguments).json
     assert not azure.models() and not (tmp_path / "mlflow.db").exists()
+    if registry == "mlflow":
+        shutil.copy(empty_database, tmp_path / "mlflow.db")
     receipt = mirroring("mirror", *arguments).json
     assert receipt["outcome"] == "mirrored"
     if registry == "mlflow":

@@ -76,14 +76,15 @@ def test_lost_answers_make_no_second_copy(
     assert list(azure.registry_models("robots")) == ["act:1"]
 
 
+@pytest.mark.parametrize("part", matrix.PARTS)
 def test_killed_at_any_request(
-    azure: Azure, mirroring: Mirroring, shared: dict[str, str], request: pytest.FixtureRequest
+    azure: Azure, mirroring: Mirroring, shared: dict[str, str], request: pytest.FixtureRequest, part: int
 ) -> None:
     azure.new_registry("count")
     azure.forget_requests()
     mirroring("share", "act:1", "--registry", "count")
     total = len(azure.requests())
-    for at in matrix.sample(total, 4):
+    for at in matrix.sample(total, 4, part):
         name = f"robots{at.number}{at.moment}"
         azure.new_registry(name)
         azure.forget_requests()
@@ -104,7 +105,7 @@ def test_the_request_is_that_of_the_sdk() -> None:
     from azure.ai.ml.entities._assets.workspace_asset_reference import WorkspaceAssetReference
 
     from aml_mirror.registries.azureml.model_registry import import_request
-    from aml_mirror.registries.base import Version
+    from aml_mirror.registries.records import Version
 
     asset = ASSET_ID_FORMAT.format("eastus", "guid", "models", "act", "3")
     theirs = WorkspaceAssetReference(name="act", version="3", asset_id=asset)._to_rest_object()

@@ -26,17 +26,7 @@ from builders.backfills import backfill
 from builders.permissions import public_folder, somebody_else
 from builders.program import PROGRAM, Call, clean_environment
 from builders.proxy import Proxy
-from builders.runs import huggingface_run
-from builders.saved import safetensors, write_json
-
-
-def small_run(root: Path, seed: int = 0) -> Path:
-    """A Hugging Face run of one checkpoint and no event file."""
-    folder = root / "checkpoint-1"
-    safetensors(folder / "model.safetensors", seed=seed)
-    write_json(folder / "config.json", {"model_type": "policy"})
-    write_json(folder / "trainer_state.json", {"global_step": 1, "log_history": []})
-    return root
+from builders.runs import huggingface_run, small_run
 
 
 def cut(run: Path) -> None:
@@ -104,7 +94,10 @@ def test_a_dry_run_shows_what_would_be_done_and_writes_nothing(
     assert (receipt.checkpoint, receipt.model_name) == ("checkpoint-1", model_name)
     assert receipt.bytes > 0 and receipt.files >= 2 and receipt.manifest_sha256 is None
     assert (found.summary.planned, found.summary.mirrored, found.summary.exit_code) == (2, 0, 65)
-    assert "2 to be mirrored, 1 already there" in found.summary.table()
+    table = found.summary.table()
+    assert "2 will be mirrored, 1 already there, 0 skipped, 1 failed" in table
+    rows = [line for line in table.splitlines() if line.startswith("will be mirrored  sweep/seed")]
+    assert len(rows) == 2 and all(f"  huggingface  into {model_name}" in row for row in rows)
     assert {method for method, path in proxy.seen if "search" not in path} <= {"GET"}
     assert versions(client, model_name) == before
     assert backfill(*given, "--dry-run", "--limit", "1").summary.planned == 1
@@ -524,22 +517,6 @@ def backfill_code(arguments: list[str]) -> tuple[int, str]:
     except UsageError as error:
         return error.exit_code, f"{error.message}; {error.hint}"
     return found.summary.exit_code, f"{found.summary.error}; {found.summary.hint}"
-
-
-def test_status_of_a_prefix(base: Path, aml_mirror: Call, mlflow_url: str, model_name: str) -> None:
-    target = ("--model-name", model_name, "--tracking-uri", mlflow_url)
-    backfill("--source", base, *target, "--exclude-run", "sweep/seed1")
-    done = aml_mirror("status", "--source", base, *target, "--json", code=65)
-    found = {line["run_id"]: line for line in map(json.loads, done.out.splitlines())}
-    assert sorted(found) == ["one", "sweep/seed0", "sweep/seed1"]
-    assert [item["uri"] for item in found["one"]["versions"]] == [f"models:/{model_name}/1"]
-    assert found["sweep/seed0"]["missing"] is None
-    assert "no complete version" in found["sweep/seed1"]["missing"]
-    backfill("--source", base, *target)
-    assert "sweep/seed1" in aml_mirror("status", "--source", base, *target).out
-    # One run is asked for as ever, by its folder or its id.
-    assert aml_mirror("status", "--source", base / "one", *target, "--json").json["run_id"] == "one"
-    assert aml_mirror("status", "--run-id", "sweep/seed0", *target, "--json").json["versions"]
 
 
 def test_a_run_that_may_not_be_read_does_not_keep_the_others(mlflow_url: str, model_name: str) -> None:

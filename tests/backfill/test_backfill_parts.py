@@ -326,7 +326,7 @@ def test_the_line_stays_short_and_the_table_counts_all() -> None:
     assert "a" * 43 not in line
     table = summary.table().splitlines()
     assert len(table) == 100 + 1 + 100 + 1 + 20 + 1 + 1
-    assert "failed        … and 400 more" in table
+    assert "failed    … and 400 more" in table
     assert table[-1].startswith(
         "1,000 run(s): 500 mirrored, 0 already there, 0 skipped, 500 failed, 500 folder(s)"
     )

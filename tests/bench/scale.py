@@ -20,7 +20,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
-from aml_mirror.registries import base
+from aml_mirror.registries import keys
 from aml_mirror.registries.azureml.version_tags import VERSION
 from aml_mirror.sources.hashing import quick_key
 from aml_mirror.sources.local import LocalSource
@@ -120,15 +120,15 @@ def seed(azure: Azure, name: str, folder: Path, there: int, wanted: int) -> None
         target = _small_run(folder, number)
         source = LocalSource(str(target))
         key = quick_key(Tree(source, source.scan()), target.name, "checkpoint-20", _FILES)
-        own = {base.RUN_ID: target.name, base.OUTPUT_DIR: str(target), base.QUICK_KEY: key}
-        own |= {base.IDENTITY: f"of-run-{number}", VERSION: str(number)}
+        own = {keys.RUN_ID: target.name, keys.OUTPUT_DIR: str(target), keys.QUICK_KEY: key}
+        own |= {keys.IDENTITY: f"of-run-{number}", VERSION: str(number)}
         made = azure.mlflow.create_run(experiment.experiment_id, tags={**kept, **own})
         azure.mlflow.update_run(made.info.run_id, "FINISHED")
 
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(make, range(there + 1, wanted + 1)))
     # In what is seeded, {n} becomes the number of the version.
-    properties = {**pattern["properties"], base.RUN_ID: "run-{n}", base.IDENTITY: "of-run-{n}"}
+    properties = {**pattern["properties"], keys.RUN_ID: "run-{n}", keys.IDENTITY: "of-run-{n}"}
     # A version is ours only where its path is that of its own run. Without a state of the logs, as earlier
     # releases left it, they count as unchanged.
     path = pattern["modelUri"].replace("/run-1/", "/run-{n}/")

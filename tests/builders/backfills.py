@@ -36,9 +36,9 @@ class Filled:
         return found
 
 
-def settings_of(*arguments: str | Path, **environment: str) -> Settings:
+def settings_of(*arguments: str | Path, command: str = "backfill", **environment: str) -> Settings:
     """The settings of a call, from flags and those variables alone."""
-    flags = parser().parse_args(["backfill", *map(str, arguments)])
+    flags = parser().parse_args([command, *map(str, arguments)])
     return resolve(flags, environment, Path(os.devnull))
 
 

@@ -4,11 +4,11 @@ Loading the clients of Azure and MLflow costs three seconds of a core; a test th
 *does* need not pay it each time. What it gets is a process of its own all the same, with its own
 environment, folder, pipes, threads and connections, that a signal ends as it ends any other.
 
-The server (``python -m builders.forks SOCKET MODULE…``) has one thread and opens no connection, so that a
-fork of it is as good as new. All workers of a session share it: each connects to its socket and sends calls,
-which are the arguments, the environment and the folder as JSON, and with them the pipes and a socket on which
-the server tells the child's number and, when that has ended, its exit code. What a worker started ends with
-its connection, and the server with the last one.
+The server (``python -m builders.forks SOCKET ENTRY MODULE…``, where a call is ENTRY's ``main``) has one
+thread and opens no connection, so that a fork of it is as good as new. All workers of a session share it:
+each connects to its socket and sends calls, which are the arguments, the environment and the folder as JSON,
+and with them the pipes and a socket on which the server tells the child's number and, when that has ended,
+its exit code. What a worker started ends with its connection, and the server with the last one.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import gc
 import importlib
 import json
 import os
+import pkgutil
 import selectors
 import signal
 import socket
@@ -34,34 +35,20 @@ from typing import Any, TextIO, cast
 from filelock import FileLock
 
 HERE = Path(__file__).parent.parent
-# What a mirror loads, to MLflow and to Azure ML.
+# What a mirror loads, to MLflow and to Azure ML; all modules of the program come with it.
 MLFLOW = (
-    *(
-        "aml_mirror.cli.program",
-        "aml_mirror.pipeline.mirror",
-        "aml_mirror.pipeline.decide",
-        "aml_mirror.cli.report",
-        "aml_mirror.status.status",
-        "aml_mirror.doctor.doctor",
-        "aml_mirror.evidence.evaluate",
-        "aml_mirror.gates.explain",
-        "aml_mirror.gates.stage_changes",
-        "aml_mirror.gates.stage_history",
-    ),
     "aml_mirror.registries.mlflow.tracking_server",
-    # What a call would load by itself, for a signature and for a local database.
+    # What a call would load by itself, for its requests, a signature and a local database.
+    *("mlflow.tracking.request_header.registry", "azureml.mlflow._internal.service_context_loader"),
     *("securesystemslib.signer", "azureml.mlflow._tracking.request_header.azureml_request_header_provider"),
     *("mlflow.store.tracking.sqlalchemy_store", "mlflow.store.model_registry.sqlalchemy_store"),
 )
-AZURE = (
-    *MLFLOW,
-    *("aml_mirror.registries.azureml.workspace", "aml_mirror.registries.azureml.workspace_checks"),
-    *("aml_mirror.registries.azureml.fast_lookup", "aml_mirror.registries.azureml.reader"),
-    *("aml_mirror.registries.azureml.attachments", "aml_mirror.registries.azureml.stage_store"),
-    *("azure.ai.ml", "azure.ai.ml.entities", "azureml.mlflow", "azureml.mlflow._store.tracking.store"),
-)
+# The clients of Azure ML alone.
+CLIENTS = ("azure.ai.ml", "azure.ai.ml.entities", "azureml.mlflow", "azureml.mlflow._store.tracking.store")
+AZURE = (*MLFLOW, *CLIENTS)
+PACKAGE = "aml_mirror"
 _MOST = 1 << 20  # bytes of one call
-_SHARED = "PYTEST_FORKS"  # the folder of the servers' sockets, for workers
+_SHARED = "PYTEST_FORKS"  # names the folder that all processes of a session share
 
 
 class Forked:
@@ -168,26 +155,38 @@ def share() -> None:
     os.environ[_SHARED] = folder.name
 
 
-def forks(modules: tuple[str, ...], environment: Callable[[], dict[str, str]]) -> Forks:
-    """The one server with these modules, started when first asked for, in an environment to load them in."""
+def shared() -> Path:
+    """A folder that all processes of a session see."""
+    return Path(os.environ[_SHARED])
+
+
+def forks(
+    modules: tuple[str, ...], environment: Callable[[], dict[str, str]], entry: str = "aml_mirror.cli.main"
+) -> Forks:
+    """The one server with these modules, started when first asked for, in an environment to load them in.
+
+    Args:
+        modules: what it loads; they tell the servers of a session apart.
+        environment: returns the variables to load them with.
+        entry: the module whose ``main`` a call is.
+    """
     if modules not in _connections:
-        folder = Path(os.environ[_SHARED])
-        place = folder / f"{zlib.crc32(' '.join(modules).encode()):x}"
+        place = shared() / f"{zlib.crc32(' '.join(modules).encode()):x}"
         with FileLock(place.with_suffix(".lock")):
             try:
                 found = Forks(place)
             except OSError:  # none yet, or the last one had nobody left
-                _start(place, modules, environment())
+                _start(place, entry, modules, environment())
                 found = Forks(place)
         _connections[modules] = found
         atexit.register(found.close)
     return _connections[modules]
 
 
-def _start(place: Path, modules: tuple[str, ...], environment: dict[str, str]) -> None:
+def _start(place: Path, entry: str, modules: tuple[str, ...], environment: dict[str, str]) -> None:
     place.unlink(missing_ok=True)
     process = subprocess.Popen(
-        [sys.executable, "-m", "builders.forks", str(place), *modules],
+        [sys.executable, "-m", "builders.forks", str(place), entry, *modules],
         cwd=HERE,
         env={**environment, "MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true"},
         stdin=subprocess.DEVNULL,
@@ -198,10 +197,16 @@ def _start(place: Path, modules: tuple[str, ...], environment: dict[str, str]) -
     assert process.stdout.readline() == b"ready\n", "the fork server did not start"
 
 
-def serve(place: str, modules: list[str]) -> int:
+def serve(place: str, entry: str, modules: list[str]) -> int:
     """Load the modules, and fork for each call; returns in each child, with its exit code."""
-    for module in modules:
+    for module in (entry, *modules):
         importlib.import_module(module)
+    # Of the program all of it, or each call would load what its command needs.
+    for one in pkgutil.walk_packages(sys.modules[PACKAGE].__path__, f"{PACKAGE}."):
+        if not one.name.endswith(".__main__"):
+            importlib.import_module(one.name)
+    if plugins := sys.modules.get(f"{PACKAGE}.support.plugins"):  # an earlier release has none
+        plugins.entry_points(plugins.LAYOUTS)
     assert threading.active_count() == 1, threading.enumerate()
     gc.freeze()  # what is loaded stays: no child looks through it again
     listening = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -252,7 +257,7 @@ def serve(place: str, modules: list[str]) -> int:
                     one.close()
                 for number in (woken, wake, told):
                     os.close(number)
-                return _child(json.loads(message), out, err)
+                return _child(entry, json.loads(message), out, err)
             os.close(out)
             os.close(err)
             children[pid] = _Child(caller, socket.socket(fileno=told))
@@ -276,9 +281,7 @@ def _reap(children: dict[int, _Child]) -> None:
                     continue  # nobody wants to know
 
 
-def _child(call: dict[str, Any], out: int, err: int) -> int:
-    from aml_mirror.cli.main import main
-
+def _child(entry: str, call: dict[str, Any], out: int, err: int) -> int:
     nothing = os.open(os.devnull, os.O_RDONLY)
     for number, target in ((nothing, 0), (out, 1), (err, 2)):
         os.dup2(number, target)
@@ -287,7 +290,7 @@ def _child(call: dict[str, Any], out: int, err: int) -> int:
     os.environ.update(call["environment"])
     os.chdir(call["folder"])
     sys.argv[1:] = call["arguments"]
-    code = main()
+    code = importlib.import_module(entry).main()
     # As the interpreter ends, but for taking three thousand modules apart.
     threading._shutdown()  # type: ignore[attr-defined]
     atexit._run_exitfuncs()
@@ -297,4 +300,4 @@ def _child(call: dict[str, Any], out: int, err: int) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(serve(sys.argv[1], sys.argv[2:]))
+    sys.exit(serve(sys.argv[1], sys.argv[2], sys.argv[3:]))

@@ -17,6 +17,8 @@ import pytest
 _KEY = "matrix"
 MOMENTS = ("before", "after")
 WHOLE = os.environ.get("KILL") == "all"
+# How many tests share the cells of a kill matrix, so that several workers have some.
+PARTS = range(4 if WHOLE else 1)
 
 
 @dataclass(frozen=True)
@@ -27,10 +29,12 @@ class Moment:
     moment: str
 
 
-def sample(requests: int, cells: int) -> list[Moment]:
-    """Every cell of a kill matrix with ``KILL=all``, else so many, spread over all requests and moments."""
+def sample(requests: int, cells: int, part: int = 0) -> list[Moment]:
+    """Cells of a kill matrix: with ``KILL=all`` those of a part, else so many, spread over all of them."""
     found = [Moment(number, moment) for number in range(1, requests + 1) for moment in MOMENTS]
-    if WHOLE or len(found) <= cells:
+    if WHOLE:
+        return found[part :: len(PARTS)]
+    if len(found) <= cells:
         return found
     # An odd distance goes through both moments.
     step = max(1, len(found) // cells) | 1

@@ -7,6 +7,7 @@ later from the end of the longest queue. Left in the order of the files, one wor
 from __future__ import annotations
 
 import random
+import zlib
 from collections.abc import Sequence
 
 import pytest
@@ -54,6 +55,19 @@ def dealt(items: Sequence[pytest.Item], workers: int) -> list[pytest.Item]:
             tests = tests[max(room[at], 1) :]
     place = {item: number for number, item in enumerate(items)}
     return [item for at in range(count) for item in (*first[at], *sorted(then[at], key=place.__getitem__))]
+
+
+def share(items: Sequence[pytest.Item], part: str) -> list[pytest.Item]:
+    """Return the tests of one part, such as ``2/3``, in their order; the parts have no test in common.
+
+    Raises:
+        ValueError: there is no such part.
+    """
+    number, _, count = part.partition("/")
+    if not 1 <= int(number) <= int(count):
+        raise ValueError(f"TEST_SHARE={part}: write 1/3, 2/3 or 3/3")
+    # By a checksum: what is beside each other in a matrix is spread over the parts.
+    return [item for item in items if zlib.crc32(item.nodeid.encode()) % int(count) == int(number) - 1]
 
 
 def shuffled(items: Sequence[pytest.Item], seed: str) -> list[pytest.Item]:

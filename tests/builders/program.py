@@ -15,10 +15,15 @@ PROGRAM = str(Path(sys.executable).with_name("aml-mirror"))
 FOREIGN = ("AZURE", "ARM_", "MLFLOW", "OSMO", "RUN_ID", "REPLAY_", "OUTPUT_", "AML_", "TRAINING_", "PYTEST_")
 
 
+# Before all else on the path of what the tests start.
+ABSENT = str(Path(__file__).parent.parent / "absent")
+
+
 def clean_environment(**more: str) -> dict[str, str]:
     """The environment without any variable that the program reads, plus those given."""
     kept = {key: value for key, value in os.environ.items() if not key.startswith(FOREIGN)}
-    return {**kept, **more}
+    path = [ABSENT, *filter(None, [kept.get("PYTHONPATH")])]
+    return {**kept, "PYTHONPATH": os.pathsep.join(path), **more}
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ Interference is a function that is called with the number of the request (from 1
 ``before`` the request reaches the server, or ``after`` the server has acted and before the client hears of
 it. What it returns is sent to the client instead: ``None`` for nothing special, an integer for that status,
 ``DROP`` to close the connection without an answer, ``CUT`` to close it in the middle of the body, a
-:class:`Page` for that very answer.
+:class:`Length` to spoil the Content-Length, a :class:`Page` for that very answer.
 """
 
 from __future__ import annotations
@@ -32,7 +32,15 @@ class Page:
     headers: dict[str, str] = field(default_factory=lambda: {"Content-Type": "text/html; charset=utf-8"})
 
 
-Interference = Callable[[int, str, str, str], "int | str | Page | None"]
+@dataclass(frozen=True)
+class Length:
+    """The answer with a Content-Length that is so many bytes off, and the connection closed behind it."""
+
+    delta: int
+
+
+What = int | str | Page | Length | None
+Interference = Callable[[int, str, str, str], What]
 
 
 class Proxy:
@@ -101,11 +109,12 @@ class Proxy:
         data = answer.read()
         upstream.close()
         what = self.interfere(number, "after", client.command, client.path)
-        if what == CUT:
+        if what == CUT or isinstance(what, Length):
+            delta = what.delta if isinstance(what, Length) else 0
             client.send_response(answer.status)
-            client.send_header("Content-Length", str(len(data)))
+            client.send_header("Content-Length", str(len(data) + delta))
             client.end_headers()
-            client.wfile.write(data[: len(data) // 2])
+            client.wfile.write(data[: len(data) // 2] if what == CUT else data)
             self._close(client)
             return
         if self._answer(client, what):
@@ -118,8 +127,8 @@ class Proxy:
         client.end_headers()
         client.wfile.write(data)
 
-    def _answer(self, client: BaseHTTPRequestHandler, what: int | str | Page | None) -> bool:
-        if what is None or what == CUT:
+    def _answer(self, client: BaseHTTPRequestHandler, what: What) -> bool:
+        if what is None or what == CUT or isinstance(what, Length):
             return False
         if what == DROP:
             self._close(client)

@@ -16,8 +16,9 @@ from aml_mirror.pipeline.decide import plans
 from aml_mirror.pipeline.mirror import Mirror
 from aml_mirror.pipeline.publish import tags_of
 from aml_mirror.pipeline.receipt import Progress, Receipt
-from aml_mirror.registries import base
-from aml_mirror.registries.base import Registry, Version
+from aml_mirror.registries import keys
+from aml_mirror.registries.base import Registry
+from aml_mirror.registries.records import Version
 from aml_mirror.registries.registry import open_registry, required_type
 from aml_mirror.support.progress import Console
 from aml_mirror.verify.verify import verify
@@ -61,9 +62,9 @@ class RegistryConformance:
         assert (first.manifest_sha256, second.manifest_sha256) == (plan.manifest.sha256,) * 2
         (version,) = self.versions(registry, settings)
         assert version.complete and registry.uri(version) == first.model_uri
-        assert version.tags[base.IDENTITY] == plan.identity
-        assert version.tags[base.QUICK_KEY] == plan.quick_key
-        assert version.tags[base.MLFLOW_RUN_ID] == first.mlflow_run_id
+        assert version.tags[keys.IDENTITY] == plan.identity
+        assert version.tags[keys.QUICK_KEY] == plan.quick_key
+        assert version.tags[keys.MLFLOW_RUN_ID] == first.mlflow_run_id
         assert self.versions(registry, settings, "another-run") == []
 
     def test_a_version_is_found_by_its_number_and_among_all(
@@ -71,11 +72,11 @@ class RegistryConformance:
     ) -> None:
         receipt = self.mirror(settings)
         version = registry.find_version(settings.model_name, str(receipt.model_version))
-        assert version is not None and version.tags[base.MANIFEST_SHA256] == receipt.manifest_sha256
+        assert version is not None and version.tags[keys.MANIFEST_SHA256] == receipt.manifest_sha256
         assert registry.find_version(settings.model_name, "999") is None
         seen: list[Version] = []
         registry.each_version(settings.model_name, settings.model_name, seen.append)
-        assert {(item.number, item.tags[base.RUN_ID]) for item in seen} == {
+        assert {(item.number, item.tags[keys.RUN_ID]) for item in seen} == {
             (receipt.model_version, "conformance-run")
         }
 
@@ -109,13 +110,13 @@ class RegistryConformance:
         self, registry: Registry, settings: Settings, run: Path
     ) -> None:
         first = self.mirror(settings)
-        before = self.versions(registry, settings)[0].tags[base.QUICK_KEY]
+        before = self.versions(registry, settings)[0].tags[keys.QUICK_KEY]
         for path in run.rglob("*"):
             os.utime(path, (1_700_000_000, 1_700_000_000))
         second = self.mirror(settings)
         assert (second.outcome, second.model_version) == ("already-mirrored", first.model_version)
         fresh = open_registry(settings, lambda text: None)
-        assert self.versions(fresh, settings)[0].tags[base.QUICK_KEY] != before
+        assert self.versions(fresh, settings)[0].tags[keys.QUICK_KEY] != before
 
     def test_what_failed_is_unfinished_until_the_next_attempt_takes_it_up(
         self, registry: Registry, settings: Settings
@@ -127,7 +128,7 @@ class RegistryConformance:
         writer.log_params(dict(plan.params))
         writer.abort("FAILED", "the network is down")
         (left,) = registry.unfinished(experiment, "conformance-run")
-        assert left[base.MLFLOW_RUN_ID] == writer.run_id and left["status"] == "FAILED"
+        assert left[keys.MLFLOW_RUN_ID] == writer.run_id and left["status"] == "FAILED"
         receipt = self.mirror(settings)
         assert (receipt.outcome, receipt.mlflow_run_id) == ("mirrored", writer.run_id)
         assert list(registry.unfinished(experiment, "conformance-run")) == []

@@ -11,6 +11,8 @@ from tensorboard.compat.proto.event_pb2 import Event
 from tensorboard.compat.proto.summary_pb2 import Summary
 from tensorboard.summary.writer.record_writer import RecordWriter
 
+from builders.saved import safetensors, write_json
+
 WALL_TIME = 1_760_000_000.0  # seconds; any fixed moment
 
 
@@ -63,4 +65,13 @@ def huggingface_run(
         (folder / "config.json").write_text(json.dumps({"model_type": "policy", "hidden_size": size}))
         (folder / "optimizer.pt").write_bytes(b"x" * 100)
         (folder / "trainer_state.json").write_text(json.dumps({"global_step": step, "log_history": []}))
+    return root
+
+
+def small_run(root: Path, seed: int = 0) -> Path:
+    """A Hugging Face run of one checkpoint and no event file."""
+    folder = root / "checkpoint-1"
+    safetensors(folder / "model.safetensors", seed=seed)
+    write_json(folder / "config.json", {"model_type": "policy"})
+    write_json(folder / "trainer_state.json", {"global_step": 1, "log_history": []})
     return root

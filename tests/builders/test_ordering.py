@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from builders.ordering import IMAGE, LONG, dealt, shuffled
+from builders.ordering import IMAGE, LONG, dealt, share, shuffled
 
 
 @dataclass(frozen=True)
@@ -39,3 +39,12 @@ def test_each_worker_begins_with_its_share_of_the_long_ones(workers: int) -> Non
 def test_a_seed_has_one_order() -> None:
     assert shuffled(items(), "1") == shuffled(items(), "1") != shuffled(items(), "2")
     assert Counter(shuffled(items(), "1")) == Counter(items())
+
+
+def test_every_test_is_in_one_share() -> None:
+    shares = [share(items(), f"{number}/3") for number in (1, 2, 3)]
+    assert Counter(item for found in shares for item in found) == Counter(items())
+    assert min(map(len, shares)) > len(items()) // 5
+    for part in ("0/3", "4/3", "x"):
+        with pytest.raises(ValueError):
+            share(items(), part)

@@ -120,9 +120,38 @@ def test_a_run_nested_below_the_path_is_found(aml_mirror: Call, tmp_path: Path) 
 def test_two_runs_are_named(aml_mirror: Call, tmp_path: Path) -> None:
     huggingface_run(tmp_path / "both" / "one")
     huggingface_run(tmp_path / "both" / "two")
-    done = aml_mirror("plan", "--source", tmp_path / "both", code=64)
+    done = aml_mirror("mirror", "--source", tmp_path / "both", "--model-name", "m", *TARGET, code=64)
     assert "one (huggingface)" in done.err
     assert "two (huggingface)" in done.err
+
+
+def test_plan_of_a_folder_lists_each_run(aml_mirror: Call, tmp_path: Path) -> None:
+    for name in ("short", "a-long-name", "cut"):
+        huggingface_run(tmp_path / "both" / name)
+    for weights in (tmp_path / "both" / "cut").rglob("model.safetensors"):
+        weights.write_bytes(b"")
+    before = sorted(tmp_path.rglob("*"))
+    done = aml_mirror("plan", tmp_path / "both", "--model-name", "m-{name}", code=65)
+    *rows, last = done.out.splitlines()
+    planned = [row for row in rows if row.startswith("will be mirrored")]
+    assert [row.split()[3:7] for row in planned] == [
+        ["a-long-name", "checkpoint-20", "step", "20"], ["short", "checkpoint-20", "step", "20"]
+    ]  # fmt: skip
+    assert planned[0].index("checkpoint-20") == planned[1].index("checkpoint-20")
+    assert planned[0].endswith("huggingface  into m-a-long-name")
+    assert "cut" in rows[-1] and "65  " in rows[-1] and "no complete checkpoint" in rows[-1]
+    assert last.startswith("3 run(s): 2 will be mirrored, 0 skipped, 1 failed")
+    assert f"aml-mirror backfill {tmp_path / 'both'}" in done.err
+    lines = [
+        json.loads(line) for line in aml_mirror("plan", tmp_path / "both", "--json", code=65).out.splitlines()
+    ]
+    assert {line["run_id"]: line["outcome"] for line in lines[:-1]} == {
+        "a-long-name": "planned", "cut": "failed", "short": "planned"
+    }  # fmt: skip
+    assert (lines[-1]["planned"], lines[-1]["failed"]) == (2, 1)
+    assert sorted(tmp_path.rglob("*")) == before
+    # A mirror of it under one id is refused, so its plan is too.
+    aml_mirror("plan", tmp_path / "both", "--run-id", "one", code=64)
 
 
 def test_checkpoints_can_be_named(run: Path, aml_mirror: Call) -> None:

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import pty
+import re
+import shlex
 import shutil
 import subprocess
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -60,6 +65,63 @@ def test_what_bash_offers(folder: Path, line: list[str], offered: list[str]) -> 
         text=True,
     )
     assert done.stdout.split() == offered, done.stderr
+
+
+LINES = [
+    ("mirror --fr", "mirror --framework"),
+    ("st", "status"),
+    ("mirror --framework=ler", "mirror --framework=lerobot"),
+    ("mirror --sign-key rel", "mirror --sign-key release.pem"),
+    ("plan ru", "plan runs"),
+    ("plan runs/ppo --checkpoint runs/ppo/chec", "plan runs/ppo --checkpoint runs/ppo/checkpoint-10"),
+    ("completion fi", "completion fish"),
+]
+
+
+def test_what_zsh_completes(folder: Path) -> None:
+    """Its line editor works on a terminal alone: each line is typed, completed by Tab, and run."""
+    (folder / "aml-mirror.zsh").write_text(script("zsh", COMMANDS))
+    (folder / "setup").write_text(
+        "PROMPT=; autoload -Uz compinit; compinit -u -D\nsource ./aml-mirror.zsh\n"
+        'aml-mirror() { print -r -- "ran: $*" }\n'
+    )
+    typed = ["source ./setup", *(f"aml-mirror {line}\t" for line, _ in LINES), "exit"]
+    master, slave = pty.openpty()
+    process = subprocess.Popen(
+        [_program("zsh"), "-f", "-i"], cwd=folder, stdin=slave, stdout=slave, stderr=slave,
+        env=clean_environment(TERM="dumb", HOME=str(folder)), start_new_session=True,
+    )  # fmt: skip
+    os.close(slave)
+    os.write(master, "".join(f"{line}\r" for line in typed).encode())
+    shown = b""
+    # Linux reports the other end's close as EIO.
+    with suppress(OSError):
+        while part := os.read(master, 4096):
+            shown += part
+    assert process.wait(60) == 0
+    ran = re.findall(r"ran: ([^\r\n]*)", shown.decode())
+    assert [line.rstrip("/ ") for line in ran] == [completed for _, completed in LINES], shown
+
+
+def test_what_fish_offers(folder: Path) -> None:
+    (folder / "aml-mirror.fish").write_text(script("fish", COMMANDS))
+    asked = "".join(f"complete -C {shlex.quote('aml-mirror ' + line)}; echo DONE;" for line, _ in LINES)
+    done = subprocess.run(
+        [_program("fish"), "--no-config", "-c", f"source ./aml-mirror.fish; {asked}"],
+        cwd=folder, env=clean_environment(HOME=str(folder)), capture_output=True, text=True,
+    )  # fmt: skip
+    offered = [
+        [line.partition("\t")[0].rstrip("/") for line in part.strip().splitlines()]
+        for part in done.stdout.split("DONE\n")[:-1]
+    ]
+    assert offered == [[completed.rpartition(" ")[2]] for _, completed in LINES], done.stdout + done.stderr
+
+
+def _program(shell: str) -> str:
+    found = shutil.which(shell)
+    if found is None:
+        pytest.fail(f"{shell} is needed: apt-get install {shell}", pytrace=False)
+    return found
 
 
 @pytest.mark.parametrize("shell", SHELLS)

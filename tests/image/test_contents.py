@@ -10,11 +10,10 @@ from pathlib import Path
 from urllib.parse import unquote
 
 import pytest
-from cyclonedx.schema import SchemaVersion
-from cyclonedx.validation.json import JsonStrictValidator
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+from builders.bill_of_materials import problem_of
 from builders.containers import Image
 from builders.making import ROOT, build, make
 
@@ -67,10 +66,7 @@ def test_lists_its_packages(image: Image) -> None:
     text = image.shell("cat /usr/share/aml-mirror/sbom.cdx.json")
     found = json.loads(text)
     assert found["bomFormat"] == "CycloneDX"
-    schema = SchemaVersion.from_version(found["specVersion"])
-    problem = JsonStrictValidator(schema).validate_str(text)
-    # The whole problem repeats the schema, which is thousands of lines.
-    assert problem is None, str(problem)[:500]
+    assert problem_of(text) == ""
     assert re.fullmatch(r"urn:uuid:[0-9a-f-]{36}", found["serialNumber"])
     locked_hashes = set(re.findall(r"--hash=sha256:([0-9a-f]{64})", (ROOT / "requirements.txt").read_text()))
     for component in found["components"]:

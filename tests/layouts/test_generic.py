@@ -377,10 +377,10 @@ def test_the_one_policy_of_a_training(tree: MakeTree, tmp_path: Path) -> None:
     assert [(item.path, item.step, item.role) for item in run.checkpoints] == [
         ("checkpoint.ckpt", None, "unknown")
     ]
-    # It is none where others count, nor where it is data, best, or a shard.
+    # It is none where others count, nor where it is data or a shard.
     write_bytes(tmp_path / "a/saved/policy_10.pt")
     assert paths(Generic().read(tree(tmp_path / "a"))) == ["saved/policy_10.pt"]
-    for name in ("train_features.pt", "best_model.pt", "model-00001-of-00002.safetensors", "encoder.pt"):
+    for name in ("train_features.pt", "model-00001-of-00002.safetensors", "encoder.pt"):
         shutil.rmtree(tmp_path)
         for each in (name, "config.yaml", EVENTS):
             write_bytes(tmp_path / each)

@@ -138,14 +138,17 @@ def test_others_agents_are_not_claimed(tree, tmp_path):
     assert LAYOUT.find(tree(tmp_path)) == ["ours"]
 
 
-def test_an_end_that_skrl_does_not_write_makes_the_agents_anothers(tree, tmp_path):
+def test_an_end_that_skrl_does_not_write_is_undecided(tree, tmp_path):
     for step in (100, 200):
         save(tmp_path / "checkpoints" / f"agent_{step}.pt", {"policy": step, "critic": {}})
-    save(tmp_path / "checkpoints" / "agent_final.pt", {"policy": 250, "critic": {}})
-    assert LAYOUT.find(tree(tmp_path)) == []
+    save(tmp_path / "checkpoints" / "agent_final.pt", {"policy": 250, "critic": {}}, b"other".ljust(64))
+    assert LAYOUT.find(tree(tmp_path)) == [""]
+    run = LAYOUT.read(tree(tmp_path))
+    assert set(run.choices) == {"checkpoints/agent_final.pt", "checkpoints/agent_200.pt"}
     # A person's copy of the newest says nothing.
     shutil.copy(tmp_path / "checkpoints" / "agent_200.pt", tmp_path / "checkpoints" / "agent_final.pt")
-    assert LAYOUT.find(tree(tmp_path)) == [""]
+    run = LAYOUT.read(tree(tmp_path))
+    assert (run.checkpoints[0].step, run.undecided) == (200, "")
 
 
 def test_a_single_policy_file_is_not_enough(tree, tmp_path):

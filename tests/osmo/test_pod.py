@@ -16,7 +16,7 @@ from aml_mirror.core.errors import DataError
 from aml_mirror.core.settings import Settings
 from aml_mirror.sources.registry import open_source
 from azure_emulator.client import Azure
-from builders.program import PROGRAM
+from builders.program import ABSENT, PROGRAM
 from builders.runs import huggingface_run
 from mirroring import assert_exactly_once
 from osmo_world import OsmoWorld
@@ -33,7 +33,7 @@ def cluster(osmo: OsmoWorld, azure: Azure) -> OsmoWorld:
     with osmo.changed() as state:
         # OSMO appends its own folder to the image's PATH.
         state["pod_path"] = os.pathsep.join((str(Path(PROGRAM).parent), os.environ["PATH"], str(osmo.bin)))
-        state["pod_env"] = azure.env()
+        state["pod_env"] = azure.env(PYTHONPATH=ABSENT)
     return osmo
 
 

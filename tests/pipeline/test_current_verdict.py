@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from aml_mirror.pipeline.current_verdict import current_verdict, recorded_verdict
-from aml_mirror.registries.base import Version
+from aml_mirror.registries.records import Version
 from aml_mirror.safety.verdict import Safety, inspect
 from aml_mirror.safety.words import SCANNER
 from aml_mirror.sources.local import LocalSource

@@ -18,7 +18,7 @@ from aml_mirror.pipeline.decide import plans
 from aml_mirror.pipeline.mirror import Mirror
 from aml_mirror.pipeline.plan import Plan
 from aml_mirror.pipeline.receipt import Facts, Progress
-from aml_mirror.registries.base import Limits
+from aml_mirror.registries.records import Limits
 from aml_mirror.support.progress import Console
 from builders.program import Call
 from builders.runs import huggingface_run

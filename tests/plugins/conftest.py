@@ -34,8 +34,8 @@ def plugin_environment(tmp_path_factory: pytest.TempPathFactory) -> Path:
             subprocess.run(["cp", "-r", PACKAGE, source], check=True)
             subprocess.run(
                 [
-                    *(sys.executable, "-m", "pip", "--python", python, "install", "--quiet"),
-                    *("--no-deps", "--no-build-isolation", "--no-index", source),
+                    *(Path(sys.executable).with_name("uv"), "--quiet", "--offline", "--no-cache", "pip"),
+                    *("install", "--no-deps", "--no-build-isolation", "--python", python, source),
                 ],
                 check=True,
             )

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from aml_mirror.core.manifest import identity
 from aml_mirror.prune.unneeded import unneeded
-from aml_mirror.registries.base import Version
 from aml_mirror.registries.leftovers import RunLeft, StagingLeft, StoredBlob, Survey
+from aml_mirror.registries.records import Version
 
 DAY = 86_400.0
 RUNS = ("run-1", "run-2", "claims", "a b/c")

@@ -8,15 +8,18 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 
 from aml_mirror.core.errors import DataError, MirrorError, ServiceUnavailable
 from aml_mirror.pull import download
-from aml_mirror.pull.download import Download, LocalPart, Wanted
+from aml_mirror.pull.download import Download
 from aml_mirror.pull.files import Part
-from aml_mirror.pull.mlflow_files import LocalFiles
+from aml_mirror.pull.mlflow_files import HttpFiles, LocalFiles
+from aml_mirror.pull.mlflow_rest import MlflowRest
+from aml_mirror.pull.wanted import LocalPart, Wanted
 from aml_mirror.support.retry import Retry
 
 PART = 1 << 10
@@ -192,15 +195,17 @@ def test_a_store_that_fails(store: Path, tmp_path: Path, is_cut: bool, has_range
         once = Download(Failing(store, nth, False, is_cut, has_ranges), tmp_path / f"once-{nth}", 4)
         assert once.run(wanted(store)).wrong == []
         assert contents(tmp_path / f"once-{nth}") == contents(store)
-        stays = Download(Failing(store, nth, True, is_cut, has_ranges), tmp_path / "stays", 4)
+        # In a folder of its own: what an earlier one brought is not read again.
+        new = tmp_path / f"stays-{nth}"
+        stays = Download(Failing(store, nth, True, is_cut, has_ranges), new, 4)
         with pytest.raises(MirrorError) as failed:
             stays.run(wanted(store))
         assert failed.value.exit_code == 75
         # What is there are beginnings: the next attempt goes on.
-        for path, data in contents(tmp_path / "stays").items():
+        for path, data in contents(new).items():
             assert (store / path).read_bytes().startswith(data)
-    assert Download(Uneven(store, has_ranges), tmp_path / "stays", 4).run(wanted(store)).wrong == []
-    assert contents(tmp_path / "stays") == contents(store)
+        assert Download(Uneven(store, has_ranges), new, 4).run(wanted(store)).wrong == []
+        assert contents(new) == contents(store)
 
 
 def test_a_file_that_grew_is_refused(store: Path, tmp_path: Path) -> None:
@@ -219,3 +224,46 @@ def test_a_link_in_the_way_is_not_followed(store: Path, tmp_path: Path) -> None:
     with pytest.raises(OSError):
         Download(Uneven(store), tmp_path / "new", 2).run(wanted(store))
     assert outside.read_bytes() == b"mine"
+
+
+class Ranged(BaseHTTPRequestHandler):
+    """An MLflow server's artifacts behind something that serves ranges, without saying any file's size."""
+
+    store: Path
+
+    def do_GET(self) -> None:
+        data = (self.store / self.path.rpartition("/artifacts/")[2]).read_bytes()
+        start = int(self.headers.get("Range", "bytes=0-").removeprefix("bytes=").rstrip("-"))
+        status = 200 if "Range" not in self.headers else 206 if start < len(data) else 416
+        self.send_response(status)
+        if status == 416:
+            self.send_header("Content-Range", f"bytes */{len(data)}")
+        body = b"" if status == 416 else data[start:]
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *args: object) -> None:
+        pass
+
+
+@pytest.mark.parametrize("there", ["nothing", "a beginning", "all of it", "more than it"])
+def test_a_file_of_unknown_size_is_continued(store: Path, tmp_path: Path, there: str) -> None:
+    path = next(one.path for one in wanted(store) if one.bytes == 40 * PART)
+    data = (store / path).read_bytes()
+    kept = {"nothing": b"", "a beginning": data[:PART], "all of it": data, "more than it": data + b"x"}[there]
+    full = tmp_path / "new" / path
+    full.parent.mkdir(parents=True)
+    full.write_bytes(kept)
+    handler = type("Handler", (Ranged,), {"store": store})
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        uri = f"http://127.0.0.1:{server.server_address[1]}"
+        api = MlflowRest(uri, 5.0, lambda text: None)
+        root = f"{uri}/api/2.0/mlflow-artifacts/artifacts"
+        fetched = Download(HttpFiles(root, api), tmp_path / "new", 2).run([Wanted(path, None)])
+        server.shutdown()
+    assert full.read_bytes() == data
+    assert fetched.sha256[path] == hashlib.sha256(data).hexdigest()
+    more = {"a beginning": -PART, "all of it": -len(data), "more than it": len(data)}
+    assert fetched.read == len(data) + more.get(there, 0)

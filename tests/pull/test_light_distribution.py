@@ -11,7 +11,6 @@ import tomllib
 from pathlib import Path
 
 import pytest
-from filelock import FileLock
 
 from builders.program import Call, clean_environment
 from builders.runs import huggingface_run
@@ -31,9 +30,10 @@ def light(tmp_path_factory: pytest.TempPathFactory) -> Path:
     shutil.copytree(
         ROOT / "entrypoint", source, ignore=shutil.ignore_patterns("__pycache__", "*.egg-info", "build")
     )
-    build = [sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "--no-build-isolation"]
-    with FileLock(ROOT / ".light.lock"):
-        subprocess.run([*build, "-w", str(folder), str(source / "light")], check=True)
+    # uv does what pip does, for a fifth of the time.
+    uv = [Path(sys.executable).with_name("uv"), "--quiet", "--offline", "--no-cache"]
+    build = [*uv, "build", "--wheel", "--no-build-isolation", "--python", sys.executable]
+    subprocess.run([*build, "-o", folder, source / "light"], check=True)
     (wheel,) = folder.glob("aml_mirror_pull-*.whl")
     venv = folder / "venv"
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", venv], check=True)
@@ -42,18 +42,7 @@ def light(tmp_path_factory: pytest.TempPathFactory) -> Path:
         [python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"],
         check=True, capture_output=True, text=True,
     ).stdout.strip()  # fmt: skip
-    install = [
-        sys.executable,
-        "-m",
-        "pip",
-        "--python",
-        str(python),
-        "install",
-        "-q",
-        "--no-deps",
-        "--no-index",
-    ]
-    subprocess.run([*install, str(wheel)], check=True)
+    subprocess.run([*uv, "pip", "install", "--no-deps", "--python", python, wheel], check=True)
     for name in closure():
         link(name, Path(purelib))
     return venv / "bin" / "aml-mirror"

@@ -16,13 +16,13 @@ import pytest
 import requests
 from safetensors.numpy import save_file
 
+from aml_mirror.pull.pulled_folder import PulledFolder
 from aml_mirror.storage.azure_login import credential as login
 from azure_emulator.client import Azure
 from builders import matrix
 from builders.runs import huggingface_run
 from mirroring import ASIDE, Mirroring
 
-WHOLE_KILL = os.environ.get("KILL") == "all"
 WHOLE_FAULTS = os.environ.get("FAULTS") == "all"
 
 
@@ -39,6 +39,12 @@ def contents(target: Path) -> dict[str, bytes]:
 def expected(run: Path) -> dict[str, bytes]:
     names = ("model.safetensors", "config.json")
     return {name: (run / "checkpoint-20" / name).read_bytes() for name in names}
+
+
+def brought(target: Path) -> int:
+    """How many bytes of the version's files are beside DIR."""
+    folder = PulledFolder(str(target)).new / "model"
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 
 
 def asked(azure: Azure) -> list[dict[str, Any]]:
@@ -187,8 +193,9 @@ def test_equal_blocks_come_from_an_older_folder(mirroring: Mirroring, tmp_path: 
     ).read_bytes()
 
 
+@pytest.mark.parametrize("part", matrix.PARTS)
 def test_killed_at_any_request(
-    mirroring: Mirroring, run: Path, tmp_path: Path, request: pytest.FixtureRequest
+    mirroring: Mirroring, run: Path, tmp_path: Path, request: pytest.FixtureRequest, part: int
 ) -> None:
     azure = mirroring.azure
     mirroring.mirror(run, "reach")
@@ -196,19 +203,21 @@ def test_killed_at_any_request(
     mirroring("pull", "reach:1", tmp_path / "count")
     total = len(azure.requests())
     assert total >= 8
-    points = [(number, moment) for number in range(1, total + 1) for moment in ("before", "after")]
-    for number, moment in points if WHOLE_KILL else points[1::5]:
-        target = tmp_path / f"killed-{number}-{moment}"
+    for at in matrix.sample(total, 6, part):
+        target = tmp_path / f"killed-{at.number}-{at.moment}"
         azure.forget_requests()
-        azure.fault("kill", nth=number, when=moment)
+        azure.fault("kill", nth=at.number, when=at.moment)
         first = mirroring("pull", "reach:1", target, code=None)
         azure.clear_faults()
         if first.code != 0:
             assert first.code == -signal.SIGKILL, first.err
             assert not target.exists()
+        there = brought(target)
         done = mirroring("pull", "reach:1", target).json
+        assert done["bytes_kept"] == there
         assert contents(target) == expected(run)
-        matrix.note(request, "pull killed, from Azure ML", f"request {number}", moment, done["outcome"])
+        row = f"request {at.number:02}"
+        matrix.note(request, "pull killed, from Azure ML", row, at.moment, done["outcome"])
         assert [path.name for path in tmp_path.iterdir() if path.name.startswith(f".{target.name}")] == []
 
 

@@ -8,9 +8,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from cyclonedx.schema import SchemaVersion
-from cyclonedx.validation.json import JsonStrictValidator
 
+from builders.bill_of_materials import problem_of
 from builders.program import Call
 from builders.runs import huggingface_run
 
@@ -49,7 +48,8 @@ def test_the_stock_verifiers_accept_what_was_pulled(
     assert accepts(target, keys / "ours.pub")
     assert not accepts(target, keys / "other.pub")
     bill = (target / "mirror" / "model.cdx.json").read_text()
-    assert JsonStrictValidator(SchemaVersion.V1_6).validate_str(bill) is None
+    assert problem_of(bill) == ""
+    assert json.loads(bill)["specVersion"] == "1.6"
     component = json.loads(bill)["metadata"]["component"]
     assert component["type"] == "machine-learning-model"
     digests = {file["name"]: file["hashes"][0]["content"] for file in component["components"]}

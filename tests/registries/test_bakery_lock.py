@@ -19,17 +19,17 @@ from typing import Any
 import pytest
 from mlflow import MlflowClient
 
-from aml_mirror.registries import base
-from aml_mirror.registries.base import Version
+from aml_mirror.registries import keys
 from aml_mirror.registries.mlflow import bakery_lock
 from aml_mirror.registries.mlflow.bakery_lock import BakeryLock
 from aml_mirror.registries.mlflow.run_lease import CHOOSING, Keeper, Lease
 from aml_mirror.registries.mlflow.tracking_server import MlflowRegistry
+from aml_mirror.registries.records import Version
 
 MODEL, IDENTITY = "policy", "i" * 64
 # All of them in `make test-kill`.
 SEEDS = range(60) if os.environ.get("KILL") == "all" else range(0, 60, 3)
-TAGS = {base.MODEL_NAME: MODEL, base.IDENTITY: IDENTITY, base.STATE: base.INCOMPLETE}
+TAGS = {keys.MODEL_NAME: MODEL, keys.IDENTITY: IDENTITY, keys.STATE: keys.INCOMPLETE}
 
 
 class Order:
@@ -63,8 +63,9 @@ class Order:
 
 
 @pytest.fixture(scope="module")
-def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("turn") / "empty.db"
+def prepared(tmp_path_factory: pytest.TempPathFactory, empty_database: Path) -> Path:
+    path = tmp_path_factory.mktemp("turn") / "prepared.db"
+    shutil.copy(empty_database, path)
     client = MlflowClient(f"sqlite:///{path}", f"sqlite:///{path}")
     client.create_experiment(MODEL)
     client.create_registered_model(MODEL)
@@ -72,18 +73,18 @@ def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def database(empty_database: Path, tmp_path: Path) -> str:
-    shutil.copy(empty_database, tmp_path / "mlflow.db")
+def database(prepared: Path, tmp_path: Path) -> str:
+    shutil.copy(prepared, tmp_path / "mlflow.db")
     return f"sqlite:///{tmp_path}/mlflow.db"
 
 
 def finish(workspace: MlflowRegistry, run_id: str) -> None:
     """What a writer does last, in its order."""
     client = workspace.client
-    workspace.retry(lambda: client.set_tag(run_id, base.STATE, base.COMPLETE))
-    tags = {**TAGS, base.STATE: base.COMPLETE}
+    workspace.retry(lambda: client.set_tag(run_id, keys.STATE, keys.COMPLETE))
+    tags = {**TAGS, keys.STATE: keys.COMPLETE}
     workspace.retry(lambda: client.create_model_version(MODEL, f"runs:/{run_id}/model", run_id, tags=tags))
-    workspace.retry(lambda: client.set_tag(run_id, base.LEASE, ""))
+    workspace.retry(lambda: client.set_tag(run_id, keys.LEASE, ""))
 
 
 @pytest.mark.parametrize("seed", SEEDS)
@@ -140,7 +141,7 @@ def test_one_writes_in_whatever_order_requests_arrive(
 
 def made_by(client: MlflowClient, note: str) -> str:
     experiment = client.get_experiment_by_name(MODEL)
-    made = client.create_run(experiment.experiment_id, tags={**TAGS, base.LEASE: note})
+    made = client.create_run(experiment.experiment_id, tags={**TAGS, keys.LEASE: note})
     time.sleep(0.01)
     return str(made.info.run_id)
 
@@ -179,7 +180,7 @@ def test_a_run_that_was_taken_up_is_given_back_not_deleted(
         sleeps.append(seconds)
         if not written:
             # We have just written our lease over the dead one.
-            assert mine.keeper.holds(client.get_run(dead).data.tags[base.LEASE])
+            assert mine.keeper.holds(client.get_run(dead).data.tags[keys.LEASE])
             written.append(made_by(client, other.note()))
         elif len(sleeps) == 4:
             finish(workspace, written[0])
@@ -188,7 +189,7 @@ def test_a_run_that_was_taken_up_is_given_back_not_deleted(
     assert isinstance(mine.wait("run"), Version)
     left = client.get_run(dead)
     assert left.info.lifecycle_stage == "active"
-    assert left.data.tags[base.LEASE] == ""
+    assert left.data.tags[keys.LEASE] == ""
 
 
 def test_one_that_writes_is_waited_for_though_an_older_run_is_dead(
@@ -211,7 +212,7 @@ def test_one_that_writes_is_waited_for_though_an_older_run_is_dead(
     found = mine.wait("run")
     assert isinstance(found, Version) and len(sleeps) == 3
     assert said == [f"another mirror of this run is at work (MLflow run {written}); waiting for it"]
-    assert client.get_run(dead).data.tags[base.LEASE] == ""
+    assert client.get_run(dead).data.tags[keys.LEASE] == ""
 
 
 def test_a_note_without_a_ticket_is_ahead_of_all_who_begin() -> None:

@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aml_mirror.registries import log_batches
-from aml_mirror.registries.base import Point
 from aml_mirror.registries.log_batches import in_batches
 from aml_mirror.registries.marked_points import send_points
+from aml_mirror.registries.records import Point
 
 Sent = list[tuple[list[Point], str]]
 

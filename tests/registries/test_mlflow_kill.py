@@ -21,13 +21,14 @@ from mlflow.store.artifact.artifact_repository_registry import get_artifact_repo
 
 from builders import matrix
 from builders.forks import MLFLOW, Forked, forks
+from builders.killing import killed_at_request
 from builders.program import Call, clean_environment
 from builders.proxy import CUT, DROP, Proxy
 from builders.runs import huggingface_run
 
 POINTS = 450  # three batches
 WHOLE = os.environ.get("KILL") == "all"
-PARTS = 8 if WHOLE else 4
+PARTS = 8 if WHOLE else 2
 MOMENTS = ("before", "after")
 
 
@@ -39,7 +40,7 @@ def run(tmp_path: Path) -> Path:
 
 def start(run: Path, url: str, model: str, folder: Path, *more: str) -> Forked:
     """Start the program, in a fork of a process that has the clients loaded, and do not wait for it."""
-    given = ["--source", str(run), "--model-name", model, "--tracking-uri", url, *more]
+    given = [*mirrored(run, model), "--tracking-uri", url, *more]
     return forks(MLFLOW, clean_environment).start(given, folder, clean_environment())
 
 
@@ -65,55 +66,30 @@ def assert_exactly_once(
     assert kept >= {"model", "tensorboard", "manifest.json", "receipt.json", "MODEL_CARD.md"}
 
 
-def requests_of_one_mirror(run: Path, url: str, model: str, folder: Path) -> int:
-    """How many requests an undisturbed mirror makes, renewals of the lease apart."""
-    with Proxy(url) as proxy:
-        process = start(run, proxy.url, model, folder)
-        out, err = process.communicate(timeout=120)
-        assert process.returncode == 0, out + err
-        return len(proxy.seen)
+def mirrored(run: Path, model: str) -> list[str]:
+    return ["--source", str(run), "--model-name", model]
 
 
-def stage_of(method: str, path: str) -> str:
-    """The request of MLflow's API to which a path belongs."""
-    path = path.partition("?")[0]
+def stage_of(request: str) -> str:
+    """The request of MLflow's API to which one belongs."""
+    method, _, path = request.partition(" ")
     if "mlflow-artifacts" in path:
         return f"{method} artifact" if "." in path.rpartition("/")[2] else f"{method} artifacts"
     return f"{method} {path.partition('/mlflow/')[2]}"
-
-
-def kill_at(run: Path, url: str, model: str, folder: Path, number: int, moment: str) -> str:
-    """Run the program and kill it at a request; return the stage that this belongs to."""
-    with Proxy(url) as proxy:
-        process: Forked | None = None
-        struck: list[str] = []
-
-        def interfere(now: int, when: str, method: str, path: str) -> str | None:
-            if (now, when) != (number, moment):
-                return None
-            while process is None:
-                time.sleep(0.01)
-            # First: whoever waits for the process looks at it.
-            struck.append(stage_of(method, path))
-            os.kill(process.pid, signal.SIGKILL)
-            return DROP
-
-        proxy.interfere = interfere
-        process = start(run, proxy.url, model, folder)
-        process.communicate(timeout=120)
-        assert process.returncode == (-signal.SIGKILL if struck else 0)
-        return struck[0] if struck else ""
 
 
 @pytest.mark.parametrize("part", range(PARTS))
 def test_killed_at_any_request(
     run: Path, mlflow_url: str, model_name: str, tmp_path: Path, part: int, request: pytest.FixtureRequest
 ) -> None:
-    # `make test-kill` takes every request, before and after the server acted; `make test` every other
-    # request, at one of the two moments in turn.
-    points = places(run, mlflow_url, model_name, tmp_path)
+    # `make test-kill` takes every request, before and after the server acted; `make test` the first request
+    # of each stage, at one of the two moments in turn.
+    stages = stages_of(run, mlflow_url, f"{model_name}-count", tmp_path)
+    points = places(stages)
     if not WHOLE:
-        points = [point for at, point in enumerate(points) if at % 4 == (at // 4) % 2]
+        firsts = [stages.index(stage) + 1 for stage in dict.fromkeys(stages)]
+        assert len(firsts) >= 10
+        points = [(number, MOMENTS[at % 2]) for at, number in enumerate(firsts)]
     kill_at_all(points[part::PARTS], run, mlflow_url, model_name, tmp_path, "an MLflow server", request)
 
 
@@ -123,18 +99,23 @@ def test_killed_at_any_request_to_another_server(
     run: Path, server: str, model_name: str, tmp_path: Path, part: int, request: pytest.FixtureRequest
 ) -> None:
     url = request.getfixturevalue(server)
-    points = places(run, url, model_name, tmp_path)
+    points = places(stages_of(run, url, f"{model_name}-count", tmp_path))
     # `make test` takes three: early, in the middle, late.
     points = points[part::8] if WHOLE else points[len(points) // 4 :: len(points) // 4][:3]
     where = {"mlflow2_url": "an MLflow 2 server", "mlflow_postgres_url": "an MLflow server on PostgreSQL"}
     kill_at_all(points, run, url, model_name, tmp_path, where[server], request)
 
 
-def places(run: Path, url: str, model: str, folder: Path) -> list[tuple[int, str]]:
+def stages_of(run: Path, url: str, model: str, folder: Path) -> list[str]:
+    """The stage of each request that an undisturbed mirror makes."""
+    stages = [stage_of(seen) for seen in killed_at_request(mirrored(run, model), url, folder, None).seen]
+    assert len(stages) >= 15
+    return stages
+
+
+def places(stages: list[str]) -> list[tuple[int, str]]:
     """Every request of a mirror, before and after the server acts."""
-    total = requests_of_one_mirror(run, url, f"{model}-count", folder)
-    assert total >= 15
-    return [(number, moment) for number in range(1, total + 1) for moment in MOMENTS]
+    return [(number, moment) for number in range(1, len(stages) + 1) for moment in MOMENTS]
 
 
 def kill_at_all(
@@ -145,7 +126,8 @@ def kill_at_all(
     client = MlflowClient(url, url)
     for number, moment in points:
         model = f"{name}-{number}-{moment}"
-        stage = kill_at(run, url, model, folder, number, moment)
+        at = matrix.Moment(number, moment)
+        stage = stage_of(killed_at_request(mirrored(run, model), url, folder, at).struck)
         versions = client.search_model_versions(f"name = '{model}'")
         if any(version.tags["mirror.state"] == "complete" for version in versions):
             assert_exactly_once(client, model, run, folder)
@@ -153,8 +135,8 @@ def kill_at_all(
         out, err = again.communicate(timeout=120)
         assert again.returncode == 0, (number, moment, out, err)
         assert_exactly_once(client, model, run, folder)
-        outcome = json.loads(out)["outcome"] if stage else "not reached"
-        matrix.note(request, f"killed, into {where} from local", stage or "none", moment, outcome)
+        outcome = json.loads(out)["outcome"] if stage.strip() else "not reached"
+        matrix.note(request, f"killed, into {where} from local", stage, moment, outcome)
 
 
 @pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from mlflow import MlflowClient
 
 from aml_mirror.core.manifest import Manifest, ManifestEntry
-from aml_mirror.registries import base
+from aml_mirror.registries import keys
 from aml_mirror.registries.mlflow.run_lease import Keeper
 from aml_mirror.registries.mlflow.version_presence import FILES, FILES_BELOW, MOST_FOLDERS, file_tags
 from builders.forks import MLFLOW, forks
@@ -146,7 +146,7 @@ def test_repair(mirrored: Path, run: Path, target: tuple[str, ...], aml_mirror: 
     assert verify(aml_mirror, database)["outcome"] == "verified"
     # Its lease is given back: nobody has to wait for it.
     (version,) = MlflowClient(database, database).search_model_versions("name = 'm'")
-    assert MlflowClient(database, database).get_run(version.run_id).data.tags[base.LEASE] == ""
+    assert MlflowClient(database, database).get_run(version.run_id).data.tags[keys.LEASE] == ""
 
 
 def test_repair_of_a_lost_manifest(mirrored: Path, run: Path, aml_mirror: Call, database: str) -> None:
@@ -177,14 +177,14 @@ def test_repair_waits_for_whoever_writes_the_run(
     weights = mirrored / "model" / "model.safetensors"
     weights.unlink()
     # A mirror that lives: this process.
-    client.set_tag(run_id, base.LEASE, Keeper().note())
+    client.set_tag(run_id, keys.LEASE, Keeper().note())
     words = ["repair", "m:1", "--tracking-uri", database, "--source", str(run)]
     repair = forks(MLFLOW, clean_environment).start(words, tmp_path, clean_environment())
     while line := repair.stderr.readline():
         if "another mirror of this run is at work" in line:
             break
     assert line and not weights.exists()
-    client.set_tag(run_id, base.LEASE, "")
+    client.set_tag(run_id, keys.LEASE, "")
     repair.communicate(timeout=200)
     assert repair.returncode == 0
     assert weights.exists()

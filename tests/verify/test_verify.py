@@ -27,7 +27,7 @@ from aml_mirror.pipeline.mirror import Mirror
 from aml_mirror.pipeline.provenance import signing, statement
 from aml_mirror.pipeline.provenance.signed_statement import fits
 from aml_mirror.pipeline.receipt import Progress, Receipt
-from aml_mirror.registries.base import Version
+from aml_mirror.registries.records import Version
 from aml_mirror.support.progress import Console
 from aml_mirror.verify.verify import Verification, parse_reference, text, verify
 from builders.program import Call

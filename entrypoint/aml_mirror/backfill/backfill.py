@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 from aml_mirror.backfill.discovery import Candidate, candidates, newest_in, run_at_root
+from aml_mirror.backfill.folder_progress import FolderProgress
 from aml_mirror.backfill.name_template import ModelNames, check_run_id, other_names
 from aml_mirror.backfill.outcomes import Outcomes
 from aml_mirror.backfill.run_filter import MOST_NAMES, RunFilter, no_match
@@ -38,7 +39,7 @@ from aml_mirror.pipeline.locate import LocatedRun, describe, require_listed
 from aml_mirror.pipeline.mirror import Mirror
 from aml_mirror.pipeline.plan import Plan
 from aml_mirror.pipeline.receipt import Facts, Progress, Receipt
-from aml_mirror.registries.base import Version
+from aml_mirror.registries.records import Version
 from aml_mirror.registries.registry import open_registry
 from aml_mirror.sources.base import Prefix, Source, as_prefix
 from aml_mirror.sources.registry import open_source
@@ -82,10 +83,12 @@ class Backfill:
         """Do the work. Failures and signals do not come out; they stand in the summary."""
         started = told = time.monotonic()
         summary = self.summary
+        progress = FolderProgress(self._prefix, self._console)
         try:
             for candidate in candidates(
                 self._prefix, self._settings.framework, self._selection.refuses_early
             ):
+                progress.at(candidate.path)
                 self._take(candidate)
                 if time.monotonic() - told >= LOG_SECONDS:
                     told = time.monotonic()
@@ -101,6 +104,8 @@ class Backfill:
                 )
         except (MirrorError, Interrupted) as error:
             self._outcomes.stopped(error)
+        finally:
+            progress.end()
         summary.seconds = time.monotonic() - started
         return summary
 
@@ -125,6 +130,8 @@ class Backfill:
                 self._matched = True
             elif len(self._unmatched) < MOST_NAMES:
                 self._unmatched.append(path)
+        elif candidate.refused and selection.is_too_old(candidate.newest):
+            self._matched = True  # Nobody looked at which runs are in it.
         nothing = candidate.found is None and candidate.failure is None and not candidate.refused
         if nothing and not candidate.unknown:
             self.summary.add_no_run(path)

@@ -109,8 +109,9 @@ def _examined(
     if isinstance(listing, MirrorError) and not isinstance(listing, TooManyFiles):
         yield Candidate(path, place, failure=listing)
         return
-    if why := early(path, newest(listing) if isinstance(listing, Listing) else 0.0):
-        yield Candidate(path, place, refused=why)
+    written = newest(listing) if isinstance(listing, Listing) else 0.0
+    if why := early(path, written):
+        yield Candidate(path, place, refused=why, newest=written)
         return
     try:
         if isinstance(listing, Listing):

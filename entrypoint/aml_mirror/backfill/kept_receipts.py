@@ -18,7 +18,8 @@ from typing import Any
 from aml_mirror.core.errors import MirrorError, SourceNotFound
 from aml_mirror.core.settings import Settings
 from aml_mirror.pipeline.receipt import Receipt
-from aml_mirror.registries.base import STATE_EXPERIMENT, Registry, StateStore
+from aml_mirror.registries.base import Registry, StateStore
+from aml_mirror.registries.keys import STATE_EXPERIMENT
 from aml_mirror.registries.registry import open_registry
 from aml_mirror.support.progress import one_line
 

@@ -1,11 +1,9 @@
 """Mirror the completed workflows that OSMO lists and that are not mirrored yet.
 
-1. OSMO's list is read page by page, and what is not meant is counted and left out (:mod:`.osmo_filter`). 2.
-A workflow that has a complete version is there already: nothing is asked of OSMO or of storage for it.
-Which
-   models it may have become is known from the list, or is a pattern (:mod:`.osmo_names`).
-3. Any other is located as a replay locates it, a mounted volume first, then what it declared, and is mirrored
-   under its own id.
+1. OSMO's list is read page by page. What is not selected is counted and left out (:mod:`.osmo_filter`).
+2. A workflow that has a complete version is there already: nothing is asked of OSMO or of storage for it
+   (:mod:`.osmo_candidates`).
+3. Any other is located as a replay locates it, and is mirrored under its own id (:mod:`.osmo_run`).
 
 What fails is the run's own, as in a backfill of a folder (:mod:`.outcomes`). A run is looked at again when
 its ``Postponements`` say so; a backfill keeps none.
@@ -13,75 +11,32 @@ its ``Postponements`` say so; a backfill keeps none.
 
 from __future__ import annotations
 
-import os
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import replace
 from datetime import datetime
-from typing import Protocol
 
+from aml_mirror.backfill.osmo_candidates import MirroredWorkflows, OsmoCandidate
 from aml_mirror.backfill.osmo_filter import WorkflowFilter
 from aml_mirror.backfill.osmo_names import WorkflowModelNames
+from aml_mirror.backfill.osmo_options import check_osmo_options
+from aml_mirror.backfill.osmo_run import OsmoRunMirror
 from aml_mirror.backfill.outcomes import SHORT_RETRY, Outcomes
+from aml_mirror.backfill.postponements import Postponements
 from aml_mirror.backfill.run_filter import MOST_NAMES, no_match
 from aml_mirror.backfill.summary import Summary
-from aml_mirror.backfill.version_index import VersionIndex
-from aml_mirror.core.errors import (
-    Interrupted,
-    MirrorError,
-    ServiceUnavailable,
-    UsageError,
-)
-from aml_mirror.core.settings import Settings, locate_source
+from aml_mirror.core.errors import Interrupted, MirrorError, ServiceUnavailable
+from aml_mirror.core.settings import Settings
 from aml_mirror.osmo.connection import connect
-from aml_mirror.osmo.run_location import OsmoRun
 from aml_mirror.osmo.workflow_list import ListedWorkflow, ListQuery, each_workflow
 from aml_mirror.pipeline.destination import destination
-from aml_mirror.pipeline.locate import LocatedRun, locate
-from aml_mirror.pipeline.mirror import Mirror
-from aml_mirror.pipeline.receipt import Facts, Progress, Receipt, receipt_of
-from aml_mirror.registries import base
-from aml_mirror.registries.base import Version
-from aml_mirror.registries.registry import open_registry, required_type
+from aml_mirror.pipeline.receipt import Facts, Progress, Receipt
+from aml_mirror.registries.records import Version
+from aml_mirror.registries.registry import open_registry
 from aml_mirror.registries.registry_type import PROBE_NAME
-from aml_mirror.sources.base import Source
-from aml_mirror.sources.registry import open_source
 from aml_mirror.support.progress import LOG_SECONDS, Console
 
-# Models whose versions are held at the same time; a label in the name may make many.
-_MODELS = 1024
 ALL_CHECKPOINTS = "all"
-
-
-class Postponements(Protocol):
-    """What is known of runs that could not be mirrored."""
-
-    def read(self, names: list[str]) -> None:
-        """Learn what is known of the workflows of a pass."""
-
-    def is_due(self, name: str) -> bool:
-        """Tell whether a run may be looked at now."""
-
-    def has(self, name: str) -> bool:
-        """Tell whether something is known of a run: an attempt failed, or did not end."""
-
-    def begin(self, name: str) -> None:
-        """Note that a run which becomes several versions is being mirrored."""
-
-    def failed(self, name: str, failure: MirrorError) -> None:
-        """Note why a run could not be mirrored."""
-
-    def done(self, name: str) -> None:
-        """Forget a run: it is mirrored."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Candidate:
-    workflow: ListedWorkflow
-    models: tuple[str, ...]
-    """Those of which a version may be there; empty: not known, or there can be none."""
-    failure: MirrorError | None = None
 
 
 class OsmoBackfill:
@@ -107,7 +62,7 @@ class OsmoBackfill:
         postponements: Postponements | None = None,
         tells_already: bool = True,
     ) -> None:
-        check_settings(settings)
+        check_osmo_options(settings)
         self._names = WorkflowModelNames(settings.require_model_name())
         self._settings = replace(
             settings,
@@ -122,7 +77,8 @@ class OsmoBackfill:
         destination(replace(settings, model_name=self._names.of("workflow-1", labels, "task", "framework")))
         self._registry = open_registry(settings, console.say)
         self._osmo = connect(settings, console.say)
-        self._known = VersionIndex(self._registry, _MODELS)
+        self._mirrored = MirroredWorkflows(self._settings, self._names, self._registry)
+        self._runs = OsmoRunMirror(self._settings, self._names, self._registry, self._mirrored, console)
         self._console = console
         self._tell = tell
         self._postponements = postponements
@@ -147,12 +103,15 @@ class OsmoBackfill:
             chosen = self._selected(WorkflowFilter(self._settings, since))
             candidates = self._missing(chosen)
             for number, candidate in enumerate(candidates, 1):
+                self._console.doing(f"{number:,} of {len(candidates):,}: {candidate.workflow.name}")
                 self._take(candidate)
                 if time.monotonic() - told >= LOG_SECONDS:
                     told = time.monotonic()
                     self._console.say(f"{number:,} of {len(candidates):,} runs: {candidate.workflow.name}")
         except (MirrorError, Interrupted) as error:
             self._outcomes.stopped(error)
+        finally:
+            self._console.doing("")
         self.summary.seconds = time.monotonic() - started
         return self.summary
 
@@ -174,17 +133,17 @@ class OsmoBackfill:
             raise no_match(self._settings.match, names)
         return sorted(chosen, key=lambda workflow: (workflow.ended, workflow.submitted, workflow.name))
 
-    def _missing(self, chosen: list[ListedWorkflow]) -> list[_Candidate]:
+    def _missing(self, chosen: list[ListedWorkflow]) -> list[OsmoCandidate]:
         """Those that have no version, the ones that never failed coming first; the others are counted."""
         later = self._postponements
         if later is not None:
             later.read([workflow.name for workflow in chosen])
-        candidates = [self._candidate(workflow) for workflow in chosen]
+        candidates = [self._mirrored.candidate(workflow) for workflow in chosen]
         missing = []
         # By model, so that the versions of few are held at a time.
         for candidate in sorted(candidates, key=lambda candidate: candidate.models):
             name = candidate.workflow.name
-            found = self._versions(candidate)
+            found = self._mirrored.versions(candidate)
             if found and not (self._is_several and later is not None and later.has(name)):
                 self._already(candidate, found)
                 if later is not None and later.has(name):
@@ -207,61 +166,14 @@ class OsmoBackfill:
         """Whether one run may become several versions, so that one of them does not tell of the others."""
         return self._names.needs_task or self._settings.checkpoint == ALL_CHECKPOINTS
 
-    def _candidate(self, workflow: ListedWorkflow) -> _Candidate:
-        try:
-            if not (self._names.needs_task or self._names.needs_framework):
-                return _Candidate(workflow, (self._names.of(workflow.name, workflow.labels),))
-            pattern = self._names.pattern(workflow.name, workflow.labels)
-        except UsageError as error:
-            return _Candidate(workflow, (), error)
-        return _Candidate(workflow, tuple(name for name in self._models if pattern.fullmatch(name)))
-
-    @property
-    def _models(self) -> list[str]:
-        if self._all_models is None:
-            self._all_models = sorted(self._registry.model_names())
-        return self._all_models
-
-    _all_models: list[str] | None = None
-
-    def _versions(self, candidate: _Candidate) -> list[Version]:
-        """The complete versions of a run."""
-        name = candidate.workflow.name
-        found: list[Version] = []
-        for model in candidate.models:
-            try:
-                required_type(self._settings).check_names(model, self._settings.experiment or model)
-            except UsageError:
-                continue  # Said of the run when its turn comes.
-            known = self._known.of(self._settings.experiment or model, model, [name])
-            found += [version for version in known.get(name, []) if version.complete]
-        return found
-
-    def _already(self, candidate: _Candidate, versions: list[Version]) -> None:
-        receipts = [
-            receipt_of(
-                Facts(
-                    run_id=candidate.workflow.name,
-                    checkpoint=version.tags.get(base.CHECKPOINT),
-                    mlflow_run_id=version.tags.get(base.MLFLOW_RUN_ID),
-                    experiment=self._settings.experiment or version.model,
-                    model_name=version.model,
-                ),
-                outcome="already-mirrored",
-                exit_code=0,
-                model_version=version.number,
-                model_uri=self._registry.uri(version),
-                manifest_sha256=version.tags.get(base.MANIFEST_SHA256),
-                integrity=version.tags.get(base.INTEGRITY),
-            )
-            for version in versions
-        ]
+    def _already(self, candidate: OsmoCandidate, versions: list[Version]) -> None:
+        receipts = self._mirrored.receipts(candidate.workflow.name, versions)
         if self._tells_already:
             for receipt in receipts:
                 self._tell(receipt)
         self.summary.add(receipts)
 
-    def _take(self, candidate: _Candidate) -> None:
+    def _take(self, candidate: OsmoCandidate) -> None:
         name, later = candidate.workflow.name, self._postponements
         limit = self._settings.limit
         if limit is not None and self.summary.mirrored + (self.summary.planned or 0) >= limit:
@@ -273,8 +185,7 @@ class OsmoBackfill:
                 raise candidate.failure
             if later is not None and self._is_several:
                 later.begin(name)
-            for settings in self._questions(candidate.workflow):
-                done += self._mirrored(settings, candidate, progress)
+            done += self._runs.receipts(candidate.workflow, progress, self._patience)
             return ""
 
         progress = Progress(Facts(run_id=name))
@@ -285,48 +196,6 @@ class OsmoBackfill:
             later.failed(name, failure)
         elif later.has(name):
             later.done(name)
-
-    def _questions(self, workflow: ListedWorkflow) -> Iterator[Settings]:
-        """The settings for a run, or for each of its tasks where the model's name has the task."""
-        labels = workflow.labels or {}
-        settings = replace(
-            self._settings, run_id=workflow.name, run_labels=labels, retry_seconds=self._patience
-        )
-        if not self._names.needs_task:
-            yield settings
-            return
-        with _of_one_run():
-            run = OsmoRun(settings, self._console.say)
-            if settings.output_base and os.path.lexists(locate_source(settings)):
-                tasks = [task.name for task in run.ended().tasks]
-                if len(tasks) != 1:
-                    raise UsageError(
-                        f"run {workflow.name} is on a volume and has {len(tasks)} tasks: nothing tells which "
-                        "one wrote there",
-                        "take {task} out of --model-name",
-                    )
-            else:
-                tasks = run.tasks_with_outputs()
-        for task in tasks or [""]:
-            yield replace(settings, task=task)
-
-    def _mirrored(self, settings: Settings, candidate: _Candidate, progress: Progress) -> Iterator[Receipt]:
-        workflow = candidate.workflow
-        located: LocatedRun | None = None
-        with _of_one_run():
-            source = open_source(settings, self._console.say)
-            if self._names.needs_framework:
-                located = locate(source, settings)
-        framework = located.detected.layout.name if located else ""
-        model = self._names.of(workflow.name, workflow.labels, settings.task, framework)
-        settings = replace(settings, model_name=model)
-        target = destination(settings)
-        complete = self._known.of(target.experiment, model, [workflow.name]).get(workflow.name, [])
-        versions = [version for version in complete if version.complete]
-        find = _located if located is None else lambda source, settings: located
-        mirror = Mirror(settings, self._console, progress, self._registry, source, find)
-        # Where nothing is complete the mirror asks for itself: another may have been at work meanwhile.
-        yield from mirror.run(versions or None)
 
     def _be_patient_for(self, seconds: float) -> None:
         self._patience = seconds
@@ -349,45 +218,3 @@ class OsmoBackfill:
                 f"{runs} runs in a row failed, and the service does not answer: {error.message}",
                 "run the same command again: it goes on where this one ended",
             ) from failure
-
-
-def check_settings(settings: Settings) -> None:
-    """Check that the options of a backfill from OSMO go together.
-
-    Raises:
-        UsageError: they do not.
-    """
-    if settings.source:
-        raise UsageError("--from-osmo and --source name two places", "pass one of them")
-    if settings.skip_copies:
-        raise UsageError(
-            "--skip-copies compares the runs of a folder, and --from-osmo names none", "pass one of them"
-        )
-
-
-def refuse_osmo_filters(settings: Settings) -> None:
-    """Check that a backfill of a folder is not asked for workflows.
-
-    Raises:
-        UsageError: it is.
-    """
-    given = {"--label": settings.labels, "--pool": settings.pools, "--user": settings.users}
-    if found := [flag for flag, value in given.items() if value]:
-        raise UsageError(
-            f"{found[0]} selects workflows of OSMO, and a folder has none", "pass --from-osmo with it"
-        )
-
-
-@contextmanager
-def _of_one_run() -> Iterator[None]:
-    """Mark a failure as one run's own: its container, its spec, its account."""
-    try:
-        yield
-    except MirrorError as error:
-        error.concerns_one_run = True
-        raise
-
-
-def _located(source: Source, settings: Settings) -> LocatedRun:
-    with _of_one_run():
-        return locate(source, settings)

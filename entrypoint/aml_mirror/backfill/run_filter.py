@@ -45,9 +45,13 @@ class RunFilter:
         """Say why nothing in a folder can be meant; empty: something may be."""
         if any(_matches(path, pattern) for pattern in self.exclude):
             return "it is left out by --exclude-run"
-        if newest and newest < self.since:
+        if self.is_too_old(newest):
             return f"its newest file is older than --since {self.words}"
         return ""
+
+    def is_too_old(self, newest: float) -> bool:
+        """Tell whether ``--since`` leaves out what was last written then; what is unknown is taken."""
+        return bool(newest) and newest < self.since
 
     def refuses(self, path: str, newest: float) -> str:
         """Say why a run is not meant; empty: it is."""
@@ -68,7 +72,10 @@ class RunFilter:
 def no_match(patterns: Sequence[str], names: Sequence[str]) -> SourceNotFound:
     """Return the error for patterns that match none of the runs that there are, with the nearest names."""
     plain = [pattern.replace("*", "").strip("/") for pattern in patterns]
-    near = [name for word in plain for name in nearest(word, names, _SHOWN)] or list(names[:_SHOWN])
+    # A pattern may name a folder around runs too.
+    folders = {name[:at] for name in names for at, char in enumerate(name) if char == "/"}
+    choices = [*names, *sorted(folders)]
+    near = [name for word in plain for name in nearest(word, choices, _SHOWN)] or list(names[:_SHOWN])
     return SourceNotFound(
         f"no run matches --match {' --match '.join(patterns)}",
         f"there are: {', '.join(dict.fromkeys(near))}" + (", …" if len(names) > len(near) else ""),

@@ -8,6 +8,7 @@ from typing import Any
 
 from aml_mirror.pipeline.receipt import MAX_LINE_BYTES, Receipt
 from aml_mirror.support import redaction
+from aml_mirror.support.columns import aligned
 from aml_mirror.support.progress import amount
 
 SCHEMA = "aml-mirror/backfill/v1"
@@ -21,7 +22,7 @@ _ROWS = {
     "no-run": 20,
     "copy": 20,
 }
-_WORDS = {"already-mirrored": "already there", "no-run": "no run", "planned": "to be done"}
+_WORDS = {"already-mirrored": "already there", "no-run": "no run", "planned": "will be mirrored"}
 _SHOWN = 20
 _TEXT = 200  # characters of a failure in the line
 # Which of several failures the exit code tells. What else one run can fail with counts as 65.
@@ -33,8 +34,10 @@ class Row:
     """One line of the table."""
 
     run_id: str
-    text: str
+    text: str = ""
     code: int = 0
+    cells: tuple[str, ...] = ()
+    """Of a run that would be mirrored, in place of the text: its checkpoint, step, size, layout and model."""
 
 
 @dataclass(slots=True)
@@ -72,7 +75,11 @@ class Summary:
     bytes: int = 0
     bytes_sent: int = 0
     bytes_copied: int = 0
+    bytes_planned: int = 0
+    """Of the runs that would be mirrored; the table alone names it."""
     seconds: float = 0.0
+    knows_registry: bool = True
+    """Whether the registry was asked which runs are there already; the table alone depends on it."""
     stop_code: int = 0
     """The exit code of what ended the work early; 0: nothing did."""
     codes: dict[int, int] = field(default_factory=dict)
@@ -113,11 +120,12 @@ class Summary:
             self._row("skipped", Row(run_id, "; ".join(last.warnings)))
         elif "planned" in outcomes:
             self.planned = (self.planned or 0) + 1
-            what = ", ".join(
-                f"{receipt.checkpoint} ({amount(receipt.bytes)}) into {receipt.model_name}"
-                for receipt in receipts
-            )
-            self._row("planned", Row(run_id, what))
+            self.bytes_planned += sum(receipt.bytes for receipt in receipts)
+            for receipt in receipts:
+                step = "" if receipt.step is None else f"step {receipt.step}"
+                into = f"into {receipt.model_name}" if receipt.model_name else ""
+                cells = (receipt.checkpoint or "", step, amount(receipt.bytes), receipt.framework or "", into)
+                self._row("planned", Row(run_id, cells=cells))
         elif outcomes & {"mirrored", "updated"}:
             self.mirrored += 1
             self._row("mirrored", Row(run_id, uris))
@@ -197,17 +205,18 @@ class Summary:
             "already-mirrored": self.already, "mirrored": self.mirrored, "planned": self.planned or 0,
             "failed": self.failed,
         }  # fmt: skip
-        width = min(60, max((len(row.run_id) for rows in self.rows.values() for row in rows), default=0))
-        lines = []
+        planned = [row.cells for row in self.rows.get("planned", [])]
+        cells = iter(aligned(planned, right=frozenset({2})))
+        table = []
         for outcome, count in counts.items():
-            word = _WORDS.get(outcome, outcome)
-            rows = self.rows.get(outcome, [])
+            word, rows = _WORDS.get(outcome, outcome), self.rows.get(outcome, [])
             for row in rows:
-                code = f"{row.code}  " if row.code else ""
-                lines.append(f"{word:<14}{_plain(row.run_id):<{width}}  {code}{_plain(row.text)}".rstrip())
-            if count > len(rows):
-                lines.append(f"{word:<14}… and {count - len(rows):,} more")
-        done = f"{self.mirrored:,} mirrored" if self.planned is None else f"{self.planned:,} to be mirrored"
+                text = next(cells) if row.cells else row.text
+                table.append((word, row.run_id, f"{row.code}  {text}" if row.code else text))
+            if (left := count - len({row.run_id for row in rows})) > 0:
+                table.append((word, f"… and {left:,} more", ""))
+        lines = aligned(table)
+        done = f"{self.mirrored:,} mirrored" if self.planned is None else f"{self.planned:,} will be mirrored"
         shard = f" in shard {self.shard}" if self.shard else ""
         others = f", {self.other_shards:,} in other shards" if self.other_shards else ""
         no_run = f", {self.no_run:,} folder(s) without a run" if self.no_run else ""
@@ -221,10 +230,15 @@ class Summary:
             }
             told = ", ".join(f"{count:,} {what}" for what, count in left_out.items() if count)
             lines.append(f"{self.listed:,} workflow(s) listed" + (f": {told}" if told else ""))
-        lines.append(
-            f"{self.found:,} run(s){shard}: {done}, {self.already:,} already there, "
-            f"{self.skipped:,} skipped, {self.failed:,} failed{no_run}{others}; "
+        sent = (
             f"{amount(self.bytes_sent)} sent, {amount(self.bytes_copied)} copied in {self.seconds:.0f} s"
+            if self.planned is None
+            else f"{amount(self.bytes_planned)} in all"
+        )
+        already = f", {self.already:,} already there" if self.knows_registry else ""
+        lines.append(
+            f"{self.found:,} run(s){shard}: {done}{already}, "
+            f"{self.skipped:,} skipped, {self.failed:,} failed{no_run}{others}; {sent}"
         )
         return "\n".join(lines)
 
@@ -232,7 +246,3 @@ class Summary:
 def _cut(text: str, width: int) -> str:
     text = redaction.text(text)
     return text if len(text) <= width else text[: width - 1] + "…"
-
-
-def _plain(text: str) -> str:
-    return "".join(char if char.isprintable() else "?" for char in text)

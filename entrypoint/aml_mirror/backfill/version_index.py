@@ -9,25 +9,26 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Iterable
 
-from aml_mirror.registries import base
-from aml_mirror.registries.base import Registry, Version
+from aml_mirror.registries import keys
+from aml_mirror.registries.base import Registry
+from aml_mirror.registries.records import Version
 
 _KEPT = (
-    base.STATE, base.QUICK_KEY, base.IDENTITY, base.MANIFEST_SHA256, base.INTEGRITY, base.SAFETY,
-    base.SAFETY_SCANNER, base.SAFETY_NOW, base.SAFETY_NOW_SCANNER, base.MLFLOW_RUN_ID,
-    base.CHECKPOINT, base.STEP, base.OUTPUT_DIR, base.LOGS,
+    keys.STATE, keys.QUICK_KEY, keys.IDENTITY, keys.MANIFEST_SHA256, keys.INTEGRITY, keys.SAFETY,
+    keys.SAFETY_SCANNER, keys.SAFETY_NOW, keys.SAFETY_NOW_SCANNER, keys.MLFLOW_RUN_ID,
+    keys.CHECKPOINT, keys.STEP, keys.OUTPUT_DIR, keys.LOGS,
 )  # fmt: skip
 # Values that are the same for thousands of versions are kept once.
 _SHARED = frozenset(
     {
-        base.STATE,
-        base.INTEGRITY,
-        base.SAFETY,
-        base.SAFETY_SCANNER,
-        base.SAFETY_NOW,
-        base.SAFETY_NOW_SCANNER,
-        base.CHECKPOINT,
-        base.STEP,
+        keys.STATE,
+        keys.INTEGRITY,
+        keys.SAFETY,
+        keys.SAFETY_SCANNER,
+        keys.SAFETY_NOW,
+        keys.SAFETY_NOW_SCANNER,
+        keys.CHECKPOINT,
+        keys.STEP,
     }
 )
 # Models whose versions are held; a template may name another one for each run.
@@ -64,11 +65,11 @@ class VersionIndex:
 
     def runs_with(self, experiment: str, model: str, digest: str) -> list[str]:
         """Return the ids of the runs that have a complete version with this manifest digest, sorted."""
-        place, state = 1 + _KEPT.index(base.MANIFEST_SHA256), 1 + _KEPT.index(base.STATE)
+        place, state = 1 + _KEPT.index(keys.MANIFEST_SHA256), 1 + _KEPT.index(keys.STATE)
         return sorted(
             run_id
             for run_id, rows in self._held(experiment, model).items()
-            if any(row[place] == digest and row[state] == base.COMPLETE for row in rows)
+            if any(row[place] == digest and row[state] == keys.COMPLETE for row in rows)
         )
 
     def _held(self, experiment: str, model: str) -> dict[str, tuple[_Row, ...]]:
@@ -92,7 +93,7 @@ class VersionIndex:
                 for value in (tags.get(key),)
             )
             row = (version.number, *values)
-            run_id = tags[base.RUN_ID]
+            run_id = tags[keys.RUN_ID]
             # A page that was asked for again brings the same versions.
             others = tuple(other for other in by_run.get(run_id, ()) if other[0] != version.number)
             by_run[run_id] = (*others, row)
@@ -103,4 +104,4 @@ class VersionIndex:
     def _version(self, model: str, run_id: str, row: _Row) -> Version:
         number, *values = row
         tags = {key: value for key, value in zip(_KEPT, values, strict=True) if value is not None}
-        return Version(model, number or "", {**tags, base.RUN_ID: run_id})
+        return Version(model, number or "", {**tags, keys.RUN_ID: run_id})

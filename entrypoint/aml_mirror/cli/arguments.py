@@ -77,11 +77,13 @@ class _Parser(argparse.ArgumentParser):
         return flags_of_command(self, command)
 
 
-def parser(extra: Iterable[Option] = ()) -> argparse.ArgumentParser:
+def parser(extra: Iterable[Option] = (), only: str = "") -> argparse.ArgumentParser:
     """Build the parser. Flags have no defaults here: an absent one leaves the word to the environment.
 
     Args:
         extra: rows of registries and sources from other packages.
+        only: the first word of the call. Where it is given, only this command takes options: making those of
+            all commands takes longer than some of them run.
     """
     top = _Parser(
         prog=PROGRAM,
@@ -95,7 +97,8 @@ def parser(extra: Iterable[Option] = ()) -> argparse.ArgumentParser:
     commands = top.add_subparsers(prog=PROGRAM, dest="command", metavar="COMMAND", parser_class=_Parser)
     extra = tuple(extra)
     for command in _COMMANDS:
-        _add_command(commands, command, options_of(command.name, extra))
+        is_wanted = only in ("", command.name)
+        _add_command(commands, command, options_of(command.name, extra) if is_wanted else [])
     return top
 
 
@@ -112,6 +115,8 @@ def _add_command(commands: Any, command: Command, options: list[Option]) -> None
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
+    if not options:
+        return
     names = dict.fromkeys((*GROUPS, *(option.group for option in options)))
     for name in names:
         group = page.add_argument_group(name)

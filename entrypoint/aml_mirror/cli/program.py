@@ -67,7 +67,7 @@ def run(given: list[str]) -> int:
         _require_utf8()
         words = with_default_command(given)
         extra = plugin_options()
-        flags = parser(extra).parse_args(words)
+        flags = parser(extra, words[0]).parse_args(words)
         command = BY_NAME[flags.command]
         _require_installed(command.name)
         try:

@@ -29,6 +29,10 @@ class UsageError(MirrorError):
     exit_code = 64
 
 
+class SeveralRuns(UsageError):
+    """A folder holds several runs beside each other, and a command takes one."""
+
+
 class DataError(MirrorError):
     """No complete checkpoint, or data that cannot be trusted."""
 

@@ -141,6 +141,17 @@ def run_count(value: str, where: str) -> int:
     raise UsageError(f"{where} {value!r} is not a number of runs", f"for example: {where} 100")
 
 
+def curve_count(value: str, where: str) -> int:
+    """Read a number of curves, 0 or more.
+
+    Raises:
+        UsageError: it is none.
+    """
+    if re.fullmatch("[0-9]{1,9}", value.strip()):
+        return int(value)
+    raise UsageError(f"{where} {value!r} is not a number of curves", f"for example: {where} 100")
+
+
 def shard(value: str, where: str) -> Shard:
     """Read ``I/N`` with I from 0 to N-1.
 

@@ -15,6 +15,7 @@ from typing import Any
 from aml_mirror.core import option_values as values
 
 CONCURRENCY = 16
+CURVES = 200
 BLOCK_BYTES = 8 * values.MIB
 # A failure that may pass is retried for this long by default: OSMO does not reschedule a task unless an
 # administrator raised the retry limit, so the waiting has to happen here.
@@ -141,7 +142,7 @@ TABLE: tuple[Option, ...] = (
     ),
     Option(
         "match", "--match", "only runs whose path below PREFIX, or a folder above, matches (repeatable)",
-        ("backfill",), RUN, "GLOB", repeatable=True,
+        ("backfill", "status"), RUN, "GLOB", repeatable=True,
         details="`*` matches `/` too. With `--from-osmo` the workflow's id has to match, as `train-*`.",
     ),
     Option(
@@ -150,7 +151,7 @@ TABLE: tuple[Option, ...] = (
     ),
     Option(
         "exclude_runs", "--exclude-run", "not the runs whose path, or a folder above, matches (repeatable)",
-        ("backfill",), RUN, "GLOB", repeatable=True, details="With `--from-osmo`: whose id matches.",
+        ("backfill", "status"), RUN, "GLOB", repeatable=True, details="With `--from-osmo`: whose id matches.",
     ),
     Option(
         "exclude_runs", "--exclude-run", "not the workflows whose id matches (repeatable)", ("watch",), RUN,
@@ -158,7 +159,7 @@ TABLE: tuple[Option, ...] = (
     ),
     Option(
         "since", "--since", "only runs with a file written since: 2026-11-01 (UTC), 36h, 7d, 2w",
-        ("backfill",), RUN, "WHEN", parse=values.moment,
+        ("backfill", "status"), RUN, "WHEN", parse=values.moment,
         details="With a time zone: `2026-11-01T08:00+01:00`. With `--from-osmo`: only workflows that ended "
         "since.",
     ),
@@ -187,6 +188,15 @@ TABLE: tuple[Option, ...] = (
     Option(
         "backfill_id", "--backfill", "print the receipts that a backfill of 100 runs or more kept",
         ("status",), CHECKS, "ID", parse=values.store_id,
+    ),
+    Option(
+        "html", "--html", "write the status of each run into this file: one page that loads nothing else",
+        ("status",), OUTPUT, "FILE", completes="file",
+    ),
+    Option(
+        "curves", "--curves", "small curves on the page, of the N runs that were written last; 0: none",
+        ("status",), OUTPUT, "N", (), str(CURVES), values.curve_count,
+        details="The logs of each are read, up to 64 MiB.",
     ),
     # --- OSMO ---
     Option(

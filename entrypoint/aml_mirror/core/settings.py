@@ -23,6 +23,7 @@ from aml_mirror.core.option_values import Shard
 from aml_mirror.core.options import (
     BLOCK_BYTES,
     CONCURRENCY,
+    CURVES,
     EVERY_SECONDS,
     LONGEST_RUN_SECONDS,
     OLDER_THAN_SECONDS,
@@ -89,6 +90,8 @@ class Settings:
     allow_failed: bool = False
     task: str = ""
     backfill_id: str = ""
+    html: str = ""
+    curves: int = CURVES
     from_osmo: bool = False
     labels: Mapping[str, str] = field(default_factory=_none)
     """Which workflows of OSMO opted in; values may have ``*``."""
@@ -205,8 +208,11 @@ def resolve(
         if value is None:
             continue
         if where.get(option.setting, "").startswith(("-", "the argument")):
+            if _is_same_place(str(found[option.setting]), str(value), directory):
+                continue
             raise UsageError(
-                f"the source is given twice, by {option.flag} and by {where[option.setting]}", "pass it once"
+                f"the argument {found[option.setting]} and {option.flag} {value} name two places",
+                "pass one of them",
             )
         found[option.setting] = value
         where[option.setting] = f"the argument {option.flag}" if option.is_positional else option.flag
@@ -225,6 +231,13 @@ def resolve(
         ),
         where=MappingProxyType(where),
         extra=MappingProxyType({name: value for name, value in found.items() if name not in own}),
+    )
+
+
+def _is_same_place(one: str, other: str, directory: Path) -> bool:
+    is_uri = "://" in one or "://" in other
+    return one == other or (
+        not is_uri and os.path.normpath(directory / one) == os.path.normpath(directory / other)
     )
 
 

@@ -17,8 +17,9 @@ from typing import Any
 from aml_mirror.core.errors import DataError
 from aml_mirror.evidence.result_statement import MAX_BYTES, Evidence, evidence_in
 from aml_mirror.pipeline.provenance import signing
-from aml_mirror.registries import base
-from aml_mirror.registries.base import Version, VersionReader
+from aml_mirror.registries import keys
+from aml_mirror.registries.base import VersionReader
+from aml_mirror.registries.records import Version
 
 TAG = "mirror.evaluation."
 # A tag's name and the file's have so much of the evaluation's id.
@@ -69,13 +70,15 @@ def named_in(tags: dict[str, str]) -> Iterator[tuple[str, str]]:
             yield key.removeprefix(TAG), match[1]
 
 
-def attached_to(version: Version, reader: VersionReader, keys: Sequence[signing.PublicKey]) -> list[Attached]:
+def attached_to(
+    version: Version, reader: VersionReader, public_keys: Sequence[signing.PublicKey]
+) -> list[Attached]:
     """Return the evaluations of a version, in the order of their ids.
 
     Args:
         version: with its tags.
         reader: of its files.
-        keys: a signature by one of them counts.
+        public_keys: a signature by one of them counts.
 
     Raises:
         DataError: one is gone, was changed, is about other bytes, or has a signature by none of the keys.
@@ -97,7 +100,7 @@ def attached_to(version: Version, reader: VersionReader, keys: Sequence[signing.
                 f"{where} was changed or is gone: no {name} has the digest that the version's tag names",
                 _AGAIN,
             )
-        one = open_statement(data, keys, where)
+        one = open_statement(data, public_keys, where)
         require_bytes(one.evidence, version, where)
         if not one.evidence.id.startswith(short):
             raise DataError(f"{where} is another one: its tag names it wrongly", _AGAIN)
@@ -111,7 +114,7 @@ def require_bytes(evidence: Evidence, version: Version, where: str) -> None:
     Raises:
         DataError: it is about others.
     """
-    wanted = version.tags.get(base.MANIFEST_SHA256, "")
+    wanted = version.tags.get(keys.MANIFEST_SHA256, "")
     if evidence.manifest_sha256 != wanted:
         raise DataError(
             f"{where} is of other bytes: it is about the manifest {evidence.manifest_sha256[:16]}…, and "
@@ -120,7 +123,7 @@ def require_bytes(evidence: Evidence, version: Version, where: str) -> None:
         )
 
 
-def open_statement(data: bytes, keys: Sequence[signing.PublicKey], where: str) -> Attached:
+def open_statement(data: bytes, public_keys: Sequence[signing.PublicKey], where: str) -> Attached:
     """Return what a statement says, and whose signature it has.
 
     Raises:
@@ -129,12 +132,12 @@ def open_statement(data: bytes, keys: Sequence[signing.PublicKey], where: str) -
     document = _parsed(data, where)
     if not _is_envelope(document):
         return Attached(evidence_in(document, where), "", False)
-    for key in keys:
+    for key in public_keys:
         try:
             return Attached(evidence_in(signing.opened(data, key), where), signing.key_id(key), True)
         except DataError:
             continue
-    if keys:
+    if public_keys:
         raise DataError(
             f"the signature of {where} is by none of the keys that were given (--public-key)",
             "pass the public key of whoever evaluated it; else somebody else made it",

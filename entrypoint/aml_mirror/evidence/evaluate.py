@@ -29,9 +29,9 @@ from aml_mirror.evidence.evaluation import MAX_METRICS, Evaluation
 from aml_mirror.evidence.result_file import ResultFile, documents, evaluation_in, read_result
 from aml_mirror.evidence.result_statement import Evidence, evidence_in, is_statement, statement
 from aml_mirror.pipeline.provenance import signing
-from aml_mirror.registries import base
-from aml_mirror.registries.base import Point, Version
+from aml_mirror.registries import keys
 from aml_mirror.registries.pinned_manifest import pinned_manifest
+from aml_mirror.registries.records import Point, Version
 from aml_mirror.support.progress import Console
 from aml_mirror.verify.verify import open_version
 
@@ -166,7 +166,7 @@ def _as_statement(result: ResultFile) -> Attached | None:
 
 
 def _require_fitting(evaluation: Evaluation, version: Version, name: str) -> None:
-    wanted = version.tags.get(base.MANIFEST_SHA256, "")
+    wanted = version.tags.get(keys.MANIFEST_SHA256, "")
     if evaluation.manifest_sha256 not in ("", wanted):
         raise DataError(
             f"{name} (--result) is of other bytes: it names the manifest "
@@ -200,7 +200,7 @@ def _is_there(version: Version, evidence: Evidence, is_signed: bool) -> bool:
 
 def _points(evidence: Evidence, version: Version) -> list[Point]:
     """The metrics of the run: success rate and means, at the step of the checkpoint."""
-    text = version.tags.get(base.STEP, "")
+    text = version.tags.get(keys.STEP, "")
     step = int(text) if text.isdecimal() else 0
     values = {f"{PREFIX}{name}": value for name, value in evidence.metrics.items()}
     if evidence.episodes:

@@ -14,8 +14,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from aml_mirror.core.manifest import Manifest, ManifestEntry
-from aml_mirror.registries import base
-from aml_mirror.registries.base import Version
+from aml_mirror.registries import keys
+from aml_mirror.registries.records import Version
 
 MANIFEST_TYPE = "application/vnd.oci.image.manifest.v1+json"
 CONFIG_TYPE = "application/vnd.oci.image.config.v1+json"
@@ -94,11 +94,11 @@ def annotations_of(version: Version, files: Manifest) -> Mapping[str, str]:
         DIGEST_ANNOTATION: files.sha256,
         "org.opencontainers.image.title": version.model,
         "org.opencontainers.image.version": version.number,
-        "aml-mirror.run-id": tags.get(base.RUN_ID, ""),
-        "aml-mirror.framework": tags.get(base.FRAMEWORK, ""),
-        "aml-mirror.task": tags.get(base.TASK, ""),
-        "aml-mirror.checkpoint": tags.get(base.CHECKPOINT, ""),
-        "aml-mirror.safety": tags.get(base.SAFETY, ""),
+        "aml-mirror.run-id": tags.get(keys.RUN_ID, ""),
+        "aml-mirror.framework": tags.get(keys.FRAMEWORK, ""),
+        "aml-mirror.task": tags.get(keys.TASK, ""),
+        "aml-mirror.checkpoint": tags.get(keys.CHECKPOINT, ""),
+        "aml-mirror.safety": tags.get(keys.SAFETY, ""),
     }
     return {name: text for name, text in found.items() if text}
 

@@ -14,8 +14,9 @@ from aml_mirror.pipeline.current_verdict import current_verdict
 from aml_mirror.pipeline.provenance import signing
 from aml_mirror.pull.pull import pull
 from aml_mirror.registries.azureml.version_folder import MODEL
-from aml_mirror.registries.base import Registry, Version
+from aml_mirror.registries.base import Registry
 from aml_mirror.registries.pinned_manifest import require_complete
+from aml_mirror.registries.records import Version
 from aml_mirror.safety.verdict import Safety, inspect
 from aml_mirror.sources.local import LocalSource
 from aml_mirror.sources.tree import Tree

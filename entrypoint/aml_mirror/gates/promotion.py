@@ -23,8 +23,9 @@ from aml_mirror.gates.decision import PASS, Decision, Incumbent, decide
 from aml_mirror.gates.policy import Policy, read_policy
 from aml_mirror.gates.stage_journal import blank_entry, stages_of_model, write_change
 from aml_mirror.pipeline.provenance import signing
-from aml_mirror.registries import base
-from aml_mirror.registries.base import Registry, Version
+from aml_mirror.registries import keys
+from aml_mirror.registries.base import Registry
+from aml_mirror.registries.records import Version
 from aml_mirror.registries.stages import PROMOTE, Holder, StageEntry, StageStore, check_stage
 from aml_mirror.support.progress import Console
 from aml_mirror.verify.verify import open_version
@@ -78,7 +79,7 @@ class Promotion:
             "model_name": self.version.model,
             "model_version": self.version.number,
             "model_uri": self.uri,
-            "manifest_sha256": self.version.tags.get(base.MANIFEST_SHA256),
+            "manifest_sha256": self.version.tags.get(keys.MANIFEST_SHA256),
             "stage": self.stage,
             "previous_version": self.previous or None,
             "changed": self.entry is not None,
@@ -118,8 +119,8 @@ def promote(settings: Settings, console: Console) -> Promotion:
         raise UsageError("no stage is named", "for example: --to production")
     stage = check_stage(settings.to_stage)
     policy = read_policy(settings.policy) if settings.policy else Policy()
-    keys = [signing.public_key(path) for path in settings.public_keys]
-    if not keys and (policy.signed_version or policy.signed_evidence):
+    public_keys = [signing.public_key(path) for path in settings.public_keys]
+    if not public_keys and (policy.signed_version or policy.signed_evidence):
         raise UsageError(
             f"the policy {policy.name} asks for signatures, and no key is given to check them with",
             "pass --public-key FILE",
@@ -128,12 +129,12 @@ def promote(settings: Settings, console: Console) -> Promotion:
     if not settings.policy:
         policy = _with_threshold(policy, version)
     store = stages_of_model(registry, version.model)
-    check_candidate(registry, version, policy, keys, settings, console)
+    check_candidate(registry, version, policy, public_keys, settings, console)
     if settings.dry_run:
-        return _decided(registry, store, version, stage, policy, keys, dry_run=True)
+        return _decided(registry, store, version, stage, policy, public_keys, dry_run=True)
     with store.lock() as require_allowed:
         version = _still(registry, version)
-        done = _decided(registry, store, version, stage, policy, keys)
+        done = _decided(registry, store, version, stage, policy, public_keys)
         if done.outcome != PASS:
             return done
         holder = store.holder(stage)
@@ -160,7 +161,7 @@ def _still(registry: Registry, version: Version) -> Version:
     if (
         now is None
         or now.archived
-        or now.tags.get(base.IDENTITY) != version.tags.get(base.IDENTITY)
+        or now.tags.get(keys.IDENTITY) != version.tags.get(keys.IDENTITY)
         or now.path != version.path
     ):
         raise DataError(
@@ -173,7 +174,7 @@ def _still(registry: Registry, version: Version) -> Version:
 def _with_threshold(policy: Policy, version: Version) -> Policy:
     """Without a policy, what the version itself says must be reached counts."""
     try:
-        wanted = float(version.tags.get(base.SUCCESS_THRESHOLD, ""))
+        wanted = float(version.tags.get(keys.SUCCESS_THRESHOLD, ""))
     except ValueError:
         return policy
     return replace(policy, success_rate=wanted) if 0 <= wanted <= 1 else policy
@@ -185,16 +186,16 @@ def _decided(
     version: Version,
     stage: str,
     policy: Policy,
-    keys: Sequence[signing.PublicKey],
+    public_keys: Sequence[signing.PublicKey],
     dry_run: bool = False,
 ) -> Promotion:
-    attached = attached_to(version, registry.version_reader(version), keys)
+    attached = attached_to(version, registry.version_reader(version), public_keys)
     notes: list[str] = []
     usable, twice = counted_once(_signed(attached, policy, notes))
     notes += twice
     counted, too_old = _fresh(usable, policy)
     holder = store.holder(stage)
-    decision = decide(policy, counted, _incumbent(registry, holder, version, policy, keys), too_old)
+    decision = decide(policy, counted, _incumbent(registry, holder, version, policy, public_keys), too_old)
     return Promotion(
         version,
         registry.uri(version),
@@ -234,18 +235,18 @@ def _incumbent(
     holder: Holder | None,
     candidate: Version,
     policy: Policy,
-    keys: Sequence[signing.PublicKey],
+    public_keys: Sequence[signing.PublicKey],
 ) -> Incumbent | None:
     """Return who is to be compared with. Its evidence does not age: its bytes are the same still."""
     if holder is None or not policy.compares:
         return None
     version = holder.version
     if version.number == candidate.number or (
-        version.tags.get(base.MANIFEST_SHA256) == candidate.tags.get(base.MANIFEST_SHA256)
+        version.tags.get(keys.MANIFEST_SHA256) == candidate.tags.get(keys.MANIFEST_SHA256)
     ):
         return None
     try:
-        attached = attached_to(version, registry.version_reader(version), keys)
+        attached = attached_to(version, registry.version_reader(version), public_keys)
     except DataError as error:
         return Incumbent(version.number, (), error.message)
     return Incumbent(version.number, counted_once(_signed(attached, policy, []))[0])

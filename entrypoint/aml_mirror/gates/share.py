@@ -13,15 +13,16 @@ from typing import Any
 from aml_mirror.core.errors import ConfigurationError, DataError, UsageError
 from aml_mirror.core.manifest import Manifest, ManifestEntry
 from aml_mirror.core.settings import Settings
-from aml_mirror.registries import base
-from aml_mirror.registries.base import FileDigest, Sharing, Version
+from aml_mirror.registries import keys
+from aml_mirror.registries.base import Sharing
 from aml_mirror.registries.pinned_manifest import pinned_manifest
+from aml_mirror.registries.records import FileDigest, Version
 from aml_mirror.support.progress import Console, amount
 from aml_mirror.verify.verify import open_version
 
 SCHEMA = "aml-mirror/share/v1"
 # What a copy has to say of itself as its original does.
-_SAME = (base.IDENTITY, base.MANIFEST_SHA256, base.RUN_ID, base.CHECKPOINT)
+_SAME = (keys.IDENTITY, keys.MANIFEST_SHA256, keys.RUN_ID, keys.CHECKPOINT)
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +45,7 @@ class Shared:
             "model_name": self.version.model,
             "model_version": self.version.number,
             "uri": self.uri,
-            "manifest_sha256": self.version.tags.get(base.MANIFEST_SHA256),
+            "manifest_sha256": self.version.tags.get(keys.MANIFEST_SHA256),
             "files": self.files,
             "bytes": self.bytes,
         }

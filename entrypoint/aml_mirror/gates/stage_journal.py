@@ -10,8 +10,9 @@ from datetime import UTC, datetime
 
 from aml_mirror.core.errors import ConfigurationError
 from aml_mirror.gates.decision import Condition
-from aml_mirror.registries import base
-from aml_mirror.registries.base import Registry, Version
+from aml_mirror.registries import keys
+from aml_mirror.registries.base import Registry
+from aml_mirror.registries.records import Version
 from aml_mirror.registries.stages import Holder, StageEntry, StageStore, head_of
 
 # MLflow's databases keep 5,000 characters of a tag.
@@ -62,7 +63,7 @@ def write_change(
             at=datetime.now(UTC).isoformat(timespec="seconds"),
             by=person(registry),
             version=to.number if to else "",
-            manifest_sha256=to.tags.get(base.MANIFEST_SHA256, "") if to else "",
+            manifest_sha256=to.tags.get(keys.MANIFEST_SHA256, "") if to else "",
         )
     )
     require_allowed()

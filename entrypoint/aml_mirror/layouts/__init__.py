@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from shlex import quote
 
-from aml_mirror.core.errors import DataError, MirrorError, UsageError
+from aml_mirror.core.errors import DataError, MirrorError, SeveralRuns, UsageError
 from aml_mirror.core.run import Run
 from aml_mirror.layouts.adapters import with_base_model
 from aml_mirror.layouts.base import Checkpoint, Layout, RunDraft
@@ -131,7 +131,7 @@ def unknown_beside(tree: Tree, found: DetectedRun) -> list[str]:
 
 def _with_nested(tree: Tree, framework: str) -> dict[str, Layout]:
     found = _found(tree, framework)
-    asked = [item for item in known_layouts() if item.name != Generic.name and framework in ("", item.name)]
+    asked = [item for item in known_layouts() if framework in ("", item.name)]
     pending = list(found.items())
     while pending:
         root, layout = pending.pop()
@@ -185,7 +185,7 @@ def find_run(tree: Tree, framework: str = "", path: str = "") -> DetectedRun:
 
     Raises:
         DataError: there is none.
-        UsageError: there is more than one; the message names them.
+        UsageError: there is more than one; the message names them. SeveralRuns where none is inside another.
     """
     found = find_runs(tree, framework)
     where = tree.source.uri
@@ -224,7 +224,8 @@ def find_run(tree: Tree, framework: str = "", path: str = "") -> DetectedRun:
     if len(found) > 1:
         shown = ", ".join(f"{item.root or '.'} ({item.layout.name})" for item in found[:5])
         more = f" and {len(found) - 5} more" if len(found) > 5 else ""
-        raise UsageError(
+        is_nested = any(not item.root or item.nested for item in found)
+        raise (UsageError if is_nested else SeveralRuns)(
             f"{where} holds {len(found)} runs: {shown}{more}",
             "pass the folder of one of them with --source" + _outer(tree, found),
         )

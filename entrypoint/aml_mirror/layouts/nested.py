@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from aml_mirror.layouts.base import Layout
+from aml_mirror.layouts.generic.layout import Generic
 from aml_mirror.layouts.generic.name_words import (
     CONTAINERS,
     DATA_FOLDERS,
@@ -49,8 +50,8 @@ def nested_runs(tree: Tree, root: str, layout: Layout, layouts: Iterable[Layout]
     found: dict[str, Layout] = {}
     for other in layouts:
         for inside in other.find(rest):
-            known = any(inside == name or inside.startswith(name + "/") for name in found)
-            if inside and not known and _is_training(rest.below(inside), other):
+            known = any(inside == name or _overlap(inside, name) for name in found)
+            if inside and not known and _is_training(rest, inside, other):
                 found[inside] = other
     if not found:
         return {}
@@ -64,9 +65,14 @@ def nested_runs(tree: Tree, root: str, layout: Layout, layouts: Iterable[Layout]
     }
 
 
+def _overlap(one: str, other: str) -> bool:
+    return one.startswith(other + "/") or other.startswith(one + "/")
+
+
 def _stands_alone(rest: Tree, folder: str) -> bool:
     """Tell whether a folder has a log or a configuration of its own beside its folder of checkpoints."""
-    has_checkpoints = rest.has_folder(join(folder, "checkpoints"))
+    below = (name[:-1] for name in rest.children.get(folder, ()) if name.endswith("/"))
+    has_checkpoints = any(name.lower() in CONTAINERS for name in below)
     return has_checkpoints and (has_log(rest, folder) or has_config(rest, folder))
 
 
@@ -100,9 +106,14 @@ def _is_own(path: str) -> bool:
     )
 
 
-def _is_training(run: Tree, layout: Layout) -> bool:
-    """Tell whether what a layout found is of a training: a model of transformers alone is none."""
+def _is_training(rest: Tree, folder: str, layout: Layout) -> bool:
+    """Tell whether what a layout found is of a training: a model of transformers alone is none.
+
+    What only names and numbers tell has to have a log or a configuration of its own.
+    """
+    if layout.name == Generic.name:
+        return _stands_alone(rest, folder) and not any(part.startswith(".") for part in folder.split("/"))
     return layout.name != "huggingface" or any(
         name.startswith("checkpoint-") or name in ("trainer_state.json", "training_args.bin")
-        for name in run.children[""]
+        for name in rest.children[folder]
     )

@@ -8,14 +8,11 @@ run. A framework that saves twice at one step, with an update of the weights in 
 from __future__ import annotations
 
 from aml_mirror.layouts.base import RunDraft
-from aml_mirror.layouts.generic.name_words import words_of
+from aml_mirror.layouts.generic.name_words import ASIDE, words_of
 from aml_mirror.layouts.kit.roles import leave_undecided
 from aml_mirror.layouts.same_weights import have_other_weights
-from aml_mirror.layouts.step_folders import word_set
 from aml_mirror.sources.tree import Tree
 
-# What is kept beside the trained policy says so by its name, and is never taken for it.
-_ASIDE = word_set("ema averaged average swa best")
 # So many checkpoints of one step are compared. No run has more.
 _MAX_COMPARED = 8
 
@@ -36,7 +33,7 @@ def ask_about_rivals(run: Tree, result: RunDraft) -> None:
     rivals = [
         item
         for item in whole[1:]
-        if item.step == final.step and not words_of(item.path) & (_ASIDE - words_of(final.path))
+        if item.step == final.step and not words_of(item.path) & (ASIDE - words_of(final.path))
     ]
     others = [item for item in rivals[:_MAX_COMPARED] if have_other_weights(run, final, item)]
     if others:

@@ -68,7 +68,10 @@ def why_no_run(tree: Tree, layout: Layout) -> str:
         return "no log, configuration or state of a training is beside the model: it may be a download"
     if layout.name != "generic":
         return ""
-    checkpoints = layout.read(tree).checkpoints
+    run = layout.read(tree)
+    checkpoints = run.checkpoints
+    if run.best and not checkpoints:
+        return f"only {run.best.path} was kept, for its score, and not what training ended with"
     if words := _no_policy(tree, checkpoints):
         return f"by their names its numbered files are no policy: {', '.join(sorted(words))}"
     if any(checkpoint.left_out for checkpoint in checkpoints) or has_evidence(tree):

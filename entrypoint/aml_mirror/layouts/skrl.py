@@ -32,8 +32,6 @@ from aml_mirror.layouts.torch_files import pickle_of, same_contents
 from aml_mirror.sources.tree import Tree, join, parent
 
 _AGENT = re.compile(r"agent_(?P<step>\d{1,18})\.(pt|pickle)")
-# skrl gives no such name: who wrote one, and not as a copy, wrote the numbered ones beside it too.
-_FOREIGN_END = re.compile(r"agent_(?:final|last|latest)\.(?:pt|pickle)")
 # What write_checkpoint names it so that is called without a step.
 _DATED_AGENT = re.compile(r"agent_\d\d-\d\d-\d\d_\d\d-\d\d-\d\d-\d{1,6}\.(?:pt|pickle)")
 _BEST_AGENT = ("best_agent.pt", "best_agent.pickle")
@@ -117,8 +115,6 @@ def _agents(names: tuple[str, ...]) -> list[str]:
 
 def _is_skrl(tree: Tree, folder: str, names: tuple[str, ...], trust_names: bool) -> bool:
     if agents := _agents(names):
-        if any(_is_foreign(tree, folder, name, agents) for name in names if _FOREIGN_END.fullmatch(name)):
-            return False
         for name in agents[:_LOOK_INTO]:
             path = join(folder, name)
             if words := _first_strings(_pickle(tree, path)):
@@ -130,13 +126,6 @@ def _is_skrl(tree: Tree, folder: str, names: tuple[str, ...], trust_names: bool)
         return False
     kinds = {module.kind for module in _modules(names)}
     return not kinds.isdisjoint(_POLICIES) and len(kinds) > 1
-
-
-def _is_foreign(tree: Tree, folder: str, name: str, agents: list[str]) -> bool:
-    path = join(folder, name)
-    return bool(_pickle(tree, path)) and not any(
-        _equal(tree, path, join(folder, agent)) for agent in agents[:_LOOK_INTO]
-    )
 
 
 def _pickle(tree: Tree, path: str) -> bytes:

@@ -3,7 +3,8 @@
 The examples of thu-ml/tianshou (0.4 to 1.2, ``examples/mujoco``, ``examples/atari``) log into
 ``<logdir>/<task>/<algorithm>/<seed>/<yymmdd-HHMMSS>``. The trainer calls ``save_best_fn`` at each new best
 mean reward of the test environments, and that writes ``policy.pth`` over. ``save_checkpoint_fn``, where a
-script gives one, writes ``checkpoint_<epoch>.pth``. Nothing is saved when training ends.
+script gives one, writes ``checkpoint_<epoch>.pth``, or ``checkpoint.pth`` over and over (``atari_sac.py``).
+No script writes both. Nothing is saved when training ends.
 
 What its player opens: the file alone (``--watch --resume-path``). Those of MuJoCo hold ``model`` and
 ``obs_rms``, by which observations are scaled.
@@ -13,10 +14,13 @@ from __future__ import annotations
 
 import re
 
+from aml_mirror.layouts.base import RunDraft
 from aml_mirror.layouts.kit.file_layout import FileLayout, holds_string
+from aml_mirror.layouts.kit.roles import leave_undecided
 from aml_mirror.layouts.torch_files import pickle_of
 from aml_mirror.sources.tree import Tree
 
+_LAST = "checkpoint.pth"
 _STARTED = re.compile(r"\d{6}-\d{6}")
 
 
@@ -28,10 +32,21 @@ def _is_tianshou(run: Tree) -> bool:
     return holds_string(data, "model") and holds_string(data, "obs_rms")
 
 
+def _of_one_script(run: Tree, result: RunDraft) -> RunDraft:
+    names = {item.path: item for item in result.checkpoints}
+    last = names.pop(_LAST, None)
+    if last and names and not result.undecided:
+        choices = [last, *names.values()][:2]
+        leave_undecided(result, choices, "no script of Tianshou writes both of these")
+    return result
+
+
 TIANSHOU = FileLayout(
     name="tianshou",
     numbered=r"checkpoint_(?P<step>\d{1,18})\.pth",
+    final=re.escape(_LAST),
     best=r"policy\.pth",
     beside=("*.tfevents.*",),
     accepts=_is_tianshou,
+    refine=_of_one_script,
 )

@@ -8,7 +8,7 @@ from aml_mirror.core.errors import DataError
 from aml_mirror.core.run import Checkpoint
 from aml_mirror.pipeline.parameters import cut_before
 from aml_mirror.pipeline.plan import Plan
-from aml_mirror.registries.base import Limits
+from aml_mirror.registries.records import Limits
 
 
 def check_file_count(checkpoint: Checkpoint, limits: Limits) -> None:

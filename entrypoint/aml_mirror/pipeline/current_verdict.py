@@ -11,8 +11,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from aml_mirror.registries import base
-from aml_mirror.registries.base import Version
+from aml_mirror.registries import keys
+from aml_mirror.registries.records import Version
 from aml_mirror.safety.verdict import Safety
 from aml_mirror.safety.words import FIRST_SCANNER, HARMLESS, SCANNER, current
 
@@ -41,16 +41,16 @@ class Verdict:
     @property
     def tags(self) -> dict[str, str]:
         """The tags that keep it beside the property."""
-        return {base.SAFETY_NOW: self.word, base.SAFETY_NOW_SCANNER: self.scanner}
+        return {keys.SAFETY_NOW: self.word, keys.SAFETY_NOW_SCANNER: self.scanner}
 
 
 def recorded_verdict(version: Version) -> Verdict:
     """Return the newest verdict that a version has, in today's words, whichever scanner gave it."""
     tags = version.tags
-    if base.SAFETY_NOW in tags:
-        return Verdict(current(tags[base.SAFETY_NOW]), tags.get(base.SAFETY_NOW_SCANNER, ""))
-    if base.SAFETY in tags:
-        return Verdict(current(tags[base.SAFETY]), tags.get(base.SAFETY_SCANNER, FIRST_SCANNER))
+    if keys.SAFETY_NOW in tags:
+        return Verdict(current(tags[keys.SAFETY_NOW]), tags.get(keys.SAFETY_NOW_SCANNER, ""))
+    if keys.SAFETY in tags:
+        return Verdict(current(tags[keys.SAFETY]), tags.get(keys.SAFETY_SCANNER, FIRST_SCANNER))
     return Verdict("", "")
 
 

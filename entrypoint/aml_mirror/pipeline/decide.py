@@ -29,8 +29,9 @@ from aml_mirror.pipeline.parameters import parameters
 from aml_mirror.pipeline.plan import Plan
 from aml_mirror.pipeline.select import SelectedCheckpoint, choose, narrow, pick
 from aml_mirror.pipeline.task_name import contradiction
-from aml_mirror.registries import base
-from aml_mirror.registries.base import Reading, Version
+from aml_mirror.registries import keys
+from aml_mirror.registries.base import Reading
+from aml_mirror.registries.records import Version
 from aml_mirror.safety.verdict import Safety, inspect, require_harmless
 from aml_mirror.safety.words import CODE, SUSPICIOUS, UNKNOWN
 from aml_mirror.sources.growing import log_view
@@ -55,7 +56,7 @@ class Recognized:
     @property
     def is_moved(self) -> bool:
         """Whether the version has another quick key: the same bytes under other stamps."""
-        return self.version.tags.get(base.QUICK_KEY) != self.quick_key
+        return self.version.tags.get(keys.QUICK_KEY) != self.quick_key
 
 
 class Decisions:
@@ -86,7 +87,7 @@ class Decisions:
         self._settings = settings
         self._console = console
         self._versions = versions
-        self._by_quick_key = {item.tags.get(base.QUICK_KEY): item for item in reversed(versions)}
+        self._by_quick_key = {item.tags.get(keys.QUICK_KEY): item for item in reversed(versions)}
         self._checks = ByteChecks(located.tree)
         self.judged_anew: list[tuple[Version, dict[str, str]]] = []
         """Versions that an older scanner had judged, with the tags that hold the verdict of this one."""
@@ -136,7 +137,7 @@ class Decisions:
             return self._recognized(selected, version, key)
         plan = self._plan(selected, key)
         for version in self._versions:
-            if version.tags.get(base.IDENTITY) == plan.identity:
+            if version.tags.get(keys.IDENTITY) == plan.identity:
                 return self._recognized(selected, version, key)
         return plan
 
@@ -149,14 +150,14 @@ class Decisions:
             wanted = list(self.selected())
         except MirrorError:
             return []
-        keys = [self._quick_key(item.checkpoint) for item in wanted]
-        if self._settings.hash or not all(key in self._by_quick_key for key in keys):
+        quick_keys = [self._quick_key(item.checkpoint) for item in wanted]
+        if self._settings.hash or not all(key in self._by_quick_key for key in quick_keys):
             return []
-        if any(is_needed(self._located, self._by_quick_key[key]) for key in keys):
+        if any(is_needed(self._located, self._by_quick_key[key]) for key in quick_keys):
             return []
         return [
             self._recognized(item, self._by_quick_key[key], key)
-            for item, key in zip(wanted, keys, strict=True)
+            for item, key in zip(wanted, quick_keys, strict=True)
         ]
 
     def _judged_anew(self, key: str, version: Version, tags: dict[str, str]) -> None:
@@ -204,7 +205,7 @@ class Decisions:
     def _manifest(self, checkpoint: Checkpoint, key: str) -> Manifest:
         tree, paths = self._located.tree, model_paths(checkpoint)
         # A version that was hashed, from a volume perhaps, can only be recognized by hashing again.
-        is_hashed = any(version.tags.get(base.INTEGRITY) == "sha256" for version in self._versions)
+        is_hashed = any(version.tags.get(keys.INTEGRITY) == "sha256" for version in self._versions)
         if self._destination.copies(self._located.source) and not (self._settings.hash or is_hashed):
             return listed_files(tree, paths)
         size = sum(map(tree.size, paths))

@@ -8,14 +8,14 @@ from dataclasses import dataclass
 from aml_mirror.core.errors import UsageError
 from aml_mirror.core.manifest import Manifest
 from aml_mirror.core.settings import Settings
-from aml_mirror.registries import base
-from aml_mirror.registries.base import Limits
+from aml_mirror.registries import keys
 from aml_mirror.registries.names import check_names
+from aml_mirror.registries.records import Limits
 from aml_mirror.registries.registry import named_type, required_type
 from aml_mirror.registries.registry_type import RegistryType
 from aml_mirror.sources.base import Source
 
-_INSTEAD = {base.SUCCESS_THRESHOLD: "pass --success-threshold"}
+_INSTEAD = {keys.SUCCESS_THRESHOLD: "pass --success-threshold"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,12 +86,12 @@ def checked_names(settings: Settings) -> tuple[str, str]:
 
 def _check_tags(settings: Settings) -> None:
     for name in sorted(settings.tags):
-        if name in base.RESERVED - base.ALSO_BY_TAG or name.startswith(base.OWN_PREFIX):
+        if name in keys.RESERVED - keys.ALSO_BY_TAG or name.startswith(keys.OWN_PREFIX):
             hint = _INSTEAD.get(name, "choose another name")
             raise UsageError(f"--tag {name} is a name that the mirror itself writes", hint)
-    if settings.task_name and settings.tags.get(base.TASK, settings.task_name) != settings.task_name:
+    if settings.task_name and settings.tags.get(keys.TASK, settings.task_name) != settings.task_name:
         raise UsageError(
-            f"--tag task={settings.tags[base.TASK]} and --task-name {settings.task_name} differ", "pass one"
+            f"--tag task={settings.tags[keys.TASK]} and --task-name {settings.task_name} differ", "pass one"
         )
 
 

@@ -17,7 +17,7 @@ from typing import Any
 from aml_mirror.core.manifest import digest_of_json
 from aml_mirror.layouts import Run
 from aml_mirror.metrics.series import Metrics
-from aml_mirror.registries.base import Point, log_state_name
+from aml_mirror.registries.records import Point, log_state_name
 from aml_mirror.sources.tree import Tree
 
 SCHEMA = "aml-mirror/logs/v1"

@@ -21,8 +21,9 @@ from aml_mirror.pipeline import log_state
 from aml_mirror.pipeline.locate import LocatedRun
 from aml_mirror.pipeline.log_state import LogState, Recorder
 from aml_mirror.pipeline.model_paths import artifact_path
-from aml_mirror.registries import base
-from aml_mirror.registries.base import LogWriter, Point, Registry, Upload, Version
+from aml_mirror.registries import keys, records
+from aml_mirror.registries.base import LogWriter, Registry
+from aml_mirror.registries.records import Point, Upload, Version
 from aml_mirror.sources.growing import log_view
 
 
@@ -40,7 +41,7 @@ def is_needed(subject: LocatedRun, version: Version) -> bool:
 
     A version of an earlier release has no such state, and counts as unchanged.
     """
-    tag = version.tags.get(base.LOGS, "")
+    tag = version.tags.get(keys.LOGS, "")
     sizes = log_state.log_sizes(subject.tree, subject.run)
     return bool(tag) and tag.partition(":")[0] != log_state.sizes_digest(sizes)
 
@@ -74,7 +75,7 @@ def require_same_beginnings(registry: Registry, subject: LocatedRun, version: Ve
     Raises:
         DataError: the beginning of a log is not what was mirrored.
     """
-    tag = version.tags.get(base.LOGS, "")
+    tag = version.tags.get(keys.LOGS, "")
     writer = registry.continue_logs(version) if tag else None
     if writer is None:
         return
@@ -103,7 +104,7 @@ def _check_beginnings(subject: LocatedRun, before: LogState) -> list[str]:
 
 def restore_state(registry: Registry, subject: LocatedRun, version: Version) -> bool:
     """Make a state of the logs that was lost anew from the run; False where it is another one by now."""
-    tag = version.tags.get(base.LOGS, "")
+    tag = version.tags.get(keys.LOGS, "")
     writer = registry.continue_logs(version) if tag else None
     if writer is None:
         return False
@@ -134,7 +135,7 @@ def _update(writer: LogWriter, subject: LocatedRun, version: Version, with_files
     done: Update | None = None
     # A killed update is finished first; then what came since.
     for _ in range(2):
-        tag = writer.tags.get(base.LOGS, "")
+        tag = writer.tags.get(keys.LOGS, "")
         now = log_state.log_sizes(subject.tree, subject.run)
         if tag.partition(":")[0] == log_state.sizes_digest(now):
             return done
@@ -222,7 +223,7 @@ def _with_names(metrics: Metrics, before: LogState) -> Metrics:
     return replace(metrics, series=tuple(renamed))
 
 
-def _limited(metrics: Metrics, before: LogState, limits: base.Limits) -> tuple[Metrics, list[str]]:
+def _limited(metrics: Metrics, before: LogState, limits: records.Limits) -> tuple[Metrics, list[str]]:
     """Keep the series that were sent, and new ones as far as the registry has room."""
     known = tuple(series for series in metrics.series if series.name in before.series)
     new = tuple(series for series in metrics.series if series.name not in before.series)

@@ -30,9 +30,10 @@ from aml_mirror.pipeline.publish import Publication
 from aml_mirror.pipeline.receipt import Facts, Progress, Receipt, receipt_of
 from aml_mirror.pipeline.same_bytes import copied_version
 from aml_mirror.pipeline.select import SelectedCheckpoint
-from aml_mirror.registries import base
-from aml_mirror.registries.base import Reading, ReadsOnce, Registry, Version
+from aml_mirror.registries import keys
+from aml_mirror.registries.base import Reading, ReadsOnce, Registry
 from aml_mirror.registries.pinned_manifest import pinned_manifest
+from aml_mirror.registries.records import Version
 from aml_mirror.registries.registry import open_registry
 from aml_mirror.sources.base import Source
 from aml_mirror.sources.registry import open_source
@@ -185,14 +186,14 @@ class Mirror:
     def _already(self, item: Recognized, registry: Registry, facts: Facts) -> Receipt:
         version = item.version
         return receipt_of(
-            replace(facts, mlflow_run_id=version.tags.get(base.MLFLOW_RUN_ID)),
+            replace(facts, mlflow_run_id=version.tags.get(keys.MLFLOW_RUN_ID)),
             outcome="already-mirrored",
             exit_code=0,
             model_version=version.number,
             model_uri=registry.uri(version),
-            files_uri=version.tags.get(base.FILES_URI),
-            manifest_sha256=version.tags.get(base.MANIFEST_SHA256),
-            integrity=version.tags.get(base.INTEGRITY),
+            files_uri=version.tags.get(keys.FILES_URI),
+            manifest_sha256=version.tags.get(keys.MANIFEST_SHA256),
+            integrity=version.tags.get(keys.INTEGRITY),
             safety=recorded_verdict(version).word or None,
             files=item.files,
             bytes=item.bytes,
@@ -227,7 +228,7 @@ def _reader(
 
     Where it has one, complete or not, most likely nothing has to be sent: the files are hashed first.
     """
-    begun = {version.tags.get(base.CHECKPOINT) for version in versions}
+    begun = {version.tags.get(keys.CHECKPOINT) for version in versions}
 
     def read_once(path: str, quick_key: str, size: int) -> Reading | None:
         if path in begun or not isinstance(registry, ReadsOnce):

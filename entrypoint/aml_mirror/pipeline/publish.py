@@ -20,8 +20,9 @@ from aml_mirror.pipeline.plan import Plan
 from aml_mirror.pipeline.provenance import ml_bom, statement
 from aml_mirror.pipeline.receipt import Facts, Progress, Receipt, receipt_of
 from aml_mirror.pipeline.task_name import task_in
-from aml_mirror.registries import base
-from aml_mirror.registries.base import Registry, Upload, Version, Writer
+from aml_mirror.registries import keys
+from aml_mirror.registries.base import Registry, Writer
+from aml_mirror.registries.records import Upload, Version
 from aml_mirror.safety.words import SCANNER
 from aml_mirror.sources.growing import log_view
 from aml_mirror.sources.tree import Tree
@@ -74,7 +75,7 @@ class Publication:
             return writer
         self._progress.facts = replace(self._progress.facts, mlflow_run_id=writer.run_id)
         if address := writer.files_uri():
-            tags[base.FILES_URI] = address
+            tags[keys.FILES_URI] = address
         try:
             return self._write(writer, tags, self._progress.facts)
         except Interrupted as stop:
@@ -112,7 +113,7 @@ class Publication:
 
         tags = self._with_log_state(writer, tags, logs, sizes, recorder)
         integrity = _integrity_of(plan, moved)
-        version = writer.register(card, {**tags, base.INTEGRITY: integrity})
+        version = writer.register(card, {**tags, keys.INTEGRITY: integrity})
         warnings = dict.fromkeys((*described.warnings, *writer.warnings))
         receipt = receipt_of(
             facts,
@@ -120,7 +121,7 @@ class Publication:
             exit_code=0,
             model_version=version.number,
             model_uri=self._registry.uri(version),
-            files_uri=tags.get(base.FILES_URI),
+            files_uri=tags.get(keys.FILES_URI),
             manifest_sha256=plan.manifest.sha256,
             integrity=integrity,
             safety=plan.safety.verdict,
@@ -164,7 +165,7 @@ class Publication:
             pass
         state = state_of(logs, {path: logs.size(path) for path in sizes if logs.has(path)}, metrics, recorder)
         if writer.put_log_state(name_of(state.tag), state.as_json()):
-            return {**tags, base.LOGS: state.tag}
+            return {**tags, keys.LOGS: state.tag}
         return tags
 
     def _texts(self, card: str) -> dict[str, str]:
@@ -195,36 +196,36 @@ def tags_of(plan: Plan, settings: Settings) -> dict[str, str]:
     located = plan.located
     tags = {
         **{name: str(redaction.value(name, value)) for name, value in settings.tags.items()},
-        **{base.LABEL + name: str(redaction.value(name, value)) for name, value in located.labels.items()},
-        base.RUN_ID: located.run_id,
-        base.OUTPUT_DIR: located.source.uri,
-        base.FRAMEWORK: settings.tags.get(base.FRAMEWORK)
+        **{keys.LABEL + name: str(redaction.value(name, value)) for name, value in located.labels.items()},
+        keys.RUN_ID: located.run_id,
+        keys.OUTPUT_DIR: located.source.uri,
+        keys.FRAMEWORK: settings.tags.get(keys.FRAMEWORK)
         or settings.framework_tag
         or located.detected.layout.name,
-        base.ROLE: plan.checkpoint.role,
-        base.SOURCE: settings.source_tag or ("osmo-replay" if settings.replay_run_id else "osmo-mirror"),
-        base.CHECKPOINT: plan.checkpoint.path,
-        base.MANIFEST_SHA256: plan.manifest.sha256,
-        base.INTEGRITY: plan.manifest.integrity,
-        base.SAFETY: plan.safety.verdict,
-        base.SAFETY_SCANNER: SCANNER,
-        base.IDENTITY: plan.identity,
-        base.QUICK_KEY: plan.quick_key,
-        base.MODEL_NAME: plan.model_name,
+        keys.ROLE: plan.checkpoint.role,
+        keys.SOURCE: settings.source_tag or ("osmo-replay" if settings.replay_run_id else "osmo-mirror"),
+        keys.CHECKPOINT: plan.checkpoint.path,
+        keys.MANIFEST_SHA256: plan.manifest.sha256,
+        keys.INTEGRITY: plan.manifest.integrity,
+        keys.SAFETY: plan.safety.verdict,
+        keys.SAFETY_SCANNER: SCANNER,
+        keys.IDENTITY: plan.identity,
+        keys.QUICK_KEY: plan.quick_key,
+        keys.MODEL_NAME: plan.model_name,
     }
-    if task := settings.task_name or settings.tags.get(base.TASK) or task_in(located.run.params):
-        tags[base.TASK] = task
+    if task := settings.task_name or settings.tags.get(keys.TASK) or task_in(located.run.params):
+        tags[keys.TASK] = task
     if settings.success_threshold is not None:
-        tags[base.SUCCESS_THRESHOLD] = f"{settings.success_threshold:g}"
+        tags[keys.SUCCESS_THRESHOLD] = f"{settings.success_threshold:g}"
     if plan.checkpoint.step is not None:
-        tags[base.STEP] = str(plan.checkpoint.step)
+        tags[keys.STEP] = str(plan.checkpoint.step)
     if plan.checkpoint.base_model:
-        tags.setdefault(base.BASE_MODEL, plan.checkpoint.base_model)
+        tags.setdefault(keys.BASE_MODEL, plan.checkpoint.base_model)
     if settings.replay_run_id:
-        tags[base.REPLAY] = "true"
+        tags[keys.REPLAY] = "true"
         same = settings.replay_run_id == settings.run_id
-        tags[base.REPLAY_SOURCE] = located.run_id if same else settings.replay_run_id
+        tags[keys.REPLAY_SOURCE] = located.run_id if same else settings.replay_run_id
     names = json.dumps(plan.metrics.renamed, ensure_ascii=False, separators=(",", ":"))
     if plan.metrics.renamed and len(names) <= _MAX_NAMES:
-        tags[base.METRIC_NAMES] = names
+        tags[keys.METRIC_NAMES] = names
     return tags

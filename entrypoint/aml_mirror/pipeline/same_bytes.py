@@ -13,9 +13,10 @@ from collections.abc import Sequence
 from aml_mirror.core.errors import DataError
 from aml_mirror.core.manifest import ManifestEntry
 from aml_mirror.pipeline.plan import Plan
-from aml_mirror.registries import base
-from aml_mirror.registries.base import Registry, Version, VersionReader
+from aml_mirror.registries import keys
+from aml_mirror.registries.base import Registry, VersionReader
 from aml_mirror.registries.pinned_manifest import pinned_manifest
+from aml_mirror.registries.records import Version
 from aml_mirror.sources.tree import Tree
 
 _CHUNK_BYTES = 4 << 20
@@ -30,7 +31,7 @@ def copied_version(registry: Registry, plan: Plan, versions: Sequence[Version]) 
         versions: complete versions of the same run.
     """
     for version in versions:
-        if version.tags.get(base.CHECKPOINT) == plan.checkpoint.path and _has_bytes_of(
+        if version.tags.get(keys.CHECKPOINT) == plan.checkpoint.path and _has_bytes_of(
             plan, registry, version
         ):
             return version

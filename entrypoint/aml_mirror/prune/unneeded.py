@@ -19,7 +19,7 @@ import re
 from collections.abc import Iterable, Iterator
 
 from aml_mirror.core.manifest import identity
-from aml_mirror.registries import base
+from aml_mirror.registries import keys
 from aml_mirror.registries.azureml.limits import FOLDER, safe_part
 from aml_mirror.registries.azureml.version_folder import datastore_path
 from aml_mirror.registries.leftovers import CLAIM, RUN, STAGING, Leftover, RunLeft, StoredBlob, Survey
@@ -61,14 +61,14 @@ def _folders(survey: Survey, older_than: float) -> Iterator[Leftover]:
         wanted = _identity(runs[0])
         if wanted in held or any(run.status == "RUNNING" and run.age <= older_than for run in runs):
             continue
-        models = sorted({run.tags.get(base.MODEL_NAME, "") for run in runs} - {""})
+        models = sorted({run.tags.get(keys.MODEL_NAME, "") for run in runs} - {""})
         yield Leftover(
             FOLDER_KIND,
             unit,
             len(blobs),
             sum(blob.bytes for blob in blobs),
             age,
-            f"no version has it; run {runs[0].tags[base.RUN_ID]}",
+            f"no version has it; run {runs[0].tags[keys.RUN_ID]}",
             wanted,
             tuple(models),
         )
@@ -81,7 +81,7 @@ def _staging(survey: Survey, older_than: float) -> Iterator[Leftover]:
 
 
 def _claims(survey: Survey, older_than: float) -> Iterator[Leftover]:
-    needed = {version.tags.get(base.IDENTITY, "") for version in survey.versions}
+    needed = {version.tags.get(keys.IDENTITY, "") for version in survey.versions}
     for blob in survey.blobs:
         claim = _CLAIM.fullmatch(blob.name)
         if not claim and not _NUMBERS.fullmatch(blob.name):
@@ -95,16 +95,16 @@ def _claims(survey: Survey, older_than: float) -> Iterator[Leftover]:
 
 
 def _runs(survey: Survey, older_than: float) -> Iterator[Leftover]:
-    named = {version.tags.get(base.MLFLOW_RUN_ID, "") for version in survey.versions}
-    identities = {version.tags.get(base.IDENTITY, "") for version in survey.versions}
+    named = {version.tags.get(keys.MLFLOW_RUN_ID, "") for version in survey.versions}
+    identities = {version.tags.get(keys.IDENTITY, "") for version in survey.versions}
     held = _held(survey.blobs)
     for run in survey.runs:
-        ours = run.tags.get(base.RUN_ID) and run.tags.get(base.IDENTITY) and run.tags.get(base.MODEL_NAME)
+        ours = run.tags.get(keys.RUN_ID) and run.tags.get(keys.IDENTITY) and run.tags.get(keys.MODEL_NAME)
         if not ours or run.status not in _ENDED_BADLY or run.age <= older_than:
             continue
-        if run.run_id in named or run.tags[base.IDENTITY] in identities or run.tags[base.IDENTITY] in held:
+        if run.run_id in named or run.tags[keys.IDENTITY] in identities or run.tags[keys.IDENTITY] in held:
             continue
-        if run.tags.get(base.STATE) == base.COMPLETE:
+        if run.tags.get(keys.STATE) == keys.COMPLETE:
             continue
         yield Leftover(RUN, run.run_id, 0, 0, run.age, f"{run.status}, no version names it")
 
@@ -121,10 +121,10 @@ def _begun(runs: Iterable[RunLeft]) -> dict[str, list[RunLeft]]:
     """The runs that began each folder, in the new and in the old form."""
     found: dict[str, list[RunLeft]] = {}
     for run in runs:
-        digest = run.tags.get(base.MANIFEST_SHA256, "")
-        if run.tags.get(base.RUN_ID) and digest:
+        digest = run.tags.get(keys.MANIFEST_SHA256, "")
+        if run.tags.get(keys.RUN_ID) and digest:
             above = "/".join(
-                (FOLDER, safe_part(run.tags[base.RUN_ID]), safe_part(run.tags.get(base.CHECKPOINT, "")))
+                (FOLDER, safe_part(run.tags[keys.RUN_ID]), safe_part(run.tags.get(keys.CHECKPOINT, "")))
             )
             for unit in (f"{above}/sha256-{digest}", f"{above}/{digest}"):
                 found.setdefault(unit, []).append(run)
@@ -134,7 +134,7 @@ def _begun(runs: Iterable[RunLeft]) -> dict[str, list[RunLeft]]:
 def _identity(run: RunLeft) -> str:
     """The identity that a run began with: that of a retired run says something else."""
     tags = run.tags
-    return identity(tags[base.RUN_ID], tags.get(base.CHECKPOINT, ""), tags[base.MANIFEST_SHA256])
+    return identity(tags[keys.RUN_ID], tags.get(keys.CHECKPOINT, ""), tags[keys.MANIFEST_SHA256])
 
 
 def _held(blobs: Iterable[StoredBlob]) -> set[str]:

@@ -22,7 +22,7 @@ from aml_mirror.pull.azure_files import AzureFiles
 from aml_mirror.pull.files import Files
 from aml_mirror.pull.reference import Reference
 from aml_mirror.pull.resolved import ResolvedVersion
-from aml_mirror.registries import base
+from aml_mirror.registries import keys
 from aml_mirror.registries.azureml import block_list
 from aml_mirror.registries.azureml.limits import check_coordinates, workspace_scope
 from aml_mirror.registries.azureml.model_service import ModelService, Properties
@@ -30,7 +30,7 @@ from aml_mirror.registries.azureml.model_versions import absent
 from aml_mirror.registries.azureml.stage_entries import MAX_ENTRY_BYTES, entry_that_gave
 from aml_mirror.registries.azureml.version_folder import datastore_path, folder_in
 from aml_mirror.registries.azureml.version_tags import version_of
-from aml_mirror.registries.base import Version
+from aml_mirror.registries.records import Version
 from aml_mirror.registries.stages import stages_of
 from aml_mirror.storage import azure_errors
 from aml_mirror.storage.azure_cloud import resource_manager
@@ -95,7 +95,7 @@ class AzureMLCatalog:
         versions = [self._resolved(model, *each) for model in models for each in self._versions(model)]
         if reference.stage:
             return self._holder(reference, versions)
-        return [one for one in versions if one.version.tags.get(base.RUN_ID) == reference.run_id]
+        return [one for one in versions if one.version.tags.get(keys.RUN_ID) == reference.run_id]
 
     def _holder(self, reference: Reference, versions: list[ResolvedVersion]) -> list[ResolvedVersion]:
         """Return the version that has a stage, as ``promote`` and ``history`` see it."""
@@ -200,7 +200,7 @@ class _Places:
     def __init__(self, catalog: AzureMLCatalog, version: Version) -> None:
         self._catalog = catalog
         self._version = version
-        self._folder = folder_in(version.path, {**version.tags, base.MODEL_NAME: version.model})
+        self._folder = folder_in(version.path, {**version.tags, keys.MODEL_NAME: version.model})
 
     @cached_property
     def files(self) -> Files:

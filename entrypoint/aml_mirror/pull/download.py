@@ -12,140 +12,20 @@ file is fetched once more.
 
 from __future__ import annotations
 
-import hashlib
 import os
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
 from pathlib import Path
 
 from aml_mirror.core.errors import DataError, ServiceUnavailable
 from aml_mirror.pull.files import Files
+from aml_mirror.pull.wanted import PART_BYTES, Fetched, Reuse, Wanted
+from aml_mirror.pull.written_file import WrittenFile, read_local
 
-PART_BYTES = 2 << 20
 # Parts in memory at the same time: together 48 MiB.
 WINDOW = 24
-_READ_BYTES = 1 << 20
 AGAIN = "run the same command again: it goes on where this one ended"
-
-
-@dataclass(frozen=True, slots=True)
-class Wanted:
-    """A file to bring. ``bytes`` is None where the store does not say; digests in hexadecimal, or None."""
-
-    path: str
-    bytes: int | None
-    sha256: str | None = None
-    md5: str | None = None
-    etag: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class LocalPart:
-    """Bytes that a file on this disk has already, perhaps: the digest of the whole decides."""
-
-    file: str
-    start: int
-
-
-Reuse = Mapping[str, Mapping[int, LocalPart]]
-"""By path in the version, then by offset of a part: where on this disk its bytes are."""
-
-
-@dataclass(slots=True)
-class Fetched:
-    """What came of a download."""
-
-    sha256: dict[str, str] = field(default_factory=dict)
-    """By path, in hexadecimal."""
-    read: int = 0
-    """Bytes that came from the store."""
-    reused: int = 0
-    """Bytes that came from an older version on this disk."""
-    kept: int = 0
-    """Bytes that an earlier attempt had brought."""
-    wrong: list[tuple[str, str]] = field(default_factory=list)
-    """(path, what is wrong) of the files that are not what they should be; they are removed."""
-
-
-class _File:
-    """One file as far as it is written."""
-
-    def __init__(self, wanted: Wanted, full: Path) -> None:
-        self.wanted = wanted
-        self.full = full
-        self.lock = threading.Lock()
-        self.waiting: dict[int, memoryview] = {}
-        self.at = 0
-        self.is_busy = False
-        self.is_ended = False
-        self.only_fresh = True
-        self.begin()
-
-    def begin(self) -> None:
-        """Open it; a beginning that an earlier attempt wrote stays."""
-        self.full.parent.mkdir(parents=True, exist_ok=True)
-        flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)
-        self.descriptor = os.open(self.full, flags, 0o644)
-        self.there = os.fstat(self.descriptor).st_size
-        size = self.wanted.bytes
-        if size is not None and self.there > size:
-            os.ftruncate(self.descriptor, 0)
-            self.there = 0
-        self.digest = hashlib.sha256()
-        # Of files that the storage service copied by itself; it defends against nobody.
-        self.check = (
-            hashlib.md5(usedforsecurity=False) if self.wanted.md5 and not self.wanted.sha256 else None
-        )
-
-    def append(self, data: bytes | bytearray | memoryview) -> None:
-        """Hash what comes next, and write it."""
-        self.digest.update(data)
-        if self.check is not None:
-            self.check.update(data)
-        view = memoryview(data)
-        while view:
-            view = view[os.write(self.descriptor, view) :]
-        self.at += len(data)
-
-    def keep_beginning(self) -> None:
-        """Hash what an earlier attempt wrote, and go on behind it."""
-        os.lseek(self.descriptor, 0, os.SEEK_SET)
-        left = self.there
-        while left and (data := os.read(self.descriptor, min(left, _READ_BYTES))):
-            self.digest.update(data)
-            if self.check is not None:
-                self.check.update(data)
-            left -= len(data)
-        self.at = self.there - left
-        self.only_fresh = False
-
-    def start_again(self) -> None:
-        """Forget all of it."""
-        os.ftruncate(self.descriptor, 0)
-        os.lseek(self.descriptor, 0, os.SEEK_SET)
-        self.digest = hashlib.sha256()
-        self.check = hashlib.md5(usedforsecurity=False) if self.check is not None else None
-        self.at = self.there = 0
-        self.only_fresh = True
-
-    def problem(self) -> str:
-        """Say what is wrong with the file now that it is whole; empty: nothing."""
-        wanted = self.wanted
-        if wanted.bytes is not None and self.at != wanted.bytes:
-            return f"it has {self.at} bytes, not {wanted.bytes}"
-        if wanted.sha256 and self.digest.hexdigest() != wanted.sha256:
-            return f"its SHA-256 is {self.digest.hexdigest()}, not {wanted.sha256}"
-        if self.check is not None and self.check.hexdigest() != wanted.md5:
-            return f"its MD5 is {self.check.hexdigest()}, not {wanted.md5}"
-        return ""
-
-    def close(self) -> None:
-        """Let go of it."""
-        if self.descriptor >= 0:
-            os.close(self.descriptor)
-            self.descriptor = -1
 
 
 _Task = Callable[[], None]
@@ -222,7 +102,7 @@ class Download:
 
     def _tasks(self, wanted: list[Wanted]) -> Iterator[_Task]:
         for one in wanted:
-            file = _File(one, self._folder.joinpath(*one.path.split("/")))
+            file = WrittenFile(one, self._folder.joinpath(*one.path.split("/")))
             size = one.bytes
             if not self._files.has_ranges or size is None:
                 yield lambda file=file: self._stream(file)  # type: ignore[misc]
@@ -241,7 +121,7 @@ class Download:
                 yield lambda file=file, start=start, end=end: self._part(file, start, end)  # type: ignore[misc]
                 start = end
 
-    def _resume(self, file: _File) -> None:
+    def _resume(self, file: WrittenFile) -> None:
         file.keep_beginning()
         with self._note:
             self._result.kept += file.at
@@ -249,14 +129,14 @@ class Download:
         self._drain(file)
         self._permits.release()
 
-    def _part(self, file: _File, start: int, end: int) -> None:
+    def _part(self, file: WrittenFile, start: int, end: int) -> None:
         self._arrived(file, start, self._fetched(file, start, end))
 
-    def _fetched(self, file: _File, start: int, end: int, fresh: bool = False) -> memoryview:
+    def _fetched(self, file: WrittenFile, start: int, end: int, fresh: bool = False) -> memoryview:
         wanted = file.wanted
         data = self._buffer(end - start)
         local = None if fresh else self._reuse.get(wanted.path, {}).get(start)
-        if local is not None and _read_local(local, data):
+        if local is not None and read_local(local, data):
             file.only_fresh = False
             with self._note:
                 self._result.reused += len(data)
@@ -295,7 +175,7 @@ class Download:
             with self._note:
                 self._spare.append(data.obj)
 
-    def _arrived(self, file: _File, start: int, data: memoryview) -> None:
+    def _arrived(self, file: WrittenFile, start: int, data: memoryview) -> None:
         with file.lock:
             file.waiting[start] = data
             if file.is_busy:
@@ -303,7 +183,7 @@ class Download:
             file.is_busy = True
         self._drain(file)
 
-    def _drain(self, file: _File) -> None:
+    def _drain(self, file: WrittenFile) -> None:
         """Append what is next, and what waits behind it; one thread at a time."""
         while True:
             with file.lock:
@@ -320,7 +200,7 @@ class Download:
         if ends:
             self._finish(file)
 
-    def _stream(self, file: _File) -> None:
+    def _stream(self, file: WrittenFile) -> None:
         """Bring a file of a store without ranges, or one of unknown size, in one stream."""
         if file.there:
             file.keep_beginning()
@@ -333,14 +213,14 @@ class Download:
         self._finish(file)
         self._permits.release()
 
-    def _reused_whole(self, file: _File) -> bool:
+    def _reused_whole(self, file: WrittenFile) -> bool:
         """Take a whole file from this disk, where every part of it is there."""
         parts, size = self._reuse.get(file.wanted.path, {}), file.wanted.bytes
         if file.at or size is None or any(start not in parts for start in range(0, size, PART_BYTES)):
             return False
         for start in range(0, size, PART_BYTES):
             data = self._buffer(min(PART_BYTES, size - start))
-            if not _read_local(parts[start], data):
+            if not read_local(parts[start], data):
                 file.start_again()
                 return False
             file.append(data)
@@ -351,8 +231,11 @@ class Download:
         self._progress(size)
         return True
 
-    def _rest(self, file: _File) -> None:
+    def _rest(self, file: WrittenFile) -> None:
         begun = file.at
+        if begun and begun == file.wanted.bytes:
+            # The answer broke off behind its last byte.
+            return
         with self._files.read(file.wanted.path, start=begun, etag=file.wanted.etag) as part:
             skip = begun - part.start
             for chunk in part.chunks:
@@ -363,11 +246,14 @@ class Download:
                 file.append(data)
                 self._progress(len(data))
         with self._note:
-            self._result.read += file.at - part.start
+            self._result.read += file.at - part.start - max(skip, 0)
+        if skip > 0 and file.wanted.bytes is None:
+            file.start_again()
+            raise ServiceUnavailable(f"{file.wanted.path} in {self._files.uri} became shorter", AGAIN)
         if file.wanted.bytes is not None and file.at < file.wanted.bytes:
             raise ServiceUnavailable(f"an answer of {self._files.uri} was cut", AGAIN)
 
-    def _finish(self, file: _File) -> None:
+    def _finish(self, file: WrittenFile) -> None:
         problem = file.problem()
         if problem and not file.only_fresh:
             # What an earlier attempt or another version left was not what it seemed.
@@ -387,7 +273,7 @@ class Download:
         with self._note:
             self._result.sha256[file.wanted.path] = file.digest.hexdigest()
 
-    def _again(self, file: _File) -> None:
+    def _again(self, file: WrittenFile) -> None:
         size = file.wanted.bytes
         if not self._files.has_ranges or size is None:
             self._files.retried(lambda: self._rest(file))
@@ -397,19 +283,3 @@ class Download:
             file.append(data)
             self._progress(len(data))
             self._give_back(data)
-
-
-def _read_local(part: LocalPart, into: memoryview) -> bool:
-    """Fill a buffer from a file on this disk; False where it does not have so many bytes."""
-    try:
-        with open(part.file, "rb", buffering=0) as stream:
-            stream.seek(part.start)
-            view = into
-            while view:
-                count = stream.readinto(view)
-                if not count:
-                    return False
-                view = view[count:]
-    except OSError:
-        return False
-    return True

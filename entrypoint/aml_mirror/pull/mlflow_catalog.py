@@ -13,8 +13,8 @@ from aml_mirror.pull.files import Files
 from aml_mirror.pull.mlflow_files import open_files
 from aml_mirror.pull.reference import Reference
 from aml_mirror.pull.resolved import ResolvedVersion
-from aml_mirror.registries import base
-from aml_mirror.registries.base import Version
+from aml_mirror.registries import keys
+from aml_mirror.registries.records import Version
 from aml_mirror.support.retry import Retry
 
 # The own files of a version are beside this folder of its run.
@@ -68,10 +68,10 @@ class MlflowCatalog:
         if reference.model and "'" not in reference.model:
             conditions.append(f"name = '{reference.model}'")
         if "'" not in reference.run_id:
-            conditions.append(f"tags.`{base.RUN_ID}` = '{reference.run_id}'")
+            conditions.append(f"tags.`{keys.RUN_ID}` = '{reference.run_id}'")
         for one in self.api.search(" and ".join(conditions)):
             is_named = reference.model in ("", str(one.get("name")))
-            if is_named and _tags(one).get(base.RUN_ID) == reference.run_id:
+            if is_named and _tags(one).get(keys.RUN_ID) == reference.run_id:
                 yield one
 
     def _resolved(self, found: dict[str, Any]) -> ResolvedVersion:
@@ -141,5 +141,5 @@ class _Places:
 def _tags(found: dict[str, Any]) -> dict[str, str]:
     tags = {str(tag["key"]): str(tag.get("value", "")) for tag in found.get("tags") or ()}
     if run_id := found.get("run_id"):
-        tags.setdefault(base.MLFLOW_RUN_ID, str(run_id))
+        tags.setdefault(keys.MLFLOW_RUN_ID, str(run_id))
     return tags

@@ -132,6 +132,15 @@ class HttpFiles:
             headers["Range"] = f"bytes={start}-{'' if length is None else start + length - 1}"
         url = f"{self._root}/{quote(posixpath.join(self._folder, path))}"
         with self._api.session.get(url, headers=headers, stream=True) as answer:
+            if start and answer.status_code == 416:
+                # Nothing is behind what is here already, or the file is shorter than that.
+                size = answer.headers.get("Content-Range", "").rpartition("/")[2]
+                if size == str(start):
+                    yield Part(start, iter(()))
+                else:
+                    with self.read(path) as part:
+                        yield part
+                return
             answer.raise_for_status()
             yield Part(start if answer.status_code == 206 else 0, answer.iter_content(_CHUNK_BYTES))
 

@@ -12,42 +12,33 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import time
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
-from aml_mirror.core.errors import DataError, ServiceUnavailable, SourceNotFound, UsageError
+from aml_mirror.core.errors import DataError, ServiceUnavailable, UsageError
 from aml_mirror.core.manifest import Manifest, digest_of_json
 from aml_mirror.core.settings import Settings
-from aml_mirror.pipeline.current_verdict import current_verdict, recorded_verdict
 from aml_mirror.pipeline.provenance import signing
 from aml_mirror.pipeline.provenance.signed_statement import require_signed
-from aml_mirror.pull.download import Download, Fetched, Wanted
+from aml_mirror.pull.download import Download
 from aml_mirror.pull.files import Listed
-from aml_mirror.pull.loaders import Loader, loader_of
-from aml_mirror.pull.pulled_folder import (
-    MODEL,
-    OWN,
-    PulledFolder,
-    Record,
-    as_record_files,
-    read_record,
-    require_safe_paths,
-)
+from aml_mirror.pull.listing_check import LISTED, files_to_bring, not_what_was_mirrored
+from aml_mirror.pull.loaders import loader_of
+from aml_mirror.pull.pulled_folder import MODEL, OWN, PulledFolder, Record, as_record_files, read_record
+from aml_mirror.pull.refuse_pickle import require_harmless, require_recorded_harmless
 from aml_mirror.pull.resolve import resolve
 from aml_mirror.pull.resolved import ResolvedVersion
+from aml_mirror.pull.result import Pulled
 from aml_mirror.pull.reuse import reusable
 from aml_mirror.pull.verify_folder import changed_files
-from aml_mirror.registries import base
+from aml_mirror.pull.wanted import Fetched, Wanted
 from aml_mirror.registries.pinned_manifest import require_complete
-from aml_mirror.safety.words import CODE, SUSPICIOUS, UNKNOWN
-from aml_mirror.support.progress import Console, amount, one_line
+from aml_mirror.support.progress import Console, amount
 
-SCHEMA = "aml-mirror/pull/v1"
 # The version's own files that are stored beside it, and the most that is read of each, in bytes.
 OWN_FILES = (
     "manifest.json",
@@ -59,83 +50,6 @@ OWN_FILES = (
     "MODEL_CARD.md",
 )
 _MAX_OWN_BYTES = 64 << 20
-_LISTED = 10
-REFUSED = (CODE, SUSPICIOUS, UNKNOWN)
-
-
-@dataclass(slots=True)
-class Pulled:
-    """What a pull came to. Sizes in bytes."""
-
-    outcome: str
-    version: ResolvedVersion
-    folder: Path
-    loader: Loader
-    record: Record
-    verified: bool
-    """Whether every byte was compared with a manifest; False: somebody else made the version."""
-    signed_by: str | None = None
-    fetched: Fetched = field(default_factory=Fetched)
-    seconds: float = 0.0
-
-    @property
-    def load(self) -> Path:
-        """What the framework's loader takes."""
-        return self.folder / MODEL / self.loader.path if self.loader.path else self.folder / MODEL
-
-    def as_dict(self) -> dict[str, Any]:
-        """The object that ``pull --json`` prints."""
-        tags = self.version.version.tags
-        return {
-            "schema": SCHEMA,
-            "outcome": self.outcome,
-            "exit_code": 0,
-            "model_name": self.version.version.model,
-            "model_version": self.version.version.number,
-            "model_uri": self.version.uri,
-            "registry": self.version.registry,
-            "run_id": tags.get(base.RUN_ID),
-            "framework": tags.get(base.FRAMEWORK),
-            "manifest_sha256": self.record.manifest_sha256 or None,
-            "verified": self.verified,
-            "integrity": self.record.integrity or None,
-            "signed_by": self.signed_by,
-            "safety": recorded_verdict(self.version.version).word or None,
-            "archived": self.version.version.archived,
-            "folder": str(self.folder / MODEL),
-            "load": str(self.load),
-            "load_with": list(self.loader.lines),
-            "files": len(self.record.files),
-            "bytes": sum(size for size, _, _ in self.record.files.values()),
-            "bytes_read": self.fetched.read,
-            "bytes_reused": self.fetched.reused,
-            "bytes_kept": self.fetched.kept,
-            "seconds": round(self.seconds, 3),
-        }
-
-    def text(self) -> str:
-        """The same in words."""
-        name = f"{self.version.version.model} version {self.version.version.number}"
-        size = amount(sum(size for size, _, _ in self.record.files.values()))
-        how = {
-            "already-pulled": f"already there: {name}",
-            "pulled": f"pulled {name}: {len(self.record.files)} file(s), {size}",
-        }[self.outcome]
-        lines = [
-            how,
-            f"  folder    {self.folder / MODEL}",
-            "  verified  "
-            + (
-                f"every byte, by manifest {self.record.manifest_sha256}"
-                if self.verified
-                else "no: aml-mirror did not make this version, nothing says what its files should be"
-            ),
-        ]
-        if self.signed_by:
-            lines.append(f"  signed    by the key {self.signed_by}")
-        lines.append(f"  load      {self.load}")
-        lines += [f"            {line}" for line in self.loader.lines]
-        return "\n".join(map(one_line, lines))
 
 
 def pull(settings: Settings, console: Console) -> Pulled:
@@ -190,18 +104,15 @@ class _Pull:
         there = self._there(wanted_key)
         if there is not None:
             return there
-        verdict = recorded_verdict(version.version)
-        if self._settings.refuse_pickle and verdict.is_current and verdict.word in REFUSED:
-            raise self._refused(verdict.word)
+        if self._settings.refuse_pickle:
+            require_recorded_harmless(version.version)
         if version.made_by_us:
             self._manifest = version.manifest()
             listed = version.files.listing()
             if self._key is not None:
                 require_signed(version.version, self._manifest, version, self._key)
         assert listed is not None  # noqa: S101 - for the type checker
-        wanted = self._wanted(listed)
-        require_safe_paths([one.path for one in wanted])
-        return self._bring(wanted, wanted_key)
+        return self._bring(files_to_bring(version, self._manifest, listed), wanted_key)
 
     def _key_of(self, pinned: str, listed: Mapping[str, Listed] | None) -> tuple[str, str, str]:
         version = self._version.version
@@ -246,7 +157,7 @@ class _Pull:
         if changed := changed_files(folder, record):
             if replace:
                 return None
-            shown = "; ".join(f"{path}: {why}" for path, why in changed[:_LISTED])
+            shown = "; ".join(f"{path}: {why}" for path, why in changed[:LISTED])
             raise DataError(
                 f"{folder} was changed after it was pulled: {shown}", "pass --replace to pull it again"
             )
@@ -255,43 +166,13 @@ class _Pull:
             manifest = self._version.manifest()
             require_signed(self._version.version, manifest, self._version, self._key)
         if self._settings.refuse_pickle:
-            self._require_harmless(folder / MODEL, sorted(record.files))
+            self._require_harmless(folder, sorted(record.files))
         return self._pulled("already-pulled", record, verified, Fetched())
-
-    def _wanted(self, listed: Mapping[str, Listed]) -> list[Wanted]:
-        version = self._version.version
-        if self._manifest is None:
-            if not listed:
-                raise SourceNotFound(
-                    f"version {version.number} of {version.model} has no files in {self._version.files.uri}",
-                    "look at the version in its registry",
-                )
-            return [Wanted(path, one.bytes, etag=one.etag) for path, one in sorted(listed.items())]
-        entries = {item.path: item for item in self._manifest.items}
-        missing = sorted(entries.keys() - listed.keys())
-        extra = sorted(listed.keys() - entries.keys())
-        sizes = [
-            f"{path} has {listed[path].bytes} bytes instead of {item.bytes}"
-            for path, item in entries.items()
-            if path in listed and listed[path].bytes not in (None, item.bytes)
-        ]
-        if missing or extra or sizes:
-            found = [f"{path} is missing" for path in missing] + sizes
-            found += [f"{path} does not belong to it" for path in extra]
-            raise DataError(
-                f"version {version.number} of {version.model} is not what was mirrored: "
-                + "; ".join(found[:_LISTED]),
-                f"put it right with: aml-mirror repair {version.model}:{version.number}",
-            )
-        return [
-            Wanted(path, item.bytes, item.sha256, item.md5, listed[path].etag)
-            for path, item in entries.items()
-        ]
 
     def _bring(self, wanted: list[Wanted], wanted_key: tuple[str, str, str]) -> Pulled:
         target, settings, version = self._target, self._settings, self._version
         size = sum(one.bytes or 0 for one in wanted)
-        new = target.begin({"model": wanted_key[0], "version": wanted_key[1], "digest": wanted_key[2]})
+        new = target.begin(wanted_key)
         there = sum(path.stat().st_size for path in (new / MODEL).rglob("*") if path.is_file())
         if (free := shutil.disk_usage(new).free) < size - there:
             raise ServiceUnavailable(
@@ -307,15 +188,10 @@ class _Pull:
             download = Download(version.files, new / MODEL, settings.concurrency, progress, parts)
             fetched = download.run(wanted)
         if fetched.wrong:
-            shown = "; ".join(f"{path}: {why}" for path, why in sorted(fetched.wrong)[:_LISTED])
-            raise DataError(
-                f"version {version.version.number} of {version.version.model} is not what was mirrored: "
-                + shown,
-                f"put it right with: aml-mirror repair {version.version.model}:{version.version.number}",
-            )
+            raise not_what_was_mirrored(version, [f"{path}: {why}" for path, why in sorted(fetched.wrong)])
         self._put_own_files(new / OWN)
         if settings.refuse_pickle:
-            self._require_harmless(new / MODEL, [one.path for one in wanted])
+            self._require_harmless(new, [one.path for one in wanted])
         record = Record(
             model_name=wanted_key[0],
             model_version=wanted_key[1],
@@ -336,44 +212,18 @@ class _Pull:
             else:
                 data = next(self._version.artifacts(name, _MAX_OWN_BYTES), None)
             if data is not None:
-                (folder / name).write_bytes(data)
+                with open(folder / name, "wb") as stream:
+                    stream.write(data)
+                    stream.flush()
+                    # Before the folder gets its name, as the files of the version.
+                    os.fsync(stream.fileno())
 
         if self._version.made_by_us:
             with ThreadPoolExecutor(len(OWN_FILES)) as pool:
                 list(pool.map(put, OWN_FILES))
 
     def _require_harmless(self, folder: Path, paths: list[str]) -> None:
-        """Check that loading the files runs no code, by today's scanner.
-
-        Raises:
-            DataError: it may, or that is unknown.
-        """
-
-        def scan() -> Any:
-            # Late: the scanner is needed for nothing else.
-            from aml_mirror.safety.verdict import inspect
-            from aml_mirror.sources.local import LocalSource
-            from aml_mirror.sources.tree import Tree
-
-            source = LocalSource(folder)
-            tree = Tree(source, source.scan())
-            return inspect(tree, tuple(paths), tuple(paths), self._settings.allow)
-
-        verdict = current_verdict(self._version.version, scan)
-        if verdict.word in REFUSED:
-            raise self._refused(verdict.word)
-
-    def _refused(self, word: str) -> DataError:
-        version = self._version.version
-        means = {
-            CODE: "loading it runs code that is in it",
-            SUSPICIOUS: "loading it may run code that nobody expects in a policy",
-            UNKNOWN: "what loading it runs is not known",
-        }[word]
-        return DataError(
-            f"version {version.number} of {version.model} is refused: {means} (safety: {word})",
-            "leave out --refuse-pickle to pull it all the same",
-        )
+        require_harmless(self._version.version, folder / MODEL, paths, self._settings.allow)
 
     def _pulled(self, outcome: str, record: Record, verified: bool, fetched: Fetched) -> Pulled:
         folder = self._target.folder

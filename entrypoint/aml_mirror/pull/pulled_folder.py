@@ -126,20 +126,28 @@ class PulledFolder:
         """Whether the folder beside DIR only lacks its name."""
         return read_record(self.new) is not None
 
-    def begin(self, of_version: Mapping[str, str]) -> Path:
+    def begin(self, key: tuple[str, str, str]) -> Path:
         """Return the folder beside DIR; what an earlier pull of the same version brought stays.
 
         Args:
-            of_version: what tells the version from others, as texts.
+            key: what tells the version from others, as :attr:`Record.key`.
         """
         mark = self.new / "version.json"
-        text = json.dumps(dict(of_version), sort_keys=True)
-        if self.new.exists() and (not mark.is_file() or mark.read_text(encoding="utf-8") != text):
-            shutil.rmtree(self.new)
+        text = json.dumps(dict(zip(("model", "version", "digest"), key, strict=True)), sort_keys=True)
+        is_marked = mark.is_file() and mark.read_text(encoding="utf-8") == text
+        if not is_marked:
+            record = read_record(self.new)
+            # One that was whole lacks only its name. Its record says which version it is.
+            if self.new.exists() and (record is None or record.key != key):
+                shutil.rmtree(self.new)
+            self.new.mkdir(parents=True, exist_ok=True)
+            # A kill leaves the whole mark or none.
+            making = self.new / "version.json.new"
+            making.write_text(text, encoding="utf-8")
+            making.rename(mark)
         for name in (MODEL, OWN):
-            (self.new / name).mkdir(parents=True, exist_ok=True)
-        mark.write_text(text, encoding="utf-8")
-        # What was whole was not renamed: it is looked at once more.
+            (self.new / name).mkdir(exist_ok=True)
+        # Its files are looked at once more.
         (self.new / OWN / RECORD).unlink(missing_ok=True)
         return self.new
 
@@ -149,12 +157,14 @@ class PulledFolder:
         Raises:
             UsageError: something else has the name by now.
         """
-        (self.new / "version.json").unlink(missing_ok=True)
-        path = self.new / OWN / RECORD
-        with open(path, "w", encoding="utf-8") as stream:
+        making = self.new / OWN / f"{RECORD}.new"
+        with open(making, "w", encoding="utf-8") as stream:
             stream.write(record.as_json())
             stream.flush()
             os.fsync(stream.fileno())
+        making.rename(self.new / OWN / RECORD)
+        # Only now: without mark and record nothing says which version the folder is a part of.
+        (self.new / "version.json").unlink(missing_ok=True)
         for folder, _, _ in os.walk(self.new):
             _sync(Path(folder))
         if replace and self.folder.exists():

@@ -19,7 +19,7 @@ from aml_mirror.core.errors import ConfigurationError, SourceNotFound, UsageErro
 from aml_mirror.core.settings import Settings
 from aml_mirror.pull.reference import Reference, parse
 from aml_mirror.pull.resolved import Catalog, ResolvedVersion
-from aml_mirror.registries import base
+from aml_mirror.registries import keys
 from aml_mirror.registries.registry import required_type
 
 _LISTED = 10  # versions in an error message
@@ -65,7 +65,7 @@ def resolve_reference(reference: Reference, catalog: Catalog) -> ResolvedVersion
 
 def _short(found: ResolvedVersion) -> str:
     version = found.version
-    more = [version.tags.get(base.CHECKPOINT, ""), version.tags.get(base.ROLE, "")]
+    more = [version.tags.get(keys.CHECKPOINT, ""), version.tags.get(keys.ROLE, "")]
     what = ", ".join(filter(None, more))
     return f"{version.model}:{version.number}" + (f" ({what})" if what else "")
 

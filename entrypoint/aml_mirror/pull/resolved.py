@@ -9,9 +9,9 @@ from typing import Protocol
 from aml_mirror.core.manifest import BlockDigests, Manifest
 from aml_mirror.pull.files import Files
 from aml_mirror.pull.reference import Reference
-from aml_mirror.registries import base
-from aml_mirror.registries.base import Version, model_uri
+from aml_mirror.registries import keys
 from aml_mirror.registries.pinned_manifest import pinned_manifest
+from aml_mirror.registries.records import Version, model_uri
 
 
 class Places(Protocol):
@@ -72,7 +72,7 @@ class ResolvedVersion:
     @property
     def made_by_us(self) -> bool:
         """Whether the version says that this program made it."""
-        return bool(self.version.tags.get(base.MANIFEST_SHA256) and self.version.tags.get(base.IDENTITY))
+        return bool(self.version.tags.get(keys.MANIFEST_SHA256) and self.version.tags.get(keys.IDENTITY))
 
     def artifacts(self, name: str, limit: int) -> Iterator[bytes]:
         """See :meth:`Places.artifacts`."""

@@ -12,9 +12,9 @@ from pathlib import Path
 
 from aml_mirror.core.errors import UsageError
 from aml_mirror.core.manifest import BlockDigests
-from aml_mirror.pull.download import PART_BYTES, LocalPart, Reuse, Wanted
 from aml_mirror.pull.pulled_folder import MODEL, read_record
 from aml_mirror.pull.resolved import ResolvedVersion
+from aml_mirror.pull.wanted import PART_BYTES, LocalPart, Reuse, Wanted
 from aml_mirror.support.block_digest import block_hasher
 
 

@@ -19,8 +19,8 @@ from aml_mirror.core.manifest import Manifest
 from aml_mirror.pipeline.provenance import signing
 from aml_mirror.pipeline.provenance.signed_statement import require_signed
 from aml_mirror.pull.pulled_folder import MODEL, OWN, Record, files_in, read_record
-from aml_mirror.registries.base import Version
 from aml_mirror.registries.pinned_manifest import MAX_MANIFEST_BYTES, parsed
+from aml_mirror.registries.records import Version
 from aml_mirror.support.progress import Console, amount, one_line
 
 SCHEMA = "aml-mirror/folder-verification/v1"

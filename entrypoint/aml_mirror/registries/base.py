@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from aml_mirror.core.manifest import Manifest, TransferResult
+from aml_mirror.registries.records import FileDigest, Limits, Point, Upload, Version
 from aml_mirror.sources.base import Source
 from aml_mirror.sources.block_reader import ByteCheck
 from aml_mirror.sources.tree import Tree
@@ -14,139 +14,6 @@ from aml_mirror.sources.tree import Tree
 if TYPE_CHECKING:
     from aml_mirror.registries.leftovers import Leftovers
     from aml_mirror.registries.stages import StageStore
-
-# Keys of the tags of a run and of the properties of a version. The first ones are read by existing
-# consumers and keep their names.
-RUN_ID = "osmo.run_id"
-OUTPUT_DIR = "osmo.output_dir"
-REPLAY = "osmo.replay"
-REPLAY_SOURCE = "osmo.replay_source"
-FRAMEWORK = "framework"
-SOURCE = "source"
-CHECKPOINT = "checkpoint"
-STEP = "step"
-# What the policy does: Isaac Lab's task, LeRobot's environment or data set, or what --task-name says.
-TASK = "task"
-# final, best or periodic: see aml_mirror.core.run.Role.
-ROLE = "role"
-# The least success rate of an evaluation that counts as passed, from 0 to 1.
-SUCCESS_THRESHOLD = "success_threshold"
-# Where the version's files are, as OSMO's `inputs: - url:` takes it.
-FILES_URI = "files_uri"
-# Of an adapter. A person may name another with --tag.
-BASE_MODEL = "base_model"
-MLFLOW_RUN_ID = "mlflow_run_id"
-MANIFEST_SHA256 = "manifest_sha256"
-INTEGRITY = "integrity"
-SAFETY = "safety"
-SAFETY_SCANNER = "safety.scanner"
-# What a newer scanner said of a version, beside the property that cannot change.
-SAFETY_NOW = "mirror.safety"
-SAFETY_NOW_SCANNER = "mirror.safety_scanner"
-IDENTITY = "identity"
-QUICK_KEY = "quick_key"
-MODEL_NAME = "model_name"
-STATE = "mirror.state"
-LEASE = "mirror.lease"
-POINTS = "mirror.points"
-METRIC_NAMES = "mirror.metric_names"
-# Of a version of Azure ML: the stage that it was promoted to.
-STAGE = "mirror.stage"
-# Of a version: how far its logs were mirrored; see aml_mirror.pipeline.log_state.
-LOGS = "mirror.logs"
-
-# Before the name of a label that the run has on OSMO; a tag of run and version.
-LABEL = "label."
-
-# The experiment that has what is kept for the next call, on MLflow servers, unless --experiment names one.
-STATE_EXPERIMENT = "aml-mirror"
-
-COMPLETE = "complete"
-INCOMPLETE = "incomplete"
-
-# Tags that begin so are the mirror's own.
-OWN_PREFIX = "mirror."
-RESERVED = frozenset(
-    {
-        RUN_ID, OUTPUT_DIR, REPLAY, REPLAY_SOURCE, FRAMEWORK, SOURCE, CHECKPOINT, STEP, MLFLOW_RUN_ID,
-        MANIFEST_SHA256, INTEGRITY, SAFETY, SAFETY_SCANNER, IDENTITY, QUICK_KEY, MODEL_NAME, STATE,
-        LEASE, POINTS, METRIC_NAMES, TASK, ROLE, SUCCESS_THRESHOLD, FILES_URI,
-    }
-)  # fmt: skip
-
-# Consumers read these as tags, whatever else has them: physical-ai-toolchain's evaluation asks for
-# .tags.framework and .tags.task.
-CONSUMER_TAGS = (FRAMEWORK, TASK, STEP, ROLE)
-# What a person may say with --tag too, as with an option of its own.
-ALSO_BY_TAG = frozenset({FRAMEWORK, TASK})
-
-Point = tuple[str, float, int, int]
-"""Name, value, time in milliseconds since the epoch, step."""
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """What a workspace takes; None: as much as there is. Lengths in characters."""
-
-    batch: int = 200
-    """Metric values a ``log_batch``: Azure ML refuses more than 250 (Learn, resource limits), and an early
-    report has more than 200 fail (mlflow#2441)."""
-    series: int | None = None
-    params: int | None = None
-    params_in_batch: int = 100
-    param_name: int = 250
-    param_value: int = 6000
-    tags: int | None = None
-    tag_value: int = 5000
-    files: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Version:
-    """A registered model version, complete or not."""
-
-    model: str
-    number: str
-    tags: dict[str, str] = field(default_factory=dict)
-    path: str = ""
-    """Where its files are, as the registry has it; empty: the registry does not say."""
-    archived: bool = False
-    """Whether somebody archived it, or its model."""
-
-    @property
-    def complete(self) -> bool:
-        """Whether the mark that is written last is there."""
-        return self.tags.get(STATE) == COMPLETE
-
-
-@dataclass(frozen=True, slots=True)
-class Upload:
-    """One file to send: its path in the source's tree, its path among the artifacts, its size in bytes."""
-
-    source: str
-    path: str
-    bytes: int
-
-
-@dataclass(frozen=True, slots=True)
-class FileDigest:
-    """What was read of one file: its size in bytes and its digests in hexadecimal."""
-
-    bytes: int
-    sha256: str
-    md5: str
-    etag: str = ""
-    """The ETag under which it was read, where the store has any; without quotes."""
-
-
-def log_state_name(digest: str) -> str:
-    """Return the name under which the state of a version's logs is kept (``mirror.logs`` has the digest)."""
-    return f"logs-{digest}.json"
-
-
-def model_uri(version: Version) -> str:
-    """Return a version's address as MLflow's clients and Azure ML's MLflow plugin take it."""
-    return f"models:/{version.model}/{version.number}"
 
 
 class VersionReader(Protocol):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable
 
-from aml_mirror.registries.base import FileDigest
+from aml_mirror.registries.records import FileDigest
 
 
 def hashed(parts: Iterable[bytes]) -> FileDigest:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from mlflow.entities import Run as MlflowRun
 from mlflow.entities import ViewType
 
-from aml_mirror.registries import base
+from aml_mirror.registries import keys
 from aml_mirror.registries.leftovers import RunLeft
 from aml_mirror.registries.mlflow_runs import PAGE, RunStore
 
@@ -31,7 +31,7 @@ def runs_left(store: RunStore) -> Iterator[RunLeft]:
                     page_token=token,
                 )
             )
-            yield from (left_of(run) for run in page if run.data.tags.get(base.IDENTITY))
+            yield from (left_of(run) for run in page if run.data.tags.get(keys.IDENTITY))
             token = page.token
             if not token:
                 break
@@ -63,6 +63,6 @@ def is_as_listed(run: MlflowRun, listed: RunLeft) -> bool:
     """Tell whether nobody took a run up since it was listed."""
     return (
         str(run.info.status) == listed.status
-        and run.data.tags.get(base.LEASE) == listed.tags.get(base.LEASE)
-        and run.data.tags.get(base.STATE) == listed.tags.get(base.STATE)
+        and run.data.tags.get(keys.LEASE) == listed.tags.get(keys.LEASE)
+        and run.data.tags.get(keys.STATE) == listed.tags.get(keys.STATE)
     )

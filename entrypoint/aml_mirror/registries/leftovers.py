@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from aml_mirror.registries.base import Version
+from aml_mirror.registries.records import Version
 
 FOLDER, STAGING, CLAIM, RUN = "folder", "staging", "claim", "run"
 

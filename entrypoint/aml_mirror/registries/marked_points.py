@@ -9,8 +9,8 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterator
 
-from aml_mirror.registries.base import Point
 from aml_mirror.registries.log_batches import in_batches
+from aml_mirror.registries.records import Point
 
 
 def send_points(

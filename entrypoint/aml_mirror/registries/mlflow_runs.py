@@ -20,11 +20,11 @@ from mlflow.entities import Experiment, Metric, Param, RunTag, ViewType
 from mlflow.entities import Run as MlflowRun
 
 from aml_mirror.core.errors import ConfigurationError, MirrorError, NotAllowed, ServiceUnavailable
-from aml_mirror.registries import base
-from aml_mirror.registries.base import Limits, Point, Version, model_uri
+from aml_mirror.registries import keys
 from aml_mirror.registries.log_batches import in_batches
 from aml_mirror.registries.marked_points import send_points
 from aml_mirror.registries.mlflow_errors import is_missing, is_there_already
+from aml_mirror.registries.records import Limits, Point, Version, model_uri
 from aml_mirror.registries.search_filters import quotable, quoted
 from aml_mirror.support import redaction
 from aml_mirror.support.retry import Retry
@@ -130,11 +130,11 @@ class RunStore(ABC):
         found = self.find_experiment(experiment)
         if found is None:
             return []
-        runs = self.search_runs(found, base.RUN_ID, run_id)
+        runs = self.search_runs(found, keys.RUN_ID, run_id)
         return [
-            {**run.data.tags, "status": run.info.status, base.MLFLOW_RUN_ID: run.info.run_id}
+            {**run.data.tags, "status": run.info.status, keys.MLFLOW_RUN_ID: run.info.run_id}
             for run in runs
-            if run.data.tags.get(base.STATE) != base.COMPLETE
+            if run.data.tags.get(keys.STATE) != keys.COMPLETE
         ]
 
     def search_runs(self, experiment_id: str, key: str, value: str) -> list[MlflowRun]:
@@ -216,14 +216,14 @@ class RunWriter(ABC):
 
     def log_metrics(self, points: Callable[[], Iterator[Point]], progress: Callable[[int], None]) -> int:
         """Write the points in their order, going on after an earlier attempt; return how many were sent."""
-        mark = self._run.data.tags.get(base.POINTS, "") if self._adopted else ""
+        mark = self._run.data.tags.get(keys.POINTS, "") if self._adopted else ""
         # If the points are not those of the earlier attempt, all go again: a database keeps equal rows once.
         return send_points(points, self._limits.batch, mark, self._log_points, progress)[0]
 
     def _log_points(self, batch: list[Point], mark: str) -> None:
         """Send one batch with the mark that tells how far the run is."""
         metrics = [Metric(name, value, timestamp, step) for name, value, timestamp, step in batch]
-        self._log_batch(metrics=metrics, tags=[RunTag(base.POINTS, mark)])
+        self._log_batch(metrics=metrics, tags=[RunTag(keys.POINTS, mark)])
 
     def _log_batch(self, **rows: Any) -> None:
         self._require_claim()

@@ -9,8 +9,8 @@ from typing import Any, Protocol
 
 from aml_mirror.core.errors import DataError
 from aml_mirror.core.manifest import SCHEMA, Manifest, ManifestEntry, identity
-from aml_mirror.registries import base
-from aml_mirror.registries.base import Version
+from aml_mirror.registries import keys
+from aml_mirror.registries.records import Version
 
 # 10^5 files with 300 bytes each; a checkpoint has some dozen, and Azure ML takes 1,500.
 MAX_MANIFEST_BYTES = 32 << 20
@@ -33,8 +33,8 @@ def require_complete(version: Version) -> str:
     Raises:
         DataError: this program did not make it, it is not complete, or what it says of itself was changed.
     """
-    pinned = version.tags.get(base.MANIFEST_SHA256)
-    if not pinned or not version.tags.get(base.IDENTITY):
+    pinned = version.tags.get(keys.MANIFEST_SHA256)
+    if not pinned or not version.tags.get(keys.IDENTITY):
         raise DataError(
             f"version {version.number} of {version.model} was not made by aml-mirror: it has no manifest",
             "mirror its run, or check the name",
@@ -42,11 +42,11 @@ def require_complete(version: Version) -> str:
     if not version.complete:
         raise DataError(
             f"version {version.number} of {version.model} is not complete: a mirror of "
-            f"{version.tags.get(base.RUN_ID)} was begun and not finished",
+            f"{version.tags.get(keys.RUN_ID)} was begun and not finished",
             "run that mirror again: it goes on from there",
         )
     tags = version.tags
-    if identity(tags.get(base.RUN_ID, ""), tags.get(base.CHECKPOINT, ""), pinned) != tags[base.IDENTITY]:
+    if identity(tags.get(keys.RUN_ID, ""), tags.get(keys.CHECKPOINT, ""), pinned) != tags[keys.IDENTITY]:
         raise DataError(
             f"what version {version.number} of {version.model} says of itself does not fit together: its "
             "identity is not that of its run, checkpoint and manifest",

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from importlib.metadata import entry_points
 from urllib.parse import urlsplit
 
 from aml_mirror.core.errors import ConfigurationError, UsageError
@@ -92,7 +91,7 @@ def _of_uri(uri: str) -> RegistryType:
         if scheme in item.schemes:
             return item
     # A store that an MLflow plugin adds, as sagemaker-mlflow does for arn:aws:sagemaker:….
-    if scheme in {item.name for item in entry_points(group="mlflow.tracking_store")}:
+    if scheme in {item.name for item in plugins.entry_points("mlflow.tracking_store")}:
         return next(item for item in registry_types() if isinstance(item, MlflowRegistryType))
     if uri.startswith("arn:aws:sagemaker:"):
         raise ConfigurationError(

@@ -12,8 +12,9 @@ from collections.abc import Callable, Iterator, Sequence
 from aml_mirror.core.errors import MirrorError, UsageError
 from aml_mirror.core.options import Option
 from aml_mirror.core.settings import Settings
-from aml_mirror.registries.base import Limits, Registry
+from aml_mirror.registries.base import Registry
 from aml_mirror.registries.names import check_names
+from aml_mirror.registries.records import Limits
 from aml_mirror.sources.base import Source
 
 Check = Callable[[Settings], str]

@@ -23,7 +23,8 @@ from typing import Any, Protocol
 
 from aml_mirror.core.errors import UsageError
 from aml_mirror.core.manifest import digest_of_json
-from aml_mirror.registries.base import STAGE, Version
+from aml_mirror.registries.keys import STAGE
+from aml_mirror.registries.records import Version
 
 SCHEMA = "aml-mirror/stage-entry/v1"
 PROMOTE, DEMOTE, ROLLBACK = "promote", "demote", "rollback"

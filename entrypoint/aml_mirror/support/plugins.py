@@ -8,13 +8,30 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from aml_mirror.core.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
 
 LAYOUTS = "aml_mirror.layouts"
 SOURCES = "aml_mirror.sources"
 REGISTRIES = "aml_mirror.registries"
+
+
+def entry_points(group: str) -> tuple[EntryPoint, ...]:
+    """Return the entry points of a group, of all installed packages."""
+    return tuple(_of_all_groups().select(group=group))
+
+
+@functools.cache
+def _of_all_groups() -> Any:
+    # Read once: a package's file holds all its groups, and reading those of two hundred packages takes longer
+    # than most plans. Late: the module costs more to import than most of this program.
+    from importlib import metadata
+
+    return metadata.entry_points()
 
 
 @functools.cache
@@ -25,11 +42,8 @@ def load(group: str) -> tuple[Any, ...]:
         ConfigurationError: a package's object cannot be loaded. Leaving it out would hide why a run, a source
             or a registry is not known.
     """
-    # Late: the module costs more to import than most of this program.
-    from importlib.metadata import entry_points
-
     loaded = []
-    for entry in sorted(entry_points(group=group), key=lambda entry: entry.name):
+    for entry in sorted(entry_points(group), key=lambda entry: entry.name):
         package = entry.dist.name if entry.dist else entry.value
         try:
             plugin = entry.load()

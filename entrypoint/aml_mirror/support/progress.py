@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import threading
 import time
@@ -20,11 +21,39 @@ class Console:
     def __init__(self, stream: TextIO | None = None) -> None:
         self._stream = stream or sys.stderr
         self._said: set[str] = set()
+        self._doing = ""
         self.is_terminal = self._stream.isatty()
 
     def say(self, text: str) -> None:
         """Write a text, a line as a rule."""
+        shown, self._doing = self._doing, self._clear()
         print(harmless(redaction.text(text)), file=self._stream, flush=True)
+        self.doing(shown)
+
+    def doing(self, text: str) -> None:
+        """Show what is at work in the last line of a terminal, in place of what it showed; empty: nothing.
+
+        Where nobody looks at a terminal nothing is written.
+        """
+        if not self.is_terminal:
+            return
+        self._clear()
+        self._doing = text
+        if text:
+            line = one_line(redaction.text(text))
+            self._stream.write(line[: self._columns() - 1])
+            self._stream.flush()
+
+    def _clear(self) -> str:
+        if self._doing:
+            self._stream.write("\r\x1b[K")
+        return ""
+
+    def _columns(self) -> int:
+        try:
+            return os.get_terminal_size(self._stream.fileno()).columns or 80
+        except (OSError, ValueError):
+            return 80
 
     def say_once(self, text: str) -> None:
         """Write a text unless it was written before: it is about a whole run, not one of its versions."""
@@ -52,8 +81,13 @@ class Console:
         if not total:
             yield lambda count: None
         elif self.is_terminal:
-            with self._bar(name, total, unit) as advance:
+            # The bar takes the place of the line that says which run is at work, and says it too.
+            shown, self._doing = self._doing, self._clear()
+            with self._bar(
+                f"{one_line(redaction.text(shown))}: {name}" if shown else name, total, unit
+            ) as advance:
                 yield advance
+            self.doing(shown)
         else:
             with self._lines(name, total, unit) as advance:
                 yield advance
@@ -66,13 +100,22 @@ class Console:
             DownloadColumn,
             MofNCompleteColumn,
             Progress,
+            ProgressColumn,
+            Task,
             TextColumn,
             TimeRemainingColumn,
-            TransferSpeedColumn,
         )
+        from rich.text import Text
 
-        done = DownloadColumn() if unit == "B" else MofNCompleteColumn()
-        speed = [TransferSpeedColumn()] if unit == "B" else []
+        class Speed(ProgressColumn):
+            """Rich's own column writes MB, and everything else here MiB."""
+
+            def render(self, task: Task) -> Text:
+                speed = task.finished_speed or task.speed
+                return Text(f"{amount(speed)}/s" if speed else "")
+
+        done = DownloadColumn(binary_units=True) if unit == "B" else MofNCompleteColumn()
+        speed = [Speed()] if unit == "B" else []
         columns = [TextColumn("{task.description}"), BarColumn(), done, *speed, TimeRemainingColumn()]
         with Progress(*columns, console=RichConsole(file=self._stream), transient=True) as progress:
             task = progress.add_task(name, total=total)

@@ -6,9 +6,10 @@ checksum that the service compares before it keeps the block (:mod:`aml_mirror.t
 of ids in the right order, committed by the service with the sizes that were sent, says which bytes the blob
 has: nothing needs to be read back.
 
-*Going on.* Blocks that a killed try left uncommitted are listed by id and size. A block with that very id is
-not sent again; any other id is another place or other bytes, there or before. The service forgets them after
-a week, and with the commit.
+*Going on.* Ids prove nothing: whoever may write to the storage can put other bytes under an id, and nobody
+can read a block that is not committed. So a block that a killed try left is sent again, except to a staging
+folder. What is staged is moved by the service later, which compares the digest of each such block then. The
+service forgets blocks after a week, and with the commit.
 
 *Reuse.* A block that an earlier version has is taken from there by the service (:mod:`.block_reuse`).
 
@@ -65,7 +66,7 @@ class BlockUpload:
         committed: told, from any thread, what a commit made.
         hashed: told, from any thread, the entry of a file with the digests that were taken on the way.
         earlier: the blocks of earlier versions; None: nothing is taken from there.
-        continues: whether blocks of committed blobs count as well, whoever wrote them. Then the ``unproven``
+        continues: whether blocks that are there are not sent again, whoever wrote them. Then the ``unproven``
             ones have to be compared.
     """
 
@@ -180,8 +181,7 @@ class BlockUpload:
 
         sent = reused = 0
         if job.known.get(name) == block.length:
-            if self._continues:
-                job.unproven[number] = md5_of(body)
+            job.unproven[number] = md5_of(body)
         elif self._earlier and self._call(lambda: self._take(job, name, block, headers)):
             reused = block.length
         else:
@@ -273,7 +273,7 @@ class BlockUpload:
             )
 
     def _look(self, job: UploadJob) -> None:
-        """Note the blocks that an earlier attempt left.
+        """Note the blocks that an earlier attempt left, where they count.
 
         Ids of another length make the service refuse ours, and it keeps 100,000 uncommitted blocks at most:
         committing an empty list throws them away.
@@ -288,6 +288,8 @@ class BlockUpload:
         if len(found) > MAX_BLOCKS or any(len(block.id) != ID_CHARACTERS for block in found):
             emptied = self._call(lambda: job.blob.commit_block_list([], **conditions(job.etag)))
             job.etag = plain_etag(emptied.get("etag"))
+            return
+        if not self._continues:
             return
         job.known = {block.id: block.size for block in [*committed, *found]}
         job.committed = [block.id for block in committed] if not found else []

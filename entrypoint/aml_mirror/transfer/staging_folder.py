@@ -1,9 +1,10 @@
-"""Where files wait whose digests are not known yet: ``aml-mirror/.staging/<quick key>/``.
+"""Where files wait whose digests are not known yet: ``aml-mirror/.staging/<key>/``.
 
 A mirror that reads its files once sends them there, and the service copies them to their place when their
-digests are known. The same mirror, run again after a kill, has the same quick key and goes on there. One that
-sees the run through another mount has another key: what nobody goes on with is removed once nothing was
-written there for ``STALE_SECONDS``.
+digests are known. The key is made of the model's name and the quick key. So the same mirror, run again after
+a kill, goes on there, and mirrors of one run into two models do not disturb each other. One that sees the run
+through another mount has another quick key: what nobody goes on with is removed once nothing was written
+there for ``STALE_SECONDS``.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from datetime import UTC, datetime
 from azure.storage.blob import BlobProperties, ContainerClient
 
 from aml_mirror.core.errors import MirrorError
+from aml_mirror.core.manifest import digest_of_json
 from aml_mirror.storage.azure_errors import is_conflict, is_missing
 from aml_mirror.transfer.block_ids import conditions
 from aml_mirror.transfer.requests import Requests, is_folder
@@ -30,12 +32,12 @@ _AT_ONCE = 8
 class StagingFolder:
     """One folder of staged files.
 
-    ``quick_key`` names it, ``name`` is its path in the container, without a slash at the end. ``bytes`` are
+    ``key`` is its last segment, ``name`` its path in the container, without a slash at the end. ``bytes`` are
     those of its committed blobs: how long blocks are that nobody committed, a listing does not say.
     ``idle_seconds`` is how long ago a blob in it was written, by the clock of this machine.
     """
 
-    quick_key: str
+    key: str
     name: str
     files: int
     bytes: int
@@ -45,6 +47,11 @@ class StagingFolder:
     def is_stale(self) -> bool:
         """Whether nobody goes on with it."""
         return self.idle_seconds > STALE_SECONDS
+
+
+def staging_key(model: str, quick_key: str) -> str:
+    """Return the last segment of the staging folder of one checkpoint and model, as 64 hexadecimal digits."""
+    return digest_of_json([model, quick_key])
 
 
 def staging_folders(requests: Requests, root: str) -> list[StagingFolder]:

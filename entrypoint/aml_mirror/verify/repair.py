@@ -21,9 +21,9 @@ from aml_mirror.pipeline import log_state, log_update
 from aml_mirror.pipeline.locate import LocatedRun, locate, require_unchanged
 from aml_mirror.pipeline.model_paths import model_paths
 from aml_mirror.pipeline.select import SelectedCheckpoint, choose
-from aml_mirror.registries import base
-from aml_mirror.registries.base import FileDigest, Version
+from aml_mirror.registries import base, keys
 from aml_mirror.registries.pinned_manifest import ManifestLost, require_complete
+from aml_mirror.registries.records import FileDigest, Version
 from aml_mirror.sources.hashing import hash_files, listed_files
 from aml_mirror.sources.registry import open_source
 from aml_mirror.support.progress import Console, amount
@@ -115,21 +115,21 @@ def _problems(found: Verification) -> set[str]:
 
 
 def _logs(version: Version) -> str:
-    return version.tags.get(base.LOGS, ":none")
+    return version.tags.get(keys.LOGS, ":none")
 
 
 def _checkpoint_of(
     version: Version, settings: Settings, console: Console
 ) -> tuple[LocatedRun, SelectedCheckpoint]:
     """Find the version's checkpoint in the source."""
-    place = settings.source or version.tags.get(base.OUTPUT_DIR, "")
+    place = settings.source or version.tags.get(keys.OUTPUT_DIR, "")
     if not place:
         raise UsageError(
             f"version {version.number} of {version.model} does not name the source of its run",
             "pass --source DIR or azure://ACCOUNT/CONTAINER/PATH",
         )
-    wanted = version.tags.get(base.CHECKPOINT, "")
-    asked = replace(settings, source=place, run_id=version.tags[base.RUN_ID], checkpoint=wanted)
+    wanted = version.tags.get(keys.CHECKPOINT, "")
+    asked = replace(settings, source=place, run_id=version.tags[keys.RUN_ID], checkpoint=wanted)
     source = open_source(asked, console.say)
     located = locate(source, asked)
     for chosen in choose(located.tree, located.run, wanted, False, lambda checkpoint: True):
@@ -146,12 +146,12 @@ def _made_again(version: Version, located: LocatedRun, sources: dict[str, str], 
         DataError: the run does not give the manifest that is pinned.
     """
     paths = {source: path for path, source in sources.items()}
-    if version.tags.get(base.INTEGRITY) == "copied" and located.source.has_etags:
+    if version.tags.get(keys.INTEGRITY) == "copied" and located.source.has_etags:
         manifest = listed_files(located.tree, paths)
     else:
         with console.stage("hashing", sum(map(located.tree.size, paths))) as progress:
             manifest = hash_files(located.tree, paths, progress)
-    if manifest.sha256 != version.tags[base.MANIFEST_SHA256]:
+    if manifest.sha256 != version.tags[keys.MANIFEST_SHA256]:
         raise DataError(
             f"the manifest of version {version.number} of {version.model} is lost, and {located.source.uri} "
             "gives another one: its files are not those that were mirrored",

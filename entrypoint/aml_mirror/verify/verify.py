@@ -22,9 +22,10 @@ from aml_mirror.core.manifest import Manifest, ManifestEntry
 from aml_mirror.core.settings import Settings
 from aml_mirror.pipeline.provenance import signing
 from aml_mirror.pipeline.provenance.signed_statement import signed_by
-from aml_mirror.registries import base
-from aml_mirror.registries.base import FileDigest, Registry, Version, VersionReader
+from aml_mirror.registries import keys
+from aml_mirror.registries.base import Registry, VersionReader
 from aml_mirror.registries.pinned_manifest import pinned_manifest
+from aml_mirror.registries.records import FileDigest, Version
 from aml_mirror.registries.registry import named_type, open_registry
 from aml_mirror.support.progress import Console, amount, one_line
 
@@ -75,11 +76,11 @@ class Verification:
             "model_name": self.version.model,
             "model_version": self.version.number,
             "model_uri": self.uri,
-            "run_id": tags.get(base.RUN_ID),
-            "manifest_sha256": tags.get(base.MANIFEST_SHA256),
+            "run_id": tags.get(keys.RUN_ID),
+            "manifest_sha256": tags.get(keys.MANIFEST_SHA256),
             "pinned_by": self.pinned_by,
-            "integrity": tags.get(base.INTEGRITY),
-            "safety": tags.get(base.SAFETY),
+            "integrity": tags.get(keys.INTEGRITY),
+            "safety": tags.get(keys.SAFETY),
             "archived": self.version.archived,
             "signed_by": self.signed_by,
             "repair": None if self.holds else self.repair,
@@ -114,14 +115,14 @@ def verify(settings: Settings, console: Console) -> Verification:
 
 
 def verify_version(
-    registry: Registry, version: Version, keys: Sequence[signing.PublicKey], console: Console
+    registry: Registry, version: Version, public_keys: Sequence[signing.PublicKey], console: Console
 ) -> Verification:
     """Check a version.
 
     Args:
         registry: where it is.
         version: as it is there.
-        keys: one of them has to have signed it; none: no signature is asked for.
+        public_keys: one of them has to have signed it; none: no signature is asked for.
         console: shows how far the work is.
 
     Raises:
@@ -130,8 +131,8 @@ def verify_version(
     reader = registry.version_reader(version)
     result = Verification(version, registry.uri(version), reader.pinned_by)
     result.manifest = manifest = pinned_manifest(version, reader)
-    if keys:
-        result.signed_by = signing.key_id(signed_by(version, manifest, reader, keys))
+    if public_keys:
+        result.signed_by = signing.key_id(signed_by(version, manifest, reader, public_keys))
     result.wrong, result.missing = reader.own_problems()
     there = reader.files()
     wanted = {item.path: item for item in manifest.items}
@@ -213,7 +214,7 @@ def text(result: Verification) -> str:
     ]
     ways = ", ".join(f"{count} by {_WAYS[way]}" for way, count in result.checked.items() if count)
     lines.append(f"  right    {ways or 'none'}")
-    lines.append(f"  pinned   manifest {result.version.tags[base.MANIFEST_SHA256]}, by {result.pinned_by}")
+    lines.append(f"  pinned   manifest {result.version.tags[keys.MANIFEST_SHA256]}, by {result.pinned_by}")
     if result.version.archived:
         lines.append("  archived the version, or its model, is archived")
     if result.signed_by:

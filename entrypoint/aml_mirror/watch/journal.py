@@ -56,7 +56,7 @@ class Entry:
 
 
 class Journal:
-    """See :class:`aml_mirror.backfill.osmo_backfill.Postponements`.
+    """See :class:`aml_mirror.backfill.postponements.Postponements`.
 
     Args:
         store: where it is kept.

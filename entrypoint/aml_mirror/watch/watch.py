@@ -17,7 +17,7 @@ from aml_mirror.backfill.summary import Summary
 from aml_mirror.core.errors import Interrupted, ServiceUnavailable, UsageError
 from aml_mirror.core.settings import Settings
 from aml_mirror.pipeline.receipt import Receipt
-from aml_mirror.registries.base import STATE_EXPERIMENT
+from aml_mirror.registries.keys import STATE_EXPERIMENT
 from aml_mirror.registries.registry import open_registry
 from aml_mirror.support.progress import Console
 from aml_mirror.watch.journal import NAME, Journal

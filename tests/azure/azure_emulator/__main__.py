@@ -42,33 +42,37 @@ def main() -> None:
     )
     parser.add_argument("--port", type=int, default=0, help="port to listen on (default: a free one)")
     parser.add_argument("--owner", type=int, help="stop once this process has ended, however it did")
+    parser.add_argument("--in-memory", action="store_true", help="keep blobs in memory, not in files")
     parser.add_argument("--scope", default="main", help="whose environment to print")
     options = parser.parse_args()
     folder: Path = options.state.resolve()
     match options.command:
         case "up":
-            up(folder, options.port, options.owner)
+            up(folder, options.port, options.owner, options.in_memory)
             print_environment(folder, options.scope)
         case "env":
             print_environment(folder, options.scope)
         case "down":
             down(folder)
         case "run":
-            asyncio.run(run(folder, options.port, options.owner))
+            asyncio.run(run(folder, options.port, options.owner, options.in_memory))
 
 
-def up(folder: Path, port: int = 0, owner: int | None = None) -> dict[str, Any]:
+def up(folder: Path, port: int = 0, owner: int | None = None, in_memory: bool = False) -> dict[str, Any]:
     """Start it in the background and return its state once it is ready.
 
     Args:
         folder: for all that it keeps.
         port: to listen on; 0: a free one.
         owner: a process; once it has ended, however it did, the emulator ends too.
+        in_memory: keep blobs in memory.
     """
     down(folder)
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     command = [sys.executable, "-m", "azure_emulator", "run", "--state", str(folder), "--port", str(port)]
+    if in_memory:
+        command.append("--in-memory")
     with (folder / "emulator.log").open("wb") as log:
         process = subprocess.Popen(
             command if owner is None else [*command, "--owner", str(owner)],
@@ -110,12 +114,12 @@ def down(folder: Path) -> None:
             (folder / name).unlink()
 
 
-async def run(folder: Path, port: int, owner: int | None = None) -> None:
+async def run(folder: Path, port: int, owner: int | None = None, in_memory: bool = False) -> None:
     """Start the servers behind, then serve until SIGTERM or SIGINT, or the end of the owner."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
     write_certificates(folder)
     pool = processes.account_pool()
-    azurite, azurite_url = processes.start_azurite(folder, pool)
+    azurite, azurite_url = processes.start_azurite(folder, pool, in_memory)
     mlflow, mlflow_url = processes.start_mlflow(folder)
     _write(folder / "backends.json", {"groups": [azurite.pid, mlflow.pid]})
     try:

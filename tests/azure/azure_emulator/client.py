@@ -9,19 +9,28 @@ import urllib.request
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from azure.core.exceptions import ResourceExistsError
+from azure.core.pipeline.transport import RequestsTransport
 from azure.storage.blob import BlobServiceClient, ContainerClient
-from mlflow import MlflowClient
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
 
 CONTRIBUTOR = "Storage Blob Data Contributor"
 READER = "Storage Blob Data Reader"
 SCIENTIST = "AzureML Data Scientist"
 WORKSPACE_READER = "Reader"
 _opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+
+
+@cache
+def _transport(authority: str) -> RequestsTransport:
+    """The connections to Azurite, which all scopes share: to open one costs more than most requests."""
+    return RequestsTransport(connection_verify=authority)
 
 
 class Control:
@@ -64,6 +73,7 @@ class Azure:
 
     def __init__(self, control: Control, name: str) -> None:
         self.control, self.name = control, name
+        self._services: dict[str, BlobServiceClient] = {}
 
     def call(self, method: str, path: str = "", value: object = None) -> Any:
         """A request to the scope's part of the control endpoint."""
@@ -183,13 +193,15 @@ class Azure:
     def blob_service(self, account: str | None = None) -> BlobServiceClient:
         """The real client with every right, straight to Azurite."""
         name = account or self.account
-        found = next(one for one in self.call("GET")["accounts"] if one["name"] == name)
-        return BlobServiceClient(
-            found["backend"],
-            credential={"account_name": name, "account_key": found["key"]},
-            connection_verify=self.facts["ca"],
-            proxies={},
-        )
+        if name not in self._services:
+            found = next(one for one in self.call("GET")["accounts"] if one["name"] == name)
+            self._services[name] = BlobServiceClient(
+                found["backend"],
+                credential={"account_name": name, "account_key": found["key"]},
+                transport=_transport(self.facts["ca"]),
+                proxies={},
+            )
+        return self._services[name]
 
     def _container(self, account: str | None, container: str | None) -> ContainerClient:
         return self.blob_service(account).get_container_client(container or self.container)
@@ -306,6 +318,9 @@ class Azure:
     @cached_property
     def mlflow(self) -> MlflowClient:
         """MLflow's own client on the real server behind, without Azure's refusals."""
+        # Late: the emulator itself imports this module.
+        from mlflow import MlflowClient
+
         return MlflowClient(self.facts["mlflow"], self.facts["mlflow"])
 
     def artifact(self, run_id: str, path: str) -> bytes:

@@ -102,7 +102,7 @@ async def interfere(
         done.append(f"{fault.action} {when}")
         match fault.action:
             case "stall":
-                await asyncio.sleep(fault.seconds)
+                await _stall(scope, fault)
             case "expire-tokens":
                 entra.expire_tokens(scope)
             case "expire-sas":
@@ -132,6 +132,14 @@ async def interfere(
                 headers = CIMultiDict({"Content-Type": "application/json", **fault.headers})
                 reply = Reply(fault.status, headers, fault.body.encode())
     return reply, done
+
+
+async def _stall(scope: Scope, fault: Fault) -> None:
+    """Wait as long as the fault says, or until it is taken back."""
+    clock = asyncio.get_running_loop().time
+    end = clock() + fault.seconds
+    while (left := end - clock()) > 0 and any(one is fault for one in scope.faults):
+        await asyncio.sleep(min(left, 0.05))
 
 
 def kill(pid: int | str, ports: tuple[int, int], number: int) -> None:

@@ -35,7 +35,11 @@ def azure_emulator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Control
     # The first worker that asks starts it, the last one to leave stops it.
     with lock:
         users = int(count.read_text()) if count.exists() else 0
-        found = json.loads((folder / "emulator.json").read_text()) if users else up(folder, owner=owner)
+        found = (
+            json.loads((folder / "emulator.json").read_text())
+            if users
+            else up(folder, owner=owner, in_memory=True)
+        )
         count.write_text(str(users + 1))
     yield Control(found["url"])
     with lock:

@@ -46,15 +46,25 @@ def plain_environment() -> dict[str, str]:
     return {**kept, "DO_NOT_TRACK": "true", "MLFLOW_DISABLE_TELEMETRY": "true"}
 
 
-def start_azurite(folder: Path, pool: dict[str, str]) -> tuple[subprocess.Popen[bytes], str]:
-    """Start Azurite's blob service and return it with its address."""
+def start_azurite(
+    folder: Path, pool: dict[str, str], in_memory: bool = False
+) -> tuple[subprocess.Popen[bytes], str]:
+    """Start Azurite's blob service and return it with its address.
+
+    Args:
+        folder: for its files and its log.
+        pool: its accounts and their keys.
+        in_memory: keep no files. Else it writes a list of all blobs anew every five seconds, which costs more
+            the more tests there were.
+    """
     program = NODE_MODULES / "azurite" / "dist" / "src" / "blob" / "main.js"
     if not program.exists():
         raise SystemExit(f"Azurite is not installed: npm ci --prefix {NODE_MODULES.parent}")
     port = free_port()
     command = [
         *("node", str(program), "--blobHost", "127.0.0.1", "--blobPort", str(port)),
-        *("--location", str(folder / "azurite"), "--silent", "--disableTelemetry"),
+        *(("--inMemoryPersistence",) if in_memory else ("--location", str(folder / "azurite"))),
+        *("--silent", "--disableTelemetry"),
         *("--oauth", "basic", "--cert", str(folder / "server.pem"), "--key", str(folder / "server-key.pem")),
     ]
     environment = {

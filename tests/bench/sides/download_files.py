@@ -12,8 +12,9 @@ way, account, sas, target = given["way"], given["account"], given["sas"], Path(g
 if way == "ours":
     from aml_mirror.core.errors import ServiceUnavailable
     from aml_mirror.pull.azure_files import AzureFiles
-    from aml_mirror.pull.download import Download, Wanted
+    from aml_mirror.pull.download import Download
     from aml_mirror.pull.pull import pull
+    from aml_mirror.pull.wanted import Wanted
     from aml_mirror.support.retry import Retry
 
     assert pull

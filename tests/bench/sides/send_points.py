@@ -19,9 +19,9 @@ if way == "ours":
     from aml_mirror.cli.arguments import parser
     from aml_mirror.core.settings import resolve
     from aml_mirror.metrics.series import read_metrics
-    from aml_mirror.registries import base
+    from aml_mirror.registries import keys
     from aml_mirror.registries.azureml.workspace_loader import load_workspace
-    from aml_mirror.registries.base import Version
+    from aml_mirror.registries.records import Version
     from aml_mirror.sources.local import LocalSource
     from aml_mirror.sources.tree import Tree
 
@@ -29,8 +29,8 @@ if way == "ours":
     workspace = load_workspace(settings, print)
     source = LocalSource(given["run"])
     metrics = read_metrics(Tree(source, source.scan()))
-    tags = {base.RUN_ID: name, base.MODEL_NAME: name, base.IDENTITY: name}
-    tags |= {base.CHECKPOINT: "checkpoint-100", base.MANIFEST_SHA256: "0" * 64}
+    tags = {keys.RUN_ID: name, keys.MODEL_NAME: name, keys.IDENTITY: name}
+    tags |= {keys.CHECKPOINT: "checkpoint-100", keys.MANIFEST_SHA256: "0" * 64}
     writer = workspace.begin(name, name, tags)
     if isinstance(writer, Version):
         raise SystemExit("there is such a version")

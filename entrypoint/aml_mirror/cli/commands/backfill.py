@@ -45,7 +45,8 @@ def run(call: Call) -> int:
 
 def _filled(call: Call, tell: Callable[[Receipt], None]) -> Summary:
     from aml_mirror.backfill.backfill import Backfill
-    from aml_mirror.backfill.osmo_backfill import OsmoBackfill, refuse_osmo_filters
+    from aml_mirror.backfill.osmo_backfill import OsmoBackfill
+    from aml_mirror.backfill.osmo_options import refuse_osmo_filters
 
     if call.settings.from_osmo:
         return OsmoBackfill(call.settings, call.console, tell).run(call.settings.since)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 from aml_mirror.core.errors import MirrorError
+from aml_mirror.layouts.generic.lone import alone, lone
 from aml_mirror.layouts.generic.members import joined
 from aml_mirror.layouts.generic.name_parts import tells_apart
 from aml_mirror.layouts.generic.name_words import (
@@ -15,17 +16,18 @@ from aml_mirror.layouts.generic.name_words import (
     ENDS,
     MODEL_WORDS,
     RUN_WORDS,
-    SHARD,
     TEMPORARY,
+    TOP,
     TRAINING_FOLDERS,
     end_of,
+    is_in_data,
     is_of_checkpoints,
     is_of_data,
     stem_of,
     step_of,
     words_of,
 )
-from aml_mirror.layouts.generic.training_evidence import are_runs, has_config, has_log, is_run, is_training
+from aml_mirror.layouts.generic.training_evidence import are_runs, has_config, has_log, is_run
 from aml_mirror.layouts.generic.weight_files import Candidate, is_weights
 from aml_mirror.layouts.run_roots import folders_around
 from aml_mirror.layouts.step_folders import names_in, subfolders
@@ -37,13 +39,9 @@ _CLEANRL = ".cleanrl_model"
 _FINISH = re.compile(r"[0-9]+_finish")
 # How deep inside a folder its weights may lie; deeper where the name says what it is (RLlib: five).
 _MAX_DEPTH = {False: 3, True: 6}
-# Kept for its score: top_3, topk.
-_TOP = re.compile(r"(?:^|[-_.])top[-_]?(?:k|[0-9]+)(?![a-z0-9])", re.IGNORECASE)
 # No training keeps more numbered files in one folder; a folder with more holds data.
 _MAX_FILES = 2000
 _MAX_POINTER_BYTES = 256
-# A training that saves under one name has so few files of weights; a folder with more is something else.
-_MAX_LONE = 8
 
 
 def root_of(folder: str) -> str:
@@ -52,15 +50,11 @@ def root_of(folder: str) -> str:
     return parent if name.lower() in CONTAINERS else folder
 
 
-def _is_data(path: str) -> bool:
-    return any(part.lower() in DATA_FOLDERS for part in path.split("/"))
-
-
 def candidates(tree: Tree) -> list[Candidate]:
     below = subfolders(tree)
     found: list[Candidate] = []
     for folder in sorted(below.keys() | tree.children.keys()):
-        if _is_data(folder):
+        if is_in_data(folder):
             continue
         above, _, own = join(tree.root, folder).rpartition("/")
         speaks = bool(words_of(own) & MODEL_WORDS) and not words_of(own) & DATA_WORDS
@@ -76,14 +70,15 @@ def candidates(tree: Tree) -> list[Candidate]:
     found += [
         item
         for folder in tree.children
-        if folder not in around and not _is_data(folder)
-        for item in _lone(tree, folder)
+        if folder not in around and not is_in_data(folder)
+        for item in lone(tree, folder)
     ]
-    return [
+    found = [
         item
         for item in found
         if not any(item.folder == path or item.folder.startswith(path + "/") for path in whole)
     ]
+    return found or alone(tree)
 
 
 def _without_asides(found: list[Candidate]) -> list[Candidate]:
@@ -222,25 +217,6 @@ def _family(name: str) -> str:
     return re.sub(r"[0-9]+", "0", name)
 
 
-def _lone(tree: Tree, folder: str) -> list[Candidate]:
-    """Return the policy of a training that saves under one name, where the folder is one's.
-
-    Several files are parts of one policy by the rules of :mod:`.members`; else each may be the policy.
-    """
-    names = sorted(name for name in names_in(tree, folder) if is_weights(name))
-    words = [words_of(stem_of(name)) for name in names]
-    if not 0 < len(names) <= _MAX_LONE or any(each & DATA_WORDS for each in words):
-        return []
-    if any(SHARD.fullmatch(name) for name in names) or not any(each & MODEL_WORDS for each in words):
-        return []
-    if not is_training(tree, folder):
-        return []
-    return [
-        Candidate(folder, join(folder, members[0]), stem_of(members[0]), None, members)
-        for members in joined(names)
-    ]
-
-
 def _files_in(tree: Tree, folder: str, speaks: bool, numbers: bool = False) -> list[Candidate]:
     """Find files. ``numbers``: of what has nothing but a number for a name, the place says what it is."""
     names = []
@@ -250,7 +226,7 @@ def _files_in(tree: Tree, folder: str, speaks: bool, numbers: bool = False) -> l
         is_cleanrl = name.endswith(_CLEANRL)
         if (step_of(stem) is None and end_of(stem) < 0 and not is_cleanrl) or not is_weights(name):
             continue
-        if words & DATA_WORDS or re.search(r"-of-[0-9]+", stem) or _TOP.search(stem):
+        if words & DATA_WORDS or re.search(r"-of-[0-9]+", stem) or TOP.search(stem):
             continue
         is_named = words & MODEL_WORDS or stem.lower() in ENDS or is_cleanrl
         if speaks or is_named or (numbers and stem.isdecimal()):

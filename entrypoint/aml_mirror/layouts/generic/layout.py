@@ -20,8 +20,8 @@ This layout is asked last and must not mistake a dataset for a run, so a number 
 Which one is final is decided by families (:mod:`.families`): one that says so, unless it is a copy of a
 numbered one or the step in it says that a numbered one is newer; else the highest number of the one family,
 compared as a number (``100k`` and ``1.5M`` are numbers). Where names do not decide the run is undecided.
-There is no best one: a name that says "best" says nothing about when it was saved, so such a checkpoint is
-not taken at all.
+A name that says "best" says nothing about when it was saved, so such a checkpoint is never the end. It is
+listed as the best one where nothing else was kept.
 """
 
 from __future__ import annotations
@@ -44,8 +44,10 @@ from aml_mirror.sources.tree import Tree
 
 # Where training scripts keep a step in what they save.
 _STEP_KEYS = word_set("global_step global_steps step steps iteration iter it epoch num_timesteps")
-# So many of the newest numbered ones are compared with one that says it is the end.
-_COMPARED = 3
+# An end is compared with so many of the newest numbered ones: it may be a copy of an old one.
+_COMPARED = 64
+# In so many of them the step is looked for under the keys that the end has.
+_LOOKED_INTO = 3
 
 
 class Generic:
@@ -62,6 +64,8 @@ class Generic:
     def read(self, run: Tree) -> RunDraft:
         result = RunDraft([])
         found = candidates(run)
+        best = [item for item in found if item.is_best]
+        found = [item for item in found if not item.is_best]
         pointed = sorted(
             (item for item in found if item.is_pointed), key=lambda item: (item.end, item.path), reverse=True
         )
@@ -90,6 +94,11 @@ class Generic:
                 "no known framework wrote this run: its checkpoints were told by their names"
             )
             result.checkpoints = with_companions(run, result.checkpoints)
+        elif best:
+            (result.best,) = with_companions(run, [replace(described(run, best[0]), role="best")])
+            result.warnings.append(
+                f"only the best checkpoint {best[0].path} was kept; --checkpoint best takes it"
+            )
         for path in run.files:
             if path.count("/") <= 1 and CONFIGS.fullmatch(path):
                 result.params[path.rpartition(".")[0]] = read_mapping(run, path, result.warnings)
@@ -106,9 +115,14 @@ def _leave_undecided(result: RunDraft, ranked: Ranked) -> None:
 
 def _add_end(run: Tree, result: RunDraft, end: Checkpoint, numbered: list[Checkpoint]) -> None:
     """Place one that says it is the end: first, or where the step inside it belongs; a copy nowhere."""
-    if end.step is None and any(same_weights(run, end, other) for other in numbered):
+    if end.step is None and (copied := next((one for one in numbered if same_weights(run, end, one)), None)):
+        if copied is not numbered[0]:
+            result.warnings.append(
+                f"{end.path} is a copy of {copied.path}, and {numbered[0].path} is newer: "
+                f"{end.path} is stale and was not used"
+            )
         return
-    inside = _step_inside(run, end, numbered)
+    inside = _step_inside(run, end, numbered[:_LOOKED_INTO])
     step = end.step if inside is None else inside
     place = sum(1 for item in result.checkpoints if step is not None and (item.step or 0) > step)
     result.checkpoints.insert(place, replace(end, step=step))

@@ -41,6 +41,10 @@ TRAINING_FOLDERS = word_set("optim optimizer optimizers scheduler schedulers tra
 TEMPORARY = re.compile(r"^\.|(?:^|[-_.~])(?:tmp|temp|temporary|partial|incomplete)(?:$|[-_.~0-9])")
 # "model-00002-of-00005.safetensors": a shard, which is nothing by itself.
 SHARD = re.compile(r"(?P<stem>.+)-(?P<number>[0-9]+)-of-(?P<count>[0-9]+)(?P<suffix>\.[a-z]+)")
+# What is kept beside the trained policy says so by its name, and is never taken for it.
+ASIDE = word_set("ema averaged average swa best")
+# Kept for its score: top_3, topk.
+TOP = re.compile(r"(?:^|[-_.])top[-_]?(?:k|[0-9]+)(?![a-z0-9])", re.IGNORECASE)
 # How a name says that training ended with it, the surest last.
 ENDS = ("latest", "last", "finish", "final")
 TEMPORARY_WORDS = word_set("tmp temp temporary partial incomplete")
@@ -77,6 +81,11 @@ def is_of_checkpoints(name: str) -> bool:
     return name.lower() in CONTAINERS or bool(words_of(name) & _CHECKPOINT_WORDS)
 
 
+def is_in_data(path: str) -> bool:
+    """Tell whether a path is, or lies in, a folder of data."""
+    return any(part.lower() in DATA_FOLDERS for part in path.split("/"))
+
+
 def is_of_data(words: set[str]) -> bool:
     """Tell whether the words of a folder's name speak of data, or of what is kept for its score."""
     return "best" in words or bool(words & DATA_WORDS and not words & _CHECKPOINT_WORDS)
@@ -102,6 +111,11 @@ def end_of(name: str) -> int:
     """Return the place in ``ENDS`` of the word by which a name says that it is the end; -1: it does not."""
     words = words_of(name)
     return max((place for place, word in enumerate(ENDS) if word in words), default=-1)
+
+
+def is_kept_for_its_score(stem: str) -> bool:
+    """Tell whether a name says that a model was kept for its score: ``model_best``, ``top_3``."""
+    return "best" in words_of(stem) or TOP.search(stem) is not None
 
 
 def in_full(name: str) -> str:

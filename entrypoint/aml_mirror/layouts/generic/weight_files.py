@@ -51,6 +51,10 @@ _TRAINING_ONLY: tuple[tuple[re.Pattern[str], str], ...] = (
 _WHOLE = tuple(
     suffix for suffix in suffixes_of("safetensors", "torch.save", "torch.save as .bin") if suffix != ".ckpt"
 )
+# A whole model under a name that save_pretrained, accelerate and FSDP give to nothing else.
+_SAVED_WHOLE = re.compile(
+    r"(?:(?:pytorch_)?model(?:-[0-9]+-of-[0-9]+)?\.(?:safetensors|bin)|full_weights\.pt)"
+)
 _ASIDE = re.compile(rf"(?:.*/)?(?:scheduler|trainer)/[^/]*(?:\.metadata|{_SAVED})")
 # Statistics that observations and actions are scaled by: without them a policy cannot act.
 _COMPANIONS = re.compile(
@@ -87,6 +91,8 @@ class Candidate:
     end: int = -1
     is_pointed: bool = False
     """Whether a file beside it says which of its kind is the newest: ``end`` is 0 for that one."""
+    is_best: bool = False
+    """Whether it was kept for its score, and nothing else was kept."""
 
 
 def is_weights(path: str) -> bool:
@@ -134,7 +140,15 @@ def _folder(run: Tree, candidate: Candidate) -> Checkpoint:
 
 
 def _repeated(files: list[str], weights: list[str]) -> set[str]:
-    """Return the files of torch.distributed's folders beside a model that is there whole."""
+    """Return the files of torch.distributed and DeepSpeed beside a model that is there whole."""
+    saved = {parent(file) for file in weights if _SAVED_WHOLE.fullmatch(file.rpartition("/")[2])}
+    zero = {
+        file for file in files if is_zero(file) and (parent(file) in saved or parent(parent(file)) in saved)
+    }
+    return zero | _distributed(files, weights)
+
+
+def _distributed(files: list[str], weights: list[str]) -> set[str]:
     folders = {parent(file) for file in files if file.endswith(".distcp")}
     whole = [file for file in weights if file.endswith(_WHOLE) and parent(file) not in folders]
     if not whole:

@@ -29,7 +29,6 @@ from aml_mirror.layouts.huggingface.trainer_files import (
     step_in_name,
 )
 from aml_mirror.layouts.kit.roles import leave_undecided, newest_first
-from aml_mirror.layouts.same_weights import have_other_weights
 from aml_mirror.sources.tree import Tree
 
 # A model is compared with so many checkpoints, the newest first. More are never kept in practice.
@@ -206,12 +205,12 @@ def _place_unnumbered(
         )
     if _is_named(end):
         return _Place("newer", None)
+    # That includes what cannot be compared: an adapter and the model that it was merged into, or shards.
     unknown = _Place(
-        # An adapter and the model that it was merged into, or shards, cannot be compared.
-        "undecided" if have_other_weights(run, end, newest) else "older",
+        "undecided",
         None,
         f"{newest.path} has the highest step, but {_where(end)} holds another model, maybe a newer one: "
-        f"nothing says its step; --checkpoint {end.path} takes it",
+        "nothing says its step",
     )
     if newest_state is None or newest_state.planned is None:
         return _Place("newer", None) if of_newest_call else unknown

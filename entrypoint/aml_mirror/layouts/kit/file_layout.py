@@ -12,7 +12,8 @@ from typing import Any
 
 from aml_mirror.layouts.base import Checkpoint, Role, RunDraft
 from aml_mirror.layouts.kit.companions import matching, with_companions
-from aml_mirror.layouts.kit.other_ends import ask_about_other_ends, other_ends
+from aml_mirror.layouts.kit.other_ends import TORCH_SUFFIXES, ask_about_other_ends, other_ends
+from aml_mirror.layouts.kit.other_series import ask_about_other_series
 from aml_mirror.layouts.kit.roles import leave_undecided, newest_first
 from aml_mirror.layouts.kit.temporary import FILE_PROBLEM, name_when_done
 from aml_mirror.layouts.run_roots import topmost
@@ -108,6 +109,11 @@ class FileLayout:
                 f"only the best checkpoint {result.best.path} was kept; --checkpoint best takes it"
             )
         ask_about_other_ends(run, result, lambda path: self._described(run, path))
+        if self.holds:
+            names = [name for name in names_in(run, base) if self._is_unknown(name)]
+            ask_about_other_series(
+                run, result, base, names, lambda path: self._holds_all(pickle_of(run, path))
+            )
         self._leave_out(run, result)
         result.params = self.params(run, result.warnings)
         result.logs = matching(run, self.logs)
@@ -136,7 +142,7 @@ class FileLayout:
             ):
                 continue
             data = pickle_of(run, path) if self.holds else b""
-            if not data or all(holds_string(data, text) for text in self.holds):
+            if not data or self._holds_all(data):
                 result.append((self._checkpoint(run, path, match, "periodic", ""), match))
         return result
 
@@ -168,8 +174,17 @@ class FileLayout:
             return True
         for _, name in sorted(names, reverse=True)[:_LOOK_INTO]:
             if data := pickle_of(tree, join(folder, name)):
-                return all(holds_string(data, text) for text in self.holds)
+                return self._holds_all(data)
         return self.trust_names
+
+    def _holds_all(self, data: bytes) -> bool:
+        return bool(data) and all(holds_string(data, text) for text in self.holds)
+
+    def _is_unknown(self, name: str) -> bool:
+        return name.endswith(TORCH_SUFFIXES) and not any(
+            pattern.fullmatch(name) or pattern.fullmatch(name_when_done(name))
+            for pattern, _, _ in self._kinds
+        )
 
     def _checkpoint(self, run: Tree, path: str, match: re.Match[str], role: Role, problem: str) -> Checkpoint:
         named = match.groupdict().get("step")

@@ -27,7 +27,8 @@ Describe = Callable[[str], Checkpoint]
 """Describes what the framework needs of a file or folder at a path, as it does of a numbered one."""
 
 # torch.save writes the same under any of these.
-_TORCH = frozenset(suffix.lstrip(".") for suffix in suffixes_of("torch.save"))
+TORCH_SUFFIXES = suffixes_of("torch.save")
+_TORCH = frozenset(suffix.lstrip(".") for suffix in TORCH_SUFFIXES)
 
 
 def other_ends(names: Iterable[str], listed: Iterable[str]) -> list[str]:
@@ -68,7 +69,7 @@ def ask_about_other_ends(run: Tree, result: RunDraft, describe: Describe | None 
     """
     if not result.checkpoints or result.undecided:
         return
-    ends = unlisted_ends(run, result, describe or _file)
+    ends = unlisted_ends(run, result, describe or file_checkpoint)
     if not ends:
         return
     newest = result.checkpoints[0]
@@ -142,5 +143,6 @@ def _folders(
     return found
 
 
-def _file(path: str) -> Checkpoint:
+def file_checkpoint(path: str) -> Checkpoint:
+    """Describe a checkpoint that is a file and nothing else."""
     return Checkpoint(path, None, "periodic", (path,), (path,))

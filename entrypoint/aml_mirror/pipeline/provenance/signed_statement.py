@@ -8,9 +8,9 @@ from typing import Any
 from aml_mirror.core.errors import DataError
 from aml_mirror.core.manifest import Manifest, ManifestEntry
 from aml_mirror.pipeline.provenance import signing
-from aml_mirror.registries import base
-from aml_mirror.registries.base import Version
+from aml_mirror.registries import keys
 from aml_mirror.registries.pinned_manifest import MAX_MANIFEST_BYTES, ArtifactReader
+from aml_mirror.registries.records import Version
 
 
 def require_signed(
@@ -21,13 +21,13 @@ def require_signed(
 
 
 def signed_by(
-    version: Version, manifest: Manifest, reader: ArtifactReader, keys: Sequence[signing.PublicKey]
+    version: Version, manifest: Manifest, reader: ArtifactReader, public_keys: Sequence[signing.PublicKey]
 ) -> signing.PublicKey:
     """Return the key that signed the statement about a version, its files and its run.
 
     Args:
         reader: has the version's own files.
-        keys: of those who may sign.
+        public_keys: of those who may sign.
 
     Raises:
         DataError: there is none, it is by no key of these, or it is about something else.
@@ -37,7 +37,7 @@ def signed_by(
         "mirror the run with --sign-key, under another model name if this version is to stay",
     )
     for data in reader.artifacts(signing.ARTIFACT, 2 * MAX_MANIFEST_BYTES):
-        for key in keys:
+        for key in public_keys:
             try:
                 statement = signing.opened(data, key)
             except DataError as error:
@@ -59,10 +59,10 @@ def fits(statement: dict[str, Any], version: Version, manifest: Manifest) -> boo
     if not isinstance(predicate, dict) or not isinstance(subjects, list):
         return False
     named = {
-        base.RUN_ID: predicate.get("run_id"),
-        base.CHECKPOINT: predicate.get("checkpoint"),
-        base.IDENTITY: predicate.get("identity"),
-        base.MANIFEST_SHA256: predicate.get("manifest_sha256"),
+        keys.RUN_ID: predicate.get("run_id"),
+        keys.CHECKPOINT: predicate.get("checkpoint"),
+        keys.IDENTITY: predicate.get("identity"),
+        keys.MANIFEST_SHA256: predicate.get("manifest_sha256"),
     }
     signed = {item.get("name"): item.get("digest") for item in subjects if isinstance(item, dict)}
     # Of MD5s too, which the manifest's own digest does not cover.

@@ -11,7 +11,8 @@ from __future__ import annotations
 from urllib.parse import quote
 
 from aml_mirror.core.errors import ConfigurationError, DataError, NotAllowed, ServiceUnavailable
-from aml_mirror.registries.azureml.run_artifacts import MOST_NAMES, Refused, RunArtifacts, numbered
+from aml_mirror.registries.azureml.artifact_service import Refused
+from aml_mirror.registries.azureml.run_artifacts import MOST_NAMES, RunArtifacts, numbered
 from aml_mirror.registries.azureml.service_client import AzureML
 from aml_mirror.storage import azure_errors as azure_errors
 

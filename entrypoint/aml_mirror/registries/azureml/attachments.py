@@ -6,16 +6,16 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, TypeVar
 
 from aml_mirror.core.errors import ConfigurationError, DataError, MirrorError
-from aml_mirror.registries import base
+from aml_mirror.registries import keys
 from aml_mirror.registries.attached_marks import ATTACHED, attached_marks, mark_of, marks_with
 from aml_mirror.registries.azureml.log_batch import log_batch
 from aml_mirror.registries.azureml.retry_with_read_back import RetryWithReadBack
 from aml_mirror.registries.azureml.service_client import single_attempt
 from aml_mirror.registries.azureml.version_files import VersionFiles
 from aml_mirror.registries.azureml.version_folder import folder_in
-from aml_mirror.registries.base import Point, Version
 from aml_mirror.registries.mlflow_errors import is_missing
 from aml_mirror.registries.mlflow_runs import lost_claim
+from aml_mirror.registries.records import Point, Version
 from aml_mirror.storage import azure_errors
 
 if TYPE_CHECKING:
@@ -54,8 +54,8 @@ def attach(
 
     try:
         now = workspace.models.get(version.model, version.number)
-        same = now is not None and now.tags.get(base.IDENTITY) == version.tags.get(base.IDENTITY)
-        folder = folder_in(now.path, {**now.tags, base.MODEL_NAME: now.model}) if now and same else None
+        same = now is not None and now.tags.get(keys.IDENTITY) == version.tags.get(keys.IDENTITY)
+        folder = folder_in(now.path, {**now.tags, keys.MODEL_NAME: now.model}) if now and same else None
         if now is None or folder is None:
             raise DataError(
                 f"version {version.number} of {version.model} is gone, or another one now",
@@ -80,7 +80,7 @@ def _send(
     """Send points to the run of a version, once; return why not, where it takes none."""
     if not points:
         return []
-    client, run_id = workspace.client, version.tags.get(base.MLFLOW_RUN_ID, "")
+    client, run_id = workspace.client, version.tags.get(keys.MLFLOW_RUN_ID, "")
 
     def marks() -> list[str]:
         return attached_marks(client.get_run(run_id).data.tags)

@@ -21,10 +21,10 @@ from azure.core import PipelineClient
 from azure.core.pipeline import policies
 from azure.core.rest import HttpRequest
 
-from aml_mirror.registries import base
+from aml_mirror.registries import keys
 from aml_mirror.registries.azureml import version_tags
 from aml_mirror.registries.azureml.limits import LIMITS, check_names, tag_filter, workspace_scope
-from aml_mirror.registries.base import Version, model_uri
+from aml_mirror.registries.records import Version, model_uri
 from aml_mirror.storage import azure_errors
 from aml_mirror.storage.azure_cloud import resource_manager
 from aml_mirror.storage.azure_login import credential
@@ -32,17 +32,9 @@ from aml_mirror.storage.azure_login import credential
 if TYPE_CHECKING:
     from aml_mirror.core.manifest import Manifest, TransferResult
     from aml_mirror.registries.azureml.workspace import AzureMLRegistry
-    from aml_mirror.registries.base import (
-        FileDigest,
-        LogWriter,
-        Point,
-        Reading,
-        Sharing,
-        StateStore,
-        VersionReader,
-        Writer,
-    )
+    from aml_mirror.registries.base import LogWriter, Reading, Sharing, StateStore, VersionReader, Writer
     from aml_mirror.registries.leftovers import Leftovers
+    from aml_mirror.registries.records import FileDigest, Point
     from aml_mirror.registries.stages import StageStore
     from aml_mirror.sources.base import Source
     from aml_mirror.sources.tree import Tree
@@ -169,7 +161,7 @@ class FastLookup:
 
     def _look(self, experiment: str, model: str, run_id: str) -> list[Version]:
         """The versions that finished runs of the experiment name; empty: nothing said."""
-        where = tag_filter(base.RUN_ID, run_id)
+        where = tag_filter(keys.RUN_ID, run_id)
         if not where:
             return []
         name = quote(experiment, safe="")
@@ -184,7 +176,7 @@ class FastLookup:
         versions: list[Version] = []
         for run in sorted(page.get("runs", ()), key=_age):
             tags = {tag["key"]: tag["value"] for tag in run["data"].get("tags", ())}
-            ours = tags.get(base.RUN_ID) == run_id and tags.get(base.MODEL_NAME) == model
+            ours = tags.get(keys.RUN_ID) == run_id and tags.get(keys.MODEL_NAME) == model
             if not ours or not version_tags.names_version(tags):
                 continue
             version = version_tags.named_by(tags, self._version(model, tags[version_tags.VERSION]))

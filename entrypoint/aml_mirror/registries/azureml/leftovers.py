@@ -12,12 +12,11 @@ from azure.core.exceptions import HttpResponseError
 from mlflow.entities import LifecycleStage
 
 from aml_mirror.core.errors import MirrorError
-from aml_mirror.registries import base
+from aml_mirror.registries import keys
 from aml_mirror.registries.azureml.blob_lease import BlobLease
 from aml_mirror.registries.azureml.limits import FOLDER, safe_part
 from aml_mirror.registries.azureml.prune_mark import prune_mark
 from aml_mirror.registries.azureml.version_folder import datastore_path
-from aml_mirror.registries.base import Version
 from aml_mirror.registries.leftover_runs import is_as_listed, runs_left
 from aml_mirror.registries.leftovers import FOLDER as FOLDER_KIND
 from aml_mirror.registries.leftovers import (
@@ -29,6 +28,7 @@ from aml_mirror.registries.leftovers import (
     StoredBlob,
     Survey,
 )
+from aml_mirror.registries.records import Version
 from aml_mirror.storage import azure_errors
 from aml_mirror.transfer.staging_folder import STAGING as STAGING_FOLDER
 from aml_mirror.transfer.staging_folder import remove_staging_folder, staging_folders
@@ -137,7 +137,7 @@ class AzureMLLeftovers:
                     return _IN_USE
                 if why := self._delete(name):
                     return why
-            if not any(version.tags.get(base.IDENTITY) == item.identity for version in versions):
+            if not any(version.tags.get(keys.IDENTITY) == item.identity for version in versions):
                 for lease in held:
                     # Given up, a claim that remembers no run is deleted.
                     lease.run_id = ""

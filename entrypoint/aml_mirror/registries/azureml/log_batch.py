@@ -16,7 +16,7 @@ from typing import Any
 from mlflow import MlflowClient
 from mlflow.protos.service_pb2 import LogBatch
 
-from aml_mirror.registries.base import Point
+from aml_mirror.registries.records import Point
 from aml_mirror.support.library_internals import call_endpoint
 
 

@@ -6,19 +6,20 @@ import json
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, BinaryIO, TypeVar
 
-from aml_mirror.registries import base
+from aml_mirror.registries import keys
 from aml_mirror.registries.azureml.artifact_references import ArtifactReferences, NotOffered
+from aml_mirror.registries.azureml.artifact_service import Refused
 from aml_mirror.registries.azureml.blob_lease import BlobLease
 from aml_mirror.registries.azureml.log_batch import log_batch
 from aml_mirror.registries.azureml.metric_partitions import canonical_batches
 from aml_mirror.registries.azureml.retry_with_read_back import RetryWithReadBack
-from aml_mirror.registries.azureml.run_artifacts import File, Refused, RunArtifacts
+from aml_mirror.registries.azureml.run_artifacts import File, RunArtifacts
 from aml_mirror.registries.azureml.service_client import single_attempt
 from aml_mirror.registries.azureml.version_files import LOG_SIZES, VersionFiles
 from aml_mirror.registries.azureml.version_folder import VersionFolder
 from aml_mirror.registries.azureml.version_tags import STORED
-from aml_mirror.registries.base import Limits, Point, Upload, Version
 from aml_mirror.registries.mlflow_runs import lost_claim
+from aml_mirror.registries.records import Limits, Point, Upload, Version
 from aml_mirror.sources.tree import Tree
 
 if TYPE_CHECKING:
@@ -47,7 +48,7 @@ class AzureMLLogWriter:
         self._workspace = workspace
         self._version = version
         self._claim = claim
-        self._run_id = version.tags[base.MLFLOW_RUN_ID]
+        self._run_id = version.tags[keys.MLFLOW_RUN_ID]
         self._folder = folder
         container = workspace.azure.container_of(folder.datastore)
         self._files = VersionFiles(container, folder, self._guarded)
@@ -68,9 +69,9 @@ class AzureMLLogWriter:
         data = self._files.read_beside(BEGUN, 16 << 20)
         if data:
             found = json.loads(data)
-            if found.get("from") == self.tags.get(base.LOGS):
+            if found.get("from") == self.tags.get(keys.LOGS):
                 return {str(path): int(size) for path, size in found["sizes"].items()}
-        text = json.dumps({"from": self.tags.get(base.LOGS), "sizes": sizes})
+        text = json.dumps({"from": self.tags.get(keys.LOGS), "sizes": sizes})
         self._files.put_beside(BEGUN, text.encode())
         return sizes
 
@@ -155,7 +156,7 @@ class AzureMLLogWriter:
     def finish(self, name: str, text: str, tag: str) -> None:
         self._files.put_beside(name, text.encode())
         self._files.load(self.tags)
-        marks = {base.LOGS: tag}
+        marks = {keys.LOGS: tag}
 
         def write_tags(digest: str = "") -> None:
             if digest:

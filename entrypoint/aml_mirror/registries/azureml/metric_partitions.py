@@ -21,8 +21,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from aml_mirror.core.errors import MirrorError
-from aml_mirror.registries import base
-from aml_mirror.registries.base import Point
+from aml_mirror.registries import keys
+from aml_mirror.registries.records import Point
 
 # With 30 ms a request, four lanes take a quarter of the time. More would cost a tag each, of 50 that a run
 # may have, and come nearer to the rate at which Azure ML answers 429.
@@ -51,7 +51,7 @@ class Batch:
 
 def tag_of(lane: int) -> str:
     """The tag that holds a lane's mark."""
-    return f"{base.POINTS}.{lane}" if lane else base.POINTS
+    return f"{keys.POINTS}.{lane}" if lane else keys.POINTS
 
 
 def log_points(

@@ -32,8 +32,8 @@ from aml_mirror.core.errors import (
 )
 from aml_mirror.registries.azureml.service_client import PATIENCE, AzureML
 from aml_mirror.registries.azureml.version_tags import version_of
-from aml_mirror.registries.base import FileDigest, Version
 from aml_mirror.registries.file_digests import hashed
+from aml_mirror.registries.records import FileDigest, Version
 from aml_mirror.storage import azure_errors
 from aml_mirror.storage.azure_cloud import blob_suffix
 from aml_mirror.storage.azure_login import credential

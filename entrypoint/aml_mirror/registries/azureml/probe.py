@@ -22,11 +22,12 @@ from mlflow.entities import Metric, Param, RunTag
 from mlflow.entities import Run as MlflowRun
 
 from aml_mirror.core.errors import MirrorError, ServiceUnavailable
-from aml_mirror.registries import base
+from aml_mirror.registries import keys, records
 from aml_mirror.registries.azureml import job_link
 from aml_mirror.registries.azureml.artifact_references import ArtifactReferences, NotOffered
+from aml_mirror.registries.azureml.artifact_service import Refused
 from aml_mirror.registries.azureml.limits import FOLDER, LIMITS
-from aml_mirror.registries.azureml.run_artifacts import File, Refused, RunArtifacts
+from aml_mirror.registries.azureml.run_artifacts import File, RunArtifacts
 from aml_mirror.registries.azureml.service_client import single_attempt
 from aml_mirror.registries.azureml.workspace import AzureMLRegistry
 from aml_mirror.storage import azure_errors as azure_errors
@@ -68,7 +69,7 @@ class Probe:
         """Yield an answer for each question; a failed probe does not stop the others."""
         try:
             experiment = self._workspace.experiment(NAME)
-            tags = {base.RUN_ID: self._id, base.MODEL_NAME: NAME}
+            tags = {keys.RUN_ID: self._id, keys.MODEL_NAME: NAME}
             run = self._workspace.create_run(experiment, self._id, tags)
         except MirrorError as failure:
             yield "probe: a run", failure.message, failure
@@ -100,12 +101,12 @@ class Probe:
     def _search(self, run: MlflowRun) -> str:
         started = time.monotonic()
         while True:
-            found = self._workspace.search_runs(run.info.experiment_id, base.RUN_ID, self._id)
+            found = self._workspace.search_runs(run.info.experiment_id, keys.RUN_ID, self._id)
             after = time.monotonic() - started
             if any(one.info.run_id == run.info.run_id for one in found):
-                return f"a new run is found by the tag {base.RUN_ID} after {after:.1f} s"
+                return f"a new run is found by the tag {keys.RUN_ID} after {after:.1f} s"
             if after > SHOWN_SECONDS:
-                return f"a new run is not found by the tag {base.RUN_ID} within {SHOWN_SECONDS:.0f} s"
+                return f"a new run is not found by the tag {keys.RUN_ID} within {SHOWN_SECONDS:.0f} s"
             time.sleep(_PAUSE_SECONDS)
 
     def _twice(self, run: MlflowRun) -> str:
@@ -199,7 +200,7 @@ class Probe:
         made = {
             "modelType": "custom_model",
             "modelUri": service.long_path(azure.datastore_uri(folder)),
-            "properties": {base.IDENTITY: self._id},
+            "properties": {keys.IDENTITY: self._id},
             "tags": {},
             "jobName": run.info.run_id,
         }
@@ -217,14 +218,16 @@ class Probe:
         return "jobName is not kept: mirrors leave it out"
 
     def _version(self) -> str:
-        azure, models = self._workspace.azure, self._workspace.models
+        azure = self._workspace.azure
         folder = f"{FOLDER}/probes/{self._id}"
         blob = azure.container.get_blob_client(f"{folder}/probe.txt")
         blob.upload_blob(self._id.encode(), overwrite=True)
         try:
             path = azure.datastore_uri(folder)
-            properties = {base.IDENTITY: self._id, base.RUN_ID: self._id}
-            version = models.register(NAME, path, "", properties, {}, None, lambda number: None)
+            properties = {keys.IDENTITY: self._id, keys.RUN_ID: self._id}
+            version = self._workspace.registration.register(
+                NAME, path, "", properties, {}, None, lambda number: None
+            )
             if not version.path.rstrip("/").endswith(folder):
                 raise ServiceUnavailable(f"version {version.number} of {NAME} points at another place")
             changed = self._changed_property(version)
@@ -236,16 +239,16 @@ class Probe:
             f"archived); {changed}"
         )
 
-    def _changed_property(self, version: base.Version) -> str:
+    def _changed_property(self, version: records.Version) -> str:
         operations = self._workspace.azure.ml.models
         found = operations.get(NAME, version.number)
-        found.properties = {**found.properties, base.IDENTITY: "another"}
+        found.properties = {**found.properties, keys.IDENTITY: "another"}
         try:
             operations.create_or_update(found)
         except Exception as error:  # noqa: BLE001 - whatever it is, it is the answer
             status = azure_errors.status_of(error) or type(error).__name__
             return f"another value of a property is refused with {status}"
-        kept = operations.get(NAME, version.number).properties.get(base.IDENTITY)
+        kept = operations.get(NAME, version.number).properties.get(keys.IDENTITY)
         return "another value of a property is " + (
             "passed over" if kept == self._id else "TAKEN, so that properties prove nothing here"
         )

@@ -14,18 +14,18 @@ from itertools import islice
 from typing import TYPE_CHECKING
 
 from aml_mirror.core.errors import MirrorError
-from aml_mirror.registries import base
+from aml_mirror.registries import keys
 from aml_mirror.registries.azureml import block_list, stored_files
 from aml_mirror.registries.azureml.limits import FOLDER
 from aml_mirror.registries.azureml.version_files import read_blob
 from aml_mirror.registries.azureml.version_folder import folder_in
-from aml_mirror.registries.base import Version
+from aml_mirror.registries.records import Version
 from aml_mirror.sources.base import AzureBlobs, Source
 from aml_mirror.storage.azure_login import STORAGE_SCOPE, credential
 from aml_mirror.transfer.block_reuse import EarlierBlocks, EarlierFile
 from aml_mirror.transfer.one_pass import ONE_PASS_BLOCKS, OnePass
 from aml_mirror.transfer.requests import Requests
-from aml_mirror.transfer.staging_folder import STAGING, remove_staging_folder, staging_folders
+from aml_mirror.transfer.staging_folder import STAGING, remove_staging_folder, staging_folders, staging_key
 
 if TYPE_CHECKING:
     from aml_mirror.registries.azureml.workspace import AzureMLRegistry
@@ -47,17 +47,18 @@ def one_pass(workspace: AzureMLRegistry, model: str, quick_key: str) -> OnePass:
     """Return what hashes the files of one checkpoint and sends them to its staging folder."""
     return OnePass(
         workspace.requests(),
-        f"{FOLDER}/{STAGING}/{quick_key}",
+        f"{FOLDER}/{STAGING}/{staging_key(model, quick_key)}",
         workspace.concurrency,
         workspace.block_bytes,
         lambda: earlier_blocks(workspace, model),
     )
 
 
-def remove_staged(requests: Requests, quick_key: str) -> None:
-    """Remove the staging folder of a checkpoint, and those that nobody goes on with."""
+def remove_staged(requests: Requests, model: str, quick_key: str) -> None:
+    """Remove the staging folder of a checkpoint and model, and those that nobody goes on with."""
+    key = staging_key(model, quick_key)
     for folder in staging_folders(requests, FOLDER):
-        if folder.quick_key == quick_key:
+        if folder.key == key:
             remove_staging_folder(requests, folder.name)
         elif folder.is_stale:
             with suppress(MirrorError):  # it is another mirror's, and the next one tries again
@@ -74,7 +75,7 @@ def earlier_blocks(workspace: AzureMLRegistry, model: str) -> EarlierBlocks:
         version
         for version in islice(workspace.models.newest(model), MOST_VERSIONS)
         if version.complete
-        and version.tags.get(base.INTEGRITY) == "sha256"
+        and version.tags.get(keys.INTEGRITY) == "sha256"
         and version.tags.get(block_list.BLOCKS_SHA256)
     ]
     with ThreadPoolExecutor(MOST_VERSIONS, thread_name_prefix="earlier") as pool:
@@ -88,7 +89,7 @@ def earlier_blocks(workspace: AzureMLRegistry, model: str) -> EarlierBlocks:
 
 def _files_of(workspace: AzureMLRegistry, version: Version) -> list[EarlierFile]:
     """The files of a version whose blocks are known; none, where anything about it is not as it should be."""
-    folder = folder_in(version.path, {**version.tags, base.MODEL_NAME: version.model})
+    folder = folder_in(version.path, {**version.tags, keys.MODEL_NAME: version.model})
     if folder is None or folder.datastore not in ("", workspace.azure.datastore.name):
         return []
     container = workspace.azure.container

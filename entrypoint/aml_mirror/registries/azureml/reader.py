@@ -9,14 +9,15 @@ from typing import TYPE_CHECKING
 
 from aml_mirror.core.errors import DataError, MirrorError
 from aml_mirror.core.manifest import Manifest
-from aml_mirror.registries import base
-from aml_mirror.registries.azureml.run_artifacts import Refused, RunArtifacts, numbered
+from aml_mirror.registries import keys, records
+from aml_mirror.registries.azureml.artifact_service import Refused
+from aml_mirror.registries.azureml.run_artifacts import RunArtifacts, numbered
 from aml_mirror.registries.azureml.version_files import VersionFiles, read_blob
 from aml_mirror.registries.azureml.version_folder import OWN, datastore_path, folder_in
 from aml_mirror.registries.azureml.version_tags import ARTIFACTS
-from aml_mirror.registries.base import FileDigest, Version
 from aml_mirror.registries.file_digests import hashed
 from aml_mirror.registries.mlflow_errors import is_missing
+from aml_mirror.registries.records import FileDigest, Version
 from aml_mirror.storage.blob_client import metadata_of
 from aml_mirror.transfer.block_ids import plain_etag
 
@@ -41,7 +42,7 @@ class AzureMLVersionReader:
     def __init__(self, workspace: AzureMLRegistry, version: Version) -> None:
         self._workspace = workspace
         self._version = version
-        folder = folder_in(version.path, {**version.tags, base.MODEL_NAME: version.model})
+        folder = folder_in(version.path, {**version.tags, keys.MODEL_NAME: version.model})
         if folder is None:
             raise DataError(
                 f"version {version.number} of {version.model} was not made by aml-mirror: its path is "
@@ -62,7 +63,7 @@ class AzureMLVersionReader:
 
     def _of_run(self, name: str, limit: int) -> Iterator[bytes]:
         workspace = self._workspace
-        run_id = self._version.tags.get(base.MLFLOW_RUN_ID, "")
+        run_id = self._version.tags.get(keys.MLFLOW_RUN_ID, "")
         try:
             run = self._workspace.retry(lambda: self._workspace.client.get_run(run_id))
         except MirrorError as error:
@@ -142,7 +143,7 @@ class AzureMLVersionReader:
                 wrong.append((f"{OWN}/{name}", why))
             elif (found := files.digest_of(name, size)) != log.sha256:
                 wrong.append((f"{OWN}/{name}", f"its SHA-256 is {found}, not {log.sha256}"))
-        if tag := self._version.tags.get(base.LOGS):
+        if tag := self._version.tags.get(keys.LOGS):
             name, wanted = self._log_state(tag)
             data = files.read_beside(name, MAX_OWN_BYTES)
             if data is None:
@@ -155,7 +156,7 @@ class AzureMLVersionReader:
     def _log_state(tag: str) -> tuple[str, str]:
         """Return name and SHA-256 of the state of the logs that a version's tag means."""
         digest = tag.partition(":")[2]
-        return base.log_state_name(digest), digest
+        return records.log_state_name(digest), digest
 
     def changed(self, manifest: Manifest) -> list[str]:
         found = self._workspace.retry(

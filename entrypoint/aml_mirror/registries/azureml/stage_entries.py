@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from aml_mirror.registries.azureml.limits import FOLDER, safe_part
-from aml_mirror.registries.base import Version
+from aml_mirror.registries.records import Version
 from aml_mirror.registries.stages import StageEntry, parse_entry, parse_mark, stages_of
 
 MAX_ENTRY_BYTES = 64 << 10

@@ -28,8 +28,8 @@ from aml_mirror.registries.azureml.stage_entries import (
     read_entry,
 )
 from aml_mirror.registries.azureml.version_files import read_blob
-from aml_mirror.registries.base import Version
 from aml_mirror.registries.mlflow_runs import lost_claim
+from aml_mirror.registries.records import Version
 from aml_mirror.registries.stages import (
     Holder,
     StageEntry,

@@ -25,9 +25,9 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from aml_mirror.registries import base
+from aml_mirror.registries import keys
 from aml_mirror.registries.azureml.limits import FOLDER, safe_part
-from aml_mirror.registries.base import Version
+from aml_mirror.registries.records import Version
 
 MODEL = "model"
 OWN = "mirror"
@@ -56,7 +56,7 @@ def folder_of(tags: Mapping[str, str]) -> VersionFolder:
         tags: run id, checkpoint, manifest digest and model name, as they are kept in the registry.
     """
     above = _above(tags)
-    digest = f"{above}/sha256-{tags[base.MANIFEST_SHA256]}"
+    digest = f"{above}/sha256-{tags[keys.MANIFEST_SHA256]}"
     return VersionFolder(f"{digest}/{MODEL}", _own_files(tags))
 
 
@@ -68,9 +68,9 @@ def folder_in(path: str, tags: Mapping[str, str]) -> VersionFolder | None:
         tags: as for :func:`folder_of`.
     """
     place = datastore_path(path)
-    if place is None or not (tags.get(base.RUN_ID) and tags.get(base.MANIFEST_SHA256)):
+    if place is None or not (tags.get(keys.RUN_ID) and tags.get(keys.MANIFEST_SHA256)):
         return None
-    old_form = f"{_above(tags)}/{tags[base.MANIFEST_SHA256]}"
+    old_form = f"{_above(tags)}/{tags[keys.MANIFEST_SHA256]}"
     if place[1] not in (old_form, folder_of(tags).bytes):
         return None
     return VersionFolder(place[1], _own_files(tags), place[0])
@@ -78,7 +78,7 @@ def folder_in(path: str, tags: Mapping[str, str]) -> VersionFolder | None:
 
 def is_ours(version: Version) -> bool:
     """Tell whether a version's path is one that this program, or an earlier release, gives such a version."""
-    return folder_in(version.path, {**version.tags, base.MODEL_NAME: version.model}) is not None
+    return folder_in(version.path, {**version.tags, keys.MODEL_NAME: version.model}) is not None
 
 
 def datastore_path(path: str) -> tuple[str, str] | None:
@@ -88,9 +88,9 @@ def datastore_path(path: str) -> tuple[str, str] | None:
 
 
 def _above(tags: Mapping[str, str]) -> str:
-    return "/".join((FOLDER, safe_part(tags[base.RUN_ID]), safe_part(tags.get(base.CHECKPOINT, ""))))
+    return "/".join((FOLDER, safe_part(tags[keys.RUN_ID]), safe_part(tags.get(keys.CHECKPOINT, ""))))
 
 
 def _own_files(tags: Mapping[str, str]) -> str:
-    digest = f"{_above(tags)}/sha256-{tags[base.MANIFEST_SHA256]}"
-    return f"{digest}/{OWN}/{safe_part(tags[base.MODEL_NAME])}"
+    digest = f"{_above(tags)}/sha256-{tags[keys.MANIFEST_SHA256]}"
+    return f"{digest}/{OWN}/{safe_part(tags[keys.MODEL_NAME])}"

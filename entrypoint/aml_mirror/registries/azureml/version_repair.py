@@ -14,14 +14,15 @@ from typing import TYPE_CHECKING, BinaryIO
 
 from aml_mirror.core.errors import DataError, MirrorError
 from aml_mirror.core.manifest import Manifest, StoredFile, TransferResult
-from aml_mirror.registries import base
+from aml_mirror.registries import keys
+from aml_mirror.registries.azureml.artifact_service import Refused
 from aml_mirror.registries.azureml.reader import LIST
-from aml_mirror.registries.azureml.run_artifacts import File, Refused, RunArtifacts
+from aml_mirror.registries.azureml.run_artifacts import File, RunArtifacts
 from aml_mirror.registries.azureml.version_files import VersionFiles
 from aml_mirror.registries.azureml.version_folder import folder_in
 from aml_mirror.registries.azureml.version_tags import STORED
-from aml_mirror.registries.base import FileDigest, Version
 from aml_mirror.registries.file_digests import hashed
+from aml_mirror.registries.records import FileDigest, Version
 from aml_mirror.sources.growing import log_view
 from aml_mirror.sources.tree import Tree
 
@@ -47,7 +48,7 @@ def repair(
     Args:
         require_allowed: called before each request that writes; raises where another mirror works there.
     """
-    folder = folder_in(version.path, {**version.tags, base.MODEL_NAME: version.model})
+    folder = folder_in(version.path, {**version.tags, keys.MODEL_NAME: version.model})
     if folder is None:
         raise DataError(f"version {version.number} of {version.model} was not made by aml-mirror")
     container = workspace.azure.container_of(folder.datastore)
@@ -142,7 +143,7 @@ def _restore_logs(tree: Tree, files: VersionFiles, require_allowed: Callable[[],
 
 
 def _artifacts(workspace: AzureMLRegistry, version: Version) -> RunArtifacts | None:
-    run_id = version.tags.get(base.MLFLOW_RUN_ID, "")
+    run_id = version.tags.get(keys.MLFLOW_RUN_ID, "")
     try:
         run = workspace.retry(lambda: workspace.client.get_run(run_id))
     except MirrorError:

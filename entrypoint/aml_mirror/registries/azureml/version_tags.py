@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
-from aml_mirror.registries import base
+from aml_mirror.registries import keys
 from aml_mirror.registries.azureml.version_folder import is_ours
-from aml_mirror.registries.base import Version
+from aml_mirror.registries.records import Version
 
 # Tags of a run: the number of its version, and where its artifacts are if not with the run.
 VERSION = "mirror.model_version"
@@ -33,23 +33,23 @@ def version_of(
 ) -> Version:
     """Return a version from its tags, which may change, its properties, which cannot, and its path."""
     found = {**(tags or {}), **(properties or {})}
-    if later := (tags or {}).get(base.MLFLOW_RUN_ID):
-        found[base.MLFLOW_RUN_ID] = later  # see AzureMLWriter.finish
+    if later := (tags or {}).get(keys.MLFLOW_RUN_ID):
+        found[keys.MLFLOW_RUN_ID] = later  # see AzureMLWriter.finish
     texts = {str(name): str(text) for name, text in found.items()}
     return Version(model, str(number), texts, str(path or ""), archived)
 
 
 def names_version(run_tags: Mapping[str, str]) -> bool:
     """Tell whether a run says that it is finished, and which version it became."""
-    return run_tags.get(base.STATE) == base.COMPLETE and bool(run_tags.get(VERSION))
+    return run_tags.get(keys.STATE) == keys.COMPLETE and bool(run_tags.get(VERSION))
 
 
 def named_by(run_tags: Mapping[str, str], version: Version | None) -> Version | None:
     """Return the version that a finished run names, if it is there and is this run's."""
-    if version is None or version.tags.get(base.IDENTITY) != run_tags.get(base.IDENTITY):
+    if version is None or version.tags.get(keys.IDENTITY) != run_tags.get(keys.IDENTITY):
         return None
     if not is_ours(version):
         return None
     # The run keeps what may change: the key under which the files are known now.
-    tags = {**version.tags, base.QUICK_KEY: run_tags.get(base.QUICK_KEY, "")}
+    tags = {**version.tags, keys.QUICK_KEY: run_tags.get(keys.QUICK_KEY, "")}
     return replace(version, tags=tags)

@@ -25,7 +25,7 @@ from azure.core.exceptions import HttpResponseError
 
 from aml_mirror.core.errors import ConfigurationError, MirrorError, NotAllowed, ServiceUnavailable
 from aml_mirror.core.settings import Settings
-from aml_mirror.registries import base
+from aml_mirror.registries import keys
 from aml_mirror.registries.azureml.limits import FOLDER, check_coordinates
 from aml_mirror.registries.azureml.workspace_loader import load_workspace
 from aml_mirror.storage import azure_errors as azure_errors
@@ -126,7 +126,8 @@ def _artifacts(settings: Settings) -> str:
     _needs(_found, settings)
     azure = _workspace(settings).azure
     # Late, as all that loads Azure's clients.
-    from aml_mirror.registries.azureml.run_artifacts import Refused, RunArtifacts
+    from aml_mirror.registries.azureml.artifact_service import Refused
+    from aml_mirror.registries.azureml.run_artifacts import RunArtifacts
 
     service = RunArtifacts(azure, "", "00000000-0000-0000-0000-000000000000", _NO_RUN)
     try:
@@ -146,20 +147,20 @@ def _artifacts_predicted(settings: Settings) -> str:
     found, _ = azure.retry(lambda: service.get(azure.scope, WORKSPACE_API))
     properties = found.get("properties") or {}
     mode = str(properties.get("systemDatastoresAuthMode") or "").lower()
-    keys = _shared_keys(settings, str(properties.get("storageAccount") or ""))
+    shared_keys = _shared_keys(settings, str(properties.get("storageAccount") or ""))
     plain = "files that are registered by reference need no SAS"
     if not mode:
         return f"the workspace does not say how it signs SAS; {plain}"
     how = f"systemDatastoresAuthMode is {mode}"
     if mode != "accesskey":
         return f"{how}, so SAS are signed without the account's key; {plain}"
-    if keys is False:
+    if shared_keys is False:
         return (
             f"{how}, and the account forbids shared keys: every SAS will be refused "
             f"(KeyBasedAuthenticationNotPermitted); {plain}, and where that is not taken either, a mirror "
             "keeps them in the datastore"
         )
-    if keys is None:
+    if shared_keys is None:
         return (
             f"{how}, and SAS are refused if the account forbids shared keys, which may not be read; {plain}"
         )
@@ -195,7 +196,7 @@ def _registry(settings: Settings) -> str:
     found = workspace.models.of_run(model, run_id or _NO_RUN)
     if not run_id:
         return "can be read"
-    complete = sum(1 for item in found if item.tags.get(base.STATE) == base.COMPLETE)
+    complete = sum(1 for item in found if item.tags.get(keys.STATE) == keys.COMPLETE)
     return f"can be read; {complete} complete version(s) of the run {run_id} in {model}"
 
 

@@ -10,10 +10,10 @@ from mlflow import MlflowClient
 from mlflow.entities import Metric, RunTag
 
 from aml_mirror.core.errors import ConfigurationError, DataError
-from aml_mirror.registries import base
+from aml_mirror.registries import keys
 from aml_mirror.registries.attached_marks import ATTACHED, attached_marks, marks_with
-from aml_mirror.registries.base import Point, Version
 from aml_mirror.registries.mlflow.artifact_store import ArtifactStores
+from aml_mirror.registries.records import Point, Version
 from aml_mirror.support.retry import Retry
 
 
@@ -21,7 +21,7 @@ def put_text(
     client: MlflowClient, stores: ArtifactStores, retry: Retry, version: Version, name: str, text: str
 ) -> None:
     """Write a small file to the run of a version."""
-    run_id = version.tags.get(base.MLFLOW_RUN_ID, "")
+    run_id = version.tags.get(keys.MLFLOW_RUN_ID, "")
     location = str(retry(lambda: client.get_run(run_id)).info.artifact_uri)
     store_retry = stores.retry_for(location)
     store = store_retry(lambda: stores.open(location))
@@ -37,7 +37,7 @@ def put_points(
     client: MlflowClient, retry: Retry, version: Version, points: Sequence[Point], mark: str
 ) -> list[str]:
     """Send points to the run of a version, once, with a mark that tells that they are there."""
-    run_id = version.tags.get(base.MLFLOW_RUN_ID, "")
+    run_id = version.tags.get(keys.MLFLOW_RUN_ID, "")
     metrics = [Metric(name, value, time, step) for name, value, time, step in points]
     if not metrics:
         return []

@@ -19,9 +19,9 @@ from typing import TYPE_CHECKING
 
 from mlflow.entities import Run as MlflowRun
 
-from aml_mirror.registries import base
-from aml_mirror.registries.base import Version
+from aml_mirror.registries import keys
 from aml_mirror.registries.mlflow.run_lease import CHOOSING, SETTLE_SECONDS, Keeper, Lease, Watch
+from aml_mirror.registries.records import Version
 
 if TYPE_CHECKING:
     from aml_mirror.registries.mlflow.tracking_server import MlflowRegistry
@@ -74,7 +74,7 @@ class BakeryLock:
                 self._wait_for(rivals)
             elif not mine and not runs:
                 self.keeper.ticket = CHOOSING
-                lease = {base.LEASE: self.keeper.note()}
+                lease = {keys.LEASE: self.keeper.note()}
                 made = self._workspace.create_run(
                     self._experiment_id, run_name, {**self._tags, **lease}
                 ).info.run_id
@@ -98,14 +98,14 @@ class BakeryLock:
                 return mine[0], mine[0].info.run_id == made
 
     def _runs(self) -> list[MlflowRun]:
-        found = self._workspace.search_runs(self._experiment_id, base.IDENTITY, self._tags[base.IDENTITY])
-        return [run for run in found if run.data.tags.get(base.MODEL_NAME) == self._tags[base.MODEL_NAME]]
+        found = self._workspace.search_runs(self._experiment_id, keys.IDENTITY, self._tags[keys.IDENTITY])
+        return [run for run in found if run.data.tags.get(keys.MODEL_NAME) == self._tags[keys.MODEL_NAME]]
 
     def _written(self, runs: list[MlflowRun]) -> Version | None:
-        if not any(run.data.tags.get(base.STATE) == base.COMPLETE for run in runs):
+        if not any(run.data.tags.get(keys.STATE) == keys.COMPLETE for run in runs):
             return None
         found = self._workspace.search_versions(
-            self._tags[base.MODEL_NAME], base.IDENTITY, self._tags[base.IDENTITY]
+            self._tags[keys.MODEL_NAME], keys.IDENTITY, self._tags[keys.IDENTITY]
         )
         return next((version for version in found if version.complete), None)
 
@@ -135,7 +135,7 @@ class BakeryLock:
 
     def _hold(self, run: MlflowRun) -> None:
         note, client = self.keeper.note(), self._workspace.client
-        self._workspace.retry(lambda: client.set_tag(run.info.run_id, base.LEASE, note))
+        self._workspace.retry(lambda: client.set_tag(run.info.run_id, keys.LEASE, note))
 
     def _step_back(self, runs: list[MlflowRun]) -> bool:
         """Delete runs that we made, give back those that we took up; tell whether there were any."""
@@ -145,7 +145,7 @@ class BakeryLock:
             if run_id not in self._taken:
                 self._workspace.discard(lambda run_id=run_id: client.delete_run(run_id))  # type: ignore[misc]
             else:
-                self._workspace.retry(lambda run_id=run_id: client.set_tag(run_id, base.LEASE, ""))  # type: ignore[misc]
+                self._workspace.retry(lambda run_id=run_id: client.set_tag(run_id, keys.LEASE, ""))  # type: ignore[misc]
         return bool(runs)
 
     def _wait_for(self, rivals: dict[str, Lease]) -> None:
@@ -156,5 +156,5 @@ class BakeryLock:
 
 
 def _note(run: MlflowRun) -> str | None:
-    note: str | None = run.data.tags.get(base.LEASE)
+    note: str | None = run.data.tags.get(keys.LEASE)
     return note

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 
 from mlflow.entities import Experiment, LifecycleStage
 
-from aml_mirror.registries import base
-from aml_mirror.registries.base import Version
+from aml_mirror.registries import keys
 from aml_mirror.registries.mlflow.version_presence import VersionPresence
+from aml_mirror.registries.records import Version
 
 if TYPE_CHECKING:
     from aml_mirror.registries.mlflow.tracking_server import MlflowRegistry
@@ -43,7 +43,7 @@ class KnownRuns:
             self._asked.add(str(own.experiment_id) if own else "")
             if own:
                 self._ask(own)
-        run_id = version.tags.get(base.MLFLOW_RUN_ID, "")
+        run_id = version.tags.get(keys.MLFLOW_RUN_ID, "")
         if run_id in self._alive:
             return True
         # Deleted or gone; or of another experiment, under which the model was mirrored before.
@@ -61,7 +61,7 @@ class KnownRuns:
     def _ask(self, experiment: Experiment) -> None:
         location = str(experiment.artifact_location).rstrip("/")
         folders = self._presence.folders_of(location)
-        for run in self._registry.each_run(str(experiment.experiment_id), base.MODEL_NAME, self._model):
+        for run in self._registry.each_run(str(experiment.experiment_id), keys.MODEL_NAME, self._model):
             usual = str(run.info.artifact_uri).startswith(f"{location}/{run.info.run_id}/")
             if folders is None or not usual or run.info.run_id in folders:
                 self._alive.add(run.info.run_id)

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING
 from mlflow.entities import LifecycleStage
 
 from aml_mirror.core.errors import MirrorError
-from aml_mirror.registries import base
-from aml_mirror.registries.base import Version
+from aml_mirror.registries import keys
 from aml_mirror.registries.leftover_runs import is_as_listed, runs_left
 from aml_mirror.registries.leftovers import Leftover, RunLeft, Survey
 from aml_mirror.registries.mlflow.run_lease import Lease
 from aml_mirror.registries.mlflow_errors import is_missing
+from aml_mirror.registries.records import Version
 
 if TYPE_CHECKING:
     from aml_mirror.registries.mlflow.tracking_server import MlflowRegistry
@@ -46,10 +46,10 @@ class MlflowLeftovers:
             )
             for item in page:
                 # Also a version that somebody else registered from a run of ours.
-                tags = {base.MLFLOW_RUN_ID: str(item.run_id or ""), **item.tags}
+                tags = {keys.MLFLOW_RUN_ID: str(item.run_id or ""), **item.tags}
                 found.append(Version(str(item.name), str(item.version), tags))
-                if item.run_id and tags[base.MLFLOW_RUN_ID] != item.run_id:
-                    named = {base.MLFLOW_RUN_ID: str(item.run_id)}
+                if item.run_id and tags[keys.MLFLOW_RUN_ID] != item.run_id:
+                    named = {keys.MLFLOW_RUN_ID: str(item.run_id)}
                     found.append(Version(str(item.name), str(item.version), named))
             token = page.token
             if not token:
@@ -65,7 +65,7 @@ class MlflowLeftovers:
             raise
         if run.info.lifecycle_stage == LifecycleStage.DELETED:
             return ""
-        lease = Lease.parse(run.data.tags.get(base.LEASE))
+        lease = Lease.parse(run.data.tags.get(keys.LEASE))
         if not is_as_listed(run, self._runs[item.name]) or (lease is not None and not lease.owner_is_gone):
             return "a mirror may be at work on it"
         registry.discard(lambda: registry.client.delete_run(item.name))

@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING, Any
 from mlflow import MlflowClient
 from mlflow.entities import Metric, RunTag
 
-from aml_mirror.registries import base
-from aml_mirror.registries.base import Limits, Point, Upload, Version
+from aml_mirror.registries import keys
 from aml_mirror.registries.marked_points import send_points
 from aml_mirror.registries.mlflow.file_parts import limited, parts_of
 from aml_mirror.registries.mlflow.file_upload import put_file, put_text
 from aml_mirror.registries.mlflow.run_lease import SETTLE_SECONDS, Keeper, Lease, Watch
 from aml_mirror.registries.mlflow_runs import lost_claim
+from aml_mirror.registries.records import Limits, Point, Upload, Version
 from aml_mirror.sources.tree import Tree
 from aml_mirror.support.retry import Retry
 
@@ -43,10 +43,10 @@ def note_of(client: MlflowClient, run_id: str) -> tuple[Callable[[], str], Calla
     """Return what reads and what writes the note of the lease on a run, each in one request."""
 
     def read() -> str:
-        return str(client.get_run(run_id).data.tags.get(base.LEASE, ""))
+        return str(client.get_run(run_id).data.tags.get(keys.LEASE, ""))
 
     def write(note: str) -> None:
-        client.set_tag(run_id, base.LEASE, note)
+        client.set_tag(run_id, keys.LEASE, note)
 
     return read, write
 
@@ -101,7 +101,7 @@ class RunClaim:
         if self._keeper.lost:
             return
         try:
-            self._registry.client.set_tag(self._run_id, base.LEASE, "")
+            self._registry.client.set_tag(self._run_id, keys.LEASE, "")
         except Exception:  # noqa: BLE001 - the lease ends by itself
             return
 
@@ -118,7 +118,7 @@ class MlflowLogWriter:
         self._registry = registry
         self._version = version
         self._claim = claim
-        self._run_id = version.tags[base.MLFLOW_RUN_ID]
+        self._run_id = version.tags[keys.MLFLOW_RUN_ID]
         run = registry.retry(lambda: registry.client.get_run(self._run_id))
         self._mark = str(run.data.tags.get(PROGRESS, ""))
         uri = str(run.info.artifact_uri)
@@ -131,9 +131,9 @@ class MlflowLogWriter:
     def begun(self, sizes: dict[str, int]) -> dict[str, int]:
         if data := self.read(BEGUN, MAX_SIZES_BYTES):
             found = json.loads(data)
-            if found.get("from") == self.tags.get(base.LOGS):
+            if found.get("from") == self.tags.get(keys.LOGS):
                 return {str(path): int(size) for path, size in found["sizes"].items()}
-        text = json.dumps({"from": self.tags.get(base.LOGS), "sizes": sizes})
+        text = json.dumps({"from": self.tags.get(keys.LOGS), "sizes": sizes})
         self._put(BEGUN, text)
         return sizes
 
@@ -171,8 +171,8 @@ class MlflowLogWriter:
     def finish(self, name: str, text: str, tag: str) -> None:
         self._put(name, text)
         self._claim.require_now()
-        self._registry.annotate(self._version, {base.LOGS: tag})
-        self.tags[base.LOGS] = tag
+        self._registry.annotate(self._version, {keys.LOGS: tag})
+        self.tags[keys.LOGS] = tag
 
     def _put(self, name: str, text: str) -> None:
         self._claim.require()

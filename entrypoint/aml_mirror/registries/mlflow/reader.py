@@ -10,14 +10,14 @@ from mlflow.entities import LifecycleStage
 
 from aml_mirror.core.errors import DataError, MirrorError
 from aml_mirror.core.manifest import Manifest
-from aml_mirror.registries import base
-from aml_mirror.registries.base import FileDigest, Version
+from aml_mirror.registries import keys, records
 from aml_mirror.registries.file_digests import hashed
 from aml_mirror.registries.mlflow.artifact_store import ArtifactStores
 from aml_mirror.registries.mlflow.file_parts import limited, parts_of
 from aml_mirror.registries.mlflow.log_writer import OWN
 from aml_mirror.registries.mlflow.version_presence import VersionPresence
 from aml_mirror.registries.mlflow_errors import is_missing
+from aml_mirror.registries.records import FileDigest, Version
 from aml_mirror.support.retry import Retry
 
 # Files and folders of a version, most of them extra: more is not listed to its end.
@@ -36,7 +36,7 @@ class MlflowVersionReader:
         self._stores = stores
         self._retry = retry
         self._version = version
-        self._run_id = version.tags.get(base.MLFLOW_RUN_ID, "")
+        self._run_id = version.tags.get(keys.MLFLOW_RUN_ID, "")
         try:
             self._model = retry(lambda: stores.of_version(version.model, version.number))
         except MirrorError as error:
@@ -96,11 +96,11 @@ class MlflowVersionReader:
 
     def own_problems(self) -> tuple[list[tuple[str, str]], list[str]]:
         # Of those the version pins the state of the logs only.
-        tag = self._version.tags.get(base.LOGS)
+        tag = self._version.tags.get(keys.LOGS)
         if not tag:
             return [], []
         wanted = tag.partition(":")[2]
-        name = f"{OWN}/{base.log_state_name(wanted)}"
+        name = f"{OWN}/{records.log_state_name(wanted)}"
         data = b"".join(self.artifacts(name, MAX_STATE_BYTES))
         if not data:
             return [], [name]

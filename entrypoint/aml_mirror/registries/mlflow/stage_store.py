@@ -12,9 +12,10 @@ from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING
 
 from aml_mirror.core.errors import ConfigurationError, MirrorError, ServiceUnavailable
-from aml_mirror.registries.base import STAGE, Version
+from aml_mirror.registries.keys import STAGE
 from aml_mirror.registries.mlflow.model_lock import ModelLock
 from aml_mirror.registries.mlflow_errors import is_missing
+from aml_mirror.registries.records import Version
 from aml_mirror.registries.stages import (
     Holder,
     StageEntry,

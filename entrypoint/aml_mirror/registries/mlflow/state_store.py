@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from mlflow.entities import Run as MlflowRun
 from mlflow.entities import RunTag
 
-from aml_mirror.registries.base import OWN_PREFIX
+from aml_mirror.registries.keys import OWN_PREFIX
 from aml_mirror.registries.log_batches import in_batches
 from aml_mirror.registries.mlflow.file_parts import parts_of
 

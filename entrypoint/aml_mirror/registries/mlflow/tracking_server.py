@@ -26,9 +26,9 @@ from urllib3.exceptions import InsecureRequestWarning
 
 from aml_mirror.core.errors import MirrorError
 from aml_mirror.core.manifest import Manifest, TransferResult
-from aml_mirror.registries import base, http_status
+from aml_mirror.registries import http_status, keys
 from aml_mirror.registries.attached_marks import mark_of
-from aml_mirror.registries.base import FileDigest, Limits, LogWriter, Point, StateStore, Version
+from aml_mirror.registries.base import LogWriter, StateStore
 from aml_mirror.registries.mlflow.artifact_store import ArtifactStores
 from aml_mirror.registries.mlflow.attachments import put_points, put_text
 from aml_mirror.registries.mlflow.bakery_lock import BakeryLock
@@ -45,6 +45,7 @@ from aml_mirror.registries.mlflow.version_presence import VersionPresence, incom
 from aml_mirror.registries.mlflow.writer import MlflowWriter
 from aml_mirror.registries.mlflow_errors import error_code, is_missing, translate
 from aml_mirror.registries.mlflow_runs import RunStore
+from aml_mirror.registries.records import FileDigest, Limits, Point, Version
 from aml_mirror.sources.tree import Tree
 from aml_mirror.support import redaction
 from aml_mirror.support.retry import Retry
@@ -108,16 +109,16 @@ class MlflowRegistry(RunStore):
         return f"MLflow at {self._shown}"
 
     def versions(self, experiment: str, model: str, run_id: str) -> list[Version]:
-        versions = self.search_versions(model, base.RUN_ID, run_id)
+        versions = self.search_versions(model, keys.RUN_ID, run_id)
         runs: dict[str, MlflowRun] = {}
         if sum(version.complete for version in versions) > FEW and (
             found := self.find_experiment(experiment)
         ):
-            runs = {run.info.run_id: run for run in self.each_run(found, base.RUN_ID, run_id)}
+            runs = {run.info.run_id: run for run in self.each_run(found, keys.RUN_ID, run_id)}
         return [
             version
             if not version.complete
-            or self.presence.is_there(version, runs.get(version.tags.get(base.MLFLOW_RUN_ID, "")))
+            or self.presence.is_there(version, runs.get(version.tags.get(keys.MLFLOW_RUN_ID, "")))
             # It has to be mirrored again.
             else incomplete(version)
             for version in versions
@@ -130,15 +131,15 @@ class MlflowRegistry(RunStore):
         files as incomplete.
         """
         kept = []
-        for version in self.search_versions(model, base.IDENTITY, identity):
+        for version in self.search_versions(model, keys.IDENTITY, identity):
             run = self.presence.run_of(version)
             if run is None:
-                self.annotate(version, {base.STATE: REPLACED})
+                self.annotate(version, {keys.STATE: REPLACED})
                 continue
             if run.info.lifecycle_stage == LifecycleStage.DELETED:
-                self.retry(lambda: self.client.restore_run(version.tags[base.MLFLOW_RUN_ID]))  # noqa: B023
+                self.retry(lambda: self.client.restore_run(version.tags[keys.MLFLOW_RUN_ID]))  # noqa: B023
             if version.complete and not self.presence.has_files(version, run):
-                self.annotate(version, {base.STATE: base.INCOMPLETE})
+                self.annotate(version, {keys.STATE: keys.INCOMPLETE})
                 version = incomplete(version)
             kept.append(version)
         return kept
@@ -161,7 +162,7 @@ class MlflowRegistry(RunStore):
                 for item in page
                 if item.name == model
                 and item.tags.get(key) == value
-                and item.tags.get(base.STATE) != REPLACED
+                and item.tags.get(keys.STATE) != REPLACED
             ]
             token = page.token
             if not token:
@@ -179,7 +180,7 @@ class MlflowRegistry(RunStore):
                 )
             )
             for item in page:
-                if item.name == model and item.tags.get(base.RUN_ID):
+                if item.name == model and item.tags.get(keys.RUN_ID):
                     version = Version(model, str(item.version), dict(item.tags))
                     take(version if not version.complete or runs.have(version) else incomplete(version))
             token = page.token
@@ -218,7 +219,7 @@ class MlflowRegistry(RunStore):
         return MlflowVersionReader(self.stores, self.retry, self.presence, version)
 
     def continue_logs(self, version: Version) -> LogWriter | None:
-        claim = RunClaim(self, version.tags[base.MLFLOW_RUN_ID], self._notice)
+        claim = RunClaim(self, version.tags[keys.MLFLOW_RUN_ID], self._notice)
         try:
             # As it is now: whoever had the lease before may have continued the logs.
             now = self.find_version(version.model, version.number)
@@ -238,7 +239,7 @@ class MlflowRegistry(RunStore):
         right: Mapping[str, FileDigest],
         progress: Callable[[int], None],
     ) -> TransferResult:
-        claim = RunClaim(self, version.tags[base.MLFLOW_RUN_ID], self._notice)
+        claim = RunClaim(self, version.tags[keys.MLFLOW_RUN_ID], self._notice)
         try:
             return repair_files(self, version, tree, manifest, right, progress, claim.require_now)
         finally:
@@ -247,7 +248,7 @@ class MlflowRegistry(RunStore):
     def refresh(self, version: Version, quick_key: str) -> None:
         self.retry(
             lambda: self.client.set_model_version_tag(
-                version.model, version.number, base.QUICK_KEY, quick_key
+                version.model, version.number, keys.QUICK_KEY, quick_key
             )
         )
 
@@ -281,7 +282,7 @@ class MlflowRegistry(RunStore):
 
     def begin(self, experiment: str, run_name: str, tags: dict[str, str]) -> MlflowWriter | Version:
         # A run that somebody deleted is restored here, and found again by its identity.
-        self.versions_of(tags[base.MODEL_NAME], tags[base.IDENTITY])
+        self.versions_of(tags[keys.MODEL_NAME], tags[keys.IDENTITY])
         turn = BakeryLock(self, self.store_checks.usable_experiment(experiment), tags, self._notice)
         found = turn.wait(run_name)
         if isinstance(found, Version):
@@ -294,7 +295,7 @@ class MlflowRegistry(RunStore):
         if adopted:
             # What the earlier attempt wrote stays as it is; what changed since (the quick key, the folder) is
             # written over, and the run is open again.
-            mine = (base.LEASE, base.STATE)
+            mine = (keys.LEASE, keys.STATE)
             self.update_tags(run, {key: value for key, value in tags.items() if key not in mine})
             if run.info.status != "RUNNING":
                 self.retry(lambda: self.client.update_run(run_id, "RUNNING"))

@@ -6,10 +6,10 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 from aml_mirror.core.manifest import Manifest, TransferResult
-from aml_mirror.registries import base
-from aml_mirror.registries.base import FileDigest, Version
+from aml_mirror.registries import keys
 from aml_mirror.registries.mlflow.file_upload import put_file, put_text
 from aml_mirror.registries.mlflow.version_presence import MODEL, file_tags
+from aml_mirror.registries.records import FileDigest, Version
 from aml_mirror.sources.tree import Tree
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ def repair_files(
     Args:
         require_allowed: raises when another mirror has the run.
     """
-    run_id = version.tags[base.MLFLOW_RUN_ID]
+    run_id = version.tags[keys.MLFLOW_RUN_ID]
     location = str(registry.retry(lambda: registry.client.get_run(run_id)).info.artifact_uri)
     retry, sent = registry.stores.retry_for(location), 0
     store = retry(lambda: registry.stores.open(location))

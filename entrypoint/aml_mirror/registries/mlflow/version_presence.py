@@ -20,10 +20,10 @@ from mlflow.entities import Run as MlflowRun
 
 from aml_mirror.core.errors import ConfigurationError, MirrorError, NotAllowed
 from aml_mirror.core.manifest import Manifest
-from aml_mirror.registries import base
-from aml_mirror.registries.base import Version
+from aml_mirror.registries import keys
 from aml_mirror.registries.mlflow.artifact_store import ArtifactStores
 from aml_mirror.registries.mlflow_errors import error_code, is_missing
+from aml_mirror.registries.records import Version
 from aml_mirror.support.retry import Retry
 
 # Tag of a version: JSON with the names and sizes in bytes of what lies directly in its folder.
@@ -58,7 +58,7 @@ class VersionPresence:
     def run_of(self, version: Version) -> MlflowRun | None:
         """Return the run of a version, deleted or not; None where it is gone."""
         try:
-            return self._retry(lambda: self._client.get_run(version.tags.get(base.MLFLOW_RUN_ID, "")))
+            return self._retry(lambda: self._client.get_run(version.tags.get(keys.MLFLOW_RUN_ID, "")))
         except MirrorError as error:
             if is_missing(error.__cause__) or error_code(error.__cause__) == "INVALID_PARAMETER_VALUE":
                 return None
@@ -109,7 +109,7 @@ class VersionPresence:
 
 def incomplete(version: Version) -> Version:
     """Return a version that counts as one whose mirror was not finished."""
-    return replace(version, tags={**version.tags, base.STATE: base.INCOMPLETE})
+    return replace(version, tags={**version.tags, keys.STATE: keys.INCOMPLETE})
 
 
 def file_tags(manifest: Manifest) -> dict[str, str]:

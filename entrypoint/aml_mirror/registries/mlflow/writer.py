@@ -11,8 +11,7 @@ from mlflow.entities import Run as MlflowRun
 
 from aml_mirror.core.errors import MirrorError, ServiceUnavailable
 from aml_mirror.core.manifest import Manifest, TransferResult
-from aml_mirror.registries import base
-from aml_mirror.registries.base import Upload, Version
+from aml_mirror.registries import keys
 from aml_mirror.registries.mlflow.file_upload import put_file, put_text
 from aml_mirror.registries.mlflow.files_uri import files_uri
 from aml_mirror.registries.mlflow.log_writer import LOG_SIZES, MAX_SIZES_BYTES, OWN, read_own
@@ -20,6 +19,7 @@ from aml_mirror.registries.mlflow.run_lease import Keeper
 from aml_mirror.registries.mlflow.version_presence import MODEL, file_tags
 from aml_mirror.registries.mlflow_errors import is_there_already
 from aml_mirror.registries.mlflow_runs import RunWriter
+from aml_mirror.registries.records import Upload, Version
 from aml_mirror.sources.tree import Tree
 
 if TYPE_CHECKING:
@@ -105,8 +105,8 @@ class MlflowWriter(RunWriter):
     def register(self, description: str, tags: dict[str, str]) -> Version:
         self._retry(self._keeper.look)
         self._require_claim()
-        model = self._tags[base.MODEL_NAME]
-        identity = self._tags[base.IDENTITY]
+        model = self._tags[keys.MODEL_NAME]
+        identity = self._tags[keys.IDENTITY]
         found = self._workspace.versions_of(model, identity)
         if not found:
             try:
@@ -117,8 +117,8 @@ class MlflowWriter(RunWriter):
             properties = {
                 **tags,
                 **self._files,
-                base.MLFLOW_RUN_ID: self.run_id,
-                base.STATE: base.INCOMPLETE,
+                keys.MLFLOW_RUN_ID: self.run_id,
+                keys.STATE: keys.INCOMPLETE,
             }
             self._retry(
                 lambda: self._client.create_model_version(
@@ -130,11 +130,11 @@ class MlflowWriter(RunWriter):
                     await_creation_for=0,
                 )
             )
-            found = self._workspace.search_versions(model, base.IDENTITY, identity)
+            found = self._workspace.search_versions(model, keys.IDENTITY, identity)
         for other in found[1:]:
             self._workspace.discard(lambda: self._client.delete_model_version(model, other.number))  # noqa: B023
         # One that an earlier attempt registered, or whose files were lost, says what is true now.
-        now = {key: tags[key] for key in (base.QUICK_KEY, base.LOGS) if key in tags} | self._files
+        now = {key: tags[key] for key in (keys.QUICK_KEY, keys.LOGS) if key in tags} | self._files
         changed = {key: value for key, value in now.items() if found[0].tags.get(key) != value}
         self._workspace.annotate(found[0], changed)
         return found[0]
@@ -142,11 +142,11 @@ class MlflowWriter(RunWriter):
     def finish(self, version: Version) -> None:
         self._require_claim()
         self._claim.stop()
-        self._retry(lambda: self._client.set_tag(self.run_id, base.STATE, base.COMPLETE))
+        self._retry(lambda: self._client.set_tag(self.run_id, keys.STATE, keys.COMPLETE))
         self._retry(lambda: self._client.set_terminated(self.run_id, "FINISHED"))
         self._retry(
             lambda: self._client.set_model_version_tag(
-                version.model, version.number, base.STATE, base.COMPLETE
+                version.model, version.number, keys.STATE, keys.COMPLETE
             )
         )
         # Should somebody delete the version, the next mirror need not wait to see that nobody is there.
@@ -155,4 +155,4 @@ class MlflowWriter(RunWriter):
 
     def _release(self) -> None:
         # An empty lease: the next attempt need not wait to see that nobody is there.
-        self._client.set_tag(self.run_id, base.LEASE, "")
+        self._client.set_tag(self.run_id, keys.LEASE, "")

@@ -20,9 +20,10 @@ from aml_mirror.core.manifest import Manifest, TransferResult
 from aml_mirror.core.option_values import text
 from aml_mirror.core.options import TARGET, Option
 from aml_mirror.core.settings import Settings
-from aml_mirror.registries import base
-from aml_mirror.registries.base import FileDigest, Limits, Point, Registry, Upload, Version
+from aml_mirror.registries import keys
+from aml_mirror.registries.base import Registry
 from aml_mirror.registries.file_digests import hashed
+from aml_mirror.registries.records import FileDigest, Limits, Point, Upload, Version
 from aml_mirror.registries.registry_type import RegistryType
 from aml_mirror.sources.tree import Tree
 
@@ -87,7 +88,7 @@ class Shelf:
         return f"shelf://{self.folder}/{version.model}@{version.number}"
 
     def versions(self, experiment: str, model: str, run_id: str) -> list[Version]:
-        return [item for item in self.all_of(model) if item.tags.get(base.RUN_ID) == run_id]
+        return [item for item in self.all_of(model) if item.tags.get(keys.RUN_ID) == run_id]
 
     def all_of(self, model: str) -> list[Version]:
         paths = sorted((self.folder / "models" / model).glob("*.json"), key=lambda path: int(path.stem))
@@ -95,7 +96,7 @@ class Shelf:
 
     def refresh(self, version: Version, quick_key: str) -> None:
         self.write_version(
-            Version(version.model, version.number, {**version.tags, base.QUICK_KEY: quick_key})
+            Version(version.model, version.number, {**version.tags, keys.QUICK_KEY: quick_key})
         )
 
     def write_version(self, version: Version) -> None:
@@ -103,11 +104,11 @@ class Shelf:
 
     def begin(self, experiment: str, run_name: str, tags: dict[str, str]) -> ShelfWriter | Version:
         lock = _locked(self.folder / "lock")
-        for version in self.all_of(tags[base.MODEL_NAME]):
-            if version.tags[base.IDENTITY] == tags[base.IDENTITY] and version.complete:
+        for version in self.all_of(tags[keys.MODEL_NAME]):
+            if version.tags[keys.IDENTITY] == tags[keys.IDENTITY] and version.complete:
                 lock.close()
                 return version
-        name = hashlib.sha256(f"{tags[base.IDENTITY]} {tags[base.MODEL_NAME]}".encode()).hexdigest()[:16]
+        name = hashlib.sha256(f"{tags[keys.IDENTITY]} {tags[keys.MODEL_NAME]}".encode()).hexdigest()[:16]
         _write(self.folder / "runs" / f"{name}.json", {**tags, "experiment": experiment, "status": "RUNNING"})
         return ShelfWriter(self, name, tags, lock)
 
@@ -125,7 +126,7 @@ class Shelf:
         right: Mapping[str, FileDigest],
         progress: Callable[[int], None],
     ) -> TransferResult:
-        place = self.folder / "files" / version.tags[base.MLFLOW_RUN_ID] / "model"
+        place = self.folder / "files" / version.tags[keys.MLFLOW_RUN_ID] / "model"
         known = {item.path for item in manifest.items}
         for path in [path for path in place.rglob("*") if path.is_file()]:
             if path.relative_to(place).as_posix() not in known:
@@ -138,15 +139,15 @@ class Shelf:
     def unfinished(self, experiment: str, run_id: str) -> Iterable[dict[str, str]]:
         for path in sorted((self.folder / "runs").glob("*.json")):
             tags = json.loads(path.read_text())
-            ours = tags["experiment"] == experiment and tags[base.RUN_ID] == run_id
+            ours = tags["experiment"] == experiment and tags[keys.RUN_ID] == run_id
             if ours and tags["status"] != "FINISHED":
-                yield {**tags, base.MLFLOW_RUN_ID: path.stem}
+                yield {**tags, keys.MLFLOW_RUN_ID: path.stem}
 
     def find_version(self, model: str, number: str) -> Version | None:
         return next((item for item in self.all_of(model) if item.number == number), None)
 
     def version_reader(self, version: Version) -> ShelfReader:
-        return ShelfReader(self.folder / "files" / version.tags[base.MLFLOW_RUN_ID])
+        return ShelfReader(self.folder / "files" / version.tags[keys.MLFLOW_RUN_ID])
 
     def each_version(self, experiment: str, model: str, take: Callable[[Version], None]) -> None:
         for version in self.all_of(model):
@@ -164,7 +165,7 @@ class Shelf:
     def attach(
         self, version: Version, name: str, text: str, points: Sequence[Point], tags: dict[str, str]
     ) -> list[str]:
-        path = self.folder / "files" / version.tags[base.MLFLOW_RUN_ID] / name
+        path = self.folder / "files" / version.tags[keys.MLFLOW_RUN_ID] / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
         _write(path.with_suffix(".points.json"), list(points))
@@ -262,20 +263,20 @@ class ShelfWriter:
             (self._files / path).write_text(content)
 
     def register(self, description: str, tags: dict[str, str]) -> Version:
-        model = tags[base.MODEL_NAME]
+        model = tags[keys.MODEL_NAME]
         there = self._shelf.all_of(model)
         for version in there:
-            if version.tags[base.IDENTITY] == tags[base.IDENTITY]:
+            if version.tags[keys.IDENTITY] == tags[keys.IDENTITY]:
                 return version
         number = str(max((int(item.number) for item in there), default=0) + 1)
-        own = {base.MLFLOW_RUN_ID: self.run_id, base.STATE: base.INCOMPLETE, "label": self._shelf.label}
+        own = {keys.MLFLOW_RUN_ID: self.run_id, keys.STATE: keys.INCOMPLETE, "label": self._shelf.label}
         version = Version(model, number, {**tags, **own})
         self._shelf.write_version(version)
         return version
 
     def finish(self, version: Version) -> None:
         self._close("FINISHED")
-        tags = {**version.tags, base.STATE: base.COMPLETE}
+        tags = {**version.tags, keys.STATE: keys.COMPLETE}
         self._shelf.write_version(Version(version.model, version.number, tags))
         self._lock.close()
 

@@ -1,0 +1,49 @@
+"""Says on a terminal which of the folders below a prefix is at work: ``3 of 10: sweep/seed0``."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+
+from aml_mirror.core.errors import MirrorError
+from aml_mirror.sources.base import Listing, Prefix
+from aml_mirror.sources.skipped_folders import is_skipped
+from aml_mirror.support.progress import Console
+
+# A glance at a folder that shows as many entries as this may not show them all.
+_MOST_SHOWN = 4000
+
+
+class FolderProgress:
+    """Counts the folders directly below a prefix as they are taken.
+
+    Runs are found one by one, so that their number is known only at the end. One glance tells the number of
+    the folders, where they are not too many. Nothing is asked where nobody looks at a terminal.
+
+    Args:
+        prefix: the place that holds the runs.
+        console: what the person sees.
+    """
+
+    def __init__(self, prefix: Prefix, console: Console) -> None:
+        self._console = console
+        self._seen: set[str] = set()
+        self._total = 0
+        if console.is_terminal:
+            listing, folders = Listing(), []
+            with suppress(MirrorError):
+                folders = prefix.glance("", listing)
+            if len(folders) + len(listing.files) < _MOST_SHOWN:
+                self._total = sum(not (name.startswith(".") or is_skipped(name)) for name in folders)
+
+    def at(self, path: str) -> None:
+        """Show the run that is at work, by its path below the prefix."""
+        if not self._console.is_terminal:
+            return
+        self._seen.add(path.partition("/")[0])
+        count = len(self._seen)
+        of = f" of {self._total:,}" if self._total >= count else ""
+        self._console.doing(f"{count:,}{of}: {path}")
+
+    def end(self) -> None:
+        """Show nothing any more."""
+        self._console.doing("")

@@ -1,0 +1,173 @@
+"""Take up the run of an identity that an earlier attempt began, or create it: step 3 of :mod:`.workspace`."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from mlflow.entities import Run as MlflowRun
+
+from aml_mirror.core.errors import ConfigurationError, DataError
+from aml_mirror.registries import keys
+from aml_mirror.registries.azureml.blob_lease import BlobLease
+from aml_mirror.registries.azureml.known_versions import version_of_run
+from aml_mirror.registries.azureml.retired_runs import retire, runs_with_identity
+from aml_mirror.registries.azureml.retry_with_read_back import RetryWithReadBack
+from aml_mirror.registries.azureml.service_client import single_attempt
+from aml_mirror.registries.azureml.version_folder import VersionFolder, folder_in, folder_of
+from aml_mirror.registries.azureml.version_tags import VERSION
+from aml_mirror.registries.azureml.writer import AzureMLWriter
+from aml_mirror.registries.mlflow_errors import is_missing
+from aml_mirror.registries.pinned_manifest import pinned_manifest
+from aml_mirror.registries.records import Version
+
+if TYPE_CHECKING:
+    from aml_mirror.registries.azureml.workspace import AzureMLRegistry
+
+
+def take_up(
+    workspace: AzureMLRegistry, experiment_id: str, run_name: str, tags: dict[str, str], claim: BlobLease
+) -> AzureMLWriter | Version:
+    """Return the writer of an identity's run, or its version where that is complete already.
+
+    Args:
+        workspace: where it is.
+        experiment_id: of the experiment that a new run is created in.
+        run_name, tags: of a new run.
+        claim: held.
+    """
+    model, identity = tags[keys.MODEL_NAME], tags[keys.IDENTITY]
+    runs = _runs_now(workspace, experiment_id, identity, model, claim.run_id)
+    for run in runs:
+        version = version_of_run(workspace, run)
+        if version is not None and version.complete:
+            return _completed(workspace, run, version)
+        if version is not None and _is_whole(workspace, version):
+            marked = replace(version, tags={**version.tags, keys.STATE: keys.COMPLETE})
+            workspace.models.tag(version, {keys.STATE: keys.COMPLETE})
+            return _completed(workspace, run, marked)
+        if version is not None:
+            # Only the mark was missing, and what was verified then changed since.
+            claim.remember(str(run.info.run_id))
+            folder = _folder(workspace, tags, version.number)
+            return AzureMLWriter(workspace, run, claim, tags, True, version.number, folder)
+    # One that is complete counts wherever it is; taken up is only one of this experiment.
+    runs = [run for run in runs if run.info.experiment_id == experiment_id]
+    if not runs and claim.waited:
+        # Whoever was before us may have worked in another experiment.
+        version = workspace.models.with_identity(model, identity)
+        if version is not None and version.complete:
+            return version
+    intended = next((run.data.tags[VERSION] for run in runs if run.data.tags.get(VERSION)), None)
+    while runs and not _reopen(workspace, runs[0], tags):
+        runs = runs[1:]
+    adopted = bool(runs)
+    if not runs:
+        runs = _create(workspace, experiment_id, run_name, tags)
+    claim.remember(str(runs[0].info.run_id))
+    for other in runs[1:]:
+        retire(workspace, other)
+    intended = intended or workspace.orphans.get(identity)
+    return AzureMLWriter(
+        workspace, runs[0], claim, tags, adopted, intended, _folder(workspace, tags, intended)
+    )
+
+
+def _folder(workspace: AzureMLRegistry, tags: dict[str, str], intended: str | None) -> VersionFolder:
+    """Where the version goes: the folder that an earlier attempt registered wins."""
+    begun = workspace.models.get(tags[keys.MODEL_NAME], intended) if intended else None
+    if begun is not None and begun.tags.get(keys.IDENTITY) == tags[keys.IDENTITY]:
+        named = folder_in(begun.path, {**begun.tags, keys.MODEL_NAME: begun.model})
+        if named is not None:
+            return named
+    return folder_of(tags)
+
+
+def _is_whole(workspace: AzureMLRegistry, version: Version) -> bool:
+    """Whether the bytes of a version that lacks nothing but the mark are right still."""
+    reader = workspace.version_reader(version)
+    marked = replace(version, tags={**version.tags, keys.STATE: keys.COMPLETE})
+    try:
+        return not reader.changed(pinned_manifest(marked, reader))
+    except DataError:
+        return False
+
+
+def _completed(workspace: AzureMLRegistry, run: MlflowRun, version: Version) -> Version:
+    """Close the run of a complete version, which a mirror that was killed at its end left open."""
+    if run.info.status != "FINISHED":
+        workspace.retry(lambda: workspace.client.set_terminated(run.info.run_id, "FINISHED"))
+    return version
+
+
+def _runs_now(
+    workspace: AzureMLRegistry, experiment_id: str, identity: str, model: str, known: str
+) -> list[MlflowRun]:
+    """The runs of an identity, those that the search finds and the one known by its id, as they are.
+
+    Each is asked for by its id: what a search shows of a run may be what it was a while ago, and an
+    earlier attempt's marks, the number of its version among them, decide what is written again.
+    """
+    ids = dict.fromkeys(
+        str(run.info.run_id) for run in runs_with_identity(workspace, experiment_id, identity, model)
+    )
+    if known:
+        ids.setdefault(known)
+    found = (_run(workspace, run_id) for run_id in ids)
+    runs = [
+        run
+        for run in found
+        if run is not None
+        and run.info.lifecycle_stage != "deleted"
+        and run.data.tags.get(keys.IDENTITY) == identity
+        and run.data.tags.get(keys.MODEL_NAME) == model
+    ]
+    return sorted(runs, key=lambda run: (run.info.start_time, run.info.run_id))
+
+
+def _run(workspace: AzureMLRegistry, run_id: str) -> MlflowRun | None:
+    try:
+        return workspace.retry(lambda: workspace.client.get_run(run_id))
+    except (ConfigurationError, DataError) as error:
+        if not is_missing(error.__cause__):
+            raise
+        return None
+
+
+def _reopen(workspace: AzureMLRegistry, run: MlflowRun, tags: dict[str, str]) -> bool:
+    """Make an earlier attempt's run ours; False where Azure ML does not let it be written any more."""
+    if run.info.status != "RUNNING":
+        workspace.notice(
+            f"taking up the MLflow run {run.info.run_id}, which an earlier mirror left {run.info.status}"
+        )
+    try:
+        workspace.update_tags(run, {key: value for key, value in tags.items() if key != keys.STATE})
+        if run.info.status != "RUNNING":
+            workspace.retry(lambda: workspace.client.update_run(run.info.run_id, "RUNNING"))
+    except (ConfigurationError, DataError):
+        retire(workspace, run)
+        return False
+    return True
+
+
+def _create(
+    workspace: AzureMLRegistry, experiment_id: str, run_name: str, tags: dict[str, str]
+) -> list[MlflowRun]:
+    """Create a run; where an answer was lost, return all that were made, the one that counts first."""
+
+    def look() -> list[MlflowRun]:
+        return runs_with_identity(workspace, experiment_id, tags[keys.IDENTITY], tags[keys.MODEL_NAME])
+
+    def send() -> list[MlflowRun]:
+        with single_attempt():
+            return [workspace.client.create_run(experiment_id, tags=tags, run_name=run_name)]
+
+    create = RetryWithReadBack(look, send)
+    made: list[MlflowRun] = workspace.retry(create)
+    if create.was_lost:
+        # Found only now: one whose answer was lost, and that the search did not show at once.
+        seen = {run.info.run_id: run for run in made}
+        for run in look():
+            seen.setdefault(run.info.run_id, run)
+        made = sorted(seen.values(), key=lambda run: (run.info.start_time, run.info.run_id))
+    return made
