@@ -41,7 +41,7 @@ class MlflowWriter(RunWriter):
         self._location = location = str(run.info.artifact_uri)
         self._store_retry = workspace.stores.retry_for(location)
         self._store = self._store_retry(lambda: workspace.stores.open(location))
-        self._files = ""
+        self._files: dict[str, str] = {}
 
     def files_uri(self) -> str:
         return files_uri(f"{self._location}/model")
