@@ -227,3 +227,18 @@ def test_a_run_of_no_known_framework_inside_a_run_is_a_second_run(
         ("", "rsl_rl"),
         (inside, "generic"),
     ]
+
+
+@pytest.mark.parametrize(
+    "beside", ["buffer/transitions_1000.pkl", "demo_buffer/transitions_2.pkl", "replay_buffer.pkl"]
+)
+def test_what_a_policy_did_is_evidence_of_its_training(tmp_path: Path, beside: str) -> None:
+    """HIL-SERL writes no log and no configuration."""
+    for step in (5000, 20000):
+        write_bytes(tmp_path / f"checkpoint_{step}", b"\x81\xa3abc\x01")
+    (found,) = find_runs(tree_of(tmp_path))
+    assert why_no_run(found.tree(tree_of(tmp_path)), found.layout)
+    write_bytes(tmp_path / beside)
+    (found,) = find_runs(tree_of(tmp_path))
+    assert not why_no_run(found.tree(tree_of(tmp_path)), found.layout)
+    assert found.read(tree_of(tmp_path)).checkpoints[0].step == 20000

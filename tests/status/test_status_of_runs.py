@@ -117,17 +117,3 @@ def test_a_terminal_shows_which_run_is_at_work(base: Path, database: str) -> Non
     assert "missing" in table(found.prefix, list(found.runs))
     shown = [part.removesuffix("\r\x1b[K") for part in stream.getvalue().split("\r\x1b[K")]
     assert shown == ["1 of 2: one", "2 of 2: sweep/seed0", "2 of 2: sweep/seed1", ""]
-
-
-def test_what_is_said_meanwhile_is_not_mixed_up_with_it() -> None:
-    stream = Terminal()
-    console = Console(stream)
-    console.doing("1 of 2: a\x1b[2J" + "x" * 200)
-    console.say("a line")
-    console.doing("")
-    first, second, last = stream.getvalue().split("\r\x1b[K")
-    assert first.startswith("1 of 2: a\\x1b[2Jxxx") and len(first) == 79
-    assert (second, last) == ("a line\n" + first, "")
-    silent = io.StringIO()
-    Console(silent).doing("1 of 2: a")
-    assert silent.getvalue() == ""
