@@ -160,9 +160,10 @@ class Publication:
     ) -> dict[str, str]:
         """Keep how far the logs were mirrored, and return the tags with the one that names it."""
         metrics = self._plan.metrics
-        # Once more, whole: an attempt that went on where another ended may have stopped reading early.
-        for _ in recorder.recording(metrics.stream):
-            pass
+        if not recorder.is_whole:
+            # Once more: an attempt that went on where another ended may have stopped reading early.
+            for _ in recorder.recording(metrics.stream):
+                pass
         state = state_of(logs, {path: logs.size(path) for path in sizes if logs.has(path)}, metrics, recorder)
         if writer.put_log_state(name_of(state.tag), state.as_json()):
             return {**tags, keys.LOGS: state.tag}
