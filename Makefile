@@ -129,17 +129,20 @@ mutate: venv mlflow2 $(AZURITE) $(MUTATION)/.ready  ## Change one thing at a tim
 
 # The newest frameworks, whose dependencies exclude each other's and ours: an environment of its own.
 FRAMEWORKS := .venv-frameworks
-FRAMEWORK_PACKAGES := torch numpy scikit-learn joblib safetensors stable-baselines3 skrl rl-games rsl-rl-lib tensordict \
-	onnx keras h5py flax optax orbax-checkpoint diffusers transformers lightning omegaconf gymnasium
+# A range without an end would take a build of PyTorch for GPUs, of several GB, where a smaller one is at hand.
+FRAMEWORK_PACKAGES := torch==2.13.0 numpy scikit-learn joblib safetensors stable-baselines3 skrl rl-games rsl-rl-lib \
+	tensordict onnx onnxruntime keras h5py flax optax orbax-checkpoint brax diffusers transformers peft lightning \
+	omegaconf gymnasium
 $(FRAMEWORKS)/.ready: Makefile
 	@$(PYTHON) -m venv $(FRAMEWORKS)
 	@$(FRAMEWORKS)/bin/python -m pip install -q --disable-pip-version-check --upgrade $(FRAMEWORK_PACKAGES)
 	@touch $@
 
-test-frameworks: venv $(FRAMEWORKS)/.ready  ## Judge files that the newest frameworks write
+test-frameworks: venv $(FRAMEWORKS)/.ready  ## Judge what the newest frameworks write; load it again after a pull
 	@rm -rf $(FRAMEWORKS)/files
 	@$(FRAMEWORKS)/bin/python tests/frameworks/make_benign.py $(FRAMEWORKS)/files
-	@FRAMEWORK_FILES=$(FRAMEWORKS)/files $(BIN)/python -m pytest tests/frameworks
+	@FRAMEWORK_FILES=$(FRAMEWORKS)/files FRAMEWORKS=$(abspath $(FRAMEWORKS))/bin/python \
+		$(BIN)/python -m pytest tests/frameworks
 
 test-truth: venv $(AZURITE)  ## Change each kind of file at each stage of a mirror, in each way
 	@TRUTH=all $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal tests/azure/test_azureml_truth.py

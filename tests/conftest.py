@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 import uuid
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -176,31 +176,29 @@ def pytest_configure(config: pytest.Config) -> None:
     """Before the first worker starts."""
     if not hasattr(config, "workerinput"):
         fork_servers.share()
-    # What is loaded and collected stays to the end: nothing of it need be looked through for garbage.
-    gc.disable()
 
 
 @pytest.hookimpl(wrapper=True)
-def pytest_collection(session: pytest.Session) -> Iterator[None]:
+def pytest_collection(session: pytest.Session) -> Generator[None, object, object]:
     """Let one worker collect before the others do: it writes the byte code of the tests, which they read.
 
     In a fresh clone each would make all of it, which takes longer than all else that a worker begins with.
     """
+    is_worker = hasattr(session.config, "workerinput")
     done = fork_servers.shared() / "collected"
     with ExitStack() as turn:
-        if hasattr(session.config, "workerinput") and not done.exists():
+        if is_worker and not done.exists():
             turn.enter_context(FileLock(done.with_suffix(".lock")))
             if done.exists():
                 turn.close()
-        yield
-        if hasattr(session.config, "workerinput"):
+        # What is loaded and collected stays to the end: nothing of it need be looked through for garbage.
+        gc.disable()
+        result = yield
+        gc.freeze()
+        gc.enable()
+        if is_worker:
             done.touch()
-
-
-def pytest_collection_finish() -> None:
-    """Before the first test."""
-    gc.freeze()
-    gc.enable()
+        return result
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -20,6 +20,7 @@ from azure.storage.blob import BlobServiceClient  # noqa: E402
 from azure_emulator.client import Azure  # noqa: E402
 from azure_emulator.fixtures import azure, azure_emulator  # noqa: E402, F401
 from mirroring import Mirroring  # noqa: E402
+from this_process import here, in_this_process  # noqa: E402, F401
 
 ARM = "https://management.azure.test"
 AML = "https://eastus.api.azureml.azure.test"

@@ -15,6 +15,7 @@ STAGES = {
     "source bytes": r"(GET|HEAD) https://[^?/]*/runs/runs/",
     "experiment": r"/mlflow/experiments/",
     "claim": r"/claims/",
+    "number lease": r"/aml-mirror/numbers/",
     "run search": r"/runs/search",
     "run": r"/runs/create",
     "log-batch": r"/runs/log-batch",

@@ -32,7 +32,7 @@ from stages import STAGES, stage_of
 POINTS = 250  # two batches a series, of which there are more than are sent at the same time
 SERIES = ("train/loss", "train/grad_norm", "eval/reward", "eval/success", "train/lr")
 WHOLE = os.environ.get("KILL") == "all"
-PARTS = 8 if WHOLE else 24
+PARTS = 8
 MOMENTS = ("before", "after")
 # What else the two kinds of workspace do with what is not known of the real one.
 MODES: dict[str, dict[str, Any]] = {
@@ -98,12 +98,19 @@ CASES = [
     for rows in ("kept", "dropped")
     for part in range(PARTS)
 ]
-if WHOLE:
-    # Half of what a cell costs is the real server's work on points. The other mode has it.
-    MODES["kept"]["metric_store"] = "memory"
-else:
-    # Every twelfth request of each kind of source, at one of the two moments.
-    CASES = [("local", "kept", 0), ("local", "dropped", 5), ("azure", "kept", 7), ("azure", "dropped", 2)]
+# Half of what a cell costs is the real server's work on points. The other mode has it.
+MODES["kept"]["metric_store"] = "memory"
+if not WHOLE:
+    # The first request of each stage, shared by four, at one of the two moments in turn.
+    CASES = [("local", "kept", 0), ("azure", "kept", 1), ("local", "dropped", 2), ("azure", "dropped", 3)]
+
+
+def places(stages: list[str], part: int) -> list[tuple[int, str]]:
+    """At which requests, counted from 1, and before or after which, a part kills."""
+    if WHOLE:
+        return [(number, moment) for number in range(1, len(stages) + 1) for moment in MOMENTS][part::PARTS]
+    firsts = [stages.index(stage) + 1 for stage in dict.fromkeys(stages)]
+    return [(number, MOMENTS[(at // 4 + part) % 2]) for at, number in enumerate(firsts) if at % 4 == part]
 
 
 @pytest.mark.parametrize(("where", "rows", "part"), CASES)
@@ -115,10 +122,9 @@ def test_killed_at_any_request(
     source = run if where == "local" else azure.seed(run, "runs/run-k", container="runs")
     azure.forget_requests()
     mirroring.mirror(source, "count")
-    total = len(azure.requests())
-    assert total >= 40
-    points = [(number, moment) for number in range(1, total + 1) for moment in MOMENTS]
-    for number, moment in points[part::PARTS]:
+    stages = [stage_of(one) for one in azure.requests()]
+    assert len(stages) >= 40
+    for number, moment in places(stages, part):
         name = f"run-{number}-{moment}"
         stage, outcome = kill_and_run_again(mirroring, run, source, name, number, moment)
         matrix.note(request, f"killed, into Azure ML from {where}, rows {rows}", stage, moment, outcome)

@@ -135,8 +135,9 @@ def test_killed_while_files_are_staged_or_moved(
     assert again is not None, "the mirror has no such request"
     matrix.note(request, "killed, read once", stage, moment, again)
     if stage == "staging block":
-        # Of two new blocks and a bit, one was there; four were taken from the earlier version.
-        assert blocks_sent(azure) < 3
+        # Of six blocks and a bit, four are taken from an earlier version. Of the rest the one that was
+        # acted on is there; those that were on their way at the same time may be there or not.
+        assert blocks_sent(azure) <= (2 if reuse else 6 - (moment == "after"))
     elif stage in ("staging commit", "move"):
         assert blocks_sent(azure) == 0
 

@@ -8,6 +8,9 @@ from typing import Any
 
 import pytest
 
+from aml_mirror.core.settings import Settings
+from aml_mirror.registries.azureml.model_service import ModelService
+from aml_mirror.registries.registry import open_registry
 from azure_emulator.client import Azure
 from builders.gated import SIGNED, Gated, key_pair
 from mirroring import Mirroring, runs_of
@@ -121,6 +124,56 @@ def test_the_incumbent_loses_the_stage_and_gets_it_back(azure: Azure, gated: Gat
     # Nothing else of a version changed, and the service's own stage is not used.
     assert azure.models()["act"]["1"]["stage"] == own_stage
     assert gated.call("verify", "act:1", "--json").json["outcome"] == "verified"
+
+
+def test_the_same_trials_in_two_formats_count_once(azure: Azure, gated: Gated, tmp_path: Path) -> None:
+    gated.mirror(20)
+    gated.evaluate("1", 48, 50)
+    table = tmp_path / "table.csv"
+    table.write_text("episode,success\n" + "".join(f"{at},{int(at < 48)}\n" for at in range(50)))
+    assert gated.call("evaluate", "act:1", "--result", table, "--json").json["outcome"] == "attached"
+    policy = gated.policy("schema: aml-mirror/gate/v1\nepisodes: 100\n")
+    refused = gated.promote("1", "--policy", policy, code=65)
+    assert refused.json["outcome"] == "insufficient"
+    assert "50 in 1 evaluation(s)" in refused.json["error"]
+    assert "once more: they are counted once" in refused.json["error"]
+    # Other trials beside them are counted.
+    gated.evaluate("1", 49, 50)
+    assert gated.promote("1", "--policy", policy).json["outcome"] == "pass"
+
+
+def test_what_is_annotated_does_not_take_away_a_stage_of_the_same_moment(
+    here: Azure, mirroring: Mirroring, gated: Gated, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gated.mirror(20)
+    gated.evaluate("1", 95, 100)
+    facts = here.facts
+    settings = Settings(
+        subscription_id=facts["subscription"],
+        resource_group=facts["resource_group"],
+        workspace_name=facts["workspace"],
+        retry_seconds=20.0,
+    )
+    registry = open_registry(settings, lambda text: None)
+    version = registry.find_version("act", "1")
+    assert version is not None
+    real, promoting = ModelService.version, []
+
+    def read(service: ModelService, model: str, number: str) -> Any:
+        found = real(service, model, number)
+        if not promoting:
+            promoting.append(mirroring.start("promote", "act:1", "--to", "production", "--json"))
+            # Until it waits, or ends.
+            any("waiting for it" in line for line in iter(promoting[0].stderr.readline, ""))
+        return found
+
+    monkeypatch.setattr(ModelService, "version", read)
+    registry.annotate(version, {"mirror.note": "seen"})
+    out, err = promoting[0].communicate(timeout=120)
+    assert promoting[0].returncode == 0, err
+    assert json.loads(out)["outcome"] == "pass"
+    assert (tags(here, "1")["mirror.note"], tags(here, "1")["mirror.stage"]) == ("seen", "production")
+    assert gated.holder() == "1"
 
 
 def test_a_worse_candidate_is_refused(azure: Azure, gated: Gated) -> None:

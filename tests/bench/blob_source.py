@@ -4,61 +4,43 @@ It answers what downloads need (List Blobs, Get Blob with ranges, Get Blob Prope
 ``--delay`` seconds later than it could. Plain HTTP, and the addresses of Azurite, as :mod:`bench.blob_sink`.
 The container ``files`` has ``--count`` blobs ``model/NNNN.bin`` of ``--size`` bytes. It prints its port and
 the SHA-256 of a blob, and ends with its standard input.
+
+A thread a connection, and bytes that the kernel sends from a file in memory: what is measured is the client,
+not Python's handling of a gigabyte in the server.
 """
 
 from __future__ import annotations
 
 import argparse
-import asyncio
 import hashlib
+import os
 import re
+import socket
+import socketserver
 import sys
 import threading
+import time
 from email.utils import formatdate
+from http.client import responses
+from urllib.parse import SplitResult, parse_qs, urlsplit
 
-from aiohttp import web
-
-_PIECE = 1 << 20
+_PIECE = 32 << 20
 _PATTERN = bytes(range(256)) * (_PIECE // 256)
 
 
-class Source:
+class Source(socketserver.ThreadingTCPServer):
     """All blobs have the same bytes."""
+
+    daemon_threads = True
+    request_queue_size = 128
 
     def __init__(self, count: int, size: int, delay: float) -> None:
         self.count, self.size, self.delay = count, size, delay
+        self.file = os.memfd_create("pattern")
+        os.write(self.file, _PATTERN)
+        super().__init__(("127.0.0.1", 0), Connection)
 
-    async def answer(self, request: web.Request) -> web.StreamResponse:
-        """Any request."""
-        await asyncio.sleep(self.delay)
-        if request.query.get("comp") == "list":
-            return web.Response(
-                text=self._listing(request.query.get("prefix", "")), content_type="application/xml"
-            )
-        if not re.search(r"/files/model/\d{4}\.bin$", request.path):
-            return web.Response(status=404, headers={"x-ms-error-code": "BlobNotFound"})
-        asked = request.headers.get("x-ms-range") or request.headers.get("Range") or ""
-        match = re.fullmatch(r"bytes=(\d+)-(\d*)", asked)
-        start = int(match[1]) if match else 0
-        end = min(int(match[2]) + 1 if match and match[2] else self.size, self.size)
-        headers = {
-            "Content-Length": str(end - start), "ETag": '"0x1"', "Last-Modified": formatdate(0, usegmt=True),
-            "x-ms-blob-type": "BlockBlob", "x-ms-version": "2021-12-02", "Accept-Ranges": "bytes",
-            "Content-Type": "application/octet-stream", "x-ms-creation-time": formatdate(0, usegmt=True),
-        }  # fmt: skip
-        if match:
-            headers["Content-Range"] = f"bytes {start}-{end - 1}/{self.size}"
-        response = web.StreamResponse(status=206 if match else 200, headers=headers)
-        await response.prepare(request)
-        if request.method != "HEAD":
-            while start < end:
-                at = start % _PIECE
-                piece = _PATTERN[at : at + min(end - start, _PIECE - at)]
-                await response.write(piece)
-                start += len(piece)
-        return response
-
-    def _listing(self, prefix: str) -> str:
+    def listing(self, prefix: str) -> bytes:
         names = [f"model/{number:04d}.bin" for number in range(self.count)]
         date = formatdate(0, usegmt=True)
         rows = "".join(
@@ -69,7 +51,63 @@ class Source:
             if name.startswith(prefix)
         )
         found = f"<EnumerationResults><Blobs>{rows}</Blobs><NextMarker/></EnumerationResults>"
-        return f'<?xml version="1.0"?>{found}'
+        return f'<?xml version="1.0"?>{found}'.encode()
+
+
+class Connection(socketserver.StreamRequestHandler):
+    """Requests, one after the other."""
+
+    server: Source
+    disable_nagle_algorithm = True
+
+    def handle(self) -> None:
+        self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4 << 20)
+        try:
+            while line := self.rfile.readline().decode("latin-1"):
+                method, target, _ = line.split(" ", 2)
+                headers = {}
+                while text := self.rfile.readline().decode("latin-1").strip():
+                    name, _, value = text.partition(":")
+                    headers[name.strip().lower()] = value.strip()
+                time.sleep(self.server.delay)
+                self.answer(method, urlsplit(target), headers)
+        except (BrokenPipeError, ConnectionResetError):
+            pass
+
+    def answer(self, method: str, address: SplitResult, headers: dict[str, str]) -> None:
+        """Any request."""
+        query = parse_qs(address.query)
+        if query.get("comp") == ["list"]:
+            body = self.server.listing(query.get("prefix", [""])[0])
+            self.begin(200, {"Content-Type": "application/xml", "Content-Length": str(len(body))})
+            self.wfile.write(body)
+            return
+        if not re.search(r"/files/model/\d{4}\.bin$", address.path):
+            self.begin(404, {"x-ms-error-code": "BlobNotFound", "Content-Length": "0"})
+            return
+        size = self.server.size
+        asked = headers.get("x-ms-range") or headers.get("range") or ""
+        match = re.fullmatch(r"bytes=(\d+)-(\d*)", asked)
+        start = int(match[1]) if match else 0
+        end = min(int(match[2]) + 1 if match and match[2] else size, size)
+        found = {
+            "Content-Length": str(end - start), "ETag": '"0x1"', "Last-Modified": formatdate(0, usegmt=True),
+            "x-ms-blob-type": "BlockBlob", "x-ms-version": "2021-12-02", "Accept-Ranges": "bytes",
+            "Content-Type": "application/octet-stream", "x-ms-creation-time": formatdate(0, usegmt=True),
+        }  # fmt: skip
+        if match:
+            found["Content-Range"] = f"bytes {start}-{end - 1}/{size}"
+        self.begin(206 if match else 200, found)
+        while method != "HEAD" and start < end:
+            at = start % _PIECE
+            start += os.sendfile(
+                self.connection.fileno(), self.server.file, at, min(end - start, _PIECE - at)
+            )
+
+    def begin(self, status: int, headers: dict[str, str]) -> None:
+        """Send the status and the headers."""
+        lines = [f"HTTP/1.1 {status} {responses[status]}", *(f"{key}: {headers[key]}" for key in headers)]
+        self.wfile.write(("\r\n".join(lines) + "\r\n\r\n").encode("latin-1"))
 
 
 def digest(size: int) -> str:
@@ -87,26 +125,9 @@ def main() -> None:
         parser.add_argument(f"--{name}", type=kind, required=True)
     given = parser.parse_args()
     source = Source(given.count, given.size, given.delay)
-
-    async def serve() -> None:
-        application = web.Application()
-        application.router.add_route("*", "/{path:.*}", source.answer)
-        runner = web.AppRunner(application, access_log=None)
-        await runner.setup()
-        site = web.TCPSite(runner, "127.0.0.1", 0)
-        await site.start()
-        print(runner.addresses[0][1], digest(given.size), flush=True)
-        ended = asyncio.Event()
-        loop = asyncio.get_running_loop()
-
-        def wait() -> None:
-            sys.stdin.read()
-            loop.call_soon_threadsafe(ended.set)
-
-        threading.Thread(target=wait, daemon=True).start()
-        await ended.wait()
-
-    asyncio.run(serve())
+    threading.Thread(target=source.serve_forever, daemon=True).start()
+    print(source.server_address[1], digest(given.size), flush=True)
+    sys.stdin.read()
 
 
 if __name__ == "__main__":

@@ -10,8 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from azure_emulator.client import Azure
-from bench import emulator, environments, runs, upload, volume
+from bench import environments, runs, upload, volume
 from bench.harness import (
     MB,
     Comparison,
@@ -35,15 +34,11 @@ def results(rounds: int | None) -> Iterator[Result]:
     """See the module's first line."""
     folder = runs.files("slow", 1, SIZE)
     (file,) = folder.iterdir()
-    with (
-        emulator.scope() as azure,
-        upload.sink() as where,
-        volume.pod(file, BYTES_A_SECOND, MEMORY) as pod,
-    ):
-        yield compare(comparison(azure, where, file, pod), rounds)
+    with upload.sink() as where, volume.pod(file, BYTES_A_SECOND, MEMORY) as pod:
+        yield compare(comparison(where, file, pod), rounds)
 
 
-def comparison(azure: Azure, where: upload.Sink, file: Path, pod: volume.Pod) -> Comparison:
+def comparison(where: upload.Sink, file: Path, pod: volume.Pod) -> Comparison:
     """One file, cold and warm."""
     folder = file.parent
     bare = environments.environment()
@@ -68,7 +63,7 @@ def comparison(azure: Azure, where: upload.Sink, file: Path, pod: volume.Pod) ->
         command = pod.command(["dd", f"if={file}", "of=/dev/null", "bs=1M"])
         return run_side(command, bare, prints_sample=False)
 
-    ours = upload.ours(azure, where, folder, pod.command)
+    ours = upload.ours(where, folder, pod.command)
     azcopy = upload.azcopy(where, folder, pod.command, "--put-md5")
     curl = upload.curl(where, folder, pod.command)
     slow = [

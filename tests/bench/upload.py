@@ -113,13 +113,13 @@ def big(azure: Azure, where: Sink, size: int = GIB) -> Comparison:
                 "ours",
                 "read once: hashed and sent, 16 blocks of 8 MiB at a time, each with a CRC-64 that is "
                 "compared; then moved by the service, and a look at what arrived; all clients loaded",
-                ours(azure, where, folder),
+                ours(where, folder),
             ),
             Side("azcopy", "Microsoft's own tool, as it comes", azcopy(where, folder)),
             Side(
                 "upload_blob",
                 "azure-storage-blob at its best: 16 blocks of 4 MiB; nothing hashed or verified",
-                _python("upload_blob", azure, where, folder, **BEST),
+                _python("upload_blob", None, where, folder, **BEST),
             ),
             Side("curl", "one PUT: the wire itself; nothing hashed, nothing to resume", curl(where, folder)),
             Side(
@@ -156,12 +156,12 @@ def small(azure: Azure, where: Sink, count: int = 500, size: int = 10_000) -> Co
         "upload-small",
         f"Upload: {count} files of {size // 1000} KB to the same server",
         [
-            Side("ours", "as above", ours(azure, where, folder)),
+            Side("ours", "as above", ours(where, folder)),
             Side("azcopy", "as above", azcopy(where, folder)),
             Side(
                 "upload_blob",
                 "16 files at a time",
-                _python("upload_blob", azure, where, folder, **BEST_SMALL),
+                _python("upload_blob", None, where, folder, **BEST_SMALL),
             ),
             Side("curl", "`curl --parallel`, 16 at a time", curl(where, folder)),
             Side("plugin", "as above", _python("plugin", azure, where, folder)),
@@ -194,28 +194,28 @@ def _as_it_is(command: Command) -> Command:
     return command
 
 
-def ours(
-    azure: Azure, where: Sink, folder: Path, wrap: Callable[[Command], Command] = _as_it_is
-) -> Callable[[], Sample]:
+def ours(where: Sink, folder: Path, wrap: Callable[[Command], Command] = _as_it_is) -> Callable[[], Sample]:
     """The program's own way; ``wrap`` makes the command that runs another one elsewhere."""
-    return _python("ours", azure, where, folder, wrap)
+    return _python("ours", None, where, folder, wrap)
 
 
 def _python(
     way: str,
-    azure: Azure,
+    azure: Azure | None,
     where: Sink,
     folder: Path,
     wrap: Callable[[Command], Command] = _as_it_is,
     **options: int,
 ) -> Callable[[], Sample]:
     python = environments.ours() if way == "ours" else environments.peers()
+    # Only the plugin asks anybody but the sink.
+    variables = emulator.environment(azure) if azure else environments.environment()
     script = environments.SIDES / "upload_files.py"
 
     def run(prefix: str) -> Sample:
         given: dict[str, Any] = {"way": way, "folder": str(folder), "prefix": prefix, "sas": SAS, **options}
         given["address"] = f"{where.url}/account/bench"
-        return run_side(wrap([python, script, json.dumps(given)]), emulator.environment(azure))
+        return run_side(wrap([python, script, json.dumps(given)]), variables)
 
     return _checked(where, folder, run)
 

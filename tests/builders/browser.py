@@ -11,9 +11,10 @@ import base64
 import json
 import os
 import shutil
+import signal
 import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -144,12 +145,14 @@ def browser(folder: Path) -> Iterator[Page]:
     process = subprocess.Popen(
         ["bash", "-c", line, program, *_FLAGS, f"--user-data-dir={folder / 'profile'}"],
         pass_fds=(their_in, their_out), stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL, start_new_session=True,
     )  # fmt: skip
     os.close(their_in)
     os.close(their_out)
     try:
         yield Page(our_out, our_in)
     finally:
-        process.terminate()
+        # Its helpers too: they go on writing into the profile.
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
         process.wait(60)

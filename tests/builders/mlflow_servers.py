@@ -85,7 +85,8 @@ def start(
             start_new_session=True,
         )  # fmt: skip
     url = f"http://127.0.0.1:{port}"
-    for _ in range(600):
+    # Ten minutes: how busy this machine is says nothing about the server.
+    for _ in range(3000):
         with suppress(OSError), urllib.request.urlopen(f"{url}/health", timeout=2):
             return Server(url, process.pid, folder)
         assert process.poll() is None, (folder / "server.log").read_text()

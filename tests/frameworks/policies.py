@@ -66,6 +66,9 @@ class StableBaselines3(Case):
         env = VecNormalize(self._env())
         policy = PPO("MlpPolicy", env, n_steps=32, batch_size=32, n_epochs=1, device="cpu", seed=1)
         policy.learn(64, CheckpointCallback(32, str(run), save_vecnormalize=True))
+        # The callback saved before the last update.
+        policy.save(run / "rl_model_64_steps.zip")
+        env.save(str(run / "rl_model_vecnormalize_64_steps.pkl"))
         return {"policy": policy, "env": env}
 
     def prepare(self) -> Names:
@@ -245,26 +248,37 @@ class Adapter(Case):
 
 
 class Brax(Case):
-    """PPO of Brax with its own checkpoints (Orbax), as MuJoCo Playground writes them."""
+    """PPO's networks in Brax's own checkpoints (Orbax), as MuJoCo Playground writes them.
+
+    Not trained: the training of Brax 0.14.2 calls what JAX 0.10 has no more. It names an initializer, since
+    Brax does not read a configuration of its own that has none.
+    """
 
     def make(self, run: Path) -> Names:
-        from brax import envs
-        from brax.training.agents.ppo import train
+        from functools import partial
 
-        environment = envs.get_environment("fast")
-        folder = run / "checkpoints"
-        folder.mkdir(parents=True)
-        make, params, _ = train.train(
-            environment, 128, episode_length=8, num_envs=4, batch_size=4, num_minibatches=1, unroll_length=4,
-            num_updates_per_batch=1, num_evals=2, num_eval_envs=2, normalize_observations=True, seed=1,
-            wrap_env_fn=None, save_checkpoint_path=str(folder),
-        )  # fmt: skip
-        return {"policy": make(params, deterministic=True)}
+        import jax
+        from brax.training import networks as names
+        from brax.training.acme import running_statistics, specs
+        from brax.training.agents.ppo import checkpoint, networks
+
+        start = names.KERNEL_INITIALIZER["lecun_uniform"]
+        factory = partial(networks.make_ppo_networks, mean_kernel_init_fn=start)
+        net = factory(4, 2, running_statistics.normalize)
+        config = checkpoint.network_config(4, 2, True, factory)
+        seen = running_statistics.init_state(specs.Array((4,), jax.numpy.dtype("float32")))
+        seen = running_statistics.update(seen, jax.numpy.asarray(observations(4, 32)) * 3 + 1)
+        (run / "checkpoints").mkdir()
+        for step in (10, 20):
+            keys = jax.random.split(jax.random.PRNGKey(step))
+            params = (seen, net.policy_network.init(keys[0]), net.value_network.init(keys[1]))
+            checkpoint.save((run / "checkpoints").resolve(), step, params, config)
+        return {"policy": networks.make_inference_fn(net)(params, deterministic=True)}
 
     def answer(self, names: Names) -> Any:
         import jax
 
-        return names["policy"](jax.numpy.asarray(observations(2)), jax.random.PRNGKey(0))[0]
+        return names["policy"](jax.numpy.asarray(observations(4)), jax.random.PRNGKey(0))[0]
 
 
 class Lightning(Case):
@@ -310,7 +324,7 @@ class Lightning(Case):
 class RlGames(Case):
     """PPO of rl_games on CartPole."""
 
-    def _runner(self, folder: str) -> Any:
+    def _runner(self, run: Path) -> Any:
         import gymnasium
         from rl_games.common import env_configurations, vecenv
         from rl_games.torch_runner import Runner
@@ -345,12 +359,12 @@ class RlGames(Case):
             "mlp": {"units": [8], "activation": "elu", "initializer": {"name": "default"}},
         }  # fmt: skip
         config = {
-            "name": "carts", "env_name": "carts", "train_dir": folder, "full_experiment_name": "run",
+            "name": "carts", "env_name": "carts", "train_dir": str(run.parent), "full_experiment_name": run.name,
             "device": "cpu", "reward_shaper": {"scale_value": 1.0}, "normalize_input": True,
-            "normalize_advantage": True, "gamma": 0.99, "tau": 0.95, "learning_rate": 1e-3, "grad_norm": 1.0,
+            "normalize_advantage": True, "gamma": 0.99, "tau": 0.95, "learning_rate": 1e-3, "lr_schedule": None, "grad_norm": 1.0,
             "entropy_coef": 0.0, "truncate_grads": True, "e_clip": 0.2, "clip_value": True, "num_actors": 4,
             "horizon_length": 16, "minibatch_size": 64, "mini_epochs": 1, "critic_coef": 1, "max_epochs": 2,
-            "save_best_after": 0, "save_frequency": 1, "score_to_win": 1e9, "ppo": True, "device_name": "cpu",
+            "save_best_after": 0, "save_frequency": 1, "score_to_win": 1e9, "torch_compile": False, "ppo": True, "device_name": "cpu",
             "player": {"games_num": 1, "use_vecenv": True},
         }  # fmt: skip
         params = {
@@ -362,16 +376,15 @@ class RlGames(Case):
         return runner
 
     def make(self, run: Path) -> Names:
-        runner = self._runner(str(run.parent))
+        runner = self._runner(run)
         runner.run({"train": True, "play": False})
-        (run.parent / "run").rename(run) if run.name != "run" and not run.exists() else None
         newest = max((run / "nn").glob("last_*.pth"), key=lambda path: path.stat().st_mtime_ns)
         player = runner.create_player()
         player.restore(str(newest))
         return {"player": player}
 
     def prepare(self) -> Names:
-        return {"player": self._runner("/tmp").create_player()}
+        return {"player": self._runner(Path("run")).create_player()}
 
     def answer(self, names: Names) -> Any:
         import torch
@@ -518,6 +531,7 @@ class Rllib(Case):
         import ray
         from ray.rllib.algorithms.ppo import PPOConfig
 
+        os.environ.setdefault("RAY_raylet_start_wait_time_s", "600")
         ray.init(num_cpus=1, include_dashboard=False, log_to_driver=False)
         config = PPOConfig().environment("CartPole-v1").env_runners(num_env_runners=0)
         config.training(train_batch_size_per_learner=64, minibatch_size=64, num_epochs=1)

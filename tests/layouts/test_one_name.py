@@ -227,3 +227,31 @@ def test_a_run_of_no_known_framework_inside_a_run_is_a_second_run(
         ("", "rsl_rl"),
         (inside, "generic"),
     ]
+
+
+@pytest.mark.parametrize(
+    "beside", ["buffer/transitions_1000.pkl", "demo_buffer/transitions_2.pkl", "replay_buffer.pkl"]
+)
+def test_what_a_policy_did_is_evidence_of_its_training(tmp_path: Path, beside: str) -> None:
+    """HIL-SERL writes no log and no configuration."""
+    for step in (5000, 20000):
+        write_bytes(tmp_path / f"checkpoint_{step}", b"\x81\xa3abc\x01")
+    (found,) = find_runs(tree_of(tmp_path))
+    assert why_no_run(found.tree(tree_of(tmp_path)), found.layout)
+    write_bytes(tmp_path / beside)
+    (found,) = find_runs(tree_of(tmp_path))
+    assert not why_no_run(found.tree(tree_of(tmp_path)), found.layout)
+    assert found.read(tree_of(tmp_path)).checkpoints[0].step == 20000
+
+
+@pytest.mark.parametrize("end", ["model_final.pt", "model_last.pt", "final.pt"])
+def test_an_end_of_a_fork_that_states_no_step_is_undecided(tmp_path: Path, end: str) -> None:
+    write_numbered(tmp_path, "model_{}.pt", [100, 200], rsl_rl)
+    torch_file(tmp_path / end, 1, 7, model_state_dict={}, iter=None, infos=None)
+    tree, run, _ = planned(tmp_path)
+    with pytest.raises(UsageError) as raised:
+        list(choose(tree, run, "final"))
+    assert f"--checkpoint {end}, --checkpoint model_200.pt" in raised.value.hint
+    rsl_rl(tmp_path / end, 250, seed=7)
+    tree, run, _ = planned(tmp_path)
+    assert (run.checkpoints[0].path, run.checkpoints[0].step, run.undecided) == (end, 250, "")

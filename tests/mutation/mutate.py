@@ -26,6 +26,7 @@ from cosmic_ray.work_item import TestOutcome, WorkerOutcome, WorkResult
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
+FORKS = HERE / "pytest_forks.py"
 PROGRAM = Path("entrypoint/aml_mirror")
 FIGURES = ROOT / ".mutation" / "figures.json"
 WANTED = 0.9
@@ -74,14 +75,18 @@ def _run(name: str, share: int, part: dict[str, Any]) -> int:
     with tempfile.TemporaryDirectory(prefix="aml-mirror-mutation-") as folder:
         copy = Path(folder) / "copy"
         _copy(copy)
+        python, call = ROOT / ".venv" / "bin" / "python", Path(folder) / "calls"
         tests = " ".join(f"tests/{test}" for test in part["tests"])
-        command = f"{ROOT / '.venv' / 'bin' / 'python'} -m pytest -x -q -p no:cacheprovider {tests}"
-        _call(copy, *command.split())
+        command = f"{python} -I -S {FORKS} run {call} -x -q -p no:cacheprovider {tests}"
         count = noticed = 0
         survivors: list[Survivor] = []
-        for module in part["modules"]:
-            tried, found, left = _changes(copy, Path(folder), module, command, share, part["shares"])
-            count, noticed, survivors = count + tried, noticed + found, survivors + left
+        with subprocess.Popen([python, FORKS, "serve", call], stdin=subprocess.PIPE) as server:
+            while not call.exists() and server.poll() is None:
+                time.sleep(0.05)
+            _require_pass(copy, command, call)
+            for module in part["modules"]:
+                tried, found, left = _changes(copy, Path(folder), module, command, share, part["shares"])
+                count, noticed, survivors = count + tried, noticed + found, survivors + left
     known = tomllib.loads((HERE / "survivors.toml").read_text()).get("survivor", [])
     reasons = {(one["module"], one["was"], one["becomes"]): one for one in known}
     unexplained = [one for one in survivors if one not in reasons]
@@ -118,12 +123,16 @@ def _environment(copy: Path) -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": str(copy / "entrypoint"), "PYTHONDONTWRITEBYTECODE": "1"}
 
 
+def _require_pass(copy: Path, command: str, call: Path) -> None:
+    if subprocess.run(command.split(), cwd=copy, env=_environment(copy)).returncode:
+        said = call.with_suffix(".out").read_text(errors="replace")
+        raise SystemExit(f"the tests fail without any change:\n{said[-3000:]}")
+
+
 def _call(copy: Path, *command: str) -> None:
     done = subprocess.run(command, cwd=copy, env=_environment(copy), capture_output=True, text=True)
     if done.returncode:
-        raise SystemExit(
-            f"{' '.join(command)} failed without any change:\n{done.stdout[-3000:]}{done.stderr[-1000:]}"
-        )
+        raise SystemExit(f"{' '.join(command)} failed:\n{done.stdout[-3000:]}{done.stderr[-1000:]}")
 
 
 def _cosmic_ray(copy: Path, *words: str) -> None:
@@ -142,14 +151,14 @@ def _changes(
         '[cosmic-ray.distributor]\nname = "local"\n'
     )
     _cosmic_ray(copy, "init", str(config), str(session))
-    count = _keep_share(session, share, shares)
+    _keep_share(session, share, shares)
     _cosmic_ray(copy, "exec", str(config), str(session))
     noticed, survivors = _results(session)
-    return count, noticed, [(module, was, becomes) for was, becomes in survivors]
+    return noticed + len(survivors), noticed, [(module, was, becomes) for was, becomes in survivors]
 
 
-def _keep_share(session: Path, share: int, shares: int) -> int:
-    """Mark what is not in the share as skipped; return how many changes are in it."""
+def _keep_share(session: Path, share: int, shares: int) -> None:
+    """Mark what is not in the share as skipped."""
     with use_db(str(session), WorkDB.Mode.open) as work:
         items = [item for item in work.work_items if item.mutations]
         real = [item for item in items if not item.mutations[0].operator_name.startswith(ANNOTATIONS)]
@@ -157,7 +166,6 @@ def _keep_share(session: Path, share: int, shares: int) -> int:
         for item in items:
             if item.job_id not in kept:
                 work.set_result(item.job_id, WorkResult(worker_outcome=WorkerOutcome.SKIPPED))
-    return len(kept)
 
 
 def _results(session: Path) -> tuple[int, list[tuple[str, str]]]:
@@ -165,7 +173,7 @@ def _results(session: Path) -> tuple[int, list[tuple[str, str]]]:
     noticed, survivors = 0, []
     with use_db(str(session), WorkDB.Mode.open) as work:
         for _, result in work.results:
-            if result.worker_outcome == WorkerOutcome.SKIPPED:
+            if result.worker_outcome in (WorkerOutcome.SKIPPED, WorkerOutcome.NO_TEST):
                 continue
             if result.test_outcome != TestOutcome.SURVIVED:
                 noticed += 1

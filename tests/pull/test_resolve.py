@@ -19,6 +19,7 @@ from aml_mirror.pull.resolve import resolve
 from aml_mirror.pull.resolved import ResolvedVersion
 from aml_mirror.storage.azure_login import credential
 from azure_emulator.client import Azure
+from builders.gated import Gated
 from builders.program import Call
 from builders.runs import huggingface_run
 from mirroring import ASIDE, Mirroring
@@ -30,14 +31,14 @@ def found(settings: Settings, **more: object) -> ResolvedVersion:
     return resolve(replace(settings, **more), lambda text: None)  # type: ignore[arg-type]
 
 
-def promote(azure: Azure, model: str, number: str, stage: str) -> None:
-    """Tag a version with a stage, as ``promote`` does."""
+def tag_by_hand(azure: Azure, model: str, number: str, tags: dict[str, str]) -> None:
+    """Write tags of a version, as anybody who may change tags can."""
     manager = "https://management.azure.test"
     url = f"{manager}{azure.facts['workspace_id']}/models/{model}/versions/{number}"
     token = credential().get_token(f"{manager}/.default").token
     asked = {"params": {"api-version": "2023-08-01-preview"}, "headers": {"Authorization": f"Bearer {token}"}}
     body = requests.get(url, timeout=30, **asked).json()
-    body["properties"]["tags"]["mirror.stage"] = stage
+    body["properties"]["tags"].update(tags)
     requests.put(url, timeout=30, json=body, **asked).raise_for_status()
 
 
@@ -121,12 +122,19 @@ def test_a_version_of_azure_ml(here: Azure, mirroring: Mirroring, tmp_path: Path
     assert version.files.uri.startswith(f"azure://{here.account}/")
     with pytest.raises(SourceNotFound, match="reach@production"):
         found(settings, reference="reach@production")
-    for number in ("1", "2"):
-        promote(here, "reach", number, "production")
-        if number == "1":
-            assert found(settings, reference="reach@production").version.number == "1"
-    with pytest.raises(UsageError, match="2 versions fit reach@production"):
+    # A stage is what the tags and the journal agree on, for pull as for promote and history.
+    tag_by_hand(here, "reach", "2", {"mirror.stage": "production"})
+    with pytest.raises(DataError, match="reach:2 has the tag of the stage production, and no entry"):
         found(settings, reference="reach@production")
+    gated = Gated(mirroring, tmp_path, "reach")
+    gated.evaluate("1", 9, 10)
+    gated.promote("1")
+    assert gated.holder() == "1"
+    assert found(settings, reference="reach@production").version.number == "1"
+    mark = here.models()["reach"]["1"]["tags"]["mirror.stage.production"]
+    tag_by_hand(here, "reach", "2", {"mirror.stage.production": mark})
+    # The entry names another version.
+    assert found(settings, reference="reach@production").version.number == "1"
     with pytest.raises(UsageError, match="2 versions fit"):
         found(settings, run_id="run-7")
     with pytest.raises(SourceNotFound):

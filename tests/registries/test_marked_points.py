@@ -71,6 +71,11 @@ def test_a_mark_of_other_points_counts_for_nothing(change: str) -> None:
     assert send(other, 3, mark)[0] == send(other, 3)[0]
 
 
+def test_a_mark_of_other_points_counts_for_nothing_one_by_one() -> None:
+    mark = send(points(2, "reward"), 1)[0][0][1]
+    assert send(points(3), 1, mark)[1] == (3, 3)
+
+
 def test_points_that_came_behind_do_not_matter_to_a_mark() -> None:
     mark = send(points(6), 3)[0][1][1]
     sent, count, _ = send(points(8), 3, mark)
@@ -103,6 +108,18 @@ def test_a_batch_holds_no_more_bytes_than_a_proxy_takes(texts: list[str], size: 
             # No batch ends before it has to.
             before = batches[at - 1]
             assert len(before) == size or cost([*before, batch[0]]) > most
+
+
+@pytest.mark.parametrize(("most", "sizes"), [(510, [2, 2, 2]), (509, [1] * 6)])
+def test_a_batch_is_filled_to_the_last_byte(most: int, sizes: list[int]) -> None:
+    # Each costs 170 bytes besides its text, and 85 as JSON.
+    assert [len(batch) for batch in _batches(["x" * 83] * 6, 10, most)] == sizes
+
+
+def test_names_of_metrics_count_as_what_they_take() -> None:
+    """A point's name is what makes a batch long, not its value or its step."""
+    rows = points(4, "x" * (log_batches.BATCH_BYTES // 2))
+    assert [len(batch) for batch, _ in send(rows, 1000)[0]] == [1, 1, 1, 1]
 
 
 def _batches(texts: list[str], size: int, most: int) -> Iterator[list[str]]:

@@ -7,13 +7,17 @@ import shutil
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from mlflow import MlflowClient
 
+from aml_mirror.core.manifest import Manifest, ManifestEntry
 from aml_mirror.registries import keys
 from aml_mirror.registries.mlflow.run_lease import Keeper
+from aml_mirror.registries.mlflow.version_presence import FILES, FILES_BELOW, MOST_FOLDERS, file_tags
 from builders.forks import MLFLOW, forks
 from builders.program import Call, clean_environment
-from builders.runs import huggingface_run
+from builders.runs import huggingface_run, write_weights
 
 
 @pytest.fixture
@@ -60,6 +64,56 @@ def test_the_next_mirror_brings_lost_files_back(
     assert verify(aml_mirror, database)["outcome"] == "verified"
     again = aml_mirror("mirror", run, "--run-id", "run-l", *target, "--json").json
     assert again["outcome"] == "already-mirrored"
+
+
+@pytest.mark.parametrize("lost", ["one file", "half a file", "the folder"])
+def test_the_next_mirror_brings_back_what_was_in_a_folder(
+    run: Path, target: tuple[str, ...], aml_mirror: Call, database: str, lost: str
+) -> None:
+    below = run / "checkpoint-20" / "adapter" / "deep"
+    below.mkdir(parents=True)
+    write_weights(below / "adapter_model.safetensors", seed=5)
+    words = ("mirror", run, "--run-id", "run-l", "--checkpoint", "checkpoint-20", *target, "--json")
+    run_id = aml_mirror(*words).json["mlflow_run_id"]
+    assert aml_mirror(*words).json["outcome"] == "already-mirrored"
+    mirrored = Path(MlflowClient(database, database).get_run(run_id).info.artifact_uri)
+    weights = mirrored / "model" / "adapter" / "deep" / "adapter_model.safetensors"
+    whole = weights.read_bytes()
+    if lost == "one file":
+        weights.unlink()
+        (weights.parent / "other").write_text("so that the folder stays")
+    elif lost == "half a file":
+        weights.write_bytes(whole[: len(whole) // 2])
+    else:
+        shutil.rmtree(weights.parent)
+    assert aml_mirror(*words).json["outcome"] == "mirrored"
+    assert weights.read_bytes() == whole
+    assert aml_mirror(*words).json["outcome"] == "already-mirrored"
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.lists(st.text("abü/", min_size=1, max_size=40), min_size=1, max_size=3), st.integers(0, 9)
+        ),
+        max_size=80,
+    )
+)
+def test_the_tags_that_name_files_fit_and_say_nothing_wrong(rows: list[tuple[list[str], int]]) -> None:
+    sizes = {"/".join(part.replace("/", "x") for part in parts): size for parts, size in rows}
+    # What is a folder is no file.
+    sizes = {
+        path: size for path, size in sizes.items() if not any(one.startswith(f"{path}/") for one in sizes)
+    }
+    items = tuple(ManifestEntry(path, path, size, "0" * 64) for path, size in sizes.items())
+    tags = file_tags(Manifest(items))
+    assert all(len(text) <= 4096 for text in tags.values())
+    below = json.loads(tags.get(FILES_BELOW, "{}"))
+    assert len(below) <= MOST_FOLDERS
+    for folder, files in below.items():
+        assert files and all(sizes[f"{folder}/{name}"] == size for name, size in files.items())
+    for name, size in json.loads(tags[FILES]).items():
+        assert sizes.get(name, -1) == size
 
 
 @pytest.mark.parametrize("lost", ["the run", "all artifacts"])

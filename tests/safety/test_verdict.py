@@ -8,6 +8,8 @@ import io
 import json
 import os
 import pickle
+import random
+import re
 import struct
 import tarfile
 import tracemalloc
@@ -196,6 +198,25 @@ def test_policies_of_sb3_contrib_are_those_of_a_framework(tmp_path: Path, name: 
     # As its files of 2.9 name them: policy_class, or the class of the rollout buffer.
     by_reference = pickle.PROTO + b"\x02" + pickle.GLOBAL + name.replace(" ", "\n").encode() + b"\n."
     assert verdict(tmp_path / "run", "model.zip", sb3_file(by_reference)) == CLEAN
+
+
+@pytest.mark.parametrize("protocol", EVIL)
+@pytest.mark.parametrize("name", ["random", "pattern", "masked"])
+def test_values_of_the_standard_library_and_masked_arrays_are_clean(
+    tmp_path: Path, name: str, protocol: int
+) -> None:
+    value = {
+        "random": random.Random(1),
+        "pattern": re.compile("a+", re.IGNORECASE),
+        "masked": np.ma.array([1.0, 2.0], mask=[0, 1]),
+    }[name]
+    assert verdict(tmp_path, "state.pkl", pickle.dumps({name: value}, protocol)) == CLEAN
+
+
+@pytest.mark.parametrize("subtype", ["os system", "builtins type", "collections OrderedDict"])
+def test_a_masked_array_of_another_class_is_not_clean(tmp_path: Path, subtype: str) -> None:
+    made = f"c{subtype.replace(' ', chr(10))}\ncnumpy\nndarray\n(I0\ntS'b'\ntR.".encode()
+    assert verdict(tmp_path, "state.pkl", b"cnumpy.ma.core\n_mareconstruct\n(" + made) not in (CLEAN, NO_CODE)
 
 
 @pytest.mark.parametrize("protocol", EVIL)

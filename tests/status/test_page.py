@@ -1,6 +1,6 @@
 """The page of a backlog in a real Chromium: what it shows, to eyes, keyboards and screen readers.
 
-The sizes and times of a page with 10,000 runs are in entrypoint/status.md.
+The sizes and times of a page with 10,000 runs are in entrypoint/backfill.md.
 """
 
 from __future__ import annotations
@@ -153,12 +153,12 @@ def test_a_keyboard_reaches_everything_and_focus_is_seen(shown: Page) -> None:
         )
         shown.key("Tab", code=9)
     assert reached[:7] == [
-        "all5",
-        "✓ mirrored1",
-        "◐ begun1",
-        "○ missing1",
-        "✕ failed1",
-        "– skipped1",
+        "all 5",
+        "✓ mirrored 1",
+        "◐ begun 1",
+        "○ missing 1",
+        "✕ failed 1",
+        "– skipped 1",
         "search",
     ]
     assert reached[8:] == [

@@ -72,8 +72,10 @@ def base_environment():
         for key, value in os.environ.items()
         if not key.startswith(("TF_", "AZUREML_MIRROR", "STUB_"))
     }
-    # No configuration of this machine, no call home.
-    return kept | {"CHECKPOINT_DISABLE": "1", "TF_CLI_CONFIG_FILE": os.devnull, "TF_IN_AUTOMATION": "1"}
+    # No configuration of this machine, no call home. Terraform runs for half a second, so that collecting its
+    # garbage, which is a quarter of its work, gains nothing.
+    quiet = {"CHECKPOINT_DISABLE": "1", "TF_CLI_CONFIG_FILE": os.devnull, "TF_IN_AUTOMATION": "1"}
+    return kept | quiet | {"GOGC": "off"}
 
 
 def in_hcl(value):

@@ -108,6 +108,30 @@ def test_a_race_on_removal(run, osmo):
     assert osmo.templates["default_user"] == edited(EVE="1")
 
 
+@pytest.mark.parametrize("verb", ["apply", "remove"])
+def test_what_others_have_built_on_our_revision_stays(run, osmo, verb):
+    """Eve's edit was replaced unseen, and Ada has built on what replaced it: that is not undone."""
+    if verb == "remove":
+        run("apply")
+    # In Ada's there is what we write, and not what Eve had written.
+    ada = edited(**ENV, ADA="1") if verb == "apply" else edited(ADA="1")
+    eve = edited(EVE="1") if verb == "apply" else edited(**ENV, EVE="1")
+    before = len(osmo.revisions)
+    osmo.set(
+        races=[
+            {"when": "before-update", "templates": {"default_user": eve}},
+            {"when": "after-update", "templates": {"default_user": ada}},
+        ]
+    )
+    done = run(verb)
+    assert done.returncode == 0, done.stderr
+    assert osmo.templates["default_user"] == ada
+    assert len(osmo.revisions) == before + 3
+    warning = f"revision {before + 1} by eve was replaced by {before + 2}, on which others have built since"
+    assert warning in done.stderr
+    assert f"osmo config diff POD_TEMPLATE:{before + 1} POD_TEMPLATE:{before + 2}" in done.stderr
+
+
 def test_others_who_never_stop(run, osmo):
     race = {"when": "after-update", "templates": {"default_user": STOCK}}
     osmo.set(races=[race] * 20)
@@ -139,6 +163,21 @@ def test_a_rollback_by_an_administrator_does_not_confuse_the_record(run, osmo):
     assert user_env(osmo.templates["default_user"]) == env_list()
     run("remove")
     assert osmo.templates["default_user"] == STOCK
+
+
+def test_a_record_from_before_a_rollback_does_not_count(run, osmo):
+    """It says that the mirror made the container. Since the rollback there is one that Ada made."""
+    bare = {"spec": {"containers": []}}
+    osmo.reset({"default_ctrl": CTRL, "default_user": bare})
+    run("apply")
+    assert user_env(osmo.templates["default_user"]) == env_list()
+    command = [osmo.program, "config", "rollback", "POD_TEMPLATE:1", "--description", "back"]
+    subprocess.run(command, env=osmo.env, check=True, capture_output=True)
+    ada = {"spec": {"containers": [{"name": "{{USER_CONTAINER_NAME}}", "env": []}]}}
+    osmo.edit({"default_user": ada}, by="ada")
+    assert run("apply").returncode == 0
+    assert run("remove").returncode == 0
+    assert osmo.templates["default_user"] == ada
 
 
 def test_a_record_far_back_in_the_history_is_found(run, osmo):

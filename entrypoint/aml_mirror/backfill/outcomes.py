@@ -20,6 +20,7 @@ from aml_mirror.core.errors import (
 from aml_mirror.core.settings import Settings
 from aml_mirror.pipeline.receipt import Facts, Progress, Receipt, failed, receipt_of
 from aml_mirror.support.progress import Console
+from aml_mirror.telemetry.record import span
 
 SHORT_RETRY = 60.0  # seconds
 GIVE_UP_AFTER = 3  # runs
@@ -83,7 +84,8 @@ class Outcomes:
         failure: MirrorError | None = None
         skipped = ""
         try:
-            skipped = work(done)
+            with span("run", run_id=progress.facts.run_id):
+                skipped = work(done)
         except Exception as error:  # noqa: BLE001 - a bug that one run brings out must not keep the others
             failure = failure_of(error)
         self._current = None

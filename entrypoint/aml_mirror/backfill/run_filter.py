@@ -72,7 +72,10 @@ class RunFilter:
 def no_match(patterns: Sequence[str], names: Sequence[str]) -> SourceNotFound:
     """Return the error for patterns that match none of the runs that there are, with the nearest names."""
     plain = [pattern.replace("*", "").strip("/") for pattern in patterns]
-    near = [name for word in plain for name in nearest(word, names, _SHOWN)] or list(names[:_SHOWN])
+    # A pattern may name a folder around runs too.
+    folders = {name[:at] for name in names for at, char in enumerate(name) if char == "/"}
+    choices = [*names, *sorted(folders)]
+    near = [name for word in plain for name in nearest(word, choices, _SHOWN)] or list(names[:_SHOWN])
     return SourceNotFound(
         f"no run matches --match {' --match '.join(patterns)}",
         f"there are: {', '.join(dict.fromkeys(near))}" + (", …" if len(names) > len(near) else ""),

@@ -19,7 +19,7 @@ from io import TextIOWrapper
 from pathlib import Path
 from types import FrameType
 
-from aml_mirror.cli import output
+from aml_mirror.cli import output, telemetry
 from aml_mirror.cli.arguments import parser, with_default_command
 from aml_mirror.cli.commands import BY_NAME, Call
 from aml_mirror.cli.commands.base import PROGRAM, framework_names
@@ -38,6 +38,7 @@ from aml_mirror.pipeline.receipt import Progress, failed, write_termination_log
 from aml_mirror.support import redaction
 from aml_mirror.support.progress import Console
 from aml_mirror.support.suggestions import did_you_mean, hint
+from aml_mirror.telemetry.record import count
 
 BUG = 70
 # What the light distribution (entrypoint/light) has.
@@ -60,7 +61,15 @@ def run(given: list[str]) -> int:
     """Run the program with the arguments of a call and return its exit code."""
     _standard_streams()
     console = Console()
+    code = _run(given, console)
+    telemetry.deliver(console, code)
+    return code
+
+
+def _run(given: list[str], console: Console) -> int:
     started = time.monotonic()
+    # As it is before .env is read: where telemetry goes is never said by a file beside a run.
+    environ = dict(os.environ)
     progress = Progress()
     try:
         _catch_signals()
@@ -75,6 +84,7 @@ def run(given: list[str]) -> int:
         except UsageError as error:
             raise UsageError(error.message, f"{error.hint}; see: {PROGRAM} {command.name} --help") from error
         _quiet_loggers(settings.debug)
+        telemetry.begin(command.name, settings.metrics_file, environ, console)
         # Libraries print as they like; stdout is for the result alone.
         with redirect_stdout(sys.stderr):
             return command.run(Call(settings, console, progress, tuple(BY_NAME.values())))
@@ -137,6 +147,7 @@ def _failed(
     receipt = failed(progress.facts, code, message, hint, time.monotonic() - started)
     if "--debug" in given:
         console.say(traceback.format_exc())
+    count(receipt)
     console.fail(f"{message}" + (f"; {hint}" if hint else ""))
     write_termination_log(receipt)
     if not output.for_people("--json" in given):

@@ -476,6 +476,12 @@ TABLE: tuple[Option, ...] = (
     # --- output ---
     Option("shell", "SHELL", "bash, zsh or fish", ("completion",), OUTPUT, completes="bash zsh fish"),
     Option("json", "--json", "print JSON on stdout, also on a terminal", COMMANDS, OUTPUT),
+    Option(
+        "metrics_file", "--metrics-file", "write what this call did to a text file of Prometheus",
+        COMMANDS, OUTPUT, "FILE", ("AML_MIRROR_METRICS_FILE",), completes="file",
+        details="For the textfile collector of Prometheus' node exporter, which reads names that end in "
+        "`.prom`. OpenTelemetry is set up by its own variables: see [telemetry](telemetry.md).",
+    ),
     Option("debug", "--debug", "show tracebacks", COMMANDS, OUTPUT),
     # --- variables that have no flag ---
     Option(

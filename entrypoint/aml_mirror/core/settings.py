@@ -137,6 +137,7 @@ class Settings:
     delete: bool = False
     shell: str = ""
     json: bool = False
+    metrics_file: str = ""
     debug: bool = False
     output_base: str = ""
     replay_run_id: str = ""

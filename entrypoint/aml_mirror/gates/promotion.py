@@ -16,6 +16,7 @@ from typing import Any
 from aml_mirror.core.errors import DataError, SourceNotFound, UsageError
 from aml_mirror.core.settings import Settings
 from aml_mirror.evidence.attached import Attached, attached_to
+from aml_mirror.evidence.counted_once import counted_once
 from aml_mirror.evidence.result_statement import Evidence
 from aml_mirror.gates.candidate import check_candidate
 from aml_mirror.gates.decision import PASS, Decision, Incumbent, decide
@@ -96,12 +97,13 @@ class Promotion:
         version = f"{self.version.model} version {self.version.number}"
         if self.outcome != PASS:
             return f"{self.outcome}: {self.error}"
+        notes = "".join(f"\nnote: {note}" for note in self.notes)
         if self.previous == self.version.number:
-            return f"pass: {version} has {self.stage} already"
+            return f"pass: {version} has {self.stage} already{notes}"
         before = f"; before, version {self.previous} had it" if self.previous else ""
         if self.dry_run:
-            return f"pass: {version} would get {self.stage}{before} (dry run, nothing was written)"
-        return f"pass: {version} has {self.stage} now{before}"
+            return f"pass: {version} would get {self.stage}{before} (dry run, nothing was written){notes}"
+        return f"pass: {version} has {self.stage} now{before}{notes}"
 
 
 def promote(settings: Settings, console: Console) -> Promotion:
@@ -189,7 +191,8 @@ def _decided(
 ) -> Promotion:
     attached = attached_to(version, registry.version_reader(version), public_keys)
     notes: list[str] = []
-    usable = _signed(attached, policy, notes)
+    usable, twice = counted_once(_signed(attached, policy, notes))
+    notes += twice
     counted, too_old = _fresh(usable, policy)
     holder = store.holder(stage)
     decision = decide(policy, counted, _incumbent(registry, holder, version, policy, public_keys), too_old)
@@ -246,7 +249,7 @@ def _incumbent(
         attached = attached_to(version, registry.version_reader(version), public_keys)
     except DataError as error:
         return Incumbent(version.number, (), error.message)
-    return Incumbent(version.number, _signed(attached, policy, []))
+    return Incumbent(version.number, counted_once(_signed(attached, policy, []))[0])
 
 
 def require_version(registry: Registry, model: str, number: str) -> Version:

@@ -33,7 +33,10 @@ _OF_A_MODEL = re.compile(r"(?:[a-z_]*_)?config\.json")
 _STATE = re.compile(
     r"(?:.*[-_.])?(?:optim|optimizers?|opt_state|scheduler|grad_scaler|scaler|rng_state|random_states?)"
     r"(?:[-_.].*)?|(?:training|trainer|train)[-_]state(?:[-_.].*)?|training_args\.bin"
+    r"|(?:.*[-_.])?replay[-_]?buffer(?:[-_.].*)?"
 )
+# HIL-SERL logs to W&B alone, and keeps what its policy did beside the checkpoints (examples/train_rlpd.py).
+_TRANSITIONS = re.compile(r"(?:.*/)?(?:demo_)?buffer/transitions_[0-9]+\.pkl")
 # Files that only a trainer, PEFT or the scripts of OpenVLA write, and their folders.
 _OF_HUGGING_FACE = re.compile(
     r"(?:.*/)?(?:trainer_state\.json|training_args\.bin|adapter_config\.json|dataset_statistics\.json"
@@ -104,7 +107,7 @@ def _no_policy(tree: Tree, checkpoints: Iterable[Checkpoint]) -> set[str]:
 def _is_state(path: str) -> bool:
     # What a policy scales its input by was made for its training.
     name = path.rpartition("/")[2].lower()
-    return bool(_STATE.fullmatch(name)) or is_statistics(name)
+    return bool(_STATE.fullmatch(name) or _TRANSITIONS.fullmatch(path)) or is_statistics(name)
 
 
 def _own(tree: Tree) -> Iterable[str]:

@@ -133,22 +133,33 @@ class _Running:
 
 
 class Recorder:
-    """Counts and digests the points of each series as they are streamed."""
+    """Counts and digests the points of each series as they are streamed.
+
+    ``is_whole`` is whether ``series`` is of a stream that was read to its end.
+    """
 
     def __init__(self) -> None:
         self.series: dict[str, _Running] = {}
+        self.is_whole = False
 
     def recording(self, points: Callable[[], Iterator[Point]]) -> Iterator[Point]:
         """Yield the points, and note them."""
-        self.series = {}
+        self.is_whole = False
+        found: dict[str, _Running] = {}
+        self.series = found
         for point in points():
-            self.take(point)
+            _take(found, point)
             yield point
+        self.series, self.is_whole = found, True
 
     def take(self, point: Point) -> _Running:
         """Note one point; return what is known of its series now."""
-        one = self.series.setdefault(point[0], _Running())
-        one.points += 1
-        one.last_step = max(one.last_step, point[3])
-        one.digest.update(repr(point).encode())
-        return one
+        return _take(self.series, point)
+
+
+def _take(series: dict[str, _Running], point: Point) -> _Running:
+    one = series.setdefault(point[0], _Running())
+    one.points += 1
+    one.last_step = max(one.last_step, point[3])
+    one.digest.update(repr(point).encode())
+    return one

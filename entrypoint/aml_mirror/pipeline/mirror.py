@@ -39,6 +39,7 @@ from aml_mirror.registries.registry import open_registry
 from aml_mirror.sources.base import Source
 from aml_mirror.sources.registry import open_source
 from aml_mirror.support.progress import Console
+from aml_mirror.telemetry.record import span
 
 
 class Mirror:
@@ -83,16 +84,19 @@ class Mirror:
         """
         settings, say = self._settings, self._console.say
         target = destination(settings)
-        registry = self._given_registry or open_registry(settings, say)
+        with span("open registry"):
+            registry = self._given_registry or open_registry(settings, say)
         self._knows(replace(self._progress.facts, experiment=target.experiment))
 
         source = self._given_source or open_source(settings, say)
         self._knows(replace(self._progress.facts, source=source.uri))
-        located = self._locate(source, settings)
+        with span("locate", source=source.uri):
+            located = self._locate(source, settings)
         facts = self._knows(_facts_of(located, self._progress.facts))
 
         if versions is None:
-            versions = registry.versions(target.experiment, target.model_name, located.run_id)
+            with span("look up versions", model=target.model_name):
+                versions = registry.versions(target.experiment, target.model_name, located.run_id)
         complete = [version for version in versions if version.complete]
         read_once = _reader(registry, located, target, versions)
         decisions = Decisions(located, target, settings, self._console, complete, read_once)
@@ -102,7 +106,11 @@ class Mirror:
                 yield self._planned(selected, located)
                 continue
             self._located = located
-            yield self._settled(decisions.decide(selected), registry, target, complete)
+            with span("decide", checkpoint=selected.checkpoint.path):
+                decision = decisions.decide(selected)
+            with span("publish", checkpoint=selected.checkpoint.path):
+                receipt = self._settled(decision, registry, target, complete)
+            yield receipt
             self._knows(facts)
 
     def _selected(self, decisions: Decisions, registry: Registry) -> Iterable[SelectedCheckpoint]:

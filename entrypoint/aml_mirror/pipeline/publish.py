@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 from aml_mirror.core.errors import Interrupted
@@ -24,7 +24,7 @@ from aml_mirror.pipeline.task_name import task_in
 from aml_mirror.registries import keys
 from aml_mirror.registries.base import Registry, Writer
 from aml_mirror.registries.pages import pages_of
-from aml_mirror.registries.records import Upload, Version
+from aml_mirror.registries.records import Point, Upload, Version
 from aml_mirror.safety.words import SCANNER
 from aml_mirror.sources.growing import log_view
 from aml_mirror.sources.tree import Tree
@@ -63,6 +63,7 @@ class Publication:
         self._console = console
         self._progress = progress
         self._seconds = seconds
+        self._curves = Curves(plan.metrics.series)
 
     def publish(self) -> Receipt | Version:
         """Write it, and return the receipt; or the version, if another mirror finished it meanwhile.
@@ -97,7 +98,7 @@ class Publication:
         recorder = Recorder()
         writer.log_params(dict(plan.params))
         with self._console.stage("metrics", plan.metrics.points, "points") as progress:
-            writer.log_metrics(lambda: recorder.recording(plan.metrics.stream), progress)
+            writer.log_metrics(lambda: self._noting(recorder), progress)
         with self._console.stage("checkpoint", plan.manifest.bytes) as progress:
             moved = writer.put_model(tree, plan.manifest, progress)
         uploads = [
@@ -109,7 +110,7 @@ class Publication:
             sent = writer.put_files(logs, uploads, progress)
 
         described = replace(plan, warnings=(*plan.warnings, *moved.warnings))
-        picture = self._read_whole(recorder)
+        picture = self._picture(recorder)
         pages = pages_of(self._registry, plan.model_name, "", writer.run_id)
         card = model_card.write(described, _told(self._settings, tags), pages, bool(picture))
         writer.put_texts(self._texts(card.text(), picture))
@@ -159,17 +160,20 @@ class Publication:
         beyond = tuple(item for item in limited.beyond_limits if "metric" in item)
         return replace(plan, metrics=limited.metrics, beyond_limits=(*kept, *beyond))
 
-    def _read_whole(self, recorder: Recorder) -> str:
-        """Read all points once more: an attempt that went on where another ended may have stopped early.
+    def _noting(self, recorder: Recorder) -> Iterator[Point]:
+        """Yield the points, and note them for the state of the logs and for the picture."""
+        self._curves = Curves(self._plan.metrics.series)
+        for point in recorder.recording(self._plan.metrics.stream):
+            self._curves.take(point)
+            yield point
 
-        Returns:
-            The picture of the main curves; empty: there are none.
-        """
-        metrics = self._plan.metrics
-        drawn = Curves(metrics.series)
-        for point in recorder.recording(metrics.stream):
-            drawn.take(point)
-        return drawn.svg()
+    def _picture(self, recorder: Recorder) -> str:
+        """The main curves; empty: there are none."""
+        if not recorder.is_whole:
+            # Once more: an attempt that went on where another ended may have stopped reading early.
+            for _ in self._noting(recorder):
+                pass
+        return self._curves.svg()
 
     def _with_log_state(
         self,

@@ -27,7 +27,8 @@ from aml_mirror.registries.leftovers import FOLDER as FOLDER_KIND
 from aml_mirror.transfer.staging_folder import STALE_SECONDS
 
 _UNIT = re.compile(rf"({FOLDER}/[^/]+/[^/]+/(?:sha256-)?[0-9a-f]{{64}})/.+")
-_CLAIM = re.compile(rf"{FOLDER}/claims/([0-9a-f]{{64}})/([^/]+)")
+# A claim of a model, or the mark of a prune that was killed.
+_CLAIM = re.compile(rf"{FOLDER}/claims/([0-9a-f]{{64}})(?:/[^/]+|\.prune)")
 _NUMBERS = re.compile(rf"{FOLDER}/numbers/[^/]+")
 # Whatever a mirror that ended badly leaves its run in.
 _ENDED_BADLY = ("FAILED", "KILLED")
@@ -85,7 +86,8 @@ def _claims(survey: Survey, older_than: float) -> Iterator[Leftover]:
         claim = _CLAIM.fullmatch(blob.name)
         if not claim and not _NUMBERS.fullmatch(blob.name):
             continue
-        if blob.is_leased or blob.age <= older_than or (claim and claim[1] in needed):
+        is_mark = blob.name.endswith(".prune")
+        if blob.is_leased or blob.age <= older_than or (claim and claim[1] in needed and not is_mark):
             continue
         yield Leftover(
             CLAIM, blob.name, 1, blob.bytes, blob.age, "no version has its identity" if claim else "a lock"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator
 from functools import cached_property
 from typing import Any, TypeVar
@@ -10,7 +9,7 @@ from typing import Any, TypeVar
 from azure.core.exceptions import HttpResponseError
 from azure.core.rest import HttpRequest
 
-from aml_mirror.core.errors import ConfigurationError, MirrorError, ServiceUnavailable, SourceNotFound
+from aml_mirror.core.errors import ConfigurationError, DataError, SourceNotFound
 from aml_mirror.core.manifest import BlockDigests
 from aml_mirror.pull.azure_files import AzureFiles
 from aml_mirror.pull.files import Files
@@ -21,10 +20,11 @@ from aml_mirror.registries.azureml import block_list
 from aml_mirror.registries.azureml.limits import check_coordinates, workspace_scope
 from aml_mirror.registries.azureml.model_service import ModelService, Properties
 from aml_mirror.registries.azureml.model_versions import absent
+from aml_mirror.registries.azureml.stage_entries import MAX_ENTRY_BYTES, entry_that_gave
 from aml_mirror.registries.azureml.version_folder import datastore_path, folder_in
 from aml_mirror.registries.azureml.version_tags import version_of
 from aml_mirror.registries.records import Version
-from aml_mirror.registries.stages import parse_mark, stages_of
+from aml_mirror.registries.stages import stages_of
 from aml_mirror.storage import azure_errors
 from aml_mirror.storage.azure_cloud import resource_manager
 from aml_mirror.storage.azure_login import with_fresh_login
@@ -70,14 +70,11 @@ class AzureMLCatalog:
         self.subscription_id, self.resource_group, self.name = subscription_id, resource_group, workspace_name
         self.description = f"Azure ML workspace {workspace_name} (resource group {resource_group})"
         self.scope = workspace_scope(subscription_id, resource_group, workspace_name)
-        self._retry = Retry(retry_seconds, self._translate, notice)
+        self._retry = Retry(
+            retry_seconds, lambda error: azure_errors.translate(error, self.description), notice
+        )
         self._service = ModelService(self, _PATIENCE)
         self._connections = connections
-
-    def _translate(self, error: Exception) -> MirrorError:
-        if any(isinstance(cause, json.JSONDecodeError) for cause in azure_errors.chain(error)):
-            return ServiceUnavailable(f"an answer of {self.description} was cut", azure_errors.AGAIN)
-        return azure_errors.translate(error, self.description)
 
     def find(self, reference: Reference) -> list[ResolvedVersion]:
         """See :meth:`aml_mirror.pull.resolved.Catalog.find`."""
@@ -87,16 +84,43 @@ class AzureMLCatalog:
         models = [reference.model] if reference.model else self._call(lambda: list(self._service.models()))
         versions = [self._resolved(model, *each) for model in models for each in self._versions(model)]
         if reference.stage:
-            # Of several, which a promotion that was cut off may leave for a while, the last one counts. Where
-            # tags were written by hand, nothing says which one that is.
-            marked = [
-                (parse_mark(one.tags, reference.stage)[0], one)
-                for one in versions
-                if reference.stage in stages_of(one.tags)
-            ]
-            last = max((mark for mark, _ in marked), default=0)
-            return [one for mark, one in marked if mark == last]
+            return self._holder(reference, versions)
         return [one for one in versions if one.version.tags.get(keys.RUN_ID) == reference.run_id]
+
+    def _holder(self, reference: Reference, versions: list[ResolvedVersion]) -> list[ResolvedVersion]:
+        """Return the version that has a stage, as ``promote`` and ``history`` see it."""
+        marked = [one for one in versions if reference.stage in stages_of(one.tags)]
+        if not marked:
+            return []
+        journal = self.open(self._default_datastore(), "")
+        # Of several, which a promotion that was cut off may leave for a while, the last one counts.
+        found = {
+            entry.sequence: one
+            for one in marked
+            if (
+                entry := entry_that_gave(
+                    one.version, reference.stage, lambda name: journal.small(name, MAX_ENTRY_BYTES)
+                )
+            )
+        }
+        if not found:
+            named = ", ".join(f"{one.version.model}:{one.version.number}" for one in marked)
+            raise DataError(
+                f"{named} has the tag of the stage {reference.stage}, and no entry of the stage's journal "
+                "gave it: somebody wrote the tag by hand",
+                "give the stage with 'aml-mirror promote', or pull NAME:VERSION",
+            )
+        return [found[max(found)]]
+
+    def _default_datastore(self) -> str:
+        url = f"{resource_manager()}{self.scope}/datastores?api-version={_DATASTORE_API}&isDefault=true"
+        answer = self._call(lambda: self._service.send(HttpRequest("GET", url)))
+        for found in answer.get("value") or ():
+            self._datastores[str(found["name"])] = found["properties"]
+            return str(found["name"])
+        raise ConfigurationError(
+            f"{self.description} has no default datastore", "the journal of the stages is there"
+        )
 
     def _get(self, model: str, number: str) -> Properties | None:
         def get() -> Properties | None:

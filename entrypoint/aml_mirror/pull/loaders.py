@@ -2,14 +2,17 @@
 
 Sources: LeRobot (lerobot/policies/factory.py), transformers and PEFT (``from_pretrained``), Stable-Baselines3
 (``PPO.load``), rsl_rl (``OnPolicyRunner.load``), skrl (``Agent.load``), rl_games (``Player.restore``),
-robomimic (``policy_from_checkpoint``), Ray RLlib (``Algorithm.from_checkpoint``), Orbax and Flax.
+robomimic (``policy_from_checkpoint``), Ray RLlib (``Algorithm.from_checkpoint``), Brax (training/agents/*/
+checkpoint.py), Orbax and Flax. ``make test-frameworks`` executes the lines of each that can be installed.
 """
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from aml_mirror.formats.base import Weights
 from aml_mirror.formats.registry import format_of
@@ -29,7 +32,7 @@ def loader_of(tags: Mapping[str, str], paths: Sequence[str], folder: str) -> Loa
     Args:
         tags: of the version: ``framework``, ``base_model``.
         paths: the files of the version.
-        folder: the folder that holds them, for the lines.
+        folder: the folder that holds them.
     """
     framework = tags.get("framework", "")
     names = {path.rpartition("/")[2] for path in paths}
@@ -38,10 +41,15 @@ def loader_of(tags: Mapping[str, str], paths: Sequence[str], folder: str) -> Loa
     full = f"{folder}/{main}" if main else folder
     if "adapter_config.json" in names:
         return Loader("", _adapter(folder, tags.get("base_model", "")))
-    if make := _BY_FRAMEWORK.get(framework):
-        takes_folder, lines = make
-        found = tuple(line.format(folder=folder, file=full, **_more(paths, folder)) for line in lines)
-        return Loader("" if takes_folder else main, found)
+    if row := _BY_FRAMEWORK.get(framework):
+        takes_folder, lines = row
+        # What VecNormalize saved: without it a policy sees observations of another scale.
+        statistics = next((path for path in paths if re.search(r"vec_?normalize.*\.pkl$", path)), "")
+        known = {"folder": folder, "file": full, "statistics": f"{folder}/{statistics}"}
+        known = {key: text.replace("\\", r"\\").replace('"', r"\"") for key, text in known.items()}
+        known["model_class"] = _model_class(folder)
+        found = (*(_VEC_NORMALIZE if statistics else ()), *lines)
+        return Loader("" if takes_folder else main, tuple(line.format(**known) for line in found))
     return _by_file(main, folder, full, names)
 
 
@@ -59,9 +67,15 @@ def _main(weights: Sequence[str]) -> str:
     return policies[0] if len(policies) == 1 else ""
 
 
-def _more(paths: Sequence[str], folder: str) -> dict[str, str]:
-    statistics = next((path for path in paths if re.search(r"vec_?normalize.*\.pkl$", path)), "")
-    return {"statistics": f"{folder}/{statistics}" if statistics else ""}
+def _model_class(folder: str) -> str:
+    """The class of transformers that a configuration names: ``AutoModel`` would leave out the head."""
+    try:
+        config = json.loads(Path(folder, "config.json").read_bytes())
+        (name,) = config["architectures"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return "AutoModel"
+    is_own = "auto_map" in config or not (isinstance(name, str) and name.isidentifier())
+    return "AutoModel" if is_own else str(name)
 
 
 def _adapter(folder: str, base_model: str) -> tuple[str, ...]:
@@ -80,7 +94,14 @@ _LEROBOT = (
     'policy = get_policy_class(config.type).from_pretrained("{folder}")',
     'preprocess, postprocess = make_pre_post_processors(config, pretrained_path="{folder}")',
 )
-_TRANSFORMERS = ("from transformers import AutoModel", 'model = AutoModel.from_pretrained("{folder}")')
+_TRANSFORMERS = (
+    "from transformers import {model_class}",
+    'model = {model_class}.from_pretrained("{folder}")',
+)
+_VEC_NORMALIZE = (
+    "from stable_baselines3.common.vec_env import VecNormalize",
+    'env = VecNormalize.load("{statistics}", env)  # env: made for the task',
+)
 _TORCH = ("import torch", 'state = torch.load("{file}", map_location="cpu", weights_only=True)')
 _BY_FRAMEWORK: dict[str, tuple[bool, tuple[str, ...]]] = {
     # Whether the loader takes the folder, and the lines.
@@ -102,11 +123,7 @@ _BY_FRAMEWORK: dict[str, tuple[bool, tuple[str, ...]]] = {
     ),
     "rsl_rl": (
         False,
-        (
-            "import torch",
-            'saved = torch.load("{file}", map_location="cpu", weights_only=False)',
-            'runner.load("{file}")  # of rsl_rl.runners.OnPolicyRunner, made for the task',
-        ),
+        ('runner.load("{file}")  # of rsl_rl.runners.OnPolicyRunner, made for the task',),
     ),
     "skrl": (False, ('agent.load("{file}")  # of the agent, made for the task',)),
     "rl_games": (False, ('player.restore("{file}")  # of rl_games.torch_runner.Runner().create_player()',)),
@@ -122,6 +139,13 @@ _BY_FRAMEWORK: dict[str, tuple[bool, tuple[str, ...]]] = {
         (
             "from ray.rllib.algorithms.algorithm import Algorithm",
             'policy = Algorithm.from_checkpoint("{folder}")',
+        ),
+    ),
+    "brax": (
+        True,
+        (
+            "from brax.training.agents.ppo import checkpoint  # or the algorithm that was trained",
+            'policy = checkpoint.load_policy("{folder}")',
         ),
     ),
     "lightning": (False, ('model = YourModule.load_from_checkpoint("{file}")',)),

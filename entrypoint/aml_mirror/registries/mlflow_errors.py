@@ -114,7 +114,7 @@ def _of(cause: BaseException, where: str) -> MirrorError | None:
             "install it beside this program, or start the server with --serve-artifacts: then it stores the "
             "files itself"
             if store
-            else "pass the address of an MLflow server, or install the full package: pip install mlflow",
+            else "pass the address of an MLflow server, or install aml-mirror[local], which has the database",
         )
     if type(cause).__module__.startswith("sqlalchemy") or type(cause).__module__ == "sqlite3":
         return _database(said, where)

@@ -63,11 +63,15 @@ def pinned_manifest(version: Version, reader: ArtifactReader) -> Manifest:
         DataError: see :func:`require_complete`.
     """
     pinned = require_complete(version)
-    copies = [parsed(data) for data in reader.artifacts("manifest.json", MAX_MANIFEST_BYTES)]
-    right = [manifest for manifest in copies if manifest is not None and manifest.sha256 == pinned]
-    # Each copy counts: people read the run's, this program the version's.
-    if copies and len(right) == len(copies):
-        return right[0]
+    # Twice: an answer that was cut is no change.
+    for _ in range(2):
+        copies = [parsed(data) for data in reader.artifacts("manifest.json", MAX_MANIFEST_BYTES)]
+        right = [manifest for manifest in copies if manifest is not None and manifest.sha256 == pinned]
+        # Each copy counts: people read the run's, this program the version's.
+        if copies and len(right) == len(copies):
+            return right[0]
+        if not copies:
+            break
     raise ManifestLost(
         f"the manifest of version {version.number} of {version.model} "
         + (f"was changed: it is not the one with the digest {pinned}" if copies else "is missing"),

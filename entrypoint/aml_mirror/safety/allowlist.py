@@ -94,6 +94,9 @@ ALLOWED: frozenset[tuple[str, str]] = frozenset(
         *_names("uuid", "UUID SafeUUID"),
         *_names("argparse", "Namespace"),
         *_names("types", "SimpleNamespace"),
+        # random.py: made without arguments, then given numbers. re/__init__.py: of a pattern and its flags.
+        *_names("random", "Random"),
+        *_names("re", "_compile"),
         *_names("typing", "Any Dict List Tuple Union Optional"),
         *_names("pathlib", _PATHS),
         *_names("pathlib._local", _PATHS),
@@ -121,6 +124,9 @@ ALLOWED: frozenset[tuple[str, str]] = frozenset(
             )
             for name in names.split()
         ),
+        # Arrays with a mask (numpy/ma/core.py: MaskedArray.__reduce__), under the names of numpy 1 and 2.
+        *_names("numpy.ma.core", "_mareconstruct MaskedArray"),
+        *_names("numpy.ma", "MaskedArray"),
         # numpy 2's texts of any length, and the number formats of JAX.
         *_names("numpy.dtypes", "StringDType"),
         *_names("numpy._core._internal", "_convert_to_stringdtype_kwargs"),
@@ -206,6 +212,7 @@ MADE_EMPTY = frozenset(
             "torch.distributed.",
             "gym.",
             "gymnasium.",
+            "random",
         )
     )
     and module != "stable_baselines3.common.type_aliases"
@@ -213,6 +220,7 @@ MADE_EMPTY = frozenset(
 )
 
 _TORCH_REBUILDS = frozenset((module, name) for module, name in ALLOWED if module == "torch._utils")
+_MASKED = frozenset({("numpy.ma", "MaskedArray"), ("numpy.ma.core", "MaskedArray")})
 _BIT_GENERATORS = frozenset(_names("numpy.random._pickle", "__bit_generator_ctor"))
 
 # These call an argument of theirs: which one, and what it may be; None: any name on the list. The machine
@@ -221,6 +229,7 @@ CALLS_ITS_ARGUMENT: dict[tuple[str, str], dict[int, frozenset[tuple[str, str]] |
     ("torch._tensor", "_rebuild_from_type_v2"): {0: _TORCH_REBUILDS},
     ("copyreg", "_reconstructor"): {0: None, 1: None},
     ("copy_reg", "_reconstructor"): {0: None, 1: None},
+    ("numpy.ma.core", "_mareconstruct"): {0: _MASKED, 1: frozenset({("numpy", "ndarray")})},
     ("numpy.random._pickle", "__generator_ctor"): {1: _BIT_GENERATORS},
     ("numpy.random._pickle", "__randomstate_ctor"): {1: _BIT_GENERATORS},
 }

@@ -26,8 +26,10 @@ from aml_mirror.sources.tree import Tree
 from aml_mirror.support.block_digest import block_hasher
 from aml_mirror.support.crc64 import crc64
 
-PART_BYTES = 2 << 20
-PARTS = 4
+PART_BYTES = 512 << 10
+PARTS = 8
+# What one request fetches of a blob.
+FETCH_BYTES = 2 << 20
 # Ranges of a blob that are fetched, or wait to be hashed, at a time: as many as keep a line of 30 ms busy at
 # the rate at which one core hashes.
 AHEAD = 4
@@ -187,7 +189,7 @@ class BlockReader:
 
     def _fetched(self, source: AzureBlobs, entry: Entry) -> Iterator[bytes]:
         """A blob cannot grow unnoticed: each range is bound to its ETag."""
-        step = PART_BYTES if self._block_bytes % PART_BYTES == 0 else self._block_bytes
+        step = FETCH_BYTES if self._block_bytes % FETCH_BYTES == 0 else self._block_bytes
         pending: deque[Future[bytes]] = deque()
         pool = ThreadPoolExecutor(AHEAD, thread_name_prefix="fetch")
         try:
@@ -201,7 +203,7 @@ class BlockReader:
             pool.shutdown(wait=False, cancel_futures=True)
 
     def _bounded(self, data: bytes) -> bytes:
-        while len(self._taking) >= PARTS:
+        while len(self._taking) >= AHEAD:
             self._wait()
         return data
 

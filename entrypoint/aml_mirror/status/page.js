@@ -141,7 +141,7 @@
   const state = (name, mark, count) => {
     const button = make("button", { type: "button", ariaPressed: String(name === wanted) });
     if (mark) button.append(make("span", { textContent: `${mark} `, ariaHidden: "true" }));
-    button.append(name || "all", make("b", { textContent: integers.format(count) }));
+    button.append(`${name || "all"} `, make("b", { textContent: integers.format(count) }));
     button.addEventListener("click", () => {
       wanted = name;
       byId("states").querySelectorAll("button").forEach((one) => { one.ariaPressed = String(one === button); });

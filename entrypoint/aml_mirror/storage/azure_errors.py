@@ -11,6 +11,7 @@ requests that nobody answered.
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator
 from urllib.parse import urlsplit
@@ -161,7 +162,7 @@ def _of(cause: BaseException, where: str) -> MirrorError | None:
     if isinstance(cause, core.ClientAuthenticationError) and not status_of(cause):
         return entra_errors.translate(cause, where)
     # Whatever the status: what it is about, the body would have said.
-    if isinstance(cause, (core.IncompleteReadError, core.DecodeError)):
+    if isinstance(cause, (core.IncompleteReadError, core.DecodeError, json.JSONDecodeError)):
         return ServiceUnavailable(f"an answer of {where} was cut or is not Azure's: {said}", AGAIN)
     if isinstance(cause, core.HttpResponseError) and status_of(cause):
         # Entra answers a token request with 400 or 401; the message holds its code.

@@ -82,7 +82,7 @@ def up(folder: Path, port: int = 0, owner: int | None = None, in_memory: bool = 
             stderr=log,
             start_new_session=True,
         )
-    end = time.monotonic() + 180
+    end = time.monotonic() + 600
     while not (folder / "emulator.json").exists():
         if process.poll() is not None or time.monotonic() > end:
             processes.stop(process)

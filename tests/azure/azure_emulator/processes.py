@@ -108,7 +108,7 @@ def _start(
 
 
 def wait_until_ready(
-    process: subprocess.Popen[bytes], url: str, folder: Path, log: str, seconds: float = 120
+    process: subprocess.Popen[bytes], url: str, folder: Path, log: str, seconds: float = 600
 ) -> None:
     """Return when the server answers anything at all; raise with its log when it ends before."""
     context = ssl.create_default_context(cafile=str(folder / "ca.pem"))

@@ -17,12 +17,14 @@ def run(call: Call) -> int:
     """Mirror every run below a prefix, and print the receipts and a summary."""
     from aml_mirror.backfill.kept_receipts import KeptReceipts, new_id
     from aml_mirror.pipeline.receipt import write_termination_log
+    from aml_mirror.telemetry.record import count
 
     lines = not output.for_people(call.settings.json)
     backfill_id = call.settings.backfill_id or new_id()
     kept = KeptReceipts(call.settings, backfill_id, call.console.warn)
 
     def tell(done: Receipt) -> None:
+        count(done)
         if not call.settings.dry_run:
             kept.take(done)
         if lines:

@@ -13,9 +13,11 @@ def run(call: Call) -> int:
     from aml_mirror.cli.report import receipt_text
     from aml_mirror.pipeline.mirror import Mirror
     from aml_mirror.pipeline.receipt import write_termination_log
+    from aml_mirror.telemetry.record import count
 
     for done in Mirror(call.settings, call.console, call.progress).run():
         write_termination_log(done)
+        count(done)
         for warning in done.warnings[:MAX_WARNINGS]:
             call.console.warn(warning)
         if output.for_people(call.settings.json):

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from aml_mirror.cli import output
+from aml_mirror.cli import output, telemetry
 from aml_mirror.cli.commands.base import Call, Command
 
 if TYPE_CHECKING:
     from aml_mirror.backfill.summary import Summary
+    from aml_mirror.pipeline.receipt import Receipt
 
 
 def run(call: Call) -> int:
     """Mirror workflows as they complete, and print the receipts and a summary of each pass."""
     from aml_mirror.pipeline.receipt import write_termination_log
+    from aml_mirror.telemetry.record import count
     from aml_mirror.watch.watch import Watch
 
     lines = not output.for_people(call.settings.json)
@@ -25,13 +27,14 @@ def run(call: Call) -> int:
         write_termination_log(summary)
         if lines:
             output.print_line(summary.line())
+        telemetry.deliver(call.console, summary.exit_code)
 
-    return Watch(
-        call.settings,
-        call.console,
-        lambda done: output.print_line(done.line()) if lines else None,
-        summed_up,
-    ).run()
+    def tell(done: Receipt) -> None:
+        count(done)
+        if lines:
+            output.print_line(done.line())
+
+    return Watch(call.settings, call.console, tell, summed_up).run()
 
 
 COMMAND = Command(

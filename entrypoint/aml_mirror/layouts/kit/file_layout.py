@@ -12,7 +12,7 @@ from typing import Any
 
 from aml_mirror.layouts.base import Checkpoint, Role, RunDraft
 from aml_mirror.layouts.kit.companions import matching, with_companions
-from aml_mirror.layouts.kit.other_ends import TORCH_SUFFIXES, ask_about_other_ends, other_ends
+from aml_mirror.layouts.kit.other_ends import TORCH_SUFFIXES, WHY_FOREIGN, ask_about_other_ends, other_ends
 from aml_mirror.layouts.kit.other_series import ask_about_other_series
 from aml_mirror.layouts.kit.roles import leave_undecided, newest_first
 from aml_mirror.layouts.kit.temporary import FILE_PROBLEM, name_when_done
@@ -97,10 +97,11 @@ class FileLayout:
                     item = self._checkpoint(run, join(base, name), match, role, problem)
                     {"numbered": numbered, "final": ends, "best": best}[group].append((item, match))
                     break
-        ends += self._other_ends(run, base, [item for item, _ in (*numbered, *ends, *best)])
+        foreign = self._other_ends(run, base, [item for item, _ in (*numbered, *ends, *best)])
+        ends += foreign
         ordered = self._ordered(run, numbered, ends, result.warnings)
         result.checkpoints = with_companions(run, newest_first(item for item, _ in ordered), self.companions)
-        self._tell_apart(result, ordered)
+        self._tell_apart(result, ordered, {item.path for item, _ in foreign})
         whole = [item for item, _ in best if not item.problem]
         if whole:
             (result.best,) = with_companions(run, whole[:1], self.companions)
@@ -228,7 +229,7 @@ class FileLayout:
             [*placed, *numbered], key=lambda item: -math.inf if item[0].step is None else -item[0].step
         )
 
-    def _tell_apart(self, result: RunDraft, ordered: list[_Found]) -> None:
+    def _tell_apart(self, result: RunDraft, ordered: list[_Found], foreign: set[str]) -> None:
         trainings: dict[tuple[tuple[str, str], ...], Checkpoint] = {}
         for item, match in ordered:
             if training := _training(match):
@@ -244,6 +245,8 @@ class FileLayout:
         ends = [item for item, _ in ordered if item.step is None]
         if len(ends) > 1:
             leave_undecided(result, ends, f"{len(ends)} files say that training ended with them")
+        elif ends and ends[0].path in foreign and len(ordered) > 1:
+            leave_undecided(result, [ends[0], ordered[1][0]], WHY_FOREIGN)
 
     def _leave_out(self, run: Tree, result: RunDraft) -> None:
         left = tuple(

@@ -26,6 +26,7 @@ from aml_mirror.sources.tree import Tree, join, parent
 Describe = Callable[[str], Checkpoint]
 """Describes what the framework needs of a file or folder at a path, as it does of a numbered one."""
 
+WHY_FOREIGN = "the framework writes no file of such a name, which says that it is the end"
 # torch.save writes the same under any of these.
 TORCH_SUFFIXES = suffixes_of("torch.save")
 _TORCH = frozenset(suffix.lstrip(".") for suffix in TORCH_SUFFIXES)
@@ -74,11 +75,9 @@ def ask_about_other_ends(run: Tree, result: RunDraft, describe: Describe | None 
         return
     newest = result.checkpoints[0]
     result.checkpoints = [*ends, *result.checkpoints]
-    kind = "file" if newest.path in newest.weights else "folder"
+    is_file = newest.path in newest.weights
     leave_undecided(
-        result,
-        [*ends, newest],
-        f"the framework writes no {kind} of such a name, which says that it is the end",
+        result, [*ends, newest], WHY_FOREIGN if is_file else WHY_FOREIGN.replace("file", "folder")
     )
 
 

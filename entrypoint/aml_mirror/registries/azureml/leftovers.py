@@ -15,6 +15,7 @@ from aml_mirror.core.errors import MirrorError
 from aml_mirror.registries import keys
 from aml_mirror.registries.azureml.blob_lease import BlobLease
 from aml_mirror.registries.azureml.limits import FOLDER, safe_part
+from aml_mirror.registries.azureml.prune_mark import prune_mark
 from aml_mirror.registries.azureml.version_folder import datastore_path
 from aml_mirror.registries.leftover_runs import is_as_listed, runs_left
 from aml_mirror.registries.leftovers import FOLDER as FOLDER_KIND
@@ -106,39 +107,60 @@ class AzureMLLeftovers:
         return self._delete(item.name)
 
     def _remove_folder(self, item: Leftover) -> str:
-        """Remove a folder while its claims are held: nobody writes there, or begins to."""
+        """Remove a folder while the mark and its claims are held: nobody writes there, or begins to."""
         workspace = self._workspace
-        prefix = f"{FOLDER}/claims/{item.identity}/"
         container = workspace.azure.container
-        claims = {f"{prefix}{safe_part(model)}" for model in item.models}
-        claims |= {
-            str(blob.name)
-            for blob in workspace.retry(lambda: list(container.list_blobs(name_starts_with=prefix)))
-        }
-        claims_held: list[BlobLease] = []
-        with ExitStack() as held:
+        with ExitStack() as stack:
+            held: list[BlobLease] = []
+
+            def holds(lease: BlobLease) -> bool:
+                if not lease.try_acquire():
+                    return False
+                stack.callback(lease.release)
+                held.append(lease)
+                return True
+
+            # First: a model that has no claim yet waits from now on, or is among the claims.
+            if not holds(prune_mark(container, item.identity, workspace.retry, workspace.notice)):
+                return _IN_USE
+            claims = self._claims(item)
             for name in sorted(claims):
                 claim = BlobLease(container.get_blob_client(name), workspace.retry, workspace.notice)
-                if not claim.try_acquire():
+                if not holds(claim):
                     return _IN_USE
-                held.callback(claim.release)
-                claims_held.append(claim)
-            versions: list[Version] = []
-            for model in item.models:
-                workspace.models.each(model, versions.append)
+            versions = self._versions_of(item, claims)
             if any(_is_in(version, item.name) for version in versions):
                 return "a version has it now"
             names = sorted(name for name in self._etags if name.startswith(f"{item.name}/"))
             for name in names:
-                if any(claim.lost for claim in claims_held):
+                if any(lease.lost for lease in held):
                     return _IN_USE
                 if why := self._delete(name):
                     return why
             if not any(version.tags.get(keys.IDENTITY) == item.identity for version in versions):
-                for claim in claims_held:
+                for lease in held:
                     # Given up, a claim that remembers no run is deleted.
-                    claim.run_id = ""
+                    lease.run_id = ""
         return ""
+
+    def _claims(self, item: Leftover) -> set[str]:
+        """The claims on the identity of a folder: those that are there, and of the models that began it."""
+        prefix = f"{FOLDER}/claims/{item.identity}/"
+        container = self._workspace.azure.container
+        listed = self._workspace.retry(lambda: list(container.list_blobs(name_starts_with=prefix)))
+        return {f"{prefix}{safe_part(model)}" for model in item.models} | {str(blob.name) for blob in listed}
+
+    def _versions_of(self, item: Leftover, claims: set[str]) -> list[Version]:
+        """The versions, as they are now, of the models that began a folder or have a claim on it."""
+        parts = {name.rpartition("/")[2] for name in claims}
+        models = {
+            *item.models,
+            *(name for name in self._workspace.models.names() if safe_part(name) in parts),
+        }
+        versions: list[Version] = []
+        for model in sorted(models):
+            self._workspace.models.each(model, versions.append)
+        return versions
 
     def _delete(self, name: str) -> str:
         blob = self._workspace.azure.container.get_blob_client(name)

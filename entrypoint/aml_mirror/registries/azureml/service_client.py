@@ -112,10 +112,10 @@ class AzureML:
         if "Unknown cloud environment" in str(error):
             # azure-ai-ml asked for the cloud's metadata and says of any failure that it knows no such cloud.
             return ServiceUnavailable("the cloud's metadata could not be had", azure_errors.AGAIN)
-        if any(isinstance(cause, core.AzureError) for cause in azure_errors.chain(error)):
+        if any(
+            isinstance(cause, (core.AzureError, json.JSONDecodeError)) for cause in azure_errors.chain(error)
+        ):
             return azure_errors.translate(error, self.shown)
-        if any(isinstance(cause, json.JSONDecodeError) for cause in azure_errors.chain(error)):
-            return ServiceUnavailable(f"an answer of {self.shown} was cut", azure_errors.AGAIN)
         found = mlflow_errors.translate(error, self.shown)
         if isinstance(found, ServiceUnavailable):
             # MLflow's client heeds it only where it tries again by itself: see single_attempt.

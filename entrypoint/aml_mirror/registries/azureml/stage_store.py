@@ -20,14 +20,19 @@ from azure.core.exceptions import HttpResponseError
 
 from aml_mirror.core.errors import DataError, ServiceUnavailable
 from aml_mirror.registries.azureml.blob_lease import BlobLease
-from aml_mirror.registries.azureml.limits import FOLDER, safe_part
+from aml_mirror.registries.azureml.stage_entries import (
+    MAX_ENTRY_BYTES,
+    entry_name,
+    entry_that_gave,
+    journal_folder,
+    read_entry,
+)
 from aml_mirror.registries.azureml.version_files import read_blob
 from aml_mirror.registries.mlflow_runs import lost_claim
 from aml_mirror.registries.records import Version
 from aml_mirror.registries.stages import (
     Holder,
     StageEntry,
-    parse_entry,
     parse_mark,
     stages_of,
     tags_with,
@@ -38,7 +43,6 @@ from aml_mirror.storage import azure_errors
 if TYPE_CHECKING:
     from aml_mirror.registries.azureml.workspace import AzureMLRegistry
 
-MAX_ENTRY_BYTES = 64 << 10
 # An operation that was cut off is completed by the next one; what so many later ones left is nobody's.
 LOOKED_AT = 20
 
@@ -51,7 +55,7 @@ class AzureMLStageStore:
     def __init__(self, workspace: AzureMLRegistry, model: str) -> None:
         self._workspace = workspace
         self._model = model
-        self._folder = f"{FOLDER}/stages/{safe_part(model)}"
+        self._folder = journal_folder(model)
 
     @contextmanager
     def lock(self) -> Iterator[Callable[[], None]]:
@@ -78,13 +82,8 @@ class AzureMLStageStore:
         return max(found, key=lambda holder: holder.sequence, default=None)
 
     def _held(self, version: Version, stage: str) -> Holder | None:
-        number, digest = parse_mark(version.tags, stage)
-        if stage not in stages_of(version.tags) or not number:
-            return None
-        entry = self._read(self._name(stage, number))
-        if entry is None or entry.digest != digest or entry.version != version.number:
-            return None
-        return Holder(version, number)
+        entry = entry_that_gave(version, stage, self._bytes)
+        return Holder(version, entry.sequence) if entry else None
 
     def _recent(self, stage: str) -> list[Version]:
         """The versions that the last entries of a stage name, as they are now."""
@@ -172,10 +171,11 @@ class AzureMLStageStore:
         )
 
     def _name(self, stage: str, sequence: int) -> str:
-        return f"{self._folder}/{stage}/{sequence:06d}.json"
+        return entry_name(self._model, stage, sequence)
 
     def _read(self, name: str) -> StageEntry | None:
+        return read_entry(self._model, name, self._bytes)
+
+    def _bytes(self, name: str) -> bytes | None:
         workspace = self._workspace
-        data = read_blob(workspace.azure.container, name, MAX_ENTRY_BYTES, workspace.retry)
-        entry = parse_entry(data) if data else None
-        return entry if entry and name == self._name(entry.stage, entry.sequence) else None
+        return read_blob(workspace.azure.container, name, MAX_ENTRY_BYTES, workspace.retry)

@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
 from functools import cached_property
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, BinaryIO, cast
 
 from azure.core.exceptions import AzureError, HttpResponseError
 
@@ -133,6 +133,8 @@ class VersionFiles:
     def put_log(self, name: str, source: str, size: int, open_file: Callable[[], BinaryIO]) -> int:
         """Store a log as an own file, and note it in the list; return the bytes that were sent.
 
+        It is read once, unless an earlier attempt may have stored it already.
+
         Args:
             name: of the own file.
             source: where it is in the run.
@@ -142,12 +144,14 @@ class VersionFiles:
         Raises:
             ServiceUnavailable: it does not arrive whole.
         """
-        with open_file() as stream:
-            digest = hashed(iter(lambda: stream.read(_CHUNK_BYTES), b""))
-        self.list.logs[name] = LogFile(size, digest.sha256, source)
-        if self.is_taken_up and self.digest_of(name, size) == digest.sha256:
-            return 0
-        self._put_file(name, size, open_file)
+        there = self.digest_of(name, size) if self.is_taken_up else None
+        if there is not None:
+            with open_file() as stream:
+                digest = hashed(iter(lambda: stream.read(_CHUNK_BYTES), b""))
+            if digest.sha256 == there:
+                self.list.logs[name] = LogFile(size, there, source)
+                return 0
+        self.list.logs[name] = LogFile(size, self._put_file(name, size, open_file), source)
         return size
 
     def digest_of(self, name: str, size: int) -> str | None:
@@ -180,25 +184,27 @@ class VersionFiles:
 
         return self._retry(read)
 
-    def _put_file(self, name: str, size: int, open_file: Callable[[], BinaryIO]) -> None:
-        """Store an own file of any size.
+    def _put_file(self, name: str, size: int, open_file: Callable[[], BinaryIO]) -> str:
+        """Store an own file of any size; return the SHA-256 of the bytes that were sent.
 
         Raises:
             ServiceUnavailable: it does not arrive whole.
         """
         blob = self._blob(name)
 
-        def send() -> None:
+        def send() -> str:
             with open_file() as stream:
-                blob.upload_blob(stream, length=size, overwrite=True)
+                hashing = _HashedStream(stream)
+                blob.upload_blob(cast("BinaryIO", hashing), length=size, overwrite=True, max_concurrency=1)
             arrived = blob.get_blob_properties().size
             if arrived != size:
                 raise ServiceUnavailable(
                     f"{name} arrived with {arrived} of {size} bytes in the datastore",
                     "run the same command again: what is there is not sent again",
                 )
+            return hashing.digest.hexdigest()
 
-        self._retry(send)
+        return self._retry(send)
 
     def read(self, name: str, limit: int) -> bytes | None:
         """Return an own file; None where there is none, or it is longer than ``limit``."""
@@ -228,6 +234,24 @@ class VersionFiles:
 
     def _blob(self, name: str) -> BlobClient:
         return self.container.get_blob_client(f"{self.folder.own}/{name}")
+
+
+class _HashedStream:
+    """A stream that is hashed as it is read. It cannot be rewound: each attempt opens the file anew.
+
+    The client reads a body that has no ``seek`` in order and once, and holds a block for its own retries
+    (azure-storage-blob 12.27.1, ``upload_block_blob``).
+    """
+
+    def __init__(self, stream: BinaryIO) -> None:
+        self.digest = hashlib.sha256()
+        self._stream = stream
+
+    def read(self, count: int = -1) -> bytes:
+        """Read so many bytes, or all that are left."""
+        data = self._stream.read(count)
+        self.digest.update(data)
+        return data
 
 
 def read_blob(container: ContainerClient, name: str, limit: int, retry: Call) -> bytes | None:

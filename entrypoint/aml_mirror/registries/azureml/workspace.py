@@ -30,6 +30,7 @@ from aml_mirror.registries.azureml.known_versions import each_version_of, versio
 from aml_mirror.registries.azureml.limits import FOLDER, LIMITS, check_names, fit_tags, safe_part, tag_filter
 from aml_mirror.registries.azureml.model_service import ModelService
 from aml_mirror.registries.azureml.model_versions import Models
+from aml_mirror.registries.azureml.prune_mark import wait_while_pruned
 from aml_mirror.registries.azureml.read_once import is_worth_it, one_pass, remove_staged
 from aml_mirror.registries.azureml.run_adoption import take_up
 from aml_mirror.registries.azureml.service_client import PATIENCE, AzureML
@@ -214,10 +215,21 @@ class AzureMLRegistry(RunStore):
             # given may come from a list without paths.
             now = self.find_version(version.model, version.number)
             if now is not None and now.tags.get(keys.IDENTITY) == version.tags.get(keys.IDENTITY):
-                self.models.tag(now, {keys.QUICK_KEY: quick_key})
+                self.annotate(now, {keys.QUICK_KEY: quick_key})
 
     def annotate(self, version: Version, tags: dict[str, str]) -> None:
-        self.models.tag(version, tags)
+        # A version is written whole: what another writes at the same moment, a stage for one, would be lost.
+        claim = self.claim(version)
+        claim.acquire()
+
+        def require_allowed() -> None:
+            if claim.lost:
+                raise lost_claim(f"version {version.number} of {version.model}")
+
+        try:
+            self.models.tag(version, tags, require_allowed)
+        finally:
+            claim.release()
 
     def claim(self, version: Version) -> BlobLease:
         """Return the claim on a version: whoever writes its tags, run or files holds it."""
@@ -281,6 +293,7 @@ class AzureMLRegistry(RunStore):
         claim = self._claim(identity, model)
         claim.acquire()
         try:
+            wait_while_pruned(self.azure.container, identity, self.retry, self.notice)
             found = take_up(self, experiment_id, run_name, tags, claim)
         except BaseException:
             claim.release()

@@ -37,7 +37,7 @@ class MlflowRegistryType(RegistryType):
         if scheme in _DATABASES and find_spec("sqlalchemy") is None:
             raise ConfigurationError(
                 f"{uri} needs the Python package sqlalchemy, which is not installed here",
-                "pass the address of an MLflow server, or install the full package: pip install mlflow",
+                "pass the address of an MLflow server, or install aml-mirror[local], which has the database",
             )
         if file := _SQLITE_FILE.fullmatch(uri):
             _check_file(uri, file[1])

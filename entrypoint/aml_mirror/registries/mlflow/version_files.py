@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from aml_mirror.core.manifest import Manifest, TransferResult
 from aml_mirror.registries import keys
 from aml_mirror.registries.mlflow.file_upload import put_file, put_text
-from aml_mirror.registries.mlflow.version_presence import FILES, MODEL, listed_files
+from aml_mirror.registries.mlflow.version_presence import MODEL, file_tags
 from aml_mirror.registries.records import FileDigest, Version
 from aml_mirror.sources.tree import Tree
 
@@ -46,6 +46,6 @@ def repair_files(
         progress(item.bytes)
     require_allowed()
     put_text(store, retry, "manifest.json", manifest.as_json())
-    if version.tags.get(FILES) != (listed := listed_files(manifest)):
-        registry.annotate(version, {FILES: listed})
+    listed = {key: text for key, text in file_tags(manifest).items() if version.tags.get(key) != text}
+    registry.annotate(version, listed)
     return TransferResult(sent=sent)

@@ -1,14 +1,16 @@
 """Whether what a version stands for is still there: its MLflow run, and the files in the run's folder.
 
 Anybody may delete a run, or files of the artifact store, and the version remains. A look costs the run and
-one list of the folder ``model``, whose entries are compared with those that were registered (:data:`FILES`).
-It tells what is gone or cut; what was changed at the same size is for ``verify``.
+one list of the folder ``model``, whose entries are compared with those that were registered (:data:`FILES`),
+and one list of each folder below it that holds large files, up to :data:`MOST_FOLDERS`
+(:data:`FILES_BELOW`). It tells what is gone or cut; what was changed at the same size, and small files in
+further folders, are for ``verify``.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -26,7 +28,11 @@ from aml_mirror.support.retry import Retry
 
 # Tag of a version: JSON with the names and sizes in bytes of what lies directly in its folder.
 FILES = "mirror.files"
-# Of that tag, in characters; every server takes 5,000.
+# Likewise of the files in the folders below it, by folder. A tag of its own: an earlier release compares each
+# entry of the other one with the folder ``model``.
+FILES_BELOW = "mirror.files_below"
+MOST_FOLDERS = 4
+# Of each tag, in characters; every server takes 5,000.
 _MOST = 4000
 MODEL = "model"
 _FOLDER = -1  # instead of a size
@@ -74,19 +80,26 @@ class VersionPresence:
 
     def has_files(self, version: Version, run: MlflowRun) -> bool:
         """Tell whether the files of a version are as they were listed; True if nobody may look."""
-        uri = str(run.info.artifact_uri)
+        # A version of an earlier release has no such tags. What lies beside its files is for ``verify``.
+        wanted = _wanted(version.tags.get(FILES, ""))
+        below = _wanted_below(version.tags.get(FILES_BELOW, ""))
         try:
-            found = self._stores.retry_for(uri)(lambda: self._stores.open(uri).list_artifacts(MODEL))
+            there = self._listed(run, MODEL)
+            if not there or not _has(there, wanted):
+                return False
+            return all(
+                _has(self._listed(run, f"{MODEL}/{folder}"), entries) for folder, entries in below.items()
+            )
         except (ConfigurationError, NotAllowed) as error:
             self._notice(
                 f"whether the files of version {version.number} of {version.model} are there cannot be told: "
                 f"{error.message}"
             )
             return True
-        there = _sizes(found)
-        # A version of an earlier release has no such tag. What lies beside its files is for ``verify``.
-        wanted = _wanted(version.tags.get(FILES, ""))
-        return bool(there) and all(there.get(name) == size for name, size in wanted.items())
+
+    def _listed(self, run: MlflowRun, folder: str) -> dict[str, int]:
+        uri = str(run.info.artifact_uri)
+        return _sizes(self._stores.retry_for(uri)(lambda: self._stores.open(uri).list_artifacts(folder)))
 
     def folders_of(self, location: str) -> set[str] | None:
         """Return the names in the folder that holds the runs of an experiment; None: it cannot be told."""
@@ -102,21 +115,44 @@ def incomplete(version: Version) -> Version:
     return replace(version, tags={**version.tags, keys.STATE: keys.INCOMPLETE})
 
 
-def listed_files(manifest: Manifest) -> str:
-    """Return the value of :data:`FILES` for the files of a manifest."""
+def file_tags(manifest: Manifest) -> dict[str, str]:
+    """Return the tags of a version that name the files of its manifest."""
     entries: dict[str, int] = {}
-    for item in manifest.items:
-        name, slash, _ = item.path.partition("/")
-        entries[name] = _FOLDER if slash else item.bytes
-    kept: dict[str, int] = {}
-    room = _MOST
+    below: dict[str, dict[str, int]] = {}
     # The largest first: they are the weights.
-    for name, size in sorted(entries.items(), key=lambda entry: (-entry[1], entry[0])):
+    for item in sorted(manifest.items, key=lambda item: (-item.bytes, item.path)):
+        folder, _, name = item.path.rpartition("/")
+        entries[item.path.partition("/")[0]] = _FOLDER if folder else item.bytes
+        if folder and (folder in below or len(below) < MOST_FOLDERS):
+            below.setdefault(folder, {})[name] = item.bytes
+    tags = {FILES: _short(_fitting(sorted(entries.items(), key=lambda entry: (-entry[1], entry[0]))))}
+    room, kept = _MOST, dict[str, dict[str, int]]()
+    for folder, files in below.items():
+        room -= len(json.dumps(folder)) + 8
+        kept[folder] = found = _fitting(files.items(), room)
+        room -= len(_short(found))
+    if kept := {folder: files for folder, files in kept.items() if files}:
+        tags[FILES_BELOW] = _short(kept)
+    return tags
+
+
+def _fitting(entries: Iterable[tuple[str, int]], room: int = _MOST) -> dict[str, int]:
+    """The first of some entries, as many as there is room for."""
+    kept: dict[str, int] = {}
+    for name, size in entries:
         room -= len(json.dumps(name)) + 24
         if room < 0:
             break
         kept[name] = size
-    return json.dumps(kept, separators=(",", ":"))
+    return kept
+
+
+def _short(found: Mapping[str, object]) -> str:
+    return json.dumps(found, separators=(",", ":"))
+
+
+def _has(there: Mapping[str, int], wanted: Mapping[str, int]) -> bool:
+    return all(there.get(name) == size for name, size in wanted.items())
 
 
 def _sizes(items: Iterable[Any]) -> dict[str, int]:
@@ -131,5 +167,13 @@ def _wanted(text: str) -> dict[str, int]:
     try:
         found = json.loads(text)
         return {str(name): int(size) for name, size in found.items()}
+    except (ValueError, TypeError, AttributeError):
+        return {}
+
+
+def _wanted_below(text: str) -> dict[str, dict[str, int]]:
+    try:
+        found = json.loads(text)
+        return {str(folder): _wanted(json.dumps(files)) for folder, files in found.items()}
     except (ValueError, TypeError, AttributeError):
         return {}

@@ -18,7 +18,7 @@ from aml_mirror.registries.mlflow.files_uri import files_uri
 from aml_mirror.registries.mlflow.log_writer import LOG_SIZES, MAX_SIZES_BYTES, OWN, read_own
 from aml_mirror.registries.mlflow.role_aliases import RoleAliases
 from aml_mirror.registries.mlflow.run_lease import Keeper
-from aml_mirror.registries.mlflow.version_presence import FILES, MODEL, listed_files
+from aml_mirror.registries.mlflow.version_presence import MODEL, file_tags
 from aml_mirror.registries.mlflow_errors import is_there_already
 from aml_mirror.registries.mlflow_runs import RunWriter
 from aml_mirror.registries.records import Upload, Version
@@ -43,13 +43,13 @@ class MlflowWriter(RunWriter):
         self._location = location = str(run.info.artifact_uri)
         self._store_retry = workspace.stores.retry_for(location)
         self._store = self._store_retry(lambda: workspace.stores.open(location))
-        self._files = ""
+        self._files: dict[str, str] = {}
 
     def files_uri(self) -> str:
         return files_uri(f"{self._location}/model")
 
     def put_model(self, tree: Tree, manifest: Manifest, progress: Callable[[int], None]) -> TransferResult:
-        self._files = listed_files(manifest)
+        self._files = file_tags(manifest)
         uploads = [Upload(item.source, f"{MODEL}/{item.path}", item.bytes) for item in manifest.items]
         return TransferResult(sent=self.put_files(tree, uploads, progress))
 
@@ -120,7 +120,7 @@ class MlflowWriter(RunWriter):
                     raise
             properties = {
                 **tags,
-                FILES: self._files,
+                **self._files,
                 keys.MLFLOW_RUN_ID: self.run_id,
                 keys.STATE: keys.INCOMPLETE,
             }
@@ -138,7 +138,7 @@ class MlflowWriter(RunWriter):
         for other in found[1:]:
             self._workspace.discard(lambda: self._client.delete_model_version(model, other.number))  # noqa: B023
         # One that an earlier attempt registered, or whose files were lost, says what is true now.
-        now = {key: tags[key] for key in (keys.QUICK_KEY, keys.LOGS) if key in tags} | {FILES: self._files}
+        now = {key: tags[key] for key in (keys.QUICK_KEY, keys.LOGS) if key in tags} | self._files
         changed = {key: value for key, value in now.items() if found[0].tags.get(key) != value}
         self._workspace.annotate(found[0], changed)
         return found[0]

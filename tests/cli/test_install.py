@@ -1,0 +1,51 @@
+"""``uv tool install``: the program in an environment of its own, as a laptop gets it."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from builders.program import clean_environment
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_uv_tool_install_gives_the_program_and_says_what_the_database_needs(tmp_path: Path) -> None:
+    environment = clean_environment(
+        UV_TOOL_DIR=str(tmp_path / "tools"),
+        UV_TOOL_BIN_DIR=str(tmp_path / "bin"),
+        # uv's own settings and cache, where this machine has any.
+        **{name: value for name, value in os.environ.items() if name.startswith("UV_")},
+    )
+    # The versions that it ships with, so that a release of others cannot change what is tested.
+    versions = ("--constraints", ROOT / "requirements.txt", "--python", sys.executable)
+    uv = Path(sys.executable).with_name("uv")
+    source = tmp_path / "aml-mirror"
+    # Not in the checkout itself, where building leaves files behind.
+    subprocess.run(
+        ["git", "-C", ROOT, "checkout-index", "--all", f"--prefix={source}/"], check=True, env=environment
+    )
+    subprocess.run(
+        [uv, "tool", "install", "-q", *versions, source], check=True, env=environment, cwd=tmp_path
+    )
+    program = tmp_path / "bin" / "aml-mirror"
+
+    def call(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [program, *arguments], env=environment, cwd=tmp_path, capture_output=True, text=True
+        )
+
+    run = ROOT / "tests" / "data" / "runs" / "lerobot_act"
+    planned = call("plan", run, "--json")
+    assert planned.returncode == 0, planned.stderr
+    assert json.loads(planned.stdout)["framework"] == "lerobot"
+
+    done = call(run, "--model-name", "act", "--tracking-uri", f"sqlite:///{tmp_path}/mlflow.db")
+    assert done.returncode == 78
+    (line,) = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+    assert "needs the Python package sqlalchemy" in line and "install aml-mirror[local]" in line
+    assert "Traceback" not in done.stderr
+    assert not (tmp_path / "mlflow.db").exists()
