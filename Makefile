@@ -216,6 +216,7 @@ lint: venv  ## Look at the code without running it
 	$(BIN)/lint-imports
 	$(BIN)/yamllint --strict .
 	$(BIN)/python tests/docs/check_words.py
+	$(BIN)/python tests/docs/check_lengths.py
 	git ls-files -z -- '*.sh' .ci/run | xargs -0 -r $(BIN)/shellcheck
 	git ls-files -z -- '*Dockerfile' | xargs -0 -r $(BIN)/hadolint
 	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/actionlint
