@@ -9,7 +9,7 @@ BIN := $(VENV)/bin
 # Terraform asks for updates unless told not to.
 export CHECKPOINT_DISABLE := 1
 
-.PHONY: help venv mlflow2 reference demo accept bench bench-scale test test-servers test-kill test-faults test-truth test-watch test-labs test-frameworks mutate fuzz wheels-arm64 lint format lock azure-up azure-down clean \
+.PHONY: help venv mlflow2 reference demo accept recording bench bench-scale test test-servers test-kill test-faults test-truth test-watch test-labs test-frameworks mutate fuzz wheels-arm64 lint format lock azure-up azure-down clean \
 	base build push sbom audit engine-up engine-down
 
 help:  ## List the targets
@@ -28,6 +28,9 @@ $(VENV)/.ready: requirements-dev.txt pyproject.toml
 
 reference: venv  ## Write the options' reference into entrypoint/README.md
 	@$(BIN)/python -m aml_mirror.cli.reference entrypoint/README.md
+
+recording: venv  ## Record the terminal of the README anew
+	@$(BIN)/python scripts/record_terminal.py entrypoint/terminal.svg
 
 demo: venv  ## Mirror a small run into a local MLflow, twice
 	@$(BIN)/python scripts/demo.py .demo
@@ -216,6 +219,7 @@ lint: venv  ## Look at the code without running it
 	$(BIN)/lint-imports
 	$(BIN)/yamllint --strict .
 	$(BIN)/python tests/docs/check_words.py
+	$(BIN)/python tests/docs/check_lengths.py
 	git ls-files -z -- '*.sh' .ci/run | xargs -0 -r $(BIN)/shellcheck
 	git ls-files -z -- '*Dockerfile' | xargs -0 -r $(BIN)/hadolint
 	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/actionlint

@@ -1,19 +1,25 @@
-"""A file of a source in blob storage that is lost while a mirror is at work: nothing is marked complete."""
+"""What is lost while a mirror is at work: a file of the source, the claim. Nothing is marked complete."""
 
 from __future__ import annotations
 
+import re
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from azure.storage.blob import BlobClient
+from azure.storage.blob import BlobClient, BlobLeaseClient
 
+from aml_mirror.registries.azureml import blob_lease
 from azure_emulator.client import Azure
 from builders.runs import huggingface_run
-from mirroring import Mirroring, runs_of
+from mirroring import Mirroring, assert_exactly_once, complete_versions, runs_of
 from this_process import InThisProcess
 
+POINTS = 20
+# Giving up a lease is no write to what it guards.
+WRITES = r"(PUT|DELETE|PATCH) |POST .*/(runs/(create|update|log-batch|set-tag)|artifacts/)"
 UPLOADS = ("upload_blob", "start_copy_from_url", "commit_block_list")
 
 
@@ -73,3 +79,63 @@ def test_a_blob_of_the_source_between_its_copy_and_the_registration(
     again = mirroring.mirror(source, "reach").json
     assert (again["outcome"], again["model_version"]) == ("mirrored", "1")
     mirroring("verify", "reach:1")
+
+
+@pytest.mark.parametrize("where", ["the checkpoint", "the run was finished"])
+def test_a_claim_that_is_lost(
+    here: Azure,
+    in_this_process: InThisProcess,
+    mirroring: Mirroring,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    where: str,
+) -> None:
+    """Whoever held it writes nothing more: no blob, no mark, no end of the run."""
+    run = huggingface_run(tmp_path / "run-7", steps=(20,), points=POINTS)
+    other: list[BlobLeaseClient] = []
+
+    def take() -> None:
+        (name,) = here.blobs("aml-mirror/claims/")
+        blob = here.blob_service().get_blob_client(here.container, name)
+        BlobLeaseClient(blob).break_lease(0)
+        other.append(blob.acquire_lease(-1))
+        for thread in threading.enumerate():
+            if thread.name == "claim":
+                thread.join(30)
+        here.forget_requests()
+
+    monkeypatch.setattr(blob_lease, "RENEW_SECONDS", 0.1)
+    # One sender, so that nothing else is on its way when the claim is lost.
+    words = ("--source", run, "--model-name", "reach", "--concurrency", "1", "--json")
+    with monkeypatch.context() as patch:
+        if where == "the checkpoint":
+            before_a_blob(patch, "/model/config.json", take)
+        else:
+            from mlflow import MlflowClient
+
+            real = MlflowClient.set_terminated
+
+            def end(client: Any, *given: Any, **more: Any) -> None:
+                real(client, *given, **more)
+                take()
+
+            patch.setattr(MlflowClient, "set_terminated", end)
+        done = in_this_process(*words, code=75)
+    assert "another mirror took over" in done["error"]
+    assert not complete_versions(here, "reach")
+    written = [
+        text
+        for one in here.requests()
+        if re.match(WRITES, text := f"{one['method']} {one['host']}{one['path']}")
+        and "comp=lease" not in text
+    ]
+    if where == "the checkpoint":
+        # The request that was on its way; then nothing.
+        assert [one for one in written if not one.endswith("/model/config.json")] == []
+        assert not here.models().get("reach")
+    else:
+        assert written == []
+        assert here.models()["reach"]["1"]["tags"]["mirror.state"] == "incomplete"
+    other[0].release()
+    assert mirroring.mirror(run, "reach").json["outcome"] in ("mirrored", "already-mirrored")
+    assert_exactly_once(here, "reach", run, POINTS)

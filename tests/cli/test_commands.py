@@ -131,8 +131,9 @@ def test_plan_of_a_folder_lists_each_run(aml_mirror: Call, tmp_path: Path) -> No
     for weights in (tmp_path / "both" / "cut").rglob("model.safetensors"):
         weights.write_bytes(b"")
     before = sorted(tmp_path.rglob("*"))
-    done = aml_mirror("plan", tmp_path / "both", "--model-name", "m-{name}", code=65)
-    *rows, last = done.out.splitlines()
+    done = aml_mirror("plan", tmp_path / "both", "--model-name", "m-{name}", code=64)
+    *rows, last, receipt = done.out.splitlines()
+    assert json.loads(receipt)["exit_code"] == 64
     planned = [row for row in rows if row.startswith("will be mirrored")]
     assert [row.split()[3:7] for row in planned] == [
         ["a-long-name", "checkpoint-20", "step", "20"], ["short", "checkpoint-20", "step", "20"]
@@ -141,14 +142,16 @@ def test_plan_of_a_folder_lists_each_run(aml_mirror: Call, tmp_path: Path) -> No
     assert planned[0].endswith("huggingface  into m-a-long-name")
     assert "cut" in rows[-1] and "65  " in rows[-1] and "no complete checkpoint" in rows[-1]
     assert last.startswith("3 run(s): 2 will be mirrored, 0 skipped, 1 failed")
-    assert f"aml-mirror backfill {tmp_path / 'both'}" in done.err
+    assert "error: " in done.err and "aml-mirror backfill" in done.err
     lines = [
-        json.loads(line) for line in aml_mirror("plan", tmp_path / "both", "--json", code=65).out.splitlines()
+        json.loads(line) for line in aml_mirror("plan", tmp_path / "both", "--json", code=64).out.splitlines()
     ]
-    assert {line["run_id"]: line["outcome"] for line in lines[:-1]} == {
+    assert {line["run_id"]: line["outcome"] for line in lines[:-2]} == {
         "a-long-name": "planned", "cut": "failed", "short": "planned"
     }  # fmt: skip
-    assert (lines[-1]["planned"], lines[-1]["failed"]) == (2, 1)
+    assert (lines[-2]["planned"], lines[-2]["failed"]) == (2, 1)
+    # The folder as a whole is refused, as mirror refuses it.
+    assert (lines[-1]["outcome"], lines[-1]["exit_code"]) == ("failed", 64)
     assert sorted(tmp_path.rglob("*")) == before
     # A mirror of it under one id is refused, so its plan is too.
     aml_mirror("plan", tmp_path / "both", "--run-id", "one", code=64)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -25,12 +26,12 @@ def test_uv_tool_install_gives_the_program_and_says_what_the_database_needs(tmp_
     uv = Path(sys.executable).with_name("uv")
     source = tmp_path / "aml-mirror"
     # Not in the checkout itself, where building leaves files behind.
-    subprocess.run(
-        ["git", "-C", ROOT, "checkout-index", "--all", f"--prefix={source}/"], check=True, env=environment
-    )
-    subprocess.run(
-        [uv, "tool", "install", "-q", *versions, source], check=True, env=environment, cwd=tmp_path
-    )
+    ignore = shutil.ignore_patterns("__pycache__", "*.egg-info", "build")
+    shutil.copytree(ROOT / "entrypoint", source / "entrypoint", ignore=ignore)
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, source)
+    install = [uv, "tool", "install", "-q", *versions, source]
+    subprocess.run(install, check=True, env=environment, cwd=tmp_path)
     program = tmp_path / "bin" / "aml-mirror"
 
     def call(*arguments: str | Path) -> subprocess.CompletedProcess[str]:

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 from builders.browser import Page, browser
-
 from builders.program import Call
 from builders.runs import huggingface_run
 

@@ -6,6 +6,7 @@ The collector's end is read with OpenTelemetry's own messages (opentelemetry-pro
 from __future__ import annotations
 
 import gzip
+import re
 import socket
 import threading
 from collections.abc import Iterator
@@ -21,6 +22,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from builders.program import Call
 from builders.runs import huggingface_run
 
+PAGE = Path(__file__).parents[2] / "entrypoint" / "telemetry.md"
 TRACE = "0af7651916cd43dd8448eb211c80319c"
 
 
@@ -115,6 +117,11 @@ def test_a_mirror_is_one_trace_with_its_stages_and_no_metric_names_a_run(
     assert families["aml_mirror_exit_code"].samples[0].value == 0
     assert families["aml_mirror_points"].samples[0].value == 30
     assert str(receipt["run_id"]) not in prom.read_text()
+    # The page shows lines of such a file.
+    (block,) = re.findall(r"```text\n(.*?)```", PAGE.read_text(), re.DOTALL)
+    for family in text_string_to_metric_families(block):
+        written = {frozenset(sample.labels) for sample in families[family.name].samples}
+        assert {frozenset(sample.labels) for sample in family.samples} == written
     assert [path.name for path in tmp_path.glob("mirror.prom*")] == ["mirror.prom"]
 
 

@@ -227,7 +227,8 @@ def find_run(tree: Tree, framework: str = "", path: str = "") -> DetectedRun:
         is_nested = any(not item.root or item.nested for item in found)
         raise (UsageError if is_nested else SeveralRuns)(
             f"{where} holds {len(found)} runs: {shown}{more}",
-            "pass the folder of one of them with --source" + _outer(tree, found),
+            "pass the folder of one of them with --source, or mirror all of them with: aml-mirror backfill"
+            + _outer(tree, found),
         )
     return found[0]
 

@@ -10,7 +10,7 @@ from aml_mirror.core.errors import SeveralRuns
 
 
 def run(call: Call) -> int:
-    """Print what a mirror would do, or of each run of a folder what a backfill would do."""
+    """Print what a mirror would do. Of a folder with several runs each is listed, and the call fails."""
     from aml_mirror.cli.report import plan_text
     from aml_mirror.pipeline.decide import plans
 
@@ -18,13 +18,15 @@ def run(call: Call) -> int:
         for plan in plans(call.settings, call.console):
             output.print_text(json.dumps(plan.as_dict()) if call.settings.json else plan_text(plan))
     except SeveralRuns as error:
-        if call.settings.run_id:
-            raise
-        return _several(call, error)
+        if not call.settings.run_id:
+            _list_runs(call)
+        # As mirror would: it takes one run.
+        raise error
     return 0
 
 
-def _several(call: Call, error: SeveralRuns) -> int:
+def _list_runs(call: Call) -> None:
+    """Print what a backfill would do with each run of a folder."""
     from aml_mirror.backfill.plan_runs import plan_runs
     from aml_mirror.backfill.summary import Summary
     from aml_mirror.sources.base import as_prefix
@@ -32,7 +34,7 @@ def _several(call: Call, error: SeveralRuns) -> int:
 
     prefix = as_prefix(open_source(call.settings, call.console.say))
     if prefix is None:
-        raise error
+        return
     summary = Summary()
     for receipt in plan_runs(prefix, call.settings, call.console, summary):
         if call.settings.json:
@@ -41,8 +43,6 @@ def _several(call: Call, error: SeveralRuns) -> int:
         output.print_line(summary.line())
     else:
         output.print_text(summary.table())
-    call.console.say(f"mirror takes one run; for all of these: aml-mirror backfill {prefix.uri}")
-    return summary.exit_code
 
 
 COMMAND = Command(
@@ -50,5 +50,6 @@ COMMAND = Command(
     "show what mirror would do, without writing anything; needs no target",
     ("aml-mirror plan runs/ppo", "aml-mirror plan runs/ppo --checkpoint best --json", "aml-mirror plan runs"),
     run,
-    note="Of a folder with several runs it lists each. plan takes every option of mirror.",
+    note="Of a folder with several runs it lists each, and exits with 64 as mirror does. plan takes every "
+    "option of mirror.",
 )
