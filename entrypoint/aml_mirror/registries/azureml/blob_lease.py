@@ -76,7 +76,6 @@ class BlobLease:
         self.waited = False
         # The run that an earlier holder made; known once the claim is acquired. Empty: none.
         self.run_id = ""
-        self._is_new = False
         self._blob = blob
         self._retry = retry
         self._notice = notice
@@ -151,12 +150,12 @@ class BlobLease:
 
     def _try(self) -> bool:
         """Try once to get the lease, over a holder that is known to be gone."""
-        if not self._retry(self._acquire):
-            self._is_new = False
-            if not (self._retry(self._break_if_gone) and self._retry(self._acquire)):
-                return False
-        if not self._is_new:
-            self.run_id = self._retry(self._notes).get(RUN, "")
+        if not self._retry(self._acquire) and not (
+            self._retry(self._break_if_gone) and self._retry(self._acquire)
+        ):
+            return False
+        # Also of a blob that this attempt made: another may have held it, and made a run, before our lease.
+        self.run_id = self._retry(self._notes).get(RUN, "")
         return self._retry(self._introduce)
 
     def _acquire(self) -> bool:
@@ -182,8 +181,6 @@ class BlobLease:
             # 409: it is there; 412: and leased already.
             if error.status_code not in (409, 412):
                 raise
-        else:
-            self._is_new = True
 
     def _notes(self) -> dict[str, str]:
         return metadata_of(self._blob.get_blob_properties())
