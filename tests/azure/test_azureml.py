@@ -145,11 +145,13 @@ def test_a_version_whose_run_was_deleted_is_found(azure: Azure, mirroring: Mirro
     first = mirroring.mirror(run, "reach").json
     azure.mlflow.delete_run(first["mlflow_run_id"])
     azure.seed_versions("reach", 80, properties={"osmo.run_id": "other-{n}"})
-    for _ in range(2):
+    # The first time it notes the quick key with the version, since the run is gone: five requests more, under
+    # the claim.
+    for most in (12 + 5, 12):
         azure.forget_requests()
         again = mirroring.mirror(run, "reach").json
         assert (again["outcome"], again["model_version"]) == ("already-mirrored", "1")
-        assert len(sent(azure)) <= 12
+        assert len(sent(azure)) <= most, "\n".join(sent(azure))
 
 
 def test_other_bytes_are_a_new_version(azure: Azure, mirroring: Mirroring, run: Path) -> None:

@@ -85,4 +85,4 @@ def test_the_version_and_its_card_name_it(
     version = client.get_model_version(model_name, receipt["model_version"])
     assert version.tags["base_model"] == "org/model"
     assert client.get_run(receipt["mlflow_run_id"]).data.tags["base_model"] == "org/model"
-    assert "| Base model | org/model |" in version.description
+    assert "- Base model: org/model\n" in version.description

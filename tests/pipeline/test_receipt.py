@@ -91,8 +91,9 @@ def test_lists_are_cut_at_twenty_with_their_count_and_stand_whole_in_the_artifac
 def test_the_keys_are_those_that_consumers_know() -> None:
     keys = (
         "schema outcome exit_code error hint run_id source framework checkpoint step mlflow_run_id "
-        "experiment model_name model_version model_uri files_uri manifest_sha256 integrity safety allowed "
-        "files bytes bytes_sent bytes_copied bytes_reused series points left_out warnings seconds"
+        "experiment model_name model_version model_uri run_page version_page files_uri manifest_sha256 "
+        "integrity safety allowed files bytes bytes_sent bytes_copied bytes_reused series points left_out "
+        "warnings seconds"
     )
     assert " ".join(json.loads(Receipt().line())) == keys
 

@@ -70,7 +70,7 @@ RESERVED = frozenset(
 )  # fmt: skip
 
 # Tags of a run that nobody reads from its version.
-OF_THE_RUN_ALONE = frozenset({METRIC_NAMES, MODEL_NAME, BEGAN, STOPPED, TRAINED, NOTE})
+OF_THE_RUN_ALONE = frozenset({METRIC_NAMES, BEGAN, STOPPED, TRAINED, NOTE})
 
 # Consumers read these as tags, whatever else has them: physical-ai-toolchain's evaluation asks for
 # .tags.framework and .tags.task.

@@ -137,6 +137,10 @@ class BlobLease:
         if not self._retry(self._introduce):
             self._taken = True
 
+    def remembered(self) -> str:
+        """Return the run that the claim remembers now, whoever holds it; empty: none."""
+        return self._retry(self._notes).get(RUN, "")
+
     def release(self) -> None:
         """Give the claim up, so that the next one need not wait. Never raises."""
         self.stop()
@@ -155,7 +159,7 @@ class BlobLease:
         ):
             return False
         # Also of a blob that this attempt made: another may have held it, and made a run, before our lease.
-        self.run_id = self._retry(self._notes).get(RUN, "")
+        self.run_id = self.remembered()
         return self._retry(self._introduce)
 
     def _acquire(self) -> bool:

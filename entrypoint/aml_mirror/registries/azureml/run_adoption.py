@@ -18,6 +18,7 @@ from aml_mirror.registries.azureml.version_folder import VersionFolder, folder_i
 from aml_mirror.registries.azureml.version_tags import VERSION
 from aml_mirror.registries.azureml.writer import AzureMLWriter
 from aml_mirror.registries.mlflow_errors import is_missing
+from aml_mirror.registries.mlflow_runs import lost_claim
 from aml_mirror.registries.pinned_manifest import pinned_manifest
 from aml_mirror.registries.records import Version
 
@@ -38,6 +39,7 @@ def take_up(
     """
     model, identity = tags[keys.MODEL_NAME], tags[keys.IDENTITY]
     runs = _runs_now(workspace, experiment_id, identity, model, claim.run_id)
+    _require_held(claim, tags)  # This mirror may have been frozen while it searched.
     for run in runs:
         version = version_of_run(workspace, run)
         if version is not None and version.complete:
@@ -65,6 +67,13 @@ def take_up(
     if not runs:
         runs = _create(workspace, experiment_id, run_name, tags)
     claim.remember(str(runs[0].info.run_id))
+    if claim.lost:
+        # Frozen while the run was created. Another holds the claim: its run counts, ours must not be left.
+        theirs = claim.remembered()
+        for run in [] if adopted or not theirs else runs:
+            if run.info.run_id != theirs:
+                retire(workspace, run)
+        _require_held(claim, tags)
     for other in runs[1:]:
         retire(workspace, other)
     intended = intended or workspace.orphans.get(identity)
@@ -77,6 +86,16 @@ def take_up(
             f"{keys.TRAINED} says when the run was trained"
         )
     return writer
+
+
+def _require_held(claim: BlobLease, tags: dict[str, str]) -> None:
+    """Check that the claim is still ours.
+
+    Raises:
+        ServiceUnavailable: another mirror took it over.
+    """
+    if claim.lost:
+        raise lost_claim(f"the mirror of {tags[keys.RUN_ID]}")
 
 
 def _folder(workspace: AzureMLRegistry, tags: dict[str, str], intended: str | None) -> VersionFolder:

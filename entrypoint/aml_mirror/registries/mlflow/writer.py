@@ -119,7 +119,8 @@ class MlflowWriter(RunWriter):
                 if not is_there_already(error.__cause__):
                     raise
             properties = {
-                **tags,
+                # The version is the model's: it need not say so.
+                **{name: value for name, value in tags.items() if name != keys.MODEL_NAME},
                 **self._files,
                 keys.MLFLOW_RUN_ID: self.run_id,
                 keys.STATE: keys.INCOMPLETE,
