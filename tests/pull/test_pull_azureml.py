@@ -203,7 +203,7 @@ def test_killed_at_any_request(
     mirroring("pull", "reach:1", tmp_path / "count")
     total = len(azure.requests())
     assert total >= 8
-    for at in matrix.sample(total, 6, part):
+    for at in matrix.sample(total, 4, part):
         target = tmp_path / f"killed-{at.number}-{at.moment}"
         azure.forget_requests()
         azure.fault("kill", nth=at.number, when=at.moment)
