@@ -156,7 +156,7 @@ def check_image(image: str, where: str) -> None:
         )
     if (match["digest"] or "").endswith("0" * 64):
         raise ConfigurationError(
-            f"the image ({where}) is the placeholder that stands there before a release",
+            f"the image ({where}) is the placeholder that is there before a release",
             "pass the one that `make push` printed with --image, or set AML_MIRROR_IMAGE",
         )
 

@@ -331,7 +331,7 @@ def test_credentials_in_the_address_are_masked(run: Path, aml_mirror: Call) -> N
     assert "planted" not in done.out + done.err
 
 
-# --- what stands where --------------------------------------------------------------------------------
+# --- what is where --------------------------------------------------------------------------------
 
 
 def test_on_a_terminal_people_read_words(run: Path, tmp_path: Path, database: str) -> None:

@@ -138,7 +138,7 @@ def test_the_root_without_a_state_is_the_end_where_the_plan_allows_it(tree: Make
     make(tmp_path, 40, max_steps=45, stateful_callbacks={"TrainerControl": {}})
     safetensors(tmp_path / "model.safetensors", 45)
     run = read(tree, tmp_path)
-    # Its step stands in no file: 45 is only what was planned.
+    # Its step is in no file: 45 is only what was planned.
     assert (run.checkpoints[0].path, run.checkpoints[0].step) == (".", None)
     assert "no file says at which step" in run.warnings[0] and not run.undecided
     # Not where it may have stopped early, nor where checkpoints of later steps would have to be there.

@@ -27,7 +27,7 @@ def test_a_run_that_ended_at_max_epochs(tree):
 
 
 def test_a_run_that_ended_at_max_frames(tree):
-    """Frames and epochs do not compare: what stands in the files does. The name has a space in it."""
+    """Frames and epochs do not compare: what is in the files does. The name has a space in it."""
     run = LAYOUT.read(tree(RUNS / "rl_games_frames"))
     assert [(item.path, item.step) for item in run.checkpoints] == [
         ("nn/last_Cart Pole_frame_3072_rew__21.958057_.pth", 3072),

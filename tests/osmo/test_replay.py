@@ -73,7 +73,7 @@ def test_a_dotenv_of_a_run_says_neither_workspace_nor_image(
             inside.chdir(place)
             inside.delenv("AML_MIRROR_IMAGE")
             assert call("train-7", "--model-name", "m") == 78
-        assert f"{place.resolve() / '.env'} lies in the run" in capsys.readouterr().err
+        assert f"{place.resolve() / '.env'} is in the run" in capsys.readouterr().err
     assert submitted(osmo) == []
 
 
@@ -158,7 +158,7 @@ def test_the_workspace_from_terraform(
     assert "is no folder" in capsys.readouterr().err
 
 
-# How the run stands, asked before it is submitted.
+# The status of the run, asked before it is submitted.
 
 
 def test_a_run_that_osmo_does_not_know(

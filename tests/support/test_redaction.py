@@ -1,4 +1,4 @@
-"""redact.py: what is a credential is masked, wherever it stands; what is none stays as it is."""
+"""redact.py: what is a credential is masked, wherever it is; what is none stays as it is."""
 
 from __future__ import annotations
 
@@ -220,7 +220,7 @@ def test_a_long_credential_is_masked_for_what_stands_around_it(around: str) -> N
 
 
 def _put(around: str, secret: str) -> str:
-    """Put the secret where a single S stands, not where a word has one."""
+    """Put the secret where a single S is, not where a word has one."""
     marks = [
         at for at, char in enumerate(around)
         if char == "S" and not around[at - 1 : at].isalpha() and not around[at + 1 : at + 2].isalpha()

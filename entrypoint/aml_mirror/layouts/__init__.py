@@ -114,7 +114,7 @@ def _is_hidden(root: str) -> bool:
 
 
 def unknown_beside(tree: Tree, found: DetectedRun) -> list[str]:
-    """Return the roots, sorted, of what no known framework wrote and what lies beside the one run of a tree.
+    """Return the roots, sorted, of what no known framework wrote and what is beside the one run of a tree.
 
     Nobody else would say a word of them: the run of a known framework is taken for all that there is.
     """
@@ -234,7 +234,7 @@ def find_run(tree: Tree, framework: str = "", path: str = "") -> DetectedRun:
 
 
 def _around(tree: Tree, found: DetectedRun) -> list[DetectedRun]:
-    """Return the run of no known framework in whose folder the one run of a known framework lies, if any."""
+    """Return the run of no known framework in whose folder the one run of a known framework is, if any."""
     if not found.root or found.layout.name == Generic.name:
         return []
     seen = without_copies(tree) if found.without_copies else tree

@@ -55,7 +55,7 @@ def nested_runs(tree: Tree, root: str, layout: Layout, layouts: Iterable[Layout]
                 found[inside] = other
     if not found:
         return {}
-    # A layout that looks into every folder has read what lies there as its own.
+    # A layout that looks into every folder has read what is there as its own.
     own = [item.path for item in layout.read(tree.below(root)).checkpoints]
     return {
         join(root, inside): other

@@ -71,7 +71,7 @@ class Series:
     last_step: int = 0
     """The largest step."""
     last_value: float = math.nan
-    """The value at the largest step; the last written where it stands there several times."""
+    """The value at the largest step; the last written where it is there several times."""
     min_value: float | None = None
     min_step: int | None = None
     max_value: float | None = None

@@ -1,4 +1,4 @@
-"""Where a run lies, learned from its id alone: the run is waited for, judged, and its declared output chosen.
+"""Where a run is, learned from its id alone: the run is waited for, judged, and its declared output chosen.
 
 OSMO uploads what a task wrote to ``{{output}}`` to the URLs that it declared, after its command has ended,
 also where the command failed. So a run is mirrored when it has ended; a failed one only where that was

@@ -24,7 +24,7 @@ from aml_mirror.metrics.summaries import Series, Span
 # A writer loses its last points when it is killed: TensorBoard's flushes every 120 s. And of a training that
 # was stopped, what came after its last save is lost. A tenth of the training is more than both.
 _SHARE = 0.1
-# A training saves at intervals: what lies beyond the newest save is less than one, or two where the next save
+# A training saves at intervals: what is beyond the newest save is less than one, or two where the next save
 # was the one that was interrupted.
 _INTERVALS = 2
 

@@ -1,4 +1,4 @@
-"""What every workspace offers, so that the pipeline reads the same whatever stands behind it."""
+"""What every workspace offers, so that the pipeline reads the same whatever is behind it."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class VersionReader(Protocol):
     """What keeps the digest of its manifest, in words: something that cannot be changed, or can."""
 
     def artifacts(self, name: str, limit: int) -> Iterator[bytes]:
-        """Yield what stands under a name among the run's artifacts, or under the names that follow it.
+        """Yield what is under a name among the run's artifacts, or under the names that follow it.
 
         Args:
             name: as ``manifest.json``.

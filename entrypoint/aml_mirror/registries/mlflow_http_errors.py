@@ -1,4 +1,4 @@
-"""What any HTTP client is told by an MLflow server, or by whoever stands before it, as one of our errors.
+"""What any HTTP client is told by an MLflow server, or by whoever is before it, as one of our errors.
 
 Needs no MLflow client: :mod:`.mlflow_errors` adds what MLflow's own exceptions say.
 """

@@ -104,7 +104,7 @@ def follow(source: Source, findings: Findings, inspect: Inspect, persistent: boo
     """Follow one pickle to its STOP.
 
     Args:
-        source: stands at its first byte, and afterwards behind its last.
+        source: positioned at its first byte, and afterwards behind its last.
         findings: told what is found.
         inspect: told of bytes inside that may be a file of their own.
         persistent: whether the reader resolves persistent ids, as torch's does for tensors.
@@ -182,7 +182,7 @@ class _Machine:
                 self._plain(opcode, argument)
 
     def _plain(self, opcode: pickletools.OpcodeInfo, argument: Any) -> None:
-        """An opcode that only moves values: its effect on the stack stands in pickletools' table."""
+        """An opcode that only moves values: its effect on the stack is in pickletools' table."""
         if isinstance(argument, (str, bytes)) and not opcode.stack_before:
             self._text(argument)
             self._push_constant(argument)

@@ -160,7 +160,7 @@ class BlobSource:
         return found
 
     def listings(self, limit: int) -> Iterator[tuple[str, Listing | MirrorError]]:
-        # One listing of everything, read once: it comes in the order of the names, so that what lies in one
+        # One listing of everything, read once: it comes in the order of the names, so that what is in one
         # folder comes together. One page and one folder are held at a time.
         name, found, empty, odd = "", Listing(), True, ""
         first, self._first = self._first, []

@@ -110,7 +110,7 @@ class UrlCopy:
                 )
             except HttpResponseError as error:
                 if is_damage(error):
-                    return False  # what lies there is other bytes, and stays so
+                    return False  # what is there is other bytes, and stays so
                 raise
             return True
 

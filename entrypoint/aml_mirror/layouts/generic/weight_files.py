@@ -223,7 +223,7 @@ def described(run: Tree, candidate: Candidate) -> Checkpoint:
 
 
 def with_companions(run: Tree, checkpoints: list[Checkpoint]) -> list[Checkpoint]:
-    """Add what lies beside the checkpoints or in the run's root and is loaded with them.
+    """Add what is beside the checkpoints or in the run's root and is loaded with them.
 
     That is statistics, and configuration of the two most common names.
     """

@@ -43,7 +43,7 @@ _WORDS = (
     r"|scores?|loss|losses|history|scalars)(?:[-_.].*)?"
 )
 _NAMES = re.compile(rf"{_WORDS}\.(?:csv|jsonl)|result\.json|metrics\.json", re.IGNORECASE)
-# What lies in these is data, or a copy.
+# What is in these is data, or a copy.
 _NO_LOGS = frozenset(
     ("data", "dataset", "datasets", "meta", "demos", "trajectories", "episodes", "rollouts", "videos")
 ) | {"wandb", "mlruns", ".cache", ".git", "node_modules", "site-packages"}

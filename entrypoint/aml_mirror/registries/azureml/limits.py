@@ -29,7 +29,7 @@ LIMITS = Limits(
     tag_value=1000,
     files=1500,
 )
-FOLDER = "aml-mirror"  # in the default datastore; everything this program writes there lies below it
+FOLDER = "aml-mirror"  # in the default datastore; everything this program writes there is below it
 # What MLflow took in its first years, and so every server does.
 LEAST_PARAM_VALUE = 250
 TAG_NAME = 100

@@ -4,9 +4,9 @@ The run-history service registers a path and gives a SAS for its blob; the bytes
 registers a path only once. So a file goes like this:
 
 1. Register the path. It is there already (an earlier, killed try): ask for its SAS instead, and compare
-   what lies there; the same bytes are not sent again.
+   what is there; the same bytes are not sent again.
 2. Send the bytes with a client of their own for each attempt: a client that sends a stream again after a
-   failure may go on where the stream stands. The MLflow plugin does just that, and has been seen to report
+   failure may go on where the stream is. The MLflow plugin does just that, and has been seen to report
    success with half of the bytes.
 3. Ask for the size that arrived.
 
@@ -53,7 +53,7 @@ class File:
 
 @dataclass(frozen=True, slots=True)
 class Put:
-    """What became of a file: the bytes that were sent, and where it stands."""
+    """What became of a file: the bytes that were sent, and where it is."""
 
     sent: int
     path: str
