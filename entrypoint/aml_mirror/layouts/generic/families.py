@@ -19,6 +19,8 @@ from aml_mirror.layouts.generic.weight_files import Candidate
 # (place in KINDS, value) of each counter, the coarsest first. A number that no word names comes last.
 Counters = tuple[tuple[int, int], ...]
 _UNNAMED = len(KINDS)
+_MAX_SEED = 100
+_PADDED = 9  # digits
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +113,9 @@ def _counted(group: list[_Member]) -> list[_Member]:
         counts = set()
     if not counts:
         counts = {number.at for number in numbers} if len(numbers) == 1 else set()
+        counts -= {at for at in counts if _may_be_seeds([item.name for item in group], at)}
+    if len(numbers) == 2 and len(counts) == 1 and _are_padded([_at(item.name, min(counts)) for item in group]):
+        counts = {number.at for number in numbers}
     for at in sorted(counts):
         found = [_at(item.name, at) for item in group]
         # Steps have eight digits too: where all of them are days, they are days.
@@ -129,6 +134,25 @@ def _counted(group: list[_Member]) -> list[_Member]:
         item.name = replace(item.name, parts=tuple(parts))
         item.counters = tuple(sorted(counters))
     return group
+
+
+def _are_padded(numbers: list[Number]) -> bool:
+    """Tell whether numbers have zeros before them, up to nine digits, as no seed has.
+
+    ``checkpoint_000000978_4005888`` of Sample Factory counts updates and steps of the environment
+    (``sample_factory/algo/learning/learner.py``).
+    """
+    return all(len(number.text) >= _PADDED and number.text.startswith("0") for number in numbers)
+
+
+def _may_be_seeds(names: list[Name], at: int) -> bool:
+    """Tell whether numbers that no word names may be seeds: small ones behind an environment's version.
+
+    ``TD3_Walker2d-v4_3_actor`` of sfujim/TD3 has the seed there, other scripts have the step.
+    """
+    before = names[0].parts[max(0, at - 2) : at]
+    behind = len(before) == 2 and before[0] == "v" and before[1].isdecimal()
+    return behind and all(_at(name, at).value <= _MAX_SEED for name in names)
 
 
 def _at(name: Name, at: int) -> Number:

@@ -32,6 +32,7 @@ from __future__ import annotations
 import json
 import re
 from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -110,6 +111,13 @@ class StableBaselines3:
                 kinds[_root_of(path)].add(_kind(path))
         return with_logs(tree, _merged(kinds))
 
+    def are_apart(self, around: Sequence[str], inside: Sequence[str]) -> bool:
+        """Tell whether files in a folder of their own are of another training: of one kind are those around it.
+
+        Scripts save what callbacks write and what training ended with into folders of any name.
+        """
+        return not set(map(_kind, around)).isdisjoint(map(_kind, inside))
+
     def read(self, run: Tree) -> RunDraft:
         found = RunDraft([])
         zips = [_examined(run, path) for path in run.files if path.endswith(".zip") and _belongs(run, path)]
@@ -151,6 +159,8 @@ class StableBaselines3:
 
 def _is_saved_model(tree: Tree, path: str) -> bool | None:
     """Tell whether a zip is a file of SB3; None where it is too damaged to tell."""
+    if tree.leftover_of(path):
+        return None
     archive = archive_of(tree, path)
     if archive is not None:
         return "data" in archive.members and "_stable_baselines3_version" in archive.members
