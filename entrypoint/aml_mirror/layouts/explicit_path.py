@@ -141,7 +141,9 @@ def _around_part(tree: Tree, path: str) -> str:
         name for name in beside if any(is_weights(file) for file in tree.children.get(join(around, name), ()))
     ]
     configured = bool({"config.json", "model_index.json"} & names_in(tree, around))
-    named = all(words_of(name) <= _COMPONENTS | MODEL_WORDS and words_of(name) & _COMPONENTS for name in parts)
+    named = all(
+        words_of(name) <= _COMPONENTS | MODEL_WORDS and words_of(name) & _COMPONENTS for name in parts
+    )
     whole = (configured or named) and len(parts) > 1
     return (around or ".") if whole and step_of(part.rpartition("/")[2]) is None else path
 

@@ -102,7 +102,7 @@ class Lightning:
         return with_logs(tree, topmost(roots))
 
     def are_apart(self, around: Sequence[str], inside: Sequence[str]) -> bool:
-        """Tell whether files in a folder of their own are of another training: nothing says that they are not."""
+        """Tell whether files in a folder of their own are of another training: nothing denies it."""
         return True
 
     def read(self, run: Tree) -> RunDraft:

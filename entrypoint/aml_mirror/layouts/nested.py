@@ -35,8 +35,8 @@ _MADE_OF_IT = word_set(
 _FOLDERS = DATA_FOLDERS | TRAINING_FOLDERS
 # Words by which a folder says that it is of another training than the one around it.
 _OF_ANOTHER = word_set(
-    "student teacher expert distill distilled distillation stage phase finetune finetuned finetuning pretrain "
-    "pretraining seed run exp experiment trial version"
+    "student teacher expert distill distilled distillation stage phase finetune finetuned finetuning "
+    "pretrain pretraining seed run exp experiment trial version"
 )
 # Words of folders that people give to one callback of a training.
 _OF_A_CALLBACK = word_set(
@@ -81,7 +81,7 @@ def _is_in(path: str, folder: str) -> bool:
 
 
 def _is_of_another(layout: Layout, inside: str, own: list[str]) -> bool:
-    """Tell whether checkpoints in a folder are of another training, though the layout reads them as the run's.
+    """Tell whether checkpoints in a folder are of another training than those of the run around it.
 
     Args:
         layout: of both.

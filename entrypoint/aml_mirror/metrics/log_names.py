@@ -6,19 +6,32 @@ import re
 
 # What lies in these is data, or a copy.
 DATA_FOLDERS = frozenset(
-    ("data", "dataset", "datasets", "meta", "demos", "trajectories", "episodes", "rollouts", "videos", "images")
+    (
+        "data",
+        "dataset",
+        "datasets",
+        "meta",
+        "demos",
+        "trajectories",
+        "episodes",
+        "rollouts",
+        "videos",
+        "images",
+    )
 ) | {"cache", ".cache", ".git", "node_modules", "site-packages"}
 # What a tracker keeps in a folder of its own.
 TRACKERS = frozenset(("wandb", "mlruns", "swanlog", "dvclive", "aim"))
 # Words of names of data, and of what describes it.
 DATA_WORDS = frozenset(
-    ("episode", "episodes", "chunk", "chunks", "frame", "frames", "shard", "shards", "sample", "samples", "demo")
-    + ("demos", "demonstrations", "traj", "trajs", "trajectory", "trajectories", "rollout", "rollouts", "data")
-    + ("dataset", "datasets", "video", "videos", "image", "images", "obs", "action", "actions", "clip", "clips")
-    + ("scene", "scenes", "recording", "recordings", "embedding", "embeddings", "feature", "features", "cache")
-    + ("task", "tasks", "token", "tokens", "vocab", "prompt", "prompts", "instruction", "instructions", "info")
-    + ("stats", "statistics", "segment", "segments", "transition", "transitions", "label", "labels", "config")
-    + ("annotation", "annotations", "message", "messages", "response", "responses", "buffer", "map")
+    {"episode", "episodes", "chunk", "chunks", "frame", "frames", "shard", "shards", "sample"}
+    | {"samples", "demo", "demos", "demonstrations", "traj", "trajs", "trajectory", "trajectories"}
+    | {"rollout", "rollouts", "data", "dataset", "datasets", "video", "videos", "image", "images"}
+    | {"obs", "action", "actions", "clip", "clips", "scene", "scenes", "recording", "recordings"}
+    | {"embedding", "embeddings", "feature", "features", "cache", "task", "tasks", "token"}
+    | {"tokens", "vocab", "prompt", "prompts", "instruction", "instructions", "info", "stats"}
+    | {"statistics", "segment", "segments", "transition", "transitions", "label", "labels"}
+    | {"config", "annotation", "annotations", "message", "messages", "response", "responses"}
+    | {"buffer", "map"}
 )
 # An episode a row, without a step: of Stable-Baselines3's Monitor and Gym's.
 MONITOR = re.compile(r"(?:.+\.)?monitor\.csv")

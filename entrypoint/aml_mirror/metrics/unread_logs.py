@@ -1,11 +1,12 @@
 """Logs that no reader reads: they are named, so that nobody takes a run for one without metrics.
 
-What a training logs to a format that needs a library of its own (numpy, pickle, Parquet, HDF5, SQLite), packed, or
-to the folders of a tracker, is found by its name alone. Names that speak of data are none of a log.
+What a training logs to a format that needs a library of its own (numpy, pickle, Parquet, HDF5, SQLite),
+packed, or to the folders of a tracker, is found by its name alone. Names that speak of data are none of a log.
 
-- ``monitor.csv``, ``0.monitor.csv``: Stable-Baselines3's ``Monitor`` and Gym's, an episode a row, without a step
+- ``monitor.csv``, ``0.monitor.csv``: Stable-Baselines3's ``Monitor`` and Gym's, an episode a row, no step
 - ``mlruns/``: MLflow's file store; ``mlflow.db``: its database
-- ``wandb/``: Weights & Biases, where its own log is not read; ``swanlog/``, ``dvclive/``, ``aim/``: other trackers
+- ``wandb/``: Weights & Biases, where its own log is not read
+- ``swanlog/``, ``dvclive/``, ``aim/``: other trackers
 """
 
 from __future__ import annotations
@@ -22,14 +23,39 @@ _SUFFIXES = (
     *(".db", ".sqlite", ".sqlite3", ".txt"),
 )
 _LOGS = frozenset(
-    ("log", "logs", "metric", "metrics", "progress", "loss", "losses", "history", "reward", "rewards", "returns")
-    + ("scores", "curve", "curves", "evaluations", "monitor", "scalars")
+    {
+        "log",
+        "logs",
+        "metric",
+        "metrics",
+        "progress",
+        "loss",
+        "losses",
+        "history",
+        "reward",
+        "rewards",
+        "returns",
+    }
+    | {"scores", "curve", "curves", "evaluations", "monitor", "scalars"}
 )
 # Of text, and of what is packed, other words tell.
 _TEXT_LOGS = _LOGS - {"log", "logs", "history", "monitor"}
 _TABLE_LOGS = _LOGS | {"train", "eval", "test", "results"}
 _OTHER = frozenset(
-    ("cfg", "args", "params", "dir", "model", "policy", "agent", "function", "fn", "weights", "state", "scale")
+    (
+        "cfg",
+        "args",
+        "params",
+        "dir",
+        "model",
+        "policy",
+        "agent",
+        "function",
+        "fn",
+        "weights",
+        "state",
+        "scale",
+    )
 )
 _DATABASES = frozenset(("mlflow.db", "optuna.db", "trackio.db"))
 # So many of one folder are named, of more the first.
@@ -37,7 +63,7 @@ _MAX_SHOWN = 3
 
 
 def unread_logs(tree: Tree, known: Collection[str]) -> list[str]:
-    """Return the logs of a run that are not read, in words: paths, folders, or some of many files in one folder.
+    """Return the logs of a run that are not read: paths, folders, or one of many files in a folder.
 
     Args:
         tree: the run.

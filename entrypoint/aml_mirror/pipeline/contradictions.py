@@ -51,8 +51,8 @@ def _epochs(series: Series, checkpoint: Checkpoint) -> bool:
 # Of each framework, the series whose steps count what the number of its checkpoints counts. Brax logs and
 # saves by steps of the environment (Playground's learning/train_jax_ppo.py), ProtoMotions by epochs
 # (post_epoch_logging in base_agent/agent.py), RLinf and Diffusion Policy by global_step (embodied_runner.py;
-# run in the workspaces). Of those that are not here it is not known, or they do not: ACT logs nothing; Tianshou
-# saves by epochs and logs by steps of the environment; RLlib counts its saves.
+# run in the workspaces). Of those that are not here it is not known, or they do not: ACT logs nothing;
+# Tianshou saves by epochs and logs by steps of the environment; RLlib counts its saves.
 _SAME_UNIT: dict[str, Callable[[Series, Checkpoint], bool]] = {
     "brax": _all,
     "diffusion_policy": _all,
@@ -76,8 +76,8 @@ _SAME_UNIT: dict[str, Callable[[Series, Checkpoint], bool]] = {
 
 
 # Lightning's checkpoints count the steps of all optimizers, its loggers the batches that had one: with two
-# optimizers a checkpoint is twice as far. Only a log that goes on says something. And last.ckpt is written only
-# together with one that has a better score: it may be far behind, so that only a log twice as long is told.
+# optimizers a checkpoint is twice as far. Only a log that goes on says something. And last.ckpt is written
+# together with one that has a better score only: it may be far behind, so that a log twice as long is told.
 _COUNTS_MORE = frozenset({"lightning"})
 
 

@@ -18,8 +18,8 @@ The names, and who gives them:
 - ``NAME.part.minio``: MinIO's client; ``NAME.filepart``: WinSCP
 - ``NAME.crdownload``, ``NAME.part``, ``NAME.<random>.part``, ``NAME.opdownload``: Chrome and Edge, Firefox,
   Opera; ``NAME.download/NAME``: Safari
-- ``NAME.aria2``, ``NAME.st``, ``NAME.lftp-pget-status``: aria2, axel and lftp keep it beside a NAME that is not
-  whole yet; ``NAME.cyberducksegment``, ``NAME.mega``: Cyberduck, MEGA
+- ``NAME.aria2``, ``NAME.st``, ``NAME.lftp-pget-status``: aria2, axel and lftp keep it beside a NAME that is
+  not whole yet; ``NAME.cyberducksegment``, ``NAME.mega``: Cyberduck, MEGA
 - ``NAME.tmp``, ``.NAME.tmp``: savers that rename when they are done, and Syncthing (``.syncthing.NAME.tmp``);
   ``.unison.NAME.<hex>.unison.tmp``: Unison; ``.NAME.~<hex>``: ownCloud and Nextcloud
 - ``NAME.uploading``, ``NAME.downloading``, …: scripts that say so by a word
@@ -45,8 +45,8 @@ _FILE = (
 _CONTROLS = (".aria2", ".st", ".lftp-pget-status")
 # By these words behind a name a tool or a script says that a file is not whole.
 _SAYS = (
-    r"(?:part|crdownload|opdownload|filepart|tmp|temp|download|downloading|upload|uploading|unfinished|inprogress"
-    r"|in-progress|transferring|writing|cyberducksegment|mega|aria2|st|lftp-pget-status)"
+    r"(?:part|crdownload|opdownload|filepart|tmp|temp|download|downloading|upload|uploading|unfinished"
+    r"|inprogress|in-progress|transferring|writing|cyberducksegment|mega|aria2|st|lftp-pget-status)"
 )
 _LEFTOVERS = tuple(
     re.compile(pattern)

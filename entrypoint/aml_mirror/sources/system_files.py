@@ -6,8 +6,9 @@ is open, and backups of editors (``NAME~``). What interrupted copies leave is an
 itself may be missing.
 
 Nor is a second copy of a file beside it: of a browser (``NAME (1).pt``), wget (``NAME.pt.1``), macOS
-(``NAME copy.pt``), Windows (``NAME - Copy.pt``), GNOME (``NAME (copy).pt``), Google Drive (``Copy of NAME.pt``)
-or a person (``NAME.pt.bak``). Where the first is not there, the second is all that there is.
+(``NAME copy.pt``), Windows (``NAME - Copy.pt``), GNOME (``NAME (copy).pt``), Google Drive
+(``Copy of NAME.pt``) or a person (``NAME.pt.bak``). Where the first is not there, the
+second is all that there is.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from __future__ import annotations
 import re
 
 _BEGINS = ("._", ".nfs", ".smbdelete", ".fuse_hidden", ".goutputstream-")
-# What a second copy has more in its name than the first: between that and the suffix, before it, or behind it.
+# What a second copy has more in its name than the first: between that and the suffix, before, or behind it.
 _AGAIN = (
     re.compile(
         r"(?P<stem>.+?)(?: \((?:[0-9]{1,3}|(?:another |[0-9]{1,3}(?:st|nd|rd|th) )?copy)\)"

@@ -114,7 +114,11 @@ def _counted(group: list[_Member]) -> list[_Member]:
     if not counts:
         counts = {number.at for number in numbers} if len(numbers) == 1 else set()
         counts -= {at for at in counts if _may_be_seeds([item.name for item in group], at)}
-    if len(numbers) == 2 and len(counts) == 1 and _are_padded([_at(item.name, min(counts)) for item in group]):
+    if (
+        len(numbers) == 2
+        and len(counts) == 1
+        and _are_padded([_at(item.name, min(counts)) for item in group])
+    ):
         counts = {number.at for number in numbers}
     for at in sorted(counts):
         found = [_at(item.name, at) for item in group]

@@ -23,8 +23,8 @@ def newest_first(checkpoints: Iterable[Checkpoint]) -> list[Checkpoint]:
 def warn_of_scores(run: RunDraft) -> None:
     """Say that all checkpoints of a run were kept for their scores: the training may have gone on.
 
-    The newest of them is not called the end. Saved one after the other from the first on, with no gap, they
-    are all that were saved, whatever their names say.
+    The newest of them is not called the end. Where none is missing from the first on, they are all that were
+    saved, whatever their names say.
     """
     steps = sorted({item.step for item in run.checkpoints if item.step is not None})
     gaps = {after - before for before, after in pairwise([0, *steps])}
@@ -33,8 +33,8 @@ def warn_of_scores(run: RunDraft) -> None:
     newest = run.checkpoints[0]
     run.checkpoints = [replace(newest, role="unknown"), *run.checkpoints[1:]]
     run.warnings.append(
-        f"only checkpoints that were kept for their scores, as the best ones, are there: {newest.path} is the "
-        "newest of them, and the training may have gone on"
+        f"only checkpoints that were kept for their scores, as the best ones, are there: {newest.path} is "
+        "the newest of them, and the training may have gone on"
     )
 
 

@@ -5,8 +5,9 @@ Known to be written so: ``eval.csv`` of TD-MPC2 (common/logger.py, ``step``), ``
 (elements, ``step``), ``metrics.json`` of Detectron2 (utils/events.py, ``iteration``), ``progress.csv`` and
 ``result.json`` of RLlib (ray/tune/logger: the step of its own TensorBoard files is ``timesteps_total``, else
 ``training_iteration``), ``progress.txt`` of Spinning Up (utils/logx.py, with tabs, ``TotalEnvInteracts``),
-``<run>.jsonl`` of Prismatic, OpenVLA and CogACT (training/metrics.py, ``VLA Train/Step``), ``trainer_log.jsonl`` of
-LLaMA-Factory (``current_steps``). Any other file of such a name is named as not read.
+``<run>.jsonl`` of Prismatic, OpenVLA and CogACT (training/metrics.py, ``VLA Train/Step``),
+``trainer_log.jsonl`` of LLaMA-Factory (``current_steps``). Any other file of such a name is named as
+not read.
 """
 
 from __future__ import annotations
