@@ -1,7 +1,7 @@
 """Logs that no reader reads: they are named, so that nobody takes a run for one without metrics.
 
 What a training logs to a format that needs a library of its own (numpy, pickle, Parquet, HDF5, SQLite),
-packed, or to the folders of a tracker, is found by its name alone. Names that speak of data are none of a log.
+packed, or to the folders of a tracker, is found by its name alone. A name that speaks of data is none.
 
 - ``monitor.csv``, ``0.monitor.csv``: Stable-Baselines3's ``Monitor`` and Gym's, an episode a row, no step
 - ``mlruns/``: MLflow's file store; ``mlflow.db``: its database
