@@ -284,9 +284,64 @@ def one_more_file(root: Path) -> None:
     (root / "checkpoints/000300/pretrained_model/model.safetensors").unlink()
 
 
+def series_in_numbered_folders(root: Path) -> None:
+    for seed in (1, 2):
+        write_numbered(root, f"ckpt/{seed}/policy_step_{{}}.pt", [100 * seed, 900])
+
+
+def folders_that_contradict_their_files(root: Path) -> None:
+    plain(root / "ckpt/1/policy-209.pt", 1)
+    plain(root / "ckpt/2/policy-193.pt", 2)
+
+
+def end_in_a_numbered_folder(root: Path) -> None:
+    for job in (81, 82):
+        for name in ("policy", "final"):
+            plain(root / f"models/{job}/{name}.pt", job, len(name))
+
+
+def number_of_a_job(root: Path) -> None:
+    write_numbered(root, "checkpoints/8123_checkpoint_iter_{}.pt", [63, 445])
+    write_numbered(root, "checkpoints/8124_checkpoint_iter_{}.pt", [165, 474])
+
+
+def checkpoint_that_counts_no_saves(root: Path) -> None:
+    write_numbered(root, "checkpoints/checkpoint_1_step{}.pt", [28, 872])
+    write_numbered(root, "checkpoints/checkpoint_2_step{}.pt", [214, 649])
+
+
+def words_of_counters_alone(root: Path) -> None:
+    write_numbered(root, "models/ep-ppo-step{}.pt", [501, 557])
+    write_numbered(root, "models/it-ppo-step{}.pt", [45, 57])
+
+
+def learning_rates(root: Path) -> None:
+    for rate in (3, 4):
+        plain(root / f"ckpt/lr1e-{rate}/policy.pt", rate)
+
+
+def end_without_a_word_of_a_model(root: Path) -> None:
+    write_numbered(root, "ckpt/go2/go2_ppo_step{}.pt", [64, 509])
+    plain(root / "ckpt/go2/go2_ppo_final.pt", 7)
+
+
+def end_of_an_iteration(root: Path) -> None:
+    write_numbered(root, "weights/ppo_iter1_{}steps.pt", [844, 883])
+    plain(root / "weights/ppo_iter1_final.pt", 7)
+
+
 @pytest.mark.parametrize(
     ("write", "right"),
     [
+        (series_in_numbered_folders, None),
+        (folders_that_contradict_their_files, None),
+        (end_in_a_numbered_folder, None),
+        (number_of_a_job, None),
+        (checkpoint_that_counts_no_saves, None),
+        (words_of_counters_alone, None),
+        (learning_rates, None),
+        (end_without_a_word_of_a_model, "go2_ppo_final.pt"),
+        (end_of_an_iteration, "weights/ppo_iter1_final.pt"),
         (seeds_of_td3, None),
         (pipeline_in_the_root, None),
         (policies_of_two_folders, None),
@@ -422,6 +477,15 @@ def test_a_hint_takes_a_folder_of_digits_as_a_path(tmp_path: Path) -> None:
         find_run(tree_of(openpi))
     assert "--checkpoint ./99" in raised.value.hint
     assert find_run(tree_of(openpi), path="99").layout.name == "openpi"
+
+
+def test_what_no_layout_lists_has_what_every_checkpoint_has(tmp_path: Path) -> None:
+    write_numbered(tmp_path, "models/model_epoch_{}.pth", [10, 20], robomimic)
+    write_bytes(tmp_path / "logs/normalization_params.txt")
+    plain(tmp_path / "tuned/mine.pth", 7)
+    tree, run, _ = planned(tmp_path)
+    (chosen,) = choose(tree, run, "tuned/mine.pth")
+    assert chosen.checkpoint.files == ("logs/normalization_params.txt", "tuned/mine.pth")
 
 
 def test_the_one_best_file_beside_the_newest_is_the_best(tmp_path: Path) -> None:

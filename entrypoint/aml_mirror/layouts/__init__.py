@@ -86,7 +86,9 @@ def find_every_run(tree: Tree, framework: str = "") -> list[DetectedRun]:
     """
     runs = find_runs(tree, framework)
     known = [run.root for run in runs]
-    if framework or not runs or "" in known or any(run.layout.name == Generic.name for run in runs):
+    # Generic was asked about all where it found a run, unless that lies in another one.
+    outer = [run for run in runs if not any(_is_inside(run.root, root) for root in known)]
+    if framework or not runs or "" in known or any(run.layout.name == Generic.name for run in outer):
         return runs
     rest = (without_copies(tree) if runs[0].without_copies else tree).without(known)
     if not any(map(is_weights, rest.files)):

@@ -23,6 +23,7 @@ from aml_mirror.layouts.generic.name_words import (
 )
 from aml_mirror.layouts.generic.training_evidence import has_config, has_log
 from aml_mirror.layouts.generic.weight_files import is_weights
+from aml_mirror.layouts.run_roots import LOG_FOLDERS
 from aml_mirror.layouts.step_folders import word_set
 from aml_mirror.sources.base import Listing
 from aml_mirror.sources.tree import Tree, join
@@ -114,8 +115,16 @@ def without_own_files(tree: Tree, root: str) -> Tree | None:
     """Return a run's tree without what belongs to the run by its name; None: no weights are left."""
     run = tree.below(root)
     files = {path: entry for path, entry in run.files.items() if not _is_own(path)}
-    if not any(map(is_weights, files)):
+    with_weights = {path.partition("/")[0] for path in files if is_weights(path)}
+    if not with_weights:
         return None
+    # The run's logs are no reason to take it for what lies inside it.
+    files = {
+        path: entry
+        for path, entry in files.items()
+        for first in [path.partition("/")[0]]
+        if first in with_weights or first.lower() not in LOG_FOLDERS
+    }
     prefix = run.root + "/" if run.root else ""
     listed = {prefix + path: entry for path, entry in files.items()}
     return Tree(run.source, Listing(listed, {}, {}), run.root)

@@ -177,7 +177,7 @@ def _named(tree: Tree, run: Run, wanted: str) -> tuple[Checkpoint, bool]:
                 f"pass --checkpoint {item.path!r}, and --include for some of its files only",
             )
     if not meant and (found := explicit_checkpoint(tree, path)):
-        return found, False
+        return replace(found, files=tuple(sorted({*found.files, *_shared(run)}))), False
     shown = ", ".join(item.path for item in (meant or known)[:10])
     near = "" if meant else did_you_mean(wanted, [*WORDS, *(item.path for item in known)])
     raise UsageError(
@@ -189,6 +189,16 @@ def _named(tree: Tree, run: Run, wanted: str) -> tuple[Checkpoint, bool]:
             else "the layout lists no checkpoint, and there are no weights there",
         ),
     )
+
+
+def _shared(run: Run) -> set[str]:
+    """Return the files that every checkpoint of a run has from elsewhere in it: inference needs them."""
+    outside = [
+        {path for path in item.files if path not in item.weights and not path.startswith(item.path + "/")}
+        for item in run.checkpoints
+        if item.path != "."
+    ]
+    return set.intersection(*outside) if outside else set()
 
 
 def _below_root(tree: Tree, path: str) -> str:

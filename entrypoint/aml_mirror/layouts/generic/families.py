@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 
 from aml_mirror.layouts.generic.name_parts import KINDS, WORTH, Name, Number, is_neutral, parse
 from aml_mirror.layouts.generic.name_words import CONTAINERS
@@ -86,7 +87,7 @@ def _member(candidate: Candidate) -> _Member:
         part
         for folder in candidate.folder.lower().split("/")
         if folder and folder not in CONTAINERS
-        for part in parse(folder).parts
+        for part in _filled(parse(folder))
         if not is_neutral(part)
     ]
     name = parse(candidate.name)
@@ -120,6 +121,7 @@ def _counted(group: list[_Member]) -> list[_Member]:
         and _are_padded([_at(item.name, min(counts)) for item in group])
     ):
         counts = {number.at for number in numbers}
+    counts -= _of_no_save(group, counts)
     for at in sorted(counts):
         found = [_at(item.name, at) for item in group]
         # Steps have eight digits too: where all of them are days, they are days.
@@ -138,6 +140,25 @@ def _counted(group: list[_Member]) -> list[_Member]:
         item.name = replace(item.name, parts=tuple(parts))
         item.counters = tuple(sorted(counters))
     return group
+
+
+def _of_no_save(group: list[_Member], counts: set[int]) -> set[int]:
+    """Return the places of numbers behind "checkpoint" that count no saves.
+
+    Where another word names a number too, a count of saves belongs to one of that other each, and grows with it.
+    """
+    found = {number.at: number.kind for number in group[0].name.numbers if number.at in counts}
+    saves = {at for at, kind in found.items() if kind == "checkpoint"}
+    others = sorted(counts - saves)
+    if not saves or not others:
+        return set()
+    rows = sorted(
+        {
+            (*(_at(item.name, at).value for at in others), *(_at(item.name, at).value for at in saves))
+            for item in group
+        }
+    )
+    return set() if all(one[-1] < two[-1] for one, two in pairwise(rows)) else saves
 
 
 def _are_padded(numbers: list[Number]) -> bool:
@@ -192,6 +213,10 @@ def _set_end_steps(ends: list[_Member], families: Iterable[list[_Member]]) -> No
             best = max(named, key=lambda number: WORTH.index(number.kind or "epoch"))
             end.step = best.value
             counting = {number.at for number in named}
+            if len(known) == 1 and (newest := _coarser(best, known[0][0])) is not None:
+                # iter1_final beside iter1_883steps: the end of all that, if that is the newest.
+                end.step = None
+                counting = counting if best.value >= newest else set()
         elif (
             len(known) == 1
             and len(end.name.numbers) == 1
@@ -209,6 +234,15 @@ def _set_end_steps(ends: list[_Member], families: Iterable[list[_Member]]) -> No
         for number in end.name.numbers:
             parts[number.at] = "#" if number.at in counting else str(number.value)
         end.name = replace(end.name, parts=tuple(parts))
+
+
+def _coarser(number: Number, newest: _Member) -> int | None:
+    """Return what the newest of a family counts by the word of a number, where it counts something finer too."""
+    kinds = {KINDS[at]: value for at, value in newest.counters if at < _UNNAMED}
+    if number.kind is None or number.kind not in kinds or number.kind == "checkpoint":
+        return None
+    finer = any(WORTH.index(kind) > WORTH.index(number.kind) for kind in kinds)
+    return kinds[number.kind] if finer else None
 
 
 def _all_stand(ends: list[_Member], others: list[_Member]) -> bool:
