@@ -182,7 +182,7 @@ def _are_policies(stems: list[str]) -> bool:
 
 
 def _disagree(pairs: list[tuple[int, int | None]]) -> bool:
-    """Tell whether numbers of folders and of the one file in each contradict: ``1/policy-209``, ``2/policy-193``."""
+    """Tell whether numbers of folders and of the file in each contradict: ``1/pi-209``, ``2/pi-193``."""
     inside = [number for _, number in sorted(pairs, key=lambda pair: pair[0]) if number is not None]
     return len(inside) == len(pairs) > 1 and inside != sorted(inside)
 

@@ -11,8 +11,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
-from itertools import pairwise
 
+from aml_mirror.layouts.generic.counters import counting, number_at
 from aml_mirror.layouts.generic.name_parts import KINDS, WORTH, Name, Number, is_neutral, parse
 from aml_mirror.layouts.generic.name_words import CONTAINERS
 from aml_mirror.layouts.generic.weight_files import Candidate
@@ -20,8 +20,6 @@ from aml_mirror.layouts.generic.weight_files import Candidate
 # (place in KINDS, value) of each counter, the coarsest first. A number that no word names comes last.
 Counters = tuple[tuple[int, int], ...]
 _UNNAMED = len(KINDS)
-_MAX_SEED = 100
-_PADDED = 9  # digits
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,27 +106,14 @@ def _by_shape(members: list[_Member]) -> list[list[_Member]]:
 
 def _counted(group: list[_Member]) -> list[_Member]:
     """Decide for names of one shape which of their numbers count; the others become words of the name."""
-    numbers = group[0].name.numbers
-    counts = {number.at for number in numbers if number.kind}
-    if len({number.kind for number in numbers if number.kind}) < len(counts):
-        counts = set()
-    if not counts:
-        counts = {number.at for number in numbers} if len(numbers) == 1 else set()
-        counts -= {at for at in counts if _may_be_seeds([item.name for item in group], at)}
-    if (
-        len(numbers) == 2
-        and len(counts) == 1
-        and _are_padded([_at(item.name, min(counts)) for item in group])
-    ):
-        counts = {number.at for number in numbers}
-    counts -= _of_no_save(group, counts)
+    counts = counting([item.name for item in group])
     for at in sorted(counts):
-        found = [_at(item.name, at) for item in group]
+        found = [number_at(item.name, at) for item in group]
         # Steps have eight digits too: where all of them are days, they are days.
         if all(number.is_date for number in found) and found[0].kind in (None, "checkpoint"):
             counts.discard(at)
             for item in group:
-                item.name = replace(item.name, dates=(*item.name.dates, _at(item.name, at).text))
+                item.name = replace(item.name, dates=(*item.name.dates, number_at(item.name, at).text))
     for item in group:
         parts = list(item.name.parts)
         counters = []
@@ -140,48 +125,6 @@ def _counted(group: list[_Member]) -> list[_Member]:
         item.name = replace(item.name, parts=tuple(parts))
         item.counters = tuple(sorted(counters))
     return group
-
-
-def _of_no_save(group: list[_Member], counts: set[int]) -> set[int]:
-    """Return the places of numbers behind "checkpoint" that count no saves.
-
-    Where another word names a number too, a count of saves belongs to one of that other each, and grows with it.
-    """
-    found = {number.at: number.kind for number in group[0].name.numbers if number.at in counts}
-    saves = {at for at, kind in found.items() if kind == "checkpoint"}
-    others = sorted(counts - saves)
-    if not saves or not others:
-        return set()
-    rows = sorted(
-        {
-            (*(_at(item.name, at).value for at in others), *(_at(item.name, at).value for at in saves))
-            for item in group
-        }
-    )
-    return set() if all(one[-1] < two[-1] for one, two in pairwise(rows)) else saves
-
-
-def _are_padded(numbers: list[Number]) -> bool:
-    """Tell whether numbers have zeros before them, up to nine digits, as no seed has.
-
-    ``checkpoint_000000978_4005888`` of Sample Factory counts updates and steps of the environment
-    (``sample_factory/algo/learning/learner.py``).
-    """
-    return all(len(number.text) >= _PADDED and number.text.startswith("0") for number in numbers)
-
-
-def _may_be_seeds(names: list[Name], at: int) -> bool:
-    """Tell whether numbers that no word names may be seeds: small ones behind an environment's version.
-
-    ``TD3_Walker2d-v4_3_actor`` of sfujim/TD3 has the seed there, other scripts have the step.
-    """
-    before = names[0].parts[max(0, at - 2) : at]
-    behind = len(before) == 2 and before[0] == "v" and before[1].isdecimal()
-    return behind and all(_at(name, at).value <= _MAX_SEED for name in names)
-
-
-def _at(name: Name, at: int) -> Number:
-    return next(number for number in name.numbers if number.at == at)
 
 
 def _order(item: _Member) -> tuple[object, ...]:
@@ -237,7 +180,7 @@ def _set_end_steps(ends: list[_Member], families: Iterable[list[_Member]]) -> No
 
 
 def _coarser(number: Number, newest: _Member) -> int | None:
-    """Return what the newest of a family counts by the word of a number, where it counts something finer too."""
+    """Return what the newest of a family counts by a number's word, where it counts something finer too."""
     kinds = {KINDS[at]: value for at, value in newest.counters if at < _UNNAMED}
     if number.kind is None or number.kind not in kinds or number.kind == "checkpoint":
         return None

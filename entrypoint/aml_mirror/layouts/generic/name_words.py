@@ -52,7 +52,8 @@ MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", 
 # People shorten large steps: step_100k, model_1.5M, 2M_steps, 500k. Behind no other word: opt-350m is a size.
 _SHORTENED = re.compile(
     r"(?:(?<![a-z])(?P<word>(?:global[-_]?)?steps?|iters?|iterations?|updates?|checkpoint|ckpt|model|policy|agent"
-    r"|actor|critic|student|teacher|generator|discriminator|encoder|decoder|weights|snapshot|params)[-_=. ]?|^|(?<=[-_= ])(?=[0-9.]+[km][-_ ]?steps?(?![a-z])))"
+    r"|actor|critic|student|teacher|generator|discriminator|encoder|decoder|weights|snapshot|params)[-_=. ]?"
+    r"|^|(?<=[-_= ])(?=[0-9.]+[km][-_ ]?steps?(?![a-z])))"
     r"(?P<number>[0-9]{1,9}(?:\.[0-9]{1,6})?)(?P<unit>[km])(?=[-_ ]?steps?(?![a-z])|$|[-_. ])"
 )
 _FACTORS = {"k": 1_000, "m": 1_000_000}
