@@ -161,8 +161,6 @@ class StableBaselines3:
 
 def _is_saved_model(tree: Tree, path: str) -> bool | None:
     """Tell whether a zip is a file of SB3; None where it is too damaged to tell."""
-    if tree.leftover_of(path):
-        return None
     archive = archive_of(tree, path)
     if archive is not None:
         return "data" in archive.members and "_stable_baselines3_version" in archive.members
@@ -171,7 +169,7 @@ def _is_saved_model(tree: Tree, path: str) -> bool | None:
     except MirrorError:
         return None
     # `data` is the first member that SB3 writes; a cut file still begins with it.
-    if head.startswith(b"PK\x03\x04"):
+    if head.startswith(b"PK\x03\x04") and len(head) == 34:
         return head[26:34] == b"\x04\x00\x00\x00data"
     return None
 
