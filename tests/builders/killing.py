@@ -82,7 +82,7 @@ def killed_at_request(
         process = forks(MLFLOW, clean_environment).start(
             [*arguments, *given(proxy.url)], folder, clean_environment()
         )
-        _, err = process.communicate(timeout=300)
+        _, err = process.communicate(timeout=600)
         assert process.returncode == (-signal.SIGKILL if struck else 0), err
         return Killed(process.returncode, seen, struck[0] if struck else "")
 

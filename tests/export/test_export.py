@@ -65,7 +65,7 @@ def registry(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[str]:
         yield f"127.0.0.1:{port}"
     finally:
         process.terminate()
-        process.wait(20)
+        process.wait(600)
 
 
 @pytest.fixture
@@ -87,11 +87,11 @@ def layers_of(registry: str, digest: str) -> tuple[dict[str, object], dict[str, 
     """The manifest, and the files that the layers hold, read back from the registry."""
     base = f"http://{registry}/v2/policies/act"
     accept = {"Accept": "application/vnd.oci.image.manifest.v1+json"}
-    manifest = requests.get(f"{base}/manifests/{digest}", headers=accept, timeout=30)
+    manifest = requests.get(f"{base}/manifests/{digest}", headers=accept, timeout=600)
     assert f"sha256:{hashlib.sha256(manifest.content).hexdigest()}" == digest
     found: dict[str, bytes] = {}
     for layer in manifest.json()["layers"]:
-        data = requests.get(f"{base}/blobs/{layer['digest']}", timeout=30).content
+        data = requests.get(f"{base}/blobs/{layer['digest']}", timeout=600).content
         assert (len(data), layer["digest"]) == (layer["size"], f"sha256:{hashlib.sha256(data).hexdigest()}")
         with tarfile.open(fileobj=io.BytesIO(data)) as archive:
             (member,) = archive.getmembers()
@@ -133,7 +133,7 @@ def test_a_wrong_byte_gets_no_image(
     image = f"{registry}/policies/act:1"
     done = aml_mirror("export", "act:1", image, "--tracking-uri", database, code=65)
     assert "model.safetensors of version 1 of act is not what was mirrored" in done.err
-    tags = requests.get(f"http://{registry}/v2/policies/act/tags/list", timeout=30)
+    tags = requests.get(f"http://{registry}/v2/policies/act/tags/list", timeout=600)
     assert not (tags.json().get("tags") if tags.ok else None)
 
 
@@ -207,7 +207,7 @@ def test_docker_builds_from_it_and_copies_out_of_it(
 
     def docker(*arguments: object) -> str:
         command = [client, *map(str, arguments)]
-        return subprocess.run(command, check=True, capture_output=True, text=True, timeout=300).stdout.strip()
+        return subprocess.run(command, check=True, capture_output=True, text=True, timeout=600).stdout.strip()
 
     image = f"{registry}/policies/act:1"
     aml_mirror("export", "act:1", image, "--tracking-uri", database)

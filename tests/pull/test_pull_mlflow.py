@@ -53,7 +53,7 @@ def versions(
         process = forks(MLFLOW, clean_environment).start(
             [*given, "--tracking-uri", mlflow_url], root, clean_environment()
         )
-        _, err = process.communicate(timeout=300)
+        _, err = process.communicate(timeout=600)
         assert process.returncode == 0, err
     first, second = (
         Mirrored(
@@ -132,7 +132,7 @@ def test_killed_at_any_change_of_the_disk(
             folder=str(target),
             reference=version.reference,
             tracking_uri=mlflow_url,
-            retry_seconds=60.0,
+            retry_seconds=600.0,
             replace=replaces,
         )
         return pull(settings, QUIET)
@@ -236,7 +236,7 @@ def test_disturbed_at_every_stage(
         with Proxy(mlflow_url) as proxy:
             proxy.headers = {"Retry-After": "0"}
             proxy.interfere = interfere
-            patience = "60s" if fault.codes == (0,) else "1s"
+            patience = "600s" if fault.codes == (0,) else "1s"
             given = ["pull", version.reference, target, "--json", "--tracking-uri", proxy.url]
             first = aml_mirror(*given, "--retry-for", patience, code=None)
         cell = (stage, name, first.code, first.err)
