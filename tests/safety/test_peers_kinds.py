@@ -270,6 +270,14 @@ def test_the_version_of_torch_is_a_text(tmp_path: Path) -> None:
     assert verdict(tmp_path, "a.pkl", made) == CLEAN
 
 
+def test_files_in_texts_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("aml_mirror.safety.findings._MAX_EMBEDDED_BYTES", 1000)
+    held = base64.b64encode(GOOD).decode()
+    once = text(held) + b"q\0"
+    assert verdict(tmp_path, "a.pkl", b"\x80\x02" + once + b".") == CLEAN
+    assert verdict(tmp_path, "a.pkl", b"\x80\x02" + once + b"0h\0" * 60 + b".") == SUSPICIOUS
+
+
 def data_beside(folder: Path, index: tuple[str, bytes], name: str, data: bytes) -> str:
     """The verdict on numbers that a file beside them describes."""
     (folder / "run" / name).parent.mkdir(parents=True, exist_ok=True)
