@@ -113,6 +113,28 @@ LAMBDA = {
 }
 
 
+def written(text: str) -> bytes:
+    """A file that h5py 3 wrote, of some KiB."""
+    return zlib.decompress(base64.b64decode(text))
+
+
+# A link to another file, an array in another file by either form of header, and a link to a file beside it.
+HDF5_LINKS = {
+    "link": written(
+        "eNrr9HBx4+WS4mIAAQ4OBhYGAQZk8B8KKthR+TD5BCjNCKU7oPQKJpg4I1hOAiouCDUfXV1IkKsrSPV/NACz5wErhOZgGAUjEXi4OgaA6AgoH5ZKTzChqktES48eFNrLCMwRyOlXAGqzBjQ/BDAgp18GnOl3FIymX+T0CyvHOljR0xtquqIUBPv5u4BKYJh9Csxo+QPKz2AdjSN8gAleAmDP4VzAEGZEUs8GVc/I4cBYASwy9FNLkvULEouLy1MY9CsZGACGKVZn"
+    ),
+    "array": written(
+        "eNrr9HBx4+WS4mIAAQ4OBhYGAQZk8B8KDnCi8mHyCVCaEUp3QOkVTDBxRrCcBFRcEGo+urqQIFdXkOr/aABmzwNWCM3BMApGIvBwdQwA0RFQPiyVnmBCVZeTWJlaVIxIjx4U2osr/XowQ/gZrMSl3wqO0fQ7mn4x028HK6q6crTylNL0G+zn7wJKwbB0p8CMZj5aOh4FuMoBNkiYMcL4kBKBkREiwAJVB6OZgTHMCI1nRqSczwqkQXwmJiawMDuDBpjPCC1rLHCUEzBzOaD2MjPCShgWNJUJdE3PCmjpOQLN4Xp6+hXI6U0AR7rUYB9NY+QAADLAUdM="
+    ),
+    "latest": written(
+        "eNrr9HBx4+WS4mLm4GCAgf9QUMUE4RtAxW8sYgzz93AJYmKoYBJCVggDXEwMjAwMbIIMQIotJ7Eytah4M8xQZwZqANaSmZnEOIEH5ATGcjNGqD4PBqqBSTOXaoKdALSAUYSBgYmRkZEFKgejmXkYGAUYQG4AAQ4GVqCrmLnYNYA6wKKMDE7QsOVAMx1mAgfQd8yMMF/BRBl6GAYVcH9ZeMrD1TEAxJaAisGCPIkJVa1+akmyfkFicXF5CpgPAKBwSp0="
+    ),
+    "inside": written(
+        "eNrr9HBx4+WS4mIAAQ4OBhYGAQZk8B8KFnCg8mHyCVCaEUp3QOkVTDBxRrCcBFRcEGo+urqQIFdXkOr/aABmzwNWCI3qulEwUoCHq2MAiI6A8jWg9AkmVHWJULocShdDaf1y1HRqQKS9jMAcgZx+BaApUIMdwg9gQE6/DDjT7ygYTb/I6ZcDVl6yoqc31HRFKQj283dhZGCG26fAjGqPB5SfAXWHBFq5D8teCmjmwsrhCvaREX9MGCGDmsO5gCHMiKSeDaqekcOBsYKXgSG/JCO1SC/DlEG/Ehr+rBD1jLD4gKpnhAhAowWJlgArFVSwh8alA4MJN4PJf6gCVqj9TExMjJD0BTGPmbGDAzVmGdBq6sENAMV7Y4U="
+    ),
+}
+
+
 FUNCTION: dict[str, object] = {"class_name": "function", "registered_name": "function"}
 
 
@@ -225,6 +247,9 @@ _RUNS: dict[str, tuple[str, bytes | str, str, str]] = {
     "variables that are none": ("ckpt.index", bytes(range(200)), UNKNOWN, "no format"),
     "events that are none": ("events.out.tfevents.1.host", b"hello" * 20, UNKNOWN, "no format"),
     "HDF5 of PyTables": ("m.h5", hdf5("PYTABLES_FORMAT_VERSION", b"2.1"), CODE, "PyTables"),
+    "HDF5 with a link": ("m.h5", HDF5_LINKS["link"], SUSPICIOUS, "/etc/passwd"),
+    "HDF5 with an array elsewhere": ("m.h5", HDF5_LINKS["array"], SUSPICIOUS, "../x"),
+    "HDF5 with an array elsewhere, newer": ("m.h5", HDF5_LINKS["latest"], SUSPICIOUS, "/etc/passwd"),
     "HDF5 with a Lambda": ("m.h5", hdf5("model_config", json.dumps(LAMBDA).encode()), CODE, "Lambda"),
     "large JSON, blanks": ("t.json", '{"_target_"' + " " * (2 << 20) + ': "os.system", "x": "' + "a" * (5 << 20) + '"}', UNKNOWN, "_target_"),
     "JSON that is none": ("config.json", "hello", UNKNOWN, "JSON"),
@@ -291,6 +316,7 @@ _HARMLESS: dict[str, tuple[str, bytes | str, str]] = {
     "pointer of DeepSpeed": ("latest", "global_step100", NO_CODE),
     "variables": ("ckpt.index", bytes(60) + bytes.fromhex("57fb808b247547db"), NO_CODE),
     "HDF5": ("m.h5", hdf5("note", b"x"), NO_CODE),
+    "HDF5 with links inside": ("m.h5", HDF5_LINKS["inside"], NO_CODE),
     "licence": ("LICENSE", "Permission is granted\n", NO_CODE),
     "README": ("README.md", "# A policy\n", NO_CODE),
     "picture": ("x.png", b"\x89PNG\r\n\x1a\n" + bytes(20), NO_CODE),

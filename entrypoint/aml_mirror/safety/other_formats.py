@@ -6,7 +6,7 @@ import base64
 import re
 from collections.abc import Callable
 
-from aml_mirror.formats import gguf, hdf5_attributes, onnx
+from aml_mirror.formats import gguf, hdf5_attributes, hdf5_links, onnx
 from aml_mirror.formats.archives import Read
 from aml_mirror.formats.base import Kind
 from aml_mirror.formats.hdf5 import HDF5, SIGNATURE
@@ -190,9 +190,13 @@ def _gguf(read: Read, size: int, findings: Findings) -> str:
 def _hdf5(read: Read, size: int, findings: Findings) -> str:
     try:
         attributes = hdf5_attributes.root_attributes(read, size)
+        others = hdf5_links.other_files(read, size)
     except ValueError as error:
         findings.untold(f"it is an HDF5 file, in which Keras may keep code, and cannot be examined: {error}")
         return UNKNOWN
+    for path in sorted(others):
+        if leads_out(path):
+            findings.problem(f"it reads arrays from {path[:200]}, outside of its folder")
     if "PYTABLES_FORMAT_VERSION" in attributes:
         findings.runs("it is a file of PyTables, which unpickles objects in it (pandas.read_hdf)")
     for name, value in attributes.items():
