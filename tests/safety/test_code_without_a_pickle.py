@@ -266,6 +266,24 @@ def test_code_is_told_and_named(tmp_path: Path, what: str) -> None:
     assert (file.safety, word in " ".join(file.problems)) == (verdict, True), file.problems
 
 
+# Each anchor refers twice to the one before: 2 to the power of 60 texts for whoever follows all of them.
+BOMB = "\n".join(["a0: &a0 [x, x]", *(f"a{n}: &a{n} [*a{n - 1}, *a{n - 1}]" for n in range(1, 60))])
+
+
+@pytest.mark.parametrize(
+    ("end", "verdict"),
+    [
+        ("chat_template: *a59", NO_CODE),
+        ("chat_template: &s {of: *s}", NO_CODE),
+        ("py/object: *a59", SUSPICIOUS),
+        ("class_name: function\nconfig: *a59", NO_CODE),
+        ("class_name: x\nmodule: *a59\nconfig: *a59", CODE),
+    ],
+)
+def test_anchors_that_unfold_without_end_are_looked_at_once(tmp_path: Path, end: str, verdict: str) -> None:
+    assert scan(tmp_path, "c.yaml", f"{BOMB}\n{end}\n").safety == verdict
+
+
 @pytest.mark.parametrize(
     "name", ["m.sav", "m.pkl.gz", "m.pbz2", "m.pklz", "m.p", "m.bin", "weights", "m.joblib.xz", "x.json"]
 )

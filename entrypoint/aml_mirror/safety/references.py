@@ -81,11 +81,24 @@ def walk(document: Any, findings: Findings, name: str = "") -> Iterator[str]:
 
 
 def _texts(item: Any) -> list[str]:
-    if isinstance(item, str):
-        return [item]
-    if isinstance(item, dict):
-        return [text for below in item.values() for text in _texts(below)]
-    return [text for below in item for text in _texts(below)] if isinstance(item, list) else []
+    """All texts in a value. An anchor of YAML may refer to itself, or twice to what refers twice in turn."""
+    texts: list[str] = []
+    pending, seen = [item], set[int]()
+    while pending:
+        value = pending.pop()
+        if isinstance(value, str):
+            texts.append(value)
+        elif isinstance(value, (dict, list)) and id(value) not in seen:
+            seen.add(id(value))
+            pending += value.values() if isinstance(value, dict) else value
+    return texts
+
+
+def _plain(item: Any) -> str:
+    """A plain value as text. Anything else is not written out: a few anchors of YAML make gigabytes of it."""
+    if isinstance(item, (dict, list)):
+        return f"a {type(item).__name__}"
+    return "" if item is None else str(item)
 
 
 def _text(value: str, findings: Findings) -> None:
@@ -106,9 +119,9 @@ def _mapping(value: dict[Any, Any], key: str, findings: Findings) -> None:
                 f"its {under} names Python files, which transformers imports where trust_remote_code is given"
             )
         elif under in _JSONPICKLE:
-            findings.problem(f"its key {under} makes jsonpickle import and call {str(item)[:200]}")
+            findings.problem(f"its key {under} makes jsonpickle import and call {_plain(item)[:200]}")
         elif under == "auto_mapping" and isinstance(item, dict):
-            library = str(item.get("parent_library") or "")
+            library = _plain(item.get("parent_library"))
             if library and library.partition(".")[0] not in FRAMEWORKS:
                 findings.runs(f"its auto_mapping names {library[:200]}, which PEFT imports")
         elif under == "weight_map" and isinstance(item, dict):
@@ -158,13 +171,13 @@ def _pipeline(index: dict[Any, Any], findings: Findings) -> None:
 def keras_object(value: dict[str, Any], findings: Findings) -> None:
     """Look at one layer, function or other object in the configuration of a Keras model."""
     kind, config = value["class_name"], value["config"]
-    module = value.get("module")
-    registered = str(value.get("registered_name") or "")
+    module = None if value.get("module") is None else _plain(value["module"])
+    registered = _plain(value.get("registered_name"))
     if kind in _KERAS_CODE:
         findings.runs(f"its layer {kind} holds or names code, which Keras runs with safe_mode=False")
     elif kind == "function":
-        _keras_function(str(config), str(module or ""), findings)
-    elif module is not None and str(module).partition(".")[0] not in ("keras", "tensorflow"):
+        _keras_function(_plain(config), module or "", findings)
+    elif module is not None and module.partition(".")[0] not in ("keras", "tensorflow"):
         if not (module == "builtins" and kind.startswith("__")):
             findings.runs(f"its configuration names {module}.{kind}, which Keras imports")
     elif module is not None and not re.fullmatch(r"_{0,2}[A-Z]\w*|__\w+__", kind):
