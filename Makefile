@@ -9,7 +9,7 @@ BIN := $(VENV)/bin
 # Terraform asks for updates unless told not to.
 export CHECKPOINT_DISABLE := 1
 
-.PHONY: help venv mlflow2 reference demo accept recording bench bench-scale test test-servers test-kill test-faults test-truth test-watch test-labs test-frameworks mutate fuzz wheels-arm64 lint format lock azure-up azure-down clean \
+.PHONY: help venv mlflow2 reference demo accept recording bench bench-scale test test-servers test-nightly test-kill test-faults test-truth test-watch test-labs test-frameworks mutate fuzz wheels-arm64 lint format lock azure-up azure-down clean \
 	base build push sbom audit engine-up engine-down
 
 help:  ## List the targets
@@ -89,12 +89,16 @@ test: venv mlflow2 test-servers $(AZURITE)  ## Run every test
 	@command -v terraform >/dev/null || { echo "terraform 1.9 or newer is needed for the tests of the module"; exit 1; }
 	@$(ENGINE) $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal $(TESTS)
 
+test-nightly: venv mlflow2 test-servers $(AZURITE)  ## Run the tests that take minutes each
+	@image/engine.sh with $(BIN)/python -m pytest -m nightly $(TESTS)
+
 test-kill: venv mlflow2 test-servers $(AZURITE)  ## Kill and freeze at every request; the largest numbers of orders and runs
-	@KILL=all STOPS=all $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal tests/registries/test_mlflow_kill.py \
+	@KILL=all STOPS=all $(BIN)/python -m pytest -m "nightly or not nightly" -n $(WORKERS) --dist worksteal tests/registries/test_mlflow_kill.py \
 		tests/azure/test_azureml_kill.py tests/azure/test_one_pass.py tests/registries/test_bakery_lock.py \
 		tests/backfill/test_backfill_many.py tests/registries/test_mlflow_stages_kill.py \
 		tests/azure/test_stages_kill.py tests/azure/test_share.py tests/azure/test_prune.py \
-		tests/azure/test_azureml_writers.py tests/pull/test_pull_azureml.py tests/pull/test_pull_mlflow.py
+		tests/azure/test_azureml_writers.py tests/pull/test_pull_azureml.py tests/pull/test_pull_mlflow.py \
+		tests/export/test_export.py
 
 WATCH_PASSES ?= 500
 test-watch: venv  ## Watch a simulated cluster for WATCH_PASSES passes, disturbed in every way

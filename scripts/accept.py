@@ -54,16 +54,25 @@ def wanted(found: Any, right: Any, what: str) -> None:
         raise Failed(f"{what} is {found!r}, not {right!r}")
 
 
+def program(*arguments: str) -> subprocess.Popen[str]:
+    """Start aml-mirror, as a person does."""
+    return subprocess.Popen([PROGRAM, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
 class Acceptance:
     """One trial in one workspace.
 
     Args:
         workspace: where.
         folder: for the run.
+        start: starts aml-mirror with arguments and returns the process.
     """
 
-    def __init__(self, workspace: AzureMLRegistry, folder: Path) -> None:
+    def __init__(
+        self, workspace: AzureMLRegistry, folder: Path, start: Callable[..., subprocess.Popen[str]]
+    ) -> None:
         self._workspace = workspace
+        self._start = start
         self._name = f"aml-mirror-accept-{os.urandom(4).hex()}"
         self._run = folder / "runs" / self._name
         self._mlflow_run = ""
@@ -82,10 +91,11 @@ class Acceptance:
         ]
 
     def _call(self, *arguments: str, code: int = 0) -> str:
-        done = subprocess.run([PROGRAM, *arguments], capture_output=True, text=True)
-        if done.returncode != code:
-            raise Failed(f"exit code {done.returncode}, not {code}: {done.stderr.strip().splitlines()[-1:]}")
-        return done.stdout
+        process = self._start(*arguments)
+        out, err = process.communicate()
+        if process.returncode != code:
+            raise Failed(f"exit code {process.returncode}, not {code}: {err.strip().splitlines()[-1:]}")
+        return out
 
     def _mirror(self, *more: str, code: int = 0) -> dict[str, Any]:
         text = self._call("--source", str(self._run), "--model-name", self._name, "--json", *more, code=code)
@@ -94,12 +104,12 @@ class Acceptance:
 
     def _killed(self) -> str:
         demo.make_run(self._run)
-        command = [PROGRAM, "--source", str(self._run), "--model-name", self._name]
-        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        process = self._start("--source", str(self._run), "--model-name", self._name)
         while process.poll() is None:
             if any(True for _ in self._blobs()):
                 process.send_signal(signal.SIGKILL)
             time.sleep(POLL_SECONDS)
+        process.communicate()
         if process.returncode != -signal.SIGKILL:
             raise Failed(f"it ended with {process.returncode} before it could be killed")
         return "killed when its first file was there"
@@ -216,7 +226,7 @@ def hidden(text: str, secrets: list[str]) -> str:
     return text.replace("|", "\\|").replace("\n", " ")
 
 
-def main() -> int:
+def main(start: Callable[..., subprocess.Popen[str]] = program) -> int:
     """Run the trial that the environment names; return the exit code."""
     missing = [name for name in COORDINATES if not os.environ.get(name)]
     if missing or len(sys.argv) > 2 or (sys.argv[1:2] and sys.argv[1].startswith("-")):
@@ -229,7 +239,7 @@ def main() -> int:
         subscription_id=values[0], resource_group=values[1], workspace_name=values[2], retry_seconds=60.0
     )
     workspace = load_workspace(settings, lambda text: print(text, file=sys.stderr))
-    trial = Acceptance(workspace, folder)
+    trial = Acceptance(workspace, folder, start)
     rows: list[tuple[str, str, float]] = []
     failed = False
     steps = [*trial.steps(), ("remove what was made", trial.remove)]

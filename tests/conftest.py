@@ -53,7 +53,7 @@ def aml_mirror(tmp_path: Path) -> Call:
             process = subprocess.Popen(
                 [PROGRAM, *given], cwd=folder, env=variables, stdout=pipe, stderr=pipe, text=True
             )
-        out, err = process.communicate(timeout=300)
+        out, err = process.communicate(timeout=600)
         assert process.returncode is not None
         result = Done(process.returncode, out, err)
         assert code is None or result.code == code, f"exit {result.code}\n{result.out}\n{result.err}"

@@ -67,7 +67,7 @@ class Service:
     ) -> requests.Response:
         bearer = token or self._credential.get_token(self._scope).token
         headers = {"Authorization": f"Bearer {bearer}"}
-        return requests.request(method, self.base + path, json=body, headers=headers, timeout=60)
+        return requests.request(method, self.base + path, json=body, headers=headers, timeout=600)
 
 
 @pytest.fixture

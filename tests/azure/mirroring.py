@@ -75,7 +75,7 @@ class Mirroring:
         """Run the program to its end; without ``fork`` as a person starts it."""
         start = self.start if fork else self.start_from_nothing
         process = start(*arguments, **environment)
-        out, err = process.communicate(timeout=300)
+        out, err = process.communicate(timeout=600)
         assert process.returncode is not None
         done = Done(process.returncode, out, err)
         assert code is None or done.code == code, f"exit {done.code}\n{out}\n{err}"

@@ -2,31 +2,52 @@
 
 from __future__ import annotations
 
+import importlib
 import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from azure_emulator.client import Azure
 from mirroring import Mirroring
+from this_process import InThisProcess, here, in_this_process  # noqa: F401 - fixtures
 
-SCRIPT = Path(__file__).parents[2] / "scripts" / "accept.py"
-
-
-def accept(mirroring: Mirroring, **environment: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, SCRIPT, mirroring.folder / "accept"],
-        env=mirroring.environment(**environment),
-        capture_output=True,
-        text=True,
-        timeout=840,
-    )
+SCRIPTS = Path(__file__).parents[2] / "scripts"
 
 
-def test_everything_is_tried_and_removed(azure: Azure, mirroring: Mirroring) -> None:
+class Accept:
+    """The script in this process; each aml-mirror that it starts is a fork, with the clients loaded."""
+
+    def __init__(
+        self, mirroring: Mirroring, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        self._mirroring, self._capfd, self._monkeypatch = mirroring, capfd, monkeypatch
+
+    def __call__(self, code: int) -> str:
+        with self._monkeypatch.context() as patch:
+            patch.syspath_prepend(SCRIPTS)
+            patch.setattr(sys, "argv", ["accept.py", str(self._mirroring.folder / "accept")])
+            found = importlib.import_module("accept").main(self._mirroring.start)
+        out, err = self._capfd.readouterr()
+        assert found == code, out + err
+        return out
+
+
+@pytest.fixture
+def accept(
+    in_this_process: InThisProcess,  # noqa: F811
+    mirroring: Mirroring,
+    capfd: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> Accept:
+    return Accept(mirroring, capfd, monkeypatch)
+
+
+def test_everything_is_tried_and_removed(azure: Azure, accept: Accept) -> None:
     azure.set_workspace(artifact_sas="key", changed_properties="accepted")
-    done = accept(mirroring)
-    assert done.returncode == 0, done.stdout + done.stderr
-    rows = [line.strip("| ").split(" | ") for line in done.stdout.splitlines() if line.startswith("| ")]
+    out = accept(0)
+    rows = [line.strip("| ").split(" | ") for line in out.splitlines() if line.startswith("| ")]
     said = {row[0]: row[1] for row in rows}
     assert said["mirror a run, and kill the mirror"] == "killed when its first file was there"
     assert said["mirror it: go on"].endswith("each of 400 points once")
@@ -40,18 +61,23 @@ def test_everything_is_tried_and_removed(azure: Azure, mirroring: Mirroring) -> 
     assert list(azure.blobs("aml-mirror/")) == ["aml-mirror/workspace.json"]
     assert not any(azure.models().values())
     for secret in (azure.facts["subscription"], azure.facts["workspace"], azure.account):
-        assert secret not in done.stdout
+        assert secret not in out
 
 
-def test_a_step_that_fails_is_told_and_all_is_removed(azure: Azure, mirroring: Mirroring) -> None:
+def test_a_step_that_fails_is_told_and_all_is_removed(azure: Azure, accept: Accept) -> None:
     azure.fault("status", match=r"PUT https://management.*/versions/", status=403, times=0, body="{}")
-    done = accept(mirroring)
-    assert done.returncode == 1
-    assert "| mirror it: go on | FAILED: exit code 77, not 0" in done.stdout
+    out = accept(1)
+    assert "| mirror it: go on | FAILED: exit code 77, not 0" in out
     assert list(azure.blobs("aml-mirror/")) == []
 
 
 def test_without_a_workspace(mirroring: Mirroring) -> None:
-    done = accept(mirroring, AZUREML_WORKSPACE_NAME="")
+    done = subprocess.run(
+        [sys.executable, SCRIPTS / "accept.py", mirroring.folder / "accept"],
+        env=mirroring.environment(AZUREML_WORKSPACE_NAME=""),
+        capture_output=True,
+        text=True,
+        timeout=600,
+    )
     assert done.returncode == 64
     assert done.stderr == "AZUREML_WORKSPACE_NAME not set\n"

@@ -237,7 +237,7 @@ def expired(azure: Any) -> None:
 )
 def test_trouble_passes(azure: Any, trouble: Callable[[Any], None]) -> None:
     data = noise(300_000)
-    source = BlobSource(azure.seed({"x": data}, "r"), retry_seconds=60)
+    source = BlobSource(azure.seed({"x": data}, "r"), retry_seconds=600)
     source.is_unchanged(source.scan().files["x"])  # a token is at hand
     trouble(azure)
     entry = source.scan().files["x"]

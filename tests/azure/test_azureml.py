@@ -183,7 +183,7 @@ def test_a_number_that_was_taken_in_between(
     wait_until_asked(azure, process, "/models/reach/versions/1?")
     azure.seed_versions("reach", 1, properties={"identity": "another"})
     azure.clear_faults()
-    out, err = process.communicate(timeout=120)
+    out, err = process.communicate(timeout=600)
     assert process.returncode == 0, err
     assert json.loads(out)["model_version"] == "2"
     assert azure.models()["reach"]["1"]["properties"] == {"identity": "another"}
@@ -418,7 +418,7 @@ def test_a_loser_in_another_experiment_finds_the_version(
     first = mirroring.start(*given)
     wait_until_asked(azure, first, "/model.safetensors")
     second = mirroring(*given, "--experiment", "elsewhere")
-    assert first.wait(120) == 0
+    assert first.wait(600) == 0
     assert second.json["outcome"] == "already-mirrored"
     assert list(azure.models()["reach"]) == ["1"]
 

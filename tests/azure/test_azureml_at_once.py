@@ -32,7 +32,7 @@ def test_many_mirrors_of_one_run(mirroring: Mirroring, run: Path, count: int) ->
     processes = [mirroring.start("--source", run, "--model-name", "reach") for _ in range(count)]
     outcomes = []
     for process in processes:
-        out, err = process.communicate(timeout=400)
+        out, err = process.communicate(timeout=600)
         assert process.returncode == 0, err
         outcomes.append(json.loads(out)["outcome"])
     assert sorted(outcomes) == ["already-mirrored"] * (count - 1) + ["mirrored"]
@@ -45,7 +45,7 @@ def test_many_runs_into_one_model(mirroring: Mirroring, tmp_path: Path, count: i
     runs = [huggingface_run(tmp_path / f"run-{index}", steps=(index + 1,)) for index in range(count)]
     processes = [mirroring.start("--source", run, "--model-name", "reach") for run in runs]
     for process in processes:
-        _, err = process.communicate(timeout=400)
+        _, err = process.communicate(timeout=600)
         assert process.returncode == 0, err
     found = complete_versions(azure, "reach")
     assert len(found) == len(azure.models()["reach"]) == count
@@ -69,11 +69,11 @@ def test_a_winner_that_is_killed_is_followed_by_another(mirroring: Mirroring, ru
     # Other notices may come before.
     assert any("waiting for it" in line for line in iter(after[0].stderr.readline, ""))
     first.kill()
-    assert first.wait(60) == -signal.SIGKILL
+    assert first.wait(600) == -signal.SIGKILL
     azure.clear_faults()
     outcomes = []
     for process in after:
-        out, err = process.communicate(timeout=120)
+        out, err = process.communicate(timeout=600)
         assert process.returncode == 0, err
         outcomes.append(json.loads(out)["outcome"])
     assert sorted(outcomes) == ["already-mirrored"] * (others - 1) + ["mirrored"]

@@ -120,7 +120,7 @@ def test_where_a_closed_run_cannot_be_opened_again(
     process = mirroring.start("--source", run, "--model-name", "reach")
     wait_until_asked(azure, process, "/model.safetensors")
     process.send_signal(signal.SIGTERM)
-    assert process.wait(60) == 143
+    assert process.wait(600) == 143
     assert [item.info.status for item in runs_of(azure, "reach")] == ["KILLED"]
     azure.fault("status", match="runs/update", status=status, body='{"message": "the run is closed"}')
     mirroring.mirror(run, "reach")
@@ -184,7 +184,7 @@ def test_a_lost_claim_stops_the_writer(azure: Azure, mirroring: Mirroring, run: 
 
     BlobLeaseClient(blob).break_lease(0)
     blob.acquire_lease(-1)
-    out, _ = process.communicate(timeout=120)
+    out, _ = process.communicate(timeout=600)
     assert process.returncode == 75
     assert "another mirror took over" in json.loads(out)["error"]
     assert not azure.models()

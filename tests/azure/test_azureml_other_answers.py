@@ -57,7 +57,7 @@ def test_a_number_is_free_only_where_nothing_is_found_by_it(
     wait_until_asked(azure, process, "/models/reach?")
     azure.seed_versions("reach", 1, properties={"identity": "a third"})
     azure.clear_faults()
-    _, err = process.communicate(timeout=120)
+    _, err = process.communicate(timeout=600)
     assert process.returncode == 0, err
     assert "PUT" not in [one["method"] for one in azure.requests("/models/reach/versions/3?")]
     assert sorted(azure.models()["reach"]) == ["1", "2", "3", "4"]

@@ -134,7 +134,7 @@ def test_side_by_side(azure: Azure, mirroring: Mirroring, earlier: Earlier, run:
     process = one.start("--source", run, "--model-name", "reach")
     wait_until_asked(azure, process, "/model.safetensors")
     assert other.mirror(run, "reach").json["outcome"] == "already-mirrored"
-    assert process.wait(120) == 0
+    assert process.wait(600) == 0
     assert_exactly_once(azure, "reach", run, POINTS)
 
 

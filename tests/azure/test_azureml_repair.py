@@ -143,7 +143,7 @@ def test_a_blob_that_is_overwritten_before_the_mark(
     prefix = next(name for name in azure.blobs("aml-mirror/") if name.endswith("/model/model.safetensors"))
     tamper(azure, prefix)
     azure.clear_faults()
-    out, err = process.communicate(timeout=120)
+    out, err = process.communicate(timeout=600)
     assert process.returncode == 0, err
     assert json.loads(out)["outcome"] == "mirrored"
     assert_exactly_once(azure, "reach", run, POINTS)

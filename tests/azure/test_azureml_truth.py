@@ -198,7 +198,7 @@ def test_changed_during_the_mirror(
     stored = Stored(azure, kind)
     stored.touch(how)
     azure.clear_faults()
-    out, err = process.communicate(timeout=120)
+    out, err = process.communicate(timeout=600)
     assert process.returncode == 0, err
     assert json.loads(out)["outcome"] == "mirrored"
     if kind == "checkpoint blob":
@@ -311,7 +311,7 @@ def test_the_source_changed_during_the_mirror(
     wait_until_asked(azure, process, "runs/create")
     touch_source(run, kind, how)
     azure.clear_faults()
-    out, _ = process.communicate(timeout=120)
+    out, _ = process.communicate(timeout=600)
     first = json.loads(out)["outcome"] if process.returncode == 0 else str(process.returncode)
     assert process.returncode in (0, 65)
     if process.returncode == 0:

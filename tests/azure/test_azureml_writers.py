@@ -35,7 +35,7 @@ def test_two_writers_that_found_one_number_free(
     wait_until_asked(azure, first, "/models/reach/versions/1?")
     second = mirroring.mirror(runs[1], "reach").json
     azure.clear_faults()
-    out, err = first.communicate(timeout=120)
+    out, err = first.communicate(timeout=600)
     assert first.returncode == 0, err
     assert {json.loads(out)["model_version"], second["model_version"]} == {"1", "2"}
     found = complete_versions(azure, "reach")
@@ -79,21 +79,21 @@ def test_a_version_that_became_another_is_not_tagged(azure: Azure, mirroring: Mi
     azure.call("DELETE", "models/reach/1")
     azure.seed_versions("reach", 1, properties={"identity": "another"}, tags={"mine": "yes"})
     azure.clear_faults()
-    out, _ = process.communicate(timeout=120)
+    out, _ = process.communicate(timeout=600)
     assert process.returncode == 65, out
     assert "is another one now" in json.loads(out)["error"]
     assert azure.models()["reach"]["1"]["tags"] == {"mine": "yes"}
 
 
 # Where a mirror is stopped: a sample over its stages; STOPS=all takes every request.
-STOPS = (2, 9, 14, 18, 22, 23, 27, 33, 38, 44, 50, 56)
+STOPS = (2, 14, 22, 27, 38, 50)
 
 
 def stopped(azure: Azure, mirroring: Mirroring, run: Path, number: int, model: str) -> None:
     """Freeze a mirror at a request for longer than its lease, let another finish, and wake it."""
     azure.fault("stall", nth=number, seconds=60)
     process = mirroring.start("--source", run, "--model-name", model)
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 600
     while not any(fault["acted"] for fault in azure.faults()) and process.poll() is None:
         assert time.monotonic() < deadline
         time.sleep(0.05)
@@ -107,7 +107,7 @@ def stopped(azure: Azure, mirroring: Mirroring, run: Path, number: int, model: s
         azure.forget_requests()
     finally:
         os.kill(process.pid, signal.SIGCONT)
-    process.communicate(timeout=120)
+    process.communicate(timeout=600)
     assert other.code == 0
     assert process.returncode in (0, 75), process.returncode
     after = json.dumps([azure.models()[model], sorted(azure.blobs("aml-mirror/"))], sort_keys=True)

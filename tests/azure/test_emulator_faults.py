@@ -52,15 +52,15 @@ def test_spoiled_answers(azure: Azure, blobs: Any, credential: Any) -> None:
     headers = {"Authorization": f"Bearer {token}", "x-ms-version": "2025-11-05"}
     azure.fault("cut", when="after", match="/a$")
     with pytest.raises(requests.exceptions.ChunkedEncodingError):
-        requests.get(url, headers=headers, timeout=30)
+        requests.get(url, headers=headers, timeout=600)
     azure.fault("length", when="after", match="/a$", delta=7)
     with pytest.raises(requests.exceptions.ChunkedEncodingError):
-        requests.get(url, headers=headers, timeout=30)
+        requests.get(url, headers=headers, timeout=600)
     azure.fault("length", when="after", match="/a$", delta=-7)
-    assert len(requests.get(url, headers=headers, timeout=30).content) == 999_993
-    assert len(requests.get(url, headers=headers, timeout=30).content) == 1_000_000
+    assert len(requests.get(url, headers=headers, timeout=600).content) == 999_993
+    assert len(requests.get(url, headers=headers, timeout=600).content) == 1_000_000
     azure.fault("status", status=507, body="full", match="/a$")
-    answer = requests.get(url, headers=headers, timeout=30)
+    answer = requests.get(url, headers=headers, timeout=600)
     assert (answer.status_code, answer.text) == (507, "full")
 
 
@@ -95,7 +95,7 @@ CLIENT = """
 import os, requests
 url = f"https://management.azure.test/metadata/endpoints?n="
 for number in range(5):
-    print(requests.get(url + str(number), timeout=30).status_code, flush=True)
+    print(requests.get(url + str(number), timeout=600).status_code, flush=True)
 """
 
 
@@ -103,7 +103,7 @@ for number in range(5):
 def test_the_client_is_killed(azure: Azure, when: str) -> None:
     azure.fault("kill", nth=3, when=when)
     done = subprocess.run(
-        [sys.executable, "-c", CLIENT], env=azure.env(), capture_output=True, text=True, timeout=60
+        [sys.executable, "-c", CLIENT], env=azure.env(), capture_output=True, text=True, timeout=600
     )
     assert (done.returncode, done.stdout.split()) == (-signal.SIGKILL, ["200", "200"])
     assert len(azure.requests("metadata")) == 3
@@ -135,7 +135,7 @@ def test_the_log(azure: Azure, arm: Any, mlflow_api: Any) -> None:
 def test_a_proxy_that_lets_nobody_out(azure: Azure, credential: Any) -> None:
     azure.set(proxy_status=403)
     with pytest.raises(requests.exceptions.ProxyError, match="403"):
-        requests.get("https://login.azure.test/", timeout=30)
+        requests.get("https://login.azure.test/", timeout=600)
 
 
 def test_a_client_without_the_certificate_or_the_proxy(
@@ -143,24 +143,24 @@ def test_a_client_without_the_certificate_or_the_proxy(
 ) -> None:
     monkeypatch.delenv("REQUESTS_CA_BUNDLE")
     with pytest.raises(requests.exceptions.SSLError):
-        requests.get("https://login.azure.test/", timeout=30)
+        requests.get("https://login.azure.test/", timeout=600)
     for name in ("HTTPS_PROXY", "https_proxy"):
         monkeypatch.delenv(name)
     with pytest.raises(requests.exceptions.ConnectionError, match=r"resolve|resolution"):
-        requests.get("https://login.azure.test/", timeout=30)
+        requests.get("https://login.azure.test/", timeout=600)
 
 
 def test_it_ends_with_the_process_that_asked_for_it(tmp_path: Path) -> None:
     owner = subprocess.Popen(["sleep", "600"])
     try:
         url = up(tmp_path / "state", owner=owner.pid)["url"]
-        assert requests.get(url, timeout=30).status_code < 500
+        assert requests.get(url, timeout=600).status_code < 500
         # Longer than the pause between two looks at the owner.
         time.sleep(3)
-        assert requests.get(url, timeout=30).status_code < 500
+        assert requests.get(url, timeout=600).status_code < 500
         owner.kill()
         owner.wait()
-        end = time.monotonic() + 60
+        end = time.monotonic() + 600
         while (tmp_path / "state" / "backends.json").exists() and time.monotonic() < end:
             time.sleep(0.2)
         assert not (tmp_path / "state" / "backends.json").exists()

@@ -254,7 +254,7 @@ def test_a_path_is_created_once(azure: Azure, history: Any, run: str) -> None:
     uri = first["artifactContentInformation"]["a.txt"]["contentUri"]
     assert uri.startswith(f"https://{azure.account}.blob.core.azure.test/azureml/ExperimentRun/dcid.{run}/a")
     headers = {"x-ms-blob-type": "BlockBlob"}
-    assert requests.put(uri, b"hello", headers=headers, timeout=30).status_code == 201
+    assert requests.put(uri, b"hello", headers=headers, timeout=600).status_code == 201
     again = history("POST", f"{base}/batch/metadata", {"paths": [{"path": "a.txt"}, {"path": "c"}]})
     assert again.status_code == 200
     assert again.json()["errors"]["a.txt"]["error"] == {
@@ -267,7 +267,7 @@ def test_a_path_is_created_once(azure: Azure, history: Any, run: str) -> None:
     assert listed == ["a.txt", "c", "d/b.txt"] == azure.artifacts()[run]
     assert [one["path"] for one in history("GET", f"{base}/path?path=d").json()["value"]] == ["d/b.txt"]
     read = history("GET", f"{base}/contentinfo?path=a.txt").json()["contentUri"]
-    assert requests.get(read, timeout=30).content == b"hello" == azure.artifact(run, "a.txt")
+    assert requests.get(read, timeout=600).content == b"hello" == azure.artifact(run, "a.txt")
     assert history("GET", f"{base}/contentinfo?path=none").status_code == 404
     assert history("GET", "/experiments/1/runs/none/artifacts").status_code == 404
     many = {"paths": [{"path": str(number)} for number in range(101)]}
@@ -280,7 +280,7 @@ def test_the_sas_of_artifacts_refused_and_expired(azure: Azure, history: Any, ru
             "POST", f"/experiments/1/runs/{run}/artifacts/batch/metadata", {"paths": [{"path": path}]}
         ).json()
         uri = made["artifactContentInformation"][path]["contentUri"]
-        return requests.put(uri, b"1", headers={"x-ms-blob-type": "BlockBlob"}, timeout=30)
+        return requests.put(uri, b"1", headers={"x-ms-blob-type": "BlockBlob"}, timeout=600)
 
     azure.set_workspace(artifact_sas="key")
     answer = put("a")
@@ -352,7 +352,7 @@ def test_the_plugin(azure: Azure, tmp_path: Any) -> None:
         capture_output=True,
         text=True,
         cwd=tmp_path,
-        timeout=120,
+        timeout=600,
     )
     assert done.returncode == 0, done.stderr
     told = json.loads(done.stdout.splitlines()[-1])

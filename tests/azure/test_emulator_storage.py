@@ -99,7 +99,7 @@ def test_another_tenant(azure: Azure, blobs: Any, credential: Any) -> None:
     answer = requests.get(
         f"https://{account}.blob.core.azure.test/runs/a",
         headers={"Authorization": authorization(credential)},
-        timeout=30,
+        timeout=600,
     )
     assert answer.status_code == 401
     assert "Issuer validation failed" in answer.text
@@ -107,7 +107,7 @@ def test_another_tenant(azure: Azure, blobs: Any, credential: Any) -> None:
 
 def test_an_account_that_is_not_there(azure: Azure, credential: Any) -> None:
     with pytest.raises(requests.exceptions.ProxyError):
-        requests.get("https://nowhere.blob.core.azure.test/", timeout=30)
+        requests.get("https://nowhere.blob.core.azure.test/", timeout=600)
     assert [one["method"] for one in azure.requests("nowhere")] == ["CONNECT"]
 
 
@@ -119,7 +119,7 @@ def test_a_firewall(azure: Azure, blobs: Any) -> None:
 
 
 def test_without_authorization(azure: Azure, credential: Any) -> None:
-    answer = requests.get(f"https://{azure.account}.blob.core.azure.test/{azure.container}/a", timeout=30)
+    answer = requests.get(f"https://{azure.account}.blob.core.azure.test/{azure.container}/a", timeout=600)
     assert (answer.status_code, answer.headers["x-ms-error-code"]) == (401, "NoAuthenticationInformation")
     assert azure.facts["tenant"] in answer.headers["WWW-Authenticate"]
 

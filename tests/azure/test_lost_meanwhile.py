@@ -101,7 +101,7 @@ def test_a_claim_that_is_lost(
         other.append(blob.acquire_lease(-1))
         for thread in threading.enumerate():
             if thread.name == "claim":
-                thread.join(30)
+                thread.join(600)
         here.forget_requests()
 
     monkeypatch.setattr(blob_lease, "RENEW_SECONDS", 0.1)

@@ -110,7 +110,7 @@ def test_a_series_stays_in_its_lane_and_all_lanes_are_used() -> None:
 
 
 def test_lanes_send_at_the_same_time() -> None:
-    together = threading.Barrier(LANES, timeout=30)
+    together = threading.Barrier(LANES, timeout=600)
 
     def send(batch: Batch, go_on: Callable[[], None]) -> None:
         together.wait()
@@ -124,12 +124,12 @@ def test_a_signal_lets_nothing_new_begin_and_waits_for_what_is_on_its_way() -> N
 
     def send(batch: Batch, go_on: Callable[[], None]) -> None:
         begun.set()
-        may_end.wait(30)
+        may_end.wait(600)
         done.append(batch)
 
     def stream() -> Iterator[Point]:
         yield from rows([SIZE])
-        assert begun.wait(30)
+        assert begun.wait(600)
         may_end.set()
         raise Interrupted(15)
 

@@ -85,7 +85,7 @@ def test_an_attempt_in_progress_and_an_archived_version_stay(
     done = mirroring("prune", *NOW, "--delete", "--json").json
     assert not [item for item in done["items"] if item["kind"] in ("folder", "run")]
     azure.clear_faults()
-    _, err = working.communicate(timeout=120)
+    _, err = working.communicate(timeout=600)
     assert working.returncode == 0, err
     for number in ("1", "2"):
         assert mirroring("verify", f"act:{number}", "--json").json["outcome"] == "verified"

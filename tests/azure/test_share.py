@@ -71,7 +71,7 @@ def test_lost_answers_make_no_second_copy(
     azure: Azure, mirroring: Mirroring, shared: dict[str, str], action: str
 ) -> None:
     azure.fault(action, match="/import", when="after")
-    done = mirroring("share", "act:1", "--registry", "robots", "--json", "--retry-for", "60s").json
+    done = mirroring("share", "act:1", "--registry", "robots", "--json", "--retry-for", "600s").json
     assert done["outcome"] == "shared"
     assert list(azure.registry_models("robots")) == ["act:1"]
 

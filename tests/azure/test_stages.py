@@ -169,7 +169,7 @@ def test_what_is_annotated_does_not_take_away_a_stage_of_the_same_moment(
 
     monkeypatch.setattr(ModelService, "version", read)
     registry.annotate(version, {"mirror.note": "seen"})
-    out, err = promoting[0].communicate(timeout=120)
+    out, err = promoting[0].communicate(timeout=600)
     assert promoting[0].returncode == 0, err
     assert json.loads(out)["outcome"] == "pass"
     assert (tags(here, "1")["mirror.note"], tags(here, "1")["mirror.stage"]) == ("seen", "production")
@@ -255,7 +255,7 @@ def test_two_promotions_at_once_leave_one_incumbent(azure: Azure, gated: Gated, 
         mirroring.start("promote", f"act:{number}", "--to", "production", "--json") for number in "123"
     ]
     for process in started:
-        out, err = process.communicate(timeout=120)
+        out, err = process.communicate(timeout=600)
         assert process.returncode == 0, err
         assert json.loads(out)["changed"] is True
     held = [number for number in "123" if tags(azure, number).get("mirror.stage") == "production"]

@@ -72,7 +72,7 @@ def hashed(tree: Tree) -> tuple[ManifestEntry, ...]:
     return hash_files(tree, {path: path for path in tree.files}).items
 
 
-def to(azure: Any, retry_seconds: float = 60.0, **more: Any) -> Transfer:
+def to(azure: Any, retry_seconds: float = 600.0, **more: Any) -> Transfer:
     container = container_client(f"https://{azure.account}.blob.{blob_suffix()}", azure.container)
     return Transfer(container, **{"concurrency": 4, "block_bytes": MIB, **more}, retry_seconds=retry_seconds)
 
@@ -215,7 +215,7 @@ def child(
         env={**azure.env(), "PATH": os.environ["PATH"]},
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=600,
     )
     return done.returncode, done.stdout + done.stderr
 
@@ -460,7 +460,7 @@ def test_a_large_file_that_changes_while_it_is_sent(azure: Any, tmp_path: Path, 
 
 
 def copied(azure: Any, files: dict[str, bytes], **where: Any) -> tuple[Tree, tuple[ManifestEntry, ...]]:
-    source = BlobSource(azure.seed(files, "runs/r1", **where), retry_seconds=30)
+    source = BlobSource(azure.seed(files, "runs/r1", **where), retry_seconds=600)
     tree = Tree(source, source.scan())
     return tree, listed_files(tree, {path: path for path in tree.files}).items
 

@@ -453,7 +453,7 @@ def test_a_signal_ends_it_with_what_was_done(
             created.append(number)
 
     proxy.interfere = stop
-    out, err = process.communicate(timeout=300)
+    out, err = process.communicate(timeout=600)
     assert process.returncode == 143, out + err
     *lines, last = map(json.loads, out.splitlines())
     assert [(line["schema"], line["run_id"], line["exit_code"]) for line in lines] == [

@@ -1,6 +1,6 @@
 """10,000 runs that are mirrored already, seeded straight into MLflow's database: bounded memory.
 
-`make test` takes 4,000 of them, `make test-kill` all.
+`make test-nightly` takes 4,000 of them, `make test-kill` all.
 """
 
 from __future__ import annotations
@@ -114,6 +114,7 @@ def _backfill(folder: Path, model: str, *more: str) -> tuple[list[dict[str, obje
     return lines, last, int(done.stderr.splitlines()[-1]) * 1024
 
 
+@pytest.mark.nightly
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="memory is read from /proc")
 def test_thousands_are_recognised_in_bounded_memory(seeded: Path) -> None:
     _, _, few = _backfill(seeded, "few")

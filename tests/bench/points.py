@@ -122,6 +122,6 @@ def arrived_at(azure: Azure, run: int) -> int:
 def _kept(azure: Azure, run_id: str, name: str) -> int:
     asked = urlencode({"run_id": run_id, "metric_key": name})
     with _opener.open(
-        f"{azure.facts['mlflow']}/api/2.0/mlflow/metrics/get-history?{asked}", timeout=60
+        f"{azure.facts['mlflow']}/api/2.0/mlflow/metrics/get-history?{asked}", timeout=600
     ) as answer:
         return len(json.loads(answer.read())["metrics"])

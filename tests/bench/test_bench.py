@@ -137,7 +137,7 @@ def test_all_readers_read_the_same() -> None:
 
 
 @pytest.mark.usefixtures("here")
-@pytest.mark.parametrize("store", ["mlflow", "memory"])
+@pytest.mark.parametrize("store", [pytest.param("mlflow", marks=pytest.mark.nightly), "memory"])
 def test_all_ways_send_the_same_points(azure: Azure, store: str) -> None:  # noqa: F811
     azure.set_workspace(metric_store=store)
     found = once(points.comparison(azure, 4_000), "ours", "log_batch")
@@ -160,6 +160,7 @@ def test_the_script_sends_what_ours_sends(mlflow_url: str) -> None:
     assert set(found) == {"ours", "script"}
 
 
+@pytest.mark.usefixtures("here")
 def test_both_ways_bring_the_same_checkpoint(azure: Azure) -> None:  # noqa: F811
     found = once(server_copy.comparison(azure, 2 << 20), "ours", "download and upload")
     by_hand = found["download and upload"].facts

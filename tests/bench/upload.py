@@ -53,18 +53,18 @@ class Sink:
 
     def blobs(self) -> dict[str, int]:
         """Path -> size of what was taken."""
-        with _opener.open(f"{self.url}/__stats", timeout=60) as answer:
+        with _opener.open(f"{self.url}/__stats", timeout=600) as answer:
             found: dict[str, int] = json.loads(answer.read())["blobs"]
         return found
 
     def requests(self) -> int:
         """How many requests were answered since the last reset."""
-        with _opener.open(f"{self.url}/__stats", timeout=60) as answer:
+        with _opener.open(f"{self.url}/__stats", timeout=600) as answer:
             return int(json.loads(answer.read())["requests"])
 
     def reset(self) -> None:
         """Forget everything."""
-        _opener.open(urllib.request.Request(f"{self.url}/__reset", method="POST"), timeout=60).close()
+        _opener.open(urllib.request.Request(f"{self.url}/__reset", method="POST"), timeout=600).close()
 
 
 _opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))

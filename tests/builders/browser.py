@@ -155,4 +155,4 @@ def browser(folder: Path) -> Iterator[Page]:
         # Its helpers too: they go on writing into the profile.
         with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
-        process.wait(60)
+        process.wait(600)

@@ -90,4 +90,4 @@ def _running(command: list[str], log: Path, environment: dict[str, str], url: st
     finally:
         with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGTERM)
-        process.wait(30)
+        process.wait(600)

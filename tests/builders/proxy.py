@@ -62,7 +62,7 @@ class Proxy:
             def handle_any(self) -> None:
                 proxy._handle(self)
 
-            do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = handle_any
+            do_GET = do_HEAD = do_POST = do_PUT = do_PATCH = do_DELETE = handle_any
 
             def log_message(self, *args: object) -> None:
                 pass
@@ -101,7 +101,7 @@ class Proxy:
             self.sent_bytes += len(body)
         if self._answer(client, self.interfere(number, "before", client.command, client.path)):
             return
-        upstream = http.client.HTTPConnection(*self._target, timeout=120)
+        upstream = http.client.HTTPConnection(*self._target, timeout=600)
         dropped = ("host", "transfer-encoding", "content-length", "connection")
         headers = {name: value for name, value in client.headers.items() if name.lower() not in dropped}
         upstream.request(client.command, client.path, body, {**headers, "Content-Length": str(len(body))})

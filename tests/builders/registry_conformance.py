@@ -38,7 +38,7 @@ class RegistryConformance:
 
     @pytest.fixture
     def settings(self, target: Settings, run: Path) -> Settings:
-        return replace(target, source=str(run), retry_seconds=30.0)
+        return replace(target, source=str(run), retry_seconds=600.0)
 
     @pytest.fixture
     def registry(self, settings: Settings) -> Registry:

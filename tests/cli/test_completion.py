@@ -98,7 +98,7 @@ def test_what_zsh_completes(folder: Path) -> None:
     with suppress(OSError):
         while part := os.read(master, 4096):
             shown += part
-    assert process.wait(60) == 0
+    assert process.wait(600) == 0
     ran = re.findall(r"ran: ([^\r\n]*)", shown.decode())
     assert [line.rstrip("/ ") for line in ran] == [completed for _, completed in LINES], shown
 

@@ -142,10 +142,10 @@ def stack(built: dict[str, str], docker_compose_command: str, shared: Path) -> I
             os.environ.update(variables)
             with compose(["up --build --detach"], None) as services:
                 services.wait_until_responsive(
-                    timeout=180, pause=0.5, check=lambda: (folder / "azure" / "emulator.json").exists()
+                    timeout=600, pause=0.5, check=lambda: (folder / "azure" / "emulator.json").exists()
                 )
                 mlflow = f"http://127.0.0.1:{variables['MLFLOW_PORT']}"
-                services.wait_until_responsive(timeout=180, pause=0.5, check=lambda: _answers(mlflow))
+                services.wait_until_responsive(timeout=600, pause=0.5, check=lambda: _answers(mlflow))
             azure = json.loads((folder / "azure" / "emulator.json").read_text())["url"]
             found = {"azure": azure, "mlflow": mlflow, "variables": variables}
             state.write_text(json.dumps(found))
@@ -209,4 +209,4 @@ def registry(docker: str, tmp_path: Path) -> Iterator[str]:
         yield f"127.0.0.1:{port}"
     finally:
         process.terminate()
-        process.wait(20)
+        process.wait(600)

@@ -115,6 +115,7 @@ def package(purl: str) -> tuple[str, str, str]:
     return kind, canonicalize_name(name) if kind == "pypi" else unquote(name), unquote(version)
 
 
+@pytest.mark.nightly
 def test_two_builds_hold_the_same_files(built: dict[str, str], context: Path, image: Image) -> None:
     # Nothing is taken over from the first but what was downloaded.
     again = build(context, "aml-mirror:pytest-again", NO_CACHE="1")

@@ -151,7 +151,7 @@ def test_ctrl_c_while_it_waits(osmo: OsmoWorld, tmp_path: Path) -> None:
     assert process.stderr.readline() == "train-7 is RUNNING\n"
     time.sleep(0.2)
     process.send_signal(signal.SIGINT)
-    out, err = process.communicate(timeout=60)
+    out, err = process.communicate(timeout=600)
     assert (process.returncode, out) == (130, "")
     assert err.startswith("stopped; ")
     assert "Traceback" not in err

@@ -19,7 +19,7 @@ def call(environment: Path, *arguments: object) -> subprocess.CompletedProcess[s
         env=clean_environment(),
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=600,
     )
 
 

@@ -26,7 +26,7 @@ def call(environment: Path, *arguments: object, code: int = 0, **variables: str)
         [environment / "aml-mirror", *map(str, arguments)],
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=600,
         env=clean_environment(**variables),
     )
     assert done.returncode == code, done.stdout + done.stderr

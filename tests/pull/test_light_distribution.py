@@ -92,7 +92,7 @@ def call(
 ) -> subprocess.CompletedProcess[str]:
     done = subprocess.run(
         [program, *map(str, arguments)],
-        env=clean_environment(**environment), cwd=program.parent, capture_output=True, text=True, timeout=120,
+        env=clean_environment(**environment), cwd=program.parent, capture_output=True, text=True, timeout=600,
     )  # fmt: skip
     assert done.returncode == code, done.stderr
     return done

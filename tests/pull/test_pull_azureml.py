@@ -107,6 +107,12 @@ def test_what_was_changed_is_never_pulled(mirroring: Mirroring, run: Path, tmp_p
     manifest.upload_blob(text.replace(b'"sha256": "', b'"sha256": "0', 1), overwrite=True)
     assert "was changed" in mirroring("pull", "reach:1", target, code=65).err
     manifest.upload_blob(text, overwrite=True)
+    (name,) = [name for name in own if name.endswith("/MODEL_CARD.md") and "/artifacts/" not in name]
+    card = blob(azure, name)
+    text = card.download_blob().readall()
+    card.upload_blob(text[:-7], overwrite=True)
+    assert "MODEL_CARD.md: its SHA-256 is" in mirroring("pull", "reach:1", target, code=65).err
+    card.upload_blob(text, overwrite=True)
     assert not target.exists()
     assert mirroring("pull", "reach:1", target).json["outcome"] == "pulled"
 
@@ -161,7 +167,7 @@ def test_versions_that_others_made(here: Azure, mirroring: Mirroring, tmp_path: 
     }
 
     url = f"{manager}{azure.facts['workspace_id']}/models/theirs/versions/1?api-version=2023-08-01-preview"
-    answer = requests.put(url, json=body, headers={"Authorization": f"Bearer {token}"}, timeout=30)
+    answer = requests.put(url, json=body, headers={"Authorization": f"Bearer {token}"}, timeout=600)
     answer.raise_for_status()
     done = mirroring("pull", "theirs:1", tmp_path / "policy").json
     assert (done["outcome"], done["verified"], done["framework"]) == ("pulled", False, "skrl")
@@ -203,7 +209,7 @@ def test_killed_at_any_request(
     mirroring("pull", "reach:1", tmp_path / "count")
     total = len(azure.requests())
     assert total >= 8
-    for at in matrix.sample(total, 6, part):
+    for at in matrix.sample(total, 4, part):
         target = tmp_path / f"killed-{at.number}-{at.moment}"
         azure.forget_requests()
         azure.fault("kill", nth=at.number, when=at.moment)

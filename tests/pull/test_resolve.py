@@ -37,9 +37,9 @@ def tag_by_hand(azure: Azure, model: str, number: str, tags: dict[str, str]) -> 
     url = f"{manager}{azure.facts['workspace_id']}/models/{model}/versions/{number}"
     token = credential().get_token(f"{manager}/.default").token
     asked = {"params": {"api-version": "2023-08-01-preview"}, "headers": {"Authorization": f"Bearer {token}"}}
-    body = requests.get(url, timeout=30, **asked).json()
+    body = requests.get(url, timeout=600, **asked).json()
     body["properties"]["tags"].update(tags)
-    requests.put(url, timeout=30, json=body, **asked).raise_for_status()
+    requests.put(url, timeout=600, json=body, **asked).raise_for_status()
 
 
 @pytest.mark.parametrize(
@@ -67,7 +67,7 @@ def test_a_version_of_an_mlflow_server(
     mlflow_url: str, client: MlflowClient, aml_mirror: Call, model_name: str, tmp_path: Path
 ) -> None:
     run = huggingface_run(tmp_path / f"run-{model_name}", points=2)
-    settings = Settings(tracking_uri=mlflow_url, retry_seconds=20.0)
+    settings = Settings(tracking_uri=mlflow_url, retry_seconds=600.0)
     aml_mirror("mirror", run, "--model-name", model_name, "--tracking-uri", mlflow_url)
     client.set_registered_model_alias(model_name, "champion", "1")
     for more in (
@@ -107,7 +107,7 @@ def test_a_version_of_azure_ml(here: Azure, mirroring: Mirroring, tmp_path: Path
         subscription_id=facts["subscription"],
         resource_group=facts["resource_group"],
         workspace_name=facts["workspace"],
-        retry_seconds=20.0,
+        retry_seconds=600.0,
     )
     here.forget_requests()
     version = found(settings, reference="reach:1")

@@ -30,7 +30,7 @@ def accepts(target: Path, public: Path) -> bool:
     """What `model_signing verify key` says of a pulled folder."""
     command = [sys.executable, "-m", "model_signing", "verify", "key", target / "model"]
     command += ["--signature", target / "mirror" / "model.sig", "--public_key", public]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0 or "Verification failed" in done.stderr + done.stdout, done.stderr
     return done.returncode == 0
 

@@ -20,7 +20,7 @@ def test_a_new_database_with_several_mirrors_at_once(tmp_path: Path) -> None:
         run = huggingface_run(tmp_path / f"run-{number}", points=1)
         words = ["mirror", str(run), "--model-name", "m", "--tracking-uri", uri]
         started.append(forks(MLFLOW, clean_environment).start(words, tmp_path, clean_environment()))
-    done = [process.communicate(timeout=250) for process in started]
+    done = [process.communicate(timeout=600) for process in started]
     assert [process.returncode for process in started] == [0, 0, 0], done
     assert len(MlflowClient(uri, uri).search_model_versions("name = 'm'")) == 3
     assert [item.name for item in (tmp_path / "new").iterdir() if "making" in item.name] == []

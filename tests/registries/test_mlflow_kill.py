@@ -132,7 +132,7 @@ def kill_at_all(
         if any(version.tags["mirror.state"] == "complete" for version in versions):
             assert_exactly_once(client, model, run, folder)
         again = start(run, url, model, folder)
-        out, err = again.communicate(timeout=120)
+        out, err = again.communicate(timeout=600)
         assert again.returncode == 0, (number, moment, out, err)
         assert_exactly_once(client, model, run, folder)
         outcome = json.loads(out)["outcome"] if stage.strip() else "not reached"
@@ -154,7 +154,7 @@ def test_stopped_by_a_signal(
 
         proxy.interfere = interfere
         process = start(run, proxy.url, model_name, tmp_path)
-        out, err = process.communicate(timeout=120)
+        out, err = process.communicate(timeout=600)
     assert process.returncode == 128 + signum
     assert '"outcome":"failed"' in out
     assert "Traceback" not in err
@@ -175,7 +175,7 @@ def test_stopped_by_a_signal(
     assert status["incomplete"][0]["status"] == "KILLED"
     assert "run it again" in status["missing"]
     again = start(run, mlflow_url, model_name, tmp_path)
-    _, err = again.communicate(timeout=120)
+    _, err = again.communicate(timeout=600)
     assert again.returncode == 0, err
     assert_exactly_once(client, model_name, run, tmp_path)
 
@@ -198,7 +198,7 @@ def test_every_answer_lost_once(
 
         proxy.interfere = interfere
         process = start(run, proxy.url, model_name, tmp_path, "--retry-for", "60s")
-        _, err = process.communicate(timeout=240)
+        _, err = process.communicate(timeout=600)
         assert process.returncode == 0, err
         assert len(lost) > 10
     assert_exactly_once(client, model_name, run, tmp_path)
@@ -211,7 +211,7 @@ def test_many_mirrors_of_one_run(
     processes = [start(run, mlflow_url, model_name, tmp_path) for _ in range(count)]
     outcomes = []
     for process in processes:
-        out, err = process.communicate(timeout=400)
+        out, err = process.communicate(timeout=600)
         assert process.returncode == 0, err
         outcomes.append(json.loads(out)["outcome"])
     assert sorted(outcomes) == ["already-mirrored"] * (count - 1) + ["mirrored"]
@@ -228,7 +228,7 @@ def test_who_was_first_to_begin_does_not_overtake_who_is_writing(
         def hold(now: int, when: str, method: str, path: str) -> None:
             if when == "before" and path.endswith("runs/create"):
                 arrived.set()
-                is_writing.wait(60)
+                is_writing.wait(600)
             elif when == "before" and is_writing.is_set() and path.endswith("runs/search"):
                 searches.append(now)
                 if len(searches) > 3:
@@ -237,16 +237,16 @@ def test_who_was_first_to_begin_does_not_overtake_who_is_writing(
         def write(now: int, when: str, method: str, path: str) -> None:
             if when == "before" and method == "PUT" and "model.safetensors" in path:
                 is_writing.set()
-                waits.wait(20)
+                waits.wait(600)
 
         searches: list[int] = []
         slow.interfere, fast.interfere = hold, write
         first = start(run, slow.url, model_name, tmp_path)
-        assert arrived.wait(60)
+        assert arrived.wait(600)
         second = start(run, fast.url, model_name, tmp_path)
         outcomes = []
         for process in (first, second):
-            out, err = process.communicate(timeout=120)
+            out, err = process.communicate(timeout=600)
             assert process.returncode == 0, err
             outcomes.append(json.loads(out)["outcome"])
     assert outcomes == ["already-mirrored", "mirrored"]
@@ -260,7 +260,7 @@ def test_many_runs_into_one_model(
     runs = [huggingface_run(tmp_path / f"run-{index}", steps=(index + 1,)) for index in range(count)]
     processes = [start(run, mlflow_url, model_name, tmp_path) for run in runs]
     for process in processes:
-        _, err = process.communicate(timeout=400)
+        _, err = process.communicate(timeout=600)
         assert process.returncode == 0, err
     versions = client.search_model_versions(f"name = '{model_name}'")
     assert sorted(version.tags["osmo.run_id"] for version in versions) == sorted(run.name for run in runs)
@@ -281,18 +281,18 @@ def test_a_winner_that_is_killed_is_followed_by_another(
         def interfere(now: int, when: str, method: str, path: str) -> None:
             if when == "before" and method == "PUT" and "model.safetensors" in path:
                 at_work.set()
-                go_on.wait(60)
+                go_on.wait(600)
 
         proxy.interfere = interfere
         winner = start(run, proxy.url, model_name, tmp_path)
-        assert at_work.wait(60)
+        assert at_work.wait(600)
         others = [start(run, mlflow_url, model_name, tmp_path) for _ in range(2)]
         winner.kill()
         go_on.set()
-        assert winner.wait(60) == -signal.SIGKILL
+        assert winner.wait(600) == -signal.SIGKILL
         outcomes = []
         for process in others:
-            out, err = process.communicate(timeout=240)
+            out, err = process.communicate(timeout=600)
             assert process.returncode == 0, err
             outcomes.append(json.loads(out)["outcome"])
     assert sorted(outcomes) == ["already-mirrored", "mirrored"]
@@ -308,13 +308,13 @@ def test_short_upload_is_seen(
             200 if when == "before" and method == "PUT" and "model.safetensors" in path else None
         )
         process = start(run, proxy.url, model_name, tmp_path, "--retry-for", "1s")
-        _, err = process.communicate(timeout=120)
+        _, err = process.communicate(timeout=600)
     assert process.returncode == 75, err
     assert "model/model.safetensors arrived with 0 of" in err
     assert not client.search_model_versions(f"name = '{model_name}'")
     experiment = client.get_experiment_by_name(model_name)
     assert [item.info.status for item in client.search_runs([experiment.experiment_id])] == ["FAILED"]
     again = start(run, mlflow_url, model_name, tmp_path)
-    _, err = again.communicate(timeout=120)
+    _, err = again.communicate(timeout=600)
     assert again.returncode == 0, err
     assert_exactly_once(client, model_name, run, tmp_path)

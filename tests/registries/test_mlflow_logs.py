@@ -103,7 +103,7 @@ def test_an_update_that_was_killed_is_finished(
         proxy.interfere = interfere
         words = ["mirror", str(run), "--model-name", model_name, "--tracking-uri", proxy.url, "--json"]
         process = forks(MLFLOW, clean_environment).start(words, tmp_path, clean_environment())
-        process.communicate(timeout=200)
+        process.communicate(timeout=600)
         assert process.returncode == -signal.SIGKILL
     grow(run, LONG + 50)
     with Proxy(mlflow_url) as proxy:

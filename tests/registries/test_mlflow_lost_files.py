@@ -185,7 +185,7 @@ def test_repair_waits_for_whoever_writes_the_run(
             break
     assert line and not weights.exists()
     client.set_tag(run_id, keys.LEASE, "")
-    repair.communicate(timeout=200)
+    repair.communicate(timeout=600)
     assert repair.returncode == 0
     assert weights.exists()
 

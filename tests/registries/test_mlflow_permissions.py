@@ -30,7 +30,7 @@ class Guarded:
         request = urllib.request.Request(f"{self.url}/api/{path}", json.dumps(body).encode(), method=method)
         request.add_header("Content-Type", "application/json")
         request.add_header("Authorization", "Basic " + b64encode(f"admin:{PASSWORD}".encode()).decode())
-        with urllib.request.urlopen(request, timeout=60) as answer:
+        with urllib.request.urlopen(request, timeout=600) as answer:
             found: dict[str, Any] = json.loads(answer.read() or b"{}")
         return found
 

@@ -113,7 +113,7 @@ def test_two_promotions_at_once_leave_one_incumbent(
         for number in "123"
     ]
     for process in started:
-        out, err = process.communicate(timeout=120)
+        out, err = process.communicate(timeout=600)
         assert process.returncode == 0, err
         assert json.loads(out)["changed"] is True
     held = [
@@ -149,7 +149,7 @@ def test_one_has_the_lock_at_a_time(client: MlflowClient, model_name: str) -> No
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(120)
+        thread.join(600)
     assert most == [1] * 8
     assert not client.get_registered_model(model_name).tags
 

@@ -129,7 +129,7 @@ def test_a_failure_of_a_check_or_of_the_volume_is_raised_and_no_thread_stays(tmp
     with pytest.raises(DataError, match="deleted"):
         list(BlockReader(tree, "m", 16))
     for thread in set(threading.enumerate()) - before:
-        thread.join(60)
+        thread.join(600)
         assert not thread.is_alive()
 
 

@@ -97,7 +97,7 @@ def test_urllib3_logs_the_status_of_every_answer(answers: str, monkeypatch: pyte
     monkeypatch.setattr(logger, "level", logging.DEBUG)
     logger.manager._clear_cache()  # type: ignore[attr-defined]
     try:
-        requests.get(answers, timeout=30)
+        requests.get(answers, timeout=600)
     finally:
         logger.removeHandler(handler)
         logger.manager._clear_cache()  # type: ignore[attr-defined]

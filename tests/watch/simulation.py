@@ -132,7 +132,7 @@ class Watcher:
         """End the process."""
         assert self._process.stdin is not None
         self._process.stdin.close()
-        self._process.wait(60)
+        self._process.wait(600)
 
 
 class Cluster:

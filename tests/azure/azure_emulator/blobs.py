@@ -79,7 +79,8 @@ class Blobs:
         self.session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(ssl=context, limit=0),
             auto_decompress=False,
-            timeout=aiohttp.ClientTimeout(total=None, sock_connect=30),
+            # A machine that stands still for a minute is no fault of the storage.
+            timeout=aiohttp.ClientTimeout(total=None, sock_connect=600),
             skip_auto_headers=("User-Agent", "Content-Type", "Accept-Encoding"),
         )
 

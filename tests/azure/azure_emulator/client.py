@@ -48,7 +48,7 @@ class Control:
             headers={"Content-Type": "application/json"},
         )
         try:
-            with _opener.open(request, timeout=120) as answer:
+            with _opener.open(request, timeout=600) as answer:
                 return json.loads(answer.read())
         except urllib.error.HTTPError as error:
             raise ValueError(error.read().decode()) from None

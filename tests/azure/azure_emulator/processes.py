@@ -57,8 +57,8 @@ def start_azurite(
         in_memory: keep no files. Else it writes a list of all blobs anew every five seconds, which costs more
             the more tests there were.
     """
-    program = NODE_MODULES / "azurite" / "dist" / "src" / "blob" / "main.js"
-    if not program.exists():
+    program = NODE_MODULES.parent / "azurite.js"
+    if not (NODE_MODULES / "azurite").exists():
         raise SystemExit(f"Azurite is not installed: npm ci --prefix {NODE_MODULES.parent}")
     port = free_port()
     command = [
