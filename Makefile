@@ -97,7 +97,8 @@ test-kill: venv mlflow2 test-servers $(AZURITE)  ## Kill and freeze at every req
 		tests/azure/test_azureml_kill.py tests/azure/test_one_pass.py tests/registries/test_bakery_lock.py \
 		tests/backfill/test_backfill_many.py tests/registries/test_mlflow_stages_kill.py \
 		tests/azure/test_stages_kill.py tests/azure/test_share.py tests/azure/test_prune.py \
-		tests/azure/test_azureml_writers.py tests/pull/test_pull_azureml.py tests/pull/test_pull_mlflow.py
+		tests/azure/test_azureml_writers.py tests/pull/test_pull_azureml.py tests/pull/test_pull_mlflow.py \
+		tests/export/test_export.py
 
 WATCH_PASSES ?= 500
 test-watch: venv  ## Watch a simulated cluster for WATCH_PASSES passes, disturbed in every way

@@ -18,8 +18,8 @@ from bench import environments, report
 from bench.harness import BenchError, machine
 
 NAMES = (
-    "events", "nothing", "points", "upload", "download", "slow-volume", "reuse", "server-copy",
-    "mlflow-server", "start", "scale",
+    "events", "nothing", "points", "upload", "download", "slow-volume", "reuse", "pull-reuse",
+    "server-copy", "mlflow-server", "start", "scale",
 )  # fmt: skip
 
 

@@ -22,7 +22,7 @@ import threading
 import time
 from email.utils import formatdate
 from http.client import responses
-from urllib.parse import SplitResult, parse_qs, urlsplit
+from urllib.parse import SplitResult, parse_qs, unquote, urlsplit
 
 _PIECE = 32 << 20
 _PATTERN = bytes(range(256)) * (_PIECE // 256)
@@ -82,7 +82,8 @@ class Connection(socketserver.StreamRequestHandler):
             self.begin(200, {"Content-Type": "application/xml", "Content-Length": str(len(body))})
             self.wfile.write(body)
             return
-        if not re.search(r"/files/model/\d{4}\.bin$", address.path):
+        # azcopy encodes the slash in a blob's name.
+        if not re.search(r"/files/model/\d{4}\.bin$", unquote(address.path)):
             self.begin(404, {"x-ms-error-code": "BlobNotFound", "Content-Length": "0"})
             return
         size = self.server.size

@@ -44,8 +44,9 @@ def killed_at_request(
     folder: Path,
     at: Moment | None,
     counts: Callable[[str, str], bool] = lambda method, path: True,
+    given: Callable[[str], list[str]] = lambda url: ["--tracking-uri", url],
 ) -> Killed:
-    """Run the program with a proxy before its MLflow server, which kills it at a request.
+    """Run the program with a proxy before its MLflow server, or another one, which kills it at a request.
 
     Args:
         arguments: of the program, without the server.
@@ -53,6 +54,7 @@ def killed_at_request(
         folder: where the program runs.
         at: the request, counted from 1, and the moment; None: it is not killed.
         counts: tells, by method and path, which requests count.
+        given: more arguments of the program, by the proxy's address.
     """
     with Proxy(url) as proxy:
         process: Forked | None = None
@@ -78,7 +80,7 @@ def killed_at_request(
 
         proxy.interfere = interfere
         process = forks(MLFLOW, clean_environment).start(
-            [*arguments, "--tracking-uri", proxy.url], folder, clean_environment()
+            [*arguments, *given(proxy.url)], folder, clean_environment()
         )
         _, err = process.communicate(timeout=600)
         assert process.returncode == (-signal.SIGKILL if struck else 0), err

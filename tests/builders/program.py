@@ -11,8 +11,12 @@ from pathlib import Path
 from typing import Any
 
 PROGRAM = str(Path(sys.executable).with_name("aml-mirror"))
-# Nothing of the machine that runs the tests may decide what they see.
-FOREIGN = ("AZURE", "ARM_", "MLFLOW", "OSMO", "RUN_ID", "REPLAY_", "OUTPUT_", "AML_", "TRAINING_", "PYTEST_")
+# What a test's process sees of this machine. Each request looks through all of it for a proxy.
+KEPT = (
+    *("PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "LC_", "TZ", "TMP", "TEMP", "LD_LIBRARY_PATH"),
+    *("PYTHON", "PIP_", "UV_", "DOCKER_", "XDG_"),
+)
+PROXIES = ("http_proxy", "https_proxy", "all_proxy", "no_proxy")
 
 
 # Before all else on the path of what the tests start.
@@ -20,8 +24,8 @@ ABSENT = str(Path(__file__).parent.parent / "absent")
 
 
 def clean_environment(**more: str) -> dict[str, str]:
-    """The environment without any variable that the program reads, plus those given."""
-    kept = {key: value for key, value in os.environ.items() if not key.startswith(FOREIGN)}
+    """What any program needs of the environment, and those given: no variable that ours reads."""
+    kept = {key: value for key, value in os.environ.items() if key.startswith(KEPT) or key.lower() in PROXIES}
     path = [ABSENT, *filter(None, [kept.get("PYTHONPATH")])]
     return {**kept, "PYTHONPATH": os.pathsep.join(path), **more}
 

@@ -21,6 +21,8 @@ import requests
 
 from aml_mirror.core.errors import UsageError
 from aml_mirror.export.container_registry import ImageName, parse
+from builders import matrix
+from builders.killing import Killed, killed_at_request
 from builders.mlflow_servers import free_port
 from builders.program import Call
 from builders.runs import huggingface_run
@@ -38,7 +40,8 @@ def registry(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[str]:
     configuration = {
         "version": 0.1,
         "storage": {"filesystem": {"rootdirectory": str(tmp_path / "registry")}},
-        "http": {"addr": f"127.0.0.1:{port}"},
+        # Else it sends a proxy's client past the proxy.
+        "http": {"addr": f"127.0.0.1:{port}", "relativeurls": getattr(request, "param", None) == "relative"},
         "log": {"level": "warn"},
     }
     if getattr(request, "param", None) == "login":
@@ -146,6 +149,51 @@ def test_a_registry_with_a_login(
         (tmp_path / "config.json").write_text(json.dumps({"auths": {registry: {"auth": auth}}}))
         done = aml_mirror("export", "act:1", image, *place, code=code, DOCKER_CONFIG=str(tmp_path))
         assert auth not in done.err + done.out
+
+
+@pytest.mark.parametrize("registry", ["relative"], indirect=True)
+@pytest.mark.parametrize("part", matrix.PARTS)
+def test_killed_at_any_request(
+    aml_mirror: Call, database: str, mirrored: Path, registry: str, tmp_path: Path,
+    request: pytest.FixtureRequest, part: int,
+) -> None:  # fmt: skip
+    place = ["--tracking-uri", database]
+
+    def export(tag: str, at: matrix.Moment | None) -> Killed:
+        def given(url: str) -> list[str]:
+            return [f"{url.removeprefix('http://')}/policies/act:{tag}", *place]
+
+        return killed_at_request(["export", "act:1"], f"http://{registry}", tmp_path, at, given=given)
+
+    digest = aml_mirror("export", "act:1", f"{registry}/policies/act:first", *place).json["digest"]
+    # The configuration is there by now. Of each file: begun, sent, named; the tag before and behind them.
+    whole = export("count", None)
+    assert whole.requests == 3 * len(expected(mirrored)) + 3
+    for at in matrix.sample(whole.requests, 3, part):
+        tag = f"killed-{at.number}-{at.moment}"
+        struck = export(tag, at).struck
+        assert struck
+        held = tag_of(registry, tag)
+        # The tag is given last: an image is whole or absent.
+        assert held in (None, digest), struck
+        assert held is None or (struck.startswith("PUT") and "/manifests/" in struck)
+        done = aml_mirror("export", "act:1", f"{registry}/policies/act:{tag}", *place).json
+        assert (done["outcome"], done["digest"]) == ("already-exported" if held else "exported", digest)
+        assert layers_of(registry, digest)[1] == expected(mirrored)
+        row = f"{struck.partition(' ')[0]} {'manifest' if '/manifests/' in struck else 'blob'}"
+        matrix.note(request, "export killed at a request", row, at.moment, done["outcome"])
+    # Whatever was begun and not ended, each blob is what its name says.
+    stored = [path for path in (tmp_path / "registry").rglob("data") if "_uploads" not in path.parts]
+    assert stored
+    assert all(hashlib.sha256(path.read_bytes()).hexdigest() == path.parent.name for path in stored)
+
+
+def tag_of(registry: str, tag: str) -> str | None:
+    """The digest of the image that has a tag; None: no image has it."""
+    accept = {"Accept": "application/vnd.oci.image.manifest.v1+json"}
+    url = f"http://{registry}/v2/policies/act/manifests/{tag}"
+    answer = requests.get(url, headers=accept, timeout=30)
+    return f"sha256:{hashlib.sha256(answer.content).hexdigest()}" if answer.ok else None
 
 
 def test_docker_builds_from_it_and_copies_out_of_it(

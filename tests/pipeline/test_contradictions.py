@@ -82,6 +82,16 @@ def test_steps_of_another_unit_are_not_compared(tmp_path: Path) -> None:
     assert judged(tmp_path / "c", (0, 500, 1000), range(5000), tag=TAG + "/time") == Contradictions()
 
 
+def test_of_lightning_only_a_log_that_goes_on_far_says_something(tmp_path: Path) -> None:
+    # Two optimizers: a checkpoint counts twice as many steps as the log.
+    ordinary = ((2000, range(1000)), (1000, range(1900)))
+    for number, (step, logged) in enumerate(ordinary):
+        found = judged(tmp_path / str(number), (step,), logged, framework="lightning", tag="epoch")
+        assert found == Contradictions()
+    (warning,) = judged(tmp_path / "c", (100,), range(9000), framework="lightning", tag="epoch").warnings
+    assert "goes on to step 8999" in warning
+
+
 @settings(max_examples=40)
 @given(
     older=st.integers(3, 30),

@@ -15,9 +15,11 @@ PACKAGE = Path(__file__).parent / "third_party"
 
 
 @pytest.fixture(scope="session")
-def plugin_environment(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def plugin_environment(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Path:
     """The ``bin`` folder of an environment with aml-mirror and the package; made once for all workers."""
-    shared = tmp_path_factory.getbasetemp().parent
+    own = tmp_path_factory.getbasetemp()
+    # Above a session's own folder is what other sessions leave, of other checkouts too.
+    shared = own if worker_id == "master" else own.parent
     folder = shared / "plugin-environment"
     with FileLock(shared / "plugin-environment.lock"):
         if not (folder / "ready").exists():

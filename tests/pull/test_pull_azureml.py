@@ -107,6 +107,12 @@ def test_what_was_changed_is_never_pulled(mirroring: Mirroring, run: Path, tmp_p
     manifest.upload_blob(text.replace(b'"sha256": "', b'"sha256": "0', 1), overwrite=True)
     assert "was changed" in mirroring("pull", "reach:1", target, code=65).err
     manifest.upload_blob(text, overwrite=True)
+    (name,) = [name for name in own if name.endswith("/MODEL_CARD.md") and "/artifacts/" not in name]
+    card = blob(azure, name)
+    text = card.download_blob().readall()
+    card.upload_blob(text[:-7], overwrite=True)
+    assert "MODEL_CARD.md: its SHA-256 is" in mirroring("pull", "reach:1", target, code=65).err
+    card.upload_blob(text, overwrite=True)
     assert not target.exists()
     assert mirroring("pull", "reach:1", target).json["outcome"] == "pulled"
 

@@ -18,7 +18,7 @@ import pytest
 
 from aml_mirror.core.settings import Settings
 from aml_mirror.pull.pull import Pulled, pull
-from aml_mirror.pull.pulled_folder import PulledFolder
+from aml_mirror.pull.pulled_folder import RECORD, PulledFolder
 from aml_mirror.pull.verify_folder import verify_folder
 from aml_mirror.support.progress import Console
 from builders import matrix
@@ -75,6 +75,11 @@ def assert_whole(target: Path, *versions: Mirrored) -> None:
     assert contents(target) in [version.contents for version in versions]
     assert verify_folder(target, "", QUIET).holds
     assert not [path for path in target.parent.iterdir() if path.name.startswith(f".{target.name}.")]
+
+
+def own_files(target: Path) -> dict[str, bytes]:
+    """What is stored beside the version: its manifest, its card, …"""
+    return {path.name: path.read_bytes() for path in (target / "mirror").iterdir() if path.name != RECORD}
 
 
 def brought(target: Path) -> int:
@@ -199,7 +204,7 @@ STAGES = {
 }
 CELLS = [(stage, fault) for stage in STAGES for fault in FAULTS]
 if os.environ.get("FAULTS") != "all":
-    CELLS = CELLS[2::9]
+    CELLS = [*CELLS[2::9], ("own file", "length -7")]
 
 
 def test_disturbed_at_every_stage(
@@ -210,6 +215,11 @@ def test_disturbed_at_every_stage(
     request: pytest.FixtureRequest,
 ) -> None:
     version, _ = versions
+    undisturbed = aml_mirror(
+        "pull", version.reference, tmp_path / "dir", "--json", "--tracking-uri", mlflow_url
+    )
+    assert undisturbed.json["outcome"] == "pulled"
+    kept = own_files(tmp_path / "dir")
     for number, (stage, name) in enumerate(CELLS):
         target, fault = tmp_path / f"dir-{number}", FAULTS[name]
         acted: list[int] = []
@@ -240,4 +250,6 @@ def test_disturbed_at_every_stage(
             done = aml_mirror("pull", version.reference, target, "--json", "--tracking-uri", mlflow_url).json
             assert done["bytes_kept"] == there, cell
         assert_whole(target, version)
+        # A card or a signature that came short was noticed.
+        assert own_files(target) == kept, cell
         matrix.note(request, "pull disturbed, from an MLflow server", stage, name, str(first.code))

@@ -41,6 +41,7 @@ class Stored:
     contents: dict[str, bytes]
     is_ours: bool = True
     manifest: Manifest = field(init=False)
+    pinned: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         entries = []
@@ -60,6 +61,9 @@ class Stored:
     def artifacts(self, name: str, limit: int) -> Iterator[bytes]:
         if (self.root / name).exists():
             yield (self.root / name).read_bytes()
+
+    def own_digests(self) -> dict[str, str]:
+        return self.pinned
 
     def blocks(self) -> dict[str, tuple[int, BlockDigests]]:
         return {}
@@ -104,6 +108,34 @@ def assert_whole(target: Path, *versions: Stored) -> None:
     """DIR is one of the versions, to the last byte."""
     assert contents(target) in [version.contents for version in versions]
     assert verify_folder(target, "", QUIET).holds
+
+
+@pytest.mark.parametrize("name", ["MODEL_CARD.md", "model.sig", "provenance.dsse.json", "safety.json"])
+def test_own_files_are_what_the_registry_pins(
+    versions: tuple[Stored, Stored], tmp_path: Path, name: str
+) -> None:
+    stored, target = versions[0], tmp_path / "policy"
+    whole = b"one line\n" * 100
+    (stored.root / name).write_bytes(whole[:-7])
+    stored.pinned[name] = hashlib.sha256(whole).hexdigest()
+    with pytest.raises(
+        DataError, match=rf"^version 1 of act is not what was mirrored: {name}: its SHA-256 is"
+    ):
+        pull(stored, target)
+    assert not target.exists()
+    (stored.root / name).write_bytes(whole)
+    assert pull(stored, target).outcome == "pulled"
+    assert (target / "mirror" / name).read_bytes() == whole
+
+
+def test_an_own_file_that_is_missing_is_told(
+    versions: tuple[Stored, Stored], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told = io.StringIO()
+    monkeypatch.setattr(f"{__name__}.QUIET", Console(told))
+    versions[0].pinned["MODEL_CARD.md"] = "0" * 64
+    assert pull(versions[0], tmp_path / "policy").outcome == "pulled"
+    assert "MODEL_CARD.md of version 1 of act is missing" in told.getvalue()
 
 
 @pytest.mark.parametrize("replaces", [False, True])

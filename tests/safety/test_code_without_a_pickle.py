@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import base64
 import bz2
 import gzip
 import io
@@ -71,10 +72,29 @@ def gguf(template: str = "") -> bytes:
     return head + b"".join(text(key) + struct.pack("<I", 8) + text(value) for key, value in pairs.items())
 
 
-def saved_model(operation: str) -> bytes:
-    def field(number: int, data: bytes) -> bytes:
-        return bytes([number << 3 | 2, len(data)]) + data
+def field(number: int, data: bytes) -> bytes:
+    """A field of a protobuf message."""
+    return bytes([number << 3 | 2, len(data)]) + data
 
+
+def onnx_data(path: bytes) -> bytes:
+    """A model with a tensor in another file; the entry's value is before its key."""
+    return field(7, field(5, field(13, field(2, path) + field(1, b"location")) + field(8, b"w")))
+
+
+def hdf5(name: str, text: bytes) -> bytes:
+    """A file whose root has one attribute, a text of a fixed length."""
+    kind = b"\x13\0\0\0" + struct.pack("<I", len(text))
+    space = b"\x02\0\0\0"
+    parts = name.encode() + b"\0" + kind + space + text
+    body = struct.pack("<BBHHHB", 3, 0, len(name) + 1, len(kind), len(space), 0) + parts
+    message = struct.pack("<BHB", 12, len(body), 0) + body
+    root = b"OHDR\x02\x02" + struct.pack("<I", len(message)) + message + bytes(4)
+    end = 48 + len(root)
+    return b"\x89HDF\r\n\x1a\n\x02\x08\x08\0" + struct.pack("<QQQQI", 0, (1 << 64) - 1, end, 48, 0) + root
+
+
+def saved_model(operation: str) -> bytes:
     node = field(1, field(1, b"node") + field(2, operation.encode()))
     return field(2, field(2, node))
 
@@ -91,6 +111,31 @@ LAMBDA = {
     "module": "keras.layers",
     "config": {"function": {"class_name": "__lambda__"}},
 }
+
+
+def written(text: str) -> bytes:
+    """A file that h5py 3 wrote, of some KiB."""
+    return zlib.decompress(base64.b64decode(text))
+
+
+# A link to another file, an array in another file by either form of header, and a link to a file beside it.
+HDF5_LINKS = {
+    "link": written(
+        "eNrr9HBx4+WS4mIAAQ4OBhYGAQZk8B8KKthR+TD5BCjNCKU7oPQKJpg4I1hOAiouCDUfXV1IkKsrSPV/NACz5wErhOZgGAUjEXi4OgaA6AgoH5ZKTzChqktES48eFNrLCMwRyOlXAGqzBjQ/BDAgp18GnOl3FIymX+T0CyvHOljR0xtquqIUBPv5u4BKYJh9Csxo+QPKz2AdjSN8gAleAmDP4VzAEGZEUs8GVc/I4cBYASwy9FNLkvULEouLy1MY9CsZGACGKVZn"
+    ),
+    "array": written(
+        "eNrr9HBx4+WS4mIAAQ4OBhYGAQZk8B8KDnCi8mHyCVCaEUp3QOkVTDBxRrCcBFRcEGo+urqQIFdXkOr/aABmzwNWCM3BMApGIvBwdQwA0RFQPiyVnmBCVZeTWJlaVIxIjx4U2osr/XowQ/gZrMSl3wqO0fQ7mn4x028HK6q6crTylNL0G+zn7wJKwbB0p8CMZj5aOh4FuMoBNkiYMcL4kBKBkREiwAJVB6OZgTHMCI1nRqSczwqkQXwmJiawMDuDBpjPCC1rLHCUEzBzOaD2MjPCShgWNJUJdE3PCmjpOQLN4Xp6+hXI6U0AR7rUYB9NY+QAADLAUdM="
+    ),
+    "latest": written(
+        "eNrr9HBx4+WS4mLm4GCAgf9QUMUE4RtAxW8sYgzz93AJYmKoYBJCVggDXEwMjAwMbIIMQIotJ7Eytah4M8xQZwZqANaSmZnEOIEH5ATGcjNGqD4PBqqBSTOXaoKdALSAUYSBgYmRkZEFKgejmXkYGAUYQG4AAQ4GVqCrmLnYNYA6wKKMDE7QsOVAMx1mAgfQd8yMMF/BRBl6GAYVcH9ZeMrD1TEAxJaAisGCPIkJVa1+akmyfkFicXF5CpgPAKBwSp0="
+    ),
+    "inside": written(
+        "eNrr9HBx4+WS4mIAAQ4OBhYGAQZk8B8KFnCg8mHyCVCaEUp3QOkVTDBxRrCcBFRcEGo+urqQIFdXkOr/aABmzwNWCI3qulEwUoCHq2MAiI6A8jWg9AkmVHWJULocShdDaf1y1HRqQKS9jMAcgZx+BaApUIMdwg9gQE6/DDjT7ygYTb/I6ZcDVl6yoqc31HRFKQj283dhZGCG26fAjGqPB5SfAXWHBFq5D8teCmjmwsrhCvaREX9MGCGDmsO5gCHMiKSeDaqekcOBsYKXgSG/JCO1SC/DlEG/Ehr+rBD1jLD4gKpnhAhAowWJlgArFVSwh8alA4MJN4PJf6gCVqj9TExMjJD0BTGPmbGDAzVmGdBq6sENAMV7Y4U="
+    ),
+}
+
+
+FUNCTION: dict[str, object] = {"class_name": "function", "registered_name": "function"}
 
 
 def npz(value: object) -> bytes:
@@ -154,6 +199,59 @@ _RUNS: dict[str, tuple[str, bytes | str, str, str]] = {
     "large JSON": ("tokenizer.json", '{"_target_": "os.system", "x": "' + "a" * (5 << 20) + '"}', UNKNOWN, "_target_"),
     "large JSON, escaped": ("t.json", '{"\\u005ftarget_": "os.system", "x": "' + "a" * (5 << 20) + '"}', UNKNOWN, "u005f"),
     "made-up name": ("policy.xyz", bytes(range(256)), UNKNOWN, "no format"),
+    "class of LightningCLI": ("config.yaml", "model:\n  class_path: my_lab.Walker\n  init_args: {}\n", CODE, "my_lab"),
+    "target of latent diffusion": ("config.yaml", "model:\n  target: os.system\n  params: {command: id}\n", CODE, "os.system"),
+    "Hydra, key by an alias": ("c.yaml", "k: &t _target_\np:\n  *t : os.system\n", CODE, "os.system"),
+    "Hydra, value by an alias": ("c.yaml", "k: &t os.system\np:\n  _target_: *t\n", CODE, "os.system"),
+    "Hydra, value by reference": ("c.yaml", "k: os.system\np:\n  _target_: ${k}\n", CODE, "${k}"),
+    "Hydra, twice": ("c.yaml", "_target_: os.system\n_target_: torch.nn.Linear\n", CODE, "os.system"),
+    "Hydra, key of a key": ("c.yaml", "? {_target_: os.system}\n: 1\n", CODE, "os.system"),
+    "Hydra, a module": ("c.json", '{"_target_": "evil"}', CODE, "evil"),
+    "Isaac Lab, function": ("env.yaml", "rewards:\n  a: {func: 'os:system'}\n", SUSPICIOUS, "os:system"),
+    "Isaac Lab, lambda": ("env.yaml", "a: 'lambda env: __import__(\"os\")'\n", SUSPICIOUS, "lambda"),
+    "PEFT": ("adapter_config.json", '{"auto_mapping": {"base_model_class": "X", "parent_library": "evil"}}', CODE, "PEFT"),
+    "shards elsewhere": ("m.index.json", '{"weight_map": {"a": "../../evil.bin"}}', SUSPICIOUS, "evil.bin"),
+    "shards at a root": ("m.index.json", '{"weight_map": {"a": "C:/evil.bin"}}', SUSPICIOUS, "evil.bin"),
+    "diffusers, pipeline": ("model_index.json", '{"_class_name": ["pipeline_evil", "Evil"]}', CODE, "pipeline_evil"),
+    "diffusers, part": ("model_index.json", '{"unet": ["my_unet", "Net"]}', CODE, "my_unet"),
+    "diffusers, custom pipeline": ("config.json", '{"custom_pipeline": "evil/pipe"}', CODE, "custom_pipeline"),
+    "kernel of the Hub": ("config.json", '{"_attn_implementation": "evil/kernel"}', CODE, "evil/kernel"),
+    "sentence-transformers": ("modules.json", '[{"idx": 0, "path": "", "type": "evil.Net"}]', CODE, "evil.Net"),
+    "jsonpickle": ("a.json", '{"py/reduce": [{"py/function": "os.system"}, {"py/tuple": ["id"]}]}', SUSPICIOUS, "py/reduce"),
+    "jsonpickle, object": ("a.json", '{"py/object": "subprocess.Popen"}', SUSPICIOUS, "Popen"),
+    "notebook under another name": ("notes", '{"cells": [], "nbformat": 4}', CODE, "notebook"),
+    "xacro": ("robot.xacro", '<robot name="${().__class__}"/>', SUSPICIOUS, "xacro"),
+    "Zarr of pickles": (".zarray", '{"filters": [{"id": "pickle"}], "dtype": "|O"}', SUSPICIOUS, "pickle"),
+    "Zarr 3 of pickles": ("zarr.json", '{"codecs": [{"name": "numcodecs.pickle"}]}', SUSPICIOUS, "pickle"),
+    "Keras, file from the net": ("m.keras", keras(FUNCTION | {"module": "keras.utils", "config": "get_file"}), CODE, "get_file"),
+    "Keras, safety off": ("m.keras", keras(FUNCTION | {"module": "keras.config", "config": "enable_unsafe_deserialization"}), CODE, "enable_unsafe"),
+    "Keras, built-in function": ("m.keras", keras(FUNCTION | {"module": "builtins", "config": "exec"}), SUSPICIOUS, "exec"),
+    "Keras, built-in class": ("m.keras", keras({"class_name": "exec", "module": "builtins", "config": {}}), CODE, "exec"),
+    "Keras, function of the system": ("m.keras", keras(FUNCTION | {"module": "os", "config": "system"}), CODE, "os.system"),
+    "Keras, file of words": ("m.keras", keras({**DENSE, "class_name": "StringLookup", "config": {"vocabulary": "/etc/passwd"}}), CODE, "/etc/passwd"),
+    "Keras, leads out": ("m.keras", zipped({"metadata.json": b"{}", "config.json": b"{}", "../x": b"x"}), SUSPICIOUS, "leads out"),
+    "SavedModel as text": ("saved_model.pbtxt", "saved_model_schema_version: 1\n", CODE, "saved_model.load"),
+    "graph as text": ("graph.pbtxt", 'node {\n  name: "x"\n  op: "ReadFile"\n}\n', CODE, "TensorFlow graph"),
+    "ONNX, tensors elsewhere": ("m.onnx", onnx_data(b"../../etc/passwd"), SUSPICIOUS, "/etc/passwd"),
+    "ONNX, tensors at a root": ("m.onnx", onnx_data(b"/etc/passwd"), SUSPICIOUS, "/etc/passwd"),
+    "ONNX that calls Python": ("m.onnx", field(7, field(1, field(4, b"PyOp"))), CODE, "PyOp"),
+    "ONNX, in a branch": ("m.onnx", field(7, field(1, field(5, field(6, field(1, field(4, b"PyOp")))))), CODE, "PyOp"),
+    "XML with entities": ("robot.urdf", '<!DOCTYPE r [<!ENTITY e SYSTEM "file:///etc/passwd">]><robot/>', SUSPICIOUS, "entities"),
+    "Arrow that is unpickled": ("a.feather", b"ARROW1\0\0" + b"arrow.py_extension_type", SUSPICIOUS, "py_extension_type"),
+    "Parquet that is unpickled": ("a.parquet", b"PAR1" + base64.b64encode(b"??arrow.py_extension_type??"), SUSPICIOUS, "py_extension_type"),
+    "make": ("Makefile", "all:\n\techo\n", CODE, "Makefile"),
+    "Docker": ("Dockerfile", "FROM scratch\nRUN id\n", CODE, "Dockerfile"),
+    "settings of a shell": (".bashrc", "alias ls=id\n", CODE, "bashrc"),
+    "script without a mark": ("install", "rm -rf /\n", UNKNOWN, "no format"),
+    "archive behind a picture": ("a.png", b"\x89PNG\r\n\x1a\n" + zipped({"__main__.py": b""}), UNKNOWN, "zip archive"),
+    "variables that are none": ("ckpt.index", bytes(range(200)), UNKNOWN, "no format"),
+    "events that are none": ("events.out.tfevents.1.host", b"hello" * 20, UNKNOWN, "no format"),
+    "HDF5 of PyTables": ("m.h5", hdf5("PYTABLES_FORMAT_VERSION", b"2.1"), CODE, "PyTables"),
+    "HDF5 with a link": ("m.h5", HDF5_LINKS["link"], SUSPICIOUS, "/etc/passwd"),
+    "HDF5 with an array elsewhere": ("m.h5", HDF5_LINKS["array"], SUSPICIOUS, "../x"),
+    "HDF5 with an array elsewhere, newer": ("m.h5", HDF5_LINKS["latest"], SUSPICIOUS, "/etc/passwd"),
+    "HDF5 with a Lambda": ("m.h5", hdf5("model_config", json.dumps(LAMBDA).encode()), CODE, "Lambda"),
+    "large JSON, blanks": ("t.json", '{"_target_"' + " " * (2 << 20) + ': "os.system", "x": "' + "a" * (5 << 20) + '"}', UNKNOWN, "_target_"),
     "JSON that is none": ("config.json", "hello", UNKNOWN, "JSON"),
     "safetensors that are none": ("model.safetensors", bytes(64), UNKNOWN, "safetensors"),
     "msgpack that is none": ("m.msgpack", b"hello", UNKNOWN, "msgpack"),
@@ -166,6 +264,24 @@ def test_code_is_told_and_named(tmp_path: Path, what: str) -> None:
     path, data, verdict, word = _RUNS[what]
     file = scan(tmp_path, path, data)
     assert (file.safety, word in " ".join(file.problems)) == (verdict, True), file.problems
+
+
+# Each anchor refers twice to the one before: 2 to the power of 60 texts for whoever follows all of them.
+BOMB = "\n".join(["a0: &a0 [x, x]", *(f"a{n}: &a{n} [*a{n - 1}, *a{n - 1}]" for n in range(1, 60))])
+
+
+@pytest.mark.parametrize(
+    ("end", "verdict"),
+    [
+        ("chat_template: *a59", NO_CODE),
+        ("chat_template: &s {of: *s}", NO_CODE),
+        ("py/object: *a59", SUSPICIOUS),
+        ("class_name: function\nconfig: *a59", NO_CODE),
+        ("class_name: x\nmodule: *a59\nconfig: *a59", CODE),
+    ],
+)
+def test_anchors_that_unfold_without_end_are_looked_at_once(tmp_path: Path, end: str, verdict: str) -> None:
+    assert scan(tmp_path, "c.yaml", f"{BOMB}\n{end}\n").safety == verdict
 
 
 @pytest.mark.parametrize(
@@ -201,13 +317,31 @@ _HARMLESS: dict[str, tuple[str, bytes | str, str]] = {
     "Keras": ("model.keras", keras(DENSE), NO_CODE),
     "Keras with arrays": ("model.keras", keras(DENSE, npz(np.arange(3))), NO_CODE),
     "GGUF": ("model.gguf", gguf(), NO_CODE),
+    "Hydra by an alias": ("c.yaml", "k: &t torch.optim.AdamW\np: &p\n  _target_: *t\nq: *p\n", NO_CODE),
+    "Isaac Lab": ("env.yaml", "func: isaaclab.envs.mdp:joint_pos\nb: my_lab.mdp:reward\nc: 'random:uniform'\nd: 'lambda x: x'\n", NO_CODE),
+    "class of LightningCLI": ("config.yaml", "class_path: lightning.pytorch.callbacks.ModelCheckpoint\n", NO_CODE),
+    "PEFT": ("adapter_config.json", '{"auto_mapping": {"base_model_class": "X", "parent_library": "transformers.models"}}', NO_CODE),
+    "shards": ("m.index.json", '{"weight_map": {"a": "model-00001.safetensors"}}', NO_CODE),
+    "diffusers": ("model_index.json", '{"_class_name": "DDPMPipeline", "unet": ["diffusers", "UNet2DModel"], "safety": [null, null]}', NO_CODE),
+    "attention": ("config.json", '{"_attn_implementation": "sdpa", "auto_map": null}', NO_CODE),
+    "Zarr": (".zarray", '{"filters": null, "compressor": {"id": "blosc"}}', NO_CODE),
+    "Keras, functions": ("model.keras", keras({**DENSE, "config": {"activation": FUNCTION | {"module": "keras.activations", "config": "relu"}}}), NO_CODE),
+    "Keras, function by name": ("model.keras", keras(FUNCTION | {"module": "builtins", "config": "relu"}), NO_CODE),
+    "ONNX with data": ("m.onnx", onnx_data(b"m.onnx.data"), NO_CODE),
+    "labels as text": ("labels.pbtxt", 'item {\n  id: 1\n  name: "cup"\n}\n', NO_CODE),
+    "XML": ("robot.urdf", '<?xml version="1.0"?><robot name="x"/>', NO_CODE),
+    "pointer of TensorFlow": ("checkpoint", 'model_checkpoint_path: "ckpt-10"\nall_model_checkpoint_paths: "ckpt-10"\n', NO_CODE),
+    "pointer of DeepSpeed": ("latest", "global_step100", NO_CODE),
+    "variables": ("ckpt.index", bytes(60) + bytes.fromhex("57fb808b247547db"), NO_CODE),
+    "HDF5": ("m.h5", hdf5("note", b"x"), NO_CODE),
+    "HDF5 with links inside": ("m.h5", HDF5_LINKS["inside"], NO_CODE),
     "licence": ("LICENSE", "Permission is granted\n", NO_CODE),
     "README": ("README.md", "# A policy\n", NO_CODE),
     "picture": ("x.png", b"\x89PNG\r\n\x1a\n" + bytes(20), NO_CODE),
     "empty": ("__init__.py", b"", NO_CODE),
     "table": ("stats.csv", "a,b\n1,2\n", NO_CODE),
     "Orbax metadata": ("_METADATA", '{"tree_metadata": {}}', NO_CODE),
-    "large tokenizer": ("tokenizer.json", '{"vocab": "' + "ä\\u0120" * (1 << 20) + '"}', NO_CODE),
+    "large tokenizer": ("tokenizer.json", '{"vocab": {"class": 4871, "filters": 1}, "x": "' + "ä\\u0120" * (1 << 20) + '"}', NO_CODE),
 }  # fmt: skip
 
 

@@ -8,6 +8,7 @@ No payload is ever loaded; picklescan is asked, and what it calls dangerous is n
 
 from __future__ import annotations
 
+import base64
 import bz2
 import gzip
 import io
@@ -19,11 +20,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from picklescan.scanner import scan_bytes
 
 from aml_mirror.safety.file_scan import scan_file
-from aml_mirror.safety.words import CODE, HARMLESS, SUSPICIOUS, UNKNOWN
+from aml_mirror.safety.words import CLEAN, CODE, HARMLESS, NO_CODE, SUSPICIOUS, UNKNOWN
 from aml_mirror.sources.local import LocalSource
 from aml_mirror.sources.tree import Tree
 
@@ -164,6 +166,12 @@ def crc_changed(data: bytes) -> bytes:
     return bytes(changed)
 
 
+def laughs(collect: bytes) -> bytes:
+    """Ten levels, each of ten times the one below."""
+    levels = (b"q%c" % level + b"h%c" % level * 9 + collect for level in range(10))
+    return b"\x80\x04" + b"(" * 10 + short("lol") + b"".join(levels) + b"."
+
+
 TORCH = {"archive/data.pkl": EVIL, "archive/version": b"3\n", "archive/data/0": b"\0" * 8}
 LEGACY = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19." + pickle.dumps(1001, 2) + pickle.dumps({}, 2)
 FILES: dict[str, tuple[str, bytes]] = {
@@ -198,7 +206,35 @@ FILES: dict[str, tuple[str, bytes]] = {
         zipped({"metadata.json": b"{}", "config.json": b'{"class_name": "Lambda", "config": {}}'}),
     ),
     "SavedModel that reads": ("saved_model.pb", b"\x12\x10\x12\x0e\x0a\x0c\x0a\x01n\x12\x08ReadFile"[:18]),
+    "zip that leads out": ("a.zip", zipped({"_stable_baselines3_version": b"2", "data": b"{}", "../../.bashrc": b"x"})),
     "pickle that is cut": ("a.pkl", EVIL[:-1]),
+    "protocol stated twice": ("a.pkl", b"\x80\x04\x80\x04N."),
+    "protocol in the middle": ("a.pkl", b"\x80\x02N0\x80\x04N."),
+    "lists of one list, copied": ("a.pkl", b"\x80\x04(((" + short("lol") + (b"2" * 9 + b"l") * 3 + b"."),
+    "copies on the stack": ("a.pkl", b"\x80\x04]" + b"2" * 150 + b"."),
+    "lists of one list, remembered": ("a.pkl", laughs(b"l")),
+    "tuples of one tuple, remembered": ("a.pkl", laughs(b"t")),
+    "lists of one list, filled afterwards": (
+        "a.pkl", b"\x80\x04" + b"".join(b"]q%c" % level for level in range(10))
+        + b"".join(b"h%c(" % level + b"h%c" % (level + 1) * 10 + b"e0" for level in range(9)) + b".",
+    ),
+    "dictionaries of one dictionary": (
+        "a.pkl", b"\x80\x04ccollections\nOrderedDict\n)Rq\0" + b"".join(
+            b"ccollections\nOrderedDict\n)R(" + b"".join(b"K%ch%c" % (key, level) for key in range(10))
+            + b"uq%c" % (level + 1) for level in range(9)) + b".",
+    ),
+    "list of itself": ("a.pkl", b"\x80\x04]\x94" + b"h\0a" * 60 + b"."),
+    "dictionary as its key": ("a.pkl", b"\x80\x04}\x94h\0K\x01s."),
+    "set of itself": ("a.pkl", b"\x80\x04\x8f\x94(h\0\x90."),
+    "list of a range": ("a.pkl", b"\x80\x02cbuiltins\nlist\ncbuiltins\nrange\nJ\xff\xff\xff\x7f\x85R\x85R."),
+    "in base64": ("a.json", b'{"state": "' + base64.b64encode(EVIL) + b'"}'),
+    "in base64, of YAML": ("a.yaml", b"state: !!binary |\n  " + base64.b64encode(EVIL) + b"\n"),
+    "in base64, compressed": ("a.json", b'["' + base64.b64encode(gzip.compress(EVIL)) + b'"]'),
+    "in digits, as Ray Tune does": ("a.json", b'{"_type": "CLOUDPICKLE_FALLBACK", "value": "' + EVIL.hex().encode() + b'"}'),
+    "in base64 in a pickle": ("a.pkl", pickle.dumps({"policy": base64.b64encode(EVIL).decode()}, 2)),
+    "arrays of msgpack-numpy": (
+        "a.msgpack", b"\x82\xc4\x04kind\xc4\x01O\xc4\x04data\xc4" + bytes([len(EVIL)]) + EVIL,
+    ),
     "broken pickle": ("a.pkl", b"cbuiltins\nexec\n(X>\0\0\0"),
 }  # fmt: skip
 
@@ -206,6 +242,66 @@ FILES: dict[str, tuple[str, bytes]] = {
 @pytest.mark.parametrize("kind", FILES)
 def test_no_file_of_their_kinds_is_harmless(tmp_path: Path, kind: str) -> None:
     assert verdict(tmp_path, *FILES[kind]) in (CODE, SUSPICIOUS, UNKNOWN)
+
+
+SHARED = {"settings": [1, 2.5, ("a", "b")]}
+PLAIN = {
+    "the same settings in each episode": [{"settings": SHARED, "reward": number} for number in range(300)],
+    "the same list twice, twice": [[[[SHARED] * 2] * 2] * 2] * 2,
+    "a range": {"steps": range(10), "names": {"a": [range(3)]}},
+    "objects that refer to each other": (lambda one, two: (one.update(other=two), two.update(other=one), one))({}, {}),
+    "base64 that is a picture": {"picture": base64.b64encode(b"\x80\x02" + bytes(range(200))).decode()},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", PLAIN)
+@pytest.mark.parametrize("protocol", [0, 2, 4])
+def test_what_real_pickles_share_is_clean(tmp_path: Path, protocol: int, kind: str) -> None:
+    assert verdict(tmp_path, "a.pkl", pickle.dumps(PLAIN[kind], protocol)) == CLEAN
+
+
+def test_a_table_of_pandas_is_code_that_is_named(tmp_path: Path) -> None:
+    table = pd.DataFrame({"a": [1, 2], "t": pd.to_datetime(["2026-01-01", "2026-01-02"]), "s": ["x", "y"]})
+    assert verdict(tmp_path, "a.pkl", pickle.dumps(table.set_index("t"))) == CODE
+
+
+def test_the_version_of_torch_is_a_text(tmp_path: Path) -> None:
+    made = b"\x80\x02ctorch.torch_version\nTorchVersion\n" + text("2.13.0") + b"\x85\x81."
+    assert verdict(tmp_path, "a.pkl", made) == CLEAN
+
+
+def test_files_in_texts_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("aml_mirror.safety.findings._MAX_EMBEDDED_BYTES", 1000)
+    held = base64.b64encode(GOOD).decode()
+    once = text(held) + b"q\0"
+    assert verdict(tmp_path, "a.pkl", b"\x80\x02" + once + b".") == CLEAN
+    assert verdict(tmp_path, "a.pkl", b"\x80\x02" + once + b"0h\0" * 60 + b".") == SUSPICIOUS
+
+
+def data_beside(folder: Path, index: tuple[str, bytes], name: str, data: bytes) -> str:
+    """The verdict on numbers that a file beside them describes."""
+    (folder / "run" / name).parent.mkdir(parents=True, exist_ok=True)
+    (folder / "run" / index[0]).write_bytes(index[1])
+    return verdict(folder, name, data)
+
+
+@pytest.mark.parametrize(
+    ("index", "name"),
+    [
+        (("policy.onnx", b"\x08\x08"), "policy.onnx.data"),
+        ((".zarray", b"{}"), "1000"),
+        (("manifest.ocdbt", b"\x0c\xdb\x3a\x2a"), "d/" + "a" * 32),
+        (("ckpt.index", b"x"), "ckpt.data-00001-of-00002"),
+    ],
+)
+def test_numbers_that_an_index_describes_are_no_hiding_place(
+    tmp_path: Path, index: tuple[str, bytes], name: str
+) -> None:
+    protocol_0 = WAYS["GLOBAL"]("os", "system")
+    for data in (EVIL, protocol_0, zipped(TORCH), b"\x7fELF\x02\x01\x01" + bytes(60), b"#!/bin/sh\n"):
+        assert data_beside(tmp_path, index, name, data) in (CODE, SUSPICIOUS)
+    for numbers in (bytes(64), b"\x80\x04" * 32, np.arange(64.0).tobytes(), b"cos is a word\nof some\n"):
+        assert data_beside(tmp_path, index, name, numbers) == NO_CODE
 
 
 @pytest.mark.parametrize("compressed", [False, True])

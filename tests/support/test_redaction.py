@@ -34,6 +34,22 @@ PLANTED = {
     "aws id": "AKIA" + "IOSFODNN7EXAMPLE",
     "aws temporary id": "ASIA" + "IOSFODNN7EXAMPLE",
     "jwt": "eyJhbGciOi" + "JIUzI1NiJ9.eyJzdWIiOiIxIn0.c2lnbmF0dXJl",
+    "encrypted web token": "eyJhbGciOi" + "JSU0EifQ." + ".".join([ALNUM] * 4),
+    "neptune": "eyJhcGlf" + ALNUM * 2 + "==",
+    "grafana": "glc_eyJv" + ALNUM * 2,
+    "wandb": "wandb_v1_" + ALNUM,
+    "kaggle": "KGAT_" + HEX,
+    "langsmith": "lsv2_pt_" + HEX + "_0123456789",
+    "xai": "xai-" + ALNUM * 2,
+    "runpod": "rpa_" + ALNUM,
+    "docker organization": "dckr_oat_" + ALNUM,
+    "terraform": ALNUM[:14] + ".atlasv1." + ALNUM * 2,
+    "aws session": "IQoJb3JpZ2lu" + ALNUM * 3,
+    "azure search": ALNUM + "AzSe" + ALNUM[:6],
+    "azure registry": ALNUM + "+ACR" + ALNUM[:6],
+    "azure devops": ALNUM * 2 + "AZDO" + ALNUM[:4],
+    "azure openai": ALNUM + ALNUM[:16] + "JQQJ99" + ALNUM[:26],
+    "pgp key": PEM.replace("RSA PRIVATE KEY", "PGP PRIVATE KEY BLOCK"),
     "azure application": "abc8Q~" + ALNUM[:34],
     "storage key": KEY,
     "private key": PEM,
@@ -44,6 +60,9 @@ AROUND = (
     "https://acct.blob.example/c?sig=S",
     r"https://acct.blob.example/c?sv=1\u0026sig=S\u0026se=2",
     "https%3A%2F%2Facct%2Fc%3Fsv%3D1%26sig%3DS",
+    "https://bucket.example/x?X-Goog-Signature=S&X-Goog-Date=1",
+    "https://files.example/x?Policy=p&Signature=S&Key-Pair-Id=1",
+    "machine api.wandb.ai\n  login user\n  password S\n",
     "https://bucket.example/x?X-Amz-Signature=S&X-Amz-Date=1",
     "https://fn.example/api?code=S",
     "https://maps.example/api?key=S",
@@ -86,6 +105,7 @@ SECRET_NAMES = (
 PARAMETER_NAMES = (
     "smtp.pass", "wandb.key", "x.key", "roboflow_key", "aws.session", "pin", "access", "private", "db.pass",
     "s3.access", "mapbox.key", "login.pin", "SMTP_PASS", "kaggleKey", "service/key",
+    "slack.webhook", "webhook_url", "login.otp",
 )
 # fmt: on
 # No names say what these are.
@@ -250,6 +270,14 @@ def test_a_parameter_under_a_shorter_name_of_a_credential_is_masked(name: str) -
 def test_a_parameter_whose_value_is_a_credential_is_masked_under_any_name(found: str) -> None:
     for around in ("{}", "a {} b", "'{}'"):
         assert found not in str(redaction.value("note", around.format(found)))
+
+
+def test_forty_digits_are_a_key_only_where_weights_and_biases_is_named() -> None:
+    digits = HEX + HEX[:8]
+    assert redaction.value("wandb.login", digits) == redaction.MASK
+    assert redaction.value("wandb.git_commit", digits) == digits
+    assert redaction.value("commit", digits) == digits
+    assert digits not in redaction.text(f"wandb login --relogin {digits}")
 
 
 @pytest.mark.parametrize("found", ORDINARY_VALUES)

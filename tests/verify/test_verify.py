@@ -340,6 +340,7 @@ def test_a_local_database_and_the_program(aml_mirror: Call, database: str, tmp_p
         ("m:3", ("m", "3")),
         ("models:/m.x/12", ("m.x", "12")),
         ("azureml:m:3", ("m", "3")),
+        ("azureml:/subscriptions/s/providers/x/workspaces/w/models/m/versions/3", ("m", "3")),
         ("a b:3", ("a b", "3")),
     ],
 )

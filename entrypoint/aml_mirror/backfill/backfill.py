@@ -210,13 +210,19 @@ class Backfill:
     def _copied(self, located: LocatedRun, target: Destination, settings: Settings) -> str:
         """Say of which run this one is a copy; empty: some of its wanted checkpoints are no other run's."""
         decisions = Decisions(located, target, settings, self._console)
-        others = []
+        others, digests = [], []
         for selected in decisions.selected():
             decision = decisions.decide(selected)
             digest = decision.manifest.sha256 if isinstance(decision, Plan) else ""
+            digests.append(digest)
             registered = self._known.runs_with(target.experiment, target.model_name, digest)
             others.append(self._outcomes.copies.original(located.run_id, digest, registered))
-        return f"its files are those of {others[0]}: it is left out by --skip-copies" if all(others) else ""
+        if all(others):
+            return f"its files are those of {others[0]}: it is left out by --skip-copies"
+        # What is only planned has no version by which its copies are known.
+        for digest in digests if settings.dry_run else ():
+            self._outcomes.copies.note(located.run_id, digest)
+        return ""
 
     def _earlier(
         self, candidate: Candidate, found: DetectedRun, settings: Settings

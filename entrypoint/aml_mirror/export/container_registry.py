@@ -2,7 +2,8 @@
 
 https://github.com/opencontainers/distribution-spec, 1.1. The login is Docker's: ``config.json`` with its
 entries and credential helpers, in ``DOCKER_CONFIG`` or ``~/.docker``. For ``*.azurecr.io`` without such an
-entry this program's Azure login is exchanged for one of the registry (Azure/acr, docs/AAD-OAuth.md).
+entry this program's Azure login is exchanged for one of the registry (Azure/acr, docs/AAD-OAuth.md). A token
+that runs out between two requests of an upload is asked for again, and the upload begins anew.
 """
 
 from __future__ import annotations
@@ -127,6 +128,12 @@ class ContainerRegistry:
             sent = self._session.patch(
                 location, data=hashed(), headers={**headers, **self._login()}, timeout=_SECONDS
             )
+            if sent.status_code == 401:
+                # The next attempt begins with a request that asks for a new one.
+                self._authorization = ""
+                raise ServiceUnavailable(
+                    f"the login of the container registry {self._name.host} ran out", _AGAIN
+                )
             self._require(sent, 202)
             named = f"sha256:{digest.hexdigest()}"
             location = self._location(sent)
@@ -185,7 +192,7 @@ class ContainerRegistry:
             "service": fields.get("service", ""),
             "scope": f"repository:{self._name.repository}:pull,push",
         }
-        if not user and self._name.host.endswith(".azurecr.io"):
+        if not user and _is_azure(self._name.host):
             return self._by_azure(query)
         login = (user, secret) if user else None
         answer = self._session.get(fields["realm"], params=query, auth=login, timeout=_SECONDS)
@@ -240,6 +247,13 @@ class ContainerRegistry:
         return ConfigurationError(
             f"{where} gave an answer that is no registry's: {error}", "check the address"
         )
+
+
+def _is_azure(host: str) -> bool:
+    # Late: most registries are not Azure's.
+    from aml_mirror.storage.azure_cloud import is_container_registry
+
+    return is_container_registry(host)
 
 
 def _docker_login(host: str) -> tuple[str, str]:

@@ -27,7 +27,7 @@ def root_attributes(read: Read, size: int) -> dict[str, bytes | None]:
     start = superblock_of(read, size)
     if start is None:
         raise ValueError("it has no superblock")
-    file = _File(read, size, start)
+    file = File(read, size, start)
     attributes: dict[str, bytes | None] = {}
     for kind, body in file.messages(file.root()):
         if kind == _ATTRIBUTE:
@@ -41,7 +41,9 @@ def root_attributes(read: Read, size: int) -> dict[str, bytes | None]:
     return attributes
 
 
-class _File:
+class File:
+    """Reads objects of a file whose superblock begins at ``start``."""
+
     def __init__(self, read: Read, size: int, start: int) -> None:
         self._read = read
         self._size = size
@@ -50,6 +52,7 @@ class _File:
         self._budget = _MAX_HEADER_BYTES
 
     def at(self, address: int, count: int) -> bytes:
+        """Return bytes by their address. Raises ValueError where there are none, or too many were read."""
         if address == _UNDEFINED or address + self._base + count > self._size or count < 0:
             raise ValueError("an address leads out of it")
         self._budget -= count
@@ -58,6 +61,7 @@ class _File:
         return self._read(address + self._base, count)
 
     def root(self) -> int:
+        """Return the address of the root group's object header."""
         head = self._read(self._start, 96)
         if len(head) < 48:
             raise ValueError("its superblock is cut")
@@ -74,6 +78,7 @@ class _File:
         raise ValueError(f"its superblock has version {version}")
 
     def messages(self, address: int) -> list[tuple[int, bytes]]:
+        """Return (kind, body) of each message of an object header."""
         head = self.at(address, 16)
         if head[:4] == b"OHDR":
             return self._messages_2(address)
@@ -128,6 +133,7 @@ class _File:
         return self.at(address, min(length, _MAX_HEADER_BYTES))
 
     def attribute(self, body: bytes) -> tuple[str, bytes | None]:
+        """Return name and text of an attribute's message."""
         version = body[0]
         if version not in (1, 2, 3):
             raise ValueError("an attribute has a version that is not known")

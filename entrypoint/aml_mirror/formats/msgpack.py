@@ -28,12 +28,19 @@ _FIXED = {0xC0: 0, 0xC2: 0, 0xC3: 0, 0xCA: 4, 0xCB: 8} | {
     **{0xD0 + power: 1 << power for power in range(4)},
     **{0xD4 + power: 1 + (1 << power) for power in range(5)},
 }
+# What msgpack-numpy writes in front of an array of objects, which it pickles: as text or as bytes.
+_KIND = (b"\xa4kind", b"\xc4\x04kind")
+_OBJECTS = (b"\xa1O", b"\xc4\x01O")
 # First byte: how many bytes follow that say a count, and how many objects each entry is.
 _CONTAINERS = {0xDC: (2, 1), 0xDD: (4, 1), 0xDE: (2, 2), 0xDF: (4, 2)}
 
 
-def msgpack_problem(read: Read, size: int) -> str:
-    """Return why a file is not one whole map or array of msgpack; empty: it is one."""
+def msgpack_problem(read: Read, size: int, found: set[str] | None = None) -> str:
+    """Return why a file is not one whole map or array of msgpack; empty: it is one.
+
+    ``found`` is given ``objects`` where msgpack-numpy would unpickle an array.
+    """
+    after_kind = False
     head = read(0, 1)
     if not head or not (0x80 <= head[0] <= 0x9F or head[0] in _CONTAINERS):
         return "it is no map and no array of msgpack"
@@ -41,9 +48,13 @@ def msgpack_problem(read: Read, size: int) -> str:
     for _ in range(MAX_OBJECTS):
         if at >= size:
             return "its msgpack has no end: the file was cut"
-        if not start <= at <= start + len(window) - 5:
+        if not start <= at <= start + len(window) - len(_KIND[1]):
             start, window = at, read(at, min(_WINDOW_BYTES, size - at))
         length, inside = _measure(window[at - start : at - start + 5])
+        item = window[at - start : at - start + length] if length <= len(_KIND[1]) else b""
+        if after_kind and item in _OBJECTS and found is not None:
+            found.add("objects")
+        after_kind = item in _KIND
         if not length:
             return "its msgpack is damaged"
         at += length

@@ -20,3 +20,5 @@ SAVED_MODEL = Format(
 TFLITE = Format("TensorFlow Lite", (".tflite",), Kind.CODE, Weights.ALWAYS, run_by="the interpreter")
 # The tables of tensors that both SavedModels and tf.train.Checkpoint keep beside the graph.
 VARIABLES = Format("TensorFlow variables", (".data-00000-of-00001", ".index"), Kind.NO_CODE)
+# The last bytes of such a table's index (tsl/lib/io/format.h: kTableMagicNumber, lowest byte first).
+INDEX_END = 0xDB4775248B80FB57.to_bytes(8, "little")

@@ -262,7 +262,7 @@ def _names(run: Tree, folder: str) -> set[str]:
 
 def _missing_companion(names: set[str], siblings: list[set[str]]) -> str:
     """Name a file of the policy that every other checkpoint of the run has and this one lacks."""
-    others = [other for other in siblings if other is not names and other != names]
+    others = [other for other in siblings if other is not names]
     if not others:
         return ""
     common = set.intersection(*others)

@@ -31,6 +31,7 @@ from aml_mirror.layouts.base import Checkpoint, NamedStep, Role, RunDraft, numbe
 from aml_mirror.layouts.config_files import read_mapping
 from aml_mirror.layouts.kit.companions import with_companions
 from aml_mirror.layouts.kit.other_ends import ask_about_other_ends
+from aml_mirror.layouts.kit.roles import warn_of_scores
 from aml_mirror.layouts.run_roots import topmost
 from aml_mirror.layouts.torch_files import pickle_of, values_of, whole_number
 from aml_mirror.sources.tree import Tree, join, parent
@@ -70,8 +71,27 @@ class Robomimic:
         found.checkpoints = with_companions(run, found.checkpoints, (_NORMALIZATION,))
         if run.has("config.json"):
             found.params = read_mapping(run, "config.json", found.warnings)
+        _warn(found)
         ask_about_other_ends(run, found, lambda path: _described(run, path))
         return found
+
+
+def _warn(found: RunDraft) -> None:
+    """Say where the newest checkpoint is not what robomimic ends with."""
+    last = next((item for item in found.checkpoints if item.path == _LAST), None)
+    newest = found.checkpoints[0] if found.checkpoints else None
+    if newest is None or newest is last:
+        return
+    if last is not None and last.step is not None:
+        found.warnings.append(
+            f"{_LAST} holds epoch {last.step}, and {newest.path} is newer: {_LAST} is old and was not used"
+        )
+    elif all(_has_reason(item) for item in found.checkpoints):
+        warn_of_scores(found)
+
+
+def _has_reason(checkpoint: Checkpoint) -> bool:
+    return any(pattern.search(checkpoint.path) for pattern in (_SUCCESS, _RETURN, _VALIDATION))
 
 
 def _described(run: Tree, path: str) -> Checkpoint:

@@ -6,19 +6,17 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
-from shlex import quote
 
 from aml_mirror.core.errors import DataError, Unreadable, UsageError
 from aml_mirror.core.run import Checkpoint, Role, Run
-from aml_mirror.layouts import explicit_checkpoint
+from aml_mirror.layouts import as_option, explicit_checkpoint
+from aml_mirror.layouts.explicit_path import STEP, WORDS
 from aml_mirror.layouts.same_weights import same_weights
 from aml_mirror.pipeline import newer_unreadable
 from aml_mirror.pipeline.completeness import judge
 from aml_mirror.sources.tree import Tree
 from aml_mirror.support.suggestions import did_you_mean, hint
 
-_WORDS = ("final", "best", "all")
-_STEP = re.compile("[0-9]{1,18}")
 # Candidates in one error.
 _MAX_SHOWN = 20
 
@@ -78,7 +76,7 @@ def choose(
 
 def path_in(wanted: str) -> str:
     """Return the path that ``wanted`` is; empty: it is a word or a step."""
-    if wanted in _WORDS or _STEP.fullmatch(wanted):
+    if wanted in WORDS or STEP.fullmatch(wanted):
         return ""
     return wanted.strip("/").removeprefix("./")
 
@@ -163,7 +161,7 @@ def _named(tree: Tree, run: Run, wanted: str) -> tuple[Checkpoint, bool]:
                 "pass --checkpoint final, or a step: " + _steps(known),
             )
         return run.best, True
-    if _STEP.fullmatch(wanted):
+    if STEP.fullmatch(wanted):
         return _at_step(tree, known, wanted), True
     path = tree.resolve(_below_root(tree, path_in(wanted)))
     # The folder around it counts too: checkpoints/005000 for checkpoints/005000/pretrained_model.
@@ -179,9 +177,9 @@ def _named(tree: Tree, run: Run, wanted: str) -> tuple[Checkpoint, bool]:
                 f"pass --checkpoint {item.path!r}, and --include for some of its files only",
             )
     if not meant and (found := explicit_checkpoint(tree, path)):
-        return found, False
+        return replace(found, files=tuple(sorted({*found.files, *_shared(run)}))), False
     shown = ", ".join(item.path for item in (meant or known)[:10])
-    near = "" if meant else did_you_mean(wanted, [*_WORDS, *(item.path for item in known)])
+    near = "" if meant else did_you_mean(wanted, [*WORDS, *(item.path for item in known)])
     raise UsageError(
         f"{'several checkpoints are below' if meant else 'no checkpoint has the path'} {wanted}",
         hint(
@@ -191,6 +189,16 @@ def _named(tree: Tree, run: Run, wanted: str) -> tuple[Checkpoint, bool]:
             else "the layout lists no checkpoint, and there are no weights there",
         ),
     )
+
+
+def _shared(run: Run) -> set[str]:
+    """Return the files that every checkpoint of a run has from elsewhere in it: inference needs them."""
+    outside = [
+        {path for path in item.files if path not in item.weights and not path.startswith(item.path + "/")}
+        for item in run.checkpoints
+        if item.path != "."
+    ]
+    return set.intersection(*outside) if outside else set()
 
 
 def _below_root(tree: Tree, path: str) -> str:
@@ -236,9 +244,7 @@ def _shown(paths: Sequence[str]) -> str:
 
 def pick(paths: Sequence[str]) -> str:
     """Return the hint that names the option for each of some checkpoints."""
-    # A folder may be called as a word is that means something else.
-    values = [f"./{path}" if path in _WORDS else path for path in paths[:_MAX_SHOWN]]
-    return "pass one of: " + ", ".join(f"--checkpoint {quote(value)}" for value in values)
+    return "pass one of: " + ", ".join(map(as_option, paths[:_MAX_SHOWN]))
 
 
 def _steps(known: list[Checkpoint]) -> str:

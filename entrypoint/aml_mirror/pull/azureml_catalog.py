@@ -16,7 +16,7 @@ from aml_mirror.pull.files import Files
 from aml_mirror.pull.reference import Reference
 from aml_mirror.pull.resolved import ResolvedVersion
 from aml_mirror.registries import keys
-from aml_mirror.registries.azureml import block_list
+from aml_mirror.registries.azureml import block_list, stored_files
 from aml_mirror.registries.azureml.limits import check_coordinates, workspace_scope
 from aml_mirror.registries.azureml.model_service import ModelService, Properties
 from aml_mirror.registries.azureml.model_versions import absent
@@ -210,6 +210,17 @@ class _Places:
         assert isinstance(files, AzureFiles)  # noqa: S101 - for the type checker
         if data := files.sibling(self._folder.own).small(name, limit):
             yield data
+
+    def own_digests(self) -> dict[str, str]:
+        digest = stored_files.digest_in(self._version.tags)
+        if self._folder is None or not digest:
+            return {}
+        files = self.files
+        assert isinstance(files, AzureFiles)  # noqa: S101 - for the type checker
+        folder, _, name = stored_files.name_of(self._folder, digest).rpartition("/")
+        listed = stored_files.parse(files.sibling(folder).small(name, stored_files.MAX_BYTES), digest)
+        # Without its digest the list counts as none; 'aml-mirror verify' says that it is lost.
+        return dict(listed.own) if listed else {}
 
     def blocks(self) -> dict[str, tuple[int, BlockDigests]]:
         digest = self._version.tags.get(block_list.BLOCKS_SHA256, "")

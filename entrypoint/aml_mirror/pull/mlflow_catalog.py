@@ -126,16 +126,22 @@ class _Places:
     def is_ours(self) -> bool:
         return self._uri.endswith(_FOLDER)
 
+    def own_digests(self) -> dict[str, str]:
+        # A server pins none of them: their sizes are compared with what it lists.
+        return {}
+
     def blocks(self) -> dict[str, tuple[int, BlockDigests]]:
         # A server keeps no list of them: whole files are found all the same.
         return {}
 
     def artifacts(self, name: str, limit: int) -> Iterator[bytes]:
-        root = self._uri.removesuffix(_FOLDER)
-        if self.is_ours and (
-            data := open_files(root, self._catalog.api, self._catalog.settings).small(name, limit)
-        ):
+        if self.is_ours and (data := self._own.small(name, limit)):
             yield data
+
+    @cached_property
+    def _own(self) -> Files:
+        root = self._uri.removesuffix(_FOLDER)
+        return open_files(root, self._catalog.api, self._catalog.settings)
 
 
 def _tags(found: dict[str, Any]) -> dict[str, str]:

@@ -8,12 +8,13 @@ from __future__ import annotations
 import importlib.util
 import os
 import posixpath
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import quote, unquote, urlsplit
 
-from aml_mirror.core.errors import ConfigurationError
+from aml_mirror.core.errors import ConfigurationError, ServiceUnavailable
 from aml_mirror.core.settings import Settings
 from aml_mirror.pull.files import Files, Listed, Part
 from aml_mirror.support.retry import Retry
@@ -83,6 +84,8 @@ class HttpFiles:
         assert isinstance(api, MlflowRest)  # noqa: S101 - no database has such a store
         self.uri = uri
         self._api = api
+        self._lock = threading.Lock()
+        self._sizes: dict[str, dict[str, Any]] = {}
         parts = urlsplit(uri)
         if parts.scheme == "mlflow-artifacts":
             tracking = urlsplit(api.uri)
@@ -160,9 +163,21 @@ class HttpFiles:
                 if error.response is not None and error.response.status_code == 404:
                     return None
                 raise
+            if self._size_of(path) not in (None, len(data)):
+                raise ServiceUnavailable(f"an answer of {self.uri} was cut", "run the same command again")
             return data
 
         return self.retried(read)
+
+    def _size_of(self, path: str) -> int | None:
+        """The size of a file as its folder is listed, once for all files in it; None: it is not said."""
+        folder, _, name = path.rpartition("/")
+        with self._lock:
+            if folder not in self._sizes:
+                items = self._items(folder)
+                self._sizes[folder] = {str(item["path"]): item.get("file_size") for item in items}
+        size = self._sizes[folder].get(name)
+        return int(size) if size is not None else None
 
 
 class LocalFiles:

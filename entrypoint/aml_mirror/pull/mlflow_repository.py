@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, TypeVar
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 from mlflow.utils.uri import add_databricks_profile_info_to_artifact_uri
 
+from aml_mirror.core.errors import ServiceUnavailable
 from aml_mirror.pull.files import Listed, Part
 from aml_mirror.registries.mlflow_errors import translate
 from aml_mirror.support import redaction
@@ -70,5 +71,8 @@ class RepositoryFiles:
         for item in self._retry(lambda: self._store.list_artifacts(folder or None)):
             if not item.is_dir and os.path.basename(item.path) == name and (item.file_size or 0) <= limit:
                 with self.read(path) as part:
-                    return b"".join(part.chunks)
+                    data = b"".join(part.chunks)
+                if item.file_size not in (None, len(data)):
+                    raise ServiceUnavailable(f"an answer of {self.uri} was cut", "run the same command again")
+                return data
         return None

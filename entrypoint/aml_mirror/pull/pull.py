@@ -12,6 +12,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
 import time
@@ -207,11 +208,13 @@ class _Pull:
         return self._pulled("pulled", record, self._manifest is not None, fetched)
 
     def _put_own_files(self, folder: Path) -> None:
+        pinned = self._version.places.own_digests() if self._version.made_by_us else {}
+
         def put(name: str) -> None:
             if self._manifest is not None and name == "manifest.json":
                 data: bytes | None = self._manifest.as_json().encode()
             else:
-                data = next(self._version.artifacts(name, _MAX_OWN_BYTES), None)
+                data = self._own_file(name, pinned.get(name, ""))
             if data is not None:
                 with open(folder / name, "wb") as stream:
                     stream.write(data)
@@ -222,6 +225,25 @@ class _Pull:
         if self._version.made_by_us:
             with ThreadPoolExecutor(len(OWN_FILES)) as pool:
                 list(pool.map(put, OWN_FILES))
+
+    def _own_file(self, name: str, wanted: str) -> bytes | None:
+        """Read one of the version's own files; ``wanted`` is its SHA-256, empty where nothing pins it."""
+        version = self._version.version
+        problem = ""
+        # Twice, since an answer may have been cut where its length was too.
+        for _ in range(2 if wanted else 1):
+            data = next(self._version.artifacts(name, _MAX_OWN_BYTES), None)
+            if not wanted:
+                return data
+            found = hashlib.sha256(data).hexdigest() if data is not None else ""
+            if found == wanted:
+                return data
+            problem = f"its SHA-256 is {found}, not {wanted}" if found else "it is missing"
+        if problem == "it is missing":
+            again = f"restore it with: aml-mirror repair {version.model}:{version.number}"
+            self._console.warn(f"{name} of version {version.number} of {version.model} is missing: {again}")
+            return None
+        raise not_what_was_mirrored(self._version, [f"{name}: {problem}"])
 
     def _require_harmless(self, folder: Path, paths: list[str]) -> None:
         require_harmless(self._version.version, folder / MODEL, paths, self._settings.allow)

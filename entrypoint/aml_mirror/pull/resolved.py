@@ -36,6 +36,9 @@ class Places(Protocol):
             limit: nothing longer is read, in bytes.
         """
 
+    def own_digests(self) -> dict[str, str]:
+        """Return the SHA-256 of the version's own files by name, as far as the registry pins them."""
+
     def blocks(self) -> dict[str, tuple[int, BlockDigests]]:
         """Return the block digests of the version's large files, by path, each with the file's size in bytes.
 

@@ -113,6 +113,8 @@ ALLOWED: frozenset[tuple[str, str]] = frozenset(
         *_names("torch", "Size device Tensor dtype Generator " + _TORCH_TYPES + " " + _STORAGES),
         *_names("torch.storage", "UntypedStorage TypedStorage _load_from_bytes"),
         *_names("torch.serialization", "_get_layout"),
+        # A text: what torch.__version__ is, which trainers note in their checkpoints.
+        *_names("torch.torch_version", "TorchVersion"),
         # numpy: arrays, scalars and random generators, under the names of numpy 1 and 2.
         *_names("numpy", _NUMPY_TYPES),
         *(
@@ -238,6 +240,17 @@ ENCODES = ("_codecs", "encode")
 MAKES_BYTES = frozenset(
     (module, name) for module in ("builtins", "__builtin__") for name in ("bytes", "bytearray")
 )
+# What these make holds what is put in, as a list or a dictionary does.
+CONTAINERS = frozenset(
+    _names("collections", "OrderedDict defaultdict deque Counter")
+    | {
+        (module, name)
+        for module in ("builtins", "__builtin__")
+        for name in ["set", "frozenset", "list", "dict", "tuple"]
+    }
+)
+# A few bytes that stand for any count of numbers.
+RANGES = frozenset({("builtins", "range"), ("__builtin__", "range"), ("__builtin__", "xrange")})
 LOADS_TYPE = frozenset(_names("dill._dill", "_load_type") | _names("dill.dill", "_load_type"))
 # dill knows the types of code, functions and attribute getters by such names too.
 HARMLESS_TYPES = frozenset(

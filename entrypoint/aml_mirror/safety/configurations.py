@@ -1,9 +1,8 @@
-"""What configurations make their readers import, call or render: JSON, YAML, templates, MLmodel.
+"""Configurations in JSON and YAML, and templates: what do they make their readers import, call or render?
 
-Sources: Hydra's ``instantiate`` (``_target_``); transformers' ``get_class_from_dynamic_module``
-(``auto_map``, ``custom_pipelines``); lerobot/processor/pipeline.py, ``_resolve_step_class`` (a step's
-``class``); MLflow's ``pyfunc.load_model`` (``loader_module``, ``code``); PyYAML's constructors
-(``!!python/…``); Keras's ``deserialize_keras_object``; Jinja's documentation of its sandbox.
+What counts under which key is in :mod:`.references`. Sources of the rest: PyYAML's constructors
+(``!!python/…``); MLflow's ``pyfunc.load_model`` (``loader_module``, ``code``); Jinja's documentation of its
+sandbox.
 """
 
 from __future__ import annotations
@@ -18,18 +17,19 @@ from aml_mirror.formats.archives import Read
 from aml_mirror.formats.json_text import MAX_PARSED_BYTES, PART_BYTES
 from aml_mirror.safety.findings import Findings, Name
 from aml_mirror.safety.known_code import FRAMEWORKS
+from aml_mirror.safety.references import KEYS, walk
 
 # PyYAML reads some 100 KB a second without its C library; the largest configuration of Isaac Lab has 60 KB.
 MAX_YAML_BYTES = 2 << 20
 MAX_TEXT_BYTES = 64 << 20
 # How deep a configuration may be nested; Python's own limit is not far.
 _MAX_DEPTH = 200
+# Without white space. A vocabulary has such words too, with numbers behind them.
 _KEYS = re.compile(
-    rb'"(?:_target_|auto_map|custom_pipelines|loader_module|chat_template|class_name|class)"\s*:'
+    rb'"(?:' + "|".join(map(re.escape, KEYS)).encode() + rb')":["{\[]'
     # A letter or an underscore that is escaped, which nothing but a disguise has.
     rb"|\\u00(?:5[fF0-9aA]|[46][0-9a-fA-F]|7[0-9aA])"
 )
-_STEP_CLASS = re.compile(r"lerobot(?:\.[a-z_][a-z0-9_]*)+\.[A-Z]\w*(?:ProcessorStep|Step|Processor)")
 # Of YAML's tags for Python these make plain values.
 _PLAIN_TAGS = frozenset(
     ("none", "bool", "str", "unicode", "int", "long", "float", "complex", "list", "tuple", "dict", "bytes")
@@ -43,6 +43,7 @@ _PYTHON_TAG = "tag:yaml.org,2002:python/"
 _OUT_OF_SANDBOX = re.compile(
     r"__|\|\s*attr\b|\\x5f|\\u005f|\\137|lipsum|\bself\b\s*[.\[]|_\s*~\s*['\"]_", re.I
 )
+_WORDS: dict[str, object] = {"": None, "~": None, "null": None, "true": True, "false": False}
 
 
 def scan_json(read: Read, size: int, findings: Findings, name: str) -> bool:
@@ -57,6 +58,11 @@ def scan_json(read: Read, size: int, findings: Findings, name: str) -> bool:
     return True
 
 
+def _walk(document: Any, findings: Findings, name: str) -> None:
+    for text in walk(document, findings, name):
+        scan_template(text, findings)
+
+
 def _scan_large_json(read: Read, size: int, findings: Findings) -> bool:
     """A tokenizer's vocabulary: searched for the keys that make a reader run something, not parsed."""
     if size > MAX_TEXT_BYTES:
@@ -64,64 +70,13 @@ def _scan_large_json(read: Read, size: int, findings: Findings) -> bool:
         return True
     rest = b""
     for offset in range(0, size, PART_BYTES):
-        part = rest + read(offset, min(PART_BYTES, size - offset))
+        part = rest + re.sub(rb"[ \t\r\n]+", b"", read(offset, min(PART_BYTES, size - offset)))
         if match := _KEYS.search(part):
             key = match[0].decode("ascii", "replace")
             findings.untold(f"it is JSON of more than {MAX_PARSED_BYTES >> 20} MiB that holds {key}")
             return True
         rest = part[-64:]
     return True
-
-
-def _walk(document: Any, findings: Findings, name: str) -> None:
-    pending: list[tuple[Any, str]] = [(document, "")]
-    while pending:
-        value, key = pending.pop()
-        if isinstance(value, str):
-            findings.text(value)
-        elif isinstance(value, list):
-            pending += [(item, key) for item in value]
-        elif isinstance(value, dict):
-            _mapping(value, key, findings, name)
-            pending += [(item, str(under)) for under, item in value.items()]
-
-
-def _mapping(value: dict[Any, Any], key: str, findings: Findings, name: str) -> None:
-    for under, item in value.items():
-        if under in ("_target_", "_instantiator", "_class_path") and isinstance(item, str):
-            findings.target(item)
-        elif under in ("auto_map", "custom_pipelines") and item:
-            findings.runs(
-                f"its {under} names Python files, which transformers imports where trust_remote_code is given"
-            )
-        elif under == "chat_template":
-            for text in _texts(item):
-                scan_template(text, findings)
-    step = value.get("class") if key == "steps" and "registry_name" not in value else None
-    if isinstance(step, str) and not _STEP_CLASS.fullmatch(step):
-        findings.runs(f"its step names the class {step[:200]}, which LeRobot imports and makes")
-    if isinstance(value.get("class_name"), str) and isinstance(value.get("config"), dict):
-        keras_object(value, findings)
-
-
-def _texts(item: Any) -> list[str]:
-    if isinstance(item, str):
-        return [item]
-    if isinstance(item, dict):
-        return [text for below in item.values() for text in _texts(below)]
-    return [text for below in item for text in _texts(below)] if isinstance(item, list) else []
-
-
-def keras_object(value: dict[str, Any], findings: Findings) -> None:
-    """Look at one layer, function or other object in the configuration of a Keras model."""
-    kind, module = value["class_name"], value.get("module")
-    registered = str(value.get("registered_name") or "")
-    if kind in ("Lambda", "__lambda__", "TorchModuleWrapper", "TFSMLayer", "JaxLayer", "FlaxLayer"):
-        findings.runs(f"its layer {kind} holds or names code, which Keras runs with safe_mode=False")
-    elif module is not None and str(module).partition(".")[0] not in ("keras", "builtins", "tensorflow"):
-        findings.runs(f"its configuration names {module}.{kind}, which Keras imports")
-    elif module is None and ">" in registered and not registered.startswith(("keras>", "Keras>")):
-        findings.runs(f"its configuration names {registered[:200]}, which whoever loads it has to provide")
 
 
 def scan_template(text: str, findings: Findings) -> None:
@@ -136,30 +91,66 @@ def scan_yaml(read: Read, size: int, findings: Findings) -> bool:
         findings.untold(f"it is YAML of more than {MAX_YAML_BYTES >> 20} MiB, which is not looked into")
         return True
     loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-    last = ""
-    depth = 0
+    builder = _Builder()
     try:
         for event in yaml.parse(read(0, size), Loader=loader):
-            if isinstance(event, yaml.CollectionStartEvent):
-                depth += 1
-                if depth > _MAX_DEPTH:
-                    findings.untold("it is YAML that is nested too deep to be looked into")
-                    return True
-            elif isinstance(event, yaml.CollectionEndEvent):
-                depth -= 1
             tag = getattr(event, "tag", None)
             if isinstance(tag, str):
                 _yaml_tag(tag, findings)
-            if isinstance(event, yaml.ScalarEvent):
-                if last in ("_target_", "_instantiator", "_class_path"):
-                    findings.target(event.value)
-                findings.text(event.value)
-                last = event.value
-            else:
-                last = "" if isinstance(event, yaml.CollectionStartEvent) else last
+            builder.take(event)
+            if builder.depth > _MAX_DEPTH:
+                findings.untold("it is YAML that is nested too deep to be looked into")
+                return True
     except (yaml.YAMLError, ValueError, RecursionError):
         return False
+    _walk(builder.documents, findings, "")
     return True
+
+
+class _Builder:
+    """Plain values of the events of a YAML stream, with anchors resolved and nothing constructed."""
+
+    def __init__(self) -> None:
+        self.documents: list[Any] = []
+        self.depth = 0
+        self._open: list[list[Any]] = [self.documents]
+        self._mappings: list[dict[Any, Any] | None] = []
+        self._anchors: dict[str, Any] = {}
+
+    def take(self, event: Any) -> None:
+        if isinstance(event, yaml.CollectionStartEvent):
+            # A mapping is filled at its end, but may be referred to before.
+            mapping: dict[Any, Any] | None = {} if isinstance(event, yaml.MappingStartEvent) else None
+            items: list[Any] = []
+            self._put(items if mapping is None else mapping, event.anchor)
+            self._open.append(items)
+            self._mappings.append(mapping)
+            self.depth += 1
+        elif isinstance(event, yaml.CollectionEndEvent):
+            items, mapping = self._open.pop(), self._mappings.pop()
+            self.depth -= 1
+            if mapping is not None:
+                self._fill(mapping, items)
+        elif isinstance(event, yaml.ScalarEvent):
+            plain = event.implicit[0] and event.value.lower() in _WORDS
+            self._put(_WORDS[event.value.lower()] if plain else event.value, event.anchor)
+        elif isinstance(event, yaml.AliasEvent):
+            self._put(self._anchors.get(str(event.anchor)), None)
+
+    def _put(self, value: Any, anchor: str | None) -> None:
+        if anchor:
+            self._anchors[anchor] = value
+        self._open[-1].append(value)
+
+    def _fill(self, mapping: dict[Any, Any], items: list[Any]) -> None:
+        for key, value in zip(items[::2], items[1::2], strict=True):
+            if not isinstance(key, str):
+                # Null, a list or a mapping as a key, which may hold something in turn.
+                self.documents.append(key)
+                key = f"key {len(mapping)}"
+            if key in mapping:
+                self.documents.append({key: mapping[key]})  # readers take the first or the last
+            mapping[key] = value
 
 
 def _yaml_tag(tag: str, findings: Findings) -> None:

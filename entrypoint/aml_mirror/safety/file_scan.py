@@ -26,6 +26,8 @@ _TENSORSTORE = re.compile(r"(?P<store>.*?)/?d/[0-9a-f]{32}")
 # Chunks of an array of Zarr, version 2 beside .zarray, version 3 below the folder of zarr.json.
 _CHUNK = re.compile(r"(?:c/)?[0-9]+(?:[./][0-9]+)*")
 _RAW = "tensors of ONNX"
+# A shard of TensorFlow's variables, which the index beside it describes.
+_SHARD = re.compile(r"(?P<prefix>.*)\.data-[0-9]{5}-of-[0-9]{5}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +55,7 @@ def scan_file(tree: Tree, path: str) -> File:
 
     known = format_of(path)
     if _is_array_data(tree, path):
+        Inspection(findings).raw(read, size)
         found = NO_CODE
     elif known is DISTCP and (items := items_in(tree, path)):
         found = _distributed(read, size, items, findings)
@@ -92,6 +95,8 @@ def _is_array_data(tree: Tree, path: str) -> bool:
             if not above:
                 return False
             above = parent(above)
+    if match := _SHARD.fullmatch(path):
+        return tree.has(tree.resolve(f"{match['prefix']}.index"))
     known = format_of(path)
     if known is not None and known.name == _RAW:
         folder = parent(path)

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import base64
+import contextlib
+import re
 from dataclasses import dataclass, field
 
 from aml_mirror.safety.allowlist import ALLOWED
 from aml_mirror.safety.known_code import expression_problem, is_known_code, target_problem
 
+# How a pickle of protocol 2 or later, a zip archive and a gzip file begin in base64 and in hexadecimal.
+_ENCODED = re.compile(r"\s*(?:gA[I-X]|UEsDB|H4sI|(?P<hex>800[2-5]|504[bB]0304|1[fF]8[bB]08))")
+_SHORTEST_TEXT = 12
+_MAX_EMBEDDED_BYTES = 64 << 20
 MAX_NAMES = 200  # of one file, listed in the artifact; one more and the rest is counted
 
 
@@ -49,15 +56,23 @@ class Findings:
     made_bytes: int = 0
     inflated_bytes: int = 0
     pickles: int = 0
+    embedded: list[bytes] = field(default_factory=list)
+    """Files that were found in texts, and were not looked into yet."""
+    embedded_bytes: int = 0
 
     def trial(self) -> Findings:
         """Findings of what may turn out to be no pickle, that count on from these."""
-        return Findings(opcodes=self.opcodes, made_bytes=self.made_bytes, inflated_bytes=self.inflated_bytes)
+        return Findings(
+            opcodes=self.opcodes,
+            made_bytes=self.made_bytes,
+            inflated_bytes=self.inflated_bytes,
+            embedded_bytes=self.embedded_bytes,
+        )
 
     def spent(self, trial: Findings) -> None:
         """Take what a trial cost, whatever it found."""
         self.opcodes, self.made_bytes = trial.opcodes, trial.made_bytes
-        self.inflated_bytes = trial.inflated_bytes
+        self.inflated_bytes, self.embedded_bytes = trial.inflated_bytes, trial.embedded_bytes
 
     def problem(self, text: str) -> None:
         """Note why the file is not clean."""
@@ -79,6 +94,7 @@ class Findings:
         self.spent(other)
         self.pickles += other.pickles
         self.calls += other.calls
+        self.embedded += other.embedded
         for name in other.names:
             if name not in self.names:
                 self.names[name] = None
@@ -90,15 +106,31 @@ class Findings:
         for text in other.unknown:
             self.untold(text)
 
-    def target(self, path: str) -> None:
-        """Note what a configuration names to be imported and called (Hydra's ``_target_``)."""
-        if why := target_problem(path):
+    def target(self, path: str, strict: bool = False) -> None:
+        """Note what a configuration names to be imported and called (Hydra's ``_target_``).
+
+        ``strict``: it is known to stand behind the key, so that a module alone and a reference count too.
+        """
+        if why := target_problem(path, strict):
             self.runs(f"its configuration names {path[:200]}, {why}")
 
     def text(self, value: str) -> None:
-        """Note what a text of a configuration evaluates (OmegaConf's resolvers)."""
+        """Note what a text evaluates (OmegaConf's resolvers), and a file that it holds in base64 or hex."""
         if "${" in value and (why := expression_problem(value)):
             self.problem(why)
+        if len(value) >= _SHORTEST_TEXT and (match := _ENCODED.match(value)):
+            # The memo may give one text back as often as it likes.
+            self.embedded_bytes += len(value)
+            if self.embedded_bytes > _MAX_EMBEDDED_BYTES:
+                self.problem(f"its texts hold more than {_MAX_EMBEDDED_BYTES >> 20} MiB of files")
+                return
+            with contextlib.suppress(ValueError):
+                text = "".join(value.split())
+                self.embedded.append(
+                    bytes.fromhex(text)
+                    if match["hex"]
+                    else base64.b64decode(text.replace("-", "+").replace("_", "/") + "==")
+                )
 
     def name(self, found: Name) -> None:
         """Note an import; one that is not allowed is a problem, or code of a framework."""

@@ -20,6 +20,7 @@ from aml_mirror.safety.findings import Findings, MalformedPickle, TooMuch
 from aml_mirror.safety.other_formats import native_code, scan_other
 from aml_mirror.safety.pickle_stream import Stream
 from aml_mirror.safety.pickle_vm import MAX_DEPTH, MAX_PICKLE_BYTES
+from aml_mirror.safety.references import leads_out
 from aml_mirror.safety.unpacking import foreign_archive, unpack
 from aml_mirror.safety.words import NO_CODE, UNKNOWN
 
@@ -53,8 +54,39 @@ class Inspection:
 
     def file(self, read: Read, size: int, path: str, depth: int = 0) -> str:
         """Look into a file; returns what it is where it holds no pickle."""
-        if size == 0:
-            return NO_CODE
+        found = self._file(read, size, path, depth) if size else NO_CODE
+        while self._findings.embedded:
+            self._encoded(self._findings.embedded.pop(), depth + 1)
+        return found
+
+    def raw(self, read: Read, size: int) -> None:
+        """Look into numbers that something else describes: do they begin as what a loader would run?"""
+        head = read(0, min(size, _SNIFF))
+        if head.startswith((b"PK\x03\x04", LEGACY_TORCH)):
+            self._file(read, size, "", 0)
+        elif why := native_code(head):
+            self._findings.runs(why)
+        else:
+            # A number may begin as a pickle does, but is none up to an import.
+            self._text_pickle(read, size, 0)
+
+    def _encoded(self, data: bytes, depth: int) -> None:
+        """Look into bytes that a text holds in base64 or hexadecimal digits."""
+        if depth > MAX_DEPTH:
+            self._findings.problem(f"it has pickles inside of each other, more than {MAX_DEPTH} deep")
+            return
+        trial = self._findings.trial()
+        inner = Inspection(trial)
+        if data.startswith(b"\x1f\x8b"):
+            inner._compressed(lambda offset, count: data[offset : offset + count], len(data), depth, "")
+        else:
+            inner.inside(data, depth)
+        if trial.pickles or trial.problems or trial.code:
+            self._findings.take(trial)
+        else:
+            self._findings.spent(trial)
+
+    def _file(self, read: Read, size: int, path: str, depth: int) -> str:
         head = read(0, min(size, _SNIFF))
         name = path.rpartition("/")[2].lower()
         if _is_tar(head):
@@ -230,6 +262,11 @@ class Inspection:
             self._findings.runs("it is an exported program: torch.export.load evaluates expressions of its")
         elif any(re.search(r"(?:^|[/\\])code[/\\]", member.name, re.I) for member in members):
             self._findings.runs("it holds TorchScript code, which torch.jit.load and torch.load run")
+        for member in archive.members.values():
+            if leads_out(member.name):
+                self._findings.problem(
+                    f"its member {member.name[:200]} leads out of the folder it is unpacked in"
+                )
         for member in members:
             self._member(read, archive, member, depth + 1)
         if not _is_known(archive):

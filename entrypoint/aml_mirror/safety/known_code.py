@@ -20,7 +20,9 @@ FRAMEWORKS = _words(
     "lightning_fabric torchmetrics stable_baselines3 sb3_contrib sbx gym gymnasium skrl "
     "rl_games rsl_rl tianshou d3rlpy cleanrl acme ray transformers tokenizers peft accelerate "
     "trl diffusers timm lerobot gr00t openpi diffusion_policy robomimic isaaclab isaaclab_rl "
-    "isaaclab_tasks omni omegaconf hydra pandas xgboost lightgbm einops"
+    "isaaclab_tasks omni omegaconf hydra pandas xgboost lightgbm einops torchaudio torch_geometric "
+    "tensorflow_probability deepspeed ml_collections brax mujoco_playground mjlab robosuite imitation "
+    "pufferlib octo rlinf protomotions tdmpc2 huggingface_hub datasets sentence_transformers"
 )
 # Classes are written so by all of them; a name with a dot reaches into a class, or into another module.
 _CLASS = re.compile(r"_{0,2}[A-Z][A-Za-z0-9_]*")
@@ -41,6 +43,8 @@ _FUNCTIONS: tuple[tuple[re.Pattern[str], re.Pattern[str]], ...] = tuple(
         (r"tensordict\..+|torchrl\..+", r"_rebuild_\w+|_from_\w+|rebuild_\w+|_make_td"),
         (r"joblib\.numpy_pickle", r"NumpyArrayWrapper|NDArrayWrapper|ZNDArrayWrapper"),
         (r"numpy\.ma\.core", r"_mareconstruct"),
+        (r"pandas\..+", r"_unpickle_\w+|_new_\w+|__pyx_unpickle_\w+"),
+        (r"jaxlib\..+", r"default_registry|make_from_node_data_and_children"),
         (r"torch\.nested\._internal\.nested_tensor", r"_rebuild_njt"),
         (r"torch\.distributed\..+|torch\._utils|torch\._tensor", r"_rebuild_\w+|_sharded_\w+"),
     )
@@ -71,13 +75,16 @@ def is_known_code(module: str, name: str) -> bool:
     return any(known.fullmatch(module) and names.fullmatch(name) for known, names in _FUNCTIONS)
 
 
-def target_problem(path: str) -> str:
+def target_problem(path: str, strict: bool = False) -> str:
     """Say why a path that a configuration names is code of the run's; empty: it is a framework's class.
 
-    Hydra, Lightning and LeRobot import the module and call what they find there.
+    Hydra, Lightning and LeRobot import the module and call what they find there. ``strict``: a module alone,
+    which is imported, and a reference to what another key names count too.
     """
+    if strict and "${" in path:
+        return "which is put together when it is read"
     if "." not in path:
-        return ""  # a module at most, which cannot be called
+        return "a module that is imported" if strict and path and path not in FRAMEWORKS else ""
     if not _PATH.fullmatch(path):
         return "which is not a plain name"
     *modules, name = path.split(".")

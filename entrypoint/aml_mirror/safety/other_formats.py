@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
+import base64
 import re
 from collections.abc import Callable
 
-from aml_mirror.formats import gguf, hdf5_attributes, onnx
+from aml_mirror.formats import gguf, hdf5_attributes, hdf5_links, onnx
 from aml_mirror.formats.archives import Read
-from aml_mirror.formats.base import Format, Kind
+from aml_mirror.formats.base import Kind
 from aml_mirror.formats.hdf5 import HDF5, SIGNATURE
 from aml_mirror.formats.json_text import JSON
+from aml_mirror.formats.media import EVENTS
 from aml_mirror.formats.msgpack import MSGPACK, msgpack_problem
 from aml_mirror.formats.ocdbt import OCDBT
 from aml_mirror.formats.protobuf import fields_problem
 from aml_mirror.formats.registry import format_of
 from aml_mirror.formats.safetensors import SAFETENSORS as SAFETENSORS_FORMAT
 from aml_mirror.formats.safetensors import read_header
-from aml_mirror.formats.tensorflow import SAVED_MODEL
+from aml_mirror.formats.tensorflow import INDEX_END, SAVED_MODEL, VARIABLES
 from aml_mirror.formats.texts import YAML
 from aml_mirror.safety import configurations
 from aml_mirror.safety.findings import Findings
+from aml_mirror.safety.references import leads_out
+from aml_mirror.safety.text_files import is_framed, is_text, scan_text, unnamed
 from aml_mirror.safety.words import NO_CODE, SAFETENSORS, UNKNOWN
 
 # First bytes of what a machine runs (ELF, PE, Mach-O in four orders, Java, WebAssembly), of scripts, and of
@@ -51,7 +55,10 @@ _FILE_OPERATIONS = frozenset(
     b"DebugIdentityV2 PrintV2 GeneratorDataset TextLineDataset TFRecordDataset SaveSlices LoadLibrary "
     b"WholeFileReader WholeFileReaderV2 ReadVariableFile XlaLaunch".split()
 )
-_MAX_TEXT_BYTES = 64 << 20
+# Of ONNX Runtime's and its extensions' operations those that call Python.
+_PYTHON_OPERATIONS = frozenset(("PyOp", "PythonOp", "PythonOpGrad", "PyCustomOp", "PyCustomOpDef"))
+_TABLE_BYTES = 1 << 20
+_ZIP_END_BYTES = 22 + (64 << 10)  # the record and the longest comment
 _PART = 1 << 20
 _MAX_GRAPH_BYTES = 256 << 20
 
@@ -77,7 +84,9 @@ def scan_other(read: Read, size: int, path: str, head: bytes, findings: Findings
     elif head.startswith(SIGNATURE):
         known = HDF5
     if known is None:
-        return _unnamed(read, size, name, findings)
+        return unnamed(read, size, name, findings)
+    if known is JSON:
+        return _json(read, size, findings, name)
     scan = _SCANS.get(known.name)
     if scan is not None:
         return scan(read, size, findings)
@@ -85,50 +94,30 @@ def scan_other(read: Read, size: int, path: str, head: bytes, findings: Findings
         findings.runs(f"it is a file of {known.name}, which is run by {known.run_by}")
         return NO_CODE
     if known.name in _MEDIA:
+        if known.name == "table" and _unpickles(read, size):
+            findings.problem("its type arrow.py_extension_type makes older releases of pyarrow unpickle it")
+        # Python starts such an archive, whatever is before it.
+        if b"PK\x05\x06" in read(max(0, size - _ZIP_END_BYTES), min(size, _ZIP_END_BYTES)):
+            findings.untold(f"behind the {known.name} a zip archive seems to end")
         known_head = head.startswith(_MEDIA[known.name]) or bool(_FILM.match(head))
         return NO_CODE if known_head or (known.name == "mesh" and _is_mesh(read, size)) else UNKNOWN
-    return _named_only(known, head)
+    if known is VARIABLES:
+        return NO_CODE if read(max(0, size - 8), 8) == INDEX_END else UNKNOWN
+    return NO_CODE if known is EVENTS and is_framed(head) else UNKNOWN
 
 
-def _named_only(known: Format, head: bytes) -> str:
-    # TensorFlow's tables of variables are what the graph beside them reads; TensorBoard's logs are framed.
-    return NO_CODE if known.name in ("TensorFlow variables", "TensorBoard events") and head else UNKNOWN
-
-
-def _unnamed(read: Read, size: int, name: str, findings: Findings) -> str:
-    """A file whose name says nothing: Orbax's metadata, a licence, or anything."""
-    if ".tfevents." in name:
-        return NO_CODE
-    if configurations.scan_json(read, size, findings, name):
-        return NO_CODE
-    # Without a suffix no loader takes a text for anything else.
-    if "." not in name.lstrip(".") and _is_text(read, size):
-        return NO_CODE
-    return UNKNOWN
-
-
-def _is_text(read: Read, size: int) -> bool:
-    """Tell whether a file is a text of UTF-8 without control characters, up to ``_MAX_TEXT_BYTES``."""
-    if size > _MAX_TEXT_BYTES:
-        return False
-    rest = b""
-    for offset in range(0, size, _PART):
-        part = rest + read(offset, min(_PART, size - offset))
-        if re.search(rb"[\x00-\x08\x0e-\x1a\x1c-\x1f]", part):
-            return False
-        try:
-            part.decode()
-            rest = b""
-        except UnicodeDecodeError as error:
-            if error.reason != "unexpected end of data":
-                return False
-            rest = part[error.start :]
-    return not rest
+def _unpickles(read: Read, size: int) -> bool:
+    """Tell whether a table of Arrow has the type whose description is a pickle (CVE-2023-47248)."""
+    name = b"arrow.py_extension_type"
+    # Parquet holds Arrow's schema in base64: the middle of the name, wherever its bytes fall.
+    wanted = [name] + [base64.b64encode(bytes(shift) + name)[4:-4] for shift in range(3)]
+    parts = (read(0, min(size, _TABLE_BYTES)), read(max(0, size - _TABLE_BYTES), min(size, _TABLE_BYTES)))
+    return any(text in part for part in parts for text in wanted)
 
 
 def _is_mesh(read: Read, size: int) -> bool:
     # A binary STL is 80 bytes, a count, and 50 bytes for each triangle.
-    return (size > 84 and 84 + 50 * int.from_bytes(read(80, 4), "little") == size) or _is_text(read, size)
+    return (size > 84 and 84 + 50 * int.from_bytes(read(80, 4), "little") == size) or is_text(read, size)
 
 
 def _safetensors(read: Read, size: int, findings: Findings) -> str:
@@ -141,8 +130,11 @@ def _safetensors(read: Read, size: int, findings: Findings) -> str:
 
 
 def _msgpack(read: Read, size: int, findings: Findings) -> str:
-    if why := msgpack_problem(read, size):
+    found: set[str] = set()
+    if why := msgpack_problem(read, size, found):
         findings.untold(f"it is no msgpack: {why}")
+    if found:
+        findings.problem("it holds an array of objects, which msgpack-numpy unpickles")
     return NO_CODE
 
 
@@ -152,12 +144,26 @@ def _protobuf(read: Read, size: int, findings: Findings) -> str:
     return NO_CODE
 
 
+def _onnx(read: Read, size: int, findings: Findings) -> str:
+    try:
+        found = onnx.references(read, size)
+    except ValueError as error:
+        findings.untold(f"it is no ONNX model that can be examined: {error}")
+        return UNKNOWN
+    for path in sorted(found.paths):
+        if leads_out(path):
+            findings.problem(f"it reads tensors from {path[:200]}, outside of its folder")
+    for name in sorted(found.operations & _PYTHON_OPERATIONS):
+        findings.runs(f"it has the operation {name}, with which ONNX Runtime calls Python")
+    return NO_CODE
+
+
 def _ocdbt(read: Read, size: int, findings: Findings) -> str:
     return NO_CODE if read(0, 4) == b"\x0c\xdb\x3a\x2a" else UNKNOWN
 
 
-def _json(read: Read, size: int, findings: Findings) -> str:
-    if not configurations.scan_json(read, size, findings, ""):
+def _json(read: Read, size: int, findings: Findings, name: str) -> str:
+    if not configurations.scan_json(read, size, findings, name):
         findings.untold("it is named as JSON, and is none")
     return NO_CODE
 
@@ -165,16 +171,6 @@ def _json(read: Read, size: int, findings: Findings) -> str:
 def _yaml(read: Read, size: int, findings: Findings) -> str:
     if not configurations.scan_yaml(read, size, findings):
         findings.untold("it is named as YAML, and is none")
-    return NO_CODE
-
-
-def _text(read: Read, size: int, findings: Findings) -> str:
-    if not _is_text(read, size):
-        return UNKNOWN
-    if size <= 1 << 20:
-        text = read(0, size).decode("utf-8", "replace")
-        if "{%" in text or "{{" in text:
-            configurations.scan_template(text, findings)
     return NO_CODE
 
 
@@ -194,9 +190,15 @@ def _gguf(read: Read, size: int, findings: Findings) -> str:
 def _hdf5(read: Read, size: int, findings: Findings) -> str:
     try:
         attributes = hdf5_attributes.root_attributes(read, size)
+        others = hdf5_links.other_files(read, size)
     except ValueError as error:
         findings.untold(f"it is an HDF5 file, in which Keras may keep code, and cannot be examined: {error}")
         return UNKNOWN
+    for path in sorted(others):
+        if leads_out(path):
+            findings.problem(f"it reads arrays from {path[:200]}, outside of its folder")
+    if "PYTABLES_FORMAT_VERSION" in attributes:
+        findings.runs("it is a file of PyTables, which unpickles objects in it (pandas.read_hdf)")
     for name, value in attributes.items():
         if name in ("model_config", "training_config"):
             if value is None:
@@ -228,11 +230,10 @@ _SCANS: dict[str, Callable[[Read, int, Findings], str]] = {
     SAFETENSORS_FORMAT.name: _safetensors,
     MSGPACK.name: _msgpack,
     OCDBT.name: _ocdbt,
-    onnx.ONNX.name: _protobuf,
+    onnx.ONNX.name: _onnx,
     "SentencePiece vocabulary": _protobuf,
-    JSON.name: _json,
     YAML.name: _yaml,
-    "text": _text,
+    "text": scan_text,
     gguf.GGUF.name: _gguf,
     HDF5.name: _hdf5,
     SAVED_MODEL.name: _saved_model,

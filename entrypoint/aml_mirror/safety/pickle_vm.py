@@ -17,6 +17,7 @@ from typing import Any, Protocol
 
 from aml_mirror.safety.allowlist import (
     CALLS_ITS_ARGUMENT,
+    CONTAINERS,
     ENCODES,
     GIVES_BACK,
     HARMLESS_TYPES,
@@ -25,7 +26,9 @@ from aml_mirror.safety.allowlist import (
     MADE_EMPTY,
     MAKES_BYTES,
     ONLY_CALLED,
+    RANGES,
 )
+from aml_mirror.safety.containers import MAX_CONTAINERS, Container, expands, of, tuple_of
 from aml_mirror.safety.findings import Findings, MalformedPickle, Name, TooMuch
 from aml_mirror.safety.known_code import is_known_code
 
@@ -97,6 +100,7 @@ _MARK = _Mark()
 _ANY = _Any()
 _LOADABLE = _Loadable()
 _WRAPPER = _Any()
+_RANGE = _Any()
 _ARRAY_WRAPPER = ("joblib.numpy_pickle", "NumpyArrayWrapper")
 
 
@@ -143,6 +147,9 @@ class _Machine:
         self._memo: dict[int, Any] = {}
         self._target_pending = False
         self._last_text: str | None = None
+        self._containers: list[Container] = []
+        self._shares = False
+        self._steps = 0
 
     def run(self, given: Source) -> None:
         source = _Counted(given)
@@ -156,6 +163,7 @@ class _Machine:
             if opcode is None:
                 raise ValueError(f"it has no opcode 0x{code.hex()}")
             self._findings.opcodes += 1
+            self._steps += 1
             if self._findings.opcodes > MAX_OPCODES:
                 raise TooMuch(f"it has over {MAX_OPCODES:,} steps")
             name = opcode.name
@@ -163,7 +171,13 @@ class _Machine:
                 if source.at < frame_end:
                     self._findings.problem(_FRAMES)
                 self._pop()
+                if self._shares and expands(self._containers, self._steps):
+                    self._findings.problem(
+                        "its lists hold each other again and again: few bytes stand for very many values"
+                    )
                 return
+            if name == "PROTO" and start:
+                self._findings.problem("it states its protocol again, which no pickler does")
             if name in ("GLOBAL", "INST"):
                 # pickletools would resolve escapes in these lines, which the real machine does not.
                 argument: Any = Name(_line(source), _line(source))
@@ -196,6 +210,45 @@ class _Machine:
         for _ in before:
             self._pop()
         self._stack.extend(_ANY for _ in opcode.stack_after)
+
+    def _container(self, values: list[Any], unhashable: bool = True) -> Container:
+        made = Container(unhashable=unhashable)
+        self._count(made)
+        self._fill(made, values)
+        return made
+
+    def _count(self, container: Container) -> None:
+        self._containers.append(container)
+        if len(self._containers) > MAX_CONTAINERS:
+            raise TooMuch(f"it has over {MAX_CONTAINERS:,} lists, dictionaries and the like")
+
+    def _fill(self, container: Any, values: list[Any]) -> None:
+        held = of(container)
+        if held is None:
+            return
+        for value in values:
+            if value in held:
+                self._findings.problem("it has a list or a dictionary that holds itself")
+            else:
+                held.add(value)
+
+    def _hashed(self, values: list[Any]) -> None:
+        if any(isinstance(value, Container) and value.unhashable for value in values):
+            self._findings.problem("it has a list or a dictionary for a key, so that nothing can load it")
+
+    def _empty(self, argument: Any) -> None:
+        self._last_text = None
+        self._stack.append(self._container([]))
+
+    def _collected(self, argument: Any) -> None:
+        self._last_text = None
+        self._stack.append(self._container(self._to_mark()))
+
+    def _frozen(self, argument: Any) -> None:
+        self._last_text = None
+        values = self._to_mark()
+        self._hashed(values)
+        self._stack.append(self._container(values, unhashable=False))
 
     def _text(self, value: object) -> None:
         """See what a configuration names to be called, in plain dictionaries and in OmegaConf's nodes."""
@@ -277,7 +330,9 @@ class _Machine:
         self._to_mark()
 
     def _dup(self, argument: Any) -> None:
+        self._findings.problem("it copies a value on its stack (DUP), which no pickler does")
         value = self._top()
+        self._shares = True
         self._stack += [value, value]
 
     def _put(self, argument: Any) -> None:
@@ -291,6 +346,7 @@ class _Machine:
     def _get(self, argument: Any) -> None:
         value = self._memo[int(argument)]
         self._text(value)
+        self._shares = self._shares or of(value) is not None
         self._stack.append(value)
 
     def _tuple(self, argument: Any) -> None:
@@ -301,7 +357,11 @@ class _Machine:
 
     def _pair_up(self, values: list[Any]) -> object:
         # Only arguments of calls are looked at, and only the first few: a tuple in a tuple is a value.
-        return tuple(_ANY if isinstance(value, tuple) else value for value in values[:4])
+        shown = tuple(_ANY if isinstance(value, (tuple, Container)) else value for value in values[:4])
+        made = tuple_of(shown, values)
+        if (held := of(made)) is not None:
+            self._count(held)
+        return made
 
     def _global(self, argument: Any) -> None:
         self._findings.name(argument)
@@ -340,10 +400,16 @@ class _Machine:
         self._findings.calls += 1
         if not isinstance(function, Name):
             self._findings.problem("it calls what another call returned, or what is no name")
+        elif isinstance(arguments, tuple) and any(value is _RANGE for value in arguments):
+            self._findings.problem(
+                f"it makes {function} take all numbers of a range, of which there may be any count"
+            )
         elif function.key == _ARRAY_WRAPPER:
             made = _WRAPPER
         elif function.allowed:
             made = self._made(function, arguments if isinstance(arguments, tuple) else None)
+            if made is _ANY and function.key in CONTAINERS:
+                made = self._container([arguments] if arguments else [], unhashable=False)
         self._stack.append(made)
 
     def _made(self, function: Name, given: tuple[Any, ...] | None) -> object:
@@ -364,6 +430,8 @@ class _Machine:
             self._findings.problem(f"{function} is called with arguments, some of which it may call")
         if key in GIVES_BACK and (given is None or any(isinstance(value, Name) for value in given)):
             self._findings.problem(f"{function} is given what it imports, to be taken for an object")
+        if key in RANGES:
+            return _RANGE
         if key == ENCODES:
             return self._encoded(given)
         if key in MAKES_BYTES:
@@ -400,21 +468,33 @@ class _Machine:
         return _ANY
 
     def _append(self, argument: Any) -> None:
-        self._pop()
-        self._written(self._pop())
+        value = self._pop()
+        self._written(self._pop(), [value])
 
     def _set_item(self, argument: Any) -> None:
-        self._pop()
-        self._append(None)
+        value, key = self._pop(), self._pop()
+        self._hashed([key])
+        self._written(self._pop(), [key, value])
 
     def _extend(self, argument: Any) -> None:
-        self._to_mark()
-        self._written(self._pop())
+        values = self._to_mark()
+        self._written(self._pop(), values)
 
-    def _written(self, container: Any) -> None:
+    def _set_items(self, argument: Any) -> None:
+        values = self._to_mark()
+        self._hashed(values[::2])
+        self._written(self._pop(), values)
+
+    def _add_items(self, argument: Any) -> None:
+        values = self._to_mark()
+        self._hashed(values)
+        self._written(self._pop(), values)
+
+    def _written(self, container: Any, values: list[Any]) -> None:
         if isinstance(container, bytes) or container is _LOADABLE:
             self._findings.problem("it writes into bytes, which are not looked into afterwards")
-        self._stack.append(_ANY)
+        self._fill(container, values)
+        self._stack.append(container if isinstance(container, Container) else _ANY)
 
     def _build(self, argument: Any) -> None:
         self._pop()
@@ -495,7 +575,13 @@ _HANDLERS: dict[str, Any] = {
     "BYTEARRAY8": _Machine._push_constant,
     "APPEND": _Machine._append,
     "APPENDS": _Machine._extend,
-    "ADDITEMS": _Machine._extend,
+    "ADDITEMS": _Machine._add_items,
     "SETITEM": _Machine._set_item,
-    "SETITEMS": _Machine._extend,
+    "SETITEMS": _Machine._set_items,
+    "EMPTY_LIST": _Machine._empty,
+    "EMPTY_DICT": _Machine._empty,
+    "EMPTY_SET": _Machine._empty,
+    "LIST": _Machine._collected,
+    "DICT": _Machine._collected,
+    "FROZENSET": _Machine._frozen,
 }

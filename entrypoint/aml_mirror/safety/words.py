@@ -19,7 +19,7 @@ WORST = (SUSPICIOUS, CODE, UNKNOWN, CLEAN)
 HARMLESS = frozenset({SAFETENSORS, NO_CODE, CLEAN})
 # A version says by which scanner it was judged; earlier releases, whose scanner was 1, said nothing. Raised
 # whenever a file may be judged otherwise than before.
-SCANNER = "2"
+SCANNER = "3"
 FIRST_SCANNER = "1"
 _EARLIER = {"no-pickle": NO_CODE, "pickle-suspicious": SUSPICIOUS}
 

@@ -33,6 +33,8 @@ CLOUDS = {
 }
 # Further hosts of the same login.
 _OTHER_LOGINS = {"AzureChinaCloud": ("login.partner.microsoftonline.cn",)}
+# What the hosts of Azure's container registries end with, in each of these clouds.
+_REGISTRY_SUFFIXES = ("azurecr.io", "azurecr.cn", "azurecr.us")
 _METADATA_SECONDS = 20.0  # a name that resolves nowhere useful must not hold the program for a minute
 
 
@@ -57,6 +59,19 @@ def resource_manager() -> str:
     return _cloud()[1]
 
 
+def is_container_registry(host: str) -> bool:
+    """Tell whether a host is one of Azure Container Registry, in any cloud or in that of the metadata.
+
+    Raises:
+        ConfigurationError, ServiceUnavailable: as :func:`blob_suffix`, of a cloud that is not built in.
+    """
+    suffixes = list(_REGISTRY_SUFFIXES)
+    url, cloud = os.environ.get("ARM_CLOUD_METADATA_URL", ""), os.environ.get("AZUREML_CURRENT_CLOUD", "")
+    if url and cloud and cloud not in CLOUDS:
+        suffixes.append(_from_metadata(cloud, url)[2])
+    return any(suffix and host.endswith("." + suffix) for suffix in suffixes)
+
+
 def _cloud() -> tuple[str, str]:
     """The cloud's storage suffix and resource manager."""
     cloud = os.environ.get("AZUREML_CURRENT_CLOUD") or _of_login()
@@ -69,7 +84,7 @@ def _cloud() -> tuple[str, str]:
             f"the cloud {cloud} of AZUREML_CURRENT_CLOUD is not known",
             f"use one of {', '.join(CLOUDS)}, or set ARM_CLOUD_METADATA_URL as well",
         )
-    return _from_metadata(cloud, url)
+    return _from_metadata(cloud, url)[:2]
 
 
 def _of_login() -> str:
@@ -88,7 +103,7 @@ def _of_login() -> str:
 
 
 @functools.cache
-def _from_metadata(cloud: str, url: str) -> tuple[str, str]:
+def _from_metadata(cloud: str, url: str) -> tuple[str, str, str]:
     where = "the cloud's metadata endpoint (ARM_CLOUD_METADATA_URL)"
     try:
         with requests.Session() as session:
@@ -107,10 +122,11 @@ def _from_metadata(cloud: str, url: str) -> tuple[str, str]:
     clouds = found if isinstance(found, list) else [found]
     for item in clouds:
         if isinstance(item, dict) and item.get("name") == cloud:
-            suffix = (item.get("suffixes") or {}).get("storage")
+            suffixes = item.get("suffixes") or {}
+            suffix, registries = suffixes.get("storage"), suffixes.get("acrLoginServer")
             manager = item.get("resourceManager")
             if isinstance(suffix, str) and suffix and isinstance(manager, str) and manager:
-                return suffix, manager.rstrip("/")
+                return suffix, manager.rstrip("/"), registries if isinstance(registries, str) else ""
     raise ConfigurationError(
         f"{where} names no storage suffix and resource manager for the cloud {cloud}",
         "check AZUREML_CURRENT_CLOUD",

@@ -28,20 +28,25 @@ _SHORTEST_KNOWN = 8
 _MARKER = re.compile(r"\W{0,3}(?:<\S{0,60}>|\[\S{0,60}\])")
 _NO_SECRET = frozenset(("none", "null", "true", "false", MASK, "Bearer", "Basic"))
 
+_BLANK = r"(?:\s|\\{1,8}[nrt]){1,8}"
 _VALUE = r"[^&;\s\"'\\]+"
 _PATTERNS = (
     # Signatures in URLs (Azure SAS, AWS presigned), also where the URL itself is quoted in one.
     (
         re.compile(
-            r"(?i)(?<![a-z_])(sig|x-amz-(?:signature|credential|security-token))(=|%(?:25){0,4}3D)" + _VALUE,
+            r"(?i)(?<![a-z_])(sig|x-(?:amz|goog)-(?:signature|credential|security-token))(=|%(?:25){0,4}3D)"
+            + _VALUE,
         ),
         r"\1\2" + MASK,
     ),
     # The same where its query was taken apart.
     (re.compile(r"(\bsig\\?[\"']\s?[:,]\s?\[?\\?[\"'])[A-Za-z0-9+/=%_-]{20,}"), r"\1" + MASK),
-    (re.compile(r"(?i)([?&](?:code|key)=)" + _VALUE), r"\1" + MASK),
+    (re.compile(r"(?i)([?&](?:code|key|signature)=)" + _VALUE), r"\1" + MASK),
     (
-        re.compile(r"(?i)(AccountKey|SharedAccessSignature|SharedAccessKey|Password|Pwd)=[^;\s\"'\\]+"),
+        re.compile(
+            r"(?i)(AccountKey|SharedAccessSignature|SharedAccessKey|InstrumentationKey|Password|Pwd)"
+            r"=[^;\s\"'\\]+"
+        ),
         r"\1=" + MASK,
     ),
     # "basic architecture" is none: credentials have digits or change case.
@@ -72,7 +77,18 @@ _PATTERNS = (
         r"\1" + MASK,
     ),
     # JSON web tokens, and the tokens of the hosts that training configurations name most.
-    (re.compile(r"\beyJ[A-Za-z0-9_-]{8,4096}\.[A-Za-z0-9_-]*\.?[A-Za-z0-9_-]*"), MASK),
+    (re.compile(r"\beyJ[A-Za-z0-9_-]{8,4096}\.[A-Za-z0-9_-]*(?:\.[A-Za-z0-9_-]*){0,3}"), MASK),
+    # The same without its dots: tokens of Neptune, Grafana, 1Password.
+    (re.compile(r"\b(?:glc_|ops_)?eyJ(?=[A-Za-z0-9+/_-]{0,400}[0-9])[A-Za-z0-9+/_-]{40,4096}={0,2}"), MASK),
+    # A file .netrc, and the command that writes one.
+    (
+        re.compile(
+            rf"(\bmachine{_BLANK}[^\s\"'\\]{{1,256}}{_BLANK}login{_BLANK}[^\s\"'\\]{{1,256}}{_BLANK}"
+            rf"password{_BLANK})[^\s\"'\\]+"
+        ),
+        r"\1" + MASK,
+    ),
+    (re.compile(r"(\bwandb\s{1,4}login\s{1,4}(?:--\S{1,64}\s{1,4}){0,4})[A-Za-z0-9_-]{30,}"), r"\1" + MASK),
     (
         re.compile(
             r"\b(?:(?:hf_|npm_)[A-Za-z0-9]{16,}|gh[pousr]_[A-Za-z0-9_]{16,}|github_pat_[A-Za-z0-9_]{16,}|dapi[0-9a-f]{16,}"
@@ -102,15 +118,47 @@ _PATTERNS = (
         ),
         MASK,
     ),
-    # Azure: the secret of an application, the key of a storage account.
+    # More of them: Weights & Biases, Google, xAI, Perplexity, Fireworks, LangSmith, Hugging Face, Kaggle,
+    # RunPod, Anyscale, Docker, Terraform, Doppler, Grafana, Airtable, Notion, Supabase, PlanetScale, Heroku,
+    # Fly, Vercel, Modal, AWS's session tokens.
+    (
+        re.compile(
+            r"(?<![\w.-])(?:wandb_v1_\w{24,}|GOCSPX-[\w-]{20,}|xai-[A-Za-z0-9]{40,}|pplx-[A-Za-z0-9]{32,}"
+            r"|fw_(?=[A-Za-z]{0,40}[0-9])[A-Za-z0-9]{20,}|lsv2_(?:pt|sk)_\w{24,}|KGAT_[0-9a-f]{24,}"
+            r"|api_org_[A-Za-z0-9]{30,}|rpa_[A-Za-z0-9]{32,}|esecret_[A-Za-z0-9]{20,}|dckr_oat_[\w-]{16,}"
+            r"|[A-Za-z0-9]{14}\.atlasv1\.[\w-]{40,}|dp\.(?:pt|st|ct|sa|scim|audit)\.[A-Za-z0-9.]{32,}"
+            r"|glsa_[A-Za-z0-9]{24,}_[0-9a-f]{8}|pat[A-Za-z0-9]{14}\.[0-9a-f]{64}|ntn_[A-Za-z0-9]{32,}"
+            r"|secret_(?=[A-Za-z]{0,60}[0-9])[A-Za-z0-9]{30,}(?:\.[A-Za-z0-9]{20,})?|sbp_[0-9a-f]{32,}|sb_secret_[\w-]{20,}"
+            r"|pscale_(?:tkn|oauth|pw)_[\w=.-]{32,}|HRKU-[\w-]{32,}|fm[12]r?_[\w+/=-]{40,}"
+            r"|vercel_blob_rw_\w{24,}|a[ks]-(?=[A-Za-z]{0,21}[0-9])[A-Za-z0-9]{22}(?![\w-])|IQoJb3JpZ2lu[\w+/=%-]{40,})"
+        ),
+        MASK,
+    ),
+    # Azure: keys that say in themselves of which service they are, the secret of an application, the key of a
+    # storage account.
+    (
+        re.compile(
+            r"(?<![A-Za-z0-9/+])(?:[A-Za-z0-9]{52}JQQJ9[9D][A-Za-z0-9]{20,40}"
+            r"|[A-Za-z0-9/+]{32,80}(?:AzSe|AzFu|AzCa|AzEG|AIoT|AZDO|ACDb|APIM|ACOG|\+A(?:St|CR|Ba|Eh|SB|Rm|IoT))"
+            r"[A-Za-z0-9/+]{4,10}={0,2})(?![A-Za-z0-9/+=])"
+        ),
+        MASK,
+    ),
     (re.compile(r"(?<![\w~.-])[A-Za-z0-9_~.-]{3}[0-9]Q~[A-Za-z0-9_~.-]{31,40}"), MASK),
     (re.compile(r"(?<![A-Za-z0-9+/])[A-Za-z0-9+/]{86}==(?![A-Za-z0-9+/=])"), MASK),
     (
         re.compile(
-            r"-----BEGIN [A-Z ]{0,40}PRIVATE KEY-----(?:[^\"'\\]|\\{1,8}[nr])*?"
-            r"(?:-----END [A-Z ]{0,40}PRIVATE KEY-----|(?=[\"']|\\{1,8}[^nr\\])|\Z)"
+            r"-----BEGIN [A-Z ]{0,40}PRIVATE KEY(?: BLOCK)?-----(?:[^\"'\\]|\\{1,8}[nr])*?"
+            r"(?:-----END [A-Z ]{0,40}PRIVATE KEY(?: BLOCK)?-----|(?=[\"']|\\{1,8}[^nr\\])|\Z)"
         ),
         MASK,
+    ),
+    (
+        re.compile(
+            r"(\bPrivate-Lines: [0-9]{1,3}(?:\\{1,8}[nr]|[\r\n]){1,2})"
+            r"(?:[A-Za-z0-9+/=\s]|\\{1,8}[nr]){16,65536}"
+        ),
+        r"\1" + MASK,
     ),
 )
 
@@ -206,7 +254,10 @@ def _mask_named(match: re.Match[str]) -> str:
     return match["lead"] + MASK
 
 
-_RUN = re.compile(r"(?<![A-Za-z0-9+/])[A-Za-z0-9+/]{24,200}={0,2}(?![A-Za-z0-9+/=])")
+# The older keys of Weights & Biases are no different from the digest of a commit.
+_HEX_KEY = re.compile(r"[0-9a-f]{40}")
+_NO_KEY = re.compile(r"commit|sha|hash|rev|git|digest|version", re.I)
+_RUN = re.compile(r"(?<![A-Za-z0-9+/])[A-Za-z0-9+/]{20,200}={0,2}(?![A-Za-z0-9+/=])")
 
 
 def _mask_random(match: re.Match[str]) -> str:
@@ -225,4 +276,8 @@ def value(name: str, found: object) -> object:
         number = isinstance(found, (int, float)) and name.lower().endswith("token")
         marker = isinstance(found, str) and _MARKER.fullmatch(found)
         return found if number or marker else MASK
-    return _RUN.sub(_mask_random, text(found)) if isinstance(found, str) else found
+    if not isinstance(found, str):
+        return found
+    if "wandb" in name.lower() and _HEX_KEY.fullmatch(found.strip()) and not _NO_KEY.search(name):
+        return MASK
+    return _RUN.sub(_mask_random, text(found))

@@ -36,7 +36,7 @@ _SECRET_PAIRS = frozenset(
     for first in firsts.split()
 )
 # Of a parameter these names, too, say that its value is a credential; in a text they are ordinary words.
-_WEAK_ENDS = _words("pass passcode pin pw creds access private session")
+_WEAK_ENDS = _words("pass passcode pin pw creds access private session otp totp webhook webhooks")
 # Hosts and programs whose "key" is one to log in with.
 _SERVICES = _words(
     "anthropic aws azure clearml cohere comet databricks datadog docker elevenlabs firebase gcp gcs "
@@ -90,6 +90,8 @@ def names_a_secret_parameter(name: str) -> bool:
         # x.key, but neither key alone nor rgb_key: what these name is an entry, as far as one can tell.
         alone = re.split(r"[./]", name)[-1].lower() == "key"
         return before in _SERVICES or (alone and bool(before) and before not in _ENTRIES)
+    if words[-1] in ("url", "uri") and before == "webhook":
+        return True
     return words[-1] in _WEAK_ENDS and before not in (
         "no",
         "render",

@@ -12,7 +12,6 @@ size is compared, and its MD5 where the store had one. What was compared is said
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -22,6 +21,7 @@ from aml_mirror.core.manifest import Manifest, ManifestEntry
 from aml_mirror.core.settings import Settings
 from aml_mirror.pipeline.provenance import signing
 from aml_mirror.pipeline.provenance.signed_statement import signed_by
+from aml_mirror.pull.reference import parse
 from aml_mirror.registries import keys
 from aml_mirror.registries.base import Registry, VersionReader
 from aml_mirror.registries.pinned_manifest import pinned_manifest
@@ -168,19 +168,21 @@ def open_version(settings: Settings, console: Console) -> tuple[Registry, Versio
 
 
 def parse_reference(text: str) -> tuple[str, str]:
-    """Read ``MODEL:VERSION``, ``models:/MODEL/VERSION`` or ``azureml:MODEL:VERSION``.
+    """Read the model and the number of a version, in any form that ``pull`` takes.
 
     Raises:
         UsageError: none of them.
     """
-    plain = text.removeprefix("azureml:")
-    match = re.fullmatch(r"models:/([^/:]+)/([^/:@]+)", text) or re.fullmatch(r"([^/:]+):([^/:@]+)", plain)
-    if match is None:
+    try:
+        found = parse(text)
+    except UsageError:
+        found = None
+    if found is None or not found.number:
         raise UsageError(
             f"{text!r} does not name a version of a model" if text else "no version is named",
             "for example: aml-mirror verify act-pick:3",
         )
-    return match[1], match[2]
+    return found.model, found.number
 
 
 def _check(item: ManifestEntry, reader: VersionReader, result: Verification) -> None:

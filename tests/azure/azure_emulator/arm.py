@@ -26,6 +26,7 @@ from .names import (
     LOCATION,
     LOGIN,
     PROVIDER,
+    REGISTRY_SUFFIX,
     STORAGE_SUFFIX,
 )
 from .state import SCIENTIST, Datastore, Identity, Scope, Workspace
@@ -164,7 +165,7 @@ def _metadata() -> list[dict[str, Any]]:
                 "sqlServerHostname": f"database.{DOMAIN}",
                 "azureDataLakeStoreFileSystem": f"datalake.{DOMAIN}",
                 "azureDataLakeAnalyticsCatalogAndJob": f"analytics.{DOMAIN}",
-                "acrLoginServer": f"azurecr.{DOMAIN}",
+                "acrLoginServer": REGISTRY_SUFFIX,
             },
         }
     ]

@@ -18,7 +18,15 @@ from urllib.parse import parse_qsl
 import jwt
 from cryptography.hazmat.primitives.asymmetric import rsa
 
-from .names import ARM_AUDIENCES, ASSERTION_AUDIENCE, CLOUD, ISSUER, LOGIN, STORAGE_AUDIENCE
+from .names import (
+    ARM_AUDIENCES,
+    ASSERTION_AUDIENCE,
+    CLOUD,
+    ISSUER,
+    LOGIN,
+    REGISTRY_AUDIENCE,
+    STORAGE_AUDIENCE,
+)
 from .state import Account, Identity, Scope
 from .web import Refused, Reply, Request, answer, arm_error, storage_error, timestamp
 
@@ -237,6 +245,8 @@ def _audience(text: str, tenant: str) -> tuple[str, str]:
         return resource, "arm"
     if plain == STORAGE_AUDIENCE:
         return resource, "storage"
+    if plain == REGISTRY_AUDIENCE:
+        return resource, "arm"
     raise _refuse(
         400,
         "invalid_resource",
@@ -249,7 +259,8 @@ def _audience(text: str, tenant: str) -> tuple[str, str]:
     )
 
 
-def _claims(token: str) -> dict[str, Any] | None:
+def claims_of(token: str) -> dict[str, Any] | None:
+    """The claims of one of our tokens, whatever its audience and its time; None: it is none of ours."""
     if token not in _verified:
         try:
             _verified[token] = jwt.decode(
@@ -294,7 +305,7 @@ def judge_arm(request: Request) -> Identity:
 
     if not token:
         raise refuse("AuthenticationFailed", "Authentication failed. The 'Authorization' header is missing.")
-    claims = _claims(token)
+    claims = claims_of(token)
     if not claims:
         raise refuse("InvalidAuthenticationToken", "The access token is invalid.")
     request.identity = claims["oid"]
@@ -339,7 +350,7 @@ def judge_storage(scope: Scope, account: Account, token: str) -> str:
             WWW_Authenticate=challenge(account),
         )
 
-    claims = _claims(token)
+    claims = claims_of(token)
     if not claims:
         raise refuse("IDX10511: Signature validation failed.")
     if claims["aud"].rstrip("/") != STORAGE_AUDIENCE:

@@ -12,6 +12,7 @@ ARM = f"management.{DOMAIN}"
 LOCATION = "eastus"
 AZUREML = f"{LOCATION}.api.azureml.{DOMAIN}"
 STORAGE_SUFFIX = f"core.{DOMAIN}"
+REGISTRY_SUFFIX = f"azurecr.{DOMAIN}"
 CLOUD = "AzureEmulator"
 PROVIDER = "Microsoft.MachineLearningServices"
 
@@ -23,11 +24,15 @@ CERTIFICATE_NAMES = (
     f"*.blob.{STORAGE_SUFFIX}",
     f"*.dfs.{STORAGE_SUFFIX}",
     f"*.file.{STORAGE_SUFFIX}",
+    f"*.{REGISTRY_SUFFIX}",
     "localhost",
 )
 
 # What the two kinds of service take as audience of a token, without a closing slash.
 ARM_AUDIENCES = (f"https://{ARM}", "https://ml.azure.com")
+# By default a registry takes tokens for Resource Manager too.
+REGISTRY_AUDIENCE = "https://containerregistry.azure.net"
+REGISTRY_AUDIENCES = (REGISTRY_AUDIENCE, ARM_AUDIENCES[0])
 STORAGE_AUDIENCE = "https://storage.azure.com"
 ASSERTION_AUDIENCE = "api://AzureADTokenExchange"
 # Azurite and the storage service know the issuer of version 1.0 tokens.

@@ -23,9 +23,9 @@ from typing import Any
 from aiohttp import web
 from multidict import CIMultiDict
 
-from . import arm, control, entra, faults, history, mlflow_front, registries, storage
+from . import arm, container_registry, control, entra, faults, history, mlflow_front, registries, storage
 from .blobs import Blobs, Pieces
-from .names import ARM, AZUREML, LOGIN, account_of
+from .names import ARM, AZUREML, LOGIN, REGISTRY_SUFFIX, account_of
 from .state import Account, Scope
 from .web import Refused, Reply, Request
 
@@ -66,6 +66,8 @@ class Emulator:
                 return await entra.serve(request)
             if request.host == ARM:
                 return await arm.serve(self, request)
+            if request.host.endswith(f".{REGISTRY_SUFFIX}"):
+                return await container_registry.serve(request)
             if request.path.startswith(("/registrymanagement/", "/mferp/")):
                 return await registries.serve(self, request)
             if request.path.startswith("/history/"):
@@ -78,7 +80,8 @@ class Emulator:
 
     def knows(self, host: str) -> bool:
         """Whether such a host exists."""
-        return host in (LOGIN, ARM, AZUREML) or account_of(host) in self.accounts
+        known = host in (LOGIN, ARM, AZUREML) or host.endswith(f".{REGISTRY_SUFFIX}")
+        return known or account_of(host) in self.accounts
 
     async def handle(self, connection: Connection, raw: web.BaseRequest) -> web.StreamResponse:
         """One request: counted, interfered with, answered, logged."""

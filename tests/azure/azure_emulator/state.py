@@ -184,13 +184,17 @@ class Scope:
     identities: list[Identity] = field(default_factory=list)
     accounts: dict[str, Account] = field(default_factory=dict)
     # How long a token lives, in seconds, by audience ("arm", "storage").
-    token_seconds: dict[str, int] = field(default_factory=lambda: {"arm": 3600, "storage": 3600})
+    token_seconds: dict[str, int] = field(
+        default_factory=lambda: {"arm": 3600, "storage": 3600, "registry": 3600}
+    )
     # Entra's clock is off by so many seconds.
     skew: float = 0
     # Tokens up to this number, and SAS in this set, count as expired.
     expired_tokens: int = 0
     # Name -> registries.ModelRegistry.
     registries: dict[str, Any] = field(default_factory=dict)
+    # Host -> container_registry.ContainerRegistry.
+    container_registries: dict[str, Any] = field(default_factory=dict)
     seen_sas: set[str] = field(default_factory=set)
     expired_sas: set[str] = field(default_factory=set)
     faults: list[Any] = field(default_factory=list)

@@ -212,7 +212,9 @@ def _mean(row: tuple[float, ...]) -> float:
         return sum(row) / len(row)
 
 
-def table(step_columns: tuple[str, ...], left: frozenset[str] = frozenset()) -> Callable[[Log], Points]:
+def table(
+    step_columns: tuple[str, ...], left: frozenset[str] = frozenset(), delimiter: str = ","
+) -> Callable[[Log], Points]:
     """Return the reader of tables whose step is in the first of some columns; ``left`` are no metrics.
 
     A row whose cell there is empty has its step in the next of the columns.
@@ -220,7 +222,7 @@ def table(step_columns: tuple[str, ...], left: frozenset[str] = frozenset()) -> 
 
     def read(log: Log) -> Points:
         with log.open() as stream:
-            rows = csv.reader(_text_lines(log, stream))
+            rows = csv.reader(_text_lines(log, stream), delimiter=delimiter)
             try:
                 header = next(rows, [])
                 steps = [header.index(name) for name in step_columns if name in header]
