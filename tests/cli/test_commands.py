@@ -277,7 +277,7 @@ def test_debug_shows_the_traceback(run: Path, aml_mirror: Call) -> None:
     [
         (401, 77, "MLFLOW_TRACKING_TOKEN"),
         (403, 77, "MLFLOW_TRACKING"),
-        (404, 78, "no MLflow server"),
+        (404, 78, "not an MLflow server"),
         (429, 75, "run the same command again"),
         (503, 75, "run the same command again"),
     ],

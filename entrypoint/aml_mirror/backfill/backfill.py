@@ -250,7 +250,7 @@ class Backfill:
 def _give_up(failure: MirrorError, runs: int) -> None:
     raise ServiceUnavailable(
         f"the service failed for {runs} runs in a row: {failure.message}",
-        "run the same command again: it goes on where this one ended",
+        "run the same command again: it continues where this one stopped",
     )
 
 

@@ -216,5 +216,5 @@ class OsmoBackfill:
         except MirrorError as error:
             raise ServiceUnavailable(
                 f"{runs} runs in a row failed, and the service does not answer: {error.message}",
-                "run the same command again: it goes on where this one ended",
+                "run the same command again: it continues where this one stopped",
             ) from failure

@@ -245,7 +245,7 @@ class ContainerRegistry:
             said = redaction.start(str(error), 200)
             return ServiceUnavailable(f"{where} does not answer: {said}", _AGAIN)
         return ConfigurationError(
-            f"{where} gave an answer that is no registry's: {error}", "check the address"
+            f"{where} gave an answer that is not a container registry's: {error}", "check the address"
         )
 
 

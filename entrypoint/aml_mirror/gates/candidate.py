@@ -79,7 +79,7 @@ def _check_safety(
 def _scanned(version: Version, settings: Settings, console: Console) -> Safety:
     """Pull a version into a scratch folder and look into its files."""
     console.say(
-        f"version {version.number} of {version.model} was judged by an older scanner: scanning it anew"
+        f"version {version.number} of {version.model} was judged by an older scanner: scanning it again"
     )
     with tempfile.TemporaryDirectory(prefix="aml-mirror-") as scratch:
         wanted = replace(

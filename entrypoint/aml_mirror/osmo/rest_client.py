@@ -61,7 +61,7 @@ class OsmoRestClient:
         parts = urlsplit(url)
         if parts.scheme not in ("http", "https") or not parts.hostname or parts.username:
             raise ConfigurationError(
-                f"the OSMO address {redaction.text(url)!r} is no http:// or https:// URL",
+                f"the OSMO address {redaction.text(url)!r} is not an http:// or https:// URL",
                 "for example: --osmo-url https://osmo.example.com",
             )
         if not token_file:

@@ -217,7 +217,7 @@ def _none(what: str, declared: Declared, workflow: Workflow) -> SourceNotFound:
     if declared.others:
         kinds = " and ".join(sorted(set(declared.others))[:3])
         return SourceNotFound(
-            f"{what} declared its output as {kinds}, whose place OSMO does not tell",
+            f"{what} declared its output as {kinds}, whose location OSMO does not report",
             f"pass the place with --source; {_ADVICE}",
         )
     hint = f"if it is on a volume or in blob storage, pass that with --source; {_ADVICE}"

@@ -262,7 +262,7 @@ def _require_intact(registry: Registry, version: Version) -> None:
     wrong, missing = reader.own_problems()
     if changed := [*changed, *(path for path, _ in wrong), *missing]:
         raise DataError(
-            f"version {version.number} of {version.model} is not what was mirrored any more: "
+            f"version {version.number} of {version.model} is no longer what was mirrored: "
             f"{', '.join(changed[:20])}",
             f"restore it with: aml-mirror repair {version.model}:{version.number}",
         )

@@ -25,7 +25,7 @@ from aml_mirror.pull.written_file import WrittenFile, read_local
 
 # Parts in memory at the same time: together 48 MiB.
 WINDOW = 24
-AGAIN = "run the same command again: it goes on where this one ended"
+AGAIN = "run the same command again: it continues where this one stopped"
 
 
 _Task = Callable[[], None]

@@ -209,7 +209,7 @@ def _hdf5(read: Read, size: int, findings: Findings) -> str:
                 findings,
                 name,
             ):
-                findings.untold(f"its attribute {name} is no JSON")
+                findings.untold(f"its attribute {name} is not JSON")
     return NO_CODE
 
 

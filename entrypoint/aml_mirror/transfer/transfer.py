@@ -138,7 +138,8 @@ class Transfer:
         raise ServiceUnavailable(
             f"{missing[0].path} is not whole in {self._requests.where}, {TRIES} times: it has "
             f"{found.size if found else 0} of {missing[0].bytes} bytes, or another digest",
-            "is another program writing there? run the same command again: what is there is not sent again",
+            "is another program writing there? run the same command again: "
+            "files that arrived are not sent again",
         )
 
     def _move(

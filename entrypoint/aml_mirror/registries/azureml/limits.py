@@ -81,7 +81,7 @@ def check_coordinates(subscription_id: str, resource_group: str, workspace_name:
     }
     if missing := [name for name, value in given.items() if not value]:
         raise ConfigurationError(
-            f"the Azure ML workspace is not wholly named: {', '.join(missing)} not set",
+            f"the Azure ML workspace is not fully specified: {', '.join(missing)} not set",
             "enable the mirror in Terraform, which puts all three into the pod template, or pass "
             "--subscription-id, --resource-group and --workspace-name",
         )
@@ -107,7 +107,7 @@ def fit_tags(tags: Mapping[str, str]) -> tuple[dict[str, str], list[str]]:
         if name not in keys.RESERVED:
             persons += 1
             if persons > PERSONS_TAGS:
-                told.append(f"the tag {name} was left out: {PERSONS_TAGS} tags of one's own fit on a run")
+                told.append(f"the tag {name} was left out: {PERSONS_TAGS} tags of your own fit on a run")
                 continue
             if len(name) > TAG_NAME:
                 told.append(f"the tag {name[:40]}… was left out: its name has over {TAG_NAME} characters")

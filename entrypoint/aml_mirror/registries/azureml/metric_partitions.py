@@ -5,7 +5,7 @@ A request with 200 points waits for its answer for most of its time. So the seri
 other; a series never leaves its lane.
 
 Each lane has a mark of its own, a tag of the run that travels in the same request as the points: how many
-of the lane's points were sent, and a digest of them. After a kill each lane goes on where its mark says, as
+of the lane's points were sent, and a digest of them. After a kill each lane continues where its mark says, as
 if it were alone, so that each point is sent once, although of several requests that were on their way any
 may have arrived. A lane whose digest does not hold begins anew: the files are not those of the earlier
 attempt.

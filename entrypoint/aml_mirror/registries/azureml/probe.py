@@ -175,7 +175,7 @@ class Probe:
         blob.upload_blob(data, overwrite=True)
         try:
             if blob.download_blob().readall() != data:
-                raise ServiceUnavailable(f"{azure.datastore.name} gives back other bytes than it was given")
+                raise ServiceUnavailable(f"{azure.datastore.name} returned other bytes than were written")
         finally:
             blob.delete_blob()
         return f"a blob was written to {azure.datastore.name}, read back and deleted"

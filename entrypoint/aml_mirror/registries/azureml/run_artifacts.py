@@ -116,7 +116,7 @@ class RunArtifacts(ArtifactService):
                 return Put(file.bytes, path)
             path = numbered(file.path, number)
         raise ServiceUnavailable(
-            f"{file.path} and {MOST_NAMES} names like it are taken by earlier tries", "look into the run"
+            f"{file.path} and {MOST_NAMES} names like it are taken by earlier attempts", "look into the run"
         )
 
     def _send(self, path: str, file: File) -> bool:

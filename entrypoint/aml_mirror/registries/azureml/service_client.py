@@ -111,7 +111,7 @@ class AzureML:
             return azure_errors.private_link(self.shown, "private link")
         if "Unknown cloud environment" in str(error):
             # azure-ai-ml asked for the cloud's metadata and says of any failure that it knows no such cloud.
-            return ServiceUnavailable("the cloud's metadata could not be had", azure_errors.AGAIN)
+            return ServiceUnavailable("the cloud's metadata could not be fetched", azure_errors.AGAIN)
         if any(
             isinstance(cause, (core.AzureError, json.JSONDecodeError)) for cause in azure_errors.chain(error)
         ):

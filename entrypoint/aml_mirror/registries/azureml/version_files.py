@@ -200,7 +200,7 @@ class VersionFiles:
             if arrived != size:
                 raise ServiceUnavailable(
                     f"{name} arrived with {arrived} of {size} bytes in the datastore",
-                    "run the same command again: what is there is not sent again",
+                    "run the same command again: files that arrived are not sent again",
                 )
             return hashing.digest.hexdigest()
 

@@ -292,7 +292,7 @@ class ShelfWriter:
 class ShelfReader:
     """See :class:`aml_mirror.registries.base.VersionReader`."""
 
-    pinned_by = "a file on the shelf, which whoever may write there can change"
+    pinned_by = "a file on the shelf, which anyone with write access can change"
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
