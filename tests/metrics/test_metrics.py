@@ -279,6 +279,13 @@ def test_a_link_to_an_event_file_is_not_read_twice(tmp_path: Path) -> None:
     assert sent(read(tmp_path)) == [("loss", 1, 1.0)]
 
 
+def test_what_lies_in_a_folder_of_such_a_name_is_no_event_file(tmp_path: Path) -> None:
+    write(tmp_path, "x.tfevents.1/e.tfevents.1.x", scalar("loss", 1, 1.0))
+    (tmp_path / "x.tfevents.1/notes.txt").write_text("no event")
+    found = read(tmp_path)
+    assert sent(found) == [("loss", 1, 1.0)] and found.warnings == ()
+
+
 # --- names ---
 
 
