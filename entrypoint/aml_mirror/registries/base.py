@@ -256,7 +256,7 @@ class Registry(Protocol):
             tree: the run, which has the bytes of every file that is not right.
             manifest: each entry that is not right has its source.
             right: what was read of those that are, by path.
-            progress: told the number of bytes that are where they belong.
+            progress: called with the number of bytes that are in place.
         """
 
     def unfinished(self, experiment: str, run_id: str) -> Iterable[dict[str, str]]:

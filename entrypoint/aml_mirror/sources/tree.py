@@ -157,7 +157,7 @@ class Tree:
         def is_in(path: str) -> bool:
             return path.startswith(prefix) and not path.startswith(gone)
 
-        # What was left of a file is placed anew in each tree.
+        # What was left of a file is placed again in each tree.
         left = {path for path in self._unfinished if is_in(path)}
         placed = {
             path
