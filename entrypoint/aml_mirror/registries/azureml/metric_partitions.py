@@ -4,8 +4,8 @@ A request with 200 points mostly waits for its answer. So the series are distrib
 partitions. Each partition is a thread that sends the points of its series in order, one request after the
 other. A series is always in the same partition.
 
-Each partition has a mark: a tag of the run with the number of its points that were sent, and their digest. The
-mark is part of the same request as the points. After a kill each partition continues at its own mark. So each
+Each partition has a mark: a tag of the run with the number of its points that were sent, and their digest.
+The mark is part of the same request as the points. After a kill each partition continues at its own mark. So each
 point is sent once, no matter which of the pending requests arrived. If the digest of a partition does not
 match, the files have changed since the earlier attempt, and the partition starts again.
 """
@@ -66,8 +66,8 @@ def log_points(
         points: yields them, the same in each call.
         size: of a batch.
         tags: of the run, as an earlier attempt left them.
-        send: sends a batch with its mark. Each partition calls it from a thread of its own. Its argument raises
-            :class:`Stopped` if nothing more is to be sent, and is called before each attempt.
+        send: sends a batch with its mark. Each partition calls it from a thread of its own. Its argument
+            raises :class:`Stopped` if nothing more is to be sent, and is called before each attempt.
         progress: called with the number of points that were processed, sent or not.
     """
     done = _trusted(points, size, tags)
