@@ -5,9 +5,9 @@ partitions. Each partition is a thread that sends the points of its series in or
 other. A series is always in the same partition.
 
 Each partition has a mark: a tag of the run with the number of its points that were sent, and their digest.
-The mark is part of the same request as the points. After a kill each partition continues at its own mark. So each
-point is sent once, no matter which of the pending requests arrived. If the digest of a partition does not
-match, the files have changed since the earlier attempt, and the partition starts again.
+The mark is part of the same request as the points. After a kill each partition continues at its own mark. So
+each point is sent once, no matter which of the pending requests arrived. If the digest of a partition does
+not match, the files have changed since the earlier attempt, and the partition starts again.
 """
 
 from __future__ import annotations
