@@ -112,7 +112,7 @@ def test_the_source_is_positional_too(tmp_path: Path) -> None:
         assert settings(command, "--source", "runs/a").source == "runs/a"
         assert settings(command, "", "--source", "runs/a").source == "runs/a"
         assert settings(command, "runs/a/", "--source", "./runs/a").source == "runs/a/"
-        with pytest.raises(UsageError, match="name two places"):
+        with pytest.raises(UsageError, match="name two different sources"):
             settings(command, "runs/a", "--source", "runs/b")
     assert settings("plan", "runs/a", OUTPUT_DIR="/other").source == "runs/a"
     for place in ("runs/a", "./a", "/a", ".", "azure://acct/runs/a"):

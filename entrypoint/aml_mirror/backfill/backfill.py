@@ -4,7 +4,7 @@
 2. What the registry has is asked for page by page when the first run of a model comes
    (:mod:`.version_index`). A run whose files are as they were when it was mirrored is already there: no
    request for it.
-3. Any other run is mirrored as ``aml-mirror mirror`` would, listed anew in that moment.
+3. Any other run is mirrored as ``aml-mirror mirror`` would, listed again in that moment.
 4. A failure is the run's own, and the next one follows. Work ends at once on what would fail for all: 77 and
    78, and a service that is down.
 
@@ -52,7 +52,7 @@ class Backfill:
 
     Args:
         settings: of this call; the prefix is its source.
-        console: what the person sees.
+        console: output for the user.
         tell: given the receipt of each version, and of each run that failed or was skipped.
 
     Raises:
@@ -250,7 +250,7 @@ class Backfill:
 def _give_up(failure: MirrorError, runs: int) -> None:
     raise ServiceUnavailable(
         f"the service failed for {runs} runs in a row: {failure.message}",
-        "run the same command again: it goes on where this one ended",
+        "run the same command again: it continues where this one stopped",
     )
 
 

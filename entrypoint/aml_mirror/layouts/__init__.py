@@ -86,7 +86,7 @@ def find_every_run(tree: Tree, framework: str = "") -> list[DetectedRun]:
     """
     runs = find_runs(tree, framework)
     known = [run.root for run in runs]
-    # Generic was asked about all where it found a run, unless that lies in another one.
+    # Generic was asked about all where it found a run, unless that is in another one.
     outer = [run for run in runs if not any(_is_inside(run.root, root) for root in known)]
     if framework or not runs or "" in known or any(run.layout.name == Generic.name for run in outer):
         return runs
@@ -116,7 +116,7 @@ def _is_hidden(root: str) -> bool:
 
 
 def unknown_beside(tree: Tree, found: DetectedRun) -> list[str]:
-    """Return the roots, sorted, of what no known framework wrote and what lies beside the one run of a tree.
+    """Return the roots, sorted, of what no known framework wrote and what is beside the one run of a tree.
 
     Nobody else would say a word of them: the run of a known framework is taken for all that there is.
     """
@@ -236,7 +236,7 @@ def find_run(tree: Tree, framework: str = "", path: str = "") -> DetectedRun:
 
 
 def _around(tree: Tree, found: DetectedRun) -> list[DetectedRun]:
-    """Return the run of no known framework in whose folder the one run of a known framework lies, if any."""
+    """Return the run of no known framework in whose folder the one run of a known framework is, if any."""
     if not found.root or found.layout.name == Generic.name:
         return []
     seen = without_copies(tree) if found.without_copies else tree

@@ -113,7 +113,7 @@ def _is_diffusion_policy(tree: Tree, folder: str, names: tuple[str, ...]) -> boo
     for name in files[:_LOOK_INTO]:
         if data := pickle_of(tree, join(folder, name)):
             return _is_workspace(data)
-    # None can be read: the names and what lies beside them must do. Lightning says "last" and "step=".
+    # None can be read: the names and what is beside them must do. Lightning says "last" and "step=".
     root = parent(folder)
     beside = tree.has(join(root, _LOG)) or tree.has(join(root, _CONFIG))
     return bool(files) and (beside or _LATEST in files) and not any("step=" in name for name in files)

@@ -35,7 +35,7 @@ WORDS = ("final", "best", "all")
 STEP = re.compile("[0-9]{1,18}")
 # One process's part of what several wrote, and what means nothing without the files around it.
 _PART = re.compile(r".*\.distcp|manifest\.ocdbt|(?:.*_)?rank_[0-9]+(?:_.*)?\.pt")
-# What lies beside weights that are loaded by their folder: a model's configuration, or that of its training.
+# What is beside weights that are loaded by their folder: a model's configuration, or that of its training.
 _BESIDE = re.compile(r"(?:config|model_config|adapter_config|args)\.(?:json|ya?ml)|.*\.index\.json")
 # What the parts of one model are called that are stored apart.
 _COMPONENTS = word_set(

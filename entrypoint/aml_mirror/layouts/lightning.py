@@ -3,7 +3,7 @@
 ``lightning.pytorch.callbacks.ModelCheckpoint`` (1.x to 2.6; runs of 2.6.6 seen) writes into
 ``<logger's folder>/version_N/checkpoints/`` or into the ``dirpath`` that it was given: files named by a
 template (``epoch=3-step=100.ckpt``; a metric with ``/`` in its name makes a folder), ``last.ckpt``, and
-``-v1`` behind a name that is taken. ``hparams.yaml`` lies in the logger's folder, and ``metrics.csv`` where
+``-v1`` behind a name that is taken. ``hparams.yaml`` is in the logger's folder, and ``metrics.csv`` where
 that is a CSVLogger's.
 
 ``last.ckpt`` is not the end by its name: it is written, or linked, only together with another file, and one

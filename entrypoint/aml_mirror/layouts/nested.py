@@ -66,7 +66,7 @@ def nested_runs(tree: Tree, root: str, layout: Layout, layouts: Iterable[Layout]
                 found[inside] = other
     if not found:
         return {}
-    # A layout that looks into every folder has read what lies there as its own.
+    # A layout that looks into every folder has read what is there as its own.
     own = [item.path for item in layout.read(tree.below(root)).checkpoints]
     return {
         join(root, inside): other
@@ -118,7 +118,7 @@ def without_own_files(tree: Tree, root: str) -> Tree | None:
     with_weights = {path.partition("/")[0] for path in files if is_weights(path)}
     if not with_weights:
         return None
-    # The run's logs are no reason to take it for what lies inside it.
+    # The run's logs are no reason to take it for what is inside it.
     files = {
         path: entry
         for path, entry in files.items()

@@ -166,7 +166,7 @@ def _at_end(reward: str) -> bool:
 
 
 def _by_age(saved: list[_Saved]) -> list[_Saved]:
-    """Newest first. Names that count frames and names that count epochs compare by what stands in them."""
+    """Newest first. Names that count frames and names that count epochs compare by what is in them."""
     epochs: list[tuple[int, int]] = []
     for item in saved:
         if item.frame is not None and item.epoch is not None:

@@ -5,7 +5,7 @@ a run of 0.5.0 seen). A file's name gathers every reason for which it was writte
 ``_best_validation_V``, then for each environment ``_ENV_return_V`` and ``_ENV_success_V``. After every
 epoch ``last.pth`` is written in place and then copied to ``last_bak.pth``, from which robomimic itself
 resumes when ``last.pth`` is malformed. Configuration, shapes and normalization statistics are inside each
-file; ``config.json`` lies in the root.
+file; ``config.json`` is in the root.
 
 Other scripts write ``models/model_epoch_N.pth`` too. Whether robomimic did says the first file that can be
 read: it holds ``algo_name``. Where none can (all are cut), ``config.json`` says it, or a name with a reason
@@ -120,7 +120,7 @@ def _is_robomimic(tree: Tree, path: str) -> bool:
 
 
 def _newest_first(run: Tree, models: list[NamedStep]) -> list[Checkpoint]:
-    # (epoch, rank, path): at one epoch last.pth stands before the copies and the numbered file.
+    # (epoch, rank, path): at one epoch last.pth is before the copies and the numbered file.
     order: list[tuple[float, int, str]] = [(item.step, 0, f"models/{item.name}") for item in models]
     epochs = {path: _epoch(run, path) for path in (_LAST, _BACKUP) if run.has(path)}
     last = epochs.get(_LAST)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-# What lies in these is data, or a copy.
+# What is in these is data, or a copy.
 DATA_FOLDERS = frozenset(
     (
         "data",

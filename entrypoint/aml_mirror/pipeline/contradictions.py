@@ -4,7 +4,7 @@ It looks at every run in the same way, whatever its layout:
 
 - The last logged step and the checkpoint's step, where they count the same, differ widely: the checkpoint is
   older than what was trained, or it is of another training.
-- A later session of one writer began anew: the folder was used by an older training, whose files are there.
+- A later session of one writer began again: the folder was used by an older training, whose files are there.
 
 Where a restart and the steps together point to another checkpoint, which one is final is undecided. Anything
 else is a warning. A newer save that is incomplete is told where it was passed over
@@ -24,7 +24,7 @@ from aml_mirror.metrics.summaries import Series, Span
 # A writer loses its last points when it is killed: TensorBoard's flushes every 120 s. And of a training that
 # was stopped, what came after its last save is lost. A tenth of the training is more than both.
 _SHARE = 0.1
-# A training saves at intervals: what lies beyond the newest save is less than one, or two where the next save
+# A training saves at intervals: what is beyond the newest save is less than one, or two where the next save
 # was the one that was interrupted.
 _INTERVALS = 2
 
@@ -96,7 +96,7 @@ def contradictions(framework: str, run: Run, checkpoint: Checkpoint, metrics: Me
     """Compare a checkpoint that was taken for the final one, or named, with what the run logged."""
     warnings = [
         f"event files of an older training are in the folder: {restart.older.path} has the steps "
-        f"{restart.older.first} to {restart.older.last}, {restart.newer.path} began anew at step "
+        f"{restart.older.first} to {restart.older.last}, {restart.newer.path} began again at step "
         f"{restart.newer.first}"
         for restart in metrics.restarts
     ]

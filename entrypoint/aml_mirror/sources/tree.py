@@ -157,7 +157,7 @@ class Tree:
         def is_in(path: str) -> bool:
             return path.startswith(prefix) and not path.startswith(gone)
 
-        # What was left of a file is placed anew in each tree.
+        # What was left of a file is placed again in each tree.
         left = {path for path in self._unfinished if is_in(path)}
         placed = {
             path
@@ -220,7 +220,7 @@ class Tree:
         """Yield the paths of all files below a directory, sorted, through directory links too.
 
         A file behind a directory link has the path by which it was reached, so that what comes out can
-        be laid out elsewhere as it stands here. Each directory is entered once on any one way down.
+        be laid out elsewhere as it is here. Each directory is entered once on any one way down.
 
         Raises:
             DataError: links add more than ``MAX_LINKED`` files and folders.
@@ -369,5 +369,5 @@ def join(folder: str, name: str) -> str:
 
 
 def parent(path: str) -> str:
-    """Return the directory that a path lies in (``""``: the root)."""
+    """Return the directory that a path is in (``""``: the root)."""
     return path.rpartition("/")[0]

@@ -131,7 +131,7 @@ def _folders_in(
         if not named and any(part.lower() in CONTAINERS for path in weights for part in path.split("/")[:-1]):
             continue
         if named:
-            # Beside the model, under a name of data, lies what its loader had come to.
+            # Beside the model, under a name of data, is what its loader had come to.
             weights = [path for path in weights if not words_of(stem_of(path)) & DATA_WORDS]
         stems = {word for path in weights for word in words_of(stem_of(path))}
         # Nothing but a training writes these two.

@@ -20,7 +20,7 @@ from aml_mirror.layouts.generic.name_words import (
 from aml_mirror.layouts.step_folders import word_set
 
 Kind = Literal["epoch", "iteration", "step", "checkpoint"]
-# The coarser counter first: steps may begin anew in each epoch, never the other way round.
+# The coarser counter first: steps may start again in each epoch, never the other way round.
 KINDS: tuple[Kind, ...] = ("epoch", "iteration", "step", "checkpoint")
 _COUNTERS: dict[str, Kind] = {
     **dict.fromkeys(("epoch", "epochs", "ep"), "epoch"),

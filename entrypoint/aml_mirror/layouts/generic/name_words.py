@@ -83,7 +83,7 @@ def is_of_checkpoints(name: str) -> bool:
 
 
 def is_in_data(path: str) -> bool:
-    """Tell whether a path is, or lies in, a folder of data."""
+    """Tell whether a path is, or is in, a folder of data."""
     return any(part.lower() in DATA_FOLDERS for part in path.split("/"))
 
 

@@ -242,7 +242,7 @@ def best_beside(run: Tree, newest: Checkpoint) -> Checkpoint | None:
 
 
 def with_companions(run: Tree, checkpoints: list[Checkpoint]) -> list[Checkpoint]:
-    """Add what lies beside the checkpoints or in the run's root and is loaded with them.
+    """Add what is beside the checkpoints or in the run's root and is loaded with them.
 
     That is statistics, and configuration of the two most common names.
     """

@@ -15,9 +15,9 @@ count at the very save, for the best one too; a name or ``evaluations.npz`` spea
 be read. What training ended with is the highest step, and at the same step the script's own file before
 the callback's. So a copy of the best one called ``final_model.zip`` is not taken for the end. Where the
 files are of several trainings, no step tells which is meant: what differs in algorithm, spaces or seed must
-be named by the person, what may only have begun anew is a warning.
+be named by the person, what may only have begun again is a warning.
 
-SBX, the same in JAX, writes the same files, only that the policy lies in ``data`` itself.
+SBX, the same in JAX, writes the same files, only that the policy is in ``data`` itself.
 
 Who trained on normalized observations cannot act without the statistics: the ``VecNormalize`` pickle is a
 companion of every checkpoint. It too is known by its contents, or by its name.
@@ -239,7 +239,7 @@ def _data(run: Tree, path: str) -> dict[str, Any]:
 
 
 def _age(item: _Zip) -> tuple[bool, int, bool, bool, float, int, str]:
-    # A script's own file that cannot be read stands first: it is what the training meant to end with.
+    # A script's own file that cannot be read is first: it is what the training meant to end with.
     unknown = item.step is None
     return (
         unknown and not item.readable,
@@ -405,7 +405,7 @@ def _params(run: Tree, zips: list[_Zip], warnings: list[str]) -> dict[str, Any]:
                 params[name.removesuffix(".yml")] = value
     for item in zips:
         if data := _data(run, item.path):
-            # What is no plain value stands in `data` as a dictionary with a pickle in it.
+            # What is no plain value is in `data` as a dictionary with a pickle in it.
             plain = {
                 key: value
                 for key, value in data.items()
