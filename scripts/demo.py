@@ -4,7 +4,7 @@
 The run is made here with the libraries that training frameworks write with: TensorBoard's event writer and
 safetensors. Its layout is that of a Hugging Face training which saved twice and logged every step.
 
-Usage: demo.py FOLDER      (FOLDER is made anew)
+Usage: demo.py FOLDER      (FOLDER is made again)
 """
 
 from __future__ import annotations
@@ -86,7 +86,7 @@ def main() -> None:
     database = f"sqlite:///{folder}/mlflow.db"
     target = ("--model-name", MODEL, "--tracking-uri", database)
 
-    print(f"A run lies in {run}. What would be mirrored of it?")
+    print(f"A run is in {run}. What would be mirrored of it?")
     print(show(program, "plan", "--source", str(run), "--model-name", MODEL), end="")
 
     print("\nMirror it; the receipt is one line of JSON, shown here with one line per key:")

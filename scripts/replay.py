@@ -8,7 +8,7 @@
     replay.py groot-train-17 --model-name groot-pick --label team=arms     a label of the replay (OSMO 6.4)
     replay.py groot-train-17 --model-name groot-pick -- --tag robot=ur5e --strict
 
-What stands after `--` is passed to the program in the pod. AZUREML_MODEL_NAME and AML_MIRROR_IMAGE are taken
+What is after `--` is passed to the program in the pod. AZUREML_MODEL_NAME and AML_MIRROR_IMAGE are taken
 from the environment or from .env in this folder; likewise the workspace, where all three of
 AZURE_SUBSCRIPTION_ID, AZURE_RESOURCE_GROUP and AZUREML_WORKSPACE_NAME are set; else the pod template has it.
 
@@ -80,7 +80,7 @@ def parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     top.add_argument("run_id", metavar="RUN_ID", help="as `osmo workflow list` shows it")
-    top.add_argument("--source", metavar="DIR", help="where it lies [a mounted volume, or what it declared]")
+    top.add_argument("--source", metavar="DIR", help="where it is [a mounted volume, or what it declared]")
     top.add_argument("--task", metavar="NAME", help="of a run with several tasks, the one to mirror")
     top.add_argument("--framework", metavar="NAME", help="its layout [found by looking]")
     top.add_argument("--checkpoint", metavar="WHICH", help="final, best, all, a step, a path [final]")

@@ -111,7 +111,7 @@ def exit_code(workflow: Workflow) -> int:
     if task.status in _FOR_NOW or task.exit_code in (137, 255):
         raise ServiceUnavailable(
             f"{what}" + (f" with exit code {task.exit_code}" if task.exit_code is not None else ""),
-            "run this again: it goes on where that one ended; `osmo workflow events` says more",
+            "run this again: it continues where that one stopped; `osmo workflow events` says more",
         )
     if not has_failed(task.status):
         return 0

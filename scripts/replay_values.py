@@ -156,13 +156,13 @@ def check_image(image: str, where: str) -> None:
         )
     if (match["digest"] or "").endswith("0" * 64):
         raise ConfigurationError(
-            f"the image ({where}) is the placeholder that stands there before a release",
+            f"the image ({where}) is the placeholder that is there before a release",
             "pass the one that `make push` printed with --image, or set AML_MIRROR_IMAGE",
         )
 
 
 def check_flags(flags: list[str]) -> str:
-    """Return further flags of the program as the workflow takes them, split at blanks.
+    """Return further flags of the program as the workflow takes them, split at spaces.
 
     Raises:
         UsageError: one has a blank in it.
@@ -266,7 +266,7 @@ def coordinates(places: list[tuple[str, Mapping[str, str]]]) -> tuple[list[str],
     No flags where no place does: then the pod template has to.
 
     Raises:
-        UsageError: a value has blanks or braces.
+        UsageError: a value has spaces or braces.
     """
     for where, place in places:
         flags = []

@@ -44,7 +44,7 @@ variable "platform_state" {
   description = <<-EOT
     Where the platform's Terraform state is stored, for `terraform_remote_state`; read only where `azureml_workspace` is null.
     `output` is the name of the output that holds the workspace. Credentials belong into the backend's
-    environment variables (ARM_*, AWS_*): what stands in `config` is written into this state.
+    environment variables (ARM_*, AWS_*): what is in `config` is written into this state.
     Example: `{ backend = "azurerm", config = { resource_group_name = "rg-tf", storage_account_name = "sttf", container_name = "tfstate", key = "platform.tfstate", use_azuread_auth = true } }`
   EOT
   type = object({

@@ -57,7 +57,7 @@ upgrade() {
 
     # Helm's notes go nowhere: charts print passwords in them.
     if ! said=$(printf '%s' "$OVERLAY" | helm "$@" 2>&1 >/dev/null); then
-        fail "helm upgrade of $where failed: $(last_line "$said"). Correct that ('helm history $RELEASE --namespace $NAMESPACE' shows where it stands) and run terraform again."
+        fail "helm upgrade of $where failed: $(last_line "$said"). Correct that ('helm history $RELEASE --namespace $NAMESPACE' shows its state) and run terraform again."
     fi
 }
 

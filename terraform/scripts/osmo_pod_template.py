@@ -19,7 +19,7 @@ AZUREML_MIRROR_SPEC.
 
 Exit codes (sysexits.h): 0 done or nothing to do, 1 --check found drift, 64 usage, 65
 OSMO's answer cannot be read, 75 failed for now, 77 not allowed, 78 configuration (also: somebody else's
-value stands there).
+value is there).
 """
 
 from __future__ import annotations

@@ -145,7 +145,7 @@ def test_the_artifact_service_refuses(azure: Azure, doctor: Doctor) -> None:
     azure.fault("status", match="/history/", status=403, body="{}", times=0)
     found = doctor()
     assert failed(found) == ["artifact service"]
-    assert "a mirror goes on all the same" in found["artifact service"][2]
+    assert "a mirror still works" in found["artifact service"][2]
 
 
 def test_a_proxy_that_lets_nobody_out(azure: Azure, doctor: Doctor) -> None:

@@ -127,7 +127,7 @@ def test_the_pause_that_is_asked_for_is_kept(
     later = [one["time"] - refused["time"] for one in azure.requests(match) if one["time"] > refused["time"]]
     if "create" in match:
         assert min(later) >= 4.5
-    else:  # the other lanes go on
+    else:  # the other partitions go on
         assert max(later) >= 4.5
     assert "failed with 429; trying again" in done.err
     assert_exactly_once(azure, "reach", run, POINTS)

@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from pathlib import Path
 from typing import Any
 
 import pytest
 from azure.storage.blob import BlobBlock, BlobClient
+from blake3 import blake3
 
 from aml_mirror.core.errors import DataError, ServiceUnavailable
-from aml_mirror.core.manifest import TransferResult
+from aml_mirror.core.manifest import BlockDigests, TransferResult
 from aml_mirror.sources.azure_blob import BlobSource
+from aml_mirror.sources.block_reader import MD5
 from aml_mirror.sources.hashing import hash_files, listed_files
 from aml_mirror.sources.local import LocalSource
 from aml_mirror.sources.tree import Tree
 from aml_mirror.storage.azure_cloud import blob_suffix
+from aml_mirror.storage.azure_login import STORAGE_SCOPE, credential
 from aml_mirror.storage.blob_client import container_client
 from aml_mirror.transfer import server_copy, url_copy
+from aml_mirror.transfer.block_ids import plain_etag
+from aml_mirror.transfer.block_reuse import EarlierBlocks, EarlierFile
+from aml_mirror.transfer.checksums import header_of
 from aml_mirror.transfer.transfer import Transfer
 from aml_mirror.transfer.transfer_options import BLOCK_BYTES as NOTED_BYTES
 from aml_mirror.transfer.transfer_options import MIB
@@ -125,3 +132,40 @@ def test_what_was_copied_is_not_copied_again(azure: Any) -> None:
     items = listed_files(tree, {"model.bin": "model.bin"}).items
     assert to(azure).put(tree, items, PREFIX) == TransferResult(copied=MIB)
     assert to(azure).put(tree, items, PREFIX) == TransferResult()
+
+
+def test_blocks_of_an_earlier_version_are_taken_by_etag_checksum_and_length(azure: Any) -> None:
+    data = b"".join(bytes([number]) * MIB for number in range(3)) + b"end"
+    name = "aml-mirror/earlier/w"
+    azure.seed({name: data})
+    container = container_client(f"https://{azure.account}.blob.{blob_suffix()}", azure.container)
+    source, target = container.get_blob_client(name), container.get_blob_client(f"{PREFIX}/w")
+    etag = plain_etag(source.get_blob_properties().etag)
+    parts = [data[at : at + MIB] for at in range(0, len(data), MIB)]
+    digests = [blake3(part).digest() for part in parts]
+
+    def earlier(etag: str = etag) -> EarlierBlocks:
+        file = EarlierFile(source.url, etag, len(data), BlockDigests(MIB, b"".join(digests)))
+        return EarlierBlocks([file], lambda: f"Bearer {credential().get_token(STORAGE_SCOPE).token}")
+
+    def take(blocks: EarlierBlocks, number: int, of: bytes = b"", length: int = 0) -> bool:
+        part = parts[number]
+        header = header_of(MD5, hashlib.md5(of or part).digest())
+        return blocks.take(target, f"{number:064x}", digests[number], length or len(part), header)
+
+    blocks = earlier()
+    assert all(take(blocks, number) for number in range(4))
+    target.commit_block_list([BlobBlock(f"{number:064x}") for number in range(4)])
+    assert azure.read(f"{PREFIX}/w") == data
+    # Other bytes than the wanted ones, and a blob that is another one by now.
+    assert not take(earlier(), 1, of=b"other")
+    assert not take(earlier("0x1"), 1)
+    azure.forget_requests()
+    # Of another length it is another block, and what nobody knows is not asked for.
+    assert not take(earlier(), 3, length=MIB)
+    assert not blocks.take(target, "0" * 64, b"?" * 32, MIB, {})
+    assert not azure.requests("comp=block&")
+    # A service that takes no copies is asked a few times, and no more.
+    refusing = earlier("0x1")
+    assert not any(take(refusing, 1) for _ in range(12))
+    assert len(azure.requests("comp=block&")) == 8

@@ -7,6 +7,7 @@ import json
 import os
 import signal
 import time
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -366,7 +367,20 @@ def test_stale_staging_goes_and_what_is_young_stays(azure: Azure, monkeypatch: p
         "old": (2, 3, False),
         "only-blocks": (1, 0, False),
     }
-    remove_staged(requests, "reach", "another")
+    # One blob of a week ago says nothing where another was written a moment ago.
+    old = datetime.now(UTC) - timedelta(seconds=staging_folder.STALE_SECONDS + 60)
+    real = Requests.listing
+
+    def listing(self: Requests, prefix: str, *include: str) -> dict[str, Any]:
+        found = real(self, prefix, *include)
+        for path, blob in found.items():
+            if path.endswith("b.bin"):
+                blob.last_modified = old
+        return found
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Requests, "listing", listing)
+        remove_staged(requests, "reach", "another")
     assert len(staging_folders(requests, root)) == 2
     monkeypatch.setattr(staging_folder, "STALE_SECONDS", -1.0)
     remove_staged(requests, "reach", "another")

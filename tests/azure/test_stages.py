@@ -63,7 +63,7 @@ def test_an_evaluation_is_attached_once_to_bytes(azure: Azure, gated: Gated) -> 
     assert run.data.metrics["eval/avg_sum_reward"] == 1.5
     history = azure.mlflow.get_metric_history(run.info.run_id, "eval/episodes")
     assert [(point.value, point.step) for point in history] == [(10.0, 20)]
-    # A second one stands beside it.
+    # A second one is beside it.
     gated.evaluate("1", 8, 10)
     assert len(evaluations(azure)) == 2
     assert gated.call("verify", "act:1", "--json").json["outcome"] == "verified"

@@ -221,7 +221,7 @@ def child(
 
 
 def test_blocks_that_lie_there_are_sent_again(azure: Any, tmp_path: Path) -> None:
-    """Ids say nothing of bytes: the second block lies there under its very id, with other bytes."""
+    """Ids say nothing of bytes: the second block is there under its very id, with other bytes."""
     tree = make_run(tmp_path, {"model.bin": 3 * MIB + 5})
     (item,) = hashed(tree)
     blob = azure.blob_service().get_blob_client(azure.container, f"{PREFIX}/model.bin")

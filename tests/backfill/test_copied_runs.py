@@ -38,12 +38,14 @@ def test_copies_are_reported(base: Path, database: str) -> None:
 
 def test_one_of_them_is_registered(base: Path, database: str) -> None:
     given = ("--source", base, "--tracking-uri", database, "--model-name", "m", "--skip-copies")
+    planned = backfill(*given, "--dry-run").outcomes
     found = backfill(*given)
     expected = {
         "old/run": "mirrored", "other": "mirrored", "run": "skipped", "run (1)": "skipped",
         "run_bak": "skipped",
     }  # fmt: skip
     assert found.outcomes == expected
+    assert planned == {**expected, "old/run": "planned", "other": "planned"}
     assert "those of old/run" in found.receipt("run").warnings[0]
     again = backfill(*given)
     assert again.outcomes == {**expected, "old/run": "already-mirrored", "other": "already-mirrored"}

@@ -31,7 +31,7 @@ def test_all_shards_are_read_back_and_the_last_receipt_of_a_run_counts(
                     kept.take(receipt_of(facts, outcome="mirrored", exit_code=0, model_uri="models:/m/1"))
             assert kept.close()
     assert warnings == []
-    done = aml_mirror("status", "--backfill", model_name, "--tracking-uri", mlflow_url, code=65)
+    done = aml_mirror("status", "--backfill-id", model_name, "--tracking-uri", mlflow_url, code=65)
     found = [json.loads(line) for line in done.out.splitlines()]
     assert len(found) == len({line["run_id"] for line in found}) == 2 * (KEEP_FROM + 150)
     assert {(line["run_id"], line["error"]) for line in found if line["outcome"] == "failed"} == {

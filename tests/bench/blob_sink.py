@@ -8,7 +8,7 @@ not looked at. Plain HTTP: TLS in Python would be slower than the clients are. T
 Azurite, ``http://127.0.0.1:PORT/ACCOUNT/CONTAINER/NAME``. It prints its port, and ends with its standard
 input.
 
-``GET /__stats`` gives what lies there, ``POST /__reset`` forgets it.
+``GET /__stats`` gives what is there, ``POST /__reset`` forgets it.
 """
 
 from __future__ import annotations

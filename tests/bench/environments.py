@@ -1,6 +1,6 @@
 """Where the sides run: the program with its own lock, and the peers, each in an environment of its own.
 
-All of it lies in ``.bench/`` and is made once. The lock's environment is not the one of the tests, which has
+All of it is in ``.bench/`` and is made once. The lock's environment is not the one of the tests, which has
 the whole MLflow and other things that take memory and time.
 """
 

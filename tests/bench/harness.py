@@ -97,7 +97,7 @@ class Goal:
     at_most: bool
     measure: Callable[[Mapping[str, Measured]], float]
     unit: str = "×"
-    # What stands in the way where it is not met, as a profile shows it.
+    # What is in the way where it is not met, as a profile shows it.
     obstacle: str = ""
 
 

@@ -4,7 +4,7 @@ Each size is mirrored three times, each time by a process of its own: the start 
 much as the work of the smaller ones takes. The emulator keeps the points in memory: the MLflow server behind
 it would take minutes for the largest number, and its growth is not what is asked for. Where that server is
 asked, for the runs of a backfill, it takes longer for each page the further behind it is; so the program's
-own CPU stands beside the time.
+own CPU is beside the time.
 The runs of a backfill are mirrored already: that is what one that is repeated each night finds, and a first
 one costs a mirror for each run, whatever their number.
 `make bench-scale` adds the largest sizes.

@@ -40,8 +40,8 @@ BEST = {"concurrency": 16, "block": 4 << 20, "files": 1}
 BEST_SMALL = {"concurrency": 1, "block": 4 << 20, "files": 16}
 _OBSTACLE = (
     "reading, SHA-256, block digests and sending share two cores with the server, and six requests of 30 ms "
-    "stand alone before and after the blocks (what is staged; the commit, what lies at the place, the copy, "
-    "what lies there now, the removal)"
+    "stand alone before and after the blocks (what is staged; the commit, what is at the place, the copy, "
+    "what is there now, the removal)"
 )
 
 

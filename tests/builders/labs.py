@@ -211,7 +211,7 @@ def _around(made: Lab, run: Path, kind: Callable[[Path, random.Random], None], d
         made.runs.add(made.path(copy))
     elif kind is not own_script and dice.random() < 0.2:
         inner = run / dice.choice(("student", "distill", "stage2"))
-        rsl_rl(inner, dice)
+        dice.choice(KINDS)(inner, dice)
         made.runs.add(made.path(inner))
 
 

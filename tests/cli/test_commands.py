@@ -277,7 +277,7 @@ def test_debug_shows_the_traceback(run: Path, aml_mirror: Call) -> None:
     [
         (401, 77, "MLFLOW_TRACKING_TOKEN"),
         (403, 77, "MLFLOW_TRACKING"),
-        (404, 78, "no MLflow server"),
+        (404, 78, "not an MLflow server"),
         (429, 75, "run the same command again"),
         (503, 75, "run the same command again"),
     ],
@@ -331,7 +331,7 @@ def test_credentials_in_the_address_are_masked(run: Path, aml_mirror: Call) -> N
     assert "planted" not in done.out + done.err
 
 
-# --- what stands where --------------------------------------------------------------------------------
+# --- what is where --------------------------------------------------------------------------------
 
 
 def test_on_a_terminal_people_read_words(run: Path, tmp_path: Path, database: str) -> None:

@@ -59,7 +59,7 @@ def test_no_command_takes_a_target_from_a_runs_folder(
     words = [word.format(other=other, above=tmp_path / "all") for word in COMMANDS[command]]
     done = aml_mirror(*words, cwd=cwd, code=78)
     (line,) = [line for line in done.err.splitlines() if line.startswith("error: ")]
-    assert f"{cwd / '.env'} lies in the run" in line and "start from another folder" in line
+    assert f"{cwd / '.env'} is in the run" in line and "start from another folder" in line
     assert nobody_connected(listener)
 
 
@@ -79,7 +79,7 @@ def test_the_persons_own_is_read_by_every_command(aml_mirror: Call, tmp_path: Pa
     (tmp_path / ".env").write_text("MLFLOW_TRACKING_URI=htp://from-dotenv\n")
     words = [word.format(other=other, above=tmp_path / "all") for word in COMMANDS[command]]
     done = aml_mirror(*words, cwd=tmp_path, code=None)
-    assert "lies in the run" not in done.err
+    assert "is in the run" not in done.err
     assert "htp://from-dotenv" in done.err + done.out or command == "plan"
 
 
@@ -105,10 +105,10 @@ def test_a_link_to_a_file_of_a_run_is_a_runs(aml_mirror: Call, tmp_path: Path) -
     work = tmp_path / "work"
     work.mkdir()
     (work / ".env").symlink_to(run / "planted")
-    assert "lies in the run" in aml_mirror("verify", "m:1", cwd=work, code=78).err
+    assert "is in the run" in aml_mirror("verify", "m:1", cwd=work, code=78).err
     (tmp_path / "alias").symlink_to(run)
     (run / ".env").write_text("A=1\n")
-    assert "lies in the run" in aml_mirror("verify", "m:1", cwd=tmp_path / "alias", code=78).err
+    assert "is in the run" in aml_mirror("verify", "m:1", cwd=tmp_path / "alias", code=78).err
 
 
 def test_an_empty_one_in_a_run_sets_nothing(aml_mirror: Call, tmp_path: Path) -> None:

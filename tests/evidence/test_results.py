@@ -69,7 +69,7 @@ def test_each_format(document: Any, trials: list[Any], metrics: dict[str, float]
 @pytest.mark.parametrize(
     ("document", "why"),
     [
-        ("nothing", "is no result of an evaluation that is known"),
+        ("nothing", "is not a known result of an evaluation"),
         ({"success_rate": 0.9}, "no result of an evaluation that is known"),
         ({"error": "No episodes completed"}, "the evaluation failed: No episodes completed"),
         # pc_success is a percentage, and has to be that of the episodes.

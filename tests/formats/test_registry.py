@@ -183,6 +183,18 @@ def test_a_file_that_was_cut_is_never_complete(tmp_path: Path, name: str) -> Non
         assert problem(tmp_path / "run", name, data[:length]), length
 
 
+@pytest.mark.parametrize("name", ["model.pt", "pytorch_model.bin", "model.zip", "a.cleanrl_model"])
+def test_what_is_too_short_for_any_format_is_never_complete(tmp_path: Path, name: str) -> None:
+    for data in (b"a", b"PK", b"abc"):
+        assert problem(tmp_path / "run", name, data) == "it is too short for any format"
+
+
+@pytest.mark.parametrize("version", [0, 1, 4])
+def test_gguf_of_another_version_is_not_read(tmp_path: Path, version: int) -> None:
+    data = b"GGUF" + struct.pack("<I", version) + gguf()[8:]
+    assert problem(tmp_path / "run", "m.gguf", data) == "it is no GGUF file of version 2 or 3"
+
+
 @pytest.mark.parametrize(
     "name", ["policy.onnx", "model.keras", "v0.h5", "model.gguf", "a.d3", "a.cleanrl_model"]
 )

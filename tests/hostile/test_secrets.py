@@ -18,7 +18,7 @@ from builders.program import Call
 from builders.runs import write_events
 from mirroring import Mirroring, artifacts_of
 
-# Nothing in these tells that it is a secret: it is known by where it stands.
+# Nothing in these tells that it is a secret: it is known by where it is.
 ENVIRONMENT = {
     "MLFLOW_TRACKING_TOKEN": "plantedtrackingtoken1",
     "AZURE_CLIENT_SECRET": "plantedclientsecret2",

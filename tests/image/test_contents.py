@@ -24,7 +24,7 @@ def test_runs_as_a_number_gets_signals_and_says_what_it_is(image: Image, built: 
     found = json.loads(image.call("image", "inspect", image.reference))[0]["Config"]
     user, group = map(int, found["User"].split(":"))
     assert user and group
-    # No shell stands between the engine and the program.
+    # No shell is between the engine and the program.
     assert found["Entrypoint"] == ["aml-mirror"]
     assert not found["Cmd"]
     assert found["StopSignal"] == "SIGTERM"

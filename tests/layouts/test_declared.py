@@ -183,3 +183,50 @@ def test_trials_of_rllib_are_runs_of_their_own(tree: MakeTree, tmp_path: Path) -
     trial = tmp_path / "PPO_2026/PPO_env_ab12_00000_0_lr=0.0001"
     shutil.copytree(trial, trial.with_name("PPO_env_ab12_00001_1_lr=0.001"))
     assert [item.layout.name for item in find_runs(tree(tmp_path))] == ["rllib", "rllib"]
+
+
+@pytest.mark.parametrize(
+    ("name", "path", "is_kept"),
+    [
+        ("protomotions", "resolved_configs.pt", True),
+        ("protomotions", "resolved_configs.yaml", True),
+        ("prismatic", "config.yaml", True),
+        ("prismatic", "checkpoints/step-002000.optimizer", False),
+        ("prismatic", "checkpoints/optimizer-2000.pt", False),
+    ],
+)
+def test_what_is_opened_beside_a_checkpoint_is_kept_and_what_only_training_needs_is_not(
+    tree: MakeTree, tmp_path: Path, name: str, path: str, is_kept: bool
+) -> None:
+    RUNS[name](tmp_path)
+    write_bytes(tmp_path / path, b"x")
+    _, _, run = read(tree(tmp_path))
+    assert not run.undecided
+    for item in run.checkpoints:
+        assert (path in item.files) == is_kept
+        assert (path in dict(item.left_out)) == (not is_kept)
+
+
+@pytest.mark.parametrize("loss", ["nan", "inf", "3"])
+def test_a_loss_of_prismatic_is_any_number(tree: MakeTree, tmp_path: Path, loss: str) -> None:
+    RUNS["prismatic"](tmp_path)
+    weights(tmp_path / f"checkpoints/step-003000-epoch-04-loss={loss}.pt", 8, model={})
+    _, _, run = read(tree(tmp_path))
+    assert run.checkpoints[0].step == 3000
+
+
+def test_the_old_api_stack_of_rllib(tree: MakeTree, tmp_path: Path) -> None:
+    for number in (0, 1):
+        folder = tmp_path / f"checkpoint_{number:06d}"
+        write_bytes(folder / "algorithm_state.pkl", b"\x80\x02}.")
+        write_bytes(folder / "policies/default_policy/policy_state.pkl", b"\x80\x02}.")
+    layout, _, run = read(tree(tmp_path))
+    assert layout == "rllib"
+    assert run.checkpoints[0].weights == ("checkpoint_000001/policies/default_policy/policy_state.pkl",)
+
+
+def test_what_one_script_of_tianshou_does_not_write_is_asked_about(tree: MakeTree, tmp_path: Path) -> None:
+    RUNS["tianshou"](tmp_path)
+    weights(tmp_path / "log/Ant-v4/ppo/0/260102-030405/checkpoint.pth", 9, model={})
+    _, _, run = read(tree(tmp_path))
+    assert set(run.choices) == {"checkpoint.pth", "checkpoint_2.pth"}

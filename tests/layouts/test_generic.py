@@ -462,7 +462,7 @@ def test_the_folder_around_is_not_the_run_where_it_holds_others(tree: MakeTree, 
     ):
         write_bytes(tmp_path / name)
     assert Generic().find(tree(tmp_path)) == ["a/model", "a/teacher", "b/model", "c/model"]
-    # Its configuration may lie with the weights, where its log lies around them.
+    # Its configuration may lie with the weights, where its log is around them.
     write_bytes(tmp_path / "c" / EVENTS)
     assert Generic().find(tree(tmp_path)) == ["a/model", "a/teacher", "b/model", "c"]
 

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from aml_mirror.core.errors import DataError, UsageError
+from aml_mirror.core.errors import DataError, MirrorError, UsageError
 from aml_mirror.layouts import find_run
 from aml_mirror.layouts.base import Run
 from aml_mirror.pipeline.select import SelectedCheckpoint, choose
@@ -111,6 +111,42 @@ def test_what_a_word_tells_apart(words, counter, steps, others, before):
         names += named.values()
         meant.add(named[max(own)])
     require_undecided(names, meant)
+
+
+@FEW
+@given(
+    folders=st.sampled_from(
+        [
+            ("1", "2"),
+            ("001", "002"),
+            ("8123", "8124"),
+            ("lr1e-3", "lr1e-4"),
+            ("sim", "real"),
+            ("v1", "v2"),
+            ("d256", "d512"),
+        ]
+    ),
+    word=WORDS,
+    counter=COUNTERS,
+    steps=st.lists(st.integers(101, 10**7), min_size=2, max_size=3, unique=True),
+    others=st.lists(st.integers(101, 10**7), min_size=2, max_size=3, unique=True),
+    around=st.sampled_from(["checkpoints", "models"]),
+)
+def test_folders_in_which_policies_are_numbered_are_several_trainings(
+    folders, word, counter, steps, others, around
+):
+    """However they are called: never is such a folder one version, nor are the numbers in two compared."""
+    names = [
+        f"{around}/{folder}/policy_{word}_{counter.format(step)}.pt"
+        for folder, own in zip(folders, (steps, others), strict=True)
+        for step in own
+    ]
+    try:
+        chosen = final(names)
+    except MirrorError as error:
+        assert error.exit_code == 64
+    else:
+        raise AssertionError(chosen.checkpoint)
 
 
 @FEW
@@ -218,6 +254,10 @@ COPIES = st.sampled_from(
         "{}.tmp",
         ".{}.tmp",
         ".syncthing.{}.tmp",
+        "{}3141592653",
+        "{}.a1b2c3d4.part",
+        "{}.uploading",
+        ".unison.{}.0a1b2c.unison.tmp",
     ]
 )
 

@@ -11,6 +11,7 @@ import pytest
 
 from aml_mirror.layouts.base import Run
 from aml_mirror.layouts.huggingface.layout import HuggingFace
+from aml_mirror.layouts.huggingface.saved_files import describe
 from aml_mirror.sources.tree import Tree
 from builders.saved import safetensors, write_bytes, write_json
 from builders.torch_zip import save
@@ -138,7 +139,7 @@ def test_the_root_without_a_state_is_the_end_where_the_plan_allows_it(tree: Make
     make(tmp_path, 40, max_steps=45, stateful_callbacks={"TrainerControl": {}})
     safetensors(tmp_path / "model.safetensors", 45)
     run = read(tree, tmp_path)
-    # Its step stands in no file: 45 is only what was planned.
+    # Its step is in no file: 45 is only what was planned.
     assert (run.checkpoints[0].path, run.checkpoints[0].step) == (".", None)
     assert "no file says at which step" in run.warnings[0] and not run.undecided
     # Not where it may have stopped early, nor where checkpoints of later steps would have to be there.
@@ -528,3 +529,36 @@ def test_damaged_small_files(tree: MakeTree, tmp_path: Path) -> None:
     assert paths(run) == ["checkpoint-10"]
     (tmp_path / "checkpoint-10/trainer_state.json").write_bytes(b"")
     assert "trainer_state.json" in read(tree, tmp_path).checkpoints[0].problem
+
+
+@pytest.mark.parametrize("in_root", [False, True])
+def test_each_file_that_only_training_needs_is_left_out(
+    tree: MakeTree, tmp_path: Path, in_root: bool
+) -> None:
+    names = {
+        *("optimizer.pt", "optimizer.bin", "optimizer_1.bin", "critic-optimizer.pt", "scheduler.pt"),
+        *("scheduler.bin", "scheduler_1.bin", "scaler.pt", "rng_state.pth", "rng_state_0.pth"),
+        *("random_states_0.pkl", "training_args.bin", "trainer_state.json", "latest", "zero_to_fp32.py"),
+        *("sampler.bin", "sampler_1.bin", "dl_state_dict.bin", "user_content.pt", "trainer_log.jsonl"),
+        *("events.out.tfevents.1.h", "train.log", "wandb_config.json"),
+    }
+    kinds = ("png", "jpg", "jpeg", "svg", "mp4", "gif", "csv", "jsonl", "out", "err", "sh", "lock")
+    of_root = {
+        *(f"{what}_results.json" for what in ("all", "train", "eval", "test", "predict")),
+        *(f"x.{kind}" for kind in kinds),
+        ".gitattributes",
+    }
+    folder = tmp_path if in_root else tmp_path / "checkpoint-10"
+    safetensors(folder / "model.safetensors")
+    for name in ("config.json", *names, *of_root):
+        write_bytes(folder / name, b"{}")
+    for name in ("global_step10/shard.pt", "pytorch_model/shard.pt"):
+        write_bytes(folder / name)
+    found = describe(tree(tmp_path), "." if in_root else "checkpoint-10", 10, "periodic")
+    prefix = "" if in_root else "checkpoint-10/"
+    kept = {path.removeprefix(prefix) for path in found.files}
+    left = {path.removeprefix(prefix) for path, _ in found.left_out}
+    assert kept == {"config.json", "model.safetensors"} | (set() if in_root else of_root)
+    # Of the root only what belongs to a model saved there is listed.
+    shards = {"global_step10/shard.pt", "pytorch_model/shard.pt"}
+    assert left == (names | of_root if in_root else names | shards)

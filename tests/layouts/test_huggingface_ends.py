@@ -198,6 +198,14 @@ def test_checkpoints_of_another_plan_below_the_root_are_of_another_training(tmp_
     assert set(read(root).choices) == {".", "checkpoint-10"}
 
 
+def test_a_later_root_with_other_losses_is_of_another_training(tmp_path: Path) -> None:
+    root = tmp_path / "run"
+    Training(root, 1, 10).go(0, 15, 20, call=1)
+    Training(root, 2, 40).go(0, 30, 30, call=2)
+    run = read(root)
+    assert set(run.choices) == {".", "checkpoint-10"} and "are of different trainings" in run.undecided
+
+
 def test_a_model_in_parts(tmp_path: Path) -> None:
     root = tmp_path / "run"
     for folder, step in ((root / "checkpoint-500", 500), (root / "checkpoint-1000", 1000), (root, 1234)):

@@ -103,6 +103,33 @@ def test_an_end_that_is_a_copy_is_listed_once_and_a_stale_one_not_used(
     assert "walk_final.pt is stale" in found.warnings[0]
 
 
+def test_an_end_is_no_copy_of_a_file_of_another_training(tree: MakeTree, tmp_path: Path) -> None:
+    saved(tmp_path / "models/run_100.pt", 100)
+    saved(tmp_path / "models/walk_final.pt", 100)
+    found = FILES.read(tree(tmp_path))
+    assert "2 trainings" in found.undecided
+    assert set(found.choices) == {"models/run_100.pt", "models/walk_final.pt"}
+
+
+def test_two_ends_without_a_step_are_undecided(tree: MakeTree, tmp_path: Path) -> None:
+    layout = FileLayout(name="x", numbered=r"m_(?P<step>\d+)\.pt", final=r"(?:final|last)\.pt")
+    for step, name in enumerate(("m_5", "final", "last")):
+        saved(tmp_path / f"{name}.pt", step)
+    found = layout.read(tree(tmp_path))
+    assert "2 files say" in found.undecided and set(found.choices) == {"final.pt", "last.pt"}
+    # Of two that are the same one is enough.
+    saved(tmp_path / "last.pt", 1)
+    assert not layout.read(tree(tmp_path)).undecided
+
+
+def test_a_best_that_was_being_saved_is_none(tree: MakeTree, tmp_path: Path) -> None:
+    layout = FileLayout(name="x", numbered=r"m_(?P<step>\d+)", best=r"best")
+    saved(tmp_path / "m_5", 5)
+    saved(tmp_path / "best.orbax-checkpoint-tmp-17", 3)
+    found = layout.read(tree(tmp_path))
+    assert found.best is None and [item.step for item in found.checkpoints] == [5]
+
+
 def test_the_step_inside_decides_between_an_end_and_a_number(tree: MakeTree, tmp_path: Path) -> None:
     layout = FileLayout(name="x", numbered=r"m_(?P<step>\d+)\.pt", final=r"last\.pt", step_key="step")
     saved(tmp_path / "m_20.pt", 20, more=1)
@@ -196,6 +223,9 @@ def test_the_highest_number_is_the_end_unless_a_word_says_so(steps: list[int], e
         (".200.partial", "200"),
         ("200.orbax-checkpoint-tmp-1700000000", "200"),
         ("checkpoint-20.tmp", "checkpoint-20"),
+        ("model_5.pt.temp", "model_5.pt"),
+        ("model_5.pt.part", "model_5.pt"),
+        ("model_5.pt.incomplete", "model_5.pt"),
         ("checkpoint-20", ""),
         ("template", ""),
     ],

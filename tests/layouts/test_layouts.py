@@ -232,8 +232,8 @@ def test_names_that_cannot_be_read_are_said(tmp_path: Path) -> None:
 def test_what_may_be_another_run_beside_the_one_is_said(tmp_path: Path) -> None:
     huggingface(tmp_path / "group" / "known")
     generic(tmp_path / "group" / "other")
-    # What lies inside the run, and around it, is no other one.
-    generic(tmp_path / "group" / "known" / "teacher")
+    # What is inside the run, and around it, is no other one, unless its name says so.
+    generic(tmp_path / "group" / "known" / "extras")
     tree = tree_of(tmp_path)
     found = find_run(tree)
     assert unknown_beside(tree, found) == ["group/other"]

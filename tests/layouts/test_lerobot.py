@@ -95,7 +95,22 @@ def test_a_last_below_several_whole_checkpoints_is_an_old_copy(tree: MakeTree, t
 @pytest.mark.parametrize("target", ["000060", "last", "../../..", "/tmp", "000050/training_state"])
 def test_a_last_of_no_use(tree: MakeTree, act: Path, target: str) -> None:
     repoint(act, target)
-    assert steps(read(tree, act)) == [(50, True), (40, True)]
+    run = read(tree, act)
+    assert steps(run) == [(50, True), (40, True)]
+    assert any("which is no checkpoint, and was not used" in warning for warning in run.warnings) == (
+        target == "000050/training_state"
+    )
+
+
+def test_a_link_below_several_whole_checkpoints_is_an_old_one(tree: MakeTree, act: Path) -> None:
+    """A link moves on: one step behind it is believed, two behind it was lost."""
+    add_step(act, "000060")
+    repoint(act, "000050")
+    assert steps(read(tree, act)) == [(60, False), (50, True), (40, True)]
+    repoint(act, "000040")
+    run = read(tree, act)
+    assert steps(run) == [(60, True), (50, True), (40, True)]
+    assert "last points to step 40, but 2 of later steps" in run.warnings[0]
 
 
 def test_without_last_the_state_tells(tree: MakeTree, act: Path) -> None:
@@ -290,6 +305,24 @@ def test_a_processor_without_its_state_where_there_is_one_checkpoint(tree: MakeT
     assert steps(run) == [(50, False)]
     assert PREPROCESSOR_STATE in run.checkpoints[0].problem
     assert "policy_preprocessor.json" in judge(tree(only), run.checkpoints[0])
+
+
+def test_a_policy_without_its_configuration_where_there_is_one_checkpoint(tree: MakeTree, only: Path) -> None:
+    (only / "checkpoints/000050/pretrained_model/config.json").unlink()
+    run = read(tree, only)
+    assert steps(run) == [(50, False)] and "config.json is missing" in run.checkpoints[0].problem
+
+
+@pytest.mark.parametrize(("step", "is_asked"), [(40, False), (50, True), (60, True), (None, True)])
+def test_another_policy_in_the_root(tree: MakeTree, act: Path, step: int | None, is_asked: bool) -> None:
+    """Which of the two is the end is asked, unless it says that it is older."""
+    shutil.copytree(act / "checkpoints/000050/pretrained_model", act / "pretrained_model")
+    safetensors(act / "pretrained_model/model.safetensors", 9)
+    if step is not None:
+        write_json(act / "training_state/training_step.json", {"step": step})
+    run = read(tree, act)
+    choices = ["checkpoints/000050/pretrained_model", "pretrained_model"]
+    assert (sorted(run.choices), bool(run.undecided)) == (choices if is_asked else [], is_asked)
 
 
 @pytest.mark.parametrize("name", ["policy_preprocessor.json", "policy_postprocessor.json"])

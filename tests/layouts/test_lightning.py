@@ -141,6 +141,19 @@ def test_a_cut_file_with_only_an_epoch_in_its_name_keeps_its_place(tree, tmp_pat
     ]
 
 
+def test_the_step_is_the_first_one_in_the_file(tree, tmp_path):
+    """Loops and schedulers have counters of the same name, behind it."""
+    checkpoint(tmp_path / "checkpoints" / "last.ckpt", 50, 5, loops={"global_step": 7, "epoch": 1})
+    (found,) = LAYOUT.read(tree(tmp_path)).checkpoints
+    assert found.step == 50
+
+
+def test_a_file_of_another_program_beside_them_is_no_checkpoint_of_theirs(tree, tmp_path):
+    checkpoint(tmp_path / "checkpoints" / "epoch=1-step=10.ckpt", 10)
+    save(tmp_path / "checkpoints" / "step=99.ckpt", {"global_step": 99, "state_dict": {}})
+    assert [item.step for item in LAYOUT.read(tree(tmp_path)).checkpoints] == [10]
+
+
 def test_the_best_is_no_longer_there(tree, tmp_path):
     callbacks = keeps_best("/elsewhere/checkpoints/epoch=3-step=30.ckpt")
     checkpoint(tmp_path / "checkpoints" / "last.ckpt", 100, callbacks=callbacks)

@@ -214,14 +214,15 @@ def test_deepspeeds_shards_beside_a_whole_model_are_left_out(tmp_path: Path, who
 
 
 @pytest.mark.parametrize("beside", ["config.yaml", "events.out.tfevents.1760000000.host.1.0"])
-@pytest.mark.parametrize("inside", ["stage2", "distill/student"])
+@pytest.mark.parametrize("inside", ["warmup", "old/warmup", "stage2", "distill/student"])
 def test_a_run_of_no_known_framework_inside_a_run_is_a_second_run(
     tmp_path: Path, inside: str, beside: str
 ) -> None:
     write_numbered(tmp_path, "model_{}.pt", [100, 200], rsl_rl)
     write_numbered(tmp_path / inside, "checkpoints/policy_{}.pt", [10, 20])
-    # Numbers alone tell nothing of a training.
-    assert [run.root for run in find_runs(tree_of(tmp_path))] == [""]
+    # Numbers alone tell nothing of a training, but names may.
+    says = inside in ("stage2", "distill/student")
+    assert [run.root for run in find_runs(tree_of(tmp_path))] == ["", *([inside] if says else [])]
     write_bytes(tmp_path / inside / beside)
     assert [(run.root, run.layout.name) for run in find_runs(tree_of(tmp_path))] == [
         ("", "rsl_rl"),

@@ -143,6 +143,12 @@ def test_a_save_that_had_not_ended(tree: MakeTree, jax: Path) -> None:
     assert steps(read(tree, jax)) == [(99, False), (80, True)]
 
 
+def test_a_part_that_was_being_saved(tree: MakeTree, jax: Path) -> None:
+    write_bytes(jax / "99/params/ocdbt.process_1.orbax-checkpoint-tmp-5/d/x")
+    run = read(tree, jax)
+    assert steps(run) == [(99, False), (80, True)] and "temporary folder" in run.checkpoints[0].problem
+
+
 def test_the_marker_of_object_storage(tree: MakeTree, tmp_path: Path) -> None:
     run = shutil.copytree(RUNS / "openpi_jax_committed", tmp_path / "run")
     shutil.copytree(run / "99", run / "120")

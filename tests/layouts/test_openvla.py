@@ -75,7 +75,7 @@ def test_the_adapter_is_a_part_of_the_model_around_it(tree: MakeTree, tmp_path: 
 
 @pytest.mark.parametrize("lost", [(), ("action_head", "proprio_projector")])
 def test_not_merged_yet(tree: MakeTree, tmp_path: Path, lost: tuple[str, ...]) -> None:
-    """--merge_lora_during_training False: then the adapter is the model, with all that lies around it."""
+    """--merge_lora_during_training False: then the adapter is the model, with all that is around it."""
     folder = oft(tmp_path, "latest")
     for name in ("model.safetensors", "config.json", *(f"{part}--latest_checkpoint.pt" for part in lost)):
         (folder / name).unlink()

@@ -24,6 +24,7 @@ from builders.numbered_runs import (
     plain,
     planned,
     rlinf,
+    robomimic,
     rsl_rl,
     skrl,
     stable_baselines3,
@@ -242,9 +243,118 @@ def lone_end(root: Path) -> None:
     plain(root / "pick_1_final/model.pt", 3)
 
 
+def seeds_of_td3(root: Path) -> None:
+    for seed in (0, 3):
+        for part in ("actor", "critic", "actor_optimizer"):
+            plain(root / f"models/TD3_Walker2d-v4_{seed}_{part}.pth", seed, len(part))
+
+
+def pipeline_in_the_root(root: Path) -> None:
+    for step in (500, 1000):
+        safetensors(root / f"checkpoint-{step}/unet/diffusion_pytorch_model.safetensors", step)
+        write_bytes(root / f"checkpoint-{step}/random_states_0.pkl", b"\x80\x04N.")
+    safetensors(root / "unet/diffusion_pytorch_model.safetensors", 1500)
+    write_json(root / "model_index.json", {"unet": ["diffusers", "UNet"]})
+
+
+def policies_of_two_folders(root: Path) -> None:
+    write_numbered(root, "rl_model_{}_steps.zip", [100, 200], stable_baselines3)
+    write_numbered(root, "adversary/rl_model_{}_steps.zip", [900], stable_baselines3)
+
+
+def stage_in_a_folder_of_an_end(root: Path) -> None:
+    write_numbered(root, "checkpoint-{}", [100, 200], huggingface)
+    write_numbered(root, "final_stage/checkpoint-{}", [10], huggingface)
+
+
+def student_without_a_log(root: Path) -> None:
+    write_numbered(root, "model_{}.pt", [10, 20], rsl_rl)
+    write_numbered(root, "student/policy_{}.pt", [10, 20])
+
+
+def steps_of_sample_factory(root: Path) -> None:
+    for updates, frames in ((500, 2048000), (978, 4005888)):
+        plain(root / f"checkpoint_p0/checkpoint_{updates:09d}_{frames}.pth", updates)
+
+
+def one_more_file(root: Path) -> None:
+    write_numbered(root, "checkpoints/{:06d}", [100, 200, 300], lerobot)
+    write_bytes(root / "checkpoints/000300/pretrained_model/model.safetensors.d5a5bb1f.partial")
+    write_bytes(root / "checkpoints/000300/pretrained_model/notes.txt")
+    (root / "checkpoints/000300/pretrained_model/model.safetensors").unlink()
+
+
+def series_in_numbered_folders(root: Path) -> None:
+    for seed in (1, 2):
+        write_numbered(root, f"ckpt/{seed}/policy_step_{{}}.pt", [100 * seed, 900])
+
+
+def folders_that_contradict_their_files(root: Path) -> None:
+    plain(root / "ckpt/1/policy-209.pt", 1)
+    plain(root / "ckpt/2/policy-193.pt", 2)
+
+
+def end_in_a_numbered_folder(root: Path) -> None:
+    for job in (81, 82):
+        for name in ("policy", "final"):
+            plain(root / f"models/{job}/{name}.pt", job, len(name))
+
+
+def number_of_a_job(root: Path) -> None:
+    write_numbered(root, "checkpoints/8123_checkpoint_iter_{}.pt", [63, 445])
+    write_numbered(root, "checkpoints/8124_checkpoint_iter_{}.pt", [165, 474])
+
+
+def checkpoint_that_counts_no_saves(root: Path) -> None:
+    write_numbered(root, "checkpoints/checkpoint_1_step{}.pt", [28, 872])
+    write_numbered(root, "checkpoints/checkpoint_2_step{}.pt", [214, 649])
+
+
+def words_of_counters_alone(root: Path) -> None:
+    write_numbered(root, "models/ep-ppo-step{}.pt", [501, 557])
+    write_numbered(root, "models/it-ppo-step{}.pt", [45, 57])
+
+
+def learning_rates(root: Path) -> None:
+    for rate in (3, 4):
+        plain(root / f"ckpt/lr1e-{rate}/policy.pt", rate)
+
+
+def end_without_a_word_of_a_model(root: Path) -> None:
+    write_numbered(root, "ckpt/go2/go2_ppo_step{}.pt", [64, 509])
+    plain(root / "ckpt/go2/go2_ppo_final.pt", 7)
+
+
+def end_of_an_iteration(root: Path) -> None:
+    write_numbered(root, "weights/ppo_iter1_{}steps.pt", [844, 883])
+    plain(root / "weights/ppo_iter1_final.pt", 7)
+
+
+def layers_of_a_pipeline(root: Path) -> None:
+    for step in (500, 1000):
+        write_numbered(root, f"ckpt/global_step_{step}/layer_{{:03d}}-model_states.pt", [0, 1, 120])
+
+
 @pytest.mark.parametrize(
     ("write", "right"),
     [
+        (layers_of_a_pipeline, "ckpt/global_step_1000"),
+        (series_in_numbered_folders, None),
+        (folders_that_contradict_their_files, None),
+        (end_in_a_numbered_folder, None),
+        (number_of_a_job, None),
+        (checkpoint_that_counts_no_saves, None),
+        (words_of_counters_alone, None),
+        (learning_rates, None),
+        (end_without_a_word_of_a_model, "go2_ppo_final.pt"),
+        (end_of_an_iteration, "weights/ppo_iter1_final.pt"),
+        (seeds_of_td3, None),
+        (pipeline_in_the_root, None),
+        (policies_of_two_folders, None),
+        (stage_in_a_folder_of_an_end, None),
+        (student_without_a_log, None),
+        (steps_of_sample_factory, "checkpoint_000000978_4005888.pth"),
+        (one_more_file, "checkpoints/000200/pretrained_model"),
         (last_with_a_number, None),
         (run_in_a_run_of_no_framework, None),
         (run_in_its_checkpoints, None),
@@ -311,3 +421,81 @@ def test_an_end_of_a_fork_has_what_its_framework_needs(tmp_path: Path) -> None:
         "checkpoints/policy_final.pt",
         "checkpoints/state_preprocessor_final.pt",
     )
+
+
+def kept_by_lightning(root: Path) -> None:
+    for epoch, score in ((3, "0.31"), (7, "0.12")):
+        lightning(root / f"checkpoints/epoch={epoch}-val_loss={score}.ckpt", epoch * 100)
+
+
+def kept_by_robomimic(root: Path) -> None:
+    robomimic(root / "models/model_epoch_50_best_validation_0.12.pth", 50)
+
+
+def kept_by_groot(root: Path) -> None:
+    groot(root / "checkpoint-40-best-eval_loss_3.34", 40)
+    write_json(root / "checkpoint-40-best-eval_loss_3.34/experiment_cfg/conf.json", {})
+
+
+@pytest.mark.parametrize("write", [kept_by_lightning, kept_by_robomimic, kept_by_groot])
+def test_where_only_the_best_are_left_none_is_called_final(tmp_path: Path, write) -> None:
+    root = tmp_path / "input"
+    write(root)
+    tree, run, _ = planned(root)
+    assert any("best" in warning for warning in run.warnings)
+    try:
+        (chosen,) = choose(tree, run, "final")
+    except DataError as error:
+        assert "best" in error.hint
+    else:
+        assert chosen.checkpoint.role == "unknown"
+
+
+def test_files_that_are_all_there_were_not_kept_for_their_scores(tmp_path: Path) -> None:
+    for epoch in (1, 2, 3, 4):
+        lightning(tmp_path / f"checkpoints/epoch={epoch}-val_loss=0.{epoch}.ckpt", epoch * 100)
+    _, run, _ = planned(tmp_path)
+    assert run.checkpoints[0].role == "final" and not run.warnings
+
+
+def test_an_old_last_of_robomimic_is_told(tmp_path: Path) -> None:
+    for epoch in (100, 300):
+        robomimic(tmp_path / f"models/model_epoch_{epoch}.pth", epoch)
+    robomimic(tmp_path / "last.pth", 100)
+    _, run, _ = planned(tmp_path)
+    assert run.checkpoints[0].step == 300
+    assert "last.pth holds epoch 100" in run.warnings[0]
+
+
+def test_a_hint_never_proposes_a_part_of_a_model(tmp_path: Path) -> None:
+    for part in ("llm", "mm_projector", "vision_tower"):
+        safetensors(tmp_path / f"out/{part}/model.safetensors", len(part))
+    with pytest.raises(DataError) as raised:
+        find_run(tree_of(tmp_path))
+    assert "--checkpoint 'out'" in raised.value.hint
+
+
+def test_a_hint_takes_a_folder_of_digits_as_a_path(tmp_path: Path) -> None:
+    openpi = tmp_path / "input"
+    shutil.copytree(Path(__file__).parents[1] / "data/runs/openpi_torch/checkpoints/pi0_libero/exp1", openpi)
+    write_numbered(openpi / "student", "model_{}.pt", [10], rsl_rl)
+    with pytest.raises(UsageError) as raised:
+        find_run(tree_of(openpi))
+    assert "--checkpoint ./99" in raised.value.hint
+    assert find_run(tree_of(openpi), path="99").layout.name == "openpi"
+
+
+def test_what_no_layout_lists_has_what_every_checkpoint_has(tmp_path: Path) -> None:
+    write_numbered(tmp_path, "models/model_epoch_{}.pth", [10, 20], robomimic)
+    write_bytes(tmp_path / "logs/normalization_params.txt")
+    plain(tmp_path / "tuned/mine.pth", 7)
+    tree, run, _ = planned(tmp_path)
+    (chosen,) = choose(tree, run, "tuned/mine.pth")
+    assert chosen.checkpoint.files == ("logs/normalization_params.txt", "tuned/mine.pth")
+
+
+def test_the_one_best_file_beside_the_newest_is_the_best(tmp_path: Path) -> None:
+    write_numbered(tmp_path, "checkpoints/agent_{}.pt", [10, 20])
+    plain(tmp_path / "checkpoints/agent_best.pt", 7)
+    _, run, _ = planned(tmp_path)
+    assert run.best is not None and run.best.path == "checkpoints/agent_best.pt"

@@ -5,6 +5,8 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+import pytest
+
 from aml_mirror.layouts.rl_games import RlGames
 from builders.torch_zip import cut, save
 
@@ -27,7 +29,7 @@ def test_a_run_that_ended_at_max_epochs(tree):
 
 
 def test_a_run_that_ended_at_max_frames(tree):
-    """Frames and epochs do not compare: what stands in the files does. The name has a space in it."""
+    """Frames and epochs do not compare: what is in the files does. The name has a space in it."""
     run = LAYOUT.read(tree(RUNS / "rl_games_frames"))
     assert [(item.path, item.step) for item in run.checkpoints] == [
         ("nn/last_Cart Pole_frame_3072_rew__21.958057_.pth", 3072),
@@ -72,6 +74,22 @@ def test_every_name_that_rl_games_gives(tree, tmp_path):
     assert [item.step for item in run.checkpoints] == [14, 14, 13, 12, 11, 10, 9]
     assert run.checkpoints[0].path == "nn/a_ep_14_rew_99.0.pth"
     assert (run.best.path, run.best.step) == ("nn/a.pth", 14)
+
+
+@pytest.mark.parametrize("end", ["last_a_ep_9_rew_-inf.pth", "last_a_ep_9_rew__ 1.5 _.pth", "last_aep=9.pth"])
+def test_of_one_epoch_what_was_written_at_the_end_comes_first(tree, tmp_path, end):
+    for name in (end, "last_a_ep_9_rew_99.5.pth", "last_a_ep_8_rew_1.0.pth"):
+        epoch = 8 if "_8_" in name else 9
+        save(tmp_path / "nn" / name, {"model": {}, "epoch": epoch, "frame": epoch * 100})
+    assert LAYOUT.read(tree(tmp_path)).checkpoints[0].path == f"nn/{end}"
+
+
+def test_a_name_that_says_it_is_the_end_is_not_the_best(tree, tmp_path):
+    # Beside numbered ones only the file of their name is the best.
+    save(tmp_path / "nn" / "final.pth", {"model": {}, "epoch": 7, "frame": 700})
+    assert LAYOUT.read(tree(tmp_path)).best is None
+    (tmp_path / "nn" / "final.pth").rename(tmp_path / "nn" / "b.pth")
+    assert LAYOUT.read(tree(tmp_path)).best.path == "nn/b.pth"
 
 
 def test_a_name_with_numbers_in_it(tree, tmp_path):
@@ -141,3 +159,10 @@ def test_files_of_two_names_are_of_two_trainings(tree, tmp_path):
     run = LAYOUT.read(tree(tmp_path))
     assert set(run.choices) == {"nn/last_Ant_ep_200_rew_2.5.pth", "nn/last_Humanoid_ep_50_rew_1.0.pth"}
     assert "2 trainings" in run.undecided
+
+
+def test_a_plain_file_of_another_name_is_not_the_best(tree, tmp_path: Path) -> None:
+    for name, epoch in (("last_Ant_ep_100_rew_1.0", 100), ("Humanoid", 50)):
+        save(tmp_path / f"nn/{name}.pth", {"epoch": epoch, "last_mean_rewards": 1.0}, b"%d" % epoch)
+    found = LAYOUT.read(tree(tmp_path))
+    assert found.best is None and "nn/Humanoid.pth has another name" in found.warnings[0]

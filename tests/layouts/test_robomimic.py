@@ -81,6 +81,15 @@ def test_success_outweighs_return_and_return_outweighs_validation(tree, tmp_path
     assert best() == 10
 
 
+def test_the_scale_of_the_actions_goes_with_every_checkpoint(tree, tmp_path):
+    run = shutil.copytree(DATA / ROOT, tmp_path / "run")
+    (run / "logs").mkdir(exist_ok=True)
+    (run / "logs/normalization_params.txt").write_text("min: -1\nmax: 1\n")
+    found = LAYOUT.read(tree(run))
+    for item in (*found.checkpoints, found.best):
+        assert item.files == tuple(sorted((item.path, "logs/normalization_params.txt")))
+
+
 def test_only_last_was_kept(tree, tmp_path):
     save(tmp_path / "a" / "last.pth", {"algo_name": "bc", "env_metadata": {}, "variable_state": {"epoch": 3}})
     save(tmp_path / "b" / "last.pth", {"state_dict": {}, "epoch": 3})

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from aml_mirror.layouts.skrl import Skrl
+from aml_mirror.pipeline.completeness import judge
 from builders.torch_zip import cut, save
 
 RUNS = Path(__file__).parents[1] / "data" / "runs"
@@ -82,10 +83,60 @@ def test_a_step_without_what_the_others_have_is_incomplete(tree, tmp_path, modul
     assert (second.path, second.problem) == ("checkpoints/policy_800.pt", "")
 
 
+@pytest.mark.parametrize(
+    "module",
+    [
+        "target_policy",
+        "discriminator",
+        "value_preprocessor",
+        "amp_observation_preprocessor",
+        "amp_state_preprocessor",
+        "shared_observation_preprocessor",
+        "shared_state_preprocessor",
+    ],
+)
+def test_what_only_training_needs_is_left_out_and_may_be_lost(tree, tmp_path, module):
+    """Its name ends as that of a module which the policy needs, or it is of a critic."""
+    for step in (90, 100):
+        for name in ("policy", "state_preprocessor", module):
+            save(tmp_path / "checkpoints" / f"{name}_{step}.pt", {"step": step})
+    final = LAYOUT.read(tree(tmp_path)).checkpoints[0]
+    needed = ("checkpoints/policy_100.pt", "checkpoints/state_preprocessor_100.pt")
+    assert (final.files, final.weights) == (needed, needed)
+    ((left, why),) = final.left_out
+    assert left == f"checkpoints/{module}_100.pt" and "training only" in why
+    (tmp_path / left).unlink()
+    assert LAYOUT.read(tree(tmp_path)).checkpoints[0].problem == ""
+
+
+@pytest.mark.parametrize("name", ["policy_1000.pt", "observation_preprocessor_1000.pt"])
+def test_an_empty_module_that_acting_needs_is_incomplete(tree, tmp_path, name):
+    run = shutil.copytree(RUNS / "skrl_modules_2x", tmp_path / "run")
+    (run / "checkpoints" / name).write_bytes(b"")
+    final = LAYOUT.read(tree(run)).checkpoints[0]
+    assert final.step == 1000 and f"{name}: it is empty" in judge(tree(run), final)
+
+
+@pytest.mark.parametrize(("other", "is_asked"), [(1000, True), (500, False)])
+def test_modules_of_another_training_beside_the_policies(tree, tmp_path, other, is_asked):
+    save(tmp_path / "checkpoints" / "policy_900.pt", {"step": 900})
+    save(tmp_path / "checkpoints" / f"discriminator_{other}.pt", {"step": other})
+    run = LAYOUT.read(tree(tmp_path))
+    assert bool(run.undecided) == is_asked
+
+
 def test_a_step_without_its_critic_is_complete(tree, tmp_path):
     shutil.copytree(RUNS / "skrl_modules_2x", tmp_path / "run")
     (tmp_path / "run" / "checkpoints" / "value_1000.pt").unlink()
     assert LAYOUT.read(tree(tmp_path / "run")).checkpoints[0].problem == ""
+
+
+def test_what_was_scaled_alike_does_not_tell_the_step_of_the_best(tree, tmp_path):
+    """Scaling may stand still from one checkpoint to the next: the policy has to be the same too."""
+    run = shutil.copytree(RUNS / "skrl_modules_2x", tmp_path / "run")
+    assert LAYOUT.read(tree(run)).best.step == 800
+    (run / "checkpoints" / "policy_800.pt").unlink()
+    assert LAYOUT.read(tree(run)).best.step is None
 
 
 def test_several_agents_with_modules_apart(tree, tmp_path):

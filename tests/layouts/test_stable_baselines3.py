@@ -173,6 +173,26 @@ def test_each_periodic_file_has_its_own_statistics(tree, tmp_path):
     assert second.problem == ""
 
 
+def test_statistics_go_with_the_files_of_their_own_prefix(tree, tmp_path):
+    for prefix in ("ppo", "sac"):
+        for step in (100, 200):
+            saved(tmp_path / f"{prefix}_{step}_steps.zip", step, prefix.encode())
+            statistics(tmp_path / f"{prefix}_vecnormalize_{step}_steps.pkl")
+    for item in LAYOUT.read(tree(tmp_path)).checkpoints:
+        prefix = item.path[:3]
+        assert item.files == (item.path, f"{prefix}_vecnormalize_{item.step}_steps.pkl")
+    (tmp_path / "sac_vecnormalize_200_steps.pkl").unlink()
+    problems = {item.path: item.problem for item in LAYOUT.read(tree(tmp_path)).checkpoints}
+    assert [path for path, problem in problems.items() if problem] == ["sac_200_steps.zip"]
+
+
+@pytest.mark.parametrize("name", ["vecnormalize.pkl", "VecNorm.pickle", "stats.pickle"])
+def test_statistics_under_each_suffix(tree, tmp_path, name):
+    saved(tmp_path / "model.zip", 10)
+    statistics(tmp_path / name)
+    assert set(LAYOUT.read(tree(tmp_path)).checkpoints[0].files) == {"model.zip", name}
+
+
 def test_statistics_are_known_by_their_contents(tree, tmp_path):
     saved(tmp_path / "model.zip", 10)
     statistics(tmp_path / "env_stats.pkl")

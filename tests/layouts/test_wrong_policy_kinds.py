@@ -24,6 +24,7 @@ from builders.numbered_runs import (
     groot,
     huggingface,
     lerobot,
+    lightning,
     planned,
     rlinf,
     robomimic,
@@ -65,7 +66,9 @@ PLAYED: dict[str, tuple[Callable[[Path, list[int]], None], tuple[str, ...]]] = {
         ("resolved_configs_inference.pt",),
     ),
     "act": (
-        lambda root, steps: write_numbered(root, "policy_epoch_{}_seed_3.ckpt", steps),
+        lambda root, steps: write_numbered(
+            root, ("policy_epoch_{}_seed_3.ckpt", "policy_step_{}_seed_3.ckpt")[len(steps) % 2], steps
+        ),
         ("dataset_stats.pkl",),
     ),
     "prismatic": (
@@ -93,7 +96,7 @@ PLAYED: dict[str, tuple[Callable[[Path, list[int]], None], tuple[str, ...]]] = {
     ),
     "stable_baselines3": (
         lambda root, steps: write_numbered(root, "rl_model_{}_steps.zip", steps, stable_baselines3),
-        ("rl_model_vecnormalize_{}_steps.pkl", "Ant-v4/args.yml", "Ant-v4/config.yml"),
+        ("rl_model_vecnormalize_{}_steps.pkl", "Ant-v4/args.yml", "Ant-v4/config.yml", "params/agent.yaml"),
     ),
     "lerobot": (
         lambda root, steps: write_numbered(root, "checkpoints/{:06d}", steps, lerobot),
@@ -130,7 +133,7 @@ def test_what_inference_needs_is_in_every_version(name, steps, data, logged):
                     safetensors(path)
                 elif path.suffix == ".json":
                     write_json(path, {"model": {"heads": {}}, "vla": {}})
-                elif path.suffix == ".yml":
+                elif path.suffix in (".yml", ".yaml"):
                     write_bytes(path, b"normalize: true\n")
                 else:
                     write_bytes(path, b"\x80" if path.suffix == ".msgpack" else pickle.dumps({}))
@@ -195,6 +198,8 @@ RUNS = {
     "huggingface": (huggingface, "checkpoint-{}"),
     "rsl_rl": (rsl_rl, "model_{}.pt"),
     "lerobot": (lerobot, "checkpoints/{:06d}"),
+    "lightning": (lightning, "checkpoints/epoch=1-step={}.ckpt"),
+    "stable_baselines3": (stable_baselines3, "rl_model_{}_steps.zip"),
 }
 
 
@@ -235,6 +240,8 @@ LOGS = st.sampled_from(
         "eval_results.jsonl",
         "result.json",
         "metrics.json",
+        "log.tsv",
+        "bridge+b16+x7.jsonl",
     ]
 )
 
@@ -256,6 +263,8 @@ def test_a_log_is_read_or_named(name, below, steps, read, events, seed):
         rows = [f'{{"{keys[0]}": {step}, "{keys[1]}": {seed}.5}}' for step in steps]
         if name.endswith(".csv"):
             rows = [",".join(keys), *(f"{step},{seed}.5" for step in steps)]
+        elif name.endswith(".tsv"):
+            rows = ["\t".join(keys), *(f"{step}\t{seed}.5" for step in steps)]
         write_bytes(root / below / name, ("\n".join(rows) + "\n").encode())
         if events:
             write_events(root / "events.out.tfevents.1760000000.host.1.0", [("loss", 9, 0.5)])

@@ -279,6 +279,13 @@ def test_a_link_to_an_event_file_is_not_read_twice(tmp_path: Path) -> None:
     assert sent(read(tmp_path)) == [("loss", 1, 1.0)]
 
 
+def test_what_lies_in_a_folder_of_such_a_name_is_no_event_file(tmp_path: Path) -> None:
+    write(tmp_path, "x.tfevents.1/e.tfevents.1.x", scalar("loss", 1, 1.0))
+    (tmp_path / "x.tfevents.1/notes.txt").write_text("no event")
+    found = read(tmp_path)
+    assert sent(found) == [("loss", 1, 1.0)] and found.warnings == ()
+
+
 # --- names ---
 
 
@@ -551,7 +558,7 @@ def test_a_series_without_a_finite_value_is_not_the_main_one(tmp_path: Path) -> 
 
 # --- memory ---
 
-# VmHWM begins anew with the program; ru_maxrss of a child begins with the peak of the process that forked it.
+# VmHWM restarts with the program; ru_maxrss of a child begins with the peak of the process that forked it.
 MEASURE = """
 import sys
 def peak():

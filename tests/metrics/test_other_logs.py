@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from aml_mirror.metrics.readers.other_logs import other_logs
 from aml_mirror.metrics.series import Metrics, read_metrics
+from aml_mirror.metrics.unread_logs import unread_logs
 from aml_mirror.sources.local import LocalSource
 from aml_mirror.sources.tree import Tree
 from builders.runs import write_events
@@ -86,6 +87,51 @@ def test_where_event_files_hold_points_the_others_are_named(tmp_path: Path) -> N
     assert warning.startswith("eval.csv was not read")
 
 
+@pytest.mark.parametrize("events", [False, True])
+@pytest.mark.parametrize(
+    ("path", "named"),
+    [
+        ("0.monitor.csv", "0.monitor.csv"),
+        ("logs/losses.npz", "logs/losses.npz"),
+        ("metrics.jsonl.gz", "metrics.jsonl.gz"),
+        ("train.csv.gz", "train.csv.gz"),
+        ("train_log.pkl", "train_log.pkl"),
+        ("history.json", "history.json"),
+        ("metrics.parquet", "metrics.parquet"),
+        ("mlflow.db", "mlflow.db"),
+        ("mlruns/0/abc/metrics/loss", "mlruns/"),
+        ("a/wandb/run-20260101_010101-abc/files/wandb-summary.json", "a/wandb/"),
+    ],
+)
+def test_a_log_of_a_format_that_is_not_read_is_named(
+    tmp_path: Path, path: str, named: str, events: bool
+) -> None:
+    write(tmp_path / path, "x")
+    if events:
+        write_events(tmp_path / "events.out.tfevents.1764000000.vm.1.0", [("loss", 1, 0.5)])
+    (warning,) = read(tmp_path).warnings
+    assert warning.startswith(f"{named} was not read: ")
+
+
+def test_of_many_logs_of_a_folder_one_is_named(tmp_path: Path) -> None:
+    for number in range(70):
+        write(tmp_path / f"monitors/{number:02}.monitor.csv", "r,l,t\n")
+        write(tmp_path / f"eval/eval_{number:02}.csv", "step,reward\n1,2.0\n")
+    assert [warning.partition(" was")[0].partition(" were")[0] for warning in read(tmp_path).warnings] == [
+        "eval/eval_00.csv and 69 like it",
+        "monitors/00.monitor.csv and 69 like it",
+    ]
+
+
+def test_the_tables_of_spinning_up_and_prismatic(tmp_path: Path) -> None:
+    write(tmp_path / "a/progress.txt", "Epoch\tAverageEpRet\tTotalEnvInteracts\n0\t1.5\t4000\n")
+    assert ("AverageEpRet", 4000, 1.5) in points(read(tmp_path / "a"))
+    write(tmp_path / "b/run-metrics.jsonl", '{"run_id": "x", "hparams": {}}\n')
+    write(tmp_path / "b/bridge+x7.jsonl", '{"VLA Train/Step": 3, "VLA Train/Loss": 0.5}\n')
+    found = read(tmp_path / "b")
+    assert ("VLA Train/Loss", 3, 0.5) in points(found) and not found.warnings
+
+
 def test_data_is_no_log(tmp_path: Path) -> None:
     for path in (
         "meta/episodes.jsonl",
@@ -96,9 +142,17 @@ def test_data_is_no_log(tmp_path: Path) -> None:
         "data/train.csv",
         "config.json",
         "vocab.csv",
+        "dataset_stats.pkl",
+        "motions.npz",
+        "train_actions.npy",
+        "params/agent.pkl",
+        "all_results.json",
+        "run-metrics.jsonl",
     ):
         write(tmp_path / path, "{}\n")
-    assert other_logs(tree_of(tmp_path)) == []
+    tree = tree_of(tmp_path)
+    assert other_logs(tree) == []
+    assert unread_logs(tree, ()) == ["wandb/"]
 
 
 NAMES = st.sampled_from(["eval.csv", "logs/train.csv", "scores.csv", "train_metrics.csv", "x/progress.csv"])

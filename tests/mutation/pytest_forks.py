@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import select
 import signal
 import socket
@@ -22,6 +23,9 @@ LOADED = (
     *("pytest_docker.plugin", "pytest_timeout", "anyio.pytest_plugin", "requests", "yaml"),
     *("mlflow", "google.protobuf.descriptor_pb2", "numpy", "blake3"),
 )
+
+# Of one process, in bytes. A change that makes a test take more fails, and leaves the machine as it was.
+MEMORY = 4 << 30
 
 
 def serve(path: str) -> None:
@@ -54,6 +58,7 @@ def serve(path: str) -> None:
 def _test(output: str, folder: str, environment: dict[str, str], words: list[str]) -> None:
     """Be the process of one run of pytest."""
     os.setsid()
+    resource.setrlimit(resource.RLIMIT_DATA, (MEMORY, MEMORY))
     os.chdir(folder)
     os.environ.clear()
     os.environ.update(environment)

@@ -58,7 +58,7 @@ class OsmoWorld:
 
     @property
     def state(self) -> dict[str, Any]:
-        """The world as it stands."""
+        """The world as it is."""
         with self.changed() as state:
             return dict(state)
 

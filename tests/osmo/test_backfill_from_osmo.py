@@ -80,12 +80,12 @@ def test_runs_in_many_containers_keep_their_ids_and_labels(
     ("flags", "word"),
     [
         (("--label", "mirror=on", "--source", "x"), "pass --from-osmo with it"),
-        (("--from-osmo", "--source", "x"), "name two places"),
+        (("--from-osmo", "--source", "x"), "name two different sources"),
         (("--from-osmo", "--skip-copies"), "--skip-copies"),
         (("--from-osmo", "--model-name", "{name}"), "unknown placeholder {name}"),
         (("--from-osmo", "--pool=-x"), "is not a name"),
         (("--from-osmo", "--label", "mirror"), "is not KEY=VALUE"),
-        (("--from-osmo", "--osmo-url", "ftp://x"), "no http:// or https:// URL"),
+        (("--from-osmo", "--osmo-url", "ftp://x"), "not an http:// or https:// URL"),
         (("--from-osmo", "--osmo-url", "https://osmo.example"), "--osmo-token-file"),
     ],
 )

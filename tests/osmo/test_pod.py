@@ -74,7 +74,7 @@ def receipt_of(found: dict[str, Any], task: str = "mirror") -> dict[str, Any]:
 
 
 def test_a_run_is_replayed_by_its_id_alone(cluster: OsmoWorld, azure: Azure, run: Path) -> None:
-    """Where it lies, OSMO says; where to, the pod template says."""
+    """Where it is, OSMO says; where to, the pod template says."""
     uri = azure.seed(run, "outputs/train-7")
     declared = uri.removesuffix("train-7") + "{{workflow_id}}"
     cluster.add("train-7", {"train": [declared]})

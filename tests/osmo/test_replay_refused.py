@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import replay
 
+from aml_mirror.core.errors import UsageError
 from osmo_world import OsmoWorld
 from replay_calls import IMAGE, Replay, submitted, values_of
 
@@ -72,7 +73,7 @@ def test_the_placeholder_of_the_workflow_is_refused(
     assert call("train-7") == 78
     assert "the placeholder" in capsys.readouterr().err
     assert submitted(osmo) == []
-    # A released one is taken as it stands.
+    # A released one is taken as it is.
     workflow.write_text(released)
     assert call("train-7", "--dry-run") == 0
     assert "image=" not in capsys.readouterr().out.splitlines()[-1]
@@ -92,3 +93,25 @@ def test_sources_that_can_be_meant(
 ) -> None:
     assert call("train-7", "--source", given, "--dry-run") == 0
     assert values_of(capsys.readouterr().out.splitlines()[-1])["source"] == taken
+
+
+@pytest.mark.parametrize("name", ["sig", "se", "sv", "sp"])
+def test_any_part_of_a_sas_is_one(name: str) -> None:
+    for mark in ("?", "?x=1&"):
+        with pytest.raises(UsageError, match="a SAS"):
+            replay.check_source(f"https://acct.blob.core.windows.net/c/p{mark}{name}=SECRETSECRET")
+
+
+@pytest.mark.parametrize("braces", ["{{", "}}", "{%", "%}", "{#", "#}"])
+def test_what_osmo_s_templates_read_is_refused(braces: str) -> None:
+    with pytest.raises(UsageError, match="braces"):
+        replay.Values().set("model_name", f"a {braces} b", "--model-name")
+    with pytest.raises(UsageError, match="braces"):
+        replay.check_flags([f"--tag=a{braces}b"])
+    assert replay.check_flags(["--tag=a{b}", ""]) == "--tag=a{b}"
+
+
+def test_a_workspace_s_name_with_a_blank_is_refused() -> None:
+    names = {"AZURE_SUBSCRIPTION_ID": "s", "AZURE_RESOURCE_GROUP": "rg", "AZUREML_WORKSPACE_NAME": "w x"}
+    with pytest.raises(UsageError, match="has a blank"):
+        replay.coordinates([("the environment", names)])

@@ -174,7 +174,7 @@ def test_a_dataset_of_older_versions(osmo: OsmoWorld) -> None:
     refused(settings(), SourceNotFound, "as dataset and update_dataset", "--source")
 
 
-# How the run stands.
+# The status of the run.
 
 
 def test_a_run_that_is_not_there(osmo: OsmoWorld) -> None:
@@ -516,7 +516,7 @@ def test_a_mounted_base_without_the_run(osmo: OsmoWorld, tmp_path: Path) -> None
     said: list[str] = []
     with pytest.raises(SourceNotFound, match="s3://b/x"):
         open_source(settings("train-7", OUTPUT_BASE=str(tmp_path)), said.append)
-    assert said == [f"there is no {tmp_path}/train-7; asking OSMO where run train-7 lies"]
+    assert said == [f"there is no {tmp_path}/train-7; asking OSMO where run train-7 is"]
 
 
 def test_waiting_for_a_run_whose_source_is_given(osmo: OsmoWorld, tmp_path: Path) -> None:

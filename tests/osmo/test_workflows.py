@@ -185,7 +185,7 @@ def test_what_is_no_whole_number_of_processors_is_refused(
     ],
 )
 def test_a_place_for_outputs_arrives_whole(place: str) -> None:
-    """Whatever YAML could make of it; OSMO's own token stands behind it as ever."""
+    """Whatever YAML could make of it; OSMO's own token is behind it as ever."""
     document = submitted("train-and-mirror.yaml", f"outputs={place}")
     task = document["workflow"]["tasks"][0]
     assert task["outputs"] == [{"url": place + "/{{workflow_id}}"}]

@@ -75,11 +75,40 @@ def test_a_log_beyond_the_newest_checkpoint(tmp_path: Path) -> None:
     assert "goes on to step 4999" in warning and "model_1000.pt has the step 1000" in warning
 
 
+def test_a_log_goes_on_after_any_checkpoint_but_the_final_one(tmp_path: Path) -> None:
+    judged(tmp_path, (0, 500, 1000), range(5000))
+    source = LocalSource(tmp_path)
+    metrics = read_metrics(Tree(source, source.scan()))
+    run = Run(checkpoints(0, 500, 1000))
+    assert contradictions("rsl_rl", run, run.checkpoints[1], metrics) == Contradictions()
+    assert contradictions("rsl_rl", run, run.checkpoints[0], metrics).warnings
+
+
+def test_a_log_that_was_cut_does_not_say_where_the_training_ended(tmp_path: Path) -> None:
+    assert judged(tmp_path, (2000, 2500, 3000), range(900)).warnings
+    (path,) = tmp_path.glob("events*")
+    path.write_bytes(path.read_bytes()[:-3])
+    source = LocalSource(tmp_path)
+    metrics = read_metrics(Tree(source, source.scan()))
+    run = Run(checkpoints(2000, 2500, 3000))
+    assert contradictions("rsl_rl", run, run.checkpoints[0], metrics) == Contradictions()
+
+
 def test_steps_of_another_unit_are_not_compared(tmp_path: Path) -> None:
     assert judged(tmp_path, (0, 500, 1000), range(5000), framework="generic") == Contradictions()
     assert judged(tmp_path / "b", (0, 500, 1000), range(5000), framework="lightning") == Contradictions()
     # RSL-RL logs the same values by the seconds of the training.
     assert judged(tmp_path / "c", (0, 500, 1000), range(5000), tag=TAG + "/time") == Contradictions()
+
+
+def test_of_lightning_only_a_log_that_goes_on_far_says_something(tmp_path: Path) -> None:
+    # Two optimizers: a checkpoint counts twice as many steps as the log.
+    ordinary = ((2000, range(1000)), (1000, range(1900)))
+    for number, (step, logged) in enumerate(ordinary):
+        found = judged(tmp_path / str(number), (step,), logged, framework="lightning", tag="epoch")
+        assert found == Contradictions()
+    (warning,) = judged(tmp_path / "c", (100,), range(9000), framework="lightning", tag="epoch").warnings
+    assert "goes on to step 8999" in warning
 
 
 @settings(max_examples=40)

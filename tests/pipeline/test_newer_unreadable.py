@@ -15,7 +15,7 @@ from aml_mirror.sources.base import Entry
 from aml_mirror.sources.local import LocalSource
 from builders.permissions import public_folder, somebody_else
 from builders.saved import safetensors, write_json
-from builders.torch_zip import save
+from builders.torch_zip import cut, save
 
 
 def hf_run(root: Path, *steps: int) -> Path:
@@ -130,21 +130,64 @@ def test_a_volume_that_fails_is_not_an_absent_file(tmp_path: Path, monkeypatch: 
     assert caught.value.exit_code == 75
 
 
-def test_what_a_listing_knows_is_told_without_a_read(tmp_path: Path) -> None:
-    run = rsl_run(tmp_path / "run", 10, 20)
+def archived(run: Path, name: str, wanted: str = "final", strict: bool = False) -> list[SelectedCheckpoint]:
+    """Choose in a run of which one file is in the archive."""
 
     class Archived(LocalSource):
         def scan_at_most(self, limit: int):
             listing = super().scan_at_most(limit)
-            entry = listing.files["model_20.pt"]
-            listing.files["model_20.pt"] = Entry(
-                entry.path, entry.bytes, entry.stamp, obstacle="it is archived"
-            )
+            entry = listing.files[name]
+            listing.files[name] = Entry(entry.path, entry.bytes, entry.stamp, obstacle="it is archived")
             return listing
 
-    subject = locate(Archived(run), Settings())
+    subject = locate(Archived(run), Settings(checkpoint=wanted))
+    return list(choose(subject.tree, subject.run, wanted, strict))
+
+
+def test_what_a_listing_knows_is_told_without_a_read(tmp_path: Path) -> None:
+    run = rsl_run(tmp_path / "run", 10, 20)
     with pytest.raises(Unreadable, match="it is archived"):
-        list(choose(subject.tree, subject.run, "final"))
+        archived(run, "model_20.pt")
+
+
+def test_of_all_an_older_one_may_be_missed_and_the_newest_may_not(tmp_path: Path) -> None:
+    run = rsl_run(tmp_path / "run", 10, 20)
+    with pytest.raises(Unreadable, match="it is archived"):
+        archived(run, "model_20.pt", "all")
+    (found,) = archived(run, "model_10.pt", "all")
+    assert found.checkpoint.step == 20 and "it is archived" in found.passed_over[0][1]
+    with pytest.raises(Unreadable, match="it is archived"):
+        archived(run, "model_10.pt", "all", strict=True)
+
+
+def test_what_is_kept_for_its_score_or_is_data_is_no_obstacle(tmp_path: Path) -> None:
+    run = rsl_run(tmp_path / "run", 10, 20)
+    for name in ("best.pt", "data/model_30.pt"):
+        save(run / name, {"x": 1})
+        assert archived(run, name)[0].checkpoint.step == 20
+    save(run / "model_30_ema.pt", {"x": 1})
+    with pytest.raises(Unreadable, match="it is archived"):
+        archived(run, "model_30_ema.pt")
+
+
+def test_where_nothing_is_complete_what_cannot_be_read_is_told(tmp_path: Path) -> None:
+    run = rsl_run(tmp_path / "run", 10, 20)
+    move_out(run / "model_20.pt", tmp_path / "outside")
+    cut(run / "model_10.pt")
+    with pytest.raises(Unreadable, match="link that leaves the run"):
+        chosen(run)
+
+
+def test_a_name_in_a_checkpoint_that_is_no_text(tmp_path: Path) -> None:
+    run = hf_run(tmp_path / "run", 10, 20)
+    with open(os.fsencode(run / "checkpoint-10") + b"/more\xff.json", "wb"):
+        pass
+    assert chosen(run).checkpoint.step == 20
+    with open(os.fsencode(run / "checkpoint-20") + b"/more\xff.json", "wb"):
+        pass
+    with pytest.raises(Unreadable, match="its name is not UTF-8") as caught:
+        chosen(run)
+    assert "rename it" in str(caught.value.hint)
 
 
 @pytest.mark.parametrize(

@@ -237,6 +237,8 @@ def test_a_zip_must_hold_what_its_format_writes() -> None:
     assert "no known kind" in verdict("model.zip", stream.getvalue())
     assert "must hold" in verdict("model.zip", sb3_like("data"))
     assert "must hold" in verdict("model.zip", sb3_like("policy.pth"))
+    # What a model keeps beside its parameters is no policy.
+    assert "must hold" in verdict("model.zip", sb3_like("data", "pytorch_variables.pth"))
     assert "no known kind" in verdict("model.zip", sb3_like(version="x"))
 
 

@@ -152,7 +152,7 @@ def test_one_byte_is_found_wherever_it_is(store: Path, tmp_path: Path, has_range
 
 def test_what_an_older_version_has_is_not_read_again(store: Path, tmp_path: Path) -> None:
     big = f"s{40 * PART % 3}/{40 * PART}.bin"
-    # Its tail changed, so that half of the older file is of use; one part of it lies.
+    # Its tail changed, so that half of the older file is of use; one part of it is wrong.
     older = bytearray((store / big).read_bytes())
     older[30 * PART :] = bytes(10 * PART)
     (tmp_path / "older.bin").write_bytes(older)

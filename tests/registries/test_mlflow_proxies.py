@@ -1,4 +1,4 @@
-"""What stands in front of a server: login pages, limits, certificates, and access control of MLflow's own."""
+"""What is in front of a server: login pages, limits, certificates, and access control of MLflow's own."""
 
 from __future__ import annotations
 

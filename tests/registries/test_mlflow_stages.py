@@ -70,7 +70,7 @@ def test_a_verdict_of_an_older_scanner_is_given_anew(gated: Gated, client: Mlflo
     name = gated.model
     client.set_model_version_tag(name, "1", "safety.scanner", "1")
     client.set_model_version_tag(name, "1", "safety", "suspicious")
-    assert "scanning it anew" in gated.promote("1", "--dry-run").err
+    assert "scanning it again" in gated.promote("1", "--dry-run").err
     assert "mirror.safety" not in client.get_model_version(name, "1").tags
     gated.promote("1")
     assert client.get_model_version(name, "1").tags["mirror.safety"] == "no-code"

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
 
 import pytest
 
+from aml_mirror.core.errors import DataError
 from aml_mirror.core.manifest import Manifest, ManifestEntry, identity
 from aml_mirror.registries import keys
-from aml_mirror.registries.pinned_manifest import ManifestLost, pinned_manifest
+from aml_mirror.registries.pinned_manifest import ManifestLost, parsed, pinned_manifest
 from aml_mirror.registries.records import Version
 
 MANIFEST = Manifest((ManifestEntry("", "a.bin", 1, hashlib.sha256(b"a").hexdigest()),))
@@ -56,3 +60,52 @@ def test_one_that_stays_wrong_was_changed(wrong: bytes) -> None:
 def test_one_that_is_not_there_is_missing() -> None:
     with pytest.raises(ManifestLost, match="is missing"):
         pinned_manifest(VERSION, Answers([]))
+
+
+def test_each_copy_has_to_be_the_registered_one() -> None:
+    wrong = WHOLE.replace(b"a.bin", b"b.bin")
+    for answer in ([WHOLE, wrong], [wrong, WHOLE]):
+        with pytest.raises(ManifestLost, match="was changed"):
+            pinned_manifest(VERSION, Answers(answer, answer))
+
+
+@pytest.mark.parametrize(
+    ("tags", "says"),
+    [
+        ({keys.MANIFEST_SHA256: ""}, "was not made by aml-mirror"),
+        ({keys.IDENTITY: ""}, "was not made by aml-mirror"),
+        ({keys.STATE: "incomplete"}, "is not complete"),
+        ({keys.RUN_ID: "run-2"}, "does not fit together"),
+        ({keys.CHECKPOINT: "d"}, "does not fit together"),
+        ({keys.IDENTITY: "0" * 64}, "does not fit together"),
+    ],
+)
+def test_what_a_version_says_of_itself_is_compared_before_anything_is_read(
+    tags: dict[str, str], says: str
+) -> None:
+    with pytest.raises(DataError, match=says):
+        pinned_manifest(replace(VERSION, tags={**VERSION.tags, **tags}), Answers())
+
+
+def _with(**changed: Any) -> bytes:
+    found = json.loads(WHOLE)
+    found["files"][0].update(changed)
+    return json.dumps(found).encode()
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        json.dumps({**json.loads(WHOLE), "schema": "aml-mirror/manifest/v2"}).encode(),
+        # To Python True is 1, and so would be its digest as text that was not compared.
+        _with(bytes=True),
+        _with(bytes="1"),
+        _with(path=1),
+        _with(md5=1),
+        _with(sha256=None, etag=MANIFEST.items[0].sha256),
+        _with(sha256="", etag=MANIFEST.items[0].sha256),
+    ],
+)
+def test_what_has_another_form_is_no_manifest(data: bytes) -> None:
+    assert parsed(WHOLE) == MANIFEST
+    assert parsed(data) is None

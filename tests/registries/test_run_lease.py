@@ -183,7 +183,7 @@ def test_a_note_is_ours_by_its_owner_and_counts_up() -> None:
 
 
 class Store:
-    """Where the note lies; counts its renewals and can let one fail."""
+    """Where the note is; counts its renewals and can let one fail."""
 
     def __init__(self, text: str) -> None:
         self.text, self.written, self.fails = text, 0, 0

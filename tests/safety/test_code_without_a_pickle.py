@@ -78,7 +78,7 @@ def field(number: int, data: bytes) -> bytes:
 
 
 def onnx_data(path: bytes) -> bytes:
-    """A model with a tensor in another file; the entry's value stands before its key."""
+    """A model with a tensor in another file; the entry's value is before its key."""
     return field(7, field(5, field(13, field(2, path) + field(1, b"location")) + field(8, b"w")))
 
 

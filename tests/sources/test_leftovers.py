@@ -44,6 +44,14 @@ def tree_of(path: Path) -> Tree:
         ("model_1.pt.part.minio", "model_1.pt"),
         ("model_1.pt.crdownload", "model_1.pt"),
         ("model_1.pt.part", "model_1.pt"),
+        ("model_1.pt.a1b2c3d4.part", "model_1.pt"),
+        ("a/model_1.pt3141592653", "a/model_1.pt"),
+        ("model_1.pt.aria2", "model_1.pt"),
+        ("model_1.pt.lftp-pget-status", "model_1.pt"),
+        ("model_1.pt.uploading", "model_1.pt"),
+        ("model_1.pt.download", "model_1.pt"),
+        (".unison.model_1.pt.0a1b2c3d.unison.tmp", "model_1.pt"),
+        (".model_1.pt.~1a2b3c4d", "model_1.pt"),
         ("model_1.pt.download/model_1.pt", "model_1.pt"),
         ("model_1.pt.tmp", "model_1.pt"),
         (".model_1.pt.tmp", "model_1.pt"),
@@ -68,14 +76,18 @@ def test_the_file_that_a_leftover_was_to_become(path: str, whole: str) -> None:
         "data.part/model_1.pt",
         "step_7.tmp/model.pt",
         "notes.part",
+        # A day behind a name.
+        "model.pt20251103",
+        "notes.download",
     ],
 )
 def test_what_is_no_leftover(path: str) -> None:
     assert unfinished(path) is None
 
 
-def test_a_file_beside_aria2s_own_is_not_whole(tmp_path: Path) -> None:
-    for step in (9, 100):
+@pytest.mark.parametrize("steps", [(9, 100), (9,)])
+def test_a_file_beside_aria2s_own_is_not_whole(tmp_path: Path, steps: tuple[int, ...]) -> None:
+    for step in steps:
         save(tmp_path / f"checkpoints/policy_{step}.pt", {}, b"%d" % step)
     write_bytes(tmp_path / "checkpoints/policy_100.pt.aria2")
     tree = tree_of(tmp_path)
@@ -111,3 +123,15 @@ def test_a_log_that_was_not_copied_whole_is_not_read(tmp_path: Path) -> None:
     tree = tree_of(tmp_path)
     assert list(tree.files) == ["checkpoints/policy_9.pt"]
     assert len(tree.leftovers) == 1
+
+
+def test_a_second_copy_of_a_file_is_not_shown_where_the_first_is_there(tmp_path: Path) -> None:
+    seconds = (
+        *("policy_9 (1).pt", "policy_9 copy 2.pt", "policy_9 - Copy (2).pt", "Copy of policy_9.pt"),
+        *("policy_9 (another copy).pt", "policy_9.pt.1", "policy_9.pt.bak"),
+    )
+    for name in seconds:
+        write_bytes(tmp_path / name)
+    assert sorted(tree_of(tmp_path).files) == sorted(seconds)
+    write_bytes(tmp_path / "policy_9.pt")
+    assert list(tree_of(tmp_path).files) == ["policy_9.pt"]

@@ -1,4 +1,4 @@
-"""redact.py: what is a credential is masked, wherever it stands; what is none stays as it is."""
+"""redact.py: what is a credential is masked, wherever it is; what is none stays as it is."""
 
 from __future__ import annotations
 
@@ -100,12 +100,37 @@ SECRET_NAMES = (
     "client_assertion", "env/WANDB_KEY", "openai_key", "jwt", "authorization", "passphrase",
     "license_key", "ssh.private_key", "basic_auth", "subscriptionKey", "encryption-key",
     "passwords", "db.passwords", "api_keys", "apikeys", "primaryKey", "secondary_key",
+    # Each word of the tables once, alone or glued to another one.
+    "gcp_credential", "blob_sas", "app.secrets", "PGPASSWD", "clientsecret", "openaiapikey", "awsaccesskey",
+    "secretkey", "sshprivatekey", "storageaccountkey", "hubauthtoken", "access_token_value", "proxy_auth",
+    "access_signature", "conn_string", "connection_str", "conn_str", "access_keys", "account_keys",
+    "secret_keys", "private_keys", "signing_key", "master_key", "shared_key", "service_key", "deploy_key",
+    "azure_key", "comet_key", "neptune_key", "storage_key", "secret_key", "access_key", "account_key",
 )
 # Of a parameter only: in a text these are words.
 PARAMETER_NAMES = (
     "smtp.pass", "wandb.key", "x.key", "roboflow_key", "aws.session", "pin", "access", "private", "db.pass",
     "s3.access", "mapbox.key", "login.pin", "SMTP_PASS", "kaggleKey", "service/key",
-    "slack.webhook", "webhook_url", "login.otp",
+    "slack.webhook", "webhook_url", "login.otp", "door.passcode", "smtp.pw", "db.creds",
+)
+# Hosts and programs whose key is one to log in with, and what else a "key" or a "token" of a training is.
+SERVICES = (
+    "anthropic aws clearml cohere databricks datadog docker elevenlabs firebase gcp gcs gemini github gitlab "
+    "google groq hf huggingface kaggle mapbox minio mistral mlflow newrelic ngc nvidia pinecone pushover "
+    "redis replicate resend s3 sendgrid sentry slack smtp stripe supabase swanlab telegram together twilio "
+    "vault weights"
+)
+ENTRIES = (
+    "action actions annotation attention batch cache cam camera cond config crop data dataset demo depth "
+    "dict embedding embeddings env episode feature features field frame goal group hidden image images index "
+    "input instruction item join label lang language lookup map mask metric model monitor name obs "
+    "observations output past policy pose prompt proprio query reward rgb robot sample score sensor sort "
+    "split state states step success table target task text time timestamp value video view"
+)
+VOCABULARY = (
+    "bos eos pad unk cls sep mask image boi eoi start end special action state img video audio vision "
+    "context register latent query readout proprio begin added extra additional prefix middle suffix stop "
+    "task language class per max min num"
 )
 # fmt: on
 # No names say what these are.
@@ -119,6 +144,12 @@ VALUES = (
     "pk." + "eyJ" + ALNUM,
     "hvs." + ALNUM,
     "dckr_" + "pat_" + ALNUM,
+    *("whsec_" + ALNUM, "rk_" + "test_" + ALNUM, "hvb." + ALNUM, "AGE-SECRET-" + "KEY-1" + ALNUM.upper()),
+    *("ya29." + ALNUM, "dop_v1_" + HEX, "dor_v1_" + HEX, "r8_" + ALNUM, "gsk_" + ALNUM, "pcsk_" + ALNUM),
+    *(f"shp{kind}_" + HEX for kind in ("at", "ca", "pa", "ss")),
+    *("figd_" + ALNUM, "lin_api_" + ALNUM, "ATATT3x" + ALNUM, "tskey-" + ALNUM, "NRAK-" + ALNUM.upper()),
+    *("pul-" + HEX, "xkeysib-" + ALNUM, "sntrys_" + ALNUM, "sntryu_" + ALNUM, "GR1348941" + ALNUM[:20]),
+    *(f"gl{kind}-" + ALNUM for kind in ("rt", "dt", "ft", "soat", "cbt", "ptt", "imt", "agent", "oas")),
 )
 ORDINARY_VALUES = (
     "Isaac-Velocity-Flat-Unitree-Go2-Play-v0",
@@ -240,7 +271,7 @@ def test_a_long_credential_is_masked_for_what_stands_around_it(around: str) -> N
 
 
 def _put(around: str, secret: str) -> str:
-    """Put the secret where a single S stands, not where a word has one."""
+    """Put the secret where a single S is, not where a word has one."""
     marks = [
         at for at, char in enumerate(around)
         if char == "S" and not around[at - 1 : at].isalpha() and not around[at + 1 : at + 2].isalpha()
@@ -264,6 +295,21 @@ def test_a_parameter_under_a_shorter_name_of_a_credential_is_masked(name: str) -
         assert redaction.value(name, found) == redaction.MASK
         assert redaction.value(f"a.b.{name}", found) == redaction.MASK
     assert redaction.value(name, True) is True
+
+
+def test_the_key_of_a_host_is_masked_and_the_key_of_an_entry_is_not() -> None:
+    shown = [name for name in SERVICES.split() if redaction.value(f"{name}_key", "planted") != redaction.MASK]
+    assert shown == []
+    hidden = [name for name in ENTRIES.split() if redaction.value(f"{name}.key", "planted") == redaction.MASK]
+    assert hidden == []
+
+
+def test_the_tokens_of_a_vocabulary_are_not_masked() -> None:
+    hidden = [
+        name for name in VOCABULARY.split() if redaction.value(f"{name}_token", "begin") == redaction.MASK
+    ]
+    assert hidden == []
+    assert redaction.value("hub_token", "begin") == redaction.MASK
 
 
 @pytest.mark.parametrize("found", VALUES)
@@ -352,6 +398,22 @@ def test_the_credentials_that_we_were_given_are_masked_wherever_they_stand(
         assert redaction.text(said) == "x *** y"
     kept = "true in /home/somebody, by WorkloadIdentityCredential"
     assert redaction.text(kept) == kept
+
+
+def test_every_form_of_what_we_were_given_is_masked_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(redaction, "_known", set())
+    # Each one begins as the one before it: the longest is masked first, or its end is shown.
+    words = {f"A{number}_SECRET": "correct-horse-battery-staple"[:number] for number in range(8, 29)}
+    redaction.learn({**words, "PROXY": "http://me:p%40ss%2Fw0rd@proxy.example:3128", "B_SECRET": "seven77"})
+    for said in (
+        *words.values(),
+        "p%40ss%2Fw0rd",
+        "p@ss/w0rd",
+        base64.b64encode(b"me:p@ss/w0rd").decode(),
+    ):
+        assert redaction.text(f"x {said} y") == "x *** y"
+    # Shorter ones are words.
+    assert redaction.text("x seven77 y") == "x seven77 y"
 
 
 def test_a_text_is_masked_before_it_is_cut() -> None:

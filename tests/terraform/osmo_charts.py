@@ -91,7 +91,7 @@ class Layout:
 
 
 def nest(path, configuration):
-    """Values whose configuration stands at the map that holds the last key of the path."""
+    """Values whose configuration is at the map that holds the last key of the path."""
     for key in reversed(path.split(".")[:-1]):
         configuration = {key: configuration}
     return configuration

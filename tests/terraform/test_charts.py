@@ -73,7 +73,7 @@ def test_there_are_traps_in_the_readme():
 
 @pytest.mark.parametrize(("written", "helm", "terraform"), YAML)
 def test_what_yamldecode_changes_as_the_readme_says(tf, tmp_path, written, helm, terraform):
-    """Each row: what stands in the file, what Helm reads, what Terraform reads."""
+    """Each row: what is in the file, what Helm reads, what Terraform reads."""
     text = f"x: {written}\n"
     assert merge(tmp_path, {}, text)["x"] == json.loads(helm)
     (tf.root / "values.yaml").write_text(

@@ -157,7 +157,7 @@ def test_enabling_and_disabling_in_api_mode_as_the_readme_says(tmp_path, program
 
 @pytest.fixture
 def example(checkout, tmp_path, request):
-    """One example, initialised where it lies in a copy of the repository."""
+    """One example, initialised where it is in a copy of the repository."""
     shutil.copytree(checkout.parent, tmp_path / "repository", symlinks=True)
     folder = tmp_path / "repository" / "terraform" / "examples" / request.param
     assert terraform("init", "-no-color", cwd=folder).returncode == 0

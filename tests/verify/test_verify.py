@@ -271,7 +271,7 @@ def test_a_key_that_cannot_be_used_ends_a_mirror_before_anything_is_sent(
     for key, said in (
         (public, "is no private key"),
         (rsa, "is no private key"),
-        (locked, "has a pass phrase"),
+        (locked, "has a passphrase"),
         (str(tmp_path / "none.pem"), "cannot be read"),
         (str(tmp_path), "cannot be read"),
     ):

@@ -4,7 +4,7 @@
 2. What the registry has is asked for page by page when the first run of a model comes
    (:mod:`.version_index`). A run whose files are as they were when it was mirrored is already there: no
    request for it.
-3. Any other run is mirrored as ``aml-mirror mirror`` would, listed anew in that moment.
+3. Any other run is mirrored as ``aml-mirror mirror`` would, listed again in that moment.
 4. A failure is the run's own, and the next one follows. Work ends at once on what would fail for all: 77 and
    78, and a service that is down.
 
@@ -52,7 +52,7 @@ class Backfill:
 
     Args:
         settings: of this call; the prefix is its source.
-        console: what the person sees.
+        console: output for the user.
         tell: given the receipt of each version, and of each run that failed or was skipped.
 
     Raises:
@@ -210,13 +210,19 @@ class Backfill:
     def _copied(self, located: LocatedRun, target: Destination, settings: Settings) -> str:
         """Say of which run this one is a copy; empty: some of its wanted checkpoints are no other run's."""
         decisions = Decisions(located, target, settings, self._console)
-        others = []
+        others, digests = [], []
         for selected in decisions.selected():
             decision = decisions.decide(selected)
             digest = decision.manifest.sha256 if isinstance(decision, Plan) else ""
+            digests.append(digest)
             registered = self._known.runs_with(target.experiment, target.model_name, digest)
             others.append(self._outcomes.copies.original(located.run_id, digest, registered))
-        return f"its files are those of {others[0]}: it is left out by --skip-copies" if all(others) else ""
+        if all(others):
+            return f"its files are those of {others[0]}: it is left out by --skip-copies"
+        # What is only planned has no version by which its copies are known.
+        for digest in digests if settings.dry_run else ():
+            self._outcomes.copies.note(located.run_id, digest)
+        return ""
 
     def _earlier(
         self, candidate: Candidate, found: DetectedRun, settings: Settings
@@ -244,7 +250,7 @@ class Backfill:
 def _give_up(failure: MirrorError, runs: int) -> None:
     raise ServiceUnavailable(
         f"the service failed for {runs} runs in a row: {failure.message}",
-        "run the same command again: it goes on where this one ended",
+        "run the same command again: it continues where this one stopped",
     )
 
 

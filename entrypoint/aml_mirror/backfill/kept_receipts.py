@@ -45,7 +45,7 @@ class KeptReceipts:
     Args:
         settings: of this call.
         backfill_id: names the backfill.
-        warn: told, once, that they cannot be kept; the work goes on.
+        warn: called once, to say that they cannot be kept; the work goes on.
     """
 
     def __init__(self, settings: Settings, backfill_id: str, warn: Callable[[str], None]) -> None:

@@ -70,7 +70,7 @@ class MirroredWorkflows:
         """Return the complete versions of a workflow.
 
         Raises:
-            MirrorError: the registry cannot be asked.
+            MirrorError: the registry does not answer.
         """
         found: list[Version] = []
         for model in candidate.models:

@@ -13,7 +13,7 @@ def check_osmo_options(settings: Settings) -> None:
         UsageError: they do not.
     """
     if settings.source:
-        raise UsageError("--from-osmo and --source name two places", "pass one of them")
+        raise UsageError("--from-osmo and --source name two different sources", "pass one of them")
     if settings.skip_copies:
         raise UsageError(
             "--skip-copies compares the runs of a folder, and --from-osmo names none", "pass one of them"

@@ -54,7 +54,7 @@ class VersionIndex:
         """Return the versions of a model under each of some run ids; ids without one are left out.
 
         Raises:
-            MirrorError: the workspace cannot be asked.
+            MirrorError: the workspace does not answer.
         """
         by_run = self._held(experiment, model)
         return {

@@ -1,4 +1,4 @@
-"""The parser, made from the table of options. Nothing is decided here."""
+"""The command-line parser, built from the table of options."""
 
 from __future__ import annotations
 
@@ -29,25 +29,25 @@ examples:
              --tracking-uri http://mlflow.example:5000           mirror it
   aml-mirror backfill outputs/train --model-name act             mirror every run in there
   aml-mirror status --run-id train-42 --model-name act-pick      which version it became
-  aml-mirror verify act-pick:3                                   whether it still is what was mirrored
-  aml-mirror doctor                                              what is missing, and how to fix it
+  aml-mirror verify act-pick:3                                   whether it is still what was mirrored
+  aml-mirror doctor                                              what is wrong, and how to fix it
 
-exit codes: 0 mirrored, or mirrored already; 64 usage; 65 no complete checkpoint, or data that cannot be
-trusted; 66 no such source; 70 a bug; 75 the service failed for now, run it again; 77 not allowed;
-78 configuration
+exit codes: 0 mirrored, now or earlier; 64 invalid usage, or you have to choose; 65 no complete checkpoint,
+or data that cannot be trusted; 66 no such source; 70 a bug; 75 temporary failure, run it again;
+77 permission denied; 78 configuration
 """
 
-# Options that a command had in an earlier release: what is wrong, and what to pass instead.
+# Options that a command had in an earlier release: the message, and what to pass instead.
 _REPLACED = {
     ("backfill", "--exclude"): (
-        "backfill has no --exclude any more: it left out runs, while that of mirror leaves out files",
-        "pass --exclude-run GLOB for runs, --exclude-file GLOB for files of each run",
+        "backfill no longer has --exclude, which skipped runs there and files in mirror",
+        "pass --exclude-run GLOB to skip runs, or --exclude-file GLOB to skip files of each run",
     )
 }
 
 
 class _Parser(argparse.ArgumentParser):
-    """An argument parser whose errors are ours: one line, exit code 64, the right help page named."""
+    """An argument parser whose errors are one line with exit code 64 and name the right help page."""
 
     def error(self, message: str) -> NoReturn:
         if match := re.fullmatch("argument ([^:]+): expected one argument", message):
@@ -57,7 +57,7 @@ class _Parser(argparse.ArgumentParser):
         raise UsageError(message, f"see: {self.prog} --help")
 
     def format_help(self) -> str:
-        # Late: the layouts take longer to load than the help to be printed.
+        # Imported late: loading the layouts takes longer than printing the help.
         for action in actions_of(self):
             if action.help and "{frameworks}" in action.help:
                 action.help = action.help.replace("{frameworks}", ", ".join(framework_names()))
@@ -65,7 +65,7 @@ class _Parser(argparse.ArgumentParser):
                 action.help = f"{action.help}; or {'; or '.join(more)}"
         return super().format_help()
 
-    # argparse's own signature is overloaded; this one is how the program calls it.
+    # argparse overloads this method. The program calls it in this way only.
     def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
         flags, rest = self.parse_known_args(args, namespace)
         if rest:
@@ -78,12 +78,12 @@ class _Parser(argparse.ArgumentParser):
 
 
 def parser(extra: Iterable[Option] = (), only: str = "") -> argparse.ArgumentParser:
-    """Build the parser. Flags have no defaults here: an absent one leaves the word to the environment.
+    """Build the parser. Flags have no defaults here, so that an absent flag falls back to the environment.
 
     Args:
-        extra: rows of registries and sources from other packages.
-        only: the first word of the call. Where it is given, only this command takes options: making those of
-            all commands takes longer than some of them run.
+        extra: options of registries and sources from other packages.
+        only: the first word of the command line. If given, only this command gets its options, because
+            building the options of all commands takes longer than some commands run.
     """
     top = _Parser(
         prog=PROGRAM,
@@ -144,7 +144,7 @@ def _add_option(group: Any, option: Option, command: str) -> None:
 
 
 def _unknown(argument: str, command: str, flags: list[str]) -> UsageError:
-    """The error for an argument that a command does not take; ``flags`` are those that it does take."""
+    """Return the error for an argument that a command does not take. ``flags`` are those that it takes."""
     page = f"see: {PROGRAM} {command} --help"
     if not argument.startswith("-"):
         return UsageError(f"unexpected argument {argument!r} for {PROGRAM} {command}", page)
@@ -159,11 +159,10 @@ def _unknown(argument: str, command: str, flags: list[str]) -> UsageError:
 
 
 def with_default_command(arguments: Sequence[str]) -> list[str]:
-    """Put ``mirror`` in front where no command is named.
+    """Insert ``mirror`` if the command line names no command.
 
     Raises:
-        UsageError: the first word is neither a command nor, with its ``/``, a place; or a command comes after
-            options.
+        UsageError: the first word is neither a command nor a path or URI, or a command follows options.
     """
     given = list(arguments)
     if given and (given[0] in COMMANDS or given[0] in ("-h", "--help", "--version")):
@@ -171,9 +170,9 @@ def with_default_command(arguments: Sequence[str]) -> list[str]:
     page = f"see: {PROGRAM} --help"
     if given and not given[0].startswith("-") and not _is_place(given[0]):
         word = given[0]
-        meant = did_you_mean(word, COMMANDS)
-        if not meant and os.path.isdir(word):
-            meant = f"to mirror a folder: {PROGRAM} mirror {word};"
+        # A folder of that name is more likely meant than a command of a similar one.
+        is_folder = os.path.isdir(word)
+        meant = f"to mirror a folder: {PROGRAM} mirror {word};" if is_folder else did_you_mean(word, COMMANDS)
         raise UsageError(
             f"there is no command {word!r}", hint(meant, f"the commands are: {', '.join(COMMANDS)};", page)
         )
@@ -187,5 +186,5 @@ def with_default_command(arguments: Sequence[str]) -> list[str]:
 
 
 def _is_place(word: str) -> bool:
-    """Tell whether a word can only be a folder or a URI: no command has such a name."""
+    """Return whether a word can only be a path or a URI, because no command has such a name."""
     return os.sep in word or word in (".", "..")

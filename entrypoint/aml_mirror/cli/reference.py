@@ -1,7 +1,7 @@
 """Writes the reference of commands and options into a page, from the same tables as the parser.
 
-``python -m aml_mirror.cli.reference entrypoint/README.md`` (``make reference``) replaces what is between the
-two markers; a test compares the page with what would be written.
+``python -m aml_mirror.cli.reference entrypoint/README.md`` (``make reference``) replaces the text between the
+two markers. A test fails if the page is out of date.
 """
 
 from __future__ import annotations
@@ -18,20 +18,20 @@ from aml_mirror.core.settings import PARAMETER_VARIABLES
 BEGIN = "<!-- make reference: begin -->"
 END = "<!-- make reference: end -->"
 EXIT_CODES = (
-    (0, "done, or nothing was left to do"),
-    (64, "invalid command line, or a choice that only you can make: the message lists what to choose from"),
+    (0, "success, or nothing was left to do"),
+    (64, "invalid command line, or a choice that only you can make; the message lists the choices"),
     (65, "no complete checkpoint, or data that cannot be trusted"),
     (66, "no such source, run or version"),
     (70, "a bug: report it with the output of `--debug`"),
-    (75, "a service failed for now: run the same command again"),
-    (77, "not allowed"),
-    (78, "configuration"),
-    (130, "stopped by Ctrl-C; 143: by SIGTERM. The same command goes on from there"),
+    (75, "temporary failure of a service: run the same command again"),
+    (77, "permission denied"),
+    (78, "invalid or missing configuration"),
+    (130, "stopped by Ctrl-C (143: by SIGTERM); run the same command again to continue"),
 )
 
 
 def reference() -> str:
-    """The reference in Markdown, without the markers."""
+    """Return the reference in Markdown, without the markers."""
     lines = ["## Commands", "", "| command | what it does |", "|---|---|"]
     lines += [f"| `aml-mirror {command.name}` | {_cell(command.help)} |" for command in COMMANDS]
     lines += ["", "```console"]
@@ -39,13 +39,14 @@ def reference() -> str:
     lines += [
         "```",
         "",
-        "`plan` and `doctor` take every option of `mirror`, so that one word turns a command line into a "
-        "check of it. `--help` lists what a command itself uses.",
+        "`plan` and `doctor` take every option of `mirror`. To check a command line, replace `mirror` with "
+        "one of them. `--help` lists only the options that a command uses itself.",
         "",
         "## Options",
         "",
-        "A flag wins over the environment. The environment wins over a `.env` file in the working directory. "
-        "Empty values count as unset. A `.env` in a run's folder, or below one, is refused.",
+        "Flags take precedence over environment variables, and these over a `.env` file in the working "
+        "directory. "
+        "Empty values count as unset. A `.env` file in the folder of a run, or below it, is refused.",
         "",
         "Time spans: `90s`, `15m`, `2h`, `3d`, `1w`. Sizes: `8MiB`.",
     ]
@@ -61,7 +62,7 @@ def reference() -> str:
         lines += [
             f"| {_name(option)} | {_commands(option)} | {_meaning(option)} |"
             for option in rows
-            if option.flag
+            if option.flag and option.commands
         ]
         if variables := [option for option in rows if not option.flag]:
             lines += ["", "| variable | commands | meaning |", "|---|---|---|"]
@@ -84,10 +85,10 @@ def reference() -> str:
 
 
 def updated(page: str) -> str:
-    """Return a page with its reference written anew.
+    """Return a page with an up-to-date reference.
 
     Raises:
-        ValueError: the page has not both markers.
+        ValueError: a marker is missing in the page.
     """
     before, _, rest = page.partition(BEGIN)
     _, end, after = rest.partition(END)
@@ -124,7 +125,7 @@ def _cell(text: str) -> str:
 
 
 def main() -> int:
-    """Write the reference into the pages that are named."""
+    """Update the reference in the pages that the command line names."""
     for name in sys.argv[1:]:
         path = Path(name)
         path.write_text(updated(path.read_text(encoding="utf-8")), encoding="utf-8")

@@ -102,7 +102,7 @@ class Interrupted(BaseException):
 
     def __init__(self, signum: int) -> None:
         self.message = f"stopped by signal {signum}"
-        self.hint = "run the same command again: it goes on where this one ended"
+        self.hint = "run the same command again: it continues where this one stopped"
         self.exit_code = 128 + signum
         super().__init__(self.message)
 

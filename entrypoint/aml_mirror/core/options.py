@@ -40,13 +40,13 @@ COMMANDS = (
 )
 
 RUN, OSMO, CONTENT, TARGET, CHECKS, GATE, PULLED, OUTPUT = (
-    "what is read",
-    "runs on OSMO, which the pod's osmo program or OSMO's REST API is asked about",
-    "what is mirrored",
-    "the target",
-    "what is checked",
-    "evidence, stages, and what is no longer needed",
-    "what is pulled",
+    "runs",
+    "runs on OSMO",
+    "what to mirror",
+    "target",
+    "checks",
+    "evaluations, stages and cleanup",
+    "pull and export",
     "output",
 )
 GROUPS = (RUN, OSMO, CONTENT, CHECKS, GATE, PULLED, TARGET, OUTPUT)
@@ -58,33 +58,33 @@ def _pairs(given: Iterable[tuple[str, str]]) -> Mapping[str, str]:
 
 @dataclass(frozen=True, slots=True)
 class Option:
-    """One row: what a person may set, how, and for which commands."""
+    """One row of the table: an option, how it is set, and which commands take it."""
 
     setting: str
     """The field of Settings that takes the value."""
     flag: str
-    """``--model-name``; of a positional argument its name, as ``SOURCE``; empty: variables only."""
+    """For example ``--model-name``, or ``SOURCE`` for a positional argument. Empty: variables only."""
     help: str
     commands: tuple[str, ...]
     """The commands that use the option and list it."""
     group: str
     metavar: str = ""
-    """What ``--help`` calls the value. Empty: a switch, or a positional argument."""
+    """The placeholder for the value in ``--help``. Empty for a switch or a positional argument."""
     variables: tuple[str, ...] = ()
-    """Environment variables that set it, the first that has a value wins."""
+    """Environment variables that set it. The first with a value wins."""
     default: str = ""
-    """What holds where nobody sets it, in words."""
+    """The default, in words."""
     parse: Callable[[str, str], Any] = values.text
     repeatable: bool = False
     combine: Callable[[Iterable[Any]], Any] = tuple
-    """Of a repeatable option: makes one value of all that were given."""
+    """For a repeatable option: turns all given values into one."""
     empty_is_unset: bool = True
     accepted_by: tuple[str, ...] = ()
-    """Further commands that take the option and check its value, but have no use for it."""
+    """Further commands that accept the option and check its value, but neither list nor use it."""
     details: str = ""
-    """More, for the reference page."""
+    """Further text for the reference page."""
     completes: str = ""
-    """What a shell completes: ``directory``, ``file``, or words separated by blanks."""
+    """What a shell completes: ``directory``, ``file``, or words separated by spaces."""
 
     @property
     def is_positional(self) -> bool:
@@ -98,127 +98,143 @@ class Option:
 
     @property
     def help_text(self) -> str:
-        """The help with variables and default behind it, as ``--help`` prints it."""
+        """The help, followed by variables and default, as ``--help`` prints it."""
         known = ", ".join(filter(None, (*self.variables, self.default)))
         return f"{self.help} [{known}]" if known else self.help
 
     def takes(self, command: str) -> bool:
-        """Tell whether a command takes it; every option belongs to no command in particular (``""``)."""
+        """Return whether a command takes the option. ``""`` stands for any command."""
         return not command or command in self.commands or command in self.accepted_by
 
 
 _SOURCE = "a folder, or azure://ACCOUNT/CONTAINER/PATH"
-_PREFIX = "the folder that holds the folders of the runs, or azure://ACCOUNT/CONTAINER/PATH"
-_DECLARED = "OUTPUT_BASE/run id, or what the run declared on OSMO"
+_PREFIX = "a folder with one subfolder per run, or azure://ACCOUNT/CONTAINER/PATH"
+_DECLARED = "OUTPUT_BASE/RUN_ID, or the output that the run declared on OSMO"
 
 TABLE: tuple[Option, ...] = (
     # --- the run or the runs ---
-    Option("source", "SOURCE", "the same as --source", (*_RUN, "status"), RUN, completes="directory"),
+    Option("source", "SOURCE", "same as --source", (*_RUN, "status"), RUN, completes="directory"),
     Option(
         "source", "--source", _SOURCE, _RUN, RUN, "DIR", ("OUTPUT_DIR",), _DECLARED,
         completes="directory",
         details="You may pass a parent folder if it contains exactly one run.",
     ),
     Option(
-        "source", "--source", _SOURCE + "; of several runs, each is listed", ("status",), RUN, "DIR",
+        "source", "--source", _SOURCE + "; several runs are listed one by one", ("status",), RUN, "DIR",
         ("OUTPUT_DIR",), "OUTPUT_BASE", completes="directory",
     ),
     Option(
         "source", "--source", _SOURCE, ("repair",), RUN, "DIR", (), "where the version was mirrored from",
         completes="directory",
     ),
-    Option("source", "PREFIX", "the same as --source", ("backfill",), RUN, completes="directory"),
+    Option("source", "PREFIX", "same as --source", ("backfill",), RUN, completes="directory"),
     Option(
         "source", "--source", _PREFIX, ("backfill",), RUN, "PREFIX", (), "OUTPUT_BASE", completes="directory"
     ),
     Option(
-        "run_id", "--run-id", "the run's id", (*_RUN, "status"), RUN, "ID", ("REPLAY_RUN_ID", "RUN_ID"),
-        "the folder's name", values.run_id,
+        "run_id", "--run-id", "the id of the run", (*_RUN, "status"), RUN, "ID", ("REPLAY_RUN_ID", "RUN_ID"),
+        "the name of the folder", values.run_id,
     ),
     Option(
-        "framework", "--framework", "the layout of the run, one of: {frameworks}",
+        "framework", "--framework", "the framework that wrote the run, one of: {frameworks}",
         (*_RUNS, "status", "repair"), RUN,
         "NAME", (), "detected", completes="{frameworks}",
     ),
     Option(
-        "match", "--match", "only runs whose path below PREFIX, or a folder above, matches (repeatable)",
+        "match", "--match",
+        "only runs whose path below the source, or a parent folder of it, matches (repeatable)",
         ("backfill", "status"), RUN, "GLOB", repeatable=True,
-        details="`*` matches `/` too. With `--from-osmo` the workflow's id has to match, as `train-*`.",
+        details="`*` also matches `/`. With `--from-osmo`, the id of the workflow is matched, for example "
+        "`train-*`.",
     ),
     Option(
-        "match", "--match", "only workflows whose id matches, as 'train-*' (repeatable)", ("watch",), RUN,
+        "match", "--match", "only workflows whose id matches, for example 'train-*' (repeatable)", ("watch",),
+        RUN,
         "GLOB", repeatable=True,
     ),
     Option(
-        "exclude_runs", "--exclude-run", "not the runs whose path, or a folder above, matches (repeatable)",
-        ("backfill", "status"), RUN, "GLOB", repeatable=True, details="With `--from-osmo`: whose id matches.",
+        "exclude_runs", "--exclude-run",
+        "skip runs whose path, or a parent folder of it, matches (repeatable)",
+        ("backfill", "status"), RUN, "GLOB", repeatable=True,
+        details="With `--from-osmo`, the id of the workflow is matched.",
     ),
     Option(
-        "exclude_runs", "--exclude-run", "not the workflows whose id matches (repeatable)", ("watch",), RUN,
+        "exclude_runs", "--exclude-run", "skip workflows whose id matches (repeatable)", ("watch",), RUN,
         "GLOB", repeatable=True,
     ),
     Option(
-        "since", "--since", "only runs with a file written since: 2026-11-01 (UTC), 36h, 7d, 2w",
+        "since", "--since",
+        "only runs with a file that was written since WHEN: 2026-11-01 (UTC), 36h, 7d, 2w",
         ("backfill", "status"), RUN, "WHEN", parse=values.moment,
         details="With a time zone: `2026-11-01T08:00+01:00`. With `--from-osmo`: only workflows that ended "
-        "since.",
+        "since then.",
     ),
     Option(
-        "window", "--since", "only workflows that ended since: 2026-11-01 (UTC), 36h, 7d, 2w", ("watch",),
-        RUN, "WHEN", parse=values.window, details="A time span is counted back from each pass.",
+        "window", "--since", "only workflows that ended since WHEN: 2026-11-01 (UTC), 36h, 7d, 2w",
+        ("watch",),
+        RUN, "WHEN", parse=values.window, details="A time span is counted back from the start of each pass.",
     ),
     Option(
-        "limit", "--limit", "mirror no more than N runs; those mirrored already do not count", ("backfill",),
+        "limit", "--limit", "mirror at most N runs; runs that are already mirrored do not count",
+        ("backfill",),
         RUN, "N", parse=values.run_count,
     ),
     Option(
         "dry_run", "--dry-run", "show which runs would be mirrored, without writing anything", ("backfill",),
-        RUN, details="Nothing is hashed, so a checkpoint that is registered already may be listed.",
+        RUN, details="Nothing is hashed, so the list may contain checkpoints that are already registered.",
     ),
     Option(
-        "shard", "--shard", "only the I-th of N parts, from 0/N to N-1/N; together they are all runs",
+        "shard", "--shard", "only part I of N disjoint parts, from 0/N to N-1/N",
         _MANY, RUN, "I/N", parse=values.shard,
-        details="A run's part depends on a hash of its id alone, so new runs do not move others.",
+        details="The part of a run depends only on a hash of its id, so new runs do not move other runs.",
     ),
     Option(
-        "backfill_id", "--backfill-id", "the id under which the receipts of many runs are kept",
-        ("backfill",), OUTPUT, "ID", (), "made up", values.store_id,
-        details="All shards of one backfill have the same. See `status --backfill`.",
+        "backfill_id", "--backfill-id", "an id for this backfill, under which its receipts are kept",
+        ("backfill",), OUTPUT, "ID", (), "generated", values.store_id,
+        details="Receipts are kept if there are 100 runs or more. Give all shards of a backfill the same id.",
     ),
     Option(
-        "backfill_id", "--backfill", "print the receipts that a backfill of 100 runs or more kept",
-        ("status",), CHECKS, "ID", parse=values.store_id,
+        "backfill_id", "--backfill-id", "print the receipts that the backfill with this id kept",
+        ("status",), OUTPUT, "ID", parse=values.store_id,
+    ),
+    # The name of --backfill-id before it meant the same in both commands. To be removed after one release.
+    Option(
+        "backfill_id", "--backfill", "the former name of --backfill-id", (), OUTPUT, "ID",
+        parse=values.store_id, accepted_by=("status",),
     ),
     Option(
-        "html", "--html", "write the status of each run into this file: one page that loads nothing else",
+        "html", "--html", "write the status of all runs to a self-contained web page",
         ("status",), OUTPUT, "FILE", completes="file",
     ),
     Option(
-        "curves", "--curves", "small curves on the page, of the N runs that were written last; 0: none",
+        "curves", "--curves", "show curves for the N newest runs on the page; 0: none",
         ("status",), OUTPUT, "N", (), str(CURVES), values.curve_count,
-        details="The logs of each are read, up to 64 MiB.",
+        details="Up to 64 MiB of logs are read per run.",
     ),
     # --- OSMO ---
     Option(
-        "task", "--task", "only this task of the run: its status, its outputs", _RUN, OSMO, "NAME",
+        "task", "--task", "consider only this task of the workflow, its status and its outputs", _RUN, OSMO,
+        "NAME",
         default="all tasks",
     ),
     Option(
-        "wait_seconds", "--wait-for", "wait this long for the run to end: 30m, 12h, 3d", _MIRROR, OSMO,
+        "wait_seconds", "--wait-for", "wait up to this long for the run to end: 30m, 12h, 3d", _MIRROR, OSMO,
         "TIME", (), "0", values.seconds, accepted_by=("doctor",),
     ),
-    Option("allow_failed", "--allow-failed", "also mirror what a failed run left", _RUN, OSMO),
+    Option("allow_failed", "--allow-failed", "mirror the run even if it failed", _RUN, OSMO),
     Option(
-        "from_osmo", "--from-osmo", "mirror the completed workflows that OSMO lists, instead of a folder",
+        "from_osmo", "--from-osmo",
+        "mirror the completed workflows that OSMO lists, instead of a folder of runs",
         ("backfill",), OSMO,
     ),
     Option(
-        "labels", "--label", "only workflows with this label (repeatable): mirror=on, 'team=arms-*'", _MANY,
+        "labels", "--label",
+        "only workflows with this label, for example mirror=on or 'team=arms-*' (repeatable)", _MANY,
         OSMO, "KEY=VALUE", parse=values.label, repeatable=True, combine=_pairs,
-        details="OSMO has labels since 6.4. `*` in the value stands for any text.",
+        details="Needs OSMO 6.4 or newer. `*` in the value matches any text.",
     ),
     Option(
-        "pools", "--pool", "only workflows of this pool (repeatable)", _MANY, OSMO, "NAME", (), "all pools",
+        "pools", "--pool", "only workflows in this pool (repeatable)", _MANY, OSMO, "NAME", (), "all pools",
         values.plain_name, repeatable=True,
     ),
     Option(
@@ -226,37 +242,40 @@ TABLE: tuple[Option, ...] = (
         values.plain_name, repeatable=True,
     ),
     Option(
-        "longest_run_seconds", "--longest-run", "how long before --since a workflow may have been submitted",
+        "longest_run_seconds", "--longest-run",
+        "also consider workflows that were submitted up to this long before --since",
         _MANY, OSMO, "TIME", (), "30d", values.seconds,
-        details="OSMO's list can be narrowed by the day of submission only. A workflow that waited and ran "
-        "longer than this, and ended after `--since`, is not seen.",
+        details="OSMO can filter its list by the day of submission only. A workflow that waited and ran "
+        "longer than this is missed, even if it ended after `--since`.",
     ),
     Option(
-        "every_seconds", "--every", "time between the beginnings of two passes: 5m, 1h", ("watch",), OSMO,
+        "every_seconds", "--every", "start a pass this often: 5m, 1h", ("watch",), OSMO,
         "TIME", (), "10m", values.seconds,
     ),
     Option("once", "--once", "make one pass and exit", ("watch",), OSMO),
     Option(
-        "osmo_url", "--osmo-url", "ask OSMO's REST API at this address, where there is no osmo program",
+        "osmo_url", "--osmo-url", "the address of OSMO's REST API, for machines without the osmo program",
         _RUNS, OSMO, "URL", ("OSMO_URL",),
     ),
     Option(
-        "osmo_token_file", "--osmo-token-file", "the file with the access token for --osmo-url", _RUNS, OSMO,
+        "osmo_token_file", "--osmo-token-file", "a file that contains the access token for --osmo-url", _RUNS,
+        OSMO,
         "FILE", ("OSMO_TOKEN_FILE",), completes="file",
     ),
     # --- what is mirrored ---
     Option(
-        "checkpoint", "--checkpoint", "final, best, all, a step, or a path below the run's root", _RUNS,
+        "checkpoint", "--checkpoint", "final, best, all, a step, or a path inside the run", _RUNS,
         CONTENT, "WHICH", (), "final", completes="final best all",
-        details="`all` makes one version of each. A path takes any weights, also those that no layout lists: "
-        "`exported/policy.onnx`, a shard for its whole set, `.` for all of a folder that no layout knows.",
+        details="`all` makes one version per checkpoint. A path can name any weights, even those that no "
+        "layout lists: `exported/policy.onnx`, one shard for its whole set, `.` for a whole folder of an "
+        "unknown layout.",
     ),
     Option(
-        "include", "--include", "take only files that match (repeatable)", _MIRROR, CONTENT, "GLOB",
+        "include", "--include", "mirror only files that match (repeatable)", _MIRROR, CONTENT, "GLOB",
         repeatable=True, accepted_by=("doctor",),
     ),
     Option(
-        "include", "--include-file", "take only files that match (repeatable)", _MANY, CONTENT,
+        "include", "--include-file", "mirror only files that match (repeatable)", _MANY, CONTENT,
         "GLOB", repeatable=True,
     ),
     Option(
@@ -273,176 +292,202 @@ TABLE: tuple[Option, ...] = (
     ),
     Option(
         "skip_copies", "--skip-copies",
-        "leave out runs whose files are those of another run; new checkpoints are read once more",
+        "skip runs that are copies of other runs; reads each new checkpoint once more",
         ("backfill",), RUN,
     ),
     Option(
-        "hash", "--hash", "also read and hash files that the storage service copies", _MIRRORS, CONTENT,
+        "hash", "--hash", "read and hash every file, even those that the storage service copies itself",
+        _MIRRORS, CONTENT,
         accepted_by=("doctor",),
     ),
     Option(
         "refuse_pickle", "--refuse-pickle",
-        "exit with 65 if loading the checkpoint may run code, or if that is unknown", (*_MIRRORS, "pull"),
-        CONTENT,
+        "exit with 65 if loading the checkpoint may run code, or if that is unknown", _MIRRORS, CONTENT,
         accepted_by=("doctor",),
     ),
     Option(
-        "allow", "--allow", "accept files that --refuse-pickle refuses, and keep the reason (repeatable)",
+        "refuse_pickle", "--refuse-pickle",
+        "exit with 65 if loading the checkpoint may run code, or if that is unknown", ("pull",), PULLED,
+    ),
+    Option(
+        "allow", "--allow",
+        "accept matching files despite --refuse-pickle, and record the reason (repeatable)",
         _MIRRORS, CONTENT, "PATTERN=REASON", parse=values.accepted_file, repeatable=True,
         accepted_by=("doctor",),
     ),
     Option(
         "no_event_files", "--no-event-files",
-        "leave out the TensorBoard files, whose texts may hold anything; their points are still mirrored",
+        "do not upload TensorBoard files, whose texts may contain secrets; their metrics are still mirrored",
         _MIRRORS, CONTENT, accepted_by=("doctor",),
     ),
     Option(
-        "sign_key", "--sign-key", "sign the version's statement with this private key (PEM)", _MIRRORS,
+        "sign_key", "--sign-key", "sign the provenance statement of the version with this private key (PEM)",
+        _MIRRORS,
         CONTENT, "FILE", accepted_by=("doctor",), completes="file",
     ),
     Option(
-        "task_name", "--task-name", "the tag `task`: what the policy does", _MIRROR, CONTENT, "NAME",
+        "task_name", "--task-name", "what the policy does, for the tag `task`", _MIRROR, CONTENT, "NAME",
         default="from the run's configuration", accepted_by=("doctor",),
-        details="Isaac Lab's task, LeRobot's environment or else its data set.",
+        details="By default Isaac Lab's task, or LeRobot's environment or data set.",
     ),
     Option(
         "success_threshold", "--success-threshold",
-        "the property success_threshold: the least success rate of an evaluation, above 0 and up to 1",
+        "the lowest success rate that an evaluation may have, above 0 and up to 1; kept as a property",
         _MIRRORS, CONTENT, "X", parse=values.share, accepted_by=("doctor",),
     ),
     # --- what is checked ---
     Option(
-        "reference", "MODEL:VERSION", "for example act-pick:3 or models:/act-pick/3", ("repair",), CHECKS,
+        "reference", "MODEL:VERSION", "a version, for example act-pick:3 or models:/act-pick/3", ("repair",),
+        CHECKS,
     ),
     Option(
-        "reference", "MODEL:VERSION", "for example act-pick:3 or models:/act-pick/3; or a folder that was "
-        "pulled, which needs no network", ("verify",), CHECKS, completes="directory",
+        "reference", "MODEL:VERSION",
+        "a version, for example act-pick:3, or a folder that was pulled, which needs no network",
+        ("verify",), CHECKS, completes="directory",
     ),
     Option(
-        "public_key", "--public-key", "also require a signature by the key that belongs to this one (PEM)",
+        "public_key", "--public-key", "require a signature that this public key verifies (PEM)",
         ("verify", "pull", "export"), CHECKS, "FILE", completes="file",
     ),
     Option(
         "probe", "--probe",
-        "also try what only writing can tell, and remove it again: on Azure ML a run and a model version, "
-        "both named aml-mirror-probe; on MLflow a run, a file and a model",
+        "also test writing, and remove what it wrote: on Azure ML a run and a model version, both named "
+        "aml-mirror-probe; on MLflow a run, a file and a model",
         ("doctor",), CHECKS,
     ),
     # --- what is pulled ---
     Option(
         "reference", "VERSION", "NAME:VERSION, NAME@STAGE, or a models:/ URI", ("pull", "export"), PULLED,
-        details="A stage is the tag `mirror.stage` of a version on Azure ML, on MLflow an alias.",
+        details="On Azure ML a stage is the tag `mirror.stage` of a version. On MLflow it is an alias.",
     ),
     Option(
-        "image", "IMAGE", "REGISTRY/REPOSITORY:TAG; the version's files are in /model", ("export",), PULLED,
-        details="The login is that of `docker login`; for Azure also that of this program.",
+        "image", "IMAGE", "REGISTRY/REPOSITORY:TAG; the image has the files of the version in /model",
+        ("export",), PULLED,
+        details="The login of `docker login` is used; for Azure Container Registry also the Azure login of "
+        "this program.",
     ),
     Option(
-        "folder", "DIR", "the folder to make; the version's files are in DIR/model", ("pull",), PULLED,
+        "folder", "DIR", "the folder to create; the files of the version are stored in DIR/model", ("pull",),
+        PULLED,
         completes="directory",
     ),
     Option(
-        "run_id", "--run-id", "instead of VERSION: the version that was mirrored from this run", ("pull",),
+        "run_id", "--run-id", "pull the version that was mirrored from this run, instead of VERSION",
+        ("pull",),
         PULLED, "ID", parse=values.run_id,
     ),
     Option(
-        "replace", "--replace", "put the version in the place of the one that is in DIR", ("pull",), PULLED,
+        "replace", "--replace", "replace the version that is in DIR", ("pull",), PULLED,
     ),
     Option(
-        "reuse", "--reuse", "take what is equal from a folder that was pulled before (repeatable)", ("pull",),
+        "reuse", "--reuse", "copy equal files from a folder that was pulled earlier (repeatable)", ("pull",),
         PULLED, "DIR", repeatable=True, completes="directory",
-        details="What DIR holds is always used.",
+        details="Files in DIR itself are always reused.",
     ),
-    # --- what it may drive ---
+    # --- evaluations, stages and cleanup ---
     Option(
-        "reference", "MODEL:VERSION", "for example act-pick:3 or models:/act-pick/3",
+        "reference", "MODEL:VERSION", "a version, for example act-pick:3 or models:/act-pick/3",
         ("evaluate", "promote", "share"), GATE,
     ),
     Option(
-        "reference", "MODEL@STAGE", "for example act-pick@production", ("demote", "rollback"), GATE,
+        "reference", "MODEL@STAGE", "a stage of a model, for example act-pick@production",
+        ("demote", "rollback"), GATE,
     ),
     Option(
-        "reference", "MODEL", "for example act-pick, or act-pick@production for one stage", ("history",),
+        "reference", "MODEL", "a model such as act-pick, or one stage of it such as act-pick@production",
+        ("history",),
         GATE,
     ),
     Option(
-        "result", "--result", "the result of an evaluation; - for standard input", ("evaluate",), GATE,
+        "result", "--result", "the file with the result of the evaluation; - reads standard input",
+        ("evaluate",), GATE,
         "FILE", completes="file",
         details="[robot.md](robot.md#results-of-evaluations) lists the formats.",
     ),
     Option(
-        "evaluated_task", "--task-name", "the task of episodes for which the result names none",
+        "evaluated_task", "--task-name", "the task of all episodes for which the result names none",
         ("evaluate",), GATE, "NAME",
     ),
     Option(
-        "sign_key", "--sign-key", "sign the statement with this private key (PEM)", ("evaluate",), GATE,
+        "sign_key", "--sign-key", "sign the evaluation with this private key (PEM)", ("evaluate",), GATE,
         "FILE", completes="file",
     ),
     Option(
-        "to_stage", "--to", "the stage that the version is to get", ("promote",), GATE, "STAGE", (), "",
+        "to_stage", "--to", "the stage to give, for example staging or production", ("promote",), GATE,
+        "STAGE", (), "",
         completes="staging production",
     ),
     Option(
-        "policy", "--policy", "what the version and its evidence must show (gate.yaml)", ("promote",), GATE,
+        "policy", "--policy", "the policy that the version and its evaluations must pass, for example "
+        "gate.yaml", ("promote",), GATE,
         "FILE", completes="file",
-        default="one episode, and not shown to be worse than the incumbent",
+        default="at least one episode, and not significantly worse than the incumbent",
         details="[robot.md](robot.md#the-policy) describes every key.",
     ),
     Option(
         "public_keys", "--public-key",
-        "a key of those who may sign versions and evaluations (PEM, repeatable)",
+        "a public key that may sign versions and evaluations (PEM, repeatable)",
         ("promote", "rollback"), GATE, "FILE", repeatable=True, completes="file",
     ),
-    Option("reason", "--reason", "why, for the history", ("promote", "demote", "rollback"), GATE, "TEXT"),
-    Option("explain", "--explain", "print the arithmetic as a table", ("promote",), GATE),
+    Option("reason", "--reason", "the reason, which history shows", ("promote", "demote", "rollback"), GATE,
+        "TEXT"),
+    Option("explain", "--explain", "print every rule with its numbers, as a table", ("promote",), GATE),
     Option(
-        "dry_run", "--dry-run", "decide, and write nothing", ("promote", "demote", "rollback"), GATE,
+        "dry_run", "--dry-run", "print the decision without writing anything",
+        ("promote", "demote", "rollback"), GATE,
     ),
     Option(
-        "registry_name", "--registry", "the Azure ML registry that is to get the version", ("share",), GATE,
+        "registry_name", "--registry", "the Azure ML registry to copy the version to", ("share",), GATE,
         "NAME",
     ),
     Option(
-        "older_than", "--older-than", "only what was written longer ago: 36h, 14d", ("prune",), GATE, "TIME",
+        "older_than", "--older-than", "only leftovers that are older than this: 36h, 14d", ("prune",), GATE,
+        "TIME",
         (), "14d", values.seconds,
     ),
-    Option("delete", "--delete", "remove it; without this flag it is only listed", ("prune",), GATE),
+    Option("delete", "--delete", "delete the leftovers; without this flag they are only listed", ("prune",),
+        GATE),
     # --- the target ---
     Option(
-        "model_name", "--model-name", "the registered model", (*_RUN, "status", "pull"), TARGET, "NAME",
+        "model_name", "--model-name", "the name of the registered model", (*_RUN, "status", "pull"), TARGET,
+        "NAME",
         ("AZUREML_MODEL_NAME",),
     ),
     Option(
-        "model_name", "--model-name", "the registered model; may contain {run_id}, {name}, {parent}, "
+        "model_name", "--model-name",
+        "the name of the registered model; may contain {run_id}, {name}, {parent}, "
         "{framework}", ("backfill",), TARGET, "TEMPLATE", ("AZUREML_MODEL_NAME",),
-        details="`{name}` is the name of the run's folder, `{parent}` that of the folder around it. With "
-        "`--from-osmo`: as `watch`.",
+        details="`{name}` is the name of the run's folder, `{parent}` the name of its parent folder. With "
+        "`--from-osmo`, the placeholders are those of `watch`.",
     ),
     Option(
-        "model_name", "--model-name", "the registered model; may contain {workflow}, {task}, {framework}, "
+        "model_name", "--model-name",
+        "the name of the registered model; may contain {workflow}, {task}, {framework}, "
         "{label.NAME}, {run_id}", ("watch",), TARGET, "TEMPLATE", ("AZUREML_MODEL_NAME",),
-        details="`{workflow}` is the workflow's name, `{run_id}` its id: the name with a number. With "
-        "`{task}` each task that declared an output becomes a version of its own.",
+        details="`{workflow}` is the name of the workflow, `{run_id}` its id, which is the name with a "
+        "number. With `{task}`, each task that declared an output becomes a version of its own.",
     ),
     Option(
-        "experiment", "--experiment", "the experiment", (*_RUNS, "status"), TARGET, "NAME",
-        default="named like the model",
+        "experiment", "--experiment", "the experiment of the run", (*_RUNS, "status"), TARGET, "NAME",
+        default="the model name",
     ),
     Option(
-        "tags", "--tag", "add a tag (repeatable)", _MIRRORS, TARGET, "KEY=VALUE", parse=values.tag,
+        "tags", "--tag", "add a tag to the version (repeatable)", _MIRRORS, TARGET, "KEY=VALUE",
+        parse=values.tag,
         repeatable=True, combine=_pairs, empty_is_unset=False, accepted_by=("doctor",),
     ),
     Option(
         "tracking_uri", "--tracking-uri", "an MLflow server, or sqlite:///FILE", COMMANDS, TARGET, "URI",
         ("MLFLOW_TRACKING_URI",),
-        details="`sqlite:///mlflow.db` needs full MLflow. The `azureml://…` URI of a workspace stands for "
-        "its three coordinates.",
+        details="`sqlite:///mlflow.db` needs the extra `[local]`. The `azureml://…` URI of a workspace can "
+        "be passed instead of the three options that name it.",
     ),
     Option(
         "artifacts_on_this_host", "--artifacts-on-this-host",
-        "MLflow: the server runs on this host, so a path as artifact root may be used", COMMANDS, TARGET,
-        details="Without it, a server that keeps its artifacts in a path on its own disk is refused: the "
-        "files would be written to the same path on the machine that runs this program.",
+        "MLflow: allow an artifact root that is a local path, because the server runs on this host", COMMANDS,
+        TARGET,
+        details="Without it, a server whose artifact root is a path on its own disk is refused. The files "
+        "would be written to that path on the machine that runs this program.",
     ),
     Option(
         "subscription_id", "--subscription-id", "Azure ML: the subscription", COMMANDS, TARGET, "ID",
@@ -457,17 +502,17 @@ TABLE: tuple[Option, ...] = (
         ("AZUREML_WORKSPACE_NAME",),
     ),
     Option(
-        "concurrency", "--concurrency", "Azure ML: blocks sent or read at the same time",
+        "concurrency", "--concurrency", "Azure ML: number of blocks to transfer at the same time",
         ("mirror", *_MANY, "pull"), TARGET, "N", (), str(CONCURRENCY), values.concurrency,
         accepted_by=("plan", "doctor"),
     ),
     Option(
-        "block_size", "--block-size", "Azure ML: size of a block, from 1MiB to 100MiB",
+        "block_size", "--block-size", "Azure ML: size of a block, 1MiB to 100MiB",
         ("mirror", *_MANY), TARGET, "SIZE", (), f"{BLOCK_BYTES // values.MIB}MiB", values.block_size,
         accepted_by=("plan", "doctor"),
     ),
     Option(
-        "retry_seconds", "--retry-for", "retry a failing service this long: 90s, 15m, 2h",
+        "retry_seconds", "--retry-for", "keep retrying a failing service for this long: 90s, 15m, 2h",
         (*_MIRRORS, "status", "verify", "repair", "pull", "export", "evaluate", *_STAGES, "share", "prune"),
         TARGET, "TIME", (),
         "15m", values.seconds,
@@ -475,33 +520,35 @@ TABLE: tuple[Option, ...] = (
     ),
     # --- output ---
     Option("shell", "SHELL", "bash, zsh or fish", ("completion",), OUTPUT, completes="bash zsh fish"),
-    Option("json", "--json", "print JSON on stdout, also on a terminal", COMMANDS, OUTPUT),
+    Option("json", "--json", "print JSON to stdout, even on a terminal", COMMANDS, OUTPUT),
     Option(
-        "metrics_file", "--metrics-file", "write what this call did to a text file of Prometheus",
+        "metrics_file", "--metrics-file",
+        "write metrics of this call to a file, in the Prometheus text format",
         COMMANDS, OUTPUT, "FILE", ("AML_MIRROR_METRICS_FILE",), completes="file",
-        details="For the textfile collector of Prometheus' node exporter, which reads names that end in "
-        "`.prom`. OpenTelemetry is set up by its own variables: see [telemetry](telemetry.md).",
+        details="For the textfile collector of Prometheus' node exporter, which reads files named `*.prom`. "
+        "OpenTelemetry is configured by its own variables: see [telemetry](telemetry.md).",
     ),
     Option("debug", "--debug", "show tracebacks", COMMANDS, OUTPUT),
     # --- variables that have no flag ---
     Option(
-        "output_base", "", "the folder that holds the folders of the runs, each named by its run id",
+        "output_base", "", "a folder with one subfolder per run, named by the run id",
         (*_RUNS, "status"), RUN, variables=("OUTPUT_BASE",),
     ),
     Option(
-        "replay_run_id", "", "the id of the finished run that an OSMO workflow mirrors later (a replay)",
+        "replay_run_id", "", "the id of the finished run that a replay workflow mirrors",
         _RUN, RUN, variables=("REPLAY_RUN_ID",),
     ),
-    Option("framework_tag", "", "the tag `framework`", _RUN, TARGET, variables=("TRAINING_FRAMEWORK",)),
-    Option("source_tag", "", "the tag `source`", _RUNS, TARGET, variables=("AML_SOURCE",)),
+    Option("framework_tag", "", "the value of the tag `framework`", _RUN, TARGET,
+        variables=("TRAINING_FRAMEWORK",)),
+    Option("source_tag", "", "the value of the tag `source`", _RUNS, TARGET, variables=("AML_SOURCE",)),
 )  # fmt: skip
 
 
 def options_of(command: str, extra: Iterable[Option] = ()) -> list[Option]:
-    """Return the rows that a command takes, listed or not.
+    """Return the options that a command takes, whether it lists them or not.
 
     Args:
-        command: its name; empty: every command.
-        extra: rows that registries and sources of other packages bring.
+        command: the name of the command. Empty: every command.
+        extra: options of registries and sources from other packages.
     """
     return [option for option in (*TABLE, *extra) if option.takes(command)]

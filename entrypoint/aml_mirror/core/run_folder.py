@@ -69,7 +69,7 @@ def refuse_dotenv_of_a_run(file: Path, places: Iterable[str] = ()) -> None:
             why = f"{run} holds {sign}" if run else ""
         if why:
             raise ConfigurationError(
-                f"{file} lies in the run that is to be mirrored, or in another one ({why}): a run must not "
+                f"{file} is in the run that is to be mirrored, or in another one ({why}): a run must not "
                 "say where to mirror to",
                 "start from another folder and keep your .env there, or export its variables",
             )

@@ -212,7 +212,7 @@ def resolve(
             if _is_same_place(str(found[option.setting]), str(value), directory):
                 continue
             raise UsageError(
-                f"the argument {found[option.setting]} and {option.flag} {value} name two places",
+                f"the argument {found[option.setting]} and {option.flag} {value} name two different sources",
                 "pass one of them",
             )
         found[option.setting] = value

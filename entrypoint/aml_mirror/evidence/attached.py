@@ -24,7 +24,7 @@ from aml_mirror.registries.records import Version
 TAG = "mirror.evaluation."
 # A tag's name and the file's have so much of the evaluation's id.
 ID_LENGTH = 16
-_AGAIN = "attach the result anew with: aml-mirror evaluate"
+_AGAIN = "attach the result again with: aml-mirror evaluate"
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,4 +153,4 @@ def _parsed(data: bytes, where: str) -> Any:
     try:
         return json.loads(data)
     except (ValueError, RecursionError) as error:
-        raise DataError(f"{where} is no JSON", _AGAIN) from error
+        raise DataError(f"{where} is not JSON", _AGAIN) from error

@@ -59,10 +59,10 @@ def read_result(path: str) -> ResultFile:
     except IsADirectoryError as error:
         raise UsageError(f"{path} (--result) is a folder", "name the file with the result") from error
     if not data.strip():
-        raise DataError(f"{name} (--result) is empty", "did the evaluation end well?")
+        raise DataError(f"{name} (--result) is empty", "did the evaluation succeed?")
     if len(data) > MAX_BYTES:
         raise DataError(
-            f"{name} (--result) has over {MAX_BYTES >> 20} MiB", "it is no result of an evaluation"
+            f"{name} (--result) has over {MAX_BYTES >> 20} MiB", "it is not the result of an evaluation"
         )
     return ResultFile(name, data, written_at)
 
@@ -87,7 +87,7 @@ def evaluation_in(result: ResultFile, task: str = "") -> Evaluation:
         found = plain_csv(text)
     if found is None:
         raise DataError(
-            f"{result.name} (--result) is no result of an evaluation that is known", f"it may be {FORMATS}"
+            f"{result.name} (--result) is not a known result of an evaluation", f"it may be {FORMATS}"
         )
     if found.evaluated_at and (found.evaluated_at - datetime.now(UTC)).total_seconds() > MAX_SKEW_SECONDS:
         raise DataError(
@@ -110,7 +110,7 @@ def _decoded(result: ResultFile) -> str:
     try:
         return result.data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise DataError(f"{result.name} (--result) is no text in UTF-8", f"it may be {FORMATS}") from error
+        raise DataError(f"{result.name} (--result) is not UTF-8 text", f"it may be {FORMATS}") from error
 
 
 def _of_document(document: object) -> Evaluation | None:

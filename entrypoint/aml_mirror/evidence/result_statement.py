@@ -137,8 +137,8 @@ def evidence_in(document: object, where: str) -> Evidence:
         return _evidence(document)
     except (KeyError, TypeError, ValueError, IndexError) as error:
         raise DataError(
-            f"{where} is no statement of an evaluation by aml-mirror: {type(error).__name__} {error}",
-            "attach the result anew with: aml-mirror evaluate",
+            f"{where} is not an aml-mirror statement of an evaluation: {type(error).__name__} {error}",
+            "attach the result again with: aml-mirror evaluate",
         ) from error
 
 

@@ -163,6 +163,6 @@ def _layer(version: ResolvedVersion, item: ManifestEntry) -> Iterator[bytes]:
         raise DataError(
             f"{item.path} of version {version.version.number} of {version.version.model} is not what was "
             "mirrored",
-            f"put it right with: aml-mirror repair {version.version.model}:{version.version.number}",
+            f"repair it with: aml-mirror repair {version.version.model}:{version.version.number}",
         )
     yield image_layout.layer_end(item)

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from aml_mirror.sources.ranged_file import RangedFile
 
 # The end-of-central-directory record (PKWARE APPNOTE 4.3.16), the same with numbers of 64 bits (4.3.14), what
-# stands between the two (4.3.15), and the local header (4.3.7).
+# is between the two (4.3.15), and the local header (4.3.7).
 _END = struct.Struct("<4s4H2LH")
 _END64 = struct.Struct("<4sQ2H2L4Q")
 _LOCATOR = struct.Struct("<4sLQL")
@@ -43,7 +43,7 @@ class Member:
 
 
 class Archive:
-    """The directory of a zip file, read with ranged reads and held against the file's own length.
+    """The directory of a zip file, read with ranged reads and compared with the file's own length.
 
     A zip that was cut can look whole: where a stored member is a zip itself (Stable-Baselines3 stores
     torch archives), the cut may fall right behind the inner directory, and most readers then take the
@@ -80,7 +80,7 @@ class Archive:
             struct.error,
         ) as error:
             raise ValueError("its zip directory is missing or damaged: the file was cut") from error
-        # zipfile takes a cut comment, and whatever stands behind the archive.
+        # zipfile takes a cut comment, and whatever is behind the archive.
         end_record = read(end, _END.size)
         if not end_record.startswith(b"PK\x05\x06") or _END.unpack(end_record)[-1] != size - end - _END.size:
             raise ValueError("its zip directory does not end where the file ends")
@@ -99,7 +99,7 @@ class Archive:
         at = 0
         for member in sorted(self.members.values(), key=lambda member: member.start):
             if member.start < at:
-                raise ValueError(f"its member {member.name} lies in another one")
+                raise ValueError(f"its member {member.name} is in another one")
             at = member.start + member.compressed
 
     def _member(self, info: zipfile.ZipInfo, limit: int) -> Member:

@@ -84,7 +84,7 @@ def read_header(read: Read, size: int) -> Header:
     """
     reader = _Reader(read, size)
     if reader.take(4) != MAGIC or reader.number("I") not in (2, 3):
-        raise ValueError("it is no GGUF file of version 2 or 3")
+        raise ValueError("it is not a GGUF file of version 2 or 3")
     tensors, pairs = reader.number("Q"), reader.number("Q")
     if tensors > _MAX_ENTRIES or pairs > _MAX_ENTRIES:
         raise ValueError("its header is damaged")

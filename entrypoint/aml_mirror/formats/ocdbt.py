@@ -4,11 +4,11 @@ Sources: TensorStore's documentation of the format (kvstore/ocdbt, "Storage form
 orbax-checkpoint 0.11.13 and 0.12.8 with tensorstore 0.1.86 and later.
 
 A store is a B+ tree. ``manifest.ocdbt`` names its root; each node begins with a table of data files and
-then lists, for a leaf, where in them each value lies, and for an inner node where each child lies. So
+then lists, for a leaf, where in them each value is, and for an inner node where each child is. So
 walking the tree says of each data file how long it must be: a missing or a cut one shows without any
 array being read. Orbax lets each process write a store of its own and then a tree over all of them, whose
 files lie in ``ocdbt.process_<n>/d/``; such a part of a path is its *base*, and the paths in a node are
-relative to the base of the file that the node lies in.
+relative to the base of the file that the node is in.
 """
 
 from __future__ import annotations

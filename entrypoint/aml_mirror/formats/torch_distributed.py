@@ -17,7 +17,7 @@ _KEYS = frozenset({"relative_path", "offset", "length"})
 
 
 def items_in(tree: Tree, path: str) -> list[tuple[int, int]]:
-    """List (offset, length), sorted, of what ``.metadata`` says lies in a ``.distcp`` file.
+    """List (offset, length), sorted, of what ``.metadata`` says is in a ``.distcp`` file.
 
     Empty where there is no ``.metadata``, or where it says nothing of the file.
     """

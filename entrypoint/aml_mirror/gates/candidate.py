@@ -59,7 +59,7 @@ def check_candidate(
             else f"{found.extra[0]} was added"
         )
         raise DataError(f"{name} is not what was mirrored: {first}", f"restore it with: {found.repair}")
-    # Last: a verdict by an older scanner is given anew, on bytes that were just found to be right.
+    # Last: a verdict by an older scanner is given again, on bytes that were just found to be right.
     _check_safety(registry, version, policy, name, settings, console)
     return found
 
@@ -79,7 +79,7 @@ def _check_safety(
 def _scanned(version: Version, settings: Settings, console: Console) -> Safety:
     """Pull a version into a scratch folder and look into its files."""
     console.say(
-        f"version {version.number} of {version.model} was judged by an older scanner: scanning it anew"
+        f"version {version.number} of {version.model} was judged by an older scanner: scanning it again"
     )
     with tempfile.TemporaryDirectory(prefix="aml-mirror-") as scratch:
         wanted = replace(

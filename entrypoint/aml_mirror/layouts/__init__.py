@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from shlex import quote
 
 from aml_mirror.core.errors import DataError, MirrorError, SeveralRuns, UsageError
 from aml_mirror.core.run import Run
 from aml_mirror.layouts.adapters import with_base_model
 from aml_mirror.layouts.base import Checkpoint, Layout, RunDraft
-from aml_mirror.layouts.explicit_path import explicit_checkpoint, to_name
+from aml_mirror.layouts.explicit_path import as_option, explicit_checkpoint, to_name
 from aml_mirror.layouts.generic.layout import Generic
 from aml_mirror.layouts.generic.name_words import DATA_FOLDERS
 from aml_mirror.layouts.generic.weight_files import is_weights
@@ -27,6 +26,7 @@ __all__ = [
     "Layout",
     "Run",
     "RunDraft",
+    "as_option",
     "explicit_checkpoint",
     "find_every_run",
     "find_run",
@@ -86,7 +86,9 @@ def find_every_run(tree: Tree, framework: str = "") -> list[DetectedRun]:
     """
     runs = find_runs(tree, framework)
     known = [run.root for run in runs]
-    if framework or not runs or "" in known or any(run.layout.name == Generic.name for run in runs):
+    # Generic was asked about all where it found a run, unless that is in another one.
+    outer = [run for run in runs if not any(_is_inside(run.root, root) for root in known)]
+    if framework or not runs or "" in known or any(run.layout.name == Generic.name for run in outer):
         return runs
     rest = (without_copies(tree) if runs[0].without_copies else tree).without(known)
     if not any(map(is_weights, rest.files)):
@@ -114,7 +116,7 @@ def _is_hidden(root: str) -> bool:
 
 
 def unknown_beside(tree: Tree, found: DetectedRun) -> list[str]:
-    """Return the roots, sorted, of what no known framework wrote and what lies beside the one run of a tree.
+    """Return the roots, sorted, of what no known framework wrote and what is beside the one run of a tree.
 
     Nobody else would say a word of them: the run of a known framework is taken for all that there is.
     """
@@ -207,7 +209,7 @@ def find_run(tree: Tree, framework: str = "", path: str = "") -> DetectedRun:
             raise UsageError(
                 f"{where} does not hold {looked}, but several models, of which no name tells which is the "
                 f"policy: {', '.join(models)}",
-                "pass one of: " + ", ".join(f"--checkpoint {quote(model)}" for model in models),
+                "pass one of: " + ", ".join(map(as_option, models)),
             )
         other = "".join(
             f"to mirror weights all the same, name them: --checkpoint {one!r}; " for one in models
@@ -234,7 +236,7 @@ def find_run(tree: Tree, framework: str = "", path: str = "") -> DetectedRun:
 
 
 def _around(tree: Tree, found: DetectedRun) -> list[DetectedRun]:
-    """Return the run of no known framework in whose folder the one run of a known framework lies, if any."""
+    """Return the run of no known framework in whose folder the one run of a known framework is, if any."""
     if not found.root or found.layout.name == Generic.name:
         return []
     seen = without_copies(tree) if found.without_copies else tree
@@ -276,5 +278,5 @@ def _outer(tree: Tree, found: list[DetectedRun]) -> str:
         if item.nested:
             checkpoints = item.read(tree).checkpoints
             shown = checkpoints[0].path if checkpoints else "PATH"
-            return f"; for {item.root or '.'} itself name its checkpoint: --checkpoint {quote(shown)}"
+            return f"; for {item.root or '.'} itself name its checkpoint: {as_option(shown)}"
     return ""

@@ -1,5 +1,7 @@
 """ACT and ALOHA: ``policy_epoch_<epoch>_seed_<seed>.ckpt``, ``policy_last.ckpt`` and ``policy_best.ckpt``.
 
+Mobile ALOHA's (MarkFzp/act-plus-plus) counts steps: ``policy_step_<step>_seed_<seed>.ckpt``.
+
 ``imitate_episodes.py`` of tonyzhaozh/act (main; Mobile ALOHA and other forks kept it) saves every 100 epochs,
 ``policy_last.ckpt`` when training ends, then the best epoch once more under its number, and
 ``policy_best.ckpt``, by validation loss. Only the numbered names have the seed: where two seeds share a
@@ -15,7 +17,7 @@ from aml_mirror.layouts.kit.file_layout import FileLayout
 
 ACT = FileLayout(
     name="act",
-    numbered=r"policy_epoch_(?P<step>\d{1,18})_seed_(?P<seed>\d{1,18})\.ckpt",
+    numbered=r"policy_(?:epoch|step)_(?P<step>\d{1,18})_seed_(?P<seed>\d{1,18})\.ckpt",
     final=r"policy_last\.ckpt",
     best=r"policy_best\.ckpt",
     beside=("dataset_stats.pkl",),

@@ -1,7 +1,7 @@
 """Configuration files that a run keeps beside its checkpoints, read as plain data.
 
 Only :class:`yaml.SafeLoader` is used. Isaac Lab, Hydra and GR00T write tags such as
-``!!python/tuple`` or ``!!python/object:groot.Config``; what stands under such a tag is kept as the plain
+``!!python/tuple`` or ``!!python/object:groot.Config``; what is under such a tag is kept as the plain
 list, dictionary or text that it is, and nothing is imported or called. A file that cannot be read is one
 warning, and the answer is then None: a run is never lost over its notes.
 """
@@ -28,7 +28,7 @@ MAX_CONFIG_DEPTH = 64
 
 
 class _PlainLoader(yaml.SafeLoader):
-    """SafeLoader that takes what stands under an unknown tag as plain data."""
+    """SafeLoader that takes what is under an unknown tag as plain data."""
 
     # PyYAML merges "<<" by building lists of all pairs: aliases of merges grow without end.
     def flatten_mapping(self, node: yaml.MappingNode) -> None:

@@ -27,6 +27,7 @@ from aml_mirror.formats.pickle_values import pickled_pairs
 from aml_mirror.layouts.base import Checkpoint, Role, RunDraft
 from aml_mirror.layouts.config_files import read_mapping
 from aml_mirror.layouts.kit.other_ends import ask_about_other_ends, other_ends
+from aml_mirror.layouts.kit.roles import warn_of_scores
 from aml_mirror.layouts.run_roots import topmost
 from aml_mirror.layouts.scores import lower_is_better
 from aml_mirror.layouts.torch_files import pickle_of, whole_number
@@ -86,6 +87,9 @@ class DiffusionPolicy:
             found.checkpoints.append(
                 Checkpoint(item.path, item.step, role, (item.path,), (item.path,), left_out)
             )
+        # Whatever is called otherwise was saved because of its time.
+        if saved and all(item.metric for item in saved):
+            warn_of_scores(found)
         if best := _best(saved, found):
             found.best = Checkpoint(best.path, best.step, "best", (best.path,), (best.path,))
         ask_about_other_ends(run, found)
@@ -109,7 +113,7 @@ def _is_diffusion_policy(tree: Tree, folder: str, names: tuple[str, ...]) -> boo
     for name in files[:_LOOK_INTO]:
         if data := pickle_of(tree, join(folder, name)):
             return _is_workspace(data)
-    # None can be read: the names and what lies beside them must do. Lightning says "last" and "step=".
+    # None can be read: the names and what is beside them must do. Lightning says "last" and "step=".
     root = parent(folder)
     beside = tree.has(join(root, _LOG)) or tree.has(join(root, _CONFIG))
     return bool(files) and (beside or _LATEST in files) and not any("step=" in name for name in files)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
+from shlex import quote
 
 from aml_mirror.core.errors import DataError
 from aml_mirror.layouts.adapters import with_base_model
@@ -29,9 +30,12 @@ from aml_mirror.layouts.run_roots import folders_around
 from aml_mirror.layouts.step_folders import names_in, shard_problem, word_set
 from aml_mirror.sources.tree import Tree, join, parent
 
+# What ``--checkpoint`` takes beside paths.
+WORDS = ("final", "best", "all")
+STEP = re.compile("[0-9]{1,18}")
 # One process's part of what several wrote, and what means nothing without the files around it.
 _PART = re.compile(r".*\.distcp|manifest\.ocdbt|(?:.*_)?rank_[0-9]+(?:_.*)?\.pt")
-# What lies beside weights that are loaded by their folder: a model's configuration, or that of its training.
+# What is beside weights that are loaded by their folder: a model's configuration, or that of its training.
 _BESIDE = re.compile(r"(?:config|model_config|adapter_config|args)\.(?:json|ya?ml)|.*\.index\.json")
 # What the parts of one model are called that are stored apart.
 _COMPONENTS = word_set(
@@ -40,6 +44,12 @@ _COMPONENTS = word_set(
 )
 # So many proposals are looked into.
 _LOOKED_AT = 20
+
+
+def as_option(path: str) -> str:
+    """Return the option that takes the checkpoint at a path, also where its name is a word or a step."""
+    taken = path in WORDS or STEP.fullmatch(path)
+    return f"--checkpoint {quote(f'./{path}' if taken else path)}"
 
 
 def explicit_checkpoint(run: Tree, path: str) -> Checkpoint | None:
@@ -119,7 +129,8 @@ def to_name(tree: Tree) -> list[str]:
 def _around_part(tree: Tree, path: str) -> str:
     """Return the folder of the model that a folder is a part of (``llm/``, ``unet/``), else the path itself.
 
-    The configuration of a model saved in parts is beside the folders of the parts.
+    The configuration of a model saved in parts is beside the folders of the parts, or all of them are called
+    as parts are.
     """
     part = parent(path) if tree.has(path) else path
     if part in ("", "."):
@@ -129,7 +140,11 @@ def _around_part(tree: Tree, path: str) -> str:
     parts = [
         name for name in beside if any(is_weights(file) for file in tree.children.get(join(around, name), ()))
     ]
-    whole = {"config.json", "model_index.json"} & names_in(tree, around) and len(parts) > 1
+    configured = bool({"config.json", "model_index.json"} & names_in(tree, around))
+    named = all(
+        words_of(name) <= _COMPONENTS | MODEL_WORDS and words_of(name) & _COMPONENTS for name in parts
+    )
+    whole = (configured or named) and len(parts) > 1
     return (around or ".") if whole and step_of(part.rpartition("/")[2]) is None else path
 
 

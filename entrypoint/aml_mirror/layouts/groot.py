@@ -28,7 +28,7 @@ from aml_mirror.layouts.huggingface.layout import HuggingFace
 from aml_mirror.layouts.huggingface.saved_files import describe
 from aml_mirror.layouts.run_roots import topmost
 from aml_mirror.layouts.step_folders import subfolders
-from aml_mirror.sources.tree import Tree, join
+from aml_mirror.sources.tree import Tree, join, parent
 
 _EXPERIMENT = "experiment_cfg"
 _PROCESSOR = "processor"
@@ -44,8 +44,10 @@ class Groot:
     name = "groot"
 
     def find(self, tree: Tree) -> list[str]:
-        # A run may be left with its best checkpoint only.
-        roots = HuggingFace().find(tree) or topmost(
+        roots = HuggingFace().find(tree)
+        # A run may be left with its best checkpoint only: the run is around that.
+        roots = topmost(parent(root) if _BEST.fullmatch(root.rpartition("/")[2]) else root for root in roots)
+        roots = roots or topmost(
             folder
             for folder, below in subfolders(tree).items()
             if any(_BEST.fullmatch(name) for name in below)
@@ -58,11 +60,17 @@ class Groot:
         best = _best(run, config)
         if best is not None:
             result.best = best
+        # The best one, passed by itself.
+        if _BEST.fullmatch((run.root or run.source.name).rpartition("/")[2]):
+            result.checkpoints = [replace(item, role="unknown") for item in result.checkpoints]
+            result.warnings.append("by its name this checkpoint was kept for its score")
         result.checkpoints = [_with_companions(run, item) for item in result.checkpoints]
         if result.best is not None:
             result.best = _with_companions(run, result.best)
         if config:
             result.params["experiment_cfg"] = config
+        if not result.checkpoints and result.best:
+            result.warnings.append("only the best checkpoint was kept; --checkpoint best takes it")
         return result
 
 

@@ -6,7 +6,7 @@ Sources: lerobot 0.4.4 (real runs) and the main branch of August 2026 (``common/
 - A step's folder holds ``pretrained_model/`` (policy, processors and ``train_config.json``), written first,
   and ``training_state/``, whose ``training_step.json`` therefore says that the policy is whole.
 - The link ``checkpoints/last`` is pointed at a step once all of it is saved: its target is the final one,
-  and what lies above it was still being saved. Object storage loses the link, copying tools may turn it
+  and what is above it was still being saved. Object storage loses the link, copying tools may turn it
   into a folder; where it is of no use, the highest step with its ``training_step.json`` is the final one.
   A training saves one checkpoint at a time: where several lie above ``last`` and one below the newest of
   them is complete, ``last`` is old (an upload that overwrote nothing, a link that was lost), and the highest
@@ -130,7 +130,7 @@ class LeRobot:
             return None
         if link not in below:
             return None
-        # A copy of the step it pointed to: the number stands in its training_step.json.
+        # A copy of the step it pointed to: the number is in its training_step.json.
         step = _saved_step(run, link)
         if step is None:
             return None
@@ -262,7 +262,7 @@ def _names(run: Tree, folder: str) -> set[str]:
 
 def _missing_companion(names: set[str], siblings: list[set[str]]) -> str:
     """Name a file of the policy that every other checkpoint of the run has and this one lacks."""
-    others = [other for other in siblings if other is not names and other != names]
+    others = [other for other in siblings if other is not names]
     if not others:
         return ""
     common = set.intersection(*others)

@@ -3,7 +3,7 @@
 ``lightning.pytorch.callbacks.ModelCheckpoint`` (1.x to 2.6; runs of 2.6.6 seen) writes into
 ``<logger's folder>/version_N/checkpoints/`` or into the ``dirpath`` that it was given: files named by a
 template (``epoch=3-step=100.ckpt``; a metric with ``/`` in its name makes a folder), ``last.ckpt``, and
-``-v1`` behind a name that is taken. ``hparams.yaml`` lies in the logger's folder, and ``metrics.csv`` where
+``-v1`` behind a name that is taken. ``hparams.yaml`` is in the logger's folder, and ``metrics.csv`` where
 that is a CSVLogger's.
 
 ``last.ckpt`` is not the end by its name: it is written, or linked, only together with another file, and one
@@ -20,6 +20,7 @@ the module saved them.
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,6 +28,7 @@ from aml_mirror.formats.pickle_values import pickled_pairs
 from aml_mirror.layouts.base import Checkpoint, Role, RunDraft
 from aml_mirror.layouts.config_files import read_mapping
 from aml_mirror.layouts.kit.other_ends import ask_about_other_ends
+from aml_mirror.layouts.kit.roles import warn_of_scores
 from aml_mirror.layouts.run_roots import topmost, with_logs
 from aml_mirror.layouts.scores import lower_is_better
 from aml_mirror.layouts.torch_files import pickle_of, whole_number
@@ -67,6 +69,8 @@ class _Saved:
     best: tuple[tuple[str, str], ...]
     # monitor -> "min" or "max".
     modes: dict[str, str]
+    # Whether a callback without a `monitor` saves too: by time.
+    saves_by_time: bool = False
 
     @property
     def name(self) -> str:
@@ -97,6 +101,10 @@ class Lightning:
                         roots.add(_root_of(tree, folder))
         return with_logs(tree, topmost(roots))
 
+    def are_apart(self, around: Sequence[str], inside: Sequence[str]) -> bool:
+        """Tell whether files in a folder of their own are of another training: nothing denies it."""
+        return True
+
     def read(self, run: Tree) -> RunDraft:
         found = RunDraft([])
         examined = [item for path in run.files if path.endswith(_SUFFIX) and (item := _examined(run, path))]
@@ -104,6 +112,8 @@ class Lightning:
         for index, item in enumerate(saved):
             role: Role = "final" if index == 0 else "periodic"
             found.checkpoints.append(Checkpoint(item.path, item.step, role, (item.path,), (item.path,)))
+        if saved and all(_is_kept_for_score(item) for item in saved):
+            warn_of_scores(found)
         if best := _best(saved, found.warnings):
             found.best = Checkpoint(best.path, best.step, "best", (best.path,), (best.path,))
         for path in sorted(run.files, key=lambda item: (item.count("/"), item)):
@@ -115,6 +125,13 @@ class Lightning:
             found.params = read_mapping(run, _HYDRA, found.warnings)
         ask_about_other_ends(run, found)
         return found
+
+
+def _is_kept_for_score(item: _Saved) -> bool:
+    """Tell whether a file was written because a metric was better: by its callbacks, else by its name."""
+    if _LAST.fullmatch(item.name) or (_FINAL.search(item.name) and "=" not in item.name):
+        return False
+    return bool(item.best) and not item.saves_by_time if item.has_callbacks else bool(item.metrics)
 
 
 def _is_lightning(tree: Tree, path: str) -> bool:
@@ -156,7 +173,7 @@ def _examined(run: Tree, path: str) -> _Saved | None:
         return None
     step = epoch = None
     monitor: Any = None
-    has_callbacks = False
+    has_callbacks = by_time = False
     best = []
     for key, value in pickled_pairs(data, _KEYS):
         # The dictionary begins with epoch and global_step; later ones belong to loops and schedulers.
@@ -170,13 +187,14 @@ def _examined(run: Tree, path: str) -> _Saved | None:
             has_callbacks = True
             if isinstance(monitor, str) and isinstance(value, str) and value:
                 best.append((monitor, value))
+            by_time = by_time or not isinstance(monitor, str)
             monitor = None
     if step is None and (named := _NAMED.search(path)):
         step = int(named["step"])
     if epoch is None and (named := _EPOCH.search(path)):
         epoch = int(named["epoch"])
     modes = {match[1].decode("utf-8", "replace"): match[2].decode() for match in _STATE_KEY.finditer(data)}
-    return _Saved(path, bool(data), step, epoch, has_callbacks, tuple(best), modes)
+    return _Saved(path, bool(data), step, epoch, has_callbacks, tuple(best), modes, by_time)
 
 
 def _age(item: _Saved, saved: list[_Saved]) -> tuple[bool, float, int, int, int, str]:

@@ -23,6 +23,7 @@ from aml_mirror.layouts.generic.name_words import (
 )
 from aml_mirror.layouts.generic.training_evidence import has_config, has_log
 from aml_mirror.layouts.generic.weight_files import is_weights
+from aml_mirror.layouts.run_roots import LOG_FOLDERS
 from aml_mirror.layouts.step_folders import word_set
 from aml_mirror.sources.base import Listing
 from aml_mirror.sources.tree import Tree, join
@@ -33,6 +34,16 @@ _MADE_OF_IT = word_set(
     "deploy converted"
 )
 _FOLDERS = DATA_FOLDERS | TRAINING_FOLDERS
+# Words by which a folder says that it is of another training than the one around it.
+_OF_ANOTHER = word_set(
+    "student teacher expert distill distilled distillation stage phase finetune finetuned finetuning "
+    "pretrain pretraining seed run exp experiment trial version"
+)
+# Words of folders that people give to one callback of a training.
+_OF_A_CALLBACK = word_set(
+    "periodic top k topk every n regular interval hourly epoch epochs step steps train trained training val "
+    "valid validation metric score callback callbacks auto keep kept intermediate milestone milestones"
+)
 
 
 def nested_runs(tree: Tree, root: str, layout: Layout, layouts: Iterable[Layout]) -> dict[str, Layout]:
@@ -55,14 +66,38 @@ def nested_runs(tree: Tree, root: str, layout: Layout, layouts: Iterable[Layout]
                 found[inside] = other
     if not found:
         return {}
-    # A layout that looks into every folder has read what lies there as its own.
+    # A layout that looks into every folder has read what is there as its own.
     own = [item.path for item in layout.read(tree.below(root)).checkpoints]
     return {
         join(root, inside): other
         for inside, other in found.items()
         if _stands_alone(rest, inside)
-        or not any(path == inside or path.startswith(inside + "/") for path in own)
+        or not any(_is_in(path, inside) for path in own)
+        or (other is layout and _is_of_another(layout, inside, own))
     }
+
+
+def _is_in(path: str, folder: str) -> bool:
+    return path == folder or path.startswith(folder + "/")
+
+
+def _is_of_another(layout: Layout, inside: str, own: list[str]) -> bool:
+    """Tell whether checkpoints in a folder are of another training than those of the run around it.
+
+    Args:
+        layout: of both.
+        inside: the folder.
+        own: the paths of all checkpoints that the layout reads, those in the folder too.
+    """
+    here = [path for path in own if _is_in(path, inside)]
+    around = [path for path in own if path not in here]
+    words = words_of(inside.partition("/")[0])
+    if not around:
+        return False
+    if words & _OF_ANOTHER:
+        return True
+    may_differ = getattr(layout, "are_apart", None)
+    return not words <= _OF_A_CALLBACK | MODEL_WORDS and may_differ is not None and may_differ(around, here)
 
 
 def _overlap(one: str, other: str) -> bool:
@@ -80,27 +115,35 @@ def without_own_files(tree: Tree, root: str) -> Tree | None:
     """Return a run's tree without what belongs to the run by its name; None: no weights are left."""
     run = tree.below(root)
     files = {path: entry for path, entry in run.files.items() if not _is_own(path)}
-    if not any(map(is_weights, files)):
+    with_weights = {path.partition("/")[0] for path in files if is_weights(path)}
+    if not with_weights:
         return None
+    # The run's logs are no reason to take it for what is inside it.
+    files = {
+        path: entry
+        for path, entry in files.items()
+        for first in [path.partition("/")[0]]
+        if first in with_weights or first.lower() not in LOG_FOLDERS
+    }
     prefix = run.root + "/" if run.root else ""
     listed = {prefix + path: entry for path, entry in files.items()}
     return Tree(run.source, Listing(listed, {}, {}), run.root)
 
 
 def _is_own(path: str) -> bool:
-    *folders, name = path.split("/")
+    *folders, _ = path.split("/")
     # In checkpoints/ and its like are the run's own. Others may be there too: checkpoints/stage2/model_10.pt.
     while folders and folders[0].lower() in CONTAINERS:
         folders.pop(0)
     if not folders:
-        return is_weights(name)
+        return True
     first = folders[0]
     words = words_of(first)
     return (
         first.lower() in _FOLDERS
         or first.isdecimal()
         or is_of_checkpoints(first)
-        or end_of(first) >= 0
+        or (end_of(first) >= 0 and not words & _OF_ANOTHER)
         or bool(words & _MADE_OF_IT)
         or (step_of(first) is not None and bool(words & MODEL_WORDS))
     )
@@ -109,10 +152,12 @@ def _is_own(path: str) -> bool:
 def _is_training(rest: Tree, folder: str, layout: Layout) -> bool:
     """Tell whether what a layout found is of a training: a model of transformers alone is none.
 
-    What only names and numbers tell has to have a log or a configuration of its own.
+    What only names and numbers tell has to have a log or a configuration of its own, or a name that says so.
     """
     if layout.name == Generic.name:
-        return _stands_alone(rest, folder) and not any(part.startswith(".") for part in folder.split("/"))
+        says = words_of(folder.partition("/")[0]) & _OF_ANOTHER
+        hidden = any(part.startswith(".") for part in folder.split("/"))
+        return bool(_stands_alone(rest, folder) or says) and not hidden
     return layout.name != "huggingface" or any(
         name.startswith("checkpoint-") or name in ("trainer_state.json", "training_args.bin")
         for name in rest.children[folder]

@@ -4,7 +4,7 @@
 starts it through Ray) writes ``rllib_checkpoint.json``, ``algorithm_state.pkl`` and, with the new API
 stack, ``learner_group/learner/rl_module/<module>/module_state.pkl``, with the old one
 ``policies/<policy>/policy_state.pkl``. The number in the name counts the saves of the trial, so that the
-highest is the newest, but it is no step. Which one is best by a metric stands in Tune's own state, a
+highest is the newest, but it is no step. Which one is best by a metric is in Tune's own state, a
 pickle. A trial is a run of its own.
 
 What its player opens: the whole folder, by ``Algorithm.from_checkpoint``; the filters of observations are in

@@ -5,7 +5,7 @@ a run of 0.5.0 seen). A file's name gathers every reason for which it was writte
 ``_best_validation_V``, then for each environment ``_ENV_return_V`` and ``_ENV_success_V``. After every
 epoch ``last.pth`` is written in place and then copied to ``last_bak.pth``, from which robomimic itself
 resumes when ``last.pth`` is malformed. Configuration, shapes and normalization statistics are inside each
-file; ``config.json`` lies in the root.
+file; ``config.json`` is in the root.
 
 Other scripts write ``models/model_epoch_N.pth`` too. Whether robomimic did says the first file that can be
 read: it holds ``algo_name``. Where none can (all are cut), ``config.json`` says it, or a name with a reason
@@ -31,6 +31,7 @@ from aml_mirror.layouts.base import Checkpoint, NamedStep, Role, RunDraft, numbe
 from aml_mirror.layouts.config_files import read_mapping
 from aml_mirror.layouts.kit.companions import with_companions
 from aml_mirror.layouts.kit.other_ends import ask_about_other_ends
+from aml_mirror.layouts.kit.roles import warn_of_scores
 from aml_mirror.layouts.run_roots import topmost
 from aml_mirror.layouts.torch_files import pickle_of, values_of, whole_number
 from aml_mirror.sources.tree import Tree, join, parent
@@ -70,8 +71,27 @@ class Robomimic:
         found.checkpoints = with_companions(run, found.checkpoints, (_NORMALIZATION,))
         if run.has("config.json"):
             found.params = read_mapping(run, "config.json", found.warnings)
+        _warn(found)
         ask_about_other_ends(run, found, lambda path: _described(run, path))
         return found
+
+
+def _warn(found: RunDraft) -> None:
+    """Say where the newest checkpoint is not what robomimic ends with."""
+    last = next((item for item in found.checkpoints if item.path == _LAST), None)
+    newest = found.checkpoints[0] if found.checkpoints else None
+    if newest is None or newest is last:
+        return
+    if last is not None and last.step is not None:
+        found.warnings.append(
+            f"{_LAST} holds epoch {last.step}, and {newest.path} is newer: {_LAST} is old and was not used"
+        )
+    elif all(_has_reason(item) for item in found.checkpoints):
+        warn_of_scores(found)
+
+
+def _has_reason(checkpoint: Checkpoint) -> bool:
+    return any(pattern.search(checkpoint.path) for pattern in (_SUCCESS, _RETURN, _VALIDATION))
 
 
 def _described(run: Tree, path: str) -> Checkpoint:
@@ -100,7 +120,7 @@ def _is_robomimic(tree: Tree, path: str) -> bool:
 
 
 def _newest_first(run: Tree, models: list[NamedStep]) -> list[Checkpoint]:
-    # (epoch, rank, path): at one epoch last.pth stands before the copies and the numbered file.
+    # (epoch, rank, path): at one epoch last.pth is before the copies and the numbered file.
     order: list[tuple[float, int, str]] = [(item.step, 0, f"models/{item.name}") for item in models]
     epochs = {path: _epoch(run, path) for path in (_LAST, _BACKUP) if run.has(path)}
     last = epochs.get(_LAST)

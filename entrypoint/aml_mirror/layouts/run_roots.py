@@ -70,6 +70,6 @@ def with_logs(tree: Tree, roots: list[str], in_named: bool = False) -> list[str]
 
 
 def folders_around(path: str) -> list[str]:
-    """Return the folders that a path lies in, the tree's root (``""``) first."""
+    """Return the folders that a path is in, the tree's root (``""``) first."""
     parts = path.split("/")
     return ["/".join(parts[:count]) for count in range(len(parts))]

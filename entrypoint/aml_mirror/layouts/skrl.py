@@ -5,10 +5,10 @@ or, with ``store_separately``, each into ``{module}_{step}.pt``; several agents 
 module. ``best_agent.pt`` or ``best_{module}.pt`` is a copy of the modules as they stood at the checkpoint
 with the best mean reward so far (skrl/agents/torch/base.py, skrl/multi_agents/torch/base.py; runs of 1.4.3
 and 2.1.1 seen, PPO and SAC, both ways). JAX agents write ``.pickle`` instead of ``.pt``. The best one's
-step stands nowhere: it is that of the checkpoint with equal contents.
+step is nowhere: it is that of the checkpoint with equal contents.
 
 People copy ``checkpoints/`` alone, under another name; then that folder is the run, or the one in which the
-copy and nothing else of a training lies.
+copy and nothing else of a training is.
 
 What its player opens: the file, by ``agent.load`` (Isaac Lab's scripts/reinforcement_learning/skrl/play.py).
 To act, an agent needs its policy (a DQN its Q-network) and the preprocessors of what it observes:

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from aml_mirror.core.errors import DataError
 from aml_mirror.sources.tree import Tree, join
 
-# Folder -> name of a subfolder -> where it really lies.
+# Folder -> name of a subfolder -> where it really is.
 Subfolders = dict[str, dict[str, str]]
 
 # "model-00002-of-00005.safetensors", with and without the model's name before it.
@@ -27,7 +27,7 @@ def word_set(text: str) -> frozenset[str]:
 def subfolders(tree: Tree) -> Subfolders:
     """List each folder's subfolders, those behind links too: under the link's name, where they really lie.
 
-    A folder that stands beside a link to it is listed once, under its own name.
+    A folder that is beside a link to it is listed once, under its own name.
     """
     found: Subfolders = {
         folder: {name[:-1]: join(folder, name[:-1]) for name in names if name.endswith("/")}

@@ -19,7 +19,7 @@ from aml_mirror.metrics.readers.other_logs import reader_of
 from aml_mirror.sources.tree import Tree
 
 _CHECKPOINT = re.compile(r"(^|/)checkpoint-\d+$")
-# What SB3's EvalCallback logs of each evaluation that stands in evaluations.npz.
+# What SB3's EvalCallback logs of each evaluation that is in evaluations.npz.
 _EVALUATED = "eval/mean_reward"
 
 

@@ -18,10 +18,11 @@ from typing import Any
 
 from aml_mirror.metrics import log_files as framework_logs
 from aml_mirror.metrics.readers.event_file import TRUNCATED
-from aml_mirror.metrics.readers.other_logs import NONE_FOUND, other_logs
+from aml_mirror.metrics.readers.other_logs import MAX_LOGS, NONE_FOUND, other_logs
 from aml_mirror.metrics.series_names import assign_names, usefulness
 from aml_mirror.metrics.sessions import Group, Reader, event_groups, log_groups, wandb_groups
 from aml_mirror.metrics.summaries import FIRST_DATE, Restart, Series, Span, WallTimes, restart_of
+from aml_mirror.metrics.unread_logs import unread_logs
 from aml_mirror.sources.tree import Tree
 
 # Series of one run. The largest runs we know have some thousand (a gradient norm a layer); one takes about
@@ -49,7 +50,7 @@ class Metrics:
     left_out: tuple[str, ...] = ()
     """Names of the series that a limit left out (:meth:`limited`), sorted."""
     restarts: tuple[Restart, ...] = ()
-    """Sessions that began anew, one for each folder: event files of an older training are beside theirs."""
+    """Sessions that began again, one for each folder: event files of an older training are beside theirs."""
     times: WallTimes = field(default_factory=WallTimes)
     """Of all points that were read."""
     _groups: tuple[Group, ...] = field(default=(), repr=False)
@@ -149,13 +150,17 @@ def read_metrics(tree: Tree, logs: Sequence[str] = ()) -> Metrics:
             reading.read(group)
         groups += from_wandb
     others = [path for path in other_logs(tree) if path not in logs]
-    if reading.points_read == 0 and others:
+    if len(others) > MAX_LOGS:
+        reading.name([f"{others[0]} and {len(others) - 1} like it"], f"there are more than {MAX_LOGS}")
+    elif reading.points_read == 0 and others:
         from_others = log_groups(tree, framework_logs.newest(tree, others))
         for group in from_others:
             reading.read(group)
         groups += from_others
     elif others:
         reading.leave(others)
+    read = {session.path for group in groups for session in group.sessions}
+    reading.name(unread_logs(tree, {*read, *logs, *others}))
     return reading.result(groups)
 
 
@@ -264,6 +269,12 @@ class _Reading:
             f"{_listed(paths)} {'was' if len(paths) == 1 else 'were'} not read: the metrics are those of "
             "the event files, or of the framework's own log"
         )
+
+    def name(self, logs: list[str], why: str = "logs of such a format are not") -> None:
+        """Name logs that nothing here reads."""
+        if logs:
+            was = "was" if len(logs) == 1 and " and " not in logs[0] else "were"
+            self._warnings.append(f"{_listed(logs)} {was} not read: {why}")
 
     def result(self, groups: list[Group]) -> Metrics:
         if self._overflow_points:

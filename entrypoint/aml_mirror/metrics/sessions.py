@@ -100,7 +100,7 @@ def event_groups(tree: Tree) -> list[Group]:
     paths = [
         path
         for path, entry in tree.files.items()
-        # A link's target lies in the tree too, and would be read twice.
+        # A link's target is in the tree too, and would be read twice.
         if ".tfevents." in path.rpartition("/")[2]
         and (entry.target is None or ".tfevents." not in entry.target.rpartition("/")[2])
     ]

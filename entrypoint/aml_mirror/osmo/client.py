@@ -76,7 +76,7 @@ class Answer:
         if found := re.search(r"Error message:(.*?)(?:^Error code:|\Z)", said, re.S | re.M):
             said = found[1]
         if re.match(r"\s*Status Code: \d{3}", said):
-            # Only what stands below "Body:"; above it are the headers.
+            # Only what is below "Body:"; above it are the headers.
             said = said.partition("\nBody:")[2]
             with suppress(ValueError, TypeError, KeyError):
                 said = str(json.loads(said)["message"])
@@ -93,7 +93,7 @@ class OsmoClient:
     Args:
         program: its path.
         retry_seconds: how long a question may go on failing for reasons that pass.
-        notice: told, in words, what the person should know while waiting.
+        notice: called with messages for the user while waiting.
         environment: what the program gets; None: what it needs of this process's, and nothing else.
     """
 

@@ -34,7 +34,7 @@ def connect(settings: Settings, notice: Callable[[str], None]) -> OsmoClient | O
 
     Args:
         settings: of this call.
-        notice: told, in words, what the person should know while waiting.
+        notice: called with messages for the user while waiting.
 
     Raises:
         ConfigurationError: there is none, or it cannot be used.

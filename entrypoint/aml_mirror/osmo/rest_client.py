@@ -44,9 +44,9 @@ class OsmoRestClient:
 
     Args:
         url: of the service, as in ``osmo login URL``.
-        token_file: holds an access token; read anew for each exchange, since it may be rotated.
+        token_file: holds an access token; read again for each exchange, since it may be rotated.
         retry_seconds: how long a question may go on failing for reasons that pass.
-        notice: told, in words, what the person should know while waiting.
+        notice: called with messages for the user while waiting.
 
     Raises:
         ConfigurationError: the address or the file cannot be used.
@@ -61,7 +61,7 @@ class OsmoRestClient:
         parts = urlsplit(url)
         if parts.scheme not in ("http", "https") or not parts.hostname or parts.username:
             raise ConfigurationError(
-                f"the OSMO address {redaction.text(url)!r} is no http:// or https:// URL",
+                f"the OSMO address {redaction.text(url)!r} is not an http:// or https:// URL",
                 "for example: --osmo-url https://osmo.example.com",
             )
         if not token_file:

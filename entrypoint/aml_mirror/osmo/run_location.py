@@ -1,4 +1,4 @@
-"""Where a run lies, learned from its id alone: the run is waited for, judged, and its declared output chosen.
+"""Where a run is, learned from its id alone: the run is waited for, judged, and its declared output chosen.
 
 OSMO uploads what a task wrote to ``{{output}}`` to the URLs that it declared, after its command has ended,
 also where the command failed. So a run is mirrored when it has ended; a failed one only where that was
@@ -49,7 +49,7 @@ class OsmoRun:
 
     Args:
         settings: of this call. Their ``run_id`` may be a UUID; :meth:`ended` knows the run's name.
-        notice: told, in words, what the person should know while waiting.
+        notice: called with messages for the user while waiting.
         clock, sleep, host: for tests.
 
     Raises:
@@ -217,7 +217,7 @@ def _none(what: str, declared: Declared, workflow: Workflow) -> SourceNotFound:
     if declared.others:
         kinds = " and ".join(sorted(set(declared.others))[:3])
         return SourceNotFound(
-            f"{what} declared its output as {kinds}, whose place OSMO does not tell",
+            f"{what} declared its output as {kinds}, whose location OSMO does not report",
             f"pass the place with --source; {_ADVICE}",
         )
     hint = f"if it is on a volume or in blob storage, pass that with --source; {_ADVICE}"

@@ -63,7 +63,7 @@ def each_workflow(lister: WorkflowLister, query: ListQuery) -> Iterator[ListedWo
     that is removed hides another one, which the next pass sees.
 
     Raises:
-        MirrorError: OSMO cannot be asked.
+        MirrorError: OSMO does not answer.
         DataError: the answer is no list, or it has no end.
     """
     seen: set[str] = set()
@@ -97,7 +97,7 @@ def read_page(text: str) -> list[ListedWorkflow]:
         found = None
     entries = found.get("workflows") if isinstance(found, dict) else None
     if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
-        raise DataError("OSMO's list of workflows is no list", "run `osmo workflow list -t json` by hand")
+        raise DataError("OSMO's list of workflows is not a list", "run `osmo workflow list -t json` by hand")
     return [_workflow(entry) for entry in entries if _text(entry, "name") and _text(entry, "status")]
 
 

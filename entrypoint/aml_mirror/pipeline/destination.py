@@ -49,7 +49,7 @@ def destination(settings: Settings) -> Destination:
     Raises:
         UsageError: no model is named, the registry does not take a name, or a tag has a name of the mirror's
             own.
-        ConfigurationError: no registry is named, it is not wholly named, or the signing key cannot be used.
+        ConfigurationError: no registry is named, it is not fully specified, or the signing key is unusable.
         NotAllowed: the signing key may not be read.
     """
     settings.require_model_name()

@@ -103,7 +103,7 @@ def _check_beginnings(subject: LocatedRun, before: LogState) -> list[str]:
 
 
 def restore_state(registry: Registry, subject: LocatedRun, version: Version) -> bool:
-    """Make a state of the logs that was lost anew from the run; False where it is another one by now."""
+    """Make a state of the logs that was lost again from the run; False where it is another one by now."""
     tag = version.tags.get(keys.LOGS, "")
     writer = registry.continue_logs(version) if tag else None
     if writer is None:

@@ -55,7 +55,7 @@ class Card:
     """The line with the curves; empty: there are none."""
 
     def text(self) -> str:
-        """The whole card, for the artifact ``MODEL_CARD.md``, which lies beside the picture."""
+        """The whole card, for the artifact ``MODEL_CARD.md``, which is beside the picture."""
         return self._joined(self.sections, self.picture)
 
     def description(self, limit: int, artifact: str) -> str:

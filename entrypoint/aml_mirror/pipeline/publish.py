@@ -1,4 +1,4 @@
-"""Writes one plan into a registry: a run, its files, a version; the mark that it is complete comes last."""
+"""Writes one plan into a registry: a run, its files and a version, which is marked complete last."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ _MAX_NAMES = 1000  # characters of a tag that maps names of metrics
 
 
 class Publication:
-    """The writing of one plan.
+    """Writes one plan.
 
     Args:
         plan: what is written.
@@ -43,7 +43,7 @@ class Publication:
         settings: of this call.
         console: shows how far it is.
         progress: told the id of the run that is written.
-        seconds: how long the work took until now.
+        seconds: returns how long the work has taken so far.
     """
 
     def __init__(
@@ -183,7 +183,7 @@ class Publication:
         sizes: dict[str, int],
         recorder: Recorder,
     ) -> dict[str, str]:
-        """Keep how far the logs were mirrored, and return the tags with the one that names it."""
+        """Store how far the logs were mirrored, and return the tags including the one that refers to it."""
         metrics = self._plan.metrics
         state = state_of(logs, {path: logs.size(path) for path in sizes if logs.has(path)}, metrics, recorder)
         if writer.put_log_state(name_of(state.tag), state.as_json()):
@@ -209,7 +209,7 @@ class Publication:
 
 
 def _told(settings: Settings, tags: dict[str, str]) -> dict[str, str]:
-    """The tags that a card shows: the person's own, and the task, whoever said it."""
+    """Return the tags that a card shows: those of the user, and the task."""
     return {**settings.tags, **({keys.TASK: tags[keys.TASK]} if keys.TASK in tags else {})}
 
 
@@ -221,7 +221,7 @@ def _integrity_of(plan: Plan, moved: TransferResult) -> str:
 
 
 def tags_of(plan: Plan, settings: Settings) -> dict[str, str]:
-    """Return the tags of the run and its version: the person's own, then those of the mirror."""
+    """Return the tags of the run and its version: those of the user, then those of the mirror."""
     located = plan.located
     tags = {
         **{name: str(redaction.value(name, value)) for name, value in settings.tags.items()},

@@ -1,4 +1,4 @@
-"""Which checkpoint is mirrored: the newest complete one or the one asked for, and what was passed over."""
+"""Selects the checkpoint to mirror, the newest complete or the requested one, and lists skipped ones."""
 
 from __future__ import annotations
 
@@ -6,26 +6,24 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
-from shlex import quote
 
 from aml_mirror.core.errors import DataError, Unreadable, UsageError
 from aml_mirror.core.run import Checkpoint, Role, Run
-from aml_mirror.layouts import explicit_checkpoint
+from aml_mirror.layouts import as_option, explicit_checkpoint
+from aml_mirror.layouts.explicit_path import STEP, WORDS
 from aml_mirror.layouts.same_weights import same_weights
 from aml_mirror.pipeline import newer_unreadable
 from aml_mirror.pipeline.completeness import judge
 from aml_mirror.sources.tree import Tree
 from aml_mirror.support.suggestions import did_you_mean, hint
 
-_WORDS = ("final", "best", "all")
-_STEP = re.compile("[0-9]{1,18}")
 # Candidates in one error.
 _MAX_SHOWN = 20
 
 
 @dataclass(frozen=True, slots=True)
 class SelectedCheckpoint:
-    """A checkpoint to mirror, and what was passed over on the way to it: (path, why)."""
+    """A checkpoint to mirror, and the skipped ones: (path, why)."""
 
     checkpoint: Checkpoint
     passed_over: tuple[tuple[str, str], ...] = ()
@@ -41,7 +39,7 @@ def choose(
     trusted: Callable[[Checkpoint], bool] = lambda checkpoint: False,
     problem_of: Callable[[Tree, Checkpoint], str] = judge,
 ) -> Iterator[SelectedCheckpoint]:
-    """Yield the checkpoints that ``wanted`` means: one, or all complete ones, oldest first, for ``all``.
+    """Yield the checkpoints that ``wanted`` selects: one, or for ``all`` every complete one, oldest first.
 
     Args:
         tree: the run.
@@ -49,8 +47,8 @@ def choose(
         wanted: ``final``, ``best``, ``all``, a step, or a path below the run's root: of a checkpoint that the
             layout lists, or of any other weights outside of those.
         strict: an incomplete checkpoint on the way is an error, not a warning.
-        trusted: tells of a checkpoint that it was judged before and cannot have changed since.
-        problem_of: tells why a checkpoint is not complete; empty: it is.
+        trusted: returns whether a checkpoint was found complete before and cannot have changed since.
+        problem_of: returns why a checkpoint is not complete. Empty: it is complete.
 
     Raises:
         DataError: what is wanted is not there or not complete, and ``strict`` or nothing else can be meant.
@@ -77,8 +75,8 @@ def choose(
 
 
 def path_in(wanted: str) -> str:
-    """Return the path that ``wanted`` is; empty: it is a word or a step."""
-    if wanted in _WORDS or _STEP.fullmatch(wanted):
+    """Return ``wanted`` if it is a path. Empty if it is a word or a step."""
+    if wanted in WORDS or STEP.fullmatch(wanted):
         return ""
     return wanted.strip("/").removeprefix("./")
 
@@ -154,7 +152,7 @@ def _none_complete(passed: list[tuple[str, str]], strict: bool, only: Checkpoint
 
 
 def _named(tree: Tree, run: Run, wanted: str) -> tuple[Checkpoint, bool]:
-    """Return the checkpoint that is meant, and whether the layout lists it."""
+    """Return the named checkpoint, and whether the layout lists it."""
     known = [*run.checkpoints, *([run.best] if run.best else [])]
     if wanted == "best":
         if run.best is None:
@@ -163,7 +161,7 @@ def _named(tree: Tree, run: Run, wanted: str) -> tuple[Checkpoint, bool]:
                 "pass --checkpoint final, or a step: " + _steps(known),
             )
         return run.best, True
-    if _STEP.fullmatch(wanted):
+    if STEP.fullmatch(wanted):
         return _at_step(tree, known, wanted), True
     path = tree.resolve(_below_root(tree, path_in(wanted)))
     # The folder around it counts too: checkpoints/005000 for checkpoints/005000/pretrained_model.
@@ -179,9 +177,9 @@ def _named(tree: Tree, run: Run, wanted: str) -> tuple[Checkpoint, bool]:
                 f"pass --checkpoint {item.path!r}, and --include for some of its files only",
             )
     if not meant and (found := explicit_checkpoint(tree, path)):
-        return found, False
+        return replace(found, files=tuple(sorted({*found.files, *_shared(run)}))), False
     shown = ", ".join(item.path for item in (meant or known)[:10])
-    near = "" if meant else did_you_mean(wanted, [*_WORDS, *(item.path for item in known)])
+    near = "" if meant else did_you_mean(wanted, [*WORDS, *(item.path for item in known)])
     raise UsageError(
         f"{'several checkpoints are below' if meant else 'no checkpoint has the path'} {wanted}",
         hint(
@@ -191,6 +189,16 @@ def _named(tree: Tree, run: Run, wanted: str) -> tuple[Checkpoint, bool]:
             else "the layout lists no checkpoint, and there are no weights there",
         ),
     )
+
+
+def _shared(run: Run) -> set[str]:
+    """Return the files that every checkpoint of a run has from elsewhere in it: inference needs them."""
+    outside = [
+        {path for path in item.files if path not in item.weights and not path.startswith(item.path + "/")}
+        for item in run.checkpoints
+        if item.path != "."
+    ]
+    return set.intersection(*outside) if outside else set()
 
 
 def _below_root(tree: Tree, path: str) -> str:
@@ -209,7 +217,7 @@ def _at_step(tree: Tree, known: list[Checkpoint], wanted: str) -> Checkpoint:
     """
     there = [item for item in known if item.step == int(wanted)]
     if not there:
-        # Names of which nobody knows whether the number is the step: a person does.
+        # It is unknown whether the number in these names is the step. The user knows.
         named = [item.path for item in known if _says(item.path, wanted)]
         if named:
             raise UsageError(
@@ -236,9 +244,7 @@ def _shown(paths: Sequence[str]) -> str:
 
 def pick(paths: Sequence[str]) -> str:
     """Return the hint that names the option for each of some checkpoints."""
-    # A folder may be called as a word is that means something else.
-    values = [f"./{path}" if path in _WORDS else path for path in paths[:_MAX_SHOWN]]
-    return "pass one of: " + ", ".join(f"--checkpoint {quote(value)}" for value in values)
+    return "pass one of: " + ", ".join(map(as_option, paths[:_MAX_SHOWN]))
 
 
 def _steps(known: list[Checkpoint]) -> str:
@@ -250,7 +256,7 @@ def _steps(known: list[Checkpoint]) -> str:
 
 
 def narrow(checkpoint: Checkpoint, include: tuple[str, ...], exclude: tuple[str, ...]) -> Checkpoint:
-    """Return the checkpoint with only the files that ``--include`` and ``--exclude`` let through.
+    """Return the checkpoint with only the files that ``--include`` and ``--exclude`` select.
 
     A pattern is compared with the path below the run's root, the path below the checkpoint, and the name.
 

@@ -25,7 +25,7 @@ from aml_mirror.pull.written_file import WrittenFile, read_local
 
 # Parts in memory at the same time: together 48 MiB.
 WINDOW = 24
-AGAIN = "run the same command again: it goes on where this one ended"
+AGAIN = "run the same command again: it continues where this one stopped"
 
 
 _Task = Callable[[], None]
@@ -38,7 +38,7 @@ class Download:
         files: where they are.
         folder: where they go; made if it is not there.
         connections: parts that are fetched at the same time.
-        progress: told the number of bytes that are where they belong.
+        progress: called with the number of bytes that are in place.
         reuse: parts that are on this disk already.
     """
 

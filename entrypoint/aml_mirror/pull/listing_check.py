@@ -39,7 +39,7 @@ def not_what_was_mirrored(version: ResolvedVersion, differences: list[str]) -> D
     name, number = version.version.model, version.version.number
     return DataError(
         f"version {number} of {name} is not what was mirrored: " + "; ".join(differences[:LISTED]),
-        f"put it right with: aml-mirror repair {name}:{number}",
+        f"repair it with: aml-mirror repair {name}:{number}",
     )
 
 

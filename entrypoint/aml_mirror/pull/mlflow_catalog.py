@@ -82,7 +82,7 @@ class MlflowCatalog:
             tags=tags,
             properties={},
             registry=self.description,
-            pinned_by="a tag of the version, which whoever may write there can change",
+            pinned_by="a tag of the version, which anyone with write access can change",
             places=_Places(self, version),
         )
 

@@ -72,7 +72,7 @@ def _require_this_host(uri: str, api: MlflowApi, settings: Settings) -> None:
 class HttpFiles:
     """Files that the MLflow server hands out (``--serve-artifacts``).
 
-    Whether it serves ranges depends on the release and on what stands before it; a file is read in one
+    Whether it serves ranges depends on the release and on what is before it; a file is read in one
     stream, several files at the same time.
     """
 

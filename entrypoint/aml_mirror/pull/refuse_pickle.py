@@ -58,5 +58,5 @@ def _require(version: Version, word: str) -> None:
     if word in REFUSED:
         raise DataError(
             f"version {version.number} of {version.model} is refused: {REFUSED[word]} (safety: {word})",
-            "leave out --refuse-pickle to pull it all the same",
+            "leave out --refuse-pickle to pull it anyway",
         )

@@ -62,7 +62,7 @@ def translate(error: Exception, where: str) -> MirrorError:
         if "valid JSON" in str(error) or "response body" in str(error):
             return ServiceUnavailable(f"{where} gave an answer that is cut or not MLflow's: {said}", AGAIN)
         if "too many" in str(error):
-            return ServiceUnavailable(f"{where} goes on failing: {said}", AGAIN)
+            return ServiceUnavailable(f"{where} keeps failing: {said}", AGAIN)
         if "locked" in str(error) or "OperationalError" in str(error):
             return _database(said, where)
     status = http_status.last() if isinstance(error, MlflowException) else None

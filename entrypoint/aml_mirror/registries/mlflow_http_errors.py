@@ -1,4 +1,4 @@
-"""What any HTTP client is told by an MLflow server, or by whoever stands before it, as one of our errors.
+"""What any HTTP client is told by an MLflow server, or by whoever is before it, as one of our errors.
 
 Needs no MLflow client: :mod:`.mlflow_errors` adds what MLflow's own exceptions say.
 """
@@ -26,7 +26,7 @@ from aml_mirror.support import redaction
 _TRANSIENT = frozenset({408, 425, 429, 500, 502, 503, 504, 507})
 # OpenSSL's and the system's words for a peer that is gone in the middle of the handshake.
 _DROPPED = ("UNEXPECTED_EOF", "EOF occurred", "Connection reset", "timed out")
-AGAIN = "run the same command again: it goes on where this one ended"
+AGAIN = "run the same command again: it continues where this one stopped"
 
 
 def of_answer(answer: Response, where: str) -> MirrorError | None:
@@ -108,7 +108,7 @@ def of_request(cause: BaseException, where: str) -> MirrorError | None:
     if isinstance(cause, http.RetryError):
         # What urllib3 says is one long address; the status was that of the last answer.
         status = http_status.last()
-        why = f"failed with {status}" if status in _TRANSIENT else f"goes on failing: {said}"
+        why = f"failed with {status}" if status in _TRANSIENT else f"keeps failing: {said}"
         return ServiceUnavailable(f"{where} {why}", AGAIN)
     if isinstance(
         cause, (http.ConnectionError, http.Timeout, http.ChunkedEncodingError, http.ContentDecodingError)
@@ -135,7 +135,9 @@ def status_error(status: int, said: str, where: str) -> MirrorError | None:
             "raise the limit of the server or of the proxy in front of it (nginx: client_max_body_size)",
         )
     if status == 404 and "RESOURCE_DOES_NOT_EXIST" not in said:
-        return ConfigurationError(f"{where} is no MLflow server: {said}", "check the address and its path")
+        return ConfigurationError(
+            f"{where} is not an MLflow server: {said}", "check the address and its path"
+        )
     return None
 
 

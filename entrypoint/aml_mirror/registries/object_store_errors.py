@@ -8,7 +8,7 @@ from __future__ import annotations
 from aml_mirror.core.errors import ConfigurationError, MirrorError, NotAllowed, ServiceUnavailable
 from aml_mirror.support import redaction
 
-_AGAIN = "run the same command again: it goes on where this one ended"
+_AGAIN = "run the same command again: it continues where this one stopped"
 _AWS_LOGIN = (
     "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, AWS_PROFILE, or a role of this machine that may read, "
     "write and list there"

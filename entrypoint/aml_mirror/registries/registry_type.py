@@ -76,7 +76,7 @@ class RegistryType(ABC):
 
         Args:
             settings: of this call; they passed :meth:`check`.
-            notice: told, in words, what the person should know while waiting.
+            notice: called with messages for the user while waiting.
 
         Raises:
             MirrorError: it cannot be used.

@@ -133,7 +133,7 @@ ALLOWED: frozenset[tuple[str, str]] = frozenset(
         *_names("numpy.dtypes", "StringDType"),
         *_names("numpy._core._internal", "_convert_to_stringdtype_kwargs"),
         *_names("ml_dtypes", _SMALL_TYPES),
-        # torch.distributed.checkpoint: dataclasses that say which tensor lies where, and an enumeration.
+        # torch.distributed.checkpoint: dataclasses that say which tensor is where, and an enumeration.
         *_names("torch.distributed.checkpoint.metadata", _PLACES + " _MEM_FORMAT_ENCODING"),
         *_names("torch.distributed.checkpoint.filesystem", "_StorageInfo _StoragePrefix"),
         *_names("numpy.random._pickle", "__generator_ctor __bit_generator_ctor __randomstate_ctor"),

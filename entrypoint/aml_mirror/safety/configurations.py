@@ -82,7 +82,7 @@ def _scan_large_json(read: Read, size: int, findings: Findings) -> bool:
 def scan_template(text: str, findings: Findings) -> None:
     """Look into a chat template, a program in Jinja that transformers renders in a sandbox."""
     if _OUT_OF_SANDBOX.search(text):
-        findings.problem("its chat template reaches for what lies outside of its sandbox")
+        findings.problem("its chat template reaches for what is outside of its sandbox")
 
 
 def scan_yaml(read: Read, size: int, findings: Findings) -> bool:

@@ -3,7 +3,7 @@
 A file is what its bytes are, not what its name says; where the bytes say nothing, the name counts. Zip
 archives are entered through their directory and only the members that are no tensors are read; legacy files
 of torch up to where their tensors begin; numpy files where they hold objects; compressed files as far as
-memory allows; a pickle inside another one where it lies. What is of no known format, or was not examined, is
+memory allows; a pickle inside another one where it is. What is of no known format, or was not examined, is
 ``unknown``.
 """
 

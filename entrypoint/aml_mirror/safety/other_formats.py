@@ -96,7 +96,7 @@ def scan_other(read: Read, size: int, path: str, head: bytes, findings: Findings
     if known.name in _MEDIA:
         if known.name == "table" and _unpickles(read, size):
             findings.problem("its type arrow.py_extension_type makes older releases of pyarrow unpickle it")
-        # Python starts such an archive, whatever stands before it.
+        # Python starts such an archive, whatever is before it.
         if b"PK\x05\x06" in read(max(0, size - _ZIP_END_BYTES), min(size, _ZIP_END_BYTES)):
             findings.untold(f"behind the {known.name} a zip archive seems to end")
         known_head = head.startswith(_MEDIA[known.name]) or bool(_FILM.match(head))
@@ -209,7 +209,7 @@ def _hdf5(read: Read, size: int, findings: Findings) -> str:
                 findings,
                 name,
             ):
-                findings.untold(f"its attribute {name} is no JSON")
+                findings.untold(f"its attribute {name} is not JSON")
     return NO_CODE
 
 

@@ -37,7 +37,7 @@ from aml_mirror.safety.known_code import is_known_code
 MAX_OPCODES = 4_000_000
 # One pickle without its tensors: some MB for the largest models. What is longer is not called clean.
 MAX_PICKLE_BYTES = 64 << 20
-# What a pickle makes from its own strings, by calls of an encoder; each call may make them all anew.
+# What a pickle makes from its own strings, by calls of an encoder; each call may make them all again.
 MAX_MADE_BYTES = 64 << 20
 MAX_MEMO = 1_000_000
 # Pickles in strings of pickles: diffusion_policy has one in another. Each level holds its own copy.
@@ -108,7 +108,7 @@ def follow(source: Source, findings: Findings, inspect: Inspect, persistent: boo
     """Follow one pickle to its STOP.
 
     Args:
-        source: stands at its first byte, and afterwards behind its last.
+        source: positioned at its first byte, and afterwards behind its last.
         findings: told what is found.
         inspect: told of bytes inside that may be a file of their own.
         persistent: whether the reader resolves persistent ids, as torch's does for tensors.
@@ -196,7 +196,7 @@ class _Machine:
                 self._plain(opcode, argument)
 
     def _plain(self, opcode: pickletools.OpcodeInfo, argument: Any) -> None:
-        """An opcode that only moves values: its effect on the stack stands in pickletools' table."""
+        """An opcode that only moves values: its effect on the stack is in pickletools' table."""
         if isinstance(argument, (str, bytes)) and not opcode.stack_before:
             self._text(argument)
             self._push_constant(argument)

@@ -1,4 +1,4 @@
-"""What a configuration names that its reader imports, calls, opens or renders, by the keys it stands under.
+"""What a configuration names that its reader imports, calls, opens or renders, by the keys it is under.
 
 Sources, as facts: Hydra's ``instantiate`` and ``_locate`` (``_target_``); LightningCLI (``class_path``);
 ``instantiate_from_config`` of latent diffusion (``target``, ``params``); transformers'

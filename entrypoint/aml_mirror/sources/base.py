@@ -160,7 +160,7 @@ class Prefix(Source, Protocol):
         """Yield each folder directly in this one, by name, with all that is below it.
 
         One listing is held at a time, with paths relative to the folder. Where it cannot be had, the reason
-        stands in its place: ``TooManyFiles`` where it has more than ``limit`` entries.
+        is in its place: ``TooManyFiles`` where it has more than ``limit`` entries.
 
         Raises:
             SourceNotFound: there is no such place.

@@ -1,4 +1,4 @@
-"""Where a run in Azure Blob storage lies, as people and programs write it."""
+"""Where a run in Azure Blob storage is, as people and programs write it."""
 
 from __future__ import annotations
 

@@ -14,11 +14,15 @@ The names, and who gives them:
 - ``.cache/huggingface/download/…``: ``hf download`` into a folder (huggingface_hub, _local_folder.py): the
   name is a hash, in older versions the file's own
 - ``NAME.<hex>``: the AWS SDK for Python (s3transfer, utils.py)
+- ``NAME<digits>``: s5cmd 2.1 and later (command/cp.go; Go's CreateTemp puts up to ten digits behind a name)
 - ``NAME.part.minio``: MinIO's client; ``NAME.filepart``: WinSCP
-- ``NAME.crdownload``, ``NAME.part``, ``NAME.opdownload``: Chrome and Edge, Firefox, Opera;
-  ``NAME.download/NAME``: Safari
-- ``NAME.aria2``: aria2 writes it beside a NAME that is not whole yet
-- ``NAME.tmp``, ``.NAME.tmp``: savers that rename when they are done, and Syncthing (``.syncthing.NAME.tmp``)
+- ``NAME.crdownload``, ``NAME.part``, ``NAME.<random>.part``, ``NAME.opdownload``: Chrome and Edge, Firefox,
+  Opera; ``NAME.download/NAME``: Safari
+- ``NAME.aria2``, ``NAME.st``, ``NAME.lftp-pget-status``: aria2, axel and lftp keep it beside a NAME that is
+  not whole yet; ``NAME.cyberducksegment``, ``NAME.mega``: Cyberduck, MEGA
+- ``NAME.tmp``, ``.NAME.tmp``: savers that rename when they are done, and Syncthing (``.syncthing.NAME.tmp``);
+  ``.unison.NAME.<hex>.unison.tmp``: Unison; ``.NAME.~<hex>``: ownCloud and Nextcloud
+- ``NAME.uploading``, ``NAME.downloading``, …: scripts that say so by a word
 - ``.fuse_hidden…``: libfuse (blobfuse) renames a file so that was removed while it was open
 
 curl and wget write to NAME itself: only its bytes can tell that it is cut.
@@ -37,6 +41,13 @@ _FILE = (
     r"[^/.][^/]*\.(?:safetensors|pt|pth|ckpt|bin|zip|pkl|pickle|npz|onnx|msgpack|ocdbt|h5|hdf5|keras|d3|distcp"
     r"|cleanrl_model|gguf|pt2|pte|ptl|tflite|json|jsonl|ya?ml|csv|txt)"
 )
+# Files that their tools keep beside a NAME while they write to it.
+_CONTROLS = (".aria2", ".st", ".lftp-pget-status")
+# By these words behind a name a tool or a script says that a file is not whole.
+_SAYS = (
+    r"(?:part|crdownload|opdownload|filepart|tmp|temp|download|downloading|upload|uploading|unfinished"
+    r"|inprogress|in-progress|transferring|writing|cyberducksegment|mega|aria2|st|lftp-pget-status)"
+)
 _LEFTOVERS = tuple(
     re.compile(pattern)
     for pattern in (
@@ -47,9 +58,13 @@ _LEFTOVERS = tuple(
         r"(?P<name>.+)\.part\.minio",
         r"(?P<name>.+?)(?:\.[0-9a-f]{8})?\.partial",
         r"(?P<name>.+?)(?:\.[0-9a-f]{40}|\.[0-9a-f]{64}|\.[0-9a-f]{32})?\.incomplete",
-        # Firefox puts random characters before the suffix of the file.
-        rf"(?P<name>{_FILE})\.(?:part|crdownload|opdownload|filepart|tmp|temp)",
-        r"(?P<name>checkpoint_[0-9]+)\.(?:part|crdownload|opdownload|filepart|tmp|temp)",
+        r"\.unison\.(?P<name>.+?)(?:\.[0-9a-f]+)?\.unison\.tmp",
+        # Firefox puts random characters between the name and the word.
+        rf"(?P<name>{_FILE})(?:\.[A-Za-z0-9_-]{{8,40}})?\.{_SAYS}",
+        rf"(?P<name>checkpoint_[0-9]+)\.{_SAYS}",
+        rf"\.(?P<name>{_FILE})\.~[0-9a-f]+",
+        # Go's random number; one of eight digits may be a day.
+        rf"(?P<name>{_FILE})[0-9]{{9,10}}",
         # rsync: six letters or digits; its NAME has a suffix or a number, or is hidden itself.
         r"\.(?P<name>\.[^/.][^/]*|[^/.][^/]*[.0-9][^/]*)\.(?:[A-Za-z0-9]{6}|tmp|temp|part)",
         # Of eight hexadecimal digits one is a letter: a number would be a step.
@@ -68,8 +83,8 @@ _HUB = re.compile(
 
 # What no path of a leftover lacks: most files are known by it to be none.
 _MAYBE = re.compile(
-    r"(?:^|/)(?:\.|Unconfirmed )|_\.gstmp|\.minio$|\.(?:partial|incomplete|part|tmp|temp|filepart)$|download"
-    r"|\.[0-9a-fA-F]{8}$"
+    rf"(?:^|/)(?:\.|Unconfirmed )|_\.gstmp|\.minio$|\.(?:partial|incomplete|{_SAYS})$|download"
+    r"|\.[0-9a-fA-F]{8}$|[0-9]{9}$"
 )
 
 
@@ -98,7 +113,7 @@ def unfinished(path: str) -> str | None:
 
 def marks_unfinished(path: str) -> str:
     """Return the path of the file that a control file beside it says is not whole; empty: there is none."""
-    return path.removesuffix(".aria2") if path.endswith(".aria2") else ""
+    return next((path.removesuffix(end) for end in _CONTROLS if path.endswith(end)), "")
 
 
 def may_be_missing(path: str, known: Container[str], names: dict[str, tuple[str, ...]]) -> bool:

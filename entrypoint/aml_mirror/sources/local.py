@@ -69,7 +69,7 @@ class LocalSource:
     def listings(self, limit: int) -> Iterator[tuple[str, Listing | MirrorError]]:
         self._require_readable()
         with os.scandir(self._root) as items:
-            # Links are not entered: what they lead to is either found where it lies, or elsewhere.
+            # Links are not entered: what they lead to is either found where it is, or elsewhere.
             names = sorted(item.name for item in items if item.is_dir(follow_symlinks=False))
         for name in names:
             if name != _valid(name):

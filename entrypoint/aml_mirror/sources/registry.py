@@ -73,7 +73,7 @@ def _open(settings: Settings, notice: Callable[[str], None]) -> Source:
 
 
 def _asks_osmo(settings: Settings, notice: Callable[[str], None]) -> bool:
-    """Tell whether only OSMO can say where the run lies."""
+    """Tell whether only OSMO can say where the run is."""
     if settings.source:
         return False
     if not settings.output_base:
@@ -85,7 +85,7 @@ def _asks_osmo(settings: Settings, notice: Callable[[str], None]) -> bool:
 
     if not is_reachable(settings):
         return False
-    notice(f"there is no {place}; asking OSMO where run {settings.run_id} lies")
+    notice(f"there is no {place}; asking OSMO where run {settings.run_id} is")
     return True
 
 

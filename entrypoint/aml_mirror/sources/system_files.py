@@ -2,8 +2,13 @@
 
 None of them is part of a model: macOS's attributes (AppleDouble ``._x``, ``.DS_Store``), what NFS
 (``.nfs…``), Samba (``.smbdelete…``) and libfuse (``.fuse_hidden…``) make of a file that is removed while it
-is open, backups of editors (``NAME~``), and second downloads of one name (``NAME (1).pt``). What interrupted
-copies leave is another matter: there the file itself may be missing.
+is open, and backups of editors (``NAME~``). What interrupted copies leave is another matter: there the file
+itself may be missing.
+
+Nor is a second copy of a file beside it: of a browser (``NAME (1).pt``), wget (``NAME.pt.1``), macOS
+(``NAME copy.pt``), Windows (``NAME - Copy.pt``), GNOME (``NAME (copy).pt``), Google Drive
+(``Copy of NAME.pt``) or a person (``NAME.pt.bak``). Where the first is not there, the
+second is all that there is.
 """
 
 from __future__ import annotations
@@ -11,7 +16,17 @@ from __future__ import annotations
 import re
 
 _BEGINS = ("._", ".nfs", ".smbdelete", ".fuse_hidden", ".goutputstream-")
-_AGAIN = re.compile(r".+ \([0-9]{1,3}\)\.[A-Za-z0-9]+")
+# What a second copy has more in its name than the first: between that and the suffix, before, or behind it.
+_AGAIN = (
+    re.compile(
+        r"(?P<stem>.+?)(?: \((?:[0-9]{1,3}|(?:another |[0-9]{1,3}(?:st|nd|rd|th) )?copy)\)"
+        r"| copy(?: [0-9]{1,3})?| - Copy(?: \([0-9]{1,3}\))?)(?P<suffix>\.[A-Za-z0-9_]+)"
+    ),
+    re.compile(r"Copy of (?P<stem>.+)(?P<suffix>\.[A-Za-z0-9_]+)"),
+    re.compile(r"(?P<stem>.+)(?P<suffix>\.[A-Za-z][A-Za-z0-9_]*)\.(?:[0-9]{1,3}|bak|orig|old)"),
+)
+# What no name of a second copy lacks.
+_MAYBE_AGAIN = re.compile(r"[ ](?:\(|copy|- Copy)|^Copy of |\.(?:[0-9]{1,3}|bak|orig|old)$")
 
 
 def is_system_file(path: str) -> bool:
@@ -19,4 +34,14 @@ def is_system_file(path: str) -> bool:
     name = path.rpartition("/")[2]
     if name.startswith("."):
         return name.startswith(_BEGINS) or name == ".DS_Store"
-    return name.endswith("~") or (" (" in name and _AGAIN.fullmatch(name) is not None)
+    return name.endswith("~")
+
+
+def first_of(path: str) -> str:
+    """Return the path that a second copy's name is made of; empty: it is none by its name."""
+    folder, slash, name = path.rpartition("/")
+    if _MAYBE_AGAIN.search(name):
+        for pattern in _AGAIN:
+            if match := pattern.fullmatch(name):
+                return folder + slash + match["stem"] + match["suffix"]
+    return ""

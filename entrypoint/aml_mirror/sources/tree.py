@@ -19,7 +19,7 @@ from aml_mirror.core.errors import DataError, MirrorError, Unreadable, Unreadabl
 from aml_mirror.sources.base import LEAVES, Entry, Listing, Source
 from aml_mirror.sources.leftovers import marks_unfinished, may_be_missing, unfinished
 from aml_mirror.sources.skipped_folders import SkippedFolders, around
-from aml_mirror.sources.system_files import is_system_file
+from aml_mirror.sources.system_files import first_of, is_system_file
 
 # Read whole into memory are only small files: configurations and logs. The largest real one we know is
 # the trainer_state.json of a long run, some tens of MB.
@@ -70,6 +70,8 @@ class Tree:
                 continue
             if not is_seen and (parent(own) in skipped or is_system_file(own)):
                 continue
+            if not is_seen and (first := first_of(path)) and first in listing.files:
+                continue
             if entry.target is not None and not entry.target.startswith(prefix):
                 self.refused[own] = LEAVES
             else:
@@ -102,8 +104,6 @@ class Tree:
         self.directory_links: dict[str, str] = links
 
     def _place_leftovers(self, files: dict[str, Entry], leftovers: dict[str, tuple[str, Entry]]) -> None:
-        for path in [path for path in files if marks_unfinished(path) in files]:
-            self.interrupted[marks_unfinished(path)] = path
         names: dict[str, list[str]] = {}
         if any(not whole for whole, _ in leftovers.values()):
             for path in files:
@@ -112,6 +112,9 @@ class Tree:
         for path, (whole, entry) in sorted(leftovers.items()):
             if whole and whole not in files and ".tfevents." not in whole and entry.target is None:
                 files[whole] = entry
+                self.interrupted[whole] = path
+                continue
+            if whole in files and marks_unfinished(path) == whole:
                 self.interrupted[whole] = path
                 continue
             self.leftovers[path] = "left behind by an interrupted copy"
@@ -154,9 +157,13 @@ class Tree:
         def is_in(path: str) -> bool:
             return path.startswith(prefix) and not path.startswith(gone)
 
-        # What was left of a file is placed anew in each tree.
+        # What was left of a file is placed again in each tree.
         left = {path for path in self._unfinished if is_in(path)}
-        placed = {path for path, left_at in self.interrupted.items() if left_at in self._unfinished}
+        placed = {
+            path
+            for path, left_at in self.interrupted.items()
+            if left_at in self._unfinished and self.files[path].path == self._unfinished[left_at].path
+        }
         shown = Listing(
             {base + path: self.files[path] for path in paths if path not in placed}
             | {base + path: self._unfinished[path] for path in left},
@@ -213,7 +220,7 @@ class Tree:
         """Yield the paths of all files below a directory, sorted, through directory links too.
 
         A file behind a directory link has the path by which it was reached, so that what comes out can
-        be laid out elsewhere as it stands here. Each directory is entered once on any one way down.
+        be laid out elsewhere as it is here. Each directory is entered once on any one way down.
 
         Raises:
             DataError: links add more than ``MAX_LINKED`` files and folders.
@@ -362,5 +369,5 @@ def join(folder: str, name: str) -> str:
 
 
 def parent(path: str) -> str:
-    """Return the directory that a path lies in (``""``: the root)."""
+    """Return the directory that a path is in (``""``: the root)."""
     return path.rpartition("/")[0]

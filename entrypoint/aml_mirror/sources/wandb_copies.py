@@ -3,7 +3,7 @@
 ``wandb.save`` and ``sync_tensorboard`` put what they send into ``wandb/run-<time>-<id>/files/`` (offline:
 ``wandb/offline-run-…``), checkpoints and event files too: links where the system has them, copies where it
 has not, and copies wherever a run was moved by a tool that follows links. They are no run of their own, and
-their points are those of the run. Only what lies nowhere else counts.
+their points are those of the run. Only what is nowhere else counts.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ _COPIES = re.compile(r"(?:.*?/)?wandb/(?:offline-)?run-[^/]+/")
 
 
 def is_copy(path: str) -> bool:
-    """Tell whether a file lies where W&B keeps copies."""
+    """Tell whether a file is where W&B keeps copies."""
     return _COPY.search(path) is not None
 
 

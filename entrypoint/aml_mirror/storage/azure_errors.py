@@ -176,7 +176,7 @@ def _of(cause: BaseException, where: str) -> MirrorError | None:
             f"{where} answers {cause.response.status_code}: {said}", "check the address"
         )
     if isinstance(cause, http.RetryError):
-        return ServiceUnavailable(f"{where} goes on failing: {said}", AGAIN)
+        return ServiceUnavailable(f"{where} keeps failing: {said}", AGAIN)
     if "Tunnel connection failed" in str(cause):
         return network_errors.translate(str(cause), where)
     if isinstance(cause, (http.ProxyError,)) or "ProxyError" in said:

@@ -1,4 +1,4 @@
-"""Clients of Azure Blob storage as this program wants them, and where a blob lies in words."""
+"""Clients of Azure Blob storage as this program wants them, and where a blob is in words."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from urllib3.util import Retry as HttpRetry
 
 from aml_mirror.storage.azure_login import credential as default_credential
 
-# The client's own patience, for one dropped connection; aml_mirror.support.retry stands above it. The client
+# The client's own patience, for one dropped connection; aml_mirror.support.retry is above it. The client
 # neither heeds Retry-After nor retries 429 at all (azure-storage-blob 12.27.1).
 _CLIENT_RETRIES = 2
 _CLIENT_PAUSE = 1  # second, then 3
@@ -88,7 +88,7 @@ def container_client(
 
 
 def metadata_of(found: BlobProperties) -> dict[str, str]:
-    """Return a blob's metadata; what stands between may have changed the case of their names."""
+    """Return a blob's metadata; what is between may have changed the case of their names."""
     return {name.lower(): text for name, text in (found.metadata or {}).items()}
 
 

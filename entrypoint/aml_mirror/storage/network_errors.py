@@ -6,7 +6,7 @@ import re
 
 from aml_mirror.core.errors import ConfigurationError, MirrorError, NameNotFound, ServiceUnavailable
 
-AGAIN = "run the same command again: it goes on where this one ended"
+AGAIN = "run the same command again: it continues where this one stopped"
 _CA_HINT = "set REQUESTS_CA_BUNDLE to your organisation's CA bundle (SSL_CERT_FILE alone is not enough)"
 
 # getaddrinfo's words for EAI_NONAME and EAI_NODATA (Linux, musl, macOS): the name service answered.

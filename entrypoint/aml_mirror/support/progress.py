@@ -155,7 +155,7 @@ def harmless(text: str) -> str:
 
 
 def one_line(text: str) -> str:
-    """Return a text as one line without control characters: each stands there as Python writes it.
+    """Return a text as one line without control characters: each is written as Python writes it.
 
     A file's name may hold a newline and a line that looks like ours, or a command to the terminal.
     """

@@ -1,6 +1,6 @@
 """Keep secrets out of everything that leaves the program: parameters, tags, logs, receipts.
 
-Three rules, since none is enough alone: a value is masked for the name it stands under; a text is masked
+Three rules, since none is enough alone: a value is masked for the name it is under; a text is masked
 wherever it looks like a credential, or like a name with a credential behind it; and the credentials that
 this program was given itself are masked wherever they stand, as a server may say them back.
 

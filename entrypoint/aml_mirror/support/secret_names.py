@@ -86,6 +86,8 @@ def names_a_secret_parameter(name: str) -> bool:
     if not words:
         return False
     before = words[-2] if len(words) > 1 else ""
+    if before == "3" and words[-3:-2] == ["s"]:
+        before = "s3"  # two words by the pattern above
     if words[-1] in ("key", "keys"):
         # x.key, but neither key alone nor rgb_key: what these name is an entry, as far as one can tell.
         alone = re.split(r"[./]", name)[-1].lower() == "key"

@@ -72,7 +72,7 @@ class UrlCopy:
         self._call = call
 
     def _authorization(self) -> str:
-        # Made anew for each request: a copy of many blocks outlives a token.
+        # Made again for each request: a copy of many blocks outlives a token.
         return f"Bearer {self._source.credential.get_token(STORAGE_SCOPE).token}"
 
     def _in_one_request(self, entry: Entry, blob: BlobClient, metadata: dict[str, str], etag: str) -> str:
@@ -110,7 +110,7 @@ class UrlCopy:
                 )
             except HttpResponseError as error:
                 if is_damage(error):
-                    return False  # what lies there is other bytes, and stays so
+                    return False  # what is there is other bytes, and stays so
                 raise
             return True
 

@@ -6,7 +6,7 @@
 3. *Write* the manifest's bytes and nothing else, and delete what does not belong to the version.
 4. *Verify* again.
 
-A manifest that was lost is made anew from the run, and counts if it has the digest that is pinned.
+A manifest that was lost is made again from the run, and counts if it has the digest that is pinned.
 """
 
 from __future__ import annotations

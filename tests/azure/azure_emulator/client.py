@@ -185,7 +185,7 @@ class Azure:
         return [one for one in found if contains in f"{one['method']} https://{one['host']}{one['path']}"]
 
     def forget_requests(self) -> None:
-        """Begin the log anew."""
+        """Begin the log again."""
         self.call("DELETE", "requests")
 
     # What is there, seen past every refusal

@@ -36,7 +36,7 @@ def run(call: Call) -> int:
     if summary.found or not summary.error:
         call.console.say(summary.table())
     if summary.backfill_id:
-        call.console.say(f"all receipts: aml-mirror status --backfill {summary.backfill_id}")
+        call.console.say(f"all receipts: aml-mirror status --backfill-id {summary.backfill_id}")
     if summary.error:
         call.console.fail(summary.error + (f"; {summary.hint}" if summary.hint else ""))
     write_termination_log(summary)
@@ -58,7 +58,7 @@ def _filled(call: Call, tell: Callable[[Receipt], None]) -> Summary:
 
 COMMAND = Command(
     "backfill",
-    "mirror every run below a folder that is not mirrored yet; one failed run does not stop the others",
+    "mirror every run in a folder that is not mirrored yet; a failed run does not stop the others",
     (
         "aml-mirror backfill runs --model-name ppo-reach --match 'ppo-*' --since 7d",
         "aml-mirror backfill azure://acct/runs/reach --model-name '{framework}-{parent}' --shard 0/4",

@@ -16,7 +16,7 @@ def run(call: Call) -> int:
 
 COMMAND = Command(
     "completion",
-    "print the script that makes bash, zsh or fish complete this program",
+    "print the completion script for bash, zsh or fish",
     (
         'eval "$(aml-mirror completion bash)"    # in ~/.bashrc',
         'eval "$(aml-mirror completion zsh)"     # in ~/.zshrc, after compinit',

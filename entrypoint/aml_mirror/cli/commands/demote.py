@@ -19,7 +19,7 @@ def run(call: Call) -> int:
 
 COMMAND = Command(
     "demote",
-    "take a stage from the version that has it",
+    "take a stage away from the version that has it",
     ('aml-mirror demote act-pick@production --reason "drops the cup"',),
     run,
 )

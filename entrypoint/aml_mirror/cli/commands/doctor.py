@@ -23,8 +23,8 @@ def run(call: Call) -> int:
 
 COMMAND = Command(
     "doctor",
-    "check settings, run and target, one line per check, each with its fix",
+    "check the settings, the run and the target, and say how to fix what fails",
     ("aml-mirror doctor runs/ppo --model-name ppo-reach --tracking-uri http://mlflow.example:5000",),
     run,
-    note="doctor takes every option of mirror, so that one word turns a command line into a check of it.",
+    note="doctor takes every option of mirror: to check a command line, replace mirror with doctor in it.",
 )

@@ -19,7 +19,7 @@ def run(call: Call) -> int:
 
 COMMAND = Command(
     "evaluate",
-    "attach the result of an evaluation to the bytes of a registered version",
+    "attach the result of an evaluation to a registered version",
     (
         "aml-mirror evaluate act-pick:3 --result outputs/eval_info.json --sign-key evaluator.pem",
         "python policy_evaluation.py … | aml-mirror evaluate act-pick:3 --result -",

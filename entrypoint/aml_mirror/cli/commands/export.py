@@ -20,7 +20,7 @@ def run(call: Call) -> int:
 
 COMMAND = Command(
     "export",
-    "push a registered version as a container image, one layer a file, without using a disk",
+    "push a registered version as a container image, one layer per file, without using the disk",
     ("aml-mirror export act-pick:3 lab.azurecr.io/policies/act-pick:3",),
     run,
 )

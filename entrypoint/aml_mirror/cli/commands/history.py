@@ -19,7 +19,7 @@ def run(call: Call) -> int:
 
 COMMAND = Command(
     "history",
-    "show who had which stage of a model, since when, and on which evidence",
+    "show which versions had which stage, since when, and why",
     (
         "aml-mirror history act-pick",
         "aml-mirror history act-pick@production --json",

@@ -47,9 +47,9 @@ def _list_runs(call: Call) -> None:
 
 COMMAND = Command(
     "plan",
-    "show what mirror would do, without writing anything; needs no target",
+    "show what mirror would do, without writing anything; no target is needed",
     ("aml-mirror plan runs/ppo", "aml-mirror plan runs/ppo --checkpoint best --json", "aml-mirror plan runs"),
     run,
-    note="Of a folder with several runs it lists each, and exits with 64 as mirror does. plan takes every "
+    note="For a folder with several runs it lists them, and exits with 64, as mirror does. plan takes every "
     "option of mirror.",
 )

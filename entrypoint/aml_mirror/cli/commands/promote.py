@@ -30,7 +30,7 @@ def run(call: Call) -> int:
 
 COMMAND = Command(
     "promote",
-    "give a stage to a version, if its bytes and its evidence pass a policy",
+    "give a stage, such as production, to a version that passes a policy",
     (
         "aml-mirror promote act-pick:3 --to production --policy gate.yaml --explain",
         "aml-mirror promote act-pick:3 --to staging --dry-run",

@@ -19,7 +19,7 @@ def run(call: Call) -> int:
 
 COMMAND = Command(
     "prune",
-    "list, or with --delete remove, what interrupted mirrors left and no version needs",
+    "list what interrupted mirrors left behind, and delete it with --delete",
     ("aml-mirror prune --older-than 30d", "aml-mirror prune --older-than 30d --delete"),
     run,
 )

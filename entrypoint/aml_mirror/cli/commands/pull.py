@@ -27,7 +27,7 @@ def run(call: Call) -> int:
 
 COMMAND = Command(
     "pull",
-    "bring a registered version to a folder, verified, and show how it is loaded",
+    "download a registered version, verify it, and show how to load it",
     (
         "aml-mirror pull act-pick:3 policies/act --tracking-uri http://mlflow.example:5000",
         "aml-mirror pull act-pick@production policies/act --replace --public-key release.pub",

@@ -19,7 +19,7 @@ def run(call: Call) -> int:
 
 COMMAND = Command(
     "repair",
-    "put the files of a registered version right again, from the run that it was mirrored from",
+    "restore damaged or missing files of a registered version from its run",
     (
         "aml-mirror repair ppo-reach:3",
         "aml-mirror repair ppo-reach:3 --source /mnt/runs/ppo-reach",

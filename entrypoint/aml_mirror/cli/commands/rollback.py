@@ -19,7 +19,7 @@ def run(call: Call) -> int:
 
 COMMAND = Command(
     "rollback",
-    "give a stage back to the version that had it before, once its bytes were verified again",
+    "give a stage back to the previous version, after verifying it again",
     ('aml-mirror rollback act-pick@production --reason "version 5 drops the cup"',),
     run,
 )

@@ -19,7 +19,7 @@ def run(call: Call) -> int:
 
 COMMAND = Command(
     "share",
-    "let the service copy a version to an Azure ML registry, and compare what arrived",
+    "copy a version to an Azure ML registry, and verify the copy",
     ("aml-mirror share act-pick:3 --registry robots",),
     run,
 )

@@ -23,7 +23,7 @@ def run(call: Call) -> int:
     if settings.backfill_id:
         if settings.html:
             raise UsageError(
-                "--html shows a folder of runs, and --backfill the receipts of one backfill",
+                "--html shows a folder of runs, --backfill-id the receipts of one backfill",
                 "pass one of them",
             )
         return _kept(call)
@@ -79,12 +79,12 @@ def _kept(call: Call) -> int:
 
 COMMAND = Command(
     "status",
-    "show which version a run, or each run below a folder, became, or what is missing",
+    "show the registered version of a run, or of every run in a folder, and what is missing",
     (
         "aml-mirror status --run-id ppo-17 --model-name ppo-reach --tracking-uri sqlite:///mlflow.db",
         "aml-mirror status runs --model-name ppo-reach --match 'ppo-*' --since 7d",
         "aml-mirror status runs --model-name ppo-reach --html runs.html",
-        "aml-mirror status --backfill azureml-backfill-7",
+        "aml-mirror status --backfill-id azureml-backfill-7",
     ),
     run,
 )

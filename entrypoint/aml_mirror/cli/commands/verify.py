@@ -52,7 +52,7 @@ def pulled_folder(text: str) -> Path | None:
 
 COMMAND = Command(
     "verify",
-    "read every byte of a registered version, or of a pulled folder, and compare it with what was mirrored",
+    "compare every byte of a registered version, or of a pulled folder, with what was mirrored",
     (
         "aml-mirror verify ppo-reach:3 --tracking-uri sqlite:///mlflow.db",
         "aml-mirror verify ppo-reach:3 --public-key release.pub",

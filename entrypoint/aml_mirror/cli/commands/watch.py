@@ -39,7 +39,7 @@ def run(call: Call) -> int:
 
 COMMAND = Command(
     "watch",
-    "mirror workflows of OSMO as they complete",
+    "mirror OSMO workflows as they complete",
     (
         "aml-mirror watch --label mirror=on --model-name '{label.task}'",
         "aml-mirror watch --match 'train-*' --model-name '{workflow}' --since 7d --once",

@@ -7,7 +7,7 @@ import re
 from aml_mirror.core.errors import MirrorError
 from aml_mirror.layouts.generic.lone import alone, lone
 from aml_mirror.layouts.generic.members import joined
-from aml_mirror.layouts.generic.name_parts import tells_apart
+from aml_mirror.layouts.generic.name_parts import is_series, tells_apart
 from aml_mirror.layouts.generic.name_words import (
     CONTAINERS,
     DATA_FOLDERS,
@@ -97,6 +97,8 @@ def _folders_in(
     numbered = []
     ends = []
     families: dict[str, bool] = {}
+    of_runs: set[str] = set()
+    counted: dict[str, list[tuple[int, int | None]]] = {}
     seeds = not speaks and are_runs(tree, folder, below.items())
     for name, real in below.items():
         step, words, end = step_of(name), words_of(name), end_of(name)
@@ -119,11 +121,17 @@ def _folders_in(
             continue
         if not named and (seeds or is_run(tree, real) or _says_more(tree, real)):
             continue
+        inside = [stem_of(file) for file in names_in(tree, real) if is_weights(file)]
+        if _are_policies(inside):
+            of_runs.add(_family(name))
+            continue
+        if step is not None and len(inside) == 1:
+            counted.setdefault(_family(name), []).append((step, step_of(inside[0])))
         # checkpoints/ inside a folder that is not named as one itself: the folder is a run.
         if not named and any(part.lower() in CONTAINERS for path in weights for part in path.split("/")[:-1]):
             continue
         if named:
-            # Beside the model, under a name of data, lies what its loader had come to.
+            # Beside the model, under a name of data, is what its loader had come to.
             weights = [path for path in weights if not words_of(stem_of(path)) & DATA_WORDS]
         stems = {word for path in weights for word in words_of(stem_of(path))}
         # Nothing but a training writes these two.
@@ -142,10 +150,12 @@ def _folders_in(
             families[family] = True
         elif stems & MODEL_WORDS:
             families[family] = False
+    of_runs.update(family for family, pairs in counted.items() if _disagree(pairs))
     pointed = [] if any(families.values()) else _pointed(tree, folder, below)
     numbers = [
         (name, real, step)
         for name, real, step in numbered
+        if _family(name) not in of_runs
         if families.get(_family(name)) or (TEMPORARY.search(name.lower()) and any(families.values()))
     ]
     several = {real: each for name, real, step in numbers if (each := _of_several(tree, folder, real, step))}
@@ -160,6 +170,21 @@ def _folders_in(
         ]
         + [item for named, item in ends if named or any(families.values()) or _is_alone(tree, item)]
     )
+
+
+def _are_policies(stems: list[str]) -> bool:
+    """Tell whether the weights in a folder are several policies: then it is no checkpoint, but a run.
+
+    That is a series, or one that says it is the end, beside others.
+    """
+    ends = [stem for stem in stems if end_of(stem) >= 0]
+    return is_series(stems) or 0 < len(ends) < len(stems)
+
+
+def _disagree(pairs: list[tuple[int, int | None]]) -> bool:
+    """Tell whether numbers of folders and of the file in each contradict: ``1/pi-209``, ``2/pi-193``."""
+    inside = [number for _, number in sorted(pairs, key=lambda pair: pair[0]) if number is not None]
+    return len(inside) == len(pairs) > 1 and inside != sorted(inside)
 
 
 def _is_alone(tree: Tree, end: Candidate) -> bool:
@@ -219,7 +244,8 @@ def _family(name: str) -> str:
 
 def _files_in(tree: Tree, folder: str, speaks: bool, numbers: bool = False) -> list[Candidate]:
     """Find files. ``numbers``: of what has nothing but a number for a name, the place says what it is."""
-    names = []
+    names: list[str] = []
+    ends: list[str] = []
     for name in names_in(tree, folder):
         stem = stem_of(name)
         words = words_of(stem)
@@ -231,6 +257,11 @@ def _files_in(tree: Tree, folder: str, speaks: bool, numbers: bool = False) -> l
         is_named = words & MODEL_WORDS or stem.lower() in ENDS or is_cleanrl
         if speaks or is_named or (numbers and stem.isdecimal()):
             names.append(name)
+        elif end_of(stem) >= 0:
+            ends.append(name)
+    # An end needs no word of a model beside files of a model that have all of its words: go2_ppo_final.pt.
+    known = frozenset(ENDS).union(*(words_of(stem_of(name)) for name in names))
+    names += [name for name in ends if names and words_of(stem_of(name)) <= known]
     if len(names) > _MAX_FILES:
         return []
     found = []

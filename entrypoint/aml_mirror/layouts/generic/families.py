@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 
+from aml_mirror.layouts.generic.counters import counting, number_at
 from aml_mirror.layouts.generic.name_parts import KINDS, WORTH, Name, Number, is_neutral, parse
 from aml_mirror.layouts.generic.name_words import CONTAINERS
 from aml_mirror.layouts.generic.weight_files import Candidate
@@ -84,7 +85,7 @@ def _member(candidate: Candidate) -> _Member:
         part
         for folder in candidate.folder.lower().split("/")
         if folder and folder not in CONTAINERS
-        for part in parse(folder).parts
+        for part in _filled(parse(folder))
         if not is_neutral(part)
     ]
     name = parse(candidate.name)
@@ -105,19 +106,14 @@ def _by_shape(members: list[_Member]) -> list[list[_Member]]:
 
 def _counted(group: list[_Member]) -> list[_Member]:
     """Decide for names of one shape which of their numbers count; the others become words of the name."""
-    numbers = group[0].name.numbers
-    counts = {number.at for number in numbers if number.kind}
-    if len({number.kind for number in numbers if number.kind}) < len(counts):
-        counts = set()
-    if not counts:
-        counts = {number.at for number in numbers} if len(numbers) == 1 else set()
+    counts = counting([item.name for item in group])
     for at in sorted(counts):
-        found = [_at(item.name, at) for item in group]
+        found = [number_at(item.name, at) for item in group]
         # Steps have eight digits too: where all of them are days, they are days.
         if all(number.is_date for number in found) and found[0].kind in (None, "checkpoint"):
             counts.discard(at)
             for item in group:
-                item.name = replace(item.name, dates=(*item.name.dates, _at(item.name, at).text))
+                item.name = replace(item.name, dates=(*item.name.dates, number_at(item.name, at).text))
     for item in group:
         parts = list(item.name.parts)
         counters = []
@@ -131,16 +127,12 @@ def _counted(group: list[_Member]) -> list[_Member]:
     return group
 
 
-def _at(name: Name, at: int) -> Number:
-    return next(number for number in name.numbers if number.at == at)
-
-
 def _order(item: _Member) -> tuple[object, ...]:
     return [-value for _, value in item.counters], item.candidate.temporary, item.candidate.path
 
 
 def _set_steps(family: list[_Member]) -> None:
-    """Set the step of each: its finest counter, unless that begins anew in each epoch."""
+    """Set the step of each: its finest counter, unless that starts again in each epoch."""
     kinds = [kind for kind, _ in family[0].counters]
     if not kinds:
         return
@@ -164,6 +156,10 @@ def _set_end_steps(ends: list[_Member], families: Iterable[list[_Member]]) -> No
             best = max(named, key=lambda number: WORTH.index(number.kind or "epoch"))
             end.step = best.value
             counting = {number.at for number in named}
+            if len(known) == 1 and (newest := _coarser(best, known[0][0])) is not None:
+                # iter1_final beside iter1_883steps: the end of all that, if that is the newest.
+                end.step = None
+                counting = counting if best.value >= newest else set()
         elif (
             len(known) == 1
             and len(end.name.numbers) == 1
@@ -181,6 +177,15 @@ def _set_end_steps(ends: list[_Member], families: Iterable[list[_Member]]) -> No
         for number in end.name.numbers:
             parts[number.at] = "#" if number.at in counting else str(number.value)
         end.name = replace(end.name, parts=tuple(parts))
+
+
+def _coarser(number: Number, newest: _Member) -> int | None:
+    """Return what the newest of a family counts by a number's word, where it counts something finer too."""
+    kinds = {KINDS[at]: value for at, value in newest.counters if at < _UNNAMED}
+    if number.kind is None or number.kind not in kinds or number.kind == "checkpoint":
+        return None
+    finer = any(WORTH.index(kind) > WORTH.index(number.kind) for kind in kinds)
+    return kinds[number.kind] if finer else None
 
 
 def _all_stand(ends: list[_Member], others: list[_Member]) -> bool:

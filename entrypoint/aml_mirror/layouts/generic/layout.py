@@ -21,7 +21,7 @@ Which one is final is decided by families (:mod:`.families`): one that says so, 
 numbered one or the step in it says that a numbered one is newer; else the highest number of the one family,
 compared as a number (``100k`` and ``1.5M`` are numbers). Where names do not decide the run is undecided.
 A name that says "best" says nothing about when it was saved, so such a checkpoint is never the end. It is
-listed as the best one where nothing else was kept.
+listed as the best one where nothing else was kept, or where it is the one beside the newest.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from aml_mirror.layouts.generic.discover import candidates, root_of
 from aml_mirror.layouts.generic.families import Ranked, rank
 from aml_mirror.layouts.generic.pointers import follow_pointer
 from aml_mirror.layouts.generic.training_evidence import CONFIGS, with_the_rest
-from aml_mirror.layouts.generic.weight_files import Candidate, described, with_companions
+from aml_mirror.layouts.generic.weight_files import Candidate, best_beside, described, with_companions
 from aml_mirror.layouts.run_roots import topmost, with_logs
 from aml_mirror.layouts.same_weights import same_weights
 from aml_mirror.layouts.step_folders import word_set
@@ -94,6 +94,7 @@ class Generic:
                 "no known framework wrote this run: its checkpoints were told by their names"
             )
             result.checkpoints = with_companions(run, result.checkpoints)
+            result.best = best_beside(run, result.checkpoints[0])
         elif best:
             (result.best,) = with_companions(run, [replace(described(run, best[0]), role="best")])
             result.warnings.append(

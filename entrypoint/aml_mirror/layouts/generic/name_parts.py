@@ -20,7 +20,7 @@ from aml_mirror.layouts.generic.name_words import (
 from aml_mirror.layouts.step_folders import word_set
 
 Kind = Literal["epoch", "iteration", "step", "checkpoint"]
-# The coarser counter first: steps may begin anew in each epoch, never the other way round.
+# The coarser counter first: steps may start again in each epoch, never the other way round.
 KINDS: tuple[Kind, ...] = ("epoch", "iteration", "step", "checkpoint")
 _COUNTERS: dict[str, Kind] = {
     **dict.fromkeys(("epoch", "epochs", "ep"), "epoch"),
@@ -62,8 +62,16 @@ _DATES = re.compile(
 _BARE_DATE = re.compile(
     r"20[1-4][0-9](?:0[1-9]|1[0-2])(?:0[1-9]|[12][0-9]|3[01])|1[4-9][0-9]{8}(?:[0-9]{3})?"
 )
-_TOKEN = re.compile(r"(?P<float>[0-9]+\.[0-9]+)|(?P<number>[0-9]+)|(?P<word>[a-z]+)|(?P<other>[^a-z0-9]+)")
+# 18k behind a word that may be a size's: in_full leaves it.
+_THOUSANDS = re.compile(r"(?<![a-z0-9.])([0-9]+)[km](?![a-z0-9])")
+_TOKEN = re.compile(
+    r"(?P<float>[0-9]+(?:\.[0-9]+)?e-?[0-9]+(?![a-z0-9])|[0-9]+\.[0-9]+)|(?P<number>[0-9]+)|(?P<word>[a-z]+)|(?P<other>[^a-z0-9]+)"
+)
 _MAX_DIGITS = 18
+# What the parts of one model are numbered by: layer_120-model_states.pt of DeepSpeed's pipelines.
+_OF_A_PART = word_set("layer layers block expert shard part rank module head mp tp pp dp")
+# So many parts of one policy are stored apart at most, where no word says that they are parts.
+_MAX_PARTS = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,13 +110,15 @@ def parse(name: str) -> Name:
     parts: list[str] = []
     numbers: list[Number] = []
     end, end_at = -1, -1
-    named = _named(tokens)
+    named, used = _named(tokens)
     for at, (kind, text) in enumerate(tokens):
         before = _word(tokens, at - 1)
         if kind == "word":
             if text in ENDS and ENDS.index(text) >= end:
                 end, end_at = ENDS.index(text), len(parts)
-            elif text not in TEMPORARY_WORDS and text not in _COUNTERS:
+            elif text not in TEMPORARY_WORDS and (
+                text not in _COUNTERS or (at not in used and not is_neutral(text))
+            ):
                 parts.append(text)
         elif before in _SCORES:
             continue
@@ -163,15 +173,15 @@ def _tokens(low: str) -> list[tuple[str, str]]:
     return found
 
 
-def _named(tokens: list[tuple[str, str]]) -> dict[int, Kind]:
-    """Map the place of each number that a word names to what it counts.
+def _named(tokens: list[tuple[str, str]]) -> tuple[dict[int, Kind], set[int]]:
+    """Map the place of each number that a word names to what it counts; return the places of these words too.
 
     The words are before the numbers (``epoch_2_step_400``) or behind them (``2_epochs_400_steps``), as it is
     with the last of them. A word names one number.
     """
     words = [at for at in range(len(tokens)) if _word(tokens, at) in _COUNTERS]
     if not words:
-        return {}
+        return {}, set()
     behind = words[-1] + 1 == len(tokens) or tokens[words[-1] + 1][0] != "number"
     named: dict[int, Kind] = {}
     used: set[int] = set()
@@ -180,7 +190,33 @@ def _named(tokens: list[tuple[str, str]]) -> dict[int, Kind]:
             if kind == "number" and at not in named and at + step in words and at + step not in used:
                 used.add(at + step)
                 named[at] = _COUNTERS[_word(tokens, at + step)]
-    return named
+    if len(set(named.values())) > 1:
+        # 8123_checkpoint_iter_5: a number before the weakest word is that of something else.
+        named = {
+            at: kind
+            for at, kind in named.items()
+            if kind != "checkpoint" or _COUNTERS.get(_word(tokens, at - 1)) == "checkpoint"
+        }
+    return named, used
+
+
+def is_series(names: list[str]) -> bool:
+    """Tell whether names are of one series, and so of several policies: ``policy_step_5``, ``policy_step_9``.
+
+    Parts of one policy have small numbers that no word of a counter names.
+    """
+    counted: dict[tuple[str, ...], set[tuple[int, ...]]] = {}
+    others: dict[tuple[str, ...], set[int]] = {}
+    for name in names:
+        parsed = parse(_THOUSANDS.sub(r"\g<1>000", name.lower()))
+        counters = [number for number in parsed.numbers if number.kind not in (None, "checkpoint")]
+        if counters:
+            counted.setdefault(parsed.parts, set()).add(tuple(number.value for number in counters))
+        elif len(parsed.numbers) == 1 and not _OF_A_PART.intersection(parsed.parts):
+            others.setdefault(parsed.parts, set()).add(parsed.numbers[0].value)
+    return any(len(values) > 1 for values in counted.values()) or any(
+        len(values) > 1 and max(values) > _MAX_PARTS for values in others.values()
+    )
 
 
 def _names(word: str) -> bool:

@@ -52,14 +52,15 @@ MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", 
 # People shorten large steps: step_100k, model_1.5M, 2M_steps, 500k. Behind no other word: opt-350m is a size.
 _SHORTENED = re.compile(
     r"(?:(?<![a-z])(?P<word>(?:global[-_]?)?steps?|iters?|iterations?|updates?|checkpoint|ckpt|model|policy|agent"
-    r"|actor|weights|snapshot|params)[-_=. ]?|^|(?<=[-_= ])(?=[0-9.]+[km][-_ ]?steps?(?![a-z])))"
+    r"|actor|critic|student|teacher|generator|discriminator|encoder|decoder|weights|snapshot|params)[-_=. ]?"
+    r"|^|(?<=[-_= ])(?=[0-9.]+[km][-_ ]?steps?(?![a-z])))"
     r"(?P<number>[0-9]{1,9}(?:\.[0-9]{1,6})?)(?P<unit>[km])(?=[-_ ]?steps?(?![a-z])|$|[-_. ])"
 )
 _FACTORS = {"k": 1_000, "m": 1_000_000}
 # What comes first is worth more: in epoch=3-step=1000 the step is the number.
 _KEYED = tuple(
     re.compile(rf"(?<![a-z])(?:{word})[-_=. ]?([0-9]{{1,18}})(?![0-9])") for word in
-    ("(?:global)?[-_]?steps?", "iters?|iterations?|itr|updates?", "checkpoint|ckpt|chkpt", "epochs?|ep")
+    ("(?:global)?[-_]?steps?", "iters?|iterations?|itr|it|updates?", "checkpoint|ckpt|chkpt", "epochs?|ep")
 )  # fmt: skip
 _MODEL_NUMBER = re.compile(
     r"(?<![a-z])(?:model|policy|agent|actor|weights|snapshot|params)[-_=. ]?([0-9]{1,18})(?![0-9a-z]|\.[0-9])"
@@ -82,7 +83,7 @@ def is_of_checkpoints(name: str) -> bool:
 
 
 def is_in_data(path: str) -> bool:
-    """Tell whether a path is, or lies in, a folder of data."""
+    """Tell whether a path is, or is in, a folder of data."""
     return any(part.lower() in DATA_FOLDERS for part in path.split("/"))
 
 

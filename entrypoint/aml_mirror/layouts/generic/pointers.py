@@ -1,6 +1,6 @@
 """Files in which a training script notes the checkpoint that it saved last.
 
-They are written once the checkpoint is whole, so that what lies above it was still being saved. A training
+They are written once the checkpoint is whole, so that what is above it was still being saved. A training
 saves one at a time: with several above it, the note is old (an upload that overwrote nothing). One alone is
 passed over, with a warning.
 

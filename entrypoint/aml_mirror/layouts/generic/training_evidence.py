@@ -1,4 +1,4 @@
-"""Tells a run of no known framework from a checkpoint of one: by what lies in the folder itself."""
+"""Tells a run of no known framework from a checkpoint of one: by what is in the folder itself."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ _OF_A_MODEL = "config.json"
 # Tables of a training, one line a step.
 _TABLES = re.compile(r"(?:metrics|progress|logs?|train|training|results|scores|loss)\.(?:csv|jsonl)")
 
-# What lies in these, beside a folder of weights, is no other run.
+# What is in these, beside a folder of weights, is no other run.
 _ASIDE = DATA_FOLDERS | TRAINING_FOLDERS
 
 
 def has_config(tree: Tree, folder: str) -> bool:
-    """Tell whether the configuration of a training lies directly in a folder, or in Hydra's below it."""
+    """Tell whether the configuration of a training is directly in a folder, or in Hydra's below it."""
     if tree.has_folder(join(folder, ".hydra")):
         return True
     return any(CONFIGS.fullmatch(name) and name != _OF_A_MODEL for name in names_in(tree, folder))
@@ -55,7 +55,7 @@ def with_the_rest(tree: Tree, roots: Iterable[str]) -> dict[str, str]:
     """Map each root to the folder around it where that is the training's and this its one folder of weights.
 
     ``{config.yaml, events…, nerfstudio_models/step-100.ckpt}``: no list has all the names that people give
-    such a folder, so that what lies around it decides.
+    such a folder, so that what is around it decides.
     """
     known = set(roots)
     weights = _holders({parent(path) for path in tree.files if is_weights(path)} | known, _ASIDE)
@@ -117,7 +117,7 @@ def is_run(tree: Tree, folder: str) -> bool:
 
 
 def are_runs(tree: Tree, around: str, numbered: Iterable[tuple[str, str]]) -> bool:
-    """Tell whether folders (name, where it lies) that have nothing but a number are one run each.
+    """Tell whether folders (name, where it is) that have nothing but a number are one run each.
 
     They are where they are counted from 0 or 1, each with the configuration of a training in it, and the
     folder around them has neither that nor a log: a training that saves by epochs has its own there.

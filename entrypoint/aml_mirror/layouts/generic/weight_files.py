@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from aml_mirror.formats.registry import Weights, pattern_of, suffixes_of, weight_suffixes
 from aml_mirror.layouts.base import Checkpoint
-from aml_mirror.layouts.generic.name_words import end_of, stem_of, step_of
+from aml_mirror.layouts.generic.name_words import MODEL_WORDS, end_of, stem_of, step_of, words_of
 from aml_mirror.layouts.generic.sharded import is_zero, parts_problem, stores_of
 from aml_mirror.layouts.step_folders import names_in
 from aml_mirror.sources.tree import Tree, join, parent
@@ -222,8 +222,27 @@ def described(run: Tree, candidate: Candidate) -> Checkpoint:
     return _file(run, candidate) if candidate.members else _folder(run, candidate)
 
 
+def best_beside(run: Tree, newest: Checkpoint) -> Checkpoint | None:
+    """Return the one file beside the newest that says no more than it but that it is the best; else None."""
+    if newest.path not in newest.weights:
+        return None
+    folder, _, own = newest.path.rpartition("/")
+    words = words_of(stem_of(own)) | MODEL_WORDS | {"best"}
+    _, dot, suffix = own.rpartition(".")
+    names = [
+        name
+        for name in sorted(names_in(run, folder))
+        if "best" in words_of(stem_of(name)) <= words and name.endswith(dot + suffix) and is_weights(name)
+    ]
+    if len(names) != 1:
+        return None
+    item = Candidate(folder, join(folder, names[0]), stem_of(names[0]), None, (names[0],))
+    (found,) = with_companions(run, [described(run, item)])
+    return replace(found, role="best")
+
+
 def with_companions(run: Tree, checkpoints: list[Checkpoint]) -> list[Checkpoint]:
-    """Add what lies beside the checkpoints or in the run's root and is loaded with them.
+    """Add what is beside the checkpoints or in the run's root and is loaded with them.
 
     That is statistics, and configuration of the two most common names.
     """

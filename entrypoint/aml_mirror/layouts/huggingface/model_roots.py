@@ -49,6 +49,8 @@ _PARTS = frozenset({"llm", "mm_projector", "vision_tower"})
 WEIGHT_SUFFIXES = suffixes_of("safetensors", "torch.save as .bin", "HDF5", "msgpack")
 FSDP = re.compile(r"pytorch_model_fsdp(?:_[0-9]+)?(?:\.bin)?")
 
+# What accelerate's main process writes last of what it saves: no other one writes the model.
+RANDOM_STATES = "random_states_0.pkl"
 _ADAPTER = "adapter_config.json"
 # Files that only a Trainer or PEFT writes, and weights as `save_pretrained` names them.
 _MARKS = {STATE, ARGUMENTS, _ADAPTER}
@@ -105,7 +107,7 @@ def is_saved(tree: Tree, folder: str) -> bool:
     names = names_in(tree, folder)
     if names & _MARKS or any(_MODEL.fullmatch(name) or OPENVLA_PART.fullmatch(name) for name in names):
         return True
-    if part_folders(tree, folder):
+    if part_folders(tree, folder) or _is_state_around_parts(tree, folder, names):
         return True
     return any(
         FSDP.fullmatch(name[:-1]) or name.startswith("global_step")
@@ -119,6 +121,17 @@ def part_folders(tree: Tree, folder: str) -> set[str]:
     below = {name[:-1] for name in tree.children.get(folder, ()) if name.endswith("/")} & _PARTS
     parts = {name for name in below if any(map(_MODEL.fullmatch, names_in(tree, join(folder, name))))}
     return parts if len(parts) > 1 else set()
+
+
+def _is_state_around_parts(tree: Tree, folder: str, names: set[str]) -> bool:
+    """Tell whether accelerate saved its state around a model whose parts have a folder each: ``unet/``.
+
+    The training scripts of diffusers do, by ``save_pretrained`` in a hook of ``save_state``.
+    """
+    below = (name[:-1] for name in tree.children.get(folder, ()) if name.endswith("/"))
+    return RANDOM_STATES in names and any(
+        any(map(_MODEL.fullmatch, names_in(tree, join(folder, name)))) for name in below
+    )
 
 
 def is_openvla_step(tree: Tree, name: str, folder: str) -> bool:

@@ -9,6 +9,7 @@ from aml_mirror.layouts.huggingface.model_roots import (
     ARGUMENTS,
     FSDP,
     OPENVLA_PART,
+    RANDOM_STATES,
     STATE,
     WEIGHT_SUFFIXES,
     adapters_in,
@@ -17,9 +18,6 @@ from aml_mirror.layouts.huggingface.model_roots import (
 )
 from aml_mirror.layouts.step_folders import names_in, shard_problem
 from aml_mirror.sources.tree import Tree, join
-
-# What accelerate's main process writes last of what it saves: no other one writes the model.
-RANDOM_STATES = "random_states_0.pkl"
 
 # (what a file's or folder's name matches, why it is left out). Held against the first part of a path
 # below the checkpoint and against its last.

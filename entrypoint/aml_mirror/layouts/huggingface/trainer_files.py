@@ -75,7 +75,7 @@ class TrainerState:
         }
 
     def is_of_same_training(self, other: TrainerState) -> bool | None:
-        """Tell by the losses that both logged whether one goes on where the other was; None: nothing says."""
+        """Return whether one continues the other, by the losses that both logged. None: unknown."""
         until = min(self.step, other.step)
         one, two = self.history(until), other.history(until)
         shared = one.keys() & two.keys()

@@ -35,5 +35,5 @@ def missing_companion(names: set[str], siblings: Sequence[set[str]]) -> str:
         names: of the files of the checkpoint, below its folder.
         siblings: the same of all checkpoints of the run, this one included.
     """
-    others = [other for other in siblings if other is not names and other != names]
+    others = [other for other in siblings if other is not names]
     return min(set.intersection(*others) - names, default="") if others else ""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from itertools import pairwise
 
 from aml_mirror.layouts.base import Checkpoint, RunDraft
 
@@ -17,6 +18,24 @@ def newest_first(checkpoints: Iterable[Checkpoint]) -> list[Checkpoint]:
         replace(checkpoint, role="periodic" if index else "final")
         for index, checkpoint in enumerate(checkpoints)
     ]
+
+
+def warn_of_scores(run: RunDraft) -> None:
+    """Say that all checkpoints of a run were kept for their scores: the training may have gone on.
+
+    The newest of them is not called the end. Where none is missing from the first on, they are all that were
+    saved, whatever their names say.
+    """
+    steps = sorted({item.step for item in run.checkpoints if item.step is not None})
+    gaps = {after - before for before, after in pairwise([0, *steps])}
+    if len(steps) > 2 and len(gaps) == 1:
+        return
+    newest = run.checkpoints[0]
+    run.checkpoints = [replace(newest, role="unknown"), *run.checkpoints[1:]]
+    run.warnings.append(
+        f"only checkpoints that were kept for their scores, as the best ones, are there: {newest.path} is "
+        "the newest of them, and the training may have gone on"
+    )
 
 
 def leave_undecided(run: RunDraft, candidates: Sequence[Checkpoint], why: str) -> None:

@@ -15,16 +15,18 @@ count at the very save, for the best one too; a name or ``evaluations.npz`` spea
 be read. What training ended with is the highest step, and at the same step the script's own file before
 the callback's. So a copy of the best one called ``final_model.zip`` is not taken for the end. Where the
 files are of several trainings, no step tells which is meant: what differs in algorithm, spaces or seed must
-be named by the person, what may only have begun anew is a warning.
+be named by the person, what may only have begun again is a warning.
 
-SBX, the same in JAX, writes the same files, only that the policy lies in ``data`` itself.
+SBX, the same in JAX, writes the same files, only that the policy is in ``data`` itself.
 
 Who trained on normalized observations cannot act without the statistics: the ``VecNormalize`` pickle is a
 companion of every checkpoint. It too is known by its contents, or by its name.
 
-What its player opens: the zip and the statistics (Isaac Lab's scripts/reinforcement_learning/sb3/play.py).
-RL Zoo's also reads ``ENV/config.yml``, for normalization, stacked frames and wrappers, and ``ENV/args.yml``,
-for the arguments of the environment (``get_saved_hyperparams`` and ``enjoy.py`` in rl_zoo3): both are kept.
+What its player opens: the zip, the statistics, and the run's ``params/agent.yaml``, which says whether and
+how observations are normalized where there are no statistics (Isaac Lab's
+scripts/reinforcement_learning/sb3/play.py, 2.x). RL Zoo's reads ``ENV/config.yml``, for normalization,
+stacked frames and wrappers, and ``ENV/args.yml``, for the arguments of the environment
+(``get_saved_hyperparams`` and ``enjoy.py`` in rl_zoo3). All of them are kept.
 """
 
 from __future__ import annotations
@@ -32,6 +34,7 @@ from __future__ import annotations
 import json
 import re
 from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -68,7 +71,7 @@ _SUBFOLDERS = frozenset(
 _NUMBERED = re.compile(r"\d[km]?$", re.IGNORECASE)
 _BEST_FOLDERS = frozenset({"best", "best_model"})
 _LOGS = ("progress.csv", "evaluations.npz")
-_ZOO_SETTINGS = ("*/args.yml", "*/config.yml")
+_SETTINGS = ("*/args.yml", "*/config.yml", "params/agent.yaml")
 # `data` holds the last observations too; images of many environments take some MB.
 _MAX_DATA = 64 << 20
 
@@ -110,6 +113,13 @@ class StableBaselines3:
                 kinds[_root_of(path)].add(_kind(path))
         return with_logs(tree, _merged(kinds))
 
+    def are_apart(self, around: Sequence[str], inside: Sequence[str]) -> bool:
+        """Tell whether files in a folder of their own are of another training: there is their kind twice.
+
+        Scripts save what callbacks write and what training ended with into folders of any name.
+        """
+        return not set(map(_kind, around)).isdisjoint(map(_kind, inside))
+
     def read(self, run: Tree) -> RunDraft:
         found = RunDraft([])
         zips = [_examined(run, path) for path in run.files if path.endswith(".zip") and _belongs(run, path)]
@@ -124,9 +134,9 @@ class StableBaselines3:
         bests = sorted((item for item in zips if item.kind == "best"), key=_best_order)
         if bests:
             found.best = _best(run, bests[0], statistics, found.warnings)
-        found.checkpoints = with_companions(run, found.checkpoints, _ZOO_SETTINGS)
+        found.checkpoints = with_companions(run, found.checkpoints, _SETTINGS)
         if found.best:
-            (found.best,) = with_companions(run, [found.best], _ZOO_SETTINGS)
+            (found.best,) = with_companions(run, [found.best], _SETTINGS)
         rivals = [] if different else _rivals(ends)
         if rivals:
             leave_undecided(
@@ -159,7 +169,7 @@ def _is_saved_model(tree: Tree, path: str) -> bool | None:
     except MirrorError:
         return None
     # `data` is the first member that SB3 writes; a cut file still begins with it.
-    if head.startswith(b"PK\x03\x04"):
+    if head.startswith(b"PK\x03\x04") and len(head) == 34:
         return head[26:34] == b"\x04\x00\x00\x00data"
     return None
 
@@ -229,7 +239,7 @@ def _data(run: Tree, path: str) -> dict[str, Any]:
 
 
 def _age(item: _Zip) -> tuple[bool, int, bool, bool, float, int, str]:
-    # A script's own file that cannot be read stands first: it is what the training meant to end with.
+    # A script's own file that cannot be read is first: it is what the training meant to end with.
     unknown = item.step is None
     return (
         unknown and not item.readable,
@@ -395,7 +405,7 @@ def _params(run: Tree, zips: list[_Zip], warnings: list[str]) -> dict[str, Any]:
                 params[name.removesuffix(".yml")] = value
     for item in zips:
         if data := _data(run, item.path):
-            # What is no plain value stands in `data` as a dictionary with a pickle in it.
+            # What is no plain value is in `data` as a dictionary with a pickle in it.
             plain = {
                 key: value
                 for key, value in data.items()

@@ -94,7 +94,7 @@ class EventFile:
         header, footer = _HEADER.unpack_from, _FOOTER.unpack_from
         double, single = _DOUBLE.unpack_from, _FLOAT.unpack_from
         known_lengths: dict[int, int] = {}
-        # What stands between step and value of a scalar -> its tag.
+        # What is between step and value of a scalar -> its tag.
         known_scalars: dict[bytes, str] = {}
         learned: set[str] = set()
         buffer, at, end = b"", 0, 0

@@ -152,7 +152,7 @@ def reduced(body: Body) -> bytes:
 
 
 def _reduce_summary(body: Body, length: int, kept: bytearray) -> None:
-    # Each value stays in a Summary of its own: parsers join what stands several times.
+    # Each value stays in a Summary of its own: parsers join what is several times.
     end = body.left - length
     while body.left > end:
         number, wire, key = _key(body)

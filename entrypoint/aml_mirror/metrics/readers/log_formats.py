@@ -8,7 +8,7 @@
 - ``evaluations.npz`` (Stable-Baselines3): an evaluation a row; the tags are those of its EvalCallback.
 - ``metrics.csv`` (Lightning's CSVLogger, which logs where TensorBoard is not installed) and ``progress.csv``
   (Stable-Baselines3): a log call a row, a tag a column, empty where the call did not name it. The steps stand
-  in ``step`` and in ``time/total_timesteps``. A resumed training begins another file or writes it anew
+  in ``step`` and in ``time/total_timesteps``. A resumed training begins another file or writes it again
   (Lightning 2.6.6 ``fabric/loggers/csv_logs.py``, SB3 2.9.2 ``common/logger.py``): no row restates another.
 """
 
@@ -212,7 +212,9 @@ def _mean(row: tuple[float, ...]) -> float:
         return sum(row) / len(row)
 
 
-def table(step_columns: tuple[str, ...], left: frozenset[str] = frozenset()) -> Callable[[Log], Points]:
+def table(
+    step_columns: tuple[str, ...], left: frozenset[str] = frozenset(), delimiter: str = ","
+) -> Callable[[Log], Points]:
     """Return the reader of tables whose step is in the first of some columns; ``left`` are no metrics.
 
     A row whose cell there is empty has its step in the next of the columns.
@@ -220,7 +222,7 @@ def table(step_columns: tuple[str, ...], left: frozenset[str] = frozenset()) -> 
 
     def read(log: Log) -> Points:
         with log.open() as stream:
-            rows = csv.reader(_text_lines(log, stream))
+            rows = csv.reader(_text_lines(log, stream), delimiter=delimiter)
             try:
                 header = next(rows, [])
                 steps = [header.index(name) for name in step_columns if name in header]

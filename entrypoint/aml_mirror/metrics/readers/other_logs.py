@@ -4,7 +4,10 @@ Their formats are simple enough to be read wherever they come from, if a column 
 Known to be written so: ``eval.csv`` of TD-MPC2 (common/logger.py, ``step``), ``metrics.jsonl`` of DreamerV3
 (elements, ``step``), ``metrics.json`` of Detectron2 (utils/events.py, ``iteration``), ``progress.csv`` and
 ``result.json`` of RLlib (ray/tune/logger: the step of its own TensorBoard files is ``timesteps_total``, else
-``training_iteration``). Any other file of such a name is named as not read.
+``training_iteration``), ``progress.txt`` of Spinning Up (utils/logx.py, with tabs, ``TotalEnvInteracts``),
+``<run>.jsonl`` of Prismatic, OpenVLA and CogACT (training/metrics.py, ``VLA Train/Step``),
+``trainer_log.jsonl`` of LLaMA-Factory (``current_steps``). Any other file of such a name is named as
+not read.
 """
 
 from __future__ import annotations
@@ -12,6 +15,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
+from aml_mirror.metrics.log_names import DATA_FOLDERS, DATA_WORDS, MONITOR, TRACKERS, words_of
 from aml_mirror.metrics.readers.log_formats import MAX_LINE, READERS, Log, Points, json_lines, table
 from aml_mirror.sources.tree import Tree
 
@@ -35,18 +39,32 @@ _STEPS = (
     "iteration",
     "iter",
     "training_iteration",
+    "current_steps",
+    "TotalEnvInteracts",
+    "TotalEnvSteps",
+    "VLA Train/Step",
+    "Finetune/Step",
+    "Align/Step",
+    "Iteration",
+    "Itr",
+    "itr",
+    "episode",
     "epoch",
+    "Epoch",
 )
 _RLLIB = ("timesteps_total", "training_iteration")
 _WORDS = (
     r"(?:.*[-_.])?(?:metrics?|logs?|train|training|eval|evals|evaluations?|val|validation|test|progress|results?"
-    r"|scores?|loss|losses|history|scalars)(?:[-_.].*)?"
+    r"|scores?|loss|losses|history|scalars|rewards?|returns?|curves?)(?:[-_.].*)?"
 )
-_NAMES = re.compile(rf"{_WORDS}\.(?:csv|jsonl)|result\.json|metrics\.json", re.IGNORECASE)
-# What lies in these is data, or a copy.
-_NO_LOGS = frozenset(
-    ("data", "dataset", "datasets", "meta", "demos", "trajectories", "episodes", "rollouts", "videos")
-) | {"wandb", "mlruns", ".cache", ".git", "node_modules", "site-packages"}
+_NAMES = re.compile(
+    rf"{_WORDS}\.(?:csv|jsonl|tsv)|result\.json|metrics\.json|progress\.txt|evaluations\.npz|logs\.json\.txt",
+    re.IGNORECASE,
+)
+# Any other file of lines is a log too, unless its name says that it is something else.
+_LINES = re.compile(r".+\.jsonl", re.IGNORECASE)
+# The settings of a run, in Prismatic's folder.
+_SETTINGS = frozenset({"run-metrics.jsonl"})
 # A run has so few logs; a folder with more of them holds data.
 MAX_LOGS = 64
 
@@ -58,6 +76,7 @@ NONE_FOUND = (
 
 _json = json_lines(_STEPS)
 _csv = table(_STEPS)
+_tsv = table(_STEPS, delimiter="\t")
 
 
 def reader_of(path: str) -> Callable[[Log], Points] | None:
@@ -71,8 +90,10 @@ def reader_of(path: str) -> Callable[[Log], Points] | None:
         return _metrics
     if name in READERS:
         return READERS[name]
-    if name.endswith((".jsonl", "metrics.json")):
+    if name.lower().endswith((".jsonl", "metrics.json")):
         return _json
+    if name.lower().endswith((".tsv", "progress.txt")):
+        return _tsv
     return _csv if name.lower().endswith(".csv") else None
 
 
@@ -98,10 +119,17 @@ def _progress(log: Log) -> Points:
 
 def other_logs(tree: Tree) -> list[str]:
     """Return the paths of the files of a run that by their names are logs, sorted."""
-    found = [
+    return [
         path
         for path in tree.files
-        if _NAMES.fullmatch(path.rpartition("/")[2])
-        and not _NO_LOGS.intersection(part.lower() for part in path.split("/")[:-1])
+        if _is_log(path.rpartition("/")[2])
+        and not (DATA_FOLDERS | TRACKERS).intersection(part.lower() for part in path.split("/")[:-1])
     ]
-    return found if len(found) <= MAX_LOGS else []
+
+
+def _is_log(name: str) -> bool:
+    if name in _SETTINGS or MONITOR.fullmatch(name):
+        return False
+    if _NAMES.fullmatch(name):
+        return True
+    return bool(_LINES.fullmatch(name)) and not words_of(name) & DATA_WORDS

@@ -38,7 +38,7 @@ PublicKey = ed25519.Ed25519PublicKey | ec.EllipticCurvePublicKey
 
 
 def private_key(path: str) -> PrivateKey:
-    """Read a private key in PEM, without a pass phrase.
+    """Read a private key in PEM, without a passphrase.
 
     Raises:
         ConfigurationError: it is not there, or not such a key.
@@ -48,7 +48,8 @@ def private_key(path: str) -> PrivateKey:
         key = load_pem_private_key(_read(path, "--sign-key"), password=None)
     except TypeError as error:
         raise ConfigurationError(
-            f"the key {path} (--sign-key) has a pass phrase", "pass one without: keep it in a secret store"
+            f"the key {path} (--sign-key) has a passphrase",
+            "pass a key without one, and keep it in a secret store",
         ) from error
     except (ValueError, UnsupportedAlgorithm) as error:
         raise _no_key(path, "--sign-key") from error
@@ -158,6 +159,6 @@ def _read(path: str, flag: str) -> bytes:
 def _no_key(path: str, flag: str) -> ConfigurationError:
     which = "private" if flag == "--sign-key" else "public"
     return ConfigurationError(
-        f"{path} ({flag}) is no {which} key that can be used",
+        f"{path} ({flag}) is not a usable {which} key",
         f"pass a PEM file: {_KINDS} (openssl genpkey -algorithm ed25519 -out key.pem)",
     )

@@ -51,7 +51,7 @@ class ArtifactReferences:
             if self._register(name, datastore, blob) or self._stands_for(name) == (datastore, blob):
                 return name
         raise ServiceUnavailable(
-            f"{path} and {MOST_NAMES} names like it are taken by earlier tries", "look into the run"
+            f"{path} and {MOST_NAMES} names like it are taken by earlier attempts", "look into the run"
         )
 
     def _register(self, path: str, datastore: str, blob: str) -> bool:

@@ -62,7 +62,7 @@ class BlobLease:
     Args:
         blob: the blob that stands for what is claimed.
         retry: the patience of every request.
-        notice: told, once, that another mirror is being waited for.
+        notice: called once, to say that another mirror is being waited for.
         waiting: the words for it.
     """
 

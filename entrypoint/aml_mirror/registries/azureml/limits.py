@@ -14,7 +14,7 @@ from collections.abc import Mapping
 
 from aml_mirror.core.errors import ConfigurationError, UsageError
 from aml_mirror.registries import keys
-from aml_mirror.registries.azureml.metric_partitions import LANES
+from aml_mirror.registries.azureml.metric_partitions import PARTITIONS
 from aml_mirror.registries.records import Limits
 from aml_mirror.registries.search_filters import quotable, quoted
 
@@ -29,7 +29,7 @@ LIMITS = Limits(
     tag_value=1000,
     files=1500,
 )
-FOLDER = "aml-mirror"  # in the default datastore; everything this program writes there lies below it
+FOLDER = "aml-mirror"  # in the default datastore; everything this program writes there is below it
 # What MLflow took in its first years, and so every server does.
 LEAST_PARAM_VALUE = 250
 TAG_NAME = 100
@@ -37,7 +37,7 @@ DESCRIPTION = 5000
 # MLflow and Azure ML write tags of their own (mlflow.user, mlflow.rootRunId, …), and this program writes
 # the state of a run as it goes: room that a person's tags must leave.
 TAGS_OF_OTHERS = 14
-PERSONS_TAGS = LIMITS.tags - len(keys.RESERVED) - (LANES - 1) - TAGS_OF_OTHERS if LIMITS.tags else 0
+PERSONS_TAGS = LIMITS.tags - len(keys.RESERVED) - (PARTITIONS - 1) - TAGS_OF_OTHERS if LIMITS.tags else 0
 
 _MODEL = re.compile(r"(?![-_.])[a-zA-Z0-9\-_.]{1,255}(?<!\.)")
 _EXPERIMENT = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_-]{0,255}")
@@ -81,7 +81,7 @@ def check_coordinates(subscription_id: str, resource_group: str, workspace_name:
     }
     if missing := [name for name, value in given.items() if not value]:
         raise ConfigurationError(
-            f"the Azure ML workspace is not wholly named: {', '.join(missing)} not set",
+            f"the Azure ML workspace is not fully specified: {', '.join(missing)} not set",
             "enable the mirror in Terraform, which puts all three into the pod template, or pass "
             "--subscription-id, --resource-group and --workspace-name",
         )
@@ -107,7 +107,7 @@ def fit_tags(tags: Mapping[str, str]) -> tuple[dict[str, str], list[str]]:
         if name not in keys.RESERVED:
             persons += 1
             if persons > PERSONS_TAGS:
-                told.append(f"the tag {name} was left out: {PERSONS_TAGS} tags of one's own fit on a run")
+                told.append(f"the tag {name} was left out: {PERSONS_TAGS} tags of your own fit on a run")
                 continue
             if len(name) > TAG_NAME:
                 told.append(f"the tag {name[:40]}… was left out: its name has over {TAG_NAME} characters")

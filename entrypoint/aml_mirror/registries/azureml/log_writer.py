@@ -136,7 +136,7 @@ class AzureMLLogWriter:
             def open_file(source: str = upload.source) -> BinaryIO:
                 return tree.open(source)
 
-            # Over the shorter one, for which the run's artifact stands already.
+            # Over the shorter one, for which the run's artifact is already.
             sent += self._files.put_log(upload.path, upload.source, upload.bytes, open_file)
             if references is not None:
                 try:

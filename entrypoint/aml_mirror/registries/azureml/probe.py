@@ -131,10 +131,10 @@ class Probe:
         client, run_id = self._workspace.client, run.info.run_id
         lost = 0
         for number in range(_ROUNDS):
-            wanted = {f"probe.{lane}": f"{number}" for lane in range(_AT_ONCE)}
-            with ThreadPoolExecutor(_AT_ONCE) as lanes:
+            wanted = {f"probe.{partition}": f"{number}" for partition in range(_AT_ONCE)}
+            with ThreadPoolExecutor(_AT_ONCE) as partitions:
                 list(
-                    lanes.map(
+                    partitions.map(
                         lambda item: client.log_batch(run_id, tags=[RunTag(*item)], synchronous=True),
                         wanted.items(),
                     )
@@ -175,7 +175,7 @@ class Probe:
         blob.upload_blob(data, overwrite=True)
         try:
             if blob.download_blob().readall() != data:
-                raise ServiceUnavailable(f"{azure.datastore.name} gives back other bytes than it was given")
+                raise ServiceUnavailable(f"{azure.datastore.name} returned other bytes than were written")
         finally:
             blob.delete_blob()
         return f"a blob was written to {azure.datastore.name}, read back and deleted"

@@ -68,7 +68,7 @@ class AzureMLRegistry(RunStore):
     Args:
         subscription_id, resource_group, workspace_name: where it is.
         retry_seconds: how long an operation may go on failing for reasons that pass.
-        notice: told, in words, what the person should know while waiting.
+        notice: called with messages for the user while waiting.
         concurrency: requests that carry checkpoint bytes at the same time.
         block_bytes: size of what one of them carries.
 

@@ -135,7 +135,7 @@ def _artifacts(settings: Settings) -> str:
     except Refused as refused:
         raise NotAllowed(
             f"the artifact service refuses: {refused.why}",
-            "a mirror goes on all the same: it keeps event files, manifest and receipt in the datastore; "
+            "a mirror still works: it keeps event files, manifest and receipt in the datastore; "
             "grant 'AzureML Data Scientist' on the workspace to have them at the run",
         ) from refused
     return f"answers; {_artifacts_predicted(settings)}"

@@ -40,7 +40,7 @@ def loader(settings: Settings, notice: Callable[[str], None]) -> Callable[[], Az
             from aml_mirror.registries.azureml.workspace import AzureMLRegistry
         except ImportError as error:
             raise ConfigurationError(
-                f"the clients of Azure cannot be loaded: {error}", "install this package anew"
+                f"the clients of Azure cannot be loaded: {error}", "reinstall this package"
             ) from error
         except Exception as error:
             raise _not_loaded(error) from error

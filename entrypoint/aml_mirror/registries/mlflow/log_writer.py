@@ -1,7 +1,7 @@
 """Continue the logs of a version that is complete: see :class:`aml_mirror.registries.base.LogWriter`.
 
 The lease on the version's run, as every mirror of it holds, keeps two updates apart. What is kept of the
-logs lies in the folder ``mirror`` of the run's artifacts.
+logs is in the folder ``mirror`` of the run's artifacts.
 """
 
 from __future__ import annotations

@@ -28,7 +28,7 @@ MAX_STATE_BYTES = 16 << 20
 class MlflowVersionReader:
     """See :class:`aml_mirror.registries.base.VersionReader`."""
 
-    pinned_by = "a tag of the version, which whoever may write there can change"
+    pinned_by = "a tag of the version, which anyone with write access can change"
 
     def __init__(
         self, stores: ArtifactStores, retry: Retry, presence: VersionPresence, version: Version

@@ -33,7 +33,7 @@ CHOOSING = 0
 
 def _first_line(path: str) -> str:
     try:
-        # The name of a process stands in its stat, and it may be any bytes.
+        # The name of a process is in its stat, and it may be any bytes.
         with open(path, encoding="utf-8", errors="replace") as stream:
             return stream.readline().strip()
     except OSError:

@@ -87,7 +87,7 @@ class MlflowStageStore:
             except MirrorError as error:
                 if is_missing(error.__cause__) or "alias" in error.message:
                     raise ConfigurationError(
-                        f"the server takes no alias of a model: {error.message}",
+                        f"the server does not support aliases of models: {error.message}",
                         "stages need MLflow 2.3 or newer",
                     ) from error
                 raise

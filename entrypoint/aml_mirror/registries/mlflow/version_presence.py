@@ -26,7 +26,7 @@ from aml_mirror.registries.mlflow_errors import error_code, is_missing
 from aml_mirror.registries.records import Version
 from aml_mirror.support.retry import Retry
 
-# Tag of a version: JSON with the names and sizes in bytes of what lies directly in its folder.
+# Tag of a version: JSON with the names and sizes in bytes of what is directly in its folder.
 FILES = "mirror.files"
 # Likewise of the files in the folders below it, by folder. A tag of its own: an earlier release compares each
 # entry of the other one with the folder ``model``.
@@ -80,7 +80,7 @@ class VersionPresence:
 
     def has_files(self, version: Version, run: MlflowRun) -> bool:
         """Tell whether the files of a version are as they were listed; True if nobody may look."""
-        # A version of an earlier release has no such tags. What lies beside its files is for ``verify``.
+        # A version of an earlier release has no such tags. What is beside its files is for ``verify``.
         wanted = _wanted(version.tags.get(FILES, ""))
         below = _wanted_below(version.tags.get(FILES_BELOW, ""))
         try:

@@ -76,7 +76,7 @@ class MlflowWriter(RunWriter):
         arrived = there.get(first.path, 0)
         raise ServiceUnavailable(
             f"{first.path} arrived with {arrived} of {first.bytes} bytes, {UPLOAD_ATTEMPTS} times",
-            "look at the server's artifact store, then run again: what is there is not sent again",
+            "look at the server's artifact store, then run again: files that arrived are not sent again",
         )
 
     def pin_logs(self, sizes: dict[str, int]) -> dict[str, int]:

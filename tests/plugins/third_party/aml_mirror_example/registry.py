@@ -237,7 +237,7 @@ class ShelfWriter:
         return len(rows)
 
     def pin_logs(self, sizes: dict[str, int]) -> dict[str, int]:
-        # A mirror that begins anew writes every log over.
+        # A mirror that starts again writes every log over.
         return dict(sizes)
 
     def put_log_state(self, name: str, text: str) -> bool:
@@ -292,7 +292,7 @@ class ShelfWriter:
 class ShelfReader:
     """See :class:`aml_mirror.registries.base.VersionReader`."""
 
-    pinned_by = "a file on the shelf, which whoever may write there can change"
+    pinned_by = "a file on the shelf, which anyone with write access can change"
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
