@@ -85,7 +85,7 @@ def test_of_one_epoch_what_was_written_at_the_end_comes_first(tree, tmp_path, en
 
 
 def test_a_name_that_says_it_is_the_end_is_not_the_best(tree, tmp_path):
-    save(tmp_path / "nn" / "last_a_ep_9_rew_1.5.pth", {"model": {}, "epoch": 9, "frame": 900})
+    # Beside numbered ones only the file of their name is the best.
     save(tmp_path / "nn" / "final.pth", {"model": {}, "epoch": 7, "frame": 700})
     assert LAYOUT.read(tree(tmp_path)).best is None
     (tmp_path / "nn" / "final.pth").rename(tmp_path / "nn" / "b.pth")
