@@ -115,8 +115,8 @@ def kept_receipts(settings: Settings, notice: Callable[[str], None]) -> Iterator
     if not texts:
         raise SourceNotFound(
             f"no receipts of the backfill {settings.backfill_id} are kept",
-            f"check the id, which the last line of the backfill has; a backfill of fewer than {KEEP_FROM} runs "
-            "has its receipts only in its log; if it had --experiment, pass the same one",
+            f"check the id, which the last line of the backfill has; a backfill of fewer than {KEEP_FROM} "
+            "runs has its receipts only in its log; if it had --experiment, pass the same one",
         )
     yield from found.values()
 
