@@ -1,7 +1,7 @@
 """Mirror every run below a prefix that is not mirrored yet.
 
 1. Find the runs, one by one (:mod:`.discovery`), and leave out what is not meant (:mod:`.run_filter`).
-2. What the registry has is asked for page by page when the first run of a model comes
+2. What the registry has is requested page by page when the first run of a model comes
    (:mod:`.version_index`). A run whose files are as they were when it was mirrored is already there: no
    request for it.
 3. Any other run is mirrored as ``aml-mirror mirror`` would, listed again in that moment.

@@ -161,7 +161,7 @@ def _runs_in(path: str, place: Prefix, listing: Listing, framework: str) -> list
 
 
 def failure_of(error: Exception) -> MirrorError:
-    """What a person is told of an error: its own words, or that it is a bug."""
+    """Return the message for an error: its own, or that it is a bug."""
     if isinstance(error, MirrorError):
         return error
     if isinstance(error, OSError):

@@ -41,7 +41,7 @@ class MirroredWorkflows:
     Args:
         settings: of this call.
         names: what their models are called.
-        registry: asked for the versions, once for each model.
+        registry: where the versions are listed, once per model.
     """
 
     def __init__(self, settings: Settings, names: WorkflowModelNames, registry: Registry) -> None:

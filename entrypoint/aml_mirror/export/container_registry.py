@@ -3,7 +3,7 @@
 https://github.com/opencontainers/distribution-spec, 1.1. The login is Docker's: ``config.json`` with its
 entries and credential helpers, in ``DOCKER_CONFIG`` or ``~/.docker``. For ``*.azurecr.io`` without such an
 entry this program's Azure login is exchanged for one of the registry (Azure/acr, docs/AAD-OAuth.md). A token
-that runs out between two requests of an upload is asked for again, and the upload starts again.
+that expires between two requests of an upload is renewed, and the upload starts again.
 """
 
 from __future__ import annotations

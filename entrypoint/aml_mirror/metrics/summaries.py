@@ -99,7 +99,7 @@ class Series:
 
 
 def restart_of(older: dict[str, Span], newer: dict[str, Span]) -> Restart | None:
-    """Tell whether a later session began again, by the tag that both logged at most steps.
+    """Return whether a later session began again, by the tag that both logged at most steps.
 
     A training that was resumed goes on from a checkpoint, behind the first step that it ever logged. One that
     logs that step again, or an earlier one, began again.

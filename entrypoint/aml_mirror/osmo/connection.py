@@ -25,7 +25,7 @@ class OsmoConnection(WorkflowLister, Protocol):
 
 
 def is_reachable(settings: Settings) -> bool:
-    """Tell whether there is a way to ask OSMO; nothing is sent."""
+    """Return whether there is a way to ask OSMO; nothing is sent."""
     return bool(settings.osmo_url or OsmoClient.find())
 
 

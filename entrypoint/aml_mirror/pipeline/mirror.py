@@ -46,9 +46,9 @@ class Mirror:
     """The mirror of one run.
 
     Args:
-        settings: what is asked for.
+        settings: the settings of this call.
         console: output for the user.
-        progress: told what is known so far, for the receipt of a failure.
+        progress: called with what is known so far, for the receipt of a failure.
         registry, source: where they are open already; else the ones that the settings name.
         locate: lists a source and finds the one run in it.
     """

@@ -42,7 +42,7 @@ class Publication:
         registry, destination: where to.
         settings: of this call.
         console: shows how far it is.
-        progress: told the id of the run that is written.
+        progress: called with the id of the run that is written.
         seconds: returns how long the work has taken so far.
     """
 

@@ -88,7 +88,7 @@ def _newest(tree: Tree, run: Run, why_not: Callable[[Checkpoint], str], strict: 
         message = run.undecided if told else f"{run.undecided}: {_shown(paths)}"
         cut = {item.path: why for item in run.checkpoints if item.path in paths and (why := why_not(item))}
         if whole := [path for path in paths if path not in cut]:
-            # What cannot be taken is named, but no choice.
+            # Checkpoints that cannot be taken are named, but not offered as a choice.
             message += "".join(f"; {path} is not complete: {why}" for path, why in cut.items())
         raise UsageError(message, pick(whole or paths))
     passed: list[tuple[str, str]] = []

@@ -303,7 +303,7 @@ class Registry(Protocol):
             tags: of the version; what says that all of it is there.
 
         Returns:
-            What the person should know: the run takes no points, or is gone.
+            Warnings for the user: the run takes no points, or is gone.
         """
 
     def stages(self, model: str) -> StageStore | None:

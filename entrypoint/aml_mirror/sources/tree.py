@@ -201,11 +201,11 @@ class Tree:
         return iter(sorted(self.children))
 
     def has(self, path: str) -> bool:
-        """Tell whether there is such a file."""
+        """Return whether there is such a file."""
         return path in self.files
 
     def has_folder(self, path: str) -> bool:
-        """Tell whether there is such a directory with a file somewhere below it (links not followed)."""
+        """Return whether there is such a directory with a file somewhere below it (links not followed)."""
         return path in self.children
 
     def resolve(self, path: str) -> str:

@@ -53,7 +53,7 @@ class CopySource(Protocol):
         """Return the address of a blob, without any credential."""
 
     def is_unchanged(self, entry: Entry) -> bool:
-        """Tell whether a blob is as it was listed."""
+        """Return whether a blob is as it was listed."""
 
     def changed_error(self, entry: Entry) -> Exception:
         """Return the error for a blob that is another one by now."""

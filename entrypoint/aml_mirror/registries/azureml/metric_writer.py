@@ -27,7 +27,7 @@ T = TypeVar("T")
 
 
 class MetricWriter(RunWriter):
-    """Writes what a run logged. ``warnings`` is what the person should know.
+    """Writes what a run logged. ``warnings`` has messages for the user.
 
     Args:
         workspace, run, claim, tags, adopted: see :class:`aml_mirror.registries.mlflow_runs.RunWriter`.

@@ -40,7 +40,7 @@ SAVE_FROM_BYTES = 64 << 20
 
 
 class AzureMLWriter(MetricWriter):
-    """See :class:`aml_mirror.registries.base.Writer`. ``warnings`` is what the person should know.
+    """See :class:`aml_mirror.registries.base.Writer`. ``warnings`` has messages for the user.
 
     Args:
         workspace, run, claim, tags, adopted: see :class:`aml_mirror.registries.mlflow_runs.RunWriter`.
