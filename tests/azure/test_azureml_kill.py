@@ -36,7 +36,7 @@ PARTS = 8
 MOMENTS = ("before", "after")
 # What else the two kinds of workspace do with what is not known of the real one.
 MODES: dict[str, dict[str, Any]] = {
-    # A run that a killed attempt made, and that its claim does not remember, is retired once a search shows it.
+    # A run that a killed attempt made, and that its claim forgot, is retired once a search shows it.
     "kept": {"changed_properties": "accepted", "artifact_references": "taken", "list_lag": 2},
     "dropped": {"changed_properties": "refused", "artifact_references": "404", "list_lag": 0},
 }
