@@ -29,7 +29,7 @@ $(VENV)/.ready: requirements-dev.txt pyproject.toml
 reference: venv  ## Write the options' reference into entrypoint/README.md
 	@$(BIN)/python -m aml_mirror.cli.reference entrypoint/README.md
 
-recording: venv  ## Record the terminal of the README anew
+recording: venv  ## Record the terminal of the README again
 	@$(BIN)/python scripts/record_terminal.py entrypoint/terminal.svg
 
 demo: venv  ## Mirror a small run into a local MLflow, twice
@@ -246,7 +246,7 @@ LOCK := uv pip compile --universal --python-version 3.11 --generate-hashes --no-
 UNUSED_IN_STACK := contourpy docker fonttools joblib kiwisolver matplotlib pillow pyarrow scikit-learn scipy skops \
 	threadpoolctl
 UNUSED_IN_MLFLOW2 := $(filter-out skops,$(UNUSED_IN_STACK)) cycler pyparsing
-lock: venv  ## Write the lock files anew from pyproject.toml
+lock: venv  ## Write the lock files again from pyproject.toml
 	$(BIN)/$(LOCK) pyproject.toml --extra dev -o requirements-dev.txt
 	$(BIN)/$(LOCK) pyproject.toml -c requirements-dev.txt -o requirements.txt
 	$(BIN)/$(LOCK) image/tools.in -c requirements-dev.txt -o image/tools.txt

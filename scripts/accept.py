@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Try aml-mirror in a real Azure ML workspace, and print a table that can be pasted into an issue.
 
-Usage: accept.py [FOLDER]      (FOLDER is made anew; default: .accept)
+Usage: accept.py [FOLDER]      (FOLDER is made again; default: .accept)
 
 The workspace is named by AZURE_SUBSCRIPTION_ID, AZURE_RESOURCE_GROUP and AZUREML_WORKSPACE_NAME. A small run
 is made and mirrored. The first mirror is killed with SIGKILL, the second goes on. Then the run is mirrored

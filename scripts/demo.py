@@ -4,7 +4,7 @@
 The run is made here with the libraries that training frameworks write with: TensorBoard's event writer and
 safetensors. Its layout is that of a Hugging Face training which saved twice and logged every step.
 
-Usage: demo.py FOLDER      (FOLDER is made anew)
+Usage: demo.py FOLDER      (FOLDER is made again)
 """
 
 from __future__ import annotations

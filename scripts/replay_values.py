@@ -162,7 +162,7 @@ def check_image(image: str, where: str) -> None:
 
 
 def check_flags(flags: list[str]) -> str:
-    """Return further flags of the program as the workflow takes them, split at blanks.
+    """Return further flags of the program as the workflow takes them, split at spaces.
 
     Raises:
         UsageError: one has a blank in it.
@@ -266,7 +266,7 @@ def coordinates(places: list[tuple[str, Mapping[str, str]]]) -> tuple[list[str],
     No flags where no place does: then the pod template has to.
 
     Raises:
-        UsageError: a value has blanks or braces.
+        UsageError: a value has spaces or braces.
     """
     for where, place in places:
         flags = []

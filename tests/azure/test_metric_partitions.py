@@ -1,4 +1,4 @@
-"""Points in lanes: in order within a series, several at a time, each once whatever arrived before a kill."""
+"""Points in partitions: in order within a series, in parallel, each once whatever arrived before a kill."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from mlflow.utils.proto_json_utils import message_to_json
 
 from aml_mirror.core.errors import Interrupted, ServiceUnavailable
 from aml_mirror.registries.azureml.log_batch import body
-from aml_mirror.registries.azureml.metric_partitions import LANES, Batch, batches, log_points, tag_of
+from aml_mirror.registries.azureml.metric_partitions import PARTITIONS, Batch, batches, log_points, tag_of
 from aml_mirror.registries.records import Point
 from azure_emulator.client import Azure
 from builders.runs import huggingface_run, write_events
@@ -63,7 +63,7 @@ class Server:
             if self.lives is not None:
                 self.lives -= 1
             self.rows += batch.points
-            self.tags[tag_of(batch.lane)] = batch.mark
+            self.tags[tag_of(batch.partition)] = batch.mark
 
     def log(self, points: list[Point]) -> int:
         def stream() -> Iterator[Point]:
@@ -99,23 +99,26 @@ def test_other_points_than_an_earlier_try_had_are_sent_from_the_start() -> None:
     assert server.log(changed) == 40
 
 
-def test_a_series_stays_in_its_lane_and_all_lanes_are_used() -> None:
-    lanes: dict[str, set[int]] = {}
+def test_a_series_stays_in_its_partition_and_all_partitions_are_used() -> None:
+    partitions: dict[str, set[int]] = {}
     for batch in batches(iter(rows([12] * 10)), SIZE):
         assert len(batch.points) <= SIZE
         for point in batch.points:
-            lanes.setdefault(point[0], set()).add(batch.lane)
-    assert all(len(found) == 1 for found in lanes.values())
-    assert {lane for found in lanes.values() for lane in found} == set(range(LANES))
+            partitions.setdefault(point[0], set()).add(batch.partition)
+    assert all(len(found) == 1 for found in partitions.values())
+    assert {partition for found in partitions.values() for partition in found} == set(range(PARTITIONS))
 
 
-def test_lanes_send_at_the_same_time() -> None:
-    together = threading.Barrier(LANES, timeout=600)
+def test_partitions_send_at_the_same_time() -> None:
+    together = threading.Barrier(PARTITIONS, timeout=600)
 
     def send(batch: Batch, go_on: Callable[[], None]) -> None:
         together.wait()
 
-    assert log_points(lambda: iter(rows([SIZE] * LANES)), SIZE, {}, send, lambda count: None) == SIZE * LANES
+    assert (
+        log_points(lambda: iter(rows([SIZE] * PARTITIONS)), SIZE, {}, send, lambda count: None)
+        == SIZE * PARTITIONS
+    )
 
 
 def test_a_signal_lets_nothing_new_begin_and_waits_for_what_is_on_its_way() -> None:
@@ -140,7 +143,7 @@ def test_a_signal_lets_nothing_new_begin_and_waits_for_what_is_on_its_way() -> N
 
 
 @pytest.mark.parametrize("when", ["before", "after"])
-def test_a_kill_with_all_lanes_on_their_way(azure: Azure, tmp_path: Path, when: str) -> None:
+def test_a_kill_with_all_partitions_on_their_way(azure: Azure, tmp_path: Path, when: str) -> None:
     """The program is killed at its third request with points, to a service that keeps what arrives twice."""
     azure.set_workspace(metric_rows="kept")
     run = huggingface_run(tmp_path / "run-l", points=0)
@@ -150,9 +153,9 @@ def test_a_kill_with_all_lanes_on_their_way(azure: Azure, tmp_path: Path, when: 
     # The others are slower, and so on their way when it dies.
     azure.fault("kill", match="log-batch", nth=4, when=when)
     azure.fault("stall", match="log-batch", seconds=0.2, times=0)
-    assert mirroring.mirror(run, "lanes", code=None).code == -9
+    assert mirroring.mirror(run, "partitions", code=None).code == -9
     azure.clear_faults()
-    assert mirroring.mirror(run, "lanes").json["points"] == len(written)
-    (found,) = runs_of(azure, "lanes")
+    assert mirroring.mirror(run, "partitions").json["points"] == len(written)
+    (found,) = runs_of(azure, "partitions")
     for number in range(6):
         assert points_of(azure, found.info.run_id, f"m{number}") == list(range(250))

@@ -94,7 +94,9 @@ def comparison(azure: Azure, points: int = POINTS, slow: int = SLOW, delay: bool
         "points-30ms" if delay else "points",
         f"Points: {points:,} in {runs.TAGS} metrics to the emulated workspace, {where}",
         [
-            Side("ours", "event file read, batches of 200 in lanes, each point once", side("ours", points)),
+            Side(
+                "ours", "event file read, batches of 200 in partitions, each point once", side("ours", points)
+            ),
             Side(
                 "log_batch",
                 "a script of one's own: 200 a call, one after the other",

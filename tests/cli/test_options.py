@@ -172,9 +172,11 @@ def test_options_of_another_package() -> None:
         (["--retry-for", "soon"], "see: aml-mirror mirror --help"),
         (["completion", "bsh"], "did you mean bash? one of: bash, zsh, fish"),
         (["builders"], "there is no command 'builders'; the commands are: mirror, "),
+        (["run-a"], "there is no command 'run-a'; to mirror a folder: aml-mirror mirror run-a; "),
     ],
 )
-def test_what_was_meant(aml_mirror: Call, words: list[str], said: str) -> None:
+def test_what_was_meant(aml_mirror: Call, tmp_path: Path, words: list[str], said: str) -> None:
+    (tmp_path / "run-a").mkdir()
     done = aml_mirror(*words, code=64)
     assert said in done.err
     assert len(done.err.splitlines()) == 1

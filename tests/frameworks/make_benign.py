@@ -385,6 +385,79 @@ def omegaconf(folder: Path) -> None:
 
 
 @maker
+def trainers(folder: Path) -> None:
+    import random
+
+    import numpy as np
+    import torch
+
+    state = {"python": random.getstate(), "numpy": np.random.get_state(), "cpu": torch.random.get_rng_state()}
+    torch.save(state, folder / "rng_state.pth")
+    net = torch.nn.Linear(2, 2)
+    adam = torch.optim.AdamW(net.parameters())
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(adam, 10)
+    torch.save({"schedule": schedule.state_dict(), "torch": torch.__version__}, folder / "trainer.pt")
+    torch.save(torch.optim.swa_utils.AveragedModel(net), folder / "ema.pt")
+    (folder / "random.pkl").write_bytes(pickle.dumps(random.Random(1)))
+
+
+@maker
+def transformers_trainer(folder: Path) -> None:
+    import torch
+    from tokenizers import Tokenizer, models, pre_tokenizers
+    from tokenizers.trainers import BpeTrainer
+    from transformers import (
+        BertConfig,
+        BertForSequenceClassification,
+        PreTrainedTokenizerFast,
+        Trainer,
+        TrainingArguments,
+    )
+
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel()
+    tokenizer.train_from_iterator(["class filters function codecs "] * 9, BpeTrainer(vocab_size=300))
+    fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer)
+    fast.chat_template = "{% for m in messages %}{{ m['content'] }}{% endfor %}"
+    fast.save_pretrained(folder / "tokenizer")
+    config = BertConfig(
+        hidden_size=8, num_hidden_layers=1, num_attention_heads=1, intermediate_size=8, vocab_size=16
+    )
+    row = {"input_ids": torch.tensor([1, 2]), "labels": torch.tensor(0)}
+    arguments = TrainingArguments(
+        str(folder), max_steps=1, save_steps=1, report_to=[], use_cpu=True, disable_tqdm=True
+    )
+    Trainer(model=BertForSequenceClassification(config), args=arguments, train_dataset=[row] * 4).train()
+
+
+@maker
+def jax_trees(folder: Path) -> None:
+    import jax
+    import numpy as np
+    from flax.core import freeze
+
+    params = {"dense": {"kernel": np.ones((2, 2), np.float32)}}
+    (folder / "structure.pkl").write_bytes(pickle.dumps(jax.tree_util.tree_structure(params)))
+    (folder / "frozen.pkl").write_bytes(pickle.dumps(freeze(params)))
+
+
+@maker
+def tensordict_memmap(folder: Path) -> None:
+    import torch
+    from tensordict import TensorDict
+
+    TensorDict({"obs": torch.ones(3)}, [3]).memmap(str(folder))
+
+
+@maker
+def onnx_exported(folder: Path) -> None:
+    import torch
+
+    net = torch.nn.Sequential(torch.nn.Linear(4, 8), torch.nn.ReLU(), torch.nn.Linear(8, 2))
+    torch.onnx.export(net, (torch.ones(1, 4),), str(folder / "policy.onnx"), dynamo=True, external_data=True)
+
+
+@maker
 def texts(folder: Path) -> None:
     (folder / "README.md").write_text("---\nlicense: mit\n---\n# A policy\n")
     (folder / "config.json").write_text('{"n_layers": 3, "architectures": ["BertModel"]}')

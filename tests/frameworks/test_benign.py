@@ -1,6 +1,6 @@
 """What the newest frameworks write is judged as ``verdicts.json`` states.
 
-``make test-frameworks`` writes the files anew (FRAMEWORK_FILES names their folder); else the small ones among
+``make test-frameworks`` rewrites the files (FRAMEWORK_FILES names their folder); else the small ones among
 them are looked at that are stored in tests/data/benign, by the versions that its README names.
 """
 

@@ -330,9 +330,15 @@ def end_of_an_iteration(root: Path) -> None:
     plain(root / "weights/ppo_iter1_final.pt", 7)
 
 
+def layers_of_a_pipeline(root: Path) -> None:
+    for step in (500, 1000):
+        write_numbered(root, f"ckpt/global_step_{step}/layer_{{:03d}}-model_states.pt", [0, 1, 120])
+
+
 @pytest.mark.parametrize(
     ("write", "right"),
     [
+        (layers_of_a_pipeline, "ckpt/global_step_1000"),
         (series_in_numbered_folders, None),
         (folders_that_contradict_their_files, None),
         (end_in_a_numbered_folder, None),

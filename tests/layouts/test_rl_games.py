@@ -85,7 +85,7 @@ def test_of_one_epoch_what_was_written_at_the_end_comes_first(tree, tmp_path, en
 
 
 def test_a_name_that_says_it_is_the_end_is_not_the_best(tree, tmp_path):
-    save(tmp_path / "nn" / "last_a_ep_9_rew_1.5.pth", {"model": {}, "epoch": 9, "frame": 900})
+    # Beside numbered ones only the file of their name is the best.
     save(tmp_path / "nn" / "final.pth", {"model": {}, "epoch": 7, "frame": 700})
     assert LAYOUT.read(tree(tmp_path)).best is None
     (tmp_path / "nn" / "final.pth").rename(tmp_path / "nn" / "b.pth")
@@ -159,3 +159,10 @@ def test_files_of_two_names_are_of_two_trainings(tree, tmp_path):
     run = LAYOUT.read(tree(tmp_path))
     assert set(run.choices) == {"nn/last_Ant_ep_200_rew_2.5.pth", "nn/last_Humanoid_ep_50_rew_1.0.pth"}
     assert "2 trainings" in run.undecided
+
+
+def test_a_plain_file_of_another_name_is_not_the_best(tree, tmp_path: Path) -> None:
+    for name, epoch in (("last_Ant_ep_100_rew_1.0", 100), ("Humanoid", 50)):
+        save(tmp_path / f"nn/{name}.pth", {"epoch": epoch, "last_mean_rewards": 1.0}, b"%d" % epoch)
+    found = LAYOUT.read(tree(tmp_path))
+    assert found.best is None and "nn/Humanoid.pth has another name" in found.warnings[0]

@@ -418,7 +418,7 @@ def test_a_tag_beyond_all_reason_is_counted_not_kept() -> None:
 
 
 needs_proc = pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="memory is read from /proc")
-# VmHWM begins anew with the program; ru_maxrss of a child begins with the peak of the process that forked it.
+# VmHWM restarts with the program; ru_maxrss of a child begins with the peak of the process that forked it.
 MEASURE = """
 import sys
 def peak():

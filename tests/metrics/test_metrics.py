@@ -558,7 +558,7 @@ def test_a_series_without_a_finite_value_is_not_the_main_one(tmp_path: Path) -> 
 
 # --- memory ---
 
-# VmHWM begins anew with the program; ru_maxrss of a child begins with the peak of the process that forked it.
+# VmHWM restarts with the program; ru_maxrss of a child begins with the peak of the process that forked it.
 MEASURE = """
 import sys
 def peak():

@@ -54,7 +54,7 @@ def render(text: str, set_values: Iterable[str] = (), set_strings: Iterable[str]
                 raise Refused(f"Data {item} is incorrectly formatted")
             values[key] = value if strings else _number(value)
     body = sections["workflow"]
-    # OSMO's own tokens pass through; only these, and only without blanks inside.
+    # OSMO's own tokens pass through; only these, and only without spaces inside.
     for token in dict.fromkeys(_TOKEN.findall(body)):
         name = "hash" + str(int(hashlib.md5(token.strip().encode()).hexdigest(), 16))
         values[name] = "{{" + token + "}}"

@@ -292,6 +292,7 @@ def data_beside(folder: Path, index: tuple[str, bytes], name: str, data: bytes) 
         ((".zarray", b"{}"), "1000"),
         (("manifest.ocdbt", b"\x0c\xdb\x3a\x2a"), "d/" + "a" * 32),
         (("ckpt.index", b"x"), "ckpt.data-00001-of-00002"),
+        (("meta.json", b"{}"), "actor.memmap"),
     ],
 )
 def test_numbers_that_an_index_describes_are_no_hiding_place(

@@ -1,10 +1,10 @@
 """Mirror every run below a prefix that is not mirrored yet.
 
 1. Find the runs, one by one (:mod:`.discovery`), and leave out what is not meant (:mod:`.run_filter`).
-2. What the registry has is asked for page by page when the first run of a model comes
+2. What the registry has is requested page by page when the first run of a model comes
    (:mod:`.version_index`). A run whose files are as they were when it was mirrored is already there: no
    request for it.
-3. Any other run is mirrored as ``aml-mirror mirror`` would, listed anew in that moment.
+3. Any other run is mirrored as ``aml-mirror mirror`` would, listed again in that moment.
 4. A failure is the run's own, and the next one follows. Work ends at once on what would fail for all: 77 and
    78, and a service that is down.
 
@@ -52,7 +52,7 @@ class Backfill:
 
     Args:
         settings: of this call; the prefix is its source.
-        console: what the person sees.
+        console: output for the user.
         tell: given the receipt of each version, and of each run that failed or was skipped.
 
     Raises:

@@ -131,7 +131,7 @@ def _examined(
         yield Candidate(path, place, failure=failure_of(error))
         return
     for candidate in runs:
-        # Listed anew when its turn comes: two listings of this size are not held.
+        # Listed again when its turn comes: two listings of this size are not held.
         candidate.tree = None
         yield candidate
 
@@ -161,7 +161,7 @@ def _runs_in(path: str, place: Prefix, listing: Listing, framework: str) -> list
 
 
 def failure_of(error: Exception) -> MirrorError:
-    """What a person is told of an error: its own words, or that it is a bug."""
+    """Return the message for an error: its own, or that it is a bug."""
     if isinstance(error, MirrorError):
         return error
     if isinstance(error, OSError):
@@ -189,7 +189,7 @@ def run_at_root(tree: Tree, run: DetectedRun, framework: str) -> DetectedRun:
     """Return a run that was found from further up as it is found in its own folder.
 
     Args:
-        tree: of the run's own folder, listed anew.
+        tree: of the run's own folder, listed again.
         run: as it was found.
         framework: look for runs of this layout only; empty: of any.
     """

@@ -21,7 +21,7 @@ class FolderProgress:
 
     Args:
         prefix: the place that holds the runs.
-        console: what the person sees.
+        console: output for the user.
     """
 
     def __init__(self, prefix: Prefix, console: Console) -> None:

@@ -45,7 +45,7 @@ class KeptReceipts:
     Args:
         settings: of this call.
         backfill_id: names the backfill.
-        warn: told, once, that they cannot be kept; the work goes on.
+        warn: called once, to say that they cannot be kept; the work goes on.
     """
 
     def __init__(self, settings: Settings, backfill_id: str, warn: Callable[[str], None]) -> None:
@@ -114,9 +114,9 @@ def kept_receipts(settings: Settings, notice: Callable[[str], None]) -> Iterator
                 found.pop((*key, "failed"), None)
     if not texts:
         raise SourceNotFound(
-            f"no receipts are kept of a backfill {settings.backfill_id}",
-            f"the last line of a backfill names its id; one of fewer than {KEEP_FROM} runs has them in its "
-            "log alone; pass --experiment as the backfill had it",
+            f"no receipts of the backfill {settings.backfill_id} are kept",
+            f"check the id, which the last line of the backfill has; a backfill of fewer than {KEEP_FROM} "
+            "runs has its receipts only in its log; if it had --experiment, pass the same one",
         )
     yield from found.values()
 

@@ -44,7 +44,7 @@ class OsmoBackfill:
 
     Args:
         settings: of this call.
-        console: what the person sees.
+        console: output for the user.
         tell: given the receipt of each version, and of each run that failed.
         postponements: of earlier passes; None: every run is looked at.
         tells_already: whether ``tell`` also gets runs that were mirrored before.

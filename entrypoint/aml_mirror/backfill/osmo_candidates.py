@@ -41,7 +41,7 @@ class MirroredWorkflows:
     Args:
         settings: of this call.
         names: what their models are called.
-        registry: asked for the versions, once for each model.
+        registry: where the versions are listed, once per model.
     """
 
     def __init__(self, settings: Settings, names: WorkflowModelNames, registry: Registry) -> None:
@@ -70,7 +70,7 @@ class MirroredWorkflows:
         """Return the complete versions of a workflow.
 
         Raises:
-            MirrorError: the registry cannot be asked.
+            MirrorError: the registry does not answer.
         """
         found: list[Version] = []
         for model in candidate.models:

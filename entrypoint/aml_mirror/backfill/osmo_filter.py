@@ -40,7 +40,7 @@ class WorkflowFilter:
         return ListQuery(first, settings.pools, settings.users)
 
     def selects(self, workflow: ListedWorkflow, summary: Summary) -> bool:
-        """Tell whether a workflow is meant, and count it where it is not."""
+        """Return whether a workflow is meant, and count it where it is not."""
         if not has_ended(workflow.status):
             summary.osmo_running += 1
         elif workflow.status != COMPLETED:

@@ -31,7 +31,7 @@ class OsmoRunMirror:
         names: what the models are called.
         registry: written to.
         mirrored: the versions that are there.
-        console: what the person sees.
+        console: output for the user.
     """
 
     def __init__(

@@ -38,7 +38,7 @@ class Outcomes:
 
     Args:
         settings: of this call.
-        console: what the person sees.
+        console: output for the user.
         tell: given the receipt of each version, and of each run that failed or was skipped.
         summary: sums up.
         be_patient_for: changes how long a request may go on failing, in seconds.

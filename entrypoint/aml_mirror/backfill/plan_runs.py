@@ -28,7 +28,7 @@ def plan_runs(prefix: Prefix, settings: Settings, console: Console, summary: Sum
     Args:
         prefix: the folder of the runs.
         settings: of this call.
-        console: what the person sees.
+        console: output for the user.
         summary: counts the runs.
 
     Raises:

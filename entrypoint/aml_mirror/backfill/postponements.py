@@ -14,10 +14,10 @@ class Postponements(Protocol):
         """Learn what is known of the workflows of a pass."""
 
     def is_due(self, name: str) -> bool:
-        """Tell whether a run may be looked at now."""
+        """Return whether a run may be looked at now."""
 
     def has(self, name: str) -> bool:
-        """Tell whether something is known of a run: an attempt failed, or did not end."""
+        """Return whether something is known of a run: an attempt failed, or did not end."""
 
     def begin(self, name: str) -> None:
         """Note that a run which becomes several versions is being mirrored."""

@@ -50,7 +50,7 @@ class RunFilter:
         return ""
 
     def is_too_old(self, newest: float) -> bool:
-        """Tell whether ``--since`` leaves out what was last written then; what is unknown is taken."""
+        """Return whether ``--since`` leaves out what was last written then; what is unknown is taken."""
         return bool(newest) and newest < self.since
 
     def refuses(self, path: str, newest: float) -> str:
@@ -60,11 +60,11 @@ class RunFilter:
         return self.refuses_early(path, newest)
 
     def matches(self, path: str) -> bool:
-        """Tell whether a path matches ``--match``; any does where none is given."""
+        """Return whether a path matches ``--match``; any does where none is given."""
         return not self.match or any(_matches(path, pattern) for pattern in self.match)
 
     def is_ours(self, path: str) -> bool:
-        """Tell whether a path falls into our shard: by the path alone, whatever else there is."""
+        """Return whether a path falls into our shard: by the path alone, whatever else there is."""
         digest = hashlib.sha256(path.encode("utf-8", "surrogatepass")).digest()
         return int.from_bytes(digest[:8], "big") % self.shards == self.shard
 

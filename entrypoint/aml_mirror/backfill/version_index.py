@@ -1,4 +1,4 @@
-"""What is mirrored already, asked for once a model and page by page, not once a run.
+"""The versions that already exist, requested once per model, page by page.
 
 Of each version only what a receipt and a mirror need is kept, as one tuple: about 1,000 bytes, so that 10,000
 mirrored runs take 10 MB (tests/backfill/test_backfill_many.py bounds the whole).
@@ -41,7 +41,7 @@ class VersionIndex:
     """The versions of a workspace's models, by run id.
 
     Args:
-        registry: asked for them.
+        registry: where they are listed.
         models: whose versions are held at the same time.
     """
 
@@ -54,7 +54,7 @@ class VersionIndex:
         """Return the versions of a model under each of some run ids; ids without one are left out.
 
         Raises:
-            MirrorError: the workspace cannot be asked.
+            MirrorError: the workspace does not answer.
         """
         by_run = self._held(experiment, model)
         return {
@@ -94,7 +94,7 @@ class VersionIndex:
             )
             row = (version.number, *values)
             run_id = tags[keys.RUN_ID]
-            # A page that was asked for again brings the same versions.
+            # A page that was requested again brings the same versions.
             others = tuple(other for other in by_run.get(run_id, ()) if other[0] != version.number)
             by_run[run_id] = (*others, row)
 

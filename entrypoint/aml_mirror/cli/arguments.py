@@ -170,9 +170,9 @@ def with_default_command(arguments: Sequence[str]) -> list[str]:
     page = f"see: {PROGRAM} --help"
     if given and not given[0].startswith("-") and not _is_place(given[0]):
         word = given[0]
-        meant = did_you_mean(word, COMMANDS)
-        if not meant and os.path.isdir(word):
-            meant = f"to mirror a folder: {PROGRAM} mirror {word};"
+        # A folder of that name is more likely meant than a command of a similar one.
+        is_folder = os.path.isdir(word)
+        meant = f"to mirror a folder: {PROGRAM} mirror {word};" if is_folder else did_you_mean(word, COMMANDS)
         raise UsageError(
             f"there is no command {word!r}", hint(meant, f"the commands are: {', '.join(COMMANDS)};", page)
         )

@@ -11,7 +11,7 @@ from aml_mirror.support.progress import harmless
 
 
 def for_people(wants_json: bool) -> bool:
-    """Tell whether a person reads stdout, and did not ask for JSON."""
+    """Return whether a person reads stdout, and did not ask for JSON."""
     return not wants_json and sys.__stdout__ is not None and sys.__stdout__.isatty()
 
 

@@ -1,4 +1,4 @@
-"""The program: what the person types, what the person sees, and the exit code. No logic.
+"""The program: what the person types, output for the user, and the exit code. No logic.
 
 Stdout gets the result and nothing else (:mod:`aml_mirror.cli.output`): the receipt as one line of JSON, if
 ``--json`` asks for it or stdout is no terminal; the plan; the status. Everything else goes to stderr.

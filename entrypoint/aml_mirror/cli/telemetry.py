@@ -25,7 +25,7 @@ def begin(command: str, metrics_file: str, environ: Mapping[str, str], console: 
         command: its name.
         metrics_file: the value of ``--metrics-file``; empty: none.
         environ: the variables of the process, without those of ``.env``.
-        console: told what cannot be had.
+        console: shows what is not available.
     """
     global _asked
     _asked = None

@@ -119,7 +119,7 @@ def statement(
 
 
 def is_statement(document: object) -> bool:
-    """Tell whether a JSON document is a statement of this kind."""
+    """Return whether a JSON document is a statement of this kind."""
     return isinstance(document, Mapping) and document.get("predicateType") == PREDICATE_TYPE
 
 

@@ -3,7 +3,7 @@
 https://github.com/opencontainers/distribution-spec, 1.1. The login is Docker's: ``config.json`` with its
 entries and credential helpers, in ``DOCKER_CONFIG`` or ``~/.docker``. For ``*.azurecr.io`` without such an
 entry this program's Azure login is exchanged for one of the registry (Azure/acr, docs/AAD-OAuth.md). A token
-that runs out between two requests of an upload is asked for again, and the upload begins anew.
+that expires between two requests of an upload is renewed, and the upload starts again.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ class ContainerRegistry:
     Args:
         name: the image.
         retry_seconds: how long an operation may go on failing for reasons that pass.
-        notice: told, in words, what the person should know while waiting.
+        notice: called with messages for the user while waiting.
     """
 
     def __init__(self, name: ImageName, retry_seconds: float, notice: Callable[[str], None]) -> None:

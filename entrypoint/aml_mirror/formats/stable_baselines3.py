@@ -44,7 +44,7 @@ def model_problem(file: FormatFile, archive: Archive) -> str:
 
 
 def _holds_policy(file: FormatFile, archive: Archive) -> bool:
-    """Tell whether `data` holds a pickled policy (sbx/common/on_policy_algorithm.py; a file of 0.28 seen)."""
+    """Return whether `data` holds a pickled policy (sbx/common/on_policy_algorithm.py; seen in 0.28)."""
     data = archive.members["data"]
     if not data.stored:
         return False

@@ -59,7 +59,7 @@ def check_candidate(
             else f"{found.extra[0]} was added"
         )
         raise DataError(f"{name} is not what was mirrored: {first}", f"restore it with: {found.repair}")
-    # Last: a verdict by an older scanner is given anew, on bytes that were just found to be right.
+    # Last: a verdict by an older scanner is given again, on bytes that were just found to be right.
     _check_safety(registry, version, policy, name, settings, console)
     return found
 

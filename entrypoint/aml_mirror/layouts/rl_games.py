@@ -109,6 +109,11 @@ class RlGames:
             found.best = Checkpoint(path, step, "best", (path,), (path,))
         if not found.checkpoints and found.best:
             found.warnings.append("only the best checkpoint was kept; --checkpoint best takes it")
+        if saved and plain and found.best is None:
+            found.warnings.append(
+                f"nn/{plain[0]} has another name than the run's checkpoints, and was not used: it may be "
+                "of another training"
+            )
         ask_about_other_ends(run, found)
         return found
 
@@ -190,7 +195,8 @@ def _best_name(params: dict[str, Any], saved: list[_Saved], plain: list[str]) ->
     for name in names:
         if f"{name}.pth" in plain:
             return f"{name}.pth"
-    if len(plain) == 1:
+    # Beside numbered ones a file of another name is of another training, or was made of one of them.
+    if len(plain) == 1 and not saved:
         # A name that says it is the end says that it is not the best one.
         return plain[0] if end_of(plain[0]) < 0 else None
     return None

@@ -50,7 +50,7 @@ class Metrics:
     left_out: tuple[str, ...] = ()
     """Names of the series that a limit left out (:meth:`limited`), sorted."""
     restarts: tuple[Restart, ...] = ()
-    """Sessions that began anew, one for each folder: event files of an older training are beside theirs."""
+    """Sessions that began again, one for each folder: event files of an older training are beside theirs."""
     times: WallTimes = field(default_factory=WallTimes)
     """Of all points that were read."""
     _groups: tuple[Group, ...] = field(default=(), repr=False)

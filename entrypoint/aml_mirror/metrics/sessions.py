@@ -65,7 +65,7 @@ class Session:
     superseded_from: dict[str, int] = field(default_factory=dict)
 
     def keeps(self, tag: str, step: int) -> bool:
-        """Tell whether no later session restates the point. Holds after pass one."""
+        """Return whether no later session restates the point. Holds after pass one."""
         if self.purged_from is not None and step >= self.purged_from:
             return False
         limit = self.superseded_from.get(tag)

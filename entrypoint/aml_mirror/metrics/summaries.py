@@ -49,7 +49,7 @@ class Span:
 
 @dataclass(frozen=True, slots=True)
 class Restart:
-    """A session that began anew where an older one in the same folder had begun: another training."""
+    """A session that began again where an older one in the same folder had begun: another training."""
 
     older: Span
     newer: Span
@@ -99,10 +99,10 @@ class Series:
 
 
 def restart_of(older: dict[str, Span], newer: dict[str, Span]) -> Restart | None:
-    """Tell whether a later session began anew, by the tag that both logged at most steps.
+    """Return whether a later session began again, by the tag that both logged at most steps.
 
     A training that was resumed goes on from a checkpoint, behind the first step that it ever logged. One that
-    logs that step again, or an earlier one, began anew.
+    logs that step again, or an earlier one, began again.
     """
     shared = [tag for tag in older.keys() & newer.keys() if older[tag].last > older[tag].first]
     if not shared:

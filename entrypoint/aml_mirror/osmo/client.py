@@ -93,7 +93,7 @@ class OsmoClient:
     Args:
         program: its path.
         retry_seconds: how long a question may go on failing for reasons that pass.
-        notice: told, in words, what the person should know while waiting.
+        notice: called with messages for the user while waiting.
         environment: what the program gets; None: what it needs of this process's, and nothing else.
     """
 

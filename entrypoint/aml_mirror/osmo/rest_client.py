@@ -44,9 +44,9 @@ class OsmoRestClient:
 
     Args:
         url: of the service, as in ``osmo login URL``.
-        token_file: holds an access token; read anew for each exchange, since it may be rotated.
+        token_file: holds an access token; read again for each exchange, since it may be rotated.
         retry_seconds: how long a question may go on failing for reasons that pass.
-        notice: told, in words, what the person should know while waiting.
+        notice: called with messages for the user while waiting.
 
     Raises:
         ConfigurationError: the address or the file cannot be used.

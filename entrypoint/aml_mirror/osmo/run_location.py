@@ -49,7 +49,7 @@ class OsmoRun:
 
     Args:
         settings: of this call. Their ``run_id`` may be a UUID; :meth:`ended` knows the run's name.
-        notice: told, in words, what the person should know while waiting.
+        notice: called with messages for the user while waiting.
         clock, sleep, host: for tests.
 
     Raises:

@@ -67,12 +67,12 @@ class Declared:
 
 
 def has_failed(status: str) -> bool:
-    """Tell whether a run or task ended without success."""
+    """Return whether a run or task ended without success."""
     return status.startswith(FAILED)
 
 
 def has_ended(status: str) -> bool:
-    """Tell whether a run or task will not go on."""
+    """Return whether a run or task will not go on."""
     return status == COMPLETED or has_failed(status)
 
 

@@ -63,7 +63,7 @@ def each_workflow(lister: WorkflowLister, query: ListQuery) -> Iterator[ListedWo
     that is removed hides another one, which the next pass sees.
 
     Raises:
-        MirrorError: OSMO cannot be asked.
+        MirrorError: OSMO does not answer.
         DataError: the answer is no list, or it has no end.
     """
     seen: set[str] = set()

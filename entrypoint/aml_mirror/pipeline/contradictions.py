@@ -4,7 +4,7 @@ It looks at every run in the same way, whatever its layout:
 
 - The last logged step and the checkpoint's step, where they count the same, differ widely: the checkpoint is
   older than what was trained, or it is of another training.
-- A later session of one writer began anew: the folder was used by an older training, whose files are there.
+- A later session of one writer began again: the folder was used by an older training, whose files are there.
 
 Where a restart and the steps together point to another checkpoint, which one is final is undecided. Anything
 else is a warning. A newer save that is incomplete is told where it was passed over
@@ -96,7 +96,7 @@ def contradictions(framework: str, run: Run, checkpoint: Checkpoint, metrics: Me
     """Compare a checkpoint that was taken for the final one, or named, with what the run logged."""
     warnings = [
         f"event files of an older training are in the folder: {restart.older.path} has the steps "
-        f"{restart.older.first} to {restart.older.last}, {restart.newer.path} began anew at step "
+        f"{restart.older.first} to {restart.older.last}, {restart.newer.path} began again at step "
         f"{restart.newer.first}"
         for restart in metrics.restarts
     ]

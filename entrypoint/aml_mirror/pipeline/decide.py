@@ -1,7 +1,7 @@
-"""The one place that decides: which checkpoints, which bytes, and what a registry has already.
+"""Decides which checkpoints and bytes to mirror, and which of them a registry already has.
 
-``plan``, ``mirror`` and ``backfill`` all ask :class:`Decisions`. A plan depends on the run, on what the
-registry can do, and on the versions that it is known to have; nothing here writes anywhere.
+``plan``, ``mirror`` and ``backfill`` all use :class:`Decisions`, so that they agree. A plan depends on the
+run, on the capabilities of the registry, and on its known versions. Nothing here writes anything.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ from aml_mirror.support.progress import Console
 
 @dataclass(frozen=True, slots=True)
 class Recognized:
-    """A checkpoint that a complete version has already."""
+    """A checkpoint that already has a complete version."""
 
     version: Version
     checkpoint: Checkpoint
@@ -60,7 +60,7 @@ class Recognized:
 
 
 class Decisions:
-    """What there is to do for one run. Each of its files is examined once, whatever asks for it.
+    """Decides what to do for one run. Each of its files is examined at most once.
 
     Args:
         located: the run.
@@ -283,7 +283,7 @@ def plans(settings: Settings, console: Console) -> Iterator[Plan]:
 
 
 def remarks(selected: SelectedCheckpoint) -> list[str]:
-    """Say of each checkpoint that was passed over why, and of one that no layout lists that it is taken."""
+    """Say why checkpoints were skipped, and whether a chosen one is not listed by the layout."""
     said = [f"the checkpoint {path} was passed over: {why}" for path, why in selected.passed_over]
     if selected.is_unlisted:
         said.append(f"{selected.checkpoint.path} was taken since it was named: the layout does not list it")
@@ -291,7 +291,7 @@ def remarks(selected: SelectedCheckpoint) -> list[str]:
 
 
 def _safety_warnings(safety: Safety) -> list[str]:
-    """Say what loading the checkpoint may run, and which files a person accepts."""
+    """Return warnings about code that loading may run, and about accepted files."""
     warnings = []
     if safety.verdict in (SUSPICIOUS, CODE, UNKNOWN):
         problems = list(safety.problems)

@@ -36,7 +36,7 @@ class Destination:
         return self.registry_type.limits if self.registry_type else None
 
     def copies(self, source: Source) -> bool:
-        """Tell whether the files of a source are copied without passing through this program.
+        """Return whether the files of a source are copied without passing through this program.
 
         Where no registry is named, a store with ETags is taken for one whose files can be copied.
         """

@@ -1,8 +1,8 @@
-"""The mirror of one run, short enough to be read as the specification.
+"""Mirrors one run. This module can be read as the specification.
 
 1. *Destination* (:mod:`.destination`): names, registry and signing key are checked. Nothing is sent.
 2. *Locate* (:mod:`.locate`): the source is listed, and the one run in it detected.
-3. *Select* (:mod:`.select`): the newest complete checkpoint, or the one that was asked for.
+3. *Select* (:mod:`.select`): the newest complete checkpoint, or the requested one.
 4. *Decide* (:mod:`.decide`): if the registry has a complete version with this quick key, nothing is read.
    Else the checkpoint is hashed; if the registry has a version with this identity, nothing is sent but what
    its logs gained since (:mod:`.log_update`). Else there is a plan, within the registry's limits
@@ -46,9 +46,9 @@ class Mirror:
     """The mirror of one run.
 
     Args:
-        settings: what is asked for.
-        console: what the person sees.
-        progress: told what is known so far, for the receipt of a failure.
+        settings: the settings of this call.
+        console: output for the user.
+        progress: called with what is known so far, for the receipt of a failure.
         registry, source: where they are open already; else the ones that the settings name.
         locate: lists a source and finds the one run in it.
     """
@@ -121,7 +121,7 @@ class Mirror:
                 registry.annotate(version, tags)
 
     def _planned(self, selected: SelectedCheckpoint, located: LocatedRun) -> Receipt:
-        """The receipt of a dry run. No byte of the checkpoint was hashed, so its digest is not known."""
+        """Return the receipt of a dry run. The checkpoint was not hashed, so its digest is unknown."""
         files = selected.checkpoint.files
         return receipt_of(
             self._progress.facts,
@@ -136,7 +136,7 @@ class Mirror:
     def recognized(
         self, located: LocatedRun, target: Destination, registry: Registry, versions: Sequence[Version]
     ) -> list[Receipt]:
-        """Return receipts if the quick keys of known versions tell all that is wanted; else nothing.
+        """Return receipts if the quick keys of known versions suffice, else nothing.
 
         The registry is not asked, and no byte of a checkpoint is read.
         """
@@ -176,7 +176,7 @@ class Mirror:
         return self._already(recognized_as(done, decision), registry, facts)
 
     def _continued(self, item: Recognized, registry: Registry, facts: Facts) -> Receipt:
-        """The receipt of a version that is there; what the logs of its run gained since is added to it."""
+        """Add what the logs of the run gained to an existing version, and return its receipt."""
         receipt = self._already(item, registry, facts)
         if self._located is None or not log_update.is_needed(self._located, item.version):
             return receipt
@@ -223,7 +223,7 @@ class Mirror:
 
 
 def recognized_as(version: Version, plan: Plan) -> Recognized:
-    """Say that a version has what a plan would mirror."""
+    """Report that a version has what a plan would mirror."""
     return Recognized(
         version,
         plan.checkpoint,
@@ -252,10 +252,10 @@ def _reader(
 
 
 def _require_intact(registry: Registry, version: Version) -> None:
-    """Look at what the registry has of a version that is mirrored already.
+    """Check the contents of a version that is already mirrored.
 
     Raises:
-        DataError: it is not what was mirrored.
+        DataError: they are not what was mirrored.
     """
     reader = registry.version_reader(version)
     changed = reader.changed(pinned_manifest(version, reader))

@@ -1,4 +1,4 @@
-"""What a mirror of one checkpoint will write. A plan is made once and does not change."""
+"""The plan: what a mirror of one checkpoint will write. A plan is immutable."""
 
 from __future__ import annotations
 

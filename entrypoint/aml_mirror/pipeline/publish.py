@@ -1,4 +1,4 @@
-"""Writes one plan into a registry: a run, its files, a version; the mark that it is complete comes last."""
+"""Writes one plan into a registry: a run, its files and a version, which is marked complete last."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from aml_mirror.pipeline.apply_limits import apply_limits
 from aml_mirror.pipeline.curves import Curves
 from aml_mirror.pipeline.destination import Destination
 from aml_mirror.pipeline.locate import require_unchanged
-from aml_mirror.pipeline.log_state import Recorder, log_sizes, name_of, state_of
+from aml_mirror.pipeline.log_state import Recorder, log_sizes, stamps_digest, state_of
 from aml_mirror.pipeline.model_paths import artifact_path
 from aml_mirror.pipeline.plan import Plan
 from aml_mirror.pipeline.provenance import ml_bom, statement
@@ -35,15 +35,15 @@ _MAX_NAMES = 1000  # characters of a tag that maps names of metrics
 
 
 class Publication:
-    """The writing of one plan.
+    """Writes one plan.
 
     Args:
         plan: what is written.
         registry, destination: where to.
         settings: of this call.
         console: shows how far it is.
-        progress: told the id of the run that is written.
-        seconds: how long the work took until now.
+        progress: called with the id of the run that is written.
+        seconds: returns how long the work has taken so far.
     """
 
     def __init__(
@@ -183,11 +183,13 @@ class Publication:
         sizes: dict[str, int],
         recorder: Recorder,
     ) -> dict[str, str]:
-        """Keep how far the logs were mirrored, and return the tags with the one that names it."""
+        """Store how far the logs were mirrored, and return the tags including the one that refers to it."""
         metrics = self._plan.metrics
         state = state_of(logs, {path: logs.size(path) for path in sizes if logs.has(path)}, metrics, recorder)
-        if writer.put_log_state(name_of(state.tag), state.as_json()):
-            return {**tags, keys.LOGS: state.tag}
+        # As they were listed: what was written over since is looked at by the next mirror.
+        tag = state.tag(stamps_digest(self._plan.located.tree, state.files))
+        if writer.put_log_state(tag.name, state.as_json()):
+            return {**tags, keys.LOGS: str(tag)}
         return tags
 
     def _texts(self, card: str, picture: str) -> dict[str, str]:
@@ -209,7 +211,7 @@ class Publication:
 
 
 def _told(settings: Settings, tags: dict[str, str]) -> dict[str, str]:
-    """The tags that a card shows: the person's own, and the task, whoever said it."""
+    """Return the tags that a card shows: those of the user, and the task."""
     return {**settings.tags, **({keys.TASK: tags[keys.TASK]} if keys.TASK in tags else {})}
 
 
@@ -221,7 +223,7 @@ def _integrity_of(plan: Plan, moved: TransferResult) -> str:
 
 
 def tags_of(plan: Plan, settings: Settings) -> dict[str, str]:
-    """Return the tags of the run and its version: the person's own, then those of the mirror."""
+    """Return the tags of the run and its version: those of the user, then those of the mirror."""
     located = plan.located
     tags = {
         **{name: str(redaction.value(name, value)) for name, value in settings.tags.items()},

@@ -1,4 +1,4 @@
-"""Which checkpoint is mirrored: the newest complete one or the one asked for, and what was passed over."""
+"""Selects the checkpoint to mirror, the newest complete or the requested one, and lists skipped ones."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _MAX_SHOWN = 20
 
 @dataclass(frozen=True, slots=True)
 class SelectedCheckpoint:
-    """A checkpoint to mirror, and what was passed over on the way to it: (path, why)."""
+    """A checkpoint to mirror, and the skipped ones: (path, why)."""
 
     checkpoint: Checkpoint
     passed_over: tuple[tuple[str, str], ...] = ()
@@ -39,7 +39,7 @@ def choose(
     trusted: Callable[[Checkpoint], bool] = lambda checkpoint: False,
     problem_of: Callable[[Tree, Checkpoint], str] = judge,
 ) -> Iterator[SelectedCheckpoint]:
-    """Yield the checkpoints that ``wanted`` means: one, or all complete ones, oldest first, for ``all``.
+    """Yield the checkpoints that ``wanted`` selects: one, or for ``all`` every complete one, oldest first.
 
     Args:
         tree: the run.
@@ -47,8 +47,8 @@ def choose(
         wanted: ``final``, ``best``, ``all``, a step, or a path below the run's root: of a checkpoint that the
             layout lists, or of any other weights outside of those.
         strict: an incomplete checkpoint on the way is an error, not a warning.
-        trusted: tells of a checkpoint that it was judged before and cannot have changed since.
-        problem_of: tells why a checkpoint is not complete; empty: it is.
+        trusted: returns whether a checkpoint was found complete before and cannot have changed since.
+        problem_of: returns why a checkpoint is not complete. Empty: it is complete.
 
     Raises:
         DataError: what is wanted is not there or not complete, and ``strict`` or nothing else can be meant.
@@ -75,7 +75,7 @@ def choose(
 
 
 def path_in(wanted: str) -> str:
-    """Return the path that ``wanted`` is; empty: it is a word or a step."""
+    """Return ``wanted`` if it is a path. Empty if it is a word or a step."""
     if wanted in WORDS or STEP.fullmatch(wanted):
         return ""
     return wanted.strip("/").removeprefix("./")
@@ -88,7 +88,7 @@ def _newest(tree: Tree, run: Run, why_not: Callable[[Checkpoint], str], strict: 
         message = run.undecided if told else f"{run.undecided}: {_shown(paths)}"
         cut = {item.path: why for item in run.checkpoints if item.path in paths and (why := why_not(item))}
         if whole := [path for path in paths if path not in cut]:
-            # What cannot be taken is named, but no choice.
+            # Checkpoints that cannot be taken are named, but not offered as a choice.
             message += "".join(f"; {path} is not complete: {why}" for path, why in cut.items())
         raise UsageError(message, pick(whole or paths))
     passed: list[tuple[str, str]] = []
@@ -152,7 +152,7 @@ def _none_complete(passed: list[tuple[str, str]], strict: bool, only: Checkpoint
 
 
 def _named(tree: Tree, run: Run, wanted: str) -> tuple[Checkpoint, bool]:
-    """Return the checkpoint that is meant, and whether the layout lists it."""
+    """Return the named checkpoint, and whether the layout lists it."""
     known = [*run.checkpoints, *([run.best] if run.best else [])]
     if wanted == "best":
         if run.best is None:
@@ -217,7 +217,7 @@ def _at_step(tree: Tree, known: list[Checkpoint], wanted: str) -> Checkpoint:
     """
     there = [item for item in known if item.step == int(wanted)]
     if not there:
-        # Names of which nobody knows whether the number is the step: a person does.
+        # It is unknown whether the number in these names is the step. The user knows.
         named = [item.path for item in known if _says(item.path, wanted)]
         if named:
             raise UsageError(
@@ -256,7 +256,7 @@ def _steps(known: list[Checkpoint]) -> str:
 
 
 def narrow(checkpoint: Checkpoint, include: tuple[str, ...], exclude: tuple[str, ...]) -> Checkpoint:
-    """Return the checkpoint with only the files that ``--include`` and ``--exclude`` let through.
+    """Return the checkpoint with only the files that ``--include`` and ``--exclude`` select.
 
     A pattern is compared with the path below the run's root, the path below the checkpoint, and the name.
 

@@ -50,7 +50,7 @@ class AzureMLCatalog:
     Args:
         subscription_id, resource_group, workspace_name: where it is.
         retry_seconds: how long an operation may go on failing for reasons that pass.
-        notice: told, in words, what the person should know while waiting.
+        notice: called with messages for the user while waiting.
         connections: how many requests to storage run at the same time.
 
     Raises:

@@ -38,7 +38,7 @@ class Download:
         files: where they are.
         folder: where they go; made if it is not there.
         connections: parts that are fetched at the same time.
-        progress: told the number of bytes that are where they belong.
+        progress: called with the number of bytes that are in place.
         reuse: parts that are on this disk already.
     """
 

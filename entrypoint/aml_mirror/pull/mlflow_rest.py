@@ -40,7 +40,7 @@ class MlflowRest:
     Args:
         uri: its address.
         retry_seconds: how long an operation may go on failing for reasons that pass.
-        notice: told, in words, what the person should know while waiting.
+        notice: called with messages for the user while waiting.
     """
 
     def __init__(self, uri: str, retry_seconds: float, notice: Callable[[str], None]) -> None:

@@ -30,7 +30,7 @@ def resolve(settings: Settings, notice: Callable[[str], None]) -> ResolvedVersio
 
     Args:
         settings: with ``reference``, or ``run_id`` and perhaps ``model_name``, and a registry.
-        notice: told, in words, what the person should know while waiting.
+        notice: called with messages for the user while waiting.
 
     Raises:
         UsageError: they name none, or several versions fit.

@@ -1,4 +1,4 @@
-"""What every workspace offers, so that the pipeline reads the same whatever is behind it."""
+"""The interface of a registry, so that the pipeline does not depend on a particular one."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ if TYPE_CHECKING:
 
 
 class VersionReader(Protocol):
-    """What a registered version holds now."""
+    """Reads the current contents of a registered version."""
 
     pinned_by: str
-    """What keeps the digest of its manifest, in words: something that cannot be changed, or can."""
+    """Where the digest of the manifest is kept, in words, and whether it can be changed there."""
 
     def artifacts(self, name: str, limit: int) -> Iterator[bytes]:
-        """Yield what is under a name among the run's artifacts, or under the names that follow it.
+        """Yield the run's artifacts with this name, and those with the names of later attempts.
 
         Args:
             name: as ``manifest.json``.
@@ -31,51 +31,51 @@ class VersionReader(Protocol):
         """
 
     def files(self) -> dict[str, int | None]:
-        """Return the files of the version, by path, with their sizes in bytes where the store tells them."""
+        """Return the files of the version by path, with their sizes in bytes if the store reports them."""
 
     def hashed(self, path: str) -> FileDigest:
         """Read one of them, in parts."""
 
     def stored_sha256(self, path: str) -> str | None:
-        """Return the SHA-256 of a file as it was stored, where it passed through this program; else None."""
+        """Return the SHA-256 of a file when it was stored. None if it did not pass through this program."""
 
     def own_problems(self) -> tuple[list[tuple[str, str]], list[str]]:
-        """Compare the version's own files (statement, card, …) with what is pinned of them.
+        """Compare the version's own files (statement, card, …) with their pinned digests.
 
         Returns:
             (path, what is wrong) of those that differ, and the paths of those that are missing.
         """
 
     def changed(self, manifest: Manifest) -> list[str]:
-        """Return the paths of files that are not as they were stored; as little as possible is read."""
+        """Return the paths of files that changed since they were stored, reading as little as possible."""
 
 
 class Writer(Protocol):
-    """One MLflow run that this program writes, and nobody else for as long as it lives."""
+    """Writes one MLflow run. While it exists, no other program writes the run."""
 
     run_id: str
     warnings: list[str]
-    """What the person should know of the writing so far."""
+    """Warnings for the user so far."""
 
     def files_uri(self) -> str:
         """Return where the version's files will be: ``azure://…``, ``s3://…``; empty: no such address."""
 
     def log_params(self, params: dict[str, str]) -> None:
-        """Write what is not there yet."""
+        """Write the parameters that the run does not have yet."""
 
     def log_metrics(self, points: Callable[[], Iterator[Point]], progress: Callable[[int], None]) -> int:
-        """Write the points in their order, going on after an earlier attempt; return how many were sent."""
+        """Write the points in order, continuing an earlier attempt. Return how many were sent."""
 
     def pin_logs(self, sizes: dict[str, int]) -> dict[str, int]:
-        """Return how many bytes of each log this mirror takes: those that its first attempt saw."""
+        """Return how many bytes of each log this mirror uses: as many as its first attempt saw."""
 
     def put_log_state(self, name: str, text: str) -> bool:
-        """Keep how far the logs were mirrored; False where the registry does not keep it."""
+        """Store how far the logs were mirrored. Return False if the registry cannot store that."""
 
     def put_model(self, tree: Tree, manifest: Manifest, progress: Callable[[int], None]) -> TransferResult:
-        """Bring the files of a checkpoint to where the version will point, and verify each.
+        """Store the files of a checkpoint where the version will point to, and verify each file.
 
-        What is there and verified is not sent again.
+        Files that are already there and verified are not sent again.
 
         Raises:
             DataError: a file changed since it was listed.
@@ -83,23 +83,23 @@ class Writer(Protocol):
         """
 
     def put_files(self, tree: Tree, uploads: list[Upload], progress: Callable[[int], None]) -> int:
-        """Send what is not there with its full size yet, verify all; return the number of bytes sent."""
+        """Send the files that are missing or incomplete, and verify all. Return the number of bytes sent."""
 
     def put_texts(self, texts: dict[str, str]) -> None:
-        """Write small artifacts, over what an earlier attempt may have left."""
+        """Write small artifacts, replacing those of an earlier attempt."""
 
     def register(self, description: str, tags: dict[str, str]) -> Version:
-        """Return the version of this run, made if it is not there; not yet marked complete."""
+        """Return the version of this run, which is created if needed. It is not marked complete yet."""
 
     def finish(self, version: Version) -> None:
-        """Close the run and, last of all, mark the version complete."""
+        """Close the run, then mark the version complete."""
 
     def abort(self, status: str, why: str) -> None:
-        """Close the run as FAILED or KILLED, to be taken up by the next attempt. Never raises."""
+        """Close the run as FAILED or KILLED, so that the next attempt can continue it. Never raises."""
 
 
 class Reading(Protocol):
-    """Files that are hashed and sent at the same time."""
+    """Hashes files and sends them at the same time."""
 
     def hash_files(
         self,
@@ -108,30 +108,30 @@ class Reading(Protocol):
         progress: Callable[[int], None],
         check_of: Callable[[str], ByteCheck | None],
     ) -> Manifest:
-        """As :func:`aml_mirror.sources.hashing.hash_files`; the files are sent as well.
+        """Hash files as :func:`aml_mirror.sources.hashing.hash_files` does, and send them.
 
         Where they are sent is up to the registry: :meth:`Writer.put_model` finds them.
         """
 
 
 class LogWriter(Protocol):
-    """The run of a complete version, for as long as its logs are continued."""
+    """Adds to the run of a complete version after its logs have grown."""
 
     limits: Limits
     tags: dict[str, str]
     """Of the version, as they are now."""
 
     def read(self, name: str, limit: int) -> bytes | None:
-        """Return a state that was kept under this name; None where there is none."""
+        """Return the state with this name, or None."""
 
     def begun(self, sizes: dict[str, int]) -> dict[str, int]:
-        """Return the sizes of the logs that this update takes: those that its first attempt saw."""
+        """Return the log sizes that this update uses: those that its first attempt saw."""
 
     def seen_sizes(self) -> list[dict[str, int]]:
-        """Return the sizes of the logs that earlier mirrors took, as far as they are known."""
+        """Return the log sizes of earlier mirrors, as far as they are known."""
 
     def log_points(self, points: Callable[[], Iterator[Point]], target: str) -> int:
-        """Add points to the run, each once; return how many the update has.
+        """Add points to the run, each exactly once. Return how many the update has.
 
         Args:
             points: yields them, the same in each call.
@@ -139,10 +139,10 @@ class LogWriter(Protocol):
         """
 
     def put_logs(self, tree: Tree, uploads: list[Upload]) -> int:
-        """Store the longer files and register them with the run; return the bytes sent."""
+        """Store the files that have grown, and register them with the run. Return the bytes sent."""
 
     def finish(self, name: str, text: str, tag: str, trained: str = "") -> None:
-        """Keep the new state and, last of all, let the version name it.
+        """Store the new state, then make the version refer to it.
 
         Args:
             name, text: of the state.
@@ -151,35 +151,35 @@ class LogWriter(Protocol):
         """
 
     def close(self) -> None:
-        """Let others write. Never raises."""
+        """Release the run. Never raises."""
 
 
 class StateStore(Protocol):
-    """What a program keeps in the registry for its next call, under one name: short entries, and texts."""
+    """State that is kept in the registry between calls, under one name: short entries and texts."""
 
     @property
     def place(self) -> str:
-        """Where it is, in words."""
+        """The location, in words."""
 
     def entries(self) -> dict[str, str]:
         """Return all entries."""
 
     def change(self, changes: Mapping[str, str | None]) -> None:
-        """Write entries, or remove those that are None. What another writes at the same time is kept."""
+        """Write entries, and remove those that are None. Concurrent changes by others are kept."""
 
     def put_text(self, name: str, text: str) -> None:
-        """Keep a text, over what has this name."""
+        """Store a text, replacing one of the same name."""
 
     def texts(self) -> Iterator[tuple[str, str]]:
-        """Yield name and content of each text, by name."""
+        """Yield the name and content of each text, sorted by name."""
 
 
 @runtime_checkable
 class ReadsOnce(Protocol):
-    """A registry that takes files before their digests are known. A registry need not be one."""
+    """A registry that accepts files before their digests are known. This is optional."""
 
     def read_once(self, source: Source, model: str, quick_key: str, size: int) -> Reading | None:
-        """Return what hashes and sends the files of a checkpoint; None: they are hashed first.
+        """Return an object that hashes and sends the files of a checkpoint. None: hash them first.
 
         Args:
             source: where they are.
@@ -190,7 +190,7 @@ class ReadsOnce(Protocol):
 
 
 class Sharing(Protocol):
-    """A registry of several workspaces, to which the service itself copies versions."""
+    """A registry shared by several workspaces. The service itself copies versions to it."""
 
     description: str
     """It in words."""
@@ -202,7 +202,7 @@ class Sharing(Protocol):
         """Return the version with a number, or None."""
 
     def send(self, version: Version) -> None:
-        """Let the service copy a version, and wait until it is there. What is there is not copied again."""
+        """Let the service copy a version, and wait for the copy. An existing copy is kept."""
 
     def files(self, version: Version) -> dict[str, int]:
         """Return the files of a version there, by path, with their sizes in bytes."""
@@ -212,35 +212,35 @@ class Sharing(Protocol):
 
 
 class Registry(Protocol):
-    """A place with experiments, runs and registered models."""
+    """A registry with experiments, runs and registered models."""
 
     limits: Limits
 
     @property
     def description(self) -> str:
-        """The place in words, without a secret."""
+        """The registry in words, without secrets."""
 
     def uri(self, version: Version) -> str:
-        """Return the version's address, as the registry's own tools take it."""
+        """Return the address of a version, in the form that the registry's own tools accept."""
 
     def versions(self, experiment: str, model: str, run_id: str) -> list[Version]:
         """Return the versions of a model that were mirrored from a run, in as few requests as possible."""
 
     def refresh(self, version: Version, quick_key: str) -> None:
-        """Note the quick key under which the version's files are known now."""
+        """Store the current quick key of the version's files."""
 
     def annotate(self, version: Version, tags: dict[str, str]) -> None:
-        """Write tags of a version; its properties and other tags stay."""
+        """Write tags of a version. Its properties and other tags are not changed."""
 
     def begin(self, experiment: str, run_name: str, tags: dict[str, str]) -> Writer | Version:
-        """Take up or create the run with this identity, or return the version if another finished it.
+        """Continue or create the run with this identity, or return the version if another mirror finished it.
 
         Waits while another live mirror works on the same run. A run that is created begins, and a finished
         one ends, when the training did, as far as the tags say that and the registry takes it.
         """
 
     def continue_logs(self, version: Version) -> LogWriter | None:
-        """Take up the run of a complete version to add to it; None where the registry does not offer it."""
+        """Open the run of a complete version, to add to it. None if the registry does not support that."""
 
     def repair(
         self,
@@ -250,35 +250,35 @@ class Registry(Protocol):
         right: Mapping[str, FileDigest],
         progress: Callable[[int], None],
     ) -> TransferResult:
-        """Make the files of a version those of its manifest again, and restore its own files.
+        """Restore the files of a version to those of its manifest, and its own files.
 
         Args:
             tree: the run, which has the bytes of every file that is not right.
             manifest: each entry that is not right has its source.
             right: what was read of those that are, by path.
-            progress: told the number of bytes that are where they belong.
+            progress: called with the number of bytes that are in place.
         """
 
     def unfinished(self, experiment: str, run_id: str) -> Iterable[dict[str, str]]:
-        """The runs of an experiment that a mirror of ``run_id`` began and did not complete, as tags."""
+        """Return the unfinished runs that mirrors of ``run_id`` began in an experiment, as tags."""
 
     def find_version(self, model: str, number: str) -> Version | None:
-        """Return one version of a model, or None where there is none with this number."""
+        """Return the version of a model with this number, or None."""
 
     def version_reader(self, version: Version) -> VersionReader:
-        """Return what a version holds now."""
+        """Return a reader of the current contents of a version."""
 
     def each_version(self, experiment: str, model: str, take: Callable[[Version], None]) -> None:
-        """Hand over the versions of a model that were mirrored from any run, asked for page by page.
+        """Pass on the mirrored versions of a model, requesting them page by page.
 
-        Where a page has to be asked for again, a version may be handed over twice.
+        If a page has to be requested again, a version may be passed on twice.
         """
 
     def model_names(self) -> Iterator[str]:
         """Yield the name of each registered model."""
 
     def state_store(self, experiment: str, name: str) -> StateStore:
-        """Return what is kept under a name; nothing is made before something is written.
+        """Return the state with this name. Nothing is created before something is written.
 
         Args:
             experiment: whose run keeps it, where the registry keeps such things with runs.
@@ -286,14 +286,14 @@ class Registry(Protocol):
         """
 
     def be_patient_for(self, seconds: float) -> None:
-        """Change how long an operation may go on failing for reasons that pass."""
+        """Change how long operations with temporary failures are retried."""
 
     def attach(
         self, version: Version, name: str, text: str, points: Sequence[Point], tags: dict[str, str]
     ) -> list[str]:
         """Add something to a complete version: a small file, then points of its run, then tags.
 
-        Each of the three may be there already, from an attempt that was cut off; the points then once.
+        Any of the three may already exist, from an attempt that was interrupted. Points are never doubled.
 
         Args:
             version: complete.
@@ -303,21 +303,21 @@ class Registry(Protocol):
             tags: of the version; what says that all of it is there.
 
         Returns:
-            What the person should know: the run takes no points, or is gone.
+            Warnings for the user: the run takes no points, or is gone.
         """
 
     def stages(self, model: str) -> StageStore | None:
-        """Return the stages of a model; None where the registry does not offer any."""
+        """Return the stages of a model. None if the registry does not support stages."""
 
     def sharing(self, name: str) -> Sharing | None:
-        """Return another registry that gets copies of versions; None where there is no such thing.
+        """Return a shared registry for copies of versions. None if there is no such thing.
 
         Args:
             name: as a person passes it.
         """
 
     def leftovers(self) -> Leftovers | None:
-        """Return what finds and removes what no version needs; None where the registry does not offer it."""
+        """Return an object that finds and removes leftovers. None if the registry does not support that."""
 
     def user(self) -> str:
-        """Return who this is, as the registry knows it; empty: it does not say."""
+        """Return the name of the current user in the registry. Empty if unknown."""

@@ -58,7 +58,7 @@ def left_of(run: MlflowRun) -> RunLeft:
 
 
 def is_as_listed(run: MlflowRun, listed: RunLeft) -> bool:
-    """Tell whether nobody took a run up since it was listed."""
+    """Return whether nobody took a run up since it was listed."""
     return (
         str(run.info.status) == listed.status
         and run.data.tags.get(keys.LEASE) == listed.tags.get(keys.LEASE)

@@ -27,7 +27,7 @@ def send_points(
         size: of a batch, in points.
         mark: the last one that was sent, or "".
         send: sends one batch with its mark.
-        progress: told the number of points of each batch.
+        progress: called with the number of points of each batch.
 
     Returns:
         How many were sent, and how many there are.

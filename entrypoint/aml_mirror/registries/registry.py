@@ -71,7 +71,7 @@ def open_registry(settings: Settings, notice: Callable[[str], None]) -> Registry
 
     Args:
         settings: of this call.
-        notice: told, in words, what the person should know while waiting.
+        notice: called with messages for the user while waiting.
 
     Raises:
         ConfigurationError: they name none, or not wholly.

@@ -44,7 +44,7 @@ class RegistryType(ABC):
     """Whether ``doctor --probe`` can try something here."""
 
     def is_configured(self, settings: Settings) -> bool:
-        """Tell whether the settings name such a registry otherwise than by a URI."""
+        """Return whether the settings name such a registry otherwise than by a URI."""
         return False
 
     def check_names(self, model: str, experiment: str) -> None:
@@ -64,7 +64,7 @@ class RegistryType(ABC):
         """
 
     def can_copy(self, source: Source) -> bool:
-        """Tell whether the registry's storage copies this source's files by itself.
+        """Return whether the registry's storage copies this source's files by itself.
 
         Then checkpoint bytes need not pass through this program, and are not hashed unless ``--hash`` asks.
         """
@@ -76,7 +76,7 @@ class RegistryType(ABC):
 
         Args:
             settings: of this call; they passed :meth:`check`.
-            notice: told, in words, what the person should know while waiting.
+            notice: called with messages for the user while waiting.
 
         Raises:
             MirrorError: it cannot be used.

@@ -91,7 +91,7 @@ def start_of(tags: Mapping[str, str]) -> int | None:
 
 
 def is_kept(run: MlflowRun, tags: Mapping[str, str]) -> bool:
-    """Tell whether a new run begins when it was to begin."""
+    """Return whether a new run begins when it was to begin."""
     wanted = start_of(tags)
     return wanted is None or abs(int(run.info.start_time or 0) - wanted) <= _SAME_MS
 

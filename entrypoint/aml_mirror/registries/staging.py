@@ -38,7 +38,7 @@ def staged(tree: Tree, source: str, name: str) -> Iterator[str]:
         if descriptor is None:
             _spool(stream, path, entry.bytes)
         else:
-            # Linux opens the file behind the descriptor anew, from its start; on other systems, where
+            # Linux opens the file behind the descriptor again, from its start; on other systems, where
             # /dev/fd shares the position, rewinding does the same.
             os.symlink(
                 f"/proc/{os.getpid()}/fd/{descriptor}"

@@ -97,6 +97,8 @@ def _is_array_data(tree: Tree, path: str) -> bool:
             above = parent(above)
     if match := _SHARD.fullmatch(path):
         return tree.has(tree.resolve(f"{match['prefix']}.index"))
+    if path.endswith(".memmap"):  # of TensorDict
+        return tree.has(tree.resolve(join(above, "meta.json")))
     known = format_of(path)
     if known is not None and known.name == _RAW:
         folder = parent(path)

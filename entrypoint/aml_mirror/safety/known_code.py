@@ -44,7 +44,7 @@ _FUNCTIONS: tuple[tuple[re.Pattern[str], re.Pattern[str]], ...] = tuple(
         (r"joblib\.numpy_pickle", r"NumpyArrayWrapper|NDArrayWrapper|ZNDArrayWrapper"),
         (r"numpy\.ma\.core", r"_mareconstruct"),
         (r"pandas\..+", r"_unpickle_\w+|_new_\w+|__pyx_unpickle_\w+"),
-        (r"jaxlib\..+", r"default_registry|make_from_node_data_and_children"),
+        (r"jaxlib\..+|jax\._src\.tree_util", r"default_registry|make_from_node_data_and_children"),
         (r"torch\.nested\._internal\.nested_tensor", r"_rebuild_njt"),
         (r"torch\.distributed\..+|torch\._utils|torch\._tensor", r"_rebuild_\w+|_sharded_\w+"),
     )

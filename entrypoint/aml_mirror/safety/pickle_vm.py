@@ -37,7 +37,7 @@ from aml_mirror.safety.known_code import is_known_code
 MAX_OPCODES = 4_000_000
 # One pickle without its tensors: some MB for the largest models. What is longer is not called clean.
 MAX_PICKLE_BYTES = 64 << 20
-# What a pickle makes from its own strings, by calls of an encoder; each call may make them all anew.
+# What a pickle makes from its own strings, by calls of an encoder; each call may make them all again.
 MAX_MADE_BYTES = 64 << 20
 MAX_MEMO = 1_000_000
 # Pickles in strings of pickles: diffusion_policy has one in another. Each level holds its own copy.

@@ -48,7 +48,7 @@ from aml_mirror.support.retry import Retry
 
 T = TypeVar("T")
 
-# From so many files on, listing anew (5,000 a request) costs less than asking for each.
+# From so many files on, listing again (5,000 a request) costs less than asking for each.
 _LIST_FROM = 8
 # A listing of so many pages (5,000 blobs each) is read whole rather than glanced at.
 _FEW_PAGES = 4
@@ -75,8 +75,8 @@ class BlobSource:
     Args:
         uri: ``azure://account/container/path`` or ``https://account.blob.core.windows.net/container/path``.
         credential: a token credential; None: that of this program.
-        retry_seconds: how long a request may go on failing for reasons that pass.
-        notice: told, in words, what the person should know while waiting.
+        retry_seconds: how long a request with a temporary failure is retried.
+        notice: called with messages for the user while waiting.
 
     Raises:
         UsageError: not such a URI; one with a SAS is refused, and not repeated in the message.

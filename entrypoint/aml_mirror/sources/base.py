@@ -97,7 +97,7 @@ class Source(Protocol):
         """Return up to ``length`` bytes from ``offset``; fewer only at the end. Raises as :meth:`open`."""
 
     def is_unchanged(self, entry: Entry) -> bool:
-        """Tell whether the file still is as it was listed, without reading it."""
+        """Return whether the file still is as it was listed, without reading it."""
 
     def grown(self, entry: Entry) -> Entry | None:
         """Return the entry as it is now, if the file is there and not shorter than it was; else None."""

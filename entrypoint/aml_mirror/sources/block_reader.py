@@ -70,7 +70,7 @@ class BlockReader:
         block_bytes: size of a block.
         checksum: ``CRC64``, ``MD5``, or empty: what is taken of each block beside its digest.
         check: sees the bytes.
-        progress: told the number of bytes of each part, in the thread that iterates.
+        progress: called with the number of bytes of each part, in the thread that iterates.
 
     Raises:
         DataError: the file is not the one that was listed.

@@ -66,7 +66,7 @@ class _GrowingSource:
         return self._source.read(entry, offset, length)
 
     def is_unchanged(self, entry: Entry) -> bool:
-        """Tell whether the bytes that were listed can still be there: a longer file counts as unchanged."""
+        """Return whether the bytes that were listed can still be there: a longer file counts as unchanged."""
         return self._source.is_unchanged(entry) or self._source.grown(entry) is not None
 
     def changed(self, entries: Iterable[Entry]) -> list[str]:

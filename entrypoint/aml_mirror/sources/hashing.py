@@ -46,7 +46,7 @@ def hash_files(
     Args:
         tree: the run.
         paths: path in the run -> path in the model version.
-        progress: told the number of bytes of each part that was read.
+        progress: called with the number of bytes of each part that was read.
         check_of: makes what looks at the bytes of a file, by its path in the run.
         block_bytes: size of the blocks in which the files will be sent.
 

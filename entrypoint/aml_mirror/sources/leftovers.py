@@ -117,7 +117,7 @@ def marks_unfinished(path: str) -> str:
 
 
 def may_be_missing(path: str, known: Container[str], names: dict[str, tuple[str, ...]]) -> bool:
-    """Tell whether a leftover without a name may be of a file that is missing.
+    """Return whether a leftover without a name may be of a file that is missing.
 
     Args:
         known: the paths of the files that are there.

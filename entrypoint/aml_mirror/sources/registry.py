@@ -26,7 +26,7 @@ def open_source(settings: Settings, notice: Callable[[str], None] = lambda text:
     Args:
         settings: of this call. Where OSMO is asked, the source knows the run's own name
             (:func:`aml_mirror.sources.base.run_id_of`).
-        notice: told, in words, what the person should know while a source is waited for.
+        notice: called with messages for the user while waiting.
 
     Raises:
         UsageError: they name none, or a URI of a kind that cannot be read.
@@ -73,7 +73,7 @@ def _open(settings: Settings, notice: Callable[[str], None]) -> Source:
 
 
 def _asks_osmo(settings: Settings, notice: Callable[[str], None]) -> bool:
-    """Tell whether only OSMO can say where the run is."""
+    """Return whether only OSMO can say where the run is."""
     if settings.source:
         return False
     if not settings.output_base:

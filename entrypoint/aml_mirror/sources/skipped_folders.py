@@ -36,7 +36,7 @@ _BEING_SAVED = re.compile(
 
 
 def is_skipped(name: str, around: str = "") -> bool:
-    """Tell whether a folder of this name holds no run and no part of one.
+    """Return whether a folder of this name holds no run and no part of one.
 
     Args:
         name: of the folder.

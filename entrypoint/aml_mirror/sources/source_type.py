@@ -35,7 +35,7 @@ class SourceType(ABC):
         Args:
             uri: with its scheme in lower case.
             settings: of this call.
-            notice: told, in words, what the person should know while waiting.
+            notice: called with messages for the user while waiting.
 
         Raises:
             UsageError: the URI is not of the form.

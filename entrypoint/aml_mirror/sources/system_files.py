@@ -30,7 +30,7 @@ _MAYBE_AGAIN = re.compile(r"[ ](?:\(|copy|- Copy)|^Copy of |\.(?:[0-9]{1,3}|bak|
 
 
 def is_system_file(path: str) -> bool:
-    """Tell whether a file is one of these, by its name."""
+    """Return whether a file is one of these, by its name."""
     name = path.rpartition("/")[2]
     if name.startswith("."):
         return name.startswith(_BEGINS) or name == ".DS_Store"

@@ -157,7 +157,7 @@ class Tree:
         def is_in(path: str) -> bool:
             return path.startswith(prefix) and not path.startswith(gone)
 
-        # What was left of a file is placed anew in each tree.
+        # What was left of a file is placed again in each tree.
         left = {path for path in self._unfinished if is_in(path)}
         placed = {
             path
@@ -201,11 +201,11 @@ class Tree:
         return iter(sorted(self.children))
 
     def has(self, path: str) -> bool:
-        """Tell whether there is such a file."""
+        """Return whether there is such a file."""
         return path in self.files
 
     def has_folder(self, path: str) -> bool:
-        """Tell whether there is such a directory with a file somewhere below it (links not followed)."""
+        """Return whether there is such a directory with a file somewhere below it (links not followed)."""
         return path in self.children
 
     def resolve(self, path: str) -> str:

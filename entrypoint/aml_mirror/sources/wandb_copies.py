@@ -17,7 +17,7 @@ _COPIES = re.compile(r"(?:.*?/)?wandb/(?:offline-)?run-[^/]+/")
 
 
 def is_copy(path: str) -> bool:
-    """Tell whether a file is where W&B keeps copies."""
+    """Return whether a file is where W&B keeps copies."""
     return _COPY.search(path) is not None
 
 

@@ -28,7 +28,7 @@ class Backlog:
 
     Args:
         settings: of this call.
-        console: what the person sees.
+        console: output for the user.
     """
 
     def __init__(self, settings: Settings, console: Console) -> None:

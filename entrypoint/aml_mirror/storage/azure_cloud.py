@@ -60,7 +60,7 @@ def resource_manager() -> str:
 
 
 def is_container_registry(host: str) -> bool:
-    """Tell whether a host is one of Azure Container Registry, in any cloud or in that of the metadata.
+    """Return whether a host is one of Azure Container Registry, in any cloud or in that of the metadata.
 
     Raises:
         ConfigurationError, ServiceUnavailable: as :func:`blob_suffix`, of a cloud that is not built in.

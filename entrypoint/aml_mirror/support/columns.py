@@ -12,7 +12,7 @@ WIDEST = 60
 
 
 def aligned(rows: Sequence[Sequence[str]], right: frozenset[int] = frozenset()) -> list[str]:
-    """Return one line per row, its cells in columns two blanks apart.
+    """Return one line per row, its cells in columns two spaces apart.
 
     Args:
         rows: of equal length.

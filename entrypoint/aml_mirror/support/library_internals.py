@@ -53,7 +53,7 @@ def s3_client(repository: Any) -> Any:
 
 
 def sends_in_parts(repository: Any, path: str) -> bool:
-    """Tell whether an artifact repository behind MLflow's server would send a file in parts to its store.
+    """Return whether an artifact repository behind MLflow's server would send a file in parts to its store.
 
     mlflow 3.15: ``MlflowArtifactsRepository.log_artifact`` decides it by what the server says of itself, the
     size of the file and environment variables.

@@ -63,7 +63,7 @@ _WORDS = re.compile(r"[A-Z]+(?=[A-Z][a-z])|[A-Z]?[a-z]+|[A-Z]+|\d+")
 
 
 def names_a_secret(name: str) -> bool:
-    """Tell whether a value under this name (``wandb.api_key``, ``hubToken``) is a credential."""
+    """Return whether a value under this name (``wandb.api_key``, ``hubToken``) is a credential."""
     return any(_segment_is_secret(segment) for segment in re.split(r"[./]", name))
 
 
@@ -79,7 +79,7 @@ def _segment_is_secret(segment: str) -> bool:
 
 
 def names_a_secret_parameter(name: str) -> bool:
-    """Tell whether the parameter of a run with this name is a credential: more names are than in a text."""
+    """Return whether the parameter of a run with this name is a credential: more names are than in a text."""
     if names_a_secret(name):
         return True
     words = [word.lower() for segment in re.split(r"[./]", name) for word in _WORDS.findall(segment)]
@@ -111,7 +111,7 @@ _LEAST_CHANGES = 6  # between letters and digits
 
 
 def is_random(run: str) -> bool:
-    """Tell whether a run of letters and digits is random, as keys are that a machine makes."""
+    """Return whether a run of letters and digits is random, as keys are that a machine makes."""
     if sum(map(str.isdigit, run)) < 3 or sum(map(str.isupper, run)) < 4 or sum(map(str.islower, run)) < 4:
         return False
     changes = sum(one.isdigit() != other.isdigit() for one, other in pairwise(run))

@@ -27,7 +27,7 @@ def write(record: Record, path: str) -> None:
         return Gauge(f"aml_mirror_{name}", text, ("command", *labels), registry=registry)
 
     command = record.command
-    # Sums of one call, which the next call begins anew: gauges, not counters.
+    # Sums of one call, which the next call starts again: gauges, not counters.
     versions = gauge("versions", "Versions of the last call, by what came of them", "outcome")
     for outcome, number in sorted(record.outcomes.items()):
         versions.labels(command, outcome).set(number)

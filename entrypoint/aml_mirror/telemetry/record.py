@@ -79,7 +79,7 @@ class Record:
         self.exit_code = exit_code
 
     def next_pass(self) -> None:
-        """Begin anew: what the pass before did was delivered, and must not be counted twice."""
+        """Begin again: what the pass before did was delivered, and must not be counted twice."""
         self.begun, self.begun_monotonic, self.ended = time.time_ns(), time.monotonic(), 0
         self.passes += 1
         self.spans, self.open, self.spans_left_out = [], [], 0

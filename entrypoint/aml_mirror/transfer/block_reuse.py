@@ -59,7 +59,7 @@ class EarlierBlocks:
 
     Args:
         files: those of the newest version first.
-        authorization: makes the value of ``x-ms-copy-source-authorization``, anew for each request.
+        authorization: makes the value of ``x-ms-copy-source-authorization``, again for each request.
     """
 
     def __init__(self, files: list[EarlierFile], authorization: Callable[[], str]) -> None:

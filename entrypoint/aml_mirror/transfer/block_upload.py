@@ -1,4 +1,4 @@
-"""Files to blobs, in blocks, so that what the service stored is what was hashed.
+"""Uploads files to blobs in blocks, so that the service stores exactly the bytes that were hashed.
 
 *The bytes.* A file is read once, in order (:mod:`aml_mirror.sources.block_reader`). Each block is handed to a
 sender as soon as its digest is known. A block's id is its offset and its digest, and its request carries a
@@ -6,10 +6,10 @@ checksum that the service compares before it keeps the block (:mod:`aml_mirror.t
 of ids in the right order, committed by the service with the sizes that were sent, says which bytes the blob
 has: nothing needs to be read back.
 
-*Going on.* Ids prove nothing: whoever may write to the storage can put other bytes under an id, and nobody
-can read a block that is not committed. So a block that a killed try left is sent again, except to a staging
-folder. What is staged is moved by the service later, which compares the digest of each such block then. The
-service forgets blocks after a week, and with the commit.
+*Continuing.* Ids prove nothing: anyone with write access can store other bytes under an id, and uncommitted
+blocks cannot be read. So blocks of a killed attempt are sent again, except to a staging folder. The service
+moves staged files later, and compares the digest of each such block then. It discards uncommitted blocks
+after a week, and with the commit.
 
 *Reuse.* A block that an earlier version has is taken from there by the service (:mod:`.block_reuse`).
 
@@ -47,7 +47,7 @@ from aml_mirror.transfer.checksums import Choice, header_for, header_of
 from aml_mirror.transfer.senders import Call, Senders
 from aml_mirror.transfer.upload_job import Committed, UploadJob, changed, require_digest, require_unchanged
 
-# Metadata of a blob: what a later try trusts it by. Names of metadata are C# identifiers.
+# Metadata of a blob, by which a later attempt trusts it. Names of metadata are C# identifiers.
 SHA256 = "sha256"
 SOURCE_ETAG = "source_etag"
 # Blocks are gone: another mirror of the same bytes committed first, or a week was over.
@@ -62,9 +62,9 @@ class BlockUpload:
         senders: the threads.
         block_bytes: size of a block; raised for a file that would need more than ``MAX_BLOCKS``.
         choice: which checksum goes with a block.
-        progress: told, from any thread, the path of a file and how many of its bytes are there now.
-        committed: told, from any thread, what a commit made.
-        hashed: told, from any thread, the entry of a file with the digests that were taken on the way.
+        progress: called from any thread with the path of a file and how many of its bytes arrived.
+        committed: called from any thread with the result of a commit.
+        hashed: called from any thread with the entry of a file and its digests.
         earlier: the blocks of earlier versions; None: nothing is taken from there.
         continues: whether blocks that are there are not sent again, whoever wrote them. Then the ``unproven``
             ones have to be compared.
@@ -167,7 +167,7 @@ class BlockUpload:
         job.blocks.append(self._senders.submit(partial(self._put_block, job, number, block, body)))
 
     def _put_block(self, job: UploadJob, number: int, block: HashedBlock, body: Body) -> tuple[str, int]:
-        """Bring a block to the service, unless it is there already; return its id and size."""
+        """Send a block, unless it is already there. Return its id and size."""
         name, headers = block_id(block.offset, block.digest.hex()), header_of(job.kind, block.checksum)
 
         def attempt() -> None:
@@ -205,7 +205,7 @@ class BlockUpload:
         check: ByteCheck | None,
         held: bytes | None,
     ) -> None:
-        """Read a small file and send it in one request. Many do so at a time."""
+        """Read a small file and send it in one request. Runs in many threads."""
         data, sha256 = whole_file(tree, item.source, check) if held is None else (held, str(item.sha256))
         require_digest(item, sha256)
         job = UploadJob(tree, replace(item, sha256=sha256), blob, {**metadata, SHA256: sha256}, MD5, etag)
@@ -273,7 +273,7 @@ class BlockUpload:
             )
 
     def _look(self, job: UploadJob) -> None:
-        """Note the blocks that an earlier attempt left, where they count.
+        """Note the blocks that an earlier attempt left, if they can be used.
 
         Ids of another length make the service refuse ours, and it keeps 100,000 uncommitted blocks at most:
         committing an empty list throws them away.

@@ -25,7 +25,7 @@ from aml_mirror.sources.tree import Tree
 
 _PIECE_BYTES = 256 << 10
 
-# Opens what a request sends, anew for each attempt, in any thread.
+# Opens what a request sends, again for each attempt, in any thread.
 Body = Callable[[], AbstractContextManager["bytes | FilePart"]]
 
 
@@ -43,7 +43,7 @@ class FilePart(RangedFile):
     def __init__(self, tree: Tree, path: str, offset: int, length: int) -> None:
         super().__init__(length)
         self._path, self._offset = path, offset
-        # Opened anew, which also finds out that the file was replaced.
+        # Opened again, which also finds out that the file was replaced.
         self._file = tree.open(path)
         self._descriptor = self._file.fileno()
 

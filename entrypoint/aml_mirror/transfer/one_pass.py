@@ -67,7 +67,7 @@ class OnePass:
         Args:
             tree: the run.
             paths: path in the run -> path in the model version.
-            progress: told the number of bytes that are staged, by one thread at a time.
+            progress: called with the number of bytes that are staged, by one thread at a time.
             check_of: makes what looks at the bytes of a file, by its path in the run.
 
         Raises:

@@ -24,8 +24,8 @@ class Requests:
 
     Args:
         container: see :func:`aml_mirror.storage.blob_client.container_client`.
-        retry_seconds: how long a request may go on failing for reasons that pass.
-        notice: told, in words, what the person should know while waiting.
+        retry_seconds: how long a request with a temporary failure is retried.
+        notice: called with messages for the user while waiting.
     """
 
     def __init__(

@@ -199,7 +199,7 @@ class ServerCopy(UrlCopy):
     def _is_ours(self, entry: Entry, blob: BlobClient) -> bool:
         """Whether the copy under way is of the same bytes: the answer was lost, or an attempt was killed.
 
-        Another one, of a killed try with other files, is ended.
+        Another one, of a killed attempt with other files, is ended.
         """
         found = self._call(blob.get_blob_properties)
         # Where it copies from is what the service says, not what anybody wrote.

@@ -46,7 +46,7 @@ class StagedFiles:
     reused: int = 0
 
     def has(self, item: ManifestEntry) -> bool:
-        """Tell whether these very bytes are staged."""
+        """Return whether these very bytes are staged."""
         made = self.files.get(item.path)
         return made is not None and bool(made.stored.etag) and made.stored.sha256 == item.sha256
 

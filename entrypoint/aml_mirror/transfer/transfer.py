@@ -1,4 +1,4 @@
-"""The files of a checkpoint to a folder of a container, whole and verified.
+"""Transfers the files of a checkpoint to a folder of a container, and verifies them.
 
 1. *Look*: the folder is listed. A blob with the ETag of a commit of our own is trusted. Any other ETag means
    *unknown*: tier changes, recovery and migration are legitimate, and so is another mirror. Metadata prove
@@ -45,14 +45,14 @@ _LONGEST_NAME = 1024  # characters
 
 
 class Transfer:
-    """Brings files to one container.
+    """Transfers files to one container.
 
     Args:
         container: where to; see :func:`aml_mirror.storage.blob_client.container_client`.
         concurrency: senders; see :mod:`aml_mirror.transfer.transfer_options`.
         block_bytes: size of a block; likewise.
-        retry_seconds: how long a request may go on failing for reasons that pass.
-        notice: told, in words, what the person should know while waiting.
+        retry_seconds: how long a request with a temporary failure is retried.
+        notice: called with messages for the user while waiting.
     """
 
     def __init__(
@@ -86,11 +86,11 @@ class Transfer:
             tree: the run; ``Item.source`` is a path in it.
             items: the files.
             prefix: the folder in the container; not the container itself.
-            progress: told the number of bytes that have come to where they belong, by one thread at a time.
+            progress: called with the number of bytes that arrived, by one thread at a time.
             metadata: written to every blob beside its digest: short ASCII text.
             known: what an earlier attempt committed, by path.
-            committed: told of each file that is proven to be there, as soon as it is; from any thread.
-            require_allowed: called before each request that writes; raises where writing has to end.
+            committed: called for each file as soon as it is proven to be there, from any thread.
+            require_allowed: called before each request that writes. Raises if writing must stop.
             staged: files that were sent to a staging folder while they were hashed.
 
         Raises:
@@ -193,7 +193,7 @@ class Transfer:
     def _copy(
         self, step: _Step, source: AzureBlobs, items: list[ManifestEntry], etags: dict[str, str]
     ) -> tuple[int, list[ManifestEntry], list[str]]:
-        """Return the bytes copied, the items that no way copied, and what to tell of those.
+        """Return the bytes copied, the items that could not be copied, and the warnings about those.
 
         Paths whose blob changed while it was copied to are added to ``lost``.
         """
@@ -241,7 +241,7 @@ class Transfer:
     def _remove_strangers(
         self, prefix: str, items: list[ManifestEntry], there: dict[str, BlobProperties]
     ) -> None:
-        """Delete what a killed try left besides: the version is this folder, with all that is in it."""
+        """Delete other files that a killed attempt left: everything in this folder is part of the version."""
         ours = {item.path for item in items}
         strangers = [path for path, blob in there.items() if path not in ours and not is_folder(path, blob)]
         with Senders(self._concurrency) as senders:
@@ -254,7 +254,7 @@ class Transfer:
 
 @dataclass(frozen=True, slots=True)
 class _Step:
-    """What one round of moving files has in common."""
+    """The common state of one round of transfers."""
 
     tree: Tree
     prefix: str

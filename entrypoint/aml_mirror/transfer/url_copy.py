@@ -53,7 +53,7 @@ class CopySource(Protocol):
         """Return the address of a blob, without any credential."""
 
     def is_unchanged(self, entry: Entry) -> bool:
-        """Tell whether a blob is as it was listed."""
+        """Return whether a blob is as it was listed."""
 
     def changed_error(self, entry: Entry) -> Exception:
         """Return the error for a blob that is another one by now."""
@@ -72,7 +72,7 @@ class UrlCopy:
         self._call = call
 
     def _authorization(self) -> str:
-        # Made anew for each request: a copy of many blocks outlives a token.
+        # Made again for each request: a copy of many blocks outlives a token.
         return f"Bearer {self._source.credential.get_token(STORAGE_SCOPE).token}"
 
     def _in_one_request(self, entry: Entry, blob: BlobClient, metadata: dict[str, str], etag: str) -> str:

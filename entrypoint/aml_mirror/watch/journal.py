@@ -91,11 +91,11 @@ class Journal:
             self._store.change(old)
 
     def is_due(self, name: str) -> bool:
-        """Tell whether a run may be looked at now."""
+        """Return whether a run may be looked at now."""
         return name not in self._entries or self._entries[name].due <= self._clock()
 
     def has(self, name: str) -> bool:
-        """Tell whether something is known of a run."""
+        """Return whether something is known of a run."""
         return name in self._entries
 
     def begin(self, name: str) -> None:

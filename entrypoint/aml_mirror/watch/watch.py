@@ -1,6 +1,6 @@
 """Make pass after pass over OSMO's list, and mirror what completed.
 
-Each pass begins anew from the registry: what is mirrored is told by its versions, what failed by the
+Each pass starts again from the registry: what is mirrored is told by its versions, what failed by the
 journal. So a watcher can be killed and started anywhere, and two at once do no harm: a version is made
 under a claim, as by any two mirrors at once. A log that grew after its run was mirrored is not noticed
 here; that is for ``aml-mirror backfill``.
@@ -31,7 +31,7 @@ class Watch:
 
     Args:
         settings: of this call.
-        console: what the person sees.
+        console: output for the user.
         tell: given the receipt of each version that is made, and of each run that failed.
         summed_up: given the summary of each pass.
         clock, sleep: seconds since the epoch, and a pause in seconds; for tests.

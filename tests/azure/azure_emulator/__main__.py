@@ -3,7 +3,7 @@
 ``up`` starts it in the background, waits until it is ready, and prints the environment to export; ``env``
 prints it again, ``down`` stops all that was started, ``run`` is the server itself in the foreground. All of
 it is kept below one folder (``--state``, by default ``.state`` beside this package) which ``up`` makes
-anew.
+again.
 """
 
 from __future__ import annotations
@@ -135,7 +135,9 @@ async def run(folder: Path, port: int, owner: int | None = None, in_memory: bool
         server = await listen(emulator, port)
         emulator.port = server.sockets[0].getsockname()[1]
         url = f"http://127.0.0.1:{emulator.port}"
-        await asyncio.to_thread(Control(url).new_scope, "main")
+        main = await asyncio.to_thread(Control(url).new_scope, "main")
+        # The SDK's own test waits as long before it lists what it made.
+        await asyncio.to_thread(main.set_workspace, list_lag=30)
         _write(folder / "emulator.json", {"url": url, "groups": [os.getpgrp()]})
         stop = asyncio.Event()
         for number in (signal.SIGTERM, signal.SIGINT):

@@ -54,7 +54,7 @@ def start_azurite(
     Args:
         folder: for its files and its log.
         pool: its accounts and their keys.
-        in_memory: keep no files. Else it writes a list of all blobs anew every five seconds, which costs more
+        in_memory: keep no files. Else it writes a list of all blobs every five seconds, which costs more
             the more tests there were.
     """
     program = NODE_MODULES.parent / "azurite.js"

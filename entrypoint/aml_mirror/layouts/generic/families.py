@@ -132,7 +132,7 @@ def _order(item: _Member) -> tuple[object, ...]:
 
 
 def _set_steps(family: list[_Member]) -> None:
-    """Set the step of each: its finest counter, unless that begins anew in each epoch."""
+    """Set the step of each: its finest counter, unless that starts again in each epoch."""
     kinds = [kind for kind, _ in family[0].counters]
     if not kinds:
         return

@@ -20,7 +20,7 @@ from aml_mirror.layouts.generic.name_words import (
 from aml_mirror.layouts.step_folders import word_set
 
 Kind = Literal["epoch", "iteration", "step", "checkpoint"]
-# The coarser counter first: steps may begin anew in each epoch, never the other way round.
+# The coarser counter first: steps may start again in each epoch, never the other way round.
 KINDS: tuple[Kind, ...] = ("epoch", "iteration", "step", "checkpoint")
 _COUNTERS: dict[str, Kind] = {
     **dict.fromkeys(("epoch", "epochs", "ep"), "epoch"),
@@ -68,7 +68,9 @@ _TOKEN = re.compile(
     r"(?P<float>[0-9]+(?:\.[0-9]+)?e-?[0-9]+(?![a-z0-9])|[0-9]+\.[0-9]+)|(?P<number>[0-9]+)|(?P<word>[a-z]+)|(?P<other>[^a-z0-9]+)"
 )
 _MAX_DIGITS = 18
-# So many parts of one policy are stored apart at most.
+# What the parts of one model are numbered by: layer_120-model_states.pt of DeepSpeed's pipelines.
+_OF_A_PART = word_set("layer layers block expert shard part rank module head mp tp pp dp")
+# So many parts of one policy are stored apart at most, where no word says that they are parts.
 _MAX_PARTS = 100
 
 
@@ -210,7 +212,7 @@ def is_series(names: list[str]) -> bool:
         counters = [number for number in parsed.numbers if number.kind not in (None, "checkpoint")]
         if counters:
             counted.setdefault(parsed.parts, set()).add(tuple(number.value for number in counters))
-        elif len(parsed.numbers) == 1:
+        elif len(parsed.numbers) == 1 and not _OF_A_PART.intersection(parsed.parts):
             others.setdefault(parsed.parts, set()).add(parsed.numbers[0].value)
     return any(len(values) > 1 for values in counted.values()) or any(
         len(values) > 1 and max(values) > _MAX_PARTS for values in others.values()

@@ -15,7 +15,7 @@ count at the very save, for the best one too; a name or ``evaluations.npz`` spea
 be read. What training ended with is the highest step, and at the same step the script's own file before
 the callback's. So a copy of the best one called ``final_model.zip`` is not taken for the end. Where the
 files are of several trainings, no step tells which is meant: what differs in algorithm, spaces or seed must
-be named by the person, what may only have begun anew is a warning.
+be named by the person, what may only have begun again is a warning.
 
 SBX, the same in JAX, writes the same files, only that the policy is in ``data`` itself.
 

@@ -8,7 +8,7 @@
 - ``evaluations.npz`` (Stable-Baselines3): an evaluation a row; the tags are those of its EvalCallback.
 - ``metrics.csv`` (Lightning's CSVLogger, which logs where TensorBoard is not installed) and ``progress.csv``
   (Stable-Baselines3): a log call a row, a tag a column, empty where the call did not name it. The steps stand
-  in ``step`` and in ``time/total_timesteps``. A resumed training begins another file or writes it anew
+  in ``step`` and in ``time/total_timesteps``. A resumed training begins another file or writes it again
   (Lightning 2.6.6 ``fabric/loggers/csv_logs.py``, SB3 2.9.2 ``common/logger.py``): no row restates another.
 """
 

@@ -54,7 +54,7 @@ def signed_by(
 
 
 def fits(statement: dict[str, Any], version: Version, manifest: Manifest) -> bool:
-    """Tell whether a statement is about this version, its run and all of its files."""
+    """Return whether a statement is about this version, its run and all of its files."""
     predicate, subjects = statement.get("predicate"), statement.get("subject")
     if not isinstance(predicate, dict) or not isinstance(subjects, list):
         return False

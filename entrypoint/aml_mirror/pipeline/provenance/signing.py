@@ -129,7 +129,7 @@ def payload(envelope: bytes) -> dict[str, Any]:
 
 
 def _is_by(key: PublicKey, signature: bytes, payload: bytes) -> bool:
-    """Tell whether a signature of the envelope is by a key.
+    """Return whether a signature of the envelope is by a key.
 
     The envelope's own key ids are hints that anybody can write (DSSE, "keyid"), and the library skips a
     signature with another one: so each signature is checked under the id of our key.

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 
 from aml_mirror.core.errors import ConfigurationError, UsageError
 from aml_mirror.registries import keys
-from aml_mirror.registries.azureml.metric_partitions import LANES
+from aml_mirror.registries.azureml.metric_partitions import PARTITIONS
 from aml_mirror.registries.records import Limits
 from aml_mirror.registries.search_filters import quotable, quoted
 
@@ -37,7 +37,7 @@ DESCRIPTION = 5000
 # MLflow and Azure ML write tags of their own (mlflow.user, mlflow.rootRunId, …), and this program writes
 # the state of a run as it goes: room that a person's tags must leave.
 TAGS_OF_OTHERS = 14
-PERSONS_TAGS = LIMITS.tags - len(keys.RESERVED) - (LANES - 1) - TAGS_OF_OTHERS if LIMITS.tags else 0
+PERSONS_TAGS = LIMITS.tags - len(keys.RESERVED) - (PARTITIONS - 1) - TAGS_OF_OTHERS if LIMITS.tags else 0
 
 _MODEL = re.compile(r"(?![-_.])[a-zA-Z0-9\-_.]{1,255}(?<!\.)")
 _EXPERIMENT = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_-]{0,255}")

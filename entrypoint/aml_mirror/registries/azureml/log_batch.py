@@ -1,9 +1,9 @@
 """A batch of points, sent as MLflow's client sends it, for a fraction of the CPU.
 
 Of the 7 ms of CPU that 200 points cost with ``MlflowClient.log_batch`` (mlflow-skinny 3.15), 5 go into
-protobuf messages, their indented JSON, and reading that again. Lanes share one interpreter, so that this, and
-not the distance, set their pace. Here the body is written at once; from there on it goes through the same
-store of the plugin, with its login and its errors.
+protobuf messages, their indented JSON, and reading that again. All partitions share one
+interpreter, so this limits their speed, and not the network. Here the body is written directly. The request
+then goes through the same store of the plugin, with its login and its errors.
 """
 
 from __future__ import annotations

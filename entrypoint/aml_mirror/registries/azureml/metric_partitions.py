@@ -1,14 +1,13 @@
-"""The points of a run, sent in a few lanes at the same time.
+"""Sends the points of a run in several partitions at the same time.
 
-A request with 200 points waits for its answer for most of its time. So the series are dealt out over
-``LANES`` lanes, each a thread that sends the points of its series in their order, one request after the
-other; a series never leaves its lane.
+A request with 200 points mostly waits for its answer. So the series are distributed over ``PARTITIONS``
+partitions. Each partition is a thread that sends the points of its series in order, one request after the
+other. A series is always in the same partition.
 
-Each lane has a mark of its own, a tag of the run that travels in the same request as the points: how many
-of the lane's points were sent, and a digest of them. After a kill each lane continues where its mark says, as
-if it were alone, so that each point is sent once, although of several requests that were on their way any
-may have arrived. A lane whose digest does not hold begins anew: the files are not those of the earlier
-attempt.
+Each partition has a mark: a tag of the run with the number of its points that were sent, and their digest.
+The mark is part of the same request as the points. After a kill each partition continues at its own mark. So
+each point is sent once, no matter which of the pending requests arrived. If the digest of a partition does
+not match, the files have changed since the earlier attempt, and the partition starts again.
 """
 
 from __future__ import annotations
@@ -24,22 +23,22 @@ from aml_mirror.core.errors import MirrorError
 from aml_mirror.registries import keys
 from aml_mirror.registries.records import Point
 
-# With 30 ms a request, four lanes take a quarter of the time. More would cost a tag each, of 50 that a run
-# may have, and come nearer to the rate at which Azure ML answers 429.
-LANES = 4
-_LOOK_SECONDS = 0.5  # how soon a reader that waits for a lane sees that another one failed
+# With 30 ms per request, four partitions take a quarter of the time. Each more would cost one of the 50 tags
+# that a run may have, and come nearer to the rate at which Azure ML answers 429.
+PARTITIONS = 4
+_LOOK_SECONDS = 0.5  # how soon a reader that waits for a partition sees that another one failed
 _END_SECONDS = 10.0  # after a failure or a signal, so long is waited for what is on its way
 
 
 class Stopped(MirrorError):
-    """A lane gives up, because another one failed; never seen outside."""
+    """A partition gives up, because another one failed; never seen outside."""
 
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Points of one lane, and the mark that says that they, and all before them, were sent."""
+    """Points of one partition, and the mark that says that they, and all before them, were sent."""
 
-    lane: int
+    partition: int
     points: list[Point]
     total: int
     digest: str
@@ -49,9 +48,9 @@ class Batch:
         return f"{self.total}:{self.digest}"
 
 
-def tag_of(lane: int) -> str:
-    """The tag that holds a lane's mark."""
-    return f"{keys.POINTS}.{lane}" if lane else keys.POINTS
+def tag_of(partition: int) -> str:
+    """The tag that holds a partition's mark."""
+    return f"{keys.POINTS}.{partition}" if partition else keys.POINTS
 
 
 def log_points(
@@ -67,40 +66,40 @@ def log_points(
         points: yields them, the same in each call.
         size: of a batch.
         tags: of the run, as an earlier attempt left them.
-        send: sends a batch with its mark; called by several threads, for one lane by one. What it is given
-            raises :class:`Stopped` where nothing is to be sent any more: to be asked before each attempt.
-        progress: told how many points were passed, sent or not.
+        send: sends a batch with its mark. Each partition calls it from a thread of its own. Its argument
+            raises :class:`Stopped` if nothing more is to be sent, and is called before each attempt.
+        progress: called with the number of points that were processed, sent or not.
     """
     done = _trusted(points, size, tags)
     sent = 0
     with _Senders(send) as senders:
         for batch in batches(points(), size):
             progress(len(batch.points))
-            if batch.total > done.get(batch.lane, 0):
+            if batch.total > done.get(batch.partition, 0):
                 senders.put(batch)
                 sent += len(batch.points)
     return sent
 
 
 def batches(points: Iterator[Point], size: int) -> Iterator[Batch]:
-    """Deal the points out over the lanes: series by series, in the order in which they appear."""
-    lanes: dict[str, _Lane] = {}
-    all_lanes = [_Lane(number) for number in range(LANES)]
+    """Deal the points out over the partitions: series by series, in the order in which they appear."""
+    partitions: dict[str, _Partition] = {}
+    all_partitions = [_Partition(number) for number in range(PARTITIONS)]
     for point in points:
-        lane = lanes.get(point[0])
-        if lane is None:
-            lane = lanes[point[0]] = all_lanes[len(lanes) % LANES]
-        lane.points.append(point)
-        if len(lane.points) == size:
-            yield lane.batch()
-    for lane in all_lanes:
-        if lane.points:
-            yield lane.batch()
+        partition = partitions.get(point[0])
+        if partition is None:
+            partition = partitions[point[0]] = all_partitions[len(partitions) % PARTITIONS]
+        partition.points.append(point)
+        if len(partition.points) == size:
+            yield partition.batch()
+    for partition in all_partitions:
+        if partition.points:
+            yield partition.batch()
 
 
 def canonical_batches(points: Iterator[Point], size: int) -> Iterator[Batch]:
     """Cut the points into batches of one partition."""
-    only = _Lane(0)
+    only = _Partition(0)
     for point in points:
         only.points.append(point)
         if len(only.points) == size:
@@ -110,7 +109,7 @@ def canonical_batches(points: Iterator[Point], size: int) -> Iterator[Batch]:
 
 
 @dataclass(slots=True)
-class _Lane:
+class _Partition:
     number: int
     points: list[Point] = field(default_factory=list)
     total: int = 0
@@ -124,22 +123,24 @@ class _Lane:
 
 
 def _trusted(points: Callable[[], Iterator[Point]], size: int, tags: Mapping[str, str]) -> dict[int, int]:
-    """Lane -> how many of its points were sent, where its mark is one that these points give."""
-    marks = {lane: tags[tag_of(lane)] for lane in range(LANES) if tags.get(tag_of(lane))}
+    """Partition -> how many of its points were sent, where its mark is one that these points give."""
+    marks = {
+        partition: tags[tag_of(partition)] for partition in range(PARTITIONS) if tags.get(tag_of(partition))
+    }
     found: dict[int, int] = {}
     if not marks:
         return found
     for batch in batches(points(), size):
-        if batch.mark == marks.get(batch.lane):
-            found[batch.lane] = batch.total
-            del marks[batch.lane]
+        if batch.mark == marks.get(batch.partition):
+            found[batch.partition] = batch.total
+            del marks[batch.partition]
             if not marks:
                 break
     return found
 
 
 class _Senders:
-    """A thread a lane, made when the lane has something to send; the first failure ends them all."""
+    """One thread per partition, created when it has something to send. The first failure ends all."""
 
     def __init__(self, send: Callable[[Batch, Callable[[], None]], None]) -> None:
         self._send = send
@@ -150,15 +151,18 @@ class _Senders:
         self._failure: BaseException | None = None
 
     def put(self, batch: Batch) -> None:
-        """Hand a batch over, waiting for the one before; raises the failure of any lane."""
-        if batch.lane not in self._queues:
-            self._queues[batch.lane] = queue.Queue(maxsize=1)
+        """Hand a batch over, waiting for the one before; raises the failure of any partition."""
+        if batch.partition not in self._queues:
+            self._queues[batch.partition] = queue.Queue(maxsize=1)
             thread = threading.Thread(
-                target=self._work, args=(self._queues[batch.lane],), name=f"points-{batch.lane}", daemon=True
+                target=self._work,
+                args=(self._queues[batch.partition],),
+                name=f"points-{batch.partition}",
+                daemon=True,
             )
             self._threads.append(thread)
             thread.start()
-        self._put(self._queues[batch.lane], batch)
+        self._put(self._queues[batch.partition], batch)
 
     def __enter__(self) -> _Senders:
         return self

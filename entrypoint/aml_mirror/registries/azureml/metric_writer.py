@@ -27,7 +27,7 @@ T = TypeVar("T")
 
 
 class MetricWriter(RunWriter):
-    """Writes what a run logged. ``warnings`` is what the person should know.
+    """Writes what a run logged. ``warnings`` has messages for the user.
 
     Args:
         workspace, run, claim, tags, adopted: see :class:`aml_mirror.registries.mlflow_runs.RunWriter`.
@@ -86,7 +86,7 @@ class MetricWriter(RunWriter):
 
     def log_metrics(self, points: Callable[[], Iterator[Point]], progress: Callable[[int], None]) -> int:
         there = self._run.data.tags if self._adopted else {}
-        # Around all lanes, since it holds for the whole process.
+        # Around all partitions, since it holds for the whole process.
         with single_attempt():
             return log_points(points, self._limits.batch, there, self._send_batch, progress)
 
@@ -107,7 +107,7 @@ class MetricWriter(RunWriter):
             self._send_points(finite, batch, go_on)
 
     def _send_points(self, points: list[Point], batch: Batch, go_on: Callable[[], None]) -> None:
-        tag = tag_of(batch.lane)
+        tag = tag_of(batch.partition)
 
         def look() -> bool:
             # The mark, sent with the points, tells.

@@ -75,7 +75,7 @@ class Models:
         self._retry(read)
 
     def newest(self, model: str) -> Iterator[Version]:
-        """Yield the versions of a model, the newest first, asked for page by page and without patience.
+        """Yield the versions of a model, the newest first, requested page by page and without patience.
 
         Raises:
             HttpResponseError: they cannot be had.

@@ -131,10 +131,10 @@ class Probe:
         client, run_id = self._workspace.client, run.info.run_id
         lost = 0
         for number in range(_ROUNDS):
-            wanted = {f"probe.{lane}": f"{number}" for lane in range(_AT_ONCE)}
-            with ThreadPoolExecutor(_AT_ONCE) as lanes:
+            wanted = {f"probe.{partition}": f"{number}" for partition in range(_AT_ONCE)}
+            with ThreadPoolExecutor(_AT_ONCE) as partitions:
                 list(
-                    lanes.map(
+                    partitions.map(
                         lambda item: client.log_batch(run_id, tags=[RunTag(*item)], synchronous=True),
                         wanted.items(),
                     )

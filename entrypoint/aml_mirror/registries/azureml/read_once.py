@@ -36,7 +36,7 @@ MOST_VERSIONS = 8
 
 
 def is_worth_it(source: Source, size: int, block_bytes: int) -> bool:
-    """Tell whether files of a source, so many bytes together, are read once.
+    """Return whether files of a source, so many bytes together, are read once.
 
     Blobs are copied by the service, and hashed only where a person asks for it.
     """

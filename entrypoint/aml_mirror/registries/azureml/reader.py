@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 MAX_LISTED = 100_000
 # The card, the statement, the scan of a checkpoint with many files.
 MAX_OWN_BYTES = 64 << 20
-# An artifact of an earlier, killed try may keep its name; this one's then has the next.
+# An artifact of an earlier, killed attempt may keep its name; this one's then has the next.
 MOST_NAMES = 5
 # What the list of the stored files is called where one is told of it.
 LIST = "list of stored files"
@@ -155,7 +155,7 @@ class AzureMLVersionReader:
     @staticmethod
     def _log_state(tag: str) -> tuple[str, str]:
         """Return name and SHA-256 of the state of the logs that a version's tag means."""
-        digest = tag.partition(":")[2]
+        digest = records.log_state_digest(tag)
         return records.log_state_name(digest), digest
 
     def changed(self, manifest: Manifest) -> list[str]:

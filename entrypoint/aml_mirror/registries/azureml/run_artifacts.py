@@ -3,14 +3,14 @@
 The run-history service registers a path and gives a SAS for its blob; the bytes go to that blob. It
 registers a path only once. So a file goes like this:
 
-1. Register the path. It is there already (an earlier, killed try): ask for its SAS instead, and compare
+1. Register the path. It is there already (an earlier, killed attempt): ask for its SAS instead, and compare
    what is there; the same bytes are not sent again.
 2. Send the bytes with a client of their own for each attempt: a client that sends a stream again after a
    failure may go on where the stream is. The MLflow plugin does just that, and has been seen to report
    success with half of the bytes.
 3. Ask for the size that arrived.
 
-A SAS that ran out on the way is asked for anew. That of a path which is there already may only read; then
+A SAS that ran out on the way is requested again. That of a path which is there already may only read; then
 our own login writes over the earlier attempt's file, and where that has no right to, the new one gets the
 next free name, which is told. A service that refuses as a whole (403; an account that allows no shared keys
 refuses every SAS) is :class:`Refused`: the caller keeps the files elsewhere.

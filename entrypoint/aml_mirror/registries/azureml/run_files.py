@@ -43,7 +43,7 @@ class RunFiles:
         files: the version's files.
         guarded: runs each request; asks first whether this mirror may still write.
         require_claim: asks that alone.
-        warn: told what the person should know.
+        warn: called with warnings for the user.
         adopted: whether an earlier attempt may have written to the run.
     """
 

@@ -76,7 +76,7 @@ class AzureML:
     Args:
         subscription_id, resource_group, workspace_name: its coordinates.
         retry_seconds: how long an operation may go on failing for reasons that pass.
-        notice: told, in words, what the person should know while waiting.
+        notice: called with messages for the user while waiting.
         connections: how many requests to storage run at the same time.
 
     Raises:
@@ -243,7 +243,7 @@ class AzureML:
 
 
 class _FreshRetry(Retry):
-    """As :class:`Retry`; what ends in 401 is done once more with tokens that were asked for anew."""
+    """As :class:`Retry`; what ends in 401 is done once more with tokens that were requested again."""
 
     def __call__(self, operation: Callable[[], T]) -> T:
         return super().__call__(lambda: with_fresh_login(lambda: _telling_401(operation)))

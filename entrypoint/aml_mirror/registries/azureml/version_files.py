@@ -237,7 +237,7 @@ class VersionFiles:
 
 
 class _HashedStream:
-    """A stream that is hashed as it is read. It cannot be rewound: each attempt opens the file anew.
+    """A stream that is hashed as it is read. It cannot be rewound: each attempt opens the file again.
 
     The client reads a body that has no ``seek`` in order and once, and holds a block for its own retries
     (azure-storage-blob 12.27.1, ``upload_block_blob``).

@@ -77,7 +77,7 @@ def folder_in(path: str, tags: Mapping[str, str]) -> VersionFolder | None:
 
 
 def is_ours(version: Version) -> bool:
-    """Tell whether a version's path is one that this program, or an earlier release, gives such a version."""
+    """Return whether a version's path is one that this program or an earlier release gives such a version."""
     return folder_in(version.path, {**version.tags, keys.MODEL_NAME: version.model}) is not None
 
 

@@ -37,7 +37,7 @@ class Registration:
         models: the versions that are there.
         service: sends the requests.
         azure: the workspace.
-        notice: told, in words, what the person should know while waiting.
+        notice: called with messages for the user while waiting.
     """
 
     def __init__(

@@ -1,7 +1,7 @@
 """Put the files of a registered version right again.
 
 Only the bytes of its manifest are written, each bound to the ETag of the blob that was found wrong. The list
-of what was stored is written anew. Its digest becomes a tag of the version, since a property cannot change.
+of what was stored is written again. Its digest becomes a tag of the version, since a property cannot change.
 """
 
 from __future__ import annotations

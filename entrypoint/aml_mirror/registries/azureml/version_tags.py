@@ -40,7 +40,7 @@ def version_of(
 
 
 def names_version(run_tags: Mapping[str, str]) -> bool:
-    """Tell whether a run says that it is finished, and which version it became."""
+    """Return whether a run says that it is finished, and which version it became."""
     return run_tags.get(keys.STATE) == keys.COMPLETE and bool(run_tags.get(VERSION))
 
 

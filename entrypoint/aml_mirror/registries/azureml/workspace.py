@@ -68,7 +68,7 @@ class AzureMLRegistry(RunStore):
     Args:
         subscription_id, resource_group, workspace_name: where it is.
         retry_seconds: how long an operation may go on failing for reasons that pass.
-        notice: told, in words, what the person should know while waiting.
+        notice: called with messages for the user while waiting.
         concurrency: requests that carry checkpoint bytes at the same time.
         block_bytes: size of what one of them carries.
 
@@ -94,6 +94,7 @@ class AzureMLRegistry(RunStore):
         self.models = Models(self.service, self.retry)
         self.registration = Registration(self.models, self.service, self.azure, notice)
         self.notice = notice
+        self._said: set[str] = set()
         self._retry_seconds = retry_seconds
         self.concurrency = concurrency
         self.block_bytes = block_bytes
@@ -111,6 +112,12 @@ class AzureMLRegistry(RunStore):
     @property
     def description(self) -> str:
         return f"Azure ML workspace {self.azure.name} (resource group {self.azure.resource_group})"
+
+    def say_once(self, text: str) -> None:
+        """Tell what is the same of all runs, once."""
+        if text not in self._said:
+            self._said.add(text)
+            self.notice(text)
 
     def pages(self, model: str, number: str, run_id: str) -> Pages:
         azure = self.azure

@@ -40,7 +40,7 @@ SAVE_FROM_BYTES = 64 << 20
 
 
 class AzureMLWriter(MetricWriter):
-    """See :class:`aml_mirror.registries.base.Writer`. ``warnings`` is what the person should know.
+    """See :class:`aml_mirror.registries.base.Writer`. ``warnings`` has messages for the user.
 
     Args:
         workspace, run, claim, tags, adopted: see :class:`aml_mirror.registries.mlflow_runs.RunWriter`.
@@ -172,7 +172,7 @@ class AzureMLWriter(MetricWriter):
         # First: whoever finds the run complete does not look for staged files any more.
         self._unstage()
         if not self._adopted:
-            # How soon a search shows a new run is not documented: one that a killed try or a lost answer
+            # How soon a search shows a new run is not documented: one that a killed attempt or a lost answer
             # made may be seen only now.
             retire_others(self._workspace, self._run)
         tags = [RunTag(keys.STATE, keys.COMPLETE), RunTag(VERSION, version.number)]

@@ -36,7 +36,7 @@ class BakeryLock:
         workspace: where the runs are.
         experiment_id: that of the runs.
         tags: of the checkpoint to be written; with its identity and its model's name.
-        notice: told, in words, what the person should know while waiting.
+        notice: called with messages for the user while waiting.
     """
 
     def __init__(
@@ -60,7 +60,7 @@ class BakeryLock:
         """Return the run to write and whether we made it, or the version that another one has written.
 
         Raises:
-            MirrorError: the server cannot be asked.
+            MirrorError: the server does not answer.
         """
         made = ""
         while True:

@@ -36,7 +36,7 @@ class KnownRuns:
         self._elsewhere: dict[str, int] = {}
 
     def have(self, version: Version) -> bool:
-        """Tell whether the run of a version is there, and a folder with its artifacts."""
+        """Return whether the run of a version is there, and a folder with its artifacts."""
         registry = self._registry
         if not self._asked:
             own = registry.retry(lambda: registry.client.get_experiment_by_name(self._experiment))

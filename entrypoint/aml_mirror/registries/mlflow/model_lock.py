@@ -43,7 +43,7 @@ class ModelLock:
     """Args:
     client, model: whose lock.
     retry: the patience of every request.
-    notice: told, once, that another is being waited for.
+    notice: called once, to say that another is being waited for.
     """
 
     def __init__(self, client: MlflowClient, model: str, retry: Retry, notice: Callable[[str], None]) -> None:
@@ -63,7 +63,7 @@ class ModelLock:
         """Hold the lock; yields what raises where another may have it by now.
 
         Raises:
-            MirrorError: the server cannot be asked.
+            MirrorError: the server does not answer.
         """
         try:
             self._acquire()

@@ -115,7 +115,7 @@ class Watch:
         self._since = 0.0
 
     def is_dead(self, lease: Lease | None) -> bool:
-        """Tell whether nobody holds the lease any more."""
+        """Return whether nobody holds the lease any more."""
         if lease is None or lease.owner_is_gone:
             return True
         now = self._clock()
@@ -143,7 +143,7 @@ class Keeper:
         return Lease(self.owner, self._beat, _namespace(), pid, _started(pid), self.ticket).text()
 
     def holds(self, text: str | None) -> bool:
-        """Tell whether a stored note is ours."""
+        """Return whether a stored note is ours."""
         lease = Lease.parse(text)
         return lease is not None and lease.owner == self.owner
 

@@ -71,7 +71,7 @@ class MlflowRegistry(RunStore):
     Args:
         tracking_uri: ``http(s)://…``, ``sqlite:///…`` or any other that MLflow takes.
         retry_seconds: how long an operation may go on failing for reasons that pass.
-        notice: told, in words, what the person should know while waiting.
+        notice: called with messages for the user while waiting.
         on_this_host: whether the person says that this program runs on the server's host.
     """
 

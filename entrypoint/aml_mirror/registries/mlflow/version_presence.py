@@ -67,7 +67,7 @@ class VersionPresence:
             raise
 
     def is_there(self, version: Version, run: MlflowRun | None = None) -> bool:
-        """Tell whether the run of a version is there, not deleted, and its files as they were listed.
+        """Return whether the run of a version is there, not deleted, and its files as they were listed.
 
         Args:
             run: the one of the version, where it is known already.
@@ -79,7 +79,7 @@ class VersionPresence:
         return self.has_files(version, run)
 
     def has_files(self, version: Version, run: MlflowRun) -> bool:
-        """Tell whether the files of a version are as they were listed; True if nobody may look."""
+        """Return whether the files of a version are as they were listed; True if nobody may look."""
         # A version of an earlier release has no such tags. What is beside its files is for ``verify``.
         wanted = _wanted(version.tags.get(FILES, ""))
         below = _wanted_below(version.tags.get(FILES_BELOW, ""))

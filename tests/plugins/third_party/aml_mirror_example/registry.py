@@ -237,7 +237,7 @@ class ShelfWriter:
         return len(rows)
 
     def pin_logs(self, sizes: dict[str, int]) -> dict[str, int]:
-        # A mirror that begins anew writes every log over.
+        # A mirror that starts again writes every log over.
         return dict(sizes)
 
     def put_log_state(self, name: str, text: str) -> bool:
