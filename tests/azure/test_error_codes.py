@@ -186,3 +186,12 @@ def test_a_service_that_fails_does_not_say_who_holds_a_lease(monkeypatch: pytest
 def test_a_lease_that_is_held_is_not_acquired(monkeypatch: pytest.MonkeyPatch, code: str) -> None:
     monkeypatch.setattr(BlobClient, "acquire_lease", raising(answer(409, code)))
     assert lease()._acquire() is False
+
+
+def test_who_was_broken_before_it_could_say_who_it_is_does_not_hold_the_claim(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(BlobClient, "acquire_lease", lambda blob, *given, **more: None)
+    monkeypatch.setattr(BlobClient, "get_blob_properties", lambda blob: SimpleNamespace(metadata={}))
+    monkeypatch.setattr(BlobClient, "set_blob_metadata", raising(answer(412, "LeaseLost")))
+    assert lease().try_acquire() is False
