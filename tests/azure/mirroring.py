@@ -39,10 +39,19 @@ class Done:
 
 
 class Mirroring:
-    """Calls of the program in one scope, in an empty folder."""
+    """Calls of the program in one scope, in an empty folder.
+
+    Lists and searches are behind what one call writes. The next call comes later, when they show it: with
+    ``settles`` set to False it comes at once.
+    """
 
     def __init__(self, azure: Azure, folder: Path) -> None:
         self.azure, self.folder = azure, folder
+        self.settles = True
+
+    def _settle(self) -> None:
+        if self.settles:
+            self.azure.settle()
 
     def environment(self, **more: str) -> dict[str, str]:
         """The variables that lead into the scope, and those given; an empty one is taken away."""
@@ -56,10 +65,12 @@ class Mirroring:
     def start(self, *arguments: str | Path, **environment: str) -> Forked:
         """Start the program, in a fork of a process that has the clients loaded, and do not wait for it."""
         given = [str(argument) for argument in arguments]
+        self._settle()
         return self._forks().start(given, self.folder, self.environment(**environment))
 
     def start_from_nothing(self, *arguments: str | Path, **environment: str) -> subprocess.Popen[str]:
         """Start the program as a person does, and do not wait for it."""
+        self._settle()
         return subprocess.Popen(
             [PROGRAM, *map(str, arguments)],
             cwd=self.folder,

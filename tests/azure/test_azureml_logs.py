@@ -67,15 +67,23 @@ def test_a_log_that_is_completed_later(azure: Azure, mirroring: Mirroring, run: 
     grow(run, LONG + 10)
     assert mirroring.mirror(run, "reach").json["points"] == 10 * len(SERIES)
     assert_points(azure, first["mlflow_run_id"], LONG + 10)
+    # One that was only touched is read once, and known again.
+    os.utime(events(run))
+    assert mirroring.mirror(run, "reach").json["outcome"] == "already-mirrored"
+    azure.forget_requests()
+    assert mirroring.mirror(run, "reach").json["outcome"] == "already-mirrored"
+    assert not azure.requests(".blob.")
     assert len(runs_of(azure, "reach")) == len(complete_versions(azure, "reach")) == 1
     assert mirroring("verify", "reach:1", "--json").json["outcome"] == "verified"
 
 
-@pytest.mark.parametrize("kind", ["changed", "cut"])
+@pytest.mark.parametrize("kind", ["changed", "cut", "of the same size"])
 def test_a_log_whose_beginning_changed(azure: Azure, mirroring: Mirroring, run: Path, kind: str) -> None:
     first = mirroring.mirror(run, "reach").json
     data = events(run).read_bytes()
-    events(run).write_bytes(data[:-40] if kind == "cut" else data[:100] + b"\0" + data[101:] + b"more")
+    changed = data[:100] + bytes([data[100] ^ 1]) + data[101:]
+    after = {"changed": changed + b"more", "cut": data[:-40], "of the same size": changed}
+    events(run).write_bytes(after[kind])
     done = mirroring.mirror(run, "reach", code=65).json
     assert "the beginning of" in done["error"]
     assert_points(azure, first["mlflow_run_id"], SHORT)

@@ -18,13 +18,19 @@ LONG = 600  # seconds, more than any test takes
 
 
 @pytest.fixture
+def mirroring(mirroring: Mirroring) -> Mirroring:
+    """Calls that come at once: lists and searches are behind the one before."""
+    mirroring.settles = False
+    return mirroring
+
+
+@pytest.fixture
 def run(tmp_path: Path) -> Path:
     return huggingface_run(tmp_path / "run-7", points=POINTS)
 
 
 def test_searches_and_lists_that_are_behind(azure: Azure, mirroring: Mirroring, run: Path) -> None:
     """A mirrored run is known although no search and no list shows its run and its version yet."""
-    azure.set_workspace(list_lag=LONG, metric_rows="kept")
     first = mirroring.mirror(run, "reach").json
     again = mirroring.mirror(run, "reach").json
     assert (first["outcome"], again["outcome"]) == ("mirrored", "already-mirrored")
@@ -138,7 +144,6 @@ def test_many_runs_into_one_model_whose_list_is_behind(
 ) -> None:
     """The list goes on telling of the same newest version; each run takes the first number that is free."""
     azure.seed_versions("reach", 2, properties={"identity": "another"})
-    azure.set_workspace(list_lag=LONG)
     for number in range(3, 7):
         run = huggingface_run(tmp_path / f"run-{number}", steps=(number,), points=1)
         assert mirroring.mirror(run, "reach").json["model_version"] == str(number)
@@ -150,7 +155,7 @@ def test_a_request_that_is_carried_out_after_its_answer(
     azure: Azure, mirroring: Mirroring, run: Path, match: str
 ) -> None:
     """A gateway gives up on what the service works on still: it is looked for before it is sent again."""
-    azure.set_workspace(metric_rows="kept")
+    azure.set_workspace(metric_rows="kept", list_lag=1)
     azure.fault("late", match=match, status=504, seconds=2.5)
     mirroring.mirror(run, "reach")
     assert azure.faults()[0]["acted"] == 1

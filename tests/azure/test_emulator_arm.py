@@ -117,6 +117,9 @@ def test_archive_list_and_delete(azure: Azure, ml: MLClient, arm: Any) -> None:
     azure.seed({"runs/r1/a": b"1"})
     for number in (1, 2, 3):
         ml.models.create_or_update(model(number))
+    # A list is behind what is found by its number.
+    assert ml.models.get("policy", "3") and not list(ml.models.list("policy"))
+    azure.settle()
     ml.models.archive("policy", "2")
     assert [one.version for one in ml.models.list("policy")] == ["3", "1"]
     assert [one.version for one in ml.models.list("policy", list_view_type=ListViewType.ARCHIVED_ONLY)] == [

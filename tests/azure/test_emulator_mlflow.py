@@ -165,7 +165,7 @@ def test_points_in_memory(azure: Azure, mlflow_api: Any, run: str) -> None:
 
 
 def test_tags_that_come_with_points_in_memory(azure: Azure, mlflow_api: Any, run: str) -> None:
-    azure.set_workspace(metric_store="memory")
+    azure.set_workspace(metric_store="memory", list_lag=0)
 
     def send(number: int) -> None:
         tag = {"key": "mark", "value": str(number)}

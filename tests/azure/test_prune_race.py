@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import time
 from pathlib import Path
 from typing import Any
 
 import pytest
+from azure.storage.blob import BlobLeaseClient
 
+from aml_mirror.registries.azureml.blob_lease import LEASE_SECONDS, BlobLease
 from aml_mirror.registries.azureml.leftovers import AzureMLLeftovers
 from azure_emulator.client import Azure
 from builders.forks import Forked
@@ -26,6 +29,9 @@ def run(here: Azure, mirroring: Mirroring, tmp_path: Path) -> Path:
     mirroring.mirror(run, "act", "--retry-for", "1s", code=None)
     here.clear_faults()
     assert here.blobs("aml-mirror/run-cut/")
+    here.settle()
+    # From now on what one of them writes no list shows to the other.
+    mirroring.settles = False
     return run
 
 
@@ -87,6 +93,60 @@ def test_a_model_that_begins_while_the_folder_is_removed(
     # Nothing of either is left that a later prune or mirror would wait for.
     assert not [name for name in here.blobs("aml-mirror/claims/") if name.endswith(".prune")]
     assert mirroring.mirror(run, "act").json["outcome"] == "mirrored"
+
+
+def test_a_delete_that_arrives_after_the_mark_ran_out(here: Azure, mirroring: Mirroring, run: Path) -> None:
+    """It is bound to a lease on the blob, which ended before: the model that has the folder now keeps it."""
+    (name,) = [name for name in here.blobs("aml-mirror/run-cut/") if name.endswith("/model/config.json")]
+    here.fault("stall", match=r"DELETE .*/model/config\.json", seconds=600)
+    prune = mirroring.start("prune", *NOW)
+    while not here.faults()[0]["acted"]:
+        assert prune.poll() is None, prune.communicate()
+        time.sleep(0.05)
+    # As after half a minute in which nothing was renewed: the blob's lease is shorter than the mark's.
+    service = here.blob_service()
+    for one in (name, *here.blobs("aml-mirror/claims/")):
+        blob = service.get_blob_client(here.container, one)
+        if blob.get_blob_properties().lease.state == "leased":
+            BlobLeaseClient(blob).break_lease(0)
+    mirroring.mirror(run, "act-2")
+    here.clear_faults()
+    out, err = prune.communicate(timeout=600)
+    assert prune.returncode == 0, err
+    (folder,) = [item for item in json.loads(out.splitlines()[-1])["items"] if item["kind"] == "folder"]
+    assert folder["left"] == "a mirror is at work on it"
+    assert name in here.blobs("aml-mirror/run-cut/")
+    assert mirroring("verify", "act-2:1", "--json").json["outcome"] == "verified"
+
+
+@pytest.mark.parametrize("is_listed", [False, True])
+def test_a_version_that_no_list_shows_yet(
+    here: Azure, mirroring: Mirroring, run: Path, is_listed: bool
+) -> None:
+    """The claims remember its run, which names it."""
+    mirroring.mirror(run, "act-2")
+    if is_listed:
+        here.settle()
+    done = mirroring("prune", *NOW).json
+    left = [item["left"] for item in done["items"] if item["kind"] == "folder"]
+    assert left == ([] if is_listed else ["a version has it now"])
+    assert mirroring("verify", "act-2:1", "--json").json["outcome"] == "verified"
+
+
+def test_a_delete_is_sent_only_while_the_mark_outlasts_it() -> None:
+    lease = BlobLease(None, lambda call: call(), lambda text: None)  # type: ignore[arg-type]
+    renewed: list[float] = []
+
+    def renew() -> None:
+        renewed.append(time.monotonic())
+        lease._renewed = renewed[-1]
+
+    lease._renew = renew  # type: ignore[method-assign]
+    lease._renewed = time.monotonic() - LEASE_SECONDS + 10
+    assert lease.outlasts(5) and not renewed
+    assert lease.outlasts(16) and len(renewed) == 1
+    lease._renew = lambda: setattr(lease, "_taken", True)  # type: ignore[method-assign]
+    assert not lease.outlasts(LEASE_SECONDS + 1)
 
 
 def test_the_mark_of_a_prune_that_was_killed_is_removed_by_the_next(

@@ -5,16 +5,20 @@ The registry is emulated from azure-ai-ml's REST descriptions. No real one was e
 
 from __future__ import annotations
 
+import hashlib
 import signal
 from pathlib import Path
 from typing import Any
 
 import pytest
+from azure.ai.ml import MLClient
+from azure.ai.ml.exceptions import ValidationException
+from azure.identity import DefaultAzureCredential
 
 from azure_emulator.client import Azure
 from builders import matrix
 from builders.runs import huggingface_run
-from mirroring import Mirroring
+from mirroring import Mirroring, files_of
 
 
 @pytest.fixture
@@ -74,6 +78,37 @@ def test_lost_answers_make_no_second_copy(
     done = mirroring("share", "act:1", "--registry", "robots", "--json", "--retry-for", "600s").json
     assert done["outcome"] == "shared"
     assert list(azure.registry_models("robots")) == ["act:1"]
+
+
+def test_azure_ai_mls_own_client(
+    azure: Azure,
+    mirroring: Mirroring,
+    shared: dict[str, str],
+    ml: MLClient,
+    credential: DefaultAzureCredential,
+    tmp_path: Path,
+) -> None:
+    """It reads what was shared here, shares it no second time, and what it shared counts as shared here."""
+    original = azure.models()["act"]["1"]
+    mirroring("share", "act:1", "--registry", "robots")
+    theirs = MLClient(credential, registry_name="robots").models
+    found = theirs.get("act", "1")
+    assert (found.properties, found.tags) == (original["properties"], original["tags"])
+    theirs.download("act", "1", str(tmp_path / "got"))
+    got = {path.name: sha256(path) for path in (tmp_path / "got").rglob("*") if path.is_file()}
+    assert got == files_of(azure, original)
+    azure.forget_requests()
+    names = {"share_with_name": "act", "share_with_version": "1"}
+    with pytest.raises(ValidationException, match="already exists"):
+        ml.models.share("act", "1", registry_name="robots", **names)
+    assert not azure.requests("/import")
+    azure.new_registry("others")
+    assert ml.models.share("act", "1", registry_name="others", **names).version == "1"
+    assert mirroring("share", "act:1", "--registry", "others", "--json").json["outcome"] == "already-shared"
+
+
+def sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 @pytest.mark.parametrize("part", matrix.PARTS)

@@ -34,12 +34,14 @@ def here(azure: Azure, monkeypatch: pytest.MonkeyPatch) -> Iterator[Azure]:
 class InThisProcess:
     """Calls of the program in this very process: what a test does to a client acts at that very request."""
 
-    def __init__(self, capfd: pytest.CaptureFixture[str]) -> None:
-        self._capfd = capfd
+    def __init__(self, azure: Azure, capfd: pytest.CaptureFixture[str]) -> None:
+        self._azure, self._capfd = azure, capfd
 
     def __call__(self, *arguments: str | Path, code: int = 0) -> dict[str, Any]:
         """Run the program to its end, and return the last JSON object on stdout."""
         self._capfd.readouterr()
+        # As Mirroring's, a call comes later than those before it.
+        self._azure.settle()
         before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
         try:
             found = program.run([str(argument) for argument in arguments])
@@ -65,4 +67,4 @@ def in_this_process(
     folder = tmp_path / "here"
     folder.mkdir()
     monkeypatch.chdir(folder)
-    return InThisProcess(capfd)
+    return InThisProcess(here, capfd)

@@ -181,7 +181,7 @@ def _results(session: Path) -> tuple[int, list[tuple[str, str]]]:
             lines = (result.diff or "").splitlines()
             was = [line[1:].strip() for line in lines if line.startswith("-") and not line.startswith("---")]
             now = [line[1:].strip() for line in lines if line.startswith("+") and not line.startswith("+++")]
-            survivors.append((" ".join(was), " ".join(now)))
+            survivors.append((" ".join(filter(None, was)), " ".join(filter(None, now))))
     return noticed, survivors
 
 

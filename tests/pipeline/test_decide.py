@@ -4,24 +4,27 @@ from __future__ import annotations
 
 import io
 from collections import Counter
-from dataclasses import FrozenInstanceError
+from dataclasses import FrozenInstanceError, replace
 from pathlib import Path
 
 import pytest
 from mlflow import MlflowClient
 
 from aml_mirror.core.errors import DataError, MirrorError
+from aml_mirror.core.run import Checkpoint
 from aml_mirror.core.settings import Settings
 from aml_mirror.pipeline import decide
-from aml_mirror.pipeline.apply_limits import apply_limits
+from aml_mirror.pipeline.apply_limits import apply_limits, check_file_count
 from aml_mirror.pipeline.decide import plans
 from aml_mirror.pipeline.mirror import Mirror
 from aml_mirror.pipeline.plan import Plan
 from aml_mirror.pipeline.receipt import Facts, Progress
 from aml_mirror.registries.records import Limits
 from aml_mirror.support.progress import Console
+from builders.declared_runs import RUNS
 from builders.program import Call
 from builders.runs import huggingface_run
+from builders.torch_zip import cut
 
 WORKSPACE = {
     "AZURE_SUBSCRIPTION_ID": "11111111-2222-3333-4444-555555555555",
@@ -117,6 +120,31 @@ def test_a_plan_does_not_change_when_limits_are_applied(run: Path) -> None:
     assert limited.identity == plan.identity
     with pytest.raises(FrozenInstanceError):
         plan.model_name = "other"  # type: ignore[misc]
+
+
+def test_a_version_takes_as_many_files_as_it_takes() -> None:
+    files = ("a", "b", "c")
+    checkpoint = Checkpoint("x", 1, "final", files, files)
+    check_file_count(checkpoint, Limits(files=3))
+    check_file_count(checkpoint, Limits())
+    with pytest.raises(DataError, match="has 3 files, a version takes 2"):
+        check_file_count(checkpoint, Limits(files=2))
+
+
+def test_a_value_that_is_cut_is_told(run: Path) -> None:
+    plan = replace(plan_of(run), params={"long": "x" * 11, "short": "x" * 10})
+    (beyond,) = apply_limits(plan, Limits(param_value=10)).beyond_limits
+    assert beyond == {"param": "long", "reason": "cut from 11 to 10 characters"}
+
+
+def test_a_best_checkpoint_that_is_not_complete_is_none_and_is_told(tmp_path: Path) -> None:
+    RUNS["act"](tmp_path / "act")
+    plan = plan_of(tmp_path / "act")
+    assert plan.best is not None and plan.best.path == "policy_best.ckpt"
+    cut(tmp_path / "act/policy_best.ckpt")
+    plan = plan_of(tmp_path / "act")
+    assert plan.best is None
+    assert any("the best checkpoint policy_best.ckpt is not complete" in text for text in plan.warnings)
 
 
 def test_a_plan_for_azure_ml_is_within_its_limits(run: Path, aml_mirror: Call) -> None:

@@ -8,11 +8,13 @@ from pathlib import Path
 import pytest
 
 from aml_mirror.core.errors import MirrorError, NotReadable, Unreadable
+from aml_mirror.core.run import Checkpoint, Run
 from aml_mirror.core.settings import Settings
 from aml_mirror.pipeline.locate import locate
 from aml_mirror.pipeline.select import SelectedCheckpoint, choose
 from aml_mirror.sources.base import Entry
 from aml_mirror.sources.local import LocalSource
+from aml_mirror.sources.tree import Tree
 from builders.permissions import public_folder, somebody_else
 from builders.saved import safetensors, write_json
 from builders.torch_zip import cut, save
@@ -81,6 +83,24 @@ def test_an_older_one_there_is_no_obstacle(tmp_path: Path, make, older: str) -> 
     run = make(tmp_path / "run", 10, 20)
     move_out(run / older, tmp_path / "outside")
     assert chosen(run).checkpoint.step == 20
+
+
+def test_one_that_was_passed_over_is_told_whatever_it_is_called(tmp_path: Path) -> None:
+    """No number in its name says that it is the newer one: its place in the list does."""
+    run = tmp_path / "run"
+    safetensors(run / "end" / "model.safetensors")
+    safetensors(run / "step_20" / "model.safetensors")
+    move_out(run / "end" / "model.safetensors", tmp_path / "outside")
+    listed = [
+        Checkpoint(name, step, "periodic", (f"{name}/model.safetensors",), (f"{name}/model.safetensors",))
+        for name, step in (("end", None), ("step_20", 20))
+    ]
+    source = LocalSource(run)
+    tree = Tree(source, source.scan())
+    with pytest.raises(Unreadable, match="link that leaves the run"):
+        list(choose(tree, Run(listed), "final"))
+    (found,) = choose(tree, Run(listed[1:]), "final")
+    assert found.checkpoint.step == 20
 
 
 def test_other_links_out_of_the_run_are_no_obstacle(tmp_path: Path) -> None:

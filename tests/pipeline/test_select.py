@@ -404,6 +404,23 @@ def test_what_the_layout_holds_against_a_checkpoint_counts(tmp_path: Path) -> No
     assert "missing" in judge(tree, Checkpoint(".", 1, "periodic", ("gone.pt",), ("gone.pt",)))
 
 
+def test_what_a_listing_says_of_a_companion_counts(tmp_path: Path) -> None:
+    """Its format may have nothing to tell it by, and nobody reads it before it is sent."""
+    write_bytes(tmp_path / "stats.txt")
+    tree, run = run_of(tmp_path, 100, 20)
+    newest = replace(run.checkpoints[0], files=("model_100.safetensors", "stats.txt"))
+    run = replace(run, checkpoints=[newest, *run.checkpoints[1:]])
+    assert chosen_steps(tree, run, "final") == [100]
+    entry = tree.files["stats.txt"]
+    tree.files["stats.txt"] = replace(entry, incomplete="its blocks are not committed")
+    (chosen,) = choose(tree, run, "final")
+    assert chosen.checkpoint.step == 20
+    assert chosen.passed_over == (("model_100.safetensors", "stats.txt: its blocks are not committed"),)
+    tree.files["stats.txt"] = replace(entry, obstacle="it is archived")
+    with pytest.raises(Unreadable, match="it is archived"):
+        chosen_steps(tree, run, "final")
+
+
 def test_a_file_that_changes_after_the_listing_is_not_judged_whole(tmp_path: Path) -> None:
     path = safetensors(tmp_path / "m.safetensors")
     tree = tree_of(tmp_path)
@@ -517,6 +534,18 @@ def test_a_step_or_a_path_means_that_one_or_none(tmp_path: Path) -> None:
         with pytest.raises(UsageError) as caught:
             chosen_steps(tree, run, wanted)
         assert caught.value.exit_code == 64
+
+
+def test_of_a_step_that_several_have_a_path_decides_unless_they_are_copies(tmp_path: Path) -> None:
+    _, run = run_of(tmp_path, 10, 9)
+    other = safetensors(tmp_path / "other.safetensors", seed=10).name
+    twin = Checkpoint(other, 10, "periodic", (other,), (other,))
+    run = replace(run, checkpoints=[*run.checkpoints, twin])
+    assert chosen_steps(tree_of(tmp_path), run, "10") == [10]
+    safetensors(tmp_path / "other.safetensors", seed=11)
+    with pytest.raises(UsageError, match="several checkpoints have the step 10") as caught:
+        chosen_steps(tree_of(tmp_path), run, "10")
+    assert "model_10.safetensors" in str(caught.value.hint) and other in str(caught.value.hint)
 
 
 def test_weights_that_no_layout_lists_are_taken_by_their_path(tmp_path: Path) -> None:

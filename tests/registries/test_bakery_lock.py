@@ -164,6 +164,27 @@ def test_the_oldest_of_several_dead_runs_is_taken_up(database: str, monkeypatch:
     assert {run.info.run_id for run in client.search_runs([found[0].info.experiment_id])} == set(dead)
 
 
+def test_of_two_runs_that_a_lost_answer_made_one_is_deleted(
+    database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bakery_lock, "time", SimpleNamespace(sleep=lambda seconds: None))
+    client = MlflowClient(database, database)
+    workspace, mine, _ = begun(database)
+    real = workspace.create_run
+
+    def create_run(experiment: str, name: str, tags: dict[str, str]) -> Any:
+        # The first request was carried out, and its answer was lost.
+        real(experiment, name, tags)
+        time.sleep(0.01)
+        return real(experiment, name, tags)
+
+    monkeypatch.setattr(workspace, "create_run", create_run)
+    found = mine.wait("run")
+    assert not isinstance(found, Version)
+    (left,) = client.search_runs([found[0].info.experiment_id])
+    assert left.info.run_id == found[0].info.run_id
+
+
 def test_a_run_that_was_taken_up_is_given_back_not_deleted(
     database: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

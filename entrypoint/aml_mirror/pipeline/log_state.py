@@ -2,22 +2,23 @@
 
 The state names each log file with the bytes that were read and their SHA-256, and each series with its name,
 the number of its points, a digest of them and its last step. It is kept beside the version's own files. The
-tag ``mirror.logs`` of the version has two digests: of the sizes, by which an unchanged run is recognised
-without a request, and of the state itself.
+tag ``mirror.logs`` of the version has three digests: of the sizes and of the stamps of the files, by which an
+unchanged run is recognised without a request, and of the state itself.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from aml_mirror.core.manifest import digest_of_json
 from aml_mirror.layouts import Run
 from aml_mirror.metrics.series import Metrics
-from aml_mirror.registries.records import Point, log_state_name
+from aml_mirror.registries import keys
+from aml_mirror.registries.records import Point, log_state_digest, log_state_name
 from aml_mirror.sources.tree import Tree
 
 SCHEMA = "aml-mirror/logs/v1"
@@ -65,20 +66,44 @@ class LogState:
         }
         return json.dumps({"schema": SCHEMA, "files": files, "series": series}, indent=1) + "\n"
 
+    def tag(self, stamps: str) -> LogTag:
+        """The version's tag; ``stamps``: see :func:`stamps_digest`."""
+        return LogTag(sizes_digest(self.sizes), hashlib.sha256(self.as_json().encode()).hexdigest(), stamps)
+
+
+@dataclass(frozen=True, slots=True)
+class LogTag:
+    """The value of the tag ``mirror.logs``.
+
+    ``sizes`` and ``stamps`` are 16 hexadecimal digits each, ``state`` is the SHA-256 of the state. ``stamps``
+    is empty where nobody recorded any; then logs of the same sizes count as unchanged.
+    """
+
+    sizes: str
+    state: str
+    stamps: str = ""
+
+    def __str__(self) -> str:
+        return ":".join((self.sizes, self.state, *([self.stamps] if self.stamps else [])))
+
     @property
-    def tag(self) -> str:
-        """The value of the version's tag."""
-        return f"{sizes_digest(self.sizes)}:{hashlib.sha256(self.as_json().encode()).hexdigest()}"
+    def name(self) -> str:
+        """The name of the file that has the state."""
+        return log_state_name(self.state)
 
 
-def name_of(tag: str) -> str:
-    """The name of the state that a tag means."""
-    return log_state_name(tag.partition(":")[2])
+def tag_of(tags: Mapping[str, str]) -> LogTag | None:
+    """Return what the tags of a version say of its logs; None: nothing."""
+    text = tags.get(keys.LOGS, "")
+    if not text:
+        return None
+    sizes, _, rest = text.partition(":")
+    return LogTag(sizes, log_state_digest(text), rest.partition(":")[2])
 
 
-def parse(data: bytes | None, tag: str) -> LogState | None:
+def parse(data: bytes | None, tag: LogTag) -> LogState | None:
     """Read a state; None where it is not the one that the tag names."""
-    if not data or hashlib.sha256(data).hexdigest() != tag.partition(":")[2]:
+    if not data or hashlib.sha256(data).hexdigest() != tag.state:
         return None
     found: dict[str, Any] = json.loads(data)
     if found.get("schema") != SCHEMA:
@@ -102,6 +127,14 @@ def log_sizes(tree: Tree, run: Run) -> dict[str, int]:
 def sizes_digest(sizes: Mapping[str, int]) -> str:
     """Return a digest of the sizes of logs, 16 hexadecimal digits."""
     return digest_of_json(sorted(sizes.items()))[:16]
+
+
+def stamps_digest(tree: Tree, paths: Iterable[str]) -> str:
+    """Return a digest of what a source says of logs besides their sizes, 16 hexadecimal digits.
+
+    That is an ETag, or the times of a file: whatever changes when it is written over.
+    """
+    return digest_of_json([[path, tree.entry(path).stamp] for path in sorted(paths)])[:16]
 
 
 def digest_of_start(tree: Tree, path: str, count: int) -> str:

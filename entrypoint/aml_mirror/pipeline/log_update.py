@@ -7,6 +7,9 @@
 4. The longer files are stored with the version and registered with the run. The tag is written last.
 
 A killed update is finished with the sizes that it began with, so that no point is sent twice.
+
+Logs of the same sizes that were touched since are read again and compared, once: the tag then has their new
+stamps.
 """
 
 from __future__ import annotations
@@ -19,9 +22,9 @@ from aml_mirror.metrics.series import Metrics, read_metrics
 from aml_mirror.metrics.summaries import Series
 from aml_mirror.pipeline import log_state, training_times
 from aml_mirror.pipeline.locate import LocatedRun
-from aml_mirror.pipeline.log_state import LogState, Recorder
+from aml_mirror.pipeline.log_state import LogState, LogTag, Recorder
 from aml_mirror.pipeline.model_paths import artifact_path
-from aml_mirror.registries import keys, records
+from aml_mirror.registries import records
 from aml_mirror.registries.base import LogWriter, Registry
 from aml_mirror.registries.records import Point, Upload, Version
 from aml_mirror.sources.growing import log_view
@@ -37,19 +40,30 @@ class Update:
 
 
 def is_needed(subject: LocatedRun, version: Version) -> bool:
-    """Tell, without a request, whether the logs have other sizes than when they were mirrored.
+    """Tell, without a request, whether the logs have other sizes or stamps than when they were mirrored.
 
     A version of an earlier release has no such state, and counts as unchanged.
     """
-    tag = version.tags.get(keys.LOGS, "")
-    sizes = log_state.log_sizes(subject.tree, subject.run)
-    return bool(tag) and tag.partition(":")[0] != log_state.sizes_digest(sizes)
+    tag = log_state.tag_of(version.tags)
+    return tag is not None and not (_has_sizes(tag, subject) and _has_stamps(tag, subject))
+
+
+def _has_sizes(tag: LogTag, subject: LocatedRun) -> bool:
+    return tag.sizes == log_state.sizes_digest(log_state.log_sizes(subject.tree, subject.run))
+
+
+def _has_stamps(tag: LogTag, subject: LocatedRun) -> bool:
+    return tag.stamps in ("", _stamps(subject))
+
+
+def _stamps(subject: LocatedRun) -> str:
+    return log_state.stamps_digest(subject.tree, log_state.log_sizes(subject.tree, subject.run))
 
 
 def update(
     registry: Registry, subject: LocatedRun, version: Version, with_files: bool = True
 ) -> Update | None:
-    """Add what the logs gained; None where another mirror did it meanwhile.
+    """Add what the logs gained; None where that is nothing, or another mirror did it meanwhile.
 
     Args:
         with_files: whether event files are stored, and not their points alone.
@@ -75,12 +89,12 @@ def require_same_beginnings(registry: Registry, subject: LocatedRun, version: Ve
     Raises:
         DataError: the beginning of a log is not what was mirrored.
     """
-    tag = version.tags.get(keys.LOGS, "")
+    tag = log_state.tag_of(version.tags)
     writer = registry.continue_logs(version) if tag else None
-    if writer is None:
+    if tag is None or writer is None:
         return
     try:
-        before = log_state.parse(writer.read(log_state.name_of(tag), log_state.MAX_BYTES), tag)
+        before = log_state.parse(writer.read(tag.name, log_state.MAX_BYTES), tag)
     finally:
         writer.close()
     if before is not None:
@@ -104,14 +118,14 @@ def _check_beginnings(subject: LocatedRun, before: LogState) -> list[str]:
 
 def restore_state(registry: Registry, subject: LocatedRun, version: Version) -> bool:
     """Make a state of the logs that was lost again from the run; False where it is another one by now."""
-    tag = version.tags.get(keys.LOGS, "")
+    tag = log_state.tag_of(version.tags)
     writer = registry.continue_logs(version) if tag else None
-    if writer is None:
+    if tag is None or writer is None:
         return False
     try:
         logs = log_state.log_sizes(subject.tree, subject.run)
         for sizes in (logs, *writer.seen_sizes()):
-            if tag.partition(":")[0] != log_state.sizes_digest(sizes):
+            if tag.sizes != log_state.sizes_digest(sizes):
                 continue
             tree = log_view(subject.tree, logs, sizes)
             if any(path not in tree.files for path in sizes):
@@ -123,8 +137,8 @@ def restore_state(registry: Registry, subject: LocatedRun, version: Version) -> 
             for _ in recorder.recording(metrics.stream):
                 pass
             state = log_state.state_of(tree, sizes, metrics, recorder)
-            if state.tag == tag:
-                writer.finish(log_state.name_of(tag), state.as_json(), tag)
+            if state.tag(tag.stamps) == tag:
+                writer.finish(tag.name, state.as_json(), str(tag))
                 return True
     finally:
         writer.close()
@@ -135,16 +149,20 @@ def _update(writer: LogWriter, subject: LocatedRun, version: Version, with_files
     done: Update | None = None
     # A killed update is finished first; then what came since.
     for _ in range(2):
-        tag = writer.tags.get(keys.LOGS, "")
-        now = log_state.log_sizes(subject.tree, subject.run)
-        if tag.partition(":")[0] == log_state.sizes_digest(now):
+        tag = log_state.tag_of(writer.tags)
+        if tag is None or (_has_sizes(tag, subject) and _has_stamps(tag, subject)):
             return done
-        before = log_state.parse(writer.read(log_state.name_of(tag), log_state.MAX_BYTES), tag)
+        now = log_state.log_sizes(subject.tree, subject.run)
+        before = log_state.parse(writer.read(tag.name, log_state.MAX_BYTES), tag)
         if before is None:
             raise DataError(
                 f"the log state of version {version.number} of {version.model} is missing or was changed",
                 f"check the version with: aml-mirror verify {version.model}:{version.number}",
             )
+        if _has_sizes(tag, subject):
+            _check_beginnings(subject, before)
+            writer.finish(tag.name, before.as_json(), str(replace(tag, stamps=_stamps(subject))))
+            return done
         added = _advance(writer, subject, before, writer.begun(now), with_files)
         done = (
             added
@@ -204,7 +222,8 @@ def _advance(
     state = log_state.state_of(tree, sizes, metrics, recorder)
     state = replace(state, series={**before.series, **state.series})
     trained = training_times.as_tag(metrics, tree) if metrics.times.last is not None else ""
-    writer.finish(log_state.name_of(state.tag), state.as_json(), state.tag, trained)
+    tag = state.tag(_stamps(subject))
+    writer.finish(tag.name, state.as_json(), str(tag), trained)
     return done
 
 

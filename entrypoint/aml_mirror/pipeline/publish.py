@@ -15,7 +15,7 @@ from aml_mirror.pipeline.apply_limits import apply_limits
 from aml_mirror.pipeline.curves import Curves
 from aml_mirror.pipeline.destination import Destination
 from aml_mirror.pipeline.locate import require_unchanged
-from aml_mirror.pipeline.log_state import Recorder, log_sizes, name_of, state_of
+from aml_mirror.pipeline.log_state import Recorder, log_sizes, stamps_digest, state_of
 from aml_mirror.pipeline.model_paths import artifact_path
 from aml_mirror.pipeline.plan import Plan
 from aml_mirror.pipeline.provenance import ml_bom, statement
@@ -186,8 +186,10 @@ class Publication:
         """Store how far the logs were mirrored, and return the tags including the one that refers to it."""
         metrics = self._plan.metrics
         state = state_of(logs, {path: logs.size(path) for path in sizes if logs.has(path)}, metrics, recorder)
-        if writer.put_log_state(name_of(state.tag), state.as_json()):
-            return {**tags, keys.LOGS: state.tag}
+        # As they were listed: what was written over since is looked at by the next mirror.
+        tag = state.tag(stamps_digest(self._plan.located.tree, state.files))
+        if writer.put_log_state(tag.name, state.as_json()):
+            return {**tags, keys.LOGS: str(tag)}
         return tags
 
     def _texts(self, card: str, picture: str) -> dict[str, str]:

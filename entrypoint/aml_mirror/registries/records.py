@@ -72,6 +72,11 @@ def log_state_name(digest: str) -> str:
     return f"logs-{digest}.json"
 
 
+def log_state_digest(tag: str) -> str:
+    """Return the SHA-256 of the state that the value of a version's tag ``mirror.logs`` means."""
+    return tag.split(":")[1] if ":" in tag else ""
+
+
 def model_uri(version: Version) -> str:
     """Return a version's address as MLflow's clients and Azure ML's MLflow plugin take it."""
     return f"models:/{version.model}/{version.number}"

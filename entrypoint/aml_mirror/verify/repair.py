@@ -17,13 +17,13 @@ from typing import Any
 from aml_mirror.core.errors import DataError, UsageError
 from aml_mirror.core.manifest import Manifest
 from aml_mirror.core.settings import Settings
-from aml_mirror.pipeline import log_state, log_update
+from aml_mirror.pipeline import log_update
 from aml_mirror.pipeline.locate import LocatedRun, locate, require_unchanged
 from aml_mirror.pipeline.model_paths import model_paths
 from aml_mirror.pipeline.select import SelectedCheckpoint, choose
 from aml_mirror.registries import base, keys
 from aml_mirror.registries.pinned_manifest import ManifestLost, require_complete
-from aml_mirror.registries.records import FileDigest, Version
+from aml_mirror.registries.records import FileDigest, Version, log_state_digest, log_state_name
 from aml_mirror.sources.hashing import hash_files, listed_files
 from aml_mirror.sources.registry import open_source
 from aml_mirror.support.progress import Console, amount
@@ -101,7 +101,7 @@ def repair(settings: Settings, console: Console) -> Repair:
     for warning in moved.warnings:
         console.say(f"warning: {warning}")
     after = verify(settings, console)
-    is_lost = any(path.endswith(log_state.name_of(_logs(version))) for path in _problems(after))
+    is_lost = any(path.endswith(_log_state(version)) for path in _problems(after))
     # Only the run can tell it again.
     if is_lost and log_update.restore_state(registry, located, version):
         after = verify(settings, console)
@@ -114,8 +114,9 @@ def _problems(found: Verification) -> set[str]:
     return {path for path, _ in found.wrong} | set(found.missing)
 
 
-def _logs(version: Version) -> str:
-    return version.tags.get(keys.LOGS, ":none")
+def _log_state(version: Version) -> str:
+    """The name of the file that has the state of the version's logs."""
+    return log_state_name(log_state_digest(version.tags.get(keys.LOGS, "")))
 
 
 def _checkpoint_of(

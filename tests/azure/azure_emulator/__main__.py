@@ -135,7 +135,9 @@ async def run(folder: Path, port: int, owner: int | None = None, in_memory: bool
         server = await listen(emulator, port)
         emulator.port = server.sockets[0].getsockname()[1]
         url = f"http://127.0.0.1:{emulator.port}"
-        await asyncio.to_thread(Control(url).new_scope, "main")
+        main = await asyncio.to_thread(Control(url).new_scope, "main")
+        # The SDK's own test waits as long before it lists what it made.
+        await asyncio.to_thread(main.set_workspace, list_lag=30)
         _write(folder / "emulator.json", {"url": url, "groups": [os.getpgrp()]})
         stop = asyncio.Event()
         for number in (signal.SIGTERM, signal.SIGINT):

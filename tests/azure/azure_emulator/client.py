@@ -136,6 +136,10 @@ class Azure:
         who = {} if object_id is None else {"object_id": object_id}
         self.call("PUT", "roles", {"role": role, "account": account or "", **who})
 
+    def settle(self) -> None:
+        """Let searches and lists show all that was written so far, as they do some time later."""
+        self.call("POST", "settle")
+
     def new_account(self, **fields: Any) -> str:
         """Another storage account: ``other_tenant``, ``role`` (None for none), ``containers``, "
         "and switches."""

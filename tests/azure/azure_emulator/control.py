@@ -105,6 +105,9 @@ async def _in_scope(
         case "PATCH", ["workspace"]:
             _set(scope.workspace, asked, WORKSPACE_SWITCHES)
             return answer(describe(emulator, scope))
+        case "POST", ["settle"]:
+            scope.workspace.settled = time.time()
+            return answer({})
         case "PUT", ["datastores", name]:
             return answer(_datastore(scope, name, asked))
         case "POST", ["accounts"]:
@@ -280,7 +283,7 @@ def _datastore(scope: Scope, name: str, asked: dict[str, Any]) -> dict[str, Any]
 
 def _seed_versions(scope: Scope, name: str, asked: dict[str, Any]) -> dict[str, Any]:
     """Many versions at once; ``{n}`` in a tag, a property or the path becomes the number."""
-    model = scope.workspace.models.setdefault(name, Model(name))
+    model = scope.workspace.models.setdefault(name, Model(name, is_seeded=True))
     first = max(map(int, model.versions), default=0) + 1
 
     def filled(values: dict[str, str], number: int) -> dict[str, str]:
@@ -306,6 +309,7 @@ def _seed_versions(scope: Scope, name: str, asked: dict[str, Any]) -> dict[str, 
             # Each is created after the one before.
             time.time() + number * 1e-6,
             time.time(),
+            is_seeded=True,
         )
     return {"versions": len(model.versions)}
 

@@ -322,7 +322,11 @@ def _remember(
     if endpoint == "runs/create":
         run = workspace.runs.setdefault(value["run"]["info"]["run_id"], Run())
     elif endpoint == "runs/delete-tag":
-        workspace.runs.setdefault(asked["run_id"], Run()).tags.discard(asked["key"])
+        other = workspace.runs.setdefault(asked["run_id"], Run())
+        other.tags.discard(asked["key"])
+        if other.seen:
+            left = {key: value for key, value in other.seen[-1][1].items() if key != asked["key"]}
+            other.seen.append((time.time(), left))
     elif endpoint in ("runs/delete", "runs/restore"):
         workspace.runs.setdefault(asked["run_id"], Run()).is_active = False
     if run is None:
@@ -330,8 +334,10 @@ def _remember(
     metrics, params, tags = _parts(endpoint, asked)
     run.params |= {one["key"] for one in params}
     run.tags |= {one["key"] for one in tags}
-    now = dict(run.seen[-1][1]) if run.seen else {}
-    run.seen.append((time.time(), now | {one["key"]: one.get("value") or "" for one in tags}))
+    # Of a run that did not begin here nothing earlier is known.
+    if run.seen or endpoint == "runs/create":
+        now = dict(run.seen[-1][1]) if run.seen else {}
+        run.seen.append((time.time(), now | {one["key"]: one.get("value") or "" for one in tags}))
     twice = workspace.metric_rows == "kept"
     for row in metrics:
         run.metrics.add(row["key"])
@@ -357,12 +363,14 @@ def _runs(value: dict[str, Any]) -> list[dict[str, Any]]:
 
 def _as_it_was(workspace: Workspace, runs: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """What a search that is behind shows of runs: those that were there, with the tags that they had."""
-    shown = []
+    shown, until = [], workspace.listed_until
     for run in runs:
-        known = workspace.runs.get(run["info"]["run_id"], Run())
-        earlier = [tags for when, tags in known.seen if time.time() - when >= workspace.list_lag]
-        if earlier:
+        # What did not come through here a test put there, some time ago as it were.
+        seen = known.seen if (known := workspace.runs.get(run["info"]["run_id"])) else []
+        earlier = [tags for when, tags in seen if when <= until]
+        if earlier and len(earlier) < len(seen):
             run["data"]["tags"] = [{"key": key, "value": value} for key, value in earlier[-1].items()]
+        if earlier or not seen:
             shown.append(run)
     return shown
 

@@ -49,7 +49,7 @@ async def serve(emulator: Emulator, request: Request, workspace: Workspace, rest
             found = [
                 _container(workspace, model)
                 for model in workspace.models.values()
-                if _visible(request, model.is_archived)
+                if _visible(request, model.is_archived) and _is_listed(workspace, model)
             ]
             return answer(_page(request, found, workspace.page_size, lambda one: one))
         case "GET", [name]:
@@ -76,6 +76,10 @@ async def serve(emulator: Emulator, request: Request, workspace: Workspace, rest
 def _visible(request: Request, archived: bool) -> bool:
     view = request.query.get("listViewType", "ActiveOnly").lower()
     return view == "all" or archived == (view == "archivedonly")
+
+
+def _is_listed(workspace: Workspace, one: Model | Version) -> bool:
+    return one.is_seeded or one.created <= workspace.listed_until
 
 
 def _model(workspace: Workspace, name: str) -> Model:
@@ -157,11 +161,10 @@ def _list(request: Request, workspace: Workspace, model: Model) -> dict[str, Any
     query = request.query
     # A model may have ten thousand versions, and each page looks at them all: only what is asked is compared.
     shown = [is_archived for is_archived in (False, True) if _visible(request, is_archived)]
-    newest = time.time() - workspace.list_lag
     found = [
         version
         for version in model.versions.values()
-        if version.properties["isArchived"] in shown and version.created <= newest
+        if version.properties["isArchived"] in shown and _is_listed(workspace, version)
     ]
     if "version" in query:
         found = [version for version in found if version.number == query["version"]]

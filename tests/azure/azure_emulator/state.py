@@ -81,6 +81,8 @@ class Version:
     properties: dict[str, Any]
     created: float
     modified: float
+    # Put there by a test, some time ago as it were: no list is behind it.
+    is_seeded: bool = False
 
 
 @dataclass
@@ -93,6 +95,7 @@ class Model:
     is_archived: bool = False
     description: str | None = None
     created: float = field(default_factory=time.time)
+    is_seeded: bool = False
 
 
 @dataclass
@@ -155,14 +158,22 @@ class Workspace:
     immutable_status: int = 409
     # How many versions a page has unless $top says so.
     page_size: int = 30
-    # Searches of runs, and lists of versions, show what was there so many seconds ago.
-    list_lag: float = 0
+    # Searches of runs, and lists of models and versions, show what was there so many seconds ago. No test
+    # takes as long as this: what it sees does not depend on how fast it is.
+    list_lag: float = 600
+    # They are not behind this moment, in seconds since the epoch: see client.Azure.settle.
+    settled: float = 0
     # A version is found by its number only so many seconds after it was made.
     read_lag: float = 0
     # False: the versions of a model that is not there are an empty list, not 404.
     lists_missing: bool = True
     # True: an experiment that exists is refused in ARM's words with 409, not in MLflow's.
     plain_conflict: bool = False
+
+    @property
+    def listed_until(self) -> float:
+        """What was written after this moment, in seconds since the epoch, no search and no list shows yet."""
+        return max(time.time() - self.list_lag, self.settled)
 
     @property
     def id(self) -> str:

@@ -64,6 +64,8 @@ class BlobLease:
         retry: the patience of every request.
         notice: called once, to say that another mirror is being waited for.
         waiting: the words for it.
+        is_broken_early: whether the lease of a holder that is known to be gone is broken. Else it runs out by
+            itself: what that holder sent may still be under way.
     """
 
     def __init__(
@@ -72,6 +74,7 @@ class BlobLease:
         retry: Retry,
         notice: Callable[[str], None],
         waiting: str = "another mirror of this run is at work; waiting for it",
+        is_broken_early: bool = True,
     ) -> None:
         self.waited = False
         # The run that an earlier holder made; known once the claim is acquired. Empty: none.
@@ -80,6 +83,7 @@ class BlobLease:
         self._retry = retry
         self._notice = notice
         self._waiting = waiting
+        self._is_broken_early = is_broken_early
         # Chosen here, so that an acquisition whose answer was lost is simply repeated.
         self._lease_id = str(uuid.uuid4())
         self._introduction = Keeper().note()
@@ -123,6 +127,15 @@ class BlobLease:
             return self._taken
         return self._taken or doubtful
 
+    def outlasts(self, seconds: float) -> bool:
+        """Tell whether nobody else can hold the claim in the next seconds; renews where that is in doubt."""
+        if not self._taken and self._left() < seconds:
+            self._retry(self._renew)
+        return not self._taken and self._left() >= seconds
+
+    def _left(self) -> float:
+        return self._renewed + LEASE_SECONDS - time.monotonic()
+
     def stop(self) -> None:
         """End renewing; the lease runs out by itself."""
         self._stop.set()
@@ -155,7 +168,7 @@ class BlobLease:
     def _try(self) -> bool:
         """Try once to get the lease, over a holder that is known to be gone."""
         if not self._retry(self._acquire) and not (
-            self._retry(self._break_if_gone) and self._retry(self._acquire)
+            self._is_broken_early and self._retry(self._break_if_gone) and self._retry(self._acquire)
         ):
             return False
         # Also of a blob that this attempt made: another may have held it, and made a run, before our lease.

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Iterator
 from contextlib import ExitStack
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from azure.core import MatchConditions
 from azure.core.exceptions import HttpResponseError
+from azure.storage.blob import BlobClient, BlobLeaseClient
 from mlflow.entities import LifecycleStage
 
 from aml_mirror.core.errors import MirrorError
@@ -17,6 +19,7 @@ from aml_mirror.registries.azureml.blob_lease import BlobLease
 from aml_mirror.registries.azureml.limits import FOLDER, safe_part
 from aml_mirror.registries.azureml.prune_mark import prune_mark
 from aml_mirror.registries.azureml.version_folder import datastore_path
+from aml_mirror.registries.azureml.version_tags import RETIRED, VERSION
 from aml_mirror.registries.leftover_runs import is_as_listed, runs_left
 from aml_mirror.registries.leftovers import FOLDER as FOLDER_KIND
 from aml_mirror.registries.leftovers import (
@@ -28,6 +31,7 @@ from aml_mirror.registries.leftovers import (
     StoredBlob,
     Survey,
 )
+from aml_mirror.registries.mlflow_errors import is_missing
 from aml_mirror.registries.records import Version
 from aml_mirror.storage import azure_errors
 from aml_mirror.transfer.staging_folder import STAGING as STAGING_FOLDER
@@ -38,6 +42,15 @@ if TYPE_CHECKING:
 
 _CHANGED = "it changed meanwhile"
 _IN_USE = "a mirror is at work on it"
+_MARKED = "another prune is at work on it, or was half a minute ago: run it again"
+_LEASED = (
+    *("LeaseIdMissing", "LeaseAlreadyPresent", "LeaseIsBreakingAndCannotBeAcquired"),
+    *("LeaseLost", "LeaseNotPresentWithBlobOperation", "LeaseIdMismatchWithBlobOperation"),
+)
+# How long a delete may be under way: the shortest lease of a blob, in seconds (Learn, "Lease Blob").
+_DELETE_SECONDS = 15
+# For the difference of two clocks, here and at the service, over a lease.
+_MARGIN_SECONDS = 1
 
 
 class AzureMLLeftovers:
@@ -121,21 +134,22 @@ class AzureMLLeftovers:
                 return True
 
             # First: a model that has no claim yet waits from now on, or is among the claims.
-            if not holds(prune_mark(container, item.identity, workspace.retry, workspace.notice)):
-                return _IN_USE
+            mark = prune_mark(container, item.identity, workspace.retry, workspace.notice)
+            if not holds(mark):
+                return _MARKED
             claims = self._claims(item)
             for name in sorted(claims):
                 claim = BlobLease(container.get_blob_client(name), workspace.retry, workspace.notice)
                 if not holds(claim):
                     return _IN_USE
-            versions = self._versions_of(item, claims)
+            versions = [*self._versions_of(item, claims), *self._remembered(held)]
             if any(_is_in(version, item.name) for version in versions):
                 return "a version has it now"
             names = sorted(name for name in self._etags if name.startswith(f"{item.name}/"))
             for name in names:
                 if any(lease.lost for lease in held):
                     return _IN_USE
-                if why := self._delete(name):
+                if why := self._delete(name, mark):
                     return why
             if not any(version.tags.get(keys.IDENTITY) == item.identity for version in versions):
                 for lease in held:
@@ -162,16 +176,45 @@ class AzureMLLeftovers:
             self._workspace.models.each(model, versions.append)
         return versions
 
-    def _delete(self, name: str) -> str:
+    def _remembered(self, claims: list[BlobLease]) -> Iterator[Version]:
+        """The versions of the runs that held claims remember: a list may not show them yet."""
+        workspace = self._workspace
+        for run_id in filter(None, (claim.run_id for claim in claims)):
+            try:
+                tags = workspace.retry(lambda run_id=run_id: workspace.client.get_run(run_id)).data.tags  # type: ignore[misc]
+            except MirrorError as error:
+                if not is_missing(error.__cause__):
+                    raise
+                continue
+            if tags.get(VERSION) and tags.get(keys.MODEL_NAME):
+                version = workspace.models.get(tags[keys.MODEL_NAME], tags[VERSION])
+                if version is not None:
+                    yield version
+
+    def _delete(self, name: str, mark: BlobLease | None = None) -> str:
+        """Delete a blob that is as it was listed; return why it stays, if it does.
+
+        Args:
+            mark: held; without one what is deleted was never to be used again.
+        """
         blob = self._workspace.azure.container.get_blob_client(name)
+        unchanged: dict[str, Any] = {
+            "etag": self._etags[name],
+            "match_condition": MatchConditions.IfNotModified,
+        }
+        # Of each attempt the same: one whose answer was lost is repeated.
+        lease = BlobLeaseClient(blob, lease_id=str(uuid.uuid4()))
 
         def delete() -> str:
             try:
-                blob.delete_blob(etag=self._etags[name], match_condition=MatchConditions.IfNotModified)
+                if mark is None:
+                    blob.delete_blob(**unchanged)
+                else:
+                    return self._delete_leased(blob, lease, mark, unchanged)
             except HttpResponseError as error:
                 if azure_errors.is_missing(error):
                     return ""
-                if azure_errors.code_of(error) in ("LeaseIdMissing",):
+                if azure_errors.code_of(error) in _LEASED:
                     return _IN_USE
                 if azure_errors.is_changed(error):
                     # A condition on what is not there does not hold either.
@@ -181,13 +224,44 @@ class AzureMLLeftovers:
 
         return self._workspace.retry(delete)
 
+    @staticmethod
+    def _delete_leased(
+        blob: BlobClient, lease: BlobLeaseClient, mark: BlobLease, unchanged: dict[str, Any]
+    ) -> str:
+        """Delete a blob, if that arrives before its own lease ends, which is before the mark's ends."""
+        lease.acquire(_DELETE_SECONDS, **unchanged)
+        if not mark.outlasts(_DELETE_SECONDS + _MARGIN_SECONDS):
+            lease.release()
+            return _IN_USE
+        blob.delete_blob(lease=lease, **unchanged)
+        return ""
+
     def _remove_run(self, item: Leftover) -> str:
+        """Delete a run while its claim is held, so that no mirror takes it up meanwhile."""
+        tags = self._runs[item.name].tags
+        if tags.get(keys.STATE) == RETIRED:
+            return self._delete_run(item)  # No mirror takes it up again.
+        claim = self._workspace.claim(Version(tags[keys.MODEL_NAME], "", dict(tags)))
+        if not claim.try_acquire():
+            return _IN_USE
+        try:
+            why = self._delete_run(item, claim)
+            if not why and claim.run_id == item.name:
+                # Given up, a claim that remembers no run is deleted.
+                claim.run_id = ""
+            return why
+        finally:
+            claim.release()
+
+    def _delete_run(self, item: Leftover, claim: BlobLease | None = None) -> str:
         client = self._workspace.client
         run = self._workspace.retry(lambda: client.get_run(item.name))
         if run.info.lifecycle_stage == LifecycleStage.DELETED:
             return ""
         if not is_as_listed(run, self._runs[item.name]):
             return _CHANGED
+        if claim is not None and claim.lost:
+            return _IN_USE
         try:
             self._workspace.retry(lambda: client.delete_run(item.name))
         except MirrorError as error:

@@ -4,6 +4,11 @@ The folder of a version's bytes is shared by all models that have its run, check
 claim is that of one model. So each side first says what it does, and then looks for the other: a mirror takes
 its claim, then looks for the mark; prune takes the mark, then lists the claims. In whatever order their
 requests arrive, at least one of them sees the other: the mirror waits, or prune leaves the folder.
+
+A delete may be under way for longer than prune lives, or holds the mark. So each is bound to a lease on the
+very blob, which ends before the mark's does. The service refuses a delete that names a lease which has ended
+(Learn, "Lease Blob", outcomes of use attempts). The mark's own lease is never broken, not even after a kill:
+a mirror waits until it has run out.
 """
 
 from __future__ import annotations
@@ -27,7 +32,7 @@ def prune_mark(
     container: ContainerClient, identity: str, retry: Retry, notice: Callable[[str], None]
 ) -> BlobLease:
     """Return the lease that says: the folder of this identity is being removed."""
-    return BlobLease(_blob(container, identity), retry, notice)
+    return BlobLease(_blob(container, identity), retry, notice, is_broken_early=False)
 
 
 def wait_while_pruned(

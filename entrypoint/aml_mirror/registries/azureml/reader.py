@@ -155,7 +155,7 @@ class AzureMLVersionReader:
     @staticmethod
     def _log_state(tag: str) -> tuple[str, str]:
         """Return name and SHA-256 of the state of the logs that a version's tag means."""
-        digest = tag.partition(":")[2]
+        digest = records.log_state_digest(tag)
         return records.log_state_name(digest), digest
 
     def changed(self, manifest: Manifest) -> list[str]:

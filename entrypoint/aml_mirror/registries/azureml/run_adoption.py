@@ -22,6 +22,8 @@ from aml_mirror.registries.mlflow_runs import lost_claim
 from aml_mirror.registries.pinned_manifest import pinned_manifest
 from aml_mirror.registries.records import Version
 
+_OWN_TIME = f"the MLflow run has the time of the mirror, its tag {keys.TRAINED} that of the training"
+
 if TYPE_CHECKING:
     from aml_mirror.registries.azureml.workspace import AzureMLRegistry
 
@@ -63,9 +65,9 @@ def take_up(
     intended = next((run.data.tags[VERSION] for run in runs if run.data.tags.get(VERSION)), None)
     while runs and not _reopen(workspace, runs[0], tags):
         runs = runs[1:]
-    adopted = bool(runs)
+    adopted, refused = bool(runs), False
     if not runs:
-        runs = _create(workspace, experiment_id, run_name, tags)
+        runs, refused = _create(workspace, experiment_id, run_name, tags)
     claim.remember(str(runs[0].info.run_id))
     if claim.lost:
         # Frozen while the run was created. Another holds the claim: its run counts, ours must not be left.
@@ -80,11 +82,11 @@ def take_up(
     writer = AzureMLWriter(
         workspace, runs[0], claim, tags, adopted, intended, _folder(workspace, tags, intended)
     )
-    if not adopted and not run_times.is_kept(runs[0], tags):
-        writer.warnings.append(
-            "the MLflow run has the time of the mirror, since Azure ML took no time in the past; its tag "
-            f"{keys.TRAINED} says when the run was trained"
-        )
+    if refused:
+        writer.warnings.append(f"Azure ML refused a run that begins in the past: {_OWN_TIME}")
+    elif not adopted and not run_times.is_kept(runs[0], tags):
+        # Nothing is lost by it, and it is the same of every run: no warning, and said once.
+        workspace.say_once(f"Azure ML keeps its own times of runs: {_OWN_TIME}")
     return writer
 
 
@@ -177,10 +179,13 @@ def _reopen(workspace: AzureMLRegistry, run: MlflowRun, tags: dict[str, str]) ->
 
 def _create(
     workspace: AzureMLRegistry, experiment_id: str, run_name: str, tags: dict[str, str]
-) -> list[MlflowRun]:
-    """Create a run; where an answer was lost, return all that were made, the one that counts first."""
+) -> tuple[list[MlflowRun], bool]:
+    """Create a run; where an answer was lost, return all that were made, the one that counts first.
+
+    The second value is whether a run of the past was refused, and one of now was created.
+    """
     tags = {**tags, keys.BEGAN: run_times.as_tag(run_times.now())}
-    start = run_times.start_of(tags)
+    start, refused = run_times.start_of(tags), False
 
     def look() -> list[MlflowRun]:
         return runs_with_identity(workspace, experiment_id, tags[keys.IDENTITY], tags[keys.MODEL_NAME])
@@ -196,7 +201,7 @@ def _create(
         if start is None:
             raise
         # Perhaps since the time is in the past; if not, this fails in the same way.
-        start = None
+        start, refused = None, True
         create = RetryWithReadBack(look, send)
         made = workspace.retry(create)
     if create.was_lost:
@@ -205,4 +210,4 @@ def _create(
         for run in look():
             seen.setdefault(run.info.run_id, run)
         made = sorted(seen.values(), key=run_times.by_age)
-    return made
+    return made, refused

@@ -94,6 +94,7 @@ class AzureMLRegistry(RunStore):
         self.models = Models(self.service, self.retry)
         self.registration = Registration(self.models, self.service, self.azure, notice)
         self.notice = notice
+        self._said: set[str] = set()
         self._retry_seconds = retry_seconds
         self.concurrency = concurrency
         self.block_bytes = block_bytes
@@ -111,6 +112,12 @@ class AzureMLRegistry(RunStore):
     @property
     def description(self) -> str:
         return f"Azure ML workspace {self.azure.name} (resource group {self.azure.resource_group})"
+
+    def say_once(self, text: str) -> None:
+        """Tell what is the same of all runs, once."""
+        if text not in self._said:
+            self._said.add(text)
+            self.notice(text)
 
     def pages(self, model: str, number: str, run_id: str) -> Pages:
         azure = self.azure

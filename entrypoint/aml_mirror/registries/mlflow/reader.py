@@ -99,7 +99,7 @@ class MlflowVersionReader:
         tag = self._version.tags.get(keys.LOGS)
         if not tag:
             return [], []
-        wanted = tag.partition(":")[2]
+        wanted = records.log_state_digest(tag)
         name = f"{OWN}/{records.log_state_name(wanted)}"
         data = b"".join(self.artifacts(name, MAX_STATE_BYTES))
         if not data:
