@@ -70,7 +70,7 @@ def test_each_format(document: Any, trials: list[Any], metrics: dict[str, float]
     ("document", "why"),
     [
         ("nothing", "is not a known result of an evaluation"),
-        ({"success_rate": 0.9}, "no result of an evaluation that is known"),
+        ({"success_rate": 0.9}, "not a known result of an evaluation"),
         ({"error": "No episodes completed"}, "the evaluation failed: No episodes completed"),
         # pc_success is a percentage, and has to be that of the episodes.
         (lerobot(9, 10, pc_success=0.9), "pc_success is 0.9, and 9 of 10 episodes succeeded"),

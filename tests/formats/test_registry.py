@@ -192,7 +192,7 @@ def test_what_is_too_short_for_any_format_is_never_complete(tmp_path: Path, name
 @pytest.mark.parametrize("version", [0, 1, 4])
 def test_gguf_of_another_version_is_not_read(tmp_path: Path, version: int) -> None:
     data = b"GGUF" + struct.pack("<I", version) + gguf()[8:]
-    assert problem(tmp_path / "run", "m.gguf", data) == "it is no GGUF file of version 2 or 3"
+    assert problem(tmp_path / "run", "m.gguf", data) == "it is not a GGUF file of version 2 or 3"
 
 
 @pytest.mark.parametrize(

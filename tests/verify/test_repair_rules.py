@@ -102,7 +102,7 @@ def test_hash_refuses_whatever_is_not_as_it_was_mirrored(
         ({"lost": ["mirror/MODEL_CARD.md"]}, "mirror/MODEL_CARD.md"),
     ):
         changed = replace(stored, **change)  # type: ignore[arg-type]
-        with pytest.raises(DataError, match=f"is not what was mirrored any more: {name}"):
+        with pytest.raises(DataError, match=f"is no longer what was mirrored: {name}"):
             _require_intact(changed.registry, changed.version)
     monkeypatch.setattr(StoredVersion, "changed", lambda self, manifest: ["w"])
     with pytest.raises(DataError, match="is not what was mirrored any more: w"):
