@@ -182,9 +182,15 @@ class Acceptance:
 
     def _numbers(self, model: str) -> list[str]:
         try:
-            return [number for number, _ in self._workspace.service.versions(model)]
+            found = {number for number, _ in self._workspace.service.versions(model)}
         except AzureError:
-            return []  # there is no such model
+            found = set()  # there is no such model
+        # A list may be behind. Numbers are given in order, and one that is named is read as it is.
+        following = 1
+        while str(following) in found or self._workspace.find_version(model, str(following)):
+            found.add(str(following))
+            following += 1
+        return sorted(found)
 
     def remove(self) -> str:
         """Remove what was made, and name what is left."""

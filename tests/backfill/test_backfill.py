@@ -238,7 +238,7 @@ def test_versions_that_an_earlier_release_made_under_other_names_are_recognised(
     assert list(versions(client, named).values()) == [old]
 
 
-def test_seen_through_another_mount_costs_two_requests_a_run(
+def test_what_another_mount_shows_is_compared_and_noted_once(
     base: Path, proxy: Proxy, client: MlflowClient, model_name: str
 ) -> None:
     given = ("--model-name", model_name, "--tracking-uri", proxy.url)
@@ -246,9 +246,14 @@ def test_seen_through_another_mount_costs_two_requests_a_run(
     moved = shutil.copytree(base, base.with_name("moved"), symlinks=True)
     proxy.seen.clear()
     assert set(backfill("--source", moved, *given).outcomes.values()) == {"already-mirrored"}
-    # A new quick key for each; MLflow's client reads the model before it writes a tag.
-    written = ["registered-models/get", "model-versions/set-tag"] * 3
-    assert asked(proxy) == Counter(["model-versions/search", *RUNS_ASKED, *written])
+    # For each a new quick key, and new stamps of its logs once they were compared, under a claim. MLflow's
+    # client reads the model before it writes a tag.
+    written = [*["registered-models/get", "model-versions/set-tag"] * 2, "model-versions/get"] * 3
+    claims = [*["runs/get"] * 4, *["runs/set-tag"] * 2] * 3
+    found = asked(proxy)
+    states = [name for name in found if "/mirror/logs-" in name]
+    assert len(states) == 3 and all(found.pop(name) == 2 for name in states)
+    assert found == Counter(["model-versions/search", *RUNS_ASKED, *written, *claims])
     # And under its new stamps it is known now.
     proxy.seen.clear()
     assert set(backfill("--source", moved, *given).outcomes.values()) == {"already-mirrored"}
