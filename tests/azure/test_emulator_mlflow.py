@@ -344,6 +344,8 @@ print(json.dumps(told))
 
 
 def test_the_plugin(azure: Azure, tmp_path: Any) -> None:
+    # It searches in the process that wrote.
+    azure.set_workspace(list_lag=0)
     (tmp_path / "in").mkdir()
     (tmp_path / "out").mkdir()
     done = subprocess.run(
