@@ -13,12 +13,28 @@ from typing import Any
 import pytest
 from azure.ai.ml import MLClient
 from azure.ai.ml.exceptions import ValidationException
+from azure.core.credentials import AccessToken
 from azure.identity import DefaultAzureCredential
 
 from azure_emulator.client import Azure
 from builders import matrix
 from builders.runs import huggingface_run
 from mirroring import Mirroring, files_of
+
+COORDINATES = ("subscription", "resource_group", "workspace")
+
+
+class PublicCloud:
+    """A credential for azure-ai-ml: in any cloud its registry clients ask for tokens of the public one."""
+
+    def __init__(self, credential: DefaultAzureCredential) -> None:
+        self._credential = credential
+
+    def get_token(self, *scopes: str, **more: Any) -> AccessToken:
+        own = (
+            scope.replace("https://management.azure.com", "https://management.azure.test") for scope in scopes
+        )
+        return self._credential.get_token(*own, **more)
 
 
 @pytest.fixture
@@ -84,19 +100,20 @@ def test_azure_ai_mls_own_client(
     azure: Azure,
     mirroring: Mirroring,
     shared: dict[str, str],
-    ml: MLClient,
     credential: DefaultAzureCredential,
     tmp_path: Path,
 ) -> None:
     """It reads what was shared here, shares it no second time, and what it shared counts as shared here."""
     original = azure.models()["act"]["1"]
     mirroring("share", "act:1", "--registry", "robots")
-    theirs = MLClient(credential, registry_name="robots").models
+    theirs = MLClient(PublicCloud(credential), registry_name="robots").models
     found = theirs.get("act", "1")
     assert (found.properties, found.tags) == (original["properties"], original["tags"])
     theirs.download("act", "1", str(tmp_path / "got"))
     got = {path.name: sha256(path) for path in (tmp_path / "got").rglob("*") if path.is_file()}
     assert got == files_of(azure, original)
+    # Its own share asks with the credential that the workspace's client has.
+    ml = MLClient(PublicCloud(credential), *(azure.facts[name] for name in COORDINATES))
     azure.forget_requests()
     names = {"share_with_name": "act", "share_with_version": "1"}
     with pytest.raises(ValidationException, match="already exists"):
