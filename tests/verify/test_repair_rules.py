@@ -105,5 +105,5 @@ def test_hash_refuses_whatever_is_not_as_it_was_mirrored(
         with pytest.raises(DataError, match=f"is no longer what was mirrored: {name}"):
             _require_intact(changed.registry, changed.version)
     monkeypatch.setattr(StoredVersion, "changed", lambda self, manifest: ["w"])
-    with pytest.raises(DataError, match="is not what was mirrored any more: w"):
+    with pytest.raises(DataError, match="is no longer what was mirrored: w"):
         _require_intact(stored.registry, stored.version)

@@ -75,6 +75,10 @@ async def serve(emulator: Emulator, request: Request) -> Reply:
     match request.method, rest:
         case "GET", ["models", model, "versions", number]:
             return answer(_shown(registry, model, number))
+        case "GET", ["models", model, "versions"]:
+            # The newest first. azure-ai-ml asks for the first alone.
+            numbers = [number for name, number in reversed(registry.versions) if name == model]
+            return answer({"value": [_shown(registry, model, number) for number in numbers]})
         case "POST", ["import"]:
             return await _import(emulator, request, registry)
         case "POST", ["datarefs", model, "versions", number]:
