@@ -102,6 +102,7 @@ def test_a_version_of_azure_ml(here: Azure, mirroring: Mirroring, tmp_path: Path
     run = huggingface_run(tmp_path / "run-7", points=2)
     mirroring.mirror(run, "reach")
     mirroring.mirror(run, "reach", "--checkpoint", "10")
+    here.settle()
     facts = here.facts
     settings = Settings(
         subscription_id=facts["subscription"],
