@@ -269,8 +269,8 @@ def test_a_key_that_cannot_be_used_ends_a_mirror_before_anything_is_sent(
         ["openssl", "pkey", "-in", private, "-aes256", "-passout", "pass:secret", "-out", locked], check=True
     )
     for key, said in (
-        (public, "is no private key"),
-        (rsa, "is no private key"),
+        (public, "is not a usable private key"),
+        (rsa, "is not a usable private key"),
         (locked, "has a passphrase"),
         (str(tmp_path / "none.pem"), "cannot be read"),
         (str(tmp_path), "cannot be read"),
