@@ -13,7 +13,14 @@ from aml_mirror.core.errors import DataError
 from aml_mirror.core.run import Run
 from aml_mirror.metrics.series import read_metrics
 from aml_mirror.pipeline import log_update
-from aml_mirror.pipeline.log_state import MAX_BYTES, Recorder, digest_of_start, log_sizes, name_of, state_of
+from aml_mirror.pipeline.log_state import (
+    MAX_BYTES,
+    Recorder,
+    digest_of_start,
+    log_sizes,
+    stamps_digest,
+    state_of,
+)
 from aml_mirror.pipeline.log_update import Update, is_needed, update
 from aml_mirror.registries import keys
 from aml_mirror.registries.records import Limits, Point, Upload, Version
@@ -44,7 +51,8 @@ class Kept:
         for _ in recorder.recording(metrics.stream):
             pass
         state = state_of(logs, sizes, metrics, recorder)
-        self.finish(name_of(state.tag), state.as_json(), state.tag)
+        tag = state.tag(stamps_digest(located.tree, state.files))
+        self.finish(tag.name, state.as_json(), str(tag))
 
     def located(self) -> Any:
         source = LocalSource(self.run)
