@@ -54,7 +54,7 @@ class KeptReceipts:
         self._count = self._texts = 0
         self._written = time.monotonic()
         shard = str(settings.shard).replace("/", "-of-") if settings.shard else "all"
-        self._name = f"{shard}-{datetime.now(UTC):%Y%m%dT%H%M%S}-{uuid.uuid4().hex[:4]}"
+        self._name = f"{shard}-{datetime.now(UTC):%Y%m%dT%H%M%S%f}-{uuid.uuid4().hex[:4]}"
         self._store: StateStore | None = None
         self._failed = False
 
