@@ -2,9 +2,9 @@
 
 ``brax.training.checkpoint.save`` (google/brax, ``brax/training/checkpoint.py``, 0.12 to main of 2026) saves
 the parameters by Orbax into ``f"{step:012d}"``, and then writes the configuration of the network into the
-same folder: ``ppo_network_config.json``, ``sac_network_config.json`` or ``bc_network_config.json``. Playground saves into
-``<logdir>/<env>-<time>/checkpoints``, with the environment's ``config.json`` beside the steps
-(``learning/train_jax_ppo.py``). The highest step is the end; nothing is kept for its score.
+same folder: ``ppo_network_config.json``, ``sac_network_config.json`` or ``bc_network_config.json``.
+Playground saves into ``<logdir>/<env>-<time>/checkpoints``, with the environment's ``config.json`` beside
+the steps (``learning/train_jax_ppo.py``). The highest step is the end; nothing is kept for its score.
 
 What its player opens: the folder, by ``load_policy`` in ``brax/training/agents/*/checkpoint.py``, the
 configuration of the network included; the statistics of observations are the first of the parameters.
