@@ -7,8 +7,11 @@ Mobile ALOHA's (MarkFzp/act-plus-plus) counts steps: ``policy_step_<step>_seed_<
 ``policy_best.ckpt``, by validation loss. Only the numbered names have the seed: where two seeds share a
 folder, the later training wrote over the other's last and best.
 
-What its player opens: the checkpoint (``--eval`` takes ``policy_best.ckpt``) and ``dataset_stats.pkl`` beside
-it, by which joints are scaled (``eval_bc``). The network is built from the flags of the training.
+What its player opens: the checkpoint (``--eval`` takes ``policy_best.ckpt``, Mobile ALOHA's
+``policy_last.ckpt``) and ``dataset_stats.pkl`` beside it, by which joints are scaled (``eval_bc``). With
+``--use_vq`` Mobile ALOHA's also opens ``latent_model_last.ckpt``, which ``train_latent_model.py`` trains on
+the policy's codes and saves beside it. The network is built from the flags of the training. ``config.pkl`` is
+written but not read.
 """
 
 from __future__ import annotations
@@ -21,5 +24,5 @@ ACT = FileLayout(
     final=r"policy_last\.ckpt",
     best=r"policy_best\.ckpt",
     beside=("dataset_stats.pkl",),
-    companions=("dataset_stats.pkl",),
+    companions=("dataset_stats.pkl", "latent_model_last.ckpt"),
 )

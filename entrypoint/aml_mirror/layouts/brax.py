@@ -1,14 +1,16 @@
 """Brax, and MuJoCo Playground's ``train_jax_ppo.py``: ``<step in twelve digits>/`` of Orbax.
 
-``brax.training.checkpoint.save`` (google/brax, ``brax/training/checkpoint.py``, 0.12 to 0.14) saves the
-parameters by Orbax into ``f"{step:012d}"``, and then writes the configuration of the network into the same
-folder: ``ppo_network_config.json`` or ``sac_network_config.json``. Playground saves into
-``<logdir>/<env>-<time>/checkpoints``, with the environment's ``config.json`` beside the steps
-(``learning/train_jax_ppo.py``). The highest step is the end; nothing is kept for its score.
+``brax.training.checkpoint.save`` (google/brax, ``brax/training/checkpoint.py``, 0.12 to main of 2026) saves
+the parameters by Orbax into ``f"{step:012d}"``, and then writes the configuration of the network into the
+same folder: ``ppo_network_config.json``, ``sac_network_config.json`` or ``bc_network_config.json``.
+Playground saves into ``<logdir>/<env>-<time>/checkpoints``, with the environment's ``config.json`` beside
+the steps (``learning/train_jax_ppo.py``). The highest step is the end; nothing is kept for its score.
 
-What its player opens: the folder, by ``ppo.checkpoint.load_policy``, the configuration of the network
-included; the statistics of observations are the first of the parameters. Playground also reads
-``checkpoints/config.json``.
+What its player opens: the folder, by ``load_policy`` in ``brax/training/agents/*/checkpoint.py``, the
+configuration of the network included; the statistics of observations are the first of the parameters.
+Playground's ``--play_only`` is told the environment by flags, and takes the highest step of the folder.
+``checkpoints/config.json`` says which environment it was trained in, with the overrides of the flags: no
+script reads it back, and it is kept so that the flags can be told.
 """
 
 from __future__ import annotations

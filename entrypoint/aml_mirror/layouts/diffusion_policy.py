@@ -12,7 +12,7 @@ The step is ``global_step``, as in ``logs.json.txt``; where the file cannot be r
 gives for the epoch in the name.
 
 What its player opens: the file alone (``eval.py``, ``eval_real_robot.py``): configuration, normalizer and EMA
-weights are in it.
+weights are in it. Rates and the robot's address are told by flags.
 """
 
 from __future__ import annotations

@@ -1,18 +1,21 @@
 """FastTD3: ``models/<env>__<experiment>__<seed>_<step>.pt``, of every run in one folder.
 
-``train.py`` of younggyoseo/FastTD3 (main of 2025; ``save_params`` in ``fast_td3_utils.py``) saves into
-``models/`` of the working directory: every ``save_interval`` steps under the step, and under ``final`` when
-training ends. Environment, experiment and seed tell trainings apart; nothing is kept for its score.
+``train.py`` of younggyoseo/FastTD3 (main of 2025 and 2026; ``save_params`` in ``fast_td3_utils.py``) saves
+into ``models/`` of the working directory: every ``save_interval`` steps under the step, and under ``final``
+when training ends. ``training_notebook.ipynb`` puts ``notebook_experiment`` between environment and step.
+Environment, experiment and seed tell trainings apart: the second stage of ``sim2real.md`` has a name of its
+own. Nothing is kept for its score.
 
-What its player opens: the file alone (``training_notebook.ipynb``, ``fast_td3_deploy.py``). It holds
-``actor_state_dict`` and the state of the observation normalizer, beside the critic's.
+What its player opens: the file alone (``load_policy`` in ``fast_td3_deploy.py``, the notebook). It holds
+``actor_state_dict``, the state of the observation normalizer, and in ``args`` the kind and size of the
+network, beside the critic's.
 """
 
 from __future__ import annotations
 
 from aml_mirror.layouts.kit.file_layout import FileLayout
 
-_TRAINING = r"(?P<env>.+?)__(?P<experiment>.+)__(?P<seed>\d{1,18})"
+_TRAINING = r"(?P<env>.+?)(?:__(?P<experiment>.+)__(?P<seed>\d{1,18})|_(?P<notebook>notebook_experiment))"
 
 FAST_TD3 = FileLayout(
     name="fasttd3",

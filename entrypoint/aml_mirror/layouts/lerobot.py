@@ -19,9 +19,10 @@ Sources: lerobot 0.4.4 (real runs) and the main branch of August 2026 (``common/
 - LeRobot keeps no best checkpoint and writes no event files.
 
 What its evaluator opens: all of ``pretrained_model/`` by ``from_pretrained``: weights, ``config.json``,
-processors and their states (``scripts/lerobot_eval.py``). ``train_config.json`` is read by ``lerobot-train
---config_path`` and by ``TrainPipelineConfig.from_pretrained``, and says with which data the policy was
-trained: it is kept.
+processors and their states (``scripts/lerobot_eval.py``, ``async_inference/policy_server.py``). Names of
+cameras that differ from those of the training are told by ``--rename_map``. ``train_config.json``
+is read by ``lerobot-train --config_path`` and by ``TrainPipelineConfig.from_pretrained``, and says with which
+data the policy was trained: it is kept.
 """
 
 from __future__ import annotations

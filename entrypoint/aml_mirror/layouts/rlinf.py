@@ -6,7 +6,9 @@ optimizer and scheduler, and, with ``save_full_model_weights``, ``actor/model_st
 ``best_model/`` is kept for its score.
 
 What its evaluation opens: ``full_weights.pt``, and the statistics of OpenPI's policies,
-``<asset>/norm_stats.json`` in the checkpoint. Without ``full_weights.pt`` it needs ``dcp_checkpoint/``.
+``<asset>/norm_stats.json`` in the checkpoint. Without ``full_weights.pt`` it needs ``dcp_checkpoint/``. It
+is told by its configuration which base model the weights are loaded into (``actor.model.model_path``), whose
+folder has tokenizer and processor: those are no part of the run.
 """
 
 from __future__ import annotations

@@ -4,7 +4,8 @@
 training ends; ``trainer/offline_trainer.py`` also saves under the step. Nothing is kept for its score.
 ``eval.csv`` and ``train.csv`` are in the run's root.
 
-What its player opens: the file alone, ``evaluate.py checkpoint=…``. It holds ``model``.
+What its player opens: the file alone, ``evaluate.py checkpoint=…``. It holds ``model``. Task and size of the
+model are told by flags (``task=``, ``model_size=``).
 """
 
 from __future__ import annotations

@@ -1,13 +1,20 @@
 """Tianshou: ``policy.pth`` is the best policy, ``checkpoint_<epoch>.pth`` what was saved on the way.
 
-The examples of thu-ml/tianshou (0.4 to 1.2, ``examples/mujoco``, ``examples/atari``) log into
+The examples of thu-ml/tianshou (0.4 to 2.0, ``examples/mujoco``, ``examples/atari``) log into
 ``<logdir>/<task>/<algorithm>/<seed>/<yymmdd-HHMMSS>``. The trainer calls ``save_best_fn`` at each new best
 mean reward of the test environments, and that writes ``policy.pth`` over. ``save_checkpoint_fn``, where a
 script gives one, writes ``checkpoint_<epoch>.pth``, or ``checkpoint.pth`` over and over (``atari_sac.py``).
 No script writes both. Nothing is saved when training ends.
 
-What its player opens: the file alone (``--watch --resume-path``). Those of MuJoCo hold ``model`` and
-``obs_rms``, by which observations are scaled.
+Experiments of the high-level interface (``tianshou/highlevel/persistence.py``, 1.0 to 2.0) save
+``policy.pt`` at each new best one, and since 2.0 ``policy_epoch_<epoch>.pt`` on the way; both are called
+``policy_state_dict…`` where only the weights are saved. They keep ``experiment.pkl`` beside them.
+
+What its player opens: the file alone in the examples (``--watch --resume-path``), which make the network
+from their flags. The on-policy ones of MuJoCo hold ``model`` and ``obs_rms``, by which observations are
+scaled. Of an experiment it opens ``experiment.pkl``, the policy and, for MuJoCo, ``env_obs_rms.pkl``
+(``Experiment.from_directory``, ``MujocoEnvObsRmsPersistence`` in ``examples/mujoco/mujoco_env.py``). The
+statistics are written over with every save of a policy: there are none of an older one.
 """
 
 from __future__ import annotations
@@ -21,11 +28,16 @@ from aml_mirror.layouts.torch_files import pickle_of
 from aml_mirror.sources.tree import Tree
 
 _LAST = "checkpoint.pth"
+_EXPERIMENT = "experiment.pkl"
+# The class of what experiment.pkl holds, by its module, is the first that the pickle names.
+_HEAD_BYTES = 4096
 _STARTED = re.compile(r"\d{6}-\d{6}")
 
 
 def _is_tianshou(run: Tree) -> bool:
-    """Tell by the name of the folder, or by what the MuJoCo examples save: others call a file so too."""
+    """Tell by the experiment, the name of the folder, or what the MuJoCo examples save: names are common."""
+    if run.has(_EXPERIMENT) and b"tianshou" in run.read(_EXPERIMENT, 0, _HEAD_BYTES):
+        return True
     if _STARTED.fullmatch((run.root or run.source.name).rpartition("/")[2]):
         return True
     data = pickle_of(run, "policy.pth") if run.has("policy.pth") else b""
@@ -43,10 +55,11 @@ def _of_one_script(run: Tree, result: RunDraft) -> RunDraft:
 
 TIANSHOU = FileLayout(
     name="tianshou",
-    numbered=r"checkpoint_(?P<step>\d{1,18})\.pth",
+    numbered=r"(?:checkpoint_(?=\d+\.pth)|policy(?:_state_dict)?_epoch_(?=\d+\.pt$))(?P<step>\d{1,18})\.pth?",
     final=re.escape(_LAST),
-    best=r"policy\.pth",
-    beside=("*.tfevents.*",),
+    best=r"policy(?:\.pth|(?:_state_dict)?\.pt)",
+    beside=("*.tfevents.*", _EXPERIMENT),
     accepts=_is_tianshou,
+    companions=(_EXPERIMENT, "env_obs_rms.pkl"),
     refine=_of_one_script,
 )

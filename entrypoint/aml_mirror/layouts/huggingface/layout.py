@@ -24,7 +24,10 @@ What inference opens: the checkpoint's folder, by ``from_pretrained``: weights, 
 processors and custom code; of OpenVLA also ``dataset_statistics.json``. Optimizer, scheduler and random
 states, ``training_args.bin`` and ``trainer_state.json`` are left out, and so are shards of FSDP or
 DeepSpeed that repeat weights which are there whole. An adapter needs its base model too, which
-``adapter_config.json`` names.
+``adapter_config.json`` names. Of VILA and NaVILA (``load_pretrained_model`` in ``llava/model/builder.py``)
+the folder holds ``config.json`` and the parts, the tokenizer in ``llm/`` and the image processor in
+``vision_tower/``; of a LoRA training also ``non_lora_trainables.bin``, and ``--model-base`` names the base
+model. The form of the conversation is told by a flag (``--conv-mode``).
 """
 
 from __future__ import annotations
