@@ -5,14 +5,11 @@ What must never change about a version is in its properties; what people and tim
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator, Sequence
-
-from azure.core.exceptions import HttpResponseError
 
 from aml_mirror.core.errors import DataError, ServiceUnavailable
 from aml_mirror.registries import keys
-from aml_mirror.registries.azureml.model_service import ModelService, Properties
+from aml_mirror.registries.azureml.model_service import ModelService, Properties, absence_allowed
 from aml_mirror.registries.azureml.version_folder import datastore_path, is_ours
 from aml_mirror.registries.azureml.version_tags import version_of
 from aml_mirror.registries.records import Version
@@ -66,11 +63,9 @@ class Models:
         """Hand over all versions of a model; twice, where the list had to be begun again."""
 
         def read() -> None:
-            try:
+            with absence_allowed():
                 for number, properties in self._service.versions(model):
                     take(_version(model, number, properties))
-            except HttpResponseError as error:
-                absent(error)
 
         self._retry(read)
 
@@ -120,24 +115,15 @@ class Models:
         self._retry(put)
 
     def _get(self, model: str, number: str) -> Properties | None:
-        def get() -> Properties | None:
-            try:
-                return self._service.version(model, number)
-            except HttpResponseError as error:
-                absent(error)
-                return None
-
-        return self._retry(get)
+        return self._retry(lambda: self._service.version_if_any(model, number))
 
     def container(self, model: str) -> Properties:
         """Return the model itself: how its next version is numbered, and whether it is archived."""
 
         def get() -> Properties:
-            try:
+            with absence_allowed():
                 return self._service.container(model)
-            except HttpResponseError as error:
-                absent(error)
-                return dict(NOT_THERE)
+            return dict(NOT_THERE)
 
         return self._retry(get)
 
@@ -146,19 +132,6 @@ class Models:
         found: dict[str, Version] = {}
         self.each(model, lambda version: found.update({version.number: version}))
         return sorted(found.values(), key=lambda item: number_of(item.number))
-
-
-def absent(error: HttpResponseError) -> None:
-    """Let a 404 mean 'no such version', unless it is the workspace or what holds it that is not there."""
-    code = azure_errors.code_of(error)
-    # ARM names what is not there by its type and name, up to the closing quote.
-    workspace = re.search(r"workspaces/[^/']+'", str(error), re.IGNORECASE)
-    if (
-        azure_errors.status_of(error) != 404
-        or code in ("ResourceGroupNotFound", "SubscriptionNotFound")
-        or (code == "ResourceNotFound" and workspace)
-    ):
-        raise error
 
 
 def _version(model: str, number: str, found: Properties) -> Version:

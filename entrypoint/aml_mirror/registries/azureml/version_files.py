@@ -31,8 +31,6 @@ _log = logging.getLogger(__name__)
 
 # What a killed attempt may have to read back is what was sent since the list was written last.
 SAVE_SECONDS = 30.0
-# How many bytes of each log the first attempt of a mirror saw.
-LOG_SIZES = "log-sizes.json"
 _CHUNK_BYTES = 4 << 20
 
 
