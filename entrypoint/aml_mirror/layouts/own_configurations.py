@@ -7,7 +7,7 @@ resumed may differ, but not what tells one training from another.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any
 
 from aml_mirror.layouts.base import Checkpoint, RunDraft
@@ -30,7 +30,7 @@ def ask_about_configurations(run: Tree, result: RunDraft) -> None:
     """Leave a run undecided whose checkpoints are folders with contradicting configurations."""
     if result.undecided or len(result.checkpoints) < 2:
         return
-    newest: list[tuple[Mapping[str, str], Checkpoint]] = []
+    newest: list[tuple[dict[str, str], Checkpoint]] = []
     for item in result.checkpoints[:_COMPARED]:
         if item.path not in item.weights and (own := dict(_told(run, item.path))):
             newest.append((own, item))
