@@ -37,7 +37,6 @@ from aml_mirror.layouts.generic.pointers import follow_pointer
 from aml_mirror.layouts.generic.policy_parts import is_part
 from aml_mirror.layouts.generic.training_evidence import CONFIGS, with_the_rest
 from aml_mirror.layouts.generic.weight_files import Candidate, best_beside, described, with_companions
-from aml_mirror.layouts.kit.roles import leave_undecided
 from aml_mirror.layouts.run_roots import topmost, with_logs
 from aml_mirror.layouts.same_weights import same_weights
 from aml_mirror.layouts.step_folders import word_set
@@ -99,7 +98,8 @@ class Generic:
             result.checkpoints = with_companions(run, result.checkpoints)
             newest = [item for item in found if item.path == result.checkpoints[0].path]
             if not result.undecided and any(is_part(run, item) for item in newest):
-                leave_undecided(result, result.checkpoints[:1], _WHY_PART)
+                result.undecided = f"{_WHY_PART}: {newest[0].path}"
+                result.choices = [newest[0].path]
                 result.checkpoints[0] = replace(result.checkpoints[0], role="unknown")
             result.best = best_beside(run, result.checkpoints[0])
         elif best:
