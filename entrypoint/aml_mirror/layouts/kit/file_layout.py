@@ -11,6 +11,7 @@ from functools import cached_property
 from typing import Any
 
 from aml_mirror.layouts.base import Checkpoint, Role, RunDraft
+from aml_mirror.layouts.generic.name_words import MODEL_WORDS, stem_of, words_of
 from aml_mirror.layouts.kit.companions import matching, with_companions
 from aml_mirror.layouts.kit.other_ends import TORCH_SUFFIXES, WHY_FOREIGN, ask_about_other_ends, other_ends
 from aml_mirror.layouts.kit.other_series import ask_about_other_series
@@ -132,7 +133,9 @@ class FileLayout:
         left_out = set(matching(run, [*self.companions, *(pattern for pattern, _ in self.left_out)]))
         result: list[_Found] = []
         known = {item.path for item in listed}
-        for name in other_ends(sorted(names_in(run, base)), names):
+        beside = sorted(names_in(run, base))
+        plain = self._plain(beside) if self.holds and self.step_key else []
+        for name in dict.fromkeys((*other_ends(beside, names), *plain)):
             path = join(base, name)
             match = re.fullmatch(re.escape(name), name)
             if (
@@ -143,9 +146,22 @@ class FileLayout:
             ):
                 continue
             data = pickle_of(run, path) if self.holds else b""
-            if not data or self._holds_all(data):
-                result.append((self._checkpoint(run, path, match, "periodic", ""), match))
+            if not self._holds_all(data) and (data or name in plain):
+                continue
+            item = self._checkpoint(run, path, match, "periodic", "")
+            if name not in plain or item.step is not None:
+                result.append((item, match))
         return result
+
+    def _plain(self, names: list[str]) -> list[str]:
+        """Return the names that only say that they are a model, ``model.pt``: the step is in the file."""
+        return [
+            name
+            for name in names
+            if self._is_unknown(name)
+            and words_of(stem_of(name)) <= MODEL_WORDS
+            and not re.search("[0-9]", name)
+        ]
 
     @cached_property
     def _kinds(self) -> list[tuple[re.Pattern[str], str, Role]]:
