@@ -20,7 +20,13 @@ DATA_FOLDERS = frozenset(
     )
 ) | {"cache", ".cache", ".git", "node_modules", "site-packages"}
 # What a tracker keeps in a folder of its own.
-TRACKERS = frozenset(("wandb", "mlruns", "swanlog", "dvclive", "aim"))
+TRACKERS = frozenset(
+    ("wandb", "mlruns", "mlartifacts", "swanlog", "dvclive", "aim", "aim_logs", "trackio", "cometml-runs")
+)
+# The same under a name that hides it: nothing in such a folder is looked at.
+HIDDEN_TRACKERS = frozenset(
+    (".aim", ".cometml-runs", ".neptune", ".clearml", ".guild", ".wandb", ".mlruns", ".trackio", ".polyaxon")
+)
 # Words of names of data, and of what describes it.
 DATA_WORDS = frozenset(
     {"episode", "episodes", "chunk", "chunks", "frame", "frames", "shard", "shards", "sample"}

@@ -30,7 +30,7 @@ from aml_mirror.layouts.generic.name_words import (
 from aml_mirror.layouts.generic.training_evidence import are_runs, has_config, has_log, is_run
 from aml_mirror.layouts.generic.weight_files import Candidate, is_weights
 from aml_mirror.layouts.run_roots import folders_around
-from aml_mirror.layouts.step_folders import names_in, subfolders
+from aml_mirror.layouts.step_folders import names_in, subfolders, word_set
 from aml_mirror.sources.tree import Tree, join, parent
 
 # cleanrl's --save-model writes NAME.cleanrl_model once, when training has ended.
@@ -42,6 +42,8 @@ _MAX_DEPTH = {False: 3, True: 6}
 # No training keeps more numbered files in one folder; a folder with more holds data.
 _MAX_FILES = 2000
 _MAX_POINTER_BYTES = 256
+# What a training counts, and people their trainings by: iter1/ and iter2/ of a policy that is trained again.
+_ROUNDS = word_set("iter iters iteration iterations itr epoch epochs update updates")
 
 
 def root_of(folder: str) -> str:
@@ -120,6 +122,8 @@ def _folders_in(
         if speaks and not of_checkpoints and name.isdecimal() and is_run(tree, real):
             continue
         if not named and (seeds or is_run(tree, real) or _says_more(tree, real)):
+            continue
+        if not speaks and words & _ROUNDS and not is_of_checkpoints(name) and _is_round(tree, real, weights):
             continue
         inside = [stem_of(file) for file in names_in(tree, real) if is_weights(file)]
         if _are_policies(inside):
@@ -228,14 +232,26 @@ def _pointed(tree: Tree, folder: str, below: dict[str, str]) -> list[Candidate]:
     return found
 
 
+def _is_round(tree: Tree, folder: str, weights: list[str]) -> bool:
+    """Tell whether a folder that counts rounds, ``iter1``, is of a training of its own, not of a save in one.
+
+    It is where a training logged to it, has its folder of checkpoints in it, or says in it that it ended.
+    """
+    inside = {part.lower() for path in weights for part in path.split("/")[:-1]}
+    return bool(inside & CONTAINERS) or is_run(tree, folder) or _has_end(tree, folder)
+
+
 def _says_more(tree: Tree, folder: str) -> bool:
     """Tell whether files of a folder have numbers of their own, or say that they are the end."""
     files = _files_in(tree, folder, False)
-    if len({item.number for item in files}) > 1:
-        return True
+    return len({item.number for item in files}) > 1 or _has_end(tree, folder)
+
+
+def _has_end(tree: Tree, folder: str) -> bool:
     # Where the folder around is a training's, so is what it names model_final.pt each time.
     around = parent(folder)
-    return any(item.end >= 0 for item in files) and not (has_config(tree, around) or has_log(tree, around))
+    ends = any(item.end >= 0 for item in _files_in(tree, folder, False))
+    return ends and not (has_config(tree, around) or has_log(tree, around))
 
 
 def _family(name: str) -> str:

@@ -1,0 +1,79 @@
+"""Weights of a run that belong to none of its checkpoints: ``critic_training/critic_300.pt`` beside a policy.
+
+They are not what the robot runs, or the layout does not know them. Nobody looks for what no word names.
+What people make of a checkpoint (an export, a merged model, averaged weights) is no news, and neither is what
+is beside the checkpoints under a name that the framework gives.
+"""
+
+from __future__ import annotations
+
+from aml_mirror.layouts.base import RunDraft
+from aml_mirror.layouts.explicit_path import as_option
+from aml_mirror.layouts.generic.name_words import (
+    ASIDE,
+    SHARD,
+    TRAINING_FOLDERS,
+    end_of,
+    is_in_data,
+    stem_of,
+    step_of,
+    words_of,
+)
+from aml_mirror.layouts.generic.policy_parts import kind_of
+from aml_mirror.layouts.generic.weight_files import is_weights
+from aml_mirror.layouts.run_roots import LOG_FOLDERS, folders_around
+from aml_mirror.layouts.step_folders import word_set
+from aml_mirror.sources.tree import Tree, parent
+
+_MADE_OF_IT = ASIDE | word_set(
+    "merge merged export exports exported onnx jit traced torchscript adapter adapters lora deploy deployed "
+    "converted pretrained base backup backups old"
+)
+_ASIDE = LOG_FOLDERS | TRAINING_FOLDERS
+# save_pretrained gives these names to a whole model.
+_SAVED = ("model.safetensors", "pytorch_model.bin", "adapter_model.safetensors")
+_MAX_SHOWN = 3
+
+
+def warn_of_unlisted_weights(run: Tree, result: RunDraft) -> None:
+    """Name the weights that belong to no checkpoint of the run, and say how to take them."""
+    if not result.checkpoints or result.undecided:
+        return
+    listed = [*result.checkpoints, *([result.best] if result.best else [])]
+    files = {path for item in listed for path in (*item.files, *(left for left, _ in item.left_out))}
+    places = {parent(path) for item in listed for path in item.weights}
+    wholes = {item.path for item in listed if item.path not in item.weights}
+    if "." in wholes:
+        return
+    found = [
+        path
+        for path in run.files
+        if is_weights(path)
+        and path not in files
+        and wholes.isdisjoint(folders_around(path))
+        and _speaks(path, parent(path) in places)
+    ]
+    if found:
+        more = f" and {len(found) - _MAX_SHOWN} more" if len(found) > _MAX_SHOWN else ""
+        is_or_are, it = ("is", "it") if len(found) == 1 else ("are", "the first")
+        result.warnings.append(
+            f"{', '.join(found[:_MAX_SHOWN])}{more} {is_or_are} in no checkpoint of this run: "
+            f"{as_option(found[0])} takes {it}"
+        )
+
+
+def _speaks(path: str, is_beside: bool) -> bool:
+    """Tell whether a path says enough for a word. ``is_beside``: a checkpoint is in the same folder."""
+    *folders, name = path.split("/")
+    if is_in_data(path) or any(part.lower() in _ASIDE or words_of(part) & _MADE_OF_IT for part in folders):
+        return False
+    stem = stem_of(name)
+    if words_of(stem) & _MADE_OF_IT or SHARD.fullmatch(name):
+        return False
+    # A model in the root is for the layout to tell.
+    return (
+        (name in _SAVED and bool(folders))
+        or kind_of(stem) != ""
+        or step_of(stem) is not None
+        or end_of(stem) >= 0
+    )
