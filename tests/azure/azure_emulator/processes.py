@@ -145,11 +145,21 @@ def stop_group(group: int, seconds: float = 10) -> None:
             return
         end = time.monotonic() + seconds
         while time.monotonic() < end:
-            # A finished child that nobody has waited for still counts as alive.
+            # Where it is a child of this process, nobody else can wait for it.
             with contextlib.suppress(ChildProcessError):
                 os.waitpid(group, os.WNOHANG)
-            try:
-                os.killpg(group, 0)
-            except ProcessLookupError:
+            if not _runs(group):
                 return
             time.sleep(0.05)
+
+
+def _runs(group: int) -> bool:
+    """Whether any process of a group runs: one that has ended stays in it until its parent waits for it."""
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        # Ended meanwhile.
+        with contextlib.suppress(OSError):
+            # The name, in brackets, may hold anything. State, parent and group follow it.
+            state, _, number = stat.read_text().rpartition(")")[2].split()[:3]
+            if int(number) == group and state not in "ZX":
+                return True
+    return False
