@@ -4,22 +4,26 @@ from __future__ import annotations
 
 import math
 import re
-import struct
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
 from aml_mirror.layouts.base import Checkpoint, Role, RunDraft
-from aml_mirror.layouts.generic.name_words import MODEL_WORDS, stem_of, words_of
 from aml_mirror.layouts.kit.companions import matching, with_companions
-from aml_mirror.layouts.kit.other_ends import TORCH_SUFFIXES, WHY_FOREIGN, ask_about_other_ends, other_ends
+from aml_mirror.layouts.kit.other_ends import (
+    TORCH_SUFFIXES,
+    WHY_FOREIGN,
+    ask_about_other_ends,
+    other_ends,
+    plain_names,
+)
 from aml_mirror.layouts.kit.other_series import ask_about_other_series
 from aml_mirror.layouts.kit.roles import leave_undecided, newest_first
 from aml_mirror.layouts.kit.temporary import FILE_PROBLEM, name_when_done
 from aml_mirror.layouts.run_roots import topmost
 from aml_mirror.layouts.step_folders import names_in
-from aml_mirror.layouts.torch_files import pickle_of, same_contents, values_of, whole_number
+from aml_mirror.layouts.torch_files import holds_string, pickle_of, same_contents, values_of, whole_number
 from aml_mirror.sources.tree import Tree, join
 
 # A readable file decides; a run whose newest files are all cut has older whole ones among the first few.
@@ -134,7 +138,7 @@ class FileLayout:
         result: list[_Found] = []
         known = {item.path for item in listed}
         beside = sorted(names_in(run, base))
-        plain = self._plain(beside) if self.holds and self.step_key else []
+        plain = plain_names(filter(self._is_unknown, beside)) if self.holds and self.step_key else []
         for name in dict.fromkeys((*other_ends(beside, names), *plain)):
             path = join(base, name)
             match = re.fullmatch(re.escape(name), name)
@@ -152,16 +156,6 @@ class FileLayout:
             if name not in plain or item.step is not None:
                 result.append((item, match))
         return result
-
-    def _plain(self, names: list[str]) -> list[str]:
-        """Return the names that only say that they are a model, ``model.pt``: the step is in the file."""
-        return [
-            name
-            for name in names
-            if self._is_unknown(name)
-            and words_of(stem_of(name)) <= MODEL_WORDS
-            and not re.search("[0-9]", name)
-        ]
 
     @cached_property
     def _kinds(self) -> list[tuple[re.Pattern[str], str, Role]]:
@@ -306,11 +300,3 @@ def root_of(folder: str, container: str, optional: bool) -> str | None:
     if container and (folder == container or folder.endswith("/" + container)):
         return folder[: -len(container)].rstrip("/")
     return folder if optional or not container else None
-
-
-def holds_string(data: bytes, text: str) -> bool:
-    """Tell whether a pickle holds a string: whole, not as a part of another one."""
-    raw = text.encode()
-    # BINUNICODE of protocol 2, SHORT_BINUNICODE of protocol 4, UNICODE of protocol 0.
-    forms = (b"X" + struct.pack("<I", len(raw)), b"\x8c" + bytes([len(raw)]) if len(raw) < 256 else b"")
-    return any(form and form + raw in data for form in forms) or b"V" + raw + b"\n" in data
