@@ -134,20 +134,15 @@ class FileLayout:
     def _other_ends(self, run: Tree, base: str, listed: list[Checkpoint]) -> list[_Found]:
         """Return the ends that only forks of the framework save: model_final.pt beside model_100.pt."""
         names = [item.path.rpartition("/")[2] for item in listed]
-        left_out = set(matching(run, [*self.companions, *(pattern for pattern, _ in self.left_out)]))
         result: list[_Found] = []
         known = {item.path for item in listed}
+        known.update(matching(run, [*self.companions, *(pattern for pattern, _ in self.left_out)]))
         beside = sorted(names_in(run, base))
         plain = plain_names(filter(self._is_unknown, beside)) if self.holds and self.step_key else []
         for name in dict.fromkeys((*other_ends(beside, names), *plain)):
             path = join(base, name)
             match = re.fullmatch(re.escape(name), name)
-            if (
-                match is None
-                or path in known
-                or path in left_out
-                or any(kind.fullmatch(name) for kind, _, _ in self._kinds)
-            ):
+            if match is None or path in known or any(kind.fullmatch(name) for kind, _, _ in self._kinds):
                 continue
             data = pickle_of(run, path) if self.holds else b""
             if not self._holds_all(data) and (data or name in plain):
