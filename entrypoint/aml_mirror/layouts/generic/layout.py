@@ -36,12 +36,18 @@ from aml_mirror.layouts.generic.families import Ranked, rank
 from aml_mirror.layouts.generic.pointers import follow_pointer, order_pointed
 from aml_mirror.layouts.generic.policy_parts import is_part
 from aml_mirror.layouts.generic.training_evidence import CONFIGS, with_the_rest
-from aml_mirror.layouts.generic.weight_files import Candidate, best_beside, described, with_companions
+from aml_mirror.layouts.generic.weight_files import (
+    Candidate,
+    best_beside,
+    described,
+    with_companions,
+    without_number,
+)
 from aml_mirror.layouts.run_roots import topmost, with_logs
-from aml_mirror.layouts.same_weights import same_weights
+from aml_mirror.layouts.same_weights import is_copy, same_weights
 from aml_mirror.layouts.step_folders import word_set
 from aml_mirror.layouts.torch_files import values_of, whole_number
-from aml_mirror.sources.tree import Tree
+from aml_mirror.sources.tree import Tree, parent
 
 # Where training scripts keep a step in what they save.
 _STEP_KEYS = word_set("global_step global_steps step steps iteration iter it epoch num_timesteps")
@@ -86,6 +92,7 @@ class Generic:
             for candidate in reversed(ranked.ends):
                 _add_end(run, result, checkpoint(candidate), numbered[:_COMPARED])
             if not ranked.ends and not pointed:
+                _ask_about_plain(run, result)
                 follow_pointer(run, result)
         result.checkpoints = [*order_pointed(map(checkpoint, pointed), result.warnings), *result.checkpoints]
         if result.checkpoints:
@@ -136,6 +143,34 @@ def _add_end(run: Tree, result: RunDraft, end: Checkpoint, numbered: list[Checkp
     result.checkpoints.insert(place, replace(end, step=step))
     if place == 0 and numbered:
         result.warnings.append(f"by its name {end.path} is what training ended with, before any number")
+
+
+def _ask_about_plain(run: Tree, result: RunDraft) -> None:
+    """Leave a run undecided with a file that its numbered ones are called like, but for the number.
+
+    ``policy.pt`` beside ``policy_200.pt`` may be the best one, or what the training ended with. A copy is
+    neither, and a step in it may tell.
+    """
+    if not result.checkpoints or result.checkpoints[0].path not in result.checkpoints[0].weights:
+        return
+    newest = result.checkpoints[0]
+    numbered = result.checkpoints[:_COMPARED]
+    for path in without_number(run, newest.path):
+        name = path.rpartition("/")[2]
+        found = described(run, Candidate(parent(path), path, name, None, (name,)))
+        if any(is_copy(run, found, item) for item in numbered):
+            continue
+        step = _step_inside(run, found, numbered[:_LOOKED_INTO])
+        if step is not None and step <= (newest.step or 0):
+            continue
+        result.checkpoints = [replace(found, step=step), *result.checkpoints]
+        if step is None:
+            result.undecided = (
+                f"{found.path} may be what training ended with, or the best one: no name tells: "
+                f"{found.path}, {newest.path} (step {newest.step})"
+            )
+            result.choices = [found.path, newest.path]
+        return
 
 
 def _step_inside(run: Tree, end: Checkpoint, numbered: list[Checkpoint]) -> int | None:
