@@ -18,6 +18,7 @@ from bench import (
     events,
     harness,
     mlflow_server,
+    nothing,
     points,
     report,
     runs,
@@ -166,6 +167,13 @@ def test_both_ways_bring_the_same_checkpoint(azure: Azure) -> None:  # noqa: F81
     by_hand = found["download and upload"].facts
     assert by_hand["bytes sent"] > 2 << 20 and by_hand["bytes received"] > 2 << 20
     assert found["ours"].facts["bytes sent"] < 1 << 20
+
+
+@pytest.mark.usefixtures("here")
+def test_a_mirrored_run_is_mirrored_again_into_both_registries(azure: Azure) -> None:  # noqa: F811
+    found = compare(nothing.comparison(azure, points=20, files=2, size=1000), 1, say=quiet)
+    assert [one.name for one in found.sides] == ["ours, Azure ML", "ours, MLflow server", "import"]
+    assert found.sides[0].facts["requests"] > 0
 
 
 @pytest.mark.usefixtures("here")

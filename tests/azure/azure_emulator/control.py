@@ -394,10 +394,13 @@ async def _look(emulator: Emulator, scope: Scope, raw: web.BaseRequest, path: st
         # It may delete runs.
         for run in scope.workspace.runs.values():
             run.is_active = False
+    is_file = "/mlflow-artifacts/" in path
+    if data and not is_file:
+        data = json.dumps(shapes.taken(json.loads(data))).encode()
     async with emulator.mlflow.request(
         raw.method,
         f"{emulator.mlflow_url}/{path}?{urlencode(query)}",
-        data=json.dumps(shapes.taken(json.loads(data))).encode() if data else None,
+        data=data or None,
         headers={"Content-Type": "application/json", "X-MLFLOW-WORKSPACE": scope.name},
     ) as response:
         found = await response.read()
