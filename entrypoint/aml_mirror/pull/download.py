@@ -25,6 +25,10 @@ from aml_mirror.pull.written_file import WrittenFile, read_local
 
 # Parts in memory at the same time: together 48 MiB.
 WINDOW = 24
+_HASHERS = 2
+_SYNCERS = 8
+# Files that are whole and not yet on the disk, each with a descriptor.
+_UNSYNCED = 64
 AGAIN = "run the same command again: it continues where this one stopped"
 
 
@@ -62,6 +66,9 @@ class Download:
         self._spare: list[bytearray] = []
         self._failure: BaseException | None = None
         self._result = Fetched()
+        self._hashing = ThreadPoolExecutor(_HASHERS, "hash")
+        self._syncing = ThreadPoolExecutor(_SYNCERS, "sync")
+        self._unsynced = threading.Semaphore(_UNSYNCED)
 
     def run(self, wanted: list[Wanted]) -> Fetched:
         """Bring the files.
@@ -71,7 +78,7 @@ class Download:
         """
         tasks = self._tasks(wanted)
         self._folder.mkdir(parents=True, exist_ok=True)
-        with ThreadPoolExecutor(self._connections, "pull") as pool:
+        with self._hashing, self._syncing, ThreadPoolExecutor(self._connections, "pull") as pool:
             try:
                 workers = [pool.submit(self._work, tasks) for _ in range(self._connections)]
                 for worker in workers:
@@ -193,7 +200,7 @@ class Download:
                     ends = file.at == file.wanted.bytes and not file.is_ended
                     file.is_ended |= ends
                     break
-            file.append(data)
+            file.append(data, self._hashing)
             self._progress(len(data))
             self._give_back(data)
             self._permits.release()
@@ -267,11 +274,21 @@ class Download:
             with self._note:
                 self._result.wrong.append((file.wanted.path, problem))
             return
-        # Before the folder gets its name: a robot may lose its power at any time.
-        os.fsync(file.descriptor)
-        file.close()
-        with self._note:
-            self._result.sha256[file.wanted.path] = file.digest.hexdigest()
+        # The disk works while further files come.
+        self._unsynced.acquire()
+        self._syncing.submit(self._sync, file)
+
+    def _sync(self, file: WrittenFile) -> None:
+        try:
+            # Before the folder gets its name: a robot may lose its power at any time.
+            os.fsync(file.descriptor)
+            file.close()
+            with self._note:
+                self._result.sha256[file.wanted.path] = file.digest.hexdigest()
+        except OSError as error:
+            self._failure = self._failure or error
+        finally:
+            self._unsynced.release()
 
     def _again(self, file: WrittenFile) -> None:
         size = file.wanted.bytes

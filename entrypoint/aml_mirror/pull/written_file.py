@@ -5,11 +5,14 @@ from __future__ import annotations
 import hashlib
 import os
 import threading
+from concurrent.futures import Executor
 from pathlib import Path
 
 from aml_mirror.pull.wanted import LocalPart, Wanted
 
 _READ_BYTES = 1 << 20
+# From this size on, another thread is worth its price.
+_MANY_BYTES = 256 << 10
 
 
 class WrittenFile:
@@ -42,24 +45,37 @@ class WrittenFile:
             hashlib.md5(usedforsecurity=False) if self.wanted.md5 and not self.wanted.sha256 else None
         )
 
-    def append(self, data: bytes | bytearray | memoryview) -> None:
-        """Hash what comes next, and write it."""
+    def append(self, data: bytes | bytearray | memoryview, hashing: Executor | None = None) -> None:
+        """Hash what comes next, and write it.
+
+        Args:
+            data: the next bytes of the file.
+            hashing: hashes them while this thread writes them, where there are many. Hashing and writing take
+                about the same time.
+        """
+        hashed = hashing.submit(self._hash, data) if hashing and len(data) >= _MANY_BYTES else None
+        try:
+            view = memoryview(data)
+            while view:
+                view = view[os.write(self.descriptor, view) :]
+        finally:
+            if hashed is not None:
+                hashed.result()
+        if hashed is None:
+            self._hash(data)
+        self.at += len(data)
+
+    def _hash(self, data: bytes | bytearray | memoryview) -> None:
         self.digest.update(data)
         if self.check is not None:
             self.check.update(data)
-        view = memoryview(data)
-        while view:
-            view = view[os.write(self.descriptor, view) :]
-        self.at += len(data)
 
     def keep_beginning(self) -> None:
         """Hash what an earlier attempt wrote, and go on behind it."""
         os.lseek(self.descriptor, 0, os.SEEK_SET)
         left = self.there
         while left and (data := os.read(self.descriptor, min(left, _READ_BYTES))):
-            self.digest.update(data)
-            if self.check is not None:
-                self.check.update(data)
+            self._hash(data)
             left -= len(data)
         self.at = self.there - left
         self.only_fresh = False
