@@ -227,10 +227,10 @@ def test_signatures_where_the_policy_asks_for_them(azure: Azure, gated: Gated, t
     gated.evaluate("1", 95, 100)
     keys = ["--public-key", mirror_public, "--public-key", evaluator_public]
     policy = ["--policy", gated.policy(SIGNED)]
-    assert "no key is given" in gated.promote("1", *policy, code=64).err
+    assert "no key was given" in gated.promote("1", *policy, code=64).err
     refused = gated.promote("1", *policy, *keys, code=65)
     assert refused.json["outcome"] == "insufficient"
-    assert "is not signed, and the policy counts signed ones only" in refused.err
+    assert "is not signed, and the policy counts only signed ones" in refused.err
     # The same result signed: it takes the place of the unsigned one.
     done = gated.evaluate("1", 95, 100, "--sign-key", evaluator).json
     assert (done["outcome"], len(done["signed_by"])) == ("attached", 64)

@@ -97,7 +97,7 @@ def test_a_last_of_no_use(tree: MakeTree, act: Path, target: str) -> None:
     repoint(act, target)
     run = read(tree, act)
     assert steps(run) == [(50, True), (40, True)]
-    assert any("which is no checkpoint, and was not used" in warning for warning in run.warnings) == (
+    assert any("which is not a checkpoint; the link was not used" in warning for warning in run.warnings) == (
         target == "000050/training_state"
     )
 

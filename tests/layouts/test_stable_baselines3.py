@@ -103,7 +103,7 @@ def test_the_best_under_a_final_name_is_not_the_end(tree, tmp_path):
     run = LAYOUT.read(tree(tmp_path))
     assert run.checkpoints[0].path == "checkpoints/rl_model_15000_steps.zip"
     assert (run.best.path, run.best.step) == ("best_model/best_model.zip", 4000)
-    assert any("final_model.zip holds step 4000" in text for text in run.warnings)
+    assert any("final_model.zip contains step 4000" in text for text in run.warnings)
 
 
 def test_a_folder_can_say_that_it_holds_the_best(tree, tmp_path):
@@ -294,7 +294,7 @@ def test_of_models_of_different_trainings_none_is_the_final_one(tree, tmp_path, 
     assert raised.value.hint == "pass one of: --checkpoint models/two.zip, --checkpoint models/one.zip"
     # None of the two is what the parameters speak of, and the logs are of both.
     assert "algorithm" not in run.params
-    assert any("metrics are those of all" in text for text in run.warnings)
+    assert any("metrics come from all" in text for text in run.warnings)
     for path, step in (("models/one.zip", 64), ("models/two.zip", 200)):
         # That a file is whole is judged elsewhere; the parameters here are no real ones.
         (chosen,) = choose(tree(tmp_path), run, path, trusted=lambda _: True)
@@ -348,7 +348,7 @@ def test_one_training_may_be_saved_many_times(tree, tmp_path):
     assert run.checkpoints[0].path == "stage3.zip"
     assert run.undecided == ""
     # What final_model.zip is not was said before too.
-    assert ["final_model.zip holds step 200" in text for text in run.warnings] == [True]
+    assert ["final_model.zip contains step 200" in text for text in run.warnings] == [True]
 
 
 def test_the_same_in_another_release_is_no_difference(tree, tmp_path):

@@ -76,7 +76,7 @@ def test_a_verdict_of_an_older_scanner_is_given_anew(gated: Gated, client: Mlflo
     assert client.get_model_version(name, "1").tags["mirror.safety"] == "no-code"
     strict = gated.policy("schema: aml-mirror/gate/v1\nversion: {safety: [safetensors]}\n")
     refused = gated.promote("1", "--policy", strict, code=65)
-    assert "is no-code, and accepted are safetensors" in refused.json["error"]
+    assert "has the safety verdict no-code, but the policy accepts only safetensors" in refused.json["error"]
     # Who asks for the stage gets the version that has it.
     gated.call("pull", f"{name}@production", gated.folder / "robot")
     assert (gated.folder / "robot" / "model" / "model.safetensors").is_file()

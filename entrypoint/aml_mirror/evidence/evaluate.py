@@ -77,7 +77,7 @@ class Result:
         }
 
     def text(self) -> str:
-        """The same in words."""
+        """Return the result as text."""
         evidence, version = self.evidence, self.version
         trials = (
             f"{evidence.successes} of {evidence.episodes} episodes succeeded"

@@ -1,13 +1,13 @@
-"""Brax, and MuJoCo Playground's ``train_jax_ppo.py``: ``<step in twelve digits>/`` of Orbax.
+"""Brax, and MuJoCo Playground's ``train_jax_ppo.py``: Orbax folders named ``<step in twelve digits>/``.
 
 ``brax.training.checkpoint.save`` (google/brax, ``brax/training/checkpoint.py``, 0.12 to 0.14) saves the
-parameters by Orbax into ``f"{step:012d}"``, and then writes the configuration of the network into the same
-folder: ``ppo_network_config.json`` or ``sac_network_config.json``. Playground saves into
+parameters with Orbax into ``f"{step:012d}"``, and then writes the network configuration into the same folder:
+``ppo_network_config.json`` or ``sac_network_config.json``. Playground saves into
 ``<logdir>/<env>-<time>/checkpoints``, with the environment's ``config.json`` beside the steps
-(``learning/train_jax_ppo.py``). The highest step is the end; nothing is kept for its score.
+(``learning/train_jax_ppo.py``). The highest step is the final one. No checkpoint is selected by a score.
 
-What its player opens: the folder, by ``ppo.checkpoint.load_policy``, the configuration of the network
-included; the statistics of observations are the first of the parameters. Playground also reads
+What inference loads: the folder, with ``ppo.checkpoint.load_policy``, including the network configuration.
+The observation statistics are the first entry of the parameters. Playground also reads
 ``checkpoints/config.json``.
 """
 

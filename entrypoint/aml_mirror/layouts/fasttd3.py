@@ -1,10 +1,10 @@
-"""FastTD3: ``models/<env>__<experiment>__<seed>_<step>.pt``, of every run in one folder.
+"""FastTD3: ``models/<env>__<experiment>__<seed>_<step>.pt``, with every run in one folder.
 
-``train.py`` of younggyoseo/FastTD3 (main of 2025; ``save_params`` in ``fast_td3_utils.py``) saves into
-``models/`` of the working directory: every ``save_interval`` steps under the step, and under ``final`` when
-training ends. Environment, experiment and seed tell trainings apart; nothing is kept for its score.
+``train.py`` of younggyoseo/FastTD3 (main branch of 2025; ``save_params`` in ``fast_td3_utils.py``) saves into
+``models/`` of the working directory: under the step every ``save_interval`` steps, and under ``final`` when
+training ends. Environment, experiment and seed distinguish trainings. No checkpoint is selected by a score.
 
-What its player opens: the file alone (``training_notebook.ipynb``, ``fast_td3_deploy.py``). It holds
+What inference loads: only this file (``training_notebook.ipynb``, ``fast_td3_deploy.py``). It contains
 ``actor_state_dict`` and the state of the observation normalizer, beside the critic's.
 """
 

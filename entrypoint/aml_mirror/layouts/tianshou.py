@@ -1,13 +1,13 @@
-"""Tianshou: ``policy.pth`` is the best policy, ``checkpoint_<epoch>.pth`` what was saved on the way.
+"""Tianshou: ``policy.pth`` is the best policy, ``checkpoint_<epoch>.pth`` was saved during training.
 
 The examples of thu-ml/tianshou (0.4 to 1.2, ``examples/mujoco``, ``examples/atari``) log into
-``<logdir>/<task>/<algorithm>/<seed>/<yymmdd-HHMMSS>``. The trainer calls ``save_best_fn`` at each new best
-mean reward of the test environments, and that writes ``policy.pth`` over. ``save_checkpoint_fn``, where a
-script gives one, writes ``checkpoint_<epoch>.pth``, or ``checkpoint.pth`` over and over (``atari_sac.py``).
-No script writes both. Nothing is saved when training ends.
+``<logdir>/<task>/<algorithm>/<seed>/<yymmdd-HHMMSS>``. At each new best mean reward of the test environments,
+the trainer calls ``save_best_fn``, which overwrites ``policy.pth``. If a script passes
+``save_checkpoint_fn``, that writes ``checkpoint_<epoch>.pth``, or overwrites ``checkpoint.pth``
+(``atari_sac.py``). No script writes both. Nothing is saved when training ends.
 
-What its player opens: the file alone (``--watch --resume-path``). Those of MuJoCo hold ``model`` and
-``obs_rms``, by which observations are scaled.
+What inference loads: only this file (``--watch --resume-path``). The MuJoCo files contain ``model`` and
+``obs_rms``, which is used to scale observations.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _STARTED = re.compile(r"\d{6}-\d{6}")
 
 
 def _is_tianshou(run: Tree) -> bool:
-    """Tell by the name of the folder, or by what the MuJoCo examples save: others call a file so too."""
+    """Recognise it by the folder's name, or by what the MuJoCo examples save, not by the file's name."""
     if _STARTED.fullmatch((run.root or run.source.name).rpartition("/")[2]):
         return True
     data = pickle_of(run, "policy.pth") if run.has("policy.pth") else b""

@@ -68,7 +68,7 @@ class Pulled:
         }
 
     def text(self) -> str:
-        """The same in words."""
+        """Return the result as text."""
         name = f"{self.version.version.model} version {self.version.version.number}"
         size = amount(sum(size for size, _, _ in self.record.files.values()))
         how = {

@@ -66,7 +66,7 @@ class FolderVerification:
         return found
 
     def text(self) -> str:
-        """The same in words."""
+        """Return the result as text."""
         name = f"{self.record.model_name} version {self.record.model_version}"
         lines = [
             f"verified: {self.folder} is {name}, {len(self.record.files)} file(s), {amount(self.bytes)}"

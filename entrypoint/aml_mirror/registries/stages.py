@@ -76,7 +76,7 @@ class StageEntry:
         return {"schema": SCHEMA, **asdict(self)}
 
     def as_json(self) -> str:
-        """The same as text."""
+        """Return the result as text."""
         return json.dumps(self.as_dict(), ensure_ascii=False)
 
 

@@ -76,7 +76,7 @@ class Safety:
         }
 
     def as_json(self) -> str:
-        """The same as text."""
+        """Return the result as text."""
         return json.dumps(self.as_dict(), indent=2, ensure_ascii=False) + "\n"
 
 

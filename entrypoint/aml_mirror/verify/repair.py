@@ -58,7 +58,7 @@ class Repair:
         return self.before is None or not self.before.holds
 
     def text(self) -> str:
-        """The same in words."""
+        """Return the result as text."""
         version = f"{self.after.version.model} version {self.after.version.number}"
         if not self._did:
             return f"nothing to repair: {version} is what was mirrored"

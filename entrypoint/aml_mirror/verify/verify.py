@@ -206,7 +206,7 @@ def _check(item: ManifestEntry, reader: VersionReader, result: Verification) -> 
 
 
 def text(result: Verification) -> str:
-    """The same in words."""
+    """Return the result as text."""
     version = f"{result.version.model} version {result.version.number}"
     files = len(result.manifest.items) if result.manifest else 0
     lines = [
