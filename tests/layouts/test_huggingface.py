@@ -266,7 +266,7 @@ def test_best_is_read_from_the_newest_whole_state(tree: MakeTree, tmp_path: Path
     assert run.best is not None
     assert run.best.path == "checkpoint-40"
     assert run.logs == ["checkpoint-40/trainer_state.json"]
-    assert "cut" in run.checkpoints[0].problem
+    assert "truncated" in run.checkpoints[0].problem
 
 
 def test_steps_are_numbers(tree: MakeTree, tmp_path: Path) -> None:

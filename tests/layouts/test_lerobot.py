@@ -110,7 +110,7 @@ def test_a_link_below_several_whole_checkpoints_is_an_old_one(tree: MakeTree, ac
     repoint(act, "000040")
     run = read(tree, act)
     assert steps(run) == [(60, True), (50, True), (40, True)]
-    assert "last points to step 40, but 2 of later steps" in run.warnings[0]
+    assert "last points to step 40, but there are 2 checkpoints of later steps" in run.warnings[0]
 
 
 def test_without_last_the_state_tells(tree: MakeTree, act: Path) -> None:

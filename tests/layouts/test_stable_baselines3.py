@@ -318,7 +318,7 @@ def test_models_of_one_step_that_are_no_copies_are_undecided(tree, tmp_path, kno
     assert "their policies differ" in run.undecided
     assert run.choices == ["ppo_2.zip", "ppo_1.zip", "ppo_0.zip"]
     (warning,) = run.warnings
-    assert "ppo_1.zip (step 64), ppo_0.zip (step 64) are of another training" in warning
+    assert "ppo_1.zip (step 64), ppo_0.zip (step 64) belong to another training" in warning
 
 
 def test_of_trainings_that_began_anew_the_one_that_began_last_comes_first(tree, tmp_path):
