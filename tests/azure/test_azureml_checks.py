@@ -82,7 +82,7 @@ def test_a_pod_without_identity(doctor: Doctor) -> None:
     [
         ("user-delegation", False, True, "SAS are signed without the account's key"),
         ("key", False, True, "every SAS will be refused (KeyBasedAuthenticationNotPermitted)"),
-        ("key", False, False, "SAS are refused if the account forbids shared keys, which this identity cannot check"),
+        ("key", False, False, "if the account forbids shared keys, which this identity cannot check"),
         ("key", True, True, "the account allows shared keys: SAS work"),
     ],
 )

@@ -94,7 +94,7 @@ def test_a_version_of_an_mlflow_server(
         found(settings, run_id=run.name)
     # Whoever changes the manifest is noticed, before a file is read.
     client.set_model_version_tag(model_name, "1", "manifest_sha256", "0" * 64)
-    with pytest.raises(DataError, match="does not fit together"):
+    with pytest.raises(DataError, match="contradict each other"):
         found(settings, reference=f"{model_name}:1").manifest()
 
 

@@ -232,7 +232,7 @@ def test_one_that_writes_is_waited_for_though_an_older_run_is_dead(
     monkeypatch.setattr(bakery_lock, "time", SimpleNamespace(sleep=sleep))
     found = mine.wait("run")
     assert isinstance(found, Version) and len(sleeps) == 3
-    assert said == [f"another mirror of this run is at work (MLflow run {written}); waiting for it"]
+    assert said == [f"another mirror is working on this run (MLflow run {written}); waiting for it"]
     assert client.get_run(dead).data.tags[keys.LEASE] == ""
 
 

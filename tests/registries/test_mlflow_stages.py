@@ -60,7 +60,7 @@ def test_a_stage_is_an_alias_and_has_a_history(gated: Gated, client: MlflowClien
     assert [one["action"] for one in entries] == ["promote", "promote", "rollback", "demote"]
     assert all(one["carried_out"] for one in entries) and entries[1]["why"] == "grips better"
     for stage in ("latest", "v2", "Production", "a,b"):
-        assert "cannot be a stage" in gated.promote("1", stage=stage, code=64).err
+        assert "cannot be the name of a stage" in gated.promote("1", stage=stage, code=64).err
     gated.call("promote", f"{name}:9", "--to", "production", code=66)
     gated.call("demote", name, code=64)
 

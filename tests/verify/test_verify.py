@@ -122,7 +122,7 @@ def test_a_manifest_that_was_changed_with_the_file_is_found(registered: Register
     with pytest.raises(DataError, match="was changed: it is not the one with the digest"):
         registered.verify()
     registered.tag("manifest_sha256", "0" * 64)
-    with pytest.raises(DataError, match="does not fit together"):
+    with pytest.raises(DataError, match="contradict each other"):
         registered.verify()
 
 

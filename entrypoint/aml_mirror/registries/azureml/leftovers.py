@@ -228,7 +228,7 @@ class AzureMLLeftovers:
     def _delete_leased(
         blob: BlobClient, lease: BlobLeaseClient, mark: BlobLease, unchanged: dict[str, Any]
     ) -> str:
-        """Delete a blob if the request arrives before its own lease ends, which is before the mark's ends."""
+        """Delete a blob if the request arrives before its own lease ends, which is before the mark's."""
         lease.acquire(_DELETE_SECONDS, **unchanged)
         if not mark.outlasts(_DELETE_SECONDS + _MARGIN_SECONDS):
             lease.release()

@@ -110,9 +110,7 @@ def fit_tags(tags: Mapping[str, str]) -> tuple[dict[str, str], list[str]]:
                 told.append(f"the tag {name} was left out: a run can have {PERSONS_TAGS} tags of your own")
                 continue
             if len(name) > TAG_NAME:
-                told.append(
-                    f"the tag {name[:40]}… was left out: its name has over {TAG_NAME} characters"
-                )
+                told.append(f"the tag {name[:40]}… was left out: its name has over {TAG_NAME} characters")
                 continue
         kept[name] = cut(value, LIMITS.tag_value)
         if kept[name] != value:

@@ -132,7 +132,7 @@ class RunArtifacts(ArtifactService):
         return True
 
     def _send_over(self, path: str, file: File) -> bool:
-        """Overwrite an earlier attempt's file, with its SAS or our own login; False if neither may write."""
+        """Overwrite an earlier attempt's file with its SAS or our login; False if neither may write."""
         own = "w" not in "".join(parse_qs(urlsplit(self.sas[path]).query).get("sp", ["w"]))
         for with_login in (True,) if own else (False, True):
             try:
