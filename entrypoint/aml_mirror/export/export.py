@@ -158,7 +158,9 @@ def _layer(version: ResolvedVersion, item: ManifestEntry) -> Iterator[bytes]:
             count += len(chunk)
             yield chunk
     if count < item.bytes:
-        raise ServiceUnavailable(f"an answer of {version.files.uri} was cut", "run the same command again")
+        raise ServiceUnavailable(
+            f"an answer of {version.files.uri} was truncated", "run the same command again"
+        )
     if count != item.bytes or digest.hexdigest() != (item.sha256 or item.md5 or digest.hexdigest()):
         raise DataError(
             f"{item.path} of version {version.version.number} of {version.version.model} is not what was "
