@@ -131,7 +131,7 @@ def test_no_workspace_role(azure: Azure, doctor: Doctor) -> None:
 def test_no_such_workspace(azure: Azure, doctor: Doctor) -> None:
     found = doctor(AZUREML_WORKSPACE_NAME="elsewhere")
     assert failed(found) == ["workspace"]
-    assert "not there" in found["workspace"][1]
+    assert "does not exist" in found["workspace"][1]
 
 
 def test_the_default_datastore_is_not_blob_storage(azure: Azure, doctor: Doctor) -> None:

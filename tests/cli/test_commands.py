@@ -480,7 +480,7 @@ def test_a_bug_is_one_line_too(run: Path, aml_mirror: Call, tmp_path: Path, data
 def test_what_a_run_does_not_have_is_said_once(run: Path, aml_mirror: Call, database: str) -> None:
     shutil.rmtree(run / "runs")
     plan = aml_mirror("plan", run).out
-    assert "without     best checkpoint" in plan and plan.count("no metric was found") == 1
+    assert "without     best checkpoint" in plan and plan.count("no metrics were found") == 1
     assert "0 series" not in plan and "none is kept" not in plan and "will be mirrored" in plan
     done = aml_mirror("mirror", run, "--checkpoint=all", "--model-name", "m", "--tracking-uri", database)
     assert done.err.count("run-1 has no metrics, no best checkpoint") == 1

@@ -32,9 +32,7 @@ class _Adapter(HTTPAdapter):
 
 
 class _Transport(RequestsTransport):  # type: ignore[misc]
-    """Sends a body from its beginning each time. After a 401 the client would send it again without
-    rewinding.
-    """
+    """Sends a body from its beginning each time. After a 401, the client does not rewind it."""
 
     def send(self, request: Any, **options: Any) -> Any:
         if hasattr(request.body, "seek"):
