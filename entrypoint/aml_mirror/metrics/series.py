@@ -272,7 +272,7 @@ class _Reading:
         )
 
     def name(self, logs: list[str], why: str = "logs in this format are not supported") -> None:
-        """Name logs that nothing here reads."""
+        """Report logs that no reader supports."""
         if logs:
             was = "was" if len(logs) == 1 and " and " not in logs[0] else "were"
             self._warnings.append(f"{_listed(logs)} {was} not read: {why}")
