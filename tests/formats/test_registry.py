@@ -103,7 +103,7 @@ def test_what_once_drifted_apart_is_known_as_weights() -> None:
         assert suffix in suffixes
     assert ".json" not in suffixes
     assert ".npz" in weight_suffixes(Weights.NAMED)
-    assert suffixes_of("torch.save") == (".pt", ".pth", ".ckpt")
+    assert suffixes_of("torch.save") == (".pt", ".pth", ".ckpt", ".pth.tar", ".pt.tar", ".ckpt.tar")
 
 
 @pytest.mark.parametrize(
@@ -117,6 +117,8 @@ def test_what_once_drifted_apart_is_known_as_weights() -> None:
         ("stats.pkl.gz", "compressed file"),
         ("a.b/c", ""),
         ("v1.5.safetensors", "safetensors"),
+        ("checkpoint.pth.tar", "torch.save"),
+        ("logs.tar", "archive"),
     ],
 )
 def test_a_name_stands_for_a_format(path: str, name: str) -> None:

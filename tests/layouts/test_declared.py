@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -140,6 +141,40 @@ def test_a_policy_of_tianshou_is_the_best_one_and_no_end(tree: MakeTree, tmp_pat
     save(tmp_path / "other/policy.pth", {"actor": {}})
     write_bytes(tmp_path / "other/events.out.tfevents.1.h.1.0")
     assert [item.root for item in find_runs(tree(tmp_path), "tianshou")] == ["run"]
+
+
+@pytest.mark.parametrize("mode", ["policy", "policy_state_dict"])
+def test_experiments_of_tianshou(tree: MakeTree, tmp_path: Path, mode: str) -> None:
+    folder = tmp_path / "log/PPOExperiment/exp_seed=42"
+    for name, seed in ((f"{mode}_epoch_2.pt", 2), (f"{mode}_epoch_10.pt", 10), (f"{mode}.pt", 3)):
+        save(folder / name, {"model": 0}, bytes([seed]) * 64)
+    write_bytes(folder / "experiment.pkl", pickle.dumps("tianshou.highlevel.experiment"))
+    write_bytes(folder / "env_obs_rms.pkl", b"\x80\x04N.")
+    layout, root, run = read(tree(tmp_path))
+    assert (layout, root) == ("tianshou", "log/PPOExperiment/exp_seed=42")
+    newest = run.checkpoints[0]
+    assert (newest.path, newest.step, newest.role) == (f"{mode}_epoch_10.pt", 10, "final")
+    for item in (newest, run.best):
+        assert item.files == tuple(sorted(("env_obs_rms.pkl", "experiment.pkl", item.path)))
+    assert run.best.path == f"{mode}.pt"
+    # Where nothing was saved on the way, the best one is no end.
+    for name in (2, 10):
+        (folder / f"{mode}_epoch_{name}.pt").unlink()
+    _, _, run = read(tree(tmp_path))
+    assert not run.checkpoints and run.best.path == f"{mode}.pt"
+
+
+def test_the_notebook_of_fasttd3(tree: MakeTree, tmp_path: Path) -> None:
+    for seed, step in enumerate(("30000", "60000", "final")):
+        weights(
+            tmp_path / f"models/h1-walk-v0_notebook_experiment_{step}.pt",
+            seed,
+            actor_state_dict={},
+            global_step=0,
+        )
+    layout, _, run = read(tree(tmp_path))
+    assert layout == "fasttd3" and not run.undecided
+    assert run.checkpoints[0].path.endswith("_final.pt")
 
 
 def test_protomotions_killed_after_a_numbered_checkpoint(tree: MakeTree, tmp_path: Path) -> None:

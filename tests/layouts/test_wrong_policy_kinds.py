@@ -45,7 +45,7 @@ TASKS = st.sampled_from(["pick", "go2-flat", "h1-walk-v0", "Isaac-Lift_v1", "tas
 
 
 # (what writes the run, the files beside the weights that its player opens or is told by flags)
-PLAYED: dict[str, tuple[Callable[[Path, list[int]], None], tuple[str, ...]]] = {
+PLAYED: dict[str, tuple[Callable[[Path, list[int]], object], tuple[str, ...]]] = {
     "robomimic": (
         lambda root, steps: write_numbered(root, "models/model_epoch_{}.pth", steps, robomimic),
         ("logs/normalization_params.txt",),
@@ -69,7 +69,18 @@ PLAYED: dict[str, tuple[Callable[[Path, list[int]], None], tuple[str, ...]]] = {
         lambda root, steps: write_numbered(
             root, ("policy_epoch_{}_seed_3.ckpt", "policy_step_{}_seed_3.ckpt")[len(steps) % 2], steps
         ),
-        ("dataset_stats.pkl",),
+        ("dataset_stats.pkl", "latent_model_last.ckpt"),
+    ),
+    "huggingface": (
+        lambda root, steps: write_numbered(root, "checkpoint-{}", steps, huggingface),
+        tuple(f"checkpoint-{{}}/{name}" for name in ("non_lora_trainables.bin", "tokenizer.json")),
+    ),
+    "tianshou": (
+        lambda root, steps: [
+            write_numbered(root, "policy_epoch_{}.pt", steps),
+            write_bytes(root / "experiment.pkl", pickle.dumps("tianshou.highlevel.experiment")),
+        ],
+        ("env_obs_rms.pkl",),
     ),
     "prismatic": (
         lambda root, steps: [

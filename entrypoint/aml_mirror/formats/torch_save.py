@@ -64,7 +64,10 @@ def _d3rlpy_problem(file: FormatFile) -> str:
     return _zip_problem(file) if file.read(0, 2) == b"PK" else _pickle_problem(file, "")
 
 
-TORCH = Format("torch.save", (".pt", ".pth", ".ckpt"), Kind.PICKLE, Weights.ALWAYS, _problem)
+# .pth.tar is no tar archive: PyTorch's ImageNet example (pytorch/examples, imagenet/main.py) gives torch.save
+# that name, and scripts that began as a copy of it kept it.
+_SUFFIXES = (".pt", ".pth", ".ckpt", ".pth.tar", ".pt.tar", ".ckpt.tar")
+TORCH = Format("torch.save", _SUFFIXES, Kind.PICKLE, Weights.ALWAYS, _problem)
 TORCH_BIN = Format("torch.save as .bin", (".bin",), Kind.PICKLE, Weights.OFTEN, _bin_problem)
 CLEANRL = Format("CleanRL", (".cleanrl_model",), Kind.PICKLE, Weights.ALWAYS, _cleanrl_problem)
 D3RLPY = Format("d3rlpy", (".d3",), Kind.PICKLE, Weights.ALWAYS, _d3rlpy_problem)

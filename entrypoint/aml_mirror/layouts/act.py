@@ -7,8 +7,11 @@ numbered file every 100 epochs. When training ends it saves ``policy_last.ckpt``
 under its number, and ``policy_best.ckpt``, chosen by validation loss. Only the numbered names contain the
 seed. If two seeds share a folder, the later training overwrote the last and best files of the earlier one.
 
-What inference loads: the checkpoint (``--eval`` takes ``policy_best.ckpt``) and ``dataset_stats.pkl`` beside
-it, which is used to scale the joints (``eval_bc``). The network is built from the training's flags.
+What inference loads: the checkpoint (``--eval`` takes ``policy_best.ckpt``, with Mobile ALOHA
+``policy_last.ckpt``) and ``dataset_stats.pkl`` beside it, which is used to scale the joints (``eval_bc``).
+With ``--use_vq``, Mobile ALOHA also loads ``latent_model_last.ckpt``, which ``train_latent_model.py`` trains
+on the policy's codes and saves beside it. The network is built from the training's flags. ``config.pkl`` is
+written but not read.
 """
 
 from __future__ import annotations
@@ -21,5 +24,5 @@ ACT = FileLayout(
     final=r"policy_last\.ckpt",
     best=r"policy_best\.ckpt",
     beside=("dataset_stats.pkl",),
-    companions=("dataset_stats.pkl",),
+    companions=("dataset_stats.pkl", "latent_model_last.ckpt"),
 )

@@ -12,7 +12,7 @@ The step is ``global_step``, as in ``logs.json.txt``. If the file cannot be read
 gives for the epoch in the name.
 
 What inference loads: only this file (``eval.py``, ``eval_real_robot.py``). It contains configuration,
-normalizer and EMA weights.
+normalizer and EMA weights. Flags set the rates and the robot's address.
 """
 
 from __future__ import annotations

@@ -20,9 +20,10 @@ Sources: lerobot 0.4.4 (real runs) and the main branch of August 2026 (``common/
 - LeRobot keeps no best checkpoint and writes no event files.
 
 What inference loads: all of ``pretrained_model/`` with ``from_pretrained``: weights, ``config.json``,
-processors and their states (``scripts/lerobot_eval.py``). ``train_config.json`` is kept. ``lerobot-train
---config_path`` and ``TrainPipelineConfig.from_pretrained`` read it, and it says which data the policy was
-trained with.
+processors and their states (``scripts/lerobot_eval.py``, ``async_inference/policy_server.py``).
+``--rename_map`` maps names of cameras that differ from those of the training. ``train_config.json`` is kept.
+``lerobot-train --config_path`` and ``TrainPipelineConfig.from_pretrained`` read it, and it says which data
+the policy was trained with.
 """
 
 from __future__ import annotations

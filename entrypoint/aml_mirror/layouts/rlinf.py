@@ -6,7 +6,9 @@ weights, optimizer and scheduler. With ``save_full_model_weights`` it also saves
 ``actor/model_state_dict/full_weights.pt``. ``best_model/`` is kept for its score.
 
 What inference loads: ``full_weights.pt``, and for OpenPI's policies the statistics
-``<asset>/norm_stats.json`` in the checkpoint. Without ``full_weights.pt`` it needs ``dcp_checkpoint/``.
+``<asset>/norm_stats.json`` in the checkpoint. Without ``full_weights.pt`` it needs ``dcp_checkpoint/``. Its
+configuration says which base model the weights are loaded into (``actor.model.model_path``). Tokenizer and
+processor are in that model's folder, which is not part of the run.
 """
 
 from __future__ import annotations

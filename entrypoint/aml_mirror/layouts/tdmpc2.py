@@ -4,7 +4,8 @@
 when training ends. ``trainer/offline_trainer.py`` also saves under the step. No checkpoint is selected by a
 score. ``eval.csv`` and ``train.csv`` are in the run's root.
 
-What inference loads: only this file, with ``evaluate.py checkpoint=…``. It contains ``model``.
+What inference loads: only this file, with ``evaluate.py checkpoint=…``. It contains ``model``. Flags set the
+task and the size of the model (``task=``, ``model_size=``).
 """
 
 from __future__ import annotations

@@ -57,7 +57,7 @@ _FEW_PAGES = 4
 _LARGE = (
     ".safetensors", ".pt", ".pth", ".ckpt", ".bin", ".zip", ".npz", ".h5", ".hdf5", ".keras", ".msgpack",
     ".ocdbt", ".onnx", ".pkl", ".pickle", ".d3", ".distcp", ".cleanrl_model", ".gguf", ".pt2", ".pte", ".ptl",
-    ".tflite",
+    ".tflite", ".pth.tar", ".pt.tar", ".ckpt.tar",
 )  # fmt: skip
 _ASKED = 20
 _NAMES = ("InvalidUri", "InvalidResourceName", "OutOfRangeInput", "InvalidInput")

@@ -39,7 +39,7 @@ from collections.abc import Container
 # If the marker is too weak to mean "temporary", the rest of the name must be that of a file of a run. The
 # formats are a package above this one: tests/formats/test_registry.py compares the list with theirs.
 _FILE = (
-    r"[^/.][^/]*\.(?:safetensors|pt|pth|ckpt|bin|zip|pkl|pickle|npz|onnx|msgpack|ocdbt|h5|hdf5|keras|d3|distcp"
+    r"[^/.][^/]*\.(?:safetensors|pt|pth|ckpt|pth\.tar|pt\.tar|ckpt\.tar|bin|zip|pkl|pickle|npz|onnx|msgpack|ocdbt|h5|hdf5|keras|d3|distcp"
     r"|cleanrl_model|gguf|pt2|pte|ptl|tflite|json|jsonl|ya?ml|csv|txt)"
 )
 # Files that tools keep beside a NAME while they write to it.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+from aml_mirror.formats.registry import weight_suffixes
 from aml_mirror.layouts.step_folders import word_set
 
 # Words that indicate a model in training, as whole words of a name.
@@ -73,6 +74,9 @@ _BEHIND = re.compile(
 # Elsewhere a number must be a word of its own: not the 3 or the 8 of llama3-8b, nor a decimal.
 _NUMBER = re.compile(r"(?:^|(?<=[-_= ]))(?<![0-9]\.)([0-9]{1,18})(?=$|[-_. ](?![0-9]+$))")
 
+# .pth.tar
+_SUFFIXES_OF_TWO = tuple(suffix for suffix in weight_suffixes() if suffix.count(".") > 1)
+
 
 def words_of(name: str) -> set[str]:
     """Return the words of a name, in lower case, also split at capital letters."""
@@ -105,9 +109,20 @@ def step_of(name: str) -> int | None:
 
 
 def stem_of(path: str) -> str:
-    """Return a file's name without its suffix. checkpoint_1000 has no suffix."""
+    """Return a file's name without its suffix. checkpoint_1000 has none, model.pth.tar has .pth.tar."""
     name = path.rpartition("/")[2]
-    return name.rpartition(".")[0] or name
+    suffix = suffix_of(name)
+    return name[: -len(suffix)] if suffix and suffix != name else name
+
+
+def suffix_of(path: str) -> str:
+    """Return the suffix of a file's name with its dot, in the case that it has; empty: it has none."""
+    name = path.rpartition("/")[2]
+    for suffix in _SUFFIXES_OF_TWO:
+        if name.lower().endswith(suffix):
+            return name[-len(suffix) :]
+    _, dot, suffix = name.rpartition(".")
+    return dot + suffix if dot else ""
 
 
 def end_of(name: str) -> int:

@@ -17,6 +17,7 @@ from dataclasses import replace
 
 from aml_mirror.core.errors import MirrorError
 from aml_mirror.layouts.base import Checkpoint, RunDraft
+from aml_mirror.layouts.generic.name_words import stem_of
 from aml_mirror.layouts.step_folders import names_in
 from aml_mirror.sources.tree import Tree, join, parent
 
@@ -62,7 +63,7 @@ def _named_in(run: Tree, path: str, checkpoints: list[Checkpoint]) -> int | None
     name = re.split(r"[/\\]", said.rstrip("/\\"))[-1] if said else ""
     for at, item in enumerate(checkpoints):
         own = item.path.rpartition("/")[2]
-        if name and name in (own, own.rpartition(".")[0]):
+        if name and name in (own, stem_of(own)):
             return at
         if said.isdecimal() and len(said) <= 18 and item.step == int(said):
             return at

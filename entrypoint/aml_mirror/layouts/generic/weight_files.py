@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from aml_mirror.formats.registry import Weights, pattern_of, suffixes_of, weight_suffixes
 from aml_mirror.layouts.base import Checkpoint
-from aml_mirror.layouts.generic.name_words import MODEL_WORDS, end_of, stem_of, step_of, words_of
+from aml_mirror.layouts.generic.name_words import MODEL_WORDS, end_of, stem_of, step_of, suffix_of, words_of
 from aml_mirror.layouts.generic.sharded import is_zero, parts_problem, stores_of
 from aml_mirror.layouts.step_folders import names_in
 from aml_mirror.sources.tree import Tree, join, parent
@@ -229,11 +229,11 @@ def best_beside(run: Tree, newest: Checkpoint) -> Checkpoint | None:
         return None
     folder, _, own = newest.path.rpartition("/")
     words = words_of(stem_of(own)) | MODEL_WORDS | {"best"}
-    _, dot, suffix = own.rpartition(".")
+    suffix = suffix_of(own)
     names = [
         name
         for name in sorted(names_in(run, folder))
-        if "best" in words_of(stem_of(name)) <= words and name.endswith(dot + suffix) and is_weights(name)
+        if "best" in words_of(stem_of(name)) <= words and name.endswith(suffix) and is_weights(name)
     ]
     if len(names) != 1:
         return None

@@ -26,7 +26,10 @@ What inference loads: the checkpoint's folder, with ``from_pretrained``: weights
 processors and custom code, and for OpenVLA ``dataset_statistics.json``. Optimizer, scheduler and random
 states, ``training_args.bin`` and ``trainer_state.json`` are left out. So are shards of FSDP or DeepSpeed that
 repeat weights which are also stored whole. An adapter also needs its base model, which
-``adapter_config.json`` names.
+``adapter_config.json`` names. The folder of VILA and NaVILA (``load_pretrained_model`` in
+``llava/model/builder.py``) contains ``config.json`` and the parts, with the tokenizer in ``llm/`` and the
+image processor in ``vision_tower/``. After a LoRA training it also contains ``non_lora_trainables.bin``, and
+``--model-base`` names the base model. A flag (``--conv-mode``) sets the form of the conversation.
 """
 
 from __future__ import annotations

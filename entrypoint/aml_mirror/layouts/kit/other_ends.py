@@ -15,6 +15,7 @@ from aml_mirror.layouts.generic.name_words import (
     end_of,
     stem_of,
     step_of,
+    suffix_of,
     words_of,
 )
 from aml_mirror.layouts.generic.weight_files import is_weights
@@ -29,7 +30,7 @@ Describe = Callable[[str], Checkpoint]
 WHY_FOREIGN = "its name says that it is the end, but the framework never writes such a name"
 # torch.save writes the same under any of these names.
 TORCH_SUFFIXES = suffixes_of("torch.save")
-_TORCH = frozenset(suffix.lstrip(".") for suffix in TORCH_SUFFIXES)
+_TORCH = frozenset(TORCH_SUFFIXES)
 
 
 def other_ends(names: Iterable[str], listed: Iterable[str]) -> list[str]:
@@ -42,14 +43,14 @@ def other_ends(names: Iterable[str], listed: Iterable[str]) -> list[str]:
         listed: the files that are known to be checkpoints.
     """
     listed = list(listed)
-    suffixes = {name.rpartition(".")[2] for name in listed}
+    suffixes = {suffix_of(name) for name in listed}
     if suffixes & _TORCH:
         suffixes |= _TORCH
     known = _words(listed)
     return [
         name
         for name in names
-        if end_of(name) >= 0 and name.rpartition(".")[2] in suffixes and words_of(stem_of(name)) <= known
+        if end_of(name) >= 0 and suffix_of(name) in suffixes and words_of(stem_of(name)) <= known
     ]
 
 
@@ -115,7 +116,7 @@ def _folders(
     newest = listed[0]
     is_file = newest.path in newest.weights
     words = _words(names)
-    suffixes = {path.rpartition(".")[2] for path in newest.weights}
+    suffixes = {suffix_of(path) for path in newest.weights}
     found = []
     for name in sorted(item[:-1] for item in run.children.get(place, ()) if item.endswith("/")):
         path = join(place, name)
@@ -128,9 +129,7 @@ def _folders(
             files = [
                 file
                 for file in inside
-                if file.rpartition(".")[2] in suffixes
-                and is_weights(file)
-                and words_of(stem_of(file)) <= words
+                if suffix_of(file) in suffixes and is_weights(file) and words_of(stem_of(file)) <= words
             ]
             if files and len(files) == len([file for file in run.walk(path) if is_weights(file)]):
                 found += files
