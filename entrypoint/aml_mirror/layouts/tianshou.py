@@ -36,6 +36,8 @@ _STARTED = re.compile(r"\d{6}-\d{6}")
 
 def _is_tianshou(run: Tree) -> bool:
     """Recognise it by the experiment, the folder, or the MuJoCo examples' files: names are common."""
+    if run.has(_EXPERIMENT) and b"tianshou" in run.read(_EXPERIMENT, 0, _HEAD_BYTES):
+        return True
     if _STARTED.fullmatch((run.root or run.source.name).rpartition("/")[2]):
         return True
     data = pickle_of(run, "policy.pth") if run.has("policy.pth") else b""
