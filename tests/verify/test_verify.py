@@ -242,7 +242,7 @@ def test_a_signed_version(
     assert registered.version == "2"
     assert registered.verify(public_key=public).holds
     registered.put(signing.ARTIFACT, signed)
-    with pytest.raises(DataError, match="what was signed is not version 2"):
+    with pytest.raises(DataError, match="the signature is not for version 2"):
         registered.verify(public_key=public)
     registered.put(signing.ARTIFACT, b"{}")
     with pytest.raises(DataError, match="is damaged"):
