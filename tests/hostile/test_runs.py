@@ -207,7 +207,10 @@ def readable_run(folder: Path) -> Path:
 def test_a_file_of_the_checkpoint_that_may_not_be_read_is_77_and_named(public: Path, name: str) -> None:
     run = readable_run(public)
     (run / "checkpoint-20" / name).chmod(0)
-    with somebody_else(), pytest.raises(NotAllowed, match=f"checkpoint-20/{name} may not be read") as caught:
+    with (
+        somebody_else(),
+        pytest.raises(NotAllowed, match=f"checkpoint-20/{name} cannot be read by uid") as caught,
+    ):
         planned(run)
     assert caught.value.exit_code == 77
 

@@ -62,7 +62,7 @@ def test_a_value_behind_the_end(tree: MakeTree, store: Path) -> None:
     largest.write_bytes(whole[:10368])
     assert store_problem(tree(folder), "params") == ""
     largest.write_bytes(whole[:10367])
-    assert "10367 bytes, its index says 10368" in store_problem(tree(folder), "params")
+    assert "10367 bytes, but its index says 10368" in store_problem(tree(folder), "params")
 
 
 def test_the_manifest(tree: MakeTree, store: Path) -> None:

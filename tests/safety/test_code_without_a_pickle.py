@@ -194,7 +194,7 @@ _RUNS: dict[str, tuple[str, bytes | str, str, str]] = {
     "script without a suffix": ("install", "#!/bin/sh\n", CODE, "script"),
     "TFLite": ("p.tflite", bytes(20), CODE, "interpreter"),
     "7-Zip": ("data.7z", b"7z\xbc\xaf\x27\x1c" + bytes(40), UNKNOWN, "7-Zip"),
-    "zip of anything": ("data.zip", zipped({"a.txt": b"hello"}), UNKNOWN, "no known kind"),
+    "zip of anything": ("data.zip", zipped({"a.txt": b"hello"}), UNKNOWN, "unknown kind"),
     "zip with a script": ("data.zip", zipped({"a.sh": b"echo"}), CODE, "shell"),
     "large JSON": ("tokenizer.json", '{"_target_": "os.system", "x": "' + "a" * (5 << 20) + '"}', UNKNOWN, "_target_"),
     "large JSON, escaped": ("t.json", '{"\\u005ftarget_": "os.system", "x": "' + "a" * (5 << 20) + '"}', UNKNOWN, "u005f"),

@@ -65,7 +65,7 @@ class Pruned:
         }
 
     def text(self) -> str:
-        """Return the history as a table."""
+        """Return the result as a table."""
         if not self.items:
             return f"nothing to remove in {self.registry}"
         rows = [("kind", "size", "files", "idle", "what", "why")]
