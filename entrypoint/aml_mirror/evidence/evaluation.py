@@ -91,8 +91,8 @@ def evaluation_of(
     Args:
         format_name: the name of the format.
         trials: (task, episodes, successes); those of one task are added up.
-        metrics: by name; what is no finite number is left out.
-        rows: of each single trial its task, its name, its success, and what else is known of it.
+        metrics: by name; values that are not finite numbers are left out.
+        rows: for each single trial its task, its name, its success, and anything else that is known.
         evaluated_at: see :class:`Evaluation`.
         manifest_sha256: likewise.
 
