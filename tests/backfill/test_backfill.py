@@ -313,7 +313,7 @@ def test_match_exclude_since_limit_and_shards(
     (old,) = found.receipt("old").warnings
     assert re.fullmatch(r"its newest file is older than --since \d{4}-\d\d-\d\d \d\d:\d\d UTC", old)
     assert [found.receipt(name).warnings for name in ("sweep/seed0", "sweep/seed1")] == [
-        ("it is left out by --exclude-run",),
+        ("--exclude-run leaves it out",),
         ("--limit 1 was reached before it",),
     ]
     assert found.summary.exit_code == 0

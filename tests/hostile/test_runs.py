@@ -261,7 +261,7 @@ def test_a_dotenv_in_the_run_says_nothing(tmp_path: Path, aml_mirror: Call) -> N
     for cwd in (run, run / "checkpoint-10"):
         (cwd / ".env").write_text("MLFLOW_TRACKING_URI=http://127.0.0.1:9\n")
         done = aml_mirror("--source", run, "--model-name", "m", cwd=cwd, code=78)
-        assert ".env is in the run that is to be mirrored" in done.err
+        assert ".env is in the run to be mirrored" in done.err
     # One above the run is the person's own.
     (run / ".env").unlink()
     (tmp_path / ".env").write_text("AZUREML_MODEL_NAME=m-of-mine\n")

@@ -302,8 +302,8 @@ def test_pickles_are_judged_by_their_ends(name: str, data: bytes, why: str) -> N
         (bytes.fromhex("93 dd0000000100 de0001a16101 df00000001a16101"), ""),
         (bytes.fromhex("81a161c1"), "damaged"),
         (bytes.fromhex("81a16101 00"), "5 bytes"),
-        (bytes.fromhex("dfffffffff a16101"), "cut"),
-        (bytes.fromhex("81a161c6ffffffff") + bytes(9), "cut"),
+        (bytes.fromhex("dfffffffff a16101"), "truncated"),
+        (bytes.fromhex("81a161c6ffffffff") + bytes(9), "truncated"),
         (bytes.fromhex("dd7fffffff") + bytes(3 << 19), "more objects"),
         (b"plain text", "no map"),
     ],
@@ -337,7 +337,7 @@ def test_archives_of_numpy_are_judged_as_zips() -> None:
     with zipfile.ZipFile(stream, "w") as archive:
         archive.writestr("w.npy", bytes(100))
     assert verdict("policy_10.npz", stream.getvalue()) == ""
-    assert "was cut" in verdict("policy_10.npz", stream.getvalue()[:-30])
+    assert "truncated" in verdict("policy_10.npz", stream.getvalue()[:-30])
 
 
 def test_the_old_format_of_torch_that_ends_at_once_is_cut() -> None:
