@@ -7,6 +7,7 @@ import io
 import os
 import random
 import re
+import socket
 import zipfile
 from collections.abc import Callable
 from typing import Any
@@ -31,6 +32,7 @@ from aml_mirror.sources.blob_uri import locate
 from aml_mirror.sources.registry import open_source
 from aml_mirror.sources.tree import Tree
 from aml_mirror.storage.azure_cloud import blob_suffix
+from aml_mirror.storage.blob_client import transport
 from this_process import here  # noqa: F401 - a fixture
 
 pytestmark = pytest.mark.usefixtures("here")
@@ -335,3 +337,12 @@ def test_error_texts_are_one_line(azure: Any) -> None:
     with pytest.raises(MirrorError) as caught:
         BlobSource(f"azure://{azure.account}/{azure.container}/r").scan()
     assert not re.search(r"\n|eyJ|sig=", caught.value.message + caught.value.hint)
+
+
+def test_a_request_through_a_proxy_is_sent_at_once(azure: Any) -> None:
+    session = transport(2).session
+    url = f"https://{azure.account}.blob.{blob_suffix()}/container/blob"
+    with session.get(url, stream=True) as answer:
+        connection = answer.raw._connection.sock
+        assert connection.getpeername()[1] == int(os.environ["HTTPS_PROXY"].rpartition(":")[2].strip("/"))
+        assert connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)

@@ -8,10 +8,10 @@ from hypothesis import strategies as st
 
 from aml_mirror.core.errors import ConfigurationError, UsageError
 from aml_mirror.registries import keys
+from aml_mirror.registries.azureml.coordinates import Coordinates
 from aml_mirror.registries.azureml.limits import (
     LIMITS,
     PERSONS_TAGS,
-    check_coordinates,
     check_names,
     cut,
     fit_tags,
@@ -39,9 +39,9 @@ def test_experiment_names_that_are_refused(experiment: str) -> None:
 
 
 def test_coordinates() -> None:
-    check_coordinates(SUBSCRIPTION, "rg-robots_1.(x)", "mlw-robots")
+    Coordinates(SUBSCRIPTION, "rg-robots_1.(x)", "mlw-robots")
     with pytest.raises(ConfigurationError) as missing:
-        check_coordinates("", "rg", "")
+        Coordinates("", "rg", "")
     assert "AZURE_SUBSCRIPTION_ID, AZUREML_WORKSPACE_NAME not set" in missing.value.message
     for given_, name in (
         (("not-a-guid", "rg", "ws"), "AZURE_SUBSCRIPTION_ID"),
@@ -49,7 +49,7 @@ def test_coordinates() -> None:
         ((SUBSCRIPTION, "rg", "w"), "AZUREML_WORKSPACE_NAME"),
     ):
         with pytest.raises(ConfigurationError, match=f"{name} is malformed"):
-            check_coordinates(*given_)
+            Coordinates(*given_)
 
 
 def test_tags_are_kept_within_the_limits_and_what_is_not_is_told() -> None:

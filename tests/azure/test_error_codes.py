@@ -11,7 +11,7 @@ from azure.storage.blob import BlobClient, BlobLeaseClient
 
 from aml_mirror.core.errors import ConfigurationError, DataError, MirrorError, NotAllowed, ServiceUnavailable
 from aml_mirror.registries.azureml.blob_lease import BlobLease
-from aml_mirror.registries.azureml.model_versions import absent
+from aml_mirror.registries.azureml.model_service import absence_allowed
 from aml_mirror.registries.azureml.run_artifacts import _is_expired, _refuses_all
 from aml_mirror.storage import azure_errors
 from aml_mirror.support.retry import Retry
@@ -104,16 +104,20 @@ def test_what_is_a_conflict_a_change_or_damage() -> None:
 
 
 def test_a_missing_version_is_none_and_a_missing_workspace_is_an_error() -> None:
-    absent(answer(404, "ModelNotFound"))
-    absent(answer(404, "ResourceNotFound", "'workspaces/ws/models/m' was not found"))
+    for error in (
+        answer(404, "ModelNotFound"),
+        answer(404, "ResourceNotFound", "'workspaces/ws/models/m' was not found"),
+    ):
+        with absence_allowed():
+            raise error
     for error in (
         answer(404, "ResourceGroupNotFound"),
         answer(404, "SubscriptionNotFound"),
         answer(404, "ResourceNotFound", "the Resource 'x/workspaces/ws' was not found"),
         answer(403, "ModelNotFound"),
     ):
-        with pytest.raises(HttpResponseError):
-            absent(error)
+        with pytest.raises(HttpResponseError), absence_allowed():
+            raise error
 
 
 def test_a_sas_that_ran_out_is_told_from_an_account_that_refuses_all() -> None:

@@ -16,6 +16,7 @@ from aml_mirror.core.errors import MirrorError, NotAllowed, ServiceUnavailable
 from aml_mirror.core.manifest import BlockDigests, ManifestEntry, StoredFile
 from aml_mirror.registries import keys
 from aml_mirror.registries.azureml import block_list, read_once, run_adoption, stored_files, version_tags
+from aml_mirror.registries.azureml.coordinates import Coordinates
 from aml_mirror.registries.azureml.fast_lookup import FastLookup
 from aml_mirror.registries.azureml.known_versions import each_version_of
 from aml_mirror.registries.azureml.version_registration import Registration, _is_same
@@ -60,7 +61,8 @@ def looked_up(
         row = {"info": {"run_id": "r", "start_time": 1}, "data": {"tags": tags}}
         return {"runs": [row], "next_page_token": token}
 
-    lookup = FastLookup("s", "rg", "ws", lambda: pytest.fail("the clients are loaded"))
+    where = Coordinates("11111111-2222-3333-4444-555555555555", "rg", "ws")
+    lookup = FastLookup(where, lambda: pytest.fail("the clients are loaded"))
     monkeypatch.setattr(lookup, "_mlflow", answer)
     monkeypatch.setattr(lookup, "_version", lambda model, number: found or version(number))
     return [one.number for one in lookup._look("m", "m", "run-1")]

@@ -155,7 +155,7 @@ def test_what_an_earlier_attempt_stored_counts_where_bytes_and_digest_fit() -> N
 
 def models(found: dict[str, Any] | None, put: list[Any]) -> Models:
     service: Any = SimpleNamespace(
-        version=lambda model, number: found, put=lambda model, number, made: put.append(made)
+        version_if_any=lambda model, number: found, put=lambda model, number, made: put.append(made)
     )
     return Models(service, Retry(0, lambda error: error, lambda text: None))  # type: ignore[arg-type,return-value]
 

@@ -58,6 +58,8 @@ class Proxy:
 
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
+            # Else a body waits 40 ms until the client acknowledges the headers.
+            disable_nagle_algorithm = True
 
             def handle_any(self) -> None:
                 proxy._handle(self)
@@ -79,7 +81,7 @@ class Proxy:
         self.url = f"{'https' if tls else 'http'}://127.0.0.1:{self._server.server_address[1]}"
 
     def __enter__(self) -> Proxy:
-        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+        threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True).start()
         return self
 
     def __exit__(self, *args: object) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from aml_mirror.pipeline.receipt import Receipt
+from aml_mirror.registries.azureml.coordinates import Coordinates
 from aml_mirror.registries.azureml.fast_lookup import FastLookup
 from aml_mirror.registries.pages import Pages, mlflow_pages, pages_of
 
@@ -57,7 +58,7 @@ def load() -> Any:
 def test_the_studio_of_a_cloud(monkeypatch: pytest.MonkeyPatch, cloud: str, host: str) -> None:
     monkeypatch.setenv("AZUREML_CURRENT_CLOUD", cloud)
     monkeypatch.setenv("AZURE_TENANT_ID", "tenant-1")
-    found = pages_of(FastLookup(SUBSCRIPTION, "rg-robots", "mlw", load), "reach", "3", "run-1")
+    found = pages_of(FastLookup(Coordinates(SUBSCRIPTION, "rg-robots", "mlw"), load), "reach", "3", "run-1")
     scope = f"/subscriptions/{SUBSCRIPTION}/resourceGroups/rg-robots"
     scope += "/providers/Microsoft.MachineLearningServices/workspaces/mlw&tid=tenant-1"
     assert found.run == f"{host}/runs/run-1?wsid={scope}"

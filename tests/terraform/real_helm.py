@@ -217,6 +217,7 @@ def handler_of(helm):
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
+        disable_nagle_algorithm = True
 
         def log_message(self, *_):
             """Nothing is logged."""

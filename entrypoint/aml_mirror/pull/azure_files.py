@@ -16,7 +16,7 @@ from azure.core.exceptions import HttpResponseError
 from azure.core.pipeline import policies
 from azure.core.rest import HttpRequest
 
-from aml_mirror.pull.files import Listed, Part
+from aml_mirror.pull.files import Listed, Part, joined
 from aml_mirror.storage import azure_errors
 from aml_mirror.storage.azure_login import STORAGE_SCOPE, credential, with_fresh_login
 from aml_mirror.storage.blob_client import account_of, container_client, metadata_of, transport
@@ -132,17 +132,11 @@ class AzureFiles:
         """See :meth:`aml_mirror.pull.files.Files.small`."""
 
         def read() -> bytes | None:
-            data = b""
             try:
-                with self.read(path) as part:
-                    for chunk in part.chunks:
-                        data += chunk
-                        if len(data) > limit:
-                            return None
+                return joined(self.read(path), limit)
             except HttpResponseError as error:
                 if azure_errors.is_missing(error):
                     return None
                 raise
-            return data
 
         return self.retried(read)

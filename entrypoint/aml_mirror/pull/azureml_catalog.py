@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator
 from functools import cached_property
 from typing import Any, TypeVar
 
-from azure.core.exceptions import HttpResponseError
 from azure.core.rest import HttpRequest
 
 from aml_mirror.core.errors import ConfigurationError, DataError, SourceNotFound
@@ -17,9 +16,8 @@ from aml_mirror.pull.reference import Reference
 from aml_mirror.pull.resolved import ResolvedVersion
 from aml_mirror.registries import keys
 from aml_mirror.registries.azureml import block_list, stored_files
-from aml_mirror.registries.azureml.limits import check_coordinates, workspace_scope
-from aml_mirror.registries.azureml.model_service import ModelService, Properties
-from aml_mirror.registries.azureml.model_versions import absent
+from aml_mirror.registries.azureml.coordinates import Coordinates
+from aml_mirror.registries.azureml.model_service import ModelService, Properties, absence_allowed
 from aml_mirror.registries.azureml.stage_entries import MAX_ENTRY_BYTES, entry_that_gave
 from aml_mirror.registries.azureml.version_folder import datastore_path, folder_in
 from aml_mirror.registries.azureml.version_tags import version_of
@@ -48,32 +46,25 @@ class AzureMLCatalog:
     """See :class:`aml_mirror.pull.resolved.Catalog`.
 
     Args:
-        subscription_id, resource_group, workspace_name: where it is.
+        coordinates: the coordinates of the workspace.
         retry_seconds: how long an operation may keep failing for temporary reasons.
         notice: called with messages for the user while waiting.
         connections: how many requests to storage run at the same time.
-
-    Raises:
-        ConfigurationError: a coordinate is missing or malformed.
     """
 
     def __init__(
         self,
-        subscription_id: str,
-        resource_group: str,
-        workspace_name: str,
+        coordinates: Coordinates,
         retry_seconds: float,
         notice: Callable[[str], None],
         connections: int = 16,
     ) -> None:
-        check_coordinates(subscription_id, resource_group, workspace_name)
-        self.subscription_id, self.resource_group, self.name = subscription_id, resource_group, workspace_name
-        self.description = f"Azure ML workspace {workspace_name} (resource group {resource_group})"
-        self.scope = workspace_scope(subscription_id, resource_group, workspace_name)
+        self.description = coordinates.description
+        self._scope = coordinates.scope
         self._retry = Retry(
             retry_seconds, lambda error: azure_errors.translate(error, self.description), notice
         )
-        self._service = ModelService(self, _PATIENCE)
+        self._service = ModelService(coordinates, _PATIENCE)
         self._connections = connections
 
     def find(self, reference: Reference) -> list[ResolvedVersion]:
@@ -113,7 +104,7 @@ class AzureMLCatalog:
         return [found[max(found)]]
 
     def _default_datastore(self) -> str:
-        url = f"{resource_manager()}{self.scope}/datastores?api-version={_DATASTORE_API}&isDefault=true"
+        url = f"{resource_manager()}{self._scope}/datastores?api-version={_DATASTORE_API}&isDefault=true"
         answer = self._call(lambda: self._service.send(HttpRequest("GET", url)))
         for found in answer.get("value") or ():
             self._datastores[str(found["name"])] = found["properties"]
@@ -123,22 +114,13 @@ class AzureMLCatalog:
         )
 
     def _get(self, model: str, number: str) -> Properties | None:
-        def get() -> Properties | None:
-            try:
-                return self._service.version(model, number)
-            except HttpResponseError as error:
-                absent(error)
-                return None
-
-        return self._call(get)
+        return self._call(lambda: self._service.version_if_any(model, number))
 
     def _versions(self, model: str) -> list[tuple[str, Properties]]:
         def read() -> list[tuple[str, Properties]]:
-            try:
+            with absence_allowed():
                 return list(self._service.versions(model))
-            except HttpResponseError as error:
-                absent(error)
-                return []
+            return []
 
         return self._call(read)
 
@@ -166,7 +148,7 @@ class AzureMLCatalog:
         """
         found = self._datastores.get(datastore)
         if found is None:
-            url = f"{resource_manager()}{self.scope}/datastores/{datastore}?api-version={_DATASTORE_API}"
+            url = f"{resource_manager()}{self._scope}/datastores/{datastore}?api-version={_DATASTORE_API}"
             answer = self._call(lambda: self._service.send(HttpRequest("GET", url)))
             found = self._datastores[datastore] = answer["properties"]
         kind, container = found.get("datastoreType"), found.get("containerName") or found.get("filesystem")

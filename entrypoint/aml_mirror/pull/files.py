@@ -29,6 +29,17 @@ class Part:
     chunks: Iterator[bytes]
 
 
+def joined(part: AbstractContextManager[Part], limit: int) -> bytes | None:
+    """Return all bytes of a part; None where there are more than ``limit``."""
+    data = b""
+    with part as answer:
+        for chunk in answer.chunks:
+            data += chunk
+            if len(data) > limit:
+                return None
+    return data
+
+
 class Files(Protocol):
     """The files below one folder of a store. Safe to use from several threads."""
 

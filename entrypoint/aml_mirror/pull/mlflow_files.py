@@ -16,7 +16,7 @@ from urllib.parse import quote, unquote, urlsplit
 
 from aml_mirror.core.errors import ConfigurationError, ServiceUnavailable
 from aml_mirror.core.settings import Settings
-from aml_mirror.pull.files import Files, Listed, Part
+from aml_mirror.pull.files import Files, Listed, Part, joined
 from aml_mirror.support.retry import Retry
 
 if TYPE_CHECKING:
@@ -152,18 +152,13 @@ class HttpFiles:
         from requests import HTTPError
 
         def read() -> bytes | None:
-            data = b""
             try:
-                with self.read(path) as part:
-                    for chunk in part.chunks:
-                        data += chunk
-                        if len(data) > limit:
-                            return None
+                data = joined(self.read(path), limit)
             except HTTPError as error:
                 if error.response is not None and error.response.status_code == 404:
                     return None
                 raise
-            if self._size_of(path) not in (None, len(data)):
+            if data is not None and self._size_of(path) not in (None, len(data)):
                 raise ServiceUnavailable(
                     f"an answer of {self.uri} was truncated", "run the same command again"
                 )

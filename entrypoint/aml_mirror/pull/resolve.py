@@ -80,10 +80,9 @@ def open_catalog(settings: Settings, notice: Callable[[str], None]) -> Catalog:
     kind.check(settings)
     if kind.name == "azureml":
         from aml_mirror.pull.azureml_catalog import AzureMLCatalog
+        from aml_mirror.registries.azureml.coordinates import Coordinates
 
-        return AzureMLCatalog(
-            *settings.azure_coordinates, settings.retry_seconds, notice, settings.concurrency
-        )
+        return AzureMLCatalog(Coordinates.of(settings), settings.retry_seconds, notice, settings.concurrency)
     if kind.name != "mlflow":
         raise ConfigurationError(
             f"versions in a registry of the type {kind.name} cannot be pulled",

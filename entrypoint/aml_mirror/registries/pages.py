@@ -85,9 +85,7 @@ def mlflow_pages(tracking_uri: str, experiment_id: str, model: str, number: str,
 
 def studio_pages(
     resource_manager: str,
-    subscription_id: str,
-    resource_group: str,
-    workspace_name: str,
+    scope: str,
     model: str,
     number: str,
     run_id: str,
@@ -96,18 +94,14 @@ def studio_pages(
 
     Args:
         resource_manager: the address of the cloud's Resource Manager.
-        subscription_id, resource_group, workspace_name: where the workspace is.
+        scope: the path of the workspace's resource.
         model, number, run_id: see :meth:`HasPages.pages`.
     """
     host = STUDIO.get(resource_manager)
     if host is None:
         return Pages()
-    scope = (
-        f"/subscriptions/{subscription_id}/resourceGroups/{_part(resource_group)}"
-        f"/providers/Microsoft.MachineLearningServices/workspaces/{_part(workspace_name)}"
-    )
     tenant = os.environ.get("AZURE_TENANT_ID", "")
-    query = f"?wsid={scope}" + (f"&tid={_part(tenant)}" if tenant else "")
+    query = f"?wsid={quote(scope)}" + (f"&tid={_part(tenant)}" if tenant else "")
     return Pages(
         f"{host}/runs/{_part(run_id)}{query}" if run_id else "",
         f"{host}/model/list{query}",

@@ -9,6 +9,8 @@ import requests
 from azure.core.pipeline.transport import RequestsTransport
 from azure.storage.blob import BlobProperties, BlobServiceClient, ContainerClient, ExponentialRetry
 from requests.adapters import HTTPAdapter
+from urllib3 import ProxyManager
+from urllib3.connection import HTTPConnection
 from urllib3.util import Retry as HttpRetry
 
 from aml_mirror.storage.azure_login import credential as default_credential
@@ -25,10 +27,21 @@ _PIECE_BYTES = 256 << 10
 
 
 class _Adapter(HTTPAdapter):
-    """Sends a file that is the body of a request in pieces of ``_PIECE_BYTES``, instead of 16 KiB."""
+    """Sends a file that is the body of a request in pieces of ``_PIECE_BYTES``, instead of 16 KiB.
+
+    Through a proxy, Nagle's algorithm would delay the body in urllib3. Each small request would take 40 ms
+    longer, until the proxy acknowledges the headers.
+    """
 
     def init_poolmanager(self, *arguments: Any, **options: Any) -> None:
         super().init_poolmanager(*arguments, blocksize=_PIECE_BYTES, **options)
+
+    def proxy_manager_for(self, proxy: str, **options: Any) -> ProxyManager:
+        at_once = HTTPConnection.default_socket_options
+        found: ProxyManager = super().proxy_manager_for(
+            proxy, blocksize=_PIECE_BYTES, socket_options=at_once, **options
+        )
+        return found
 
 
 class _Transport(RequestsTransport):  # type: ignore[misc]

@@ -36,7 +36,7 @@ class ArtifactReferences:
 
     def __init__(self, workspace: AzureML, service: RunArtifacts, run_id: str) -> None:
         self._service = service
-        self._url = f"{workspace.history_host}/artifact/v2.0{workspace.scope}/artifacts/register"
+        self._url = f"{workspace.history_host}/artifact/v2.0{workspace.coordinates.scope}/artifacts/register"
         self._container = f"dcid.{run_id}"
 
     def refer(self, path: str, datastore: str, blob: str) -> str:

@@ -57,8 +57,9 @@ class ArtifactService:
         self.retry: Call = retry or workspace.retry
         self.where = f"the artifact service of {workspace.shown}"
         named = re.search(r"/experiments/([^/]+)/runs/", urlsplit(artifact_uri).path)
+        scope = workspace.coordinates.scope
         within = f"experiments/{named[1]}" if named else f"experimentids/{experiment_id}"
-        self._url = f"{workspace.history_host}/history/v1.0{workspace.scope}/{within}/runs/{run_id}/artifacts"
+        self._url = f"{workspace.history_host}/history/v1.0{scope}/{within}/runs/{run_id}/artifacts"
         self._client: PipelineClient[HttpRequest, Any] = PipelineClient(
             workspace.history_host,
             policies=[

@@ -23,7 +23,8 @@ from azure.core.rest import HttpRequest
 
 from aml_mirror.registries import keys
 from aml_mirror.registries.azureml import version_tags
-from aml_mirror.registries.azureml.limits import LIMITS, check_names, tag_filter, workspace_scope
+from aml_mirror.registries.azureml.coordinates import Coordinates
+from aml_mirror.registries.azureml.limits import LIMITS, check_names, tag_filter
 from aml_mirror.registries.pages import Pages, studio_pages
 from aml_mirror.registries.records import Version, model_uri
 from aml_mirror.registries.run_times import mirrored_at
@@ -56,22 +57,15 @@ class FastLookup:
     :class:`aml_mirror.registries.base.Registry`.
 
     Args:
-        subscription_id, resource_group, workspace_name: where it is; well-formed.
+        coordinates: the coordinates of the workspace.
         load: loads the clients and returns the real workspace.
     """
 
     limits = LIMITS
 
-    def __init__(
-        self,
-        subscription_id: str,
-        resource_group: str,
-        workspace_name: str,
-        load: Callable[[], AzureMLRegistry],
-    ) -> None:
-        self.description = f"Azure ML workspace {workspace_name} (resource group {resource_group})"
-        self._coordinates = (subscription_id, resource_group, workspace_name)
-        self._scope = workspace_scope(*self._coordinates)
+    def __init__(self, coordinates: Coordinates, load: Callable[[], AzureMLRegistry]) -> None:
+        self.description = coordinates.description
+        self._scope = coordinates.scope
         self._load = load
         self._loaded = False
         # Name -> id of experiments that were already looked up.
@@ -98,7 +92,7 @@ class FastLookup:
         return self._proper.versions(experiment, model, run_id)
 
     def pages(self, model: str, number: str, run_id: str) -> Pages:
-        return studio_pages(resource_manager(), *self._coordinates, model, number, run_id)
+        return studio_pages(resource_manager(), self._scope, model, number, run_id)
 
     def uri(self, version: Version) -> str:
         return model_uri(version)

@@ -12,7 +12,7 @@ import hashlib
 import re
 from collections.abc import Mapping
 
-from aml_mirror.core.errors import ConfigurationError, UsageError
+from aml_mirror.core.errors import UsageError
 from aml_mirror.registries import keys
 from aml_mirror.registries.azureml.metric_partitions import PARTITIONS
 from aml_mirror.registries.records import Limits
@@ -41,10 +41,6 @@ PERSONS_TAGS = LIMITS.tags - len(keys.RESERVED) - (PARTITIONS - 1) - TAGS_OF_OTH
 
 _MODEL = re.compile(r"(?![-_.])[a-zA-Z0-9\-_.]{1,255}(?<!\.)")
 _EXPERIMENT = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_-]{0,255}")
-_SUBSCRIPTION = re.compile(r"[0-9a-fA-F]{8}-(?:[0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}")
-# Learn, "Naming rules and restrictions for Azure resources": resourceGroups, workspaces.
-_GROUP = re.compile(r"[-\w.()]{1,90}(?<!\.)")
-_WORKSPACE = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_-]{1,32}")
 _MAX_PART = 60  # The number of characters of a name that stay readable in a path.
 
 
@@ -66,32 +62,6 @@ def check_names(model: str, experiment: str) -> None:
             "digits, '-' and '_', beginning with a letter or digit",
             "pass another with --experiment",
         )
-
-
-def check_coordinates(subscription_id: str, resource_group: str, workspace_name: str) -> None:
-    """Check that the three coordinates are set and well-formed.
-
-    Raises:
-        ConfigurationError: it names each missing variable, or the malformed one.
-    """
-    given = {
-        "AZURE_SUBSCRIPTION_ID": subscription_id,
-        "AZURE_RESOURCE_GROUP": resource_group,
-        "AZUREML_WORKSPACE_NAME": workspace_name,
-    }
-    if missing := [name for name, value in given.items() if not value]:
-        raise ConfigurationError(
-            f"the Azure ML workspace is not fully specified: {', '.join(missing)} not set",
-            "enable the mirror in Terraform, which puts all three into the pod template, or pass "
-            "--subscription-id, --resource-group and --workspace-name",
-        )
-    for name, pattern, example in (
-        ("AZURE_SUBSCRIPTION_ID", _SUBSCRIPTION, "00000000-0000-0000-0000-000000000000"),
-        ("AZURE_RESOURCE_GROUP", _GROUP, "rg-robotics"),
-        ("AZUREML_WORKSPACE_NAME", _WORKSPACE, "mlw-robotics"),
-    ):
-        if not pattern.fullmatch(given[name]):
-            raise ConfigurationError(f"{name} is malformed: {given[name]!r}", f"for example: {example}")
 
 
 def fit_tags(tags: Mapping[str, str]) -> tuple[dict[str, str], list[str]]:
@@ -124,14 +94,6 @@ def cut(text: str, length: int, note: str = "cut") -> str:
         return text
     mark = f"… ({note}: {len(text)} characters)"
     return text[: length - len(mark)] + mark
-
-
-def workspace_scope(subscription_id: str, resource_group: str, workspace_name: str) -> str:
-    """Return the workspace's path in the URLs of its services."""
-    return (
-        f"/subscriptions/{subscription_id}/resourceGroups/{resource_group}"
-        f"/providers/Microsoft.MachineLearningServices/workspaces/{workspace_name}"
-    )
 
 
 def tag_filter(key: str, value: str) -> str:

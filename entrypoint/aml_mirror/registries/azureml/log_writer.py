@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, BinaryIO, TypeVar
 
-from aml_mirror.registries import keys, run_times
+from aml_mirror.registries import keys, log_sizes, run_times
 from aml_mirror.registries.azureml.artifact_references import ArtifactReferences, NotOffered
 from aml_mirror.registries.azureml.artifact_service import Refused
 from aml_mirror.registries.azureml.blob_lease import BlobLease
@@ -15,7 +14,7 @@ from aml_mirror.registries.azureml.metric_partitions import canonical_batches
 from aml_mirror.registries.azureml.retry_with_read_back import RetryWithReadBack
 from aml_mirror.registries.azureml.run_artifacts import File, RunArtifacts
 from aml_mirror.registries.azureml.service_client import single_attempt
-from aml_mirror.registries.azureml.version_files import LOG_SIZES, VersionFiles
+from aml_mirror.registries.azureml.version_files import VersionFiles
 from aml_mirror.registries.azureml.version_folder import VersionFolder
 from aml_mirror.registries.azureml.version_tags import STORED
 from aml_mirror.registries.mlflow_runs import lost_claim
@@ -27,8 +26,6 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-# The file with the sizes at which an unfinished update began.
-BEGUN = "logs-begun.json"
 # Tag of the run: which update, how many of its points were sent, and their digest.
 PROGRESS = "mirror.update"
 
@@ -66,25 +63,15 @@ class AzureMLLogWriter:
         return self._files.read_beside(name, limit)
 
     def begun(self, sizes: dict[str, int]) -> dict[str, int]:
-        data = self._files.read_beside(BEGUN, 16 << 20)
-        if data:
-            found = json.loads(data)
-            if found.get("from") == self.tags.get(keys.LOGS):
-                return {str(path): int(size) for path, size in found["sizes"].items()}
-        text = json.dumps({"from": self.tags.get(keys.LOGS), "sizes": sizes})
-        self._files.put_beside(BEGUN, text.encode())
-        return sizes
+        return log_sizes.begun(
+            self.read,
+            lambda name, text: self._files.put_beside(name, text.encode()),
+            self.tags.get(keys.LOGS),
+            sizes,
+        )
 
     def seen_sizes(self) -> list[dict[str, int]]:
-        found = []
-        for name in (BEGUN, LOG_SIZES):
-            try:
-                read = json.loads(self._files.read_beside(name, 16 << 20) or b"{}")
-                sizes = read["sizes"] if name == BEGUN else read
-                found.append({str(path): int(size) for path, size in sizes.items()})
-            except (ValueError, KeyError, TypeError, AttributeError):
-                continue
-        return found
+        return log_sizes.seen_sizes(self.read)
 
     def log_points(self, points: Callable[[], Iterator[Point]], target: str) -> int:
         client, size = self._workspace.client, self.limits.batch

@@ -150,7 +150,7 @@ class ModelRegistry:
     @cached_property
     def _workspace(self) -> dict[str, Any]:
         manager = self._azure.arm_scope.removesuffix("/.default")
-        url = f"{manager}{self._azure.scope}?api-version={_WORKSPACE_API}"
+        url = f"{manager}{self._azure.coordinates.scope}?api-version={_WORKSPACE_API}"
         return self._retry(lambda: self._send(HttpRequest("GET", url)))
 
     @cached_property

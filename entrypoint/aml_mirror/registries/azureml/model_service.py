@@ -7,14 +7,19 @@ with every change, which restores a version that somebody archived (recorded in 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
-from typing import Any, Protocol
+from contextlib import contextmanager
+from typing import Any
 from urllib.parse import quote, urlencode
 
 from azure.core import PipelineClient
+from azure.core.exceptions import HttpResponseError
 from azure.core.pipeline import policies
 from azure.core.rest import HttpRequest
 
+from aml_mirror.registries.azureml.coordinates import Coordinates
+from aml_mirror.storage import azure_errors
 from aml_mirror.storage.azure_cloud import resource_manager
 from aml_mirror.storage.azure_login import credential
 
@@ -30,32 +35,36 @@ Properties = dict[str, Any]
 """The ``properties`` of a version, as the service returns them."""
 
 
-class Workspace(Protocol):
-    """What is needed from a workspace: its coordinates, and the path of its resource."""
+@contextmanager
+def absence_allowed() -> Iterator[None]:
+    """Ignore a 404 that says that there is no such model or version.
 
-    @property
-    def subscription_id(self) -> str: ...
-
-    @property
-    def resource_group(self) -> str: ...
-
-    @property
-    def name(self) -> str: ...
-
-    @property
-    def scope(self) -> str: ...
+    A 404 about the workspace or its parent is raised.
+    """
+    try:
+        yield
+    except HttpResponseError as error:
+        code = azure_errors.code_of(error)
+        # ARM names the missing resource by type and name, up to the closing quote.
+        workspace = re.search(r"workspaces/[^/']+'", str(error), re.IGNORECASE)
+        if (
+            azure_errors.status_of(error) != 404
+            or code in ("ResourceGroupNotFound", "SubscriptionNotFound")
+            or (code == "ResourceNotFound" and workspace)
+        ):
+            raise
 
 
 class ModelService:
     """Versions and containers of models. A method sends one request, or one per page, and raises AzureError.
 
     Args:
-        azure: the workspace.
+        coordinates: the coordinates of the workspace.
         patience: options of azure-core's retry policy.
     """
 
-    def __init__(self, azure: Workspace, patience: dict[str, Any]) -> None:
-        self._azure = azure
+    def __init__(self, coordinates: Coordinates, patience: dict[str, Any]) -> None:
+        self._coordinates = coordinates
         self._patience = patience
         self._pipeline: PipelineClient[HttpRequest, Any] | None = None
 
@@ -63,6 +72,12 @@ class ModelService:
         """Return a version."""
         found: Properties = self._call("GET", self._url(model, "versions", number))["properties"]
         return found
+
+    def version_if_any(self, model: str, number: str) -> Properties | None:
+        """Return a version; None if there is none."""
+        with absence_allowed():
+            return self.version(model, number)
+        return None
 
     def versions(self, model: str) -> Iterator[tuple[str, Properties]]:
         """Yield number and properties of each version, including archived ones, newest first."""
@@ -75,7 +90,7 @@ class ModelService:
 
     def models(self) -> Iterator[str]:
         """Yield the names of all models, including archived ones."""
-        url = f"{resource_manager()}{self._azure.scope}/models?{_query(listViewType='All')}"
+        url = f"{resource_manager()}{self._coordinates.scope}/models?{_query(listViewType='All')}"
         while url:
             page = self._call("GET", url)
             yield from (str(item["name"]) for item in page.get("value") or ())
@@ -115,17 +130,17 @@ class ModelService:
 
     def long_path(self, path: str) -> str:
         """Return a short ``azureml://datastores/…`` path in the long form that azure-ai-ml sends."""
-        azure, short = self._azure, "azureml://datastores/"
+        at, short = self._coordinates, "azureml://datastores/"
         if not path.startswith(short):
             return path
         return (
-            f"azureml://subscriptions/{azure.subscription_id}/resourcegroups/{azure.resource_group}/workspaces/"
-            f"{azure.name}/datastores/{path.removeprefix(short)}"
+            f"azureml://subscriptions/{at.subscription_id}/resourcegroups/{at.resource_group}/workspaces/"
+            f"{at.workspace_name}/datastores/{path.removeprefix(short)}"
         )
 
     def _url(self, *parts: str, **query: str) -> str:
         path = "/".join(quote(part, safe="") for part in parts)
-        return f"{resource_manager()}{self._azure.scope}/models/{path}?{_query(**query)}"
+        return f"{resource_manager()}{self._coordinates.scope}/models/{path}?{_query(**query)}"
 
     def _call(self, method: str, url: str, **body: Any) -> dict[str, Any]:
         return self.send(HttpRequest(method, url, headers={"Accept": "application/json"}, **body))

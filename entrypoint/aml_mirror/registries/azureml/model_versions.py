@@ -6,14 +6,11 @@ in tags.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator, Sequence
-
-from azure.core.exceptions import HttpResponseError
 
 from aml_mirror.core.errors import DataError, ServiceUnavailable
 from aml_mirror.registries import keys
-from aml_mirror.registries.azureml.model_service import ModelService, Properties
+from aml_mirror.registries.azureml.model_service import ModelService, Properties, absence_allowed
 from aml_mirror.registries.azureml.version_folder import datastore_path, is_ours
 from aml_mirror.registries.azureml.version_tags import version_of
 from aml_mirror.registries.records import Version
@@ -67,11 +64,9 @@ class Models:
         """Pass on all versions of a model. If the list has to be read again, versions are passed on twice."""
 
         def read() -> None:
-            try:
+            with absence_allowed():
                 for number, properties in self._service.versions(model):
                     take(_version(model, number, properties))
-            except HttpResponseError as error:
-                absent(error)
 
         self._retry(read)
 
@@ -121,24 +116,15 @@ class Models:
         self._retry(put)
 
     def _get(self, model: str, number: str) -> Properties | None:
-        def get() -> Properties | None:
-            try:
-                return self._service.version(model, number)
-            except HttpResponseError as error:
-                absent(error)
-                return None
-
-        return self._retry(get)
+        return self._retry(lambda: self._service.version_if_any(model, number))
 
     def container(self, model: str) -> Properties:
         """Return the model itself: the number of its next version, and whether it is archived."""
 
         def get() -> Properties:
-            try:
+            with absence_allowed():
                 return self._service.container(model)
-            except HttpResponseError as error:
-                absent(error)
-                return dict(NOT_THERE)
+            return dict(NOT_THERE)
 
         return self._retry(get)
 
@@ -147,19 +133,6 @@ class Models:
         found: dict[str, Version] = {}
         self.each(model, lambda version: found.update({version.number: version}))
         return sorted(found.values(), key=lambda item: number_of(item.number))
-
-
-def absent(error: HttpResponseError) -> None:
-    """Treat a 404 as 'no such version', unless the workspace or its parent does not exist."""
-    code = azure_errors.code_of(error)
-    # ARM names the missing resource by type and name, up to the closing quote.
-    workspace = re.search(r"workspaces/[^/']+'", str(error), re.IGNORECASE)
-    if (
-        azure_errors.status_of(error) != 404
-        or code in ("ResourceGroupNotFound", "SubscriptionNotFound")
-        or (code == "ResourceNotFound" and workspace)
-    ):
-        raise error
 
 
 def _version(model: str, number: str, found: Properties) -> Version:

@@ -6,7 +6,8 @@ from collections.abc import Callable, Iterator, Sequence
 
 from aml_mirror.core.errors import MirrorError
 from aml_mirror.core.settings import Settings
-from aml_mirror.registries.azureml.limits import LIMITS, check_coordinates, check_names
+from aml_mirror.registries.azureml.coordinates import Coordinates
+from aml_mirror.registries.azureml.limits import LIMITS, check_names
 from aml_mirror.registries.azureml.workspace_loader import loader
 from aml_mirror.registries.base import Registry
 from aml_mirror.registries.registry_type import Check, RegistryType
@@ -29,7 +30,7 @@ class AzureMLRegistryType(RegistryType):
         check_names(model, experiment)
 
     def check(self, settings: Settings) -> None:
-        check_coordinates(*settings.azure_coordinates)
+        Coordinates.of(settings)
 
     def can_copy(self, source: Source) -> bool:
         # In the cloud that the settings name (storage.azure_cloud), like the workspace's own storage.
@@ -39,7 +40,7 @@ class AzureMLRegistryType(RegistryType):
         load = loader(settings, notice)
         from aml_mirror.registries.azureml.fast_lookup import FastLookup
 
-        return FastLookup(*settings.azure_coordinates, load)
+        return FastLookup(Coordinates.of(settings), load)
 
     def checks(self, settings: Settings) -> Sequence[tuple[str, Check]]:
         # Imported late: the clients of Azure take two seconds.

@@ -23,7 +23,7 @@ from azure.core import exceptions as core
 from aml_mirror.core.errors import ConfigurationError, MirrorError, NotAllowed, ServiceUnavailable
 from aml_mirror.registries import http_status
 from aml_mirror.registries import mlflow_errors as mlflow_errors
-from aml_mirror.registries.azureml.limits import check_coordinates, workspace_scope
+from aml_mirror.registries.azureml.coordinates import Coordinates
 from aml_mirror.storage import azure_errors as azure_errors
 from aml_mirror.storage.azure_cloud import resource_manager
 from aml_mirror.storage.azure_login import claims_of, credential, with_fresh_login
@@ -74,30 +74,22 @@ class AzureML:
     """One workspace.
 
     Args:
-        subscription_id, resource_group, workspace_name: its coordinates.
+        coordinates: the coordinates of the workspace.
         retry_seconds: how long an operation may keep failing for temporary reasons.
         notice: called with messages for the user while waiting.
         connections: how many requests to storage run at the same time.
-
-    Raises:
-        ConfigurationError: a coordinate is missing or malformed; nothing was sent.
     """
 
     def __init__(
         self,
-        subscription_id: str,
-        resource_group: str,
-        workspace_name: str,
+        coordinates: Coordinates,
         retry_seconds: float,
         notice: Callable[[str], None],
         connections: int = 16,
     ) -> None:
-        check_coordinates(subscription_id, resource_group, workspace_name)
-        self.subscription_id = subscription_id
-        self.resource_group = resource_group
-        self.name = workspace_name
+        self.coordinates = coordinates
         self.connections = connections
-        self.shown = f"the Azure ML workspace {workspace_name}"
+        self.shown = f"the Azure ML workspace {coordinates.workspace_name}"
         self.retry = _FreshRetry(retry_seconds, self.translate, Once(notice))
         self._containers: dict[str, ContainerClient] = {}
         os.environ.update(_TELEMETRY)
@@ -129,11 +121,6 @@ class AzureML:
             )
         return found
 
-    @property
-    def scope(self) -> str:
-        """The workspace's path in the URLs of its services."""
-        return workspace_scope(self.subscription_id, self.resource_group, self.name)
-
     @cached_property
     def ml(self) -> MLClient:
         """The client of the workspace's resources."""
@@ -144,9 +131,9 @@ class AzureML:
         return self.retry(
             lambda: MLClient(
                 credential(),
-                self.subscription_id,
-                self.resource_group,
-                self.name,
+                self.coordinates.subscription_id,
+                self.coordinates.resource_group,
+                self.coordinates.workspace_name,
                 enable_telemetry=False,
                 show_progress=False,
                 **PATIENCE,
@@ -157,7 +144,7 @@ class AzureML:
     def tracking_uri(self) -> str:
         """The workspace's MLflow URI. The first request also tells whether the workspace exists."""
         client = self.ml
-        found = self.retry(lambda: client.workspaces.get(self.name))
+        found = self.retry(lambda: client.workspaces.get(self.coordinates.workspace_name))
         uri = found.mlflow_tracking_uri if found else None
         if not uri:
             raise ConfigurationError(

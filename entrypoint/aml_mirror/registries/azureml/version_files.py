@@ -31,8 +31,6 @@ _log = logging.getLogger(__name__)
 
 # A killed attempt may have to read back what was sent since the list was last written.
 SAVE_SECONDS = 30.0
-# How many bytes of each log the first attempt of a mirror saw.
-LOG_SIZES = "log-sizes.json"
 _CHUNK_BYTES = 4 << 20
 
 

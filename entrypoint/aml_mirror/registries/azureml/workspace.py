@@ -24,6 +24,7 @@ from aml_mirror.core.errors import ConfigurationError, DataError
 from aml_mirror.core.manifest import Manifest, TransferResult
 from aml_mirror.registries import keys
 from aml_mirror.registries.azureml.blob_lease import BlobLease
+from aml_mirror.registries.azureml.coordinates import Coordinates
 from aml_mirror.registries.azureml.known_versions import each_version_of, versions_of
 from aml_mirror.registries.azureml.limits import FOLDER, LIMITS, check_names, fit_tags, safe_part, tag_filter
 from aml_mirror.registries.azureml.model_service import ModelService
@@ -64,31 +65,24 @@ class AzureMLRegistry(RunStore):
     """See :class:`aml_mirror.registries.base.Registry`. Nothing is sent before it is needed.
 
     Args:
-        subscription_id, resource_group, workspace_name: where it is.
+        coordinates: the coordinates of the workspace.
         retry_seconds: how long an operation may keep failing for temporary reasons.
         notice: called with messages for the user while waiting.
         concurrency: requests that carry checkpoint bytes at the same time.
         block_bytes: the size of what one of them carries.
-
-    Raises:
-        ConfigurationError: a coordinate is missing or malformed.
     """
 
     def __init__(
         self,
-        subscription_id: str,
-        resource_group: str,
-        workspace_name: str,
+        coordinates: Coordinates,
         retry_seconds: float,
         notice: Callable[[str], None],
         concurrency: int = CONCURRENCY,
         block_bytes: int = BLOCK_BYTES,
     ) -> None:
-        self.azure = AzureML(
-            subscription_id, resource_group, workspace_name, retry_seconds, notice, concurrency
-        )
+        self.azure = AzureML(coordinates, retry_seconds, notice, concurrency)
         super().__init__(self.azure.retry, LIMITS)
-        self.service = ModelService(self.azure, PATIENCE)
+        self.service = ModelService(coordinates, PATIENCE)
         self.models = Models(self.service, self.retry)
         self.registration = Registration(self.models, self.service, self.azure, notice)
         self.notice = notice
@@ -109,7 +103,7 @@ class AzureMLRegistry(RunStore):
 
     @property
     def description(self) -> str:
-        return f"Azure ML workspace {self.azure.name} (resource group {self.azure.resource_group})"
+        return self.azure.coordinates.description
 
     def say_once(self, text: str) -> None:
         """Report something that applies to all runs, once."""
@@ -118,9 +112,7 @@ class AzureMLRegistry(RunStore):
             self.notice(text)
 
     def pages(self, model: str, number: str, run_id: str) -> Pages:
-        azure = self.azure
-        coordinates = (azure.subscription_id, azure.resource_group, azure.name)
-        return studio_pages(resource_manager(), *coordinates, model, number, run_id)
+        return studio_pages(resource_manager(), self.azure.coordinates.scope, model, number, run_id)
 
     def find_experiment(self, name: str) -> str | None:
         if name not in self.experiments:

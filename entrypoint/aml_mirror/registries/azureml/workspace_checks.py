@@ -15,7 +15,7 @@ import os
 import socket
 import uuid
 from collections.abc import Callable, Iterator
-from dataclasses import replace
+from dataclasses import asdict, replace
 from functools import partial
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -26,7 +26,8 @@ from azure.core.exceptions import HttpResponseError
 from aml_mirror.core.errors import ConfigurationError, MirrorError, NotAllowed, ServiceUnavailable
 from aml_mirror.core.settings import Settings
 from aml_mirror.registries import keys
-from aml_mirror.registries.azureml.limits import FOLDER, check_coordinates
+from aml_mirror.registries.azureml.coordinates import Coordinates
+from aml_mirror.registries.azureml.limits import FOLDER
 from aml_mirror.registries.azureml.workspace_loader import load_workspace
 from aml_mirror.storage import azure_errors as azure_errors
 from aml_mirror.storage.azure_cloud import resource_manager
@@ -48,10 +49,7 @@ STORAGE_API = "2023-05-01"
 
 
 def _variables(settings: Settings) -> str:
-    check_coordinates(*settings.azure_coordinates)
-    shown = zip(
-        ("subscription_id", "resource_group", "workspace_name"), settings.azure_coordinates, strict=True
-    )
+    shown = asdict(Coordinates.of(settings)).items()
     return ", ".join(f"{value}{settings.from_where(name)}" for name, value in shown)
 
 
@@ -82,7 +80,7 @@ def _found(settings: Settings) -> str:
 def _quota(settings: Settings) -> str:
     _needs(_found, settings)
     azure, service = _workspace(settings).azure, _workspace(settings).service
-    _, headers = azure.retry(lambda: service.get(azure.scope, WORKSPACE_API))
+    _, headers = azure.retry(lambda: service.get(azure.coordinates.scope, WORKSPACE_API))
     left = {
         name.rpartition("-")[2]: count
         for name, count in headers.items()
@@ -144,7 +142,7 @@ def _artifacts(settings: Settings) -> str:
 def _artifacts_predicted(settings: Settings) -> str:
     """Explain what the settings of workspace and account mean for files that a run shows."""
     azure, service = _workspace(settings).azure, _workspace(settings).service
-    found, _ = azure.retry(lambda: service.get(azure.scope, WORKSPACE_API))
+    found, _ = azure.retry(lambda: service.get(azure.coordinates.scope, WORKSPACE_API))
     properties = found.get("properties") or {}
     mode = str(properties.get("systemDatastoresAuthMode") or "").lower()
     shared_keys = _shared_keys(settings, str(properties.get("storageAccount") or ""))

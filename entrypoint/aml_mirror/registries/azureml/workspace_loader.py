@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from aml_mirror.core.errors import ConfigurationError, MirrorError, ServiceUnavailable
 from aml_mirror.core.settings import Settings
-from aml_mirror.registries.azureml.limits import check_coordinates
+from aml_mirror.registries.azureml.coordinates import Coordinates
 from aml_mirror.support import redaction
 from aml_mirror.support.retry import Retry
 
@@ -27,7 +27,7 @@ def load_workspace(settings: Settings, notice: Callable[[str], None]) -> AzureML
 
 def loader(settings: Settings, notice: Callable[[str], None]) -> Callable[[], AzureMLRegistry]:
     """Check what can be checked without the clients, and return the function that loads them."""
-    check_coordinates(*settings.azure_coordinates)
+    coordinates = Coordinates.of(settings)
     from aml_mirror.storage.azure_cloud import blob_suffix
 
     # azure-ai-ml and azureml-mlflow request the metadata of a cloud that is not built in while they are
@@ -46,7 +46,7 @@ def loader(settings: Settings, notice: Callable[[str], None]) -> Callable[[], Az
         except Exception as error:
             raise _not_loaded(error) from error
         return AzureMLRegistry(
-            *settings.azure_coordinates,
+            coordinates,
             settings.retry_seconds,
             notice,
             settings.concurrency,

@@ -23,9 +23,10 @@ from aml_mirror.registries.azureml.read_once import is_worth_it
 from aml_mirror.registries.azureml.retired_runs import retire_others
 from aml_mirror.registries.azureml.run_files import RunFiles
 from aml_mirror.registries.azureml.stored_files import digest_in
-from aml_mirror.registries.azureml.version_files import LOG_SIZES, VersionFiles
+from aml_mirror.registries.azureml.version_files import VersionFiles
 from aml_mirror.registries.azureml.version_folder import VersionFolder
 from aml_mirror.registries.azureml.version_tags import STORED, STORED_SHA256, VERSION
+from aml_mirror.registries.log_sizes import LOG_SIZES, MAX_SIZES_BYTES
 from aml_mirror.registries.records import Upload, Version
 from aml_mirror.sources.tree import Tree
 from aml_mirror.storage.blob_client import account_of
@@ -34,7 +35,6 @@ from aml_mirror.transfer.staged_files import StagedFiles
 if TYPE_CHECKING:
     from aml_mirror.registries.azureml.workspace import AzureMLRegistry
 
-MAX_SIZES_BYTES = 16 << 20
 # After this many bytes, the list of stored files is worth two requests before the version is registered.
 SAVE_FROM_BYTES = 64 << 20
 

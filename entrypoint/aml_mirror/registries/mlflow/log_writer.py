@@ -6,7 +6,6 @@ is in the folder ``mirror`` of the run's artifacts.
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
@@ -14,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from mlflow import MlflowClient
 from mlflow.entities import Metric, RunTag
 
-from aml_mirror.registries import keys, run_times
+from aml_mirror.registries import keys, log_sizes, run_times
 from aml_mirror.registries.marked_points import send_points
 from aml_mirror.registries.mlflow.file_parts import limited, parts_of
 from aml_mirror.registries.mlflow.file_upload import put_file, put_text
@@ -29,13 +28,8 @@ if TYPE_CHECKING:
 
 # The folder of the run's artifacts for files that only the mirror uses.
 OWN = "mirror"
-# The sizes of the logs at the beginning of an unfinished update.
-BEGUN = "logs-begun.json"
-# The sizes of the logs when the mirror's first attempt saw them.
-LOG_SIZES = "log-sizes.json"
 # Tag of the run: which update, how many of its points were sent, and their digest.
 PROGRESS = "mirror.update"
-MAX_SIZES_BYTES = 16 << 20
 POLL_SECONDS = 2.0
 
 
@@ -130,24 +124,10 @@ class MlflowLogWriter:
         return read_own(self._store, self._retry, name, limit)
 
     def begun(self, sizes: dict[str, int]) -> dict[str, int]:
-        if data := self.read(BEGUN, MAX_SIZES_BYTES):
-            found = json.loads(data)
-            if found.get("from") == self.tags.get(keys.LOGS):
-                return {str(path): int(size) for path, size in found["sizes"].items()}
-        text = json.dumps({"from": self.tags.get(keys.LOGS), "sizes": sizes})
-        self._put(BEGUN, text)
-        return sizes
+        return log_sizes.begun(self.read, self._put, self.tags.get(keys.LOGS), sizes)
 
     def seen_sizes(self) -> list[dict[str, int]]:
-        found = []
-        for name in (BEGUN, LOG_SIZES):
-            try:
-                read = json.loads(self.read(name, MAX_SIZES_BYTES) or b"{}")
-                sizes = read["sizes"] if name == BEGUN else read
-                found.append({str(path): int(size) for path, size in sizes.items()})
-            except (ValueError, KeyError, TypeError, AttributeError):
-                continue
-        return found
+        return log_sizes.seen_sizes(self.read)
 
     def log_points(self, points: Callable[[], Iterator[Point]], target: str) -> int:
         which, _, mark = self._mark.partition(":")

@@ -13,9 +13,10 @@ from aml_mirror.core.errors import MirrorError, ServiceUnavailable
 from aml_mirror.core.manifest import Manifest, TransferResult
 from aml_mirror.registries import keys, run_times
 from aml_mirror.registries.about_model import about_model
+from aml_mirror.registries.log_sizes import LOG_SIZES, MAX_SIZES_BYTES
 from aml_mirror.registries.mlflow.file_upload import put_file, put_text
 from aml_mirror.registries.mlflow.files_uri import files_uri
-from aml_mirror.registries.mlflow.log_writer import LOG_SIZES, MAX_SIZES_BYTES, OWN, read_own
+from aml_mirror.registries.mlflow.log_writer import OWN, read_own
 from aml_mirror.registries.mlflow.role_aliases import RoleAliases
 from aml_mirror.registries.mlflow.run_lease import Keeper
 from aml_mirror.registries.mlflow.version_presence import MODEL, file_tags

@@ -1,0 +1,50 @@
+"""How long the logs of a version were when a mirror or an update of it began.
+
+Both are small files beside the version. An attempt that continues another one reads no further than it did,
+so that both send the same points.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+
+# The sizes when the first attempt of the mirror saw them.
+LOG_SIZES = "log-sizes.json"
+# The sizes when the update that is under way began.
+BEGUN = "logs-begun.json"
+MAX_SIZES_BYTES = 16 << 20
+
+Read = Callable[[str, int], bytes | None]
+"""Returns a file of the version by its name; None where there is none, or it is longer than the limit."""
+
+
+def begun(
+    read: Read, put: Callable[[str, str], None], stamp: str | None, sizes: dict[str, int]
+) -> dict[str, int]:
+    """Return the sizes that this update began with, and store them where it begins now.
+
+    Args:
+        read, put: read and write a file of the version.
+        stamp: the state of the logs that is updated. Sizes that belong to another one are of an older update.
+        sizes: of the logs by path, in bytes, as they are now.
+    """
+    if data := read(BEGUN, MAX_SIZES_BYTES):
+        stored = json.loads(data)
+        if stored.get("from") == stamp:
+            return {str(path): int(size) for path, size in stored["sizes"].items()}
+    put(BEGUN, json.dumps({"from": stamp, "sizes": sizes}))
+    return sizes
+
+
+def seen_sizes(read: Read) -> list[dict[str, int]]:
+    """Return all sizes that earlier attempts stored; what cannot be read is left out."""
+    seen = []
+    for name in (BEGUN, LOG_SIZES):
+        try:
+            stored = json.loads(read(name, MAX_SIZES_BYTES) or b"{}")
+            sizes = stored["sizes"] if name == BEGUN else stored
+            seen.append({str(path): int(size) for path, size in sizes.items()})
+        except (ValueError, KeyError, TypeError, AttributeError):
+            continue
+    return seen
