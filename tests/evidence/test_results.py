@@ -73,7 +73,7 @@ def test_each_format(document: Any, trials: list[Any], metrics: dict[str, float]
         ({"success_rate": 0.9}, "not a known result of an evaluation"),
         ({"error": "No episodes completed"}, "the evaluation failed: No episodes completed"),
         # pc_success is a percentage, and has to be that of the episodes.
-        (lerobot(9, 10, pc_success=0.9), "pc_success is 0.9, and 9 of 10 episodes succeeded"),
+        (lerobot(9, 10, pc_success=0.9), "pc_success is 0.9, but 9 of 10 episodes succeeded"),
         ({**lerobot(1, 1), "per_episode": []}, "it has no episode"),
         ({**lerobot(1, 1), "per_episode": [{"seed": 1}]}, "per_episode[0] has no success"),
         ({**lerobot(1, 1), "per_episode": [{"success": 0.5}]}, "not true or false"),

@@ -305,7 +305,7 @@ def test_pickles_are_judged_by_their_ends(name: str, data: bytes, why: str) -> N
         (bytes.fromhex("dfffffffff a16101"), "truncated"),
         (bytes.fromhex("81a161c6ffffffff") + bytes(9), "truncated"),
         (bytes.fromhex("dd7fffffff") + bytes(3 << 19), "more objects"),
-        (b"plain text", "no map"),
+        (b"plain text", "not a map"),
     ],
 )  # fmt: skip
 def test_msgpack_is_judged_by_its_lengths(data: bytes, why: str) -> None:
