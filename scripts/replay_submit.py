@@ -69,9 +69,7 @@ def refusal(command: tuple[str, ...], answer: Answer) -> MirrorError:
     if answer.status == 403:
         return NotAllowed(f"OSMO does not allow {called} ({said})", "log in as a user who may")
     if answer.status == 500:
-        return ConfigurationError(
-            f"OSMO failed in {called} ({said})", "check the values and OSMO's own log"
-        )
+        return ConfigurationError(f"OSMO failed in {called} ({said})", "check the values and OSMO's own log")
     if answer.code in (10, 75) or answer.status in (408, 429) or answer.status >= 500:
         return ServiceUnavailable(f"OSMO does not answer at the moment ({said})", "run this again later")
     if command[1] == "submit" and (hint := _label_hint(said)):
