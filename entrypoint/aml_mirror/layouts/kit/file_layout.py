@@ -21,8 +21,7 @@ from aml_mirror.layouts.step_folders import names_in
 from aml_mirror.layouts.torch_files import pickle_of, same_contents, values_of, whole_number
 from aml_mirror.sources.tree import Tree, join
 
-# One readable file is enough to decide. If a run's newest files are all truncated, the first few include
-# older complete ones.
+# One readable file decides. If the newest files are truncated, the first few include older complete ones.
 _LOOK_INTO = 8
 # By how much the members' names may enlarge one of two files with the same contents.
 _NAMES_BYTES = 1 << 16
