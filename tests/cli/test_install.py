@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -15,14 +16,12 @@ from builders.program import clean_environment
 
 ROOT = Path(__file__).parents[2]
 UV = Path(sys.executable).with_name("uv")
-# The versions that it ships with, so that a release of others cannot change what is tested.
-LOCK = ROOT / "requirements.txt"
 INSTALLERS = {
-    "uv": (UV, "tool", "install", "-q", "--constraints", LOCK, "--python", sys.executable),
+    "uv": (UV, "tool", "install", "-q", "--constraints", "versions.txt", "--python", sys.executable),
     # pipx itself comes from uv.
     "pipx": (
         *(UV, "tool", "run", "-q", "--python", sys.executable, "pipx==1.18.4"),
-        *("install", "--quiet", "--python", sys.executable, f"--pip-args=--constraint={LOCK}"),
+        *("install", "--quiet", "--python", sys.executable, "--pip-args=--constraint=versions.txt"),
     ),
 }
 
@@ -39,6 +38,10 @@ def test_an_installer_gives_the_program_which_says_what_the_database_needs(
         # The certificates that this machine trusts.
         **{name: value for name, value in os.environ.items() if name.startswith(("SSL_CERT", "PIP_"))},
     )
+    # The versions that it ships with, so that a release of others cannot change what is tested. pip would
+    # demand a hash of the program itself, too.
+    lock = (ROOT / "requirements.txt").read_text()
+    (tmp_path / "versions.txt").write_text("\n".join(re.findall(r"^[\w.-]+(?:\[.*\])?==\S+", lock, re.M)))
     source = tmp_path / "aml-mirror"
     # Not in the checkout itself, where building leaves files behind.
     ignore = shutil.ignore_patterns("__pycache__", "*.egg-info", "build")
