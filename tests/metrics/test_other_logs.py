@@ -101,6 +101,11 @@ def test_where_event_files_hold_points_the_others_are_named(tmp_path: Path) -> N
         ("mlflow.db", "mlflow.db"),
         ("mlruns/0/abc/metrics/loss", "mlruns/"),
         ("a/wandb/run-20260101_010101-abc/files/wandb-summary.json", "a/wandb/"),
+        (".aim/meta/chunks/abc/LOG", ".aim/"),
+        ("a/.cometml-runs/0123.zip", "a/.cometml-runs/"),
+        (".neptune/async/run__1/exec-0/data-1.log", ".neptune/"),
+        ("swanlog/run-1/backup.swanlab", "swanlog/"),
+        ("dvclive/plots/metrics/loss.tsv", "dvclive/"),
     ],
 )
 def test_a_log_of_a_format_that_is_not_read_is_named(
@@ -111,6 +116,12 @@ def test_a_log_of_a_format_that_is_not_read_is_named(
         write_events(tmp_path / "events.out.tfevents.1764000000.vm.1.0", [("loss", 1, 0.5)])
     (warning,) = read(tmp_path).warnings
     assert warning.startswith(f"{named} was not read: ")
+
+
+def test_a_tracker_in_a_folder_that_is_no_runs_is_not_named(tmp_path: Path) -> None:
+    write(tmp_path / ".venv/lib/python3.12/site-packages/x/.neptune/data.log", "x")
+    write(tmp_path / "node_modules/.aim/db", "x")
+    assert not read(tmp_path).warnings
 
 
 def test_of_many_logs_of_a_folder_one_is_named(tmp_path: Path) -> None:

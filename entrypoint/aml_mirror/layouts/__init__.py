@@ -14,8 +14,10 @@ from aml_mirror.layouts.generic.name_words import DATA_FOLDERS
 from aml_mirror.layouts.generic.weight_files import is_weights
 from aml_mirror.layouts.known_layouts import known_layouts, layout_names
 from aml_mirror.layouts.nested import nested_runs
+from aml_mirror.layouts.own_configurations import ask_about_configurations
 from aml_mirror.layouts.rivals import ask_about_rivals
 from aml_mirror.layouts.run_evidence import why_no_run
+from aml_mirror.layouts.unlisted_weights import warn_of_unlisted_weights
 from aml_mirror.sources.skipped_folders import around as skipped_around
 from aml_mirror.sources.tree import Tree, join
 from aml_mirror.sources.wandb_copies import without_copies
@@ -61,6 +63,8 @@ class DetectedRun:
         draft = self.layout.read(files)
         if not getattr(self.layout, "orders_equal_steps", False):
             ask_about_rivals(files, draft)
+        ask_about_configurations(files, draft)
+        warn_of_unlisted_weights(files, draft)
         draft.checkpoints = [with_base_model(files, item) for item in draft.checkpoints]
         draft.best = with_base_model(files, draft.best) if draft.best else None
         return draft.finished()

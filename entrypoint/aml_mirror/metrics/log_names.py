@@ -20,7 +20,13 @@ DATA_FOLDERS = frozenset(
     )
 ) | {"cache", ".cache", ".git", "node_modules", "site-packages"}
 # A tracker's own folders.
-TRACKERS = frozenset(("wandb", "mlruns", "swanlog", "dvclive", "aim"))
+TRACKERS = frozenset(
+    ("wandb", "mlruns", "mlartifacts", "swanlog", "dvclive", "aim", "aim_logs", "trackio", "cometml-runs")
+)
+# The same with a hidden name. Nothing inside them is read.
+HIDDEN_TRACKERS = frozenset(
+    (".aim", ".cometml-runs", ".neptune", ".clearml", ".guild", ".wandb", ".mlruns", ".trackio", ".polyaxon")
+)
 # Words in the names of data, and of descriptions of data.
 DATA_WORDS = frozenset(
     {"episode", "episodes", "chunk", "chunks", "frame", "frames", "shard", "shards", "sample"}

@@ -4,16 +4,25 @@ Some logs are only recognised by name: those in a format that needs its own libr
 HDF5, SQLite), packed ones, and the folders of a tracker. A name that mentions data does not count.
 
 - ``monitor.csv``, ``0.monitor.csv``: Stable-Baselines3's ``Monitor`` and Gym's, one row per episode, no step
-- ``mlruns/``: MLflow's file store; ``mlflow.db``: its database
-- ``wandb/``: Weights & Biases, if its own log is not read
-- ``swanlog/``, ``dvclive/``, ``aim/``: other trackers
+- ``mlruns/``: MLflow's file store; ``mlartifacts/``: its server's; ``mlflow.db``: its database
+- ``wandb/``, ``.wandb/``: Weights & Biases, if its own log is not read
+- ``.aim/``: Aim; ``.cometml-runs/``: Comet's offline experiments; ``.neptune/``: Neptune's; ``.clearml/``:
+  ClearML's; ``.guild/``: Guild AI's runs; ``swanlog/``: SwanLab; ``dvclive/``: DVCLive; ``trackio/``: Trackio
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
 
-from aml_mirror.metrics.log_names import DATA_FOLDERS, DATA_WORDS, MONITOR, TRACKERS, words_of
+from aml_mirror.metrics.log_names import (
+    DATA_FOLDERS,
+    DATA_WORDS,
+    HIDDEN_TRACKERS,
+    MONITOR,
+    TRACKERS,
+    words_of,
+)
+from aml_mirror.sources.skipped_folders import is_skipped
 from aml_mirror.sources.tree import Tree
 
 _PACKED = (".gz", ".zst", ".xz", ".bz2")
@@ -79,6 +88,11 @@ def unread_logs(tree: Tree, known: Collection[str]) -> list[str]:
             trackers[folder] = trackers.get(folder, False) or path in known
         elif path not in known and _is_log(folders, name):
             found.setdefault(path.rpartition("/")[0], []).append(path)
+    for path in tree.unseen():
+        *folders, _ = path.split("/")
+        at = next((at for at, folder in enumerate(folders) if folder.lower() in HIDDEN_TRACKERS), None)
+        if at is not None and not any(map(is_skipped, folders[:at], ["", *folders])):
+            trackers.setdefault("/".join(folders[: at + 1]), False)
     named = [f"{folder}/" for folder, is_read in sorted(trackers.items()) if not is_read]
     for paths in found.values():
         named += paths if len(paths) <= _MAX_SHOWN else [f"{paths[0]} and {len(paths) - 1} like it"]

@@ -181,6 +181,13 @@ class Tree:
         """
         return self if self._shows_all else Tree(self.source, self._listing, self.root, shows_all=True)
 
+    def unseen(self) -> Iterator[str]:
+        """Yield the paths of files in this directory that the source has but the tree leaves out."""
+        prefix = self.root + "/" if self.root else ""
+        for path in self._listing.files:
+            if path.startswith(prefix) and (own := path[len(prefix) :]) not in self.files:
+                yield own
+
     @cached_property
     def children(self) -> dict[str, tuple[str, ...]]:
         """Directory -> sorted names directly in it, directories with a trailing ``/``; ``""`` is the root."""

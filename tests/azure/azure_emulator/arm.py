@@ -205,9 +205,7 @@ def _workspace(scope: Scope, workspace: Workspace) -> dict[str, Any]:
 
 
 def _account(scope: Scope, identity: Identity, found: re.Match[str]) -> Reply:
-    """Return the storage account as a resource, for an identity with the role Reader on it. A data role is
-    not enough.
-    """
+    """Return the storage account as a resource. The identity needs the role Reader on it."""
     if not scope.account_reader:
         raise arm_error(
             403,

@@ -163,9 +163,7 @@ class Blobs:
     async def names(
         self, scope: Scope, account: Account, container: str, prefix: str, limit: int
     ) -> list[tuple[str, bool]]:
-        """Return up to ``limit`` blobs below a prefix, and whether each is a folder of a hierarchical
-        namespace.
-        """
+        """Return up to ``limit`` blobs below a prefix, and for each, whether it is a folder."""
         found: list[tuple[str, bool]] = []
         marker = ""
         while len(found) < limit:

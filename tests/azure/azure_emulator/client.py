@@ -1,6 +1,4 @@
-"""The control endpoint from Python: create scopes, set switches, seed and read blobs, look at what was
-written.
-"""
+"""The control endpoint from Python: creates scopes, sets switches, and seeds and reads blobs."""
 
 from __future__ import annotations
 
@@ -142,9 +140,7 @@ class Azure:
         self.call("POST", "settle")
 
     def new_account(self, **fields: Any) -> str:
-        """Create another storage account: ``other_tenant``, ``role`` (None for none), ``containers``, and
-        switches.
-        """
+        """Create another storage account (``other_tenant``, ``role`` or None, ``containers``, switches)."""
         return str(self.call("POST", "accounts", fields)["name"])
 
     def new_identity(self, name: str = "other") -> dict[str, Any]:
@@ -307,9 +303,7 @@ class Azure:
         return str(found["url"])
 
     def models(self) -> dict[str, dict[str, dict[str, Any]]]:
-        """Return the models, their versions by number, and the properties of each as the management API has
-        them.
-        """
+        """Return the models, their versions by number, and each version's properties in the API."""
         found = self.call("GET", "models")
         assert isinstance(found, dict)
         return found

@@ -33,9 +33,7 @@ def free_port() -> int:
 
 
 def account_pool() -> dict[str, str]:
-    """Return account names and keys. Keys are shorter than Azure's, so that a pool fits into one environment
-    variable.
-    """
+    """Return account names, and keys that are short enough for a pool in one environment variable."""
     return {
         f"azureml{number:04d}": base64.b64encode(secrets.token_bytes(18)).decode() for number in range(POOL)
     }
@@ -147,11 +145,21 @@ def stop_group(group: int, seconds: float = 10) -> None:
             return
         end = time.monotonic() + seconds
         while time.monotonic() < end:
-            # A finished child that nobody has waited for still counts as running.
+            # If it is a child of this process, only this process can wait for it.
             with contextlib.suppress(ChildProcessError):
                 os.waitpid(group, os.WNOHANG)
-            try:
-                os.killpg(group, 0)
-            except ProcessLookupError:
+            if not _runs(group):
                 return
             time.sleep(0.05)
+
+
+def _runs(group: int) -> bool:
+    """Tell whether any process of a group is running. Zombies do not count."""
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        # The process may end meanwhile.
+        with contextlib.suppress(OSError):
+            # The name, in brackets, may contain anything. After it come the state, the parent and the group.
+            state, _, number = stat.read_text().rpartition(")")[2].split()[:3]
+            if int(number) == group and state not in "ZX":
+                return True
+    return False

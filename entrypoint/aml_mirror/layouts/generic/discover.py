@@ -30,7 +30,7 @@ from aml_mirror.layouts.generic.name_words import (
 from aml_mirror.layouts.generic.training_evidence import are_runs, has_config, has_log, is_run
 from aml_mirror.layouts.generic.weight_files import Candidate, is_weights
 from aml_mirror.layouts.run_roots import folders_around
-from aml_mirror.layouts.step_folders import names_in, subfolders
+from aml_mirror.layouts.step_folders import names_in, subfolders, word_set
 from aml_mirror.sources.tree import Tree, join, parent
 
 # cleanrl's --save-model writes NAME.cleanrl_model once, when training ends.
@@ -42,6 +42,8 @@ _MAX_DEPTH = {False: 3, True: 6}
 # No training keeps more numbered files in one folder. A folder with more contains data.
 _MAX_FILES = 2000
 _MAX_POINTER_BYTES = 256
+# Words that a training counts with. People also number their trainings with them: iter1/, iter2/.
+_ROUNDS = word_set("iter iters iteration iterations itr epoch epochs update updates")
 
 
 def root_of(folder: str) -> str:
@@ -120,6 +122,8 @@ def _folders_in(
         if speaks and not of_checkpoints and name.isdecimal() and is_run(tree, real):
             continue
         if not named and (seeds or is_run(tree, real) or _says_more(tree, real)):
+            continue
+        if not speaks and words & _ROUNDS and not is_of_checkpoints(name) and _is_round(tree, real, weights):
             continue
         inside = [stem_of(file) for file in names_in(tree, real) if is_weights(file)]
         if _are_policies(inside):
@@ -229,14 +233,26 @@ def _pointed(tree: Tree, folder: str, below: dict[str, str]) -> list[Candidate]:
     return found
 
 
+def _is_round(tree: Tree, folder: str, weights: list[str]) -> bool:
+    """Tell whether a numbered folder such as ``iter1`` is a training of its own, not one save of a training.
+
+    It is, if it contains a log, a folder of checkpoints, or a model that is named as the end.
+    """
+    inside = {part.lower() for path in weights for part in path.split("/")[:-1]}
+    return bool(inside & CONTAINERS) or is_run(tree, folder) or _has_end(tree, folder)
+
+
 def _says_more(tree: Tree, folder: str) -> bool:
     """Tell whether files in a folder have their own numbers, or are named as the end."""
     files = _files_in(tree, folder, False)
-    if len({item.number for item in files}) > 1:
-        return True
+    return len({item.number for item in files}) > 1 or _has_end(tree, folder)
+
+
+def _has_end(tree: Tree, folder: str) -> bool:
     # If the folder around belongs to a training, so does the model_final.pt that it writes each time.
     around = parent(folder)
-    return any(item.end >= 0 for item in files) and not (has_config(tree, around) or has_log(tree, around))
+    ends = any(item.end >= 0 for item in _files_in(tree, folder, False))
+    return ends and not (has_config(tree, around) or has_log(tree, around))
 
 
 def _family(name: str) -> str:

@@ -36,6 +36,7 @@ from aml_mirror.layouts.config_files import read_mapping
 from aml_mirror.layouts.generic.discover import candidates, root_of
 from aml_mirror.layouts.generic.families import Ranked, rank
 from aml_mirror.layouts.generic.pointers import follow_pointer
+from aml_mirror.layouts.generic.policy_parts import is_part
 from aml_mirror.layouts.generic.training_evidence import CONFIGS, with_the_rest
 from aml_mirror.layouts.generic.weight_files import Candidate, best_beside, described, with_companions
 from aml_mirror.layouts.run_roots import topmost, with_logs
@@ -50,6 +51,7 @@ _STEP_KEYS = word_set("global_step global_steps step steps iteration iter it epo
 _COMPARED = 64
 # In this many of them, the step is searched for under the keys that the end has.
 _LOOKED_INTO = 3
+_WHY_PART = "the newest model is only a part of a policy (an encoder, a critic, …), according to its name"
 
 
 class Generic:
@@ -96,6 +98,11 @@ class Generic:
                 "no known framework wrote this run: its checkpoints were recognised by their names"
             )
             result.checkpoints = with_companions(run, result.checkpoints)
+            newest = [item for item in found if item.path == result.checkpoints[0].path]
+            if not result.undecided and any(is_part(run, item) for item in newest):
+                result.undecided = f"{_WHY_PART}: {newest[0].path}"
+                result.choices = [newest[0].path]
+                result.checkpoints[0] = replace(result.checkpoints[0], role="unknown")
             result.best = best_beside(run, result.checkpoints[0])
         elif best:
             (result.best,) = with_companions(run, [replace(described(run, best[0]), role="best")])

@@ -34,7 +34,8 @@ DATE = re.compile(
     r"|(?<![0-9])[1-4][0-9](?:0[1-9]|1[0-2])(?:0[1-9]|[12][0-9]|3[01])[-_](?:[01][0-9]|2[0-3])(?:[0-5][0-9]){2}(?![0-9])"
 )
 DATA_FOLDERS = word_set(
-    "data dataset datasets dataset_offline raw_data cache .cache wandb mlruns node_modules site-packages "
+    "data dataset datasets dataset_offline raw_data cache .cache wandb mlruns mlartifacts swanlog dvclive "
+    "cometml-runs node_modules site-packages "
     ".git videos images episodes trajectories trajs rollouts frames chunks pretrained pretrained_models "
     "base_model"
 )

@@ -35,7 +35,16 @@ def has_config(tree: Tree, folder: str) -> bool:
     """Tell whether the configuration of a training is directly in a folder, or in Hydra's folder in it."""
     if tree.has_folder(join(folder, ".hydra")):
         return True
-    return any(CONFIGS.fullmatch(name) and name != _OF_A_MODEL for name in names_in(tree, folder))
+    return bool(training_configs(tree, folder))
+
+
+def training_configs(tree: Tree, folder: str) -> list[str]:
+    """Return the training configurations that are directly in a folder."""
+    return [
+        join(folder, name)
+        for name in sorted(names_in(tree, folder))
+        if CONFIGS.fullmatch(name) and name != _OF_A_MODEL
+    ]
 
 
 def has_events(tree: Tree, folder: str) -> bool:

@@ -1,0 +1,79 @@
+"""Warns of weights that belong to no checkpoint: ``critic_training/critic_300.pt`` beside a policy.
+
+Either the robot does not run them, or the layout does not know them. Without a warning, nobody would notice
+that they were left out. There is no warning about what people make of a checkpoint (an export, a merged model,
+averaged weights), or about files that the framework itself writes beside the checkpoints.
+"""
+
+from __future__ import annotations
+
+from aml_mirror.layouts.base import RunDraft
+from aml_mirror.layouts.explicit_path import as_option
+from aml_mirror.layouts.generic.name_words import (
+    ASIDE,
+    SHARD,
+    TRAINING_FOLDERS,
+    end_of,
+    is_in_data,
+    stem_of,
+    step_of,
+    words_of,
+)
+from aml_mirror.layouts.generic.policy_parts import kind_of
+from aml_mirror.layouts.generic.weight_files import is_weights
+from aml_mirror.layouts.run_roots import LOG_FOLDERS, folders_around
+from aml_mirror.layouts.step_folders import word_set
+from aml_mirror.sources.tree import Tree, parent
+
+_MADE_OF_IT = ASIDE | word_set(
+    "merge merged export exports exported onnx jit traced torchscript adapter adapters lora deploy deployed "
+    "converted pretrained base backup backups old"
+)
+_ASIDE = LOG_FOLDERS | TRAINING_FOLDERS
+# The names that save_pretrained gives to a whole model.
+_SAVED = ("model.safetensors", "pytorch_model.bin", "adapter_model.safetensors")
+_MAX_SHOWN = 3
+
+
+def warn_of_unlisted_weights(run: Tree, result: RunDraft) -> None:
+    """Warn of weights that belong to no checkpoint, and say how to select them."""
+    if not result.checkpoints or result.undecided:
+        return
+    listed = [*result.checkpoints, *([result.best] if result.best else [])]
+    files = {path for item in listed for path in (*item.files, *(left for left, _ in item.left_out))}
+    places = {parent(path) for item in listed for path in item.weights}
+    wholes = {item.path for item in listed if item.path not in item.weights}
+    if "." in wholes:
+        return
+    found = [
+        path
+        for path in run.files
+        if is_weights(path)
+        and path not in files
+        and wholes.isdisjoint(folders_around(path))
+        and _speaks(path, parent(path) in places)
+    ]
+    if found:
+        more = f" and {len(found) - _MAX_SHOWN} more" if len(found) > _MAX_SHOWN else ""
+        is_or_are, it = ("is", "it") if len(found) == 1 else ("are", "the first")
+        result.warnings.append(
+            f"{', '.join(found[:_MAX_SHOWN])}{more} {is_or_are} in no checkpoint of this run. "
+            f"To mirror {it}, pass {as_option(found[0])}"
+        )
+
+
+def _speaks(path: str, is_beside: bool) -> bool:
+    """Tell whether a path deserves a warning. ``is_beside``: a checkpoint is in the same folder."""
+    *folders, name = path.split("/")
+    if is_in_data(path) or any(part.lower() in _ASIDE or words_of(part) & _MADE_OF_IT for part in folders):
+        return False
+    stem = stem_of(name)
+    if words_of(stem) & _MADE_OF_IT or SHARD.fullmatch(name):
+        return False
+    # A model in the root is left to the layout.
+    return (
+        (name in _SAVED and bool(folders))
+        or kind_of(stem) != ""
+        or step_of(stem) is not None
+        or end_of(stem) >= 0
+    )
