@@ -320,7 +320,7 @@ def test_nobody_answers(run: Path, aml_mirror: Call) -> None:
 def test_https_in_front_of_a_server_that_speaks_http(run: Path, aml_mirror: Call, mlflow_url: str) -> None:
     target = mlflow_url.replace("http://", "https://")
     done = aml_mirror("--source", run, "--model-name", "m", "--tracking-uri", target, code=78)
-    assert "does not speak TLS; write http://" in done.err
+    assert "does not speak TLS; use http://" in done.err
 
 
 def test_credentials_in_the_address_are_masked(run: Path, aml_mirror: Call) -> None:

@@ -240,6 +240,6 @@ def test_what_may_be_another_run_beside_the_one_is_said(tmp_path: Path) -> None:
     source = LocalSource(tmp_path)
     inside, said = sorted(locate(source, Settings(run_id="r")).warnings)
     assert inside.startswith("extras/") and "in no checkpoint of this run" in inside
-    assert said.startswith("group/other was not looked at") and "--source" in said
+    assert said.startswith("group/other was not examined") and "--source" in said
     assert locate(source, Settings(run_id="r", framework="huggingface")).warnings == (inside,)
     assert locate(LocalSource(tmp_path / "group" / "known"), Settings(run_id="r")).warnings == (inside,)

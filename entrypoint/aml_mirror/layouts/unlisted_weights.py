@@ -1,7 +1,7 @@
 """Warns of weights that belong to no checkpoint: ``critic_training/critic_300.pt`` beside a policy.
 
 Either the robot does not run them, or the layout does not know them. Without a warning, nobody would notice
-that they were left out. There is no warning about what people make of a checkpoint (an export, a merged model,
+that they were left out. Nothing is said about what people make of a checkpoint (an export, a merged model,
 averaged weights), or about files that the framework itself writes beside the checkpoints.
 """
 
