@@ -3,7 +3,7 @@
 ``up`` starts it in the background, waits until it is ready, and prints the environment to export. ``env``
 prints it again, ``down`` stops everything that was started, ``run`` is the server itself in the foreground.
 Everything is stored below one folder (``--state``, by default ``.state`` beside this package), which ``up``
-creates again.
+empties first.
 """
 
 from __future__ import annotations
