@@ -61,6 +61,9 @@ def test_a_stale_latest_is_not_the_end(tree, tmp_path):
     workspace(tmp_path / "checkpoints" / "epoch=0030-test_mean_score=0.100.ckpt", 300, 30)
     run = LAYOUT.read(tree(tmp_path))
     assert [item.step for item in run.checkpoints] == [300, 100]
+    # What was kept for its score may be followed by more.
+    assert run.checkpoints[0].role == "unknown"
+    assert any("latest.ckpt is of epoch 9" in warning for warning in run.warnings)
 
 
 def test_the_configuration_or_the_name_says_whether_less_is_better(tree, tmp_path):

@@ -510,14 +510,20 @@ def test_what_a_file_called_latest_names(tree: MakeTree, tmp_path: Path) -> None
     run = read(tree, tmp_path)
     # By the name of its time another one would be newer: the save of that one had not ended.
     assert paths(run) == [
-        "ckpt/20260102T040405F2",
         "ckpt/20260102T050405F3",
+        "ckpt/20260102T040405F2",
         "ckpt/20260102T030405F1",
     ]
-    final = run.checkpoints[0]
-    assert (final.role, final.step) == ("final", None)
+    half, final, _ = run.checkpoints
+    assert "still being saved" in half.problem
+    assert final.step is None
     assert final.weights == ("ckpt/20260102T040405F2/agent.pkl",)
     assert final.left_out == (("ckpt/20260102T040405F2/replay.pkl", "replay buffer"),)
+    # A training saves one at a time: with two above it, the file is old.
+    write_bytes(tmp_path / "ckpt/20260102T060405F4/agent.pkl")
+    run = read(tree, tmp_path)
+    assert paths(run)[0] == "ckpt/20260102T060405F4" and not run.checkpoints[0].problem
+    assert any("latest names ckpt/20260102T040405F2" in warning for warning in run.warnings)
 
 
 def test_files_of_flax_have_no_suffix(tree: MakeTree, tmp_path: Path) -> None:

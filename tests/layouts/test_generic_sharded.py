@@ -141,3 +141,15 @@ def test_a_missing_part_of_deepspeed(
     run = read(tree, tmp_path)
     assert run.checkpoints[0].problem.startswith(problem)
     assert run.checkpoints[1].problem == ""
+
+
+def test_a_model_beside_its_shards_in_one_folder_stays(tree: MakeTree, tmp_path: Path) -> None:
+    for step in (9, 100):
+        folder = tmp_path / f"checkpoints/step_{step}"
+        safetensors(folder / "model.safetensors", step)
+        write_bytes(folder / "__0_0.distcp", b"x" * 80)
+        write_bytes(folder / ".metadata")
+        write_bytes(folder / "config.json", b"{}")
+    final = read(tree, tmp_path).checkpoints[0]
+    assert inside(final, final.files) == {"model.safetensors", "config.json"}
+    assert {path.rpartition("/")[2] for path, _ in final.left_out} == {"__0_0.distcp", ".metadata"}

@@ -12,9 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aml_mirror.layouts.kit.companions import matching, missing_companion
-from aml_mirror.layouts.kit.file_layout import FileLayout, holds_string
+from aml_mirror.layouts.kit.file_layout import FileLayout
 from aml_mirror.layouts.kit.folder_layout import FolderLayout
 from aml_mirror.layouts.kit.temporary import name_when_done
+from aml_mirror.layouts.torch_files import holds_string
 from aml_mirror.sources.local import LocalSource
 from aml_mirror.sources.tree import Tree
 from builders.saved import safetensors, write_bytes, write_json

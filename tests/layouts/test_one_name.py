@@ -256,3 +256,28 @@ def test_an_end_of_a_fork_that_states_no_step_is_undecided(tmp_path: Path, end: 
     rsl_rl(tmp_path / end, 250, seed=7)
     tree, run, _ = planned(tmp_path)
     assert (run.checkpoints[0].path, run.checkpoints[0].step, run.undecided) == (end, 250, "")
+
+
+@pytest.mark.parametrize("word", ["final", "last"])
+@pytest.mark.parametrize("counts", [1, 20])
+def test_an_end_in_the_place_of_a_number_needs_no_word_of_a_model(
+    tmp_path: Path, word: str, counts: int
+) -> None:
+    write_numbered(tmp_path, "go2_flat_2_{}.pt", list(range(100, 100 * counts + 1, 100)))
+    plain(tmp_path / f"go2_flat_2_{word}.pt", 7)
+    tree, run, _ = planned(tmp_path)
+    (chosen,) = choose(tree, run, "final")
+    assert (chosen.checkpoint.path, chosen.checkpoint.step) == (f"go2_flat_2_{word}.pt", None)
+    # Another task is another training.
+    plain(tmp_path / "go2_rough_2_900.pt", 9)
+    with pytest.raises(UsageError):
+        planned(tmp_path)
+
+
+@pytest.mark.parametrize(("step", "expected"), [(150, "model.pt"), (90, "model_100.pt")])
+def test_what_rsl_rl_saves_is_told_by_its_iteration(tmp_path: Path, step: int, expected: str) -> None:
+    write_numbered(tmp_path, "model_{}.pt", [50, 100], rsl_rl)
+    rsl_rl(tmp_path / "model.pt", step, 7)
+    tree, run, _ = planned(tmp_path)
+    (chosen,) = choose(tree, run, "final")
+    assert (chosen.checkpoint.path, chosen.checkpoint.step) == (expected, max(step, 100))

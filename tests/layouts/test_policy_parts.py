@@ -172,6 +172,7 @@ def test_configurations_of_groot(tmp_path):
         ("critic/model.safetensors", True),
         ("checkpoints/critic/critic_9.pt", True),
         ("exported/policy.pt", False),
+        ("2026-01-02_03-04-05.onnx", False),
         ("logs/critic_300.pt", False),
         ("data/episode_9.pt", False),
         ("ema/model_200.pt", False),

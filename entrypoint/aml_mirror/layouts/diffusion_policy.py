@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import pickletools
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from aml_mirror.core.errors import MirrorError
@@ -90,10 +90,24 @@ class DiffusionPolicy:
         # Files with other names were saved at fixed times, not for a score.
         if saved and all(item.metric for item in saved):
             warn_of_scores(found)
+        _warn_of_old_latest(saved, found)
         if best := _best(saved, found):
             found.best = Checkpoint(best.path, best.step, "best", (best.path,), (best.path,))
         ask_about_other_ends(run, found)
         return found
+
+
+def _warn_of_old_latest(saved: list[_Saved], found: RunDraft) -> None:
+    """Warn if ``latest.ckpt``, which every save overwrites, is older than a checkpoint kept for its score."""
+    latest = next((item for item in saved if item.path.endswith(_LATEST)), None)
+    if latest is None or not saved[0].metric or _age(latest)[1] >= _age(saved[0])[1]:
+        return
+    newest = found.checkpoints[0]
+    found.checkpoints[0] = replace(newest, role="unknown")
+    found.warnings.append(
+        f"{latest.path} is of epoch {latest.epoch}, before {newest.path}, so it is outdated. The "
+        "training may have continued"
+    )
 
 
 def _is_other_end(run: Tree, name: str) -> bool:

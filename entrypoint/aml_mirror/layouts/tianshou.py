@@ -22,9 +22,9 @@ from __future__ import annotations
 import re
 
 from aml_mirror.layouts.base import RunDraft
-from aml_mirror.layouts.kit.file_layout import FileLayout, holds_string
+from aml_mirror.layouts.kit.file_layout import FileLayout
 from aml_mirror.layouts.kit.roles import leave_undecided
-from aml_mirror.layouts.torch_files import pickle_of
+from aml_mirror.layouts.torch_files import holds_string, pickle_of
 from aml_mirror.sources.tree import Tree
 
 _LAST = "checkpoint.pth"

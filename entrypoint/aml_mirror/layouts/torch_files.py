@@ -8,6 +8,7 @@ here. :mod:`aml_mirror.pipeline.select` decides whether that makes a checkpoint 
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Iterable
 from typing import Any
 
@@ -55,3 +56,11 @@ def same_contents(tree: Tree, path: str, other: str) -> bool:
         return False
     one, two = archive_of(tree, path), archive_of(tree, other)
     return one is not None and two is not None and one.contents() == two.contents()
+
+
+def holds_string(data: bytes, text: str) -> bool:
+    """Tell whether a pickle contains a string as a whole, not as a part of another one."""
+    raw = text.encode()
+    # BINUNICODE of protocol 2, SHORT_BINUNICODE of protocol 4, UNICODE of protocol 0.
+    forms = (b"X" + struct.pack("<I", len(raw)), b"\x8c" + bytes([len(raw)]) if len(raw) < 256 else b"")
+    return any(form and form + raw in data for form in forms) or b"V" + raw + b"\n" in data

@@ -7,6 +7,7 @@ averaged weights), or about files that the framework itself writes beside the ch
 
 from __future__ import annotations
 
+from aml_mirror.formats.registry import suffixes_of
 from aml_mirror.layouts.base import RunDraft
 from aml_mirror.layouts.explicit_path import as_option
 from aml_mirror.layouts.generic.name_words import (
@@ -32,6 +33,8 @@ _MADE_OF_IT = ASIDE | word_set(
 _ASIDE = LOG_FOLDERS | TRAINING_FOLDERS
 # The names that save_pretrained gives to a whole model.
 _SAVED = ("model.safetensors", "pytorch_model.bin", "adapter_model.safetensors")
+# Exports that scripts make of a checkpoint: mjlab's <run>.onnx.
+_EXPORTS = suffixes_of("ONNX", "exported program of torch", "program of ExecuTorch", "TensorFlow Lite")
 _MAX_SHOWN = 3
 
 
@@ -68,12 +71,11 @@ def _speaks(path: str, is_beside: bool) -> bool:
     if is_in_data(path) or any(part.lower() in _ASIDE or words_of(part) & _MADE_OF_IT for part in folders):
         return False
     stem = stem_of(name)
+    if name.lower().endswith(_EXPORTS):
+        return False
     if words_of(stem) & _MADE_OF_IT or SHARD.fullmatch(name):
         return False
-    # A model in the root is left to the layout.
-    return (
-        (name in _SAVED and bool(folders))
-        or kind_of(stem) != ""
-        or step_of(stem) is not None
-        or end_of(stem) >= 0
-    )
+    if kind_of(stem) == "part" or step_of(stem) is not None:
+        return True
+    # A model in the root, and a copy beside the numbered ones, are left to the layout.
+    return not is_beside and (end_of(stem) >= 0 or kind_of(stem) != "" or (name in _SAVED and bool(folders)))

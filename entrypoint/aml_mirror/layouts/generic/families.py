@@ -188,6 +188,11 @@ def _coarser(number: Number, newest: _Member) -> int | None:
     return kinds[number.kind] if finer else None
 
 
+def stand_for_numbers(ends: Iterable[Candidate], others: Iterable[Candidate]) -> bool:
+    """Tell whether each name of an end is the name of the others with a word instead of the number."""
+    return _all_stand([_member(item) for item in ends], [_member(item) for item in others])
+
+
 def _all_stand(ends: list[_Member], others: list[_Member]) -> bool:
     """Tell whether, in all names that say "the end", that word replaces one number of all the others.
 

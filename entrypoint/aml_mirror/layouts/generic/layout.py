@@ -35,7 +35,7 @@ from aml_mirror.layouts.base import Checkpoint, RunDraft
 from aml_mirror.layouts.config_files import read_mapping
 from aml_mirror.layouts.generic.discover import candidates, root_of
 from aml_mirror.layouts.generic.families import Ranked, rank
-from aml_mirror.layouts.generic.pointers import follow_pointer
+from aml_mirror.layouts.generic.pointers import follow_pointer, order_pointed
 from aml_mirror.layouts.generic.policy_parts import is_part
 from aml_mirror.layouts.generic.training_evidence import CONFIGS, with_the_rest
 from aml_mirror.layouts.generic.weight_files import Candidate, best_beside, described, with_companions
@@ -89,7 +89,7 @@ class Generic:
                 _add_end(run, result, checkpoint(candidate), numbered[:_COMPARED])
             if not ranked.ends and not pointed:
                 follow_pointer(run, result)
-        result.checkpoints = [*map(checkpoint, pointed), *result.checkpoints]
+        result.checkpoints = [*order_pointed(map(checkpoint, pointed), result.warnings), *result.checkpoints]
         if result.checkpoints:
             if not ranked.undecided or pointed:
                 told = ranked.is_counted or ranked.ends or pointed

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from aml_mirror.layouts.generic.families import stand_for_numbers
 from aml_mirror.layouts.generic.members import joined
 from aml_mirror.layouts.generic.name_words import (
     DATA_WORDS,
@@ -12,6 +13,7 @@ from aml_mirror.layouts.generic.name_words import (
     is_in_data,
     is_kept_for_its_score,
     stem_of,
+    step_of,
     words_of,
 )
 from aml_mirror.layouts.generic.training_evidence import is_training
@@ -22,6 +24,8 @@ from aml_mirror.sources.tree import Tree, join
 # A training that saves under one name has at most this many weight files. A folder with more is something
 # else.
 _MAX_LONE = 8
+# The most numbered files that may be beside their end.
+_MAX_SERIES = 2000
 
 
 def lone(tree: Tree, folder: str) -> list[Candidate]:
@@ -46,35 +50,44 @@ def lone(tree: Tree, folder: str) -> list[Candidate]:
 def alone(tree: Tree) -> list[Candidate]:
     """Return the file that is named as the end or the best, if nothing else in the tree is a model.
 
-    Such a name needs no word of a model and no other file beside it. Other weights may be anything. If there
-    are some, or if several folders have such a name, nothing is returned.
+    Such a name needs no word of a model and no other file beside it. Files with a number instead of the end
+    belong to the same training. Other weights may be anything: if there are some, or if several folders have
+    such a name, nothing is returned.
     """
     found: dict[str, list[str]] = {}
     for path in tree.files:
         folder, _, name = path.rpartition("/")
         if is_weights(name) and not is_in_data(folder):
             found.setdefault(folder, []).append(name)
-            if len(found) > 1 or len(found[folder]) > _MAX_LONE:
+            if len(found) > 1 or len(found[folder]) > _MAX_SERIES:
                 return []
     ends: list[Candidate] = []
     best: list[Candidate] = []
+    numbered: list[Candidate] = []
     for folder, names in found.items():
         for members in joined(names):
             stem = stem_of(members[0])
             is_best, end = is_kept_for_its_score(stem), end_of(stem)
-            is_other = bool(words_of(stem) & DATA_WORDS - {"best"}) or (end < 0 and not is_best)
+            number = step_of(stem) if end < 0 and not is_best else None
+            is_other = bool(words_of(stem) & DATA_WORDS - {"best"}) or (
+                end < 0 and not is_best and number is None
+            )
             if is_other or SHARD.fullmatch(members[0]):
                 return []
             item = Candidate(
                 folder,
                 join(folder, members[0]),
                 stem,
-                None,
+                number,
                 members,
                 temporary=TEMPORARY.search(stem.lower()) is not None,
                 end=-1 if is_best else end,
                 is_best=is_best,
             )
-            (best if is_best else ends).append(item)
+            (best if is_best else numbered if end < 0 else ends).append(item)
+    if len(ends) + len(best) > _MAX_LONE:
+        return []
+    if numbered:
+        return [*ends, *numbered] if ends and stand_for_numbers(ends, numbered) else []
     # If two were selected by scores, nobody knows by which score.
     return ends or [item for item in best if len(best) == 1 and not item.temporary]

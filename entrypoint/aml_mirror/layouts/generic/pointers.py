@@ -13,6 +13,7 @@ outdated (for example, an upload that overwrote nothing). A single one above it 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import replace
 
 from aml_mirror.core.errors import MirrorError
@@ -50,6 +51,32 @@ def follow_pointer(run: Tree, result: RunDraft) -> None:
             if name in names_in(run, folder) and (at := _named_in(run, path, result.checkpoints)) is not None:
                 _mark(result, path, at)
                 return
+
+
+def order_pointed(found: Iterable[Checkpoint], warnings: list[str]) -> list[Checkpoint]:
+    """Sort folders that are named after the time of their save, if a file ``latest`` names one of them.
+
+    Args:
+        found: the folders. The first one is named by ``latest``.
+        warnings: a warning about an outdated ``latest`` is added here.
+    """
+    pointed = list(found)
+    if not pointed:
+        return []
+    named, *others = pointed
+    newer = sorted((item for item in others if item.path > named.path), key=lambda item: item.path)
+    if len(newer) == 1:
+        problem = f"it was still being saved: latest names {named.path}"
+        return [replace(newer[0], problem=newer[0].problem or problem), named, *_without(newer, others)]
+    if newer:
+        warnings.append(
+            f"latest names {named.path}, but there are {len(newer)} newer ones, so it is outdated and was not used"
+        )
+    return [*reversed(newer), named, *_without(newer, others)]
+
+
+def _without(left: list[Checkpoint], found: list[Checkpoint]) -> list[Checkpoint]:
+    return [item for item in found if item not in left]
 
 
 def _named_in(run: Tree, path: str, checkpoints: list[Checkpoint]) -> int | None:

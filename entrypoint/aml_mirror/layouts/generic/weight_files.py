@@ -150,9 +150,12 @@ def _repeated(files: list[str], weights: list[str]) -> set[str]:
 
 def _distributed(files: list[str], weights: list[str]) -> set[str]:
     folders = {parent(file) for file in files if file.endswith(".distcp")}
+    saved = {parent(file) for file in weights if _SAVED_WHOLE.fullmatch(file.rpartition("/")[2])}
     whole = [file for file in weights if file.endswith(_WHOLE) and parent(file) not in folders]
     if not whole:
-        return set()
+        # If a folder contains both the shards and the model, the model stays.
+        shards = (".distcp", "/.metadata")
+        return {file for file in files if parent(file) in folders & saved and file.endswith(shards)}
     return {file for file in files if parent(file) in folders}
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import re
-import struct
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -12,13 +11,19 @@ from typing import Any
 
 from aml_mirror.layouts.base import Checkpoint, Role, RunDraft
 from aml_mirror.layouts.kit.companions import matching, with_companions
-from aml_mirror.layouts.kit.other_ends import TORCH_SUFFIXES, WHY_FOREIGN, ask_about_other_ends, other_ends
+from aml_mirror.layouts.kit.other_ends import (
+    TORCH_SUFFIXES,
+    WHY_FOREIGN,
+    ask_about_other_ends,
+    other_ends,
+    plain_names,
+)
 from aml_mirror.layouts.kit.other_series import ask_about_other_series
 from aml_mirror.layouts.kit.roles import leave_undecided, newest_first
 from aml_mirror.layouts.kit.temporary import FILE_PROBLEM, name_when_done
 from aml_mirror.layouts.run_roots import topmost
 from aml_mirror.layouts.step_folders import names_in
-from aml_mirror.layouts.torch_files import pickle_of, same_contents, values_of, whole_number
+from aml_mirror.layouts.torch_files import holds_string, pickle_of, same_contents, values_of, whole_number
 from aml_mirror.sources.tree import Tree, join
 
 # One readable file decides. If the newest files are truncated, the first few include older complete ones.
@@ -129,22 +134,22 @@ class FileLayout:
     def _other_ends(self, run: Tree, base: str, listed: list[Checkpoint]) -> list[_Found]:
         """Return the ends that only forks of the framework save: model_final.pt beside model_100.pt."""
         names = [item.path.rpartition("/")[2] for item in listed]
-        left_out = set(matching(run, [*self.companions, *(pattern for pattern, _ in self.left_out)]))
         result: list[_Found] = []
         known = {item.path for item in listed}
-        for name in other_ends(sorted(names_in(run, base)), names):
+        known.update(matching(run, [*self.companions, *(pattern for pattern, _ in self.left_out)]))
+        beside = sorted(names_in(run, base))
+        plain = plain_names(filter(self._is_unknown, beside)) if self.holds and self.step_key else []
+        for name in dict.fromkeys((*other_ends(beside, names), *plain)):
             path = join(base, name)
             match = re.fullmatch(re.escape(name), name)
-            if (
-                match is None
-                or path in known
-                or path in left_out
-                or any(kind.fullmatch(name) for kind, _, _ in self._kinds)
-            ):
+            if match is None or path in known or any(kind.fullmatch(name) for kind, _, _ in self._kinds):
                 continue
             data = pickle_of(run, path) if self.holds else b""
-            if not data or self._holds_all(data):
-                result.append((self._checkpoint(run, path, match, "periodic", ""), match))
+            if not self._holds_all(data) and (data or name in plain):
+                continue
+            item = self._checkpoint(run, path, match, "periodic", "")
+            if name not in plain or item.step is not None:
+                result.append((item, match))
         return result
 
     @cached_property
@@ -290,11 +295,3 @@ def root_of(folder: str, container: str, optional: bool) -> str | None:
     if container and (folder == container or folder.endswith("/" + container)):
         return folder[: -len(container)].rstrip("/")
     return folder if optional or not container else None
-
-
-def holds_string(data: bytes, text: str) -> bool:
-    """Tell whether a pickle contains a string as a whole, not as a part of another one."""
-    raw = text.encode()
-    # BINUNICODE of protocol 2, SHORT_BINUNICODE of protocol 4, UNICODE of protocol 0.
-    forms = (b"X" + struct.pack("<I", len(raw)), b"\x8c" + bytes([len(raw)]) if len(raw) < 256 else b"")
-    return any(form and form + raw in data for form in forms) or b"V" + raw + b"\n" in data

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 
@@ -52,6 +53,11 @@ def other_ends(names: Iterable[str], listed: Iterable[str]) -> list[str]:
         for name in names
         if end_of(name) >= 0 and suffix_of(name) in suffixes and words_of(stem_of(name)) <= known
     ]
+
+
+def plain_names(names: Iterable[str]) -> list[str]:
+    """Return the names that only say "model", such as ``model.pt``. A step may be stored in the file."""
+    return [name for name in names if words_of(stem_of(name)) <= MODEL_WORDS and not re.search("[0-9]", name)]
 
 
 def _words(names: Iterable[str]) -> frozenset[str]:
