@@ -70,7 +70,8 @@ def order_pointed(found: Iterable[Checkpoint], warnings: list[str]) -> list[Chec
         return [replace(newer[0], problem=newer[0].problem or problem), named, *_without(newer, others)]
     if newer:
         warnings.append(
-            f"latest names {named.path}, but there are {len(newer)} newer ones, so it is outdated and was not used"
+            f"latest names {named.path}, but there are {len(newer)} newer ones, so it is outdated and was "
+            "not used"
         )
     return [*reversed(newer), named, *_without(newer, others)]
 
