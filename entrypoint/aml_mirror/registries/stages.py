@@ -202,10 +202,10 @@ def head_of(entries: list[StageEntry], holder: Holder | None) -> int:
 
     Args:
         entries: all entries of the stage.
-        holder: the version that has it.
+        holder: the version that has the stage.
     """
     if holder is not None:
         return holder.sequence
-    # Nobody has it: the last entry took it away, or none was carried out since.
+    # No version has it: the last entry removed it, or no entry since then was carried out.
     last = next((entry for entry in reversed(entries) if entry.action == DEMOTE), None)
     return last.sequence if last else 0

@@ -151,7 +151,7 @@ class BlobLease:
             self._taken = True
 
     def remembered(self) -> str:
-        """Return the run that the claim remembers now, whoever holds it; empty: none."""
+        """Return the run that is stored in the claim now, whoever holds the claim; empty: none."""
         return self._retry(self._notes).get(RUN, "")
 
     def release(self) -> None:

@@ -79,7 +79,7 @@ class RunClaim:
 
     def require(self) -> None:
         """Raises:
-        ServiceUnavailable: another mirror has it now.
+        ServiceUnavailable: another mirror has the run now.
         """
         if self._keeper.lost:
             raise lost_claim(f"the MLflow run {self._run_id}")

@@ -102,4 +102,4 @@ class _Tries:
         try:
             self.registry.discard(delete)
         except MirrorError:
-            return  # what was tried is what is told
+            return  # only the result of the probe itself is reported
