@@ -25,7 +25,7 @@ from aml_mirror.sources.tree import Tree, join
 
 # The most files of one folder that are held at a time: an entry takes about 500 bytes, so about 25 MB.
 HELD = 50_000
-# How much of a folder is examined if it cannot be held: so many subfolders per folder, so many in total.
+# The limits for a folder that does not fit in memory: subfolders per folder, and subfolders in total.
 _WIDTH = 16
 _GLANCES = 100
 Early = Callable[[str, float], str]

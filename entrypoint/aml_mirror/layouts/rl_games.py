@@ -144,7 +144,7 @@ def _of_ase(run: Tree, names: list[str]) -> list[Checkpoint]:
     """Return what ASE's training loop wrote, newest first; empty: no name is typical of it."""
     numbered = {name: match for name in names if (match := _ASE_NUMBERED.fullmatch(name))}
     latest = {f"{match['name']}.pth" for match in numbered.values()}.intersection(names)
-    # Even if the latest cannot be read, it is what was written last.
+    # Even if the latest cannot be read, it was still written last.
     steps: dict[str, int | None] = {name: int(match["step"]) for name, match in numbered.items()}
     for name in latest:
         steps[name] = whole_number(values_of(run, f"nn/{name}", ("epoch",)).get("epoch"))

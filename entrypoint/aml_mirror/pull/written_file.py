@@ -92,7 +92,7 @@ class WrittenFile:
 
 
 def read_local(part: LocalPart, into: memoryview) -> bool:
-    """Fill a buffer from a file on this disk; False if the file does not have so many bytes."""
+    """Fill a buffer from a file on this disk; False if the file is too short."""
     try:
         with open(part.file, "rb", buffering=0) as stream:
             stream.seek(part.start)

@@ -246,7 +246,7 @@ class _HashedStream:
         self._stream = stream
 
     def read(self, count: int = -1) -> bytes:
-        """Read so many bytes, or all that are left."""
+        """Read this many bytes, or all that are left."""
         data = self._stream.read(count)
         self.digest.update(data)
         return data

@@ -24,7 +24,7 @@ from aml_mirror.registries.records import Version
 from aml_mirror.storage import azure_errors as azure_errors
 
 CUSTOM_MODEL = "custom_model"
-# So many numbers in a row may be used by others or spent. More is a fault.
+# The most numbers in a row that may be used by others or already spent. More than that is a fault.
 TRIES = 100
 # Up to here, deleted numbers are skipped one by one, then in growing steps. Gaps do no harm.
 SINGLE_STEPS = 50

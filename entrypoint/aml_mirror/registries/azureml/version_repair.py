@@ -79,7 +79,7 @@ def repair(
 def _restore_own(
     workspace: AzureMLRegistry, version: Version, manifest: Manifest, files: VersionFiles
 ) -> dict[str, str]:
-    """Rewrite each own file of which a copy is wrong from one that is right; return the right texts."""
+    """Rewrite each wrong copy of an own file from a correct copy. Return the correct texts."""
     service = _artifacts(workspace, version)
     texts: dict[str, str] = {}
     for name, wanted in {MANIFEST: "", **files.list.own}.items():

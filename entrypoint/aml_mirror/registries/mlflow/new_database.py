@@ -48,7 +48,7 @@ def make_if_missing(uri: str, path: str) -> None:
 
 
 def artifacts_beside(uri: str, name: str) -> str | None:
-    """Return the folder beside a local database for the artifacts of an experiment; None: it is no file."""
+    """Return the folder beside a local database for an experiment's artifacts; None: it is not a file."""
     match = SQLITE_FILE.match(uri)
     if not match or match[1] == ":memory:":
         return None
