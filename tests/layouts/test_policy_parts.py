@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ from aml_mirror.core.errors import DataError, UsageError
 from aml_mirror.layouts import find_run
 from aml_mirror.layouts.generic.policy_parts import kind_of
 from aml_mirror.pipeline.select import choose
-from builders.numbered_runs import groot, lerobot, plain, planned, rsl_rl, tree_of, write_numbered
+from builders.numbered_runs import groot, lerobot, plain, planned, rsl_rl, torch_file, tree_of, write_numbered
 from builders.runs import write_events
 from builders.saved import safetensors, write_bytes, write_json
 
@@ -216,3 +217,36 @@ def test_what_a_tracker_keeps_is_no_run(tmp_path, folder, framework):
     write_numbered(tmp_path / folder, name, [200], save)
     run, checkpoint = final(tmp_path)
     assert checkpoint.step == 100 and not run.undecided
+
+
+@pytest.mark.parametrize("place", ["checkpoints/", ""])
+@pytest.mark.parametrize(
+    ("name", "plain_name"), [("policy_{}.pt", "policy.pt"), ("go2_model_epoch_{}.pt", "go2_model.pt")]
+)
+def test_the_name_without_a_number_is_asked_about(tmp_path, place, name, plain_name):
+    write_numbered(tmp_path, f"checkpoints/{name}", [100, 200])
+    plain(tmp_path / place / plain_name, 7)
+    require_asked(tmp_path, place + plain_name, "checkpoints/" + name.format(200))
+
+
+@pytest.mark.parametrize("step", [100, 200])
+def test_a_copy_under_the_name_without_a_number_is_not(tmp_path, step):
+    write_numbered(tmp_path, "checkpoints/policy_{}.pt", [100, 200])
+    shutil.copy(tmp_path / f"checkpoints/policy_{step}.pt", tmp_path / "checkpoints/policy.pt")
+    assert final(tmp_path)[1].step == 200
+
+
+@pytest.mark.parametrize(("step", "expected"), [(150, "model_200.pt"), (250, "model.pt")])
+def test_a_step_in_the_file_tells_whether_the_name_without_a_number_is_newer(tmp_path, step, expected):
+    for name, own in (("model_100", 100), ("model_200", 200), ("model", step)):
+        torch_file(tmp_path / f"checkpoints/{name}.pt", own, 0, iteration=own)
+    assert final(tmp_path)[1].path == f"checkpoints/{expected}"
+
+
+@pytest.mark.parametrize(("step", "warned"), [(100, False), (150, True)])
+def test_a_best_one_of_a_later_step_is_said(tmp_path, step, warned):
+    torch_file(tmp_path / "nn/last_Ant_ep_100_rew_5.pth", 100, 0, epoch=100, frame=1, model={})
+    torch_file(tmp_path / "nn/Ant.pth", step, 1, epoch=step, frame=2, model={})
+    run, checkpoint = final(tmp_path)
+    assert checkpoint.step == 100
+    assert any("training went on" in warning for warning in run.warnings) == warned

@@ -17,7 +17,7 @@ from aml_mirror.layouts.nested import nested_runs
 from aml_mirror.layouts.own_configurations import ask_about_configurations
 from aml_mirror.layouts.rivals import ask_about_rivals
 from aml_mirror.layouts.run_evidence import why_no_run
-from aml_mirror.layouts.unlisted_weights import warn_of_unlisted_weights
+from aml_mirror.layouts.unlisted_weights import warn_of_later_best, warn_of_unlisted_weights
 from aml_mirror.sources.skipped_folders import around as skipped_around
 from aml_mirror.sources.tree import Tree, join
 from aml_mirror.sources.wandb_copies import without_copies
@@ -65,6 +65,7 @@ class DetectedRun:
             ask_about_rivals(files, draft)
         ask_about_configurations(files, draft)
         warn_of_unlisted_weights(files, draft)
+        warn_of_later_best(draft)
         draft.checkpoints = [with_base_model(files, item) for item in draft.checkpoints]
         draft.best = with_base_model(files, draft.best) if draft.best else None
         return draft.finished()

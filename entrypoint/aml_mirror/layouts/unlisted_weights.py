@@ -65,6 +65,19 @@ def warn_of_unlisted_weights(run: Tree, result: RunDraft) -> None:
         )
 
 
+def warn_of_later_best(result: RunDraft) -> None:
+    """Warn if the best checkpoint has a later step than all others, because newer ones were not kept."""
+    best = result.best
+    steps = [item.step for item in result.checkpoints if item.step is not None]
+    if best is None or best.step is None or result.undecided or not steps:
+        return
+    if best.step > max(steps) and all(item.step is not None for item in result.checkpoints):
+        result.warnings.append(
+            f"the best checkpoint {best.path} is of step {best.step}, after {result.checkpoints[0].path}: "
+            "the training continued, and newer checkpoints may be missing"
+        )
+
+
 def _speaks(path: str, is_beside: bool) -> bool:
     """Tell whether a path deserves a warning. ``is_beside``: a checkpoint is in the same folder."""
     *folders, name = path.split("/")

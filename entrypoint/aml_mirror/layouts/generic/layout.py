@@ -38,12 +38,18 @@ from aml_mirror.layouts.generic.families import Ranked, rank
 from aml_mirror.layouts.generic.pointers import follow_pointer, order_pointed
 from aml_mirror.layouts.generic.policy_parts import is_part
 from aml_mirror.layouts.generic.training_evidence import CONFIGS, with_the_rest
-from aml_mirror.layouts.generic.weight_files import Candidate, best_beside, described, with_companions
+from aml_mirror.layouts.generic.weight_files import (
+    Candidate,
+    best_beside,
+    described,
+    with_companions,
+    without_number,
+)
 from aml_mirror.layouts.run_roots import topmost, with_logs
-from aml_mirror.layouts.same_weights import same_weights
+from aml_mirror.layouts.same_weights import is_copy, same_weights
 from aml_mirror.layouts.step_folders import word_set
 from aml_mirror.layouts.torch_files import values_of, whole_number
-from aml_mirror.sources.tree import Tree
+from aml_mirror.sources.tree import Tree, parent
 
 # The keys under which training scripts store a step in what they save.
 _STEP_KEYS = word_set("global_step global_steps step steps iteration iter it epoch num_timesteps")
@@ -88,6 +94,7 @@ class Generic:
             for candidate in reversed(ranked.ends):
                 _add_end(run, result, checkpoint(candidate), numbered[:_COMPARED])
             if not ranked.ends and not pointed:
+                _ask_about_plain(run, result)
                 follow_pointer(run, result)
         result.checkpoints = [*order_pointed(map(checkpoint, pointed), result.warnings), *result.checkpoints]
         if result.checkpoints:
@@ -138,6 +145,34 @@ def _add_end(run: Tree, result: RunDraft, end: Checkpoint, numbered: list[Checkp
     result.checkpoints.insert(place, replace(end, step=step))
     if place == 0 and numbered:
         result.warnings.append(f"{end.path} is taken as the final checkpoint because of its name")
+
+
+def _ask_about_plain(run: Tree, result: RunDraft) -> None:
+    """Leave a run undecided if a file has the name of the numbered ones, but without the number.
+
+    ``policy.pt`` beside ``policy_200.pt`` may be the best one, or the last one. It is neither if it is a
+    copy of a numbered one. A step that is stored in it may decide, too.
+    """
+    if not result.checkpoints or result.checkpoints[0].path not in result.checkpoints[0].weights:
+        return
+    newest = result.checkpoints[0]
+    numbered = result.checkpoints[:_COMPARED]
+    for path in without_number(run, newest.path):
+        name = path.rpartition("/")[2]
+        found = described(run, Candidate(parent(path), path, name, None, (name,)))
+        if any(is_copy(run, found, item) for item in numbered):
+            continue
+        step = _step_inside(run, found, numbered[:_LOOKED_INTO])
+        if step is not None and step <= (newest.step or 0):
+            continue
+        result.checkpoints = [replace(found, step=step), *result.checkpoints]
+        if step is None:
+            result.undecided = (
+                f"{found.path} may be the last one or the best one, and no name says which: "
+                f"{found.path}, {newest.path} (step {newest.step})"
+            )
+            result.choices = [found.path, newest.path]
+        return
 
 
 def _step_inside(run: Tree, end: Checkpoint, numbered: list[Checkpoint]) -> int | None:

@@ -7,7 +7,15 @@ from dataclasses import dataclass, replace
 
 from aml_mirror.formats.registry import Weights, pattern_of, suffixes_of, weight_suffixes
 from aml_mirror.layouts.base import Checkpoint
-from aml_mirror.layouts.generic.name_words import MODEL_WORDS, end_of, stem_of, step_of, suffix_of, words_of
+from aml_mirror.layouts.generic.name_words import (
+    CONTAINERS,
+    MODEL_WORDS,
+    end_of,
+    stem_of,
+    step_of,
+    suffix_of,
+    words_of,
+)
 from aml_mirror.layouts.generic.sharded import is_zero, parts_problem, stores_of
 from aml_mirror.layouts.step_folders import names_in
 from aml_mirror.sources.tree import Tree, join, parent
@@ -69,6 +77,10 @@ _STATISTICS_OF_ONE = re.compile(
 # Configuration that the framework's loader reads from the run's folder: Octo's load_pretrained (config.json,
 # example_batch.msgpack), prismatic's of OpenVLA (config.json), starVLA's (config.yaml).
 _LOADED_WITH = re.compile(r"config\.(?:json|ya?ml)|example_batch\.msgpack")
+# Words that only name a number.
+_COUNTING = frozenset(
+    ("step", "steps", "iter", "iters", "iteration", "itr", "epoch", "epochs", "update", "updates", "ep", "it")
+)
 # The kinds of file beside a numbered weight file that belong to it.
 _SIDECARS = (".json", ".yaml", ".yml", ".onnx.data", ".safetensors.index.json")
 
@@ -243,6 +255,29 @@ def best_beside(run: Tree, newest: Checkpoint) -> Checkpoint | None:
     item = Candidate(folder, join(folder, names[0]), stem_of(names[0]), None, (names[0],))
     (found,) = with_companions(run, [described(run, item)])
     return replace(found, role="best")
+
+
+def without_number(run: Tree, path: str) -> list[str]:
+    """Return the paths of weights with the name of a file, but without its number: ``policy.pt``.
+
+    They may be beside the file, or beside the folder of checkpoints.
+    """
+    folder, _, own = path.rpartition("/")
+    suffix = suffix_of(own)
+    words = re.findall(r"[a-z]+", re.sub(r"[-_.=]?[0-9]+[km]?", "", stem_of(own).lower()))
+    shown = [word for word in words if word not in _COUNTING]
+    folders = [folder]
+    if folder.rpartition("/")[2].lower() in CONTAINERS:
+        folders.append(parent(folder))
+    return [
+        join(place, name)
+        for place in folders
+        for name in sorted(names_in(run, place))
+        if name.endswith(suffix)
+        and is_weights(name)
+        and not re.search("(?<![a-z])[0-9]", stem_of(name))
+        and re.findall(r"[a-z]+", re.sub(r"[0-9]+", "", stem_of(name).lower())) in (words, shown)
+    ]
 
 
 def with_companions(run: Tree, checkpoints: list[Checkpoint]) -> list[Checkpoint]:
