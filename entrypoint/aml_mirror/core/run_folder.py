@@ -24,8 +24,8 @@ MAX_LEVELS = 16
 # Files that only a training writes: weights, the state of a training, logs of metrics.
 _WRITTEN = re.compile(
     r"""(?ix)
-    .*\.(?: safetensors | (?: ckpt | pt | pth ) (?: \.tar )? | pt2 | pte | ptl | onnx | msgpack | distcp | d3 | keras
-        | h5 | hdf5 | tflite | gguf | engine | nemo | wandb | cleanrl_model | ocdbt )
+    .*\.(?: safetensors | (?: ckpt | pt | pth ) (?: \.tar )? | pt2 | pte | ptl | onnx | msgpack | distcp | d3
+        | keras | h5 | hdf5 | tflite | gguf | engine | nemo | wandb | cleanrl_model | ocdbt )
     | .*\.safetensors\.index\.json | .*tfevents.*
     | .*(?: model | state | policy | agent | checkpoint | weights | normalize | algorithm | training_args
         | best | final | last | _steps ).*\.(?: bin | pkl | pickle | zip | npz | p )
