@@ -67,13 +67,11 @@ def refusal(command: tuple[str, ...], answer: Answer) -> MirrorError:
     if "must login" in said.lower() or answer.status == 401:
         return NotAllowed(f"osmo is not logged in ({said})", "run `osmo login URL`, and then this again")
     if answer.status == 403:
-        return NotAllowed(f"OSMO does not allow {called} ({said})", "log in as somebody who may")
+        return NotAllowed(f"OSMO does not allow {called} ({said})", "log in as a user who may")
     if answer.status == 500:
-        return ConfigurationError(
-            f"OSMO failed over {called} ({said})", "look at the values and at OSMO's own log"
-        )
+        return ConfigurationError(f"OSMO failed in {called} ({said})", "check the values and OSMO's own log")
     if answer.code in (10, 75) or answer.status in (408, 429) or answer.status >= 500:
-        return ServiceUnavailable(f"OSMO does not answer for now ({said})", "run this again later")
+        return ServiceUnavailable(f"OSMO does not answer at the moment ({said})", "run this again later")
     if command[1] == "submit" and (hint := _label_hint(said)):
         return UsageError(f"OSMO refused the workflow: {said}", hint)
     if command[1] == "submit" and answer.code == 1:

@@ -1,4 +1,4 @@
-"""Fixtures: the program as a person starts it, and a real MLflow server."""
+"""Fixtures: the program in the way that a person starts it, and real MLflow servers."""
 
 from __future__ import annotations
 
@@ -25,16 +25,16 @@ from builders import matrix, mlflow_servers, ordering, postgres
 from builders.forks import MLFLOW, Forked, forks
 from builders.program import PROGRAM, Call, Done, clean_environment
 
-# How fast this machine is says nothing about the code: a slow example is not a failed one.
+# The speed of this machine says nothing about the code: a slow example is not a failure.
 settings.register_profile("no-clock", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("no-clock")
 
 
 @pytest.fixture
 def aml_mirror(tmp_path: Path) -> Call:
-    """Run the program in a process of its own, in an empty folder, and return what came of it.
+    """Run the program in a separate process, in an empty folder, and return the result.
 
-    The process is a fork of one that has MLflow loaded; with ``fork=False`` it is started as a person does.
+    The process is a fork of one that has MLflow loaded. With ``fork=False`` it is started like a person does.
     """
 
     def call(
@@ -64,28 +64,28 @@ def aml_mirror(tmp_path: Path) -> Call:
 
 @pytest.fixture(scope="session")
 def mlflow_url(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Iterator[str]:
-    """A real MLflow server with a database and proxied artifacts, one for the whole session."""
+    """A real MLflow server with a database and proxied artifacts, shared by the whole session."""
     with _session_server(_shared(tmp_path_factory, worker_id), "newest") as url:
         yield url
 
 
 @pytest.fixture(scope="session")
 def mlflow2_url(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Iterator[str]:
-    """Likewise a server of the last MLflow 2."""
+    """The same with the last MLflow 2."""
     with _session_server(_shared(tmp_path_factory, worker_id), "mlflow2") as url:
         yield url
 
 
 @pytest.fixture(scope="session")
 def mlflow_postgres_url(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Iterator[str]:
-    """Likewise the newest one, with its runs and models in PostgreSQL."""
+    """The same with the newest MLflow, and its runs and models in PostgreSQL."""
     with _session_server(_shared(tmp_path_factory, worker_id), "postgres") as url:
         yield url
 
 
 @contextmanager
 def _session_server(shared: Path, kind: str) -> Iterator[str]:
-    # With xdist each worker asks; the first one starts the server, the last one to leave stops it.
+    # With xdist, each worker asks for it. The first one starts the server, the last one to leave stops it.
     name = f"mlflow-server-{kind}"
     state, lock = shared / f"{name}.json", FileLock(shared / f"{name}.lock")
     with lock:
@@ -105,7 +105,7 @@ def _session_server(shared: Path, kind: str) -> Iterator[str]:
 
 
 def _shared(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Path:
-    """A folder that all workers of a session see."""
+    """A folder that all workers of a session share."""
     own = tmp_path_factory.getbasetemp()
     return own if worker_id == "master" else own.parent
 
@@ -121,13 +121,13 @@ def _start_server(folder: Path, kind: str) -> dict[str, Any]:
 
 @pytest.fixture
 def model_name() -> str:
-    """A model that no other test uses."""
+    """The name of a model that no other test uses."""
     return f"model-{uuid.uuid4().hex[:10]}"
 
 
 @pytest.fixture(scope="session")
 def empty_database(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Path:
-    """A database with MLflow's tables, which MLflow takes some forty migrations to make."""
+    """A database with MLflow's tables, which take MLflow some forty migrations to create."""
     shared = _shared(tmp_path_factory, worker_id)
     made = shared / "empty" / "mlflow.db"
     with FileLock(shared / "empty.lock"):
@@ -142,7 +142,7 @@ def empty_database(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> 
 
 @pytest.fixture
 def database(tmp_path: Path, empty_database: Path) -> str:
-    """A tracking URI for a local database of its own."""
+    """The tracking URI of a separate local database."""
     (tmp_path / "db").mkdir()
     shutil.copy(empty_database, tmp_path / "db" / "mlflow.db")
     return f"sqlite:///{tmp_path}/db/mlflow.db"
@@ -156,7 +156,7 @@ def client(mlflow_url: str) -> MlflowClient:
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> Iterator[None]:
-    """Print the tables of the kill matrix and the fault matrix, and after all else what was left out."""
+    """Print the tables of the kill and fault matrices, and finally the tests that were left out."""
     matrix.summary(terminalreporter)
     yield
     left_out = [
@@ -165,7 +165,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> Iterat
         if report.nodeid.startswith("tests/image/")
     ]
     if left_out:
-        # (file, line, reason); one reason for them all
+        # (file, line, reason); all have the same reason
         reason = str(left_out[0].longrepr[2]).removeprefix("Skipped: ")
         terminalreporter.write_line(
             f"LEFT OUT: {len(left_out)} tests of the image in containers: {reason}", red=True
@@ -180,9 +180,9 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_collection(session: pytest.Session) -> Generator[None, object, object]:
-    """Let one worker collect before the others do: it writes the byte code of the tests, which they read.
+    """Let one worker collect before the others. It writes the byte code of the tests, which the others read.
 
-    In a fresh clone each would make all of it, which takes longer than all else that a worker begins with.
+    In a fresh clone, each worker would compile all of it, which takes longer than the rest of its start.
     """
     is_worker = hasattr(session.config, "workerinput")
     done = fork_servers.shared() / "collected"
@@ -191,7 +191,7 @@ def pytest_collection(session: pytest.Session) -> Generator[None, object, object
             turn.enter_context(FileLock(done.with_suffix(".lock")))
             if done.exists():
                 turn.close()
-        # What is loaded and collected stays to the end: nothing of it need be looked through for garbage.
+        # Loaded and collected objects stay to the end, so the garbage collector need not examine them.
         gc.disable()
         result = yield
         gc.freeze()
@@ -202,14 +202,14 @@ def pytest_collection(session: pytest.Session) -> Generator[None, object, object
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with the tests that take longest, so that no core waits for them at the end; or shuffle them.
+    """Begin with the longest tests, so that no core waits for them at the end; or shuffle them.
 
-    ``TEST_SHARE`` names a part of them, as 1/3, for a matrix that takes long.
+    ``TEST_SHARE`` selects a part of them, for example 1/3, for a matrix that takes long.
     """
     if part := os.environ.get("TEST_SHARE"):
         items[:] = ordering.share(items, part)
     if any(os.environ.get(name) == "all" for name in ("KILL", "STOPS", "FAULTS", "TRUTH")):
-        # A test that goes through all cells of a matrix takes as long as it takes.
+        # A test that covers all cells of a matrix may take any time.
         for item in items:
             item.add_marker(pytest.mark.timeout(6 * 3600))
     if seed := os.environ.get("TEST_SEED"):

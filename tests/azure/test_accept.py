@@ -54,8 +54,8 @@ def test_everything_is_tried_and_removed(azure: Azure, accept: Accept) -> None:
     assert said["its log grows"] == "updated, each of 450 points once"
     assert said["repair, verify"].startswith("repaired and verified")
     assert said["rows sent twice"] == "a metric row that is sent twice is kept twice"
-    assert "TAKEN" in said["model version"]
-    assert said["artifacts by reference"].startswith("are taken")
+    assert "ACCEPTED" in said["model version"]
+    assert said["artifacts by reference"].startswith("are accepted")
     assert said["remove what was made"] == "all removed"
     # Nothing is left but what a probe found of the workspace, and nothing tells which one it was.
     assert list(azure.blobs("aml-mirror/")) == ["aml-mirror/workspace.json"]

@@ -86,7 +86,7 @@ def test_killed_before_the_default_datastore_changed(
     (found,) = runs_of(azure, "reach")
     there = azure.artifact_places(found.info.run_id)
     assert there["manifest~2.json"]["account"] == account
-    assert "this one is the artifact manifest~2.json" in done.err
+    assert "the artifact of this one is manifest~2.json" in done.err
     assert artifacts_of(azure, found.info.run_id)["manifest~2.json"] == azure.read(**there["manifest~2.json"])
 
 

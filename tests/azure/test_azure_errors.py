@@ -88,5 +88,5 @@ def test_the_clients_say_nothing_beside_our_line(
             logging.getLogger(name).setLevel(level)
     out, err = capfd.readouterr()
     assert code == 78
-    assert json.loads(out)["error"].startswith("the federated token file /nowhere/token is not there")
+    assert json.loads(out)["error"].startswith("the federated token file /nowhere/token does not exist")
     assert [line for line in err.splitlines() if line] == [err.splitlines()[-1]]

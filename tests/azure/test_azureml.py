@@ -55,7 +55,7 @@ def test_what_arrives(azure: Azure, mirroring: Mirroring, run: Path) -> None:
     assert receipt["outcome"] == "mirrored"
     assert (receipt["model_version"], receipt["model_uri"]) == ("1", "models:/reach/1")
     # The builder's log goes on far beyond its last checkpoint.
-    assert [text for text in receipt["warnings"] if "goes on to step" not in text] == []
+    assert [text for text in receipt["warnings"] if "continues to step" not in text] == []
     run_id = assert_exactly_once(azure, "reach", run, POINTS)
     assert run_id == receipt["mlflow_run_id"]
     found = azure.mlflow.get_run(run_id)

@@ -54,7 +54,7 @@ def test_all_is_well(azure: Azure, doctor: Doctor) -> None:
     assert azure.blobs() == {}
     writes = [one for one in azure.requests(".blob.") if one["method"] not in ("GET", "HEAD")]
     assert [one["status"] for one in writes] == [412]
-    assert "249 reads are left for now to this identity" in found["request quota"][1]
+    assert "249 reads are left to this identity" in found["request quota"][1]
     assert "all shards of a backfill" in found["request quota"][1]
     assert azure.mlflow.search_experiments(filter_string="name != 'Default'") == []
 
@@ -82,7 +82,7 @@ def test_a_pod_without_identity(doctor: Doctor) -> None:
     [
         ("user-delegation", False, True, "SAS are signed without the account's key"),
         ("key", False, True, "every SAS will be refused (KeyBasedAuthenticationNotPermitted)"),
-        ("key", False, False, "SAS are refused if the account forbids shared keys, which may not be read"),
+        ("key", False, False, "if the account forbids shared keys, which this identity cannot check"),
         ("key", True, True, "the account allows shared keys: SAS work"),
     ],
 )
@@ -131,7 +131,7 @@ def test_no_workspace_role(azure: Azure, doctor: Doctor) -> None:
 def test_no_such_workspace(azure: Azure, doctor: Doctor) -> None:
     found = doctor(AZUREML_WORKSPACE_NAME="elsewhere")
     assert failed(found) == ["workspace"]
-    assert "not there" in found["workspace"][1]
+    assert "does not exist" in found["workspace"][1]
 
 
 def test_the_default_datastore_is_not_blob_storage(azure: Azure, doctor: Doctor) -> None:
@@ -195,10 +195,10 @@ def test_a_probe_tells_what_the_service_makes_of_it(azure: Azure, tmp_path: Path
     assert "is found by the tag osmo.run_id after" in said["search"]
     assert said["rows sent twice"] == "a metric row that is sent twice is kept twice"
     assert said["tags of requests at once"] == "of 16 tags written 4 at a time, 16 were kept"
-    assert said["values that are not finite"] == "NaN and infinity are taken"
+    assert said["values that are not finite"] == "NaN and infinity are accepted"
     assert said["datastore"] == "a blob was written to workspaceblobstore, read back and deleted"
-    assert said["artifacts"] == "are taken by the run"
-    assert said["artifacts by reference"] == "are taken, and read back"
+    assert said["artifacts"] == "are accepted by the run"
+    assert said["artifacts by reference"] == "are accepted, and read back"
     assert said["link from version to run"] == "jobName is not kept: mirrors leave it out"
     assert "refused with 409" in said["model version"]
     assert said["a closed run"] == "a KILLED run that is set to RUNNING is RUNNING"
@@ -217,8 +217,8 @@ def test_a_probe_of_a_workspace_that_answers_otherwise(azure: Azure, tmp_path: P
     found = probed(azure, tmp_path)
     assert found["rows sent twice"] == (True, "a metric row that is sent twice is kept once")
     assert found["values that are not finite"][0] and "refused: " in found["values that are not finite"][1]
-    assert "TAKEN, so that properties prove nothing here" in found["model version"][1]
-    assert found["artifacts by reference"][1].startswith("are not taken: ")
+    assert "ACCEPTED, so properties prove nothing here" in found["model version"][1]
+    assert found["artifacts by reference"][1].startswith("are not accepted: ")
     assert found["link from version to run"][1].startswith("jobName is kept")
     assert found["deleting runs"][0] and "refused: " in found["deleting runs"][1]
     (run,) = azure.mlflow.search_runs([azure.mlflow.get_experiment_by_name("aml-mirror-probe").experiment_id])

@@ -135,7 +135,7 @@ def test_a_session_that_restates_points_is_a_warning(azure: Azure, mirroring: Mi
     write_events(path, [("train/loss", step, 2.0) for step in range(200, 231)])
     done = mirroring.mirror(run, "reach").json
     assert (done["outcome"], done["points"]) == ("updated", 230 - SHORT)
-    assert any("restates points of 1 series" in text for text in done["warnings"])
+    assert any("repeats points of 1 series" in text for text in done["warnings"])
     assert points_of(azure, first["mlflow_run_id"], "train/loss") == list(range(1, 231))
 
 

@@ -73,7 +73,7 @@ REFUSALS = {
     ),
     "a retention policy": Refusal(
         "PUT https://[^?]*/model/model.safetensors", 409, "", 78, "a retention policy or legal hold",
-        "except the folder aml-mirror", {"x-ms-error-code": "BlobImmutableDueToPolicy"},
+        "exempt the folder aml-mirror", {"x-ms-error-code": "BlobImmutableDueToPolicy"},
     ),
 }  # fmt: skip
 

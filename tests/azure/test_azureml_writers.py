@@ -81,7 +81,7 @@ def test_a_version_that_became_another_is_not_tagged(azure: Azure, mirroring: Mi
     azure.clear_faults()
     out, _ = process.communicate(timeout=600)
     assert process.returncode == 65, out
-    assert "is another one now" in json.loads(out)["error"]
+    assert "was replaced" in json.loads(out)["error"]
     assert azure.models()["reach"]["1"]["tags"] == {"mine": "yes"}
 
 

@@ -388,7 +388,7 @@ def test_stale_staging_goes_and_what_is_young_stays(azure: Azure, monkeypatch: p
     assert_nothing_is_staged(azure)
     assert list(azure.blobs("aml-mirror/")) == ["aml-mirror/run/x"]
     for name in ("aml-mirror", "aml-mirror/run", STAGING, "aml-mirror/.staging"):
-        with pytest.raises(ValueError, match="no staging folder"):
+        with pytest.raises(ValueError, match="not a staging folder"):
             remove_staging_folder(requests, name)
 
 

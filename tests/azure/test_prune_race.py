@@ -88,7 +88,7 @@ def test_a_model_that_begins_while_the_folder_is_removed(
     assert started[0].returncode == 0, err
     (folder,) = [item for item in done["items"] if item["kind"] == "folder"]
     assert "'aml-mirror prune' removes what is left of this run" in err
-    assert folder["left"] == ("a mirror is at work on it" if step == "_claims" else None)
+    assert folder["left"] == ("a mirror is working on it" if step == "_claims" else None)
     assert mirroring("verify", "act-2:1", "--json").json["outcome"] == "verified"
     # Nothing of either is left that a later prune or mirror would wait for.
     assert not [name for name in here.blobs("aml-mirror/claims/") if name.endswith(".prune")]
@@ -114,7 +114,7 @@ def test_a_delete_that_arrives_after_the_mark_ran_out(here: Azure, mirroring: Mi
     out, err = prune.communicate(timeout=600)
     assert prune.returncode == 0, err
     (folder,) = [item for item in json.loads(out.splitlines()[-1])["items"] if item["kind"] == "folder"]
-    assert folder["left"] == "a mirror is at work on it"
+    assert folder["left"] == "a mirror is working on it"
     assert name in here.blobs("aml-mirror/run-cut/")
     assert mirroring("verify", "act-2:1", "--json").json["outcome"] == "verified"
 

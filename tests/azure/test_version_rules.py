@@ -173,9 +173,9 @@ def properties_of(version: Version, **changed: Any) -> dict[str, Any]:
 def test_a_version_that_is_another_one_now_is_not_tagged() -> None:
     ours, put = version(), list[Any]()
     for other in (version(**{keys.IDENTITY: "2" * 64}), version(f"{PATHS}elsewhere")):
-        with pytest.raises(DataError, match="is another one now"):
+        with pytest.raises(DataError, match="was replaced"):
             models(properties_of(other), put).tag(ours, {"a": "1"})
-    with pytest.raises(ServiceUnavailable, match="is gone"):
+    with pytest.raises(ServiceUnavailable, match="no longer exists"):
         models(None, put).tag(ours, {"a": "1"})
     assert put == []
 

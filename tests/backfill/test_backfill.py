@@ -313,7 +313,7 @@ def test_match_exclude_since_limit_and_shards(
     (old,) = found.receipt("old").warnings
     assert re.fullmatch(r"its newest file is older than --since \d{4}-\d\d-\d\d \d\d:\d\d UTC", old)
     assert [found.receipt(name).warnings for name in ("sweep/seed0", "sweep/seed1")] == [
-        ("it is left out by --exclude-run",),
+        ("--exclude-run leaves it out",),
         ("--limit 1 was reached before it",),
     ]
     assert found.summary.exit_code == 0
@@ -490,7 +490,7 @@ def test_lines_and_table(base: Path, aml_mirror: Call, mlflow_url: str, model_na
     (failure,) = last["failures"]
     assert (failure["run_id"], failure["exit_code"]) == ("bad", 65)
     rows = done.err.splitlines()
-    assert any(re.match(r"failed +bad +65  the run holds no", row) for row in rows)
+    assert any(re.match(r"failed +bad +65  the run contains no", row) for row in rows)
     assert "4 run(s): 3 mirrored, 0 already there, 0 skipped, 1 failed, 2 folder(s) without a run" in rows[-1]
 
 

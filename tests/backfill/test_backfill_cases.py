@@ -37,6 +37,9 @@ def test_what_is_left_out_for_lack_of_evidence_is_listed(tmp_path: Path, databas
     done = backfill("--source", tmp_path / "lab", "--tracking-uri", database, "--model-name", "m")
     (receipt,) = done.receipts
     assert (receipt.run_id, receipt.outcome) == ("runs/exp9/optim", "skipped")
-    assert "no policy: optim" in receipt.warnings[0] and "aml-mirror mirror --source" in receipt.warnings[0]
+    assert (
+        "do not suggest a policy: optim" in receipt.warnings[0]
+        and "aml-mirror mirror --source" in receipt.warnings[0]
+    )
     assert "runs/exp9/optim" in done.summary.table()
     assert (done.summary.skipped, done.summary.exit_code) == (1, 0)

@@ -62,4 +62,4 @@ def test_a_registry_that_does_not_take_them_is_told_of_once(
     for number in range(KEEP_FROM * 5):
         kept.take(receipt_of(Facts(run_id=f"run-{number}"), outcome="mirrored", exit_code=0))
     assert not kept.close()
-    assert len(warnings) == 1 and "in the log alone" in warnings[0]
+    assert len(warnings) == 1 and "only in the log" in warnings[0]

@@ -1,1 +1,1 @@
-"""What the tests stand on: a real MLflow server, a proxy in front of it, runs made of real file formats."""
+"""What the tests build on: real MLflow servers, a proxy in front of them, runs in real file formats."""

@@ -1,4 +1,4 @@
-"""A backfill in this process, with the real clients, and what came of it."""
+"""Runs a backfill in this process, with the real clients, and returns the result."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from aml_mirror.support.progress import Console
 
 @dataclass(frozen=True)
 class Filled:
-    """What a backfill told."""
+    """The output of a backfill."""
 
     receipts: list[Receipt]
     summary: Summary
@@ -37,7 +37,7 @@ class Filled:
 
 
 def settings_of(*arguments: str | Path, command: str = "backfill", **environment: str) -> Settings:
-    """The settings of a call, from flags and those variables alone."""
+    """The settings of a call, only from these flags and variables."""
     flags = parser().parse_args([command, *map(str, arguments)])
     return resolve(flags, environment, Path(os.devnull))
 

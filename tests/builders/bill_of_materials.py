@@ -1,6 +1,7 @@
-"""The stock validator of a CycloneDX bill of materials, in a process of its own.
+"""Runs the standard validator of a CycloneDX bill of materials, in a separate process.
 
-It wants a package that takes more than a second of a core to load, and that tests/absent keeps from all else.
+It needs a package that takes more than a second of CPU time to load, and that tests/absent hides from all
+other tests.
 """
 
 from __future__ import annotations
@@ -11,10 +12,10 @@ import sys
 
 
 def problem_of(bill: str) -> str:
-    """What is wrong with a bill of materials by the strict schema of its version; empty: nothing."""
+    """Return what is wrong with a bill of materials by the strict schema of its version; empty: nothing."""
     done = subprocess.run([sys.executable, __file__], input=bill, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    # The whole problem repeats the schema, which is thousands of lines.
+    # The complete message repeats the schema, which has thousands of lines.
     return done.stdout.strip()[:500]
 
 

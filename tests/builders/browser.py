@@ -2,7 +2,7 @@
 
 The protocol is described at https://chromedevtools.github.io/devtools-protocol/. With
 ``--remote-debugging-pipe`` the browser reads JSON from descriptor 3 and writes it to descriptor 4. Each
-message ends with a zero byte, so that no port and no library is needed.
+message ends with a zero byte. So neither a port nor a library is needed.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from typing import Any
 import pytest
 
 _NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
-# Root has no use for the sandbox, which Chromium then refuses to start with.
+# Chromium refuses to start its sandbox as root.
 _FLAGS = (
     "--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run",
     "--disable-background-networking", "--disable-component-update", "--disable-extensions", "--disable-sync",
@@ -36,7 +36,7 @@ class Page:
         self._send, self._received = os.fdopen(send, "wb"), os.fdopen(received, "rb")
         self._buffer, self._number, self._session = b"", 0, ""
         self.events: list[dict[str, Any]] = []
-        """What the browser told by itself: requests, errors, messages of the console."""
+        """Events that the browser sent: requests, errors, messages of the console."""
         target = self.call("Target.createTarget", url="about:blank")["targetId"]
         self._session = self.call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
         for domain in ("Page", "Runtime", "Network", "Log"):
@@ -68,7 +68,7 @@ class Page:
         return found
 
     def open(self, path: Path) -> None:
-        """Load a file, and wait until it is there."""
+        """Load a file, and wait until it has loaded."""
         self.events.clear()
         self.call("Page.navigate", url=path.as_uri())
         while not any(event.get("method") == "Page.loadEventFired" for event in self.events):
@@ -81,7 +81,7 @@ class Page:
         return done["result"].get("value")
 
     def key(self, name: str, text: str = "", code: int = 0) -> None:
-        """Press and release a key, as ``Tab`` or ``Enter``."""
+        """Press and release a key, for example ``Tab`` or ``Enter``."""
         more = {"text": text} if text else {}
         for kind in ("keyDown", "keyUp"):
             self.call(
@@ -89,11 +89,11 @@ class Page:
             )
 
     def type(self, text: str) -> None:
-        """Write into what has the focus."""
+        """Type into the focused element."""
         self.call("Input.insertText", text=text)
 
     def requests(self) -> list[str]:
-        """The addresses that the page asked for since it was opened, itself first."""
+        """The addresses that the page requested since it was opened, including its own."""
         sent = [event for event in self.events if event.get("method") == "Network.requestWillBeSent"]
         return [event["params"]["request"]["url"] for event in sent]
 
@@ -103,7 +103,7 @@ class Page:
         return [event for event in self.events if event.get("method") in kinds]
 
     def tree(self) -> list[dict[str, Any]]:
-        """What a screen reader is given: role, name and properties of each node that it is told of."""
+        """The accessibility tree: role, name and properties of each node that a screen reader gets."""
         nodes = self.call("Accessibility.getFullAXTree")["nodes"]
         return [
             {
@@ -116,7 +116,7 @@ class Page:
         ]
 
     def look(self, width: int, height: int, dark: bool = False) -> None:
-        """Give the window a size, and choose light or dark."""
+        """Set the size of the window, and choose light or dark."""
         self.call(
             "Emulation.setDeviceMetricsOverride",
             width=width,
@@ -128,7 +128,7 @@ class Page:
         self.call("Emulation.setEmulatedMedia", features=[scheme])
 
     def screenshot(self, path: Path) -> None:
-        """Write what is seen into a PNG file."""
+        """Write a screenshot into a PNG file."""
         path.write_bytes(base64.b64decode(self.call("Page.captureScreenshot", format="png")["data"]))
 
 
@@ -140,7 +140,7 @@ def browser(folder: Path) -> Iterator[Page]:
         pytest.fail("Chromium is needed: apt-get install chromium", pytrace=False)
     their_in, our_out = os.pipe()
     our_in, their_out = os.pipe()
-    # Descriptors 3 and 4 of the browser are ours, whatever numbers they have here.
+    # The browser's descriptors 3 and 4 are our pipes, whatever their numbers are here.
     line = f'exec "$0" "$@" 3<&{their_in} 4>&{their_out}'
     process = subprocess.Popen(
         ["bash", "-c", line, program, *_FLAGS, f"--user-data-dir={folder / 'profile'}"],
@@ -152,7 +152,7 @@ def browser(folder: Path) -> Iterator[Page]:
     try:
         yield Page(our_out, our_in)
     finally:
-        # Its helpers too: they go on writing into the profile.
+        # This includes its helpers, which would continue to write into the profile.
         with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
         process.wait(600)

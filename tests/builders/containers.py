@@ -1,7 +1,8 @@
-"""Containers of the image, started as OSMO starts a task's: the command named, the entry point not used.
+"""Containers of the image, started like OSMO starts a task: with a command, without the entry point.
 
-Root is read-only, no capability is left, none can be had, and the user is any number. Inputs belong to OSMO's
-uid 1001 and are mounted read-only. The network is the host's, where the emulated Azure listens.
+The root file system is read-only, there are no capabilities and no way to get any, and the user has any
+number. Inputs belong to OSMO's uid 1001 and are mounted read-only. The network is the host's, where the
+emulated Azure listens.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from builders.program import Done
 
 OSMO = 1001
 INPUT = "/osmo/data/input/0"
-TOKEN = "/var/run/secrets/azure/tokens/azure-identity-token"  # where workload identity mounts it
+TOKEN = "/var/run/secrets/azure/tokens/azure-identity-token"  # workload identity mounts it here
 CA = "/etc/emulator/ca.pem"
 LOCKED_DOWN = (
     *("--read-only", "--tmpfs", "/tmp"),
@@ -25,7 +26,7 @@ LOCKED_DOWN = (
 
 
 def in_azure(env: dict[str, str]) -> tuple[dict[str, str], list[str]]:
-    """A scope's variables for a container, and the mounts of the files they name."""
+    """Return a scope's variables for a container, and the mounts of the files that they name."""
     inside = {**env, "AZURE_FEDERATED_TOKEN_FILE": TOKEN, "REQUESTS_CA_BUNDLE": CA}
     mounts = [f"{env['AZURE_FEDERATED_TOKEN_FILE']}:{TOKEN}:ro", f"{env['REQUESTS_CA_BUNDLE']}:{CA}:ro"]
     return inside, mounts
@@ -40,7 +41,7 @@ class Image:
     started: list[str] = field(default_factory=list)
 
     def call(self, *arguments: str | Path, check: bool = True) -> str:
-        """The client's stdout."""
+        """Return the client's stdout."""
         done = subprocess.run([self.docker, *map(str, arguments)], capture_output=True, text=True)
         assert not check or not done.returncode, done.stdout + done.stderr
         return done.stdout
@@ -53,7 +54,7 @@ class Image:
         options: tuple[str, ...] = ("--network", "host"),
         command: str | None = "aml-mirror",
     ) -> str:
-        """Start a container and return its name. ``command`` None leaves the image's own entry point."""
+        """Start a container and return its name. ``command`` None keeps the image's own entry point."""
         name = f"aml-mirror-test-{uuid.uuid4().hex[:12]}"
         self.started.append(name)
         self.call(
@@ -74,17 +75,17 @@ class Image:
         return Done(code, done.stdout, done.stderr)
 
     def run(self, *arguments: str, code: int = 0, **how: Any) -> Done:
-        """Run a container to its end; ``how`` is that of ``start``."""
+        """Run a container to its end. ``how`` is that of ``start``."""
         done = self.wait(self.start(*arguments, **how))
         assert done.code == code, f"exit {done.code}\n{done.out}\n{done.err}"
         return done
 
     def shell(self, script: str) -> str:
-        """What a shell script as root in a container of the image prints."""
+        """Return the output of a shell script that runs as root in a container of the image."""
         return self.call("run", "--rm", "--user", "0", "--entrypoint", "sh", self.reference, "-c", script)
 
     def give_to_osmo(self, folder: Path) -> str:
-        """Make a folder what OSMO's download makes, its user's and for all to read, and return its mount."""
+        """Give a folder the owner and modes of an OSMO download, and return its mount."""
         own = f"chown -R {OSMO}:{OSMO} /given && chmod -R u=rwX,go=rX /given"
         self.call(
             *("run", "--rm", "--user", "0", "--volume", f"{folder}:/given"),

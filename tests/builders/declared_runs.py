@@ -1,8 +1,8 @@
 """Small runs of the frameworks that a declaration describes, with the names and keys of their saving code.
 
-``python tests/builders/declared_runs.py FOLDER`` writes them; those in tests/data/runs are made so. They are
-no runs of the frameworks themselves: weights are some bytes, and what matters to a layout is as it is written
-by the code that each layout's docstring names.
+``python tests/builders/declared_runs.py FOLDER`` writes them; those in tests/data/runs were made in this
+way. They are not runs of the frameworks: weights are a few bytes. Everything that matters to a layout is
+written like in the code that each layout's docstring names.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _STATE = {"net.0.weight": 0, "net.0.bias": 1}
 
 
 def weights(path: Path, seed: int, **more: Any) -> Path:
-    """Write a file of torch.save whose tensor follows from the seed."""
+    """Write a torch.save file whose tensor depends on the seed."""
     return save(path, more or _STATE, tensor=bytes((seed + index) % 251 for index in range(64)))
 
 

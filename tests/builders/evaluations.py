@@ -1,4 +1,4 @@
-"""Results of evaluations in the shapes that tools write them; see aml_mirror.evidence.tool_results."""
+"""Results of evaluations in the formats of several tools; see aml_mirror.evidence.tool_results."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any
 
 
 def lerobot(successes: int, episodes: int, seed: int = 0, pc_success: float | None = None) -> dict[str, Any]:
-    """``eval_info.json`` of one environment: the first ``successes`` episodes succeed."""
+    """Return ``eval_info.json`` of one environment: the first ``successes`` episodes succeed."""
     return {
         "per_episode": [
             {
@@ -29,7 +29,7 @@ def lerobot(successes: int, episodes: int, seed: int = 0, pc_success: float | No
 
 
 def lerobot_tasks(tasks: dict[tuple[str, int], tuple[int, int]]) -> dict[str, Any]:
-    """The same by task: of each group and id (successes, episodes)."""
+    """The same by task: (successes, episodes) of each group and id."""
     per_task = []
     for (group, number), (successes, episodes) in tasks.items():
         per_task.append(

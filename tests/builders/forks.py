@@ -1,14 +1,14 @@
-"""The program without its start: a process that has the clients loaded, and a fork of it for each call.
+"""Runs the program without its start: a process has the clients loaded, and forks for each call.
 
-Loading the clients of Azure and MLflow costs three seconds of a core; a test that is about what the program
-*does* need not pay it each time. What it gets is a process of its own all the same, with its own
-environment, folder, pipes, threads and connections, that a signal ends as it ends any other.
+Loading the clients of Azure and MLflow takes three seconds of CPU time. A test of what the program *does*
+need not pay that each time. It still gets a separate process, with its own environment, folder, pipes,
+threads and connections, and signals work as usual.
 
 The server (``python -m builders.forks SOCKET ENTRY MODULE…``, where a call is ENTRY's ``main``) has one
-thread and opens no connection, so that a fork of it is as good as new. All workers of a session share it:
-each connects to its socket and sends calls, which are the arguments, the environment and the folder as JSON,
-and with them the pipes and a socket on which the server tells the child's number and, when that has ended,
-its exit code. What a worker started ends with its connection, and the server with the last one.
+thread and opens no connection, so a fork of it is as good as new. All workers of a session share it. Each
+connects to its socket and sends calls: the arguments, the environment and the folder as JSON, with the pipes,
+and a socket on which the server reports the child's number and later its exit code. The processes of a worker
+end with its connection, and the server ends with the last one.
 """
 
 from __future__ import annotations
@@ -35,24 +35,24 @@ from typing import Any, TextIO, cast
 from filelock import FileLock
 
 HERE = Path(__file__).parent.parent
-# What a mirror loads, to MLflow and to Azure ML; all modules of the program come with it.
+# What a mirror into MLflow or Azure ML loads, including all modules of the program.
 MLFLOW = (
     "aml_mirror.registries.mlflow.tracking_server",
-    # What a call would load by itself, for its requests, a signature and a local database.
+    # What a call would load later, for its requests, a signature and a local database.
     *("mlflow.tracking.request_header.registry", "azureml.mlflow._internal.service_context_loader"),
     *("securesystemslib.signer", "azureml.mlflow._tracking.request_header.azureml_request_header_provider"),
     *("mlflow.store.tracking.sqlalchemy_store", "mlflow.store.model_registry.sqlalchemy_store"),
 )
-# The clients of Azure ML alone.
+# Only the clients of Azure ML.
 CLIENTS = ("azure.ai.ml", "azure.ai.ml.entities", "azureml.mlflow", "azureml.mlflow._store.tracking.store")
 AZURE = (*MLFLOW, *CLIENTS)
 PACKAGE = "aml_mirror"
-_MOST = 1 << 20  # bytes of one call
+_MOST = 1 << 20  # the most bytes of one call
 _SHARED = "PYTEST_FORKS"  # names the folder that all processes of a session share
 
 
 class Forked:
-    """One call, as :class:`subprocess.Popen` has it."""
+    """One call, with the interface of :class:`subprocess.Popen`."""
 
     def __init__(self, pid: int, told: socket.socket, out: TextIO, err: TextIO) -> None:
         self.pid = pid
@@ -68,7 +68,7 @@ class Forked:
             return None
 
     def wait(self, timeout: float | None = None) -> int:
-        """Wait for the end and return the exit code; negative where a signal ended it."""
+        """Wait for the end and return the exit code; negative if a signal ended it."""
         if self.returncode is None:
             self._told.settimeout(timeout)
             try:
@@ -81,7 +81,7 @@ class Forked:
         return self.returncode
 
     def communicate(self, timeout: float | None = None) -> tuple[str, str]:
-        """Wait for the end and return what was written."""
+        """Wait for the end and return the output."""
         read: dict[str, str] = {}
         streams = {"out": self.stdout, "err": self.stderr}
         threads = [
@@ -98,12 +98,12 @@ class Forked:
         return read["out"], read["err"]
 
     def send_signal(self, number: int) -> None:
-        """Send a signal, if it still runs."""
+        """Send a signal, if it is still running."""
         if self.poll() is None:
             os.kill(self.pid, number)
 
     def kill(self) -> None:
-        """SIGKILL."""
+        """Send SIGKILL."""
         self.send_signal(signal.SIGKILL)
 
 
@@ -114,7 +114,7 @@ class Forks:
         place: where the server listens.
 
     Raises:
-        OSError: no server is there.
+        OSError: there is no server.
     """
 
     def __init__(self, place: Path) -> None:
@@ -128,7 +128,7 @@ class Forks:
             raise
 
     def start(self, arguments: list[str], folder: Path, environment: dict[str, str]) -> Forked:
-        """Start the program in a fork and do not wait for it."""
+        """Start the program in a fork without waiting for it."""
         call = json.dumps({"arguments": arguments, "folder": str(folder), "environment": environment})
         out, their_out = os.pipe()
         err, their_err = os.pipe()
@@ -141,7 +141,7 @@ class Forks:
         return Forked(pid, told, os.fdopen(out, encoding="utf-8"), os.fdopen(err, encoding="utf-8"))
 
     def close(self) -> None:
-        """End all that was started by it and still runs."""
+        """End everything that it started and that is still running."""
         self._calls.close()
 
 
@@ -149,33 +149,33 @@ _connections: dict[tuple[str, ...], Forks] = {}
 
 
 def share() -> None:
-    """Let the test processes that this one starts share their servers."""
+    """Let the test processes that this one starts share its servers."""
     folder = tempfile.TemporaryDirectory(prefix="forks-")
     atexit.register(folder.cleanup)
     os.environ[_SHARED] = folder.name
 
 
 def shared() -> Path:
-    """A folder that all processes of a session see."""
+    """A folder that all processes of a session share."""
     return Path(os.environ[_SHARED])
 
 
 def forks(
     modules: tuple[str, ...], environment: Callable[[], dict[str, str]], entry: str = "aml_mirror.cli.main"
 ) -> Forks:
-    """The one server with these modules, started when first asked for, in an environment to load them in.
+    """Return the server with these modules, started at the first call, in an environment for loading them.
 
     Args:
-        modules: what it loads; they tell the servers of a session apart.
-        environment: returns the variables to load them with.
-        entry: the module whose ``main`` a call is.
+        modules: what it loads. They distinguish the servers of a session.
+        environment: returns the variables for loading them.
+        entry: the module whose ``main`` is called.
     """
     if modules not in _connections:
         place = shared() / f"{zlib.crc32(' '.join(modules).encode()):x}"
         with FileLock(place.with_suffix(".lock")):
             try:
                 found = Forks(place)
-            except OSError:  # none yet, or the last one had nobody left
+            except OSError:  # there is none yet, or the last one had no clients left
                 _start(place, entry, modules, environment())
                 found = Forks(place)
         _connections[modules] = found
@@ -198,17 +198,17 @@ def _start(place: Path, entry: str, modules: tuple[str, ...], environment: dict[
 
 
 def serve(place: str, entry: str, modules: list[str]) -> int:
-    """Load the modules, and fork for each call; returns in each child, with its exit code."""
+    """Load the modules, and fork for each call. Returns in each child, with its exit code."""
     for module in (entry, *modules):
         importlib.import_module(module)
-    # Of the program all of it, or each call would load what its command needs.
+    # All of the program, because otherwise each call would load what its command needs.
     for one in pkgutil.walk_packages(sys.modules[PACKAGE].__path__, f"{PACKAGE}."):
         if not one.name.endswith(".__main__"):
             importlib.import_module(one.name)
-    if plugins := sys.modules.get(f"{PACKAGE}.support.plugins"):  # an earlier release has none
+    if plugins := sys.modules.get(f"{PACKAGE}.support.plugins"):  # an earlier release does not have it
         plugins.entry_points(plugins.LAYOUTS)
     assert threading.active_count() == 1, threading.enumerate()
-    gc.freeze()  # what is loaded stays: no child looks through it again
+    gc.freeze()  # loaded objects stay, so no child examines them again
     listening = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     listening.bind(place)
     listening.listen(64)
@@ -278,7 +278,7 @@ def _reap(children: dict[int, _Child]) -> None:
                 try:
                     told.send(str(os.waitstatus_to_exitcode(status)).encode())
                 except OSError:
-                    continue  # nobody wants to know
+                    continue  # nobody is waiting for it
 
 
 def _child(entry: str, call: dict[str, Any], out: int, err: int) -> int:
@@ -291,7 +291,7 @@ def _child(entry: str, call: dict[str, Any], out: int, err: int) -> int:
     os.chdir(call["folder"])
     sys.argv[1:] = call["arguments"]
     code = importlib.import_module(entry).main()
-    # As the interpreter ends, but for taking three thousand modules apart.
+    # Like the end of the interpreter, but without clearing three thousand modules.
     threading._shutdown()  # type: ignore[attr-defined]
     atexit._run_exitfuncs()
     sys.stdout.flush()

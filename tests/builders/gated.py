@@ -22,7 +22,7 @@ GATE = "schema: aml-mirror/gate/v1\nepisodes: 10\nsuccess_rate: {at_least: 0.8}\
 SIGNED = "schema: aml-mirror/gate/v1\nversion: {signed: true}\nevidence: {signed: true}\n"
 
 Command = Callable[..., Any]
-"""Runs the program: arguments, and ``code=`` for the exit code that is expected."""
+"""Runs the program: arguments, and ``code=`` for the expected exit code."""
 
 
 class Gated:
@@ -44,7 +44,7 @@ class Gated:
         return str(done.json["model_version"])
 
     def result(self, successes: int, episodes: int, seed: int = 0) -> Path:
-        """Write a result of LeRobot's."""
+        """Write a result of LeRobot's evaluation."""
         path = self.folder / f"eval-{successes}-{episodes}-{seed}.json"
         path.write_text(json.dumps(lerobot(successes, episodes, seed)))
         return path
@@ -77,7 +77,7 @@ class Gated:
 
 
 def key_pair(folder: Path, name: str) -> tuple[str, str]:
-    """Write a new key; return the paths of its private and its public half."""
+    """Write a new key pair; return the paths of the private and the public key."""
     key = Ed25519PrivateKey.generate()
     private, public = folder / f"{name}.pem", folder / f"{name}.pub"
     private.write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))

@@ -1,6 +1,6 @@
-"""Processes that are killed at a chosen request to a real server, or at a chosen change of the disk.
+"""Kills processes at a chosen request to a real server, or at a chosen change of the disk.
 
-SIGKILL: nothing is cleaned up.
+They are killed with SIGKILL, so nothing is cleaned up.
 """
 
 from __future__ import annotations
@@ -24,17 +24,17 @@ CHANGES = ("write", "rename", "mkdir", "unlink", "fsync", "rmdir", "ftruncate")
 
 @dataclass(frozen=True)
 class Killed:
-    """What came of a program that may have been killed."""
+    """The result of a program that may have been killed."""
 
     code: int
     seen: list[str]
-    """Method and path of each request that counts, without its query."""
+    """Method and path of each counted request, without its query."""
     struck: str
     """The request at which it was killed; empty: it was not reached."""
 
     @property
     def requests(self) -> int:
-        """How many there were that count."""
+        """The number of counted requests."""
         return len(self.seen)
 
 
@@ -46,15 +46,16 @@ def killed_at_request(
     counts: Callable[[str, str], bool] = lambda method, path: True,
     given: Callable[[str], list[str]] = lambda url: ["--tracking-uri", url],
 ) -> Killed:
-    """Run the program with a proxy before its MLflow server, or another one, which kills it at a request.
+    """Run the program with a proxy in front of its MLflow server, or another one, which kills it at a
+    request.
 
     Args:
         arguments: of the program, without the server.
-        url: the server's.
+        url: the server's address.
         folder: where the program runs.
         at: the request, counted from 1, and the moment; None: it is not killed.
-        counts: tells, by method and path, which requests count.
-        given: more arguments of the program, by the proxy's address.
+        counts: tells by method and path which requests count.
+        given: returns more arguments of the program, from the proxy's address.
     """
     with Proxy(url) as proxy:
         process: Forked | None = None
@@ -73,7 +74,7 @@ def killed_at_request(
                 return None
             while process is None:
                 time.sleep(0.01)
-            # First: whoever waits for the process looks at it.
+            # First of all: a waiting process looks at it.
             struck.append(f"{method} {path}")
             os.kill(process.pid, signal.SIGKILL)
             return DROP
@@ -88,21 +89,21 @@ def killed_at_request(
 
 
 def in_a_child(work: Callable[[], object]) -> int:
-    """Run something in a fork of this process; returns its wait status."""
+    """Run a function in a fork of this process; return its wait status."""
     child = os.fork()
     if child == 0:
         try:
             work()
-        except BaseException:  # noqa: BLE001 - its end is what counts
+        except BaseException:  # noqa: BLE001 - only its end matters
             os._exit(3)
         os._exit(0)
     return os.waitpid(child, 0)[1]
 
 
 def die_at_change(number: int) -> None:
-    """Let this process die at the nth change of the disk, before it is done.
+    """Make this process die at the nth change of the disk, before the change.
 
-    A file that is opened to be written is two changes: before it, and behind it, when it is empty.
+    Opening a file for writing counts as two changes: before it is opened, and after, when it is empty.
     """
     count = [0]
 

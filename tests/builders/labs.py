@@ -1,7 +1,8 @@
-"""Labs: folders as a group of people leaves them after months of training, with known truth.
+"""Labs: folders like those of a group of people after months of training, with a known truth.
 
-``lab(root, seed)`` writes one and returns the paths of its runs. All else in it looks like a run and is none:
-downloads, environments, trash, snapshots, what an optimizer keeps, latents, runs that lost their checkpoints.
+``lab(root, seed)`` writes one and returns the paths of its runs. Everything else in it looks like a run but
+is not one: downloads, environments, trash, snapshots, the state of an optimizer, latents, runs that lost
+their checkpoints.
 """
 
 from __future__ import annotations
@@ -19,16 +20,16 @@ from builders.saved import safetensors, write_bytes, write_json
 
 @dataclass
 class Lab:
-    """What a lab holds."""
+    """The truth about a lab."""
 
     root: Path
     runs: set[str] = field(default_factory=set)
-    """Paths of the runs that are to be registered, each once."""
+    """The paths of the runs to be registered, each once."""
     broken: set[str] = field(default_factory=set)
-    """Paths of runs of which no checkpoint is complete: each is a failure of its own."""
+    """The paths of runs without a complete checkpoint: each is a separate failure."""
 
     def path(self, folder: Path) -> str:
-        """A folder's path below the lab."""
+        """Return a folder's path below the lab."""
         return folder.relative_to(self.root).as_posix()
 
 
@@ -60,7 +61,7 @@ def lightning(folder: Path, dice: random.Random) -> None:
 
 
 def own_script(folder: Path, dice: random.Random) -> None:
-    """Of no known framework: numbered files, with one of the things that tell of a training."""
+    """Of no known framework: numbered files, with one of the signs of a training."""
     place = folder / dice.choice(("checkpoints", "ckpt", "weights"))
     for epoch in (1, 2):
         weights(place / f"epoch_{epoch}.pt", dice, state_dict={}, epoch=epoch)
@@ -200,7 +201,7 @@ def _project(made: Lab, folder: Path, dice: random.Random) -> None:
 
 
 def _around(made: Lab, run: Path, kind: Callable[[Path, random.Random], None], dice: random.Random) -> None:
-    """What gathers in and beside a run."""
+    """Write what accumulates in and beside a run."""
     if dice.random() < 0.3:
         hub_cache(run, dice)
     if dice.random() < 0.2:

@@ -1,7 +1,7 @@
-"""The conformance suite of layouts: what every one must do, whoever wrote it.
+"""The conformance suite of layouts: what every layout must do.
 
-``check_layout`` is the suite: the tests run it with every built-in layout and with that of the package in
-tests/plugins/third_party. A package with a layout of its own can run it with a run of its framework.
+``check_layout`` is the suite. The tests run it with every built-in layout and with that of the package in
+tests/plugins/third_party. A package with its own layout can run it with a run of its framework.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ def check_layout(layout: Layout, run: Path, scratch: Path) -> None:
     """Check a layout with a run of its framework.
 
     Args:
-        layout: to check.
-        run: a folder with exactly one run of the layout, which holds what training ended with.
+        layout: the layout to check.
+        run: a folder with exactly one run of the layout, which contains its final checkpoint.
         scratch: an empty folder to write into.
     """
     assert re.fullmatch("[a-z][a-z0-9_]*", layout.name)
@@ -42,14 +42,14 @@ def _finds_one_run(layout: Layout, folder: Path) -> None:
     assert len(roots) == 1, roots
     run = tree.below(roots[0])
     first, second = layout.read(run), layout.read(run)
-    # The same answer each time: what plan says is what mirror does.
+    # The same answer each time: mirror does what plan says.
     assert first == second
     assert first.checkpoints and not first.undecided
     check_run(run, first)
 
 
 def check_run(tree: Tree, run: Run) -> None:
-    """Check what a layout says of a run."""
+    """Check a layout's description of a run."""
     roles = [item.role for item in run.checkpoints]
     assert all(role in ("final", "unknown") for role in roles[:1])
     assert all(role in ("periodic", "unknown") for role in roles[1:])
@@ -70,7 +70,7 @@ def _check_checkpoint(tree: Tree, item: Checkpoint) -> None:
     assert not {path for path, _ in item.left_out} & set(item.files)
     if not item.problem:
         assert item.weights
-        # Every file is there, through links too, or opening it would fail later.
+        # Every file exists, through links too. Otherwise opening it would fail later.
         for path in item.files:
             assert tree.entry(path)
     is_file = item.path in item.files
@@ -82,7 +82,7 @@ def _finds_it_deeper_down(layout: Layout, run: Path, scratch: Path) -> None:
     shutil.copytree(run, scratch / "some where/ünï", symlinks=True)
     deeper = tree_of(scratch)
     assert layout.find(deeper) == ["/".join(filter(None, ("some where/ünï", root)))]
-    # Twice is two runs.
+    # Two copies are two runs.
     shutil.copytree(run, scratch / "two", symlinks=True)
     found = layout.find(tree_of(scratch))
     assert len(found) == 2 and found == sorted(found)
@@ -103,7 +103,7 @@ def _finds_nothing_elsewhere(layout: Layout, scratch: Path) -> None:
 
 
 def _survives_damage(layout: Layout, run: Path, scratch: Path) -> None:
-    """Cut and empty each file of a run in turn: a layout never raises, and what it says stays consistent."""
+    """Cut and empty each file of a run in turn. A layout never raises, and its answers stay consistent."""
     shutil.copytree(run, scratch, symlinks=True)
     files = sorted(path for path in scratch.rglob("*") if path.is_file() and not path.is_symlink())
     for path in files[:40]:

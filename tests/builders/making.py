@@ -1,4 +1,4 @@
-"""The targets of the Makefile as a person calls them."""
+"""Calls the targets of the Makefile like a person does."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def make(*arguments: str, code: int = 0, **environment: str) -> subprocess.Compl
     done = subprocess.run(
         ["make", "--no-print-directory", *arguments],
         cwd=ROOT,
-        # The variables of the make that started these tests are its own.
+        # The variables of the make that started these tests must not be inherited.
         env={**{k: v for k, v in os.environ.items() if not k.startswith("MAKE")}, **environment},
         capture_output=True,
         text=True,
@@ -24,7 +24,7 @@ def make(*arguments: str, code: int = 0, **environment: str) -> subprocess.Compl
 
 
 def build(context: Path, reference: str, **variables: str) -> dict[str, str]:
-    """``make build`` of a copy of the tree; returns what it printed."""
+    """Run ``make build`` in a copy of the tree; return its output."""
     words = (f"{name}={value}" for name, value in variables.items())
     done = make("build", f"CONTEXT={context}", f"REFERENCE={reference}", *words)
     return dict(line.split(maxsplit=1) for line in done.stdout.splitlines())

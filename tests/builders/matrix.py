@@ -1,8 +1,8 @@
-"""Tables of what a matrix of trouble came to, printed when the tests have ended.
+"""Tables of the results of a matrix of faults, printed after the tests.
 
-A test notes each cell with :func:`note`; the notes travel with its report, also from another process of
-pytest-xdist, and :func:`summary` prints one table a matrix: a row a stage, a column a kind of trouble, and in
-each cell how often it came to what.
+A test records each cell with :func:`note`. The notes are part of its report, even from another process of
+pytest-xdist. :func:`summary` prints one table per matrix: a row per stage, a column per kind of fault, and in
+each cell how often each result occurred.
 """
 
 from __future__ import annotations
@@ -17,32 +17,32 @@ import pytest
 _KEY = "matrix"
 MOMENTS = ("before", "after")
 WHOLE = os.environ.get("KILL") == "all"
-# How many tests share the cells of a kill matrix, so that several workers have some.
+# The number of tests that share the cells of a kill matrix, so that several workers get some.
 PARTS = range(4 if WHOLE else 1)
 
 
 @dataclass(frozen=True)
 class Moment:
-    """When a process is killed: at a request, from 1, ``before`` the server hears of it or ``after``."""
+    """When a process is killed: at the nth request, ``before`` the server receives it or ``after``."""
 
     number: int
     moment: str
 
 
 def sample(requests: int, cells: int, part: int = 0) -> list[Moment]:
-    """Cells of a kill matrix: with ``KILL=all`` those of a part, else so many, spread over all of them."""
+    """Return cells of a kill matrix: with ``KILL=all`` all of a part, else this many, spread evenly."""
     found = [Moment(number, moment) for number in range(1, requests + 1) for moment in MOMENTS]
     if WHOLE:
         return found[part :: len(PARTS)]
     if len(found) <= cells:
         return found
-    # An odd distance goes through both moments.
+    # An odd distance covers both moments.
     step = max(1, len(found) // cells) | 1
     return found[step // 2 :: step]
 
 
 def note(request: pytest.FixtureRequest, matrix: str, row: str, column: str, outcome: str) -> None:
-    """Note one cell."""
+    """Record one cell."""
     request.node.user_properties.append((_KEY, (matrix, row, column, outcome)))
 
 

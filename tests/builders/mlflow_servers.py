@@ -1,4 +1,4 @@
-"""Real MLflow servers, of the newest release and of the last 2.x, each with a database of its own."""
+"""Real MLflow servers, of the newest release and of the last 2.x, each with its own database."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from builders.program import clean_environment
 ROOT = Path(__file__).parent.parent.parent
 NEWEST = Path(sys.executable).with_name("mlflow")
 MLFLOW2 = ROOT / ".venv-mlflow2" / "bin" / "mlflow"
-# Its job runner is seven more processes, none of which a tracking server needs.
+# Its job runner would be seven more processes, none of which a tracking server needs.
 _QUIET = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "DO_NOT_TRACK": "true",
@@ -43,7 +43,7 @@ class Server:
 
 
 def free_port() -> int:
-    """A TCP port on which nobody listens."""
+    """Return a TCP port on which nobody listens."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
@@ -55,10 +55,10 @@ def start(
     """Start a server and wait until it answers.
 
     Args:
-        folder: made for its database, its artifacts and its log.
-        options: of ``mlflow server``; without any about artifacts the server stores them in ``folder``.
+        folder: created for its database, its artifacts and its log.
+        options: of ``mlflow server``; without any about artifacts, the server stores them in ``folder``.
         program: the ``mlflow`` to start.
-        environment: variables besides the quiet ones.
+        environment: more variables.
     """
     if not program.exists():
         pytest.fail(f"{program} is not there: run 'make mlflow2'", pytrace=False)
@@ -74,7 +74,7 @@ def start(
         process = subprocess.Popen(
             [str(program), "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1",
              *backend, *store, *options],
-            # gunicorn is looked up on the PATH, by MLflow 2
+            # MLflow 2 looks up gunicorn on the PATH
             env={
                 **clean_environment(**_QUIET, **(environment or {})),
                 "PATH": f"{program.parent}:{os.environ['PATH']}",
@@ -85,7 +85,7 @@ def start(
             start_new_session=True,
         )  # fmt: skip
     url = f"http://127.0.0.1:{port}"
-    # Ten minutes: how busy this machine is says nothing about the server.
+    # Ten minutes: a busy machine says nothing about the server.
     for _ in range(3000):
         with suppress(OSError), urllib.request.urlopen(f"{url}/health", timeout=2):
             return Server(url, process.pid, folder)
@@ -96,7 +96,7 @@ def start(
 
 @contextmanager
 def server(folder: Path, *options: str, **more: object) -> Iterator[Server]:
-    """:func:`start`, and the end of it."""
+    """Start a server with :func:`start`, and stop it at the end."""
     running = start(folder, *options, **more)  # type: ignore[arg-type]
     try:
         yield running

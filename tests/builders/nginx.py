@@ -1,4 +1,4 @@
-"""nginx from Debian in front of a server, with a configuration of a test's own."""
+"""nginx from Debian in front of a server, with the configuration of a test."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ import pytest
 
 from builders.mlflow_servers import free_port
 
-# Debian keeps it where a user's PATH does not lead.
+# Debian installs it outside a user's PATH.
 _PLACES = f"{os.environ['PATH']}:/usr/sbin:/sbin"
 
 
 @contextmanager
 def nginx(folder: Path, locations: str, server: str = "", ssl: bool = False) -> Iterator[str]:
-    """Run nginx for as long as it is needed; yields its address.
+    """Run nginx; yield its address.
 
     Args:
-        folder: made for its files.
+        folder: created for its files.
         locations: the ``location`` blocks of its server.
         server: further lines of its server.
-        ssl: whether it speaks TLS; ``server`` then names certificate and key.
+        ssl: whether it uses TLS; ``server`` then names certificate and key.
     """
     program = shutil.which("nginx", path=_PLACES)
     if program is None:
@@ -56,7 +56,7 @@ http {{
 }}
 """
     )
-    # Its workers would change to another user, who may not enter the tests' folders.
+    # Its workers would change to another user, who cannot enter the tests' folders.
     more = ["-g", "user root;"] if os.getuid() == 0 else []
     command = [
         program,

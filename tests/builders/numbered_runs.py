@@ -1,4 +1,4 @@
-"""One checkpoint of each of some frameworks at any step, and the run that a folder of them is."""
+"""Writes one checkpoint of several frameworks at any step, and finds the run in a folder of them."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Save = Callable[..., None]
 
 @contextmanager
 def folder() -> Iterator[Path]:
-    """A new folder whose name proves nothing."""
+    """Return a new folder whose name proves nothing."""
     with tempfile.TemporaryDirectory() as parent:
         root = Path(parent) / "input"
         root.mkdir()
@@ -36,14 +36,14 @@ def tree_of(root: Path) -> Tree:
 
 
 def planned(root: Path) -> tuple[Tree, Run, str]:
-    """The run in a folder, and the name of its layout."""
+    """Return the run in a folder, and the name of its layout."""
     whole = tree_of(root)
     found = find_run(whole)
     return whole.below(found.root), found.read(whole), found.layout.name
 
 
 def torch_file(path: Path, step: int, seed: int, **values: Any) -> None:
-    """Write a file of torch.save whose tensor differs with the step and the seed."""
+    """Write a torch.save file whose tensor depends on the step and the seed."""
     save_zip(path, values or {"net.weight": 0}, f"{seed} {step}".ljust(64).encode())
 
 
@@ -92,7 +92,7 @@ def rlinf(path: Path, step: int, seed: int = 0) -> None:
 
 
 def stable_baselines3(path: Path, step: int, seed: int = 0, **data: Any) -> None:
-    """Write the zip of a policy; ``data`` is what its training says of itself."""
+    """Write the zip of a policy; ``data`` is what its training says about itself."""
     policy = path.with_name("policy.pth")
     torch_file(policy, step, seed)
     with zipfile.ZipFile(path, "w") as archive:

@@ -25,7 +25,7 @@ AWS = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AWS_DEFAUL
 
 @contextmanager
 def s3(folder: Path) -> Iterator[dict[str, str]]:
-    """Run an S3 service with a bucket ``bucket``; yields the variables that lead MLflow's client to it."""
+    """Run an S3 service with a bucket ``bucket``; yield the variables that make MLflow's client use it."""
     port = free_port()
     command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
     with _running(
@@ -49,7 +49,7 @@ def s3_client(variables: dict[str, str]) -> object:
 
 @contextmanager
 def azurite(folder: Path) -> Iterator[dict[str, str]]:
-    """Run Azurite with a container ``container``; yields the variables that lead MLflow's client to it."""
+    """Run Azurite with a container ``container``; yield the variables that make MLflow's client use it."""
     port = free_port()
     program = NODE_MODULES / "azurite" / "dist" / "src" / "blob" / "main.js"
     command = [

@@ -1,7 +1,7 @@
-"""The order of the tests: the long ones first, and spread over the workers; or any order that a seed says.
+"""The order of the tests: the long ones first, spread over the workers; or a random order from a seed.
 
-xdist's ``worksteal`` hands each worker one stretch of the collected tests, of equal length, and moves tests
-later from the end of the longest queue. Left in the order of the files, one worker has all that is slow.
+xdist's ``worksteal`` gives each worker an equal part of the collected tests, and later moves tests from the
+end of the longest queue. In the order of the files, one worker would have all the slow tests.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ from collections.abc import Sequence
 
 import pytest
 
-# Tests that wait for the image, which is built once: one worker has them all, first.
+# Tests that wait for the image, which is built once: one worker has all of them, first.
 IMAGE = "tests/image/"
-# Files whose single tests take longest.
+# Files with the longest single tests.
 LONG = (
     "tests/azure/test_azureml_at_once.py",
     "tests/azure/test_azureml_fault_matrix.py",
@@ -28,12 +28,12 @@ LONG = (
 
 
 def dealt(items: Sequence[pytest.Item], workers: int) -> list[pytest.Item]:
-    """Return the tests so that each of the workers' stretches begins with its share of the long ones.
+    """Return the tests in such an order that each worker's part begins with its share of the long ones.
 
-    Every worker has to come to the same order, so that it depends on the tests' names alone.
+    Every worker must compute the same order, so it depends only on the tests' names.
     """
     count = max(workers, 1)
-    # As xdist cuts them (worksteal.py, check_schedule).
+    # As xdist divides them (worksteal.py, check_schedule).
     sizes = [len(items) // count + (number >= count - len(items) % count) for number in range(count)]
     first: list[list[pytest.Item]] = [[] for _ in sizes]
     first[0] += [item for item in items if item.nodeid.startswith(IMAGE)]
@@ -45,8 +45,8 @@ def dealt(items: Sequence[pytest.Item], workers: int) -> list[pytest.Item]:
         if not item.nodeid.startswith((IMAGE, *LONG)):
             files.setdefault(item.nodeid.partition("::")[0], []).append(item)
     then: list[list[pytest.Item]] = [[] for _ in sizes]
-    # The largest files first, each where most room is: a file stays together where it can, since what its
-    # tests share is made once.
+    # The largest files first, each where there is most room. A file stays together if possible, because its
+    # tests share fixtures.
     for tests in sorted(files.values(), key=lambda tests: -len(tests)):
         while tests:
             room = [size - len(first[at]) - len(then[at]) for at, size in enumerate(sizes)]
@@ -58,7 +58,7 @@ def dealt(items: Sequence[pytest.Item], workers: int) -> list[pytest.Item]:
 
 
 def share(items: Sequence[pytest.Item], part: str) -> list[pytest.Item]:
-    """Return the tests of one part, such as ``2/3``, in their order; the parts have no test in common.
+    """Return the tests of one part, such as ``2/3``, in order. The parts have no test in common.
 
     Raises:
         ValueError: there is no such part.
@@ -66,12 +66,12 @@ def share(items: Sequence[pytest.Item], part: str) -> list[pytest.Item]:
     number, _, count = part.partition("/")
     if not 1 <= int(number) <= int(count):
         raise ValueError(f"TEST_SHARE={part}: write 1/3, 2/3 or 3/3")
-    # By a checksum: what is beside each other in a matrix is spread over the parts.
+    # By a checksum, so that neighbours in a matrix are spread over the parts.
     return [item for item in items if zlib.crc32(item.nodeid.encode()) % int(count) == int(number) - 1]
 
 
 def shuffled(items: Sequence[pytest.Item], seed: str) -> list[pytest.Item]:
-    """Return the tests in the random order of a seed: the files, and the tests of each."""
+    """Return the tests in a random order from a seed: the files, and the tests of each."""
     chance = random.Random(seed)
     files: dict[str, list[pytest.Item]] = {}
     for item in items:

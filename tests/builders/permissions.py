@@ -1,4 +1,4 @@
-"""Somebody whom permissions stop: the tests may run as root."""
+"""Another user who is subject to permissions, because the tests may run as root."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ NOBODY = 65534
 
 @contextmanager
 def somebody_else() -> Iterator[None]:
-    """Not root, whom no permission stops. The saved id leads back."""
+    """Run as a user other than root, to whom permissions apply. The saved id leads back."""
     if os.getuid() != 0:
         yield
         return
@@ -27,7 +27,7 @@ def somebody_else() -> Iterator[None]:
 
 @contextmanager
 def public_folder() -> Iterator[Path]:
-    """A folder that everybody may enter: pytest's own may be entered by its owner alone."""
+    """Return a folder that everybody may enter. Only its owner may enter pytest's own."""
     folder = Path(tempfile.mkdtemp())
     folder.chmod(0o755)
     yield folder

@@ -1,4 +1,4 @@
-"""A real PostgreSQL for as long as it is needed, in a folder of its own."""
+"""A real PostgreSQL in a temporary folder."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from builders.mlflow_servers import free_port
 
 @dataclass(frozen=True)
 class Postgres:
-    """A running server: its address as SQLAlchemy takes it, its process, its folder."""
+    """A running server: its address for SQLAlchemy, its process, its folder."""
 
     uri: str
     pid: int
@@ -36,7 +36,7 @@ class Postgres:
 def start() -> Postgres:
     """Start a server with an empty database, and wait until it answers."""
     programs = _programs()
-    # It refuses to run as root, and its user may not enter the folders of the tests.
+    # It refuses to run as root, and its user cannot enter the folders of the tests.
     user = "postgres" if os.getuid() == 0 else None
     folder = tempfile.mkdtemp(prefix="aml-mirror-postgres-")
     if user:
@@ -58,7 +58,7 @@ def start() -> Postgres:
     for _ in range(600):
         with suppress(psycopg2.OperationalError):
             psycopg2.connect(f"postgresql://{place}").close()
-            # Without the driver's name SQLAlchemy 2.1 asks for another one.
+            # Without the driver's name, SQLAlchemy 2.1 uses another one.
             return Postgres(f"postgresql+psycopg2://{place}", process.pid, folder)
         assert process.poll() is None, Path(folder, "server.log").read_text()
         time.sleep(0.1)
@@ -66,7 +66,7 @@ def start() -> Postgres:
 
 
 def _programs() -> str:
-    """The folder with its programs, which Debian keeps off the PATH."""
+    """Return the folder with its programs, which Debian does not put on the PATH."""
     debian = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"), key=lambda path: int(path.parts[-3]))
     found = shutil.which("initdb") or (str(debian[-1]) if debian else "")
     if not found:

@@ -1,4 +1,4 @@
-"""The program as a person starts it, in a process of its own, and what came of it."""
+"""Runs the program like a person starts it, in a separate process, and returns the result."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 PROGRAM = str(Path(sys.executable).with_name("aml-mirror"))
-# What a test's process sees of this machine. Each request looks through all of it for a proxy.
+# What a test's process sees of this machine's environment. Each request searches all of it for a proxy.
 KEPT = (
     *("PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "LC_", "TZ", "TMP", "TEMP", "LD_LIBRARY_PATH"),
     *("PYTHON", "PIP_", "UV_", "DOCKER_", "XDG_"),
@@ -19,12 +19,12 @@ KEPT = (
 PROXIES = ("http_proxy", "https_proxy", "all_proxy", "no_proxy")
 
 
-# Before all else on the path of what the tests start.
+# Comes first on the path of processes that the tests start.
 ABSENT = str(Path(__file__).parent.parent / "absent")
 
 
 def clean_environment(**more: str) -> dict[str, str]:
-    """What any program needs of the environment, and those given: no variable that ours reads."""
+    """Return the environment that any program needs, and the given variables: none that our program reads."""
     kept = {key: value for key, value in os.environ.items() if key.startswith(KEPT) or key.lower() in PROXIES}
     path = [ABSENT, *filter(None, [kept.get("PYTHONPATH")])]
     return {**kept, "PYTHONPATH": os.pathsep.join(path), **more}
@@ -32,7 +32,7 @@ def clean_environment(**more: str) -> dict[str, str]:
 
 @dataclass(frozen=True)
 class Done:
-    """What a call of the program came to."""
+    """The result of a call of the program."""
 
     code: int
     out: str

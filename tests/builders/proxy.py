@@ -1,10 +1,10 @@
 """A proxy in front of a real server: counts requests, and can interfere with any one of them.
 
-Interference is a function that is called with the number of the request (from 1) and the moment:
-``before`` the request reaches the server, or ``after`` the server has acted and before the client hears of
-it. What it returns is sent to the client instead: ``None`` for nothing special, an integer for that status,
-``DROP`` to close the connection without an answer, ``CUT`` to close it in the middle of the body, a
-:class:`Length` to spoil the Content-Length, a :class:`Page` for that very answer.
+Interference is a function that is called with the number of the request (from 1) and the moment: ``before``
+the request reaches the server, or ``after`` the server has acted but before the client gets the answer. Its
+result is sent to the client instead: ``None`` for the normal answer, an integer for that status, ``DROP`` to
+close the connection without an answer, ``CUT`` to close it in the middle of the body, a :class:`Length` to
+change the Content-Length, a :class:`Page` for that answer.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ CUT = "cut"
 
 @dataclass(frozen=True)
 class Page:
-    """An answer of a proxy's own."""
+    """An answer of the proxy itself."""
 
     status: int
     body: str = ""
@@ -34,7 +34,7 @@ class Page:
 
 @dataclass(frozen=True)
 class Length:
-    """The answer with a Content-Length that is so many bytes off, and the connection closed behind it."""
+    """The answer with a Content-Length that is off by this many bytes; then the connection is closed."""
 
     delta: int
 
@@ -44,7 +44,7 @@ Interference = Callable[[int, str, str, str], What]
 
 
 class Proxy:
-    """Use as a context manager; ``url`` is where it listens, ``seen`` the (method, path) of each request."""
+    """A context manager. ``url`` is where it listens, ``seen`` the (method, path) of each request."""
 
     def __init__(self, target: str, tls: ssl.SSLContext | None = None) -> None:
         parts = urlsplit(target)
@@ -58,7 +58,7 @@ class Proxy:
 
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
-            # Else a body waits 40 ms until the client acknowledges the headers.
+            # Otherwise a body waits 40 ms until the client acknowledges the headers.
             disable_nagle_algorithm = True
 
             def handle_any(self) -> None:

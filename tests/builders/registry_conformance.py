@@ -1,4 +1,4 @@
-"""What every registry does, whoever wrote it: a class of tests, and a fixture ``target`` that names one."""
+"""What every registry must do: a class of tests, and a fixture ``target`` that names one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Runs made with what frameworks write with: TensorBoard's event writer and safetensors."""
+"""Writes runs with the same libraries as frameworks: TensorBoard's event writer and safetensors."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ WALL_TIME = 1_760_000_000.0  # seconds; any fixed moment
 
 
 def write_events(path: Path, rows: list[tuple[str, int, float]], begun: float = WALL_TIME) -> None:
-    """Write (tag, step, value) rows into one event file; point i is one second after point i-1."""
+    """Write (tag, step, value) rows into one event file. Each point is one second after the one before."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("wb") as stream:
         writer = RecordWriter(stream)
@@ -30,21 +30,21 @@ def write_events(path: Path, rows: list[tuple[str, int, float]], begun: float = 
 
 
 def write_weights(path: Path, seed: int = 0, size: int = 64) -> None:
-    """Write a safetensors file of about ``4 * size ** 2`` bytes, the same for the same seed."""
+    """Write a safetensors file of about ``4 * size ** 2`` bytes. The same seed gives the same file."""
     path.parent.mkdir(parents=True, exist_ok=True)
     values = np.random.default_rng(seed).normal(size=(size, size)).astype(np.float32)
     save_file({"policy.weight": values}, path)
 
 
 def grow_events(run: Path, rows: list[tuple[str, int, float]]) -> None:
-    """Append what a training logs next to its one event file: ``rows`` are all, also those that are there."""
+    """Append to a run's only event file. ``rows`` are all rows, including existing ones."""
     path, longer = next((run / "runs").rglob("events*")), run.parent / "longer"
     before = path.read_bytes()
     write_events(longer, rows)
     whole = longer.read_bytes()
     longer.unlink()
     assert whole.startswith(before) and len(whole) > len(before)
-    # A mirror may be reading it: it is never shorter.
+    # A mirror may be reading it, so it must never become shorter.
     with path.open("ab") as stream:
         stream.write(whole[len(before) :])
 
@@ -56,7 +56,7 @@ def huggingface_run(
     size: int = 64,
     series: tuple[str, ...] = ("train/loss",),
 ) -> Path:
-    """Write a small Hugging Face run with an event file, ``points`` a series; returns its root."""
+    """Write a small Hugging Face run with an event file and ``points`` points per series; return its root."""
     rows = [(name, step, 1.0 / step) for step in range(1, points + 1) for name in series]
     write_events(root / "runs" / "Jan02_03-04-05_host" / "events.out.tfevents.1760000000.host.1.0", rows)
     for step in steps:
@@ -69,7 +69,7 @@ def huggingface_run(
 
 
 def small_run(root: Path, seed: int = 0) -> Path:
-    """A Hugging Face run of one checkpoint and no event file."""
+    """Write a Hugging Face run with one checkpoint and no event file."""
     folder = root / "checkpoint-1"
     safetensors(folder / "model.safetensors", seed=seed)
     write_json(folder / "config.json", {"model_type": "policy"})

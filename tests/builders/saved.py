@@ -1,4 +1,4 @@
-"""Small files in the formats that frameworks save in, written without them."""
+"""Writes small files in the formats of frameworks, without using the frameworks."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 
 def safetensors(path: Path, seed: int = 0, numbers: int = 16) -> Path:
-    """Write a safetensors file of one float32 tensor; the same seed gives the same bytes."""
+    """Write a safetensors file with one float32 tensor. The same seed gives the same bytes."""
     path.parent.mkdir(parents=True, exist_ok=True)
     data = b"".join(struct.pack("<f", seed + index) for index in range(numbers))
     header = json.dumps(

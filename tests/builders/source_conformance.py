@@ -1,4 +1,4 @@
-"""What every source does, whoever wrote it: a class of tests, and a fixture ``place`` that makes one."""
+"""What every source must do: a class of tests, and a fixture ``place`` that makes one."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from aml_mirror.sources.registry import open_source
 from builders.runs import huggingface_run
 
 Place = Callable[[Path], str]
-"""Puts a folder's files where the source is, over what is there, and returns the value of --source."""
+"""Copies a folder's files to the place of the source, and returns the value of --source."""
 
 
 class SourceConformance:

@@ -1,4 +1,4 @@
-"""A version of a model whose files, and what is said of them, are dictionaries."""
+"""A version of a model whose files and their digests are dictionaries."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from aml_mirror.registries.records import FileDigest, Version
 
 
 def entry(path: str, data: bytes, sha256: str | None = None, **known: Any) -> ManifestEntry:
-    """The entry of a file of a manifest."""
+    """Return the manifest's entry of a file."""
     return ManifestEntry("", path, len(data), sha256, **known)
 
 
 def sha256(data: bytes) -> str:
-    """The digest in hexadecimal."""
+    """Return the digest in hexadecimal."""
     return hashlib.sha256(data).hexdigest()
 
 
@@ -50,7 +50,7 @@ class StoredVersion:
 
     @property
     def registry(self) -> Any:
-        """A registry that has this version alone."""
+        """Return a registry with only this version."""
         return SimpleNamespace(version_reader=lambda version: self, uri=lambda version: "x:/m/1")
 
     def artifacts(self, name: str, limit: int) -> Iterator[bytes]:

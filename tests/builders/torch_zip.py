@@ -1,4 +1,4 @@
-"""Files as torch.save writes them, made without torch: a zip with the pickle and the tensors' bytes."""
+"""Writes files in the format of torch.save without torch: a zip with the pickle and the tensors' bytes."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 
 def save(path: Path, value: Mapping[str, Any], tensor: bytes = b"\x00" * 64) -> Path:
-    """Write ``value`` (plain data) and one tensor's bytes; the members are stored, as torch stores them."""
+    """Write ``value`` (plain data) and one tensor's bytes, uncompressed like in torch."""
     path.parent.mkdir(parents=True, exist_ok=True)
     # torch names the first folder after the file, and pickles with protocol 2.
     folder = path.stem
@@ -22,6 +22,6 @@ def save(path: Path, value: Mapping[str, Any], tensor: bytes = b"\x00" * 64) -> 
 
 
 def cut(path: Path, keep: float = 0.5) -> None:
-    """Keep only the first part of a file, as a copy that was stopped leaves it."""
+    """Keep only the first part of a file, like an interrupted copy."""
     data = path.read_bytes()
     path.write_bytes(data[: int(len(data) * keep)])

@@ -1,4 +1,4 @@
-"""A run of the framework that the package in tests/plugins/third_party knows."""
+"""A run of the framework that the package in tests/plugins/third_party supports."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from builders.saved import write_json
 
 
 def toy_run(root: Path) -> Path:
-    """Write the run; returns its root."""
+    """Write the run; return its root."""
     for number, name in enumerate(("toy_10", "toy_20", "toy_end", "toy_top")):
         weights(root / f"{name}.pt", number, toy_policy={})
     write_json(root / "toy.json", {"scale": 2})

@@ -1,4 +1,4 @@
-"""Logs of W&B, written by hand: LevelDB's framing around messages of wandb's own field numbers."""
+"""Writes logs of W&B: LevelDB's framing around messages with wandb's field numbers."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ BLOCK = 32 << 10
 
 
 def framed(*records: bytes) -> bytes:
-    """A log that holds these records."""
+    """Return a log with these records."""
     out = bytearray(b":W&B\xe1\xbe\x00")
     for record in records:
         begun = False
@@ -32,14 +32,14 @@ def framed(*records: bytes) -> bytes:
 
 
 def field(number: int, value: bytes | int) -> bytes:
-    """A field of a protobuf message."""
+    """Return a field of a protobuf message."""
     if isinstance(value, int):
         return varint(number << 3) + varint(value & (1 << 64) - 1)
     return varint(number << 3 | 2) + varint(len(value)) + value
 
 
 def varint(value: int) -> bytes:
-    """A number as protobuf writes it."""
+    """Return a number in protobuf's encoding."""
     out = bytearray()
     while value > 0x7F:
         out.append(value & 0x7F | 0x80)
@@ -48,7 +48,7 @@ def varint(value: int) -> bytes:
 
 
 def row(step: int, values: dict[str | tuple[str, ...], Any], time: float | None = None) -> bytes:
-    """A record of history. A key that is a tuple is nested; a value that is text already is JSON."""
+    """Return a record of history. A key that is a tuple is nested; a value that is already text is JSON."""
     items: dict[str | tuple[str, ...], Any] = {**values, "_step": step}
     if time is not None:
         items["_timestamp"] = time
@@ -61,13 +61,13 @@ def row(step: int, values: dict[str | tuple[str, ...], Any], time: float | None 
 
 
 def defined(step_key: str, *, name: str = "", glob: str = "") -> bytes:
-    """What ``define_metric`` leaves."""
+    """Return the record that ``define_metric`` writes."""
     inner = (field(1, name.encode()) if name else b"") + (field(2, glob.encode()) if glob else b"")
     return field(12, inner + field(4, step_key.encode()))
 
 
 def wandb_log(folder: Path, identifier: str, second: str, records: Iterable[bytes], cut: int = 0) -> Path:
-    """Write a log where W&B writes it below ``folder``; the last ``cut`` bytes are missing."""
+    """Write a log below ``folder`` where W&B writes it. The last ``cut`` bytes are missing."""
     path = folder / "wandb" / f"offline-run-{second}-{identifier}" / f"run-{identifier}.wandb"
     path.parent.mkdir(parents=True, exist_ok=True)
     data = framed(*records)

@@ -1,4 +1,4 @@
-"""A watcher in this process, with real clients and a clock that a test sets, and what came of it."""
+"""Runs a watcher in this process, with real clients and a clock that a test sets."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from aml_mirror.watch.watch import Watch
 
 
 def settings_of(*arguments: str | Path, command: str = "watch", **environment: str) -> Settings:
-    """The settings of a call, from flags and those variables alone."""
+    """The settings of a call, only from these flags and variables."""
     flags = parser().parse_args([command, *map(str, arguments)])
     return resolve(flags, environment, Path(os.devnull))
 
@@ -31,7 +31,7 @@ class Watching:
     said: io.StringIO = field(default_factory=io.StringIO)
 
     def one_pass(self, later: float = 0.0) -> Summary:
-        """Make a pass ``later`` seconds after the one before it."""
+        """Make a pass ``later`` seconds after the previous one."""
         self.now += later
         console = Console(self.said)
         watch = Watch(self.settings, console, self.receipts.append, lambda one: None, lambda: self.now)

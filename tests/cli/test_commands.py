@@ -241,8 +241,8 @@ def test_memory_of_a_plan_with_140_000_points(tmp_path: Path) -> None:
         (["--source", "{run}", "--model-name", "m", "--framework", "nope", *TARGET], 64, "lerobot"),
         (["--source", "{run}", "--model-name", "m", "--framework", "lerobot", *TARGET], 65, "lerobot"),
         (["--source", "{run}", "--model-name", "m", "--tracking-uri", "htp://x"], 78, "htp://x"),
-        (["--source", "{run}", "--model-name", "m", "--tracking-uri", "mlflow:5000"], 78, "write http:// or"),
-        (["--source", "{run}", "--model-name", "m", "--tracking-uri", "/mlruns"], 78, "write http:// or"),
+        (["--source", "{run}", "--model-name", "m", "--tracking-uri", "mlflow:5000"], 78, "put http:// or"),
+        (["--source", "{run}", "--model-name", "m", "--tracking-uri", "/mlruns"], 78, "put http:// or"),
         (["--source", "{run}", "--model-name", "m", "--tracking-uri", "arn:aws:sagemaker:a:1:b"], 78, "pip"),
         (["--source", "{run}", "--model-name", "m", "--tracking-uri", "https://"], 78, "names no host"),
         (["--source", "{run}", "--model-name", "m", "--tracking-uri", "http://[::1"], 78, "not the address"),
@@ -320,7 +320,7 @@ def test_nobody_answers(run: Path, aml_mirror: Call) -> None:
 def test_https_in_front_of_a_server_that_speaks_http(run: Path, aml_mirror: Call, mlflow_url: str) -> None:
     target = mlflow_url.replace("http://", "https://")
     done = aml_mirror("--source", run, "--model-name", "m", "--tracking-uri", target, code=78)
-    assert "does not speak TLS; write http://" in done.err
+    assert "does not speak TLS; use http://" in done.err
 
 
 def test_credentials_in_the_address_are_masked(run: Path, aml_mirror: Call) -> None:
@@ -480,7 +480,7 @@ def test_a_bug_is_one_line_too(run: Path, aml_mirror: Call, tmp_path: Path, data
 def test_what_a_run_does_not_have_is_said_once(run: Path, aml_mirror: Call, database: str) -> None:
     shutil.rmtree(run / "runs")
     plan = aml_mirror("plan", run).out
-    assert "without     best checkpoint" in plan and plan.count("no metric was found") == 1
+    assert "without     best checkpoint" in plan and plan.count("no metrics were found") == 1
     assert "0 series" not in plan and "none is kept" not in plan and "will be mirrored" in plan
     done = aml_mirror("mirror", run, "--checkpoint=all", "--model-name", "m", "--tracking-uri", database)
     assert done.err.count("run-1 has no metrics, no best checkpoint") == 1

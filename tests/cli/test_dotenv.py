@@ -59,7 +59,7 @@ def test_no_command_takes_a_target_from_a_runs_folder(
     words = [word.format(other=other, above=tmp_path / "all") for word in COMMANDS[command]]
     done = aml_mirror(*words, cwd=cwd, code=78)
     (line,) = [line for line in done.err.splitlines() if line.startswith("error: ")]
-    assert f"{cwd / '.env'} is in the run" in line and "start from another folder" in line
+    assert f"{cwd / '.env'} is in the run" in line and "run the command in another folder" in line
     assert nobody_connected(listener)
 
 

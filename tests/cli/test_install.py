@@ -1,37 +1,54 @@
-"""``uv tool install``: the program in an environment of its own, as a laptop gets it."""
+"""``uv tool install`` and ``pipx install``: the program in its own environment, as on a laptop."""
 
 from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from builders.program import clean_environment
 
 ROOT = Path(__file__).parents[2]
+UV = Path(sys.executable).with_name("uv")
+INSTALLERS = {
+    "uv": (UV, "tool", "install", "-q", "--constraints", "versions.txt", "--python", sys.executable),
+    # pipx itself comes from uv.
+    "pipx": (
+        *(UV, "tool", "run", "-q", "--python", sys.executable, "pipx==1.18.4"),
+        *("install", "--quiet", "--python", sys.executable, "--pip-args=--constraint=versions.txt"),
+    ),
+}
 
 
-def test_uv_tool_install_gives_the_program_and_says_what_the_database_needs(tmp_path: Path) -> None:
+@pytest.mark.parametrize("installer", INSTALLERS)
+def test_an_installer_gives_the_program_which_says_what_the_database_needs(
+    installer: str, tmp_path: Path
+) -> None:
     environment = clean_environment(
         UV_TOOL_DIR=str(tmp_path / "tools"),
         UV_TOOL_BIN_DIR=str(tmp_path / "bin"),
-        # Whom uv trusts, where this machine says so.
-        **{name: value for name, value in os.environ.items() if name.startswith("SSL_CERT")},
+        PIPX_HOME=str(tmp_path / "pipx"),
+        PIPX_BIN_DIR=str(tmp_path / "bin"),
+        # The certificates that this machine trusts.
+        **{name: value for name, value in os.environ.items() if name.startswith(("SSL_CERT", "PIP_"))},
     )
-    # The versions that it ships with, so that a release of others cannot change what is tested.
-    versions = ("--constraints", ROOT / "requirements.txt", "--python", sys.executable)
-    uv = Path(sys.executable).with_name("uv")
+    # The versions that it ships with, so that a release of others cannot change what is tested. pip would
+    # demand a hash of the program itself, too.
+    lock = (ROOT / "requirements.txt").read_text()
+    (tmp_path / "versions.txt").write_text("\n".join(re.findall(r"^[\w.-]+(?:\[.*\])?==\S+", lock, re.M)))
     source = tmp_path / "aml-mirror"
     # Not in the checkout itself, where building leaves files behind.
     ignore = shutil.ignore_patterns("__pycache__", "*.egg-info", "build")
     shutil.copytree(ROOT / "entrypoint", source / "entrypoint", ignore=ignore)
     for name in ("pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, source)
-    install = [uv, "tool", "install", "-q", *versions, source]
-    subprocess.run(install, check=True, env=environment, cwd=tmp_path)
+    subprocess.run([*INSTALLERS[installer], source], check=True, env=environment, cwd=tmp_path)
     program = tmp_path / "bin" / "aml-mirror"
 
     def call(*arguments: str | Path) -> subprocess.CompletedProcess[str]:

@@ -34,7 +34,7 @@ def test_a_result_and_its_table_count_once() -> None:
     kept, notes = counted_once([table, LEROBOT])
     assert kept == [LEROBOT]
     assert notes == [
-        "the evaluation 0000000000000000 (csv) tells the trials of 0000000000000000 (lerobot) once more: "
+        "the evaluation 0000000000000000 (csv) repeats the trials of 0000000000000000 (lerobot): "
         "they are counted once"
     ]
     policy = Policy(episodes=100)

@@ -32,7 +32,8 @@ def is_whole(data: bytes) -> bool:
     """Whether the library reads one map or array that ends with the bytes."""
     try:
         found = msgpack.unpackb(data, strict_map_key=False, raw=True)
-    except (ValueError, msgpack.UnpackException):
+    # A TypeError is a key that Python cannot hash, such as a list.
+    except (ValueError, TypeError, msgpack.UnpackException):
         return False
     return isinstance(found, (dict, list))
 

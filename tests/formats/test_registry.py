@@ -214,4 +214,4 @@ def test_a_distributed_checkpoint_is_as_long_as_its_metadata_says(tmp_path: Path
     )
     assert problem(tmp_path / "run", "__0_0.distcp", b"x" * 60, **{".metadata": place}) == ""
     said = problem(tmp_path / "run", "__0_0.distcp", b"x" * 59, **{".metadata": place})
-    assert said == "it has 59 bytes, .metadata says 60"
+    assert said == "it has 59 bytes, but .metadata says 60"

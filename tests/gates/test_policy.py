@@ -70,29 +70,29 @@ def test_what_is_not_said_is_the_default(tmp_path: Path) -> None:
         ("schema: aml-mirror/gate/v2\n", "this release reads aml-mirror/gate/v1"),
         ("- a\n", "it is a list, not a section with keys"),
         ("schema: [\n", "line 2: "),
-        ("schema: aml-mirror/gate/v1\nschema: aml-mirror/gate/v1\n", "line 2: 'schema' is there twice"),
+        ("schema: aml-mirror/gate/v1\nschema: aml-mirror/gate/v1\n", "line 2: 'schema' is set twice"),
         (
             HEAD + "success_rate: {at_least: 80}\n",
-            "success_rate.at_least is 80, not a share between 0 and 1 (write 0.8",
+            "success_rate.at_least is 80, not a fraction between 0 and 1 (write 0.8",
         ),
         (HEAD + "success_rate: 0.8\n", "success_rate is 0.8, not a section"),
         (HEAD + "success_rate: {confidence: 0.9}\n", "success_rate has no at_least"),
         (HEAD + "success_rate: {at_least: 0.8, confidence: 1}\n", "success_rate.confidence is 1"),
-        (HEAD + "succes_rate: {at_least: 0.8}\n", "there is no key succes_rate; known are"),
+        (HEAD + "succes_rate: {at_least: 0.8}\n", "there is no key succes_rate; known keys are"),
         (HEAD + "succes_rate: {at_least: 0.8}\n", "did you mean success_rate?"),
         (HEAD + "episodes: 0\n", "episodes is 0, not a whole number from 1"),
         (HEAD + "episodes: '50'\n", "episodes is '50', not a whole number"),
         (HEAD + "evidence: {newer_than: soon}\n", "evidence.newer_than 'soon' is not a duration"),
-        (HEAD + "evidence: {signed: 1}\n", "evidence.signed is 1, neither true nor false"),
-        (HEAD + "version: {safety: [safe]}\n", "version.safety has 'safe', not one of"),
+        (HEAD + "evidence: {signed: 1}\n", "evidence.signed is 1, not true or false"),
+        (HEAD + "version: {safety: [safe]}\n", "version.safety has 'safe'; allowed are"),
         (HEAD + "version: {safety: []}\n", "version.safety is empty"),
-        (HEAD + "tasks: [pick, pick]\n", "tasks[1].name is 'pick', which is empty or there twice"),
+        (HEAD + "tasks: [pick, pick]\n", "tasks[1].name is 'pick', which is empty or used twice"),
         (HEAD + "tasks: [{name: a, rate: 1}]\n", "there is no key tasks[0].rate"),
         (HEAD + "tasks: pick\n", "tasks is 'pick', not a list"),
         (HEAD + "metrics: {mse: {}}\n", "metrics.mse has neither at_least nor at_most"),
         (HEAD + "metrics: {mse: {at_most: .inf}}\n", "metrics.mse.at_most is inf, not a finite number"),
         (HEAD + "metrics: {mse: {at_least: 2, at_most: 1}}\n", "at_least 2 is above at_most 1"),
-        (HEAD + "metrics: {1: {at_most: 1}}\n", "metrics.1 is no text"),
+        (HEAD + "metrics: {1: {at_most: 1}}\n", "metrics.1 is not a string"),
         (HEAD + "x: !!python/object/apply:os.system [true]\n", "line 2: could not determine a constructor"),
     ],
 )
@@ -100,7 +100,7 @@ def test_a_mistake_is_one_line_that_says_where(tmp_path: Path, text: str, why: s
     with pytest.raises(ConfigurationError) as refused:
         read(tmp_path, text)
     assert why in refused.value.message
-    assert "gate.yaml (--policy) is wrong: " in refused.value.message
+    assert "gate.yaml (--policy) is not valid: " in refused.value.message
     assert "\n" not in refused.value.message
 
 
@@ -108,7 +108,7 @@ def test_a_policy_that_cannot_be_read(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match="cannot be read: No such file"):
         read_policy(str(tmp_path / "none.yaml"))
     (tmp_path / "big.yaml").write_bytes(b"#" * (300 << 10))
-    with pytest.raises(ConfigurationError, match="over 256 KiB"):
+    with pytest.raises(ConfigurationError, match="larger than 256 KiB"):
         read_policy(str(tmp_path / "big.yaml"))
 
 

@@ -207,7 +207,10 @@ def readable_run(folder: Path) -> Path:
 def test_a_file_of_the_checkpoint_that_may_not_be_read_is_77_and_named(public: Path, name: str) -> None:
     run = readable_run(public)
     (run / "checkpoint-20" / name).chmod(0)
-    with somebody_else(), pytest.raises(NotAllowed, match=f"checkpoint-20/{name} may not be read") as caught:
+    with (
+        somebody_else(),
+        pytest.raises(NotAllowed, match=f"checkpoint-20/{name} cannot be read by uid") as caught,
+    ):
         planned(run)
     assert caught.value.exit_code == 77
 
@@ -258,7 +261,7 @@ def test_a_dotenv_in_the_run_says_nothing(tmp_path: Path, aml_mirror: Call) -> N
     for cwd in (run, run / "checkpoint-10"):
         (cwd / ".env").write_text("MLFLOW_TRACKING_URI=http://127.0.0.1:9\n")
         done = aml_mirror("--source", run, "--model-name", "m", cwd=cwd, code=78)
-        assert ".env is in the run that is to be mirrored" in done.err
+        assert ".env is in the run to be mirrored" in done.err
     # One above the run is the person's own.
     (run / ".env").unlink()
     (tmp_path / ".env").write_text("AZUREML_MODEL_NAME=m-of-mine\n")

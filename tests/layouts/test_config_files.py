@@ -91,7 +91,7 @@ def test_anchors_do_not_unfold_without_end(tree: MakeTree, tmp_path: Path) -> No
     lines += [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]" for n in range(1, 12)]
     value, warnings = parsed(tree, tmp_path, "\n".join(lines))
     assert value is None
-    assert "unfolds to more" in warnings[0]
+    assert "expands to more" in warnings[0]
 
 
 def test_merges_do_not_unfold_without_end(tree: MakeTree, tmp_path: Path) -> None:
@@ -99,7 +99,7 @@ def test_merges_do_not_unfold_without_end(tree: MakeTree, tmp_path: Path) -> Non
     lines += [f"a{n}: &a{n} {{<<: [{', '.join([f'*a{n - 1}'] * 9)}]}}" for n in range(1, 12)]
     value, warnings = parsed(tree, tmp_path, "\n".join(lines))
     assert value is None
-    assert "unfolds to more" in warnings[0]
+    assert "expands to more" in warnings[0]
 
 
 def test_too_large_and_missing(tree: MakeTree, tmp_path: Path) -> None:

@@ -182,7 +182,7 @@ def test_protomotions_killed_after_a_numbered_checkpoint(tree: MakeTree, tmp_pat
     weights(tmp_path / "epoch_300.ckpt", 6, model={}, epoch=300, step_count=1, run_start_time=1.5)
     _, _, run = read(tree(tmp_path))
     assert run.checkpoints[0].path == "epoch_300.ckpt"
-    assert "last.ckpt holds step 250" in run.warnings[0]
+    assert "last.ckpt contains step 250" in run.warnings[0]
 
 
 def test_a_stage_of_prismatic_is_another_training(tree: MakeTree, tmp_path: Path) -> None:

@@ -558,7 +558,7 @@ def test_stores_of_orbax(tree: MakeTree, tmp_path: Path) -> None:
     assert any("/ocdbt.process_0/d/" in path for path in run.checkpoints[0].weights)
     for path in (tmp_path / "checkpoints/000020971520").glob("**/d/*"):
         path.write_bytes(path.read_bytes()[:20])
-    assert "is cut" in read(tree, tmp_path).checkpoints[0].problem
+    assert "is truncated" in read(tree, tmp_path).checkpoints[0].problem
 
 
 def test_shards_of_torch_distributed(tree: MakeTree, tmp_path: Path) -> None:

@@ -266,7 +266,7 @@ def test_best_is_read_from_the_newest_whole_state(tree: MakeTree, tmp_path: Path
     assert run.best is not None
     assert run.best.path == "checkpoint-40"
     assert run.logs == ["checkpoint-40/trainer_state.json"]
-    assert "cut" in run.checkpoints[0].problem
+    assert "truncated" in run.checkpoints[0].problem
 
 
 def test_steps_are_numbers(tree: MakeTree, tmp_path: Path) -> None:
@@ -411,7 +411,7 @@ def test_what_accelerate_saved(tree: MakeTree, tmp_path: Path) -> None:
     safetensors(tmp_path / "model.safetensors", 1234)
     run = read(tree, tmp_path)
     assert paths(run) == ["checkpoint-1000", ".", "checkpoint-500"]
-    assert "nothing says its step" in run.undecided and run.choices == [".", "checkpoint-1000"]
+    assert "no file says its step" in run.undecided and run.choices == [".", "checkpoint-1000"]
     # One of them by itself.
     alone = HuggingFace().read(tree(tmp_path / "checkpoint-500"))
     assert [(item.path, item.step, item.problem) for item in alone.checkpoints] == [(".", 500, "")]

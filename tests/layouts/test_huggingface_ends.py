@@ -203,7 +203,7 @@ def test_a_later_root_with_other_losses_is_of_another_training(tmp_path: Path) -
     Training(root, 1, 10).go(0, 15, 20, call=1)
     Training(root, 2, 40).go(0, 30, 30, call=2)
     run = read(root)
-    assert set(run.choices) == {".", "checkpoint-10"} and "are of different trainings" in run.undecided
+    assert set(run.choices) == {".", "checkpoint-10"} and "belong to different trainings" in run.undecided
 
 
 def test_a_model_in_parts(tmp_path: Path) -> None:

@@ -117,7 +117,7 @@ def test_two_ends_without_a_step_are_undecided(tree: MakeTree, tmp_path: Path) -
     for step, name in enumerate(("m_5", "final", "last")):
         saved(tmp_path / f"{name}.pt", step)
     found = layout.read(tree(tmp_path))
-    assert "2 files say" in found.undecided and set(found.choices) == {"final.pt", "last.pt"}
+    assert "2 files are named" in found.undecided and set(found.choices) == {"final.pt", "last.pt"}
     # Of two that are the same one is enough.
     saved(tmp_path / "last.pt", 1)
     assert not layout.read(tree(tmp_path)).undecided

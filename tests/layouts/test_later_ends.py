@@ -110,7 +110,7 @@ def test_an_end_of_before_the_training_went_on(tmp_path: Path) -> None:
     tree, run, _ = planned(tmp_path)
     (chosen,) = choose(tree, run, "final")
     assert (chosen.checkpoint.path, chosen.checkpoint.step) == ("model_200.pt", 200)
-    assert "model_final.pt holds step 160" in run.warnings[0]
+    assert "model_final.pt contains step 160" in run.warnings[0]
     # A copy of the newest one is the newest one.
     rsl_rl(tmp_path / "model_final.pt", 200)
     tree, run, _ = planned(tmp_path)

@@ -89,7 +89,7 @@ def test_of_many_runs_the_first_are_named_and_the_others_counted(
 
 
 def test_no_run_is_65_and_says_so_of_an_empty_folder(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="no file at all") as caught:
+    with pytest.raises(DataError, match="the folder is empty") as caught:
         find_run(tree_of(tmp_path))
     assert caught.value.exit_code == 65
     write_json(tmp_path / "data" / "episode_000001.json", {})
@@ -225,7 +225,7 @@ def test_what_only_wandb_kept_is_the_run(tmp_path: Path) -> None:
 
 def test_names_that_cannot_be_read_are_said(tmp_path: Path) -> None:
     (tmp_path / os.fsdecode(b"ckpt \xff")).mkdir()
-    with pytest.raises(DataError, match=r"none can be read.*not UTF-8"):
+    with pytest.raises(DataError, match=r"none of its files can be read.*not UTF-8"):
         find_run(tree_of(tmp_path))
 
 
@@ -240,6 +240,6 @@ def test_what_may_be_another_run_beside_the_one_is_said(tmp_path: Path) -> None:
     source = LocalSource(tmp_path)
     inside, said = sorted(locate(source, Settings(run_id="r")).warnings)
     assert inside.startswith("extras/") and "in no checkpoint of this run" in inside
-    assert said.startswith("group/other was not looked at") and "--source" in said
+    assert said.startswith("group/other was not examined") and "--source" in said
     assert locate(source, Settings(run_id="r", framework="huggingface")).warnings == (inside,)
     assert locate(LocalSource(tmp_path / "group" / "known"), Settings(run_id="r")).warnings == (inside,)

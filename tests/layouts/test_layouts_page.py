@@ -18,7 +18,7 @@ def test_the_table_has_a_row_for_every_layout() -> None:
         assert len(re.split(r"(?<!\\)\|", cells)) == 4, name
 
 
-def test_every_layout_says_what_its_player_opens() -> None:
+def test_every_layout_says_what_inference_loads() -> None:
     folder = PAGE.parent / "aml_mirror" / "layouts"
     for layout in BUILT_IN:
         if layout.name == "generic":
@@ -26,7 +26,7 @@ def test_every_layout_says_what_its_player_opens() -> None:
         module = folder / f"{layout.name}.py"
         text = (module if module.exists() else folder / layout.name / "layout.py").read_text()
         docstring = text.split('"""')[1]
-        assert re.search(r"\bopens\b", docstring), layout.name
+        assert re.search(r"\bWhat inference loads: ", docstring), layout.name
 
 
 def test_the_error_is_what_the_program_prints(aml_mirror: Call) -> None:

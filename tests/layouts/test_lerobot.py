@@ -97,7 +97,7 @@ def test_a_last_of_no_use(tree: MakeTree, act: Path, target: str) -> None:
     repoint(act, target)
     run = read(tree, act)
     assert steps(run) == [(50, True), (40, True)]
-    assert any("which is no checkpoint, and was not used" in warning for warning in run.warnings) == (
+    assert any("which is not a checkpoint; the link was not used" in warning for warning in run.warnings) == (
         target == "000050/training_state"
     )
 
@@ -110,7 +110,7 @@ def test_a_link_below_several_whole_checkpoints_is_an_old_one(tree: MakeTree, ac
     repoint(act, "000040")
     run = read(tree, act)
     assert steps(run) == [(60, True), (50, True), (40, True)]
-    assert "last points to step 40, but 2 of later steps" in run.warnings[0]
+    assert "last points to step 40, but there are 2 checkpoints of later steps" in run.warnings[0]
 
 
 def test_without_last_the_state_tells(tree: MakeTree, act: Path) -> None:

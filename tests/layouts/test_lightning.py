@@ -159,7 +159,7 @@ def test_the_best_is_no_longer_there(tree, tmp_path):
     checkpoint(tmp_path / "checkpoints" / "last.ckpt", 100, callbacks=callbacks)
     run = LAYOUT.read(tree(tmp_path))
     assert run.best is None
-    assert any("epoch=3-step=30.ckpt is no longer there" in text for text in run.warnings)
+    assert any("epoch=3-step=30.ckpt no longer exists" in text for text in run.warnings)
 
 
 def test_a_better_one_that_was_saved_after_the_state_is_the_best(tree, tmp_path):

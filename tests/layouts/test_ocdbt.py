@@ -48,7 +48,7 @@ def test_every_byte_of_the_index_counts(tree: MakeTree, store: Path) -> None:
         assert "damaged" in problem(tree, store)
     for size in (len(whole) - 1, len(whole) // 2, 10, 0):
         path.write_bytes(whole[:size])
-        assert "is cut" in problem(tree, store)
+        assert "is truncated" in problem(tree, store)
     path.unlink()
     assert "is missing" in problem(tree, store)
 
@@ -62,16 +62,16 @@ def test_a_value_behind_the_end(tree: MakeTree, store: Path) -> None:
     largest.write_bytes(whole[:10368])
     assert store_problem(tree(folder), "params") == ""
     largest.write_bytes(whole[:10367])
-    assert "10367 bytes, its index says 10368" in store_problem(tree(folder), "params")
+    assert "10367 bytes, but its index says 10368" in store_problem(tree(folder), "params")
 
 
 def test_the_manifest(tree: MakeTree, store: Path) -> None:
     path = store / "params/manifest.ocdbt"
     whole = path.read_bytes()
     for data, says in (
-        (whole[:-1], "is cut"),
-        (b"", "is cut"),
-        (b"\0" * len(whole), "is cut"),
+        (whole[:-1], "is truncated"),
+        (b"", "is truncated"),
+        (b"\0" * len(whole), "is truncated"),
         (whole[:20] + bytes([whole[20] ^ 1]) + whole[21:], "is damaged"),
         (whole[:4] + struct.pack("<Q", 14) + whole[12:14], "is damaged"),
     ):

@@ -104,7 +104,7 @@ def test_a_cut_store(tree: MakeTree, jax: Path, pattern: str) -> None:
     path.write_bytes(path.read_bytes()[:-1])
     run = read(tree, jax)
     assert steps(run) == [(99, False), (80, True)]
-    assert "cut" in run.checkpoints[0].problem
+    assert "truncated" in run.checkpoints[0].problem
 
 
 def test_a_file_of_the_store_is_lost_or_cut(tree: MakeTree, jax: Path) -> None:
@@ -112,7 +112,7 @@ def test_a_file_of_the_store_is_lost_or_cut(tree: MakeTree, jax: Path) -> None:
     store = jax / "99/params/ocdbt.process_0/d"
     largest = max(store.iterdir(), key=lambda path: path.stat().st_size)
     data = largest.read_bytes()
-    for kept, says in ((data[: len(data) // 2], "is cut"), (None, "is missing")):
+    for kept, says in ((data[: len(data) // 2], "is truncated"), (None, "is missing")):
         largest.unlink()
         if kept is not None:
             largest.write_bytes(kept)

@@ -249,4 +249,4 @@ def test_a_best_one_of_a_later_step_is_said(tmp_path, step, warned):
     torch_file(tmp_path / "nn/Ant.pth", step, 1, epoch=step, frame=2, model={})
     run, checkpoint = final(tmp_path)
     assert checkpoint.step == 100
-    assert any("training went on" in warning for warning in run.warnings) == warned
+    assert any("training continued" in warning for warning in run.warnings) == warned

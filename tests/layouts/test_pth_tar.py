@@ -46,7 +46,7 @@ def test_legacy_pickles_are_whole_and_a_cut_zip_is_not(tmp_path):
 def test_an_archive_of_tar_is_no_checkpoint(tmp_path):
     shutil.make_archive(str(tmp_path / "policy_20.pth"), "tar", tmp_path)
     tree, run, _ = planned(tmp_path)
-    with pytest.raises(DataError, match="no file of torch"):
+    with pytest.raises(DataError, match="not a file of torch"):
         list(choose(tree, run, "final"))
 
 

@@ -464,7 +464,7 @@ def test_an_old_last_of_robomimic_is_told(tmp_path: Path) -> None:
     robomimic(tmp_path / "last.pth", 100)
     _, run, _ = planned(tmp_path)
     assert run.checkpoints[0].step == 300
-    assert "last.pth holds epoch 100" in run.warnings[0]
+    assert "last.pth contains epoch 100" in run.warnings[0]
 
 
 def test_a_hint_never_proposes_a_part_of_a_model(tmp_path: Path) -> None:

@@ -165,4 +165,4 @@ def test_a_plain_file_of_another_name_is_not_the_best(tree, tmp_path: Path) -> N
     for name, epoch in (("last_Ant_ep_100_rew_1.0", 100), ("Humanoid", 50)):
         save(tmp_path / f"nn/{name}.pth", {"epoch": epoch, "last_mean_rewards": 1.0}, b"%d" % epoch)
     found = LAYOUT.read(tree(tmp_path))
-    assert found.best is None and "nn/Humanoid.pth has another name" in found.warnings[0]
+    assert found.best is None and "nn/Humanoid.pth does not have the name" in found.warnings[0]

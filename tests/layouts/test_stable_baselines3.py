@@ -103,7 +103,7 @@ def test_the_best_under_a_final_name_is_not_the_end(tree, tmp_path):
     run = LAYOUT.read(tree(tmp_path))
     assert run.checkpoints[0].path == "checkpoints/rl_model_15000_steps.zip"
     assert (run.best.path, run.best.step) == ("best_model/best_model.zip", 4000)
-    assert any("final_model.zip holds step 4000" in text for text in run.warnings)
+    assert any("final_model.zip contains step 4000" in text for text in run.warnings)
 
 
 def test_a_folder_can_say_that_it_holds_the_best(tree, tmp_path):
@@ -294,7 +294,7 @@ def test_of_models_of_different_trainings_none_is_the_final_one(tree, tmp_path, 
     assert raised.value.hint == "pass one of: --checkpoint models/two.zip, --checkpoint models/one.zip"
     # None of the two is what the parameters speak of, and the logs are of both.
     assert "algorithm" not in run.params
-    assert any("metrics are those of all" in text for text in run.warnings)
+    assert any("metrics come from all" in text for text in run.warnings)
     for path, step in (("models/one.zip", 64), ("models/two.zip", 200)):
         # That a file is whole is judged elsewhere; the parameters here are no real ones.
         (chosen,) = choose(tree(tmp_path), run, path, trusted=lambda _: True)
@@ -318,7 +318,7 @@ def test_models_of_one_step_that_are_no_copies_are_undecided(tree, tmp_path, kno
     assert "their policies differ" in run.undecided
     assert run.choices == ["ppo_2.zip", "ppo_1.zip", "ppo_0.zip"]
     (warning,) = run.warnings
-    assert "ppo_1.zip (step 64), ppo_0.zip (step 64) are of another training" in warning
+    assert "ppo_1.zip (step 64), ppo_0.zip (step 64) belong to another training" in warning
 
 
 def test_of_trainings_that_began_anew_the_one_that_began_last_comes_first(tree, tmp_path):
@@ -348,7 +348,7 @@ def test_one_training_may_be_saved_many_times(tree, tmp_path):
     assert run.checkpoints[0].path == "stage3.zip"
     assert run.undecided == ""
     # What final_model.zip is not was said before too.
-    assert ["final_model.zip holds step 200" in text for text in run.warnings] == [True]
+    assert ["final_model.zip contains step 200" in text for text in run.warnings] == [True]
 
 
 def test_the_same_in_another_release_is_no_difference(tree, tmp_path):

@@ -201,7 +201,7 @@ def test_half_a_row_at_the_end_is_not_taken_for_a_number(tmp_path: Path) -> None
         ("", "no column 'step'"),
         ("a,b\n1,2\n", "no column 'step'"),
         ("step,a\n1,2\n2," + "9" * (2 << 20) + "\n3,4\n", "longer than 1 MiB"),
-        ('step,a\n1,2\n2,"' + "9\n" * 100_000 + '"\n', "it is no table"),
+        ('step,a\n1,2\n2,"' + "9\n" * 100_000 + '"\n', "it is not a table"),
     ],
 )
 def test_what_is_no_table_is_told_and_what_stands_before_it_read(tmp_path: Path, text: str, why: str) -> None:

@@ -74,7 +74,7 @@ def test_a_log_that_is_not_read_is_named(tmp_path: Path, name: str, text: str, w
     found = read(tmp_path)
     (warning,) = found.warnings
     assert warning.startswith(f"{name} was not read: ") and why in warning
-    assert found.note.startswith("no metric was found")
+    assert found.note.startswith("no metrics were found")
 
 
 def test_where_event_files_hold_points_the_others_are_named(tmp_path: Path) -> None:

@@ -176,7 +176,7 @@ def test_a_log_that_was_cut_anywhere() -> None:
         assert points == whole[: len(points)]
         assert log.skipped_records == 0
         ended.add(log.ended)
-    assert ended == {None, TRUNCATED, "it is no log of W&B"}
+    assert ended == {None, TRUNCATED, "it is not a W&B log"}
 
 
 def test_a_log_that_was_cut_inside_a_record_of_several_parts() -> None:

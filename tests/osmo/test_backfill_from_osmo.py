@@ -79,7 +79,7 @@ def test_runs_in_many_containers_keep_their_ids_and_labels(
 @pytest.mark.parametrize(
     ("flags", "word"),
     [
-        (("--label", "mirror=on", "--source", "x"), "pass --from-osmo with it"),
+        (("--label", "mirror=on", "--source", "x"), "pass --from-osmo too"),
         (("--from-osmo", "--source", "x"), "name two different sources"),
         (("--from-osmo", "--skip-copies"), "--skip-copies"),
         (("--from-osmo", "--model-name", "{name}"), "unknown placeholder {name}"),

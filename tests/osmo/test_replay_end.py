@@ -86,7 +86,7 @@ def test_a_log_that_osmo_cannot_read(
     message = "Status Code: 500\nHeader:\n  x: y\nBody:\nConnection string is either blank or malformed."
     osmo.fault("workflow logs", exit=10, code=500, message=message)
     assert call("train-7", "--source", "/mnt/x", "--wait") == 65
-    assert "the receipt cannot be had: OSMO failed over `osmo workflow logs`" in capsys.readouterr().err
+    assert "the receipt cannot be had: OSMO failed in `osmo workflow logs`" in capsys.readouterr().err
 
 
 @pytest.fixture

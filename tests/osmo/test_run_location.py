@@ -204,7 +204,7 @@ def test_a_run_is_waited_for(osmo: OsmoWorld) -> None:
     assert ask(settings("train-7", "--wait-for", "12h"), said, clock) == "azure://acct/runs/train-7"
     assert clock.sleeps[0] < 10
     assert max(clock.sleeps) == LONGEST_POLL
-    assert said[0] == "run train-7 is PENDING; waiting for its end, for 12 h at most (--wait-for)"
+    assert said[0] == "run train-7 is PENDING; waiting for its end, at most 12 h (--wait-for)"
     assert len(said) == 2, "a line every ten minutes, not one a question"
 
 
@@ -324,7 +324,7 @@ def test_the_spec_of_osmo_6_2_under_workload_identity(osmo: OsmoWorld) -> None:
 def test_a_spec_that_breaks_off(osmo: OsmoWorld, fault: dict[str, Any]) -> None:
     osmo.add("train-7", {"train": [OUTPUT]})
     osmo.fault("workflow spec", **fault)
-    refused(settings(), ConfigurationError, "cannot read the spec of run train-7", "--source azure://")
+    refused(settings(), ConfigurationError, "cannot read its stored spec of run train-7", "--source azure://")
 
 
 @pytest.mark.parametrize(
@@ -340,7 +340,7 @@ def test_what_passes(osmo: OsmoWorld, fault: dict[str, Any], monkeypatch: pytest
     """It is said, with 75, when patience is at an end; and tried again while it is not."""
     osmo.add("train-7", {"train": [OUTPUT]})
     osmo.fault("workflow query", **fault)
-    refused(settings(), ServiceUnavailable, "OSMO does not answer for now")
+    refused(settings(), ServiceUnavailable, "OSMO does not answer at the moment")
     osmo.fault("workflow query", **fault)
     monkeypatch.setattr("aml_mirror.support.retry.FIRST_PAUSE", 0.01)
     assert ask(settings("train-7", "--retry-for", "60s")) == "azure://acct/runs/train-7"

@@ -72,7 +72,7 @@ def test_a_checkpoint_beyond_the_log(tmp_path: Path) -> None:
 
 def test_a_log_beyond_the_newest_checkpoint(tmp_path: Path) -> None:
     (warning,) = judged(tmp_path, (0, 500, 1000), range(5000)).warnings
-    assert "goes on to step 4999" in warning and "model_1000.pt has the step 1000" in warning
+    assert "continues to step 4999" in warning and "model_1000.pt has the step 1000" in warning
 
 
 def test_a_log_goes_on_after_any_checkpoint_but_the_final_one(tmp_path: Path) -> None:
@@ -108,7 +108,7 @@ def test_of_lightning_only_a_log_that_goes_on_far_says_something(tmp_path: Path)
         found = judged(tmp_path / str(number), (step,), logged, framework="lightning", tag="epoch")
         assert found == Contradictions()
     (warning,) = judged(tmp_path / "c", (100,), range(9000), framework="lightning", tag="epoch").warnings
-    assert "goes on to step 8999" in warning
+    assert "continues to step 8999" in warning
 
 
 @settings(max_examples=40)

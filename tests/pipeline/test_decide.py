@@ -127,7 +127,7 @@ def test_a_version_takes_as_many_files_as_it_takes() -> None:
     checkpoint = Checkpoint("x", 1, "final", files, files)
     check_file_count(checkpoint, Limits(files=3))
     check_file_count(checkpoint, Limits())
-    with pytest.raises(DataError, match="has 3 files, a version takes 2"):
+    with pytest.raises(DataError, match="has 3 files, but a version can have 2"):
         check_file_count(checkpoint, Limits(files=2))
 
 
@@ -156,7 +156,7 @@ def test_a_plan_for_azure_ml_is_within_its_limits(run: Path, aml_mirror: Call) -
     for number in range(1501):
         (run / "checkpoint-20" / f"extra_{number}.json").write_text("{}")
     done = aml_mirror("plan", "--source", run, "--model-name", "m", "--json", code=65, **WORKSPACE)
-    assert "a version takes 1500" in done.json["error"]
+    assert "but a version can have 1500" in done.json["error"]
 
 
 @pytest.mark.parametrize("checkpoint", ["final", "all", "best"])

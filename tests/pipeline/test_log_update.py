@@ -123,7 +123,7 @@ def test_a_later_session_adds_what_is_beyond_the_last_step_that_was_sent(kept: K
     done = kept.update()
     assert done is not None
     assert kept.points == [("loss", step) for step in (10, 11, 12)]
-    assert any("restates points of 1 series" in text for text in done.warnings)
+    assert any("repeats points of 1 series" in text for text in done.warnings)
 
 
 def test_a_session_that_goes_on_restates_nothing(kept: Kept) -> None:
@@ -137,7 +137,7 @@ def test_a_series_keeps_its_name_and_a_new_one_gets_one_that_is_free(kept: Kept)
     next(kept.run.glob("events*")).unlink()
     log(kept.run, "loss", range(3), folder="eval")
     done = kept.update()
-    assert done is not None and "is gone since it was mirrored" in done.warnings[0]
+    assert done is not None and "no longer exists" in done.warnings[0]
     assert {name for name, _ in kept.points} == {"loss_2"}
     log(kept.run, "loss", range(5), folder="eval")
     assert kept.update() is not None
@@ -149,7 +149,7 @@ def test_new_series_beyond_what_a_run_takes_are_named(kept: Kept) -> None:
     for number, tag in enumerate(("reward", "clock", "speed")):
         log(kept.run, tag, range(4), session=number, folder=tag)
     done = kept.update()
-    assert done is not None and "2 new series are left out, since a run takes 2" in done.warnings[-1]
+    assert done is not None and "2 new series are left out, because a run can have 2" in done.warnings[-1]
     assert {name for name, _ in kept.points} == {"reward"}
 
 

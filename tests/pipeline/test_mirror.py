@@ -268,7 +268,7 @@ def test_what_a_person_names_is_mirrored_whatever_it_is_called(
     write_weights(run / "exported" / "policy.safetensors", 3)
     receipt = mirror(run, "--checkpoint", "exported/policy.safetensors").json
     assert (receipt["outcome"], receipt["checkpoint"]) == ("mirrored", "exported/policy.safetensors")
-    assert "it was named" in receipt["warnings"][-1]
+    assert "was selected by name" in receipt["warnings"][-1]
     assert receipt["points"] > 0
     assert mirror(run, "--checkpoint", "exported").json["model_version"] == "2"
     assert mirror(run, "--checkpoint", "exported/policy.safetensors").json["outcome"] == "already-mirrored"

@@ -222,7 +222,7 @@ def test_a_name_in_a_checkpoint_that_is_no_text(tmp_path: Path) -> None:
 def test_a_link_names_a_newer_checkpoint_that_is_gone(tmp_path: Path, make, link: str, named: str) -> None:
     run = make(tmp_path / "run", 10, 20)
     (run / link).symlink_to(named)
-    with pytest.raises(Unreadable, match="is gone and is newer than") as caught:
+    with pytest.raises(Unreadable, match="no longer exists and is newer than") as caught:
         chosen(run)
     assert caught.value.exit_code == 65 and link in caught.value.message
     assert chosen(run, "20").checkpoint.step == 20

@@ -234,12 +234,12 @@ def test_a_zip_must_hold_what_its_format_writes() -> None:
     with zipfile.ZipFile(stream, "w") as archive:
         archive.writestr("readme.txt", "no model")
     assert "data.pkl" in verdict("model.pt", stream.getvalue())
-    assert "no known kind" in verdict("model.zip", stream.getvalue())
-    assert "must hold" in verdict("model.zip", sb3_like("data"))
-    assert "must hold" in verdict("model.zip", sb3_like("policy.pth"))
+    assert "an unknown kind" in verdict("model.zip", stream.getvalue())
+    assert "required parts" in verdict("model.zip", sb3_like("data"))
+    assert "required parts" in verdict("model.zip", sb3_like("policy.pth"))
     # What a model keeps beside its parameters is no policy.
-    assert "must hold" in verdict("model.zip", sb3_like("data", "pytorch_variables.pth"))
-    assert "no known kind" in verdict("model.zip", sb3_like(version="x"))
+    assert "required parts" in verdict("model.zip", sb3_like("data", "pytorch_variables.pth"))
+    assert "an unknown kind" in verdict("model.zip", sb3_like(version="x"))
 
 
 @pytest.mark.parametrize(
@@ -255,7 +255,7 @@ def test_a_zip_must_hold_what_its_format_writes() -> None:
     ],
 )
 def test_without_parameters_of_torch_data_must_hold_the_policy(data: bytes) -> None:
-    assert "must hold" in verdict("model.zip", data)
+    assert "required parts" in verdict("model.zip", data)
 
 
 def test_the_policy_in_data_is_found_across_the_parts_that_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -274,8 +274,8 @@ def test_the_archives_inside_a_stable_baselines3_file_are_judged_too() -> None:
 @pytest.mark.parametrize(
     ("name", "data", "why"),
     [
-        ("model.pt", b"no zip and no pickle", "no file of torch.save"),
-        ("model.zip", b"\x80\x02}.", "does not begin as a zip"),
+        ("model.pt", b"no zip and no pickle", "not a file of torch.save"),
+        ("model.zip", b"\x80\x02}.", "does not begin like a zip"),
         ("model.pth", pickle.dumps({"a": 1})[:-1], "no end"),
         ("model.pth", pickle.dumps({"a": 1}), ""),
         ("model.bin", b"any other format", ""),
@@ -302,10 +302,10 @@ def test_pickles_are_judged_by_their_ends(name: str, data: bytes, why: str) -> N
         (bytes.fromhex("93 dd0000000100 de0001a16101 df00000001a16101"), ""),
         (bytes.fromhex("81a161c1"), "damaged"),
         (bytes.fromhex("81a16101 00"), "5 bytes"),
-        (bytes.fromhex("dfffffffff a16101"), "cut"),
-        (bytes.fromhex("81a161c6ffffffff") + bytes(9), "cut"),
+        (bytes.fromhex("dfffffffff a16101"), "truncated"),
+        (bytes.fromhex("81a161c6ffffffff") + bytes(9), "truncated"),
         (bytes.fromhex("dd7fffffff") + bytes(3 << 19), "more objects"),
-        (b"plain text", "no map"),
+        (b"plain text", "not a map"),
     ],
 )  # fmt: skip
 def test_msgpack_is_judged_by_its_lengths(data: bytes, why: str) -> None:
@@ -337,7 +337,7 @@ def test_archives_of_numpy_are_judged_as_zips() -> None:
     with zipfile.ZipFile(stream, "w") as archive:
         archive.writestr("w.npy", bytes(100))
     assert verdict("policy_10.npz", stream.getvalue()) == ""
-    assert "was cut" in verdict("policy_10.npz", stream.getvalue()[:-30])
+    assert "truncated" in verdict("policy_10.npz", stream.getvalue()[:-30])
 
 
 def test_the_old_format_of_torch_that_ends_at_once_is_cut() -> None:

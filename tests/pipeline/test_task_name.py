@@ -88,8 +88,8 @@ def test_consumers_find_their_tags(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("--success-threshold", "80"), "not a share of all episodes"),
-        (("--success-threshold", "nan"), "not a share of all episodes"),
+        (("--success-threshold", "80"), "not a fraction of all episodes"),
+        (("--success-threshold", "nan"), "not a fraction of all episodes"),
         (("--tag", "role=best"), "the mirror itself writes"),
         (("--tag", "success_threshold=0.5"), "pass --success-threshold"),
         (("--tag", "task=a", "--task-name", "b"), "differ"),

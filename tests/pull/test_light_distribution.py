@@ -124,7 +124,7 @@ def test_it_pulls_and_verifies_without_mlflow(
     assert "subscription" in done.stderr.lower()
     for arguments, message in (
         (("mirror", run), "mirror is not part of aml-mirror-pull"),
-        (("verify", f"{model_name}:1", "--tracking-uri", mlflow_url), "verifies pulled folders only"),
+        (("verify", f"{model_name}:1", "--tracking-uri", mlflow_url), "only verifies pulled folders"),
         (("pull", "a:1", tmp_path / "x", "--tracking-uri", "sqlite:///x.db"), "sqlalchemy"),
     ):
         assert message in call(light, *arguments, code=78).stderr

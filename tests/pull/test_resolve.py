@@ -90,11 +90,11 @@ def test_a_version_of_an_mlflow_server(
         with pytest.raises(SourceNotFound):
             found(settings, reference=reference)
     aml_mirror("mirror", run, "--checkpoint", "10", "--model-name", model_name, "--tracking-uri", mlflow_url)
-    with pytest.raises(UsageError, match=r"2 versions fit .*checkpoint-10"):
+    with pytest.raises(UsageError, match=r"2 versions match .*checkpoint-10"):
         found(settings, run_id=run.name)
     # Whoever changes the manifest is noticed, before a file is read.
     client.set_model_version_tag(model_name, "1", "manifest_sha256", "0" * 64)
-    with pytest.raises(DataError, match="does not fit together"):
+    with pytest.raises(DataError, match="contradict each other"):
         found(settings, reference=f"{model_name}:1").manifest()
 
 
@@ -125,7 +125,9 @@ def test_a_version_of_azure_ml(here: Azure, mirroring: Mirroring, tmp_path: Path
         found(settings, reference="reach@production")
     # A stage is what the tags and the journal agree on, for pull as for promote and history.
     tag_by_hand(here, "reach", "2", {"mirror.stage": "production"})
-    with pytest.raises(DataError, match="reach:2 has the tag of the stage production, and no entry"):
+    with pytest.raises(
+        DataError, match="reach:2 has the tag of the stage production, but the stage's journal"
+    ):
         found(settings, reference="reach@production")
     gated = Gated(mirroring, tmp_path, "reach")
     gated.evaluate("1", 9, 10)
@@ -136,7 +138,7 @@ def test_a_version_of_azure_ml(here: Azure, mirroring: Mirroring, tmp_path: Path
     tag_by_hand(here, "reach", "2", {"mirror.stage.production": mark})
     # The entry names another version.
     assert found(settings, reference="reach@production").version.number == "1"
-    with pytest.raises(UsageError, match="2 versions fit"):
+    with pytest.raises(UsageError, match="2 versions match"):
         found(settings, run_id="run-7")
     with pytest.raises(SourceNotFound):
         found(settings, reference="elsewhere:1")

@@ -159,7 +159,7 @@ def test_the_oldest_of_several_dead_runs_is_taken_up(database: str, monkeypatch:
     found = mine.wait("run")
     assert not isinstance(found, Version)
     assert (found[0].info.run_id, found[1]) == (dead[0], False)
-    assert said == [f"taking up the MLflow run {dead[0]}, which an earlier mirror left RUNNING"]
+    assert said == [f"continuing the MLflow run {dead[0]}, which an earlier mirror left RUNNING"]
     # The others are not ours to delete.
     assert {run.info.run_id for run in client.search_runs([found[0].info.experiment_id])} == set(dead)
 
@@ -232,7 +232,7 @@ def test_one_that_writes_is_waited_for_though_an_older_run_is_dead(
     monkeypatch.setattr(bakery_lock, "time", SimpleNamespace(sleep=sleep))
     found = mine.wait("run")
     assert isinstance(found, Version) and len(sleeps) == 3
-    assert said == [f"another mirror of this run is at work (MLflow run {written}); waiting for it"]
+    assert said == [f"another mirror is working on this run (MLflow run {written}); waiting for it"]
     assert client.get_run(dead).data.tags[keys.LEASE] == ""
 
 

@@ -181,7 +181,7 @@ def test_repair_waits_for_whoever_writes_the_run(
     words = ["repair", "m:1", "--tracking-uri", database, "--source", str(run)]
     repair = forks(MLFLOW, clean_environment).start(words, tmp_path, clean_environment())
     while line := repair.stderr.readline():
-        if "another mirror of this run is at work" in line:
+        if "another mirror is working on this run" in line:
             break
     assert line and not weights.exists()
     client.set_tag(run_id, keys.LEASE, "")

@@ -60,7 +60,7 @@ def test_a_stage_is_an_alias_and_has_a_history(gated: Gated, client: MlflowClien
     assert [one["action"] for one in entries] == ["promote", "promote", "rollback", "demote"]
     assert all(one["carried_out"] for one in entries) and entries[1]["why"] == "grips better"
     for stage in ("latest", "v2", "Production", "a,b"):
-        assert "cannot be a stage" in gated.promote("1", stage=stage, code=64).err
+        assert "cannot be the name of a stage" in gated.promote("1", stage=stage, code=64).err
     gated.call("promote", f"{name}:9", "--to", "production", code=66)
     gated.call("demote", name, code=64)
 
@@ -76,7 +76,7 @@ def test_a_verdict_of_an_older_scanner_is_given_anew(gated: Gated, client: Mlflo
     assert client.get_model_version(name, "1").tags["mirror.safety"] == "no-code"
     strict = gated.policy("schema: aml-mirror/gate/v1\nversion: {safety: [safetensors]}\n")
     refused = gated.promote("1", "--policy", strict, code=65)
-    assert "is no-code, and accepted are safetensors" in refused.json["error"]
+    assert "has the safety verdict no-code, but the policy accepts only safetensors" in refused.json["error"]
     # Who asks for the stage gets the version that has it.
     gated.call("pull", f"{name}@production", gated.folder / "robot")
     assert (gated.folder / "robot" / "model" / "model.safetensors").is_file()

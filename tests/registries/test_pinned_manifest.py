@@ -75,9 +75,9 @@ def test_each_copy_has_to_be_the_registered_one() -> None:
         ({keys.MANIFEST_SHA256: ""}, "was not made by aml-mirror"),
         ({keys.IDENTITY: ""}, "was not made by aml-mirror"),
         ({keys.STATE: "incomplete"}, "is not complete"),
-        ({keys.RUN_ID: "run-2"}, "does not fit together"),
-        ({keys.CHECKPOINT: "d"}, "does not fit together"),
-        ({keys.IDENTITY: "0" * 64}, "does not fit together"),
+        ({keys.RUN_ID: "run-2"}, "contradict each other"),
+        ({keys.CHECKPOINT: "d"}, "contradict each other"),
+        ({keys.IDENTITY: "0" * 64}, "contradict each other"),
     ],
 )
 def test_what_a_version_says_of_itself_is_compared_before_anything_is_read(

@@ -201,7 +201,7 @@ _EVASIONS: dict[str, bytes] = {
     "escape in a name": b"ccoll\\x65ctions\nOrderedDict\n.",
     "name of two words": b"ccollections OrderedDict\nx\n.",
     "opcode that is none": b"\x80\x04\xff.",
-    "mark for a value": b"\x80\x04(\x85.",
+    "mark as a value": b"\x80\x04(\x85.",
     "memo that is empty": b"\x80\x04h\x05.",
     "text of 2^60 bytes": b"\x80\x04\x8d" + struct.pack("<Q", 1 << 60) + b"x.",
     "integer of 2^31 bytes": b"\x80\x02\x8b" + struct.pack("<i", (1 << 31) - 1) + b"\x01.",
@@ -215,10 +215,10 @@ _EXPECTED = {
     "calling what a call returned": "it calls what another call returned",
     "made to call what a call returned": "it calls what another call returned",
     "made to call what loads bytes": "_rebuild_from_type_v2 is made to call torch.storage._load_from_bytes",
-    "made to make itself call": "it hands torch._tensor._rebuild_from_type_v2 on",
+    "made to make itself call": "it passes torch._tensor._rebuild_from_type_v2 on",
     "generator made by what loads bytes": "__generator_ctor is made to call torch.storage._load_from_bytes",
-    "loads bytes as an attribute": "it hands torch.storage._load_from_bytes on",
-    "loads bytes as an attribute, many at once": "it hands torch.storage._load_from_bytes on",
+    "loads bytes as an attribute": "it passes torch.storage._load_from_bytes on",
+    "loads bytes as an attribute, many at once": "it passes torch.storage._load_from_bytes on",
     "policy that is made": "ActorCriticPolicy is called with arguments",
     "type that is computed": "_load_type is asked for a type",
 }
@@ -346,7 +346,7 @@ def test_what_it_makes_of_its_texts_is_bounded(monkeypatch: pytest.MonkeyPatch) 
     once = b"h\x00h\x01X\x06\x00\x00\x00latin1\x86R0"
     head = b"\x80\x02c_codecs\nencode\nq\x00" + text + b"q\x01"
     assert findings_of(head + 2 * once + b".").problems == {}
-    assert "it makes over" in next(iter(findings_of(head + 3 * once + b".").problems))
+    assert "it makes more than" in next(iter(findings_of(head + 3 * once + b".").problems))
 
 
 def test_what_it_remembers_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:

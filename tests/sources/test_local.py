@@ -43,8 +43,8 @@ def test_files_are_listed_with_their_size_below_the_source(tmp_path: Path) -> No
 @pytest.mark.parametrize(
     ("target", "why"),
     [
-        ("nothing", "not there"),
-        ("run.pt/below", "nowhere"),
+        ("nothing", "does not exist"),
+        ("run.pt/below", "broken link"),
         ("loop", "loops"),
         ("..", "leaves the run"),
         ("../outside", "leaves the run"),

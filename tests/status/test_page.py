@@ -22,7 +22,7 @@ ROWS = [
         "b/10", "mirrored", "lerobot", "act-pick", (("3", "models:/act-pick/3", " (archived)"),),
         "checkpoints/20", 20, 1.79e9, curve=Curve("eval/success", (0.0, 0.5, 1.0), 1.0, 20),
     ),
-    PageRow("b/9", "missing", "skrl", "m", written=1.78e9, why="the run holds no complete checkpoint"),
+    PageRow("b/9", "missing", "skrl", "m", written=1.78e9, why="the run contains no complete checkpoint"),
     PageRow("c", "begun", "skrl", "m", checkpoint="agent_5.pt", step=5, why="not complete"),
     PageRow(HOSTILE, "failed", why="{data} </script><img src=x onerror=\"document.title='why'\">"),
     PageRow("a\u202e\x1b[2J&amp;", "skipped", why="-->"),
@@ -132,7 +132,7 @@ def test_it_is_searched_by_words_and_by_state(shown: Page) -> None:
     search(shown, "ACT models:/act-pick/3")
     assert names(shown) == ["b/10"]
     assert shown.run(status) == "Runs 1 to 1 of 1, of 5 in all"
-    search(shown, "holds no complete")
+    search(shown, "contains no complete")
     assert names(shown) == ["b/9"]
     click(shown, "mirrored")
     assert shown.run(status) == "No run matches, of 5 in all"

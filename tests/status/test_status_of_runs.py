@@ -106,7 +106,7 @@ def test_status_of_a_prefix(base: Path, aml_mirror: Call, database: str) -> None
     assert alone.out.splitlines()[0] == f"one in MLflow at {database}"
     assert aml_mirror("status", "--run-id", "sweep/seed0", *target, "--json").json["versions"]
     for words in (("--source", base / "one"), ("--run-id", "one")):
-        with pytest.raises(UsageError, match="--match selects among the runs of a folder"):
+        with pytest.raises(UsageError, match="--match filters the runs of a folder"):
             statuses(settings_of(*target, "--match", "one", *words, command="status"), Console(io.StringIO()))
 
 

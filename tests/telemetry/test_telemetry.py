@@ -177,7 +177,7 @@ def test_what_goes_wrong_with_telemetry_is_a_warning(aml_mirror: Call, tmp_path:
         "dead": "telemetry was not delivered: ",
         "silent": "longer than 2 s",
         "refuses": "traces: the collector did not take them; metrics: the collector did not take them",
-        "speaks grpc": "OTEL_EXPORTER_OTLP_PROTOCOL=grpc, and telemetry is sent by http/protobuf only",
+        "speaks grpc": "OTEL_EXPORTER_OTLP_PROTOCOL=grpc, but telemetry is only sent by http/protobuf",
         "no folder": "nowhere/plan.prom cannot be written: No such file or directory",
     }
     assert any(says[kind] in line for line in warnings), done.err

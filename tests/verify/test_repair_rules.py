@@ -83,7 +83,7 @@ def test_of_a_copied_file_etag_and_size_are_compared(stored: StoredVersion, loca
 def test_a_lost_manifest_is_made_again_only_as_it_was(stored: StoredVersion, located: Any) -> None:
     assert _made_again(stored.version, located, PATHS, CONSOLE) == stored.manifest
     tags = {**stored.version.tags, keys.MANIFEST_SHA256: "0" * 64}
-    with pytest.raises(DataError, match="gives another one: its files are not those"):
+    with pytest.raises(DataError, match="has another one: its files are not those"):
         _made_again(replace(stored.version, tags=tags), located, PATHS, CONSOLE)
 
 

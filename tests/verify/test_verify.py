@@ -122,7 +122,7 @@ def test_a_manifest_that_was_changed_with_the_file_is_found(registered: Register
     with pytest.raises(DataError, match="was changed: it is not the one with the digest"):
         registered.verify()
     registered.tag("manifest_sha256", "0" * 64)
-    with pytest.raises(DataError, match="does not fit together"):
+    with pytest.raises(DataError, match="contradict each other"):
         registered.verify()
 
 
@@ -242,7 +242,7 @@ def test_a_signed_version(
     assert registered.version == "2"
     assert registered.verify(public_key=public).holds
     registered.put(signing.ARTIFACT, signed)
-    with pytest.raises(DataError, match="what was signed is not version 2"):
+    with pytest.raises(DataError, match="the signature is not for version 2"):
         registered.verify(public_key=public)
     registered.put(signing.ARTIFACT, b"{}")
     with pytest.raises(DataError, match="is damaged"):

@@ -1,14 +1,13 @@
-"""Mirror every run below a prefix that is not mirrored yet.
+"""Mirrors every run below a prefix that is not mirrored yet.
 
-1. Find the runs, one by one (:mod:`.discovery`), and leave out what is not meant (:mod:`.run_filter`).
-2. What the registry has is requested page by page when the first run of a model comes
-   (:mod:`.version_index`). A run whose files are as they were when it was mirrored is already there: no
-   request for it.
-3. Any other run is mirrored as ``aml-mirror mirror`` would, listed again in that moment.
-4. A failure is the run's own, and the next one follows. Work ends at once on what would fail for all: 77 and
-   78, and a service that is down.
+1. Find the runs, one by one (:mod:`.discovery`), and leave out those that are not selected
+(:mod:`.run_filter`). 2. The registry's versions are requested page by page when the first run of a model is
+reached (:mod:`.version_index`). If a run's files have not changed since it was mirrored, it is already there:
+it needs no request. 3. Any other run is mirrored like with ``aml-mirror mirror``. It is listed again at that
+time. 4. A failure concerns one run, and the next run follows. The work stops at once for reasons that would
+affect all runs: 77 and 78, and a service that is unavailable.
 
-A service that is down for ``GIVE_UP_AFTER`` runs in a row ends the work (:mod:`.outcomes`).
+If a service is unavailable for ``GIVE_UP_AFTER`` runs in a row, the work stops (:mod:`.outcomes`).
 """
 
 from __future__ import annotations
@@ -53,7 +52,7 @@ class Backfill:
     Args:
         settings: of this call; the prefix is its source.
         console: output for the user.
-        tell: given the receipt of each version, and of each run that failed or was skipped.
+        tell: receives the receipt of each version, and of each run that failed or was skipped.
 
     Raises:
         UsageError: the settings contradict each other.
@@ -64,7 +63,7 @@ class Backfill:
         self._selection = RunFilter.of(settings)
         self._prefix = open_prefix(settings, console)
         self._names = ModelNames(settings.require_model_name(), self._prefix.name)
-        # What is said of one run must not be written to all.
+        # A message about one run must not suppress the same message about another.
         self._settings = replace(settings, run_id="", replay_run_id="", framework_tag="", parameters={})
         probe = self._names.of("run", "framework")
         destination(replace(self._settings, model_name=probe) if self._names.is_template else settings)
@@ -80,7 +79,7 @@ class Backfill:
         self._outcomes = Outcomes(settings, console, tell, self.summary, self._be_patient_for, _give_up)
 
     def run(self) -> Summary:
-        """Do the work. Failures and signals do not come out; they stand in the summary."""
+        """Do the work. Failures and signals are not raised; they are in the summary."""
         started = told = time.monotonic()
         summary = self.summary
         progress = FolderProgress(self._prefix, self._console)
@@ -110,10 +109,10 @@ class Backfill:
         return summary
 
     def _require_match(self) -> None:
-        """Check that --match means some run. Which runs are in other shards is not looked at.
+        """Check that --match matches some run. Runs in other shards are not examined.
 
         Raises:
-            SourceNotFound: it means none.
+            SourceNotFound: it matches none.
         """
         patterns = self._selection.match
         if patterns and self._unmatched and not self._matched and not self.summary.other_shards:
@@ -131,7 +130,7 @@ class Backfill:
             elif len(self._unmatched) < MOST_NAMES:
                 self._unmatched.append(path)
         elif candidate.refused and selection.is_too_old(candidate.newest):
-            self._matched = True  # Nobody looked at which runs are in it.
+            self._matched = True  # It was not searched for runs.
         nothing = candidate.found is None and candidate.failure is None and not candidate.refused
         if nothing and not candidate.unknown:
             self.summary.add_no_run(path)
@@ -200,7 +199,7 @@ class Backfill:
             and self.summary.mirrored + (self.summary.planned or 0) >= self._selection.limit
         ):
             return f"--limit {self._selection.limit} was reached before it"
-        # Where nothing is complete the mirror asks for itself: another may have been at work meanwhile.
+        # If nothing is complete, the mirror asks for itself: another mirror may have been working meanwhile.
         known = self._known.of(target.experiment, model, [path])
         complete = [version for version in known.get(path, []) if version.complete]
         for receipt in mirror.run(complete or None):
@@ -208,7 +207,7 @@ class Backfill:
         return ""
 
     def _copied(self, located: LocatedRun, target: Destination, settings: Settings) -> str:
-        """Say of which run this one is a copy; empty: some of its wanted checkpoints are no other run's."""
+        """Return the run of which this one is a copy; empty: some of its requested checkpoints are unique."""
         decisions = Decisions(located, target, settings, self._console)
         others, digests = [], []
         for selected in decisions.selected():
@@ -218,8 +217,8 @@ class Backfill:
             registered = self._known.runs_with(target.experiment, target.model_name, digest)
             others.append(self._outcomes.copies.original(located.run_id, digest, registered))
         if all(others):
-            return f"its files are those of {others[0]}: it is left out by --skip-copies"
-        # What is only planned has no version by which its copies are known.
+            return f"its files are those of {others[0]}: --skip-copies leaves it out"
+        # A planned run has no version by which its copies are recognised.
         for digest in digests if settings.dry_run else ():
             self._outcomes.copies.note(located.run_id, digest)
         return ""
@@ -229,13 +228,13 @@ class Backfill:
     ) -> Iterator[tuple[str, list[Version]]]:
         """Yield the ids under which a run may have been mirrored, with the versions under each.
 
-        Its own id comes first. Under a template the folder around the run may have named its model too.
+        Its own id comes first. With a template, the folder around the run may have named its model too.
         """
         path = candidate.path
         names = [path, *other_names(path, self._prefix.uri)]
         models = [settings.model_name]
         if self._names.is_template:
-            # Until a second run came, the topmost folder with one run in it gave its name.
+            # Before there was a second run, it was named by the topmost folder that contained only this run.
             around = (path[:at] for at, char in enumerate(path) if char == "/")
             models += [self._names.of(above, found.layout.name) for above in around]
         for model in dict.fromkeys(models):
@@ -255,10 +254,11 @@ def _give_up(failure: MirrorError, runs: int) -> None:
 
 
 def open_prefix(settings: Settings, console: Console) -> Prefix:
-    """Return the place that holds the runs: ``--source``, else ``OUTPUT_BASE``.
+    """Return the place with the runs: ``--source``, else ``OUTPUT_BASE``.
 
     Raises:
-        UsageError: neither is there, or it is one run by its kind. ``OUTPUT_DIR`` is one run's.
+        UsageError: neither is set, or it is a kind of source with only one run. ``OUTPUT_DIR`` belongs to one
+            run.
     """
     place = settings.source or settings.output_base
     if not place:
@@ -270,7 +270,7 @@ def open_prefix(settings: Settings, console: Console) -> Prefix:
     source = open_source(alone, console.say)
     if (prefix := as_prefix(source)) is None:
         raise UsageError(
-            f"{source.uri} is one run: it cannot hold several",
+            f"{source.uri} is one run: it cannot contain several",
             "mirror it with: aml-mirror mirror --source URI",
         )
     return prefix

@@ -1,12 +1,13 @@
-"""The runs below a prefix, one after the other, with no more than one folder's files held at a time.
+"""Finds the runs below a prefix, one after the other, and holds the files of only one folder at a time.
 
-A run's path is that of its own root below the prefix, wherever its framework put that: it does not depend on
-how many runs are beside it. A run inside another one is a run of its own. What a layout finds by nothing but
-names and numbers is a run only with evidence of a training (:mod:`aml_mirror.layouts.run_evidence`).
+A run's path is that of its own root below the prefix, as its framework defines it. It does not depend on the
+number of runs beside it. A run inside another one is a separate run. If a layout recognises something only by
+names and numbers, it is a run only with evidence of a training (:mod:`aml_mirror.layouts.run_evidence`).
 
 A folder with more than ``HELD`` files (a group of thousands of runs, or one run beside its dataset) is not
-held whole: some of its folders, down to some depth, tell whether it is a run by itself. If not, its folders
-are looked at in turn. Folders that never hold a run (:mod:`aml_mirror.sources.skipped_folders`) are not.
+held in memory. Some of its subfolders, down to some depth, show whether it is a single run. If not, its
+subfolders are examined one by one. Folders that never contain a run
+(:mod:`aml_mirror.sources.skipped_folders`) are skipped.
 """
 
 from __future__ import annotations
@@ -22,48 +23,48 @@ from aml_mirror.sources.base import Listing, Prefix, TooManyFiles
 from aml_mirror.sources.skipped_folders import is_skipped
 from aml_mirror.sources.tree import Tree, join
 
-# Files of one folder that are held at a time: an entry takes about 500 bytes, so about 25 MB.
+# The most files of one folder that are held at a time: an entry takes about 500 bytes, so about 25 MB.
 HELD = 50_000
-# What is looked at of a folder that cannot be held: so many folders in each folder, so many in all.
+# The limits for a folder that does not fit in memory: subfolders per folder, and subfolders in total.
 _WIDTH = 16
 _GLANCES = 100
 Early = Callable[[str, float], str]
-"""Says of a folder (its path, when its newest file was written) why not to look into it; empty: look."""
+"""Returns why not to search a folder (its path, when its newest file was written); empty: search it."""
 
 
 @dataclass(slots=True)
 class Candidate:
-    """A folder below the prefix: a run, or what there is to say of it instead."""
+    """A folder below the prefix: a run, or a message about it."""
 
     path: str
-    """Of the run's own root below the prefix, with ``/``."""
+    """The path of the run's own root below the prefix, with ``/``."""
     source: Prefix
     """That folder."""
     found: DetectedRun | None = None
-    """The run in it; None: there is none, or nobody looked."""
+    """The run in it; None: there is none, or it was not searched."""
     tree: Tree | None = None
-    """The files among which it was found; None: there are too many to hold them until its turn comes."""
+    """The files among which it was found; None: there are too many to hold them until its turn."""
     refused: str = ""
-    """Why it is not taken, in words."""
+    """Why it does not count as a run, in words."""
     failure: MirrorError | None = None
-    """What went wrong when it was looked into."""
+    """The error of examining it."""
     unknown: dict[str, MirrorError] = field(default_factory=dict)
-    """What of it could not be listed: see :class:`aml_mirror.sources.base.Listing`."""
+    """The parts that could not be listed: see :class:`aml_mirror.sources.base.Listing`."""
     newest: float = 0.0
     """When its newest file was written, in seconds since the epoch; 0: unknown."""
 
 
 def candidates(prefix: Prefix, framework: str, early: Early) -> Iterator[Candidate]:
-    """Yield what is below a prefix, by path.
+    """Yield what is below a prefix, sorted by path.
 
     Args:
         prefix: the folder of the runs.
-        framework: look for runs of this layout only; empty: of any.
+        framework: look only for runs of this layout; empty: of any.
         early: see there.
 
     Raises:
-        UsageError: the prefix is one run by itself.
-        SourceNotFound: there is nothing.
+        UsageError: the prefix is a single run.
+        SourceNotFound: it is empty.
         NotAllowed, ServiceUnavailable: it cannot be listed.
     """
     if run := whole_run(prefix, framework):
@@ -72,26 +73,26 @@ def candidates(prefix: Prefix, framework: str, early: Early) -> Iterator[Candida
                 f"{prefix.uri} is one {run.layout.name} run, not a folder of runs",
                 "mirror it with: aml-mirror mirror --source DIR; or pass the folder around it",
             )
-        # Runs inside one run: its own folders are no runs, so that they are not looked at in turn.
+        # These are runs inside one run: its own folders are not runs, so they are not searched one by one.
         yield from _runs_in("", prefix, prefix.scan(), framework)
         return
     yield from look_below(prefix, framework, early)
 
 
 def whole_run(prefix: Prefix, framework: str = "") -> DetectedRun | None:
-    """Return the run that the prefix itself is the root of, or None; a glance is enough."""
+    """Return the run whose root is the prefix itself, or None. A part of the listing is enough."""
     found = find_runs(Tree(prefix, prefix.small() or _glance(prefix)), framework)
-    # The numbers in the names of its folders are no reason: runs have numbers too.
+    # Numbers in the names of its folders are not enough: runs are numbered too.
     own = found and not found[0].root and (framework or found[0].layout.name != "generic")
     return found[0] if own else None
 
 
 def look_below(place: Prefix, framework: str, early: Early, path: str = "") -> Iterator[Candidate]:
-    """As :func:`candidates`, for a folder that is known not to be a run by itself.
+    """Like :func:`candidates`, for a folder that is known not to be a single run.
 
     Args:
         place, framework, early: see there.
-        path: of the folder below the prefix.
+        path: the folder's path below the prefix.
     """
     for name, listing in place.listings(HELD):
         if not name and isinstance(listing, MirrorError):
@@ -118,10 +119,11 @@ def _examined(
             yield from _runs_in(path, place, listing, framework)
             return
         found = find_runs(Tree(place, _glance(place)), framework)
-    except Exception as error:  # noqa: BLE001 - what one folder brings out must not keep the others
+    except Exception as error:  # noqa: BLE001 - an error in one folder must not stop the others
         yield Candidate(path, place, failure=failure_of(error))
         return
-    # One run beside its dataset, perhaps. The numbers in the names of folders tell less: runs have them too.
+    # It may be one run beside its dataset. Numbers in the names of folders prove less, because runs are
+    # numbered too.
     if not found or found[0].root or (found[0].layout.name == "generic" and len(found) > 1):
         yield from look_below(place, framework, early, path)
         return
@@ -131,13 +133,13 @@ def _examined(
         yield Candidate(path, place, failure=failure_of(error))
         return
     for candidate in runs:
-        # Listed again when its turn comes: two listings of this size are not held.
+        # It is listed again when its turn comes: two listings of this size are not held.
         candidate.tree = None
         yield candidate
 
 
 def _runs_in(path: str, place: Prefix, listing: Listing, framework: str) -> list[Candidate]:
-    """Return each run in a folder that is held, by path; the folder itself where there is none."""
+    """Return each run in a listed folder, sorted by path; the folder itself if there is none."""
     tree = Tree(place, listing)
     candidates: list[Candidate] = []
     runs = find_every_run(tree, framework)
@@ -151,7 +153,7 @@ def _runs_in(path: str, place: Prefix, listing: Listing, framework: str) -> list
         candidate.newest = newest_in(own)
         if not unknown and (why := why_no_run(own, run.layout)):
             candidate.found = None
-            candidate.refused = f"{why}; to mirror it all the same: aml-mirror mirror --source {where.uri!r}"
+            candidate.refused = f"{why}; to mirror it anyway: aml-mirror mirror --source {where.uri!r}"
         candidates.append(candidate)
     for name, error in sorted(hidden.items()):
         candidates.append(Candidate(join(path, name), place.below(name) if name else place, failure=error))
@@ -176,29 +178,29 @@ def _is_in(path: str, folder: str) -> bool:
 
 
 def newest(listing: Listing) -> float:
-    """When the newest file of a listing was written, in seconds since the epoch; 0: unknown."""
+    """Return when the newest file of a listing was written, in seconds since the epoch; 0: unknown."""
     return max((entry.modified for entry in listing.files.values()), default=0.0)
 
 
 def newest_in(tree: Tree) -> float:
-    """As :func:`newest`, for a run's own files."""
+    """Like :func:`newest`, for a run's own files."""
     return max((entry.modified for entry in tree.files.values()), default=0.0)
 
 
 def run_at_root(tree: Tree, run: DetectedRun, framework: str) -> DetectedRun:
-    """Return a run that was found from further up as it is found in its own folder.
+    """Return a run that was found from a parent folder as it is found in its own folder.
 
     Args:
-        tree: of the run's own folder, listed again.
+        tree: the tree of the run's own folder, listed again.
         run: as it was found.
-        framework: look for runs of this layout only; empty: of any.
+        framework: look only for runs of this layout; empty: of any.
     """
     here = [one for one in find_runs(tree, framework) if not one.root and one.layout.name == run.layout.name]
     return here[0] if here else DetectedRun("", run.layout)
 
 
 def _glance(place: Prefix) -> Listing:
-    """List a part of a folder: what is in its first folders, and in theirs, level by level."""
+    """List a part of a folder: the contents of its first subfolders, and of theirs, level by level."""
     listing = Listing()
     pending = deque([""])
     for _ in range(_GLANCES):

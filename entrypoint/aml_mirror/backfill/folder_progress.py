@@ -1,4 +1,4 @@
-"""Says on a terminal which of the folders below a prefix is at work: ``3 of 10: sweep/seed0``."""
+"""Shows on a terminal which folder below a prefix is being processed: ``3 of 10: sweep/seed0``."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from aml_mirror.sources.base import Listing, Prefix
 from aml_mirror.sources.skipped_folders import is_skipped
 from aml_mirror.support.progress import Console
 
-# A glance at a folder that shows as many entries as this may not show them all.
+# If a quick look at a folder returns this many entries, it may not be complete.
 _MOST_SHOWN = 4000
 
 
 class FolderProgress:
-    """Counts the folders directly below a prefix as they are taken.
+    """Counts the folders directly below a prefix while they are processed.
 
-    Runs are found one by one, so that their number is known only at the end. One glance tells the number of
-    the folders, where they are not too many. Nothing is asked where nobody looks at a terminal.
+    Runs are found one by one, so their number is only known at the end. A quick look shows the number of
+    folders, if there are not too many. Without a terminal, nothing is requested.
 
     Args:
-        prefix: the place that holds the runs.
+        prefix: the place with the runs.
         console: output for the user.
     """
 
@@ -36,7 +36,7 @@ class FolderProgress:
                 self._total = sum(not (name.startswith(".") or is_skipped(name)) for name in folders)
 
     def at(self, path: str) -> None:
-        """Show the run that is at work, by its path below the prefix."""
+        """Show the run that is being processed, by its path below the prefix."""
         if not self._console.is_terminal:
             return
         self._seen.add(path.partition("/")[0])
@@ -45,5 +45,5 @@ class FolderProgress:
         self._console.doing(f"{count:,}{of}: {path}")
 
     def end(self) -> None:
-        """Show nothing any more."""
+        """Clear the display."""
         self._console.doing("")

@@ -1,8 +1,10 @@
-"""The receipts of a long backfill, kept in the registry: OSMO keeps the last 1,000 lines of a task's log.
+"""Stores the receipts of a long backfill in the registry: OSMO keeps only the last 1,000 lines of a task's
+log.
 
-They are texts of JSON lines in the state store ``backfill-<id>``, written as the work goes on. All shards
-of one backfill have one id. What a process keeps has its start in its name, so that a task that OSMO runs
-again adds to what the first attempt kept. A backfill of few runs keeps nothing: its log has all.
+They are texts of JSON lines in the state store ``backfill-<id>``, written while the work continues. All
+shards of one backfill have the same id. The name of a process's receipts contains its start time. So a task
+that OSMO runs again adds to those of its first attempt. A backfill of few runs stores nothing, because its
+log is complete.
 """
 
 from __future__ import annotations
@@ -23,15 +25,15 @@ from aml_mirror.registries.keys import STATE_EXPERIMENT
 from aml_mirror.registries.registry import open_registry
 from aml_mirror.support.progress import one_line
 
-# With fewer receipts than this, the log has them all.
+# With fewer receipts than this, the log contains them all.
 KEEP_FROM = 100
-# A text is written when it has so many receipts, or after so many seconds.
+# A text is written after this many receipts, or this many seconds.
 TEXT_RECEIPTS = 200
 TEXT_SECONDS = 300.0
 
 
 def new_id() -> str:
-    """Return an id for a backfill that was given none."""
+    """Return an id for a backfill without one."""
     return f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{uuid.uuid4().hex[:6]}"
 
 
@@ -40,12 +42,12 @@ def _store(registry: Registry, settings: Settings, backfill_id: str) -> StateSto
 
 
 class KeptReceipts:
-    """Takes the receipts of one process, and keeps them once there are many.
+    """Takes the receipts of one process, and stores them once there are many.
 
     Args:
         settings: of this call.
         backfill_id: names the backfill.
-        warn: called once, to say that they cannot be kept; the work goes on.
+        warn: called once, to say that they cannot be stored; the work continues.
     """
 
     def __init__(self, settings: Settings, backfill_id: str, warn: Callable[[str], None]) -> None:
@@ -59,7 +61,7 @@ class KeptReceipts:
         self._failed = False
 
     def take(self, receipt: Receipt) -> None:
-        """Take one receipt."""
+        """Add one receipt."""
         self._lines.append(receipt.line())
         self._count += 1
         late = time.monotonic() - self._written > TEXT_SECONDS
@@ -67,7 +69,7 @@ class KeptReceipts:
             self._write()
 
     def close(self) -> bool:
-        """Keep what is left; returns whether the receipts are kept."""
+        """Store the remaining receipts; return whether receipts are stored."""
         if self._texts and self._lines:
             self._write()
         return bool(self._texts) and not self._failed
@@ -84,7 +86,8 @@ class KeptReceipts:
         except MirrorError as error:
             self._failed = True
             self._warn(
-                f"the receipts are in the log alone: they cannot be kept in the registry ({error.message})"
+                "the receipts are only in the log, because they cannot be stored in the registry "
+                f"({error.message})"
             )
             return
         self._lines.clear()
@@ -93,10 +96,11 @@ class KeptReceipts:
 
 
 def kept_receipts(settings: Settings, notice: Callable[[str], None]) -> Iterator[dict[str, Any]]:
-    """Yield the receipts of the backfill that the settings name; of each version or failed run the last one.
+    """Yield the receipts of the backfill that the settings name: for each version or failed run, the last
+    one.
 
     Raises:
-        SourceNotFound: none are kept under this id.
+        SourceNotFound: none are stored under this id.
         MirrorError: the registry cannot be read.
     """
     registry = open_registry(settings, notice)
@@ -114,14 +118,14 @@ def kept_receipts(settings: Settings, notice: Callable[[str], None]) -> Iterator
                 found.pop((*key, "failed"), None)
     if not texts:
         raise SourceNotFound(
-            f"no receipts of the backfill {settings.backfill_id} are kept",
-            f"check the id, which the last line of the backfill has; a backfill of fewer than {KEEP_FROM} "
-            "runs has its receipts only in its log; if it had --experiment, pass the same one",
+            f"no receipts of the backfill {settings.backfill_id} are stored",
+            f"check the id, which is in the last line of the backfill; a backfill of fewer than {KEEP_FROM} "
+            "runs has its receipts only in its log; if it used --experiment, pass the same one",
         )
     yield from found.values()
 
 
 def text(receipt: dict[str, Any]) -> str:
-    """One receipt as a line for people."""
+    """Return one receipt as a line of text."""
     what = receipt.get("model_uri") or receipt.get("error") or "; ".join(receipt.get("warnings") or ())
     return one_line(f"{receipt.get('outcome'):<17}{receipt.get('run_id')}  {what}")

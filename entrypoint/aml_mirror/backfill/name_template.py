@@ -1,10 +1,10 @@
-"""What runs and models are called.
+"""The names of runs and models.
 
-A run's id is the path of its own root below the prefix: it stays the same whatever is put beside the run,
-and two runs ``a/seed0`` and ``b/seed0`` differ. But a run may have been mirrored under another id: by itself,
-under its folder's name alone; from a prefix further up or down; by an earlier release, under the topmost
-folder that held no other run. All these are parts of its whole path, one behind the other. Under any of them
-it is recognised as long as its files are untouched; what is new is mirrored under its path.
+A run's id is the path of its own root below the prefix. It stays the same whatever is put beside the run, and
+two runs ``a/seed0`` and ``b/seed0`` differ. But a run may have been mirrored under another id: alone, under
+its folder's name; from a prefix further up or down; by an earlier release, under the topmost folder that
+contained no other run. All these are consecutive parts of its full path. A run is recognised under any of
+them as long as its files have not changed. New runs are mirrored under their path.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from string import Formatter
 from aml_mirror.core.errors import DataError, UsageError
 
 MAX_RUN_ID = 256  # characters
-# Folders above the prefix from which a backfill may have been started.
+# How many parent folders of the prefix a backfill may have been started from.
 _ABOVE = 4
 
 PLACEHOLDERS = {
@@ -26,10 +26,10 @@ PLACEHOLDERS = {
 
 
 def other_names(path: str, above: str = "") -> list[str]:
-    """Return the ids, besides its path, under which a run may have been mirrored, the likeliest first.
+    """Return the ids, besides its path, under which a run may have been mirrored, the most likely first.
 
     Args:
-        path: of its root below the prefix.
+        path: the path of its root below the prefix.
         above: the prefix, a path or a URI.
     """
     upper = [part for part in above.partition("://")[2 if "://" in above else 0].split("/") if part]
@@ -51,7 +51,7 @@ def check_run_id(path: str) -> None:
     """
     if len(path) > MAX_RUN_ID or not path.isprintable():
         raise DataError(
-            f"its path cannot be a run's id: it has over {MAX_RUN_ID} characters, or some that do not print",
+            f"its path cannot be a run's id: it has more than {MAX_RUN_ID} characters, or unprintable ones",
             "mirror it by itself: aml-mirror mirror --source DIR --run-id ID",
         )
 
@@ -60,7 +60,7 @@ class ModelNames:
     """``--model-name`` with placeholders.
 
     Raises:
-        UsageError: a placeholder is not known.
+        UsageError: a placeholder is unknown.
     """
 
     def __init__(self, template: str, prefix_name: str) -> None:
@@ -79,7 +79,7 @@ class ModelNames:
         self.is_template = any(name is not None for _, name, _, _ in parsed)
 
     def of(self, run_id: str, framework: str) -> str:
-        """Return the model of a run. A ``/`` in an id becomes ``-``: no model takes one in its name."""
+        """Return the model of a run. A ``/`` in an id becomes ``-``, because no model name can contain it."""
         parts = [self._prefix_name, *run_id.split("/")]
         return self._template.format(
             run_id=run_id.replace("/", "-"), name=parts[-1], parent=parts[-2], framework=framework

@@ -1,12 +1,12 @@
-"""Mirror the completed workflows that OSMO lists and that are not mirrored yet.
+"""Mirrors the completed workflows in OSMO's list that are not mirrored yet.
 
-1. OSMO's list is read page by page. What is not selected is counted and left out (:mod:`.osmo_filter`).
-2. A workflow that has a complete version is there already: nothing is asked of OSMO or of storage for it
-   (:mod:`.osmo_candidates`).
-3. Any other is located as a replay locates it, and is mirrored under its own id (:mod:`.osmo_run`).
+1. OSMO's list is read page by page. Workflows that are not selected are counted and left out
+(:mod:`.osmo_filter`). 2. A workflow with a complete version is already there: it needs no request to OSMO or
+to storage (:mod:`.osmo_candidates`). 3. Any other one is located like in a replay, and is mirrored under its
+own id (:mod:`.osmo_run`).
 
-What fails is the run's own, as in a backfill of a folder (:mod:`.outcomes`). A run is looked at again when
-its ``Postponements`` say so; a backfill keeps none.
+A failure concerns one run, like in a backfill of a folder (:mod:`.outcomes`). A run is tried again when its
+``Postponements`` say so; a backfill has none.
 """
 
 from __future__ import annotations
@@ -45,8 +45,8 @@ class OsmoBackfill:
     Args:
         settings: of this call.
         console: output for the user.
-        tell: given the receipt of each version, and of each run that failed.
-        postponements: of earlier passes; None: every run is looked at.
+        tell: receives the receipt of each version, and of each run that failed.
+        postponements: of earlier passes; None: every run is tried.
         tells_already: whether ``tell`` also gets runs that were mirrored before.
 
     Raises:
@@ -93,10 +93,10 @@ class OsmoBackfill:
         )
 
     def run(self, since: datetime | None) -> Summary:
-        """Make the pass. Failures and signals do not come out; they are in the summary.
+        """Make the pass. Failures and signals are not raised; they are in the summary.
 
         Args:
-            since: when the oldest workflow that is meant ended; None: whenever it did.
+            since: the earliest end of a selected workflow; None: any.
         """
         started = told = time.monotonic()
         try:
@@ -116,7 +116,7 @@ class OsmoBackfill:
         return self.summary
 
     def _selected(self, wanted: WorkflowFilter) -> list[ListedWorkflow]:
-        """The workflows that are meant, those that ended first coming first."""
+        """Return the selected workflows; those that ended first come first."""
         chosen = []
         names: list[str] = []
         listed = with_labels = 0
@@ -134,13 +134,13 @@ class OsmoBackfill:
         return sorted(chosen, key=lambda workflow: (workflow.ended, workflow.submitted, workflow.name))
 
     def _missing(self, chosen: list[ListedWorkflow]) -> list[OsmoCandidate]:
-        """Those that have no version, the ones that never failed coming first; the others are counted."""
+        """Return those without a version, the ones that never failed first. The others are counted."""
         later = self._postponements
         if later is not None:
             later.read([workflow.name for workflow in chosen])
         candidates = [self._mirrored.candidate(workflow) for workflow in chosen]
         missing = []
-        # By model, so that the versions of few are held at a time.
+        # Sorted by model, so that the versions of only a few models are held at a time.
         for candidate in sorted(candidates, key=lambda candidate: candidate.models):
             name = candidate.workflow.name
             found = self._mirrored.versions(candidate)
@@ -163,7 +163,7 @@ class OsmoBackfill:
 
     @property
     def _is_several(self) -> bool:
-        """Whether one run may become several versions, so that one of them does not tell of the others."""
+        """Tell whether one run may become several versions: then one does not prove that all exist."""
         return self._names.needs_task or self._settings.checkpoint == ALL_CHECKPOINTS
 
     def _already(self, candidate: OsmoCandidate, versions: list[Version]) -> None:
@@ -202,10 +202,10 @@ class OsmoBackfill:
         self._registry.be_patient_for(seconds)
 
     def _require_services(self, failure: MirrorError, runs: int) -> None:
-        """Go on where registry and OSMO answer: then each of the runs has its own reason.
+        """If registry and OSMO answer, continue: then each run has failed for its own reason.
 
         Raises:
-            ServiceUnavailable: one of them does not.
+            ServiceUnavailable: one of them does not answer.
         """
         self._be_patient_for(min(self._patience, SHORT_RETRY / 10))
         try:

@@ -1,7 +1,7 @@
-"""Which of the workflows that OSMO lists have a version already.
+"""Finds out which of the workflows in OSMO's list already have a version.
 
-A workflow's models are known from OSMO's list, or are those of the registry that match a pattern. No request
-to OSMO or to storage is made for any of them.
+A workflow's models are known from OSMO's list, or are the registry's models that match a pattern. This needs
+no request to OSMO or to storage.
 """
 
 from __future__ import annotations
@@ -20,27 +20,27 @@ from aml_mirror.registries.base import Registry
 from aml_mirror.registries.records import Version
 from aml_mirror.registries.registry import required_type
 
-# Models whose versions are held at the same time; a label in the name may make many.
+# How many models' versions are held at the same time. A label in the name may result in many.
 _MODELS = 1024
 
 
 @dataclass(frozen=True, slots=True)
 class OsmoCandidate:
-    """A workflow that is selected, and the models under which it may be registered."""
+    """A selected workflow, and the models under which it may be registered."""
 
     workflow: ListedWorkflow
     models: tuple[str, ...]
-    """Those of which a version may be there; empty: not known, or there can be none."""
+    """The models that may have a version of it; empty: unknown, or none."""
     failure: MirrorError | None = None
-    """Why it has no model: it lacks a label."""
+    """If it has no model: why. It lacks a label."""
 
 
 class MirroredWorkflows:
-    """The versions that workflows became.
+    """The versions of mirrored workflows.
 
     Args:
         settings: of this call.
-        names: what their models are called.
+        names: the names of their models.
         registry: where the versions are listed, once per model.
     """
 
@@ -77,12 +77,12 @@ class MirroredWorkflows:
             try:
                 required_type(self._settings).check_names(model, self._settings.experiment or model)
             except UsageError:
-                continue  # Said of the run when its turn comes.
+                continue  # It is reported when the run's turn comes.
             found += self.complete(candidate.workflow.name, model)
         return found
 
     def complete(self, run_id: str, model: str) -> list[Version]:
-        """Return the complete versions of a run in one model. Raises as :meth:`versions`."""
+        """Return the complete versions of a run in one model. Raises the errors of :meth:`versions`."""
         known = self._known.of(self._settings.experiment or model, model, [run_id])
         return [version for version in known.get(run_id, []) if version.complete]
 

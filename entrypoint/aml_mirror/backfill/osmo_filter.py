@@ -1,4 +1,4 @@
-"""Which of the workflows that OSMO lists are meant: by status, end, label, id and shard."""
+"""Selects workflows from OSMO's list: by status, end, label, id and shard."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from aml_mirror.core.settings import Settings
 from aml_mirror.osmo.workflow import COMPLETED, has_ended
 from aml_mirror.osmo.workflow_list import ListedWorkflow, ListQuery
 
-# Whoever asks by a day may be in another time zone than OSMO.
+# A person who selects by a day may be in another time zone than OSMO.
 _ZONES = timedelta(days=1)
 
 
 @dataclass(frozen=True, slots=True)
 class WorkflowFilter:
-    """Judges workflows one by one.
+    """Checks workflows one by one.
 
     Args:
         settings: of this call.
-        since: when the oldest workflow that is meant ended; None: whenever it did.
+        since: the earliest end of a selected workflow; None: any.
     """
 
     settings: Settings
@@ -31,7 +31,7 @@ class WorkflowFilter:
 
     @property
     def query(self) -> ListQuery:
-        """What to ask OSMO for. It narrows by the day of submission alone."""
+        """Return the query for OSMO. It only filters by the day of submission."""
         settings, first = self.settings, None
         if self.since is not None:
             margin = timedelta(seconds=min(settings.longest_run_seconds, 1e9))
@@ -40,7 +40,7 @@ class WorkflowFilter:
         return ListQuery(first, settings.pools, settings.users)
 
     def selects(self, workflow: ListedWorkflow, summary: Summary) -> bool:
-        """Return whether a workflow is meant, and count it where it is not."""
+        """Tell whether a workflow is selected; if not, count it."""
         if not has_ended(workflow.status):
             summary.osmo_running += 1
         elif workflow.status != COMPLETED:
@@ -56,10 +56,10 @@ class WorkflowFilter:
         return False
 
     def require_labels(self, listed: int, with_labels: int) -> None:
-        """Check that labels can be selected by.
+        """Check that labels can be used for selecting.
 
         Raises:
-            UsageError: none of the workflows that were listed has any, because this OSMO has none.
+            UsageError: none of the listed workflows has labels, because this version of OSMO has none.
         """
         if self.settings.labels and listed and not with_labels:
             raise UsageError(
@@ -83,5 +83,5 @@ class WorkflowFilter:
 
 
 def _is_like(value: str, wanted: str) -> bool:
-    # A label that is not there is like nothing, not like "*".
+    # A missing label matches nothing, not even "*".
     return bool(value) and fnmatchcase(value, wanted)

@@ -1,7 +1,7 @@
-"""What the models of OSMO's workflows are called: ``--model-name`` with placeholders.
+"""The names of the models of OSMO's workflows: ``--model-name`` with placeholders.
 
 ``{label.NAME}``, ``{workflow}`` and ``{run_id}`` are known from OSMO's list alone. ``{framework}`` and
-``{task}`` are not: which models a workflow may have become is then a pattern.
+``{task}`` are not. Then a pattern describes which models a workflow may have become.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ _NUMBER = re.compile(r"-\d+$")
 
 
 class WorkflowModelNames:
-    """``--model-name`` for runs that OSMO lists.
+    """``--model-name`` for runs in OSMO's list.
 
     Raises:
-        UsageError: a placeholder is not known.
+        UsageError: a placeholder is unknown.
     """
 
     def __init__(self, template: str) -> None:
@@ -53,7 +53,7 @@ class WorkflowModelNames:
 
     @property
     def labels(self) -> list[str]:
-        """The names of the labels that it needs."""
+        """The names of the required labels."""
         return [name.removeprefix(LABEL) for _, name in self._parts if name and name.startswith(LABEL)]
 
     def of(self, run_id: str, labels: Mapping[str, str] | None, task: str = "", framework: str = "") -> str:
@@ -66,7 +66,7 @@ class WorkflowModelNames:
         return "".join(text + self._value(name, run_id, labels, known) for text, name in self._parts)
 
     def pattern(self, run_id: str, labels: Mapping[str, str] | None) -> re.Pattern[str]:
-        """Return what every model of a workflow matches wholly. Raises as :meth:`of`."""
+        """Return a regular expression for every model of a workflow. Raises the errors of :meth:`of`."""
         return re.compile(
             "".join(
                 re.escape(text)

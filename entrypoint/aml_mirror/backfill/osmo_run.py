@@ -1,4 +1,4 @@
-"""Mirrors one workflow that OSMO lists: a mounted volume first, then what it declared on OSMO."""
+"""Mirrors one workflow in OSMO's list: from a mounted volume, else from its declared output on OSMO."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ class OsmoRunMirror:
 
     Args:
         settings: of this call.
-        names: what the models are called.
-        registry: written to.
-        mirrored: the versions that are there.
+        names: the names of the models.
+        registry: the target.
+        mirrored: the existing versions.
         console: output for the user.
     """
 
@@ -48,15 +48,15 @@ class OsmoRunMirror:
     def receipts(
         self, workflow: ListedWorkflow, progress: Progress, retry_seconds: float
     ) -> Iterator[Receipt]:
-        """Mirror a run, or each of its tasks where the model's name has the task; yield the receipts.
+        """Mirror a run, or each of its tasks if the model's name contains the task; yield the receipts.
 
         Args:
             workflow: the run.
-            progress: filled with what is known of it.
-            retry_seconds: how long a request to OSMO or to the source may go on failing.
+            progress: filled with the facts about it.
+            retry_seconds: how long a request to OSMO or to the source may keep failing.
 
         Raises:
-            MirrorError: whatever a mirror refuses; ``concerns_one_run`` where finding the run failed.
+            MirrorError: the errors of a mirror; with ``concerns_one_run`` if finding the run failed.
         """
         for settings in self._questions(workflow, retry_seconds):
             yield from self._receipts(settings, workflow, progress)
@@ -75,9 +75,9 @@ class OsmoRunMirror:
                 tasks = [task.name for task in run.ended().tasks]
                 if len(tasks) != 1:
                     raise UsageError(
-                        f"run {workflow.name} is on a volume and has {len(tasks)} tasks: nothing tells which "
-                        "one wrote there",
-                        "take {task} out of --model-name",
+                        f"run {workflow.name} is on a volume and has {len(tasks)} tasks: it is unknown which "
+                        "of them wrote there",
+                        "remove {task} from --model-name",
                     )
             else:
                 tasks = run.tasks_with_outputs()
@@ -99,13 +99,13 @@ class OsmoRunMirror:
         versions = self._mirrored.complete(workflow.name, model)
         find = _located if located is None else lambda source, settings: located
         mirror = Mirror(settings, self._console, progress, self._registry, source, find)
-        # Where nothing is complete the mirror asks for itself: another may have been at work meanwhile.
+        # If nothing is complete, the mirror asks for itself: another mirror may have been working meanwhile.
         yield from mirror.run(versions or None)
 
 
 @contextmanager
 def _of_one_run() -> Iterator[None]:
-    """Mark a failure as one run's own: its container, its spec, its account."""
+    """Mark a failure as concerning one run: its container, its spec, its account."""
     try:
         yield
     except MirrorError as error:

@@ -1,4 +1,4 @@
-"""What comes of each run of a backfill: told, summed up, and what it means for the runs after it."""
+"""Handles the results of a backfill's runs: reports and counts them, and decides whether to continue."""
 
 from __future__ import annotations
 
@@ -31,19 +31,19 @@ Work = Callable[[list[Receipt]], str]
 
 
 class Outcomes:
-    """Takes what comes of runs, one after the other.
+    """Takes the results of runs, one after the other.
 
-    A service that is down is waited for as long as ``--retry-for`` says for the first run, ``SHORT_RETRY``
-    seconds for those after it.
+    If a service is unavailable, the first run waits as long as ``--retry-for`` says, later runs wait
+    ``SHORT_RETRY`` seconds.
 
     Args:
         settings: of this call.
         console: output for the user.
-        tell: given the receipt of each version, and of each run that failed or was skipped.
-        summary: sums up.
-        be_patient_for: changes how long a request may go on failing, in seconds.
-        require_services: called after ``GIVE_UP_AFTER`` runs in a row found a service down, with the failure
-            and their number; raises where no other run can be mirrored either.
+        tell: receives the receipt of each version, and of each run that failed or was skipped.
+        summary: counts the results.
+        be_patient_for: sets how long a request may keep failing, in seconds.
+        require_services: called with the failure and the number of runs after ``GIVE_UP_AFTER`` runs in a row
+            found a service unavailable; raises if no other run can be mirrored either.
     """
 
     def __init__(
@@ -63,7 +63,7 @@ class Outcomes:
         self._require_services = require_services
         self._copies = CopiedRuns()
         self._down = 0
-        # The run at work, and what is done of it.
+        # The current run, and its results so far.
         self._current: tuple[Progress, list[Receipt], float] | None = None
 
     @property
@@ -72,11 +72,11 @@ class Outcomes:
         return self._copies
 
     def take(self, progress: Progress, work: Work) -> MirrorError | None:
-        """Do the work of one run, and return its failure, which is the run's own.
+        """Do the work of one run. If it fails for a reason of its own, return the failure.
 
         Raises:
             NotAllowed, ConfigurationError: every other run would fail in the same way.
-            ServiceUnavailable: one run after the other found the service down.
+            ServiceUnavailable: several runs in a row found the service unavailable.
         """
         started = time.monotonic()
         done: list[Receipt] = []
@@ -86,7 +86,7 @@ class Outcomes:
         try:
             with span("run", run_id=progress.facts.run_id):
                 skipped = work(done)
-        except Exception as error:  # noqa: BLE001 - a bug that one run brings out must not keep the others
+        except Exception as error:  # noqa: BLE001 - a bug that one run reveals must not stop the others
             failure = failure_of(error)
         self._current = None
         if failure is None:
@@ -98,7 +98,7 @@ class Outcomes:
         if self._settings.debug:
             self._console.say("".join(traceback.format_exception(failure)))
         self._failed(progress, done, started, failure)
-        # Of one run nothing may be readable; where the target refuses, no other run fares better.
+        # One run may be unreadable. But if the target refuses, every remaining run would fail the same way.
         if isinstance(failure, (NotAllowed, ConfigurationError)) and not failure.concerns_one_run:
             raise failure
         if isinstance(failure, ServiceUnavailable):
@@ -106,7 +106,7 @@ class Outcomes:
         return failure
 
     def stopped(self, error: MirrorError | Interrupted) -> None:
-        """Note what ended the work early."""
+        """Record why the work ended early."""
         if isinstance(error, Interrupted) and self._current is not None:
             self._failed(*self._current, error)
         summary = self.summary
@@ -114,7 +114,7 @@ class Outcomes:
         summary.error, summary.hint = error.message, error.hint or None
 
     def skipped(self, facts: Facts, why: str) -> None:
-        """Tell of a run that was left out."""
+        """Report a run that was left out."""
         receipt = receipt_of(facts, outcome="skipped", exit_code=0, warnings=(why,))
         self._tell(receipt)
         self.summary.add([receipt])

@@ -1,4 +1,4 @@
-"""What a backfill of a folder would mirror, without asking a registry: ``plan`` of several runs."""
+"""Shows what a backfill of a folder would mirror, without asking a registry: ``plan`` of several runs."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ from aml_mirror.support.progress import Console
 
 
 def plan_runs(prefix: Prefix, settings: Settings, console: Console, summary: Summary) -> Iterator[Receipt]:
-    """Yield a receipt for each version that a backfill of the prefix would make, and of each failure.
+    """Yield a receipt for each version that a backfill of the prefix would make, and for each failure.
 
-    Nothing is hashed, as in ``backfill --dry-run``, and the registry is not asked what it has already.
+    Nothing is hashed, like in ``backfill --dry-run``, and the registry is not asked which versions exist.
 
     Args:
         prefix: the folder of the runs.
@@ -78,7 +78,7 @@ def _receipts(
                 bytes=sum(located.tree.size(path) for path in checkpoint.files if located.tree.has(path)),
                 warnings=located.warnings,
             )
-    except Exception as error:  # noqa: BLE001 - what one run brings out must not keep the others
+    except Exception as error:  # noqa: BLE001 - an error in one run must not stop the others
         failure = failure_of(error)
         yield failed(facts, failure.exit_code, failure.message, failure.hint, 0.0)
 

@@ -1,4 +1,4 @@
-"""Which of the runs that were found are meant: by path, by age, by shard."""
+"""Selects runs from those that were found: by path, by age, by shard."""
 
 from __future__ import annotations
 
@@ -12,28 +12,28 @@ from aml_mirror.core.option_values import Shard
 from aml_mirror.core.settings import Settings
 from aml_mirror.support.suggestions import nearest
 
-# Names that are kept to suggest one where a pattern matches nothing, and those that are shown.
+# How many names are kept as suggestions for a pattern that matches nothing, and how many are shown.
 MOST_NAMES = 1000
 _SHOWN = 5
 
 
 @dataclass(frozen=True, slots=True)
 class RunFilter:
-    """What ``--match``, ``--exclude-run``, ``--since``, ``--limit`` and ``--shard`` ask for."""
+    """The values of ``--match``, ``--exclude-run``, ``--since``, ``--limit`` and ``--shard``."""
 
     match: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
     since: float = 0.0
-    """In seconds since the epoch; 0: whatever its age."""
+    """In seconds since the epoch; 0: any age."""
     limit: int | None = None
     shard: int = 0
     shards: int = 1
     words: str = ""
-    """``--since`` for people."""
+    """``--since`` in words."""
 
     @classmethod
     def of(cls, settings: Settings) -> RunFilter:
-        """Take what the settings ask for."""
+        """Read the values from the settings."""
         shard = settings.shard or Shard(0, 1)
         since = settings.since.timestamp() if settings.since else 0.0
         words = f"{settings.since:%Y-%m-%d %H:%M} UTC" if settings.since else ""
@@ -42,37 +42,37 @@ class RunFilter:
         )
 
     def refuses_early(self, path: str, newest: float) -> str:
-        """Say why nothing in a folder can be meant; empty: something may be."""
+        """Return why nothing in a folder can be selected; empty: something may be."""
         if any(_matches(path, pattern) for pattern in self.exclude):
-            return "it is left out by --exclude-run"
+            return "--exclude-run leaves it out"
         if self.is_too_old(newest):
             return f"its newest file is older than --since {self.words}"
         return ""
 
     def is_too_old(self, newest: float) -> bool:
-        """Return whether ``--since`` leaves out what was last written then; what is unknown is taken."""
+        """Tell whether ``--since`` leaves out what was last written then. Unknown times are accepted."""
         return bool(newest) and newest < self.since
 
     def refuses(self, path: str, newest: float) -> str:
-        """Say why a run is not meant; empty: it is."""
+        """Return why a run is not selected; empty: it is."""
         if not self.matches(path):
             return "it does not match --match"
         return self.refuses_early(path, newest)
 
     def matches(self, path: str) -> bool:
-        """Return whether a path matches ``--match``; any does where none is given."""
+        """Tell whether a path matches ``--match``; without ``--match``, every path does."""
         return not self.match or any(_matches(path, pattern) for pattern in self.match)
 
     def is_ours(self, path: str) -> bool:
-        """Return whether a path falls into our shard: by the path alone, whatever else there is."""
+        """Tell whether a path belongs to our shard. Only the path matters."""
         digest = hashlib.sha256(path.encode("utf-8", "surrogatepass")).digest()
         return int.from_bytes(digest[:8], "big") % self.shards == self.shard
 
 
 def no_match(patterns: Sequence[str], names: Sequence[str]) -> SourceNotFound:
-    """Return the error for patterns that match none of the runs that there are, with the nearest names."""
+    """Return the error for patterns that match none of the existing runs, with the nearest names."""
     plain = [pattern.replace("*", "").strip("/") for pattern in patterns]
-    # A pattern may name a folder around runs too.
+    # A pattern may also name a folder around runs.
     folders = {name[:at] for name in names for at, char in enumerate(name) if char == "/"}
     choices = [*names, *sorted(folders)]
     near = [name for word in plain for name in nearest(word, choices, _SHOWN)] or list(names[:_SHOWN])
@@ -83,7 +83,7 @@ def no_match(patterns: Sequence[str], names: Sequence[str]) -> SourceNotFound:
 
 
 def _matches(path: str, pattern: str) -> bool:
-    """A pattern means the paths that match it, and all below them; ``*`` matches ``/`` too."""
+    """A pattern covers the paths that match it, and everything below them. ``*`` also matches ``/``."""
     pattern = pattern.strip("/")
     parts = path.split("/")
     return any(fnmatchcase("/".join(parts[:count]), pattern) for count in range(1, len(parts) + 1))

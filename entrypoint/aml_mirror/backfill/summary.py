@@ -1,4 +1,4 @@
-"""What came of all runs together: one line of JSON, a table, and the exit code."""
+"""The results of all runs together: one line of JSON, a table, and the exit code."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from aml_mirror.support.columns import aligned
 from aml_mirror.support.progress import amount
 
 SCHEMA = "aml-mirror/backfill/v1"
-# Rows of the table, by outcome; the lines on stdout name every run.
+# Rows of the table, by outcome. The lines on stdout name every run.
 _ROWS = {
     "failed": 100,
     "mirrored": 100,
@@ -25,7 +25,7 @@ _ROWS = {
 _WORDS = {"already-mirrored": "already there", "no-run": "no run", "planned": "will be mirrored"}
 _SHOWN = 20
 _TEXT = 200  # characters of a failure in the line
-# Which of several failures the exit code tells. What else one run can fail with counts as 65.
+# Which of several failures determines the exit code. Any other failure of one run counts as 65.
 _ORDER = (77, 78, 75, 70, 65)
 
 
@@ -37,21 +37,21 @@ class Row:
     text: str = ""
     code: int = 0
     cells: tuple[str, ...] = ()
-    """Of a run that would be mirrored, in place of the text: its checkpoint, step, size, layout and model."""
+    """For a run that would be mirrored, instead of the text: its checkpoint, step, size, layout and model."""
 
 
 @dataclass(slots=True)
 class Summary:
-    """Counts are of runs, but ``versions``; bytes of what was mirrored now."""
+    """Counts are of runs, except ``versions``. Bytes are of what was mirrored now."""
 
     source: str = ""
     model_name: str = ""
     shard: str = ""
     schema: str = SCHEMA
     backfill_id: str = ""
-    """Under which the receipts are kept; empty: they are not."""
+    """The id under which the receipts are stored; empty: they are not."""
     outcome: str = "done"
-    """``done``: every run was looked at; ``stopped``: not, for the reason in ``error``."""
+    """``done``: every run was examined; ``stopped``: not, for the reason in ``error``."""
     error: str | None = None
     hint: str | None = None
     mirrored: int = 0
@@ -65,7 +65,7 @@ class Summary:
     copies: int = 0
     """Runs whose files are those of another run."""
     listed: int | None = None
-    """Workflows that OSMO listed; None: OSMO was not asked. The five after it are counts of these."""
+    """Workflows that OSMO listed; None: OSMO was not asked. The next five fields are counts of these."""
     osmo_failed: int = 0
     osmo_running: int = 0
     ended_before: int = 0
@@ -76,24 +76,24 @@ class Summary:
     bytes_sent: int = 0
     bytes_copied: int = 0
     bytes_planned: int = 0
-    """Of the runs that would be mirrored; the table alone names it."""
+    """Bytes of the runs that would be mirrored. Only the table shows it."""
     seconds: float = 0.0
     knows_registry: bool = True
-    """Whether the registry was asked which runs are there already; the table alone depends on it."""
+    """Whether the registry was asked which runs are already there. Only the table depends on it."""
     stop_code: int = 0
-    """The exit code of what ended the work early; 0: nothing did."""
+    """The exit code of the reason why the work ended early; 0: it did not."""
     codes: dict[int, int] = field(default_factory=dict)
     """Failures by exit code."""
     rows: dict[str, list[Row]] = field(default_factory=dict)
 
     @property
     def found(self) -> int:
-        """Runs that were looked at in this shard."""
+        """Runs that were examined in this shard."""
         return self.mirrored + (self.planned or 0) + self.already + self.skipped + self.failed
 
     @property
     def exit_code(self) -> int:
-        """Of what ended the work; else 77 or 78, else 75, else 70, else 65, else 0."""
+        """The exit code of what ended the work; else 77 or 78, else 75, else 70, else 65, else 0."""
         if self.stop_code:
             return self.stop_code
         codes = {code if code in _ORDER else 65 for code in self.codes}
@@ -134,12 +134,12 @@ class Summary:
             self._row("already-mirrored", Row(run_id, uris))
 
     def add_no_run(self, path: str) -> None:
-        """Count a folder in which there is no run."""
+        """Count a folder without a run."""
         self.no_run += 1
         self._row("no-run", Row(path, "no checkpoint was found in it"))
 
     def add_copy(self, run_id: str, other: str) -> None:
-        """Note that two runs have the same files."""
+        """Record that two runs have the same files."""
         self.copies += 1
         self._row("copy", Row(run_id, f"its files are those of {other}"))
 
@@ -149,7 +149,7 @@ class Summary:
             rows.append(row)
 
     def line(self, limit: int = MAX_LINE_BYTES) -> str:
-        """One line of JSON of at most ``limit`` bytes."""
+        """Return one line of JSON with at most ``limit`` bytes."""
         for shown, width in ((_SHOWN, _TEXT), (5, _TEXT), (1, 80), (0, 80)):
             text = json.dumps(self._document(shown, width), separators=(",", ":"))
             if len(text.encode()) <= limit:
@@ -199,7 +199,7 @@ class Summary:
         }
 
     def table(self) -> str:
-        """The table for people, failures last, where they are seen."""
+        """Return the table for people. Failures are at the end, where they are seen."""
         counts = {
             "no-run": self.no_run, "copy": self.copies, "skipped": self.skipped,
             "already-mirrored": self.already, "mirrored": self.mirrored, "planned": self.planned or 0,
@@ -226,7 +226,7 @@ class Summary:
                 "not ended": self.osmo_running,
                 "ended before --since": self.ended_before,
                 "not selected": self.not_selected,
-                "looked at again later": self.postponed,
+                "to be tried again later": self.postponed,
             }
             told = ", ".join(f"{count:,} {what}" for what, count in left_out.items() if count)
             lines.append(f"{self.listed:,} workflow(s) listed" + (f": {told}" if told else ""))

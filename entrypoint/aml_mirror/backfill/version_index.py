@@ -1,7 +1,7 @@
-"""The versions that already exist, requested once per model, page by page.
+"""The existing versions, requested once per model, page by page.
 
-Of each version only what a receipt and a mirror need is kept, as one tuple: about 1,000 bytes, so that 10,000
-mirrored runs take 10 MB (tests/backfill/test_backfill_many.py bounds the whole).
+Only what a receipt and a mirror need is kept of each version, as one tuple: about 1,000 bytes, so 10,000
+mirrored runs take 10 MB (tests/backfill/test_backfill_many.py limits the total).
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _KEPT = (
     keys.SAFETY_SCANNER, keys.SAFETY_NOW, keys.SAFETY_NOW_SCANNER, keys.MLFLOW_RUN_ID,
     keys.CHECKPOINT, keys.STEP, keys.OUTPUT_DIR, keys.LOGS,
 )  # fmt: skip
-# Values that are the same for thousands of versions are kept once.
+# Values that are the same for thousands of versions are stored once.
 _SHARED = frozenset(
     {
         keys.STATE,
@@ -31,7 +31,7 @@ _SHARED = frozenset(
         keys.STEP,
     }
 )
-# Models whose versions are held; a template may name another one for each run.
+# How many models' versions are held. A template may name a different model for each run.
 MODELS = 16
 
 _Row = tuple[str | None, ...]
@@ -42,7 +42,7 @@ class VersionIndex:
 
     Args:
         registry: where they are listed.
-        models: whose versions are held at the same time.
+        models: how many models' versions are held at the same time.
     """
 
     def __init__(self, registry: Registry, models: int = MODELS) -> None:
@@ -51,7 +51,7 @@ class VersionIndex:
         self._models: OrderedDict[tuple[str, str], dict[str, tuple[_Row, ...]]] = OrderedDict()
 
     def of(self, experiment: str, model: str, names: Iterable[str]) -> dict[str, list[Version]]:
-        """Return the versions of a model under each of some run ids; ids without one are left out.
+        """Return the versions of a model under each of these run ids. Ids without a version are left out.
 
         Raises:
             MirrorError: the workspace does not answer.
@@ -94,7 +94,7 @@ class VersionIndex:
             )
             row = (version.number, *values)
             run_id = tags[keys.RUN_ID]
-            # A page that was requested again brings the same versions.
+            # A page that was requested again contains the same versions.
             others = tuple(other for other in by_run.get(run_id, ()) if other[0] != version.number)
             by_run[run_id] = (*others, row)
 

@@ -144,7 +144,7 @@ def _add_option(group: Any, option: Option, command: str) -> None:
 
 
 def _unknown(argument: str, command: str, flags: list[str]) -> UsageError:
-    """Return the error for an argument that a command does not take. ``flags`` are those that it takes."""
+    """Return the error for an argument that a command does not accept. ``flags`` are the accepted ones."""
     page = f"see: {PROGRAM} {command} --help"
     if not argument.startswith("-"):
         return UsageError(f"unexpected argument {argument!r} for {PROGRAM} {command}", page)
@@ -170,7 +170,7 @@ def with_default_command(arguments: Sequence[str]) -> list[str]:
     page = f"see: {PROGRAM} --help"
     if given and not given[0].startswith("-") and not _is_place(given[0]):
         word = given[0]
-        # A folder of that name is more likely meant than a command of a similar one.
+        # A folder with that name is more likely than a command with a similar one.
         is_folder = os.path.isdir(word)
         meant = f"to mirror a folder: {PROGRAM} mirror {word};" if is_folder else did_you_mean(word, COMMANDS)
         raise UsageError(

@@ -1,4 +1,4 @@
-"""Where the program starts. It loads nothing for ``--version``, which scripts ask for often."""
+"""The entry point. It loads nothing for ``--version``, which scripts call often."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Options that registries and sources of other packages bring."""
+"""Options of registries and sources from other packages."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from aml_mirror.support import plugins
 
 
 def plugin_options() -> tuple[Option, ...]:
-    """Return the rows that installed packages add to the table of options.
+    """Return the options that installed packages add to the table.
 
     A registry or a source may have an attribute ``options``, a sequence of
     :class:`aml_mirror.core.options.Option`. Their values are in ``Settings.extra``.

@@ -1,7 +1,7 @@
-"""The program: what the person types, output for the user, and the exit code. No logic.
+"""The program: the command line, output for the user, and the exit code. It contains no other logic.
 
-Stdout gets the result and nothing else (:mod:`aml_mirror.cli.output`): the receipt as one line of JSON, if
-``--json`` asks for it or stdout is no terminal; the plan; the status. Everything else goes to stderr.
+Stdout gets only the result (:mod:`aml_mirror.cli.output`): the receipt as one line of JSON, if ``--json`` is
+given or stdout is not a terminal; the plan; the status. Everything else goes to stderr.
 """
 
 from __future__ import annotations
@@ -41,17 +41,17 @@ from aml_mirror.support.suggestions import did_you_mean, hint
 from aml_mirror.telemetry.record import count
 
 BUG = 70
-# What the light distribution (entrypoint/light) has.
+# The commands of the light distribution (entrypoint/light).
 _LIGHT = ("pull", "verify", "completion")
 
-# What the libraries we call do unasked: send telemetry, draw bars of their own.
+# What our libraries do without being asked: send telemetry, draw their own progress bars.
 _QUIET = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "DO_NOT_TRACK": "true",
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
     "MLFLOW_LOGGING_LEVEL": "ERROR",
-    # MLflow retries a few times by itself and honours Retry-After; --retry-for is the patience above it.
+    # MLflow retries a few times by itself and honours Retry-After. --retry-for applies above that.
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
     "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1",
 }
@@ -68,7 +68,7 @@ def run(given: list[str]) -> int:
 
 def _run(given: list[str], console: Console) -> int:
     started = time.monotonic()
-    # As it is before .env is read: where telemetry goes is never said by a file beside a run.
+    # The environment before .env is read: a file beside a run must never say where telemetry goes.
     environ = dict(os.environ)
     progress = Progress()
     try:
@@ -85,14 +85,14 @@ def _run(given: list[str], console: Console) -> int:
             raise UsageError(error.message, f"{error.hint}; see: {PROGRAM} {command.name} --help") from error
         _quiet_loggers(settings.debug)
         telemetry.begin(command.name, settings.metrics_file, environ, console)
-        # Libraries print as they like; stdout is for the result alone.
+        # Libraries may print anything; stdout is only for the result.
         with redirect_stdout(sys.stderr):
             return command.run(Call(settings, console, progress, tuple(BY_NAME.values())))
     except SystemExit as done:  # --help, --version
         return int(done.code or 0)
     except (MirrorError, Interrupted) as error:
         return _failed(error.exit_code, error.message, error.hint, console, progress, given, started)
-    except BrokenPipeError:  # --help into a pager that was left
+    except BrokenPipeError:  # --help into a pager that was closed
         output.discard()
         return 0
     except OSError as error:
@@ -100,7 +100,7 @@ def _run(given: list[str], console: Console) -> int:
         return _failed(
             translated.exit_code, translated.message, translated.hint, console, progress, given, started
         )
-    except Exception as error:  # noqa: BLE001 - the last catch: a bug ends in one line too
+    except Exception as error:  # noqa: BLE001 - the last resort: a bug ends in one line too
         hint = "this is a bug: please report it with the output of --debug"
         return _failed(BUG, f"{type(error).__name__}: {error}", hint, console, progress, given, started)
 
@@ -111,7 +111,7 @@ def _settings(flags: Namespace, extra: tuple[Option, ...]) -> Settings:
     settings = resolve(flags, os.environ, directory, extra)
     dotenv = read_dotenv(directory)
     redaction.learn({**dotenv, "--tracking-uri": settings.tracking_uri})
-    # The clients read variables of their own (credentials above all): .env serves them too.
+    # The clients read their own variables (mainly credentials), so .env applies to them too.
     for name, value in {**dotenv, **_QUIET}.items():
         if not os.environ.get(name) and "\0" not in name + value:
             os.environ[name] = value
@@ -124,20 +124,20 @@ def _settings(flags: Namespace, extra: tuple[Option, ...]) -> Settings:
 
 
 def _require_installed(command: str) -> None:
-    """Check that the distribution has what a command needs: aml-mirror-pull has no MLflow client.
+    """Check that the distribution contains what a command needs: aml-mirror-pull has no MLflow client.
 
     Raises:
-        ConfigurationError: it has not.
+        ConfigurationError: it does not.
     """
     if command not in _LIGHT and importlib.util.find_spec("mlflow") is None:
         raise ConfigurationError(
             f"{command} is not part of aml-mirror-pull, which is installed here",
-            "install aml-mirror in its place",
+            "install aml-mirror instead",
         )
 
 
 def _given(flags: Namespace) -> Settings:
-    """The settings of a command that reads flags alone."""
+    """Return the settings of a command that only reads flags."""
     return resolve(flags, {}, Path(os.devnull))
 
 
@@ -159,7 +159,7 @@ def _failed(
 
 
 def _standard_streams() -> None:
-    """Be ready for a stderr that is closed, and for encodings that cannot hold every name."""
+    """Handle a closed stderr, and encodings that cannot represent every name."""
     if sys.stderr is None:
         sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 - for as long as the process
     for stream in (sys.__stdout__, sys.stderr):
@@ -169,14 +169,14 @@ def _standard_streams() -> None:
 
 
 def _require_utf8() -> None:
-    """Names of files become run ids, and those must not depend on the locale of who mirrors.
+    """File names become run ids, which must not depend on the locale of the person who mirrors.
 
     Raises:
         ConfigurationError: they would be read in another encoding than UTF-8.
     """
     if (encoding := sys.getfilesystemencoding()) != "utf-8":
         raise ConfigurationError(
-            f"the locale makes Python read the names of files as {encoding}, not as UTF-8",
+            f"in this locale, Python reads file names as {encoding}, not as UTF-8",
             "set LC_ALL=C.UTF-8, or PYTHONUTF8=1",
         )
 
@@ -189,7 +189,7 @@ def _quiet_loggers(debug: bool) -> None:
 
 def _catch_signals() -> None:
     def stop(signum: int, frame: FrameType | None) -> None:
-        # A second signal ends the program at once, as if nobody had asked for the first.
+        # A second signal ends the program at once, as if the first had not been handled.
         signal.signal(signum, signal.SIG_DFL)
         raise Interrupted(signum)
 

@@ -1,4 +1,4 @@
-"""Results as text, each on one screen."""
+"""Formats results as text. Each fits on one screen."""
 
 from __future__ import annotations
 
@@ -46,11 +46,11 @@ def plan_text(plan: Plan) -> str:
 
 
 def _from_etags(plan: Plan) -> str:
-    """Say where a mirror that hashes would come to another identity."""
+    """Say when a mirror that hashes would get another identity."""
     if plan.manifest.integrity == "sha256":
         return ""
-    hashes = "it hashes them where the registry has a version of this run that was hashed, and with --hash"
-    return f"  (from ETags, since the service copies the files; {hashes})"
+    hashes = "it hashes them if the registry has a hashed version of this run, and with --hash"
+    return f"  (from ETags, because the service copies the files; {hashes})"
 
 
 def receipt_text(receipt: Receipt) -> str:

@@ -1,4 +1,4 @@
-"""When telemetry is recorded, and when it is delivered."""
+"""Decides when telemetry is recorded, and when it is delivered."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def begin(command: str, metrics_file: str, environ: Mapping[str, str], console: 
 
 
 def deliver(console: Console, exit_code: int) -> None:
-    """Deliver what was recorded since the last time. A failure is a warning, and changes nothing else."""
+    """Deliver what was recorded since the last delivery. A failure only causes a warning."""
     done = record.current()
     if _asked is None or done is None or done.was_delivered:
         return

@@ -7,15 +7,15 @@ from pathlib import Path
 
 from aml_mirror.core.errors import ConfigurationError
 
-# A .env file has some dozen lines; parsed, each takes a hundred times its size.
+# A .env file has some dozen lines. When parsed, each takes a hundred times its size.
 MAX_DOTENV_BYTES = 256 << 10
 
 
 def read_dotenv(directory: Path) -> dict[str, str]:
-    """Read ``.env`` of a directory; no file counts as an empty one.
+    """Read the ``.env`` file of a directory; no file counts as an empty one.
 
     Raises:
-        ConfigurationError: it is there but cannot be read, or a line of it is not ``NAME=value``.
+        ConfigurationError: it exists but cannot be read, or a line of it is not ``NAME=value``.
     """
     path = directory / ".env"
     try:
@@ -33,12 +33,13 @@ def read_dotenv(directory: Path) -> dict[str, str]:
 
 
 def parse(text: str, path: Path) -> dict[str, str]:
-    """Parse the text of a ``.env`` file; ``path`` is named in errors.
+    """Parse the text of a ``.env`` file; ``path`` is used in errors.
 
     Raises:
-        ConfigurationError: a line is not ``NAME=value``. The line itself may hold a secret and is not quoted.
+        ConfigurationError: a line is not ``NAME=value``. The line itself may contain a secret and is not
+            quoted.
     """
-    # Late: most calls have no .env.
+    # Imported late: most calls have no .env.
     from dotenv import dotenv_values
     from dotenv.parser import parse_stream
 
@@ -54,6 +55,6 @@ def parse(text: str, path: Path) -> dict[str, str]:
 
 
 def _blank_lines(text: str) -> int:
-    """Count the empty lines in front, which the parser takes for the beginning of the line after them."""
+    """Count the empty lines at the beginning. The parser counts them as a part of the next line."""
     body = text.lstrip()
     return text[: len(text) - len(body)].count("\n")

@@ -1,7 +1,8 @@
-"""Every failure a person can meet: its exit code, one line that says what and where, one hint.
+"""The errors that a person can encounter. Each has an exit code, one line that says what and where, and a
+hint.
 
 The codes are those of sysexits.h, because OSMO's ``exitActions`` map exit codes to actions: 75 is worth
-another attempt, 64 and 78 are not. Code 70 is kept for our own bugs; only :mod:`aml_mirror.cli.program`
+another attempt, 64 and 78 are not. Code 70 is reserved for our own bugs; only :mod:`aml_mirror.cli.program`
 returns it.
 """
 
@@ -15,7 +16,7 @@ class MirrorError(Exception):
 
     exit_code = 70
     concerns_one_run = False
-    """Whether the cause is one run's own, so that others may well be mirrored."""
+    """Whether the cause concerns a single run, so that others may succeed."""
 
     def __init__(self, message: str, hint: str = "") -> None:
         super().__init__(message)
@@ -30,7 +31,7 @@ class UsageError(MirrorError):
 
 
 class SeveralRuns(UsageError):
-    """A folder holds several runs beside each other, and a command takes one."""
+    """A folder contains several runs side by side, but the command accepts one."""
 
 
 class DataError(MirrorError):
@@ -40,36 +41,36 @@ class DataError(MirrorError):
 
 
 class Unreadable(DataError):
-    """A file is there and cannot be read, so that nobody can tell what is in it."""
+    """A file exists but cannot be read, so its contents are unknown."""
 
 
 class UnreadableForNow(Unreadable):
-    """The same, and it will pass by itself."""
+    """The same, but temporary."""
 
     exit_code = 75
 
 
 class SourceNotFound(MirrorError):
-    """Nothing is where the run is said to lie."""
+    """There is nothing at the given location of the run."""
 
     exit_code = 66
 
 
 class ServiceUnavailable(MirrorError):
-    """The service failed for now; the same command may succeed later."""
+    """The service failed temporarily; the same command may succeed later."""
 
     exit_code = 75
-    # Seconds that the service asked to be left alone (Retry-After); 0: it did not say.
+    # The number of seconds that the service asked us to wait (Retry-After); 0: it did not say.
     retry_after = 0.0
-    # Seconds after which trying again is in vain, whatever --retry-for says.
+    # The number of seconds after which retrying is pointless, whatever --retry-for says.
     worth_trying_for = float("inf")
 
 
 class NameNotFound(ServiceUnavailable):
-    """A host has no address: the name service says so, which is another thing than its not answering.
+    """A host has no address. The name service said so; it did not fail to answer.
 
-    Most often the configuration is wrong, so the exit code is that of :class:`ConfigurationError`. Just
-    made private endpoints and restarting name services in clusters are why it is tried again at all.
+    The usual cause is wrong configuration, so the exit code is that of :class:`ConfigurationError`. It is
+    retried because of new private endpoints, and name services that restart in clusters.
     """
 
     exit_code = 78
@@ -83,13 +84,13 @@ class NotAllowed(MirrorError):
 
 
 class NotReadable(NotAllowed):
-    """The files of one run may not be read; those of another may well be."""
+    """The files of one run cannot be read; those of another may be readable."""
 
     concerns_one_run = True
 
 
 class ConfigurationError(MirrorError):
-    """Something that has to be set is missing or malformed."""
+    """A required setting is missing or malformed."""
 
     exit_code = 78
 
@@ -97,7 +98,7 @@ class ConfigurationError(MirrorError):
 class Interrupted(BaseException):
     """SIGINT or SIGTERM arrived; the exit code is 128 + ``signum``.
 
-    Not an Exception, so that no client's catch-all takes it for a failed request.
+    It is not an Exception, so no client's catch-all mistakes it for a failed request.
     """
 
     def __init__(self, signum: int) -> None:
@@ -108,11 +109,13 @@ class Interrupted(BaseException):
 
 
 def of_the_system(error: OSError) -> MirrorError:
-    """A failure of the file system that nothing nearer to it gave words to."""
+    """Translate a failure of the file system for which there is no more specific message."""
     said = f"{error.filename or 'the file system'}: {error.strerror or error}"
     if isinstance(error, PermissionError):
         return NotAllowed(said, "give the user of this program access")
     if error.errno == errno.ENOSPC:
-        return ServiceUnavailable(said, "make room, or set TMPDIR to a folder with more, then run again")
-    # A share that hangs or a disk that fails: another attempt may find it well again.
-    return ServiceUnavailable(said, "look at the volume, then run again")
+        return ServiceUnavailable(
+            said, "free some space, or set TMPDIR to a folder with more space, then run the command again"
+        )
+    # A share that hangs or a disk that fails: another attempt may succeed.
+    return ServiceUnavailable(said, "check the volume, then run the command again")

@@ -1,7 +1,7 @@
-"""The files of a checkpoint with size and digest, and the two keys that are made from them.
+"""The files of a checkpoint with sizes and digests, and the two keys that are made from them.
 
-The *identity* says what was mirrored: run id, checkpoint path and the digest of every byte; never the
-mount or the URI, since the same run is seen as a PVC and as a blob prefix. The *quick key*
+The *identity* says what was mirrored: run id, checkpoint path and the digest of every byte. It never contains
+the mount or the URI, because the same run may be seen as a PVC and as a blob prefix. The *quick key*
 (:func:`aml_mirror.sources.hashing.quick_key`) says whether anything can have changed since.
 """
 
@@ -18,11 +18,11 @@ CRC_BYTES = 8
 
 @dataclass(frozen=True, slots=True)
 class BlockDigests:
-    """What was seen of each block of a file while it was hashed.
+    """The digests of each block of a file, computed while it was hashed.
 
-    ``digests`` are the BLAKE3 digests of the blocks, ``DIGEST_BYTES`` each, one behind the other. ``crcs``
-    are their CRC-64, ``CRC_BYTES`` each, the lowest byte first; empty where none were taken. Every block has
-    ``block_bytes`` but the last, which may be shorter.
+    ``digests`` are the BLAKE3 digests of the blocks, ``DIGEST_BYTES`` each, one after the other. ``crcs`` are
+    their CRC-64, ``CRC_BYTES`` each, the lowest byte first; empty if none were computed. Every block has
+    ``block_bytes`` except the last, which may be shorter.
     """
 
     block_bytes: int
@@ -37,7 +37,7 @@ class BlockDigests:
         return self.digests[number * DIGEST_BYTES : (number + 1) * DIGEST_BYTES]
 
     def crc64(self, number: int) -> bytes:
-        """Return the CRC-64 of a block, counted from 0; empty where none was taken."""
+        """Return the CRC-64 of a block, counted from 0; empty if none was computed."""
         return self.crcs[number * CRC_BYTES : (number + 1) * CRC_BYTES]
 
 
@@ -53,7 +53,7 @@ class ManifestEntry:
     etag: str | None = None
     evidence: str = "hashed"
     blocks: BlockDigests | None = field(default=None, compare=False, repr=False)
-    """Of a file that was hashed and is larger than a single request."""
+    """For a file that was hashed and is larger than a single request."""
 
     def as_dict(self) -> dict[str, object]:
         """The manifest's entry for people and programs."""
@@ -80,13 +80,13 @@ class Manifest:
 
     @property
     def sha256(self) -> str:
-        """Digest over path, size and SHA-256 of each file (the ETag only where that is missing)."""
+        """The digest over path, size and SHA-256 of each file (the ETag only if that is missing)."""
         rows = [[item.path, item.bytes, item.sha256 or item.etag] for item in self.items]
         return digest_of_json(rows)
 
     @property
     def integrity(self) -> str:
-        """``sha256`` where every file was hashed, else ``copied``."""
+        """``sha256`` if every file was hashed, else ``copied``."""
         return "sha256" if all(item.sha256 for item in self.items) else "copied"
 
     def as_json(self) -> str:
@@ -105,8 +105,8 @@ class Manifest:
 class StoredFile:
     """One file as a store has it.
 
-    ``etag``, without quotes, is the one that our own commit got, or under which the bytes were read back and
-    hashed. ``sha256`` is in hexadecimal; None where the store copied the file and nobody hashed it.
+    ``etag``, without quotes, is the one of our own commit, or the one with which the bytes were read back and
+    hashed. ``sha256`` is in hexadecimal; None if the store copied the file and nobody hashed it.
     """
 
     bytes: int
@@ -116,21 +116,21 @@ class StoredFile:
 
 @dataclass(frozen=True, slots=True)
 class TransferResult:
-    """What bringing the files of a manifest somewhere took, in bytes, and what a person should know of it."""
+    """The cost in bytes of bringing the files of a manifest somewhere, and warnings for the user."""
 
     sent: int = 0
     """Bytes that went through this program."""
     copied: int = 0
-    """Bytes that the storage service copied by itself."""
+    """Bytes that the storage service copied itself."""
     reused: int = 0
     """Bytes that the storage service took from earlier versions."""
     warnings: tuple[str, ...] = ()
     stored: dict[str, StoredFile] = field(default_factory=dict, compare=False, repr=False)
-    """Each file by its path in the version, where the store has ETags."""
+    """Each file by its path in the version, if the store has ETags."""
 
 
 def identity(run_id: str, checkpoint: str, manifest_sha256: str) -> str:
-    """Return what makes two mirrors the same mirror, as 64 hexadecimal digits."""
+    """Return the key that two equal mirrors share, as 64 hexadecimal digits."""
     return digest_of_json([run_id, checkpoint, manifest_sha256])
 
 

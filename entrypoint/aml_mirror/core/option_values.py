@@ -1,6 +1,6 @@
-"""Reads the values of options: text in, a typed value or one clear error out.
+"""Parses the values of options: text in, a typed value or one clear error out.
 
-Each reader takes the text and ``where`` it was given (``--since`` or ``RUN_ID``), which its error names.
+Each function takes the text and ``where`` it was given (``--since`` or ``RUN_ID``), which its error names.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ MAX_CONCURRENCY = 64
 MAX_BLOCK_BYTES = 100 * MIB
 MAX_SHARDS = 100_000
 
-# A time span is written in these, everywhere.
+# The units of time spans, everywhere.
 _UNIT_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 7 * 86_400}
 _SPAN = re.compile(r"([0-9]{1,9}(?:\.[0-9]+)?)\s*([smhdw]?)")
 
@@ -34,7 +34,7 @@ class Shard:
 
 
 def text(value: str, where: str) -> str:
-    """Take a value as it is."""
+    """Return a value unchanged."""
     return value
 
 
@@ -76,7 +76,7 @@ def moment(value: str, where: str, now: float | None = None) -> datetime:
 
 
 def window(value: str, where: str) -> datetime | timedelta:
-    """Read a moment, or a time span that is counted back from whenever it is used; see :func:`moment`.
+    """Read a moment, or a time span that is counted back from the time of use; see :func:`moment`.
 
     Raises:
         UsageError: it is neither.
@@ -106,10 +106,10 @@ def label(value: str, where: str) -> tuple[str, str]:
 
 
 def plain_name(value: str, where: str) -> str:
-    """Read a name of OSMO's, which becomes an argument of its program.
+    """Read a name in OSMO, which becomes an argument of its program.
 
     Raises:
-        UsageError: it could be taken for an option, or it has characters that no name has.
+        UsageError: it looks like an option, or contains characters that no name has.
     """
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._@+-]{0,254}", value):
         raise UsageError(f"{where} {value!r} is not a name", f"for example: {where} default")
@@ -117,10 +117,10 @@ def plain_name(value: str, where: str) -> str:
 
 
 def store_id(value: str, where: str) -> str:
-    """Read an id under which something is kept.
+    """Read an id under which something is stored.
 
     Raises:
-        UsageError: it has characters that no file should have in its name.
+        UsageError: it contains characters that should not be in a file name.
     """
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", value):
         raise UsageError(
@@ -134,7 +134,7 @@ def run_count(value: str, where: str) -> int:
     """Read a number of runs, 1 or more.
 
     Raises:
-        UsageError: it is none.
+        UsageError: it is not one.
     """
     if re.fullmatch("[0-9]{1,9}", value.strip()) and int(value) > 0:
         return int(value)
@@ -145,7 +145,7 @@ def curve_count(value: str, where: str) -> int:
     """Read a number of curves, 0 or more.
 
     Raises:
-        UsageError: it is none.
+        UsageError: it is not one.
     """
     if re.fullmatch("[0-9]{1,9}", value.strip()):
         return int(value)
@@ -181,10 +181,10 @@ def concurrency(value: str, where: str = "--concurrency") -> int:
 
 
 def share(value: str, where: str = "--success-threshold") -> float:
-    """Read a share of a whole, above 0 and up to 1.
+    """Read a fraction, above 0 and up to 1.
 
     Raises:
-        UsageError: it is none.
+        UsageError: it is not one.
     """
     try:
         found = float(value)
@@ -192,7 +192,7 @@ def share(value: str, where: str = "--success-threshold") -> float:
         found = 0.0
     if not 0 < found <= 1:
         raise UsageError(
-            f"{where} {value!r} is not a share of all episodes, above 0 and up to 1",
+            f"{where} {value!r} is not a fraction of all episodes, above 0 and up to 1",
             f"for example: {where} 0.8",
         )
     return found
@@ -215,21 +215,21 @@ def block_size(value: str, where: str = "--block-size") -> int:
 
 
 def run_id(value: str, where: str) -> str:
-    """Take a run id.
+    """Check a run id.
 
     Raises:
-        UsageError: it is too long, or it has characters that are not text.
+        UsageError: it is too long, or contains characters that are not text.
     """
     if not re.fullmatch(r"[^\x00-\x1f\x7f\ud800-\udfff]{1,256}", value):
         raise UsageError(
-            f"the run id ({where}) has over 256 characters, or some that are not text",
+            f"the run id ({where}) has more than 256 characters, or some that are not text",
             "pass the id that OSMO shows for the run with --run-id",
         )
     return value
 
 
 def accepted_file(value: str, where: str) -> tuple[str, str]:
-    """Read a file pattern and the reason for which a person accepts such files: ``*.py=reviewed``.
+    """Read a file pattern and the reason why a person accepts such files: ``*.py=reviewed``.
 
     Raises:
         UsageError: the pattern or the reason is missing.

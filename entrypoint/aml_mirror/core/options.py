@@ -1,8 +1,7 @@
-"""The one table of options. The parser, ``--help``, the settings and the reference page come from it.
+"""The single table of options. The parser, ``--help``, the settings and the reference page are made from it.
 
-To add an option: one row here, one field of :class:`aml_mirror.core.settings.Settings`. A registry or a
-source from another package brings rows of its own (see :func:`options_of`); their values are in
-``Settings.extra``.
+To add an option, add a row here and a field of :class:`aml_mirror.core.settings.Settings`. A registry or a
+source from another package has its own rows (see :func:`options_of`); their values are in ``Settings.extra``.
 """
 
 from __future__ import annotations
@@ -17,16 +16,16 @@ from aml_mirror.core import option_values as values
 CONCURRENCY = 16
 CURVES = 200
 BLOCK_BYTES = 8 * values.MIB
-# A failure that may pass is retried for this long by default: OSMO does not reschedule a task unless an
-# administrator raised the retry limit, so the waiting has to happen here.
+# A temporary failure is retried for this long by default. OSMO does not reschedule a task unless an
+# administrator raised the retry limit, so the waiting must happen here.
 RETRY_SECONDS = 15 * 60.0
 EVERY_SECONDS = 10 * 60.0
 # A workflow may wait and train for weeks before it ends.
 LONGEST_RUN_SECONDS = 30 * 86_400.0
-# What is younger is never pruned by default: an upload may go on for days.
+# By default, newer things are never pruned: an upload may take days.
 OLDER_THAN_SECONDS = 14 * 86_400.0
 
-# Each of these takes every option of `mirror`, so that one word changes a command line into a check of it.
+# Each of these accepts every option of `mirror`, so replacing one word checks a command line.
 _RUN = ("mirror", "plan", "doctor")
 _MIRROR = ("mirror", "plan")
 _MANY = ("backfill", "watch")

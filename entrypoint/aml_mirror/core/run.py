@@ -18,40 +18,41 @@ class Checkpoint:
     """One saved policy of a run. All paths are relative to the run's root."""
 
     path: str
-    """A directory where the layout has one, a file where it has a file; ``.`` is the run's root."""
+    """A directory if the layout saves directories, a file if it saves files; ``.`` is the run's root."""
     step: int | None
     role: Role
-    """``final``: what training ended with. ``best``: kept for its score. ``periodic``: any other.
-    ``unknown``: no name tells when or why it was saved."""
+    """``final``: the end of the training. ``best``: kept for its score. ``periodic``: any other. ``unknown``:
+    no name says when or why it was saved.
+    """
     files: tuple[str, ...]
-    """What inference needs: weights, configuration, processors, companions; sorted."""
+    """The files for inference: weights, configuration, processors, companions; sorted."""
     weights: tuple[str, ...]
-    """Those of ``files`` that hold weights and are judged for completeness; at least one."""
+    """Those of ``files`` that contain weights and are checked for completeness; at least one."""
     left_out: tuple[tuple[str, str], ...] = ()
     """(path, reason) of files that belong to the checkpoint but are not mirrored."""
     problem: str = ""
-    """Why the layout itself holds the checkpoint to be incomplete; empty: it does not."""
+    """Why the layout itself considers the checkpoint incomplete; empty: it does not."""
     base_model: str = ""
-    """The model that the checkpoint is an adapter of, as its training named it; empty: it is whole."""
+    """The base model of an adapter, as its training named it; empty: not an adapter."""
 
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """What a layout says of one run."""
+    """A layout's description of one run."""
 
     checkpoints: Sequence[Checkpoint]
-    """Newest first: what training ended with comes first, whatever its name. The best one is in ``best``."""
+    """Newest first: the final one comes first, whatever its name is. The best one is in ``best``."""
     best: Checkpoint | None = None
     params: Mapping[str, Any] = field(default_factory=dict)
-    """Configuration of the training as nested dictionaries, flattened and masked later."""
+    """The configuration of the training as nested dictionaries, which are flattened and masked later."""
     logs: Sequence[str] = ()
-    """Scalar logs of the framework's own, read where no event file holds a point: paths of
-    trainer_state.json, metrics.csv, …; aml_mirror.metrics.readers.log_formats tells them by their names."""
+    """The framework's own scalar logs, read if no event file has points: paths of trainer_state.json,
+    metrics.csv, …; aml_mirror.metrics.readers.log_formats recognises them by their names."""
     warnings: Sequence[str] = ()
     undecided: str = ""
-    """Why none of the checkpoints is the final one, where the ends of several trainings are side by side."""
+    """Why none of the checkpoints is the final one, if the ends of several trainings are side by side."""
     choices: Sequence[str] = ()
-    """Paths of those of the checkpoints that may be the final one then; empty: all of them."""
+    """The paths of the checkpoints that may be the final one in that case; empty: all of them."""
 
 
 @dataclass(slots=True)
@@ -67,7 +68,7 @@ class RunDraft:
     choices: list[str] = field(default_factory=list)
 
     def finished(self) -> Run:
-        """Return the run, which does not change any more."""
+        """Return the run, which no longer changes."""
         return Run(
             tuple(self.checkpoints),
             self.best,

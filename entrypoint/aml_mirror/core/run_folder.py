@@ -1,8 +1,8 @@
-"""Recognises the folder of a training run by the names in it. Needs the standard library alone.
+"""Recognises the folder of a training run by the names in it. It only needs the standard library.
 
-A run is what somebody's training wrote, so nothing in it may say where tokens and copies go: a ``.env`` in a
-run's folder, or anywhere below it, is refused. Layouts (:mod:`aml_mirror.layouts`) answer another question,
-which run a folder holds. Here a folder that merely looks like a run counts as one.
+A run was written by somebody's training, so nothing in it may say where tokens and copies are sent. So a
+``.env`` in a run's folder, or anywhere below it, is refused. Layouts (:mod:`aml_mirror.layouts`) answer a
+different question: which run is in a folder. Here a folder counts as a run if it only looks like one.
 """
 
 from __future__ import annotations
@@ -16,16 +16,16 @@ from pathlib import Path
 
 from aml_mirror.core.errors import ConfigurationError
 
-# Entries that are looked at in one folder. A run's own folder has some dozens.
+# The most entries that are examined in one folder. A run's own folder has some dozens.
 MAX_ENTRIES = 20_000
-# Folders above that are looked at. Runs nest less deep.
+# The most parent folders that are examined. Runs are not nested more deeply.
 MAX_LEVELS = 16
 
 # Files that only a training writes: weights, the state of a training, logs of metrics.
 _WRITTEN = re.compile(
     r"""(?ix)
-    .*\.(?: safetensors | ckpt | pt | pth | pt2 | pte | ptl | onnx | msgpack | distcp | d3 | keras | h5 | hdf5
-        | tflite | gguf | engine | nemo | wandb | cleanrl_model | ocdbt )
+    .*\.(?: safetensors | (?: ckpt | pt | pth ) (?: \.tar )? | pt2 | pte | ptl | onnx | msgpack | distcp | d3
+        | keras | h5 | hdf5 | tflite | gguf | engine | nemo | wandb | cleanrl_model | ocdbt )
     | .*\.safetensors\.index\.json | .*tfevents.*
     | .*(?: model | state | policy | agent | checkpoint | weights | normalize | algorithm | training_args
         | best | final | last | _steps ).*\.(?: bin | pkl | pickle | zip | npz | p )
@@ -33,11 +33,11 @@ _WRITTEN = re.compile(
         | _?checkpoint_metadata | _METADATA ) (?: \.json )?
     """
 )
-# A folder for one step of a training: by its name alone, and by what is in it.
+# A folder for one step of a training: recognised by its name, or by its contents.
 _STEP = re.compile(r"(?i)(?:checkpoint|ckpt|global_?step)[-_=]?\d+.*")
 _NUMBER = re.compile(r"(?i)(?:step|iter|iteration|epoch|checkpoint)?s?[-_=]?\d+|checkpoint[-_][\w=.-]+")
-# A folder for the checkpoints or logs of one training. What holds many trainings (outputs, runs, wandb,
-# lightning_logs) is none: a project has those beside its own .env.
+# A folder for the checkpoints or logs of one training. Folders for many trainings (outputs, runs, wandb,
+# lightning_logs) do not count: a project has them beside its own .env.
 _CHECKPOINTS = re.compile(
     r"(?i)(?:(?:my|best|last|saved|final|model|policy|train|training)[-_]?)?"
     r"(?:checkpoint|ckpt|snapshot|weight)s?(?:[-_](?:dir|final|best|last))?"
@@ -51,8 +51,8 @@ def refuse_dotenv_of_a_run(file: Path, places: Iterable[str] = ()) -> None:
     """Refuse a ``.env`` that belongs to a run.
 
     Args:
-        file: the ``.env``; where it is a link, what it leads to counts too.
-        places: of the runs at work, as paths; what is no folder here is passed over.
+        file: the ``.env``; if it is a link, its target counts too.
+        places: the paths of the current runs; those that are not local folders are skipped.
 
     Raises:
         ConfigurationError: it is in a run's folder or below one.
@@ -66,23 +66,23 @@ def refuse_dotenv_of_a_run(file: Path, places: Iterable[str] = ()) -> None:
                 why = f"{root} is the source"
         if not why:
             run, sign = run_around(folder)
-            why = f"{run} holds {sign}" if run else ""
+            why = f"{run} contains {sign}" if run else ""
         if why:
             raise ConfigurationError(
-                f"{file} is in the run that is to be mirrored, or in another one ({why}): a run must not "
-                "say where to mirror to",
-                "start from another folder and keep your .env there, or export its variables",
+                f"{file} is in the run to be mirrored, or in another one ({why}): a run must not say where "
+                "to mirror to",
+                "run the command in another folder and keep your .env there, or export its variables",
             )
 
 
 def run_around(folder: Path) -> tuple[str, str]:
-    """Return the nearest folder, from this one upwards, that looks like a run, and what it holds.
+    """Return the nearest folder, from this one upwards, that looks like a run, and the sign of it.
 
-    The home folder, folders that everybody may write to (``/tmp``) and ``/`` are looked at only where they
-    are ``folder`` itself: what happens to be stored in them says nothing about the folders below.
+    The home folder, folders that everybody may write to (``/tmp``) and ``/`` are examined only if they are
+    ``folder`` itself: their contents say nothing about the folders below.
 
     Returns:
-        two empty strings where there is none.
+        two empty strings if there is none.
     """
     for level, place in enumerate(islice((folder, *folder.parents), MAX_LEVELS)):
         if level and _is_shared(place):
@@ -93,7 +93,7 @@ def run_around(folder: Path) -> tuple[str, str]:
 
 
 def sign_of_a_run(folder: Path) -> str:
-    """Return the path, below a folder, of something that only a training writes there; empty: nothing is."""
+    """Return the path, below a folder, of something that only a training writes there; empty: none."""
     inside: list[str] = []
     for name, is_folder in _entries(folder):
         if is_folder:

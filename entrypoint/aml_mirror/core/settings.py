@@ -1,8 +1,8 @@
-"""What a person asked for, parsed once, and where each answer came from.
+"""The settings of a call, parsed once, and where each value came from.
 
-A flag wins over the environment, that over a ``.env`` file in the working directory, that over the
-default. Empty variables and flags count as unset: workflows declare them with empty defaults, and an empty
-value must not shadow one from the pod template.
+A flag takes precedence over the environment, that over a ``.env`` file in the working directory, and that
+over the default. Empty variables and flags count as unset: workflows declare them with empty defaults, and an
+empty value must not hide one from the pod template.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ from aml_mirror.core.options import (
 )
 from aml_mirror.core.run_folder import refuse_dotenv_of_a_run
 
-# Variables that existing training workflows set and that are worth knowing of a run; values only, by
-# name: the environment is never mirrored wholesale.
+# Variables that existing training workflows set and that are useful parameters of a run. Only these names are
+# read: the environment is never mirrored as a whole.
 PARAMETER_VARIABLES = (
     "DATA_CONFIG",
     "BASE_MODEL",
@@ -46,7 +46,7 @@ PARAMETER_VARIABLES = (
     "ISAAC_GROOT_REF",
 )
 
-# What ``az ml workspace show`` calls mlflow_tracking_uri.
+# The form that ``az ml workspace show`` calls mlflow_tracking_uri.
 _AZUREML_URI = re.compile(
     r"azureml://[^/]+/mlflow/v[\d.]+/subscriptions/(?P<subscription_id>[^/]+)/resourceGroups/(?P<resource_group>[^/]+)"
     r"/providers/Microsoft\.MachineLearningServices/workspaces/(?P<workspace_name>[^/?#]+)/?",
@@ -62,7 +62,7 @@ def _none() -> Mapping[str, Any]:
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """All settings of one call, as typed values. ``where`` says of each what set it."""
+    """All settings of one call, as typed values. ``where`` says what set each of them."""
 
     source: str = ""
     run_id: str = ""
@@ -74,7 +74,7 @@ class Settings:
     exclude_runs: tuple[str, ...] = ()
     since: datetime | None = None
     window: datetime | timedelta | None = None
-    """What ``watch`` looks at: what ended since a moment, or within a time before each pass."""
+    """The scope of ``watch``: workflows that ended since a moment, or within a time before each pass."""
     limit: int | None = None
     shard: Shard | None = None
     model_name: str = ""
@@ -94,9 +94,9 @@ class Settings:
     curves: int = CURVES
     from_osmo: bool = False
     labels: Mapping[str, str] = field(default_factory=_none)
-    """Which workflows of OSMO opted in; values may have ``*``."""
+    """The labels of the workflows on OSMO that opted in; values may contain ``*``."""
     run_labels: Mapping[str, str] = field(default_factory=_none)
-    """The labels of the run at work. No option: OSMO's list has them."""
+    """The labels of the current run. Not an option: they come from OSMO's list."""
     pools: tuple[str, ...] = ()
     users: tuple[str, ...] = ()
     longest_run_seconds: float = LONGEST_RUN_SECONDS
@@ -174,17 +174,17 @@ class Settings:
 def resolve(
     flags: Namespace, environment: Mapping[str, str], directory: Path, extra: Iterable[Option] = ()
 ) -> Settings:
-    """Put flags, environment and ``directory/.env`` together; every value is parsed and checked here.
+    """Combine flags, environment and ``directory/.env``. Every value is parsed and checked here.
 
     Args:
-        flags: what the parser returned: of each option the texts that were given. Its ``command`` says
-            which rows of the table count; none: all.
+        flags: the result of the parser: for each option the texts that were given. Its ``command`` selects
+            the rows of the table; none: all.
         environment: variables.
         directory: the working directory.
         extra: further rows of the table, see :func:`aml_mirror.core.options.options_of`.
 
     Raises:
-        UsageError: a value cannot be read.
+        UsageError: a value is not valid.
         ConfigurationError: ``.env`` cannot be read, or it belongs to a run.
     """
     dotenv = read_dotenv(directory)
@@ -243,17 +243,17 @@ def _is_same_place(one: str, other: str, directory: Path) -> bool:
 
 
 def destination(option: Option) -> str:
-    """The attribute of the parsed flags that has what was given of an option."""
+    """Return the attribute of the parsed flags with the values of an option."""
     return option.setting + "_argument" if option.is_positional else option.setting
 
 
 def _of_flag(option: Option, given: Any) -> Any:
-    """Parse what was given of an option; None: nothing was."""
+    """Parse the values of an option; None: there are none."""
     if given is None:
         return None
     if option.is_switch:
         return True
-    # An empty flag is an unset one too: a workflow passes --model-name={{model_name}}.
+    # An empty flag counts as unset: a workflow passes --model-name={{model_name}}.
     texts = [text for text in (given if option.repeatable else [given]) if text or not option.empty_is_unset]
     if not texts:
         return None
@@ -262,10 +262,11 @@ def _of_flag(option: Option, given: Any) -> Any:
 
 
 def _below_source(checkpoint: str, source: str, directory: Path) -> str:
-    """A checkpoint's path below the source, also where it was given as a shell completes it.
+    """Return a checkpoint's path below the source, even if a shell completed it.
 
-    ``--source runs/ppo --checkpoint runs/ppo/checkpoint-20`` means ``checkpoint-20``, unless there is a
-    ``runs/ppo/runs/ppo/checkpoint-20``. A word, a step, and a path that leads elsewhere stay as they are.
+    ``--source runs/ppo --checkpoint runs/ppo/checkpoint-20`` means ``checkpoint-20``, unless
+    ``runs/ppo/runs/ppo/checkpoint-20`` exists. A keyword, a step, and a path that leads elsewhere stay
+    unchanged.
     """
     if "/" not in checkpoint or "://" in source:
         return checkpoint
@@ -281,21 +282,21 @@ def _below_source(checkpoint: str, source: str, directory: Path) -> str:
 
 
 def _take_azureml_uri(found: dict[str, Any], where: dict[str, str]) -> None:
-    """Read the workspace's coordinates out of an ``azureml://`` URI, as Azure ML's jobs have it.
+    """Read the workspace's coordinates from an ``azureml://`` URI, which Azure ML's jobs have.
 
     Raises:
-        ConfigurationError: they are not in it.
+        ConfigurationError: it does not contain them.
     """
     uri = found.get("tracking_uri", "")
     if not uri.lower().startswith("azureml:"):
         return
     given = where["tracking_uri"]
     if given != "--tracking-uri" and any(found.get(name) for name in _COORDINATES):
-        return  # which win
+        return  # these take precedence
     match = _AZUREML_URI.fullmatch(uri)
     if match is None:
         raise ConfigurationError(
-            f"the tracking URI ({given}) begins with azureml: and names no workspace",
+            f"the tracking URI ({given}) begins with azureml: but names no workspace",
             "pass --subscription-id, --resource-group and --workspace-name instead",
         )
     for name, value in match.groupdict().items():

@@ -1,4 +1,4 @@
-"""What is missing, and how to fix it: one line per check, in the order in which a mirror needs them."""
+"""Reports what is missing and how to fix it: one line per check, in the order in which a mirror needs it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from aml_mirror.sources.registry import open_source
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One check: what it looked at, what it found, and the failure if there was one."""
+    """One check: its name, its finding, and the failure if there was one."""
 
     name: str
     found: str
@@ -31,21 +31,21 @@ class Check:
 
 
 def examine(settings: Settings) -> Iterator[Check]:
-    """Yield the checks one by one; a failed one does not stop the others.
+    """Yield the checks one by one. A failed one does not stop the others.
 
-    Nothing is written but what the registry's own checks write and remove again; with ``--probe`` more.
+    Nothing is written except what the registry's own checks write and remove again; with ``--probe`` more.
 
     Raises:
-        UsageError: ``--probe``, and the registry has nothing to try.
+        UsageError: ``--probe`` is given, but the registry has nothing to try.
     """
     named = None
-    with suppress(MirrorError):  # a check says it below
+    with suppress(MirrorError):  # a check reports it below
         named = named_type(settings)
     if settings.probe and not (named and named.has_probe):
         able = ", ".join(item.name for item in registry_types() if item.has_probe)
         raise UsageError(
-            f"--probe needs a target of the kind {able}",
-            "leave it out; or pass --subscription-id, --resource-group and --workspace-name",
+            f"--probe needs a target of the type {able}",
+            "omit it, or pass --subscription-id, --resource-group and --workspace-name",
         )
     # One attempt is enough for a check.
     settings = replace(settings, retry_seconds=0.0, wait_seconds=0.0)
@@ -60,7 +60,7 @@ def examine(settings: Settings) -> Iterator[Check]:
         done = _checked(name, check, settings)
         if done.failure is not None:
             if done.found in causes:
-                continue  # One cause is one FAIL, however many checks meet it.
+                continue  # One cause is one FAIL, no matter how many checks run into it.
             causes.add(done.found)
         yield done
     if settings.probe and not causes:
@@ -78,7 +78,7 @@ def _checked(name: str, check: Callable[[Settings], str], settings: Settings) ->
 def _model_name(settings: Settings) -> str:
     name = settings.require_model_name()
     named = None
-    with suppress(MirrorError):  # said by the check of the registry
+    with suppress(MirrorError):  # reported by the check of the registry
         named = named_type(settings)
     (named.check_names if named else check_names)(name, settings.experiment or name)
     return f"{name}{settings.from_where('model_name')}, experiment {settings.experiment or name}"
@@ -97,8 +97,8 @@ def _run(settings: Settings) -> str:
 def _scratch(settings: Settings) -> str:
     try:
         with tempfile.TemporaryDirectory(prefix="aml-mirror-") as folder:
-            return f"{os.path.dirname(folder)} can be written"
+            return f"{os.path.dirname(folder)} is writable"
     except OSError as error:
         raise ConfigurationError(
-            f"no temporary folder can be written: {error}", "set TMPDIR to a folder that can be written"
+            f"no temporary folder is writable: {error}", "set TMPDIR to a writable folder"
         ) from error

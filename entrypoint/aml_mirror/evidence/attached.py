@@ -1,8 +1,8 @@
-"""Evaluations that are attached to a version, and how each is known to be what was attached.
+"""Evaluations that are attached to a version, and how each is verified.
 
-A statement is the file ``evaluations/<id>.json`` beside the manifest: signed, a DSSE envelope. A tag of the
-version, ``mirror.evaluation.<id>``, has the digest of the file. So a file that somebody changed or put there
-in the storage alone does not count, signed or not.
+A statement is the file ``evaluations/<id>.json`` beside the manifest; if it is signed, a DSSE envelope. A tag
+of the version, ``mirror.evaluation.<id>``, has the digest of the file. So a file that somebody changed or
+added only in the storage does not count, signed or not.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from aml_mirror.registries.base import VersionReader
 from aml_mirror.registries.records import Version
 
 TAG = "mirror.evaluation."
-# A tag's name and the file's have so much of the evaluation's id.
+# How much of the evaluation's id is part of the names of tag and file.
 ID_LENGTH = 16
 _AGAIN = "attach the result again with: aml-mirror evaluate"
 
@@ -33,32 +33,32 @@ class Attached:
 
     evidence: Evidence
     signed_by: str
-    """The id of the key; empty: by none of those that were given."""
+    """The id of the key; empty: no given key signed it."""
     is_signed: bool
-    """Whether there is a signature by any key at all."""
+    """Whether it has a signature by any key."""
 
 
 def tag_of(evaluation_id: str) -> str:
-    """Return the name of the tag of a version that names an evaluation."""
+    """Return the name of a version's tag for an evaluation."""
     return TAG + evaluation_id[:ID_LENGTH]
 
 
 def file_of(evaluation_id: str, file_sha256: str) -> str:
     """Return the path of a statement beside the manifest.
 
-    The digest is part of it, so that a statement which replaces another (signed now) is another file.
+    The digest is part of it, so a statement that replaces another one (now signed) is a different file.
     """
     return f"evaluations/{evaluation_id[:ID_LENGTH]}-{file_sha256[:ID_LENGTH]}.json"
 
 
 def tag_value(file_sha256: str, evidence: Evidence, is_signed: bool) -> str:
-    """Return the value of the tag: the digest, and for people what it is."""
+    """Return the value of the tag: the digest, and a description for people."""
     trials = f"{evidence.successes} of {evidence.episodes}" if evidence.episodes else "no trials"
     return f"{file_sha256} {trials}, {evidence.format}{', signed' if is_signed else ''}"[:250]
 
 
 def named_in(tags: dict[str, str]) -> Iterator[tuple[str, str]]:
-    """Yield (beginning of the id, digest of the file) of each evaluation that a version's tags name."""
+    """Yield (beginning of the id, digest of the file) for each evaluation in a version's tags."""
     for key in sorted(tags):
         if key.startswith(TAG):
             match = re.match("([0-9a-f]{64})\\b", tags[key])
@@ -73,15 +73,16 @@ def named_in(tags: dict[str, str]) -> Iterator[tuple[str, str]]:
 def attached_to(
     version: Version, reader: VersionReader, public_keys: Sequence[signing.PublicKey]
 ) -> list[Attached]:
-    """Return the evaluations of a version, in the order of their ids.
+    """Return the evaluations of a version, sorted by id.
 
     Args:
         version: with its tags.
-        reader: of its files.
+        reader: reads its files.
         public_keys: a signature by one of them counts.
 
     Raises:
-        DataError: one is gone, was changed, is about other bytes, or has a signature by none of the keys.
+        DataError: one is missing, was changed, belongs to other bytes, or was signed, but by none of the
+            keys.
     """
     found = []
     for short, digest in named_in(version.tags):
@@ -97,37 +98,37 @@ def attached_to(
         where = f"the evaluation {short} of version {version.number} of {version.model}"
         if data is None:
             raise DataError(
-                f"{where} was changed or is gone: no {name} has the digest that the version's tag names",
+                f"{where} was changed or no longer exists: no {name} has the digest in the version's tag",
                 _AGAIN,
             )
         one = open_statement(data, public_keys, where)
         require_bytes(one.evidence, version, where)
         if not one.evidence.id.startswith(short):
-            raise DataError(f"{where} is another one: its tag names it wrongly", _AGAIN)
+            raise DataError(f"{where} is a different one: its tag has the wrong id", _AGAIN)
         found.append(one)
     return found
 
 
 def require_bytes(evidence: Evidence, version: Version, where: str) -> None:
-    """Check that evidence is about the bytes of a version.
+    """Check that evidence belongs to the bytes of a version.
 
     Raises:
-        DataError: it is about others.
+        DataError: it belongs to others.
     """
     wanted = version.tags.get(keys.MANIFEST_SHA256, "")
     if evidence.manifest_sha256 != wanted:
         raise DataError(
-            f"{where} is of other bytes: it is about the manifest {evidence.manifest_sha256[:16]}…, and "
+            f"{where} belongs to other bytes: it names the manifest {evidence.manifest_sha256[:16]}…, but "
             f"version {version.number} of {version.model} has {wanted[:16]}…",
             "evaluate this version, and attach that result",
         )
 
 
 def open_statement(data: bytes, public_keys: Sequence[signing.PublicKey], where: str) -> Attached:
-    """Return what a statement says, and whose signature it has.
+    """Return the contents of a statement, and whose signature it has.
 
     Raises:
-        DataError: it is no statement, or it has a signature, and by none of the keys that were given.
+        DataError: it is not a statement, or it is signed, but by none of the given keys.
     """
     document = _parsed(data, where)
     if not _is_envelope(document):
@@ -139,8 +140,9 @@ def open_statement(data: bytes, public_keys: Sequence[signing.PublicKey], where:
             continue
     if public_keys:
         raise DataError(
-            f"the signature of {where} is by none of the keys that were given (--public-key)",
-            "pass the public key of whoever evaluated it; else somebody else made it",
+            f"the signature of {where} is not by any of the given keys (--public-key)",
+            "pass the public key of the person who evaluated it; if that is the right key, somebody else "
+            "made the statement",
         )
     return Attached(evidence_in(signing.payload(data), where), "", True)
 

@@ -1,12 +1,12 @@
-"""The same trials, told in two formats, count once.
+"""Counts the same trials once if they are attached in two formats.
 
-The id of an evaluation is made from all that its file tells. So a result and its conversion (LeRobot's
-``eval_info.json``, and a table of the same episodes) have two ids. They are taken for one where the formats
-differ, the counts are equal, their tasks do not contradict each other, and no metric that both have differs.
-Two evaluations of one format never are: what differs there is a seed, a time or a reward.
+The id of an evaluation is made from everything in its file. So a result and its conversion (LeRobot's
+``eval_info.json``, and a table of the same episodes) have two ids. They count as one if the formats differ,
+the counts are equal, their tasks do not contradict each other, and no common metric differs. Two evaluations
+in one format are never the same: they differ in a seed, a time or a reward.
 
-Two real evaluations with equal counts can meet all this as well. Then too few trials are counted, never too
-many, and a note says which; a table that names the metrics or tasks of its own evaluation is counted.
+Two real evaluations with equal counts may also meet these conditions. Then too few trials are counted, never
+too many, and a note says which. A table that names the metrics or tasks of its own evaluation is counted.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ _SHOWN = 16  # characters of an id
 
 
 def counted_once(evidence: Iterable[Evidence]) -> tuple[list[Evidence], list[str]]:
-    """Return the evidence without second tellings of the same trials, and a note on each that was left out.
+    """Return the evidence without repetitions of the same trials, and a note on each that was left out.
 
-    The one that names more tasks, then more metrics, is kept; the order stays.
+    The one with more tasks, then more metrics, is kept; the order stays.
     """
     given = list(evidence)
     kept: list[Evidence] = []
@@ -33,8 +33,8 @@ def counted_once(evidence: Iterable[Evidence]) -> tuple[list[Evidence], list[str
             kept.append(one)
             continue
         notes.append(
-            f"the evaluation {one.id[:_SHOWN]} ({one.format}) tells the trials of {first.id[:_SHOWN]} "
-            f"({first.format}) once more: they are counted once"
+            f"the evaluation {one.id[:_SHOWN]} ({one.format}) repeats the trials of {first.id[:_SHOWN]} "
+            f"({first.format}): they are counted once"
         )
     return [one for one in given if one in kept], notes
 
@@ -54,5 +54,5 @@ def _same_trials(one: Evidence, other: Evidence) -> bool:
 
 
 def _named(evidence: Evidence) -> int:
-    """How many tasks are named."""
+    """Return how many tasks are named."""
     return sum(bool(one.task) for one in evidence.trials)

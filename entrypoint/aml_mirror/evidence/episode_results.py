@@ -1,4 +1,4 @@
-"""Results in this program's own plain form: a list of episodes, as JSON or CSV.
+"""Reads results in this program's own plain format: a list of episodes, as JSON or CSV.
 
 entrypoint/robot.md documents the schema, with an example of each.
 """
@@ -17,20 +17,20 @@ from aml_mirror.evidence.evaluation import Evaluation, evaluation_of, finite
 
 SCHEMA = "aml-mirror/evaluation/v1"
 _TRUE, _FALSE = ("true", "1", "yes"), ("false", "0", "no")
-# Columns with a meaning of their own; any other that holds numbers is a metric.
+# Columns with a meaning of their own. Any other column with numbers is a metric.
 _KNOWN = ("episode", "success", "task", "seed")
 _TOP = ("schema", "episodes", "metrics", "task", "evaluated_at", "manifest_sha256")
 
 
 def plain_json(found: object) -> Evaluation | None:
-    """Read ``{"episodes": […]}``, or the list alone; None where it is something else.
+    """Read ``{"episodes": […]}``, or only the list; None if it is something else.
 
     Raises:
-        DataError: it is of this form, and wrong.
+        DataError: it has this form, but is wrong.
     """
     document = found
     if isinstance(found, list):
-        # A log line may be a list as well.
+        # A log line may be a list too.
         if not (found and isinstance(found[0], Mapping) and "success" in found[0]):
             return None
         document = {"episodes": found}
@@ -43,25 +43,25 @@ def plain_json(found: object) -> Evaluation | None:
     if not isinstance(document.get("episodes"), list):
         return None
     if unknown := sorted(str(key) for key in document.keys() - set(_TOP)):
-        raise _wrong(f"it has the unknown key {unknown[0]!r}; known are {', '.join(_TOP)}")
+        raise _wrong(f"it has the unknown key {unknown[0]!r}; known keys are {', '.join(_TOP)}")
     manifest = document.get("manifest_sha256", "")
     if not isinstance(manifest, str) or not re.fullmatch("([0-9a-f]{64})?", manifest):
-        raise _wrong("manifest_sha256 is no SHA-256 in hexadecimal")
+        raise _wrong("manifest_sha256 is not a SHA-256 in hexadecimal")
     more = document.get("metrics", {})
     if not isinstance(more, Mapping) or any(finite(value) is None for value in more.values()):
-        raise _wrong("metrics is no object with finite numbers")
+        raise _wrong("metrics is not an object with finite numbers")
     task = document.get("task", "")
     if not isinstance(task, str):
-        raise _wrong("task is no text")
+        raise _wrong("task is not a string")
     rows = [_episode(at, item) for at, item in enumerate(document["episodes"])]
     return _of_rows("episodes as JSON", rows, more, task, _moment(document.get("evaluated_at")), manifest)
 
 
 def plain_csv(text: str) -> Evaluation | None:
-    """Read a CSV file with the column ``success``; None where its first line has none.
+    """Read a CSV file with the column ``success``; None if its first line has no such column.
 
     Raises:
-        DataError: it has one, and is wrong.
+        DataError: it has one, but is wrong.
     """
     reader = csv.DictReader(io.StringIO(text))
     try:
@@ -80,7 +80,7 @@ def plain_csv(text: str) -> Evaluation | None:
 def _csv_row(number: int, row: dict[Any, Any]) -> dict[str, Any]:
     where = f"line {number + 2}"
     if None in row or any(value is None for value in row.values()):
-        raise _wrong(f"{where} has not as many values as the first line")
+        raise _wrong(f"{where} does not have as many values as the first line")
     values = {name: value.strip() for name, value in row.items()}
     word = values.pop("success").lower()
     if word not in (*_TRUE, *_FALSE):
@@ -99,14 +99,14 @@ def _csv_row(number: int, row: dict[Any, Any]) -> dict[str, Any]:
 def _episode(at: int, item: object) -> dict[str, Any]:
     where = f"episodes[{at}]"
     if not isinstance(item, Mapping):
-        raise _wrong(f"{where} is no object")
+        raise _wrong(f"{where} is not an object")
     if not isinstance(item.get("success"), bool):
-        raise _wrong(f"{where}.success is neither true nor false")
+        raise _wrong(f"{where}.success is not true or false")
     for name, value in item.items():
         if name == "task" and not isinstance(value, str):
-            raise _wrong(f"{where}.task is no text")
+            raise _wrong(f"{where}.task is not a string")
         if name not in _KNOWN and finite(value) is None:
-            raise _wrong(f"{where}.{name} is no finite number")
+            raise _wrong(f"{where}.{name} is not a finite number")
     return {str(name): value for name, value in item.items()}
 
 
@@ -119,13 +119,13 @@ def _of_rows(
     manifest: str,
 ) -> Evaluation:
     if not rows:
-        raise _wrong("it has no episode")
+        raise _wrong("it has no episodes")
     columns: dict[str, list[float]] = {}
     for row in rows:
         for key, value in row.items():
             if key not in _KNOWN and (number := finite(value)) is not None:
                 columns.setdefault(key, []).append(number)
-    # The mean of a column that not every episode has would be one of other episodes.
+    # If not every episode has a column, its mean would only cover some episodes.
     means = {key: sum(values) / len(rows) for key, values in columns.items() if len(values) == len(rows)}
     listed = [
         (
@@ -152,7 +152,7 @@ def _moment(value: object) -> datetime | None:
     try:
         moment = datetime.fromisoformat(value)  # type: ignore[arg-type]
     except (TypeError, ValueError) as error:
-        raise _wrong(f"evaluated_at is {value!r}, not a time as 2026-11-30T08:00:00Z") from error
+        raise _wrong(f"evaluated_at is {value!r}, not a time like 2026-11-30T08:00:00Z") from error
     return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 

@@ -1,6 +1,6 @@
-"""Attach an evaluation to a version: ``aml-mirror evaluate``.
+"""Attaches an evaluation to a version: ``aml-mirror evaluate``.
 
-Nothing is attached to a version whose manifest is not the one it was registered with. The bytes are not read
+Nothing is attached to a version whose manifest is not the one from its registration. The bytes are not read
 again: promotion does that.
 """
 
@@ -41,7 +41,7 @@ PREFIX = "eval/"
 
 @dataclass(slots=True)
 class Result:
-    """What was attached."""
+    """The result of attaching an evaluation."""
 
     outcome: str
     """``attached``, or ``already-attached``."""
@@ -77,12 +77,12 @@ class Result:
         }
 
     def text(self) -> str:
-        """The same in words."""
+        """Return the result as text."""
         evidence, version = self.evidence, self.version
         trials = (
             f"{evidence.successes} of {evidence.episodes} episodes succeeded"
             if evidence.episodes
-            else "no episode of which it is known whether it succeeded"
+            else "no episodes with a known outcome"
         )
         first = "already attached to" if self.outcome == "already-attached" else "attached to"
         lines = [
@@ -102,9 +102,9 @@ def evaluate(settings: Settings, console: Console) -> Result:
     """Attach the result that the settings name to the version that they name.
 
     Raises:
-        UsageError: one of them is not named.
+        UsageError: one of them is missing.
         SourceNotFound: there is no such file or version.
-        DataError: the result cannot be read, is about other bytes, or the version cannot be trusted.
+        DataError: the result cannot be read, belongs to other bytes, or the version cannot be trusted.
     """
     if not settings.result:
         raise UsageError("no result is named", "pass --result FILE, or --result - for standard input")
@@ -117,9 +117,7 @@ def evaluate(settings: Settings, console: Console) -> Result:
     manifest = pinned_manifest(version, reader)
     if made is not None:
         if key is not None and made.is_signed:
-            raise UsageError(
-                f"{result.name} (--result) is a signed statement already", "leave out --sign-key"
-            )
+            raise UsageError(f"{result.name} (--result) is already a signed statement", "omit --sign-key")
         require_bytes(made.evidence, version, result.name)
         signed_by = key is not None or made.is_signed
         text = (
@@ -154,7 +152,7 @@ def evaluate(settings: Settings, console: Console) -> Result:
 
 
 def _as_statement(result: ResultFile) -> Attached | None:
-    """Return what a result says that is a statement already, or None."""
+    """If a result is already a statement, return its contents; else None."""
     try:
         (document,) = documents(result.data.decode())
     except ValueError:
@@ -169,15 +167,15 @@ def _require_fitting(evaluation: Evaluation, version: Version, name: str) -> Non
     wanted = version.tags.get(keys.MANIFEST_SHA256, "")
     if evaluation.manifest_sha256 not in ("", wanted):
         raise DataError(
-            f"{name} (--result) is of other bytes: it names the manifest "
-            f"{evaluation.manifest_sha256[:16]}…, and "
-            f"version {version.number} of {version.model} has {wanted[:16]}…",
+            f"{name} (--result) belongs to other bytes: it names the manifest "
+            f"{evaluation.manifest_sha256[:16]}…, but version {version.number} of {version.model} has "
+            f"{wanted[:16]}…",
             "evaluate this version, and attach that result",
         )
     if not evaluation.episodes and not evaluation.metrics:
         raise DataError(f"{name} (--result) has neither trials nor a finite metric", "check the file")
     if len(evaluation.metrics) > MAX_METRICS:
-        raise DataError(f"{name} (--result) has over {MAX_METRICS} metrics", "leave some out")
+        raise DataError(f"{name} (--result) has more than {MAX_METRICS} metrics", "omit some")
 
 
 def _statement(evaluation: Evaluation, manifest: Manifest, result: ResultFile, version: Version) -> str:
@@ -192,14 +190,14 @@ def _statement(evaluation: Evaluation, manifest: Manifest, result: ResultFile, v
 
 
 def _is_there(version: Version, evidence: Evidence, is_signed: bool) -> bool:
-    """Whether the version has this evaluation, and a signature would add nothing."""
+    """Tell whether the version has this evaluation, and a signature would add nothing."""
     there = {short for short, _ in named_in(version.tags)}
     tag = tag_of(evidence.id)
     return tag.rpartition(".")[2] in there and (not is_signed or version.tags[tag].endswith(", signed"))
 
 
 def _points(evidence: Evidence, version: Version) -> list[Point]:
-    """The metrics of the run: success rate and means, at the step of the checkpoint."""
+    """The metrics for the run: success rate and means, at the step of the checkpoint."""
     text = version.tags.get(keys.STEP, "")
     step = int(text) if text.isdecimal() else 0
     values = {f"{PREFIX}{name}": value for name, value in evidence.metrics.items()}
@@ -211,7 +209,7 @@ def _points(evidence: Evidence, version: Version) -> list[Point]:
 
 
 def _metric_name(name: str) -> str:
-    """A name that every MLflow server takes (mlflow/utils/validation.py)."""
+    """Return a name that every MLflow server accepts (mlflow/utils/validation.py)."""
     return "".join(char if char.isascii() and (char.isalnum() or char in "_-./ ") else "_" for char in name)[
         :250
     ]

@@ -1,7 +1,7 @@
-"""One evaluation of a policy: its trials and its other metrics, whatever wrote it.
+"""One evaluation of a policy: its trials and its other metrics, from any tool.
 
-A *trial* is one episode of which somebody knows whether it succeeded. Rewards, errors and a verdict that a
-tool printed are no trials: an evaluation without trials is no evidence of success.
+A *trial* is one episode with a known outcome. Rewards, errors and a tool's verdict are not trials. An
+evaluation without trials is not evidence of success.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any
 from aml_mirror.core.errors import DataError
 from aml_mirror.core.manifest import digest_of_json
 
-# Names of single trials that a statement lists; of more it has the counts alone.
+# The most names of single trials in a statement. If there are more, it only has the counts.
 MAX_NAMED = 10_000
 MAX_TRIALS = 10_000_000
 MAX_TASKS = 1_000
@@ -26,7 +26,7 @@ _NOTHING: Mapping[str, float] = MappingProxyType({})
 
 @dataclass(frozen=True, slots=True)
 class TaskTrials:
-    """The trials of one task. ``task`` is empty where the result names none."""
+    """The trials of one task. ``task`` is empty if the result does not name one."""
 
     task: str
     episodes: int
@@ -35,22 +35,22 @@ class TaskTrials:
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
-    """What a result file says."""
+    """The contents of a result file."""
 
     format: str
     """The name of the format that was recognised."""
     trials: tuple[TaskTrials, ...] = ()
-    """By task, in the order of their names."""
+    """By task, sorted by name."""
     metrics: Mapping[str, float] = field(default_factory=lambda: _NOTHING)
     """Means over all episodes, by name; finite."""
     outcomes: tuple[tuple[str, bool], ...] = ()
-    """Name and success of each single trial, where the result tells them."""
+    """Name and success of each single trial, if the result has them."""
     rows: str = ""
-    """Digest of all that the result tells of single trials: seeds, rewards, times."""
+    """Digest of everything in the result about single trials: seeds, rewards, times."""
     evaluated_at: datetime | None = None
-    """When the evaluation ended, where the result says it; with a time zone."""
+    """When the evaluation ended, if the result says so; with a time zone."""
     manifest_sha256: str = ""
-    """The digest of the manifest that was evaluated, where the result says it."""
+    """The digest of the evaluated manifest, if the result contains it."""
 
     @property
     def episodes(self) -> int:
@@ -59,14 +59,14 @@ class Evaluation:
 
     @property
     def successes(self) -> int:
-        """The number of those that succeeded."""
+        """The number of successful trials."""
         return sum(one.successes for one in self.trials)
 
     @property
     def id(self) -> str:
-        """What makes two results the same evaluation, as 64 hexadecimal digits.
+        """Identifies the evaluation, as 64 hexadecimal digits.
 
-        The name of the file and its white space do not count, so that the same result counts once.
+        The file's name and white space do not matter, so the same result counts once.
         """
         return digest_of_json(
             [
@@ -91,8 +91,8 @@ def evaluation_of(
     Args:
         format_name: the name of the format.
         trials: (task, episodes, successes); those of one task are added up.
-        metrics: by name; what is no finite number is left out.
-        rows: of each single trial its task, its name, its success, and what else is known of it.
+        metrics: by name; values that are not finite numbers are left out.
+        rows: for each single trial its task, its name, its success, and anything else that is known.
         evaluated_at: see :class:`Evaluation`.
         manifest_sha256: likewise.
 
@@ -111,7 +111,7 @@ def evaluation_of(
         found[0] += episodes
         found[1] += successes
     if len(by_task) > MAX_TASKS:
-        raise DataError(f"the result has over {MAX_TASKS} tasks", "split it into several")
+        raise DataError(f"the result has more than {MAX_TASKS} tasks", "split it into several")
     listed = list(rows)
     return Evaluation(
         format_name,
@@ -129,7 +129,7 @@ def evaluation_of(
 
 
 def finite(value: object) -> float | None:
-    """Return a number as a float; None where it is none, or not finite."""
+    """Return a number as a float; None if it is not a number, or not finite."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
     try:

@@ -1,4 +1,4 @@
-"""Reads the result of an evaluation from a file or standard input, in any of the formats that are known."""
+"""Reads the result of an evaluation from a file or standard input, in any known format."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from aml_mirror.evidence.episode_results import plain_csv, plain_json
 from aml_mirror.evidence.evaluation import Evaluation, TaskTrials
 from aml_mirror.evidence.tool_results import lerobot, toolchain_offline, toolchain_rate
 
-# 100,000 episodes with 300 bytes each; a result that is longer is none.
+# 100,000 episodes with 300 bytes each. Anything longer is not a result.
 MAX_BYTES = 32 << 20
-# Clocks of two machines may differ by so much.
+# By how much the clocks of two machines may differ.
 MAX_SKEW_SECONDS = 300
 FORMATS = (
     "LeRobot's eval_info.json, the JSON that physical-ai-toolchain prints or its schema v1, or a list of "
@@ -26,12 +26,12 @@ FORMATS = (
 
 @dataclass(frozen=True, slots=True)
 class ResultFile:
-    """What was read: the bytes, and when they were written."""
+    """The input: its bytes, and when they were written."""
 
     name: str
     data: bytes
     written_at: datetime
-    """The file's modification time; of standard input, now. The evaluation ended no later."""
+    """The file's modification time; for standard input, now. The evaluation ended no later."""
 
 
 def read_result(path: str) -> ResultFile:
@@ -39,7 +39,7 @@ def read_result(path: str) -> ResultFile:
 
     Raises:
         SourceNotFound: there is no such file.
-        NotAllowed: it may not be read.
+        NotAllowed: access is denied.
         UsageError: it is a folder.
         DataError: it is empty, or longer than ``MAX_BYTES``.
     """
@@ -55,27 +55,27 @@ def read_result(path: str) -> ResultFile:
     except FileNotFoundError as error:
         raise SourceNotFound(f"there is no file {path} (--result)", "check the path") from error
     except PermissionError as error:
-        raise NotAllowed(f"{path} (--result) may not be read", "give this user read access") from error
+        raise NotAllowed(f"access to {path} (--result) is denied", "give this user read access") from error
     except IsADirectoryError as error:
-        raise UsageError(f"{path} (--result) is a folder", "name the file with the result") from error
+        raise UsageError(f"{path} (--result) is a folder", "pass the file with the result") from error
     if not data.strip():
         raise DataError(f"{name} (--result) is empty", "did the evaluation succeed?")
     if len(data) > MAX_BYTES:
         raise DataError(
-            f"{name} (--result) has over {MAX_BYTES >> 20} MiB", "it is not the result of an evaluation"
+            f"{name} (--result) is larger than {MAX_BYTES >> 20} MiB", "it is not the result of an evaluation"
         )
     return ResultFile(name, data, written_at)
 
 
 def evaluation_in(result: ResultFile, task: str = "") -> Evaluation:
-    """Return the evaluation that a result holds.
+    """Return the evaluation in a result.
 
     Args:
-        result: as it was read.
+        result: the input.
         task: the task of trials for which the result names none.
 
     Raises:
-        DataError: it is of no known format, or damaged, or says that it is of the future.
+        DataError: it has no known format, is damaged, or has a time in the future.
     """
     text = _decoded(result)
     found = None
@@ -119,15 +119,15 @@ def _of_document(document: object) -> Evaluation | None:
             if (found := read(document)) is not None:
                 return found
         if document.keys() == {"error"}:
-            # What policy_evaluation.py prints after no episode.
+            # policy_evaluation.py prints this if there was no episode.
             raise DataError(f"the evaluation failed: {document['error']}", "evaluate again")
     return plain_json(document)
 
 
 def documents(text: str) -> list[Any]:
-    """Return the JSON documents in a text: the whole, else those that begin a line, the last first.
+    """Return the JSON documents in a text: the whole text, or those that begin a line, the last one first.
 
-    What a simulator prints has log lines around the result.
+    A simulator prints log lines around the result.
     """
     try:
         return [json.loads(text)]

@@ -2,12 +2,12 @@
 
 The predicate is https://in-toto.io/attestation/test-result/v0.1 (in-toto/attestation,
 spec/predicates/test-result.md): ``passedTests`` and ``failedTests`` are the names of single trials, and
-``result`` is ``PASSED`` where each of them succeeded. Whether that is good enough is not said here but by a
-policy. ``configuration`` names the file that the result was read from, by its SHA-256, and its
-``annotations`` have the counts and means, which are what a policy reads.
+``result`` is ``PASSED`` if all of them succeeded. The statement does not say whether that is good enough; a
+policy does. ``configuration`` names the result's file, by its SHA-256. Its ``annotations`` have the counts
+and means that a policy reads.
 
-The subjects are what was evaluated: the manifest of a version, under the digest that the version is
-registered with, and its files. The number of a version is not among them: bytes are evaluated, not numbers.
+The subjects are the evaluated objects: the manifest of a version, with the digest of its registration, and
+its files. The number of a version is not among them: bytes are evaluated, not numbers.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from aml_mirror.evidence.evaluation import Evaluation, TaskTrials, finite
 from aml_mirror.pipeline.provenance.statement import TYPE, digest_of
 
 PREDICATE_TYPE = "https://in-toto.io/attestation/test-result/v0.1"
-# The subject that stands for the manifest: its digest is ``manifest_sha256``.
+# The subject for the manifest. Its digest is ``manifest_sha256``.
 MANIFEST = "aml-mirror/manifest"
 SCHEMA = "aml-mirror/test-result/v1"
 # A statement names up to 10,000 trials and 1,500 files, with some 200 bytes each.
@@ -35,12 +35,12 @@ MAX_BYTES = 16 << 20
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """What a statement says of a policy."""
+    """What a statement says about a policy."""
 
     id: str
-    """Of the evaluation; see :attr:`aml_mirror.evidence.evaluation.Evaluation.id`."""
+    """The evaluation's id; see :attr:`aml_mirror.evidence.evaluation.Evaluation.id`."""
     manifest_sha256: str
-    """Digest of the manifest that was evaluated."""
+    """The digest of the evaluated manifest."""
     format: str
     trials: tuple[TaskTrials, ...]
     metrics: Mapping[str, float]
@@ -55,7 +55,7 @@ class Evidence:
 
     @property
     def successes(self) -> int:
-        """The number of those that succeeded."""
+        """The number of successful trials."""
         return sum(one.successes for one in self.trials)
 
 
@@ -70,9 +70,9 @@ def statement(
     """Return the statement as JSON.
 
     Args:
-        evaluation: what the result says.
-        manifest: of the version that was evaluated.
-        result_name, result_sha256: of the file with the result.
+        evaluation: the contents of the result.
+        manifest: the manifest of the evaluated version.
+        result_name, result_sha256: of the result's file.
         evaluated_at: when the evaluation ended, at the latest; with a time zone.
         attached_at: when the statement was made; with a time zone.
     """
@@ -90,7 +90,7 @@ def statement(
         ],
         "predicateType": PREDICATE_TYPE,
         "predicate": {
-            # Nothing was tried: nothing passed.
+            # Without trials, nothing passed.
             "result": "PASSED" if 0 < evaluation.episodes == evaluation.successes else "FAILED",
             "configuration": [
                 {
@@ -119,19 +119,19 @@ def statement(
 
 
 def is_statement(document: object) -> bool:
-    """Return whether a JSON document is a statement of this kind."""
+    """Tell whether a JSON document is a statement of this kind."""
     return isinstance(document, Mapping) and document.get("predicateType") == PREDICATE_TYPE
 
 
 def evidence_in(document: object, where: str) -> Evidence:
-    """Return what a statement says.
+    """Return the contents of a statement.
 
     Args:
         document: the statement as JSON.
-        where: what it is called in an error.
+        where: its name in an error.
 
     Raises:
-        DataError: it is no such statement.
+        DataError: it is not such a statement.
     """
     try:
         return _evidence(document)
@@ -170,5 +170,5 @@ def _evidence(document: Any) -> Evidence:
 
 def _count(value: object) -> int:
     if type(value) is not int or value < 0:
-        raise ValueError(f"{value!r} is no count")
+        raise ValueError(f"{value!r} is not a count")
     return value

@@ -1,1 +1,1 @@
-"""A registered version as a container image, streamed from where it is stored into a container registry."""
+"""Exports a registered version as a container image, streamed from its storage into a container registry."""

@@ -1,9 +1,10 @@
-"""A repository of a container registry over the OCI distribution API, to push to.
+"""Pushes to a repository of a container registry over the OCI distribution API.
 
-https://github.com/opencontainers/distribution-spec, 1.1. The login is Docker's: ``config.json`` with its
-entries and credential helpers, in ``DOCKER_CONFIG`` or ``~/.docker``. For ``*.azurecr.io`` without such an
-entry this program's Azure login is exchanged for one of the registry (Azure/acr, docs/AAD-OAuth.md). A token
-that expires between two requests of an upload is renewed, and the upload starts again.
+The specification is https://github.com/opencontainers/distribution-spec, 1.1. The login is Docker's:
+``config.json`` with its entries and credential helpers, in ``DOCKER_CONFIG`` or ``~/.docker``. For
+``*.azurecr.io`` without such an entry, this program's Azure login is exchanged for a login of the registry
+(Azure/acr, docs/AAD-OAuth.md). If a token expires between two requests of an upload, it is renewed and the
+upload starts again.
 """
 
 from __future__ import annotations
@@ -57,10 +58,10 @@ class ImageName:
 
 
 def parse(text: str) -> ImageName:
-    """Read where an image goes.
+    """Parse the name of an image.
 
     Raises:
-        UsageError: no host, repository and tag.
+        UsageError: host, repository or tag is missing.
     """
     match = _REFERENCE.fullmatch(text)
     if match is None or not ("." in match["host"] or ":" in match["host"] or match["host"] == "localhost"):
@@ -72,17 +73,17 @@ def parse(text: str) -> ImageName:
 
 
 class ContainerRegistry:
-    """Pushes blobs and manifests of one repository.
+    """Pushes blobs and manifests to one repository.
 
     Args:
         name: the image.
-        retry_seconds: how long an operation may go on failing for reasons that pass.
+        retry_seconds: how long an operation may keep failing for temporary reasons.
         notice: called with messages for the user while waiting.
     """
 
     def __init__(self, name: ImageName, retry_seconds: float, notice: Callable[[str], None]) -> None:
         self._name = name
-        # As Docker does: without TLS on this host alone.
+        # Like Docker: no TLS, but only on this host.
         scheme = "http" if urlsplit(f"//{name.host}").hostname in _LOCAL else "https"
         self._root = f"{scheme}://{name.host}"
         self._base = f"{self._root}/v2/{name.repository}"
@@ -91,7 +92,7 @@ class ContainerRegistry:
         self._retry = Retry(retry_seconds, self._translate, notice)
 
     def manifest(self) -> bytes | None:
-        """Return the manifest that has the tag; None where there is none."""
+        """Return the manifest that has the tag; None if there is none."""
 
         def get() -> bytes | None:
             url = f"{self._base}/manifests/{self._name.tag}"
@@ -104,11 +105,12 @@ class ContainerRegistry:
         return self._retry(get)
 
     def put_blob(self, open_parts: Callable[[], Iterator[bytes]]) -> tuple[str, int]:
-        """Send a blob whose digest is known when it is sent; returns ``sha256:…`` and the bytes sent.
+        """Upload a blob whose digest is known only at the end; return ``sha256:…`` and the number of bytes
+        sent.
 
         Args:
-            open_parts: yields the bytes from the beginning; called again for another attempt. What it raises
-                ends the upload, and the registry keeps nothing.
+            open_parts: yields the bytes from the beginning, and is called again for each attempt. If it
+                raises, the upload ends and the registry keeps nothing.
         """
 
         def put() -> tuple[str, int]:
@@ -129,7 +131,7 @@ class ContainerRegistry:
                 location, data=hashed(), headers={**headers, **self._login()}, timeout=_SECONDS
             )
             if sent.status_code == 401:
-                # The next attempt begins with a request that asks for a new one.
+                # The next attempt begins with a request that obtains a new token.
                 self._authorization = ""
                 raise ServiceUnavailable(
                     f"the login of the container registry {self._name.host} ran out", _AGAIN
@@ -144,13 +146,13 @@ class ContainerRegistry:
         return self._retry(put)
 
     def put_small_blob(self, data: bytes) -> str:
-        """Send a blob that fits into memory; returns its digest."""
+        """Upload a blob that fits into memory; return its digest."""
         named = f"sha256:{hashlib.sha256(data).hexdigest()}"
         there = self._retry(lambda: self._send("HEAD", f"{self._base}/blobs/{named}"))
         return named if there.status_code == 200 else self.put_blob(lambda: iter([data]))[0]
 
     def put_manifest(self, data: bytes) -> str:
-        """Give the tag to an image; returns its digest."""
+        """Assign the tag to an image; return the image's digest."""
 
         def put() -> None:
             url = f"{self._base}/manifests/{self._name.tag}"
@@ -180,7 +182,7 @@ class ContainerRegistry:
         return {"Authorization": self._authorization} if self._authorization else {}
 
     def _authorized(self, refused: requests.Response) -> str:
-        """Return the header by which the registry, as it says itself, lets us in."""
+        """Return the authorization header that the registry asks for."""
         challenge = refused.headers.get("WWW-Authenticate", "")
         user, secret = _docker_login(self._name.host)
         if challenge.lower().startswith("basic") and user:
@@ -245,7 +247,7 @@ class ContainerRegistry:
             said = redaction.start(str(error), 200)
             return ServiceUnavailable(f"{where} does not answer: {said}", _AGAIN)
         return ConfigurationError(
-            f"{where} gave an answer that is not a container registry's: {error}", "check the address"
+            f"{where} sent an answer that is not from a container registry: {error}", "check the address"
         )
 
 
@@ -257,7 +259,7 @@ def _is_azure(host: str) -> bool:
 
 
 def _docker_login(host: str) -> tuple[str, str]:
-    """User and secret that ``docker login`` kept for a host; two empty texts: none."""
+    """Return the user and secret that ``docker login`` stored for a host; two empty strings: none."""
     folder = Path(os.environ.get("DOCKER_CONFIG") or Path.home() / ".docker")
     try:
         found = json.loads((folder / "config.json").read_bytes())

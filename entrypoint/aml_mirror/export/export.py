@@ -1,8 +1,8 @@
-"""A version as a container image, streamed: no file touches a disk on the way.
+"""Exports a version as a container image, streamed: no file is written to a disk on the way.
 
-Each file is read once, in one stream, and sent as it comes, wrapped into a layer (:mod:`.image_layout`). Its
-SHA-256 is compared with the manifest's before the registry is told the layer's digest: a byte that is wrong
-is never named by an image. The tag is given last of all.
+Each file is read once, in one stream, and sent as a layer while it is read (:mod:`.image_layout`). Its
+SHA-256 is compared with the manifest before the registry is told the layer's digest. So an image never refers
+to wrong bytes. The tag is assigned last.
 """
 
 from __future__ import annotations
@@ -28,15 +28,15 @@ from aml_mirror.pull.resolved import ResolvedVersion
 from aml_mirror.support.progress import Console, amount
 
 SCHEMA = "aml-mirror/export/v1"
-# Files that are sent at the same time.
+# How many files are sent at the same time.
 STREAMS = 4
-# Docker's engine takes no more layers.
+# The most layers that Docker's engine accepts.
 MAX_LAYERS = 127
 
 
 @dataclass(frozen=True, slots=True)
 class Exported:
-    """What an export came to."""
+    """The result of an export."""
 
     outcome: str
     image: ImageName
@@ -66,7 +66,7 @@ class Exported:
         }
 
     def text(self) -> str:
-        """The same in words."""
+        """Return the result as text."""
         name = f"{self.version.version.model} version {self.version.version.number}"
         done = "exported" if self.outcome == "exported" else "exported already"
         return (
@@ -132,13 +132,13 @@ def _check(version: ResolvedVersion, manifest: Manifest) -> None:
     if len(manifest.items) > MAX_LAYERS:
         raise DataError(
             f"version {version.version.number} of {version.version.model} has {len(manifest.items)} files; "
-            f"an image of one layer a file takes {MAX_LAYERS}",
+            f"an image with one layer per file can have {MAX_LAYERS}",
             "pull it, and copy the folder into an image",
         )
 
 
 def _is_of(there: bytes, version: ResolvedVersion, manifest: Manifest) -> bool:
-    """Whether the tag has this version already."""
+    """Tell whether the tag already refers to this version."""
     try:
         found = json.loads(there)
     except ValueError:
@@ -147,7 +147,7 @@ def _is_of(there: bytes, version: ResolvedVersion, manifest: Manifest) -> bool:
 
 
 def _layer(version: ResolvedVersion, item: ManifestEntry) -> Iterator[bytes]:
-    """Yield a layer; its end only when the file's bytes were right."""
+    """Yield a layer. Its end is yielded only if the file's bytes were right."""
     yield image_layout.layer_header(item)
     by_sha = bool(item.sha256)
     digest = hashlib.sha256() if by_sha else hashlib.md5(usedforsecurity=False)
@@ -158,7 +158,9 @@ def _layer(version: ResolvedVersion, item: ManifestEntry) -> Iterator[bytes]:
             count += len(chunk)
             yield chunk
     if count < item.bytes:
-        raise ServiceUnavailable(f"an answer of {version.files.uri} was cut", "run the same command again")
+        raise ServiceUnavailable(
+            f"an answer of {version.files.uri} was truncated", "run the same command again"
+        )
     if count != item.bytes or digest.hexdigest() != (item.sha256 or item.md5 or digest.hexdigest()):
         raise DataError(
             f"{item.path} of version {version.version.number} of {version.version.model} is not what was "

@@ -1,9 +1,9 @@
-"""What an exported version looks like: an OCI image of one layer a file, the same for the same version.
+"""The layout of an exported version: an OCI image with one layer per file, identical for the same version.
 
-Each layer is a tar archive, not compressed, of one file ``/model/<path>``, owned by root, of the time 0. So
-its digest depends on path and bytes alone, and a container engine can build ``FROM`` it or mount it. The
+Each layer is an uncompressed tar archive with one file ``/model/<path>``, owned by root, with the time 0. So
+its digest depends only on path and bytes, and a container engine can build ``FROM`` it or mount it. The
 annotations are those of the CNCF ModelPack specification (model-spec, docs/annotations.md), as far as they
-fit an image, and those of OCI (image-spec, annotations.md). Nothing in it is a time.
+fit an image, and those of OCI (image-spec, annotations.md). The image contains no timestamps.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ MANIFEST_TYPE = "application/vnd.oci.image.manifest.v1+json"
 CONFIG_TYPE = "application/vnd.oci.image.config.v1+json"
 LAYER_TYPE = "application/vnd.oci.image.layer.v1.tar"
 FOLDER = "model"
-# By it an export finds out that it was done already.
+# It shows an export that the work was already done.
 DIGEST_ANNOTATION = "aml-mirror.manifest-sha256"
 _PATH = "org.cncf.model.filepath"
 _METADATA = "org.cncf.model.file.metadata+json"
@@ -36,7 +36,7 @@ def layer_header(item: ManifestEntry) -> bytes:
 
 
 def layer_end(item: ManifestEntry) -> bytes:
-    """Return what follows them: padding, and the two empty blocks that end an archive."""
+    """Return the bytes after them: padding, and the two empty blocks at the end of an archive."""
     return bytes(-item.bytes % _BLOCK + 2 * _BLOCK)
 
 
@@ -46,10 +46,10 @@ def layer_bytes(item: ManifestEntry) -> int:
 
 
 def descriptor(item: ManifestEntry, digest: str) -> dict[str, Any]:
-    """Return a layer as the image's manifest lists it.
+    """Return a layer's entry in the image's manifest.
 
     Args:
-        digest: of the layer, ``sha256:…``.
+        digest: the digest of the layer, ``sha256:…``.
     """
     metadata = {"name": item.path.rpartition("/")[2], "mode": 0o644, "size": item.bytes, "typeflag": 0}
     return {
@@ -61,7 +61,7 @@ def descriptor(item: ManifestEntry, digest: str) -> dict[str, Any]:
 
 
 def config(digests: list[str]) -> bytes:
-    """Return the image's configuration: it runs nothing and fits every processor that Docker asks for."""
+    """Return the image's configuration. The image runs nothing and fits every processor."""
     return _json(
         {
             "architecture": "amd64",
@@ -88,7 +88,7 @@ def manifest(
 
 
 def annotations_of(version: Version, files: Manifest) -> Mapping[str, str]:
-    """Return what an image says of the version in it."""
+    """Return what an image says about its version."""
     tags = version.tags
     found = {
         DIGEST_ANNOTATION: files.sha256,

@@ -1,1 +1,1 @@
-"""File formats, looked at from outside: whether a file is whole, and the few values a layout needs."""
+"""File formats, read without loading them: whether a file is complete, and the few values a layout needs."""

@@ -1,4 +1,4 @@
-"""What a module of this package states of its file format."""
+"""What each module of this package declares about its file format."""
 
 from __future__ import annotations
 
@@ -10,23 +10,23 @@ from aml_mirror.sources.tree import Tree
 
 
 class Kind(Enum):
-    """What a file of a format can do to whoever loads it."""
+    """What a file of a format can do when it is loaded."""
 
     NO_CODE = "no code"
     PICKLE = "pickle"
-    """It is, or may hold, a pickle: harmless or not, as its opcodes say."""
+    """It is or contains a pickle. Its opcodes tell whether it is harmless."""
     CODE = "container of code"
-    """Loading or using it runs code that the file holds."""
+    """Loading or using it runs code from the file."""
 
 
 class Weights(Enum):
-    """Whether a file with one of a format's suffixes holds the weights of a policy."""
+    """Whether a file with one of a format's suffixes contains the weights of a policy."""
 
     ALWAYS = "always"
     OFTEN = "often"
-    """The suffix stands for other things too, but weights are the most common."""
+    """The suffix has other meanings too, but weights are the most common."""
     NAMED = "named"
-    """Only where the file's name says so, as in ``policy.npz``."""
+    """Only if the file's name says so, like ``policy.npz``."""
     NEVER = "never"
 
 
@@ -44,7 +44,7 @@ class FormatFile:
         return self.tree.size(self.path)
 
     def read(self, offset: int, count: int) -> bytes:
-        """Read a range. Raises as :meth:`Tree.read`."""
+        """Read a range. Raises the errors of :meth:`Tree.read`."""
         return self.tree.read(self.path, offset, count)
 
 
@@ -56,17 +56,17 @@ def _complete(file: FormatFile) -> str:
 class Format:
     """A file format.
 
-    ``problem`` says why the bytes of a file are not complete, empty where they are or where the format has
-    nothing to tell it by. It is asked for files with at least one byte.
+    ``problem`` says why the bytes of a file are not complete; it is empty if they are, or if the format
+    cannot tell. It is called for files with at least one byte.
     """
 
     name: str
     suffixes: tuple[str, ...]
-    """In lower case, each with its dot. The longest that a file's name ends with decides."""
+    """In lower case, each with its dot. The longest one that matches a file's name counts."""
     kind: Kind
     weights: Weights = Weights.NEVER
     problem: Callable[[FormatFile], str] = _complete
     never_empty: bool = False
-    """Whether an empty file is incomplete even where it holds no weights."""
+    """Whether an empty file is incomplete even if it contains no weights."""
     run_by: str = ""
-    """Of a container of code: what runs it."""
+    """For a container of code: what runs it."""

@@ -1,20 +1,19 @@
-"""Checks of a file's bytes as they pass by, in the one read that hashes them.
+"""Checks the bytes of a file during the one read that hashes it.
 
-A copy may have the right size and a hole: zeros from some place to the end of a file, or of a part of
-it (Azure/azure-storage-fuse#2348 describes such blobs). Two formats can tell:
+A copy may have the right size but a hole: zeros from some point to the end of a file, or of a part of it
+(Azure/azure-storage-fuse#2348 describes such blobs). Two formats can show this:
 
-**Zip archives of torch** hold the CRC-32 of each member: a member that does not match it is damaged.
-``torch.serialization.set_crc32_options(False)`` writes 0 for all of them, so that there is nothing to
-compare.
+**Zip archives of torch** contain the CRC-32 of each member. A member that does not match is damaged.
+``torch.serialization.set_crc32_options(False)`` writes 0 for all of them, so there is nothing to compare.
 
-**safetensors** hold no checksum. The rule: the file ends in zeros, and these begin *inside* a tensor,
-but where values that are zero by right do not begin. A tensor that is zero as a whole (a bias that was
-never trained) is zero from its beginning; the padding of a vocabulary is whole rows, from the beginning
-of one; padded columns leave zeros in the last row only, fewer than a row has. So zeros are reported
-that begin in the middle of a row and go on for more than a row, or to its end and through a whole
-matrix behind it. Without rows (one dimension), 256 values have to be zero. Zeros that begin in a tensor
-at a multiple of 4096 bytes of the file, where pages and blocks begin, and that fill a page, are
-reported too. A hole that begins exactly between two tensors cannot be told from tensors of zeros.
+**safetensors** have no checksum. The rule: the file ends in zeros, and these begin *inside* a tensor, but not
+where legitimate zeros may begin. A tensor that is entirely zero (a bias that was never trained) is zero from
+its beginning. The padding of a vocabulary is whole rows, from the beginning of a row. Padded columns leave
+zeros only in the last row, fewer than a row. So zeros are reported if they begin in the middle of a row and
+continue for more than a row, or to its end and through a complete matrix after it. Without rows (one
+dimension), 256 values must be zero. Zeros are also reported if they begin in a tensor at a multiple of 4096
+bytes of the file, where pages and blocks begin, and fill a page. A hole that begins exactly between two
+tensors cannot be distinguished from tensors of zeros.
 """
 
 from __future__ import annotations
@@ -32,22 +31,23 @@ from aml_mirror.sources.block_reader import ByteCheck
 from aml_mirror.sources.tree import Tree
 
 PAGE_BYTES = 4096
-# Without rows so many values are zero by right at most: statistics that are padded to a model's widest robot.
+# Without rows, at most this many values may legitimately be zero: statistics padded to a model's widest
+# robot.
 _MOST_ZEROS = 256
-# In the last row of a matrix with another matrix behind it.
+# In the last row of a matrix that is followed by another matrix.
 _FEW_ZEROS = 8
 _ARCHIVES = suffixes_of("torch.save", "torch.save as .bin", "Stable-Baselines3", "CleanRL", "d3rlpy")
 
 
 class ByteChecks:
-    """Makes the check of each file that has one, and keeps what is to be reported."""
+    """Creates the check for each file that has one, and collects its reports."""
 
     def __init__(self, tree: Tree) -> None:
         self._tree = tree
         self.warnings: list[str] = []
 
     def of(self, path: str) -> ByteCheck | None:
-        """Return the check of a file, None where its format has none. Raises as :meth:`Tree.read`."""
+        """Return the check of a file; None if its format has none. Raises the errors of :meth:`Tree.read`."""
         size = self._tree.size(path)
 
         def read(offset: int, count: int) -> bytes:
@@ -61,7 +61,7 @@ class ByteChecks:
                 header, start = read_header(read, size)
                 return ZeroTail(path, header, start, self.warnings)
         except ValueError:
-            # Another check says what is wrong with such a file.
+            # Another check reports such a file.
             return None
         return None
 
@@ -80,7 +80,7 @@ class MemberCheck:
         self._wrong: list[str] = []
 
     def take(self, part: memoryview) -> None:
-        """Take what follows in the file."""
+        """Process the next bytes of the file."""
         end = self._at + len(part)
         while self._pending and self._pending[-1].start < end:
             member = self._pending[-1]
@@ -102,7 +102,7 @@ class MemberCheck:
         self._inflate = self._inflate or zlib.decompressobj(-15)
         rest: bytes | memoryview = data
         try:
-            # A little at a time, whatever it inflates to.
+            # A little at a time, no matter how large it becomes.
             while rest:
                 self._crc = zlib.crc32(self._inflate.decompress(rest, 1 << 20), self._crc)
                 rest = self._inflate.unconsumed_tail
@@ -110,12 +110,12 @@ class MemberCheck:
             self._crc = member.crc ^ 1
 
     def ended(self) -> None:
-        """Raise DataError where a member is damaged."""
+        """Raise DataError if a member is damaged."""
         if self._wrong:
             more = f" and {len(self._wrong) - 1} more" if len(self._wrong) > 1 else ""
             raise DataError(
                 f"{self._path} is damaged: its member {self._wrong[0]}{more} does not match its CRC-32",
-                "copy the file again from where it was written, or name another checkpoint with --checkpoint",
+                "copy the file again from the original, or select another checkpoint with --checkpoint",
             )
 
 
@@ -125,7 +125,7 @@ class _Tensor:
     start: int
     end: int
     row: int
-    """Bytes of one entry of the first dimension; of all, where there is only one dimension."""
+    """The bytes of one entry of the first dimension; of everything, if there is only one dimension."""
     item: int
     dimensions: int
 
@@ -136,7 +136,7 @@ class _Tensor:
 
 
 class ZeroTail:
-    """Reports a safetensors file that is zero from the middle of a tensor to its end: see the module."""
+    """Reports a safetensors file that is zero from inside a tensor to its end: see the module."""
 
     def __init__(self, path: str, header: dict[str, Any], start: int, warnings: list[str]) -> None:
         self._path = path
@@ -147,7 +147,7 @@ class ZeroTail:
         self._zeros_from = 0
 
     def take(self, part: memoryview) -> None:
-        """Take what follows in the file."""
+        """Process the next bytes of the file."""
         tail = bytes(part[-64:])
         kept = len(tail.rstrip(b"\0"))
         if kept:
@@ -157,14 +157,14 @@ class ZeroTail:
         self._at += len(part)
 
     def ended(self) -> None:
-        """Report the file where its zeros are none of its values."""
+        """Report the file if its zeros are not legitimate values."""
         zeros = self._zeros_from
         for tensor in self._tensors:
             behind = any(other.start >= tensor.end and other.has_rows for other in self._tensors)
             if tensor.start < zeros < tensor.end and _is_hole(tensor, zeros, self._at, behind):
                 self._warnings.append(
                     f"{self._path} may be damaged: its bytes are zero from {zeros} to its end at {self._at}, "
-                    f"from the middle of {tensor.name} on: compare it with what the training wrote"
+                    f"from the middle of {tensor.name}: compare it with the original"
                 )
                 return
 
@@ -187,7 +187,7 @@ def _tensor(name: str, entry: dict[str, Any], start: int) -> _Tensor | None:
 
 
 def _is_hole(tensor: _Tensor, zeros: int, size: int, behind: bool) -> bool:
-    # The bytes before a hole may be zero by themselves: those of one value.
+    # The bytes before a hole may happen to be zero: those of one value.
     page = -(-zeros // PAGE_BYTES) * PAGE_BYTES
     if page - zeros < tensor.item + 8 and page < tensor.end and size - page >= PAGE_BYTES:
         return True

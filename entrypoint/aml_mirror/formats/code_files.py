@@ -1,4 +1,4 @@
-"""Files that are programs, or hold some: nothing of them is looked into, what runs them is named."""
+"""Files that are or contain programs. Their contents are not examined; what runs them is named."""
 
 from __future__ import annotations
 

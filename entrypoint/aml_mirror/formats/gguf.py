@@ -1,7 +1,7 @@
-"""GGUF: a header of keys and values, then the places of the tensors, then the tensors.
+"""GGUF: a header of keys and values, then the positions of the tensors, then the tensors.
 
-Source: docs/gguf.md of github.com/ggml-org/ggml. The values may hold a chat template, a program in Jinja that
-llama-cpp-python and others run.
+Source: docs/gguf.md of github.com/ggml-org/ggml. The values may contain a chat template, a program in Jinja
+that llama-cpp-python and others run.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from aml_mirror.formats.archives import Read
 from aml_mirror.formats.base import Format, FormatFile, Kind, Weights
 
 MAGIC = b"GGUF"
-# A vocabulary of 250,000 tokens takes some MB; what is larger is not read.
+# A vocabulary of 250,000 tokens has some MB. Larger headers are not read.
 MAX_HEADER_BYTES = 64 << 20
 _STEP = 1 << 20
 _MAX_ENTRIES = 1 << 20
@@ -24,7 +24,7 @@ _STRING, _ARRAY = 8, 9
 
 @dataclass(slots=True)
 class Header:
-    """What is read of a GGUF file: its texts by key, and where its last tensor begins."""
+    """The parts of a GGUF file that are read: its strings by key, and where its last tensor begins."""
 
     texts: dict[str, str]
     last_tensor: int
@@ -40,13 +40,13 @@ class _Reader:
     def take(self, count: int) -> bytes:
         end = self.at + count
         if count < 0 or end > self._size:
-            raise ValueError("its header is cut")
+            raise ValueError("its header is truncated")
         while len(self._data) < end:
             part = self._read(
                 len(self._data), min(max(_STEP, end - len(self._data)), self._size - len(self._data))
             )
             if not part:
-                raise ValueError("its header is cut")
+                raise ValueError("its header is truncated")
             self._data += part
         taken = self._data[self.at : end]
         self.at = end
@@ -80,7 +80,7 @@ def read_header(read: Read, size: int) -> Header:
     """Read the header of a GGUF file.
 
     Raises:
-        ValueError: it is none, cut or damaged.
+        ValueError: it is not one, or is truncated or damaged.
     """
     reader = _Reader(read, size)
     if reader.take(4) != MAGIC or reader.number("I") not in (2, 3):

@@ -1,8 +1,8 @@
-"""The attributes of an HDF5 file's root group, read from outside: there Keras keeps a model's configuration.
+"""Reads the attributes of an HDF5 file's root group, where Keras stores a model's configuration.
 
 Source: HDF5 File Format Specification 3.0 (superblock II.A; object headers IV.A; messages 0x0003, 0x000C,
-0x0010, 0x0015; global heap III.E). What is stored in another way than Keras and h5py store it is refused, not
-passed over.
+0x0010, 0x0015; global heap III.E). Attributes that are not stored in the way of Keras and h5py are refused,
+not skipped.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 from aml_mirror.formats.archives import Read
 from aml_mirror.formats.hdf5 import superblock_of
 
-# Object headers of a root group take some KiB; an attribute in one has at most 64 KiB.
+# Object headers of a root group have some KiB. An attribute in one has at most 64 KiB.
 _MAX_HEADER_BYTES = 8 << 20
 _MAX_MESSAGES = 10_000
 _MAX_VALUE_BYTES = 64 << 20
@@ -19,10 +19,10 @@ _CONTINUATION, _ATTRIBUTE, _ATTRIBUTE_INFO = 0x10, 0x0C, 0x15
 
 
 def root_attributes(read: Read, size: int) -> dict[str, bytes | None]:
-    """Return the attributes of the root group; None for the value of one that is no text.
+    """Return the attributes of the root group. The value is None for one that is not a string.
 
     Raises:
-        ValueError: the file cannot be read so.
+        ValueError: the file cannot be read in this way.
     """
     start = superblock_of(read, size)
     if start is None:
@@ -34,10 +34,11 @@ def root_attributes(read: Read, size: int) -> dict[str, bytes | None]:
             name, value = file.attribute(body)
             attributes[name] = value
         elif kind == _ATTRIBUTE_INFO:
-            # Version, flags, perhaps an index; then the address of the heap that holds many attributes.
+            # Version, flags, possibly an index; then the address of the heap, which is used for many
+            # attributes.
             at = 2 + (2 if body[1] & 1 else 0)
             if int.from_bytes(body[at : at + 8], "little") != _UNDEFINED:
-                raise ValueError("it keeps its attributes in a heap")
+                raise ValueError("it stores its attributes in a heap")
     return attributes
 
 
@@ -52,9 +53,9 @@ class File:
         self._budget = _MAX_HEADER_BYTES
 
     def at(self, address: int, count: int) -> bytes:
-        """Return bytes by their address. Raises ValueError where there are none, or too many were read."""
+        """Return bytes by their address. Raises ValueError if there are none, or too many were read."""
         if address == _UNDEFINED or address + self._base + count > self._size or count < 0:
-            raise ValueError("an address leads out of it")
+            raise ValueError("an address points outside the file")
         self._budget -= count
         if self._budget < -_MAX_VALUE_BYTES:
             raise ValueError("its header is too large")
@@ -64,12 +65,12 @@ class File:
         """Return the address of the root group's object header."""
         head = self._read(self._start, 96)
         if len(head) < 48:
-            raise ValueError("its superblock is cut")
+            raise ValueError("its superblock is truncated")
         version = head[8]
         if version in (0, 1):
             if head[13:15] != b"\x08\x08":
                 raise ValueError("its addresses have another size than 8 bytes")
-            # Behind four addresses the root's symbol table entry: its name, then its object header.
+            # After four addresses: the root's symbol table entry, with its name, then its object header.
             return int.from_bytes(head[24 + 4 * version + 32 + 8 :][:8], "little")
         if version in (2, 3):
             if head[9:11] != b"\x08\x08":
@@ -116,7 +117,7 @@ class File:
                 body = block[at + 4 + order : at + 4 + order + size]
                 self._shared(kind, block[at + 3])
                 if kind == _CONTINUATION:
-                    # Its signature before, its checksum behind the messages.
+                    # Its signature comes before, its checksum after the messages.
                     blocks.append(self._continued(body)[4:-4])
                 messages.append((kind, body))
                 at += 4 + order + size
@@ -136,7 +137,7 @@ class File:
         """Return name and text of an attribute's message."""
         version = body[0]
         if version not in (1, 2, 3):
-            raise ValueError("an attribute has a version that is not known")
+            raise ValueError("an attribute has an unknown version")
         sizes = [int.from_bytes(body[i : i + 2], "little") for i in (2, 4, 6)]
         at = 9 if version == 3 else 8
         parts = []
@@ -148,7 +149,7 @@ class File:
         if version > 1 and body[1] & 3:
             return name, None  # its type or its space is stored elsewhere
         if not kind:
-            raise ValueError("an attribute is cut")
+            raise ValueError("an attribute is truncated")
         if kind[0] & 15 == 3:  # a text of a fixed length
             return name, data[: int.from_bytes(kind[4:8], "little")].rstrip(b"\0 ")
         if kind[0] & 15 == 9 and kind[1] & 15 == 1 and len(data) >= 16:  # a text of any length
@@ -160,7 +161,7 @@ class File:
         wanted = int.from_bytes(data[12:16], "little")
         head = self.at(address, 16)
         if head[:4] != b"GCOL":
-            raise ValueError("an attribute leads to no heap")
+            raise ValueError("an attribute does not point to a heap")
         heap = self.at(address, min(int.from_bytes(head[8:16], "little"), _MAX_VALUE_BYTES))
         at = 16
         while at + 16 <= len(heap):
@@ -173,4 +174,4 @@ class File:
             if index == 0:
                 break
             at += 16 + -(-size // 8) * 8
-        raise ValueError("an attribute is not in its heap")
+        raise ValueError("an attribute is missing from its heap")

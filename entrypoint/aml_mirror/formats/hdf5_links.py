@@ -1,6 +1,6 @@
-"""The other files that an HDF5 file leads to: links to them, and arrays whose bytes lie in them.
+"""Finds other files that an HDF5 file refers to: links, and arrays whose bytes are in those files.
 
-Whoever opens such an object opens the file that it names (Keras reads weights so: CVE-2026-1669).
+Opening such an object opens the file that it names (Keras reads weights in this way: CVE-2026-1669).
 
 Source: HDF5 File Format Specification 3.0 (B-trees III.A.1; symbol table nodes III.B; local heaps III.D;
 messages 0x0002, 0x0006, 0x0007, 0x0008, 0x0011).
@@ -21,10 +21,10 @@ _EXTERNAL = 64  # a link's type
 
 
 def other_files(read: Read, size: int) -> set[str]:
-    """Return the paths of other files that objects of a file lie in.
+    """Return the paths of other files that contain objects of a file.
 
     Raises:
-        ValueError: the file cannot be read so, or has more objects than are looked at.
+        ValueError: the file cannot be read in this way, or has too many objects.
     """
     start = superblock_of(read, size)
     if start is None:
@@ -48,20 +48,20 @@ class _Walk:
                 continue
             self._seen.add(address)
             if len(self._seen) > MAX_OBJECTS:
-                raise ValueError("it has more objects than are looked at")
+                raise ValueError("it has too many objects to be examined")
             for kind, body in self._file.messages(address):
                 if kind == _LINK:
                     self._link(body)
                 elif kind == _LINK_INFO:
                     at = 2 + (8 if body[1] & 1 else 0)
                     if int.from_bytes(body[at : at + 8], "little") != _UNDEFINED:
-                        raise ValueError("it keeps its links in a heap")
+                        raise ValueError("it stores its links in a heap")
                 elif kind == _SYMBOLS:
                     self._tree(_number(body, 0))
                 elif kind == _EXTERNAL_FILES:
                     self._stored_elsewhere(body)
                 elif kind == _LAYOUT and body[:2] == b"\x04\x03":
-                    raise ValueError("it has an array that is put together from other files")
+                    raise ValueError("it has an array that is assembled from other files")
 
     def _link(self, body: bytes) -> None:
         flags, at = body[1], 2
@@ -72,7 +72,7 @@ class _Walk:
         if kind == 0:
             self._pending.append(_number(body, at))
         elif kind == _EXTERNAL:
-            # Its length, a byte of flags, then two texts: the file, and the object in it.
+            # Its length, a byte of flags, then two strings: the file, and the object in it.
             self.found.add(_text(body[at + 3 :]))
 
     def _tree(self, address: int, depth: int = 0) -> None:
@@ -95,7 +95,7 @@ class _Walk:
             raise ValueError("its groups cannot be read")
         count = int.from_bytes(head[6:8], "little")
         rows = self._file.at(address + 8, 40 * count)
-        # A name's offset, then an object; 2 in the third field: a soft link, which has none.
+        # A name's offset, then an object. A 2 in the third field is a soft link, which has no object.
         self._pending += [
             _number(rows, 40 * row + 8)
             for row in range(count)
@@ -117,7 +117,7 @@ class _Walk:
 
 def _number(data: bytes, at: int) -> int:
     if len(data) < at + 8:
-        raise ValueError("its header is cut")
+        raise ValueError("its header is truncated")
     return int.from_bytes(data[at : at + 8], "little")
 
 

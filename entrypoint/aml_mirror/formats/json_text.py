@@ -1,4 +1,4 @@
-"""JSON: configurations and indexes, parsed to see whether they are complete."""
+"""JSON: configurations and indexes, parsed to check whether they are complete."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from aml_mirror.core.errors import DataError
 from aml_mirror.formats.base import Format, FormatFile, Kind
 from aml_mirror.sources.tree import MAX_TEXT_BYTES
 
-# Larger JSON, a tokenizer's above all, would take ten times its size in memory: its brackets are counted, up
+# Larger JSON, especially a tokenizer's, would take ten times its size in memory. Its brackets are counted, up
 # to MAX_TEXT_BYTES.
 MAX_PARSED_BYTES = 4 << 20
 PART_BYTES = 1 << 20
@@ -31,7 +31,7 @@ def _brackets_close(file: FormatFile) -> bool:
     depth, in_string, rest = 0, False, b""
     for offset in range(0, file.size, PART_BYTES):
         part = rest + file.read(offset, PART_BYTES)
-        # A backslash and what follows it: neither closes a string.
+        # A backslash and the character after it: neither ends a string.
         rest = b"\\" if (len(part) - len(part.rstrip(b"\\"))) % 2 else b""
         pieces = re.sub(rb"\\.", b"", part[: len(part) - len(rest)], flags=re.S).split(b'"')
         outside = b"".join(pieces[in_string::2])

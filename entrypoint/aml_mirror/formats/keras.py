@@ -15,9 +15,9 @@ def _problem(file: FormatFile) -> str:
     except ValueError as error:
         return str(error)
     if "config.json" not in archive.members:
-        return "it is a zip archive, but not one of Keras: config.json is missing"
+        return "it is a zip archive, but not from Keras: config.json is missing"
     if not any(name.startswith("model.weights.") for name in archive.members):
-        return "it is a zip archive of Keras without model.weights.h5"
+        return "it is a zip archive from Keras, but without model.weights.h5"
     return ""
 
 

@@ -1,4 +1,4 @@
-"""Pictures, films, meshes and tables: told by their first bytes, and read by what holds no interpreter."""
+"""Pictures, films, meshes and tables: recognised by their first bytes, read without an interpreter."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tables of plain numbers in numpy's format, read without numpy. Nothing is unpickled."""
+"""Reads tables of plain numbers in numpy's format, without numpy. Nothing is unpickled."""
 
 from __future__ import annotations
 
@@ -8,25 +8,25 @@ import zipfile
 from collections.abc import Callable, Iterator
 from typing import Any
 
-# One array of an .npz, in bytes decompressed: 10^5 evaluations of 20 episodes.
+# The largest array of an .npz, in bytes after decompression: 10^5 evaluations of 20 episodes.
 MAX_ARRAY = 16 << 20
-# The header of an .npy; numpy itself refuses more.
+# The largest header of an .npy; numpy itself refuses larger ones.
 MAX_NPY_HEADER = 10_000
 
 
 def read_rows(archive: zipfile.ZipFile, member: str) -> Iterator[tuple[Any, ...]]:
     """Yield the rows of a one- or two-dimensional array of plain numbers.
 
-    The format: numpy/lib/format.py. Raises ValueError, KeyError, EOFError, or as :mod:`zipfile`.
+    The format: numpy/lib/format.py. Raises ValueError, KeyError, EOFError, or the errors of :mod:`zipfile`.
     """
     info = archive.getinfo(f"{member}.npy")
-    # The other methods inflate a whole block at once, however large it becomes.
+    # The other methods inflate a whole block at once, whatever its size.
     if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-        raise ValueError(f"its member {member} is compressed in a way that numpy does not use")
+        raise ValueError(f"its member {member} is compressed with a method that numpy does not use")
     with archive.open(info) as stream:
         prefix = _exactly(stream.read, 8)
         if prefix[:6] != b"\x93NUMPY" or prefix[6] not in (1, 2, 3):
-            raise ValueError(f"its member {member} is no array")
+            raise ValueError(f"its member {member} is not an array")
         length = int.from_bytes(_exactly(stream.read, 2 if prefix[6] == 1 else 4), "little")
         if length > MAX_NPY_HEADER:
             raise ValueError(f"the header of its member {member} is too long")
@@ -62,7 +62,7 @@ def _npy_header(text: str, member: str) -> tuple[str, bool, tuple[int, ...]]:
     except (ValueError, SyntaxError, TypeError, KeyError, MemoryError, RecursionError) as error:
         raise ValueError(f"the header of its member {member} is damaged") from error
     if not isinstance(descr, str) or descr[1:] not in _NUMPY_TYPES or descr[0] not in "<>|=":
-        raise ValueError(f"its member {member} holds {str(descr)[:40]}, not plain numbers")
+        raise ValueError(f"its member {member} contains {str(descr)[:40]}, not plain numbers")
     if (
         not isinstance(shape, tuple)
         or len(shape) not in (1, 2)

@@ -1,6 +1,6 @@
 """numpy's arrays: ``.npy`` is a header and the array's bytes, ``.npz`` a zip archive of such files.
 
-An array of objects is a pickle behind the header (numpy/lib/format.py).
+An array of objects is a pickle after the header (numpy/lib/format.py).
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from aml_mirror.formats.base import Format, FormatFile, Kind, Weights
 
 
 def archive_problem(file: FormatFile) -> str:
-    """Say why a file is no whole zip archive; empty: it is one."""
+    """Return why a file is not a complete zip archive; empty: it is one."""
     try:
         Archive(file.read, file.size)
     except ValueError as error:

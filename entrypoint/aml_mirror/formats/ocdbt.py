@@ -1,14 +1,14 @@
-"""Whether an OCDBT store, as Orbax writes its arrays into, has all the bytes that its index names.
+"""Checks whether an OCDBT store, in which Orbax stores its arrays, has all bytes that its index names.
 
 Sources: TensorStore's documentation of the format (kvstore/ocdbt, "Storage format"); stores written by
 orbax-checkpoint 0.11.13 and 0.12.8 with tensorstore 0.1.86 and later.
 
-A store is a B+ tree. ``manifest.ocdbt`` names its root; each node begins with a table of data files and
-then lists, for a leaf, where in them each value is, and for an inner node where each child is. So
-walking the tree says of each data file how long it must be: a missing or a cut one shows without any
-array being read. Orbax lets each process write a store of its own and then a tree over all of them, whose
-files lie in ``ocdbt.process_<n>/d/``; such a part of a path is its *base*, and the paths in a node are
-relative to the base of the file that the node is in.
+A store is a B+ tree. ``manifest.ocdbt`` names its root. Each node begins with a table of data files. A leaf
+then lists where each value is in them, an inner node where each child is. So walking the tree shows how long
+each data file must be: a missing or truncated one is found without reading any array. In Orbax, each process
+writes its own store, and then a tree over all of them is written, whose files are in
+``ocdbt.process_<n>/d/``. Such a part of a path is its *base*. The paths in a node are relative to the base of
+the node's file.
 """
 
 from __future__ import annotations
@@ -27,26 +27,26 @@ else:
 from aml_mirror.formats.base import Format, Kind, Weights
 from aml_mirror.sources.tree import Tree, join
 
-# One file of a store means nothing without the others, so that a store is judged as one, by its folder.
+# A file of a store means nothing without the others, so a store is judged as a whole, by its folder.
 OCDBT = Format("Orbax store", (".ocdbt",), Kind.NO_CODE, Weights.ALWAYS)
 
 _MANIFEST = b"\x0c\xdb\x3a\x2a"
 _NODE = b"\x0c\xdb\x20\xde"
 _HEADER = struct.Struct("<4sQ")
-# Nodes are split at 8 MiB (TensorStore's max_decoded_node_bytes), Orbax asks for up to 100 MB; a tree of
-# a policy has a few nodes of some hundred KB. What is larger is not walked.
+# Nodes are split at 8 MiB (TensorStore's max_decoded_node_bytes), Orbax requests up to 100 MB. A policy's
+# tree has a few nodes with some hundred KB. Larger ones are not walked.
 _MAX_NODE_BYTES = 32 << 20
 _MAX_NODES = 2000
 _MAX_ENTRIES = 1 << 20
 
 
 class _Unreadable(Exception):
-    """A node of a kind that is not understood here: nothing can be said of what is below it."""
+    """A node of an unknown kind: nothing is known about the nodes below it."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Place:
-    """Some bytes of a data file; ``base`` is the part of its path that paths in it are relative to."""
+    """A range of a data file. ``base`` is the part of its path to which paths in it are relative."""
 
     path: str
     base: str
@@ -55,10 +55,10 @@ class _Place:
 
 
 def store_problem(tree: Tree, store: str) -> str:
-    """Say what the store in the folder ``store`` lacks; empty: nothing is known to be missing.
+    """Return what is missing in the store in the folder ``store``; empty: nothing is known to be missing.
 
     Raises:
-        DataError, NotAllowed: as :meth:`Tree.read`.
+        DataError, NotAllowed: the errors of :meth:`Tree.read`.
     """
     manifest = join(store, "manifest.ocdbt")
     if not tree.has(manifest):
@@ -66,7 +66,7 @@ def store_problem(tree: Tree, store: str) -> str:
     size = tree.size(manifest)
     head = tree.read(manifest, 0, _HEADER.size)
     if len(head) < _HEADER.size or _HEADER.unpack(head) != (_MANIFEST, size):
-        return "manifest.ocdbt is cut"
+        return "manifest.ocdbt is truncated"
     if size > _MAX_NODE_BYTES:
         return ""
     try:
@@ -85,7 +85,11 @@ def _walk(tree: Tree, store: str, root: _Place) -> str:
             size = tree.size(join(store, place.path))
         except KeyError:
             return f"{place.path}, which its index names, is missing"
-        return "" if size >= end else f"{place.path} is cut: {size} bytes, its index says {end} or more"
+        return (
+            ""
+            if size >= end
+            else f"{place.path} is truncated: {size} bytes, but its index says {end} or more"
+        )
 
     pending, seen = [root], {root}
     while pending and len(seen) <= _MAX_NODES:
@@ -147,9 +151,9 @@ class _Reader:
 
 
 def _body(data: bytes, magic: bytes) -> _Reader:
-    """Check the frame around a manifest or a node, and return what is in it."""
+    """Check the frame around a manifest or a node, and return its contents."""
     if len(data) < _HEADER.size + 6 or _HEADER.unpack_from(data) != (magic, len(data)):
-        raise ValueError("not what should be there")
+        raise ValueError("not what is expected there")
     if google_crc32c.value(data[:-4]) != int.from_bytes(data[-4:], "little"):
         raise ValueError("its checksum is wrong")
     reader = _Reader(data, _HEADER.size)
@@ -167,13 +171,14 @@ def _decompress(body: bytes) -> bytes:
     except zstd.ZstdError as error:
         raise ValueError("the Zstandard frame is damaged") from error
     if not reader.eof:
-        # Cut, or larger than a node may be: which of the two does not matter where neither can be walked.
+        # Truncated, or larger than a node may be. The difference does not matter, because neither can be
+        # walked.
         raise ValueError("the Zstandard frame does not end")
     return data
 
 
 def _root(data: bytes) -> _Place | None:
-    """Return the root of the newest version that a manifest names; None: the store is empty."""
+    """Return the root of the newest version in a manifest; None: the store is empty."""
     reader = _body(data, _MANIFEST)
     reader.take(16)  # the store's id
     kind = reader.varint()
@@ -190,12 +195,12 @@ def _root(data: bytes) -> _Place | None:
     reader.varints(count)  # generations, in order
     reader.take(count)  # heights
     number, offset, length = (reader.varints(count)[-1] for _ in range(3))
-    # A store without any key has no root: its place is all zeros.
+    # A store without any key has no root: all its bytes are zero.
     return _Place(*files[number], offset, length) if length else None
 
 
 def _node(data: bytes, base: str) -> tuple[list[_Place], list[_Place]]:
-    """Return where a leaf's values end in each data file, and where an inner node's children lie."""
+    """Return where a leaf's values end in each data file, and where an inner node's children are."""
     reader = _body(data, _NODE)
     height = reader.byte()
     files = _data_files(reader, base)
@@ -215,7 +220,7 @@ def _node(data: bytes, base: str) -> tuple[list[_Place], list[_Place]]:
 
 
 def _data_files(reader: _Reader, base: str) -> list[tuple[str, str]]:
-    """Read a table of data files: of each its path in the store, and its base."""
+    """Read a table of data files: the path in the store and the base of each."""
     count = reader.count()
     prefixes = [0, *reader.varints(max(count - 1, 0))]
     suffixes, bases = reader.varints(count), reader.varints(count)

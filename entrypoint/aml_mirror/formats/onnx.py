@@ -1,7 +1,7 @@
 """ONNX: one protobuf message, ModelProto, whose fields end where the file ends.
 
-Source: onnx/onnx.proto3 (``graph`` is field 7 and holds nearly all of the file). Tensors may lie in other
-files, of any suffix, that the model names by relative paths.
+Source: onnx/onnx.proto3 (``graph`` is field 7 and contains nearly all of the file). Tensors may be in other
+files, with any suffix, that the model names by relative paths.
 """
 
 from __future__ import annotations
@@ -24,19 +24,19 @@ ONNX_DATA = Format("tensors of ONNX", (".onnx.data", ".onnx_data"), Kind.NO_CODE
 
 @dataclass(slots=True)
 class References:
-    """What a model names outside of itself."""
+    """The references of a model to things outside it."""
 
     paths: set[str] = field(default_factory=set)
-    """Files with tensors, relative to the model's folder, and what else is said of those."""
+    """Files with tensors, relative to the model's folder, and other facts about them."""
     operations: set[str] = field(default_factory=set)
     """Names of its operations, without their domains."""
 
 
 def references(read: Read, size: int) -> References:
-    """Read what a model names outside of itself.
+    """Read the references of a model to things outside it.
 
     Raises:
-        ValueError: it is no model, or too large a graph.
+        ValueError: it is not a model, or its graph is too large.
     """
     found = References()
     entry: list[str] = []
@@ -47,8 +47,8 @@ def references(read: Read, size: int) -> References:
     def operation(data: bytes) -> None:
         found.operations.add(data.decode("utf-8", "replace"))
 
-    # Field numbers of onnx.proto3. An entry of external_data is a key and a value, in either order: all of
-    # them are taken, since only that of "location" holds a path.
+    # Field numbers of onnx.proto3. An entry of external_data is a key and a value, in either order. All of
+    # them are read, because only that of "location" contains a path.
     tensor: Schema = {13: {1: text, 2: text}}
     graph: Schema = {}
     attribute: Schema = {5: tensor, 10: tensor, 6: graph, 11: graph, 22: {1: tensor, 2: tensor}}

@@ -1,4 +1,4 @@
-"""Compressed files and archives: what they hold decides, as far as it is unpacked here."""
+"""Compressed files and archives: their contents decide, as far as they are unpacked here."""
 
 from __future__ import annotations
 

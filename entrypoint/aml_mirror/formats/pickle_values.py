@@ -1,7 +1,7 @@
-"""Plain values in pickles, found from outside.
+"""Finds plain values in pickles without unpickling them.
 
-The few numbers and strings that a layout needs from a checkpoint can be had from the opcodes of its pickle:
-nothing here is ever unpickled, and nothing is imported or called.
+The opcodes of a checkpoint's pickle show the few numbers and strings that a layout needs. Nothing is ever
+unpickled, imported or called.
 """
 
 from __future__ import annotations
@@ -11,16 +11,16 @@ import pickletools
 from itertools import islice
 from typing import Any
 
-# A value a person wrote or a path; longer strings in a pickle are not what a layout asks for.
+# A value that a person wrote, or a path. A layout does not need longer strings.
 MAX_VALUE = 4096
-# A tensor takes about 25 opcodes. Python reads a million a second, and a hostile pickle has 64 million.
+# A tensor takes about 25 opcodes. Python reads a million per second, and a hostile pickle has 64 million.
 MAX_OPCODES = 5_000_000
 
 
 def pickled_values(data: bytes, keys: frozenset[str]) -> dict[str, Any]:
-    """Find plain values that follow a key in a pickle, from its opcodes alone.
+    """Find plain values that follow a key in a pickle, using only its opcodes.
 
-    For each of ``keys`` the first value that :func:`pickled_pairs` finds is returned.
+    For each of ``keys``, the first value of :func:`pickled_pairs` is returned.
     """
     found: dict[str, Any] = {}
     for key, value in pickled_pairs(data, keys):
@@ -29,12 +29,12 @@ def pickled_values(data: bytes, keys: frozenset[str]) -> dict[str, Any]:
 
 
 def pickled_pairs(data: bytes, keys: frozenset[str], limit: int = 10_000) -> list[tuple[str, Any]]:
-    """List every one of ``keys`` in a pickle that has a plain value right behind it, in the file's order.
+    """List every one of ``keys`` in a pickle that is directly followed by a plain value, in the file's order.
 
-    In a pickled dictionary a key is followed by its value: a string, integer, float, boolean, None or
-    bytes counts, anything else does not. Strings and bytes are cut at ``MAX_VALUE``. Protocols below 3,
-    which torch writes, hold bytes as a call of ``_codecs.encode`` on a latin-1 string: it is recognised,
-    not made. A damaged pickle yields what stood before the damage; ``limit`` bounds the number of pairs.
+    In a pickled dictionary, a key is followed by its value. A string, integer, float, boolean, None or bytes
+    counts, anything else does not. Strings and bytes are cut at ``MAX_VALUE``. Protocols below 3, which torch
+    writes, store bytes as a call of ``_codecs.encode`` on a latin-1 string. It is recognised, not executed. A
+    damaged pickle yields the values before the damage. ``limit`` bounds the number of pairs.
     """
     found: list[tuple[str, Any]] = []
     memo: dict[int, Any] = {}
@@ -85,7 +85,7 @@ def _plain(opcode: str, argument: Any) -> Any:
         return None
     if isinstance(argument, (str, bytes)) and opcode not in ("GLOBAL", "INST", "PERSID"):
         return argument[:MAX_VALUE]
-    # Python refuses to print an integer of over 4300 digits: none that a pickle holds may get that far.
+    # Python refuses to print an integer with more than 4300 digits, so such values are not returned.
     if isinstance(argument, int) and argument.bit_length() > 64:
         return _NOTHING
     if isinstance(argument, (int, float)) and opcode.startswith(

@@ -1,7 +1,7 @@
-"""Protobuf messages described at run time: only the fields that are read, in a pool of their own.
+"""Protobuf messages described at run time: only the fields that are read, in a separate pool.
 
-Fields that are not described are unknown to the parser and passed over. A pool of its own cannot collide with
-the full description of the same messages that another package brings into the process.
+Fields that are not described are unknown to the parser and skipped. A separate pool cannot collide with the
+full description of the same messages from another package in the process.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ Messages = dict[str, dict[str, tuple[int, str, str]]]
 
 
 def message_class(name: str, messages: Messages, root: str) -> Any:
-    """Return the class of the message ``root`` of a file of that name."""
+    """Return the class of the message ``root`` in a file with this name."""
     package = "aml_mirror"
     file = descriptor_pb2.FileDescriptorProto(
         name=f"{package}/{name}.proto", package=package, syntax="proto3"
@@ -54,14 +54,14 @@ def message_class(name: str, messages: Messages, root: str) -> Any:
     return message_factory.GetMessageClass(pool.FindMessageTypeByName(f"{package}.{root}"))
 
 
-# A message has some dozen fields at its top; a repeated one has as many as it has entries.
+# A message has some dozen top-level fields. A repeated one has as many as it has entries.
 _MAX_FIELDS = 100_000
 
 
 def fields_problem(read: Read, size: int) -> str:
-    """Say why a file is no whole protobuf message, from the lengths of its topmost fields; empty: it is one.
+    """Return why a file is not a complete protobuf message, by its top-level lengths; empty: it is one.
 
-    A cut inside the last field shows; one that falls between two fields does not.
+    A cut inside the last field is detected, a cut between two fields is not.
     """
     at = 0
     for _ in range(_MAX_FIELDS):
@@ -74,15 +74,17 @@ def fields_problem(read: Read, size: int) -> str:
             return "its protobuf message is damaged"
         length, after = _varint(head, used) if kind in (0, 2) else (0, used)
         if not used or not after:
-            return "its protobuf message is cut" if len(head) < 20 else "its protobuf message is damaged"
+            return (
+                "its protobuf message is truncated" if len(head) < 20 else "its protobuf message is damaged"
+            )
         at += after + {0: 0, 1: 8, 2: length, 5: 4}[kind]
         if at > size:
-            return "its protobuf message is cut"
+            return "its protobuf message is truncated"
     return ""
 
 
 def _varint(data: bytes, at: int) -> tuple[int, int]:
-    """Return a number and where it ends; 0 for the end where it is cut or too long."""
+    """Return a number and where it ends; 0 for the end if it is truncated or too long."""
     value = 0
     for shift, byte in enumerate(data[at : at + 10]):
         value |= (byte & 127) << (7 * shift)

@@ -1,6 +1,6 @@
-"""Every known file format, and the questions that the rest of the program has about them.
+"""Every known file format, and the questions of the rest of the program about them.
 
-No other module lists suffixes of files that hold weights: lists in several places drift apart.
+No other module lists suffixes of files with weights, because lists in several places drift apart.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ _SHARED_LIBRARY = re.compile(r".*\.so(?:\.[0-9]+)+")
 
 
 def format_of(path: str) -> Format | None:
-    """Return the format that a file's name stands for, by its longest known suffix; None: it says nothing."""
+    """Return the format of a file's name, by its longest known suffix; None: unknown."""
     name = path.rpartition("/")[2].lower()
     at = name.find(".")
     while at >= 0:
@@ -54,13 +54,13 @@ def format_of(path: str) -> Format | None:
 
 @cache
 def weight_suffixes(*weights: Weights) -> tuple[str, ...]:
-    """Return the suffixes of the formats that hold weights so (default: always, or often)."""
+    """Return the suffixes of the formats that contain weights to this degree (default: always, or often)."""
     wanted = weights or (Weights.ALWAYS, Weights.OFTEN)
     return tuple(suffix for kind in FORMATS if kind.weights in wanted for suffix in kind.suffixes)
 
 
 def suffixes_of(*names: str) -> tuple[str, ...]:
-    """Return the suffixes of formats by their names. Raises KeyError for one that is not known."""
+    """Return the suffixes of formats by their names. Raises KeyError for an unknown one."""
     by_name = {kind.name: kind for kind in FORMATS}
     return tuple(suffix for name in names for suffix in by_name[name].suffixes)
 
@@ -71,15 +71,15 @@ def pattern_of(suffixes: tuple[str, ...]) -> str:
 
 
 def problem_of(tree: Tree, path: str, holds_weights: bool) -> str:
-    """Say why a file's bytes are not complete; empty: nothing shows that they are not.
+    """Return why a file's bytes are not complete; empty: there is no sign that they are not.
 
     Raises:
-        DataError, NotAllowed: as :meth:`Tree.read`.
+        DataError, NotAllowed: the errors of :meth:`Tree.read`.
         KeyError: there is no such file.
     """
     known = format_of(path)
     if tree.size(path) == 0:
-        # Markers and __init__ files are empty by right; weights and configurations never are.
+        # Markers and __init__ files may be empty. Weights and configurations never are.
         return "it is empty" if holds_weights or (known and known.never_empty) else ""
     return known.problem(FormatFile(tree, path, holds_weights)) if known else ""
 

@@ -18,7 +18,7 @@ SAVED_MODEL = Format(
     run_by="tf.saved_model.load and the functions in it",
 )
 TFLITE = Format("TensorFlow Lite", (".tflite",), Kind.CODE, Weights.ALWAYS, run_by="the interpreter")
-# The tables of tensors that both SavedModels and tf.train.Checkpoint keep beside the graph.
+# The tables of tensors that SavedModels and tf.train.Checkpoint both store beside the graph.
 VARIABLES = Format("TensorFlow variables", (".data-00000-of-00001", ".index"), Kind.NO_CODE)
 # The last bytes of such a table's index (tsl/lib/io/format.h: kTableMagicNumber, lowest byte first).
 INDEX_END = 0xDB4775248B80FB57.to_bytes(8, "little")

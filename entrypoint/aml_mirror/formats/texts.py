@@ -1,4 +1,4 @@
-"""Texts: of these a loader at most reads values, and a YAML file's tags are looked at."""
+"""Texts: a loader only reads values from them. A YAML file's tags are examined."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """Distributed checkpoints of torch: many saved tensors in each ``.distcp``, their places in ``.metadata``.
 
-``.metadata`` is a pickle of torch.distributed.checkpoint.metadata.Metadata, whose storage data says of every
-saved item the file, the offset and the length (torch/distributed/checkpoint/filesystem.py, ``_StorageInfo``;
-the same from torch 2.0 to 2.13).
+``.metadata`` is a pickle of torch.distributed.checkpoint.metadata.Metadata, whose storage data contains the
+file, the offset and the length of every saved item (torch/distributed/checkpoint/filesystem.py,
+``_StorageInfo``; the same from torch 2.0 to 2.13).
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ _KEYS = frozenset({"relative_path", "offset", "length"})
 
 
 def items_in(tree: Tree, path: str) -> list[tuple[int, int]]:
-    """List (offset, length), sorted, of what ``.metadata`` says is in a ``.distcp`` file.
+    """List (offset, length) of the items of a ``.distcp`` file according to ``.metadata``, sorted.
 
-    Empty where there is no ``.metadata``, or where it says nothing of the file.
+    Empty if there is no ``.metadata``, or if it does not mention the file.
     """
     folder, name = parent(path), path.rpartition("/")[2]
     metadata = join(folder, METADATA)
@@ -41,7 +41,7 @@ def items_in(tree: Tree, path: str) -> list[tuple[int, int]]:
 
 def _problem(file: FormatFile) -> str:
     end = max((offset + length for offset, length in items_in(file.tree, file.path)), default=0)
-    return "" if file.size >= end else f"it has {file.size} bytes, .metadata says {end}"
+    return "" if file.size >= end else f"it has {file.size} bytes, but .metadata says {end}"
 
 
 DISTCP = Format("torch distributed checkpoint", (".distcp",), Kind.PICKLE, Weights.ALWAYS, _problem)

@@ -1,7 +1,7 @@
-"""Programs of torch: exported ones (``.pt2``) hold expressions that loading evaluates, and native libraries.
+"""Programs of torch: exported ones (``.pt2``) with expressions that loading evaluates, and native libraries.
 
 Sources: torch/export/pt2_archive/constants.py (the folders in the archive); torch/_export/serde/serialize.py
-(shapes are expressions, given to sympy, which evaluates them).
+(shapes are expressions, which sympy evaluates).
 """
 
 from __future__ import annotations

@@ -1,1 +1,1 @@
-"""Which version may drive a robot: a policy, its arithmetic, and who holds a stage."""
+"""Decides which version may drive a robot: a policy, its arithmetic, and the owner of each stage."""

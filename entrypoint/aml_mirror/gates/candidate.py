@@ -1,4 +1,4 @@
-"""What is checked of a version itself before any evidence counts: bytes, signature, safety."""
+"""Checks a version itself before any evidence counts: bytes, signature, safety."""
 
 from __future__ import annotations
 
@@ -35,20 +35,20 @@ def check_candidate(
     """Read every byte of a version, and check its signature and its safety verdict.
 
     Args:
-        registry: where it is.
-        version: as it is there.
-        policy: says whether it has to be signed, and which verdicts are accepted.
-        keys: of those who may sign.
-        settings: name the registry.
-        console: shows how far the work is.
+        registry: the registry of the version.
+        version: the version as it is there.
+        policy: says whether a signature is required, and which verdicts are accepted.
+        keys: the keys of those who may sign.
+        settings: these name the registry.
+        console: shows the progress.
 
     Raises:
-        DataError: it is not complete, archived, not what was mirrored, not signed, or not safe enough.
+        DataError: the version is incomplete, archived, not what was mirrored, not signed, or not safe enough.
     """
     name = f"version {version.number} of {version.model}"
     require_complete(version)
     if version.archived:
-        raise DataError(f"{name} is archived", "restore it first, or take another version")
+        raise DataError(f"{name} is archived", "restore it first, or choose another version")
     found = verify_version(registry, version, keys if policy.signed_version else [], console)
     if not found.holds:
         first = (
@@ -59,7 +59,8 @@ def check_candidate(
             else f"{found.extra[0]} was added"
         )
         raise DataError(f"{name} is not what was mirrored: {first}", f"restore it with: {found.repair}")
-    # Last: a verdict by an older scanner is given again, on bytes that were just found to be right.
+    # Last: if an older scanner gave the verdict, the bytes, which were just found to be right, are scanned
+    # again.
     _check_safety(registry, version, policy, name, settings, console)
     return found
 
@@ -71,13 +72,13 @@ def _check_safety(
     word = current_verdict(version, lambda: _scanned(version, settings, console), keep).word
     if word not in policy.safety:
         raise DataError(
-            f"{name} is {word}, and accepted are {', '.join(policy.safety)}",
-            "look at its safety.json; a policy accepts more with version.safety",
+            f"{name} has the safety verdict {word}, but the policy accepts only {', '.join(policy.safety)}",
+            "look at its safety.json; version.safety in the policy can accept more verdicts",
         )
 
 
 def _scanned(version: Version, settings: Settings, console: Console) -> Safety:
-    """Pull a version into a scratch folder and look into its files."""
+    """Pull a version into a temporary folder and scan its files."""
     console.say(
         f"version {version.number} of {version.model} was judged by an older scanner: scanning it again"
     )

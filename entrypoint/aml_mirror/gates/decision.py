@@ -1,11 +1,11 @@
-"""Whether a version passes a policy: each condition with what is required, what was found, and the result.
+"""Decides whether a version passes a policy. Each condition has a requirement, a finding and a result.
 
-- ``pass``: the evidence shows it.
-- ``fail``: the evidence shows the opposite.
-- ``insufficient``: it shows neither; more evidence may.
+- ``pass``: the evidence shows that the condition holds.
+- ``fail``: the evidence shows that it does not hold.
+- ``insufficient``: the evidence shows neither; more evidence may.
 
-The worst result is that of the whole. A success rate passes by the *lower bound* of its Wilson interval, so
-that few trials never pass for luck; it fails where even the upper bound is too low.
+The overall result is the worst one. A success rate passes if the *lower bound* of its Wilson interval is high
+enough, so a version cannot pass by luck after few trials. It fails if even the upper bound is too low.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ PASS, FAIL, INSUFFICIENT = "pass", "fail", "insufficient"
 
 @dataclass(frozen=True, slots=True)
 class Condition:
-    """One condition of a policy, and what became of it."""
+    """One condition of a policy, and its result."""
 
     name: str
     required: str
@@ -66,12 +66,12 @@ class Decision:
 
 @dataclass(frozen=True, slots=True)
 class Incumbent:
-    """Who has the stage now, and what is known of it."""
+    """The version that has the stage now, and what is known about it."""
 
     version: str
     evidence: Sequence[Evidence]
     why_none: str = ""
-    """Why there is no evidence to compare with, where there is none."""
+    """Why there is no evidence to compare with; empty: there is some."""
 
 
 def decide(
@@ -81,8 +81,8 @@ def decide(
 
     Args:
         policy: the conditions.
-        evidence: of the candidate: what is not too old, and may be counted.
-        incumbent: None where the stage is free, or where the candidate has it.
+        evidence: the candidate's evidence that is recent enough and may be counted.
+        incumbent: None if no version has the stage, or if the candidate has it.
         too_old: how many evaluations were not counted because of their age.
     """
     conditions = [_episodes(policy, evidence, too_old)]
@@ -117,9 +117,9 @@ def _episodes(policy: Policy, evidence: Sequence[Evidence], too_old: int) -> Con
     kinds = [one.format for one in evidence if not one.episodes]
     text = f"{found} in {len(evidence)} evaluation(s)"
     if too_old:
-        text += f", {too_old} more older than {policy.newer_than}"
+        text += f", and {too_old} that are older than {policy.newer_than}"
     if not found and kinds:
-        text += f"; {kinds[0]} tells of no episode whether it succeeded"
+        text += f"; {kinds[0]} does not say which episodes succeeded"
     return Condition(
         "episodes", f"at least {policy.episodes}", text, PASS if found >= policy.episodes else INSUFFICIENT
     )
@@ -168,8 +168,8 @@ def _metric(name: str, low: float | None, high: float | None, evidence: Sequence
     )
     values = [one.metrics[name] for one in evidence if name in one.metrics]
     if not values:
-        return Condition(f"metric {name}", required, "no evaluation has it", INSUFFICIENT)
-    # Of several, each has to be good enough.
+        return Condition(f"metric {name}", required, "no evaluation contains it", INSUFFICIENT)
+    # Of several evaluations, each has to be good enough.
     right = all((low is None or value >= low) and (high is None or value <= high) for value in values)
     return Condition(
         f"metric {name}", required, ", ".join(f"{value:g}" for value in values), PASS if right else FAIL
@@ -183,7 +183,7 @@ def _comparison(policy: Policy, trials: Mapping[str, tuple[int, int]], incumbent
     shared = sorted(task for task in trials.keys() & others.keys() if trials[task][1] and others[task][1])
     if not shared:
         why = incumbent.why_none or (
-            "no task was tried with both" if _sum(others)[1] else "it has no evaluation with trials"
+            "the versions have no task in common" if _sum(others)[1] else "it has no evaluation with trials"
         )
         return Condition(name, required, f"cannot be compared: {why}", INSUFFICIENT)
     tables = [(*trials[task], *others[task]) for task in shared]

@@ -25,7 +25,7 @@ def explained(promotion: Promotion) -> str:
             )
     conditions = [("condition", "required", "found", "result")]
     conditions += [(one.name, one.required, one.found, one.result) for one in promotion.decision.conditions]
-    policy = promotion.policy.name or "none given: one trial, and not shown to be worse than the incumbent"
+    policy = promotion.policy.name or "none: one trial is needed, and no proof that the incumbent is better"
     lines = [
         f"policy   {policy}"
         + (f" (sha256 {promotion.policy.sha256[:16]}…)" if promotion.policy.sha256 else ""),
@@ -33,7 +33,7 @@ def explained(promotion: Promotion) -> str:
         if promotion.previous
         else f"stage    {promotion.stage}, no version has it",
         "",
-        *(_table(evaluations) if len(evaluations) > 1 else ["no evaluation counts"]),
+        *(_table(evaluations) if len(evaluations) > 1 else ["no evaluation was counted"]),
         "",
         *_table(conditions),
         "",

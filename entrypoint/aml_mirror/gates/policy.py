@@ -1,6 +1,6 @@
-"""The policy of a gate: what a version must show before a stage may have it. ``gate.yaml``.
+"""The policy of a gate (``gate.yaml``): what a version must show before it may have a stage.
 
-entrypoint/robot.md documents each key; workflows/gates/ has an example for each kind of evaluation.
+entrypoint/robot.md documents each key. workflows/gates/ has an example for each kind of evaluation.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _NO_BOUNDS: Mapping[str, tuple[float | None, float | None]] = MappingProxyType({
 
 @dataclass(frozen=True, slots=True)
 class RequiredTask:
-    """A task that has to have been tried. Trials of ``name/…`` count as well."""
+    """A task that must have been tried. Trials of ``name/…`` count too."""
 
     name: str
     episodes: int = 1
@@ -43,7 +43,7 @@ class RequiredTask:
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """What a version must show. Without a file: one trial, and not to be shown worse than the incumbent."""
+    """What a version must show. Without a file: one trial, and it must not be shown to be worse."""
 
     name: str = ""
     """The file; empty: none was given."""
@@ -54,14 +54,14 @@ class Policy:
     signed_evidence: bool = False
     newer_than_seconds: float | None = None
     newer_than: str = ""
-    """The same as it was written."""
+    """The confidence as it was written."""
     episodes: int = 1
     success_rate: float | None = None
-    """What the lower bound of the interval must reach, as a share."""
+    """What the lower bound of the interval must reach, from 0 to 1."""
     confidence: float = CONFIDENCE
     tasks: tuple[RequiredTask, ...] = ()
     metrics: Mapping[str, tuple[float | None, float | None]] = field(default_factory=lambda: _NO_BOUNDS)
-    """Smallest and largest mean that is accepted, by name."""
+    """The smallest and largest mean that are accepted, by name."""
     compares: bool = True
     """Whether the candidate is compared with the incumbent."""
     significance: float = SIGNIFICANCE
@@ -71,20 +71,22 @@ def read_policy(path: str) -> Policy:
     """Read and check a policy.
 
     Raises:
-        ConfigurationError: it cannot be read, or it is wrong; the line says where.
-        NotAllowed: it may not be read.
+        ConfigurationError: it cannot be read, or is wrong; the message says where.
+        NotAllowed: access is denied.
     """
     try:
         with open(path, "rb") as stream:
             data = stream.read(MAX_BYTES + 1)
     except PermissionError as error:
-        raise NotAllowed(f"the policy {path} (--policy) may not be read", "give this user access") from error
+        raise NotAllowed(
+            f"access to the policy {path} (--policy) is denied", "give this user access"
+        ) from error
     except OSError as error:
         raise ConfigurationError(
             f"the policy {path} (--policy) cannot be read: {error.strerror}", "check the path"
         ) from error
     if len(data) > MAX_BYTES:
-        raise _wrong(path, f"it has over {MAX_BYTES >> 10} KiB")
+        raise _wrong(path, f"it is larger than {MAX_BYTES >> 10} KiB")
     try:
         return parse_policy(data, path)
     except Mistake as mistake:
@@ -92,7 +94,7 @@ def read_policy(path: str) -> Policy:
 
 
 def parse_policy(data: bytes, name: str) -> Policy:
-    """Return the policy that a file holds.
+    """Return the policy in a file.
 
     Raises:
         Mistake: what is wrong, and where.
@@ -121,7 +123,7 @@ def parse_policy(data: bytes, name: str) -> Policy:
         significance=incumbent.share("significance", SIGNIFICANCE, inside=True) or SIGNIFICANCE,
     )
     if rate.given and policy.success_rate is None:
-        raise Mistake("success_rate has no at_least: say what the rate must reach, as 0.8")
+        raise Mistake("success_rate has no at_least: set the rate to reach, for example 0.8")
     for section in (top, version, evidence, rate, incumbent):
         section.require_all_known()
     return policy
@@ -136,7 +138,7 @@ def _tasks(items: list[Any]) -> tuple[RequiredTask, ...]:
         fields = Fields(where, item)
         name = fields.text("name")
         if not name or name in found:
-            raise Mistake(f"{where}.name is {name!r}, which is empty or there twice")
+            raise Mistake(f"{where}.name is {name!r}, which is empty or used twice")
         found[name] = RequiredTask(
             name, fields.count("episodes", 1, MAX_TRIALS), fields.share("success_rate")
         )
@@ -166,13 +168,13 @@ def _span(text: str) -> float:
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML without tags, and without a key that is there twice, of which the last would win silently."""
+    """Reads YAML without tags. It refuses duplicate keys, because the last one would silently win."""
 
     def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
         seen = set()
         for key, _ in node.value:
             if key.value in seen:
-                raise Mistake(f"line {key.start_mark.line + 1}: {key.value!r} is there twice")
+                raise Mistake(f"line {key.start_mark.line + 1}: {key.value!r} is set twice")
             seen.add(key.value)
         return super().construct_mapping(node, deep)
 
@@ -185,10 +187,10 @@ def _loaded(data: bytes) -> Any:
         where = f"line {mark.line + 1}: " if mark else ""
         raise Mistake(f"{where}{error.problem}") from error
     except (yaml.YAMLError, UnicodeDecodeError, RecursionError, ValueError) as error:
-        raise Mistake("it is no YAML") from error
+        raise Mistake("it is not valid YAML") from error
 
 
 def _wrong(path: str, why: str) -> MirrorError:
     return ConfigurationError(
-        f"the policy {path} (--policy) is wrong: {why}", "entrypoint/robot.md describes every key"
+        f"the policy {path} (--policy) is not valid: {why}", "entrypoint/robot.md describes every key"
     )

@@ -1,4 +1,4 @@
-"""Reads the fields of a policy one by one, and says of each that is wrong where it is and what it may be."""
+"""Reads the fields of a policy. Each error says which field is wrong and what is allowed."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ class Mistake(Exception):
 
 
 class Fields:
-    """The fields of one section; each is read once, and what nobody read is unknown.
+    """The fields of one section. Each is read once; fields that are never read are unknown.
 
     Args:
-        where: the section's place in the file; empty: the whole of it.
-        found: what is there; None: nothing.
+        where: the section's position in the file; empty: the whole file.
+        found: the section's value; None: there is none.
 
     Raises:
-        Mistake: it is no section.
+        Mistake: the value is not a section.
     """
 
     def __init__(self, where: str, found: Any) -> None:
@@ -33,22 +33,22 @@ class Fields:
         self._read: dict[str, None] = {}
 
     def names(self) -> list[str]:
-        """Return the keys that are there.
+        """Return the keys of this section.
 
         Raises:
-            Mistake: one is no text.
+            Mistake: a key is not a string.
         """
         for key in self._found:
             if not isinstance(key, str):
-                raise Mistake(f"{self._place(str(key))} is no text: put it in quotes")
+                raise Mistake(f"{self._place(str(key))} is not a string: put it in quotes")
         return list(self._found)
 
     def section(self, name: str) -> Fields:
-        """Return a section below this one, an empty one where it is not there."""
+        """Return a section below this one; an empty one if it does not exist."""
         return Fields(self._place(name), self._take(name))
 
     def items(self, name: str) -> list[Any]:
-        """Return a list; empty where it is not there."""
+        """Return a list; empty if it does not exist."""
         found = self._take(name)
         if found is None:
             return []
@@ -57,14 +57,14 @@ class Fields:
         return found
 
     def text(self, name: str, default: str | None = None) -> str:
-        """Return a text; without a default it has to be there."""
+        """Return a string. Without a default, it is required."""
         found = self._take(name)
         if found is None:
             if default is None:
                 raise Mistake(f"{self._place(name)} is missing")
             return default
         if not isinstance(found, str):
-            raise Mistake(f"{self._place(name)} is {_shown(found)}, not a text")
+            raise Mistake(f"{self._place(name)} is {_shown(found)}, not a string")
         return found
 
     def flag(self, name: str, default: bool) -> bool:
@@ -73,7 +73,7 @@ class Fields:
         if found is None:
             return default
         if not isinstance(found, bool):
-            raise Mistake(f"{self._place(name)} is {_shown(found)}, neither true nor false")
+            raise Mistake(f"{self._place(name)} is {_shown(found)}, not true or false")
         return found
 
     def count(self, name: str, default: int, most: int) -> int:
@@ -86,7 +86,7 @@ class Fields:
         return found
 
     def number(self, name: str) -> float | None:
-        """Return a finite number; None where it is not there."""
+        """Return a finite number; None if it does not exist."""
         found = self._take(name)
         if found is None:
             return None
@@ -95,17 +95,17 @@ class Fields:
         return number
 
     def share(self, name: str, default: float | None = None, inside: bool = False) -> float | None:
-        """Return a share from 0 to 1; with ``inside`` neither 0 nor 1."""
+        """Return a fraction from 0 to 1; with ``inside`` neither 0 nor 1."""
         number = self.number(name)
         if number is None:
             return default
         if not 0 <= number <= 1 or (inside and number in (0, 1)):
             meant = f" (write {number / 100:g} for {number:g} %)" if 1 < number <= 100 else ""
-            raise Mistake(f"{self._place(name)} is {number:g}, not a share between 0 and 1{meant}")
+            raise Mistake(f"{self._place(name)} is {number:g}, not a fraction between 0 and 1{meant}")
         return number
 
     def words(self, name: str, known: Sequence[str], default: tuple[str, ...]) -> tuple[str, ...]:
-        """Return a list of words, each one of those that are known; not an empty one."""
+        """Return a list of words, each of which must be known. It must not be empty."""
         found = self.items(name)
         if name not in self._found:
             return default
@@ -113,7 +113,7 @@ class Fields:
             if word not in known:
                 near = did_you_mean(str(word), known)
                 raise Mistake(
-                    hint(f"{self._place(name)} has {_shown(word)}, not one of {', '.join(known)};", near)
+                    hint(f"{self._place(name)} has {_shown(word)}; allowed are {', '.join(known)};", near)
                 )
         if not found:
             raise Mistake(f"{self._place(name)} is empty: nothing would be accepted")
@@ -126,7 +126,7 @@ class Fields:
                 known = list(self._read)
                 raise Mistake(
                     hint(
-                        f"there is no key {self._place(str(key))}; known are {', '.join(known)};",
+                        f"there is no key {self._place(str(key))}; known keys are {', '.join(known)};",
                         did_you_mean(str(key), known),
                     ).rstrip(";")
                 )

@@ -1,9 +1,8 @@
-"""Give a stage to a version, if it and its evidence pass a policy: ``aml-mirror promote``.
+"""Gives a stage to a version if it and its evidence pass a policy: ``aml-mirror promote``.
 
-1. The version is checked without a lock: every byte, its signature, its safety verdict.
-2. Under the lock of the model's stages, evidence is compared with the policy and the incumbent. So of two
-   promotions at once the second one is compared with the first.
-3. The change is written (:mod:`.stage_journal`).
+1. The version is checked without a lock: every byte, its signature, its safety verdict. 2. Under the lock of
+the model's stages, the evidence is compared with the policy and the incumbent. So of two promotions at once,
+the second is compared with the first. 3. The change is written (:mod:`.stage_journal`).
 """
 
 from __future__ import annotations
@@ -35,7 +34,7 @@ SCHEMA = "aml-mirror/promotion/v1"
 
 @dataclass(slots=True)
 class Promotion:
-    """What came of a promotion."""
+    """The result of a promotion."""
 
     version: Version
     uri: str
@@ -46,7 +45,7 @@ class Promotion:
     """The number of the version that had the stage before; empty: none."""
     counted: Sequence[Evidence]
     entry: StageEntry | None = None
-    """What was written; None: nothing."""
+    """The journal entry that was written; None: nothing was written."""
     dry_run: bool = False
     notes: list[str] = field(default_factory=list)
 
@@ -62,7 +61,7 @@ class Promotion:
 
     @property
     def error(self) -> str:
-        """Why it did not pass, in one line; empty where it did."""
+        """Why it did not pass, in one line; empty: it passed."""
         if self.outcome == PASS:
             return ""
         what = f"version {self.version.number} of {self.version.model} does not get {self.stage}"
@@ -93,7 +92,7 @@ class Promotion:
         }
 
     def text(self) -> str:
-        """The same in words."""
+        """Return the result as text."""
         version = f"{self.version.model} version {self.version.number}"
         if self.outcome != PASS:
             return f"{self.outcome}: {self.error}"
@@ -110,7 +109,7 @@ def promote(settings: Settings, console: Console) -> Promotion:
     """Promote the version that the settings name to the stage that they name.
 
     Raises:
-        UsageError: one of them is not named, or a signature is asked for and no key is given.
+        UsageError: one of them is missing, or a signature is required and no key is given.
         SourceNotFound: there is no such version.
         ConfigurationError: the policy is wrong.
         DataError: the version or its evidence cannot be trusted.
@@ -122,7 +121,7 @@ def promote(settings: Settings, console: Console) -> Promotion:
     public_keys = [signing.public_key(path) for path in settings.public_keys]
     if not public_keys and (policy.signed_version or policy.signed_evidence):
         raise UsageError(
-            f"the policy {policy.name} asks for signatures, and no key is given to check them with",
+            f"the policy {policy.name} requires signatures, but no key was given to check them",
             "pass --public-key FILE",
         )
     registry, version = open_version(settings, console)
@@ -152,10 +151,10 @@ def promote(settings: Settings, console: Console) -> Promotion:
 
 
 def _still(registry: Registry, version: Version) -> Version:
-    """Return a version as it is now, after its bytes were read.
+    """Return the current version after its bytes were read.
 
     Raises:
-        DataError: it is another one now.
+        DataError: the version was replaced meanwhile.
     """
     now = registry.find_version(version.model, version.number)
     if (
@@ -172,7 +171,7 @@ def _still(registry: Registry, version: Version) -> Version:
 
 
 def _with_threshold(policy: Policy, version: Version) -> Policy:
-    """Without a policy, what the version itself says must be reached counts."""
+    """Without a policy, the threshold stored with the version counts."""
     try:
         wanted = float(version.tags.get(keys.SUCCESS_THRESHOLD, ""))
     except ValueError:
@@ -214,7 +213,7 @@ def _signed(attached: Sequence[Attached], policy: Policy, notes: list[str]) -> l
     for one in attached:
         if policy.signed_evidence and not one.signed_by:
             notes.append(
-                f"the evaluation {one.evidence.id[:16]} is not signed, and the policy counts signed ones only"
+                f"the evaluation {one.evidence.id[:16]} is not signed, and the policy counts only signed ones"
             )
             continue
         found.append(one.evidence)
@@ -222,7 +221,7 @@ def _signed(attached: Sequence[Attached], policy: Policy, notes: list[str]) -> l
 
 
 def _fresh(evidence: Sequence[Evidence], policy: Policy) -> tuple[list[Evidence], int]:
-    """Return what is young enough, and how much is not."""
+    """Return the evidence that is recent enough, and how much is not."""
     if policy.newer_than_seconds is None:
         return list(evidence), 0
     now = datetime.now(UTC)
@@ -237,7 +236,7 @@ def _incumbent(
     policy: Policy,
     public_keys: Sequence[signing.PublicKey],
 ) -> Incumbent | None:
-    """Return who is to be compared with. Its evidence does not age: its bytes are the same still."""
+    """Return the version to compare with. Its evidence does not age, because its bytes have not changed."""
     if holder is None or not policy.compares:
         return None
     version = holder.version
@@ -256,7 +255,7 @@ def require_version(registry: Registry, model: str, number: str) -> Version:
     """Return a version.
 
     Raises:
-        SourceNotFound: there is none with this number.
+        SourceNotFound: there is no version with this number.
     """
     version = registry.find_version(model, number)
     if version is None:

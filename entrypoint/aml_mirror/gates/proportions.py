@@ -1,4 +1,4 @@
-"""The arithmetic of success rates: how sure a share is, and whether one is smaller than another.
+"""The arithmetic of success rates: how certain a rate is, and whether one is lower than another.
 
 - :func:`wilson`: the score interval of E. B. Wilson (Probable Inference, the Law of Succession, and
   Statistical Inference, JASA 22, 1927), without a correction for continuity.
@@ -14,12 +14,12 @@ from statistics import NormalDist
 
 
 def wilson(successes: int, episodes: int, confidence: float = 0.95) -> tuple[float, float]:
-    """Return the two-sided Wilson interval of a success rate, as shares.
+    """Return the two-sided Wilson interval of a success rate, as fractions.
 
     Args:
-        successes: of the episodes, 0 to ``episodes``.
-        episodes: 0 or more. Of none nothing is known: the interval is 0 to 1.
-        confidence: of the interval, between 0 and 1.
+        successes: successful episodes, 0 to ``episodes``.
+        episodes: 0 or more. With none, nothing is known: the interval is 0 to 1.
+        confidence: the confidence level, between 0 and 1.
     """
     if not episodes:
         return 0.0, 1.0
@@ -28,21 +28,21 @@ def wilson(successes: int, episodes: int, confidence: float = 0.95) -> tuple[flo
     scale = 1 + z * z / episodes
     centre = (share + z * z / (2 * episodes)) / scale
     half = z / scale * math.sqrt(share * (1 - share) / episodes + z * z / (4 * episodes * episodes))
-    # At the ends the interval is exact; the arithmetic may be off by some 1e-17.
+    # At the ends the interval is exact. The arithmetic may be off by about 1e-17.
     low = 0.0 if successes == 0 else max(0.0, centre - half)
     high = 1.0 if successes == episodes else min(1.0, centre + half)
     return low, high
 
 
 def p_value_of_worse(tables: Iterable[tuple[int, int, int, int]]) -> float:
-    """Return how likely the candidate's successes, or fewer, are if it is as good as the incumbent.
+    """Return the probability of so few successes if the candidate is as good as the incumbent.
 
     Args:
-        tables: of each task, (successes, episodes) of the candidate and (successes, episodes) of the
-            incumbent. Tasks that only one of them tried say nothing.
+        tables: for each task, (successes, episodes) of the candidate and (successes, episodes) of the
+            incumbent. Tasks that only one of them tried are ignored.
 
     Returns:
-        The one-sided p-value. 1 where both succeeded, or failed, in every episode.
+        The one-sided p-value. It is 1 if both succeeded, or failed, in every episode.
     """
     difference = variance = 0.0
     for own, own_episodes, other, other_episodes in tables:

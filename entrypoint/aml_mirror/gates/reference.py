@@ -8,10 +8,10 @@ from aml_mirror.registries.stages import check_stage
 
 
 def parse_stage_reference(text: str, command: str) -> tuple[str, str]:
-    """Read ``MODEL@STAGE``, in any form that ``pull`` takes; return both.
+    """Parse ``MODEL@STAGE``, in any form that ``pull`` accepts; return both.
 
     Raises:
-        UsageError: it names no stage.
+        UsageError: the text names no stage.
     """
     try:
         found = parse(text)

@@ -1,7 +1,8 @@
-"""Copy a version to a registry of several workspaces: ``aml-mirror share``.
+"""Copies a version to a registry that several workspaces share: ``aml-mirror share``.
 
-The service copies; no byte passes through here on the way. Afterwards every byte there is read and compared
-with the manifest of the version. A version that is there already is compared, and not copied again.
+The service copies the version, so no byte passes through this program on the way. Afterwards every byte of
+the copy is read and compared with the manifest of the version. A version that exists there is compared and
+not copied again.
 """
 
 from __future__ import annotations
@@ -21,13 +22,13 @@ from aml_mirror.support.progress import Console, amount
 from aml_mirror.verify.verify import open_version
 
 SCHEMA = "aml-mirror/share/v1"
-# What a copy has to say of itself as its original does.
+# What a copy must state about itself in the same way as its original.
 _SAME = (keys.IDENTITY, keys.MANIFEST_SHA256, keys.RUN_ID, keys.CHECKPOINT)
 
 
 @dataclass(frozen=True, slots=True)
 class Shared:
-    """What became of it."""
+    """The result of a share."""
 
     outcome: str
     """``shared``, or ``already-shared``."""
@@ -51,7 +52,7 @@ class Shared:
         }
 
     def text(self) -> str:
-        """The same in words."""
+        """Return the result as text."""
         word = "shared" if self.outcome == "shared" else "already shared"
         return (
             f"{word}: {self.version.model} version {self.version.number} as {self.uri}, {self.files} "
@@ -60,12 +61,12 @@ class Shared:
 
 
 def share(settings: Settings, console: Console) -> Shared:
-    """Copy the version that the settings name to the registry that they name, and compare what is there.
+    """Copy the version that the settings name to the registry that they name, and check the copy.
 
     Raises:
-        UsageError: one of them is not named.
-        ConfigurationError: there is no such registry, or this kind of registry has none.
-        DataError: the version is not to be trusted, another one has its number there, or a byte differs.
+        UsageError: one of them is missing.
+        ConfigurationError: there is no such registry, or this kind of registry cannot share.
+        DataError: the version cannot be trusted, another version has its number there, or a byte differs.
     """
     if not settings.registry_name:
         raise UsageError("no registry is named", "pass --registry NAME")
@@ -73,7 +74,7 @@ def share(settings: Settings, console: Console) -> Shared:
     sharing = registry.sharing(settings.registry_name)
     if sharing is None:
         raise ConfigurationError(
-            f"{registry.description} shares nothing", "share works with Azure ML, whose registries it fills"
+            f"{registry.description} cannot share versions", "share needs an Azure ML workspace"
         )
     manifest = pinned_manifest(version, registry.version_reader(version))
     there = sharing.find(version.model, version.number)
@@ -82,13 +83,13 @@ def share(settings: Settings, console: Console) -> Shared:
         console.say(f"{sharing.description} copies {amount(manifest.bytes)}")
         sharing.send(version)
         there = sharing.find(version.model, version.number)
-    # Whether the service copies properties is not documented: those that are there have to be right.
+    # It is not documented whether the service copies properties. Those that exist must be right.
     if there is None or any(
         there.tags.get(key, mine) != mine for key in _SAME if (mine := version.tags.get(key))
     ):
         raise DataError(
-            f"{sharing.description} has another version {version.number} of {version.model}: its "
-            "identity is not that of this one",
+            f"{sharing.description} has another version {version.number} of {version.model}: its identity "
+            "differs",
             "versions of a registry cannot be replaced: mirror the run under another model name",
         )
     with console.stage("comparing", manifest.bytes) as progress:
@@ -111,7 +112,7 @@ def _compare(sharing: Sharing, there: Version, manifest: Manifest, progress: Any
         raise DataError(
             f"{there.model} version {there.number} in {sharing.description} is not what was mirrored: "
             f"{wrong[0]}",
-            "do not use it there; archive it, and share the version under another model name",
+            "do not use that copy: archive it, and share the version under another model name",
         )
 
 

@@ -1,4 +1,4 @@
-"""Take a stage away, give it back to whoever had it before, and tell how it came to that."""
+"""Takes a stage away, gives it back to the version that had it before, and reports how this came about."""
 
 from __future__ import annotations
 
@@ -32,10 +32,10 @@ SCHEMA = "aml-mirror/stage/v1"
 
 @dataclass(frozen=True, slots=True)
 class StageChange:
-    """What became of a stage."""
+    """What happened to a stage."""
 
     outcome: str
-    """``demoted``, ``rolled-back``, or what it would be with ``dry_run``."""
+    """``demoted`` or ``rolled-back``; with ``dry_run``, what it would be."""
     model: str
     stage: str
     previous: str
@@ -61,7 +61,7 @@ class StageChange:
         }
 
     def text(self) -> str:
-        """The same in words."""
+        """Return the result as text."""
         now = f"version {self.version} has it" if self.version else "no version has it"
         before = f"version {self.previous} had it" if self.previous else "no version had it"
         if self.dry_run:
@@ -70,10 +70,10 @@ class StageChange:
 
 
 def demote(settings: Settings, console: Console) -> StageChange:
-    """Take the stage that the settings name from the version that has it.
+    """Take the stage that the settings name away from its version.
 
     Raises:
-        UsageError: they name none.
+        UsageError: the settings name no stage.
         SourceNotFound: no version has it.
     """
     model, stage = parse_stage_reference(settings.reference, "demote")
@@ -93,19 +93,20 @@ def demote(settings: Settings, console: Console) -> StageChange:
 def rollback(settings: Settings, console: Console) -> StageChange:
     """Give the stage that the settings name back to the version that had it before.
 
-    Its bytes are read again, and its safety verdict must be harmless; with public keys it has to be signed.
-    Called again, it goes back further.
+    The version's bytes are read again, and its safety verdict must be harmless. With public keys it must be
+    signed. If called again, it goes back further.
 
     Raises:
-        UsageError: no stage is named, or nobody had it before.
-        SourceNotFound: the version that had it is gone.
-        DataError: that version cannot be trusted any more.
+        UsageError: no stage is named, or no version had it before.
+        SourceNotFound: the version that had it no longer exists.
+        DataError: that version can no longer be trusted.
     """
     model, stage = parse_stage_reference(settings.reference, "rollback")
     keys = [signing.public_key(path) for path in settings.public_keys]
     registry = open_registry(settings, console.say)
     store = stages_of_model(registry, model)
-    # Checked without the lock, which others may need meanwhile; whether it is still the one is seen after.
+    # Checked without the lock, which others may need meanwhile. Afterwards we check that it is still the
+    # right version.
     _, number = _target(store, model, stage)
     version = require_version(registry, model, number)
     policy = Policy(safety=tuple(sorted(HARMLESS)), signed_version=bool(keys))
@@ -119,8 +120,8 @@ def rollback(settings: Settings, console: Console) -> StageChange:
         holder, target = _target(store, model, stage)
         if target != number:
             raise UsageError(
-                f"{model}@{stage} was changed meanwhile: version {target} had it before now, not {number}",
-                "look at 'aml-mirror history', and run again",
+                f"{model}@{stage} was changed meanwhile: the version before is now {target}, not {number}",
+                "look at 'aml-mirror history', then run the command again",
             )
         entry = write_change(
             store, registry, blank_entry(stage, ROLLBACK, settings.reason), holder, version, require_allowed
@@ -140,7 +141,7 @@ def _required(store: StageStore, model: str, stage: str) -> Holder:
 
 
 def _target(store: StageStore, model: str, stage: str) -> tuple[Holder | None, str]:
-    """Return who has the stage, and the number of the version that had it before."""
+    """Return the version that has the stage, and the number of the version that had it before."""
     holder = store.holder(stage)
     entries = [entry for entry in store.journal() if entry.stage == stage]
     number = version_before(carried_out(entries, head_of(entries, holder)))
@@ -155,18 +156,19 @@ def version_before(entries: Sequence[StageEntry]) -> str:
     """Return the number of the version to go back to; empty: there is none.
 
     Args:
-        entries: of one stage, those that were carried out, the oldest first.
+        entries: the entries of one stage that were carried out, the oldest first.
     """
     held: list[str] = []
     for entry in entries:
         if entry.action == ROLLBACK:
-            # What it left is not gone back to; it may have gone back from no version at all.
+            # A rollback never returns to a version that was rolled back. It may have started from no version
+            # at all.
             while held and held[-1] != entry.version:
                 held.pop()
         else:
             held.append(entry.version)
     if held and held[-1] == "":
-        # It was taken away: whoever had it last is the one.
+        # The stage was taken away, so its last version is the one to go back to.
         return next((number for number in reversed(held) if number), "")
     current = held[-1] if held else ""
     return next((number for number in reversed(held[:-1]) if number and number != current), "")

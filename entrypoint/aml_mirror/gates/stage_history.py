@@ -1,4 +1,4 @@
-"""Who had which stage of a model, since when, and why: ``aml-mirror history``."""
+"""Shows which version had which stage of a model, since when, and why: ``aml-mirror history``."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class StageHistory:
 
     model: str
     holders: dict[str, str]
-    """By stage the number of the version that has it; empty: none."""
+    """Stage -> the number of the version that has it; empty: none."""
     entries: list[tuple[StageEntry, bool]]
     """Each with whether it was carried out."""
 
@@ -37,7 +37,7 @@ class StageHistory:
         }
 
     def text(self) -> str:
-        """The same as a table."""
+        """Return the history as a table."""
         if not self.holders:
             return f"no version of {self.model} ever had a stage"
         rows = [("when", "stage", "what", "version", "before", "by", "evaluations", "why")]
@@ -68,10 +68,10 @@ class StageHistory:
 
 
 def history(settings: Settings, console: Console) -> StageHistory:
-    """Return the history of the model, or the one stage, that the settings name.
+    """Return the history of the model, or of the single stage, that the settings name.
 
     Raises:
-        UsageError: they name none.
+        UsageError: the settings name neither.
     """
     reference = settings.reference or settings.model_name
     if "@" in reference:

@@ -1,4 +1,4 @@
-"""Writes what became of a stage: an entry of the journal, then the stage itself."""
+"""Records a change of a stage: first an entry of the journal, then the stage itself."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from aml_mirror.registries.base import Registry
 from aml_mirror.registries.records import Version
 from aml_mirror.registries.stages import Holder, StageEntry, StageStore, head_of
 
-# MLflow's databases keep 5,000 characters of a tag.
+# MLflow's databases store up to 5,000 characters of a tag.
 MAX_ENTRY = 4_500
 MAX_WHY = 500
 MOST_EVIDENCE = 20
@@ -25,7 +25,7 @@ def stages_of_model(registry: Registry, model: str) -> StageStore:
     """Return the stages of a model.
 
     Raises:
-        ConfigurationError: the registry does not offer any.
+        ConfigurationError: the registry does not support stages.
     """
     found = registry.stages(model)
     if found is None:
@@ -43,15 +43,15 @@ def write_change(
     to: Version | None,
     require_allowed: Callable[[], None],
 ) -> StageEntry:
-    """Write an entry under the next number, and carry it out; return it.
+    """Write an entry under the next number, carry it out, and return it.
 
     Args:
         store: its lock is held.
-        registry: tells who this is.
-        entry: without number, time and person.
-        holder: who has the stage now.
-        to: who gets it; None: nobody.
-        require_allowed: of the lock.
+        registry: identifies the person.
+        entry: the entry without number, time and person.
+        holder: the version that has the stage now.
+        to: the version that gets it; None: no version.
+        require_allowed: the check of the lock.
     """
     entries = [one for one in store.journal() if one.stage == entry.stage]
     entry = fitted(
@@ -99,17 +99,17 @@ def blank_entry(
 
 
 def fitted(entry: StageEntry) -> StageEntry:
-    """Return an entry that is short enough: conditions are left out from the end."""
+    """Return an entry that is short enough. Conditions are dropped from the end."""
     while entry.conditions and len(entry.as_json()) > MAX_ENTRY:
         entry = replace(entry, conditions=entry.conditions[:-1])
     return entry
 
 
 def person(registry: Registry) -> str:
-    """Return who this is: as the registry knows it, and on which machine."""
+    """Return who this is: the name that the registry knows, and the machine."""
     try:
         local = getpass.getuser()
-    except (KeyError, OSError, ImportError):  # a pod's user without a name
+    except (KeyError, OSError, ImportError):  # A pod's user has no name.
         local = "unknown"
     where = f"{local}@{socket.gethostname()}"
     known = registry.user()

@@ -1,4 +1,4 @@
-"""The search for the runs below a source, by every layout that the program knows."""
+"""Finds the runs below a source, using every layout that the program knows."""
 
 from __future__ import annotations
 
@@ -43,22 +43,22 @@ __all__ = [
 
 @dataclass(frozen=True, slots=True)
 class DetectedRun:
-    """A run in a source: its root relative to the source (``""``: the source itself) and its layout."""
+    """A run in a source: its layout, and its root relative to the source (``""`` is the source itself)."""
 
     root: str
     layout: Layout
-    # Whether it was found without W&B's copies, and is to be read so.
+    # Whether the run was found with W&B's copies left out. It is then read without them, too.
     without_copies: bool = False
-    # The roots, relative to the source, of other runs inside this one. Nothing in them belongs to it.
+    # The roots, relative to the source, of other runs inside this one. Their files do not belong to this run.
     nested: tuple[str, ...] = ()
 
     def tree(self, whole: Tree) -> Tree:
-        """Return the run's own files; ``whole`` is the tree in which it was found."""
+        """Return the run's own files. ``whole`` is the tree in which the run was found."""
         start = len(self.root) + 1 if self.root else 0
         return whole.below(self.root).without(root[start:] for root in self.nested)
 
     def read(self, tree: Tree) -> Run:
-        """Describe the run; ``tree`` is the one in which it was found."""
+        """Describe the run. ``tree`` is the tree in which it was found."""
         files = self.tree(without_copies(tree) if self.without_copies else tree)
         draft = self.layout.read(files)
         if not getattr(self.layout, "orders_equal_steps", False):
@@ -74,9 +74,9 @@ class DetectedRun:
 def find_runs(tree: Tree, framework: str = "") -> list[DetectedRun]:
     """Find every run in a tree, sorted by root.
 
-    Each layout is asked in turn. A directory belongs to the first that claims it. What is inside a claimed
-    run is part of that run, unless a layout takes it for a run: see :mod:`aml_mirror.layouts.nested`.
-    What W&B copied is a run only where nothing else is.
+    Each layout is asked in turn, and a directory belongs to the first layout that claims it. Everything
+    inside a claimed run is part of that run, unless a layout recognises it as a run of its own: see
+    :mod:`aml_mirror.layouts.nested`. W&B's copies count as a run only if there is no other run.
     """
     own = without_copies(tree)
     if own is not tree and (runs := _detected(own, framework, True)):
@@ -85,13 +85,13 @@ def find_runs(tree: Tree, framework: str = "") -> list[DetectedRun]:
 
 
 def find_every_run(tree: Tree, framework: str = "") -> list[DetectedRun]:
-    """As :func:`find_runs`, with the runs of no known framework beside those of a known one.
+    """Like :func:`find_runs`, but also return runs of unknown frameworks beside runs of known ones.
 
-    A person is asked which of several runs is meant; who asks for all wants them all.
+    A command for one run asks the person to choose between several. A backfill wants all of them.
     """
     runs = find_runs(tree, framework)
     known = [run.root for run in runs]
-    # Generic was asked about all where it found a run, unless that is in another one.
+    # Where the generic layout found a run, it has already seen everything, unless that run is inside another.
     outer = [run for run in runs if not any(_is_inside(run.root, root) for root in known)]
     if framework or not runs or "" in known or any(run.layout.name == Generic.name for run in outer):
         return runs
@@ -116,14 +116,14 @@ def _detected(tree: Tree, framework: str, is_without_copies: bool) -> list[Detec
 
 
 def _is_hidden(root: str) -> bool:
-    # What is being saved under a hidden name belongs to the run around it.
+    # A save in progress under a hidden name belongs to the run around it.
     return root.startswith(".") or "/." in root
 
 
 def unknown_beside(tree: Tree, found: DetectedRun) -> list[str]:
-    """Return the roots, sorted, of what no known framework wrote and what is beside the one run of a tree.
+    """Return the sorted roots of what no known framework wrote, beside the only run of a known framework.
 
-    Nobody else would say a word of them: the run of a known framework is taken for all that there is.
+    Without this, nobody would notice them: the run of the known framework would pass for the whole folder.
     """
     if not found.root or found.layout.name == "generic":
         return []
@@ -168,7 +168,7 @@ def _found(tree: Tree, framework: str) -> dict[str, Layout]:
 
 
 def why_none_was_told(tree: Tree) -> MirrorError | None:
-    """Return the reason why no run was found in a tree that may hold one: its weights cannot be read."""
+    """Return why no run was found in a tree that may contain one: its weights cannot be read."""
     unreadable = {
         path: error
         for path, error in tree.unreadable().items()
@@ -178,21 +178,23 @@ def why_none_was_told(tree: Tree) -> MirrorError | None:
         return None
     error = unreadable[min(unreadable)]
     others = f", nor can {len(unreadable) - 1} others" if len(unreadable) > 1 else ""
-    return type(error)(f"no run could be told in {tree.source.uri}: {error.message}{others}", error.hint)
+    where = tree.source.uri
+    return type(error)(f"no run could be recognised in {where}: {error.message}{others}", error.hint)
 
 
 def find_run(tree: Tree, framework: str = "", path: str = "") -> DetectedRun:
-    """Find the one run in a tree.
+    """Find the only run in a tree.
 
     Args:
         tree: where to look.
-        framework: the only layout to ask; empty: all.
-        path: of the checkpoint that is wanted, where that was told so. Where no layout finds a run and
-            weights lie there, the tree is one: the person knows what no name tells.
+        framework: the only layout to ask; empty: ask all.
+        path: the path of the requested checkpoint, if one was given. If weights are stored there and no
+            layout finds a run, the whole tree is taken as the run, because the person knows more than the
+            names say.
 
     Raises:
-        DataError: there is none.
-        UsageError: there is more than one; the message names them. SeveralRuns where none is inside another.
+        DataError: there is no run.
+        UsageError: there are several runs; the message lists them. SeveralRuns if none is inside another.
     """
     found = find_runs(tree, framework)
     where = tree.source.uri
@@ -202,13 +204,13 @@ def find_run(tree: Tree, framework: str = "", path: str = "") -> DetectedRun:
         raise failure
     if not found:
         looked = f"a {framework} run" if framework else "a run of any known framework"
-        empty = "" if tree.files else " (the folder holds no file at all)"
+        empty = "" if tree.files else " (the folder is empty)"
         hidden = next((name for name in tree.everything.files if name not in tree.files), "")
         if skipped := skipped_around(hidden):
-            empty = f" (nor is one looked for in {skipped}: a folder of that name holds no run of its own)"
+            empty = f" ({skipped} was not searched: a folder with that name does not contain a run)"
         if not tree.files and tree.refused:
             path, why = min(tree.refused.items())
-            empty = f" (of all that the folder holds none can be read; {path!r}: {why})"
+            empty = f" (none of its files can be read; {path!r}: {why})"
         models = to_name(tree) if framework in ("", Generic.name) else []
         if len(models) > 1:
             raise UsageError(
@@ -241,7 +243,7 @@ def find_run(tree: Tree, framework: str = "", path: str = "") -> DetectedRun:
 
 
 def _around(tree: Tree, found: DetectedRun) -> list[DetectedRun]:
-    """Return the run of no known framework in whose folder the one run of a known framework is, if any."""
+    """Return the run of an unknown framework around the only run of a known framework, if any."""
     if not found.root or found.layout.name == Generic.name:
         return []
     seen = without_copies(tree) if found.without_copies else tree
@@ -256,7 +258,7 @@ def _around(tree: Tree, found: DetectedRun) -> list[DetectedRun]:
 
 
 def _with_path(tree: Tree, found: list[DetectedRun], path: str) -> DetectedRun | None:
-    """Return the run that a path below its root is of; the outer one of a run and those inside it."""
+    """Return the run that a path belongs to, out of an outer run and the runs inside it."""
     roots = [item.root for item in found]
     owners = [
         item
@@ -278,7 +280,7 @@ def _is_inside(path: str, folder: str) -> bool:
 
 
 def _outer(tree: Tree, found: list[DetectedRun]) -> str:
-    """Say how to take a run with others inside: its folder holds them too."""
+    """Explain how to select a run that contains other runs, because its folder includes them."""
     for item in found:
         if item.nested:
             checkpoints = item.read(tree).checkpoints

@@ -1,8 +1,8 @@
-"""Which model an adapter was trained on: without it the adapter is of no use.
+"""Finds the model that an adapter was trained on. Without that model, the adapter is useless.
 
 PEFT writes ``adapter_config.json`` beside ``adapter_model.safetensors`` (``PeftModel.save_pretrained``, 0.4
-to 0.21), whatever framework calls it: the Trainer, LeRobot, OpenVLA. ``base_model_name_or_path`` in it is a
-name on the Hub or a path of the machine that trained.
+to 0.21), whichever framework calls it: the Trainer, LeRobot, OpenVLA. Its ``base_model_name_or_path`` is a
+name on the Hub, or a path on the training machine.
 """
 
 from __future__ import annotations
@@ -14,19 +14,20 @@ from aml_mirror.layouts.config_files import read_json
 from aml_mirror.sources.tree import Tree, join, parent
 
 _CONFIG = "adapter_config.json"
-# What a registry takes as a tag's value.
+# The values that a registry accepts for a tag.
 _MAX_NAME = 250  # characters
 
 
 def with_base_model(run: Tree, checkpoint: Checkpoint) -> Checkpoint:
-    """Return the checkpoint with the name of its base model, where it is an adapter."""
+    """If the checkpoint is an adapter, return it with the name of its base model."""
     return replace(checkpoint, base_model=base_model_of(run, checkpoint))
 
 
 def base_model_of(run: Tree, checkpoint: Checkpoint) -> str:
-    """Return the name of the model that a checkpoint is an adapter of; empty: it is none, or nothing says it.
+    """Return the name of the model that an adapter belongs to; empty: not an adapter, or no base model is
+    named.
 
-    A whole model into which an adapter was merged may keep the adapter in a folder of its own: it is none.
+    A complete model with a merged adapter may keep that adapter in a separate folder. It is not an adapter.
     """
     folder = parent(checkpoint.path) if checkpoint.path in checkpoint.files else checkpoint.path
     path = join(folder, _CONFIG)

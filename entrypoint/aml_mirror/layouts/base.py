@@ -1,8 +1,8 @@
-"""What every layout answers: where its runs are, and what one run holds.
+"""The interface of a layout: where its runs are, and what one run contains.
 
-A layout decides by names, by small JSON and YAML files, and by ranged reads; it never unpickles. It says
-what a checkpoint *would* be. Whether its bytes are whole is judged afterwards, in
-:mod:`aml_mirror.pipeline.select`, the same way for all.
+A layout decides by names, small JSON and YAML files, and ranged reads. It never unpickles. It says what a
+checkpoint *would* be. :mod:`aml_mirror.pipeline.select` checks afterwards whether its bytes are complete, in
+the same way for all layouts.
 """
 
 from __future__ import annotations
@@ -24,36 +24,38 @@ class Layout(Protocol):
 
     @property
     def name(self) -> str:
-        """What ``--framework`` calls it: lower case, digits and ``_``."""
+        """The name for ``--framework``: lower case, digits and ``_``."""
 
     def find(self, tree: Tree) -> list[str]:
-        """Return the root directories of this framework's runs in the tree, sorted (``""``: the tree).
+        """Return the root directories of this framework's runs in the tree, sorted (``""``: the tree itself).
 
-        Only names and, where names are not enough, small reads. A directory is returned once, and never
-        together with one of its parents.
+        This uses only names and, if names are not enough, small reads. It returns each directory once, and
+        never together with one of its parents.
         """
 
     def read(self, run: Tree) -> RunDraft:
-        """Describe the run whose root ``run`` is. ``checkpoints`` may be empty; damaged small files
-        become warnings, not errors."""
+        """Describe the run whose root is ``run``.
+
+        ``checkpoints`` may be empty. Damaged small files become warnings, not errors.
+        """
 
 
 @dataclass(frozen=True, slots=True)
 class NamedStep:
-    """A name and the number in it."""
+    """A name and the number that it contains."""
 
     name: str
     step: int
 
 
 def numbered(names: tuple[str, ...], pattern: re.Pattern[str]) -> list[NamedStep]:
-    """Return the names that match (``step`` is the group's name), by step, largest first; ties by name."""
+    """Return the names that match, sorted by the group ``step``, largest first, ties by name."""
     found = [NamedStep(name, int(match["step"])) for name in names if (match := pattern.fullmatch(name))]
     return sorted(found, key=lambda item: (-item.step, item.name))
 
 
 def quietly(read: Callable[[], Any], warnings: list[str], default: Any = None) -> Any:
-    """Run a small read and turn its failure into a warning."""
+    """Run a small read, and turn a failure into a warning."""
     try:
         return read()
     except DataError as error:

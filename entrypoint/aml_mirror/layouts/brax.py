@@ -1,16 +1,17 @@
-"""Brax, and MuJoCo Playground's ``train_jax_ppo.py``: ``<step in twelve digits>/`` of Orbax.
+"""Brax, and MuJoCo Playground's ``train_jax_ppo.py``: Orbax folders named ``<step in twelve digits>/``.
 
-``brax.training.checkpoint.save`` (google/brax, ``brax/training/checkpoint.py``, 0.12 to main of 2026) saves
-the parameters by Orbax into ``f"{step:012d}"``, and then writes the configuration of the network into the
-same folder: ``ppo_network_config.json``, ``sac_network_config.json`` or ``bc_network_config.json``.
-Playground saves into ``<logdir>/<env>-<time>/checkpoints``, with the environment's ``config.json`` beside
-the steps (``learning/train_jax_ppo.py``). The highest step is the end; nothing is kept for its score.
+``brax.training.checkpoint.save`` (google/brax, ``brax/training/checkpoint.py``, 0.12 to the main branch of
+2026) saves the parameters with Orbax into ``f"{step:012d}"``, and then writes the network configuration into
+the same folder: ``ppo_network_config.json``, ``sac_network_config.json`` or ``bc_network_config.json``.
+Playground saves into ``<logdir>/<env>-<time>/checkpoints``, with the environment's ``config.json`` beside the
+steps (``learning/train_jax_ppo.py``). The highest step is the final one. No checkpoint is selected by a
+score.
 
-What its player opens: the folder, by ``load_policy`` in ``brax/training/agents/*/checkpoint.py``, the
-configuration of the network included; the statistics of observations are the first of the parameters.
-Playground's ``--play_only`` is told the environment by flags, and takes the highest step of the folder.
-``checkpoints/config.json`` says which environment it was trained in, with the overrides of the flags: no
-script reads it back, and it is kept so that the flags can be told.
+What inference loads: the folder, with ``load_policy`` in ``brax/training/agents/*/checkpoint.py``, including
+the network configuration. The observation statistics are the first entry of the parameters. Playground's
+``--play_only`` gets the environment from flags, and takes the highest step of the folder.
+``checkpoints/config.json`` says which environment it was trained in, with the overrides of the flags. No
+script reads it back. It is kept because it shows which flags to use.
 """
 
 from __future__ import annotations

@@ -1,18 +1,18 @@
-"""Diffusion Policy: ``checkpoints/latest.ckpt`` and the top few by a metric in the name.
+"""Diffusion Policy: ``checkpoints/latest.ckpt`` and the best few by a metric in the name.
 
-``BaseWorkspace.save_checkpoint`` and ``TopKCheckpointManager`` (real-stanford/diffusion_policy, its main
-branch of 2023 to 2024; forks such as UMI and DP3 kept both): every ``checkpoint_every`` epochs
-``latest.ckpt`` is written over, from a thread, then perhaps ``epoch=0100-test_mean_score=0.900.ckpt``
-(``checkpoint.topk.format_str``). The file is a torch archive pickled with dill: ``cfg``, ``state_dicts``
-(with the EMA model, the normalizer and the optimizer) and ``pickles``, whose ``global_step`` and ``epoch``
-are pickles of their own. Hydra's ``.hydra/config.yaml`` and ``logs.json.txt`` lie in the root;
-``snapshots/latest.pkl`` is a pickle of the whole workspace.
+Source: ``BaseWorkspace.save_checkpoint`` and ``TopKCheckpointManager`` (real-stanford/diffusion_policy, main
+branch of 2023 to 2024; forks such as UMI and DP3 kept both). Every ``checkpoint_every`` epochs, a thread
+overwrites ``latest.ckpt``, then possibly writes ``epoch=0100-test_mean_score=0.900.ckpt``
+(``checkpoint.topk.format_str``). The file is a torch archive pickled with dill. It contains ``cfg``,
+``state_dicts`` (with the EMA model, the normalizer and the optimizer) and ``pickles``, where ``global_step``
+and ``epoch`` are pickles of their own. The root contains Hydra's ``.hydra/config.yaml`` and
+``logs.json.txt``. ``snapshots/latest.pkl`` is a pickle of the whole workspace.
 
-The step is ``global_step``, as in ``logs.json.txt``; where the file cannot be read, the one that the log
+The step is ``global_step``, as in ``logs.json.txt``. If the file cannot be read, it is the step that the log
 gives for the epoch in the name.
 
-What its player opens: the file alone (``eval.py``, ``eval_real_robot.py``): configuration, normalizer and EMA
-weights are in it. Rates and the robot's address are told by flags.
+What inference loads: only this file (``eval.py``, ``eval_real_robot.py``). It contains configuration,
+normalizer and EMA weights. Flags set the rates and the robot's address.
 """
 
 from __future__ import annotations
@@ -83,11 +83,11 @@ class DiffusionPolicy:
             role: Role = "final" if index == 0 else "periodic"
             left_out: tuple[tuple[str, str], ...] = ()
             if index == 0 and run.has(_SNAPSHOT):
-                left_out = ((_SNAPSHOT, "a pickle of the whole workspace, needed to train on only"),)
+                left_out = ((_SNAPSHOT, "a pickle of the whole workspace, needed only for further training"),)
             found.checkpoints.append(
                 Checkpoint(item.path, item.step, role, (item.path,), (item.path,), left_out)
             )
-        # Whatever is called otherwise was saved because of its time.
+        # Files with other names were saved at fixed times, not for a score.
         if saved and all(item.metric for item in saved):
             warn_of_scores(found)
         _warn_of_old_latest(saved, found)
@@ -98,22 +98,22 @@ class DiffusionPolicy:
 
 
 def _warn_of_old_latest(saved: list[_Saved], found: RunDraft) -> None:
-    """Say that ``latest.ckpt``, written over with every save, is older than what was kept for its score."""
+    """Warn if ``latest.ckpt``, which every save overwrites, is older than a checkpoint kept for its score."""
     latest = next((item for item in saved if item.path.endswith(_LATEST)), None)
     if latest is None or not saved[0].metric or _age(latest)[1] >= _age(saved[0])[1]:
         return
     newest = found.checkpoints[0]
     found.checkpoints[0] = replace(newest, role="unknown")
     found.warnings.append(
-        f"{latest.path} is of epoch {latest.epoch}, before {newest.path}: it is an old copy, and the "
-        "training may have gone on"
+        f"{latest.path} is of epoch {latest.epoch}, before {newest.path}, so it is outdated. The "
+        "training may have continued"
     )
 
 
 def _is_other_end(run: Tree, name: str) -> bool:
-    """Tell whether a file says that it is the end as only forks do, final.ckpt, and holds what is saved here.
+    """Tell whether a file is an end that only forks save (final.ckpt), with the contents that are saved here.
 
-    The step in it tells whether it is.
+    The step inside it tells.
     """
     return bool(other_ends([name], [_LATEST])) and _is_workspace(pickle_of(run, f"checkpoints/{name}"))
 
@@ -127,7 +127,7 @@ def _is_diffusion_policy(tree: Tree, folder: str, names: tuple[str, ...]) -> boo
     for name in files[:_LOOK_INTO]:
         if data := pickle_of(tree, join(folder, name)):
             return _is_workspace(data)
-    # None can be read: the names and what is beside them must do. Lightning says "last" and "step=".
+    # None of them can be read, so names and neighbours have to decide. Lightning writes "last" and "step=".
     root = parent(folder)
     beside = tree.has(join(root, _LOG)) or tree.has(join(root, _CONFIG))
     return bool(files) and (beside or _LATEST in files) and not any("step=" in name for name in files)
@@ -136,7 +136,7 @@ def _is_diffusion_policy(tree: Tree, folder: str, names: tuple[str, ...]) -> boo
 def _examined(run: Tree, name: str, steps: dict[int, int]) -> _Saved:
     path = f"checkpoints/{name}"
     match = _TOP.fullmatch(name)
-    # The configuration may use the same keys; those of `pickles` have bytes behind them, and come last.
+    # The configuration may use the same keys. Those of `pickles` are followed by bytes, and come last.
     pairs = pickled_pairs(pickle_of(run, path), frozenset({"global_step", "epoch"}))
     inside = {key: _number_in(value) for key, value in pairs if isinstance(value, bytes)}
     step, epoch = inside.get("global_step"), inside.get("epoch")
@@ -150,7 +150,7 @@ def _examined(run: Tree, name: str, steps: dict[int, int]) -> _Saved:
 
 
 def _number_in(value: bytes) -> int | None:
-    """Return the integer whose pickle the bytes are, from its opcodes."""
+    """Return the integer that a pickle contains, read from its opcodes."""
     try:
         numbers = [argument for opcode, argument, _ in pickletools.genops(value) if "INT" in opcode.name]
     except (ValueError, IndexError, UnicodeError, OverflowError):
@@ -159,7 +159,7 @@ def _number_in(value: bytes) -> int | None:
 
 
 def _age(item: _Saved) -> tuple[bool, int, int, bool, str]:
-    # A latest.ckpt that cannot be read was being written when the training stopped: nothing is newer.
+    # A latest.ckpt that cannot be read was being written when the training stopped, so nothing is newer.
     return (
         item.epoch is None and item.step is None,
         item.epoch if item.epoch is not None else -1,
@@ -170,7 +170,7 @@ def _age(item: _Saved) -> tuple[bool, int, int, bool, str]:
 
 
 def _steps_of_epochs(run: Tree) -> dict[int, int]:
-    """Return the last ``global_step`` of each epoch in the log: the one at which checkpoints are written."""
+    """Return the last ``global_step`` of each epoch in the log: the step at which checkpoints are written."""
     steps: dict[int, int] = {}
     if not run.has(_LOG):
         return steps
@@ -195,7 +195,7 @@ def _best(saved: list[_Saved], found: RunDraft) -> _Saved | None:
     scored = [item for item in scored if item.metric == metric]
     mode = top.get("mode") if metric == monitored else None
     sign = -1 if mode == "min" or (mode != "max" and lower_is_better(metric)) else 1
-    # Among equal ones the first is the best: a later one has to be better to push it out.
+    # Of equal ones the first is the best: a later one replaces it only if it is better.
     return max(scored, key=lambda item: (sign * item.value, -(item.epoch or 0)))
 
 

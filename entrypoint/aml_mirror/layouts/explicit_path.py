@@ -1,7 +1,8 @@
-"""Weights that no layout lists: what a person names by its path, and what an error proposes to name.
+"""Weights that no layout lists: what a person selects by path, and what an error suggests to select.
 
-A part of a model is never a checkpoint. Of ``model-00002-of-00003.safetensors`` the whole set is taken, with
-its index; of what has other parts (``__0_0.distcp``, an Orbax store, one rank's file) the folder around it.
+A part of a model is never a checkpoint. For ``model-00002-of-00003.safetensors``, the whole set is taken,
+with its index. For other kinds of parts (``__0_0.distcp``, an Orbax store, the file of one rank), it is the
+folder around them.
 """
 
 from __future__ import annotations
@@ -30,34 +31,34 @@ from aml_mirror.layouts.run_roots import folders_around
 from aml_mirror.layouts.step_folders import names_in, shard_problem, word_set
 from aml_mirror.sources.tree import Tree, join, parent
 
-# What ``--checkpoint`` takes beside paths.
+# Values of ``--checkpoint`` that are not paths.
 WORDS = ("final", "best", "all")
 STEP = re.compile("[0-9]{1,18}")
-# One process's part of what several wrote, and what means nothing without the files around it.
+# One process's part of a file set, and files that mean nothing without the files around them.
 _PART = re.compile(r".*\.distcp|manifest\.ocdbt|(?:.*_)?rank_[0-9]+(?:_.*)?\.pt")
-# What is beside weights that are loaded by their folder: a model's configuration, or that of its training.
+# Files beside weights that are loaded as a folder: the configuration of the model or of its training.
 _BESIDE = re.compile(r"(?:config|model_config|adapter_config|args)\.(?:json|ya?ml)|.*\.index\.json")
-# What the parts of one model are called that are stored apart.
+# Names of the parts of a model whose parts are stored separately.
 _COMPONENTS = word_set(
     "actor critic encoder decoder vae unet transformer denoiser text vision tower image llm projector mm "
     "backbone head heads adapter action expert embedder tokenizer language value"
 )
-# So many proposals are looked into.
+# How many suggestions are examined.
 _LOOKED_AT = 20
 
 
 def as_option(path: str) -> str:
-    """Return the option that takes the checkpoint at a path, also where its name is a word or a step."""
+    """Return the option that selects the checkpoint at a path, even if its name is a keyword or a step."""
     taken = path in WORDS or STEP.fullmatch(path)
     return f"--checkpoint {quote(f'./{path}' if taken else path)}"
 
 
 def explicit_checkpoint(run: Tree, path: str) -> Checkpoint | None:
-    """Describe what a person named by its path: weights, or a folder with weights; None: it is neither.
+    """Describe the weights, or the folder with weights, that a person selected by path; None: there are none.
 
-    No name has to say what it is, and no number is needed: ``exported/policy.onnx``, a lone ``model.pt``.
-    ``.`` is the whole run but for what only its training needs. What no layout looks into, a cache above all,
-    is taken where it is named.
+    The name need not contain a keyword or a number: ``exported/policy.onnx``, or a single ``model.pt``. ``.``
+    is the whole run, without the files that only its training needs. Folders that no layout searches, such as
+    a cache, are accepted if they are named.
     """
     path = run.resolve(path)
     if not run.has(path) and not run.has_folder(path) and path != ".":
@@ -99,11 +100,12 @@ def _shards(run: Tree, folder: str, named: re.Match[str]) -> Checkpoint:
 
 
 def to_name(tree: Tree) -> list[str]:
-    """Return the paths that a person may name where no layout finds a run, the likeliest first.
+    """Return the paths that a person could select if no layout finds a run, the most likely first.
 
-    The shallowest weights come first; of those at one depth what is whole, what by its name is a model, what
-    says that it is the end, and the largest numbers, be they steps or dates. A folder is proposed for what
-    is stored in several files, or beside its configuration, unless other weights are deeper in it.
+    The weights closest to the root come first. At the same depth, the order is: complete weights, names of a
+    model, names that say "final", and the largest numbers, whether steps or dates. A folder is suggested if
+    its weights are in several files or beside their configuration, unless deeper folders contain other
+    weights.
     """
     weights = [path for path in tree.files if is_weights(path)]
     own = [path for path in weights if not any(part.lower() in DATA_FOLDERS for part in path.split("/"))]
@@ -127,10 +129,11 @@ def to_name(tree: Tree) -> list[str]:
 
 
 def _around_part(tree: Tree, path: str) -> str:
-    """Return the folder of the model that a folder is a part of (``llm/``, ``unet/``), else the path itself.
+    """Return the folder of the model that a folder is a part of (``llm/``, ``unet/``), or else the path
+    itself.
 
-    The configuration of a model saved in parts is beside the folders of the parts, or all of them are called
-    as parts are.
+    A model saved in parts has its configuration beside the folders of the parts, or all these folders have
+    the usual names of parts.
     """
     part = parent(path) if tree.has(path) else path
     if part in ("", "."):
@@ -149,14 +152,14 @@ def _around_part(tree: Tree, path: str) -> str:
 
 
 def _is_one(tree: Tree, folder: str, policies: list[tuple[str, ...]]) -> bool:
-    """Tell whether all weights of a folder are of one model, which is loaded by the folder."""
+    """Tell whether all weights in a folder belong to one model, which is loaded as a folder."""
     names = [name for policy in policies for name in policy]
     if any(SHARD.fullmatch(name) or _PART.fullmatch(name) for name in names):
         return True
     if len(policies) == 1:
         return any(_BESIDE.fullmatch(other) for other in names_in(tree, folder))
     parts = [frozenset(words_of(stem_of(policy[0]))) for policy in policies]
-    # Names that differ in anything but the part of a model are of several models.
+    # Names that differ in more than the name of the part belong to several models.
     return all(words <= _COMPONENTS | MODEL_WORDS and words & _COMPONENTS for words in parts) and len(
         set(parts)
     ) == len(parts)

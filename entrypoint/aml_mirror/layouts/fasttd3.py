@@ -1,12 +1,12 @@
-"""FastTD3: ``models/<env>__<experiment>__<seed>_<step>.pt``, of every run in one folder.
+"""FastTD3: ``models/<env>__<experiment>__<seed>_<step>.pt``, with every run in one folder.
 
-``train.py`` of younggyoseo/FastTD3 (main of 2025 and 2026; ``save_params`` in ``fast_td3_utils.py``) saves
-into ``models/`` of the working directory: every ``save_interval`` steps under the step, and under ``final``
-when training ends. ``training_notebook.ipynb`` puts ``notebook_experiment`` between environment and step.
-Environment, experiment and seed tell trainings apart: the second stage of ``sim2real.md`` has a name of its
-own. Nothing is kept for its score.
+``train.py`` of younggyoseo/FastTD3 (main branch of 2025 and 2026; ``save_params`` in ``fast_td3_utils.py``)
+saves into ``models/`` of the working directory: under the step every ``save_interval`` steps, and under
+``final`` when training ends. ``training_notebook.ipynb`` puts ``notebook_experiment`` between environment and
+step. Environment, experiment and seed distinguish trainings: the second stage of ``sim2real.md`` has its own
+name. No checkpoint is selected by a score.
 
-What its player opens: the file alone (``load_policy`` in ``fast_td3_deploy.py``, the notebook). It holds
+What inference loads: only this file (``load_policy`` in ``fast_td3_deploy.py``, the notebook). It contains
 ``actor_state_dict``, the state of the observation normalizer, and in ``args`` the kind and size of the
 network, beside the critic's.
 """

@@ -1,19 +1,19 @@
-"""Runs of Isaac GR00T (N1.5, N1.6, N1.7): the Hugging Face layout with two folders more.
+"""Runs of Isaac GR00T (N1.5, N1.6, N1.7): the Hugging Face layout with two more folders.
 
 Sources: NVIDIA/Isaac-GR00T, ``gr00t/experiment/runner.py`` (N1.5), ``gr00t/experiment/experiment.py`` and
 ``gr00t/model/gr00t_n1d6/processing_gr00t_n1d6.py`` (N1.6 and later); its callbacks as its forks keep them.
 
-- The root holds ``experiment_cfg/`` (N1.5: ``metadata.json`` with the normalisation statistics; later:
-  ``config.yaml``, ``conf.yaml``, ``conf.json``) and, since N1.6, ``processor/``. Inference needs both. A
-  callback copies the first as it is and the *contents* of the second into each ``checkpoint-<step>``,
-  after the Trainer has saved it; older checkpoints lack them (Isaac-GR00T issue 353), and the best one
-  lacks the second. What is absent is added from the root.
+- The root contains ``experiment_cfg/`` (N1.5: ``metadata.json`` with the normalisation statistics; later:
+  ``config.yaml``, ``conf.yaml``, ``conf.json``) and, since N1.6, ``processor/``. Inference needs both. After
+  the Trainer has saved a ``checkpoint-<step>``, a callback copies the first folder and the *contents* of the
+  second into it. Older checkpoints lack both (Isaac-GR00T issue 353), and the best one lacks the second.
+  Missing files are added from the root.
 - ``checkpoint-<step>-best-<metric>_<value>/`` is the best one by ``save_best_eval_metric_name``: the model
   and ``experiment_cfg/``, without a trainer's state.
 
-What its player opens: the checkpoint's folder, in it ``experiment_cfg/metadata.json`` (N1.5,
-``gr00t/model/policy.py``) or the processor's files (N1.6 and later, ``gr00t/policy/gr00t_policy.py``). The
-embodiment is told by a flag.
+What inference loads: the checkpoint's folder, with ``experiment_cfg/metadata.json`` (N1.5,
+``gr00t/model/policy.py``) or the processor's files (N1.6 and later, ``gr00t/policy/gr00t_policy.py``). A flag
+selects the embodiment.
 """
 
 from __future__ import annotations
@@ -39,13 +39,13 @@ _BEST = re.compile(
 
 
 class Groot:
-    """See the module."""
+    """See the module's docstring."""
 
     name = "groot"
 
     def find(self, tree: Tree) -> list[str]:
         roots = HuggingFace().find(tree)
-        # A run may be left with its best checkpoint only: the run is around that.
+        # A run may have only its best checkpoint left. The run is the folder around it.
         roots = topmost(parent(root) if _BEST.fullmatch(root.rpartition("/")[2]) else root for root in roots)
         roots = roots or topmost(
             folder
@@ -60,10 +60,10 @@ class Groot:
         best = _best(run, config)
         if best is not None:
             result.best = best
-        # The best one, passed by itself.
+        # The best checkpoint, passed by itself.
         if _BEST.fullmatch((run.root or run.source.name).rpartition("/")[2]):
             result.checkpoints = [replace(item, role="unknown") for item in result.checkpoints]
-            result.warnings.append("by its name this checkpoint was kept for its score")
+            result.warnings.append("the name says that this checkpoint was kept for its score")
         result.checkpoints = [_with_companions(run, item) for item in result.checkpoints]
         if result.best is not None:
             result.best = _with_companions(run, result.best)
@@ -96,7 +96,7 @@ def _list(value: Any) -> list[Any]:
 
 
 def _config(run: Tree, warnings: list[str]) -> dict[str, Any]:
-    # conf.json first: it is config.yaml as plain data. N1.5's metadata.json holds statistics, no settings.
+    # conf.json first: it is config.yaml as plain data. N1.5's metadata.json contains statistics, no settings.
     for name in ("conf.json", "conf.yaml", "config.yaml"):
         path = f"{_EXPERIMENT}/{name}"
         if run.has(path) and (values := read_mapping(run, path, warnings)):
@@ -120,14 +120,14 @@ def _best(run: Tree, config: dict[str, Any]) -> Checkpoint | None:
     if isinstance(greater, bool):
         found.sort(key=lambda item: (item[0] if greater else -item[0], item[1]))
     else:
-        # Each one replaces a worse one, so that of several the latest is the best.
+        # Each one replaces a worse one, so the latest of several is the best.
         found.sort(key=lambda item: item[1])
     _, step, path = found[-1]
     return describe(run, path, step, "best")
 
 
 def _with_companions(run: Tree, checkpoint: Checkpoint) -> Checkpoint:
-    """Add what inference needs from the root's two folders and the checkpoint's own folder lacks."""
+    """Add what inference needs from the root's two folders, if the checkpoint's own folder lacks it."""
     have = set(checkpoint.files)
     added = []
     for path in run.walk(_EXPERIMENT):

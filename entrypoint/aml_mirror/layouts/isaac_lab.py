@@ -1,4 +1,4 @@
-"""What Isaac Lab writes beside the checkpoints of every framework that it trains with.
+"""What Isaac Lab writes beside the checkpoints, with every framework that it trains with.
 
 Isaac Lab's train scripts (scripts/reinforcement_learning/*/train.py, 2.x) dump ``params/env.yaml`` and
 ``params/agent.yaml`` through ``isaaclab.utils.io.dump_yaml``; newer ones add ``run.json`` (library, task,
@@ -14,7 +14,7 @@ from aml_mirror.sources.tree import Tree
 
 
 def params_of(run: Tree, warnings: list[str]) -> dict[str, Any]:
-    """Read the configuration of a run as ``{"agent": …, "env": …, "run": …}``, what there is of it."""
+    """Read the configuration of a run as ``{"agent": …, "env": …, "run": …}``, with the parts that exist."""
     params: dict[str, Any] = {}
     for key, path in (
         ("agent", "params/agent.yaml"),

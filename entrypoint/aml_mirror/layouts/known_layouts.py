@@ -29,8 +29,8 @@ from aml_mirror.layouts.tdmpc2 import TD_MPC2
 from aml_mirror.layouts.tianshou import TIANSHOU
 from aml_mirror.support import plugins
 
-# The more special comes first: every GR00T run is a Hugging Face run too. Generic is asked last, and only
-# where no other layout found anything.
+# Special layouts come first: every GR00T run is also a Hugging Face run. Generic is asked last, and only if
+# no other layout found anything.
 BUILT_IN: tuple[Layout, ...] = (
     LeRobot(),
     Groot(),
@@ -59,10 +59,11 @@ BUILT_IN: tuple[Layout, ...] = (
 
 @functools.cache
 def known_layouts() -> tuple[Layout, ...]:
-    """Return every layout: those of other packages, which somebody installed on purpose, then the rest.
+    """Return every layout: first those of other packages, which somebody installed on purpose, then the
+    built-in ones.
 
     Raises:
-        ConfigurationError: another package's cannot be loaded, or has a name that is taken.
+        ConfigurationError: a package's layout cannot be loaded, or its name is already used.
     """
     layouts = (*plugins.load(plugins.LAYOUTS), *BUILT_IN)
     plugins.require_unique("layouts", (layout.name for layout in layouts))

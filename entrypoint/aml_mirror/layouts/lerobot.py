@@ -1,28 +1,29 @@
-"""Runs of LeRobot: ``checkpoints/<step>/pretrained_model``, the step in six digits or more.
+"""Runs of LeRobot: ``checkpoints/<step>/pretrained_model``, where the step has six digits or more.
 
 Sources: lerobot 0.4.4 (real runs) and the main branch of August 2026 (``common/train_utils.py``,
 ``scripts/lerobot_train.py``, ``rl/learner.py``, ``distributed/checkpoint.py``); 0.1 for the old names.
 
-- A step's folder holds ``pretrained_model/`` (policy, processors and ``train_config.json``), written first,
-  and ``training_state/``, whose ``training_step.json`` therefore says that the policy is whole.
-- The link ``checkpoints/last`` is pointed at a step once all of it is saved: its target is the final one,
-  and what is above it was still being saved. Object storage loses the link, copying tools may turn it
-  into a folder; where it is of no use, the highest step with its ``training_step.json`` is the final one.
-  A training saves one checkpoint at a time: where several lie above ``last`` and one below the newest of
-  them is complete, ``last`` is old (an upload that overwrote nothing, a link that was lost), and the highest
-  complete step is the final one. Of a ``last`` that is a folder one above it is enough, if it holds every
-  file that the step of ``last`` holds: its save had ended, and a copy does not move on. A link that is one
-  step behind is believed: the training stopped before it was moved.
-- LeRobot writes no ``checkpoints/final``, but forks and people do: it is the end where it is no copy.
-- ``pretrained_model_ema/`` holds averaged weights beside the trained ones. They are another policy: they
-  can be asked for by path, and are never taken for what training ended with.
+- A step's folder contains ``pretrained_model/`` (policy, processors and ``train_config.json``), which is
+  written first, and ``training_state/``. So ``training_step.json`` in the latter proves that the policy is
+  complete.
+- The link ``checkpoints/last`` is moved to a step after all of it is saved. Its target is the final
+  checkpoint, and anything above it was still being saved. Object storage loses the link, and copying tools
+  may turn it into a folder. If it is unusable, the highest step with its ``training_step.json`` is final.
+- A training saves one checkpoint at a time. If several are above ``last`` and one below the newest of them is
+  complete, ``last`` is outdated (an upload that overwrote nothing, a lost link), and the highest complete
+  step is final. If ``last`` is a folder, a single one above it is enough, provided it contains every file of
+  ``last``'s step: its save had finished, and a copy does not move on. A link that is one step behind is
+  trusted: the training stopped before it moved.
+- LeRobot writes no ``checkpoints/final``, but forks and people do. It is the end unless it is a copy.
+- ``pretrained_model_ema/`` contains averaged weights beside the trained ones. They are another policy. They
+  can be selected by path, and are never taken as the end of the training.
 - LeRobot keeps no best checkpoint and writes no event files.
 
-What its evaluator opens: all of ``pretrained_model/`` by ``from_pretrained``: weights, ``config.json``,
-processors and their states (``scripts/lerobot_eval.py``, ``async_inference/policy_server.py``). Names of
-cameras that differ from those of the training are told by ``--rename_map``. ``train_config.json``
-is read by ``lerobot-train --config_path`` and by ``TrainPipelineConfig.from_pretrained``, and says with which
-data the policy was trained: it is kept.
+What inference loads: all of ``pretrained_model/`` with ``from_pretrained``: weights, ``config.json``,
+processors and their states (``scripts/lerobot_eval.py``, ``async_inference/policy_server.py``).
+``--rename_map`` maps names of cameras that differ from those of the training. ``train_config.json`` is kept.
+``lerobot-train --config_path`` and ``TrainPipelineConfig.from_pretrained`` read it, and it says which data
+the policy was trained with.
 """
 
 from __future__ import annotations
@@ -36,6 +37,7 @@ from aml_mirror.layouts.base import Checkpoint, RunDraft
 from aml_mirror.layouts.config_files import read_json, read_mapping
 from aml_mirror.layouts.generic.name_words import end_of
 from aml_mirror.layouts.kit.roles import leave_undecided
+from aml_mirror.layouts.kit.temporary import FOLDER_PROBLEM
 from aml_mirror.layouts.run_roots import topmost
 from aml_mirror.layouts.same_weights import same_weights
 from aml_mirror.layouts.step_folders import Subfolders, names_in, shard_problem, subfolders
@@ -59,7 +61,7 @@ _SHARDS = "pytorch_model_fsdp_0/"
 
 
 class LeRobot:
-    """See the module."""
+    """See the module's docstring."""
 
     name = "lerobot"
 
@@ -92,22 +94,22 @@ class LeRobot:
             elif match := _TEMPORARY.fullmatch(name):
                 step = int(match["step"] or match["copied"])
                 checkpoint = _describe(run, real, _MODEL, step)
-                half.append(replace(checkpoint, problem="it is a temporary folder: the save had not ended"))
+                half.append(replace(checkpoint, problem=FOLDER_PROBLEM))
         final = self._last(run, below, base, steps, result.warnings)
         if not steps:
             self._add_single(run, result, join(base, _LAST))
         else:
-            # Object storage keeps no link: there it is a folder too.
+            # Object storage has no links: there it is a folder too.
             is_copy = join(base, _LAST) not in run.directory_links
             self._add_steps(run, result, steps, final, is_copy)
         ends = _ends(run, below, base, steps, result.checkpoints) if steps else []
         result.checkpoints += half + ends
-        # What says that it is the end, but not at which step, comes before any number.
+        # A folder that is named as the end, but without a step, comes before any number.
         result.checkpoints.sort(key=lambda item: -math.inf if item.step is None else -item.step)
         if result.checkpoints:
             result.checkpoints[0] = replace(result.checkpoints[0], role="final")
         if len(unknown := [item for item in ends if item.step is None]) > 1:
-            leave_undecided(result, unknown, f"{len(unknown)} folders say that training ended with them")
+            leave_undecided(result, unknown, f"{len(unknown)} folders are named as the end of training")
         if steps and base:
             _ask_about_root(run, result)
         self._add_averaged(run, result, steps)
@@ -121,17 +123,17 @@ class LeRobot:
     def _last(
         self, run: Tree, below: Subfolders, base: str, steps: dict[str, int], warnings: list[str]
     ) -> int | None:
-        """Return the step that ``last`` says was saved whole; None: it says nothing."""
+        """Return the step that ``last`` says was saved completely; None: it does not say."""
         link = join(base, _LAST)
         target = run.directory_links.get(link)
         if target is not None:
             if target in steps:
                 return steps[target]
-            warnings.append(f"{link} points to {target}, which is no checkpoint, and was not used")
+            warnings.append(f"{link} points to {target}, which is not a checkpoint; the link was not used")
             return None
         if link not in below:
             return None
-        # A copy of the step it pointed to: the number is in its training_step.json.
+        # A copy of the step that it pointed to. The number is in its training_step.json.
         step = _saved_step(run, link)
         if step is None:
             return None
@@ -162,12 +164,12 @@ class LeRobot:
         }
         reached = next((names[folder] for folder, step in steps.items() if step == final), set())
         newest = max((item.step or 0 for item in above), default=0)
-        # One below another was saved before the other was begun.
+        # A step below another one was saved before the other one began.
         stale = any(step != newest or (is_copy and inside >= reached) for step, inside in whole.items())
         if stale:
             result.warnings.append(
-                f"{_LAST} points to step {final}, but {len(above)} of later steps "
-                "are there: it is an old copy and was not used"
+                f"{_LAST} points to step {final}, but there are {len(above)} checkpoints of later steps: it "
+                "is outdated and was not used"
             )
         for checkpoint in described:
             if not stale and checkpoint in above:
@@ -193,7 +195,7 @@ class LeRobot:
             result.warnings.append(
                 f"the run also keeps averaged (EMA) weights; pass --checkpoint {averaged[0].path} for them"
             )
-        # Behind all others, so that they are never taken in the place of a damaged policy.
+        # Behind all others, so that they never replace a damaged policy.
         result.checkpoints += averaged
 
 
@@ -204,12 +206,13 @@ def _is_step(below: Subfolders, name: str, real: str) -> bool:
 def _ends(
     run: Tree, below: Subfolders, base: str, steps: Collection[str], numbered: list[Checkpoint]
 ) -> list[Checkpoint]:
-    """Return what forks and people save as ``final``, where it is no copy of a numbered checkpoint."""
+    """Return what forks and people save as ``final``, if it is not a copy of a numbered checkpoint."""
     ends = []
     for name, real in below.get(base, {}).items():
         if end_of(name) < 0 or real in steps or _MODEL not in below.get(real, {}):
             continue
-        # A link says nothing by itself; what a folder of that name holds may be of another training.
+        # A link proves nothing by itself. The contents of a folder with that name may belong to another
+        # training.
         if name == _LAST and _saved_step(run, real) is None:
             continue
         end = _describe(run, real, _MODEL, _saved_step(run, real))
@@ -219,7 +222,7 @@ def _ends(
 
 
 def _ask_about_root(run: Tree, result: RunDraft) -> None:
-    """Leave a run undecided where people put another policy beside its checkpoints, in the run's root."""
+    """Mark a run as undecided if people put another policy into the run's root, beside its checkpoints."""
     if run.has_folder(_MODEL):
         other = _describe(run, "", _MODEL, _saved_step(run, ""))
     elif _is_policy(run, ""):
@@ -231,11 +234,11 @@ def _ask_about_root(run: Tree, result: RunDraft) -> None:
     newest = result.checkpoints[0]
     result.checkpoints.append(other)
     if other.step is None or other.step >= (newest.step or 0):
-        leave_undecided(result, [newest, other], "the run's root holds another policy than its checkpoints")
+        leave_undecided(result, [newest, other], "the run's root contains a policy unlike its checkpoints")
 
 
 def _root_policy(run: Tree) -> Checkpoint:
-    """Describe a policy in the root of a run, without what else is below that."""
+    """Describe a policy in the root of a run, without anything else below the root."""
     whole = _describe(run, "", "", None)
     return replace(
         whole,
@@ -262,7 +265,7 @@ def _names(run: Tree, folder: str) -> set[str]:
 
 
 def _missing_companion(names: set[str], siblings: list[set[str]]) -> str:
-    """Name a file of the policy that every other checkpoint of the run has and this one lacks."""
+    """Return a file of the policy that every other checkpoint of the run has and this one lacks."""
     others = [other for other in siblings if other is not names]
     if not others:
         return ""
@@ -286,7 +289,7 @@ def _describe(run: Tree, folder: str, part: str, step: int | None) -> Checkpoint
     weights = [path for path in files if _WEIGHTS.fullmatch(path.rpartition("/")[2])]
     problem = _policy_problem(run, base, {path[len(base) + 1 :] if base else path for path in files})
     if weights:
-        left += [(path, "FSDP shards; the same weights stand in model.safetensors") for path in shards]
+        left += [(path, "FSDP shards; model.safetensors contains the same weights") for path in shards]
     elif shards:
         weights, files = shards, files + shards
         if _SHARDS + ".metadata" not in {path[len(base) + 1 :] if base else path for path in shards}:
@@ -319,7 +322,7 @@ def _policy_problem(run: Tree, base: str, names: set[str]) -> str:
     for name in sorted(names):
         if "/" in name or not name.endswith("processor.json"):
             continue
-        # A pipeline names the file of each step that has a state (lerobot processor/pipeline.py).
+        # A pipeline names the file of each step with a state (lerobot processor/pipeline.py).
         pipeline = read_json(run, join(base, name), [])
         steps = pipeline.get("steps") if isinstance(pipeline, dict) else None
         for step in steps if isinstance(steps, list) else []:

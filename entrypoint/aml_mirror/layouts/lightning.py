@@ -1,20 +1,20 @@
-"""Lightning: ``.ckpt`` files of ModelCheckpoint, with everything in them.
+"""Lightning: ``.ckpt`` files of ModelCheckpoint, which contain everything.
 
-``lightning.pytorch.callbacks.ModelCheckpoint`` (1.x to 2.6; runs of 2.6.6 seen) writes into
-``<logger's folder>/version_N/checkpoints/`` or into the ``dirpath`` that it was given: files named by a
-template (``epoch=3-step=100.ckpt``; a metric with ``/`` in its name makes a folder), ``last.ckpt``, and
-``-v1`` behind a name that is taken. ``hparams.yaml`` is in the logger's folder, and ``metrics.csv`` where
-that is a CSVLogger's.
+``lightning.pytorch.callbacks.ModelCheckpoint`` (1.x to 2.6; runs of 2.6.6 seen) writes into ``<logger's
+folder>/version_N/checkpoints/``, or into its ``dirpath``: files named by a template
+(``epoch=3-step=100.ckpt``; a metric with ``/`` in its name makes a folder) and ``last.ckpt``. It appends
+``-v1`` to a name that exists already. ``hparams.yaml`` is in the logger's folder, and so is ``metrics.csv``
+of a CSVLogger.
 
-``last.ckpt`` is not the end by its name: it is written, or linked, only together with another file, and one
-that a stopped run left behind stays; 2.1 could link it to the best. So each file's own ``global_step``
+The name ``last.ckpt`` does not prove that it is the end. It is written, or linked, only together with another
+file. The one of a stopped run stays. 2.1 could link it to the best. So each file's own ``global_step``
 decides, and of equal ones ``last.ckpt`` is taken. The best one is the ``best_model_path`` that the newest
-file holds for a callback with a ``monitor``: its end is looked up among the files, since the path is that
-of the machine which trained. Files with ``save_weights_only`` hold no callbacks; then the metric in the
-names speaks. Of one step, the name with the higher ``-v`` was written later.
+file stores for a callback with a ``monitor``. That path belongs to the training machine, so only its end is
+looked up among the files. Files saved with ``save_weights_only`` have no callbacks; then the metric in the
+names decides. At the same step, the name with the higher ``-v`` was written later.
 
-What loads it opens the file alone: ``LightningModule.load_from_checkpoint``, hyperparameters included where
-the module saved them.
+What inference loads: only this file, with ``LightningModule.load_from_checkpoint``, including hyperparameters
+if the module saved them.
 """
 
 from __future__ import annotations
@@ -43,10 +43,10 @@ _METRIC = re.compile(
     r"(?P<name>[A-Za-z][\w/.@ ]*)=(?P<value>[-+]?\d+(?:\.\d+)?(?:[eE][-+]?\d+)?)(?=[-_/]|\.ckpt$|$)"
 )
 _FINAL = re.compile(r"(^|[^a-z])(final|end)([^a-z]|$)", re.IGNORECASE)
-# The key of a callback's state (Callback._generate_state_key) tells the mode, its state does not.
+# The key of a callback's state (Callback._generate_state_key) contains the mode; its state does not.
 _STATE_KEY = re.compile(rb"ModelCheckpoint\{'monitor': '([^'\x00-\x1f]{1,200})', 'mode': '(min|max)'")
 _MARK = b"pytorch-lightning_version"
-# Names of folders that people give as `dirpath`; the run is the folder around them.
+# Names of folders that people use as `dirpath`. The run is the folder around them.
 _FOLDERS = frozenset(
     {"best", "checkpoint", "ckpt", "ckpts", "last", "model", "models", "periodic", "saved_models"}
     | {"snapshots", "top", "top_k", "weights"}
@@ -63,13 +63,13 @@ class _Saved:
     readable: bool
     step: int | None
     epoch: int | None
-    # Tells whether callbacks stand in the file: save_weights_only leaves them out.
+    # Whether the file contains callbacks: save_weights_only leaves them out.
     has_callbacks: bool
-    # (monitor, best_model_path) of each callback that has a `monitor`.
+    # (monitor, best_model_path) of each callback with a `monitor`.
     best: tuple[tuple[str, str], ...]
     # monitor -> "min" or "max".
     modes: dict[str, str]
-    # Whether a callback without a `monitor` saves too: by time.
+    # Whether a callback without a `monitor` also saves, by time.
     saves_by_time: bool = False
 
     @property
@@ -102,7 +102,7 @@ class Lightning:
         return with_logs(tree, topmost(roots))
 
     def are_apart(self, around: Sequence[str], inside: Sequence[str]) -> bool:
-        """Tell whether files in a folder of their own are of another training: nothing denies it."""
+        """Tell whether files in their own folder belong to another training: nothing contradicts it."""
         return True
 
     def read(self, run: Tree) -> RunDraft:
@@ -128,7 +128,7 @@ class Lightning:
 
 
 def _is_kept_for_score(item: _Saved) -> bool:
-    """Tell whether a file was written because a metric was better: by its callbacks, else by its name."""
+    """Tell whether a file was written because a metric improved: by its callbacks, else by its name."""
     if _LAST.fullmatch(item.name) or (_FINAL.search(item.name) and "=" not in item.name):
         return False
     return bool(item.best) and not item.saves_by_time if item.has_callbacks else bool(item.metrics)
@@ -137,13 +137,13 @@ def _is_kept_for_score(item: _Saved) -> bool:
 def _is_lightning(tree: Tree, path: str) -> bool:
     if data := pickle_of(tree, path):
         return _MARK in data
-    # It cannot be read. Diffusion Policy calls its files latest.ckpt and epoch=0100-metric=0.9.ckpt.
+    # It cannot be read. Diffusion Policy names its files latest.ckpt and epoch=0100-metric=0.9.ckpt.
     name = path.rpartition("/")[2]
     return _LAST.fullmatch(name) is not None or _NAMED.search(name) is not None
 
 
 def _folder(path: str) -> str:
-    """Return the ``dirpath`` of a file: without the folders that a ``/`` in a metric's name makes."""
+    """Return the ``dirpath`` of a file, without the folders made by a ``/`` in a metric's name."""
     folder = parent(path)
     while "=" in folder.rpartition("/")[2]:
         folder = parent(folder)
@@ -176,7 +176,7 @@ def _examined(run: Tree, path: str) -> _Saved | None:
     has_callbacks = by_time = False
     best = []
     for key, value in pickled_pairs(data, _KEYS):
-        # The dictionary begins with epoch and global_step; later ones belong to loops and schedulers.
+        # The dictionary begins with epoch and global_step. Later ones belong to loops and schedulers.
         if key == "epoch" and epoch is None:
             epoch = whole_number(value)
         elif key == "global_step" and step is None:
@@ -202,18 +202,19 @@ def _age(item: _Saved, saved: list[_Saved]) -> tuple[bool, float, int, int, int,
     final = _FINAL.search(item.name) is not None and "=" not in item.name
     step: float = -1 if item.step is None else item.step
     if item.step is None and item.epoch is not None:
-        # A file that cannot be read and has only its epoch in the name: right behind that epoch's steps.
+        # A file that cannot be read and has only its epoch in the name is placed right behind that epoch's
+        # steps.
         step = 0.5 + max(
             (o.step for o in saved if o.step is not None and (o.epoch or 0) <= item.epoch), default=-1
         )
     unknown = item.step is None and item.epoch is None
     return (
-        # One that cannot be read was being written when the training stopped: nothing is newer.
+        # A file that cannot be read was being written when the training stopped, so nothing is newer.
         unknown and (last is not None or final),
         step,
         item.epoch if item.epoch is not None else -1,
         3 if last else 2 if final else 0 if item.name.startswith((".pl_auto_save", "hpc_ckpt")) else 1,
-        # "-v1" is put behind a name that was taken: it is later.
+        # "-v1" is appended to a name that exists already, so it is later.
         int(version["number"]) if (version := _VERSION.search(item.name)) else 0,
         item.path,
     )
@@ -229,13 +230,14 @@ def _best(saved: list[_Saved], warnings: list[str]) -> _Saved | None:
         if len(item.best) > 1:
             others = ", ".join(sorted({name for name, _ in item.best[1:]}))
             warnings.append(
-                f"several callbacks keep a best checkpoint: that of {monitor} is taken, not of {others}"
+                f"several callbacks keep a best checkpoint: the one for {monitor} is used, not the one for "
+                f"{others}"
             )
         found = _by_end(saved, path)
         if found is None:
-            warnings.append(f"the best checkpoint {path.rpartition('/')[2]} is no longer there")
+            warnings.append(f"the best checkpoint {path.rpartition('/')[2]} no longer exists")
             return None
-        # Newer files without callbacks: a better one of them was saved after this state was.
+        # Newer files without callbacks: a better one was saved after this state.
         newer = [other for other in saved[:index] if not other.has_callbacks and monitor in other.metrics]
         return _by_name([*newer, found], monitor, item.modes) if monitor in found.metrics else found
     names = [name for item in saved for name in item.metrics]
@@ -243,7 +245,7 @@ def _best(saved: list[_Saved], warnings: list[str]) -> _Saved | None:
 
 
 def _by_end(saved: list[_Saved], path: str) -> _Saved | None:
-    """Return the file whose path ends most like another machine's path, its name included."""
+    """Return the file whose path shares the longest end with a path on another machine."""
     wanted = path.replace("\\", "/").split("/")
 
     def common(item: _Saved) -> int:
@@ -262,5 +264,5 @@ def _by_name(saved: list[_Saved], metric: str, modes: dict[str, str]) -> _Saved 
     mode = modes.get(metric) or ("min" if lower_is_better(metric) else "max")
     sign = -1 if mode == "min" else 1
     scored = [item for item in saved if metric in item.metrics]
-    # Among equal ones the first is the best: a later one has to be better to replace it.
+    # Of equal ones the first is the best: a later one replaces it only if it is better.
     return max(scored, key=lambda item: (sign * item.metrics[metric], -(item.step or 0)), default=None)

@@ -1,8 +1,8 @@
-"""Runs inside the folder of another run: of another framework, ``stage2/``, ``student/``.
+"""Finds runs inside the folder of another run: of another framework, ``stage2/``, ``student/``.
 
-A layout takes a folder for one run and looks no further. What is inside and is none of the run's checkpoints
-may be a run of its own, and then a person has to say which is meant. So each layout is asked once more,
-about the folder without what belongs to the run by its name.
+A layout claims a folder as one run and searches no further. A folder inside may be a run of its own, if it is
+not one of the run's checkpoints. Then a person has to choose. So each layout is asked once more, about the
+folder without the files whose names belong to the run.
 """
 
 from __future__ import annotations
@@ -28,18 +28,18 @@ from aml_mirror.layouts.step_folders import word_set
 from aml_mirror.sources.base import Listing
 from aml_mirror.sources.tree import Tree, join
 
-# What people and frameworks make of a run's own policy, beside its checkpoints.
+# What people and frameworks derive from a run's own policy, beside its checkpoints.
 _MADE_OF_IT = word_set(
     "best merged merge export exported exports onnx ema averaged adapter adapters lora tokenizer processor "
     "deploy converted"
 )
 _FOLDERS = DATA_FOLDERS | TRAINING_FOLDERS
-# Words by which a folder says that it is of another training than the one around it.
+# Words by which a folder's name says that it belongs to another training than the folder around it.
 _OF_ANOTHER = word_set(
     "student teacher expert distill distilled distillation stage phase finetune finetuned finetuning "
     "pretrain pretraining seed run exp experiment trial version"
 )
-# Words of folders that people give to one callback of a training.
+# Words in the names of folders that people use for one callback of a training.
 _OF_A_CALLBACK = word_set(
     "periodic top k topk every n regular interval hourly epoch epochs step steps train trained training val "
     "valid validation metric score callback callbacks auto keep kept intermediate milestone milestones"
@@ -51,9 +51,9 @@ def nested_runs(tree: Tree, root: str, layout: Layout, layouts: Iterable[Layout]
 
     Args:
         tree: where the run was found.
-        root: of the run.
-        layout: of the run.
-        layouts: those to ask, the most special first.
+        root: the root of the run.
+        layout: the layout of the run.
+        layouts: the layouts to ask, the most special first.
     """
     rest = without_own_files(tree, root)
     if rest is None:
@@ -66,7 +66,7 @@ def nested_runs(tree: Tree, root: str, layout: Layout, layouts: Iterable[Layout]
                 found[inside] = other
     if not found:
         return {}
-    # A layout that looks into every folder has read what is there as its own.
+    # A layout that searches every folder has already read the contents as its own.
     own = [item.path for item in layout.read(tree.below(root)).checkpoints]
     return {
         join(root, inside): other
@@ -82,12 +82,12 @@ def _is_in(path: str, folder: str) -> bool:
 
 
 def _is_of_another(layout: Layout, inside: str, own: list[str]) -> bool:
-    """Tell whether checkpoints in a folder are of another training than those of the run around it.
+    """Tell whether checkpoints in a folder belong to another training than those of the run around it.
 
     Args:
-        layout: of both.
+        layout: the layout of both.
         inside: the folder.
-        own: the paths of all checkpoints that the layout reads, those in the folder too.
+        own: the paths of all checkpoints that the layout reads, including those in the folder.
     """
     here = [path for path in own if _is_in(path, inside)]
     around = [path for path in own if path not in here]
@@ -105,20 +105,20 @@ def _overlap(one: str, other: str) -> bool:
 
 
 def _stands_alone(rest: Tree, folder: str) -> bool:
-    """Tell whether a folder has a log or a configuration of its own beside its folder of checkpoints."""
+    """Tell whether a folder has its own log or configuration beside its folder of checkpoints."""
     below = (name[:-1] for name in rest.children.get(folder, ()) if name.endswith("/"))
     has_checkpoints = any(name.lower() in CONTAINERS for name in below)
     return has_checkpoints and (has_log(rest, folder) or has_config(rest, folder))
 
 
 def without_own_files(tree: Tree, root: str) -> Tree | None:
-    """Return a run's tree without what belongs to the run by its name; None: no weights are left."""
+    """Return a run's tree without the files whose names belong to it; None: no weights are left."""
     run = tree.below(root)
     files = {path: entry for path, entry in run.files.items() if not _is_own(path)}
     with_weights = {path.partition("/")[0] for path in files if is_weights(path)}
     if not with_weights:
         return None
-    # The run's logs are no reason to take it for what is inside it.
+    # The run's logs must not count as the logs of a run inside it.
     files = {
         path: entry
         for path, entry in files.items()
@@ -132,7 +132,8 @@ def without_own_files(tree: Tree, root: str) -> Tree | None:
 
 def _is_own(path: str) -> bool:
     *folders, _ = path.split("/")
-    # In checkpoints/ and its like are the run's own. Others may be there too: checkpoints/stage2/model_10.pt.
+    # Files in checkpoints/ and similar folders belong to the run. Other runs may be there too:
+    # checkpoints/stage2/model_10.pt.
     while folders and folders[0].lower() in CONTAINERS:
         folders.pop(0)
     if not folders:
@@ -150,9 +151,9 @@ def _is_own(path: str) -> bool:
 
 
 def _is_training(rest: Tree, folder: str, layout: Layout) -> bool:
-    """Tell whether what a layout found is of a training: a model of transformers alone is none.
+    """Tell whether a layout found a training. A transformers model alone is not one.
 
-    What only names and numbers tell has to have a log or a configuration of its own, or a name that says so.
+    A run recognised only by names and numbers needs its own log or configuration, or a name that says so.
     """
     if layout.name == Generic.name:
         says = words_of(folder.partition("/")[0]) & _OF_ANOTHER

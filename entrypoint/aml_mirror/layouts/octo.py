@@ -1,10 +1,10 @@
 """Octo: ``<step>/`` of Orbax, beside the configuration of the model.
 
-``SaveCallback`` of octo-models/octo (``octo/utils/train_callbacks.py``, main) saves the parameters by an
-Orbax manager into ``<step>/default/``, and the state of the training into ``state/<step>``. The highest
-step is the end; nothing is kept for its score.
+``SaveCallback`` of octo-models/octo (``octo/utils/train_callbacks.py``, main branch) saves the parameters
+with an Orbax manager into ``<step>/default/``, and the state of the training into ``state/<step>``. The
+highest step is the final one. No checkpoint is selected by a score.
 
-What its player opens: the step's folder and, of the run's root, ``config.json``, ``example_batch.msgpack``
+What inference loads: the step's folder and, from the run's root, ``config.json``, ``example_batch.msgpack``
 and ``dataset_statistics.json`` (``OctoModel.load_pretrained`` in ``octo/model/octo_model.py``).
 """
 

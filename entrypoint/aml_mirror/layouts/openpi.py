@@ -1,21 +1,21 @@
 """Runs of OpenPI: folders named by their step, written by Orbax (JAX) or by ``train_pytorch.py`` (torch).
 
-Sources: Physical-Intelligence/openpi of June 2026 (``training/checkpoints.py``,
-``scripts/train_pytorch.py``, ``policies/policy_config.py``), orbax-checkpoint 0.11.13 (which it pins) and
-0.12.8: real checkpoints of both, written the way ``checkpoints.py`` does.
+Sources: Physical-Intelligence/openpi of June 2026 (``training/checkpoints.py``, ``scripts/train_pytorch.py``,
+``policies/policy_config.py``), orbax-checkpoint 0.11.13 (which it pins) and 0.12.8: real checkpoints of both,
+written in the same way as ``checkpoints.py`` does.
 
-- JAX: ``<step>/{params,train_state,assets}`` and ``_CHECKPOINT_METADATA``; people delete ``train_state`` to
+- JAX: ``<step>/{params,train_state,assets}`` and ``_CHECKPOINT_METADATA``. People delete ``train_state`` to
   save space. A composite of Orbax with other items (``{params,opt_state}``) is not OpenPI's. Orbax writes
-  into ``<step>.orbax-checkpoint-tmp[-<time>]`` and renames; on object storage, and in 0.12 everywhere, it
-  adds ``commit_success.txt`` last. ``params`` is an OCDBT store: ``manifest.ocdbt`` names the tree in
-  ``d/``, which names the data in ``ocdbt.process_<n>/d/``; all of them are needed.
+  into ``<step>.orbax-checkpoint-tmp[-<time>]`` and renames it. On object storage, and everywhere since 0.12,
+  it adds ``commit_success.txt`` last. ``params`` is an OCDBT store: ``manifest.ocdbt`` names the tree in
+  ``d/``, which names the data in ``ocdbt.process_<n>/d/``. All of them are needed.
 - torch: ``<step>/{model.safetensors,optimizer.pt,metadata.pt,assets}``, written into ``tmp_<step>`` and
   renamed.
 - The final one is the highest step (``num_train_steps - 1``). There is no best one, and no event file.
 
-What its player opens: ``params/`` or ``model.safetensors``, and ``assets/<id>/norm_stats.json``
+What inference loads: ``params/`` or ``model.safetensors``, and ``assets/<id>/norm_stats.json``
 (``create_trained_policy`` in ``policies/policy_config.py``, ``scripts/serve_policy.py``). The configuration
-is named by a flag, ``--policy.config``, and is code.
+is code, and is selected with the flag ``--policy.config``.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ _TRAINING_ONLY = {
     "optimizer.pt": "optimizer state",
     "metadata.pt": "progress and configuration of the training",
 }
-# Files of other frameworks that may have an assets folder beside a model.safetensors.
+# Files of other frameworks that may have an assets folder beside model.safetensors.
 _FOREIGN = frozenset({"trainer_state.json", "training_args.bin", "train_config.json"})
 _CONFIG_NAMES = word_set(
     "name exp_name project_name global_step batch_size num_train_steps save_interval keep_period seed "
@@ -56,7 +56,7 @@ _CONFIG_NAMES = word_set(
 
 
 class OpenPi:
-    """See the module."""
+    """See the module's docstring."""
 
     name = "openpi"
 
@@ -65,7 +65,7 @@ class OpenPi:
         for folder, below in subfolders(tree).items():
             if any(_is_named(name) and _is_checkpoint(tree, real) for name, real in below.items()):
                 roots.append(folder)
-        # One step passed by itself.
+        # One step, passed by itself.
         if not roots and _is_checkpoint(tree, ""):
             return [""]
         return topmost(roots)
@@ -85,7 +85,7 @@ class OpenPi:
             step, temporary = found[path]
             checkpoint = _describe(run, path, step)
             if temporary:
-                problem = "it is a temporary folder: the save had not ended"
+                problem = "it is a temporary folder: the save was not finished"
             else:
                 problem = checkpoint.problem
                 if committed and not run.has(join(path, _COMMITTED)):
@@ -111,14 +111,14 @@ def _is_checkpoint(tree: Tree, folder: str) -> bool:
     names = names_in(tree, folder)
     has_assets = any(path.endswith("/norm_stats.json") for path in tree.walk(join(folder, "assets")))
     if _TORCH_WEIGHTS in names or {"optimizer.pt", "metadata.pt"} <= names:
-        # Numbers with a model.safetensors are many frameworks'; the rest of it is OpenPI's own.
+        # Many frameworks write numbers with a model.safetensors. The other files are OpenPI's own.
         return "metadata.pt" in names or (has_assets and _FOREIGN.isdisjoint(names))
     parts = names_in(tree, join(folder, "params"))
     if not parts & {"_METADATA", "manifest.ocdbt"} and not tree.has_folder(join(folder, "params/d")):
         return False
     if has_assets or tree.has_folder(join(folder, "train_state")):
         return True
-    # Any composite of Orbax may have an item of that name: one with other items beside it is not OpenPI's.
+    # Any composite of Orbax may have an item with that name. One with other items beside it is not OpenPI's.
     items = {name[:-1].partition(_UNFINISHED)[0] for name in tree.children.get(folder, ()) if name[-1] == "/"}
     return _METADATA in names and items <= {"params", "train_state", "assets"}
 
@@ -154,14 +154,14 @@ def _describe(run: Tree, path: str, step: int | None) -> Checkpoint:
 
 def _params_problem(run: Tree, params: str, files: list[str], weights: list[str]) -> str:
     if not files:
-        return "it holds no weights: neither model.safetensors nor params"
+        return "it contains no weights: neither model.safetensors nor params"
     if any(_UNFINISHED in file for file in files):
-        return "params holds a temporary folder: the save had not ended"
+        return "params contains a temporary folder: the save was not finished"
     if join(params, "_METADATA") not in files:
         return "params/_METADATA is missing"
     manifest = join(params, "manifest.ocdbt")
     if manifest not in files:
-        # Without OCDBT each array is a folder of its own, with its shape in .zarray or zarr.json.
+        # Without OCDBT each array is its own folder, with its shape in .zarray or zarr.json.
         if any(file.endswith(("/.zarray", "/zarr.json")) for file in files):
             weights += [file for file in files if file not in weights and not file.endswith("_METADATA")]
             return ""
@@ -183,7 +183,7 @@ def _metadata_problem(run: Tree, path: str) -> str:
     if not isinstance(values, dict):
         return f"{_METADATA} is damaged"
     if "commit_timestamp_nsecs" in values and not values["commit_timestamp_nsecs"]:
-        return f"{_METADATA} says that the save had not ended"
+        return f"{_METADATA} says that the save was not finished"
     return ""
 
 

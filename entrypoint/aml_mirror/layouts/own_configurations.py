@@ -1,8 +1,8 @@
-"""Checkpoints whose own configurations say that they are of different trainings: another seed or task.
+"""Finds checkpoints of different trainings by the configurations stored with them: another seed or task.
 
-A training that stores its configuration with every save (LeRobot's ``train_config.json``, GR00T's
-``experiment_cfg/conf.yaml``, that of many scripts) stores the same one. What it counts and when it was
-resumed may differ, but not what tells one training from another.
+Some trainings store their configuration with every checkpoint (LeRobot's ``train_config.json``, GR00T's
+``experiment_cfg/conf.yaml``, and many scripts). Counters may differ, and so may values that change when a
+training is resumed. The seed, the task and the like may not.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ _TELLING = word_set(
     "policy_type exp_name experiment_name dataset.repo_id policy.type env.type env.task"
 )
 _EXPERIMENT = ("experiment_cfg/conf.json", "experiment_cfg/conf.yaml")
-# So many of the newest are compared.
+# How many of the newest checkpoints are compared.
 _COMPARED = 8
 
 
 def ask_about_configurations(run: Tree, result: RunDraft) -> None:
-    """Leave a run undecided whose checkpoints are folders with contradicting configurations."""
+    """Leave a run undecided if its checkpoints are folders whose configurations contradict each other."""
     if result.undecided or len(result.checkpoints) < 2:
         return
     newest: list[tuple[dict[str, str], Checkpoint]] = []
@@ -42,7 +42,7 @@ def ask_about_configurations(run: Tree, result: RunDraft) -> None:
             leave_undecided(
                 result,
                 [newest[0][1], item],
-                f"their configurations differ in {', '.join(differs)}, so that they are of two trainings",
+                f"their configurations differ in {', '.join(differs)}, so they belong to two trainings",
             )
             return
 

@@ -1,13 +1,14 @@
 """Prismatic's training loop, of OpenVLA and CogACT: ``checkpoints/step-<step>-epoch-<epoch>-loss=<loss>.pt``.
 
-``save_checkpoint`` in ``prismatic/training/strategies/`` (openvla/openvla, microsoft/CogACT; main) saves
-each checkpoint under its step and links or copies the newest as ``latest-checkpoint.pt``. Nothing is kept
-for its score. Forks put the stage of the training before the name. CogACT links no newest one, and saves the
-state of the optimizer under the checkpoint's name with the suffix ``.optimizer`` (``fsdp.py`` there): it is
-needed to train on only.
+``save_checkpoint`` in ``prismatic/training/strategies/`` (openvla/openvla, microsoft/CogACT; main branch)
+saves each checkpoint under its step, and links or copies the newest as ``latest-checkpoint.pt``. No
+checkpoint is selected by a score. Forks put the stage of the training before the name. CogACT makes no link
+to the newest, and saves the state of the optimizer under the checkpoint's name with the suffix ``.optimizer``
+(``fsdp.py`` there). It is needed only for further training.
 
-What its player opens: the checkpoint and, of the run's root, ``config.json`` and ``dataset_statistics.json``,
-by which actions are scaled (``load_vla`` in ``prismatic/models/load.py`` and ``vla/load.py``).
+What inference loads: the checkpoint and, from the run's root, ``config.json`` and
+``dataset_statistics.json``, which is used to scale actions (``load_vla`` in ``prismatic/models/load.py`` and
+``vla/load.py``).
 """
 
 from __future__ import annotations

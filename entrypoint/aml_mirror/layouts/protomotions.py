@@ -1,11 +1,12 @@
 """ProtoMotions: ``last.ckpt``, ``epoch_<epoch>.ckpt`` and ``score_based.ckpt`` in the run's root.
 
-``BaseAgent.save`` of NVlabs/ProtoMotions (``protomotions/agents/base_agent/agent.py``, main of 2026) writes
-``last.ckpt`` every few epochs, at each new best score and when training ends, ``epoch_<epoch>.ckpt`` at its
-own interval, and ``score_based.ckpt`` at each new best score of the evaluator. Each holds its ``epoch``,
-which decides what is newest. ``env_<task>.ckpt`` is the state of the environment, loaded to train on.
+``BaseAgent.save`` of NVlabs/ProtoMotions (``protomotions/agents/base_agent/agent.py``, main branch of 2026)
+writes ``last.ckpt`` every few epochs, at each new best score and when training ends. It writes
+``epoch_<epoch>.ckpt`` at its own interval, and ``score_based.ckpt`` at each new best score of the evaluator.
+Each contains its ``epoch``, which decides what is newest. ``env_<task>.ckpt`` is the state of the
+environment, needed only for further training.
 
-What its player opens: the checkpoint and ``resolved_configs_inference.pt`` beside it
+What inference loads: the checkpoint and ``resolved_configs_inference.pt`` beside it
 (``protomotions/inference_agent.py``); scripts fall back to ``resolved_configs.pt``.
 """
 
@@ -21,5 +22,5 @@ PROTO_MOTIONS = FileLayout(
     beside=("resolved_configs*",),
     step_key="epoch",
     companions=("resolved_configs_inference.pt", "resolved_configs.pt", "resolved_configs.yaml"),
-    left_out=(("env_*.ckpt", "state of the environment, needed to train on only"),),
+    left_out=(("env_*.ckpt", "state of the environment, needed only for further training"),),
 )

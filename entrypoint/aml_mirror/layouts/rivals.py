@@ -1,8 +1,8 @@
-"""Checkpoints of the step that a training ended with, and of other weights than the one taken for its end.
+"""Finds checkpoints with the step of the final one but other weights.
 
-One training holds one policy at a step. Two that differ are of two trainings in one folder, or one was
-changed after it was saved (averaged, merged, trained on by hand). No name tells which of them a robot is to
-run. A framework that saves twice at one step, with an update of the weights in between, orders these itself.
+A training has one policy at a step. Two that differ belong to two trainings in one folder, or one was changed
+after it was saved (averaged, merged, trained further by hand). No name tells which of them a robot should
+run. A framework that saves twice at one step, with an update of the weights in between, sorts these itself.
 """
 
 from __future__ import annotations
@@ -13,16 +13,16 @@ from aml_mirror.layouts.kit.roles import leave_undecided
 from aml_mirror.layouts.same_weights import have_other_weights
 from aml_mirror.sources.tree import Tree
 
-# So many checkpoints of one step are compared. No run has more.
+# How many checkpoints of one step are compared. No run has more.
 _MAX_COMPARED = 8
 
 
 def ask_about_rivals(run: Tree, result: RunDraft) -> None:
-    """Leave a run undecided that holds other weights of the step of its final checkpoint.
+    """Mark a run as undecided if another checkpoint has the step of the final one, but other weights.
 
     Args:
         run: the run.
-        result: what its layout says of it; ``undecided`` and ``choices`` may be changed.
+        result: what its layout says about it; ``undecided`` and ``choices`` may be changed.
     """
     if result.undecided or not result.checkpoints:
         return
@@ -40,6 +40,5 @@ def ask_about_rivals(run: Tree, result: RunDraft) -> None:
         leave_undecided(
             result,
             [final, *others],
-            f"{len(others) + 1} of the checkpoints say that they are of step {final.step}, "
-            "and their weights differ",
+            f"{len(others) + 1} checkpoints state step {final.step}, but their weights differ",
         )

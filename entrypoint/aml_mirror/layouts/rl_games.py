@@ -1,27 +1,28 @@
-"""rl_games: ``nn/*.pth`` below the run's root, the best one under the plain name.
+"""rl_games: ``nn/*.pth`` below the run's root, with the best one under the plain name.
 
-Names that ``A2CBase.train`` and ``SACAgent.train`` write (rl_games/common/a2c_common.py and
-rl_games/algos_torch/sac_agent.py, 1.6; runs of 1.6.5 seen), NAME being ``config.name``:
+``A2CBase.train`` and ``SACAgent.train`` write these names (rl_games/common/a2c_common.py and
+rl_games/algos_torch/sac_agent.py, 1.6; runs of 1.6.5 seen). NAME is ``config.name``:
 
 - ``last_NAME_ep_E_rew_R.pth`` every ``save_frequency`` epochs;
-- ``last_NAME_ep_E_rew__R_.pth`` at ``max_epochs`` (the reward is an array there, its brackets become
-  ``_``), ``last_NAME_frame_F_rew__R_.pth`` at ``max_frames``, ``last_NAME_custom_stop_ep_E.pth``;
-- ``NAME_ep_E_rew_R.pth`` where ``score_to_win`` ended the training;
-- ``NAME.pth``, written over at every new best mean reward.
+- ``last_NAME_ep_E_rew__R_.pth`` at ``max_epochs`` (the reward is an array there; its brackets become ``_``),
+  ``last_NAME_frame_F_rew__R_.pth`` at ``max_frames``, ``last_NAME_custom_stop_ep_E.pth``;
+- ``NAME_ep_E_rew_R.pth`` if ``score_to_win`` ended the training;
+- ``NAME.pth``, overwritten at every new best mean reward.
 
-Older releases wrote ``last_NAMEep=Erew=R.pth``. Epoch and frame also stand in the file. Optimizer and
-normalizers are inside.
+Older releases wrote ``last_NAMEep=Erew=R.pth``. The file also contains epoch and frame, optimizer and
+normalizers.
 
-ASE, AMP and what grew out of them bring a training loop of their own (``CommonAgent.train``,
-ase/learning/common_agent.py of nv-tlabs/ASE; no run of it seen). It knows no best one: ``NAME.pth`` is
-written over every ``save_frequency`` epochs and when training ends, and with ``save_intermediate`` also
-``NAME_EEEEEEEE.pth``, the epoch in eight digits. Without such a file beside it nothing tells its
-``NAME.pth`` from rl_games' best one, and it is taken for that.
+ASE, AMP and their successors have their own training loop (``CommonAgent.train``,
+ase/learning/common_agent.py of nv-tlabs/ASE; no run of it seen). It keeps no best one. It overwrites
+``NAME.pth`` every ``save_frequency`` epochs and when training ends, and with ``save_intermediate`` it also
+writes ``NAME_EEEEEEEE.pth``, with the epoch in eight digits. If there is no such file beside ``NAME.pth``, it
+looks like rl_games' best one, and is taken as that.
 
-Files of two names in one folder are of two trainings: which is meant is then for the person to say.
+Files with two different names in one folder belong to two trainings. The person has to say which one is
+meant.
 
-What its player opens: the file alone (``torch_runner.py``, ``player.restore``; Isaac Lab's
-scripts/reinforcement_learning/rl_games/play.py). It makes the network from the configuration of the task.
+What inference loads: only this file (``torch_runner.py``, ``player.restore``; Isaac Lab's
+scripts/reinforcement_learning/rl_games/play.py). It builds the network from the configuration of the task.
 """
 
 from __future__ import annotations
@@ -54,7 +55,7 @@ class _Saved:
     file: str
     unit: str
     step: int
-    # The order within one epoch: at the end of a run the same state is written once more.
+    # The order within one epoch: the same state is written once more at the end of a run.
     at_end: bool
     epoch: int | None
     frame: int | None
@@ -111,22 +112,22 @@ class RlGames:
             found.warnings.append("only the best checkpoint was kept; --checkpoint best takes it")
         if saved and plain and found.best is None:
             found.warnings.append(
-                f"nn/{plain[0]} has another name than the run's checkpoints, and was not used: it may be "
-                "of another training"
+                f"nn/{plain[0]} does not have the name of the run's checkpoints and was not used: it may "
+                "belong to another training"
             )
         ask_about_other_ends(run, found)
         return found
 
 
 def _tell_trainings_apart(run: RunDraft) -> None:
-    """Leave undecided which is the end where the names are of several trainings: ``config.name`` differs."""
+    """Mark the run as undecided if the names belong to several trainings: ``config.name`` differs."""
     newest: dict[str, Checkpoint] = {}
     for item in run.checkpoints:
         name = item.path.rpartition("/")[2]
         if match := _NUMBERED.fullmatch(name) or _ASE_NUMBERED.fullmatch(name):
             newest.setdefault(match["name"], item)
     if len(newest) > 1:
-        leave_undecided(run, list(newest.values()), f"the run holds files of {len(newest)} trainings")
+        leave_undecided(run, list(newest.values()), f"the run contains files of {len(newest)} trainings")
 
 
 def _is_rl_games(tree: Tree, folder: str, names: tuple[str, ...]) -> bool:
@@ -140,10 +141,10 @@ def _is_rl_games(tree: Tree, folder: str, names: tuple[str, ...]) -> bool:
 
 
 def _of_ase(run: Tree, names: list[str]) -> list[Checkpoint]:
-    """Return what ASE's training loop wrote, newest first; empty: none is named as only it names them."""
+    """Return what ASE's training loop wrote, newest first; empty: no name is typical of it."""
     numbered = {name: match for name in names if (match := _ASE_NUMBERED.fullmatch(name))}
     latest = {f"{match['name']}.pth" for match in numbered.values()}.intersection(names)
-    # Where the latest cannot be read it is still what was written last.
+    # Even if the latest cannot be read, it was still written last.
     steps: dict[str, int | None] = {name: int(match["step"]) for name, match in numbered.items()}
     for name in latest:
         steps[name] = whole_number(values_of(run, f"nn/{name}", ("epoch",)).get("epoch"))
@@ -161,12 +162,12 @@ def _of_ase(run: Tree, names: list[str]) -> list[Checkpoint]:
 
 
 def _at_end(reward: str) -> bool:
-    """Tell whether a name was given when training ended: an array's brackets, or no reward in it."""
+    """Tell whether a name was given when training ended: it has an array's brackets, or no reward."""
     return not reward or reward.startswith("_rew__") or reward.endswith("-inf")
 
 
 def _by_age(saved: list[_Saved]) -> list[_Saved]:
-    """Newest first. Names that count frames and names that count epochs compare by what is in them."""
+    """Sort newest first. If some names count frames and some epochs, the contents are compared."""
     epochs: list[tuple[int, int]] = []
     for item in saved:
         if item.frame is not None and item.epoch is not None:
@@ -176,7 +177,7 @@ def _by_age(saved: list[_Saved]) -> list[_Saved]:
     def age(item: _Saved) -> tuple[int, bool, int, str]:
         epoch = item.epoch if item.epoch is not None else item.step if item.unit == "ep" else None
         if epoch is None:
-            # A cut file named by its frame: the epoch of the last whole one before it, and behind that.
+            # A truncated file named by its frame is placed behind the last complete one before it.
             before = [known for frame, known in epochs if frame <= item.step]
             epoch = max(before, default=newest) + 1
         return (epoch, item.at_end, item.step, item.file)
@@ -185,7 +186,7 @@ def _by_age(saved: list[_Saved]) -> list[_Saved]:
 
 
 def _best_name(params: dict[str, Any], saved: list[_Saved], plain: list[str]) -> str | None:
-    """Return the file that is written over at each new best: the one named like the configuration."""
+    """Return the file that is overwritten at each new best: the one named like the configuration."""
     if not plain:
         return None
     config = params.get("agent", {}).get("params", {})
@@ -195,9 +196,10 @@ def _best_name(params: dict[str, Any], saved: list[_Saved], plain: list[str]) ->
     for name in names:
         if f"{name}.pth" in plain:
             return f"{name}.pth"
-    # Beside numbered ones a file of another name is of another training, or was made of one of them.
+    # Beside numbered ones, a file with another name belongs to another training, or was derived from one of
+    # them.
     if len(plain) == 1 and not saved:
-        # A name that says it is the end says that it is not the best one.
+        # A name that says "the end" also says that it is not the best one.
         return plain[0] if end_of(plain[0]) < 0 else None
     return None
 

@@ -1,14 +1,14 @@
 """RLinf: ``checkpoints/global_step_<step>/`` with the actor's weights.
 
 ``save_checkpoint`` of RLinf/RLinf (``rlinf/hybrid_engines/fsdp/strategy/base.py``, the runners in
-``rlinf/runners/``; main of 2026) saves ``actor/dcp_checkpoint/``, in which torch.distributed keeps weights,
-optimizer and scheduler, and, with ``save_full_model_weights``, ``actor/model_state_dict/full_weights.pt``.
-``best_model/`` is kept for its score.
+``rlinf/runners/``; main branch of 2026) saves ``actor/dcp_checkpoint/``, where torch.distributed stores
+weights, optimizer and scheduler. With ``save_full_model_weights`` it also saves
+``actor/model_state_dict/full_weights.pt``. ``best_model/`` is kept for its score.
 
-What its evaluation opens: ``full_weights.pt``, and the statistics of OpenPI's policies,
-``<asset>/norm_stats.json`` in the checkpoint. Without ``full_weights.pt`` it needs ``dcp_checkpoint/``. It
-is told by its configuration which base model the weights are loaded into (``actor.model.model_path``), whose
-folder has tokenizer and processor: those are no part of the run.
+What inference loads: ``full_weights.pt``, and for OpenPI's policies the statistics
+``<asset>/norm_stats.json`` in the checkpoint. Without ``full_weights.pt`` it needs ``dcp_checkpoint/``. Its
+configuration says which base model the weights are loaded into (``actor.model.model_path``). Tokenizer and
+processor are in that model's folder, which is not part of the run.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _SHARDS = "/dcp_checkpoint/"
 
 
 def _without_shards(checkpoint: Checkpoint) -> Checkpoint:
-    """Leave out the shards of a model whose whole weights are there too."""
+    """Leave out the shards of a model if its whole weights exist too."""
     models = {path.removesuffix(_WHOLE) for path in checkpoint.weights if path.endswith(_WHOLE)}
     shards = [path for path in checkpoint.files if _SHARDS in path and path.partition(_SHARDS)[0] in models]
     reason = "repeats full_weights.pt, with the state of the optimizer"

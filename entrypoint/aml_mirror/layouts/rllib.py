@@ -1,13 +1,13 @@
 """RLlib: ``checkpoint_<number>`` folders of a trial of Ray Tune.
 
 ``Algorithm.save_to_path`` of ray-project/ray (``rllib/algorithms/algorithm.py``, 2.7 to 2.5x; Isaac Lab
-starts it through Ray) writes ``rllib_checkpoint.json``, ``algorithm_state.pkl`` and, with the new API
-stack, ``learner_group/learner/rl_module/<module>/module_state.pkl``, with the old one
-``policies/<policy>/policy_state.pkl``. The number in the name counts the saves of the trial, so that the
-highest is the newest, but it is no step. Which one is best by a metric is in Tune's own state, a
-pickle. A trial is a run of its own.
+starts it through Ray) writes ``rllib_checkpoint.json`` and ``algorithm_state.pkl``. With the new API stack it
+also writes ``learner_group/learner/rl_module/<module>/module_state.pkl``, with the old one
+``policies/<policy>/policy_state.pkl``. The number in the name counts the saves of the trial. So the highest
+number is the newest, but it is not a step. Tune's own state, a pickle, says which one is best by a metric.
+Each trial is a run.
 
-What its player opens: the whole folder, by ``Algorithm.from_checkpoint``; the filters of observations are in
+What inference loads: the whole folder, with ``Algorithm.from_checkpoint``. The filters of observations are in
 ``env_runner/``.
 """
 

@@ -1,25 +1,26 @@
-"""robomimic: ``models/model_epoch_N*.pth``, and ``last.pth`` beside that folder since 0.4.
+"""robomimic: ``models/model_epoch_N*.pth``, and since 0.4 ``last.pth`` beside that folder.
 
 ``robomimic/scripts/train.py`` and ``should_save_from_rollout_logs`` in ``utils/train_utils.py`` (0.2 to 0.5;
-a run of 0.5.0 seen). A file's name gathers every reason for which it was written, in this order:
-``_best_validation_V``, then for each environment ``_ENV_return_V`` and ``_ENV_success_V``. After every
-epoch ``last.pth`` is written in place and then copied to ``last_bak.pth``, from which robomimic itself
-resumes when ``last.pth`` is malformed. Configuration, shapes and normalization statistics are inside each
-file; ``config.json`` is in the root.
+a run of 0.5.0 seen). A file's name lists every reason for writing it, in this order: ``_best_validation_V``,
+then for each environment ``_ENV_return_V`` and ``_ENV_success_V``. After every epoch, ``last.pth`` is written
+in place and then copied to ``last_bak.pth``. robomimic itself resumes from the copy if ``last.pth`` is
+malformed. Each file contains configuration, shapes and normalization statistics. ``config.json`` is in the
+root.
 
-Other scripts write ``models/model_epoch_N.pth`` too. Whether robomimic did says the first file that can be
-read: it holds ``algo_name``. Where none can (all are cut), ``config.json`` says it, or a name with a reason
-in it.
+Other scripts write ``models/model_epoch_N.pth`` too. The first readable file tells whether robomimic wrote
+it: then it contains ``algo_name``. If none is readable (all are truncated), ``config.json`` tells, or a name
+that includes a reason.
 
-What its player opens: the file alone (``robomimic/scripts/run_trained_agent.py``). Isaac Lab's trains on
-actions that it scaled to [-1, 1] with ``--normalize_training_actions`` and writes the scale into
-``logs/normalization_params.txt``; its ``play.py`` takes the two values as ``--norm_factor_min`` and
-``--norm_factor_max`` (scripts/imitation_learning/robomimic/{train,play}.py). Without them the robot moves
-wrongly, and nothing fails: that file goes with every checkpoint.
+What inference loads: only this file (``robomimic/scripts/run_trained_agent.py``). With
+``--normalize_training_actions``, Isaac Lab trains on actions scaled to [-1, 1], and writes the scale into
+``logs/normalization_params.txt``. Its ``play.py`` takes the two values as ``--norm_factor_min`` and
+``--norm_factor_max`` (scripts/imitation_learning/robomimic/{train,play}.py). Without them nothing fails, but
+the robot moves wrongly. So that file belongs to every checkpoint.
 
-Best is the highest success rate, else the highest return, else the lowest validation loss: success is what
-a manipulation policy is judged by and what robomimic's papers choose by; its authors found validation loss
-to be a poor guide to it (Mandlekar et al., "What Matters in Learning from Offline Human Demonstrations").
+The best one has the highest success rate, else the highest return, else the lowest validation loss. Success
+is how manipulation policies are judged and how robomimic's papers select them. Its authors found that
+validation loss predicts it poorly (Mandlekar et al., "What Matters in Learning from Offline Human
+Demonstrations").
 """
 
 from __future__ import annotations
@@ -77,14 +78,15 @@ class Robomimic:
 
 
 def _warn(found: RunDraft) -> None:
-    """Say where the newest checkpoint is not what robomimic ends with."""
+    """Warn if the newest checkpoint is not what robomimic writes at the end."""
     last = next((item for item in found.checkpoints if item.path == _LAST), None)
     newest = found.checkpoints[0] if found.checkpoints else None
     if newest is None or newest is last:
         return
     if last is not None and last.step is not None:
         found.warnings.append(
-            f"{_LAST} holds epoch {last.step}, and {newest.path} is newer: {_LAST} is old and was not used"
+            f"{_LAST} contains epoch {last.step}, but {newest.path} is newer: {_LAST} is outdated and was "
+            "not used"
         )
     elif all(_has_reason(item) for item in found.checkpoints):
         warn_of_scores(found)
@@ -120,7 +122,7 @@ def _is_robomimic(tree: Tree, path: str) -> bool:
 
 
 def _newest_first(run: Tree, models: list[NamedStep]) -> list[Checkpoint]:
-    # (epoch, rank, path): at one epoch last.pth is before the copies and the numbered file.
+    # (epoch, rank, path): at the same epoch, last.pth comes before the copies and the numbered file.
     order: list[tuple[float, int, str]] = [(item.step, 0, f"models/{item.name}") for item in models]
     epochs = {path: _epoch(run, path) for path in (_LAST, _BACKUP) if run.has(path)}
     last = epochs.get(_LAST)
@@ -128,7 +130,7 @@ def _newest_first(run: Tree, models: list[NamedStep]) -> list[Checkpoint]:
         order.append((math.inf if last is None else last, 2, _LAST))
     if _BACKUP in epochs and last is None:
         backup = epochs[_BACKUP]
-        # Only where last.pth cannot be read: otherwise it says the same twice.
+        # Only if last.pth cannot be read. Otherwise it would be listed twice.
         order.append((-1 if backup is None else backup, 1, _BACKUP))
     order.sort(reverse=True)
     checkpoints = []
@@ -150,7 +152,7 @@ def _best(models: list[NamedStep]) -> NamedStep | None:
         for item in models:
             values = [sign * float(match["value"]) for match in pattern.finditer(item.name)]
             if values:
-                # A later file was written only because it was better, or as good (validation loss).
+                # A later file was written only because it was better, or equally good (validation loss).
                 scored.append((max(values), item.step, item.name))
         if scored:
             _, step, name = max(scored)

@@ -1,4 +1,4 @@
-"""Where runs begin: the topmost of the folders that layouts found, raised to where the logs lie."""
+"""Finds where runs begin: the topmost folders that layouts found, moved up to include the logs."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from aml_mirror.sources.tree import Tree, parent
 LOG_FOLDERS = frozenset(
     {"tb", "tensorboard", "tb_logs", "logs", "log", "events", "summaries", "summary", ".summary", "runs"}
 )
-# In a folder named for logs those of one run are this deep at most: logs/tensorboard/version_0.
+# In a folder for logs, one run's logs are at most this deep: logs/tensorboard/version_0.
 _LOG_DEPTH = 3
 
 
 def topmost(folders: Iterable[str]) -> list[str]:
-    """Sort folders and leave out those inside another one of them."""
+    """Sort folders and leave out those inside another one."""
     kept: set[str] = set()
     for folder in sorted(set(folders)):
         parts = folder.split("/")
@@ -28,14 +28,14 @@ def topmost(folders: Iterable[str]) -> list[str]:
 
 
 def with_logs(tree: Tree, roots: list[str], in_named: bool = False) -> list[str]:
-    """Return the roots, one that has no event file raised to the folder around it that has.
+    """Return the roots. A root without event files moves up to the folder around it, if that has some.
 
-    Scripts put checkpoints and logs side by side (``trained/model.zip``, ``tb/PPO_1/events…``). A root is
-    raised only while the folder holds no weights of anything else, and with ``in_named`` only to logs in a
-    folder that is named for them: any other folder with event files may be a run that kept no checkpoint.
+    Scripts put checkpoints and logs side by side (``trained/model.zip``, ``tb/PPO_1/events…``). A root moves
+    up only if that folder contains no other weights. With ``in_named``, it moves only to logs in a folder
+    with a typical name: any other folder with event files may be a run that kept no checkpoint.
     """
     with_events: set[str] = set()
-    # Folder -> the folders directly in it that are named for logs and hold some.
+    # Folder -> its subfolders that are named for logs and contain some.
     named: dict[str, set[str]] = {}
     weights: Counter[str] = Counter()
     for path in tree.files:
@@ -44,7 +44,7 @@ def with_logs(tree: Tree, roots: list[str], in_named: bool = False) -> list[str]
             with_events.update(folders)
             parts = path.split("/")[:-1]
             for index, part in enumerate(parts):
-                # Deeper down are the logs of many runs.
+                # Deeper folders contain the logs of many runs.
                 if part.lower() in LOG_FOLDERS and len(parts) - index <= _LOG_DEPTH:
                     named.setdefault(folders[index], set()).add(folders[index + 1])
         elif path.endswith(weight_suffixes()):
@@ -57,7 +57,7 @@ def with_logs(tree: Tree, roots: list[str], in_named: bool = False) -> list[str]
         def has_logs(folder: str, root: str = root, only_named: bool = only_named) -> bool:
             if not only_named:
                 return folder in with_events
-            # A root inside of such a folder is one of those whose logs are there.
+            # A root inside such a folder is one of the runs whose logs are there.
             return any(not (root + "/").startswith(logs + "/") for logs in named.get(folder, ()))
 
         while candidate and not has_logs(candidate):
@@ -70,6 +70,6 @@ def with_logs(tree: Tree, roots: list[str], in_named: bool = False) -> list[str]
 
 
 def folders_around(path: str) -> list[str]:
-    """Return the folders that a path is in, the tree's root (``""``) first."""
+    """Return the folders around a path, with the tree's root (``""``) first."""
     parts = path.split("/")
     return ["/".join(parts[:count]) for count in range(len(parts))]

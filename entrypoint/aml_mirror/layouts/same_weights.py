@@ -1,4 +1,4 @@
-"""Whether two checkpoints hold the same weights, whatever they are called."""
+"""Tells whether two checkpoints hold the same weights, whatever their names are."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from aml_mirror.layouts.step_folders import same_file, same_files, same_range
 from aml_mirror.layouts.torch_files import archive_of, same_contents
 from aml_mirror.sources.tree import Tree
 
-# The header of a model with 10^5 tensors has some MB.
+# The header of a model with 10^5 tensors has a few MB.
 _MAX_HEADER = 64 << 20
-# Counters, and the states of torch's random generators on the CPU and on a GPU: they are no weights, and two
-# files of one moment differ in them.
+# Counters, and the states of torch's random generators on CPU and GPU. They are not weights, and two files
+# saved at the same moment differ in them.
 _NO_WEIGHTS = frozenset({*range(9), 16, 5056})  # bytes
 
 
 def same_weights(run: Tree, one: Checkpoint, other: Checkpoint) -> bool:
-    """Compare the weights of two checkpoints: small files whole, large ones by samples.
+    """Compare the weights of two checkpoints: small files completely, large ones by samples.
 
-    What may not be read is not the same; whether such a checkpoint is taken is judged later.
+    Files that may not be read count as different. Whether such a checkpoint is accepted is decided later.
     """
     if len(one.weights) != len(other.weights) or (one.path in one.weights) != (other.path in other.weights):
         return False
@@ -36,7 +36,7 @@ def same_weights(run: Tree, one: Checkpoint, other: Checkpoint) -> bool:
 
 
 def is_copy(run: Tree, one: Checkpoint, other: Checkpoint) -> bool:
-    """Tell whether the first holds nothing but weights of the second: the same, or without the optimizer."""
+    """Tell whether the first contains only weights of the second: the same, or without the optimizer."""
     if same_weights(run, one, other):
         return True
     if len(one.weights) != 1 or len(other.weights) != 1:
@@ -50,14 +50,14 @@ def is_copy(run: Tree, one: Checkpoint, other: Checkpoint) -> bool:
 def have_other_weights(run: Tree, one: Checkpoint, other: Checkpoint) -> bool:
     """Tell whether two checkpoints of one model are known to hold different weights.
 
-    Where nothing can be compared (shards of different number, another precision, an adapter and the model
-    that it was merged into, a file that is cut) nothing is known: that is no difference.
+    If nothing can be compared, nothing is known, and this returns False: another number of shards, another
+    precision, an adapter and its merged model, a truncated file.
     """
     try:
         if same_weights(run, one, other):
             return False
         ones, others = _by_name(one), _by_name(other)
-        # Averaged weights may be kept with one of them only.
+        # Averaged weights may be stored with only one of them.
         if not (ones.keys() <= others.keys() or others.keys() <= ones.keys()):
             return False
         return any(_file_differs(run, ones[name], others[name]) for name in ones.keys() & others.keys())
@@ -87,9 +87,9 @@ def _file_differs(run: Tree, one: str, other: str) -> bool:
 
 
 def _torch_tensors(run: Tree, path: str) -> dict[tuple[int, int], int] | None:
-    """Count the tensors in a file of torch.save by their size and CRC-32; None: it is no whole one.
+    """Count the tensors in a torch.save file by size and CRC-32; None: the file is not complete.
 
-    Stable-Baselines3 keeps the file of its policy in its zip.
+    Stable-Baselines3 stores its policy's file inside its zip.
     """
     archive = archive_of(run, path)
     if archive is None:
@@ -119,7 +119,7 @@ def _safetensors_differ(run: Tree, one: str, other: str) -> bool:
 
 
 def _safetensors_header(run: Tree, path: str) -> tuple[object, int] | None:
-    """Return the tensors of a safetensors file as its header names them, and where their bytes begin."""
+    """Return the tensors in the header of a safetensors file, and where their bytes begin."""
     head = run.read(path, 0, 8)
     if len(head) < 8 or not 0 < (length := struct.unpack("<Q", head)[0]) <= _MAX_HEADER:
         return None

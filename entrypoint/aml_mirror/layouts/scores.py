@@ -1,4 +1,4 @@
-"""Whether a metric is better when it is lower, told by its name where no configuration says so."""
+"""Decides by a metric's name whether lower is better, if no configuration says so."""
 
 from __future__ import annotations
 
@@ -11,5 +11,5 @@ _LOWER = re.compile(
 
 
 def lower_is_better(metric: str) -> bool:
-    """Tell whether less is better: losses, errors and distances."""
+    """Tell whether lower is better: losses, errors and distances."""
     return _LOWER.search(metric.replace("_", " ").replace("/", " ")) is not None

@@ -1,19 +1,19 @@
-"""skrl: ``checkpoints/agent_<step>.pt``, or one file a module, and the best ones beside them.
+"""skrl: ``checkpoints/agent_<step>.pt``, or one file per module, with the best ones beside them.
 
-Every ``checkpoint_interval`` steps ``Agent.write_checkpoint`` writes all modules into ``agent_{step}.pt``,
-or, with ``store_separately``, each into ``{module}_{step}.pt``; several agents put ``{uid}_`` before the
-module. ``best_agent.pt`` or ``best_{module}.pt`` is a copy of the modules as they stood at the checkpoint
-with the best mean reward so far (skrl/agents/torch/base.py, skrl/multi_agents/torch/base.py; runs of 1.4.3
-and 2.1.1 seen, PPO and SAC, both ways). JAX agents write ``.pickle`` instead of ``.pt``. The best one's
-step is nowhere: it is that of the checkpoint with equal contents.
+Every ``checkpoint_interval`` steps, ``Agent.write_checkpoint`` writes all modules into ``agent_{step}.pt``,
+or, with ``store_separately``, each into ``{module}_{step}.pt``. With several agents, ``{uid}_`` precedes the
+module. ``best_agent.pt`` or ``best_{module}.pt`` is a copy of the modules at the checkpoint with the best
+mean reward so far (skrl/agents/torch/base.py, skrl/multi_agents/torch/base.py; runs of 1.4.3 and 2.1.1 seen,
+PPO and SAC, both ways). JAX agents write ``.pickle`` instead of ``.pt``. The best one's step is not stored.
+It is the step of the checkpoint with equal contents.
 
-People copy ``checkpoints/`` alone, under another name; then that folder is the run, or the one in which the
-copy and nothing else of a training is.
+People copy only ``checkpoints/``, under another name. Then that folder is the run. If it is the only sign of
+a training in its parent folder, the parent is the run.
 
-What its player opens: the file, by ``agent.load`` (Isaac Lab's scripts/reinforcement_learning/skrl/play.py).
-To act, an agent needs its policy (a DQN its Q-network) and the preprocessors of what it observes:
-``state_preprocessor`` in 1.x, ``observation_preprocessor`` and ``state_preprocessor`` in 2.x. With modules
-apart, the checkpoint is the policy's file and the preprocessors are its companions.
+What inference loads: the file, with ``agent.load`` (Isaac Lab's scripts/reinforcement_learning/skrl/play.py).
+To act, an agent needs its policy (a DQN its Q-network) and the preprocessors of its observations:
+``state_preprocessor`` in 1.x, ``observation_preprocessor`` and ``state_preprocessor`` in 2.x. With separate
+modules, the checkpoint is the policy's file, and the preprocessors are its companions.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from aml_mirror.layouts.torch_files import pickle_of, same_contents
 from aml_mirror.sources.tree import Tree, join, parent
 
 _AGENT = re.compile(r"agent_(?P<step>\d{1,18})\.(pt|pickle)")
-# What write_checkpoint names it so that is called without a step.
+# The name that write_checkpoint uses if it is called without a step.
 _DATED_AGENT = re.compile(r"agent_\d\d-\d\d-\d\d_\d\d-\d\d-\d\d-\d{1,6}\.(?:pt|pickle)")
 _BEST_AGENT = ("best_agent.pt", "best_agent.pickle")
 _MODULE = re.compile(r"(?:(?P<best>best)_(?P<of_best>.+)|(?P<name>.+)_(?P<step>\d{1,18}))\.(pt|pickle)")
@@ -65,7 +65,7 @@ _LOOK_INTO = 8
 
 @dataclass(frozen=True, slots=True)
 class _Module:
-    """A file with one module: ``kind`` is the module without the agent's name before it."""
+    """A file with one module. ``kind`` is the module without the agent's name before it."""
 
     file: str
     module: str
@@ -98,8 +98,8 @@ class Skrl:
         found = _whole_agents(run, base, names) if _agents(names) else _separate_modules(run, base, names)
         for name in sorted(filter(_DATED_AGENT.fullmatch, names)):
             found.warnings.append(
-                f"{join(base, name)} has a date for a step, and was not compared with the others: "
-                f"--checkpoint {join(base, name)} takes it"
+                f"{join(base, name)} has a date instead of a step and was not compared with the others: "
+                f"--checkpoint {join(base, name)} selects it"
             )
         if not found.checkpoints and found.best:
             found.warnings.append("only the best checkpoint was kept; --checkpoint best takes it")
@@ -118,10 +118,10 @@ def _is_skrl(tree: Tree, folder: str, names: tuple[str, ...], trust_names: bool)
         for name in agents[:_LOOK_INTO]:
             path = join(folder, name)
             if words := _first_strings(_pickle(tree, path)):
-                # The first module of every agent; several agents have the agent's name before it.
+                # The first module of every agent. With several agents, the agent's name precedes it.
                 return not _POLICIES.isdisjoint(words)
         return trust_names
-    # Others save policy_100.pt and optimizer_100.pt too.
+    # Other frameworks save policy_100.pt and optimizer_100.pt too.
     if not trust_names and "checkpoint" not in folder.rpartition("/")[2].lower():
         return False
     kinds = {module.kind for module in _modules(names)}
@@ -160,7 +160,7 @@ def _whole_agents(run: Tree, base: str, names: tuple[str, ...]) -> RunDraft:
     for name in _BEST_AGENT:
         if name in names:
             path = join(base, name)
-            # Among equal ones the first is the best: a later one has to be better to replace it.
+            # Of equal ones the first is the best: a later one replaces it only if it is better.
             steps = [item.step for item in reversed(agents) if _equal(run, path, join(base, item.name))]
             best = _file(path, steps[0] if steps else None, "best")
             break
@@ -220,21 +220,21 @@ def _separate_modules(run: Tree, base: str, names: tuple[str, ...]) -> RunDraft:
         leave_undecided(
             found,
             whole[:1],
-            f"the newest modules are of step {max(others)}, and of none of their steps is there a policy: "
-            "they may be of another training",
+            f"the newest modules have step {max(others)}, but there is no policy for any of their steps: "
+            "they may belong to another training",
         )
     return found
 
 
 def _steps_of(checkpoints: list[Checkpoint]) -> list[int]:
-    """Return the steps that are known of some checkpoints, at least 0."""
+    """Return the known steps of some checkpoints, at least 0."""
     return [item.step or 0 for item in checkpoints]
 
 
 def _set_of_modules(
     base: str, modules: list[_Module], needed: set[str], step: int | None, role: Role
 ) -> Checkpoint:
-    """One policy in its files. ``needed``: the modules that this run's other checkpoints have."""
+    """One policy in several files. ``needed``: the modules that this run's other checkpoints have."""
     missing = sorted(needed - {module.module for module in modules})
     policies = sorted(module.file for module in modules if module.kind in _POLICIES)
     kept = sorted(module.file for module in modules if module.needed)
@@ -247,7 +247,7 @@ def _set_of_modules(
         step=step,
         role=role,
         files=tuple(join(base, name) for name in kept),
-        # A preprocessor is torch's file too, and an empty one makes the policy as useless.
+        # A preprocessor is a torch file too. An empty one also makes the policy useless.
         weights=tuple(join(base, name) for name in sorted({*policies, *kept})),
         left_out=tuple(
             (join(base, module.file), _TRAINING_ONLY[module.kind])
@@ -259,7 +259,7 @@ def _set_of_modules(
 
 
 def _end(run: Tree, base: str, path: str) -> Checkpoint:
-    """Describe an end that only forks write: with modules apart, the policy and its preprocessors."""
+    """Describe an end that only forks write. With separate modules: the policy and its preprocessors."""
     folder, _, own = path.rpartition("/")
     named = _MODULE_OF_END.fullmatch(own)
     modules = [

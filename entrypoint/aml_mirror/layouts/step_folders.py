@@ -1,4 +1,4 @@
-"""What the layouts share that keep a checkpoint as a directory: its subfolders, its shards, its equals."""
+"""Helpers for layouts that save a checkpoint as a directory: its subfolders, its shards, equal files."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from collections.abc import Iterable
 from aml_mirror.core.errors import DataError
 from aml_mirror.sources.tree import Tree, join
 
-# Folder -> name of a subfolder -> where it really is.
+# Folder -> name of a subfolder -> its real path.
 Subfolders = dict[str, dict[str, str]]
 
-# "model-00002-of-00005.safetensors", with and without the model's name before it.
+# "model-00002-of-00005.safetensors", with or without the model's name before it.
 _SHARD = re.compile(r"(?P<stem>.+)-(?P<number>[0-9]{5})-of-(?P<count>[0-9]{5})(?P<suffix>\.[a-z]+)")
-# Files up to this size, in bytes, are compared whole, larger ones by samples.
+# Files up to this size, in bytes, are compared completely, larger ones by samples.
 _COMPARE_WHOLE = 16 << 20
 _SAMPLES = 128
 _SAMPLE_BYTES = 4096
@@ -25,9 +25,9 @@ def word_set(text: str) -> frozenset[str]:
 
 
 def subfolders(tree: Tree) -> Subfolders:
-    """List each folder's subfolders, those behind links too: under the link's name, where they really lie.
+    """List each folder's subfolders. Those behind links have the link's name and their real path.
 
-    A folder that is beside a link to it is listed once, under its own name.
+    A folder beside a link to it is listed once, under its own name.
     """
     found: Subfolders = {
         folder: {name[:-1]: join(folder, name[:-1]) for name in names if name.endswith("/")}
@@ -47,10 +47,10 @@ def names_in(tree: Tree, folder: str) -> set[str]:
 
 
 def shard_problem(tree: Tree, folder: str) -> str:
-    """Say which shard or index of a sharded model in ``folder`` is missing; empty: none is.
+    """Return which shard or index of a sharded model in ``folder`` is missing; empty: none.
 
-    ``save_pretrained`` writes the shards first and then ``<weights>.index.json``, whose ``weight_map``
-    names every one (transformers 5.23, ``modeling_utils.py``; the same since 4.18).
+    ``save_pretrained`` writes the shards first and then ``<weights>.index.json``, whose ``weight_map`` names
+    every shard (transformers 5.23, ``modeling_utils.py``; the same since 4.18).
     """
     names = names_in(tree, folder)
     indexed: set[str] = set()
@@ -92,8 +92,8 @@ def _there(tree: Tree, folder: str, name: str) -> bool:
 def same_files(tree: Tree, one: Iterable[str], other: Iterable[str]) -> bool:
     """Tell whether two sets of files have the same names, sizes and contents.
 
-    Large files are compared by their first bytes, their last and evenly spread samples: two models that
-    were trained apart differ nearly everywhere, and nobody wants gigabytes read for it.
+    Large files are compared by their first bytes, their last bytes and evenly spread samples. Two models from
+    different trainings differ nearly everywhere, so there is no need to read gigabytes.
     """
     ones = {path.rpartition("/")[2]: path for path in one}
     others = {path.rpartition("/")[2]: path for path in other}
@@ -103,14 +103,14 @@ def same_files(tree: Tree, one: Iterable[str], other: Iterable[str]) -> bool:
 
 
 def same_file(tree: Tree, one: str, other: str) -> bool:
-    """Tell whether two files have the same contents, as :func:`same_files` does."""
+    """Tell whether two files have the same contents, in the same way as :func:`same_files`."""
     size = tree.size(one)
     return size == tree.size(other) and same_range(tree, one, other, size)
 
 
 def same_range(tree: Tree, one: str, other: str, size: int, start: int = 0, other_start: int = 0) -> bool:
-    """Tell whether ``size`` bytes of two files are the same, as :func:`same_files` does."""
-    # The middle first: different models differ there, whereas they begin alike.
+    """Tell whether ``size`` bytes of two files are equal, in the same way as :func:`same_files`."""
+    # The middle first: different models differ there, but begin alike.
     ranges = [(size // 2, min(_SAMPLE_BYTES, size - size // 2)), (0, size)]
     if size > _COMPARE_WHOLE:
         ranges = [(0, 1 << 16), (size - _SAMPLE_BYTES, _SAMPLE_BYTES)]

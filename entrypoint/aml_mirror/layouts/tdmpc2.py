@@ -1,11 +1,11 @@
-"""TD-MPC2: ``models/final.pt``, and ``models/<step>.pt`` of a training of many tasks.
+"""TD-MPC2: ``models/final.pt``, and ``models/<step>.pt`` of a multi-task training.
 
-``Logger.save_agent`` of nicklashansen/tdmpc2 (``tdmpc2/common/logger.py``, main) saves ``final.pt`` when
-training ends; ``trainer/offline_trainer.py`` also saves under the step. Nothing is kept for its score.
-``eval.csv`` and ``train.csv`` are in the run's root.
+``Logger.save_agent`` of nicklashansen/tdmpc2 (``tdmpc2/common/logger.py``, main branch) saves ``final.pt``
+when training ends. ``trainer/offline_trainer.py`` also saves under the step. No checkpoint is selected by a
+score. ``eval.csv`` and ``train.csv`` are in the run's root.
 
-What its player opens: the file alone, ``evaluate.py checkpoint=…``. It holds ``model``. Task and size of the
-model are told by flags (``task=``, ``model_size=``).
+What inference loads: only this file, with ``evaluate.py checkpoint=…``. It contains ``model``. Flags set the
+task and the size of the model (``task=``, ``model_size=``).
 """
 
 from __future__ import annotations

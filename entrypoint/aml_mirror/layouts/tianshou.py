@@ -1,20 +1,20 @@
-"""Tianshou: ``policy.pth`` is the best policy, ``checkpoint_<epoch>.pth`` what was saved on the way.
+"""Tianshou: ``policy.pth`` is the best policy, ``checkpoint_<epoch>.pth`` was saved during training.
 
 The examples of thu-ml/tianshou (0.4 to 2.0, ``examples/mujoco``, ``examples/atari``) log into
-``<logdir>/<task>/<algorithm>/<seed>/<yymmdd-HHMMSS>``. The trainer calls ``save_best_fn`` at each new best
-mean reward of the test environments, and that writes ``policy.pth`` over. ``save_checkpoint_fn``, where a
-script gives one, writes ``checkpoint_<epoch>.pth``, or ``checkpoint.pth`` over and over (``atari_sac.py``).
-No script writes both. Nothing is saved when training ends.
+``<logdir>/<task>/<algorithm>/<seed>/<yymmdd-HHMMSS>``. At each new best mean reward of the test environments,
+the trainer calls ``save_best_fn``, which overwrites ``policy.pth``. If a script passes
+``save_checkpoint_fn``, that writes ``checkpoint_<epoch>.pth``, or overwrites ``checkpoint.pth``
+(``atari_sac.py``). No script writes both. Nothing is saved when training ends.
 
-Experiments of the high-level interface (``tianshou/highlevel/persistence.py``, 1.0 to 2.0) save
-``policy.pt`` at each new best one, and since 2.0 ``policy_epoch_<epoch>.pt`` on the way; both are called
-``policy_state_dict…`` where only the weights are saved. They keep ``experiment.pkl`` beside them.
+Experiments of the high-level interface (``tianshou/highlevel/persistence.py``, 1.0 to 2.0) save ``policy.pt``
+at each new best one, and since 2.0 also ``policy_epoch_<epoch>.pt`` during training. If only the weights are
+saved, both names begin with ``policy_state_dict``. Experiments keep ``experiment.pkl`` beside them.
 
-What its player opens: the file alone in the examples (``--watch --resume-path``), which make the network
-from their flags. The on-policy ones of MuJoCo hold ``model`` and ``obs_rms``, by which observations are
-scaled. Of an experiment it opens ``experiment.pkl``, the policy and, for MuJoCo, ``env_obs_rms.pkl``
-(``Experiment.from_directory``, ``MujocoEnvObsRmsPersistence`` in ``examples/mujoco/mujoco_env.py``). The
-statistics are written over with every save of a policy: there are none of an older one.
+What inference loads: in the examples only this file (``--watch --resume-path``); the network is built from
+their flags. The on-policy MuJoCo files contain ``model`` and ``obs_rms``, which is used to scale
+observations. For an experiment it loads ``experiment.pkl``, the policy and, for MuJoCo, ``env_obs_rms.pkl``
+(``Experiment.from_directory``, ``MujocoEnvObsRmsPersistence`` in ``examples/mujoco/mujoco_env.py``). Each
+save of a policy overwrites the statistics, so older policies have none.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _STARTED = re.compile(r"\d{6}-\d{6}")
 
 
 def _is_tianshou(run: Tree) -> bool:
-    """Tell by the experiment, the name of the folder, or what the MuJoCo examples save: names are common."""
+    """Recognise it by the experiment, the folder, or the MuJoCo examples' files: names are common."""
     if run.has(_EXPERIMENT) and b"tianshou" in run.read(_EXPERIMENT, 0, _HEAD_BYTES):
         return True
     if _STARTED.fullmatch((run.root or run.source.name).rpartition("/")[2]):

@@ -1,8 +1,8 @@
-"""Weights of a run that belong to none of its checkpoints: ``critic_training/critic_300.pt`` beside a policy.
+"""Warns of weights that belong to no checkpoint: ``critic_training/critic_300.pt`` beside a policy.
 
-They are not what the robot runs, or the layout does not know them. Nobody looks for what no word names.
-What people make of a checkpoint (an export, a merged model, averaged weights) is no news, and neither is what
-is beside the checkpoints under a name that the framework gives.
+Either the robot does not run them, or the layout does not know them. Without a warning, nobody would notice
+that they were left out. Nothing is said about what people make of a checkpoint (an export, a merged model,
+averaged weights), or about files that the framework itself writes beside the checkpoints.
 """
 
 from __future__ import annotations
@@ -31,15 +31,15 @@ _MADE_OF_IT = ASIDE | word_set(
     "converted pretrained base backup backups old"
 )
 _ASIDE = LOG_FOLDERS | TRAINING_FOLDERS
-# save_pretrained gives these names to a whole model.
+# The names that save_pretrained gives to a whole model.
 _SAVED = ("model.safetensors", "pytorch_model.bin", "adapter_model.safetensors")
-# What scripts make of a checkpoint to play it elsewhere: mjlab's <run>.onnx.
+# Exports that scripts make of a checkpoint: mjlab's <run>.onnx.
 _EXPORTS = suffixes_of("ONNX", "exported program of torch", "program of ExecuTorch", "TensorFlow Lite")
 _MAX_SHOWN = 3
 
 
 def warn_of_unlisted_weights(run: Tree, result: RunDraft) -> None:
-    """Name the weights that belong to no checkpoint of the run, and say how to take them."""
+    """Warn of weights that belong to no checkpoint, and say how to select them."""
     if not result.checkpoints or result.undecided:
         return
     listed = [*result.checkpoints, *([result.best] if result.best else [])]
@@ -60,13 +60,13 @@ def warn_of_unlisted_weights(run: Tree, result: RunDraft) -> None:
         more = f" and {len(found) - _MAX_SHOWN} more" if len(found) > _MAX_SHOWN else ""
         is_or_are, it = ("is", "it") if len(found) == 1 else ("are", "the first")
         result.warnings.append(
-            f"{', '.join(found[:_MAX_SHOWN])}{more} {is_or_are} in no checkpoint of this run: "
-            f"{as_option(found[0])} takes {it}"
+            f"{', '.join(found[:_MAX_SHOWN])}{more} {is_or_are} in no checkpoint of this run. "
+            f"To mirror {it}, pass {as_option(found[0])}"
         )
 
 
 def warn_of_later_best(result: RunDraft) -> None:
-    """Say that the best checkpoint is of a later step than all others: newer ones were not kept."""
+    """Warn if the best checkpoint has a later step than all others, because newer ones were not kept."""
     best = result.best
     steps = [item.step for item in result.checkpoints if item.step is not None]
     if best is None or best.step is None or result.undecided or not steps:
@@ -74,12 +74,12 @@ def warn_of_later_best(result: RunDraft) -> None:
     if best.step > max(steps) and all(item.step is not None for item in result.checkpoints):
         result.warnings.append(
             f"the best checkpoint {best.path} is of step {best.step}, after {result.checkpoints[0].path}: "
-            "the training went on, and newer checkpoints may be missing"
+            "the training continued, and newer checkpoints may be missing"
         )
 
 
 def _speaks(path: str, is_beside: bool) -> bool:
-    """Tell whether a path says enough for a word. ``is_beside``: a checkpoint is in the same folder."""
+    """Tell whether a path deserves a warning. ``is_beside``: a checkpoint is in the same folder."""
     *folders, name = path.split("/")
     if is_in_data(path) or any(part.lower() in _ASIDE or words_of(part) & _MADE_OF_IT for part in folders):
         return False
@@ -90,5 +90,5 @@ def _speaks(path: str, is_beside: bool) -> bool:
         return False
     if kind_of(stem) == "part" or step_of(stem) is not None:
         return True
-    # A model in the root, and a copy beside the numbered ones, are for the layout to tell.
+    # A model in the root, and a copy beside the numbered ones, are left to the layout.
     return not is_beside and (end_of(stem) >= 0 or kind_of(stem) != "" or (name in _SAVED and bool(folders)))

@@ -1,1 +1,1 @@
-"""The metrics of a run: event files and other logs, read as series with names that a workspace takes."""
+"""Reads the metrics of a run from event files and other logs, as series with valid names."""

@@ -1,9 +1,9 @@
-"""Points from the logs that frameworks write themselves, for runs without TensorBoard event files.
+"""Reads points from frameworks' own logs, for runs without TensorBoard event files.
 
-:mod:`aml_mirror.metrics.readers.log_formats` reads them. None of them says when a point was logged. The
-wall time is therefore made from the step, one millisecond a step after the epoch: the same wherever and
-whenever the file is read, so that a batch sent twice is the same rows; in the order of the steps; and
-plainly no real date, which a file's time or the time of the mirror would pretend to be.
+:mod:`aml_mirror.metrics.readers.log_formats` parses them. None of them says when a point was logged. So the
+wall time is made from the step: one millisecond per step after the epoch. It is the same wherever and
+whenever the file is read, so a batch that is sent twice has the same rows. It follows the order of the steps.
+And it is clearly not a real date, unlike a file's time or the time of the mirror.
 """
 
 from __future__ import annotations
@@ -19,22 +19,22 @@ from aml_mirror.metrics.readers.other_logs import reader_of
 from aml_mirror.sources.tree import Tree
 
 _CHECKPOINT = re.compile(r"(^|/)checkpoint-\d+$")
-# What SB3's EvalCallback logs of each evaluation that is in evaluations.npz.
+# The series that SB3's EvalCallback logs for each evaluation in evaluations.npz.
 _EVALUATED = "eval/mean_reward"
 
 
 class LogFile:
-    """The points of one log of a framework. It can be iterated once; ``path`` is relative to the tree.
+    """The points of one framework's log. Iterate once. ``path`` is relative to the tree.
 
-    What is malformed is counted, or ends the log; ``ended`` says why. Raises as :meth:`Tree.open`.
+    Malformed entries are counted, or end the log; ``ended`` says why. Raises the errors of :meth:`Tree.open`.
     """
 
     def __init__(self, tree: Tree, path: str) -> None:
         self.name = path
         self.points = 0
-        # Entries or lines that hold no usable step, and numbers that no float can hold.
+        # Entries or lines without a usable step, and numbers that no float can represent.
         self.skipped_records = 0
-        # Points restated later in the same file, not yielded.
+        # Points that are repeated later in the same file; they are not yielded.
         self.superseded = 0
         self.ended: str | None = None
         self.purge_step: int | None = None
@@ -43,7 +43,7 @@ class LogFile:
     def __iter__(self) -> Iterator[Point]:
         read = reader_of(self.name)
         if read is None:
-            self.ended = "it is no log that can be read for metrics"
+            self.ended = "it is not a log from which metrics can be read"
             return
         try:
             for tag, step, value in read(self):
@@ -59,8 +59,7 @@ class LogFile:
         return self._tree.size(self.name)
 
     def json(self) -> Any:
-        # A file that changed or may not be read must not pass for a malformed one: only the text's own
-        # failures are caught.
+        # A file that changed or cannot be read must not count as malformed: only parse errors are caught.
         self.open().close()
         try:
             return self._tree.read_json(self.name)
@@ -69,16 +68,16 @@ class LogFile:
 
 
 def wall_time(step: int) -> float:
-    """Seconds since the epoch that stand for a step: a millisecond a step, never before the epoch."""
+    """Return the time for a step, in seconds since the epoch: a millisecond per step, at least 0."""
     return max(step, 0) / 1000
 
 
 def newest(tree: Tree, paths: list[str]) -> list[str]:
-    """Return the logs to read: of those that restate one another only the one that says most.
+    """Return the logs to read. Of several copies of a log, only the longest one is returned.
 
-    HF writes the whole history into every ``checkpoint-N`` and, when the trainer's state is saved, into
-    the output folder; all copies of one training restate the same points. SB3's ``evaluations.npz`` holds
-    what its ``progress.csv`` has too, where one was written.
+    HF writes the whole history into every ``checkpoint-N`` and, when the trainer's state is saved, into the
+    output folder. All copies of one training repeat the same points. SB3's ``progress.csv``, if it was
+    written, contains the same values as ``evaluations.npz``.
     """
     chosen: list[str] = []
     copies: dict[str, list[str]] = {}
@@ -92,7 +91,7 @@ def newest(tree: Tree, paths: list[str]) -> list[str]:
         if len(found) > 1:
             found.sort(key=lambda path: (_last_step(tree, path), -path.count("/"), path))
         chosen.append(found[-1])
-    # RLlib writes what is in result.json to progress.csv too.
+    # RLlib also writes the contents of result.json to progress.csv.
     tables = {path.rpartition("/")[0] for path in chosen if _named(path, "progress.csv")}
     chosen = [
         path for path in chosen if not (_named(path, "result.json") and path.rpartition("/")[0] in tables)

@@ -1,10 +1,10 @@
-"""What the names of files tell where no framework is known: that they are logs of a training, or data."""
+"""What file names say if no framework is known: logs of a training, or data."""
 
 from __future__ import annotations
 
 import re
 
-# What is in these is data, or a copy.
+# Files in these folders are data or copies.
 DATA_FOLDERS = frozenset(
     (
         "data",
@@ -19,15 +19,15 @@ DATA_FOLDERS = frozenset(
         "images",
     )
 ) | {"cache", ".cache", ".git", "node_modules", "site-packages"}
-# What a tracker keeps in a folder of its own.
+# A tracker's own folders.
 TRACKERS = frozenset(
     ("wandb", "mlruns", "mlartifacts", "swanlog", "dvclive", "aim", "aim_logs", "trackio", "cometml-runs")
 )
-# The same under a name that hides it: nothing in such a folder is looked at.
+# The same with a hidden name. Nothing inside them is read.
 HIDDEN_TRACKERS = frozenset(
     (".aim", ".cometml-runs", ".neptune", ".clearml", ".guild", ".wandb", ".mlruns", ".trackio", ".polyaxon")
 )
-# Words of names of data, and of what describes it.
+# Words in the names of data, and of descriptions of data.
 DATA_WORDS = frozenset(
     {"episode", "episodes", "chunk", "chunks", "frame", "frames", "shard", "shards", "sample"}
     | {"samples", "demo", "demos", "demonstrations", "traj", "trajs", "trajectory", "trajectories"}
@@ -39,11 +39,11 @@ DATA_WORDS = frozenset(
     | {"config", "annotation", "annotations", "message", "messages", "response", "responses"}
     | {"buffer", "map"}
 )
-# An episode a row, without a step: of Stable-Baselines3's Monitor and Gym's.
+# One row per episode, without a step: from Stable-Baselines3's Monitor and Gym's.
 MONITOR = re.compile(r"(?:.+\.)?monitor\.csv")
 
 
 def words_of(name: str) -> set[str]:
-    """Return the words of a file's name without its suffix, in lower case, split at humps too."""
+    """Return the words of a file's name without its suffix, in lower case, also split at capital letters."""
     stem = name.rpartition(".")[0] or name
     return set(re.findall(r"[a-z]+", re.sub(r"(?<=[a-z])(?=[A-Z])", "_", stem).lower()))

@@ -1,4 +1,4 @@
-"""The one series of a run that a person would look at first."""
+"""Chooses the series of a run that a person would look at first."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from aml_mirror.metrics.summaries import Series
 
 @dataclass(frozen=True, slots=True)
 class MainSeries:
-    """The series that says best how good the policy is."""
+    """The series that best shows how good the policy is."""
 
     name: str
     last: float
@@ -23,10 +23,10 @@ class MainSeries:
 
 
 def main_series(series: Iterable[Series]) -> MainSeries | None:
-    """Choose the series whose last and best value a person wants to see; None: no name tells one.
+    """Choose the series whose last and best value a person wants to see; None: no name suggests one.
 
-    The most useful one in the sense of :meth:`Metrics.limited` whose name says that it is to be large
-    (success, reward, return, score) or small (loss, error).
+    It is the most useful series in the sense of :meth:`Metrics.limited` whose name says that high values are
+    good (success, reward, return, score) or low ones (loss, error).
     """
     ranked = [
         (one.points == 1, usefulness(one.tag), one.name, one, aim[1])

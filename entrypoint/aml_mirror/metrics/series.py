@@ -1,12 +1,12 @@
 """The metrics of a run: which points are sent, under which names, in which order.
 
-Pass one reads every event file of the run and keeps, for each series, a few numbers. Pass two
-(:meth:`Metrics.stream`) reads the files again and yields the points. No point is ever held, so that memory
-depends on the number of series and files, not on how long a training ran.
+Pass one reads every event file of the run and keeps a few numbers for each series. Pass two
+(:meth:`Metrics.stream`) reads the files again and yields the points. Points are never held in memory, so
+memory depends on the number of series and files, not on the length of the training.
 
 A series is one tag in one folder, or in the folders of one writer's sessions
-(:mod:`aml_mirror.metrics.sessions`).
-Pass one goes through the sessions backwards, so that what is superseded is known when it is met.
+(:mod:`aml_mirror.metrics.sessions`). Pass one processes the sessions backwards, so superseded points are
+recognised when they are read.
 """
 
 from __future__ import annotations
@@ -25,49 +25,49 @@ from aml_mirror.metrics.summaries import FIRST_DATE, Restart, Series, Span, Wall
 from aml_mirror.metrics.unread_logs import unread_logs
 from aml_mirror.sources.tree import Tree
 
-# Series of one run. The largest runs we know have some thousand (a gradient norm a layer); one takes about
-# 1 kB here, so that a writer that makes a tag of every step costs 10 MB, not the pod.
+# The most series of one run. The largest known runs have some thousand (a gradient norm per layer). One takes
+# about 1 kB here. So a writer that makes a new tag at every step costs 10 MB, and does not exhaust the pod.
 MAX_SERIES = 10_000
-# Names in one warning.
+# The most names in one warning.
 MAX_NAMED = 20
-# The last moment of the year 9999 in seconds since the epoch: what dates on the servers end with.
+# The end of the year 9999, in seconds since the epoch: the last date that servers can represent.
 MAX_WALL_TIME = 253_402_300_799.0
 
 
 @dataclass(frozen=True, slots=True)
 class Metrics:
-    """What :func:`read_metrics` found; ``series`` are sorted by name."""
+    """The result of :func:`read_metrics`. ``series`` are sorted by name."""
 
     series: tuple[Series, ...]
     points_read: int
-    """Every scalar point that could be read, superseded ones too."""
+    """All readable scalar points, including superseded ones."""
     tags: tuple[str, ...]
-    """Distinct original tags of the points read, sorted; of ``MAX_SERIES`` series at most."""
+    """The distinct original tags of these points, sorted; of at most ``MAX_SERIES`` series."""
     skipped_records: int
     sources: tuple[dict[str, Any], ...]
     """``{path, points}`` of each file in reading order, with ``ended`` and ``skipped_records`` if any."""
     warnings: tuple[str, ...]
     left_out: tuple[str, ...] = ()
-    """Names of the series that a limit left out (:meth:`limited`), sorted."""
+    """The names of the series that a limit left out (:meth:`limited`), sorted."""
     restarts: tuple[Restart, ...] = ()
-    """Sessions that began again, one for each folder: event files of an older training are beside theirs."""
+    """Sessions that began again, one per folder: event files of an older training are beside theirs."""
     times: WallTimes = field(default_factory=WallTimes)
-    """Of all points that were read."""
+    """The wall times of all points that were read."""
     _groups: tuple[Group, ...] = field(default=(), repr=False)
 
     @property
     def note(self) -> str:
-        """What a person has to know of a run without metrics; empty: it has some."""
+        """If a run has no metrics: what a person should know about it; else empty."""
         return "" if self.points_read else NONE_FOUND
 
     @property
     def points(self) -> int:
-        """How many points :meth:`stream` yields."""
+        """The number of points that :meth:`stream` yields."""
         return sum(series.points for series in self.series)
 
     @property
     def renamed(self) -> dict[str, str]:
-        """Name as sent -> original tag where they differ, with its folder where several have the tag."""
+        """Name as sent -> original tag, if they differ, with its folder if several folders have the tag."""
         folders: dict[str, set[str]] = {}
         for series in self.series:
             folders.setdefault(series.tag, set()).add(series.folder)
@@ -80,11 +80,12 @@ class Metrics:
         }
 
     def stream(self) -> Iterator[tuple[str, float, int, int]]:
-        """Yield (name, value, milliseconds since the epoch, step) of each point to be sent.
+        """Yield (name, value, milliseconds since the epoch, step) for each point to be sent.
 
-        The order is fixed: folders by name, their sessions in time, points as written. A point that is
-        equal to the one before it in all four is put one millisecond later, since MLflow keeps equal rows
-        once. Raises as :meth:`Tree.open`; DataError where a file is no longer the one that pass one read.
+        The order is fixed: folders by name, their sessions by time, points as written. If a point equals the
+        one before it in all four values, its time is increased by one millisecond, because MLflow keeps equal
+        rows once. Raises the errors of :meth:`Tree.open`; DataError if a file is no longer the one that pass
+        one read.
         """
         before: dict[str, tuple[int, float, int]] = {}
         names = {(series.folder, series.tag): series.name for series in self.series}
@@ -105,10 +106,10 @@ class Metrics:
     def limited(self, max_series: int) -> Metrics:
         """Return these metrics with at most ``max_series`` series, the most useful ones.
 
-        Names and points of what stays are the same as without a limit. Most useful first: success,
-        reward, score and loss (evaluation before training, means and totals before parts, short names
-        before long ones), other metrics of an evaluation, the rest, clocks and counters; a series with
-        one point behind all others; equals by name.
+        Names and points of the remaining series are the same as without a limit. The most useful come first:
+        success, reward, score and loss (evaluation before training, means and totals before parts, short
+        names before long ones), other metrics of an evaluation, the rest, clocks and counters. Series with a
+        single point come last; equal ones are sorted by name.
         """
         if len(self.series) <= max_series:
             return self
@@ -116,8 +117,8 @@ class Metrics:
         kept = {series.name for series in ranked[:max_series]}
         left_out = sorted(series.name for series in ranked[max_series:])
         warning = (
-            f"{len(left_out)} of {len(self.series)} series are left out, since the workspace takes "
-            f"{max_series} a run: {_listed(left_out)}"
+            f"{len(left_out)} of {len(self.series)} series are left out, because a run can have "
+            f"{max_series}: {_listed(left_out)}"
         )
         return replace(
             self,
@@ -128,12 +129,12 @@ class Metrics:
 
 
 def read_metrics(tree: Tree, logs: Sequence[str] = ()) -> Metrics:
-    """Read the metrics of the run whose root ``tree`` is (pass one).
+    """Read the metrics of the run whose root is ``tree`` (pass one).
 
-    ``logs`` are paths of the framework's own logs, read only where no event file holds a point; W&B's own
-    log is read where those hold none either, and then any other file that is a log by its name. Damage,
-    and a log that is not read, become warnings; raises as :meth:`Tree.open` where a file changed or may not
-    be read.
+    ``logs`` are the paths of the framework's own logs. They are read only if no event file has points. If
+    they have none either, W&B's own log is read, and then any other file whose name is that of a log. Damage,
+    and logs that are not read, become warnings. Raises the errors of :meth:`Tree.open` if a file changed or
+    cannot be read.
     """
     reading = _Reading()
     groups = event_groups(tree)
@@ -226,7 +227,7 @@ class _Reading:
             self._restarts.append(restart)
         if superseded:
             self._warnings.append(
-                f"{superseded} points in {group.label or 'the run'} are not sent, since a resumed session "
+                f"{superseded} points in {group.label or 'the run'} are not sent, because a resumed session "
                 f"wrote them again ({len(group.sessions)} files)"
             )
 
@@ -242,7 +243,7 @@ class _Reading:
         return series
 
     def _finished(self, path: str, reader: Reader) -> int:
-        """Note what a file yielded; return how many of its points it restated itself."""
+        """Record what a file yielded; return how many of its points it repeated itself."""
         restated = reader.superseded if isinstance(reader, framework_logs.LogFile) else 0
         source: dict[str, Any] = {"path": path, "points": reader.points + restated}
         self.points_read += reader.points + restated
@@ -264,14 +265,14 @@ class _Reading:
         return restated
 
     def leave(self, paths: list[str]) -> None:
-        """Name logs that are not read, since others of the run hold points."""
+        """Report logs that are not read because other files of the run have points."""
         self._warnings.append(
-            f"{_listed(paths)} {'was' if len(paths) == 1 else 'were'} not read: the metrics are those of "
-            "the event files, or of the framework's own log"
+            f"{_listed(paths)} {'was' if len(paths) == 1 else 'were'} not read: the metrics come from the "
+            "event files, or from the framework's own log"
         )
 
-    def name(self, logs: list[str], why: str = "logs of such a format are not") -> None:
-        """Name logs that nothing here reads."""
+    def name(self, logs: list[str], why: str = "logs in this format are not supported") -> None:
+        """Report logs that no reader supports."""
         if logs:
             was = "was" if len(logs) == 1 and " and " not in logs[0] else "were"
             self._warnings.append(f"{_listed(logs)} {was} not read: {why}")
@@ -279,12 +280,13 @@ class _Reading:
     def result(self, groups: list[Group]) -> Metrics:
         if self._overflow_points:
             self._warnings.append(
-                f"{self._overflow_points} points are not sent, since the run has more than {MAX_SERIES} "
+                f"{self._overflow_points} points are not sent, because the run has more than {MAX_SERIES} "
                 f"series; among them {_listed(sorted(self._overflow_tags))}"
             )
         if self._odd_times:
             self._warnings.append(
-                f"{self._odd_times} points have a wall time that is no date; it is set to the nearest one"
+                f"{self._odd_times} points have a wall time that is not a valid date; it is set to the "
+                "nearest valid one"
             )
         found = {key: series for key, series in self._series.items() if series.points}
         for key, name in assign_names(found).items():

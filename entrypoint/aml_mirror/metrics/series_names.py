@@ -1,13 +1,13 @@
-"""Names of metrics: valid everywhere, one series a name.
+"""Names of metrics: valid on every server, and one series per name.
 
-Rules that a name has to keep:
-- MLflow (mlflow/utils/validation.py, 3.15): letters and digits of any script, ``_``, ``-``, ``.``, space
-  and ``/``; at most 250 characters; the same after ``posixpath.normpath``, and neither beginning with
-  ``/`` or ``..`` nor being ``.``. Colons, which MLflow takes except on Windows, are not taken by Azure ML.
-- Names that a server may hold to be equal are not both used. MySQL and SQL Server compare keys without
-  regard to case, accents and trailing spaces in their default collations, and MLflow's table of latest
-  values has the name as its key: there, ``Loss`` and ``loss`` would be one metric. The names are kept
-  apart on every server, so that a run has the same names wherever it is mirrored.
+The rules for a name:
+- MLflow (mlflow/utils/validation.py, 3.15): letters and digits of any script, ``_``, ``-``, ``.``, space and
+  ``/``; at most 250 characters; unchanged by ``posixpath.normpath``; not beginning with ``/`` or ``..``, and
+  not ``.``. MLflow accepts colons except on Windows, but Azure ML does not.
+- Names that a server may treat as equal are not both used. In their default collations, MySQL and SQL Server
+  ignore case, accents and trailing spaces of keys, and the name is the key of MLflow's table of latest
+  values. There, ``Loss`` and ``loss`` would be one metric. The names are kept apart on every server, so a run
+  has the same names wherever it is mirrored.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from collections.abc import Iterable
 
 # mlflow.utils.validation.MAX_ENTITY_KEY_LENGTH, in characters.
 MAX_NAME = 250
-# What a tag is called of which nothing is left.
+# The name for a tag of which nothing is left.
 UNNAMED = "unnamed"
 
 _NOT_ALLOWED = re.compile(r"[^/\w.\- ]")
@@ -27,7 +27,7 @@ _DIGEST = 8
 
 
 def valid_name(text: str) -> str:
-    """Return the valid name closest to ``text``, of any length; ``text`` itself where it is valid."""
+    """Return the valid name closest to ``text``, of any length; ``text`` itself if it is valid."""
     parts = [part for part in _NOT_ALLOWED.sub("_", text).split("/") if part]
     name = "/".join("_" * len(part) if part in (".", "..") else part for part in parts)
     if name.startswith(".."):
@@ -36,11 +36,11 @@ def valid_name(text: str) -> str:
 
 
 def assign_names(keys: Iterable[tuple[str, str]]) -> dict[tuple[str, str], str]:
-    """Give each (folder, tag) its name. The same keys get the same names, in whatever order they come.
+    """Assign a name to each (folder, tag). The same keys get the same names, in any order.
 
-    A tag in one folder only keeps its tag as name. Where several folders have it, the root's keeps it and
-    the others are called ``folder/tag``. Of names that clash, the one that needed no change is kept; each
-    other one gets a suffix from a hash of folder and tag, which does not change when more tags appear.
+    A tag in only one folder is its own name. If several folders have it, the root's keeps it, and the others
+    are named ``folder/tag``. If names clash, the one that needed no change is kept. Each other one gets a
+    suffix from a hash of folder and tag, which does not change when more tags appear.
     """
     ordered = sorted(set(keys))
     uses: dict[str, int] = {}
@@ -55,8 +55,8 @@ def assign_names(keys: Iterable[tuple[str, str]]) -> dict[tuple[str, str], str]:
         clashes[_folded(base)] = clashes.get(_folded(base), 0) + 1
     names: dict[tuple[str, str], str] = {}
     taken: set[str] = set()
-    # In three rounds, so that no suffixed name can take one that a tag has by right: unchanged tags,
-    # changed ones that clash with nothing, the rest.
+    # In three rounds, so no name with a suffix can take another tag's own name: unchanged tags, changed ones
+    # without a clash, the rest.
     rounds = (
         lambda key: bases[key] == key[1],
         lambda key: clashes[_folded(bases[key])] == 1,
@@ -84,7 +84,7 @@ def _suffixed(base: str, key: tuple[str, str], taken: set[str]) -> str:
 
 
 def _folded(name: str) -> str:
-    """What a server that is careless about names compares."""
+    """Return what a server that ignores case and accents compares."""
     plain = "".join(
         letter
         for letter in unicodedata.normalize("NFKD", name.casefold())
@@ -93,7 +93,7 @@ def _folded(name: str) -> str:
     return plain.casefold().rstrip(" ")
 
 
-# Words of names, lower case. Rewards and losses as the frameworks of this project call them.
+# Words of names, in lower case. Rewards and losses as the frameworks of this project name them.
 _EVALUATION = frozenset({"eval", "evaluation", "val", "valid", "validation", "test"})
 _GOALS: tuple[tuple[frozenset[str], str], ...] = (
     (frozenset({"success"}), "max"),
@@ -109,12 +109,12 @@ _WORD = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])|\d+")
 
 
 def words(name: str) -> list[str]:
-    """Split a name into lower-case words at separators and at the humps of camel case."""
+    """Split a name into lower-case words at separators and at capital letters."""
     return [word.lower() for word in _WORD.findall(name)]
 
 
 def goal(name: str) -> tuple[int, str] | None:
-    """Return (rank, ``max`` or ``min``) of what a training aims at; None: the name says nothing of it."""
+    """Return (rank, ``max`` or ``min``) of the goal of a training; None: the name does not indicate one."""
     found = set(words(name))
     if found & _NOT_THE_GOAL:
         return None
@@ -133,7 +133,7 @@ def usefulness(name: str) -> tuple[int, ...]:
     aim = goal(name)
     if aim is not None:
         whole = len(_WHOLE.intersection(found))
-        # A reward in training says more of a policy than the loss of its evaluation.
+        # A reward in training says more about a policy than the loss of its evaluation.
         rank = 2 * aim[0] + evaluation
         return 0, rank, -whole, len(found), len(name)
     if _UPKEEP.intersection(found):

@@ -1,14 +1,13 @@
-"""Which files of a run are sessions of one writer, and which points of a session still hold.
+"""Decides which files of a run are sessions of one writer, and which points of a session are still valid.
 
 The files of a folder are the sessions of one writer, in the order in which their first points were logged (or
-by the times in their names), and a session
-supersedes the earlier ones from where it resumed: for each tag, from the smallest step that the tag has in
-the later file; for all tags, from the step of a SessionLog START (torch's ``purge_step``). Within a file
-nothing supersedes anything: repeated steps are kept.
+by the times in their names). A session supersedes the earlier ones from where it resumed: for each tag, from
+the smallest step of the tag in the later file; for all tags, from the step of a SessionLog START (torch's
+``purge_step``). Within a file nothing supersedes anything: repeated steps are kept.
 
-Folders are different writers, with two exceptions: HF's Trainer and torch's SummaryWriter name a new folder
-after time and host (``runs/Nov24_06-09-06_vm``) at each start, and W&B one after time and id
-(``wandb/run-20261124_060906-abc``), so such siblings are sessions of one writer.
+Folders are different writers, with two exceptions. At each start, HF's Trainer and torch's SummaryWriter name
+a new folder by time and host (``runs/Nov24_06-09-06_vm``), and W&B by time and id
+(``wandb/run-20261124_060906-abc``). Such siblings are sessions of one writer.
 """
 
 from __future__ import annotations
@@ -26,8 +25,8 @@ from aml_mirror.sources.tree import Tree, join
 from aml_mirror.sources.wandb_copies import is_copy
 
 _EVENT_FILE = re.compile(r"\.tfevents\.(?P<seconds>\d*)")
-# torch/utils/tensorboard/writer.py and transformers/training_args.py: strftime("%b%d_%H-%M-%S"), host; the
-# month's name is that of the locale.
+# torch/utils/tensorboard/writer.py and transformers/training_args.py: strftime("%b%d_%H-%M-%S"), host. The
+# name of the month depends on the locale.
 _SESSION_FOLDER = re.compile(r"(?P<second>[^\W\d_]{3,5}\.?\d\d_\d\d-\d\d-\d\d)_(?P<host>.+)")
 
 
@@ -36,12 +35,12 @@ _WANDB_LOG = re.compile(
 )
 
 
-# September 2001: clocks of real writers are later.
+# September 2001: real writers' clocks are later.
 _FIRST_DATE = 1e9
 
 
 class Reader(Protocol):
-    """What the readers of all kinds of logs have in common; the attributes hold once it is read."""
+    """The common interface of the readers of all logs. The attributes are valid after reading."""
 
     points: int
     skipped_records: int
@@ -53,32 +52,32 @@ class Reader(Protocol):
 
 @dataclass(slots=True)
 class Session:
-    """One file, and which of its points later sessions restate."""
+    """One file, and which of its points later sessions repeat."""
 
     path: str
     open: Callable[[], Any]
-    # What reads the stream that `open` returned.
+    # Reads the stream that `open` returned.
     reader: Callable[[BinaryIO, str], Reader] = EventFile
-    # Points from this step on are superseded: of all tags, and of each tag where that says more. Only
+    # Points from this step on are superseded: for all tags, and for each tag if it has an earlier step. Only
     # tags with such points are in it.
     purged_from: int | None = None
     superseded_from: dict[str, int] = field(default_factory=dict)
 
     def keeps(self, tag: str, step: int) -> bool:
-        """Return whether no later session restates the point. Holds after pass one."""
+        """Tell whether no later session repeats the point. Valid after pass one."""
         if self.purged_from is not None and step >= self.purged_from:
             return False
         limit = self.superseded_from.get(tag)
         return limit is None or step < limit
 
     def begun(self) -> float | None:
-        """Return the wall time of the first point, in seconds since the epoch; None: there is no point."""
+        """Return the wall time of the first point, in seconds since the epoch; None: there are no points."""
         with self.reading() as reader:
             return next((wall_time for _, _, wall_time, _ in reader), None)
 
     @contextmanager
     def reading(self) -> Iterator[Reader]:
-        """Open the file for one reading. Raises as :meth:`Tree.open`."""
+        """Open the file for one reading. Raises the errors of :meth:`Tree.open`."""
         opened = self.open()
         if isinstance(opened, LogFile):
             yield opened
@@ -89,7 +88,7 @@ class Session:
 
 @dataclass(slots=True)
 class Group:
-    """The sessions of one writer, in time. ``label`` is the folder by which its series are told apart."""
+    """The sessions of one writer, sorted by time. ``label`` is the folder that distinguishes its series."""
 
     label: str
     sessions: list[Session]
@@ -105,7 +104,7 @@ def event_groups(tree: Tree) -> list[Group]:
         and (entry.target is None or ".tfevents." not in entry.target.rpartition("/")[2])
     ]
     own = {path.rpartition("/")[2] for path in paths if not is_copy(path)}
-    # Their names hold time, host and process: another file of one name is the same one.
+    # Their names contain time, host and process, so another file with the same name is a copy.
     paths = [path for path in paths if not is_copy(path) or path.rpartition("/")[2] not in own]
     keys = _group_keys({path.rpartition("/")[0] for path in paths})
     grouped: dict[tuple[str, ...], list[str]] = {}
@@ -120,9 +119,9 @@ def event_groups(tree: Tree) -> list[Group]:
 
 
 def _in_time(sessions: list[Session]) -> list[Session]:
-    """Order sessions by when their first points were logged, where all of them say it.
+    """Sort sessions by the time of their first points, if all of them have one.
 
-    Writers that were begun in one second have names that tell no order, and files are renamed.
+    The names of writers that began in the same second do not show their order, and files may be renamed.
     """
     if len(sessions) < 2:
         return sessions
@@ -141,20 +140,21 @@ def _opener(tree: Tree, path: str) -> Callable[[], Any]:
 
 
 def log_groups(tree: Tree, paths: list[str]) -> list[Group]:
-    """Make a group of each log of a framework."""
+    """Make a group for each log of a framework."""
     folders = [path.rpartition("/")[0] for path in paths]
     groups = []
     for path, folder in zip(paths, folders, strict=True):
-        # Two logs in a folder are not sessions of one another: their tags are told apart by the file.
+        # Two logs in a folder are not sessions of each other: their tags are distinguished by file.
         label = folder if folders.count(folder) == 1 else path
         groups.append(Group(label, [Session(path, _log_opener(tree, path))]))
     return sorted(groups, key=lambda group: group.label)
 
 
 def wandb_groups(tree: Tree) -> list[Group]:
-    """Find W&B's own logs; those below one ``wandb/`` are sessions of one training.
+    """Find W&B's own logs. Those below the same ``wandb/`` are sessions of one training.
 
-    Where two were begun in the same second, several processes logged: only those of one id belong together.
+    If two began in the same second, several processes logged. Then only those with the same id belong
+    together.
     """
     found: dict[str, list[re.Match[str]]] = {}
     for path, entry in tree.files.items():
@@ -179,8 +179,8 @@ def _log_opener(tree: Tree, path: str) -> Callable[[], Any]:
 def _group_keys(folders: set[str]) -> dict[str, tuple[str, ...]]:
     """Folder -> the same key for folders that are sessions of one writer.
 
-    Two folders begun in the same second were not resumed from one another (two writers of one training,
-    say): among siblings where that happens, only those of the same host and comment belong together.
+    Two folders that began in the same second did not resume one another (they may be two writers of one
+    training). If siblings include such a pair, only those with the same host and comment belong together.
     """
     split: dict[str, tuple[str, str, str, str]] = {}
     seconds: dict[tuple[str, str], list[str]] = {}
@@ -211,7 +211,7 @@ def _session_order(path: str) -> tuple[Any, ...]:
 
 
 def _natural(text: str) -> list[tuple[int, int, str]]:
-    """Sort key that takes runs of digits as numbers."""
+    """A sort key that treats digits as numbers."""
     return [
         (0, int(part), "") if part.isdecimal() else (1, 0, part) for part in re.split(r"(\d+)", text) if part
     ]

@@ -1,12 +1,12 @@
-"""What is kept of a series, and of a session, while their points go by."""
+"""What is recorded about a series and a session while their points are read."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
 
-# The first second of the year 2000. Wall times before it are no dates: clocks that nobody set, and the
-# milliseconds that stand for the steps of a log without times (:mod:`aml_mirror.metrics.log_files`).
+# The first second of the year 2000. Earlier wall times are not dates: clocks that were never set, and the
+# milliseconds for the steps of a log without times (:mod:`aml_mirror.metrics.log_files`).
 FIRST_DATE = 946_684_800.0
 
 
@@ -18,7 +18,7 @@ class WallTimes:
     last: float | None = None
 
     def add(self, wall_time: float) -> None:
-        """Count one more point that has a date."""
+        """Add one more point that has a date."""
         if self.first is None or wall_time < self.first:
             self.first = wall_time
         if self.last is None or wall_time > self.last:
@@ -39,7 +39,7 @@ class Span:
     """The largest step below ``last``; None: there is none."""
 
     def add(self, step: int) -> None:
-        """Count one more step."""
+        """Add one more step."""
         self.first = min(self.first, step)
         if step > self.last:
             self.before_last, self.last = self.last, step
@@ -57,30 +57,30 @@ class Restart:
 
 @dataclass(slots=True)
 class Series:
-    """One metric and what its points are like. Values that are NaN or infinite are no minimum or maximum."""
+    """One metric and a summary of its points. NaN and infinity do not count as minimum or maximum."""
 
     name: str
     """As sent."""
     tag: str
-    """As written by the framework."""
+    """The tag, as the framework wrote it."""
     folder: str
-    """Relative to the run's root, ``""`` for the root itself; of several sessions the first one's."""
+    """Relative to the run's root, ``""`` for the root itself; the folder of the first session."""
     points: int = 0
     first_step: int = 0
     """The smallest step."""
     last_step: int = 0
     """The largest step."""
     last_value: float = math.nan
-    """The value at the largest step; the last written where it is there several times."""
+    """The value at the largest step. If that step exists several times, the last written one."""
     min_value: float | None = None
     min_step: int | None = None
     max_value: float | None = None
     max_step: int | None = None
     newest: Span | None = None
-    """The steps of the newest session that logged it, whether points of it are sent or not."""
+    """The steps of the newest session that logged it, whether or not its points are sent."""
 
     def add(self, step: int, value: float) -> None:
-        """Count one more point. Sessions come backwards: an earlier one's point replaces none at its step."""
+        """Add one more point. It replaces none at the same step, because sessions are read backwards."""
         if self.points == 0:
             self.first_step = self.last_step = step
             self.last_value = value
@@ -91,7 +91,7 @@ class Series:
         self.points += 1
         if not math.isfinite(value):
             return
-        # Of equal values the one at the smallest step.
+        # Of equal values, the one at the smallest step.
         if self.min_value is None or (value, step) < (self.min_value, self.min_step):
             self.min_value, self.min_step = value, step
         if self.max_value is None or (-value, step) < (-self.max_value, self.max_step):
@@ -99,10 +99,10 @@ class Series:
 
 
 def restart_of(older: dict[str, Span], newer: dict[str, Span]) -> Restart | None:
-    """Return whether a later session began again, by the tag that both logged at most steps.
+    """Tell whether a later session began again, by the tag that both logged most often.
 
-    A training that was resumed goes on from a checkpoint, behind the first step that it ever logged. One that
-    logs that step again, or an earlier one, began again.
+    A resumed training continues from a checkpoint, after the first step that it ever logged. A training that
+    logs that step, or an earlier one, again began again.
     """
     shared = [tag for tag in older.keys() & newer.keys() if older[tag].last > older[tag].first]
     if not shared:

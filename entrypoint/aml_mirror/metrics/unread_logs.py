@@ -1,11 +1,11 @@
-"""Logs that no reader reads: they are named, so that nobody takes a run for one without metrics.
+"""Reports logs that no reader supports, so that nobody assumes that a run has no metrics.
 
-What a training logs to a format that needs a library of its own (numpy, pickle, Parquet, HDF5, SQLite),
-packed, or to the folders of a tracker, is found by its name alone. A name that speaks of data is none.
+Some logs are only recognised by name: those in a format that needs its own library (numpy, pickle, Parquet,
+HDF5, SQLite), packed ones, and the folders of a tracker. A name that mentions data does not count.
 
-- ``monitor.csv``, ``0.monitor.csv``: Stable-Baselines3's ``Monitor`` and Gym's, an episode a row, no step
+- ``monitor.csv``, ``0.monitor.csv``: Stable-Baselines3's ``Monitor`` and Gym's, one row per episode, no step
 - ``mlruns/``: MLflow's file store; ``mlartifacts/``: its server's; ``mlflow.db``: its database
-- ``wandb/``, ``.wandb/``: Weights & Biases, where its own log is not read
+- ``wandb/``, ``.wandb/``: Weights & Biases, if its own log is not read
 - ``.aim/``: Aim; ``.cometml-runs/``: Comet's offline experiments; ``.neptune/``: Neptune's; ``.clearml/``:
   ClearML's; ``.guild/``: Guild AI's runs; ``swanlog/``: SwanLab; ``dvclive/``: DVCLive; ``trackio/``: Trackio
 """
@@ -47,7 +47,7 @@ _LOGS = frozenset(
     }
     | {"scores", "curve", "curves", "evaluations", "monitor", "scalars"}
 )
-# Of text, and of what is packed, other words tell.
+# Text files and packed files are recognised by other words.
 _TEXT_LOGS = _LOGS - {"log", "logs", "history", "monitor"}
 _TABLE_LOGS = _LOGS | {"train", "eval", "test", "results"}
 _OTHER = frozenset(
@@ -67,7 +67,7 @@ _OTHER = frozenset(
     )
 )
 _DATABASES = frozenset(("mlflow.db", "optuna.db", "trackio.db"))
-# So many of one folder are named, of more the first.
+# This many logs per folder are named; if there are more, only the first.
 _MAX_SHOWN = 3
 
 
@@ -76,7 +76,7 @@ def unread_logs(tree: Tree, known: Collection[str]) -> list[str]:
 
     Args:
         tree: the run.
-        known: paths of the logs that are read, or named elsewhere.
+        known: the paths of the logs that are read, or reported elsewhere.
     """
     found: dict[str, list[str]] = {}
     trackers: dict[str, bool] = {}

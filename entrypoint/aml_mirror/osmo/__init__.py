@@ -1,1 +1,1 @@
-"""What a pod of OSMO can ask OSMO itself: the status of a run, and where it put its outputs."""
+"""What a pod of OSMO can ask OSMO: the status of a run, and the location of its outputs."""

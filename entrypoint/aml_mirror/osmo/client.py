@@ -1,10 +1,10 @@
-"""The pod's own ``osmo`` program, asked about a run. It is logged in as whoever submitted the pod's workflow.
+"""Asks the pod's own ``osmo`` program about a run. It is logged in as the submitter of the pod's workflow.
 
-Facts about that program (NVIDIA/OSMO, ``src/cli``, 6.2 to 6.4): errors come on stdout, as ``Error message:``
-and ``Error code:`` lines or, under ``-t json``, as an object of ``message`` and ``code``; it exits with 1 for
-a refused submission, 2 for a refusal, 10 for an error of the server or of the connection, 75 for a rate
-limit. The message of a server error repeats the headers of the answer, cookies among them. It writes a log
-into ``OSMO_LOG_FILE_DIR``, and fails where it cannot.
+Facts about that program (NVIDIA/OSMO, ``src/cli``, 6.2 to 6.4): errors go to stdout, as ``Error message:``
+and ``Error code:`` lines or, with ``-t json``, as an object with ``message`` and ``code``. It exits with 1
+for a refused submission, 2 for a refusal, 10 for an error of the server or of the connection, 75 for a rate
+limit. The message of a server error repeats the headers of the answer, including cookies. It writes a log
+into ``OSMO_LOG_FILE_DIR``, and fails if it cannot.
 """
 
 from __future__ import annotations
@@ -34,18 +34,18 @@ from aml_mirror.osmo.workflow_list import ListQuery
 from aml_mirror.support import redaction
 from aml_mirror.support.retry import Retry
 
-# Where OSMO mounts the program in every pod; it appends the folder to PATH (src/utils/job/common.py).
+# OSMO mounts the program here in every pod, and appends the folder to PATH (src/utils/job/common.py).
 POD_PROGRAM = "/osmo/usr/bin/osmo"
-# Seconds that one question may take: the program unpacks itself first, on a node that may be busy.
+# The most seconds for one question: the program first unpacks itself, perhaps on a busy node.
 CALL_SECONDS = 120.0
-# A workflow of 50 tasks is answered in 60 kB; a spec may carry files of some MB in itself.
+# The answer for a workflow with 50 tasks has 60 kB. A spec may contain files of some MB.
 MAX_ANSWER_BYTES = 16 << 20
 _MAX_MESSAGE = 300
 # A workflow's name with its number, or its UUID (src/lib/utils/common.py, WFID_REGEX and UUID_REGEX). It
-# becomes an argument and a part of a URL, so nothing else may reach the program.
+# becomes an argument and a part of a URL, so nothing else may be passed to the program.
 _RUN_ID = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9_-]{0,254}[A-Za-z0-9])?")
-# All that the program needs of our environment: how to run, how to reach OSMO, and its own login. Not the
-# credentials that this program mirrors with.
+# Everything that the program needs from our environment: how to run, how to reach OSMO, and its own login. It
+# does not get the credentials of this program.
 _INHERITED = re.compile(
     r"PATH|HOME|TMPDIR|TZ|LANG|LC_\w+|LD_LIBRARY_PATH|OSMO_CONFIG_FILE_DIR|XDG_CONFIG_HOME"
     r"|REQUESTS_CA_BUNDLE|CURL_CA_BUNDLE|SSL_CERT_(?:FILE|DIR)|(?:https?|no|all)_proxy",
@@ -55,7 +55,7 @@ _INHERITED = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What the program printed, and how it ended."""
+    """The output and exit code of the program."""
 
     code: int
     out: str
@@ -63,42 +63,41 @@ class Answer:
 
     @property
     def status(self) -> int:
-        """The HTTP status behind a failure; 0 where none is given."""
+        """The HTTP status of a failure; 0 if there is none."""
         found = re.search(r"^(?:Error code:|\s*\"code\":)\s*(\d{3})\b", self.out, re.M)
         return int(found[1]) if found else 0
 
     @property
     def message(self) -> str:
-        """What went wrong, on one line, without the headers of the server's answer and without secrets."""
+        """What went wrong, in one line, without the headers of the server's answer and without secrets."""
         said = self.out
         with suppress(ValueError, TypeError, KeyError):
             said = str(json.loads(said)["message"])
         if found := re.search(r"Error message:(.*?)(?:^Error code:|\Z)", said, re.S | re.M):
             said = found[1]
         if re.match(r"\s*Status Code: \d{3}", said):
-            # Only what is below "Body:"; above it are the headers.
+            # Only the text below "Body:". The headers are above it.
             said = said.partition("\nBody:")[2]
             with suppress(ValueError, TypeError, KeyError):
                 said = str(json.loads(said)["message"])
         said = said.partition("Traceback (most recent call last)")[0]
         if not said.strip():
-            # The program itself fell: its loader says why on stderr, in its last line.
+            # The program itself crashed. Its loader reports the reason on stderr, in its last line.
             said = self.err.strip().rpartition("\n")[2]
         return redaction.text(" ".join(said.split())[: 4 * _MAX_MESSAGE])[:_MAX_MESSAGE]
 
 
 class OsmoClient:
-    """Asks the ``osmo`` program; each answer is bounded in size and time.
+    """Asks the ``osmo`` program. Each answer is limited in size and time.
 
     Args:
         program: its path.
-        retry_seconds: how long a question may go on failing for reasons that pass.
+        retry_seconds: how long a question may keep failing for temporary reasons.
         notice: called with messages for the user while waiting.
-        environment: what the program gets; None: what it needs of this process's, and nothing else.
+        environment: what the program gets; None: only what it needs from this process.
     """
 
-    # Two requests to OSMO. An entry with 16 long labels has 7 kB, so that a page stays below
-    # MAX_ANSWER_BYTES.
+    # Two requests to OSMO. An entry with 16 long labels has 7 kB, so a page stays below MAX_ANSWER_BYTES.
     page_size = 2000
 
     def __init__(
@@ -114,21 +113,21 @@ class OsmoClient:
 
     @staticmethod
     def find() -> str | None:
-        """Return the path of the pod's ``osmo`` program, None where there is none."""
+        """Return the path of the pod's ``osmo`` program; None if there is none."""
         if found := shutil.which("osmo"):
             return found
         return POD_PROGRAM if os.access(POD_PROGRAM, os.X_OK) else None
 
     def query(self, run_id: str, patient: bool = True) -> str:
-        """Return what ``osmo workflow query RUN_ID -t json`` prints.
+        """Return the output of ``osmo workflow query RUN_ID -t json``.
 
         Args:
-            patient: whether to try again for ``retry_seconds``; else the first failure is raised.
+            patient: whether to retry for ``retry_seconds``; otherwise the first failure is raised.
 
         Raises:
             SourceNotFound: OSMO knows no such run.
             NotAllowed: the pod is not logged in, or may not see the run.
-            ServiceUnavailable: OSMO does not answer for now.
+            ServiceUnavailable: OSMO does not answer at the moment.
             ConfigurationError: the program cannot be run.
         """
         arguments = ("workflow", "query", checked(run_id), "-t", "json")
@@ -137,10 +136,10 @@ class OsmoClient:
         return self._retry(lambda: self._ask(run_id, arguments))
 
     def spec(self, run_id: str) -> str:
-        """Return what ``osmo workflow spec RUN_ID`` prints: the YAML of the run as it was submitted.
+        """Return the output of ``osmo workflow spec RUN_ID``: the YAML of the run as it was submitted.
 
         Raises:
-            ConfigurationError: besides what :meth:`query` raises: OSMO cannot read the spec it keeps.
+            ConfigurationError: besides the errors of :meth:`query`: OSMO cannot read its stored spec.
         """
         arguments = ("workflow", "spec", checked(run_id))
         text = self._retry(lambda: self._ask(run_id, arguments))
@@ -149,7 +148,7 @@ class OsmoClient:
         return text
 
     def list_page(self, query: ListQuery, offset: int, count: int) -> str:
-        """Return what ``osmo workflow list -t json`` prints, the newest submission first.
+        """Return the output of ``osmo workflow list -t json``, the newest submission first.
 
         Raises:
             MirrorError: see :meth:`query`.
@@ -169,11 +168,11 @@ class OsmoClient:
         raise _failure(run_id, arguments, answer)
 
     def call(self, arguments: Sequence[str]) -> Answer:
-        """Call the program once, whatever it answers.
+        """Call the program once, whatever its answer is.
 
         Raises:
             ConfigurationError: it cannot be run.
-            ServiceUnavailable: it did not end in ``CALL_SECONDS``.
+            ServiceUnavailable: it did not end within ``CALL_SECONDS``.
             DataError: it printed more than ``MAX_ANSWER_BYTES``.
         """
         command = f"`osmo {' '.join(arguments[:3])}`"
@@ -185,7 +184,7 @@ class OsmoClient:
                     stdin=subprocess.DEVNULL,
                     stdout=subprocess.PIPE,
                     stderr=subprocess.PIPE,
-                    # The program unpacks itself and works in a child of its own: both are to be ended.
+                    # The program unpacks itself and works in a child process: both must be ended.
                     process_group=0,
                 )
             except OSError as error:
@@ -228,12 +227,12 @@ class OsmoClient:
 
 
 def needed(environment: Mapping[str, str]) -> dict[str, str]:
-    """What the program needs of an environment: how to run, how to reach OSMO, and its login."""
+    """What the program needs from an environment: how to run, how to reach OSMO, and its login."""
     return {key: value for key, value in environment.items() if _INHERITED.fullmatch(key)}
 
 
 def _drain(stream: IO[bytes], kept: list[bytes]) -> None:
-    # All of it is read, so that the program never waits for us, and the last of it is kept.
+    # All of it is read, so the program never waits for us. Only the end is kept.
     with suppress(OSError, ValueError), stream:
         while block := stream.read1(64 << 10):  # type: ignore[attr-defined]
             kept[:] = [(b"".join(kept) + block)[-(64 << 10) :]]
@@ -246,10 +245,10 @@ def _kill(process: subprocess.Popen[bytes]) -> None:
 
 
 def checked(run_id: str) -> str:
-    """Return a run id if it may become an argument and part of a URL; else raise SourceNotFound."""
+    """Return a run id if it may become an argument and part of a URL; otherwise raise SourceNotFound."""
     if not _RUN_ID.fullmatch(run_id):
         raise SourceNotFound(
-            f"{run_id!r} cannot be the id of a run on OSMO: those have letters, digits, '-' and '_'",
+            f"{run_id!r} cannot be the id of a run on OSMO: ids consist of letters, digits, '-' and '_'",
             "pass the id that `osmo workflow list` shows, or the run's folder with --source",
         )
     return run_id
@@ -265,35 +264,38 @@ def _failure(run_id: str, arguments: tuple[str, ...], answer: Answer) -> MirrorE
     about = f"run {run_id}" if run_id else "its workflows"
     if "must login" in said.lower() or status == 401:
         return NotAllowed(
-            f"the osmo program is not logged in, so that nothing can be learned of {about} ({said})",
-            "in a pod OSMO sets OSMO_CONFIG_FILE_DIR: let nothing overwrite it; elsewhere run `osmo login "
-            "URL`; or pass --source",
+            f"the osmo program is not logged in, so it cannot be asked about {about} ({said})",
+            "in a pod, OSMO sets OSMO_CONFIG_FILE_DIR: do not overwrite it; elsewhere run `osmo login URL`, "
+            "or pass --source",
         )
     if status == 403:
         return NotAllowed(
             f"OSMO does not let the submitter of this workflow see {about} ({said})",
-            "submit as somebody who may" + (", or pass --source" if run_id else ""),
+            "submit as a user who may" + (", or pass --source" if run_id else ""),
         )
     if arguments[1] == "spec" and (status == 500 or "Failed to fetch spec" in said):
         return no_spec(run_id, said)
     if answer.code in (10, 75) or status in (408, 429) or status >= 500:
-        return ServiceUnavailable(f"OSMO does not answer for now ({said or command})", "run it again later")
+        return ServiceUnavailable(
+            f"OSMO does not answer at the moment ({said or command})", "run the same command again later"
+        )
     if answer.code < 0:
         return ServiceUnavailable(
-            f"{command} was ended by signal {-answer.code}", "give the task more memory, or run it again"
+            f"{command} was ended by signal {-answer.code}",
+            "give the task more memory, or run the command again",
         )
     return ConfigurationError(
-        f"{command} failed with exit code {answer.code}: {said or 'it said nothing'}",
-        "pass the folder that the training wrote to with --source" if run_id else "run it by hand",
+        f"{command} failed with exit code {answer.code}: {said or 'it printed nothing'}",
+        "pass the folder that the training wrote to with --source" if run_id else "run that command by hand",
     )
 
 
 def no_spec(run_id: str, said: str) -> ConfigurationError:
-    """Return the error for a spec that OSMO does not give; ``said`` is what it says instead."""
-    # microsoft/physical-ai-toolchain#491: OSMO 6.2 reads the specs it keeps with an account key only.
+    """Return the error for a spec that OSMO does not return. ``said`` is its message."""
+    # microsoft/physical-ai-toolchain#491: OSMO 6.2 can read its stored specs only with an account key.
     return ConfigurationError(
-        f"OSMO cannot read the spec of run {run_id} that it keeps ({said}); OSMO 6.2 cannot where storage "
-        "is reached by workload identity",
+        f"OSMO cannot read its stored spec of run {run_id} ({said}); OSMO 6.2 cannot if it accesses the "
+        "storage with workload identity",
         "pass the run's output with --source azure://ACCOUNT/CONTAINER/PATH",
     )
 

@@ -1,4 +1,4 @@
-"""How OSMO is reached: its REST API where an address is given, else the ``osmo`` program of the pod."""
+"""Chooses how to reach OSMO: its REST API if an address is given, else the pod's ``osmo`` program."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class OsmoConnection(WorkflowLister, Protocol):
-    """What OSMO is asked, in either way."""
+    """The questions to OSMO, in either way."""
 
     def query(self, run_id: str, patient: bool = True) -> str:
         """Return a workflow as JSON."""
@@ -25,12 +25,12 @@ class OsmoConnection(WorkflowLister, Protocol):
 
 
 def is_reachable(settings: Settings) -> bool:
-    """Return whether there is a way to ask OSMO; nothing is sent."""
+    """Tell whether there is a way to ask OSMO; nothing is sent."""
     return bool(settings.osmo_url or OsmoClient.find())
 
 
 def connect(settings: Settings, notice: Callable[[str], None]) -> OsmoClient | OsmoRestClient:
-    """Return the way to ask OSMO that the settings name.
+    """Return the connection to OSMO that the settings name.
 
     Args:
         settings: of this call.
@@ -40,7 +40,7 @@ def connect(settings: Settings, notice: Callable[[str], None]) -> OsmoClient | O
         ConfigurationError: there is none, or it cannot be used.
     """
     if settings.osmo_url:
-        # Late: a pod has the program, and replay.py runs where nothing is installed.
+        # Imported late: a pod has the program, and replay.py runs without installed packages.
         from aml_mirror.osmo.rest_client import OsmoRestClient
 
         return OsmoRestClient(settings.osmo_url, settings.osmo_token_file, settings.retry_seconds, notice)
@@ -48,5 +48,5 @@ def connect(settings: Settings, notice: Callable[[str], None]) -> OsmoClient | O
         return OsmoClient(program, settings.retry_seconds, notice)
     raise ConfigurationError(
         "there is no osmo program on PATH to ask, and no address of OSMO",
-        "in a pod of OSMO, PATH has to keep /osmo/usr/bin; elsewhere pass --osmo-url and --osmo-token-file",
+        "in a pod of OSMO, PATH must contain /osmo/usr/bin; elsewhere pass --osmo-url and --osmo-token-file",
     )

@@ -1,8 +1,8 @@
-"""OSMO's REST API, for a watcher outside OSMO, where there is no ``osmo`` program.
+"""Asks OSMO's REST API, for a watcher outside OSMO, where there is no ``osmo`` program.
 
-It is what the program itself speaks (NVIDIA/OSMO, ``src/lib/utils/client.py`` and ``login.py``, 6.2 to
-6.4): an access token, made with ``osmo token set``, is exchanged for a token of five minutes by ``POST
-/api/auth/jwt/access_token``; that one goes into ``Authorization: Bearer``. A refusal is a JSON object with
+The program itself uses this API (NVIDIA/OSMO, ``src/lib/utils/client.py`` and ``login.py``, 6.2 to 6.4). An
+access token, made with ``osmo token set``, is exchanged for a token of five minutes by ``POST
+/api/auth/jwt/access_token``. That token goes into ``Authorization: Bearer``. A refusal is a JSON object with
 ``message``, ``error_code`` and ``workflow_id``.
 """
 
@@ -31,21 +31,22 @@ from aml_mirror.osmo.workflow_list import ListQuery
 from aml_mirror.support import redaction
 from aml_mirror.support.retry import Retry, asked_pause
 
-# Seconds for the connection, and between two parts of an answer; OSMO's own client waits 60 for both.
+# The time-out in seconds for the connection, and between two parts of an answer. OSMO's own client waits 60
+# for both.
 TIMEOUTS = (20, 60)
-# A token that is about to expire is not used; OSMO gives tokens of 300 seconds.
+# A token that is about to expire is not used. OSMO's tokens are valid for 300 seconds.
 SPARE_SECONDS = 60.0
 _MAX_MESSAGE = 300
 _PART_BYTES = 1 << 16
 
 
 class OsmoRestClient:
-    """Asks OSMO's REST API. See :class:`aml_mirror.osmo.client.OsmoClient` for what each question returns.
+    """Asks OSMO's REST API. :class:`aml_mirror.osmo.client.OsmoClient` describes the answers.
 
     Args:
-        url: of the service, as in ``osmo login URL``.
-        token_file: holds an access token; read again for each exchange, since it may be rotated.
-        retry_seconds: how long a question may go on failing for reasons that pass.
+        url: the address of the service, as in ``osmo login URL``.
+        token_file: contains an access token. It is read for each exchange, because it may be rotated.
+        retry_seconds: how long a question may keep failing for temporary reasons.
         notice: called with messages for the user while waiting.
 
     Raises:
@@ -75,27 +76,27 @@ class OsmoRestClient:
         self._file = token_file
         self._retry = Retry(retry_seconds, _unexpected, notice)
         self._session = requests.Session()
-        # Else requests would put a login from ~/.netrc in place of the token.
+        # Otherwise requests would replace the token with a login from ~/.netrc.
         self._session.auth = _no_auth
         self._token = ""
         self._expires = 0.0
 
     def query(self, run_id: str, patient: bool = True) -> str:
-        """Return a workflow as JSON. Raises as :meth:`OsmoClient.query`."""
+        """Return a workflow as JSON. Raises the errors of :meth:`OsmoClient.query`."""
         path = f"/api/workflow/{checked(run_id)}"
         if not patient:
             return self._get(path, run_id)
         return self._retry(lambda: self._get(path, run_id))
 
     def spec(self, run_id: str) -> str:
-        """Return the YAML of a workflow as it was submitted. Raises as :meth:`OsmoClient.spec`."""
+        """Return the YAML of a workflow as it was submitted. Raises the errors of :meth:`OsmoClient.spec`."""
         text = self._retry(lambda: self._get(f"/api/workflow/{checked(run_id)}/spec", run_id))
         if not text.strip():
             raise no_spec(run_id, "it is empty")
         return text
 
     def list_page(self, query: ListQuery, offset: int, count: int) -> str:
-        """Return a page of the list, the newest submission first. Raises as :meth:`query`."""
+        """Return a page of the list, the newest submission first. Raises the errors of :meth:`query`."""
         asked: list[tuple[str, str]] = [("limit", str(count)), ("offset", str(offset)), ("order", "DESC")]
         if query.submitted_since:
             asked.append(("submitted_after", f"{query.submitted_since.isoformat()}T00:00:00"))
@@ -104,7 +105,7 @@ class OsmoRestClient:
         return self._retry(lambda: self._get("/api/workflow", "", asked))
 
     def _get(self, path: str, run_id: str, asked: list[tuple[str, str]] | None = None) -> str:
-        # A token may be revoked, or this clock may be slow: once more with a new one.
+        # A token may have been revoked, or this clock may be slow: try once more with a new one.
         for fresh in (False, True):
             headers = {"Authorization": f"Bearer {self._access(fresh)}", "User-Agent": "aml-mirror"}
             status, text, pause = self._send("GET", path, headers=headers, params=asked)
@@ -122,7 +123,7 @@ class OsmoRestClient:
                 why = error.strerror if isinstance(error, OSError) else "it is not text"
                 raise ConfigurationError(
                     f"the OSMO token file {self._file} cannot be read: {why}",
-                    "pass a file with the token alone: --osmo-token-file FILE",
+                    "pass a file that contains only the token: --osmo-token-file FILE",
                 ) from error
             redaction.learn({"OSMO_TOKEN": token})
             path = "/api/auth/jwt/access_token"
@@ -132,7 +133,7 @@ class OsmoRestClient:
             found = _object(text)
             if not isinstance(found.get("token"), str):
                 raise NotAllowed(
-                    f"OSMO at {self._host} gave no token for the one in {self._file}",
+                    f"OSMO at {self._host} did not exchange the token in {self._file}",
                     "make a new one with `osmo token set`",
                 )
             self._token = found["token"]
@@ -140,9 +141,9 @@ class OsmoRestClient:
         return self._token
 
     def _send(self, method: str, path: str, **more: Any) -> tuple[int, str, float]:
-        """Return status, text, and the pause that a busy service asked for in seconds."""
+        """Return status and text, and for how many seconds a busy service asked us to pause."""
         try:
-            # No redirect: the token is for this host alone.
+            # No redirect: the token is only for this host.
             with self._session.request(
                 method, self._url + path, timeout=TIMEOUTS, allow_redirects=False, stream=True, **more
             ) as answer:
@@ -151,7 +152,7 @@ class OsmoRestClient:
                     data += part
                     if len(data) > MAX_ANSWER_BYTES:
                         raise DataError(
-                            f"OSMO at {self._host} answered more than {MAX_ANSWER_BYTES >> 20} MiB",
+                            f"the answer of OSMO at {self._host} is larger than {MAX_ANSWER_BYTES >> 20} MiB",
                             "narrow the list with --since or --pool",
                         )
                 text = bytes(data).decode("utf-8", "replace")
@@ -164,7 +165,7 @@ class OsmoRestClient:
         except (requests.RequestException, OSError) as error:
             raise ServiceUnavailable(
                 f"OSMO at {self._host} cannot be reached: {_first_line(error)}",
-                "check --osmo-url and the network; run it again later",
+                "check --osmo-url and the network; run the same command again later",
             ) from error
 
     def _failure(self, path: str, run_id: str, status: int, text: str, pause: float) -> MirrorError:
@@ -179,30 +180,32 @@ class OsmoRestClient:
             )
         if path.startswith("/api/auth") and 400 <= status < 500 and status not in (408, 429):
             return NotAllowed(
-                f"{where} does not take the token in {self._file} ({said})",
-                "make a new one with `osmo token set`; a token has an end date",
+                f"{where} rejected the token in {self._file} ({said})",
+                "make a new one with `osmo token set`: tokens expire",
             )
         if status == 401:
-            return NotAllowed(f"{where} does not take our login ({said})", "check the token and its user")
+            return NotAllowed(f"{where} rejected our login ({said})", "check the token and its user")
         if status == 403:
             return NotAllowed(
                 f"{where} does not let the token's user see {f'run {run_id}' if run_id else 'workflows'} "
                 f"({said})",
-                "give the user the role osmo-user, or take the token of another one",
+                "give the user the role osmo-user, or use another user's token",
             )
         if path.endswith("/spec") and status == 500:
             return no_spec(run_id, said)
         if status in (408, 425, 429) or status >= 500:
             failure = ServiceUnavailable(
-                f"{where} does not answer for now ({status}: {said})", "run it again later"
+                f"{where} does not answer at the moment ({status}: {said})",
+                "run the same command again later",
             )
             failure.retry_after = pause
             return failure
         if status < 400 or status == 404:
             return ConfigurationError(
-                f"{where} answers {status} for {path}", "check --osmo-url: it is the one of `osmo login URL`"
+                f"{where} answers {status} for {path}",
+                "check --osmo-url: use the address of `osmo login URL`",
             )
-        return ConfigurationError(f"{where} refused {path} with {status}: {said}", "look at OSMO's own log")
+        return ConfigurationError(f"{where} refused {path} with {status}: {said}", "check OSMO's own log")
 
 
 def _no_auth(request: requests.PreparedRequest) -> requests.PreparedRequest:

@@ -1,8 +1,8 @@
-"""Where a run is, learned from its id alone: the run is waited for, judged, and its declared output chosen.
+"""Finds a run by its id: waits for its end, checks how it ended, and chooses its declared output.
 
-OSMO uploads what a task wrote to ``{{output}}`` to the URLs that it declared, after its command has ended,
-also where the command failed. So a run is mirrored when it has ended; a failed one only where that was
-asked for; and COMPLETED does not prove that anything arrived.
+After a task's command has ended, even if it failed, OSMO uploads the contents of ``{{output}}`` to the URLs
+that the task declared. So a run is mirrored after it has ended, and a failed one only on request. COMPLETED
+does not prove that anything was uploaded.
 """
 
 from __future__ import annotations
@@ -34,10 +34,10 @@ from aml_mirror.osmo.workflow import (
 )
 from aml_mirror.support import redaction
 
-# Seconds between two questions while a run is waited for: at first often, for a run that just ends.
+# Seconds between two questions while waiting for a run: short at first, for a run that is about to end.
 FIRST_POLL = 5.0
 LONGEST_POLL = 60.0
-# Seconds between two lines that say that the waiting goes on.
+# Seconds between two messages that the wait continues.
 SAY_AGAIN = 600.0
 _FORM = "azure://ACCOUNT/CONTAINER/PATH"
 _ADVICE = f"declare `outputs: - url: {_FORM}` in the training workflow, so that the next run is found"
@@ -70,19 +70,19 @@ class OsmoRun:
             raise ConfigurationError(
                 f"no source configured for run {settings.run_id}: --source and OUTPUT_DIR are not set, and "
                 "there is no osmo program on PATH to ask",
-                "pass the folder that the training wrote to with --source; in a pod of OSMO, PATH has to "
-                "keep /osmo/usr/bin",
+                "pass the folder that the training wrote to with --source; in a pod of OSMO, PATH must "
+                "contain /osmo/usr/bin",
             )
         self._client = connect(settings, notice)
         self._workflow: Workflow | None = None
 
     def ended(self) -> Workflow:
-        """Wait for the run's end, as long as ``--wait-for`` says, and judge how it ended; once.
+        """Wait for the run's end, as long as ``--wait-for`` says, and check once how it ended.
 
         Raises:
             ServiceUnavailable: it has not ended.
             DataError: it failed, and ``--allow-failed`` is not given.
-            UsageError: it has no task of the name that ``--task`` gives.
+            UsageError: it has no task with the name in ``--task``.
             MirrorError: see :meth:`OsmoClient.query`.
         """
         if self._workflow is not None:
@@ -94,13 +94,13 @@ class OsmoRun:
             hint = "pass --allow-failed to mirror what it left"
             fine = [task.name for task in workflow.tasks if task.status == "COMPLETED"]
             if not settings.task and fine:
-                hint += f"; or mirror a task that is COMPLETED: --task {' or --task '.join(fine[:5])}"
+                hint += f"; or mirror a COMPLETED task: --task {' or --task '.join(fine[:5])}"
             raise DataError(f"{what} is {status}", hint)
         self._workflow = workflow
         return workflow
 
     def output(self) -> str:
-        """Return the URL of the output that the run, or the task of ``--task``, declared.
+        """Return the URL of the declared output of the run, or of the task in ``--task``.
 
         Raises:
             SourceNotFound: it declared none, or none that can be read.
@@ -112,7 +112,7 @@ class OsmoRun:
         return choose(declared, workflow, self._settings.task)
 
     def tasks_with_outputs(self) -> list[str]:
-        """Return the names of the tasks that declared an output which can be read, in the order of the spec.
+        """Return the names of the tasks with a readable declared output, in the order of the spec.
 
         Raises:
             MirrorError: see :meth:`output`.
@@ -122,13 +122,13 @@ class OsmoRun:
         return list(dict.fromkeys(item.task for item in declared.outputs if _is_readable(item.url)))
 
     def nothing_there(self, said: str) -> DataError:
-        """The error for a declared output that holds nothing, in whose words ``said`` is."""
+        """Return the error for a declared output that is empty. ``said`` describes that."""
         workflow = self.ended()
         what, status = self._subject(workflow)
         return DataError(
-            f"{what} is {status}, but {said}, where it declared its output",
+            f"{what} is {status}, but {said}, which is its declared output",
             "the training wrote nothing to {{output}}, or its upload failed: OSMO shows COMPLETED for both; "
-            "look at the end of `osmo workflow logs`",
+            "check the end of `osmo workflow logs`",
         )
 
     def _wait(self) -> Workflow:
@@ -142,7 +142,7 @@ class OsmoRun:
             try:
                 text = self._client.query(settings.run_id, patient=not waits)
             except ServiceUnavailable as error:
-                # OSMO may be upgraded while a run of days is waited for.
+                # OSMO may be upgraded during a wait of several days.
                 if left <= 0:
                     raise
                 state = error.message
@@ -153,16 +153,16 @@ class OsmoRun:
                     return workflow
                 state = f"{what} is {status}"
                 if left <= 0:
-                    hint = "mirror it when it has ended, or let --wait-for wait for that, as --wait-for 12h"
+                    hint = "mirror it after it has ended, or pass --wait-for, for example --wait-for 12h"
                     raise ServiceUnavailable(f"{state}: it has not ended", hint)
             if not said or now - said >= SAY_AGAIN:
-                self._notice(f"{state}; waiting for its end, for {_duration(left)} at most (--wait-for)")
+                self._notice(f"{state}; waiting for its end, at most {_duration(left)} (--wait-for)")
                 said = max(now, 1e-9)
             self._sleep(min(pause, left))
             pause = min(pause * 1.5, LONGEST_POLL)
 
     def _subject(self, workflow: Workflow) -> tuple[str, str]:
-        """What is waited for and judged: the task of ``--task``, or the run, and its status."""
+        """Return what is waited for and checked: the task of ``--task``, or the run, and its status."""
         if name := self._settings.task:
             task = workflow.task(name)
             if task is None:
@@ -174,15 +174,15 @@ class OsmoRun:
         others = [task for task in workflow.tasks if task.host != self._host]
         if len(others) == len(workflow.tasks):
             return f"run {workflow.name}", workflow.status
-        # This pod is a task of the run itself: the run cannot end before this pod does.
+        # This pod is a task of the run itself, so the run cannot end before this pod does.
         return f"run {workflow.name}, apart from this task,", _status(others)
 
 
 def choose(declared: Declared, workflow: Workflow, task: str = "") -> str:
-    """Choose the one place that holds what a run declared.
+    """Choose the only location of a run's output.
 
-    Outputs come before checkpoints, which OSMO uploads while the run goes on: the last one is in both. A
-    place below another one is not another one.
+    Outputs come before checkpoints, which OSMO uploads while the run continues: the last checkpoint is in
+    both. A location below another one does not count as a second one.
 
     Raises:
         SourceNotFound: there is none, or none that can be read.
@@ -197,12 +197,13 @@ def choose(declared: Declared, workflow: Workflow, task: str = "") -> str:
         named = ", ".join(sorted({redaction.text(item.url) for item in outputs})[:5])
         if "{{" in named:
             raise SourceNotFound(
-                f"{what} declared {named}, which OSMO filled in as it ran",
+                f"{what} declared {named}, which OSMO filled in while it ran",
                 f"pass the place with --source {_FORM}",
             )
         raise SourceNotFound(
             f"{what} declared {named}, which cannot be read here",
-            "only Azure Blob storage can; copy the run there, or to a volume, and pass that with --source",
+            "only Azure Blob storage can be read: copy the run there, or to a volume, and pass that with "
+            "--source",
         )
     if len(readable) > 1:
         listed = "; ".join(f"{redaction.text(item.url)} (task {item.task})" for item in readable[:20])
@@ -223,8 +224,8 @@ def _none(what: str, declared: Declared, workflow: Workflow) -> SourceNotFound:
     hint = f"if it is on a volume or in blob storage, pass that with --source; {_ADVICE}"
     if found := _AZURE_OUTPUT.match(workflow.outputs):
         place = redaction.text(f"azure://{found[1]}/{found[2]}")
-        hint = f"what it wrote to {{{{output}}}} may lie in {place}: look, and pass --source; {_ADVICE}"
-    return SourceNotFound(f"{what} declared no output: OSMO knows of nothing that it kept", hint)
+        hint = f"its {{{{output}}}} may be stored in {place}: if so, pass that with --source; {_ADVICE}"
+    return SourceNotFound(f"{what} declared no output, so OSMO does not know where its files are", hint)
 
 
 def _is_readable(url: str) -> bool:

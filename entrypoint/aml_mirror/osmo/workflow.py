@@ -1,7 +1,7 @@
-"""A run as OSMO tells of it: the statuses of a run and its tasks, and the outputs that it declared.
+"""Parses OSMO's description of a run: the statuses of the run and its tasks, and its declared outputs.
 
-What is read here was printed by another program, of one of several versions: every shape is checked, and a
-field that is not there is none. Field names: ``WorkflowQueryResponse`` and ``saved_spec`` of NVIDIA/OSMO.
+The text was printed by another program, in one of several versions. So every structure is checked, and
+missing fields are allowed. Field names: ``WorkflowQueryResponse`` and ``saved_spec`` of NVIDIA/OSMO.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from typing import Any
 from aml_mirror.core.errors import DataError
 from aml_mirror.osmo.workflow_list import labels_of
 
-# WorkflowStatus and TaskGroupStatus (src/utils/job). RESCHEDULED is a task whose copy will run. A status that
-# a newer OSMO adds counts as one of a run that goes on: nothing is mirrored from it by mistake.
+# WorkflowStatus and TaskGroupStatus (src/utils/job). A RESCHEDULED task will be replaced by a copy. An
+# unknown status of a newer OSMO counts as running, so nothing is mirrored by mistake.
 COMPLETED = "COMPLETED"
 FAILED = "FAILED"  # and FAILED_CANCELED, FAILED_EVICTED, …
 # A spec has a depth of 8: workflow, groups, tasks, files.
@@ -26,7 +26,7 @@ _TOKEN = re.compile(r"\{\{ *([^{}]*?) *\}\}")
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """One task of a run. ``host``: of its pod. ``exit_code``: of its command; above 255, OSMO's own."""
+    """One task of a run. ``host``: of its pod. ``exit_code``: of its command; above 255, it is OSMO's own."""
 
     name: str
     status: str
@@ -36,7 +36,7 @@ class Task:
 
 @dataclass(frozen=True, slots=True)
 class Workflow:
-    """A run. ``outputs`` is where its default outputs are, as OSMO shows it; ``labels`` since 6.4."""
+    """A run. ``outputs`` is OSMO's location of its default outputs; ``labels`` exist since 6.4."""
 
     name: str
     status: str
@@ -45,7 +45,7 @@ class Workflow:
     labels: Mapping[str, str] = field(default_factory=dict)
 
     def task(self, name: str) -> Task | None:
-        """The task of that name; OSMO takes names without regard to case, and ``-`` for ``_``."""
+        """Return the task with this name. OSMO ignores case in names, and treats ``-`` like ``_``."""
         return next((task for task in self.tasks if _same(task.name, name)), None)
 
 
@@ -60,7 +60,7 @@ class Output:
 
 @dataclass(slots=True)
 class Declared:
-    """All outputs that a run declared. ``others`` names kinds without a URL: datasets of OSMO 6.2 and 6.3."""
+    """All declared outputs of a run. ``others`` are kinds without a URL: datasets of OSMO 6.2 and 6.3."""
 
     outputs: list[Output] = field(default_factory=list)
     others: list[str] = field(default_factory=list)
@@ -72,17 +72,17 @@ def has_failed(status: str) -> bool:
 
 
 def has_ended(status: str) -> bool:
-    """Return whether a run or task will not go on."""
+    """Tell whether a run or task has ended for good."""
     return status == COMPLETED or has_failed(status)
 
 
 def read_query(text: str, run_id: str) -> Workflow:
-    """Read what ``osmo workflow query -t json`` printed.
+    """Parse the output of ``osmo workflow query -t json``.
 
     Raises:
-        DataError: it is no such thing.
+        DataError: it has another form.
     """
-    # The client may print a notice of a newer version before the answer.
+    # The client may print a notice about a newer version before the answer.
     start = re.search(r"^\{", text, re.M)
     try:
         found = json.loads(text[start.start() :] if start else text)
@@ -91,8 +91,8 @@ def read_query(text: str, run_id: str) -> Workflow:
     name, status = _text(found, "name"), _text(found, "status")
     if not name or not status:
         raise DataError(
-            f"`osmo workflow query {run_id} -t json` printed no name and status",
-            "run it by hand; or pass the folder that the training wrote to with --source",
+            f"the output of `osmo workflow query {run_id} -t json` has no name and status",
+            "run that command by hand, or pass the folder that the training wrote to with --source",
         )
     tasks = tuple(
         Task(_text(task, "name"), _text(task, "status"), _text(task, "task_uuid"), _number(task, "exit_code"))
@@ -104,20 +104,20 @@ def read_query(text: str, run_id: str) -> Workflow:
 
 
 def read_spec(text: str, workflow: Workflow, task: str = "") -> Declared:
-    """Read what ``osmo workflow spec`` printed; ``{{workflow_id}}`` becomes the run's name.
+    """Parse the output of ``osmo workflow spec``. ``{{workflow_id}}`` becomes the run's name.
 
     Args:
         task: only the outputs of this task; empty: of all.
 
     Raises:
-        DataError: it is no workflow.
+        DataError: it is not a workflow.
     """
     found = _yaml(text)
     spec = found.get("workflow") if isinstance(found, dict) else None
     if not isinstance(spec, dict):
         raise DataError(
-            f"`osmo workflow spec {workflow.name}` printed no workflow",
-            "run it by hand; or pass the folder that the training wrote to with --source",
+            f"the output of `osmo workflow spec {workflow.name}` is not a workflow",
+            "run that command by hand, or pass the folder that the training wrote to with --source",
         )
     declared = Declared()
     for one in _tasks(spec):
@@ -137,12 +137,12 @@ def read_spec(text: str, workflow: Workflow, task: str = "") -> Declared:
 
 
 def _yaml(text: str) -> Any:
-    """The document with every scalar as text; None where it is none, or nested deeper than any spec."""
-    # Late: scripts/replay.py uses this module where nothing is installed.
+    """Return the document with every scalar as text; None if it is not one, or is nested too deeply."""
+    # Imported late: scripts/replay.py uses this module without installed packages.
     import yaml
 
-    # Written in C, where that is there: a spec may carry files of some MB. It falls with the whole process
-    # over a document that is nested deep enough; the events before it are not made by recursion.
+    # Uses the C loader if it exists: a spec may contain files of some MB. That loader crashes the whole
+    # process on a document that is nested very deeply. The events before it are not created recursively.
     loader = getattr(yaml, "CBaseLoader", yaml.BaseLoader)
     depth = 0
     try:

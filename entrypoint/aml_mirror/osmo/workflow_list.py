@@ -1,9 +1,8 @@
-"""OSMO's list of workflows, page by page: name, status, times, pool, submitter and labels of each.
+"""Reads OSMO's list of workflows, page by page: name, status, times, pool, submitter and labels of each.
 
-Both ways of asking give the same entries (``ListEntry`` in NVIDIA/OSMO,
+Both ways of asking return the same entries (``ListEntry`` in NVIDIA/OSMO,
 ``src/service/core/workflow/objects.py``, 6.2 to 6.4): the program's ``workflow list -t json``, and ``GET
-/api/workflow``. The newest submission comes first. ``labels`` is new in 6.4. Times have no zone and are
-UTC.
+/api/workflow``. The newest submission comes first. ``labels`` is new in 6.4. Times have no zone and are UTC.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ from typing import Any, Protocol
 
 from aml_mirror.core.errors import DataError
 
-# More than this is no list that one watcher should look through.
+# One watcher should not read a list with more entries than this.
 MAX_WORKFLOWS = 200_000
 
 
@@ -34,12 +33,12 @@ class ListedWorkflow:
     user: str = ""
     pool: str = ""
     labels: Mapping[str, str] | None = None
-    """None: this OSMO has no labels."""
+    """None: this version of OSMO has no labels."""
 
 
 @dataclass(frozen=True, slots=True)
 class ListQuery:
-    """What is asked for. Empty tuples mean every pool and every user."""
+    """A query. Empty tuples mean every pool and every user."""
 
     submitted_since: date | None = None
     pools: tuple[str, ...] = ()
@@ -47,24 +46,24 @@ class ListQuery:
 
 
 class WorkflowLister(Protocol):
-    """Whoever can ask OSMO for its list."""
+    """A connection that can return OSMO's list."""
 
     page_size: int
-    """How many entries one page has; OSMO gives 1,000 in one request."""
+    """The number of entries per page; OSMO returns 1,000 in one request."""
 
     def list_page(self, query: ListQuery, offset: int, count: int) -> str:
         """Return a page as JSON: ``{"workflows": […]}``."""
 
 
 def each_workflow(lister: WorkflowLister, query: ListQuery) -> Iterator[ListedWorkflow]:
-    """Yield the workflows that a query names, each once.
+    """Yield the workflows that match a query, each once.
 
-    A workflow that is submitted meanwhile moves others to the next page, where they are seen again. One
-    that is removed hides another one, which the next pass sees.
+    A workflow that is submitted meanwhile moves others to the next page, where they are seen again. One that
+    is removed hides another one, which the next pass sees.
 
     Raises:
         MirrorError: OSMO does not answer.
-        DataError: the answer is no list, or it has no end.
+        DataError: the answer is not a list, or it has no end.
     """
     seen: set[str] = set()
     offset = 0
@@ -84,12 +83,12 @@ def each_workflow(lister: WorkflowLister, query: ListQuery) -> Iterator[ListedWo
 
 
 def read_page(text: str) -> list[ListedWorkflow]:
-    """Read one page.
+    """Parse one page.
 
     Raises:
-        DataError: it is none.
+        DataError: it has another form.
     """
-    # The client may print a notice of a newer version before the answer.
+    # The client may print a notice about a newer version before the answer.
     start = re.search(r"^\{", text, re.M)
     try:
         found = json.loads(text[start.start() :] if start else text)
@@ -116,7 +115,7 @@ def _workflow(entry: dict[str, Any]) -> ListedWorkflow:
 
 
 def labels_of(found: Any) -> dict[str, str]:
-    """Return the labels in an answer; whatever is not text is left out."""
+    """Return the labels in an answer; values that are not text are left out."""
     if not isinstance(found, dict):
         return {}
     return {key: value for key, value in found.items() if isinstance(key, str) and isinstance(value, str)}

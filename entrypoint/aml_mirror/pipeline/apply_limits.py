@@ -1,4 +1,4 @@
-"""What a registry takes of a plan, and what is left out."""
+"""Adapts a plan to a registry's limits, and reports what is left out."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from aml_mirror.registries.records import Limits
 
 
 def check_file_count(checkpoint: Checkpoint, limits: Limits) -> None:
-    """Check that a version can hold a checkpoint's files, before one is read.
+    """Check that a version can have a checkpoint's files, before one is read.
 
     Raises:
         DataError: there are too many.
@@ -20,18 +20,18 @@ def check_file_count(checkpoint: Checkpoint, limits: Limits) -> None:
     count = len(checkpoint.files)
     if limits.files is not None and count > limits.files:
         raise DataError(
-            f"the checkpoint {checkpoint.path} has {count} files, a version takes {limits.files}",
-            "leave some out with --include or --exclude, or choose another with --checkpoint",
+            f"the checkpoint {checkpoint.path} has {count} files, but a version can have {limits.files}",
+            "omit some with --include or --exclude, or choose another with --checkpoint",
         )
 
 
 def apply_limits(plan: Plan, limits: Limits) -> Plan:
-    """Return a plan that a registry takes; what it leaves out is named in ``beyond_limits``."""
+    """Return a plan within the registry's limits. ``beyond_limits`` lists what is left out."""
     beyond: list[dict[str, str]] = []
     params, metrics = dict(plan.params), plan.metrics
     if limits.params is not None and len(params) > limits.params:
         for name in list(params)[limits.params :]:
-            beyond.append({"param": name, "reason": f"a run takes {limits.params} parameters"})
+            beyond.append({"param": name, "reason": f"a run can have {limits.params} parameters"})
             del params[name]
     for name, value in params.items():
         if len(value) > limits.param_value:
@@ -43,7 +43,7 @@ def apply_limits(plan: Plan, limits: Limits) -> Plan:
         kept = metrics.limited(limits.series)
         names = {series.name for series in kept.series}
         beyond.extend(
-            {"metric": series.name, "reason": f"a run takes {limits.series} metrics"}
+            {"metric": series.name, "reason": f"a run can have {limits.series} metrics"}
             for series in metrics.series
             if series.name not in names
         )

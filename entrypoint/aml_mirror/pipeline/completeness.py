@@ -1,7 +1,7 @@
-"""Whether the bytes of a checkpoint are complete: its files' formats are asked, nothing is unpickled.
+"""Checks whether the bytes of a checkpoint are complete, by its files' formats, without unpickling.
 
-Each module of :mod:`aml_mirror.formats` says how its format tells it. Of the large files only some kilobytes
-are read.
+Each module of :mod:`aml_mirror.formats` checks its own format. Only some kilobytes of the large files are
+read.
 """
 
 from __future__ import annotations
@@ -15,19 +15,19 @@ from aml_mirror.sources.tree import Tree
 
 
 def judge(tree: Tree, checkpoint: Checkpoint) -> str:
-    """Return why a checkpoint is not complete, or an empty string where it is.
+    """Return why a checkpoint is not complete; empty: it is complete.
 
     Raises:
-        NotAllowed: one of its files may not be read.
-        Unreadable: one of its files cannot be read: archived, encrypted with a key of its writer's, changed
-            or deleted since it was listed.
+        NotAllowed: access to one of its files is denied.
+        Unreadable: one of its files cannot be read: it is archived, encrypted with its writer's key, or was
+            changed or deleted since it was listed.
     """
     for path in checkpoint.files:
         with suppress(KeyError):
             tree.require_readable(path)
     for path in checkpoint.files:
         if leftover := tree.leftover_of(path):
-            return f"{path}: its copy was interrupted, {leftover} is what there is of it"
+            return f"{path}: its copy was interrupted, and only {leftover} exists"
     if checkpoint.problem:
         return checkpoint.problem
     if not checkpoint.weights:

@@ -1,14 +1,15 @@
-"""The guard: what in a run speaks against the checkpoint that names and small files decided on.
+"""Finds evidence in a run against the checkpoint that names and small files selected.
 
-It looks at every run in the same way, whatever its layout:
+It examines every run in the same way, whatever its layout:
 
-- The last logged step and the checkpoint's step, where they count the same, differ widely: the checkpoint is
-  older than what was trained, or it is of another training.
-- A later session of one writer began again: the folder was used by an older training, whose files are there.
+- The last logged step and the checkpoint's step have the same unit, but differ widely. The checkpoint is
+  older than the end of the training, or belongs to another training.
+- A later session of one writer began again. The folder was used by an older training, whose files are still
+  there.
 
-Where a restart and the steps together point to another checkpoint, which one is final is undecided. Anything
-else is a warning. A newer save that is incomplete is told where it was passed over
-(:mod:`aml_mirror.pipeline.select`).
+If a restart and the steps together suggest another checkpoint, it is undecided which one is final. Everything
+else is a warning. :mod:`aml_mirror.pipeline.select` reports a newer save that is incomplete, when it skips
+it.
 """
 
 from __future__ import annotations
@@ -21,11 +22,11 @@ from aml_mirror.core.run import Checkpoint, Run
 from aml_mirror.metrics.series import Metrics
 from aml_mirror.metrics.summaries import Series, Span
 
-# A writer loses its last points when it is killed: TensorBoard's flushes every 120 s. And of a training that
-# was stopped, what came after its last save is lost. A tenth of the training is more than both.
+# A writer loses its last points when it is killed: TensorBoard's flushes every 120 s. A training that was
+# stopped loses everything after its last save. A tenth of the training is more than both.
 _SHARE = 0.1
-# A training saves at intervals: what is beyond the newest save is less than one, or two where the next save
-# was the one that was interrupted.
+# A training saves at intervals. The log after the newest save is shorter than one interval, or two if the
+# next save was interrupted.
 _INTERVALS = 2
 
 
@@ -39,19 +40,19 @@ def _iterations(series: Series, checkpoint: Checkpoint) -> bool:
 
 
 def _of_rl_games(series: Series, checkpoint: Checkpoint) -> bool:
-    # rl_games/common/a2c_common.py logs the rewards by frames, by epochs and by time, as the tag says.
+    # rl_games/common/a2c_common.py logs the rewards by frames, by epochs and by time. The tag says which.
     return series.tag.endswith("/step" if "_frame_" in checkpoint.path else "/iter")
 
 
 def _epochs(series: Series, checkpoint: Checkpoint) -> bool:
-    # What a module logs may be by steps of its own; the epoch Lightning logs itself, by the batches.
+    # A module may log by its own steps. Lightning itself logs the epoch by batches.
     return series.tag == "epoch"
 
 
-# Of each framework, the series whose steps count what the number of its checkpoints counts. Brax logs and
-# saves by steps of the environment (Playground's learning/train_jax_ppo.py), ProtoMotions by epochs
+# For each framework, the series whose steps have the unit of its checkpoints' numbers. Brax logs and saves by
+# steps of the environment (Playground's learning/train_jax_ppo.py), ProtoMotions by epochs
 # (post_epoch_logging in base_agent/agent.py), RLinf and Diffusion Policy by global_step (embodied_runner.py;
-# run in the workspaces). Of those that are not here it is not known, or they do not: ACT logs nothing;
+# run in the workspaces). For frameworks that are missing here, it is unknown or not so: ACT logs nothing;
 # Tianshou saves by epochs and logs by steps of the environment; RLlib counts its saves.
 _SAME_UNIT: dict[str, Callable[[Series, Checkpoint], bool]] = {
     "brax": _all,
@@ -75,28 +76,29 @@ _SAME_UNIT: dict[str, Callable[[Series, Checkpoint], bool]] = {
 }
 
 
-# Lightning's checkpoints count the steps of all optimizers, its loggers the batches that had one: with two
-# optimizers a checkpoint is twice as far. Only a log that goes on says something. And last.ckpt is written
-# together with one that has a better score only: it may be far behind, so that a log twice as long is told.
+# Lightning's checkpoints count the steps of all optimizers, its loggers the batches that had one. With two
+# optimizers, a checkpoint's step is twice as high. So only a log that continues proves something. And
+# last.ckpt may only be written together with a checkpoint with a better score. It may be far behind, so only
+# a log that is twice as long is reported.
 _COUNTS_MORE = frozenset({"lightning"})
 
 
 @dataclass(frozen=True, slots=True)
 class Contradictions:
-    """What speaks against a checkpoint."""
+    """The evidence against a checkpoint."""
 
     warnings: tuple[str, ...] = ()
     undecided: str = ""
-    """Why the final checkpoint is not known after all; empty: it is."""
+    """Why the final checkpoint is undecided; empty: it is decided."""
     choices: tuple[str, ...] = ()
-    """Where it is not: the paths of those that may be it."""
+    """If it is undecided: the paths of the candidates."""
 
 
 def contradictions(framework: str, run: Run, checkpoint: Checkpoint, metrics: Metrics) -> Contradictions:
-    """Compare a checkpoint that was taken for the final one, or named, with what the run logged."""
+    """Compare a selected checkpoint with what the run logged."""
     warnings = [
-        f"event files of an older training are in the folder: {restart.older.path} has the steps "
-        f"{restart.older.first} to {restart.older.last}, {restart.newer.path} began again at step "
+        f"the folder contains event files of an older training: {restart.older.path} has the steps "
+        f"{restart.older.first} to {restart.older.last}, and {restart.newer.path} began again at step "
         f"{restart.newer.first}"
         for restart in metrics.restarts
     ]
@@ -115,12 +117,12 @@ def contradictions(framework: str, run: Run, checkpoint: Checkpoint, metrics: Me
                 f"{text}: an older training in the same folder may have left it",
                 (*fitting, checkpoint.path),
             )
-        # A log that was cut says nothing of where the training ended.
+        # A truncated log does not show where the training ended.
         if not any("ended" in source for source in metrics.sources):
             warnings.append(f"{text}: it may be of another training, or logs are missing")
     elif _is_newest(run, checkpoint) and last.last > step + _behind(framework, last, steps):
         warnings.append(
-            f"the newest log goes on to step {last.last} ({last.path}), but {checkpoint.path} has the step "
+            f"the newest log continues to step {last.last} ({last.path}), but {checkpoint.path} has the step "
             f"{step}: newer checkpoints may be missing"
         )
     return Contradictions(tuple(warnings))
@@ -133,11 +135,11 @@ def _is_newest(run: Run, checkpoint: Checkpoint) -> bool:
 
 
 def _last_logged(framework: str, checkpoint: Checkpoint, metrics: Metrics) -> Span | None:
-    """Return the steps of the newest session that got furthest, in the unit of the checkpoint's step."""
+    """Return the steps of the newest session with the highest step, in the unit of the checkpoint's step."""
     counts = _SAME_UNIT.get(framework)
     if counts is None:
         return None
-    # One step is no training: an evaluation that was logged beside it.
+    # A single step is not a training: it is an evaluation that was logged beside it.
     spans = [
         series.newest
         for series in metrics.series
@@ -147,32 +149,32 @@ def _last_logged(framework: str, checkpoint: Checkpoint, metrics: Metrics) -> Sp
 
 
 def _fitting(run: Run, last: Span) -> list[str]:
-    """Return the paths of the checkpoints that the training of a log may have ended with."""
+    """Return the paths of the checkpoints with which the training of a log may have ended."""
     before = [item for item in run.checkpoints if item.step and item.step <= last.last + _gap(last)]
     near = [item for item in before if item.step and item.step >= last.last]
     return [item.path for item in near or before[:1]]
 
 
 def _gap(span: Span) -> int:
-    """Return the distance between the last two steps of a log: the next one would have been as far away."""
+    """Return the distance between the last two steps of a log, which the next step would have too."""
     return span.last - (span.before_last if span.before_last is not None else span.last)
 
 
 def _interval(steps: list[int]) -> int:
-    """Return the largest distance between two saves; of one save alone its step."""
+    """Return the largest distance between two saves. For a single save, return its step."""
     return max((after - before for before, after in pairwise(steps)), default=steps[0])
 
 
 def _beyond(span: Span, steps: list[int], is_restarted: bool) -> int:
     """Return by how many steps a checkpoint may exceed the log of its training."""
     if is_restarted:
-        # With files of two trainings in the folder, only what the log itself allows.
+        # If the folder contains files of two trainings: only what the log itself allows.
         return _gap(span)
     return max(_interval(steps), _gap(span), int(span.last * _SHARE))
 
 
 def _behind(framework: str, span: Span, steps: list[int]) -> int:
-    """Return by how many steps a log may go on after the last save."""
+    """Return by how many steps a log may continue after the last save."""
     if framework in _COUNTS_MORE:
         return steps[-1]
     return max(_INTERVALS * _interval(steps), _gap(span), int(span.last * _SHARE))

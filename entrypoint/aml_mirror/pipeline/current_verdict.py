@@ -1,9 +1,9 @@
-"""The verdict on a version that may be trusted today: never one by an older scanner.
+"""Finds the current safety verdict on a version, never one by an older scanner.
 
-Whatever decides by a version's safety asks :func:`current_verdict`: ``--refuse-pickle``, ``pull``, and every
-gate. A version keeps the verdict of its mirror as a property, which cannot change everywhere; what a newer
-scanner says is a tag beside it. Neither is proof against a person who may write to the registry: whoever
-needs that scans the bytes (:func:`aml_mirror.safety.verdict.inspect`).
+Everything that depends on a version's safety calls :func:`current_verdict`: ``--refuse-pickle``, ``pull``,
+and every gate. A version has the verdict of its mirror as a property, which some registries cannot change. A
+newer scanner's verdict is a tag beside it. Neither protects against a person who may write to the registry.
+If that is needed, the bytes must be scanned (:func:`aml_mirror.safety.verdict.inspect`).
 """
 
 from __future__ import annotations
@@ -19,18 +19,18 @@ from aml_mirror.safety.words import FIRST_SCANNER, HARMLESS, SCANNER, current
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What a scanner said of a version."""
+    """A scanner's verdict on a version."""
 
     word: str
-    """One of :mod:`aml_mirror.safety.words`; empty: no scanner ever looked."""
+    """One of :mod:`aml_mirror.safety.words`; empty: it was never scanned."""
     scanner: str
-    """The number of the scanner; empty: none looked."""
+    """The number of the scanner; empty: it was never scanned."""
     safety: Safety | None = None
-    """With each file and finding, where the bytes were scanned just now."""
+    """With each file and finding, if the bytes were just scanned."""
 
     @property
     def is_current(self) -> bool:
-        """Whether this release's scanner, or a newer one, gave it."""
+        """Whether it comes from this release's scanner or a newer one."""
         return self.scanner.isascii() and self.scanner.isdigit() and int(self.scanner) >= int(SCANNER)
 
     @property
@@ -40,12 +40,12 @@ class Verdict:
 
     @property
     def tags(self) -> dict[str, str]:
-        """The tags that keep it beside the property."""
+        """The tags that store it beside the property."""
         return {keys.SAFETY_NOW: self.word, keys.SAFETY_NOW_SCANNER: self.scanner}
 
 
 def recorded_verdict(version: Version) -> Verdict:
-    """Return the newest verdict that a version has, in today's words, whichever scanner gave it."""
+    """Return the newest verdict of a version, in current words, from any scanner."""
     tags = version.tags
     if keys.SAFETY_NOW in tags:
         return Verdict(current(tags[keys.SAFETY_NOW]), tags.get(keys.SAFETY_NOW_SCANNER, ""))
@@ -59,17 +59,17 @@ def current_verdict(
     scan: Callable[[], Safety],
     keep: Callable[[Version, dict[str, str]], None] | None = None,
 ) -> Verdict:
-    """Return a verdict of today's scanner: the recorded one, or else what a scan of the bytes says now.
+    """Return a verdict of the current scanner: the recorded one, or the result of scanning the bytes now.
 
     Args:
         version: with its tags.
-        scan: looks into the version's files, as :func:`aml_mirror.safety.verdict.inspect` does; called only
-            where the recorded verdict is missing or of an older scanner.
-        keep: given the version and the tags that record a new verdict, for example
+        scan: examines the version's files, like :func:`aml_mirror.safety.verdict.inspect`. It is called only
+            if the recorded verdict is missing or comes from an older scanner.
+        keep: receives the version and the tags that record a new verdict, for example
             :meth:`aml_mirror.registries.base.Registry.annotate`; None: nothing is recorded.
 
     Raises:
-        MirrorError: whatever the scan or the registry raises.
+        MirrorError: the errors of the scan or the registry.
     """
     recorded = recorded_verdict(version)
     if recorded.is_current:

@@ -1,11 +1,12 @@
 """The picture on a model card: the main curves of a run, as SVG.
 
-Drawn here, with the standard library's ElementTree, which escapes what it writes. Libraries were looked at:
-matplotlib would add some 90 MB to an image that has no numpy; pygal 3.1 draws one scale a picture and writes
-the day into each; svg.py only names elements. What is needed is a line, a band and two axes.
+It is drawn here, with the standard library's ElementTree, which escapes its output. Libraries were
+considered: matplotlib would add some 90 MB to an image that has no numpy; pygal 3.1 draws only one scale per
+picture and writes the date into each; svg.py only names elements. All we need is a line, a band and two axes.
 
-The same points give the same bytes. No point is held: each series is put into ``_COLUMNS`` columns as its
-points go by, and drawn as the mean of each column, with a band from the least to the largest value.
+The same points give the same bytes. Points are not held in memory: each series is divided into ``_COLUMNS``
+columns while its points are read, and drawn as the mean of each column, with a band from the smallest to the
+largest value.
 """
 
 from __future__ import annotations
@@ -21,15 +22,15 @@ from aml_mirror.registries.records import Point
 
 ARTIFACT = "curves.svg"
 MOST = 4
-"""Curves of one picture."""
+"""The number of curves in one picture."""
 
 _COLUMNS = 200
 _WIDTH = 600
-# Of one panel, in pixels; two beside each other where there are more than two.
+# The size of one panel, in pixels. If there are more than two, they are drawn in two columns.
 _HEIGHT = {1: 220, 2: 170, 3: 180, 4: 180}
 _LEFT, _RIGHT, _TOP, _BOTTOM = 52, 24, 30, 24
 _TEXT, _FAINT, _GRID, _LINE = "#222222", "#555555", "#dddddd", "#1f5fa8"
-# Beyond these a difference of two values may be none that a float holds.
+# Beyond these, the difference of two values may exceed a float.
 _MOST, _LEAST = 1e300, 1e-300
 _UPKEEP = 3
 """The class of clocks and counters: see :func:`usefulness`."""
@@ -45,7 +46,7 @@ class _Column:
 
 @dataclass(slots=True)
 class Curve:
-    """One series on its way into the picture."""
+    """One series in the picture."""
 
     name: str
     first: int
@@ -53,7 +54,7 @@ class Curve:
     columns: dict[int, _Column] = field(default_factory=dict)
 
     def add(self, step: int, value: float) -> None:
-        """Count one point; one that is not finite is not drawn."""
+        """Add one point. One that is not finite is not drawn."""
         if not math.isfinite(value):
             return
         value = min(max(value, -_MOST), _MOST)
@@ -65,7 +66,7 @@ class Curve:
 
 
 class Curves:
-    """The main curves of a run; :meth:`take` sees its points as they go by."""
+    """The main curves of a run. :meth:`take` receives its points."""
 
     def __init__(self, series: Sequence[Series]) -> None:
         self._curves = {
@@ -73,7 +74,7 @@ class Curves:
         }
 
     def take(self, point: Point) -> None:
-        """Note one point."""
+        """Add one point."""
         if (curve := self._curves.get(point[0])) is not None:
             curve.add(point[3], point[1])
 
@@ -84,7 +85,7 @@ class Curves:
 
 
 def main_curves(series: Sequence[Series]) -> list[Series]:
-    """Choose the series that a person would look at: one of each goal (success, reward, …) first."""
+    """Choose the series that a person would look at, first one for each goal (success, reward, …)."""
     ranked = sorted(
         (one for one in series if one.last_step > one.first_step and usefulness(one.tag)[0] < _UPKEEP),
         key=lambda one: (usefulness(one.tag), one.name),
@@ -168,12 +169,12 @@ def _draw(panel: ET.Element, curve: Curve, width: int, height: int) -> None:
 
 
 def _mean(column: _Column) -> float:
-    # Rounding may lead out of the column.
+    # Rounding may move it out of the column.
     return min(max(column.total / column.count, column.least), column.most)
 
 
 def _ticks(low: float, high: float, count: int) -> list[float]:
-    """Round values between two others, at most ``count`` and one more of them."""
+    """Return round values between two others, at most ``count`` + 1 of them."""
     unit = 10.0 ** math.floor(math.log10((high - low) / count))
     step = next(unit * factor for factor in (1, 2, 5, 10, 20) if (high - low) / (unit * factor) <= count)
     first = math.ceil(low / step)
@@ -191,7 +192,7 @@ def _number(value: float) -> str:
 
 
 def _shown(name: str, length: int = 60) -> str:
-    """A name without what XML does not take, cut in the middle."""
+    """Return a name without characters that XML does not allow, cut in the middle."""
     plain = "".join(char if char.isprintable() else " " for char in name)
     keep = (length - 1) // 2
     return plain if len(plain) <= length else f"{plain[:keep]}…{plain[-keep:]}"

@@ -66,10 +66,10 @@ class Decisions:
         located: the run.
         destination: where it goes.
         settings: of this call.
-        console: shows how far the hashing is.
-        versions: complete versions of the run that the registry has.
-        read_once: returns what hashes and sends the files of a checkpoint at the same time, given the
-            checkpoint's path, its quick key and its size in bytes; or None, where they are hashed first.
+        console: shows the progress of the hashing.
+        versions: complete versions of the run in the registry.
+        read_once: returns the object that hashes and sends the files of a checkpoint at the same time, given
+            the checkpoint's path, its quick key and its size in bytes. None: they are hashed first.
     """
 
     def __init__(
@@ -90,7 +90,7 @@ class Decisions:
         self._by_quick_key = {item.tags.get(keys.QUICK_KEY): item for item in reversed(versions)}
         self._checks = ByteChecks(located.tree)
         self.judged_anew: list[tuple[Version, dict[str, str]]] = []
-        """Versions that an older scanner had judged, with the tags that hold the verdict of this one."""
+        """Versions that an older scanner had judged, with the tags for the verdict of the current one."""
         self._problems: dict[Checkpoint, str] = {}
         self._safety: dict[Checkpoint, Safety] = {}
 
@@ -98,8 +98,9 @@ class Decisions:
         """Return the checkpoints to mirror, with the files that ``--include`` and ``--exclude`` leave.
 
         Raises:
-            DataError: what is wanted is not there or not complete, or ``--refuse-pickle`` refuses it.
-            UsageError: what is wanted could mean several, or no weights are left.
+            DataError: the requested checkpoint does not exist or is not complete, or ``--refuse-pickle``
+                refuses it.
+            UsageError: the request matches several checkpoints, or no weights are left.
             NotAllowed: a file may not be read.
         """
         settings, located = self._settings, self._located
@@ -122,14 +123,15 @@ class Decisions:
         return wanted
 
     def decide(self, selected: SelectedCheckpoint) -> Plan | Recognized:
-        """Return the plan for a checkpoint, or the version that has it already.
+        """Return the plan for a checkpoint, or the version that it already has.
 
-        No file is read where a version has the quick key of all. Else they are hashed, unless the registry
-        copies them by itself and knows them by no hash.
+        No file is read if a version has the quick key of all. Otherwise they are hashed, unless the registry
+        copies them by itself without a hash.
 
         Raises:
-            DataError: a file changed while it was read, or the registry takes no version with so many files.
-            UsageError: what was logged points to another checkpoint than the one taken for the final one.
+            DataError: a file changed while it was read, or the registry does not accept a version with so
+                many files.
+            UsageError: the logs suggest another checkpoint than the selected final one.
             NotAllowed: a file may not be read.
         """
         key = self._quick_key(selected.checkpoint)
@@ -142,7 +144,8 @@ class Decisions:
         return plan
 
     def recognized(self) -> list[Recognized]:
-        """Return a version for each wanted checkpoint if the quick keys tell all of them; else nothing.
+        """Return a version for each requested checkpoint if the quick keys identify all of them; else
+        nothing.
 
         No checkpoint is read.
         """
@@ -183,7 +186,7 @@ class Decisions:
             *against.warnings,
             *contradiction(located.run.params, self._settings.task_name),
             *self._metrics.warnings,
-            # Of a known framework it is known that it logs elsewhere, or was told not to log.
+            # A known framework logs elsewhere, or was configured not to log.
             *([self._metrics.note] if self._metrics.note and framework == "generic" else []),
             *best_warnings,
             *_safety_warnings(safety),
@@ -237,7 +240,7 @@ class Decisions:
         return Recognized(version, checkpoint, key, len(checkpoint.files), size, warnings)
 
     def _is_trusted(self, checkpoint: Checkpoint) -> bool:
-        """Whether a version tells that a checkpoint was complete, and nothing changed since."""
+        """Tell whether a version proves that a checkpoint was complete, and nothing changed since."""
         return self._quick_key(self._narrowed(checkpoint)) in self._by_quick_key
 
     def _narrowed(self, checkpoint: Checkpoint) -> Checkpoint:
@@ -268,10 +271,10 @@ class Decisions:
 
 
 def plans(settings: Settings, console: Console) -> Iterator[Plan]:
-    """Yield what a first mirror of each wanted checkpoint would write. The registry is not asked.
+    """Yield what a first mirror of each requested checkpoint would write, without asking the registry.
 
     Raises:
-        MirrorError: whatever a mirror would refuse before its first request.
+        MirrorError: the errors of a mirror before its first request.
     """
     destination = intended_destination(settings)
     located = locate(open_source(settings, console.say), settings)
@@ -284,9 +287,9 @@ def plans(settings: Settings, console: Console) -> Iterator[Plan]:
 
 def remarks(selected: SelectedCheckpoint) -> list[str]:
     """Say why checkpoints were skipped, and whether a chosen one is not listed by the layout."""
-    said = [f"the checkpoint {path} was passed over: {why}" for path, why in selected.passed_over]
+    said = [f"the checkpoint {path} was skipped: {why}" for path, why in selected.passed_over]
     if selected.is_unlisted:
-        said.append(f"{selected.checkpoint.path} was taken since it was named: the layout does not list it")
+        said.append(f"{selected.checkpoint.path} was selected by name: the layout does not list it")
     return said
 
 
@@ -295,7 +298,7 @@ def _safety_warnings(safety: Safety) -> list[str]:
     warnings = []
     if safety.verdict in (SUSPICIOUS, CODE, UNKNOWN):
         problems = list(safety.problems)
-        means = {SUSPICIOUS: "is suspicious", CODE: "holds code", UNKNOWN: "holds what is not known"}
+        means = {SUSPICIOUS: "is suspicious", CODE: "holds code", UNKNOWN: "contains something unknown"}
         warnings.append(
             f"the checkpoint {means[safety.verdict]}, {len(problems)} finding(s), the first: {problems[0]}"
         )

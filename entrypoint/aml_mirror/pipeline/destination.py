@@ -1,4 +1,4 @@
-"""Where a run is to be mirrored, checked as far as that needs no request: names, registry, signing key."""
+"""Checks where a run should be mirrored, without a request: names, registry, signing key."""
 
 from __future__ import annotations
 
@@ -23,34 +23,34 @@ class Destination:
     """The names and the kind of registry that a mirror writes to."""
 
     model_name: str
-    """Empty: none is named, which only a plan without a registry may have."""
+    """Empty: no model is named, which is only allowed for a plan without a registry."""
     experiment: str
     registry_type: RegistryType | None
-    """None: the settings name no registry, which only a plan may lack."""
+    """None: no registry is named, which is only allowed for a plan."""
     sign: Callable[[str, Manifest], dict[str, str]] | None = None
     """Makes of a statement and a manifest the signatures, text by name; None: nothing is signed."""
 
     @property
     def limits(self) -> Limits | None:
-        """What the registry takes; None: no registry is named."""
+        """The registry's limits; None: no registry is named."""
         return self.registry_type.limits if self.registry_type else None
 
     def copies(self, source: Source) -> bool:
-        """Return whether the files of a source are copied without passing through this program.
+        """Tell whether the files of a source are copied without passing through this program.
 
-        Where no registry is named, a store with ETags is taken for one whose files can be copied.
+        If no registry is named, a store with ETags counts as one whose files can be copied.
         """
         return self.registry_type.can_copy(source) if self.registry_type else source.has_etags
 
 
 def destination(settings: Settings) -> Destination:
-    """Return where the settings send a mirror, after the checks that need no request.
+    """Return the destination of a mirror, after the checks that need no request.
 
     Raises:
-        UsageError: no model is named, the registry does not take a name, or a tag has a name of the mirror's
-            own.
+        UsageError: no model is named, the registry does not accept a name, or a tag has a name that the
+            mirror uses.
         ConfigurationError: no registry is named, it is not fully specified, or the signing key is unusable.
-        NotAllowed: the signing key may not be read.
+        NotAllowed: access to the signing key is denied.
     """
     settings.require_model_name()
     names = checked_names(settings)
@@ -60,7 +60,7 @@ def destination(settings: Settings) -> Destination:
 
 
 def intended_destination(settings: Settings) -> Destination:
-    """As :func:`destination`, for a plan: it works without a registry, and then also without a model."""
+    """Like :func:`destination`, for a plan. It works without a registry, and then also without a model."""
     if named_type(settings) is not None:
         return destination(settings)
     names = checked_names(settings) if settings.model_name else ("", "")
@@ -70,11 +70,11 @@ def intended_destination(settings: Settings) -> Destination:
 
 
 def checked_names(settings: Settings) -> tuple[str, str]:
-    """Return the names of model and experiment, checked by the rules of the registry that is named.
+    """Return the names of model and experiment, checked by the rules of the named registry.
 
     Raises:
-        UsageError: as :func:`destination`.
-        ConfigurationError: the registry that is named is not known.
+        UsageError: like :func:`destination`.
+        ConfigurationError: the named registry is unknown.
     """
     model = settings.require_model_name()
     experiment = settings.experiment or model
@@ -99,7 +99,7 @@ def _signer(path: str) -> Callable[[str, Manifest], dict[str, str]] | None:
     """Read the key before anything is sent."""
     if not path:
         return None
-    # Late: cryptography is needed for nothing else here.
+    # Imported late: nothing else here needs cryptography.
     from aml_mirror.pipeline.provenance import model_signature, signing
 
     key = signing.private_key(path)

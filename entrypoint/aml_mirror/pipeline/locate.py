@@ -1,4 +1,4 @@
-"""The run in a source: the source is listed once, and its layout says what the run holds."""
+"""Finds the run in a source. The source is listed once, and the layout describes the run."""
 
 from __future__ import annotations
 
@@ -27,16 +27,16 @@ class LocatedRun:
     run_id: str
     warnings: tuple[str, ...] = ()
     labels: Mapping[str, str] = field(default_factory=dict)
-    """Of the run on OSMO."""
+    """The labels of the run on OSMO."""
 
 
 def locate(source: Source, settings: Settings) -> LocatedRun:
-    """List a source and return the one run in it.
+    """List a source and return the only run in it.
 
     Raises:
         SourceNotFound, NotAllowed: see :meth:`Source.scan`.
-        DataError: it holds no run.
-        UsageError: it holds several.
+        DataError: it contains no run.
+        UsageError: it contains several runs.
         NotAllowed, ServiceUnavailable: a part of it cannot be listed.
     """
     listing = source.scan()
@@ -46,15 +46,15 @@ def locate(source: Source, settings: Settings) -> LocatedRun:
 
 
 def require_listed(unknown: dict[str, MirrorError], settings: Settings) -> None:
-    """Check that nothing of a run is hidden: what cannot be listed may be its newest checkpoint.
+    """Check that no part of a run is hidden: a folder that cannot be listed may be its newest checkpoint.
 
-    What ``--exclude`` names by its path or name may be hidden.
+    Paths and names in ``--exclude`` may be hidden.
 
     Args:
         unknown: see :class:`aml_mirror.sources.base.Listing`.
 
     Raises:
-        NotAllowed, ServiceUnavailable: something is hidden, for lack of access or by a fault.
+        NotAllowed, ServiceUnavailable: something is hidden, because of missing access or a fault.
     """
     for path, error in sorted(unknown.items()):
         forms = (path, path.rpartition("/")[2])
@@ -63,18 +63,19 @@ def require_listed(unknown: dict[str, MirrorError], settings: Settings) -> None:
 
 
 def describe(whole: Tree, detected: DetectedRun, settings: Settings) -> LocatedRun:
-    """Read what a run holds that was detected in a tree."""
+    """Read a run that was detected in a tree."""
     source = whole.source
     tree = detected.tree(whole)
     run = detected.read(whole)
     warnings = [f"{path} was left out: {why}" for path, why in sorted(tree.refused.items())]
     warnings.extend(
-        f"{path} was left by an interrupted copy: a file may be missing, the newest checkpoint perhaps"
+        f"{path} was left by an interrupted copy: a file may be missing, perhaps the newest checkpoint"
         for path in tree.nameless
     )
     warnings.extend(run.warnings)
     warnings.extend(
-        f"{root} was not looked at; it may be another run, of no known framework: --source takes it alone"
+        f"{root} was not examined; it may be another run, of no known framework: to mirror it, pass it with "
+        "--source"
         for root in ([] if settings.framework else unknown_beside(whole, detected))
     )
     labels = settings.run_labels or labels_of(source)
@@ -82,7 +83,7 @@ def describe(whole: Tree, detected: DetectedRun, settings: Settings) -> LocatedR
 
 
 def run_id(source: Source, settings: Settings) -> str:
-    """Return the id of the run in a source: what the source learned, else what was given, else its name."""
+    """Return the id of the run in a source: the one that the source learned, the given one, or its name."""
     return run_id_of(source) or settings.run_id or source.name
 
 
@@ -90,10 +91,10 @@ def require_unchanged(located: LocatedRun, paths: list[str]) -> None:
     """Check that no file changed since it was listed, without reading one.
 
     Raises:
-        DataError: one did.
+        DataError: a file changed.
     """
     if changed := located.tree.source.changed(located.tree.entry(path) for path in paths):
         raise DataError(
             f"{changed[0]} changed while the run was mirrored",
-            "wait until the training has ended and nothing writes there any more, then run again",
+            "wait until the training has ended and nothing writes there, then run the command again",
         )

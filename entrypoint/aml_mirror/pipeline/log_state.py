@@ -1,8 +1,9 @@
-"""How far the logs of a run were mirrored: kept with the version, so that a log that grew can be continued.
+"""Records how far the logs of a run were mirrored. It is stored with the version, so a log that grew can be
+continued.
 
-The state names each log file with the bytes that were read and their SHA-256, and each series with its name,
-the number of its points, a digest of them and its last step. It is kept beside the version's own files. The
-tag ``mirror.logs`` of the version has three digests: of the sizes and of the stamps of the files, by which an
+The state names each log file with the number of bytes read and their SHA-256, and each series with its name,
+the number of its points, their digest and the last step. It is stored beside the version's own files. The
+version's tag ``mirror.logs`` has three digests: of the sizes and of the stamps of the files, by which an
 unchanged run is recognised without a request, and of the state itself.
 """
 
@@ -28,7 +29,7 @@ _CHUNK_BYTES = 1 << 20
 
 @dataclass(frozen=True, slots=True)
 class SeriesState:
-    """What was sent of one series; ``digest`` is over its points in their order."""
+    """What was sent of one series. ``digest`` covers its points in order."""
 
     tag: str
     folder: str
@@ -76,7 +77,7 @@ class LogTag:
     """The value of the tag ``mirror.logs``.
 
     ``sizes`` and ``stamps`` are 16 hexadecimal digits each, ``state`` is the SHA-256 of the state. ``stamps``
-    is empty where nobody recorded any; then logs of the same sizes count as unchanged.
+    is empty if none were recorded; then logs with the same sizes count as unchanged.
     """
 
     sizes: str
@@ -88,12 +89,12 @@ class LogTag:
 
     @property
     def name(self) -> str:
-        """The name of the file that has the state."""
+        """The name of the file with the state."""
         return log_state_name(self.state)
 
 
 def tag_of(tags: Mapping[str, str]) -> LogTag | None:
-    """Return what the tags of a version say of its logs; None: nothing."""
+    """Return what a version's tags say about its logs; None: nothing."""
     text = tags.get(keys.LOGS, "")
     if not text:
         return None
@@ -102,7 +103,7 @@ def tag_of(tags: Mapping[str, str]) -> LogTag | None:
 
 
 def parse(data: bytes | None, tag: LogTag) -> LogState | None:
-    """Read a state; None where it is not the one that the tag names."""
+    """Parse a state; None if it is not the one that the tag names."""
     if not data or hashlib.sha256(data).hexdigest() != tag.state:
         return None
     found: dict[str, Any] = json.loads(data)
@@ -115,7 +116,7 @@ def parse(data: bytes | None, tag: LogTag) -> LogState | None:
 
 
 def log_sizes(tree: Tree, run: Run) -> dict[str, int]:
-    """Return path -> bytes of every file that holds points: event files, the framework's logs, W&B's."""
+    """Return path -> bytes of every file with points: event files, the framework's logs, W&B's."""
     named = set(run.logs)
     return {
         path: entry.bytes
@@ -130,15 +131,15 @@ def sizes_digest(sizes: Mapping[str, int]) -> str:
 
 
 def stamps_digest(tree: Tree, paths: Iterable[str]) -> str:
-    """Return a digest of what a source says of logs besides their sizes, 16 hexadecimal digits.
+    """Return a digest of what a source says about logs besides their sizes, 16 hexadecimal digits.
 
-    That is an ETag, or the times of a file: whatever changes when it is written over.
+    This is an ETag, or the times of a file: anything that changes when it is overwritten.
     """
     return digest_of_json([[path, tree.entry(path).stamp] for path in sorted(paths)])[:16]
 
 
 def digest_of_start(tree: Tree, path: str, count: int) -> str:
-    """Return the SHA-256 of the first ``count`` bytes of a file; empty where it is shorter."""
+    """Return the SHA-256 of the first ``count`` bytes of a file; empty if it is shorter."""
     digest = hashlib.sha256()
     with tree.open(path) as stream:
         while count > 0 and (part := stream.read(min(count, _CHUNK_BYTES))):
@@ -148,7 +149,7 @@ def digest_of_start(tree: Tree, path: str, count: int) -> str:
 
 
 def state_of(tree: Tree, sizes: Mapping[str, int], metrics: Metrics, sent: Recorder) -> LogState:
-    """Make the state of what was just sent. Raises as :meth:`Tree.open`."""
+    """Build the state of what was just sent. Raises the errors of :meth:`Tree.open`."""
     where = {series.name: (series.tag, series.folder) for series in metrics.series}
     series = {
         name: SeriesState(*where[name], one.points, one.digest.hexdigest(), one.last_step)
@@ -166,9 +167,9 @@ class _Running:
 
 
 class Recorder:
-    """Counts and digests the points of each series as they are streamed.
+    """Counts and digests the points of each series while they are streamed.
 
-    ``is_whole`` is whether ``series`` is of a stream that was read to its end.
+    ``is_whole`` says whether ``series`` covers a stream that was read to its end.
     """
 
     def __init__(self) -> None:
@@ -176,7 +177,7 @@ class Recorder:
         self.is_whole = False
 
     def recording(self, points: Callable[[], Iterator[Point]]) -> Iterator[Point]:
-        """Yield the points, and note them."""
+        """Yield the points, and record them."""
         self.is_whole = False
         found: dict[str, _Running] = {}
         self.series = found
@@ -186,7 +187,7 @@ class Recorder:
         self.series, self.is_whole = found, True
 
     def take(self, point: Point) -> _Running:
-        """Note one point; return what is known of its series now."""
+        """Add one point; return the current state of its series."""
         return _take(self.series, point)
 
 

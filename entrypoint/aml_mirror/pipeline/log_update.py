@@ -1,14 +1,14 @@
-"""Add to a mirrored run what its logs gained since: points, and the longer files.
+"""Adds new log contents to a mirrored run: points, and the longer files.
 
-1. The beginning of each log has to be what was mirrored: its SHA-256 is compared.
-2. Points beyond those that were sent are added to the same MLflow run. Names given to series stay.
-3. A later session may restate steps that were sent. What was sent cannot be taken back: of such a series only
-   points beyond its last step are added, and a warning says so.
-4. The longer files are stored with the version and registered with the run. The tag is written last.
+1. The beginning of each log must be what was mirrored: its SHA-256 is compared. 2. Points beyond those that
+were sent are added to the same MLflow run. Series keep their names. 3. A later session may repeat steps that
+were sent. Sent points cannot be removed. For such a series, only points beyond its last step are added, and a
+warning says so. 4. The longer files are stored with the version and registered with the run. The tag is
+written last.
 
-A killed update is finished with the sizes that it began with, so that no point is sent twice.
+A killed update is finished with the sizes at which it began, so no point is sent twice.
 
-Logs of the same sizes that were touched since are read again and compared, once: the tag then has their new
+Logs that have the same sizes but were touched are read again and compared, once. Then the tag has their new
 stamps.
 """
 
@@ -40,7 +40,7 @@ class Update:
 
 
 def is_needed(subject: LocatedRun, version: Version) -> bool:
-    """Tell, without a request, whether the logs have other sizes or stamps than when they were mirrored.
+    """Tell, without a request, whether the sizes or stamps of the logs changed since they were mirrored.
 
     A version of an earlier release has no such state, and counts as unchanged.
     """
@@ -63,10 +63,10 @@ def _stamps(subject: LocatedRun) -> str:
 def update(
     registry: Registry, subject: LocatedRun, version: Version, with_files: bool = True
 ) -> Update | None:
-    """Add what the logs gained; None where that is nothing, or another mirror did it meanwhile.
+    """Add the new log contents. None if there are none, or if another mirror added them meanwhile.
 
     Args:
-        with_files: whether event files are stored, and not their points alone.
+        with_files: whether event files are stored, not just their points.
 
     Raises:
         DataError: the beginning of a log is not what was mirrored, or the state was changed.
@@ -84,7 +84,7 @@ def update(
 
 
 def require_same_beginnings(registry: Registry, subject: LocatedRun, version: Version) -> None:
-    """Compare the logs of a run with what was mirrored of them, where the version has a record of that.
+    """Compare the logs of a run with what was mirrored, if the version has a record of that.
 
     Raises:
         DataError: the beginning of a log is not what was mirrored.
@@ -102,22 +102,22 @@ def require_same_beginnings(registry: Registry, subject: LocatedRun, version: Ve
 
 
 def _check_beginnings(subject: LocatedRun, before: LogState) -> list[str]:
-    """Return what to tell of logs that are gone. Raises DataError where one was changed."""
+    """Return warnings about missing logs. Raises DataError if a log was changed."""
     logs = log_state.log_sizes(subject.tree, subject.run)
     warnings = []
     for path, (size, digest) in before.files.items():
         if path not in logs:
-            warnings.append(f"{path} is gone since it was mirrored; what it gave stays")
+            warnings.append(f"{path} no longer exists; what was mirrored from it stays")
         elif logs[path] < size or log_state.digest_of_start(subject.tree, path, size) != digest:
             raise DataError(
-                f"the beginning of {path} is not what was mirrored: it was changed or cut",
+                f"the beginning of {path} is not what was mirrored: it was changed or truncated",
                 "nothing was added; mirror the run under another --run-id if it is another training",
             )
     return warnings
 
 
 def restore_state(registry: Registry, subject: LocatedRun, version: Version) -> bool:
-    """Make a state of the logs that was lost again from the run; False where it is another one by now."""
+    """Rebuild a lost log state from the run; False if the run's logs are different by now."""
     tag = log_state.tag_of(version.tags)
     writer = registry.continue_logs(version) if tag else None
     if tag is None or writer is None:
@@ -147,7 +147,7 @@ def restore_state(registry: Registry, subject: LocatedRun, version: Version) -> 
 
 def _update(writer: LogWriter, subject: LocatedRun, version: Version, with_files: bool) -> Update | None:
     done: Update | None = None
-    # A killed update is finished first; then what came since.
+    # A killed update is finished first, then the newer contents are added.
     for _ in range(2):
         tag = log_state.tag_of(writer.tags)
         if tag is None or (_has_sizes(tag, subject) and _has_stamps(tag, subject)):
@@ -179,7 +179,7 @@ def _update(writer: LogWriter, subject: LocatedRun, version: Version, with_files
 def _advance(
     writer: LogWriter, subject: LocatedRun, before: LogState, sizes: dict[str, int], with_files: bool
 ) -> Update:
-    """Bring the version from one state of the logs to the one with these sizes."""
+    """Update the version from one state of the logs to the one with these sizes."""
     logs = log_state.log_sizes(subject.tree, subject.run)
     tree = log_view(subject.tree, logs, sizes)
     done = Update(warnings=_check_beginnings(subject, before))
@@ -191,8 +191,8 @@ def _advance(
     superseded = _superseded(metrics, before)
     if superseded:
         done.warnings.append(
-            f"a later session restates points of {len(superseded)} series that were sent: they stay, and "
-            f"points beyond the last step are added: {', '.join(sorted(superseded)[:20])}"
+            f"a later session repeats points of {len(superseded)} series that were already sent: those stay, "
+            f"and only points beyond the last step are added: {', '.join(sorted(superseded)[:20])}"
         )
     recorder = Recorder()
 
@@ -216,7 +216,7 @@ def _advance(
         if with_files and ".tfevents." in path and before.sizes.get(path) != size
     ]
     done.bytes_sent = writer.put_logs(tree, uploads)
-    # What was sent of a series that is not there any more stays sent.
+    # The points of a series that no longer exists remain sent.
     for _ in beyond():
         pass
     state = log_state.state_of(tree, sizes, metrics, recorder)
@@ -228,7 +228,7 @@ def _advance(
 
 
 def _with_names(metrics: Metrics, before: LogState) -> Metrics:
-    """Return the metrics with each series under the name that it was sent under."""
+    """Return the metrics with each series under the name with which it was sent."""
     names = {(one.folder, one.tag): name for name, one in before.series.items()}
     taken, renamed = set(before.series), list[Series]()
     for series in metrics.series:
@@ -244,7 +244,7 @@ def _with_names(metrics: Metrics, before: LogState) -> Metrics:
 
 
 def _limited(metrics: Metrics, before: LogState, limits: records.Limits) -> tuple[Metrics, list[str]]:
-    """Keep the series that were sent, and new ones as far as the registry has room."""
+    """Keep the series that were sent, and add new ones as far as the registry has room."""
     known = tuple(series for series in metrics.series if series.name in before.series)
     new = tuple(series for series in metrics.series if series.name not in before.series)
     if limits.series is None or len(before.series) + len(new) <= limits.series:
@@ -253,12 +253,12 @@ def _limited(metrics: Metrics, before: LogState, limits: records.Limits) -> tupl
     more = replace(metrics, series=new).limited(room) if room else replace(metrics, series=())
     left = sorted({series.name for series in new} - {series.name for series in more.series})
     return replace(metrics, series=(*known, *more.series)), [
-        f"{len(left)} new series are left out, since a run takes {limits.series}: {', '.join(left[:20])}"
+        f"{len(left)} new series are left out, because a run can have {limits.series}: {', '.join(left[:20])}"
     ]
 
 
 def _superseded(metrics: Metrics, before: LogState) -> set[str]:
-    """The series whose first points are not those that were sent."""
+    """Return the series whose first points differ from those that were sent."""
     recorder, right = Recorder(), set()
     for point in metrics.stream():
         known = before.series.get(point[0])

@@ -1,14 +1,13 @@
 """Mirrors one run. This module can be read as the specification.
 
-1. *Destination* (:mod:`.destination`): names, registry and signing key are checked. Nothing is sent.
-2. *Locate* (:mod:`.locate`): the source is listed, and the one run in it detected.
-3. *Select* (:mod:`.select`): the newest complete checkpoint, or the requested one.
-4. *Decide* (:mod:`.decide`): if the registry has a complete version with this quick key, nothing is read.
-   Else the checkpoint is hashed; if the registry has a version with this identity, nothing is sent but what
-   its logs gained since (:mod:`.log_update`). Else there is a plan, within the registry's limits
-   (:mod:`.apply_limits`).
-5. *Publish* (:mod:`.publish`): a run is taken up or created, and gets parameters, points and files; then one
-   version is registered; and the mark that it is complete is written last.
+1. *Destination* (:mod:`.destination`): names, registry and signing key are checked. Nothing is sent. 2.
+*Locate* (:mod:`.locate`): the source is listed, and the one run in it detected. 3. *Select* (:mod:`.select`):
+the newest complete checkpoint, or the requested one. 4. *Decide* (:mod:`.decide`): if the registry has a
+complete version with this quick key, nothing is read. Else the checkpoint is hashed; if the registry has a
+version with this identity, nothing is sent but what its logs gained since (:mod:`.log_update`). Else there is
+a plan, within the registry's limits (:mod:`.apply_limits`). 5. *Publish* (:mod:`.publish`): a run is
+continued or created, and gets parameters, points and files. Then one version is registered. The mark that it
+is complete is written last.
 """
 
 from __future__ import annotations
@@ -48,8 +47,8 @@ class Mirror:
     Args:
         settings: the settings of this call.
         console: output for the user.
-        progress: called with what is known so far, for the receipt of a failure.
-        registry, source: where they are open already; else the ones that the settings name.
+        progress: called with the facts known so far, for the receipt of a failure.
+        registry, source: if they are already open; else those of the settings are opened.
         locate: lists a source and finds the one run in it.
     """
 
@@ -76,10 +75,10 @@ class Mirror:
         """Mirror what the settings ask for and yield a receipt for each version.
 
         Args:
-            versions: those of this run, where the registry was asked for them already.
+            versions: the versions of this run, if the registry was already asked.
 
         Raises:
-            MirrorError: with the exit code; what was done so far stays and is taken up by the next attempt.
+            MirrorError: with the exit code; the work so far stays, and the next attempt continues it.
             Interrupted: a signal arrived; likewise.
         """
         settings, say = self._settings, self._console.say
@@ -176,7 +175,7 @@ class Mirror:
         return self._already(recognized_as(done, decision), registry, facts)
 
     def _continued(self, item: Recognized, registry: Registry, facts: Facts) -> Receipt:
-        """Add what the logs of the run gained to an existing version, and return its receipt."""
+        """Add new log contents of the run to an existing version, and return its receipt."""
         receipt = self._already(item, registry, facts)
         if self._located is None or not log_update.is_needed(self._located, item.version):
             return receipt
@@ -237,9 +236,9 @@ def recognized_as(version: Version, plan: Plan) -> Recognized:
 def _reader(
     registry: Registry, located: LocatedRun, target: Destination, versions: Sequence[Version]
 ) -> Callable[[str, str, int], Reading | None]:
-    """Return what lets a registry read files once, where it has no version of a checkpoint.
+    """Return the object that lets a registry read files once, if it has no version of a checkpoint.
 
-    Where it has one, complete or not, most likely nothing has to be sent: the files are hashed first.
+    If it has one, complete or not, nothing has to be sent in most cases, so the files are hashed first.
     """
     begun = {version.tags.get(keys.CHECKPOINT) for version in versions}
 

@@ -1,8 +1,8 @@
-"""The model card: what this version is, how to use it, where it comes from, and how to see that it is whole.
+"""The model card: what this version is, how to use it, where it comes from, and how to verify it.
 
-What a reader wants comes first: one sentence, the main curves, the parameters, how to get it. The evidence
-follows. Lists are used where a table would have two columns: the pages of MLflow and Azure ML draw tables
-without space between the columns.
+The most important parts come first: one sentence, the main curves, the parameters, how to get it. The
+evidence follows. Lists are used instead of tables with two columns, because the pages of MLflow and Azure ML
+draw tables without space between the columns.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ _MAX_WARNINGS = 20
 _MAX_PARAMETERS = 12
 _MAX_VALUE = 80
 _ROLES = {
-    "final": "what training ended with",
+    "final": "the final one of the training",
     "best": "the best one the training kept",
     "unknown": "no name tells when or why it was saved",
 }
 _PERIODIC = "one of the training's periodic checkpoints"
-# The last part of a parameter's name, the most telling first.
+# The last part of a parameter's name, the most informative first.
 _KEY_PARAMETERS = (
     "task", "env", "env_id", "env_name", "algo", "algorithm", "algo_name", "policy_type", "model_type",
     "type",
@@ -48,22 +48,22 @@ _KEY_PARAMETERS = (
 
 @dataclass(frozen=True, slots=True)
 class Card:
-    """A card in Markdown: what comes first, and sections that may be left out, the last ones first."""
+    """A card in Markdown: the first part, and sections that may be omitted, the last ones first."""
 
     sections: tuple[str, ...]
     picture: str = ""
-    """The line with the curves; empty: there are none."""
+    """The line with the curves; empty: none."""
 
     def text(self) -> str:
-        """The whole card, for the artifact ``MODEL_CARD.md``, which is beside the picture."""
+        """The whole card, for the artifact ``MODEL_CARD.md`` beside the picture."""
         return self._joined(self.sections, self.picture)
 
     def description(self, limit: int, artifact: str) -> str:
-        """The card for the page of a version, without the last sections where it is too long.
+        """The card for a version's page. If it is too long, the last sections are omitted.
 
         Args:
-            limit: characters.
-            artifact: what comes before the path of an artifact there; empty: the page shows no picture.
+            limit: the most characters.
+            artifact: the prefix for an artifact's path on that page; empty: the page shows no picture.
         """
         picture = self.picture.replace(f"({curves.ARTIFACT})", f"({artifact}{curves.ARTIFACT})")
         note = "The whole card is the artifact `MODEL_CARD.md` of the run.\n"
@@ -81,12 +81,12 @@ class Card:
 
 
 def write(plan: Plan, tags: Mapping[str, str], pages: Pages, has_picture: bool) -> Card:
-    """Make the card of a version.
+    """Write the card of a version.
 
     Args:
         plan: what is mirrored.
-        tags: the person's own.
-        pages: of the run and the model; the version has no number yet.
+        tags: the person's own tags.
+        pages: the pages of the run and the model; the version has no number yet.
         has_picture: whether the main curves are an artifact beside the card.
     """
     picture = f"![The main curves of the training]({curves.ARTIFACT})" if has_picture else ""
@@ -104,7 +104,7 @@ def write(plan: Plan, tags: Mapping[str, str], pages: Pages, has_picture: bool) 
 
 
 def sentence(plan: Plan, tags: Mapping[str, str]) -> str:
-    """Say in one sentence what the version is, in Markdown."""
+    """Describe the version in one sentence, in Markdown."""
     checkpoint, main = plan.checkpoint, main_series(plan.metrics.series)
     task = tags.get(keys.TASK, "")
     framework = plan.located.detected.layout.name
@@ -128,7 +128,7 @@ def _parameters(plan: Plan) -> list[str]:
     chosen: dict[str, str] = {}
     for _, _, name in ranked:
         last = re.split(r"[./]", name)[-1]
-        # The shortest name of each: a nested copy says the same again.
+        # The shortest name of each: a nested copy has the same value.
         if all(re.split(r"[./]", other)[-1] != last for other in chosen):
             chosen[name] = plan.params[name]
     shown = list(chosen.items())[:_MAX_PARAMETERS]

@@ -8,11 +8,11 @@ from posixpath import splitext
 from aml_mirror.core.errors import DataError
 from aml_mirror.core.run import Checkpoint
 
-# What an artifact store may refuse in a name or read as something else: control characters, what URLs and
-# Windows paths give a meaning (MLflow's validate_path_is_safe refuses "#" and decodes "%").
+# Characters that an artifact store may refuse in a name, or treat specially: control characters, and those
+# with a meaning in URLs and Windows paths (MLflow's validate_path_is_safe refuses "#" and decodes "%").
 _UNSAFE = re.compile(r'[\x00-\x1f\x7f-\x9f#%?\\:*"<>|\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]')
 
-# Bytes of a name that ext4, XFS, NTFS and APFS take.
+# The most bytes of a name on ext4, XFS, NTFS and APFS.
 _MAX_NAME = 255
 _BLANKS = re.compile(r"^\s+|\s+$")
 
@@ -55,19 +55,19 @@ def _require_names(paths: dict[str, str]) -> None:
         for count in range(1, len(parts)):
             if other := by_path.get("/".join(parts[:count])):
                 raise DataError(
-                    f"{other!r} is a file, and a folder with {source!r} in it: no file system takes both",
-                    "rename one of them, or leave it out with --exclude",
+                    f"{other!r} is a file, and a folder with {source!r} in it: no file system can store both",
+                    "rename one of them, or omit it with --exclude",
                 )
         if longest := next((part for part in parts if len(part.encode()) > _MAX_NAME), ""):
             raise DataError(
-                f"{source!r} has a name of {len(longest.encode())} bytes: file systems take {_MAX_NAME}",
-                "rename it, or leave it out with --exclude",
+                f"{source!r} has a name of {len(longest.encode())} bytes, but file systems allow {_MAX_NAME}",
+                "rename it, or omit it with --exclude",
             )
 
 
 def artifact_path(path: str) -> str:
-    """Return a path with what an artifact store cannot keep replaced by ``_``."""
-    # A URL loses the blanks around a name.
+    """Return a path in which ``_`` replaces what an artifact store cannot store."""
+    # A URL loses the spaces around a name.
     parts = [_BLANKS.sub("_", part) for part in _UNSAFE.sub("_", path).split("/")]
     return "/".join(_safe_name(part) for part in parts)
 

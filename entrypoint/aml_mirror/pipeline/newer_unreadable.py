@@ -1,7 +1,7 @@
-"""What a run holds that cannot be read, and may be newer than the checkpoint that was chosen.
+"""Finds unreadable parts of a run that may be newer than the selected checkpoint.
 
-A layout goes by what it sees. A newest checkpoint in the archive tier, behind a link out of the run or under
-a key that nobody has here looks to it like none, and an older one would become what training ended with.
+A layout only sees what it can read. It does not see a newest checkpoint in the archive tier, behind a link
+out of the run, or under a key that nobody has here. Then an older one would be taken as the final checkpoint.
 """
 
 from __future__ import annotations
@@ -16,20 +16,21 @@ from aml_mirror.layouts.run_roots import folders_around
 from aml_mirror.sources.base import LEAVES, LOST, NO_PATH, NO_TEXT
 from aml_mirror.sources.tree import Tree, join, parent
 
-_HINT = "or name the checkpoint that is meant with --checkpoint"
+_HINT = "or select the right checkpoint with --checkpoint"
 
 
 def require_none(tree: Tree, run: Run, chosen: Checkpoint | None, passed: list[str]) -> None:
-    """Check that no checkpoint that cannot be read is newer than the one that was chosen.
+    """Check that no unreadable checkpoint is newer than the selected one.
 
     Args:
         tree: the run.
-        run: what its layout says.
+        run: the layout's description of it.
         chosen: the checkpoint to mirror; None: there is none.
-        passed: paths of those that were passed over as incomplete.
+        passed: the paths of incomplete checkpoints that were skipped.
 
     Raises:
-        MirrorError: one is, or may be. It is the reason why it cannot be read, with its exit code.
+        MirrorError: one is newer, or may be. The error says why it cannot be read, with the matching exit
+            code.
     """
     unreadable = tree.unreadable()
     left = {path: why for path, why in tree.refused.items() if why in (LEAVES, NO_PATH, NO_TEXT)}
@@ -54,9 +55,9 @@ def require_none(tree: Tree, run: Run, chosen: Checkpoint | None, passed: list[s
 
 
 def _require_no_lost_one(tree: Tree, chosen: Checkpoint | None) -> None:
-    """Raise where a link names a newer checkpoint than the chosen one, and that checkpoint is gone.
+    """Raise if a link names a newer checkpoint than the selected one, and that checkpoint no longer exists.
 
-    A link that a copy broke is none: what it names is beside it, or is older.
+    A link that broke when it was copied does not count: its target is beside it, or is older.
     """
     if chosen is None:
         return
@@ -67,8 +68,8 @@ def _require_no_lost_one(tree: Tree, chosen: Checkpoint | None) -> None:
         wholes = (chosen.path, *chosen.weights)
         if any(_is_newer(named, own) for whole in wholes for own in (whole, *folders_around(whole))):
             raise Unreadable(
-                f"{path!r} is a link to {named!r}, which is gone and is newer than {chosen.path!r}",
-                f"bring {named!r} back; {_HINT}",
+                f"{path!r} is a link to {named!r}, which no longer exists and is newer than {chosen.path!r}",
+                f"restore {named!r}; {_HINT}",
             )
 
 
@@ -79,7 +80,7 @@ def _is_newer(path: str, than: str) -> bool:
 def _failure(path: str, unreadable: dict[str, MirrorError], left: dict[str, str]) -> MirrorError:
     if path in unreadable:
         return unreadable[path]
-    do = "put what it leads to into the run" if left[path] == LEAVES else "rename it"
+    do = "copy its target into the run" if left[path] == LEAVES else "rename it"
     return Unreadable(f"{path!r} cannot be read: {left[path]}", f"{do}; {_HINT}")
 
 
@@ -92,12 +93,12 @@ def _may_be_newer(path: str, chosen: Checkpoint | None, is_link: bool) -> bool:
     if chosen is None:
         return holds_weights
     for whole in (chosen.path, *chosen.weights):
-        # The folders around it too: checkpoints/005000 of checkpoints/005000/pretrained_model.
+        # This includes the folders around it: checkpoints/005000 for checkpoints/005000/pretrained_model.
         for own in (whole, *folders_around(whole)):
             if _numbers(own) and _family(own) == _family(path):
                 return _numbers(path) > _numbers(own)
     if is_link:
-        # What says that it is the last one is most often a copy of a numbered one.
+        # A checkpoint that is named as the last one is usually a copy of a numbered one.
         return end_of(name) == ENDS.index("final") and parent(path) == parent(chosen.path)
     around = {_family(parent(own)) for own in (chosen.path, *chosen.weights)}
     return holds_weights and _family(parent(path)) in around

@@ -1,4 +1,4 @@
-"""The parameters of a run: flattened, masked, and within what MLflow takes."""
+"""Prepares the parameters of a run: flattened, masked, and within MLflow's limits."""
 
 from __future__ import annotations
 
@@ -11,12 +11,13 @@ from typing import Any
 from aml_mirror.support import redaction
 from aml_mirror.support.secret_names import names_a_secret
 
-# Nested configurations of real runs are four to six deep; what is deeper is kept as text, some levels of it.
+# Nested configurations of real runs are four to six levels deep. Deeper ones are stored as text, up to some
+# levels.
 MAX_DEPTH = 12
 _TEXT_DEPTH = 4
-# A training configuration has some hundreds; a file with more is data.
+# A training configuration has some hundred parameters. A file with more contains data.
 MAX_PARAMS = 5_000
-# MLflow's bounds (mlflow/utils/validation.py, 3.15: MAX_ENTITY_KEY_LENGTH, MAX_PARAM_VAL_LENGTH).
+# MLflow's limits (mlflow/utils/validation.py, 3.15: MAX_ENTITY_KEY_LENGTH, MAX_PARAM_VAL_LENGTH).
 MAX_NAME = 250
 MAX_VALUE = 6000
 _CUT = re.compile(r"… \(cut(?:: (\d+) characters)?\)$")
@@ -26,15 +27,15 @@ _NOT_ALLOWED = re.compile(r"[^\w./\- ]")
 def parameters(config: Mapping[str, Any], environment: Mapping[str, str]) -> dict[str, str]:
     """Flatten a configuration to dotted names and add the environment's parameters.
 
-    The environment wins where both have a name: it is what was asked for in this very run. Values under
-    names of credentials become ``***``; values longer than ``MAX_VALUE`` are cut, with a mark.
+    If both have a name, the environment wins, because it was set for this run. Values whose names suggest
+    credentials become ``***``. Values longer than ``MAX_VALUE`` are cut, with a mark.
     """
     flat: dict[str, str] = {}
     _flatten("", config, flat, 0)
     for name, found in environment.items():
         flat[name] = _text(name, found)
     named: dict[str, str] = {}
-    # Names that need no change first: they keep theirs when another becomes the same.
+    # Names that need no change come first. They keep their names if another becomes equal.
     for name in sorted(flat, key=lambda name: (valid_name(name) != name, name)):
         allowed = valid_name(name)
         if allowed in named:
@@ -45,8 +46,8 @@ def parameters(config: Mapping[str, Any], environment: Mapping[str, str]) -> dic
 
 
 def valid_name(name: str) -> str:
-    """Return the name as MLflow takes it: letters, digits, ``_ - . /`` and spaces, a plain relative path."""
-    # Cut before it is made plain: a cut may end behind "a/..".
+    """Return a valid MLflow name: letters, digits, ``_ - . /`` and spaces, a normalised relative path."""
+    # It is cut before it is normalised, because a cut may end after "a/..".
     cleaned = _NOT_ALLOWED.sub("_", name.encode("utf-8", "replace").decode())[: MAX_NAME - 1]
     cleaned = posixpath.normpath(cleaned).lstrip("/")
     cleaned = "/".join("_" if part == ".." else part for part in cleaned.split("/"))
@@ -83,8 +84,8 @@ def _text(name: str, found: object) -> str:
 
 
 def cut_before(text: str) -> str:
-    """Tell how a value was cut by :func:`parameters`, in words; empty: it is whole."""
-    # Any shorter value that ends so was written like this.
+    """Tell how :func:`parameters` cut a value, in words; empty: it is complete."""
+    # A shorter value with this ending was written like this.
     found = _CUT.search(text) if len(text) == MAX_VALUE else None
     if found is None:
         return ""
@@ -93,7 +94,7 @@ def cut_before(text: str) -> str:
 
 def _leaf(name: str, found: object) -> str:
     if isinstance(found, str):
-        # Masking takes a while, and the text may have any length.
+        # Masking takes a while, and the text may be very long.
         return str(redaction.value(name, found[: 2 * MAX_VALUE]))
     if isinstance(found, int) and found.bit_length() > 10_000:
         return f"an integer of {found.bit_length()} bits"  # Python refuses to print it
@@ -101,7 +102,7 @@ def _leaf(name: str, found: object) -> str:
 
 
 def _pieces(name: str, found: object, depth: int) -> Iterator[str]:
-    """Write a container as Python does, piece by piece: whole, it may have any length and any depth."""
+    """Write a container like Python, piece by piece: as a whole it may be very long and deep."""
     nested = isinstance(found, (Mapping, list, tuple))
     if nested and found and _is_secret(name):
         yield redaction.MASK

@@ -16,7 +16,7 @@ SCHEMA = "aml-mirror/plan/v1"
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """Everything that is decided about one checkpoint of one run."""
+    """Everything that was decided about one checkpoint of one run."""
 
     located: LocatedRun
     checkpoint: Checkpoint
@@ -24,16 +24,16 @@ class Plan:
     metrics: Metrics
     params: Mapping[str, str]
     best: Checkpoint | None
-    """The run's best checkpoint, where it keeps one and that is complete."""
+    """The run's best checkpoint, if it has one and that is complete."""
     model_name: str
-    """Empty: none is named yet."""
+    """Empty: no model is named yet."""
     warnings: tuple[str, ...]
     safety: Safety
     """Whether loading the checkpoint can run code that its maker chose."""
     quick_key: str
     """See :func:`aml_mirror.sources.hashing.quick_key`."""
     beyond_limits: tuple[dict[str, str], ...] = ()
-    """What the registry does not take: ``param`` or ``metric``, and ``reason``."""
+    """What exceeds the registry's limits: ``param`` or ``metric``, and ``reason``."""
 
     @property
     def identity(self) -> str:
@@ -42,7 +42,7 @@ class Plan:
 
     @property
     def files_left_out(self) -> tuple[tuple[str, str], ...]:
-        """(path, reason) of the checkpoint's own files, of links that are not followed, and of leftovers."""
+        """(path, reason) of omitted files: of the checkpoint, links that are not followed, and leftovers."""
         tree = self.located.tree
         return tuple(sorted({*self.checkpoint.left_out, *tree.refused.items(), *tree.leftovers.items()}))
 
@@ -54,7 +54,7 @@ class Plan:
 
     @property
     def absent(self) -> list[str]:
-        """What the run does not have of: metrics, parameters, a best checkpoint; no warning says so too."""
+        """Which of metrics, parameters and best checkpoint the run does not have. No warning repeats it."""
         there = {
             "metrics": self.metrics.series or self.metrics.note in self.warnings,
             "parameters": self.params,

@@ -31,7 +31,7 @@ from aml_mirror.sources.tree import Tree
 from aml_mirror.support import redaction
 from aml_mirror.support.progress import Console
 
-_MAX_NAMES = 1000  # characters of a tag that maps names of metrics
+_MAX_NAMES = 1000  # The most characters of a tag that maps names of metrics.
 
 
 class Publication:
@@ -39,9 +39,9 @@ class Publication:
 
     Args:
         plan: what is written.
-        registry, destination: where to.
+        registry, destination: the target.
         settings: of this call.
-        console: shows how far it is.
+        console: shows the progress.
         progress: called with the id of the run that is written.
         seconds: returns how long the work has taken so far.
     """
@@ -69,7 +69,7 @@ class Publication:
         """Write it, and return the receipt; or the version, if another mirror finished it meanwhile.
 
         Raises:
-            MirrorError: what was written stays, and the next attempt goes on from there.
+            MirrorError: what was written stays, and the next attempt continues.
             Interrupted: a signal arrived; likewise.
         """
         tags = tags_of(self._plan, self._settings)
@@ -90,7 +90,7 @@ class Publication:
 
     def _write(self, writer: Writer, tags: dict[str, str], facts: Facts) -> Receipt:
         tree, run = self._plan.located.tree, self._plan.located.run
-        # Logs may still grow: what the first attempt saw is sent, the rest by a later mirror.
+        # Logs may still grow: what the first attempt saw is sent now, the rest by a later mirror.
         seen = log_sizes(tree, run)
         sizes = writer.pin_logs(seen)
         logs = log_view(tree, seen, sizes)
@@ -152,7 +152,7 @@ class Publication:
         return receipt
 
     def _within(self, logs: Tree) -> Plan:
-        """The plan with no more of the logs than an earlier attempt saw."""
+        """Return the plan with no more of the logs than an earlier attempt saw."""
         metrics = read_metrics(logs, [path for path in self._plan.located.run.logs if logs.has(path)])
         kept = tuple(item for item in self._plan.beyond_limits if "metric" not in item)
         plan = replace(self._plan, metrics=metrics, beyond_limits=kept)
@@ -161,16 +161,16 @@ class Publication:
         return replace(plan, metrics=limited.metrics, beyond_limits=(*kept, *beyond))
 
     def _noting(self, recorder: Recorder) -> Iterator[Point]:
-        """Yield the points, and note them for the state of the logs and for the picture."""
+        """Yield the points, and record them for the log state and for the picture."""
         self._curves = Curves(self._plan.metrics.series)
         for point in recorder.recording(self._plan.metrics.stream):
             self._curves.take(point)
             yield point
 
     def _picture(self, recorder: Recorder) -> str:
-        """The main curves; empty: there are none."""
+        """Return the main curves; empty: none."""
         if not recorder.is_whole:
-            # Once more: an attempt that went on where another ended may have stopped reading early.
+            # Read again: an attempt that continued another one may have stopped reading early.
             for _ in self._noting(recorder):
                 pass
         return self._curves.svg()
@@ -186,7 +186,7 @@ class Publication:
         """Store how far the logs were mirrored, and return the tags including the one that refers to it."""
         metrics = self._plan.metrics
         state = state_of(logs, {path: logs.size(path) for path in sizes if logs.has(path)}, metrics, recorder)
-        # As they were listed: what was written over since is looked at by the next mirror.
+        # The stamps are those of the listing. The next mirror examines anything that was overwritten since.
         tag = state.tag(stamps_digest(self._plan.located.tree, state.files))
         if writer.put_log_state(tag.name, state.as_json()):
             return {**tags, keys.LOGS: str(tag)}
@@ -216,7 +216,7 @@ def _told(settings: Settings, tags: dict[str, str]) -> dict[str, str]:
 
 
 def _integrity_of(plan: Plan, moved: TransferResult) -> str:
-    """``sha256`` also where the service refused to copy, and all was sent through this program and hashed."""
+    """Return ``sha256`` also if the service refused to copy: then all files were sent and hashed."""
     stored = moved.stored
     was_hashed = (item.path in stored and stored[item.path].sha256 for item in plan.manifest.items)
     return "sha256" if all(was_hashed) else plan.manifest.integrity

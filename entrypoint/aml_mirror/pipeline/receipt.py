@@ -1,8 +1,8 @@
-"""What a mirror did: one line of JSON, also after a failure.
+"""The result of a mirror: one line of JSON, also after a failure.
 
-It begins with its schema, so that it can be found in a log whose lines carry a prefix. Lists are cut so
-that the line stays below ``MAX_LINE_BYTES``: OSMO splits lines above 32 KiB. The run's artifact
-``receipt.json`` has them whole.
+It begins with its schema, so it can be found in a log whose lines have a prefix. Lists are shortened so that
+the line stays below ``MAX_LINE_BYTES``: OSMO splits lines above 32 KiB. The run's artifact ``receipt.json``
+has the complete lists.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ MAX_LINE_BYTES = 16 << 10
 MAX_LIST = 20
 MAX_TEXT = 500
 MAX_MASKED = 8 * MAX_TEXT
-# What is tried in turn until a line fits: entries of a list, characters of a text.
+# Limits that are tried in turn until a line fits: entries of a list, characters of a text.
 _CUTS = (
     (MAX_LIST, MAX_TEXT),
     (MAX_LIST, 200),
@@ -37,7 +37,7 @@ TERMINATION_LOG = "/dev/termination-log"
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What is known of the version at work: every receipt names it, that of a failure too."""
+    """What is known about the current version. Every receipt contains it, including that of a failure."""
 
     run_id: str | None = None
     source: str | None = None
@@ -51,14 +51,14 @@ class Facts:
 
 @dataclass(slots=True)
 class Progress:
-    """How far the work is: whoever reports a failure builds its receipt from the facts."""
+    """The progress of the work. A failure's receipt is built from its facts."""
 
     facts: Facts = Facts()
 
 
 @dataclass(frozen=True, slots=True)
 class Receipt:
-    """The keys in the order in which they are printed; sizes in bytes, ``seconds`` by the monotonic clock."""
+    """The keys in their printing order; sizes in bytes, ``seconds`` by the monotonic clock."""
 
     schema: str = SCHEMA
     outcome: str = "failed"
@@ -98,15 +98,15 @@ class Receipt:
         return json.dumps(_clean(asdict(self)), indent=2, ensure_ascii=False) + "\n"
 
     def line(self, limit: int = MAX_LINE_BYTES) -> str:
-        """One line of at most ``limit`` bytes; lists are cut first, with their whole count beside them."""
+        """Return one line with at most ``limit`` bytes. Lists are shortened first, with their count."""
         for length, width in _CUTS:
             document = asdict(self)
             for key in _LISTS:
                 if len(document[key]) > length:
                     document[f"{key}_count"] = len(document[key])
                     document[key] = document[key][:length]
-            # Masked before the last cut, which might leave of a secret a part that nothing knows; and cut
-            # before, since masking takes time.
+            # It is masked before the last cut, which might leave an unrecognisable part of a secret. It is
+            # cut before that too, because masking takes time.
             document = {**_cut(_clean(_cut(document, MAX_MASKED)), width), "schema": SCHEMA}
             text = json.dumps(document, separators=(",", ":"))
             if len(text.encode()) <= limit:
@@ -116,7 +116,7 @@ class Receipt:
 
 
 def receipt_of(facts: Facts, **values: Any) -> Receipt:
-    """Build a receipt from what is known of a version and what came of it."""
+    """Build a receipt from the facts about a version and the result."""
     return Receipt(**{item.name: getattr(facts, item.name) for item in fields(facts)}, **values)
 
 
@@ -124,7 +124,7 @@ def failed(facts: Facts, exit_code: int, error: str, hint: str, seconds: float) 
     """Build the receipt of a failure.
 
     Args:
-        facts: what was known by then.
+        facts: what was known at that time.
         exit_code, error, hint: of the failure.
         seconds: how long the work took until then.
     """
@@ -139,14 +139,14 @@ def failed(facts: Facts, exit_code: int, error: str, hint: str, seconds: float) 
 
 
 class Line(Protocol):
-    """What has a form in one line of JSON."""
+    """An object with a one-line JSON form."""
 
     def line(self, limit: int = MAX_LINE_BYTES) -> str:
-        """One line of at most ``limit`` bytes."""
+        """Return one line with at most ``limit`` bytes."""
 
 
 def write_termination_log(receipt: Line, path: str = TERMINATION_LOG) -> None:
-    """Leave the receipt where Kubernetes shows it; where there is no such file, nothing happens."""
+    """Write the receipt to the file that Kubernetes shows. If it does not exist, nothing happens."""
     if not os.path.exists(path):
         return
     try:

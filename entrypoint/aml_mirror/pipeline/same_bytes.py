@@ -1,8 +1,9 @@
-"""Recognise a checkpoint whose version was copied by the storage service, and so has no SHA-256 of each file.
+"""Recognises a checkpoint whose version was copied by the storage service, and so has no SHA-256 for each
+file.
 
-The identity of such a version is made of ETags, which the same run on a volume, or copied elsewhere, does not
-have. What the version knows of each file is compared instead: a SHA-256 where the bytes passed through this
-program all the same, else the MD5 that the service had. A file of which neither is known is not recognised.
+The identity of such a version is made of ETags. The same run on a volume, or copied elsewhere, has other ones
+or none. So the facts about each file are compared instead: a SHA-256 if the bytes passed through this
+program, else the service's MD5. A file with neither is not recognised.
 """
 
 from __future__ import annotations
@@ -43,7 +44,7 @@ def _has_bytes_of(plan: Plan, registry: Registry, version: Version) -> bool:
         reader = registry.version_reader(version)
         manifest = pinned_manifest(version, reader)
     except DataError:
-        return False  # verify says what is wrong with it
+        return False  # verify reports the problem
     if all(item.sha256 for item in manifest.items):
         return False  # the identities were compared already
     wanted = {item.path: item for item in plan.manifest.items}
@@ -63,7 +64,7 @@ def _is_same(item: ManifestEntry, new: ManifestEntry, reader: VersionReader, tre
 
 
 def _md5(tree: Tree, path: str) -> str:
-    # What the storage service keeps of a blob; nobody is defended against by it.
+    # The storage service's value for a blob. It does not protect against attacks.
     digest = hashlib.md5(usedforsecurity=False)
     with tree.open(path) as stream:
         while part := stream.read(_CHUNK_BYTES):

@@ -17,7 +17,7 @@ from aml_mirror.pipeline.completeness import judge
 from aml_mirror.sources.tree import Tree
 from aml_mirror.support.suggestions import did_you_mean, hint
 
-# Candidates in one error.
+# The most candidates in one error.
 _MAX_SHOWN = 20
 
 
@@ -51,9 +51,10 @@ def choose(
         problem_of: returns why a checkpoint is not complete. Empty: it is complete.
 
     Raises:
-        DataError: what is wanted is not there or not complete, and ``strict`` or nothing else can be meant.
-        UsageError: no checkpoint has that step, or no weights are at that path; or several are meant by
-            ``final`` or by the step.
+        DataError: the requested checkpoint does not exist or is not complete, and ``strict`` is set or there
+            is no alternative.
+        UsageError: no checkpoint has that step, or no weights are at that path; or ``final`` or the step
+            matches several.
     """
 
     def why_not(checkpoint: Checkpoint) -> str:
@@ -69,7 +70,7 @@ def choose(
             other = "choose another with --checkpoint final, or a step"
             raise DataError(
                 f"the checkpoint {checkpoint.path} is not complete: {why}",
-                other if is_listed else "copy it again if it was cut while it was copied",
+                other if is_listed else "copy it again if the copy was interrupted",
             )
         yield SelectedCheckpoint(checkpoint, is_unlisted=not is_listed)
 
@@ -88,7 +89,7 @@ def _newest(tree: Tree, run: Run, why_not: Callable[[Checkpoint], str], strict: 
         message = run.undecided if told else f"{run.undecided}: {_shown(paths)}"
         cut = {item.path: why for item in run.checkpoints if item.path in paths and (why := why_not(item))}
         if whole := [path for path in paths if path not in cut]:
-            # Checkpoints that cannot be taken are named, but not offered as a choice.
+            # Incomplete checkpoints are named, but not offered as a choice.
             message += "".join(f"; {path} is not complete: {why}" for path, why in cut.items())
         raise UsageError(message, pick(whole or paths))
     passed: list[tuple[str, str]] = []
@@ -96,7 +97,7 @@ def _newest(tree: Tree, run: Run, why_not: Callable[[Checkpoint], str], strict: 
         why = why_not(checkpoint)
         if not why:
             newer_unreadable.require_none(tree, run, checkpoint, [path for path, _ in passed])
-            # Whatever name it has, it now is what the training is known to have ended with.
+            # Whatever its name is, it is now known to be the final checkpoint.
             role: Role = "unknown" if checkpoint.role == "unknown" else "final"
             return SelectedCheckpoint(replace(checkpoint, role=role), tuple(passed))
         passed.append((checkpoint.path, why))
@@ -116,7 +117,7 @@ def _all(run: Run, why_not: Callable[[Checkpoint], str], strict: bool) -> Iterat
         try:
             why = why_not(item)
         except Unreadable as error:
-            # An older one is missed by nobody who takes what there is; the newest one is what is wanted most.
+            # A missing older one does not matter for "all"; the newest one matters most.
             if strict or item in newest:
                 raise
             why = error.message
@@ -133,21 +134,21 @@ def _all(run: Run, why_not: Callable[[Checkpoint], str], strict: bool) -> Iterat
 def _none_complete(passed: list[tuple[str, str]], strict: bool, only: Checkpoint | None = None) -> DataError:
     if only is not None:
         return DataError(
-            f"the run does not hold what training ended with, only its best checkpoint {only.path}",
-            "pass --checkpoint best to mirror that one",
+            f"the run does not contain its final checkpoint, only its best checkpoint {only.path}",
+            "to mirror it, pass --checkpoint best",
         )
     if not passed:
-        return DataError("the run holds no checkpoint", "check that the training saved one")
+        return DataError("the run contains no checkpoint", "check that the training saved one")
     path, why = passed[0]
     if strict:
         return DataError(
             f"the checkpoint {path} is not complete: {why}",
-            "leave out --strict to take the newest complete one",
+            "omit --strict to mirror the newest complete one",
         )
     others = f", nor any of the {len(passed) - 1} others" if len(passed) > 1 else ""
     return DataError(
-        f"the run holds no complete checkpoint: not {path}: {why}{others}",
-        "train on, or copy the run again if it was cut while it was copied",
+        f"the run contains no complete checkpoint: not {path}: {why}{others}",
+        "continue the training, or copy the run again if the copy was interrupted",
     )
 
 
@@ -157,14 +158,14 @@ def _named(tree: Tree, run: Run, wanted: str) -> tuple[Checkpoint, bool]:
     if wanted == "best":
         if run.best is None:
             raise DataError(
-                "the run keeps no best checkpoint",
+                "the run has no best checkpoint",
                 "pass --checkpoint final, or a step: " + _steps(known),
             )
         return run.best, True
     if STEP.fullmatch(wanted):
         return _at_step(tree, known, wanted), True
     path = tree.resolve(_below_root(tree, path_in(wanted)))
-    # The folder around it counts too: checkpoints/005000 for checkpoints/005000/pretrained_model.
+    # The folder around it is accepted too: checkpoints/005000 for checkpoints/005000/pretrained_model.
     meant = [item for item in known if item.path == path] or [
         item for item in known if path == "." or item.path.startswith(path + "/")
     ]
@@ -192,7 +193,7 @@ def _named(tree: Tree, run: Run, wanted: str) -> tuple[Checkpoint, bool]:
 
 
 def _shared(run: Run) -> set[str]:
-    """Return the files that every checkpoint of a run has from elsewhere in it: inference needs them."""
+    """Return the files outside its checkpoints that all of them share: inference needs them."""
     outside = [
         {path for path in item.files if path not in item.weights and not path.startswith(item.path + "/")}
         for item in run.checkpoints
@@ -202,7 +203,7 @@ def _shared(run: Run) -> set[str]:
 
 
 def _below_root(tree: Tree, path: str) -> str:
-    """A path below the run's root, also where it was given below the source, as a shell completes it."""
+    """Return a path below the run's root, even if it was given below the source by a shell's completion."""
     inside = path.removeprefix(tree.root + "/") if tree.root else path
     if inside == path or any(f"{name}/".startswith(f"{path}/") for name in tree.files):
         return path
@@ -210,14 +211,14 @@ def _below_root(tree: Tree, path: str) -> str:
 
 
 def _at_step(tree: Tree, known: list[Checkpoint], wanted: str) -> Checkpoint:
-    """Return the one checkpoint of a step; copies of one another count as one.
+    """Return the only checkpoint of a step. Copies of each other count as one.
 
     Raises:
-        UsageError: none has that step, or several have it that are not the same.
+        UsageError: none has that step, or several different ones have it.
     """
     there = [item for item in known if item.step == int(wanted)]
     if not there:
-        # It is unknown whether the number in these names is the step. The user knows.
+        # It is unknown whether the number in these names is the step, but the user knows.
         named = [item.path for item in known if _says(item.path, wanted)]
         if named:
             raise UsageError(
@@ -252,7 +253,7 @@ def _steps(known: list[Checkpoint]) -> str:
     shown = [str(step) for step in steps]
     if len(shown) > 10:
         shown = [*shown[:4], "…", *shown[-5:]]
-    return ", ".join(shown) or "no step is known of any"
+    return ", ".join(shown) or "no checkpoint has a known step"
 
 
 def narrow(checkpoint: Checkpoint, include: tuple[str, ...], exclude: tuple[str, ...]) -> Checkpoint:

@@ -1,4 +1,4 @@
-"""The tag ``task``: what the policy does, as the run's configuration names it.
+"""The tag ``task``: the task of the policy, as the run's configuration names it.
 
 Sources: Isaac Lab's ``run.json`` (its train scripts write library and task; older releases write neither);
 LeRobot's ``train_config.json`` (``env.task``, else the data set, ``dataset.repo_id``); IsaacGymEnvs'
@@ -12,7 +12,7 @@ from typing import Any
 
 from aml_mirror.support import redaction
 
-# In the order in which they are believed.
+# In the order in which they are trusted.
 _WHERE = (
     ("run", "task"),
     ("agent", "task_name"),
@@ -23,10 +23,10 @@ MAX_LENGTH = 250
 
 
 def task_in(params: Mapping[str, Any]) -> str:
-    """Return the task that a run's configuration names; empty: it names none.
+    """Return the task in a run's configuration; empty: none.
 
     Args:
-        params: nested, as :attr:`aml_mirror.core.run.Run.params`.
+        params: nested, like :attr:`aml_mirror.core.run.Run.params`.
     """
     for group, name in _WHERE:
         inside = params.get(group)
@@ -37,8 +37,8 @@ def task_in(params: Mapping[str, Any]) -> str:
 
 
 def contradiction(params: Mapping[str, Any], given: str) -> list[str]:
-    """Return a warning where a person names another task than the configuration does."""
+    """Return a warning if a person names another task than the configuration."""
     found = task_in(params)
     if not given or not found or given == found:
         return []
-    return [f"the run's configuration names the task {found}; the version gets {given}, as --task-name says"]
+    return [f"the run's configuration names the task {found}, but the version gets {given} from --task-name"]

@@ -1,4 +1,4 @@
-"""When a run was trained: the first and the last wall time of its points, else of its files."""
+"""Finds when a run was trained: the first and last wall time of its points, or else of its files."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from aml_mirror.sources.tree import Tree
 
 
 def training_times(metrics: Metrics, tree: Tree) -> tuple[float, float] | None:
-    """Return beginning and end in seconds since the epoch; None where nothing says them.
+    """Return begin and end in seconds since the epoch; None if unknown.
 
     Args:
         metrics: of the run.
@@ -22,6 +22,6 @@ def training_times(metrics: Metrics, tree: Tree) -> tuple[float, float] | None:
 
 
 def as_tag(metrics: Metrics, tree: Tree) -> str:
-    """Return the value of the tag ``mirror.trained``; empty where nothing says it."""
+    """Return the value of the tag ``mirror.trained``; empty if unknown."""
     found = training_times(metrics, tree)
     return run_times.as_tag(*(moment * 1000 for moment in found)) if found else ""

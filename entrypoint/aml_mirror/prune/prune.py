@@ -1,4 +1,4 @@
-"""Remove what no version needs: ``aml-mirror prune``. Without ``--delete`` it is only listed."""
+"""Removes what no version needs: ``aml-mirror prune``. Without ``--delete`` it only lists."""
 
 from __future__ import annotations
 
@@ -18,25 +18,25 @@ MAX_LISTED = 200
 
 @dataclass(slots=True)
 class Pruned:
-    """What is not needed, and what became of it."""
+    """What is not needed, and what happened to it."""
 
     registry: str
     items: list[Leftover]
     removed: bool
-    """Whether it was to be removed."""
+    """Whether it should be removed."""
     left: dict[str, str] = field(default_factory=dict)
-    """By name why something was left."""
+    """The reason why something was left, by name."""
     failure: MirrorError | None = None
     notes: tuple[str, ...] = ()
 
     @property
     def bytes(self) -> int:
-        """What it takes, in bytes, without what was left."""
+        """The size in bytes, without what was left."""
         return sum(item.bytes for item in self.items if item.name not in self.left)
 
     @property
     def exit_code(self) -> int:
-        """That of the first failure, else 0."""
+        """The exit code of the first failure, else 0."""
         return self.failure.exit_code if self.failure else 0
 
     def as_dict(self) -> dict[str, Any]:
@@ -65,7 +65,7 @@ class Pruned:
         }
 
     def text(self) -> str:
-        """The same as a table."""
+        """Return the result as a table."""
         if not self.items:
             return f"nothing to remove in {self.registry}"
         rows = [("kind", "size", "files", "idle", "what", "why")]
@@ -92,7 +92,7 @@ class Pruned:
         lines.append(
             f"{done} removed, {amount(self.bytes)} freed"
             if self.removed
-            else f"{len(self.items)} could be removed, {amount(self.bytes)}; nothing was: pass --delete"
+            else f"{len(self.items)} could be removed, {amount(self.bytes)}; to remove them, pass --delete"
         )
         return "\n".join(map(one_line, lines))
 
@@ -101,13 +101,13 @@ def prune(settings: Settings, console: Console) -> Pruned:
     """List, or remove, what no version needs and is older than the settings say.
 
     Raises:
-        ConfigurationError: the registry does not offer it.
+        ConfigurationError: the registry does not support it.
         MirrorError: something cannot be listed; then nothing was removed.
     """
     registry = open_registry(settings, console.say)
     leftovers = registry.leftovers()
     if leftovers is None:
-        raise ConfigurationError(f"nothing of {registry.description} can be pruned", "remove it by hand")
+        raise ConfigurationError(f"{registry.description} cannot be pruned", "remove it by hand")
     survey = leftovers.survey()
     items = unneeded(survey, settings.older_than)
     result = Pruned(registry.description, items, settings.delete, notes=survey.notes)

@@ -1,16 +1,16 @@
-"""What no version needs: decided from a survey alone, so that it can be tested on any.
+"""Decides what no version needs, from a survey alone, so that it can be tested on any survey.
 
-The folder of a version's bytes is shared by all models that have the same run, checkpoint and digest. So the
-unit is ``aml-mirror/<run>/<checkpoint>/<digest>``, with all that is in it, and it stays where
+The folder of a version's bytes is shared by all models with the same run, checkpoint and digest. So the unit
+is ``aml-mirror/<run>/<checkpoint>/<digest>``, with all its contents. It stays if one of these holds:
 
-- the path of any version, live or archived, complete or not, is in it, is it, or is above it;
-- a claim on it is held, or something in it is younger than was asked for;
-- no MLflow run of this workspace says that it began it: then it may be another workspace's, which has the
-  same container.
+- The path of any version, live or archived, complete or not, is in it, equals it, or is above it.
+- A claim on it is held, or something in it is younger than requested.
+- No MLflow run of this workspace says that it began it. Then it may belong to another workspace with the same
+  container.
 
-A run stays unless it ended badly and no version names it; a claim stays where a version has its identity, or
-where it is held. Staging stays for as long as the service keeps blocks that nobody committed, whatever was
-asked for: nothing else tells that somebody still writes there.
+A run stays unless it ended badly and no version names it. A claim stays if a version has its identity, or if
+it is held. Staging always stays for as long as the service keeps uncommitted blocks, because nothing else
+shows whether somebody still writes there.
 """
 
 from __future__ import annotations
@@ -30,17 +30,17 @@ _UNIT = re.compile(rf"({FOLDER}/[^/]+/[^/]+/(?:sha256-)?[0-9a-f]{{64}})/.+")
 # A claim of a model, or the mark of a prune that was killed.
 _CLAIM = re.compile(rf"{FOLDER}/claims/([0-9a-f]{{64}})(?:/[^/]+|\.prune)")
 _NUMBERS = re.compile(rf"{FOLDER}/numbers/[^/]+")
-# Whatever a mirror that ended badly leaves its run in.
+# The states of a run whose mirror ended badly.
 _ENDED_BADLY = ("FAILED", "KILLED")
 
 
 def unneeded(survey: Survey, older_than: float) -> list[Leftover]:
-    """Return what no version needs and nobody wrote for so many seconds, in the order of its removal."""
+    """Return what no version needs and nobody wrote for this many seconds, in the order of removal."""
     return [
         *_folders(survey, older_than),
         *_staging(survey, older_than),
         *_claims(survey, older_than),
-        # Last: a run tells whose a folder is.
+        # Last: a run tells which models a folder belongs to.
         *_runs(survey, older_than),
     ]
 
@@ -77,7 +77,7 @@ def _folders(survey: Survey, older_than: float) -> Iterator[Leftover]:
 def _staging(survey: Survey, older_than: float) -> Iterator[Leftover]:
     for one in survey.staging:
         if one.age > max(older_than, STALE_SECONDS):
-            yield Leftover(STAGING, one.name, one.files, one.bytes, one.age, "nobody goes on with it")
+            yield Leftover(STAGING, one.name, one.files, one.bytes, one.age, "nobody continues it")
 
 
 def _claims(survey: Survey, older_than: float) -> Iterator[Leftover]:
@@ -132,13 +132,13 @@ def _begun(runs: Iterable[RunLeft]) -> dict[str, list[RunLeft]]:
 
 
 def _identity(run: RunLeft) -> str:
-    """The identity that a run began with: that of a retired run says something else."""
+    """Return the identity with which a run began. A retired run now has another one."""
     tags = run.tags
     return identity(tags[keys.RUN_ID], tags.get(keys.CHECKPOINT, ""), tags[keys.MANIFEST_SHA256])
 
 
 def _held(blobs: Iterable[StoredBlob]) -> set[str]:
-    """The identities on which a claim is held."""
+    """Return the identities on which a claim is held."""
     return {match[1] for blob in blobs if blob.is_leased and (match := _CLAIM.fullmatch(blob.name))}
 
 

@@ -1,1 +1,1 @@
-"""Brings a registered version to a disk, verified. Needs neither MLflow nor azure-ai-ml."""
+"""Downloads a registered version to a disk and verifies it. Needs neither MLflow nor azure-ai-ml."""

@@ -1,6 +1,6 @@
-"""Files in Azure Blob storage, read by ranges over azure-core's pipeline.
+"""Reads files in Azure Blob storage by ranges, over azure-core's pipeline.
 
-The storage client's own download holds several copies of what it reads. Here a range is a stream.
+The storage client's own download holds several copies of the data in memory. Here a range is a stream.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-# Files of a version, most of them extra: more is not listed to its end.
+# The most files of a version, most of them unexpected. More are not listed.
 MAX_LISTED = 100_000
-# Any version with ranges and If-Match will do; this one is older than every emulator and private cloud.
+# Any API version with ranges and If-Match works. This one is older than every emulator and private cloud.
 _API_VERSION = "2021-12-02"
 _CHUNK_BYTES = 256 << 10
 
@@ -39,10 +39,10 @@ class AzureFiles:
 
     Args:
         account_url: ``https://account.blob.core.windows.net``.
-        container, folder: where; the folder without a slash at its end.
-        retry: the patience of each operation.
+        container, folder: the location; the folder without a slash at its end.
+        retry: retries each operation.
         connections: how many requests run at the same time.
-        sas: a shared access signature in the place of this program's login; empty: the login.
+        sas: a shared access signature to use instead of this program's login; empty: the login.
     """
 
     has_ranges = True
@@ -86,7 +86,7 @@ class AzureFiles:
         return other
 
     def retried(self, operation: Callable[[], T]) -> T:
-        """See :meth:`aml_mirror.pull.files.Files.retried`; after a 401 with a new token."""
+        """See :meth:`aml_mirror.pull.files.Files.retried`. After a 401, it uses a new token."""
         return self._retry(lambda: with_fresh_login(operation))
 
     def listing(self) -> dict[str, Listed]:
@@ -97,7 +97,7 @@ class AzureFiles:
             found: dict[str, Listed] = {}
             for blob in self._container.list_blobs(name_starts_with=prefix, include=["metadata"]):
                 path = str(blob.name)[len(prefix) :]
-                # Accounts with a hierarchical namespace list folders too.
+                # Accounts with a hierarchical namespace also list folders.
                 is_folder = metadata_of(blob).get("hdi_isfolder", "").lower() == "true"
                 if not path.endswith("/") and not is_folder:
                     found[path] = Listed(int(blob.size), f'"{str(blob.etag).strip(chr(34))}"')

@@ -1,4 +1,4 @@
-"""The models of an Azure ML workspace over its REST API, to read only."""
+"""The models of an Azure ML workspace over its REST API, read-only."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ _PATIENCE: dict[str, Any] = {
     "connection_timeout": 20,
     "read_timeout": 60,
 }
-# That of azure-ai-ml 1.35.2 for datastores.
+# The API version that azure-ai-ml 1.35.2 uses for datastores.
 _DATASTORE_API = "2024-10-01-preview"
 
 
@@ -46,8 +46,8 @@ class AzureMLCatalog:
     """See :class:`aml_mirror.pull.resolved.Catalog`.
 
     Args:
-        coordinates: of the workspace.
-        retry_seconds: how long an operation may go on failing for reasons that pass.
+        coordinates: the coordinates of the workspace.
+        retry_seconds: how long an operation may keep failing for temporary reasons.
         notice: called with messages for the user while waiting.
         connections: how many requests to storage run at the same time.
     """
@@ -79,12 +79,12 @@ class AzureMLCatalog:
         return [one for one in versions if one.version.tags.get(keys.RUN_ID) == reference.run_id]
 
     def _holder(self, reference: Reference, versions: list[ResolvedVersion]) -> list[ResolvedVersion]:
-        """Return the version that has a stage, as ``promote`` and ``history`` see it."""
+        """Return the version that has a stage, by the same rule as ``promote`` and ``history``."""
         marked = [one for one in versions if reference.stage in stages_of(one.tags)]
         if not marked:
             return []
         journal = self.open(self._default_datastore(), "")
-        # Of several, which a promotion that was cut off may leave for a while, the last one counts.
+        # If there are several, which an interrupted promotion may leave for a while, the last one counts.
         found = {
             entry.sequence: one
             for one in marked
@@ -97,8 +97,8 @@ class AzureMLCatalog:
         if not found:
             named = ", ".join(f"{one.version.model}:{one.version.number}" for one in marked)
             raise DataError(
-                f"{named} has the tag of the stage {reference.stage}, and no entry of the stage's journal "
-                "gave it: somebody wrote the tag by hand",
+                f"{named} has the tag of the stage {reference.stage}, but the stage's journal has no entry "
+                "for it: somebody wrote the tag by hand",
                 "give the stage with 'aml-mirror promote', or pull NAME:VERSION",
             )
         return [found[max(found)]]
@@ -157,7 +157,7 @@ class AzureMLCatalog:
                 f"the datastore {datastore} of {self.description} is {kind}, not blob storage",
                 "download the version with az ml model download",
             )
-        # Each account with a hierarchical namespace answers blob requests too.
+        # Every account with a hierarchical namespace also answers blob requests.
         host = f"https://{found['accountName']}.blob.{found.get('endpoint') or 'core.windows.net'}"
         return AzureFiles(host, container, folder, self._retry, self._connections)
 
@@ -201,7 +201,7 @@ class _Places:
         assert isinstance(files, AzureFiles)  # noqa: S101 - for the type checker
         folder, _, name = stored_files.name_of(self._folder, digest).rpartition("/")
         listed = stored_files.parse(files.sibling(folder).small(name, stored_files.MAX_BYTES), digest)
-        # Without its digest the list counts as none; 'aml-mirror verify' says that it is lost.
+        # A list without its digest counts as none. 'aml-mirror verify' reports that it is lost.
         return dict(listed.own) if listed else {}
 
     def blocks(self) -> dict[str, tuple[int, BlockDigests]]:

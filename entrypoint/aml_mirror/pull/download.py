@@ -1,13 +1,13 @@
-"""The files of a version, from a store to a folder: in parallel, hashed while they are written.
+"""Downloads the files of a version from a store to a folder, in parallel, and hashes them on the way.
 
-Every file is cut into parts of ``PART_BYTES``. Workers take the parts in order and fetch them at the same
-time; whoever holds the part at which a file ends so far hashes it and appends it, with all that are waiting
-behind it. So a file on the disk is always a beginning of itself: its size says where to go on.
-No more than ``WINDOW`` parts are in memory, whatever the sizes of the files.
+Every file is split into parts of ``PART_BYTES``. Workers take the parts in order and fetch them at the same
+time. The worker with the next part of a file hashes it and appends it, together with all later parts that are
+waiting. So a file on the disk is always a correct beginning, and its size says where to continue. No more
+than ``WINDOW`` parts are in memory, whatever the sizes of the files.
 
-A part comes from the store, or from an older version on this disk. What decides is the SHA-256 of the whole
-file, computed from what was written. Where it is wrong and not all of it came from the store just now, the
-file is fetched once more.
+A part comes from the store, or from an older version on this disk. The SHA-256 of the whole file decides,
+computed from what was written. If it is wrong and parts of the file did not come from the store just now, the
+file is downloaded again.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from aml_mirror.pull.files import Files
 from aml_mirror.pull.wanted import PART_BYTES, Fetched, Reuse, Wanted
 from aml_mirror.pull.written_file import WrittenFile, read_local
 
-# Parts in memory at the same time: together 48 MiB.
+# The number of parts in memory at the same time: 48 MiB in total.
 WINDOW = 24
 _HASHERS = 2
 _SYNCERS = 8
@@ -36,14 +36,14 @@ _Task = Callable[[], None]
 
 
 class Download:
-    """Brings files into a folder.
+    """Downloads files into a folder.
 
     Args:
-        files: where they are.
-        folder: where they go; made if it is not there.
-        connections: parts that are fetched at the same time.
+        files: the source.
+        folder: the target; created if it does not exist.
+        connections: how many parts are fetched at the same time.
         progress: called with the number of bytes that are in place.
-        reuse: parts that are on this disk already.
+        reuse: parts that already exist on this disk.
     """
 
     def __init__(
@@ -62,7 +62,7 @@ class Download:
         self._permits = threading.Semaphore(max(WINDOW, connections + 4))
         self._take = threading.Lock()
         self._note = threading.Lock()
-        # Buffers are used again: memory that threads free and ask for again is not given back by the system.
+        # Buffers are reused: the system does not get back memory that threads free and request again.
         self._spare: list[bytearray] = []
         self._failure: BaseException | None = None
         self._result = Fetched()
@@ -71,10 +71,10 @@ class Download:
         self._unsynced = threading.Semaphore(_UNSYNCED)
 
     def run(self, wanted: list[Wanted]) -> Fetched:
-        """Bring the files.
+        """Download the files.
 
         Raises:
-            MirrorError: the store fails, or the disk. What was written stays for the next attempt.
+            MirrorError: the store or the disk fails. What was written stays for the next attempt.
         """
         tasks = self._tasks(wanted)
         self._folder.mkdir(parents=True, exist_ok=True)
@@ -84,7 +84,7 @@ class Download:
                 for worker in workers:
                     worker.result()
             except BaseException as stop:
-                # A signal: let nobody begin another part.
+                # A signal: no new part may begin.
                 self._failure = self._failure or stop
                 raise
         if self._failure is not None:
@@ -93,7 +93,7 @@ class Download:
 
     def _work(self, tasks: Iterator[_Task]) -> None:
         while True:
-            # In order, each with its permit: the part that the others wait for is always under way.
+            # In order, each with its permit: the part that the others wait for is always being fetched.
             with self._take:
                 self._permits.acquire()
                 task = next(tasks, None) if self._failure is None else None
@@ -122,7 +122,7 @@ class Download:
                 if not start:
                     yield lambda file=file: self._arrived(file, 0, memoryview(b""))  # type: ignore[misc]
                 continue
-            # The parts of a file that was begun end where those of a new one do.
+            # The parts of a file that was begun end at the same offsets as those of a new one.
             while start < size:
                 end = min((start // PART_BYTES + 1) * PART_BYTES, size)
                 yield lambda file=file, start=start, end=end: self._part(file, start, end)  # type: ignore[misc]
@@ -155,7 +155,7 @@ class Download:
             span = {} if whole else {"start": start, "length": end - start}
             with self._files.read(wanted.path, etag=wanted.etag, **span) as part:
                 if part.start != start:
-                    raise ServiceUnavailable(f"{self._files.uri} sent another part of {wanted.path}", AGAIN)
+                    raise ServiceUnavailable(f"{self._files.uri} sent the wrong part of {wanted.path}", AGAIN)
                 for chunk in part.chunks:
                     if at + len(chunk) > len(data):
                         raise DataError(
@@ -165,7 +165,7 @@ class Download:
                     data[at : at + len(chunk)] = chunk
                     at += len(chunk)
             if at != len(data):
-                raise ServiceUnavailable(f"an answer of {self._files.uri} was cut", AGAIN)
+                raise ServiceUnavailable(f"an answer of {self._files.uri} was truncated", AGAIN)
 
         self._files.retried(fetch)
         with self._note:
@@ -191,7 +191,7 @@ class Download:
         self._drain(file)
 
     def _drain(self, file: WrittenFile) -> None:
-        """Append what is next, and what waits behind it; one thread at a time."""
+        """Append the next parts, as far as they have arrived. One thread does this at a time."""
         while True:
             with file.lock:
                 data = file.waiting.pop(file.at, None)
@@ -208,7 +208,7 @@ class Download:
             self._finish(file)
 
     def _stream(self, file: WrittenFile) -> None:
-        """Bring a file of a store without ranges, or one of unknown size, in one stream."""
+        """Download a file in one stream, from a store without ranges or for a file of unknown size."""
         if file.there:
             file.keep_beginning()
             with self._note:
@@ -221,7 +221,7 @@ class Download:
         self._permits.release()
 
     def _reused_whole(self, file: WrittenFile) -> bool:
-        """Take a whole file from this disk, where every part of it is there."""
+        """Copy a whole file from this disk, if every part of it exists."""
         parts, size = self._reuse.get(file.wanted.path, {}), file.wanted.bytes
         if file.at or size is None or any(start not in parts for start in range(0, size, PART_BYTES)):
             return False
@@ -241,7 +241,7 @@ class Download:
     def _rest(self, file: WrittenFile) -> None:
         begun = file.at
         if begun and begun == file.wanted.bytes:
-            # The answer broke off behind its last byte.
+            # The answer broke off after its last byte.
             return
         with self._files.read(file.wanted.path, start=begun, etag=file.wanted.etag) as part:
             skip = begun - part.start
@@ -258,12 +258,12 @@ class Download:
             file.start_again()
             raise ServiceUnavailable(f"{file.wanted.path} in {self._files.uri} became shorter", AGAIN)
         if file.wanted.bytes is not None and file.at < file.wanted.bytes:
-            raise ServiceUnavailable(f"an answer of {self._files.uri} was cut", AGAIN)
+            raise ServiceUnavailable(f"an answer of {self._files.uri} was truncated", AGAIN)
 
     def _finish(self, file: WrittenFile) -> None:
         problem = file.problem()
         if problem and not file.only_fresh:
-            # What an earlier attempt or another version left was not what it seemed.
+            # Parts left by an earlier attempt, or of another version, were wrong.
             self._progress(-file.at)
             file.start_again()
             self._again(file)
@@ -280,7 +280,7 @@ class Download:
 
     def _sync(self, file: WrittenFile) -> None:
         try:
-            # Before the folder gets its name: a robot may lose its power at any time.
+            # Before the folder gets its name: a robot may lose power at any time.
             os.fsync(file.descriptor)
             file.close()
             with self._note:

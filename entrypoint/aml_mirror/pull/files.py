@@ -1,4 +1,4 @@
-"""Where the files of a version are read from, behind one interface."""
+"""The interface for reading the files of a version."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ class Listed:
     bytes: int | None
     """None: the store does not say."""
     etag: str = ""
-    """As the store takes it in ``If-Match``; empty: it has none."""
+    """The ETag in the form that the store accepts in ``If-Match``; empty: it has none."""
 
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """What a store answers to a read."""
+    """A store's answer to a read."""
 
     start: int
-    """Offset of the first byte. 0 although another was asked for: the store does not serve ranges."""
+    """Offset of the first byte. 0 although another was requested: the store does not support ranges."""
     chunks: Iterator[bytes]
 
 
@@ -44,12 +44,12 @@ class Files(Protocol):
     """The files below one folder of a store. Safe to use from several threads."""
 
     uri: str
-    """Where they are, for people; without a secret."""
+    """Their location, for messages; without a secret."""
     has_ranges: bool
     """Whether parts of one file can be read at the same time."""
 
     def listing(self) -> dict[str, Listed]:
-        """Return all files by path, in as few requests as possible; empty where there is no such folder.
+        """Return all files by path, in as few requests as possible; empty if the folder does not exist.
 
         Raises:
             MirrorError: the store cannot be read.
@@ -58,18 +58,18 @@ class Files(Protocol):
     def read(
         self, path: str, start: int = 0, length: int | None = None, etag: str = ""
     ) -> AbstractContextManager[Part]:
-        """Read a file from an offset on.
+        """Read a file from an offset.
 
-        Sends one request, once. What it raises is the client's own: :meth:`retried` gives it words.
+        Sends a single request. Errors are those of the client; :meth:`retried` translates them.
 
         Args:
-            path: of the file.
+            path: the path of the file.
             start, length: in bytes; no length: to the end.
-            etag: the file has to be as it was listed.
+            etag: the file must be as it was listed.
         """
 
     def small(self, path: str, limit: int) -> bytes | None:
-        """Return a file; None where there is none, or it is longer than ``limit`` bytes."""
+        """Return a file; None if it does not exist, or is longer than ``limit`` bytes."""
 
     def retried(self, operation: Callable[[], T]) -> T:
-        """Run an operation on these files with patience; its errors become ours."""
+        """Run an operation on these files with retries; its errors become ours."""

@@ -1,4 +1,4 @@
-"""What a version should hold beside what its store lists, before a byte is read."""
+"""Compares what a version should contain with what its store lists, before a byte is read."""
 
 from __future__ import annotations
 
@@ -11,23 +11,23 @@ from aml_mirror.pull.pulled_folder import require_safe_paths
 from aml_mirror.pull.resolved import ResolvedVersion
 from aml_mirror.pull.wanted import Wanted
 
-# Differences that an error names.
+# The most differences that an error lists.
 LISTED = 10
 
 
 def files_to_bring(
     version: ResolvedVersion, manifest: Manifest | None, listed: Mapping[str, Listed]
 ) -> list[Wanted]:
-    """Return the files of a version, with what is known of each.
+    """Return the files of a version, with what is known about each.
 
     Args:
         version: for messages.
-        manifest: what it should hold; None: somebody else made it, and all that is listed belongs to it.
-        listed: what its store holds.
+        manifest: what it should contain; None: another program made it, and all listed files belong to it.
+        listed: what its store contains.
 
     Raises:
         SourceNotFound: it has no files.
-        DataError: the store holds other files than the manifest names, or a path leads out of a folder.
+        DataError: the store contains other files than the manifest, or a path leads out of a folder.
     """
     found = _as_listed(version, listed) if manifest is None else _as_manifest(version, manifest, listed)
     require_safe_paths([one.path for one in found])
@@ -48,7 +48,7 @@ def _as_listed(version: ResolvedVersion, listed: Mapping[str, Listed]) -> list[W
         name, number = version.version.model, version.version.number
         raise SourceNotFound(
             f"version {number} of {name} has no files in {version.files.uri}",
-            "look at the version in its registry",
+            "check the version in its registry",
         )
     return [Wanted(path, one.bytes, etag=one.etag) for path, one in sorted(listed.items())]
 

@@ -1,9 +1,10 @@
-"""How a framework loads what was pulled: the path that its loader takes, and the lines.
+"""Shows how a framework loads a pulled version: the path for its loader, and the lines of code.
 
 Sources: LeRobot (lerobot/policies/factory.py), transformers and PEFT (``from_pretrained``), Stable-Baselines3
 (``PPO.load``), rsl_rl (``OnPolicyRunner.load``), skrl (``Agent.load``), rl_games (``Player.restore``),
 robomimic (``policy_from_checkpoint``), Ray RLlib (``Algorithm.from_checkpoint``), Brax (training/agents/*/
-checkpoint.py), Orbax and Flax. ``make test-frameworks`` executes the lines of each that can be installed.
+checkpoint.py), Orbax and Flax. ``make test-frameworks`` executes the lines of each framework that can be
+installed.
 """
 
 from __future__ import annotations
@@ -27,12 +28,12 @@ class Loader:
 
 
 def loader_of(tags: Mapping[str, str], paths: Sequence[str], folder: str) -> Loader:
-    """Say how a version is loaded.
+    """Return how a version is loaded.
 
     Args:
-        tags: of the version: ``framework``, ``base_model``.
+        tags: the version's tags: ``framework``, ``base_model``.
         paths: the files of the version.
-        folder: the folder that holds them.
+        folder: the folder with the files.
     """
     framework = tags.get("framework", "")
     names = {path.rpartition("/")[2] for path in paths}
@@ -43,7 +44,7 @@ def loader_of(tags: Mapping[str, str], paths: Sequence[str], folder: str) -> Loa
         return Loader("", _adapter(folder, tags.get("base_model", "")))
     if row := _BY_FRAMEWORK.get(framework):
         takes_folder, lines = row
-        # What VecNormalize saved: without it a policy sees observations of another scale.
+        # Saved by VecNormalize: without it, the policy gets observations with another scale.
         statistics = next((path for path in paths if re.search(r"vec_?normalize.*\.pkl$", path)), "")
         known = {"folder": folder, "file": full, "statistics": f"{folder}/{statistics}"}
         known = {key: text.replace("\\", r"\\").replace('"', r"\"") for key, text in known.items()}
@@ -59,16 +60,16 @@ def _holds_weights(path: str) -> bool:
 
 
 def _main(weights: Sequence[str]) -> str:
-    """The one file that holds the policy; empty: there are several, or none."""
+    """Return the only file that contains the policy; empty: there are several, or none."""
     if len(weights) == 1:
         return weights[0]
-    # Companions of a policy: Stable-Baselines3's statistics, its replay buffer.
+    # Companions of a policy: Stable-Baselines3's statistics and its replay buffer.
     policies = [path for path in weights if not re.search(r"vec_?normalize|replay_buffer|\.pkl$", path)]
     return policies[0] if len(policies) == 1 else ""
 
 
 def _model_class(folder: str) -> str:
-    """The class of transformers that a configuration names: ``AutoModel`` would leave out the head."""
+    """Return the transformers class that a configuration names. ``AutoModel`` would leave out the head."""
     try:
         config = json.loads(Path(folder, "config.json").read_bytes())
         (name,) = config["architectures"]
@@ -104,7 +105,7 @@ _VEC_NORMALIZE = (
 )
 _TORCH = ("import torch", 'state = torch.load("{file}", map_location="cpu", weights_only=True)')
 _BY_FRAMEWORK: dict[str, tuple[bool, tuple[str, ...]]] = {
-    # Whether the loader takes the folder, and the lines.
+    # Whether the loader takes the folder, and the lines of code.
     "lerobot": (True, _LEROBOT),
     "huggingface": (True, _TRANSFORMERS),
     "groot": (
@@ -176,7 +177,7 @@ _BY_FORMAT: dict[str, Callable[[str], tuple[str, ...]]] = {
 
 
 def _by_file(main: str, folder: str, full: str, names: set[str]) -> Loader:
-    """Of a framework without lines of its own, or a version that somebody else made."""
+    """For a framework without its own lines, or a version that another program made."""
     if "_METADATA" in names or "_CHECKPOINT_METADATA" in names or "manifest.ocdbt" in names:
         return Loader(
             "",

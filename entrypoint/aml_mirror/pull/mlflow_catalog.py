@@ -1,4 +1,4 @@
-"""The registered models of an MLflow server, to read only."""
+"""The registered models of an MLflow server, read-only."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _FOLDER = "/model"
 
 
 class MlflowApi(Protocol):
-    """How a server is asked: see :class:`aml_mirror.pull.mlflow_rest.MlflowRest`."""
+    """How a server is accessed: see :class:`aml_mirror.pull.mlflow_rest.MlflowRest`."""
 
     uri: str
     shown: str
@@ -43,7 +43,7 @@ class MlflowCatalog:
     """See :class:`aml_mirror.pull.resolved.Catalog`.
 
     Args:
-        api: asks the server.
+        api: accesses the server.
         settings: whether the server runs on this host.
     """
 
@@ -64,7 +64,7 @@ class MlflowCatalog:
 
     def _of_run(self, reference: Reference) -> Iterator[dict[str, Any]]:
         conditions = []
-        # MLflow's filter language has no escape for a quote: what it cannot ask is compared here.
+        # MLflow's filter language cannot escape a quote: what it cannot express is compared here.
         if reference.model and "'" not in reference.model:
             conditions.append(f"name = '{reference.model}'")
         if "'" not in reference.run_id:
@@ -107,7 +107,7 @@ class _Places:
             uri = self._artifact_root(run_id) + (f"/{path}" if path else "")
         if not uri:
             raise SourceNotFound(
-                f"version {version.number} of {version.model} names no files", "look at it on the server"
+                f"version {version.number} of {version.model} names no files", "check it on the server"
             )
         return uri.rstrip("/")
 
@@ -117,8 +117,8 @@ class _Places:
             how = "gone" if run is None else "deleted"
             raise DataError(
                 f"the MLflow run {run_id} of version {self._version.number} of {self._version.model} is "
-                f"{how}, and its files with it",
-                "mirror its run again: a deleted MLflow run is restored, one that is gone is made again",
+                f"{how}, and so are its files",
+                "mirror its run again: a deleted MLflow run is restored, a removed one is created again",
             )
         return str(run["artifact_uri"]).rstrip("/")
 
@@ -127,11 +127,11 @@ class _Places:
         return self._uri.endswith(_FOLDER)
 
     def own_digests(self) -> dict[str, str]:
-        # A server pins none of them: their sizes are compared with what it lists.
+        # A server pins none of them. Their sizes are compared with its list.
         return {}
 
     def blocks(self) -> dict[str, tuple[int, BlockDigests]]:
-        # A server keeps no list of them: whole files are found all the same.
+        # A server keeps no list of them. Whole files are still found.
         return {}
 
     def artifacts(self, name: str, limit: int) -> Iterator[bytes]:

@@ -1,4 +1,4 @@
-"""A registry that only MLflow's own client reads: a database, Databricks, what a plugin of MLflow adds.
+"""Accesses a registry that only MLflow's own client supports: a database, Databricks, or a plugin's.
 
 Not part of the light distribution, which has no MLflow.
 """
@@ -18,7 +18,7 @@ from aml_mirror.support.retry import Retry
 
 
 class MlflowByClient:
-    """As :class:`aml_mirror.pull.mlflow_rest.MlflowRest`, with MLflow's client."""
+    """Like :class:`aml_mirror.pull.mlflow_rest.MlflowRest`, with MLflow's client."""
 
     def __init__(self, uri: str, retry_seconds: float, notice: Callable[[str], None]) -> None:
         self.uri = uri

@@ -1,6 +1,6 @@
-"""The artifact stores of MLflow: the server itself, a path on this host, Azure Blob storage, or any other.
+"""Reads MLflow's artifact stores: the server itself, a path on this host, Azure Blob storage, or any other.
 
-A path or a ``file:`` URI names the *server's* disk: it is read only where this program runs on that host.
+A path or a ``file:`` URI names the *server's* disk. It is read only if this program runs on that host.
 """
 
 from __future__ import annotations
@@ -50,8 +50,8 @@ def open_files(uri: str, api: MlflowApi, settings: Settings) -> Files:
         return AzureFiles(account, parts.username or "", unquote(parts.path), api.retry, settings.concurrency)
     if importlib.util.find_spec("mlflow") is None:
         raise ConfigurationError(
-            f"{api.shown} keeps the files in {scheme}://, which MLflow's own client reads: it is "
-            "not installed",
+            f"{api.shown} stores the files in {scheme}://, which only MLflow's own client can read, but it "
+            "is not installed",
             "install aml-mirror, or start the server with --serve-artifacts",
         )
     from aml_mirror.pull.mlflow_repository import RepositoryFiles
@@ -70,10 +70,10 @@ def _require_this_host(uri: str, api: MlflowApi, settings: Settings) -> None:
 
 
 class HttpFiles:
-    """Files that the MLflow server hands out (``--serve-artifacts``).
+    """Files that the MLflow server serves (``--serve-artifacts``).
 
-    Whether it serves ranges depends on the release and on what is before it; a file is read in one
-    stream, several files at the same time.
+    Whether it supports ranges depends on the release and on any proxy. A file is read in one stream, several
+    files at the same time.
     """
 
     has_ranges = False
@@ -101,7 +101,7 @@ class HttpFiles:
         return self._api.retry(operation)
 
     def listing(self) -> dict[str, Listed]:
-        """See :meth:`aml_mirror.pull.files.Files.listing`; one request a folder."""
+        """See :meth:`aml_mirror.pull.files.Files.listing`; one request per folder."""
         found: dict[str, Listed] = {}
         pending = [""]
         while pending:
@@ -136,7 +136,7 @@ class HttpFiles:
         url = f"{self._root}/{quote(posixpath.join(self._folder, path))}"
         with self._api.session.get(url, headers=headers, stream=True) as answer:
             if start and answer.status_code == 416:
-                # Nothing is behind what is here already, or the file is shorter than that.
+                # There are no bytes beyond those that we have, or the file is shorter.
                 size = answer.headers.get("Content-Range", "").rpartition("/")[2]
                 if size == str(start):
                     yield Part(start, iter(()))
@@ -159,13 +159,15 @@ class HttpFiles:
                     return None
                 raise
             if data is not None and self._size_of(path) not in (None, len(data)):
-                raise ServiceUnavailable(f"an answer of {self.uri} was cut", "run the same command again")
+                raise ServiceUnavailable(
+                    f"an answer of {self.uri} was truncated", "run the same command again"
+                )
             return data
 
         return self.retried(read)
 
     def _size_of(self, path: str) -> int | None:
-        """The size of a file as its folder is listed, once for all files in it; None: it is not said."""
+        """Return a file's size from the listing of its folder, which is requested once; None: unknown."""
         folder, _, name = path.rpartition("/")
         with self._lock:
             if folder not in self._sizes:

@@ -1,6 +1,6 @@
-"""Files in a store that only MLflow's own client reads: S3, Google Cloud, Databricks, a plugin's.
+"""Reads files in a store that only MLflow's own client supports: S3, Google Cloud, Databricks, a plugin's.
 
-A file is downloaded whole, then handed on. Not part of the light distribution, which has no MLflow.
+A file is downloaded completely, then passed on. Not part of the light distribution, which has no MLflow.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class RepositoryFiles:
         return self._retry(operation)
 
     def listing(self) -> dict[str, Listed]:
-        """See :meth:`aml_mirror.pull.files.Files.listing`; one request a folder."""
+        """See :meth:`aml_mirror.pull.files.Files.listing`; one request per folder."""
         found: dict[str, Listed] = {}
         pending: list[str | None] = [None]
         while pending:
@@ -73,6 +73,8 @@ class RepositoryFiles:
                 with self.read(path) as part:
                     data = b"".join(part.chunks)
                 if item.file_size not in (None, len(data)):
-                    raise ServiceUnavailable(f"an answer of {self.uri} was cut", "run the same command again")
+                    raise ServiceUnavailable(
+                        f"an answer of {self.uri} was truncated", "run the same command again"
+                    )
                 return data
         return None

@@ -1,9 +1,9 @@
-"""MLflow's REST API with requests alone: what it takes to find a version and to read its files.
+"""Finds a version and reads its files over MLflow's REST API, with requests alone.
 
 The login is MLflow's: ``MLFLOW_TRACKING_TOKEN``, ``MLFLOW_TRACKING_USERNAME`` with ``…_PASSWORD``, the file
-``~/.mlflow/credentials``, or user and password in the URI; ``MLFLOW_TRACKING_SERVER_CERT_PATH``,
-``MLFLOW_TRACKING_CLIENT_CERT_PATH`` and ``MLFLOW_TRACKING_INSECURE_TLS`` as well (mlflow/utils/credentials.py
-and rest_utils.py, 3.15).
+``~/.mlflow/credentials``, or user and password in the URI. ``MLFLOW_TRACKING_SERVER_CERT_PATH``,
+``MLFLOW_TRACKING_CLIENT_CERT_PATH`` and ``MLFLOW_TRACKING_INSECURE_TLS`` apply too
+(mlflow/utils/credentials.py and rest_utils.py, 3.15).
 """
 
 from __future__ import annotations
@@ -35,11 +35,11 @@ _MISSING = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")
 
 
 class MlflowRest:
-    """One server. A method sends one request, or one a page, with patience.
+    """One server. A method sends one request, or one per page, with retries.
 
     Args:
         uri: its address.
-        retry_seconds: how long an operation may go on failing for reasons that pass.
+        retry_seconds: how long an operation may keep failing for temporary reasons.
         notice: called with messages for the user while waiting.
     """
 
@@ -51,7 +51,7 @@ class MlflowRest:
         self.session = _session(parts.username, parts.password)
 
     def translate(self, error: Exception) -> MirrorError:
-        """Return our error for what requests raised."""
+        """Return our error for an error of requests."""
         answer = answer_behind(error)
         if answer is not None and (found := of_answer(answer, self.shown)):
             return found
@@ -61,7 +61,7 @@ class MlflowRest:
                     found.retry_after = asked_pause(answer.headers)
                 return found
         if isinstance(error, (ValueError, KeyError)):
-            return ServiceUnavailable(f"{self.shown} gave an answer that is cut or not MLflow's", AGAIN)
+            return ServiceUnavailable(f"{self.shown} sent an answer that is cut or not MLflow's", AGAIN)
         return ConfigurationError(
             f"{self.shown} refused: {first_line(error)}", "look at the message; --debug shows where it arose"
         )
@@ -133,7 +133,7 @@ def _code(answer: requests.Response) -> str:
 
 
 class _Adapter(HTTPAdapter):
-    """Gives up a connection that stalls."""
+    """Closes a connection that stalls."""
 
     def send(self, request: Any, **options: Any) -> Any:  # type: ignore[override]
         options["timeout"] = options.get("timeout") or (CONNECT_SECONDS, STALL_SECONDS)
@@ -145,11 +145,11 @@ def _session(user: str | None, password: str | None) -> requests.Session:
     for scheme in ("http://", "https://"):
         session.mount(scheme, _Adapter(pool_connections=4, pool_maxsize=CONNECTIONS + 2))
     session.headers["User-Agent"] = "aml-mirror"
-    # A compressed answer has other bytes and another length than the file.
+    # A compressed answer does not have the bytes and length of the file.
     session.headers["Accept-Encoding"] = "identity"
     if token := os.environ.get("MLFLOW_TRACKING_TOKEN"):
         session.headers["Authorization"] = f"Bearer {token}"
-        # Else requests puts what ~/.netrc has for the host in its place.
+        # Otherwise requests would replace it with the entry of ~/.netrc for the host.
         session.auth = lambda request: request
     else:
         name, secret = _credentials()
@@ -165,7 +165,7 @@ def _session(user: str | None, password: str | None) -> requests.Session:
 
 
 def _credentials() -> tuple[str, str]:
-    """User and password, from the environment or else from MLflow's file of them."""
+    """Return user and password, from the environment or from MLflow's credentials file."""
     names = ("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD")
     parsed = configparser.ConfigParser(interpolation=None)
     try:

@@ -1,13 +1,12 @@
-"""A registered version, brought to a folder and verified: short enough to be read as the specification.
+"""Downloads a registered version into a folder and verifies it. Short enough to be read as the specification.
 
-1. *Resolve*: the reference comes to one version (:mod:`.resolve`).
-2. *There already?* A DIR that holds this version is left alone. One that holds anything else stays, unless
-   ``--replace`` says otherwise and it is a pulled version.
-3. *Judge*, before a byte is read: its manifest has to have the digest that the version was registered with,
-   the signature has to be about it, and with ``--refuse-pickle`` loading it has to run no code. A version
-   that somebody else made has no manifest: it is brought as it is listed, and reported as unverified.
-4. *Bring* (:mod:`.download`) into a folder beside DIR, each file hashed while it is written.
-5. *Name*: the folder gets the name DIR when all is right (:mod:`.pulled_folder`).
+1. *Resolve*: find the one version of the reference (:mod:`.resolve`). 2. *Does it exist?* A DIR that contains
+this version is left alone. A DIR with anything else stays, unless it is a pulled version and ``--replace`` is
+given. 3. *Judge*, before a byte is read: the manifest must have the digest that the version was registered
+with. The signature must match it. With ``--refuse-pickle``, loading the version must run no code. A version
+that another program made has no manifest: it is downloaded as it is listed, and reported as unverified. 4.
+*Download* (:mod:`.download`) into a folder beside DIR, and hash each file while it is written. 5. *Rename*
+the folder to DIR when everything is right (:mod:`.pulled_folder`).
 """
 
 from __future__ import annotations
@@ -40,7 +39,7 @@ from aml_mirror.pull.wanted import Fetched, Wanted
 from aml_mirror.registries.pinned_manifest import require_complete
 from aml_mirror.support.progress import Console, amount
 
-# The version's own files that are stored beside it, and the most that is read of each, in bytes.
+# The version's own files that are stored beside it, and the most bytes that are read of each.
 OWN_FILES = (
     "manifest.json",
     "provenance.intoto.json",
@@ -55,18 +54,18 @@ _MAX_OWN_BYTES = 64 << 20
 
 
 def pull(settings: Settings, console: Console) -> Pulled:
-    """Bring the version that the settings name into the folder that they name.
+    """Download the version that the settings name into the folder that they name.
 
     Raises:
-        UsageError: they name no version or no folder, or the folder holds something else.
+        UsageError: they name no version or no folder, or the folder contains something else.
         SourceNotFound: there is no such version, or it has no files.
-        DataError: the version is not complete, a byte or the signature is wrong, or loading it may run code.
+        DataError: the version is incomplete, a byte or the signature is wrong, or loading it may run code.
         MirrorError: the registry or the disk fails.
     """
     started = time.monotonic()
     if not settings.folder:
-        raise UsageError("no folder is named", "pass it behind the version: aml-mirror pull act-pick:3 DIR")
-    # Before anything is asked: a key that cannot be read is known at once.
+        raise UsageError("no folder is named", "pass it after the version: aml-mirror pull act-pick:3 DIR")
+    # First of all: an unreadable key is reported at once.
     key = signing.public_key(settings.public_key) if settings.public_key else None
     target = PulledFolder(settings.folder)
     version = resolve(settings, console.say)
@@ -127,16 +126,16 @@ class _Pull:
         if self._key is not None:
             version = self._version.version
             raise DataError(
-                f"version {version.number} of {version.model} was not made by aml-mirror and is not signed",
-                "leave out --public-key to pull it unverified",
+                f"version {version.number} of {version.model} was not made by aml-mirror, and is not signed",
+                "omit --public-key to pull it unverified",
             )
 
     def _there(self, wanted_key: tuple[str, str, str]) -> Pulled | None:
-        """The version, where DIR holds it; None where it is to be brought.
+        """Return the version if DIR contains it; None if it must be downloaded.
 
         Raises:
-            UsageError: DIR holds something that must stay.
-            DataError: DIR holds this version, and it was changed.
+            UsageError: DIR contains something that must stay.
+            DataError: DIR contains this version, but it was changed.
         """
         folder, replace = self._target.folder, self._settings.replace
         if not folder.exists() and not folder.is_symlink():
@@ -146,15 +145,15 @@ class _Pull:
             if folder.is_dir() and not any(folder.iterdir()):
                 return None
             raise UsageError(
-                f"{folder} is there and holds no pulled version",
-                "pass another folder: --replace keeps it too",
+                f"{folder} exists, but does not contain a pulled version",
+                "pass another folder: --replace only replaces pulled versions",
             )
         if record.key != wanted_key:
             if replace:
                 return None
             raise UsageError(
-                f"{folder} holds {record.model_name} version {record.model_version}",
-                "pass --replace to put this version in its place, or another folder",
+                f"{folder} contains {record.model_name} version {record.model_version}",
+                "pass --replace to replace it, or pass another folder",
             )
         if changed := changed_files(folder, record):
             if replace:
@@ -178,12 +177,12 @@ class _Pull:
         there = sum(path.stat().st_size for path in (new / MODEL).rglob("*") if path.is_file())
         if (free := shutil.disk_usage(new).free) < size - there:
             raise ServiceUnavailable(
-                f"{new.parent} has {amount(free)} free, the version needs {amount(size - there)}",
-                "make room, then run the same command again",
+                f"{new.parent} has {amount(free)} free, but the version needs {amount(size - there)}",
+                "free some space, then run the same command again",
             )
         older = [Path(folder) for folder in settings.reuse]
         if read_record(target.folder) is not None:
-            # The version that is to be replaced is on this disk as well.
+            # The version to replace is on this disk as well.
             older.append(target.folder)
         parts = reusable(wanted, older, version)
         with self._console.stage("pulling", size) as progress:
@@ -219,7 +218,7 @@ class _Pull:
                 with open(folder / name, "wb") as stream:
                     stream.write(data)
                     stream.flush()
-                    # Before the folder gets its name, as the files of the version.
+                    # Before the folder gets its name, like the files of the version.
                     os.fsync(stream.fileno())
 
         if self._version.made_by_us:
@@ -227,10 +226,10 @@ class _Pull:
                 list(pool.map(put, OWN_FILES))
 
     def _own_file(self, name: str, wanted: str) -> bytes | None:
-        """Read one of the version's own files; ``wanted`` is its SHA-256, empty where nothing pins it."""
+        """Read one of the version's own files. ``wanted`` is its SHA-256, empty if nothing pins it."""
         version = self._version.version
         problem = ""
-        # Twice, since an answer may have been cut where its length was too.
+        # Twice, because a truncated answer may have a truncated length too.
         for _ in range(2 if wanted else 1):
             data = next(self._version.artifacts(name, _MAX_OWN_BYTES), None)
             if not wanted:

@@ -1,15 +1,13 @@
-"""The folder that a pull makes: complete or absent, whatever ends the pull.
+"""The folder of a pull. It is complete or absent, however the pull ends.
 
-``DIR/model/``
-    The files of the version and nothing else.
-``DIR/mirror/``
-    The version's own files (manifest, statement, signatures, card) and ``pulled.json``, which says which
-    version this is.
+``DIR/model/`` The files of the version and nothing else. ``DIR/mirror/`` The version's own files (manifest,
+statement, signatures, card) and ``pulled.json``, which says which version this is.
 
-All is written into ``.DIR.aml-mirror-new`` beside DIR, which is renamed when it is whole. With ``--replace``
-an old DIR is first renamed to ``.DIR.aml-mirror-old`` and removed at the end. A kill between the two renames
-leaves no DIR, the old one and the whole new one: the next pull into DIR puts the new one in place before it
-does anything else. A kill after both leaves the old one, which the next pull removes.
+Everything is written into ``.DIR.aml-mirror-new`` beside DIR, which is renamed when it is complete. With
+``--replace``, an old DIR is first renamed to ``.DIR.aml-mirror-old`` and removed at the end. If the program
+is killed between the two renames, there is no DIR, but the old folder and the complete new one. The next pull
+into DIR first puts the new one in place. If it is killed after both, the old one remains, and the next pull
+removes it.
 """
 
 from __future__ import annotations
@@ -34,15 +32,15 @@ _MAX_RECORD_BYTES = 32 << 20
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """``pulled.json``: which version a folder holds, and how its files were when they were written."""
+    """``pulled.json``: which version a folder contains, and the state of its files after the pull."""
 
     model_name: str
     model_version: str
     registry: str
     manifest_sha256: str
-    """Empty: the version was not made by aml-mirror, and nothing says what its files should be."""
+    """Empty: the version was not made by aml-mirror, so its files cannot be verified."""
     listing: str
-    """Of such a version a digest of what the registry listed."""
+    """For such a version: a digest of the registry's listing."""
     integrity: str
     tags: Mapping[str, str]
     files: Mapping[str, tuple[int, str, int]] = field(default_factory=dict)
@@ -50,7 +48,7 @@ class Record:
 
     @property
     def key(self) -> tuple[str, str, str]:
-        """What makes two pulls pulls of the same version."""
+        """What identifies the version of a pull."""
         return self.model_name, self.model_version, self.manifest_sha256 or self.listing
 
     def as_json(self) -> str:
@@ -59,7 +57,7 @@ class Record:
 
 
 def read_record(folder: Path) -> Record | None:
-    """Return the record of a pulled folder; None where it is none."""
+    """Return the record of a pulled folder; None if it is not one."""
     try:
         path = folder / OWN / RECORD
         if path.stat().st_size > _MAX_RECORD_BYTES:
@@ -74,7 +72,7 @@ def read_record(folder: Path) -> Record | None:
 
 
 class PulledFolder:
-    """DIR, and what is beside it while a pull is at work.
+    """DIR, and the folders beside it during a pull.
 
     Raises:
         UsageError: DIR cannot be the name of a folder.
@@ -84,17 +82,17 @@ class PulledFolder:
         self.folder = Path(os.path.abspath(folder))
         name = self.folder.name
         if not name:
-            raise UsageError(f"{folder!r} cannot be replaced by a version", "name a folder to be made")
+            raise UsageError(f"{folder!r} cannot be replaced by a version", "pass the name of a new folder")
         self.new = self.folder.with_name(f".{name}.aml-mirror-new")
         self._old = self.folder.with_name(f".{name}.aml-mirror-old")
         self._lock = self.folder.with_name(f".{name}.aml-mirror-lock")
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Keep another pull into the same folder out.
+        """Lock the folder against other pulls.
 
         Raises:
-            ServiceUnavailable: one is at work.
+            ServiceUnavailable: another pull into it is running.
         """
         self.folder.parent.mkdir(parents=True, exist_ok=True)
         with open(self._lock, "w", encoding="utf-8") as stream:
@@ -105,7 +103,7 @@ class PulledFolder:
                 is_ours = False
             if not is_ours:
                 raise ServiceUnavailable(
-                    f"another pull into {self.folder} is at work", "wait for it, or pull into another folder"
+                    f"another pull into {self.folder} is running", "wait for it, or pull into another folder"
                 )
             try:
                 self._recover()
@@ -114,45 +112,45 @@ class PulledFolder:
                 self._lock.unlink(missing_ok=True)
 
     def _recover(self) -> None:
-        """Finish the swap that a killed pull began."""
+        """Finish the exchange of folders that a killed pull began."""
         if self._old.exists() and not self.folder.exists():
-            # The new folder is whole: the old one is moved away only then.
+            # The new folder is complete: the old one is moved away only then.
             (self.new if self.is_whole else self._old).rename(self.folder)
         if self._old.exists():
             shutil.rmtree(self._old)
 
     @property
     def is_whole(self) -> bool:
-        """Whether the folder beside DIR only lacks its name."""
+        """Whether the folder beside DIR is complete and only has to be renamed."""
         return read_record(self.new) is not None
 
     def begin(self, key: tuple[str, str, str]) -> Path:
-        """Return the folder beside DIR; what an earlier pull of the same version brought stays.
+        """Return the folder beside DIR. What an earlier pull of the same version downloaded stays.
 
         Args:
-            key: what tells the version from others, as :attr:`Record.key`.
+            key: identifies the version, like :attr:`Record.key`.
         """
         mark = self.new / "version.json"
         text = json.dumps(dict(zip(("model", "version", "digest"), key, strict=True)), sort_keys=True)
         is_marked = mark.is_file() and mark.read_text(encoding="utf-8") == text
         if not is_marked:
             record = read_record(self.new)
-            # One that was whole lacks only its name. Its record says which version it is.
+            # A complete folder only has to be renamed. Its record says which version it is.
             if self.new.exists() and (record is None or record.key != key):
                 shutil.rmtree(self.new)
             self.new.mkdir(parents=True, exist_ok=True)
-            # A kill leaves the whole mark or none.
+            # A kill leaves the complete mark or none.
             making = self.new / "version.json.new"
             making.write_text(text, encoding="utf-8")
             making.rename(mark)
         for name in (MODEL, OWN):
             (self.new / name).mkdir(exist_ok=True)
-        # Its files are looked at once more.
+        # Its files are checked again.
         (self.new / OWN / RECORD).unlink(missing_ok=True)
         return self.new
 
     def complete(self, record: Record, replace: bool) -> None:
-        """Write the record, and give the folder its name.
+        """Write the record, and rename the folder.
 
         Raises:
             UsageError: something else has the name by now.
@@ -163,7 +161,7 @@ class PulledFolder:
             stream.flush()
             os.fsync(stream.fileno())
         making.rename(self.new / OWN / RECORD)
-        # Only now: without mark and record nothing says which version the folder is a part of.
+        # Only now: without mark and record, nothing says which version the folder belongs to.
         (self.new / "version.json").unlink(missing_ok=True)
         for folder, _, _ in os.walk(self.new):
             _sync(Path(folder))
@@ -173,20 +171,20 @@ class PulledFolder:
             self.new.rename(self.folder)
         except OSError as error:
             raise UsageError(
-                f"{self.folder} is there, and is not empty", "pass another folder, or --replace"
+                f"{self.folder} exists and is not empty", "pass another folder, or --replace"
             ) from error
         _sync(self.folder.parent)
         if self._old.exists():
             shutil.rmtree(self._old)
 
     def statuses(self) -> dict[str, tuple[int, int]]:
-        """Return size and time of the last change of each file that was brought."""
+        """Return size and time of the last change of each downloaded file."""
         root = self.new / MODEL
         return {path: (stat.st_size, stat.st_mtime_ns) for path, stat in files_in(root).items()}
 
 
 def files_in(root: Path) -> dict[str, os.stat_result]:
-    """Return what is below a folder and no folder, by path; links are not followed."""
+    """Return everything below a folder except folders, by path. Links are not followed."""
     found: dict[str, os.stat_result] = {}
     for folder, _, names in os.walk(root):
         for name in names:
@@ -202,7 +200,7 @@ def files_in(root: Path) -> dict[str, os.stat_result]:
 
 
 def require_safe_paths(paths: list[str]) -> None:
-    """Check that each path leads to a place of its own below the folder.
+    """Check that each path leads to its own place below the folder.
 
     Raises:
         DataError: one does not.
@@ -212,13 +210,13 @@ def require_safe_paths(paths: list[str]) -> None:
         parts = path.split("/")
         if not path or "\0" in path or any(part in ("", ".", "..") for part in parts):
             raise DataError(
-                f"the version names a file {path!r}, which is no path in a folder", "do not use it"
+                f"the version names a file {path!r}, which is not a valid path in a folder", "do not use it"
             )
         for count in range(1, len(parts)):
             if "/".join(parts[:count]) in known:
                 raise DataError(
-                    f"the version has a file {'/'.join(parts[:count])!r} and another below it",
-                    "no disk can hold both: mirror the run again",
+                    f"the version has a file {'/'.join(parts[:count])!r} and also a file below it",
+                    "no file system can store both: mirror the run again",
                 )
 
 

@@ -1,4 +1,4 @@
-"""What a person calls a version: by number, by stage or alias, or by the run that it was mirrored from."""
+"""The ways in which a person selects a version: by number, by stage or alias, or by its run."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ class Reference:
     """One of ``number``, ``stage`` and ``run_id`` is set."""
 
     model: str
-    """Empty only with ``run_id``: whichever model has a version of the run."""
+    """Empty only with ``run_id``: any model with a version of the run."""
     number: str = ""
     stage: str = ""
-    """On Azure ML the tag ``mirror.stage`` of a version, on MLflow an alias of the model."""
+    """On Azure ML the version's tag ``mirror.stage``, on MLflow an alias of the model."""
     run_id: str = ""
 
     def __str__(self) -> str:
@@ -37,15 +37,15 @@ class Reference:
 
 
 def parse(text: str, run_id: str = "", model: str = "") -> Reference:
-    """Read what a person passed.
+    """Parse a reference.
 
     Args:
-        text: one of ``FORMS``; empty where the run id says it.
-        run_id: of ``--run-id``.
-        model: of ``--model-name``, which narrows a run id down.
+        text: one of ``FORMS``; empty if the run id selects the version.
+        run_id: the value of ``--run-id``.
+        model: the value of ``--model-name``, which narrows down a run id.
 
     Raises:
-        UsageError: it names no version, or it and the run id are both given.
+        UsageError: it names no version, or both it and the run id are given.
     """
     if text and run_id:
         raise UsageError(f"both {text!r} and --run-id name a version", "pass one of them")

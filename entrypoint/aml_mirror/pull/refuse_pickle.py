@@ -13,12 +13,12 @@ from aml_mirror.safety.words import CODE, SUSPICIOUS, UNKNOWN
 REFUSED = {
     CODE: "loading it runs code that is in it",
     SUSPICIOUS: "loading it may run code that nobody expects in a policy",
-    UNKNOWN: "what loading it runs is not known",
+    UNKNOWN: "it is not known what code loading it runs",
 }
 
 
 def require_recorded_harmless(version: Version) -> None:
-    """Refuse, before a byte is read, what a scanner of today refused already.
+    """Refuse, before a byte is read, what a current scanner has already refused.
 
     Raises:
         DataError: loading the version may run code.
@@ -31,7 +31,7 @@ def require_recorded_harmless(version: Version) -> None:
 def require_harmless(
     version: Version, folder: Path, paths: Sequence[str], allow: Sequence[tuple[str, str]]
 ) -> None:
-    """Check that loading the files runs no code, by today's scanner.
+    """Check with the current scanner that loading the files runs no code.
 
     Args:
         version: with its tags.
@@ -40,9 +40,9 @@ def require_harmless(
         allow: (pattern, reason) of files that a person accepts (``--allow``).
 
     Raises:
-        DataError: it may, or that is unknown.
+        DataError: it may run code, or that is unknown.
     """
-    # Late: the scanner is needed for nothing else.
+    # Imported late: nothing else needs the scanner.
     from aml_mirror.safety.verdict import Safety, inspect
     from aml_mirror.sources.local import LocalSource
     from aml_mirror.sources.tree import Tree
@@ -58,5 +58,5 @@ def _require(version: Version, word: str) -> None:
     if word in REFUSED:
         raise DataError(
             f"version {version.number} of {version.model} is refused: {REFUSED[word]} (safety: {word})",
-            "leave out --refuse-pickle to pull it anyway",
+            "omit --refuse-pickle to pull it anyway",
         )

@@ -6,7 +6,7 @@
     version.files.listing()
 
 Sends as few requests as possible: one for ``NAME:VERSION``, a page of versions for a stage on Azure ML or a
-run id. The manifest and the files are asked for when they are first used.
+run id. The manifest and the files are requested when they are first used.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ _LISTED = 10  # versions in an error message
 
 
 def resolve(settings: Settings, notice: Callable[[str], None]) -> ResolvedVersion:
-    """Return the one version that the settings name.
+    """Return the only version that the settings select.
 
     Args:
-        settings: with ``reference``, or ``run_id`` and perhaps ``model_name``, and a registry.
+        settings: with ``reference``, or ``run_id`` and possibly ``model_name``, and a registry.
         notice: called with messages for the user while waiting.
 
     Raises:
-        UsageError: they name none, or several versions fit.
+        UsageError: they select no version, or several.
         SourceNotFound: there is no such version.
         ConfigurationError: they name no registry, or one that cannot be read here.
         MirrorError: the registry cannot be read.
@@ -43,22 +43,22 @@ def resolve(settings: Settings, notice: Callable[[str], None]) -> ResolvedVersio
 
 
 def resolve_reference(reference: Reference, catalog: Catalog) -> ResolvedVersion:
-    """Return the one version that a reference names. Raises as :func:`resolve`."""
+    """Return the only version that a reference selects. Raises the errors of :func:`resolve`."""
     found = catalog.find(reference)
     if reference.run_id:
-        # A mirror that was begun and not finished is no version yet.
+        # An unfinished mirror does not count as a version.
         found = [one for one in found if one.version.complete]
     if not found:
         raise SourceNotFound(
             f"there is no version {reference} in {catalog.description}"
             if not reference.run_id
-            else f"no complete version of {reference} is in {catalog.description}",
+            else f"there is no complete version of {reference} in {catalog.description}",
             "see 'aml-mirror status' for the versions of a run",
         )
     if len(found) > 1:
         listed = ", ".join(map(_short, found[:_LISTED])) + (" …" if len(found) > _LISTED else "")
         raise UsageError(
-            f"{len(found)} versions fit {reference}: {listed}", "pass one of them as NAME:VERSION"
+            f"{len(found)} versions match {reference}: {listed}", "pass one of them as NAME:VERSION"
         )
     return found[0]
 
@@ -71,7 +71,7 @@ def _short(found: ResolvedVersion) -> str:
 
 
 def open_catalog(settings: Settings, notice: Callable[[str], None]) -> Catalog:
-    """Return the registry that the settings name, to read only; no client of its service is loaded.
+    """Return the registry that the settings name, read-only, without loading its service's client.
 
     Raises:
         ConfigurationError: they name none, or one that cannot be read here.
@@ -85,7 +85,7 @@ def open_catalog(settings: Settings, notice: Callable[[str], None]) -> Catalog:
         return AzureMLCatalog(Coordinates.of(settings), settings.retry_seconds, notice, settings.concurrency)
     if kind.name != "mlflow":
         raise ConfigurationError(
-            f"versions of a registry of the kind {kind.name} cannot be pulled",
+            f"versions in a registry of the type {kind.name} cannot be pulled",
             "use the registry's own client",
         )
     from aml_mirror.pull.mlflow_catalog import MlflowCatalog
@@ -96,7 +96,7 @@ def open_catalog(settings: Settings, notice: Callable[[str], None]) -> Catalog:
         return MlflowCatalog(MlflowRest(settings.tracking_uri, settings.retry_seconds, notice), settings)
     if importlib.util.find_spec("mlflow") is None:
         raise ConfigurationError(
-            "a registry that is no server is read by MLflow's own client, which is not installed here",
+            "reading a registry that is not a server needs MLflow's own client, which is not installed here",
             "install aml-mirror, or pass the http:// or https:// address of an MLflow server",
         )
     from aml_mirror.pull.mlflow_client import MlflowByClient

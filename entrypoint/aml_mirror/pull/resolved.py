@@ -1,4 +1,4 @@
-"""A registered version as a reader sees it: its tags, its properties, its manifest, its files."""
+"""A registered version as a reader sees it: its tags, properties, manifest and files."""
 
 from __future__ import annotations
 
@@ -15,25 +15,25 @@ from aml_mirror.registries.records import Version, model_uri
 
 
 class Places(Protocol):
-    """Where the files of one version are; nothing is asked before it is used."""
+    """The locations of one version's files. Nothing is requested before it is used."""
 
     @property
     def files(self) -> Files:
-        """The files that a consumer gets.
+        """The files for a consumer.
 
         Raises:
-            SourceNotFound: the version points nowhere that can be read.
+            SourceNotFound: the version points to nothing that can be read.
         """
 
     @property
     def is_ours(self) -> bool:
-        """Whether the files are where this program puts those of such a version."""
+        """Whether the files are where this program stores those of such a version."""
 
     def artifacts(self, name: str, limit: int) -> Iterator[bytes]:
-        """Yield the version's own file of this name (``manifest.json``, ``model.sig``, …), if it is there.
+        """Yield the version's own file with this name (``manifest.json``, ``model.sig``, …), if it exists.
 
         Args:
-            limit: nothing longer is read, in bytes.
+            limit: the most bytes to read.
         """
 
     def own_digests(self) -> dict[str, str]:
@@ -42,24 +42,24 @@ class Places(Protocol):
     def blocks(self) -> dict[str, tuple[int, BlockDigests]]:
         """Return the block digests of the version's large files, by path, each with the file's size in bytes.
 
-        Empty where the registry keeps none.
+        Empty if the registry has none.
         """
 
 
 @dataclass(frozen=True, slots=True)
 class ResolvedVersion:
-    """A registered version, whoever made it."""
+    """A registered version, whichever program made it."""
 
     version: Version
-    """Its ``tags`` are tags and properties together; a property wins, since it cannot be changed."""
+    """Its ``tags`` are tags and properties together. A property wins, because it cannot be changed."""
     tags: Mapping[str, str]
-    """As they are now, alone."""
+    """Only the current tags."""
     properties: Mapping[str, str]
-    """Azure ML's, which cannot be changed; empty on MLflow."""
+    """Azure ML's properties, which cannot be changed; empty on MLflow."""
     registry: str
-    """The registry in words, without a secret."""
+    """The registry in words, without secrets."""
     pinned_by: str
-    """What keeps the digest of the manifest, in words."""
+    """Where the digest of the manifest is stored, in words."""
     places: Places
 
     @property
@@ -69,7 +69,7 @@ class ResolvedVersion:
 
     @property
     def files(self) -> Files:
-        """The files that a consumer gets. Raises as :attr:`Places.files`."""
+        """The files for a consumer. Raises the errors of :attr:`Places.files`."""
         return self.places.files
 
     @property
@@ -82,20 +82,20 @@ class ResolvedVersion:
         return self.places.artifacts(name, limit)
 
     def manifest(self) -> Manifest:
-        """Return the manifest with the digest that the version was registered with.
+        """Return the manifest, checked against the digest of the registration.
 
         Raises:
-            DataError: this program did not make the version, it is not complete, or its manifest was changed
-                or is missing.
+            DataError: this program did not make the version, it is incomplete, or its manifest was changed or
+                is missing.
         """
         return pinned_manifest(self.version, self)
 
 
 class Catalog(Protocol):
-    """The versions of one registry, to read only."""
+    """The versions of one registry, read-only."""
 
     description: str
-    """The registry in words, without a secret."""
+    """The registry in words, without secrets."""
 
     def find(self, reference: Reference) -> list[ResolvedVersion]:
-        """Return the versions that a reference names, in any order."""
+        """Return the versions that match a reference, in any order."""

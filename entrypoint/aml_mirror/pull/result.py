@@ -1,4 +1,4 @@
-"""What a pull came to, as JSON and in words."""
+"""The result of a pull, as JSON and as text."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SCHEMA = "aml-mirror/pull/v1"
 
 @dataclass(slots=True)
 class Pulled:
-    """What a pull came to. Sizes in bytes."""
+    """The result of a pull. Sizes in bytes."""
 
     outcome: str
     version: ResolvedVersion
@@ -27,14 +27,14 @@ class Pulled:
     loader: Loader
     record: Record
     verified: bool
-    """Whether every byte was compared with a manifest; False: somebody else made the version."""
+    """Whether every byte was compared with a manifest; False: another program made the version."""
     signed_by: str | None = None
     fetched: Fetched = field(default_factory=Fetched)
     seconds: float = 0.0
 
     @property
     def load(self) -> Path:
-        """What the framework's loader takes."""
+        """How the framework loads it."""
         return self.folder / MODEL / self.loader.path if self.loader.path else self.folder / MODEL
 
     def as_dict(self) -> dict[str, Any]:
@@ -68,7 +68,7 @@ class Pulled:
         }
 
     def text(self) -> str:
-        """The same in words."""
+        """Return the result as text."""
         name = f"{self.version.version.model} version {self.version.version.number}"
         size = amount(sum(size for size, _, _ in self.record.files.values()))
         how = {
@@ -82,7 +82,7 @@ class Pulled:
             + (
                 f"every byte, by manifest {self.record.manifest_sha256}"
                 if self.verified
-                else "no: aml-mirror did not make this version, nothing says what its files should be"
+                else "no: aml-mirror did not make this version, so there is no manifest to compare with"
             ),
         ]
         if self.signed_by:

@@ -1,8 +1,9 @@
-"""What of a version is on this disk already, in versions that were pulled before (``--reuse``).
+"""Finds parts of a version that already exist on this disk, in versions that were pulled before
+(``--reuse``).
 
-A whole file is found by its SHA-256, wherever it is. Within a file, blocks of ``NOTED_BYTES`` are compared by
-the list of block digests that the registry keeps of a version, with digests that are computed here from the
-older files. Nothing that is found is trusted: the digest of each whole file is computed from what is written.
+A whole file is found by its SHA-256, wherever it is. Within a file, blocks of ``NOTED_BYTES`` are compared:
+the registry's list of block digests with digests computed here from the older files. Nothing that is found is
+trusted: the digest of each whole file is computed from what is written.
 """
 
 from __future__ import annotations
@@ -24,17 +25,18 @@ def reusable(wanted: list[Wanted], older: list[Path], version: ResolvedVersion) 
     Args:
         wanted: the files.
         older: folders that were pulled before.
-        version: the version that is to be brought.
+        version: the version to download.
 
     Raises:
-        UsageError: a folder is no pulled version.
+        UsageError: a folder is not a pulled version.
     """
     by_digest: dict[tuple[int, str], str] = {}
     for folder in older:
         record = read_record(folder)
         if record is None:
             raise UsageError(
-                f"{folder} (--reuse) holds no pulled version", "pass a folder that aml-mirror pull made"
+                f"{folder} (--reuse) does not contain a pulled version",
+                "pass a folder that aml-mirror pull made",
             )
         for path, (size, sha256, _) in record.files.items():
             by_digest.setdefault((size, sha256), os.path.join(folder, MODEL, *path.split("/")))
@@ -62,7 +64,7 @@ def _blocks_of(files: list[str], block_bytes: int) -> dict[bytes, LocalPart]:
         with open(file, "rb", buffering=0) as stream:
             start = 0
             while data := stream.read(block_bytes):
-                # A read may return less than was asked for.
+                # A read may return less than requested.
                 while len(data) < block_bytes and (more := stream.read(block_bytes - len(data))):
                     data += more
                 hasher = block_hasher()

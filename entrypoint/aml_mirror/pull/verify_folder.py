@@ -1,8 +1,8 @@
-"""Whether a pulled folder still holds what was pulled: every byte, without a network.
+"""Checks whether a pulled folder still contains what was pulled: every byte, without a network.
 
-What the files should be is said by ``mirror/manifest.json``, whose digest is in ``mirror/pulled.json``.
-Whoever can write to the folder can change all three. Against that only a signature helps: with
-``--public-key`` the signed statement in ``mirror/`` has to be about these files.
+``mirror/manifest.json`` says what the files should be. Its digest is in ``mirror/pulled.json``. Anyone who
+can write to the folder can change all of them. Only a signature protects against that: with ``--public-key``,
+the signed statement in ``mirror/`` must match these files.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ _READ_BYTES = 1 << 20
 
 @dataclass(slots=True)
 class FolderVerification:
-    """What was found in a folder."""
+    """The result of checking a folder."""
 
     folder: Path
     record: Record
     verified: bool
-    """Whether a manifest says what the files should be; False: only what was pulled."""
+    """Whether there is a manifest; False: the files are only compared with what was pulled."""
     wrong: list[tuple[str, str]] = field(default_factory=list)
     bytes: int = 0
     signed_by: str | None = None
@@ -66,7 +66,7 @@ class FolderVerification:
         return found
 
     def text(self) -> str:
-        """The same in words."""
+        """Return the result as text."""
         name = f"{self.record.model_name} version {self.record.model_version}"
         lines = [
             f"verified: {self.folder} is {name}, {len(self.record.files)} file(s), {amount(self.bytes)}"
@@ -80,8 +80,7 @@ class FolderVerification:
         lines.append(
             f"  signed   by the key {self.signed_by}"
             if self.signed_by
-            else "  signed   not looked at; whoever can write to the folder can change its manifest too: "
-            "pass --public-key"
+            else "  signed   not checked: pass --public-key, because the manifest may be changed too"
         )
         lines += [one_line(f"  wrong    {path}: {why}") for path, why in self.wrong[:MAX_LISTED]]
         if not self.holds:
@@ -93,18 +92,20 @@ def verify_folder(folder: Path, public_key: str, console: Console) -> FolderVeri
     """Compare every byte of a pulled folder with its manifest.
 
     Args:
-        folder: that a pull made.
-        public_key: a PEM file; empty: no signature is looked at.
+        folder: the folder of a pull.
+        public_key: a PEM file; empty: signatures are not checked.
 
     Raises:
-        SourceNotFound: the folder is none that a pull made.
-        DataError: its manifest or its signature cannot be trusted. That files differ is the result.
+        SourceNotFound: the folder was not made by a pull.
+        DataError: its manifest or its signature cannot be trusted. Differences in files are part of the
+            result.
     """
     key = signing.public_key(public_key) if public_key else None
     record = read_record(folder)
     if record is None:
         raise SourceNotFound(
-            f"{folder} holds no pulled version", "pass a folder that aml-mirror pull made, or NAME:VERSION"
+            f"{folder} does not contain a pulled version",
+            "pass a folder made by aml-mirror pull, or NAME:VERSION",
         )
     manifest = _manifest(folder, record)
     result = FolderVerification(folder, record, manifest is not None)
@@ -115,7 +116,7 @@ def verify_folder(folder: Path, public_key: str, console: Console) -> FolderVeri
         path: (size, sha256) for path, (size, sha256, _) in record.files.items()
     }
     if manifest is not None:
-        # Files that the storage service copied have no SHA-256 in it: that of the pull counts.
+        # Files that the storage service copied have no SHA-256 in it: the one from the pull counts.
         kept = {path: sha256 for path, (_, sha256, _) in record.files.items()}
         wanted = {item.path: (item.bytes, item.sha256 or kept.get(item.path)) for item in manifest.items}
     with console.stage("verifying", sum(size for size, _ in wanted.values())) as progress:
@@ -158,21 +159,21 @@ class _OwnFiles:
 def _require_signed(folder: Path, record: Record, manifest: Manifest | None, key: signing.PublicKey) -> None:
     if manifest is None:
         raise DataError(
-            f"{folder} holds a version that aml-mirror did not make: it is not signed",
-            "leave out --public-key",
+            f"{folder} contains a version that aml-mirror did not make, so it is not signed",
+            "omit --public-key",
         )
     version = Version(record.model_name, record.model_version, dict(record.tags))
     require_signed(version, manifest, _OwnFiles(folder), key)
 
 
 def _compared(root: Path, wanted: Mapping[str, tuple[int, str | None]]) -> Iterator[tuple[str, str, int]]:
-    """Yield (path, what is wrong, bytes read) of each file that should be there."""
+    """Yield (path, what is wrong, bytes read) for each expected file."""
     there = files_in(root)
     for path, (size, sha256) in wanted.items():
         if path not in there:
             yield path, "it is missing", 0
         elif not S_ISREG(there[path].st_mode):
-            yield path, "it is no regular file", 0
+            yield path, "it is not a regular file", 0
         elif there[path].st_size != size:
             yield path, f"it has {there[path].st_size} bytes, not {size}", 0
         else:
@@ -196,7 +197,7 @@ def sha256_of(path: Path) -> str:
 
 
 def changed_files(folder: Path, record: Record) -> list[tuple[str, str]]:
-    """Return (path, what is wrong) of what is not as it was pulled; only what looks changed is read."""
+    """Return (path, what is wrong) for every change since the pull. Only suspicious files are read."""
     root = folder / MODEL
     there = files_in(root)
     suspect: dict[str, tuple[int, str | None]] = {}

@@ -1,4 +1,4 @@
-"""One file of a download, as far as it is written: always a beginning of itself, hashed while it grows."""
+"""One file of a download while it is written: always a correct beginning, hashed while it grows."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _MANY_BYTES = 256 << 10
 
 
 class WrittenFile:
-    """One file as far as it is written."""
+    """One file while it is written."""
 
     def __init__(self, wanted: Wanted, full: Path) -> None:
         self.wanted = wanted
@@ -30,7 +30,7 @@ class WrittenFile:
         self.begin()
 
     def begin(self) -> None:
-        """Open it; a beginning that an earlier attempt wrote stays."""
+        """Open it. A beginning that an earlier attempt wrote stays."""
         self.full.parent.mkdir(parents=True, exist_ok=True)
         flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)
         self.descriptor = os.open(self.full, flags, 0o644)
@@ -40,13 +40,13 @@ class WrittenFile:
             os.ftruncate(self.descriptor, 0)
             self.there = 0
         self.digest = hashlib.sha256()
-        # Of files that the storage service copied by itself; it defends against nobody.
+        # For files that the storage service copied by itself. It does not protect against attacks.
         self.check = (
             hashlib.md5(usedforsecurity=False) if self.wanted.md5 and not self.wanted.sha256 else None
         )
 
     def append(self, data: bytes | bytearray | memoryview, hashing: Executor | None = None) -> None:
-        """Hash what comes next, and write it.
+        """Hash the next bytes, and write them.
 
         Args:
             data: the next bytes of the file.
@@ -71,7 +71,7 @@ class WrittenFile:
             self.check.update(data)
 
     def keep_beginning(self) -> None:
-        """Hash what an earlier attempt wrote, and go on behind it."""
+        """Hash what an earlier attempt wrote, and continue behind it."""
         os.lseek(self.descriptor, 0, os.SEEK_SET)
         left = self.there
         while left and (data := os.read(self.descriptor, min(left, _READ_BYTES))):
@@ -81,7 +81,7 @@ class WrittenFile:
         self.only_fresh = False
 
     def start_again(self) -> None:
-        """Forget all of it."""
+        """Discard everything."""
         os.ftruncate(self.descriptor, 0)
         os.lseek(self.descriptor, 0, os.SEEK_SET)
         self.digest = hashlib.sha256()
@@ -90,7 +90,7 @@ class WrittenFile:
         self.only_fresh = True
 
     def problem(self) -> str:
-        """Say what is wrong with the file now that it is whole; empty: nothing."""
+        """Return what is wrong with the complete file; empty: nothing."""
         wanted = self.wanted
         if wanted.bytes is not None and self.at != wanted.bytes:
             return f"it has {self.at} bytes, not {wanted.bytes}"
@@ -101,14 +101,14 @@ class WrittenFile:
         return ""
 
     def close(self) -> None:
-        """Let go of it."""
+        """Close it."""
         if self.descriptor >= 0:
             os.close(self.descriptor)
             self.descriptor = -1
 
 
 def read_local(part: LocalPart, into: memoryview) -> bool:
-    """Fill a buffer from a file on this disk; False where it does not have so many bytes."""
+    """Fill a buffer from a file on this disk; False if the file is too short."""
     try:
         with open(part.file, "rb", buffering=0) as stream:
             stream.seek(part.start)

@@ -1,4 +1,4 @@
-"""What a registered model holds, in words, for its page."""
+"""Describes a registered model, for its page."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ def about_model(tags: Mapping[str, str]) -> str:
     """Return the description of a model, in Markdown.
 
     Args:
-        tags: of its first version.
+        tags: the tags of its first version.
     """
     task = tags.get(keys.TASK, "")
     return (

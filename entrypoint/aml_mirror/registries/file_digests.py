@@ -1,4 +1,4 @@
-"""The digests of what comes in parts."""
+"""Computes the digests of data that arrive in parts."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from aml_mirror.registries.records import FileDigest
 
 
 def hashed(parts: Iterable[bytes]) -> FileDigest:
-    """Return size and digests of a file, holding one part of it at a time."""
+    """Return size and digests of a file, while holding one part at a time in memory."""
     sha256 = hashlib.sha256()
-    # What Azure Blob storage keeps; it tells a changed file from a whole one, and defends against nobody.
+    # Azure Blob storage stores an MD5. It detects an accidental change, but not an attack.
     md5 = hashlib.md5(usedforsecurity=False)
     count = 0
     for part in parts:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-# Keys of the tags of a run and of the properties of a version. The first ones are read by existing
-# consumers and keep their names.
+# Keys of the tags of a run and of the properties of a version. Existing consumers read the first ones, so
+# these keep their names.
 RUN_ID = "osmo.run_id"
 OUTPUT_DIR = "osmo.output_dir"
 REPLAY = "osmo.replay"
@@ -12,22 +12,22 @@ FRAMEWORK = "framework"
 SOURCE = "source"
 CHECKPOINT = "checkpoint"
 STEP = "step"
-# What the policy does: Isaac Lab's task, LeRobot's environment or data set, or what --task-name says.
+# The task of the policy: Isaac Lab's task, LeRobot's environment or data set, or the value of --task-name.
 TASK = "task"
 # final, best or periodic: see aml_mirror.core.run.Role.
 ROLE = "role"
-# The least success rate of an evaluation that counts as passed, from 0 to 1.
+# The lowest success rate, from 0 to 1, with which an evaluation counts as passed.
 SUCCESS_THRESHOLD = "success_threshold"
-# Where the version's files are, as OSMO's `inputs: - url:` takes it.
+# The location of the version's files, in the form of OSMO's `inputs: - url:`.
 FILES_URI = "files_uri"
-# Of an adapter. A person may name another with --tag.
+# For an adapter. A person may set another one with --tag.
 BASE_MODEL = "base_model"
 MLFLOW_RUN_ID = "mlflow_run_id"
 MANIFEST_SHA256 = "manifest_sha256"
 INTEGRITY = "integrity"
 SAFETY = "safety"
 SAFETY_SCANNER = "safety.scanner"
-# What a newer scanner said of a version, beside the property that cannot change.
+# What a newer scanner found in a version, beside the property that cannot change.
 SAFETY_NOW = "mirror.safety"
 SAFETY_NOW_SCANNER = "mirror.safety_scanner"
 IDENTITY = "identity"
@@ -37,28 +37,28 @@ STATE = "mirror.state"
 LEASE = "mirror.lease"
 POINTS = "mirror.points"
 METRIC_NAMES = "mirror.metric_names"
-# Of a version of Azure ML: the stage that it was promoted to.
+# For a version of Azure ML: the stage that it was promoted to.
 STAGE = "mirror.stage"
-# Of a version: how far its logs were mirrored; see aml_mirror.pipeline.log_state.
+# For a version: how far its logs were mirrored; see aml_mirror.pipeline.log_state.
 LOGS = "mirror.logs"
-# Of a run, in UTC as ISO 8601: when a mirror made it, and when one gave up on it last.
+# For a run, in UTC as ISO 8601: when a mirror created it, and when a mirror last gave up on it.
 BEGAN = "mirror.began"
 STOPPED = "mirror.stopped"
-# What MLflow shows as the description of a run, in Markdown.
+# MLflow shows this as the description of a run, in Markdown.
 NOTE = "mlflow.note.content"
-# Likewise: when the training began and ended, as an interval. See aml_mirror.registries.run_times.
+# Likewise: the begin and end of the training, as an interval. See aml_mirror.registries.run_times.
 TRAINED = "mirror.trained"
 
-# Before the name of a label that the run has on OSMO; a tag of run and version.
+# The prefix for a label that the run has on OSMO; a tag of run and version.
 LABEL = "label."
 
-# The experiment that has what is kept for the next call, on MLflow servers, unless --experiment names one.
+# On MLflow servers, the experiment with the state for the next call, unless --experiment names one.
 STATE_EXPERIMENT = "aml-mirror"
 
 COMPLETE = "complete"
 INCOMPLETE = "incomplete"
 
-# Tags that begin so are the mirror's own.
+# Tags with these prefixes belong to the mirror.
 OWN_PREFIX = "mirror."
 RESERVED = frozenset(
     {
@@ -72,8 +72,8 @@ RESERVED = frozenset(
 # Tags of a run that nobody reads from its version.
 OF_THE_RUN_ALONE = frozenset({METRIC_NAMES, BEGAN, STOPPED, TRAINED, NOTE})
 
-# Consumers read these as tags, whatever else has them: physical-ai-toolchain's evaluation asks for
+# Consumers read these as tags, wherever else they are: physical-ai-toolchain's evaluation reads
 # .tags.framework and .tags.task.
 CONSUMER_TAGS = (FRAMEWORK, TASK, STEP, ROLE)
-# What a person may say with --tag too, as with an option of its own.
+# A person may also set these with --tag, in addition to their own options.
 ALSO_BY_TAG = frozenset({FRAMEWORK, TASK, NOTE})

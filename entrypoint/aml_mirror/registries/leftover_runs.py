@@ -1,4 +1,4 @@
-"""The MLflow runs of this program that a server, or a workspace, has."""
+"""Lists the MLflow runs of this program on a server or in a workspace."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from aml_mirror.registries.leftovers import RunLeft
 from aml_mirror.registries.mlflow_runs import PAGE, RunStore
 
 _EXPERIMENTS = 50
-"""So many experiments are searched in one request."""
+"""The number of experiments in one search request."""
 
 
 def runs_left(store: RunStore) -> Iterator[RunLeft]:
-    """Yield the runs that a mirror made, of all experiments; every run is looked at, page by page."""
+    """Yield the runs that a mirror made, in all experiments. Reads every run, page by page."""
     ids = list(_experiments(store))
     for start in range(0, len(ids), _EXPERIMENTS):
         token: str | None = None
@@ -52,13 +52,13 @@ def _experiments(store: RunStore) -> Iterator[str]:
 
 
 def left_of(run: MlflowRun) -> RunLeft:
-    """Return what matters of a run."""
+    """Return what matters about a run."""
     age = max(0.0, time.time() - run_times.last_active(run) / 1000)
     return RunLeft(str(run.info.run_id), str(run.info.status), dict(run.data.tags), age)
 
 
 def is_as_listed(run: MlflowRun, listed: RunLeft) -> bool:
-    """Return whether nobody took a run up since it was listed."""
+    """Tell whether nobody has continued a run since it was listed."""
     return (
         str(run.info.status) == listed.status
         and run.data.tags.get(keys.LEASE) == listed.tags.get(keys.LEASE)

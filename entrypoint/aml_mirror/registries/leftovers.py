@@ -1,4 +1,4 @@
-"""What a registry holds of this program, so that what nobody needs can be told from what somebody does."""
+"""What this program stored in a registry, to find out what is no longer needed."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class StagingLeft:
 
 @dataclass(frozen=True, slots=True)
 class RunLeft:
-    """An MLflow run of this program. ``age``: how long ago a mirror made it or gave up on it, in seconds."""
+    """An MLflow run of this program. ``age``: seconds since a mirror created it or gave up on it."""
 
     run_id: str
     status: str
@@ -43,13 +43,13 @@ class RunLeft:
 
 @dataclass(frozen=True, slots=True)
 class Survey:
-    """Everything of this program that is in a registry and its storage."""
+    """Everything that this program stored in a registry and its storage."""
 
     versions: tuple[Version, ...]
-    """Of all models, archived ones too, whoever made them."""
+    """Versions of all models, including archived ones, whoever made them."""
     runs: tuple[RunLeft, ...]
     blobs: tuple[StoredBlob, ...] = ()
-    """All below ``aml-mirror/`` but the staging folders."""
+    """Everything below ``aml-mirror/`` except the staging folders."""
     staging: tuple[StagingLeft, ...] = ()
     notes: tuple[str, ...] = ()
     """What a person should know before anything is removed."""
@@ -67,23 +67,23 @@ class Leftover:
     age: float
     why: str
     identity: str = ""
-    """Of a folder: whose claims are to be held while it is removed."""
+    """For a folder: the identity whose claims must be held while it is removed."""
     models: tuple[str, ...] = field(default=())
-    """Of a folder: the models for which it was begun."""
+    """For a folder: the models for which it was begun."""
 
 
 class Leftovers(Protocol):
-    """Looks at all that is in a registry, and removes parts of it."""
+    """Finds what is stored in a registry, and removes parts of it."""
 
     def survey(self) -> Survey:
-        """Return what is there now.
+        """Return what exists now.
 
         Raises:
             MirrorError: something cannot be listed; then nothing may be removed.
         """
 
     def remove(self, item: Leftover) -> str:
-        """Remove something; return why it was left, empty where it is gone.
+        """Remove something. Return why it was left; empty: it was removed.
 
-        What changed since it was listed, or is being written, is left.
+        Anything that changed since it was listed, or is being written, is left.
         """

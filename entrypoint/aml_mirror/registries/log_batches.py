@@ -1,4 +1,4 @@
-"""What goes into one ``log_batch``: no more rows than the server takes, no more bytes than a proxy takes."""
+"""Splits rows into ``log_batch`` requests, within the server's limit of rows and a proxy's limit of bytes."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterator
 from functools import lru_cache
 from typing import TypeVar
 
-# Of the body of a request: nginx takes 1 MiB unless told otherwise, and so does MLflow on Databricks.
+# The limit of a request body: nginx accepts 1 MiB by default, and so does MLflow on Databricks.
 BATCH_BYTES = 900_000
-# What a row has besides its texts, in the indented JSON of MLflow's client.
+# The size of a row without its texts, in the indented JSON of MLflow's client.
 ROW_BYTES = 170
 
 Row = TypeVar("Row")
@@ -20,8 +20,8 @@ def in_batches(rows: Iterator[Row], size: int, text: Callable[[Row], str]) -> It
 
     Args:
         rows: parameters or points.
-        size: of a batch, in rows.
-        text: returns what a row sends besides numbers.
+        size: the size of a batch, in rows.
+        text: returns the texts that a row sends.
     """
     batch: list[Row] = []
     count = 0

@@ -1,7 +1,7 @@
-"""Points of a run in a fixed order, batch by batch, with a mark that tells how far the run is.
+"""Sends points of a run in a fixed order, batch by batch, with a mark that says how far the run is.
 
-The mark travels in the same request as the batch. It is ``COUNT:DIGEST``, the digest over all batches so
-far: it tells whether the points are still those of the earlier attempt.
+The mark is sent in the same request as the batch. It is ``COUNT:DIGEST``, with the digest over all batches so
+far. It shows whether the points are still those of the earlier attempt.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ def send_points(
     send: Callable[[list[Point], str], None],
     progress: Callable[[int], None] = lambda count: None,
 ) -> tuple[int, int]:
-    """Send the points, going on where an earlier attempt ended.
+    """Send the points, continuing where an earlier attempt ended.
 
     Args:
         points: yields them, the same in each call.
-        size: of a batch, in points.
+        size: the size of a batch, in points.
         mark: the last one that was sent, or "".
         send: sends one batch with its mark.
         progress: called with the number of points of each batch.
@@ -58,7 +58,7 @@ def _parse(text: str) -> tuple[int, str]:
 
 
 def _digest_of(points: Iterator[Point], size: int, count: int) -> str:
-    """Digest of the batches that hold the first ``count`` points; empty where ``count`` falls inside one."""
+    """Return the digest of the first ``count`` points; empty if ``count`` is inside a batch."""
     running = hashlib.sha256()
     total = 0
     for batch in in_batches(points, size, _name):

@@ -1,6 +1,6 @@
-"""What an HTTP answer says about who gave it: a login page, a proxy, or MLflow refusing a permission.
+"""Finds out who sent an HTTP answer: a login page, a proxy, or MLflow refusing a permission.
 
-MLflow's exceptions keep neither the answer nor the request. The frames of their tracebacks still do.
+MLflow's exceptions contain neither the answer nor the request, but the frames of their tracebacks do.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from urllib.parse import parse_qsl, urlsplit
 
 from requests import Response
 
-# Where HTML begins in a text that quotes an answer, with the words before it.
+# Where HTML begins in a text that quotes an answer, including the words before it.
 _HTML = re.compile(
     r"[\s.:;]*(?:response (?:body|text):)?\s*['\"]?\s*"
     r"<(?:!doctype|\?xml|!--|html|head|body|title|center|meta|script|style|h[1-6]|p|div)\b.*",
     re.IGNORECASE | re.DOTALL,
 )
 
-# The permission that MLflow's basic-auth asks for, by the end of a request's path (mlflow/server/auth).
+# The permission that MLflow's basic-auth requires, by the end of a request's path (mlflow/server/auth).
 _PERMISSIONS = (
     (r"runs/create|experiments/(update|set-experiment-tag)", "EDIT", "experiment"),
     (r"experiments/(delete|restore)", "MANAGE", "experiment"),
@@ -43,7 +43,7 @@ _NAMES = {
 
 
 def answer_behind(error: BaseException) -> Response | None:
-    """Return the answer that made a client raise, or None where nothing was answered."""
+    """Return the answer that made a client raise, or None if there was no answer."""
     for link in _chain(error):
         answer = getattr(link, "response", None)
         if isinstance(answer, Response):
@@ -57,11 +57,11 @@ def answer_behind(error: BaseException) -> Response | None:
 
 
 def beginning(answer: Response) -> str:
-    """Return the first characters of an answer; "" where they can no longer be read."""
+    """Return the first characters of an answer; "" if they can no longer be read."""
     try:
         return answer.text[:1000]
     except (RuntimeError, OSError):
-        # The body was read in parts, or its connection is gone; requests' errors are OSErrors.
+        # The body was read in parts, or its connection was closed. requests' errors are OSErrors.
         return ""
 
 
@@ -72,26 +72,26 @@ def is_page(answer: Response) -> bool:
 
 
 def redirected_to(answer: Response) -> str:
-    """Return the address that the request was sent on to, or "" where there was no redirect."""
+    """Return the address that the request was redirected to, or "" if there was no redirect."""
     if not answer.history:
         return ""
     return address(answer.url)
 
 
 def address(url: str | None) -> str:
-    """Return a URL without user, query and fragment, which may hold secrets."""
+    """Return a URL without user, query and fragment, which may contain secrets."""
     parts = urlsplit(url or "")
     host = parts.netloc.rpartition("@")[2]
     return f"{parts.scheme}://{host}{parts.path}" if host else ""
 
 
 def without_html(text: str) -> str:
-    """Return the text up to where it begins to quote HTML."""
+    """Return the text up to the HTML that it quotes."""
     return _HTML.sub("", text).rstrip()
 
 
 def missing_permission(answer: Response) -> str:
-    """Return what MLflow's own access control did not allow: permission and object, in words; or ""."""
+    """Return what MLflow's access control denied: permission and object, in words; or ""."""
     request = answer.request
     parts = urlsplit(request.url or "")
     where = parts.path

@@ -1,4 +1,4 @@
-"""What MLflow's clients raise, as the one line that a person can act on."""
+"""Translates errors of MLflow's clients into one line that a person can act on."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ from aml_mirror.support import redaction
 
 
 def error_code(error: BaseException | None) -> str:
-    """What MLflow calls the error; empty where it is none of MLflow's."""
+    """Return MLflow's error code; empty if the error is not MLflow's."""
     return str(getattr(error, "error_code", ""))
 
 
 def is_missing(error: BaseException | None) -> bool:
-    """Whether the server said that what was asked for does not exist."""
+    """Tell whether the server said that the requested object does not exist."""
     return getattr(error, "error_code", "") == "RESOURCE_DOES_NOT_EXIST"
 
 
 def is_there_already(error: BaseException | None) -> bool:
-    """Whether the server said that what was to be made exists."""
+    """Tell whether the server said that the object to create exists already."""
     return getattr(error, "error_code", "") == "RESOURCE_ALREADY_EXISTS"
 
 
@@ -55,12 +55,12 @@ def translate(error: Exception, where: str) -> MirrorError:
     if isinstance(error, MlflowException):
         if "registered artifact repository" in str(error):
             return ConfigurationError(
-                f"MLflow's client knows no artifact store of this kind: {where}",
+                f"MLflow's client does not know this kind of artifact store: {where}",
                 "install the MLflow plugin for it beside this program, or start the server with "
                 "--serve-artifacts",
             )
         if "valid JSON" in str(error) or "response body" in str(error):
-            return ServiceUnavailable(f"{where} gave an answer that is cut or not MLflow's: {said}", AGAIN)
+            return ServiceUnavailable(f"{where} sent an answer that is cut or not MLflow's: {said}", AGAIN)
         if "too many" in str(error):
             return ServiceUnavailable(f"{where} keeps failing: {said}", AGAIN)
         if "locked" in str(error) or "OperationalError" in str(error):
@@ -72,7 +72,7 @@ def translate(error: Exception, where: str) -> MirrorError:
 
 
 def _sentence(cause: RestException) -> str:
-    """What the server says. Azure ML's limits have no top-level message (azure-sdk-for-python#35685)."""
+    """Return the server's message. Azure ML's limits have none at the top (azure-sdk-for-python#35685)."""
     body = cause.json if isinstance(cause.json, dict) else {}
     inner = body.get("error")
     if body.get("message") or not isinstance(inner, dict) or not inner.get("message"):
@@ -84,7 +84,7 @@ def _sentence(cause: RestException) -> str:
 def _of(cause: BaseException, where: str) -> MirrorError | None:
     said = redaction.text(first_line(cause))
     if type(cause).__module__.startswith("azure."):
-        # Late: an MLflow server seldom keeps its files there.
+        # Imported late: an MLflow server seldom stores its files there.
         from aml_mirror.storage import azure_errors
 
         return azure_errors.translate(cause, where)
@@ -92,22 +92,20 @@ def _of(cause: BaseException, where: str) -> MirrorError | None:
         return found
     if isinstance(cause, RestException):
         said = redaction.text(_sentence(cause))
-        # What the body calls the error counts only where it is MLflow's own body.
+        # The error code in the body counts only if the body is MLflow's.
         known = cause.json.get("error_code") in HTTP_STATUS_OF
         return status_error(cause.get_http_status_code() if known else http_status.last() or 500, said, where)
     if found := of_request(cause, where):
         return found
     if isinstance(cause, OSError) and cause.errno in (errno.ENOSPC, errno.EDQUOT):
         return ServiceUnavailable(
-            f"no space is left where {where} keeps its artifacts", "make room, then " + AGAIN
+            f"there is no space left for the artifacts of {where}", "make room, then " + AGAIN
         )
     if isinstance(cause, PermissionError):
-        return NotAllowed(
-            f"{cause.filename or where} may not be written: {said}", "give this user write access"
-        )
+        return NotAllowed(f"{cause.filename or where} is not writable: {said}", "give this user write access")
     if isinstance(cause, ModuleNotFoundError):
         store = where.startswith("the artifact store")
-        # botocore comes with boto3, which is what people install.
+        # botocore comes with boto3, which is the package that people install.
         package = "boto3" if cause.name == "botocore" else cause.name
         return ConfigurationError(
             f"{where} needs the Python package {package}, which is not installed here",
@@ -125,7 +123,7 @@ def _database(said: str, where: str) -> MirrorError:
     if "locked" in said:
         return ServiceUnavailable(f"the database {where} is in use by another program", AGAIN)
     return ConfigurationError(
-        f"the database {where} cannot be used: {said}", "check its path and that it can be written"
+        f"the database {where} cannot be used: {said}", "check its path and whether it is writable"
     )
 
 

@@ -1,6 +1,6 @@
-"""What any HTTP client is told by an MLflow server, or by whoever is before it, as one of our errors.
+"""Translates HTTP errors of an MLflow server, or of a proxy in front of it, into our errors.
 
-Needs no MLflow client: :mod:`.mlflow_errors` adds what MLflow's own exceptions say.
+Needs no MLflow client. :mod:`.mlflow_errors` adds what MLflow's own exceptions say.
 """
 
 from __future__ import annotations
@@ -24,15 +24,15 @@ from aml_mirror.registries.mlflow_answers import (
 from aml_mirror.support import redaction
 
 _TRANSIENT = frozenset({408, 425, 429, 500, 502, 503, 504, 507})
-# OpenSSL's and the system's words for a peer that is gone in the middle of the handshake.
+# OpenSSL's and the system's messages for a peer that disconnects during the handshake.
 _DROPPED = ("UNEXPECTED_EOF", "EOF occurred", "Connection reset", "timed out")
 AGAIN = "run the same command again: it continues where this one stopped"
 
 
 def of_answer(answer: Response, where: str) -> MirrorError | None:
-    """What an answer says that is not MLflow's, or that MLflow's exceptions lose."""
+    """Interpret an answer that is not MLflow's, or details that MLflow's exceptions lose."""
     status, target = answer.status_code, redirected_to(answer)
-    via = f"{where} sends requests on to {target}" if target else where
+    via = f"{where} redirects requests to {target}" if target else where
     if status == 403 and "invalid host header" in beginning(answer).lower():
         host = urlsplit(answer.request.url or "").netloc.rpartition("@")[2]
         return ConfigurationError(
@@ -48,7 +48,7 @@ def of_answer(answer: Response, where: str) -> MirrorError | None:
         if target:
             return NotAllowed(
                 f"{via}, which is a web page, most likely a login page",
-                "use an address of the server that takes a token, and set MLFLOW_TRACKING_TOKEN, or "
+                "use an address of the server that accepts a token, and set MLFLOW_TRACKING_TOKEN, or "
                 "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD",
             )
         return ConfigurationError(
@@ -61,7 +61,7 @@ def of_answer(answer: Response, where: str) -> MirrorError | None:
         return ConfigurationError(
             f"{via}, which only works for reading", "pass that address as --tracking-uri"
         )
-    # MLflow's own access control says no more than "Permission denied".
+    # MLflow's own access control only says "Permission denied".
     denied = status == 403 and beginning(answer).lower().startswith("permission")
     if denied and (missing := missing_permission(answer)):
         return NotAllowed(
@@ -73,18 +73,16 @@ def of_answer(answer: Response, where: str) -> MirrorError | None:
 
 
 def of_request(cause: BaseException, where: str) -> MirrorError | None:
-    """Return our error for what requests raised; None where it is none of its exceptions."""
+    """Return our error for an exception of requests; None if it is not one."""
     said = redaction.text(first_line(cause))
     if isinstance(cause, http.HTTPError) and cause.response is not None:
         return status_error(cause.response.status_code, said, where)
     if isinstance(cause, http.SSLError) and re.search("wrong.version.number", str(cause), re.IGNORECASE):
-        return ConfigurationError(
-            f"{where} does not speak TLS", "write http:// where the server is reached without it"
-        )
-    # A connection that is dropped while it is made is an SSLError as well.
+        return ConfigurationError(f"{where} does not speak TLS", "use http:// if the server does not use TLS")
+    # A connection that is closed while it is established is an SSLError too.
     if isinstance(cause, http.SSLError) and not any(sign in str(cause) for sign in _DROPPED):
         asked = address(getattr(cause.request, "url", None))
-        # A redirect may lead to another host, whose certificate it is then.
+        # After a redirect to another host, it is that host's certificate.
         whose = (
             where if not asked or _same_host(asked, where) else f"{_origin(asked)}, where {where} sends us,"
         )
@@ -106,7 +104,7 @@ def of_request(cause: BaseException, where: str) -> MirrorError | None:
             f"the proxy on the way to {where} does not answer: {said}", "check HTTPS_PROXY and NO_PROXY"
         )
     if isinstance(cause, http.RetryError):
-        # What urllib3 says is one long address; the status was that of the last answer.
+        # urllib3 only reports one long address. The status is that of the last answer.
         status = http_status.last()
         why = f"failed with {status}" if status in _TRANSIENT else f"keeps failing: {said}"
         return ServiceUnavailable(f"{where} {why}", AGAIN)
@@ -121,7 +119,7 @@ def of_request(cause: BaseException, where: str) -> MirrorError | None:
 
 
 def status_error(status: int, said: str, where: str) -> MirrorError | None:
-    """Return our error for an answer with this status; None where the status alone says too little."""
+    """Return our error for an answer with this status; None if the status alone is not enough."""
     if status in (401, 403):
         return NotAllowed(
             f"{where} does not accept the login ({status}): {said}",
@@ -142,7 +140,7 @@ def status_error(status: int, said: str, where: str) -> MirrorError | None:
 
 
 def _network_reason(cause: BaseException) -> str:
-    """What the wrapped errors of requests, urllib3 and the system come to, in a few words."""
+    """Summarise the nested errors of requests, urllib3 and the system in a few words."""
     said = str(cause)
     for sign, words in (
         ("Name or service not known", "its name cannot be resolved"),
@@ -152,7 +150,7 @@ def _network_reason(cause: BaseException) -> str:
         ("No route to host", "there is no route to it"),
         ("Network is unreachable", "the network is unreachable"),
         ("timed out", "no answer in time"),
-        ("IncompleteRead", "the answer was cut"),
+        ("IncompleteRead", "the answer was truncated"),
         ("Connection reset", "the connection was dropped"),
         ("Remote end closed", "the connection was dropped"),
         ("Connection aborted", "the connection was dropped"),
@@ -182,6 +180,6 @@ def _same_host(url: str, other: str) -> bool:
 
 
 def _tls_reason(cause: BaseException) -> str:
-    """OpenSSL's own words, without those of three libraries around them."""
+    """Return OpenSSL's own words, without those of the three libraries around it."""
     said = re.search(r"certificate verify failed: ([^(\"']+)", str(cause))
     return said[1].strip() if said else redaction.text(first_line(cause))

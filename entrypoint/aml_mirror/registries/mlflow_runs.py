@@ -1,12 +1,12 @@
-"""MLflow runs, wherever they are kept: looked for by identity, written in a fixed order, taken up again.
+"""MLflow runs on any server: finds them by identity, writes them in a fixed order, continues them.
 
-A run carries its identity as a tag from the request that creates it. Of several runs with one identity
-(a POST whose answer was lost is sent again) the one that was made first is *the* run (:mod:`.run_times`).
-Parameters are compared with what is there. Metrics go in a fixed order, and the number of points sent so
-far travels in the same request as the points, with a running digest that tells whether the event files
-are still those of the earlier attempt.
+A run has its identity as a tag from the request that creates it. If several runs have one identity (a POST
+whose answer was lost is sent again), the one that was created first is *the* run (:mod:`.run_times`).
+Parameters are compared with the existing ones. Metrics are sent in a fixed order. The number of points sent
+so far is part of the same request as the points, with a running digest that shows whether the event files are
+still those of the earlier attempt.
 
-What differs between workspaces (who may write, where files go, how a version is registered) is not here.
+Differences between workspaces (who may write, where files go, how a version is registered) are elsewhere.
 """
 
 from __future__ import annotations
@@ -30,28 +30,28 @@ from aml_mirror.support import redaction
 from aml_mirror.support.retry import Retry
 from aml_mirror.transfer.senders import Call
 
-# Runs a page of a search: few have one identity, but a backfill asks for all of a model, and each page is a
-# round trip. 1,000 is the default of MLflow's client, so every server takes 500.
+# Runs per page of a search. Few have the same identity, but a backfill requests all of a model, and each page
+# is a round trip. 1,000 is the default of MLflow's client, so every server accepts 500.
 PAGE = 500
 
 
 class RunLock(Protocol):
-    """The right to write one run, held for as long as it is renewed."""
+    """The right to write one run, held as long as it is renewed."""
 
     @property
     def lost(self) -> bool:
-        """Whether another has it now."""
+        """Whether another mirror has it now."""
 
     def stop(self) -> None:
-        """End renewing it."""
+        """Stop renewing it."""
 
 
 class RunStore(ABC):
     """The runs of one MLflow server.
 
     Args:
-        retry: the patience of every request.
-        limits: what the server takes.
+        retry: retries every request.
+        limits: what the server accepts.
     """
 
     def __init__(self, retry: Retry, limits: Limits) -> None:
@@ -77,12 +77,12 @@ class RunStore(ABC):
         return model_uri(version)
 
     def find_experiment(self, name: str) -> str | None:
-        """Return the id of an experiment, or None where there is none."""
+        """Return the id of an experiment, or None if it does not exist."""
         found = self.retry(lambda: self.client.get_experiment_by_name(name))
         return None if found is None else str(found.experiment_id)
 
     def experiment(self, name: str) -> str:
-        """Return the id of an experiment, created if it is not there.
+        """Return the id of an experiment, which is created if necessary.
 
         Raises:
             ConfigurationError: it was deleted.
@@ -103,13 +103,13 @@ class RunStore(ABC):
         return str(found.experiment_id)
 
     def _made_by_another(self, name: str, refusal: MirrorError) -> Experiment:
-        """Return the experiment, if it is there, for whatever words a server refuses to make it twice in."""
+        """Return the experiment if it exists, whatever error the server gave for creating it twice."""
 
         def look() -> Experiment | None:
             found = self.client.get_experiment_by_name(name)
             if found is None and is_there_already(refusal.__cause__):
                 raise ServiceUnavailable(
-                    f"the experiment {name!r} is said to be there, and is not shown",
+                    f"the experiment {name!r} was reported to exist, but cannot be found",
                     "run the same command again",
                 )
             return found
@@ -122,7 +122,7 @@ class RunStore(ABC):
         return found
 
     def artifact_location(self, name: str) -> str | None:
-        """Where the artifacts of a new experiment go; None: where the server puts them."""
+        """Where the artifacts of a new experiment go; None: the server's default."""
         return None
 
     def unfinished(self, experiment: str, run_id: str) -> Iterable[dict[str, str]]:
@@ -143,7 +143,7 @@ class RunStore(ABC):
         return sorted(found, key=run_times.by_age)
 
     def each_run(self, experiment_id: str, key: str, value: str) -> Iterator[MlflowRun]:
-        """Yield the runs of an experiment whose tag has this value; one page is held at a time."""
+        """Yield the runs of an experiment whose tag has this value. One page is held at a time."""
         where = self.run_filter(key, value)
         token: str | None = None
         while True:
@@ -162,7 +162,7 @@ class RunStore(ABC):
         return f"tags.`{key}` = {quoted(value)}" if quotable(value) else ""
 
     def create_run(self, experiment_id: str, run_name: str, tags: dict[str, str]) -> MlflowRun:
-        """Create a run with its tags in one request, beginning when its training did where they say that."""
+        """Create a run with its tags in one request. It begins with the training, if a tag says when."""
         tags = {**tags, keys.BEGAN: run_times.as_tag(run_times.now())}
 
         def create(start: int | None) -> MlflowRun:
@@ -173,18 +173,18 @@ class RunStore(ABC):
         try:
             return create(start)
         except (ConfigurationError, DataError):
-            # Perhaps since the time is in the past; if not, this fails in the same way.
+            # The reason may be the past time. If not, this fails in the same way.
             return create(None)
 
     def update_tags(self, run: MlflowRun, tags: dict[str, str]) -> None:
-        """Write those tags over that the run does not have like this, in one request."""
+        """Write the tags that the run does not have in this form, in one request."""
         changed = {key: value for key, value in tags.items() if run.data.tags.get(key) != value}
         batch = [RunTag(key, value) for key, value in changed.items()]
         if batch:
             self.retry(lambda: self.client.log_batch(run.info.run_id, tags=batch))
 
     def discard(self, delete: Callable[[], object]) -> None:
-        """Delete something of ours that is one too many; gone already (an answer was lost) is as good."""
+        """Delete a superfluous object of ours. If it no longer exists, that counts as deleted."""
         try:
             self.retry(delete)
         except MirrorError as error:
@@ -196,10 +196,10 @@ class RunWriter(ABC):
     """Parameters, metrics and the end of one run. See :class:`aml_mirror.registries.base.Writer`.
 
     Args:
-        store: where the run is.
-        run: as it was when it was taken up.
+        store: the store of the run.
+        run: the run as it was when it was continued or created.
         claim: the right to write it.
-        tags: those of the run, as the pipeline made them.
+        tags: the run's tags from the pipeline.
         adopted: whether an earlier attempt may have written to it.
     """
 
@@ -217,7 +217,7 @@ class RunWriter(ABC):
         self._adopted = adopted
 
     def log_params(self, params: dict[str, str]) -> None:
-        """Write what is not there yet."""
+        """Write the parameters that do not exist yet."""
         there = self._run.data.params if self._adopted else {}
         fresh = [Param(key, value) for key, value in params.items() if key not in there]
         for batch in in_batches(
@@ -226,13 +226,14 @@ class RunWriter(ABC):
             self._log_batch(params=batch)
 
     def log_metrics(self, points: Callable[[], Iterator[Point]], progress: Callable[[int], None]) -> int:
-        """Write the points in their order, going on after an earlier attempt; return how many were sent."""
+        """Write the points in order, continuing an earlier attempt; return how many were sent."""
         mark = self._run.data.tags.get(keys.POINTS, "") if self._adopted else ""
-        # If the points are not those of the earlier attempt, all go again: a database keeps equal rows once.
+        # If the points differ from those of the earlier attempt, all are sent again: a database keeps equal
+        # rows once.
         return send_points(points, self._limits.batch, mark, self._log_points, progress)[0]
 
     def _log_points(self, batch: list[Point], mark: str) -> None:
-        """Send one batch with the mark that tells how far the run is."""
+        """Send one batch with the mark that says how far the run is."""
         metrics = [Metric(name, value, timestamp, step) for name, value, timestamp, step in batch]
         self._log_batch(metrics=metrics, tags=[RunTag(keys.POINTS, mark)])
 
@@ -241,7 +242,7 @@ class RunWriter(ABC):
         self._retry(lambda: self._client.log_batch(self.run_id, synchronous=True, **rows))
 
     def abort(self, status: str, why: str) -> None:
-        """Close the run as FAILED or KILLED, to be taken up by the next attempt. Never raises."""
+        """Close the run as FAILED or KILLED, so the next attempt can continue it. Never raises."""
         self._claim.stop()
         if self._claim.lost:
             return
@@ -253,7 +254,7 @@ class RunWriter(ABC):
             }
             self._client.log_batch(self.run_id, tags=[RunTag(*item) for item in told.items()])
             self._client.set_terminated(self.run_id, status)
-        except Exception:  # noqa: BLE001 - the failure that brought us here is the one to be told
+        except Exception:  # noqa: BLE001 - the original failure must be reported
             return
 
     @abstractmethod
@@ -266,9 +267,9 @@ class RunWriter(ABC):
 
 
 def lost_claim(what: str) -> ServiceUnavailable:
-    """Return the error of a mirror whose claim another one has now; waiting does not bring it back."""
+    """Return the error for a mirror whose claim another one has now. Waiting does not help."""
     failure = ServiceUnavailable(
-        f"another mirror took over {what}", "it goes on with the work; run again to see what came of it"
+        f"another mirror took over {what}", "it continues the work; run the command again to see the result"
     )
     failure.worth_trying_for = 0.0
     return failure

@@ -1,6 +1,6 @@
-"""What S3's and Google's clients raise, as the one line that a person can act on.
+"""Translates errors of S3's and Google's clients into one line that a person can act on.
 
-The classes are told by their module and name: their packages are no part of this program.
+The classes are recognised by module and name, because their packages are not part of this program.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _S3_LATER = frozenset(
 
 
 def translate(cause: BaseException, where: str) -> MirrorError | None:
-    """Return our error for one of theirs; None: it is none.
+    """Return our error for one of theirs; None: it is not one.
 
     Args:
         cause: what the client raised.
@@ -48,7 +48,7 @@ def _of_s3(cause: BaseException, name: str, where: str) -> MirrorError | None:
         "ProfileNotFound",
         "CredentialRetrievalError",
     ):
-        return NotAllowed(f"{where} needs a login, and there is none: {said}", _AWS_LOGIN)
+        return NotAllowed(f"{where} needs a login, but there is none: {said}", _AWS_LOGIN)
     if name in (
         "EndpointConnectionError",
         "ConnectTimeoutError",
@@ -77,7 +77,7 @@ def _of_google(cause: BaseException, name: str, where: str) -> MirrorError | Non
     if name in ("DefaultCredentialsError", "RefreshError", "Forbidden", "Unauthorized"):
         return NotAllowed(f"{where} does not accept the login: {said}", _GOOGLE_LOGIN)
     if name == "NotFound":
-        return ConfigurationError(f"{where} is not there: {said}", "check the bucket's name")
+        return ConfigurationError(f"{where} does not exist: {said}", "check the bucket's name")
     if name in (
         "TooManyRequests",
         "InternalServerError",

@@ -1,4 +1,4 @@
-"""The manifest of a registered version: the one with the digest that the version was registered with."""
+"""Reads the manifest of a registered version and checks it against the digest of the registration."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from aml_mirror.core.manifest import SCHEMA, Manifest, ManifestEntry, identity
 from aml_mirror.registries import keys
 from aml_mirror.registries.records import Version
 
-# 10^5 files with 300 bytes each; a checkpoint has some dozen, and Azure ML takes 1,500.
+# 10^5 files with 300 bytes each. A checkpoint has some dozen, and Azure ML accepts 1,500.
 MAX_MANIFEST_BYTES = 32 << 20
 
 
@@ -24,14 +24,14 @@ class ArtifactReader(Protocol):
 
 
 class ManifestLost(DataError):
-    """No copy of a version's manifest, or not every one, is what it was."""
+    """At least one copy of a version's manifest was changed, or there is none."""
 
 
 def require_complete(version: Version) -> str:
     """Return the digest of a version's manifest.
 
     Raises:
-        DataError: this program did not make it, it is not complete, or what it says of itself was changed.
+        DataError: this program did not make the version, it is not complete, or its tags were changed.
     """
     pinned = version.tags.get(keys.MANIFEST_SHA256)
     if not pinned or not version.tags.get(keys.IDENTITY):
@@ -42,15 +42,15 @@ def require_complete(version: Version) -> str:
     if not version.complete:
         raise DataError(
             f"version {version.number} of {version.model} is not complete: a mirror of "
-            f"{version.tags.get(keys.RUN_ID)} was begun and not finished",
-            "run that mirror again: it goes on from there",
+            f"{version.tags.get(keys.RUN_ID)} was started but not finished",
+            "run that mirror again: it continues from there",
         )
     tags = version.tags
     if identity(tags.get(keys.RUN_ID, ""), tags.get(keys.CHECKPOINT, ""), pinned) != tags[keys.IDENTITY]:
         raise DataError(
-            f"what version {version.number} of {version.model} says of itself does not fit together: its "
-            "identity is not that of its run, checkpoint and manifest",
-            "somebody changed its tags; do not use it, and mirror the run again",
+            f"the tags of version {version.number} of {version.model} contradict each other: its identity "
+            "does not match its run, checkpoint and manifest",
+            "somebody changed its tags: do not use it, and mirror the run again",
         )
     return pinned
 
@@ -63,7 +63,7 @@ def pinned_manifest(version: Version, reader: ArtifactReader) -> Manifest:
         DataError: see :func:`require_complete`.
     """
     pinned = require_complete(version)
-    # Twice: an answer that was cut is no change.
+    # Twice: a truncated answer is not a change.
     for _ in range(2):
         copies = [parsed(data) for data in reader.artifacts("manifest.json", MAX_MANIFEST_BYTES)]
         right = [manifest for manifest in copies if manifest is not None and manifest.sha256 == pinned]
@@ -80,7 +80,7 @@ def pinned_manifest(version: Version, reader: ArtifactReader) -> Manifest:
 
 
 def parsed(data: bytes) -> Manifest | None:
-    """Return a manifest that was written as text; None where it is damaged."""
+    """Parse a manifest; None if it is damaged."""
     try:
         found = json.loads(data)
         if found["schema"] != SCHEMA:
@@ -98,8 +98,8 @@ def _item(entry: dict[str, Any]) -> ManifestEntry:
         raise TypeError
     if any(text is not None and not isinstance(text, str) for text in texts.values()):
         raise TypeError
-    # The manifest's digest covers one text a file, its SHA-256 or else its ETag. A SHA-256 that was moved to
-    # the ETag's place leaves that digest as it was, and its file would be compared by its size alone.
+    # The manifest's digest covers one text per file: its SHA-256, or else its ETag. If a SHA-256 was moved to
+    # the ETag's place, that digest would stay the same, but the file would only be compared by size.
     if not texts["sha256"] and re.fullmatch("[0-9a-f]{64}", texts["etag"] or ""):
         raise TypeError
     return ManifestEntry(

@@ -1,4 +1,4 @@
-"""What a registry says of itself and of its versions, whatever kind it is."""
+"""What every kind of registry says about itself and its versions."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ Point = tuple[str, float, int, int]
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What a workspace takes; None: as much as there is. Lengths in characters."""
+    """The limits of a workspace; None: no limit. Lengths in characters."""
 
     batch: int = 200
     """Metric values a ``log_batch``: Azure ML refuses more than 250 (Learn, resource limits), and an early
@@ -26,7 +26,7 @@ class Limits:
     tag_value: int = 5000
     files: int | None = None
     description: int = 5000
-    """Of a version: MLflow's tables and Azure ML both have room for so many."""
+    """The length of a version's description: MLflow's tables and Azure ML both have room for this much."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,13 +37,13 @@ class Version:
     number: str
     tags: dict[str, str] = field(default_factory=dict)
     path: str = ""
-    """Where its files are, as the registry has it; empty: the registry does not say."""
+    """The registry's path of its files; empty: the registry does not say."""
     archived: bool = False
-    """Whether somebody archived it, or its model."""
+    """Whether somebody archived the version or its model."""
 
     @property
     def complete(self) -> bool:
-        """Whether the mark that is written last is there."""
+        """Whether it has the mark that is written last."""
         return self.tags.get(STATE) == COMPLETE
 
 
@@ -58,25 +58,25 @@ class Upload:
 
 @dataclass(frozen=True, slots=True)
 class FileDigest:
-    """What was read of one file: its size in bytes and its digests in hexadecimal."""
+    """The result of reading one file: its size in bytes and its digests in hexadecimal."""
 
     bytes: int
     sha256: str
     md5: str
     etag: str = ""
-    """The ETag under which it was read, where the store has any; without quotes."""
+    """The ETag when it was read, without quotes, if the store has ETags."""
 
 
 def log_state_name(digest: str) -> str:
-    """Return the name under which the state of a version's logs is kept (``mirror.logs`` has the digest)."""
+    """Return the name of the stored state of a version's logs (``mirror.logs`` has the digest)."""
     return f"logs-{digest}.json"
 
 
 def log_state_digest(tag: str) -> str:
-    """Return the SHA-256 of the state that the value of a version's tag ``mirror.logs`` means."""
+    """Return the SHA-256 of the log state that the value of a version's tag ``mirror.logs`` refers to."""
     return tag.split(":")[1] if ":" in tag else ""
 
 
 def model_uri(version: Version) -> str:
-    """Return a version's address as MLflow's clients and Azure ML's MLflow plugin take it."""
+    """Return a version's address in the form that MLflow's clients and Azure ML's MLflow plugin accept."""
     return f"models:/{version.model}/{version.number}"

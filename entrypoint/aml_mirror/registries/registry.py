@@ -1,4 +1,4 @@
-"""Which registry the settings mean: ``--tracking-uri``, else what the environment names."""
+"""Chooses the registry that the settings mean: ``--tracking-uri``, or else what the environment names."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ BUILT_IN: tuple[RegistryType, ...] = (AzureMLRegistryType(), MlflowRegistryType(
 
 @functools.cache
 def registry_types() -> tuple[RegistryType, ...]:
-    """Return every kind of registry: the built-in ones, then those of other packages.
+    """Return every kind of registry: first the built-in ones, then those of other packages.
 
     Raises:
-        ConfigurationError: another package's cannot be loaded, or has a name or scheme that is taken.
+        ConfigurationError: a package's registry cannot be loaded, or its name or scheme is already used.
     """
     types = (*BUILT_IN, *plugins.load(plugins.REGISTRIES))
     plugins.require_unique("registries", (item.name for item in types))
@@ -31,9 +31,9 @@ def registry_types() -> tuple[RegistryType, ...]:
 
 
 def named_type(settings: Settings) -> RegistryType | None:
-    """Return the kind of registry that the settings name, or None where they name none.
+    """Return the kind of registry that the settings name, or None if they name none.
 
-    A URI as a flag wins, then what other settings name, then ``MLFLOW_TRACKING_URI``.
+    A URI on the command line wins, then other settings, then ``MLFLOW_TRACKING_URI``.
 
     Raises:
         ConfigurationError: no kind of registry has the URI's scheme.
@@ -74,7 +74,7 @@ def open_registry(settings: Settings, notice: Callable[[str], None]) -> Registry
         notice: called with messages for the user while waiting.
 
     Raises:
-        ConfigurationError: they name none, or not wholly.
+        ConfigurationError: they name none, or not completely.
         MirrorError: it cannot be used.
     """
     named = required_type(settings)
@@ -86,11 +86,11 @@ def _of_uri(uri: str) -> RegistryType:
     try:
         scheme = (urlsplit(uri).scheme or uri).partition("+")[0]
     except ValueError:
-        scheme = ""  # half a pair of brackets around the host
+        scheme = ""  # one bracket of the host is missing
     for item in registry_types():
         if scheme in item.schemes:
             return item
-    # A store that an MLflow plugin adds, as sagemaker-mlflow does for arn:aws:sagemaker:….
+    # A store that an MLflow plugin adds, like sagemaker-mlflow for arn:aws:sagemaker:….
     if scheme in {item.name for item in plugins.entry_points("mlflow.tracking_store")}:
         return next(item for item in registry_types() if isinstance(item, MlflowRegistryType))
     if uri.startswith("arn:aws:sagemaker:"):
@@ -103,7 +103,7 @@ def _of_uri(uri: str) -> RegistryType:
         f"the tracking URI {uri!r} is not the address of an MLflow server",
         "; or ".join(
             [
-                "write http:// or https:// before the host; or sqlite:///FILE where full MLflow is installed",
+                "put http:// or https:// before the host, or use sqlite:///FILE if full MLflow is installed",
                 *others,
             ]
         ),

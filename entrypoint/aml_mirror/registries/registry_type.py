@@ -1,4 +1,4 @@
-"""What a kind of registry says of itself before it is opened: its names, its rules, what it can do.
+"""Describes a kind of registry before it is opened: its names, its rules, its capabilities.
 
 Another package adds one with an entry point in the group ``aml_mirror.registries`` that names a subclass of
 :class:`RegistryType`.
@@ -18,33 +18,33 @@ from aml_mirror.registries.records import Limits
 from aml_mirror.sources.base import Source
 
 Check = Callable[[Settings], str]
-"""One check of ``doctor``: says in one line what it found, or raises one of our errors."""
+"""One check of ``doctor``: returns its finding in one line, or raises one of our errors."""
 
 PROBE_NAME = "aml-mirror-doctor"
-"""The model and the run that ``doctor`` asks for where the person named none."""
+"""The model and the run that ``doctor`` asks for if the person named none."""
 
 
 class RegistryType(ABC):
     """One kind of registry.
 
-    Nothing but the checks, the probe and what :meth:`open` returns sends a request.
+    Only the checks, the probe and the result of :meth:`open` send requests.
     """
 
     name: str
     """One word, for error messages."""
     usage: str
-    """How a person names such a registry, for help and error messages: the flags with an example."""
+    """How a person selects such a registry, for help and error messages: the flags with an example."""
     schemes: tuple[str, ...] = ()
-    """Schemes of ``--tracking-uri`` that mean this kind. A driver may follow a ``+``."""
+    """The schemes of ``--tracking-uri`` for this kind. A driver may follow a ``+``."""
     limits: Limits = Limits()
-    """What one run and one version take."""
+    """The limits of one run and one version."""
     options: tuple[Option, ...] = ()
-    """Rows that this kind adds to the table of options; their values are in ``Settings.extra``."""
+    """The options that this kind adds; their values are in ``Settings.extra``."""
     has_probe: bool = False
     """Whether ``doctor --probe`` can try something here."""
 
     def is_configured(self, settings: Settings) -> bool:
-        """Return whether the settings name such a registry otherwise than by a URI."""
+        """Tell whether the settings name such a registry without a URI."""
         return False
 
     def check_names(self, model: str, experiment: str) -> None:
@@ -56,17 +56,17 @@ class RegistryType(ABC):
         check_names(model, experiment)
 
     def check(self, settings: Settings) -> None:  # noqa: B027 - a registry may have nothing to check
-        """Check whatever needs no request.
+        """Check everything that needs no request.
 
         Raises:
-            ConfigurationError: the settings do not wholly name a registry, or it cannot be used from here.
+            ConfigurationError: the settings name a registry incompletely, or it cannot be used from here.
             UsageError: an option has no valid value.
         """
 
     def can_copy(self, source: Source) -> bool:
-        """Return whether the registry's storage copies this source's files by itself.
+        """Tell whether the registry's storage can copy this source's files by itself.
 
-        Then checkpoint bytes need not pass through this program, and are not hashed unless ``--hash`` asks.
+        Then checkpoint bytes need not pass through this program, and are only hashed with ``--hash``.
         """
         return False
 
@@ -83,7 +83,7 @@ class RegistryType(ABC):
         """
 
     def parse_uri(self, uri: str) -> tuple[str, str] | None:
-        """Read model and version number out of a version's URI, in a form of this registry's own."""
+        """Return model and version number from a version's URI in this registry's own form."""
         return None
 
     def checks(self, settings: Settings) -> Sequence[tuple[str, Check]]:
@@ -91,13 +91,13 @@ class RegistryType(ABC):
         return (("workspace", self._answers),)
 
     def probe(self, settings: Settings) -> Iterator[tuple[str, str, MirrorError | None]]:
-        """Try what only a real registry can tell, and yield a name, a sentence, and the failure or None.
+        """Try what only a real registry can tell. Yield a name, a sentence, and the failure or None.
 
         Raises:
             UsageError: there is nothing to try.
         """
         raise UsageError(
-            f"--probe has nothing to try with {self.name}", "leave it out, or name an Azure ML workspace"
+            f"there is nothing to probe in {self.name}", "leave it out, or name an Azure ML workspace"
         )
 
     def _answers(self, settings: Settings) -> str:

@@ -1,15 +1,14 @@
-"""Stages of a model: which version has which, and the journal of how it came to that.
+"""Stages of a model: which version has which stage, and the journal of all changes.
 
-A stage ("production") belongs to one version of a model at most, its *holder*. Who changes that holds the
-lock of the model, writes an entry into the journal, and then moves the stage:
+At most one version of a model has a stage ("production"). It is the stage's *holder*. To change it, a program
+takes the lock of the model, writes an entry into the journal, and then moves the stage:
 
-1. The entry says who, when, why, and on which evidence. It is never changed.
-2. One request gives the stage to the new holder. That is the moment at which it counts. On Azure ML it writes
-   two tags of the version: the stage, and the number and digest of the entry. On MLflow it sets the alias.
-3. The former holder loses it.
+1. The entry says who, when, why, and on which evidence. It is never changed. 2. One request gives the stage
+to the new holder. From this moment it counts. On Azure ML it writes two tags of the version: the stage, and
+the number and digest of the entry. On MLflow it sets the alias. 3. The former holder loses the stage.
 
-Where an operation is cut off before 2, nothing happened, and its entry counts as not carried out. Cut off
-after 2, the new holder is the one with the higher number, and the next operation completes 3.
+If an operation is interrupted before 2, nothing happened, and its entry counts as not carried out. If it is
+interrupted after 2, the new holder is the one with the higher number, and the next operation completes 3.
 """
 
 from __future__ import annotations
@@ -28,10 +27,10 @@ from aml_mirror.registries.records import Version
 
 SCHEMA = "aml-mirror/stage-entry/v1"
 PROMOTE, DEMOTE, ROLLBACK = "promote", "demote", "rollback"
-# Of a version: the entry that gave it a stage, whose name follows. The tag ``mirror.stage`` has the stages
-# that it has, separated by commas.
+# For a version: the entry that gave it a stage; the stage's name follows. The tag ``mirror.stage`` has its
+# stages, separated by commas.
 ENTRY = "mirror.stage."
-# Aliases that MLflow, or this program, gives a meaning of its own.
+# Aliases to which MLflow, or this program, gives a special meaning.
 _TAKEN = ("latest", "final", "best")
 _NAME = re.compile(r"[a-z][a-z0-9-]{0,39}")
 
@@ -46,29 +45,29 @@ class StageEntry:
     action: str
     """``promote``, ``demote`` or ``rollback``."""
     version: str
-    """The number of the version that gets the stage; empty: none, it is taken away."""
+    """The number of the version that gets the stage; empty: the stage is taken away."""
     previous: str
     """The number of the version that had it; empty: none."""
     follows: int
-    """The number of the entry that counted when this one was written; 0: none."""
+    """The number of the valid entry when this one was written; 0: none."""
     at: str
-    """When, in UTC, as ISO 8601."""
+    """The time, in UTC, as ISO 8601."""
     by: str
-    """Who, as the machine knows it."""
+    """The person, as the machine knows them."""
     why: str = ""
     """The reason that was given."""
     manifest_sha256: str = ""
-    """Of the version that gets the stage."""
+    """The manifest digest of the version that gets the stage."""
     evidence: tuple[str, ...] = ()
     """The ids of the evaluations that were counted."""
     policy_sha256: str = ""
     """Digest of the policy; empty: none was given."""
     conditions: tuple[dict[str, str], ...] = field(default=())
-    """What was required and found."""
+    """The requirements and findings."""
 
     @property
     def digest(self) -> str:
-        """What pins the entry, in hexadecimal."""
+        """The digest that pins the entry, in hexadecimal."""
         return digest_of_json(self.as_dict())
 
     def as_dict(self) -> dict[str, Any]:
@@ -76,12 +75,12 @@ class StageEntry:
         return {"schema": SCHEMA, **asdict(self)}
 
     def as_json(self) -> str:
-        """The same as text."""
+        """Return the result as text."""
         return json.dumps(self.as_dict(), ensure_ascii=False)
 
 
 def parse_entry(text: str | bytes) -> StageEntry | None:
-    """Read an entry; None where it is none."""
+    """Parse an entry; None if it is not one."""
     try:
         found = json.loads(text)
         if found.pop("schema") != SCHEMA:
@@ -96,7 +95,7 @@ def parse_entry(text: str | bytes) -> StageEntry | None:
 
 @dataclass(frozen=True, slots=True)
 class Holder:
-    """The version that has a stage, and the number of the entry that gave it; 0: nobody wrote one."""
+    """The version that has a stage, and the number of the entry that gave it; 0: there is no entry."""
 
     version: Version
     sequence: int
@@ -106,10 +105,10 @@ class StageStore(Protocol):
     """The stages of one model."""
 
     def lock(self) -> AbstractContextManager[Callable[[], None]]:
-        """Be the only one that changes the stages of the model.
+        """Lock the stages of the model against other programs.
 
         Yields:
-            what raises where another may change them by now; to be called before each write.
+            a function that raises if another program may have the lock; call it before each write.
         """
 
     def holder(self, stage: str) -> Holder | None:
@@ -122,14 +121,14 @@ class StageStore(Protocol):
         """Write an entry.
 
         Raises:
-            ServiceUnavailable: there is one with its number.
+            ServiceUnavailable: an entry with its number exists already.
         """
 
     def move(self, entry: StageEntry, to: Version | None, require_allowed: Callable[[], None]) -> None:
         """Give a stage to a version, or take it away, and take it from all others.
 
         Args:
-            entry: what is carried out; it is in the journal.
+            entry: the entry to carry out; it is in the journal.
             to: the new holder; None: nobody.
             require_allowed: see :meth:`lock`.
         """
@@ -139,29 +138,29 @@ def check_stage(name: str) -> str:
     """Return the name of a stage.
 
     Raises:
-        UsageError: it can be none.
+        UsageError: the name is not allowed.
     """
     if not _NAME.fullmatch(name) or name in _TAKEN or re.fullmatch(r"v\d+", name):
         raise UsageError(
-            f"{name!r} cannot be a stage: up to 40 small letters, digits and '-', beginning with a letter, "
-            f"and none of {', '.join(_TAKEN)} or v1, v2, …",
+            f"{name!r} cannot be the name of a stage: use up to 40 lower-case letters, digits and '-', "
+            f"beginning with a letter, and not {', '.join(_TAKEN)} or v1, v2, …",
             "for example: staging, production",
         )
     return name
 
 
 def stages_of(tags: Mapping[str, str]) -> list[str]:
-    """Return the stages that a version's tags name."""
+    """Return the stages in a version's tags."""
     return [name for name in tags.get(STAGE, "").split(",") if name]
 
 
 def mark_of(entry: StageEntry) -> str:
-    """Return the value of a version's tag that names the entry by which it has a stage."""
+    """Return the value of a version's tag that names the entry for its stage."""
     return f"{entry.sequence} {entry.digest} {entry.at} by {entry.by}"[:250]
 
 
 def parse_mark(tags: Mapping[str, str], stage: str) -> tuple[int, str]:
-    """Return number and digest of the entry that a version's tags name; (0, ""): none."""
+    """Return number and digest of the entry in a version's tags; (0, ""): none."""
     match = re.match(r"(\d{1,9}) ([0-9a-f]{64})\b", tags.get(ENTRY + stage, ""))
     return (int(match[1]), match[2]) if match else (0, "")
 
@@ -173,7 +172,7 @@ def tags_with(tags: Mapping[str, str], entry: StageEntry) -> dict[str, str]:
 
 
 def tags_without(tags: Mapping[str, str], stage: str) -> tuple[dict[str, str], list[str]]:
-    """Return what takes a stage from a version: the tags to write, and those to remove."""
+    """Return the changes that take a stage from a version: the tags to write, and those to remove."""
     names = [name for name in stages_of(tags) if name != stage]
     removed = [ENTRY + stage] if ENTRY + stage in tags else []
     if names:
@@ -185,8 +184,8 @@ def carried_out(entries: list[StageEntry], head: int) -> list[StageEntry]:
     """Return the entries of one stage that were carried out, the oldest first.
 
     Args:
-        entries: all of the stage.
-        head: the number of the one that counts now.
+        entries: all entries of the stage.
+        head: the number of the valid one.
     """
     by_number = {entry.sequence: entry for entry in entries}
     found = []
@@ -199,14 +198,14 @@ def carried_out(entries: list[StageEntry], head: int) -> list[StageEntry]:
 
 
 def head_of(entries: list[StageEntry], holder: Holder | None) -> int:
-    """Return the number of the entry of a stage that counts now; 0: none.
+    """Return the number of the valid entry of a stage; 0: none.
 
     Args:
-        entries: all of the stage.
-        holder: who has it.
+        entries: all entries of the stage.
+        holder: the version that has the stage.
     """
     if holder is not None:
         return holder.sequence
-    # Nobody has it: the last entry took it away, or none was carried out since.
+    # No version has it: the last entry removed it, or no entry since then was carried out.
     last = next((entry for entry in reversed(entries) if entry.action == DEMOTE), None)
     return last.sequence if last else 0

@@ -1,8 +1,8 @@
-"""Hand a file of the source to a client that wants a path, without racing, and uncopied where that can be.
+"""Passes a file of the source to a client that needs a path, without races, and without a copy if possible.
 
-For a local file the path leads to the very file that was opened and compared with what was listed,
-whatever is put in its place meanwhile. A file of another kind of source (a blob) is written to the scratch
-folder first, piece by piece. In both cases the path ends in the name that the artifact is to have.
+For a local file, the path leads to the same file that was opened and compared with the listing, whatever
+replaces it meanwhile. A file from another kind of source (a blob) is first written to the temporary folder,
+piece by piece. In both cases, the path ends in the name that the artifact should have.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ _PIECE_BYTES = 4 << 20
 
 @contextmanager
 def staged(tree: Tree, source: str, name: str) -> Iterator[str]:
-    """Yield a path named ``name`` that reads as the file ``source`` of the tree.
+    """Yield a path named ``name`` from which the file ``source`` of the tree can be read.
 
     Raises:
-        DataError: the file is not the one that was listed, or changed while it was being read.
-        NotAllowed: it may not be read.
-        ConfigurationError: it has to be written to the scratch folder (``TMPDIR``), which has no room.
+        DataError: the file is not the one that was listed, or changed while it was read.
+        NotAllowed: access is denied.
+        ConfigurationError: it must be written to the temporary folder (``TMPDIR``), which has no room.
     """
     entry = tree.entry(source)
     with tree.open(source) as stream, tempfile.TemporaryDirectory(prefix="aml-mirror-") as scratch:
@@ -38,7 +38,7 @@ def staged(tree: Tree, source: str, name: str) -> Iterator[str]:
         if descriptor is None:
             _spool(stream, path, entry.bytes)
         else:
-            # Linux opens the file behind the descriptor again, from its start; on other systems, where
+            # Linux opens the file behind the descriptor again, from its start. On other systems, where
             # /dev/fd shares the position, rewinding does the same.
             os.symlink(
                 f"/proc/{os.getpid()}/fd/{descriptor}"
@@ -50,7 +50,7 @@ def staged(tree: Tree, source: str, name: str) -> Iterator[str]:
     if not tree.source.is_unchanged(entry):
         raise DataError(
             f"{source} changed while it was sent",
-            "wait until the training has ended and nothing writes there any more, then run again",
+            "wait until the training has ended and nothing writes there, then run the command again",
         )
 
 
@@ -71,12 +71,12 @@ def _spool(stream: BinaryIO, path: str, size: int) -> None:
             shutil.copyfileobj(stream, file, _PIECE_BYTES)
             file.flush()
     except OSError as error:
-        # Another program may fill the disk meanwhile. What the source raises is none of these.
+        # Another program may fill the disk meanwhile. The source raises none of these errors.
         raise _no_room(folder, size, shutil.disk_usage(folder).free) from error
 
 
 def _no_room(folder: str, size: int, room: int) -> ConfigurationError:
     return ConfigurationError(
-        f"{os.path.dirname(folder)} has {amount(room)} left, and {amount(size)} have to pass through it",
+        f"{os.path.dirname(folder)} has {amount(room)} free, but {amount(size)} are needed",
         "set TMPDIR to a folder with more room",
     )

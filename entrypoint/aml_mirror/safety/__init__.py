@@ -1,1 +1,1 @@
-"""Whether loading a model version can run code that its maker chose: looked at from outside, never tried."""
+"""Tells whether loading a model version can run code that its maker chose, without loading anything."""

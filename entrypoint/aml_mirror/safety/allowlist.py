@@ -1,13 +1,13 @@
-"""What a pickle may name and still be called clean.
+"""The names that a pickle may import and still be clean.
 
-The list holds what cannot run code of the file's choosing, whatever arguments it is given: builders of
-tensors, arrays and containers, and classes whose state is only stored. It is a list of what is allowed,
-not of what is forbidden: forbidden names cannot be listed, since any function that finds another one by
-name opens all of them (picklescan#66), and each release of each library adds some.
+The list contains what cannot run code of the file's choosing, whatever arguments it gets: builders of
+tensors, arrays and containers, and classes whose state is only stored. It lists what is allowed, not what is
+forbidden. Forbidden names cannot be listed: any function that finds another one by name opens all of them
+(picklescan#66), and each release of each library adds some.
 
-Four kinds of names are not here although frameworks write them, because they do run code: functions that
-travel by value (cloudpickle, dill), ``functools.partial`` and the like, which call what they are given,
-loaders of other files, and classes that open something when they are made.
+Four kinds of names are missing although frameworks write them, because they do run code: functions that are
+stored by value (cloudpickle, dill); ``functools.partial`` and similar, which call their arguments; loaders of
+other files; and classes that open something when they are created.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ _POLICIES = {
     "td3": "TD3Policy CnnPolicy MlpPolicy MultiInputPolicy Actor",
     "ddpg": "CnnPolicy MlpPolicy MultiInputPolicy",
 }
-# sb3-contrib 2.9: what the policies' short names (MlpPolicy, MlpLstmPolicy, …) stand for, and two buffers.
+# sb3-contrib 2.9: the targets of the policies' short names (MlpPolicy, MlpLstmPolicy, …), and two buffers.
 _CONTRIB = {
     "ars.policies": "ARSPolicy ARSLinearPolicy",
     "crossq.policies": "CrossQPolicy",
@@ -94,7 +94,8 @@ ALLOWED: frozenset[tuple[str, str]] = frozenset(
         *_names("uuid", "UUID SafeUUID"),
         *_names("argparse", "Namespace"),
         *_names("types", "SimpleNamespace"),
-        # random.py: made without arguments, then given numbers. re/__init__.py: of a pattern and its flags.
+        # random.py: created without arguments, then given numbers. re/__init__.py: of a pattern and its
+        # flags.
         *_names("random", "Random"),
         *_names("re", "_compile"),
         *_names("typing", "Any Dict List Tuple Union Optional"),
@@ -113,7 +114,7 @@ ALLOWED: frozenset[tuple[str, str]] = frozenset(
         *_names("torch", "Size device Tensor dtype Generator " + _TORCH_TYPES + " " + _STORAGES),
         *_names("torch.storage", "UntypedStorage TypedStorage _load_from_bytes"),
         *_names("torch.serialization", "_get_layout"),
-        # A text: what torch.__version__ is, which trainers note in their checkpoints.
+        # A string: torch.__version__, which trainers store in their checkpoints.
         *_names("torch.torch_version", "TorchVersion"),
         # numpy: arrays, scalars and random generators, under the names of numpy 1 and 2.
         *_names("numpy", _NUMPY_TYPES),
@@ -126,10 +127,10 @@ ALLOWED: frozenset[tuple[str, str]] = frozenset(
             )
             for name in names.split()
         ),
-        # Arrays with a mask (numpy/ma/core.py: MaskedArray.__reduce__), under the names of numpy 1 and 2.
+        # Masked arrays (numpy/ma/core.py: MaskedArray.__reduce__), under the names of numpy 1 and 2.
         *_names("numpy.ma.core", "_mareconstruct MaskedArray"),
         *_names("numpy.ma", "MaskedArray"),
-        # numpy 2's texts of any length, and the number formats of JAX.
+        # numpy 2's strings of any length, and the number formats of JAX.
         *_names("numpy.dtypes", "StringDType"),
         *_names("numpy._core._internal", "_convert_to_stringdtype_kwargs"),
         *_names("ml_dtypes", _SMALL_TYPES),
@@ -142,9 +143,9 @@ ALLOWED: frozenset[tuple[str, str]] = frozenset(
         *_names("numpy.random._pcg64", "PCG64 PCG64DXSM"),
         *_names("numpy.random._philox", "Philox"),
         *_names("numpy.random._sfc64", "SFC64"),
-        # omegaconf: configurations in checkpoints of Lightning and diffusion_policy. Its classes store their
-        # state; what an interpolation refers to is looked up when it is read, by resolvers that the program
-        # registered, not the file.
+        # omegaconf: configurations in checkpoints of Lightning and diffusion_policy. Its classes only store
+        # their state. An interpolation is resolved when it is read, by resolvers that the program registered,
+        # not the file.
         *_names("omegaconf.dictconfig", "DictConfig"),
         *_names("omegaconf.listconfig", "ListConfig"),
         *_names("omegaconf.base", "ContainerMetadata Metadata SCMode UnionNode"),
@@ -153,10 +154,10 @@ ALLOWED: frozenset[tuple[str, str]] = frozenset(
             "AnyNode StringNode IntegerNode FloatNode BooleanNode BytesNode PathNode EnumNode "
             "InterpolationResultNode",
         ),
-        # dill looks a built-in type up by its name; the machine looks which.
+        # dill finds a built-in type by its name. The machine checks which one.
         *_names("dill._dill", "_load_type"),
         *_names("dill.dill", "_load_type"),
-        # Lightning keeps its hyperparameters in a dictionary of its own.
+        # Lightning stores its hyperparameters in its own dictionary class.
         *_names("pytorch_lightning.utilities.parsing", "AttributeDict"),
         *_names("lightning_fabric.utilities.data", "AttributeDict"),
         *_names("lightning.fabric.utilities.data", "AttributeDict"),
@@ -201,8 +202,9 @@ ALLOWED: frozenset[tuple[str, str]] = frozenset(
     }
 )
 
-# Of these only the state is stored: real files make them empty and then give them their state. Made with
-# arguments they call some of those (a policy its optimizer's class, a noise what copies the one it is given).
+# Only the state of these is stored: real files create them empty and then set their state. With arguments
+# they call some of these (a policy calls its optimizer's class, a noise calls the copy function of its
+# argument).
 MADE_EMPTY = frozenset(
     (module, name)
     for module, name in ALLOWED
@@ -225,8 +227,8 @@ _TORCH_REBUILDS = frozenset((module, name) for module, name in ALLOWED if module
 _MASKED = frozenset({("numpy.ma", "MaskedArray"), ("numpy.ma.core", "MaskedArray")})
 _BIT_GENERATORS = frozenset(_names("numpy.random._pickle", "__bit_generator_ctor"))
 
-# These call an argument of theirs: which one, and what it may be; None: any name on the list. The machine
-# looks at their arguments.
+# These call one of their arguments: its position, and what it may be; None: any name on the list. The machine
+# checks the arguments.
 CALLS_ITS_ARGUMENT: dict[tuple[str, str], dict[int, frozenset[tuple[str, str]] | None]] = {
     ("torch._tensor", "_rebuild_from_type_v2"): {0: _TORCH_REBUILDS},
     ("copyreg", "_reconstructor"): {0: None, 1: None},
@@ -240,7 +242,7 @@ ENCODES = ("_codecs", "encode")
 MAKES_BYTES = frozenset(
     (module, name) for module in ("builtins", "__builtin__") for name in ("bytes", "bytearray")
 )
-# What these make holds what is put in, as a list or a dictionary does.
+# Like a list or a dictionary, an object of these contains what is put in.
 CONTAINERS = frozenset(
     _names("collections", "OrderedDict defaultdict deque Counter")
     | {
@@ -249,15 +251,15 @@ CONTAINERS = frozenset(
         for name in ["set", "frozenset", "list", "dict", "tuple"]
     }
 )
-# A few bytes that stand for any count of numbers.
+# A few bytes that can represent any count of numbers.
 RANGES = frozenset({("builtins", "range"), ("__builtin__", "range"), ("__builtin__", "xrange")})
 LOADS_TYPE = frozenset(_names("dill._dill", "_load_type") | _names("dill.dill", "_load_type"))
-# dill knows the types of code, functions and attribute getters by such names too.
+# dill also uses such names for the types of code, functions and attribute getters.
 HARMLESS_TYPES = frozenset(
     name for _, name in _names("", "dict list tuple set int float bool str bytes object")
 )
-# Gives back what it is given where that is an object: a class could be written to under that guise.
+# Returns its argument if that is an object. In this way, a class could be written to.
 GIVES_BACK = frozenset((f"{core}.multiarray", "scalar") for core in ("numpy.core", "numpy._core"))
-# Looked at where they are called. Handed on as values (as an attribute that something calls, as what another
-# function calls) they would be called where nobody looks.
+# These are checked where they are called. If they were passed on as values (an attribute that something
+# calls, an argument that another function calls), they would be called unchecked.
 ONLY_CALLED = frozenset({LOADS_BYTES, ENCODES, *LOADS_TYPE, *CALLS_ITS_ARGUMENT})

@@ -1,4 +1,4 @@
-"""numpy's array files: whether one may hold objects, which are a pickle behind its header."""
+"""numpy's array files: whether one may contain objects, which are a pickle after its header."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 MAX_HEADER_BYTES = 64 << 10
 _MAX_FIELDS = 10_000
-# numpy's names of types that are no objects: a letter of its kind and a size, or one letter; not "O".
+# numpy's names of types that are not objects: a letter for the kind and a size, or one letter; not "O".
 _PLAIN = re.compile(
     r"[<>|=]?(?:[?bBhHiIlLqQnNpPefdgFDGSUVaM]|[biufcmMSUVa][0-9]+|bool|(?:u?int|float|complex)[0-9]+)"
     r"(?:\[[0-9A-Za-z/]+\])?"
@@ -16,9 +16,9 @@ _PLAIN = re.compile(
 
 
 def holds_objects(header: bytes) -> bool:
-    """Tell whether an array may hold objects by its header; so where that cannot be read."""
+    """Tell by its header whether an array may contain objects; True if the header cannot be read."""
     try:
-        # As numpy reads it: two texts one behind the other are one, "'ob' 'ject'".
+        # As numpy reads it: two adjacent strings are one, "'ob' 'ject'".
         return _may_hold(ast.literal_eval(header.decode("latin-1").strip())["descr"], 0)
     except (ValueError, SyntaxError, TypeError, KeyError, MemoryError, RecursionError):
         return True

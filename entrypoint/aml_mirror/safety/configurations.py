@@ -1,6 +1,6 @@
-"""Configurations in JSON and YAML, and templates: what do they make their readers import, call or render?
+"""Finds what configurations in JSON and YAML, and templates, make their readers import, call or render.
 
-What counts under which key is in :mod:`.references`. Sources of the rest: PyYAML's constructors
+:mod:`.references` says which values count under which keys. Other sources: PyYAML's constructors
 (``!!python/…``); MLflow's ``pyfunc.load_model`` (``loader_module``, ``code``); Jinja's documentation of its
 sandbox.
 """
@@ -19,27 +19,28 @@ from aml_mirror.safety.findings import Findings, Name
 from aml_mirror.safety.known_code import FRAMEWORKS
 from aml_mirror.safety.references import KEYS, walk
 
-# PyYAML reads some 100 KB a second without its C library; the largest configuration of Isaac Lab has 60 KB.
+# Without its C library, PyYAML reads about 100 KB per second. The largest configuration of Isaac Lab has 60
+# KB.
 MAX_YAML_BYTES = 2 << 20
 MAX_TEXT_BYTES = 64 << 20
-# How deep a configuration may be nested; Python's own limit is not far.
+# How deep a configuration may be nested. Python's own limit is not far above that.
 _MAX_DEPTH = 200
-# Without white space. A vocabulary has such words too, with numbers behind them.
+# Without white space. A vocabulary contains such words too, followed by numbers.
 _KEYS = re.compile(
     rb'"(?:' + "|".join(map(re.escape, KEYS)).encode() + rb')":["{\[]'
-    # A letter or an underscore that is escaped, which nothing but a disguise has.
+    # An escaped letter or underscore, which is only used as a disguise.
     rb"|\\u00(?:5[fF0-9aA]|[46][0-9a-fA-F]|7[0-9aA])"
 )
-# Of YAML's tags for Python these make plain values.
+# Those of YAML's tags for Python that produce plain values.
 _PLAIN_TAGS = frozenset(
     ("none", "bool", "str", "unicode", "int", "long", "float", "complex", "list", "tuple", "dict", "bytes")
 )
-# GR00T's configurations are dataclasses without code of their own, and an enumeration.
+# GR00T's configurations are dataclasses without their own code, and an enumeration.
 _STORES_STATE = re.compile(
     r"object:gr00t\.configs(?:\.\w+)*\.[A-Z]\w*|object/apply:gr00t\.data(?:\.\w+)*\.EmbodimentTag"
 )
 _PYTHON_TAG = "tag:yaml.org,2002:python/"
-# A template reaches out of its sandbox by attributes with underscores, however their names are written.
+# A template escapes its sandbox by attributes with underscores, however their names are written.
 _OUT_OF_SANDBOX = re.compile(
     r"__|\|\s*attr\b|\\x5f|\\u005f|\\137|lipsum|\bself\b\s*[.\[]|_\s*~\s*['\"]_", re.I
 )
@@ -47,7 +48,7 @@ _WORDS: dict[str, object] = {"": None, "~": None, "null": None, "true": True, "f
 
 
 def scan_json(read: Read, size: int, findings: Findings, name: str) -> bool:
-    """Look into a JSON file; returns whether it is one that was examined."""
+    """Examine a JSON file; return whether it was examined."""
     if size > MAX_PARSED_BYTES:
         return _scan_large_json(read, size, findings)
     try:
@@ -64,9 +65,9 @@ def _walk(document: Any, findings: Findings, name: str) -> None:
 
 
 def _scan_large_json(read: Read, size: int, findings: Findings) -> bool:
-    """A tokenizer's vocabulary: searched for the keys that make a reader run something, not parsed."""
+    """A tokenizer's vocabulary: it is searched for the keys that make a reader run something, not parsed."""
     if size > MAX_TEXT_BYTES:
-        findings.untold(f"it is JSON of more than {MAX_TEXT_BYTES >> 20} MiB, which is not looked into")
+        findings.untold(f"it is JSON of more than {MAX_TEXT_BYTES >> 20} MiB, which is not examined")
         return True
     rest = b""
     for offset in range(0, size, PART_BYTES):
@@ -80,15 +81,15 @@ def _scan_large_json(read: Read, size: int, findings: Findings) -> bool:
 
 
 def scan_template(text: str, findings: Findings) -> None:
-    """Look into a chat template, a program in Jinja that transformers renders in a sandbox."""
+    """Examine a chat template, which is a program in Jinja that transformers renders in a sandbox."""
     if _OUT_OF_SANDBOX.search(text):
-        findings.problem("its chat template reaches for what is outside of its sandbox")
+        findings.problem("its chat template accesses something outside its sandbox")
 
 
 def scan_yaml(read: Read, size: int, findings: Findings) -> bool:
-    """Look into a YAML file; returns whether it is one that was examined."""
+    """Examine a YAML file; return whether it was examined."""
     if size > MAX_YAML_BYTES:
-        findings.untold(f"it is YAML of more than {MAX_YAML_BYTES >> 20} MiB, which is not looked into")
+        findings.untold(f"it is YAML of more than {MAX_YAML_BYTES >> 20} MiB, which is not examined")
         return True
     loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
     builder = _Builder()
@@ -99,7 +100,7 @@ def scan_yaml(read: Read, size: int, findings: Findings) -> bool:
                 _yaml_tag(tag, findings)
             builder.take(event)
             if builder.depth > _MAX_DEPTH:
-                findings.untold("it is YAML that is nested too deep to be looked into")
+                findings.untold("it is YAML that is nested too deeply to be examined")
                 return True
     except (yaml.YAMLError, ValueError, RecursionError):
         return False
@@ -108,7 +109,7 @@ def scan_yaml(read: Read, size: int, findings: Findings) -> bool:
 
 
 class _Builder:
-    """Plain values of the events of a YAML stream, with anchors resolved and nothing constructed."""
+    """Builds plain values from a YAML stream. Anchors are resolved, but no objects are created."""
 
     def __init__(self) -> None:
         self.documents: list[Any] = []
@@ -119,7 +120,7 @@ class _Builder:
 
     def take(self, event: Any) -> None:
         if isinstance(event, yaml.CollectionStartEvent):
-            # A mapping is filled at its end, but may be referred to before.
+            # A mapping is complete at its end, but may be referred to before.
             mapping: dict[Any, Any] | None = {} if isinstance(event, yaml.MappingStartEvent) else None
             items: list[Any] = []
             self._put(items if mapping is None else mapping, event.anchor)
@@ -145,18 +146,18 @@ class _Builder:
     def _fill(self, mapping: dict[Any, Any], items: list[Any]) -> None:
         for key, value in zip(items[::2], items[1::2], strict=True):
             if not isinstance(key, str):
-                # Null, a list or a mapping as a key, which may hold something in turn.
+                # Null, a list or a mapping as a key, which may contain anything.
                 self.documents.append(key)
                 key = f"key {len(mapping)}"
             if key in mapping:
-                self.documents.append({key: mapping[key]})  # readers take the first or the last
+                self.documents.append({key: mapping[key]})  # readers use the first or the last one
             mapping[key] = value
 
 
 def _yaml_tag(tag: str, findings: Findings) -> None:
     if not tag.startswith(_PYTHON_TAG):
         if not tag.startswith(("tag:yaml.org,2002:", "!")) or tag.startswith(("!!python", "!python")):
-            findings.runs(f"its tag {tag[:200]} makes an object of the reader's")
+            findings.runs(f"its tag {tag[:200]} creates an object in the reader")
         return
     kind, _, name = tag.removeprefix(_PYTHON_TAG).partition(":")
     if kind in _PLAIN_TAGS:
@@ -175,7 +176,7 @@ def _yaml_tag(tag: str, findings: Findings) -> None:
 
 
 def scan_mlmodel(read: Read, size: int, findings: Findings) -> bool:
-    """Look into a file that MLflow reads as a model's own description; returns whether it is one."""
+    """Examine a file that MLflow reads as a model's description; return whether it is one."""
     if not scan_yaml(read, size, findings):
         return False
     try:
@@ -189,6 +190,6 @@ def scan_mlmodel(read: Read, size: int, findings: Findings) -> bool:
                 if flavor.get(key):
                     findings.runs(
                         f"it names {str(flavor[key])[:200]} ({key}), which mlflow.pyfunc.load_model would "
-                        "run: the version keeps it under another name"
+                        "run: the version stores it under another name"
                     )
     return True

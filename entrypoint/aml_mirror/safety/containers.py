@@ -1,31 +1,31 @@
-"""What a pickle's lists, dictionaries and tuples hold: do few bytes stand for very many values?
+"""Checks whether a few bytes of a pickle represent very many values, in its lists, dictionaries and tuples.
 
-A value that the memo gives back is the same one again. A list of ten times the same list, ten levels deep,
-has some hundred bytes and 10^10 values: whoever prints, compares or copies it runs out of time or memory.
+A value from the memo is the same object again. A list of ten times the same list, ten levels deep, has a few
+hundred bytes and 10^10 values. Printing, comparing or copying it runs out of time or memory.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-# Containers of one pickle that are followed; the largest model we know has 10^5.
+# The most containers of one pickle that are followed. The largest known model has 10^5.
 MAX_CONTAINERS = 1 << 20
-# Values that a real file shares (the same settings in each of many episodes) make it at most as many as the
-# square of its steps. Below this nothing is proven.
+# Values that a real file shares (the same settings in each of many episodes) give it at most as many values
+# as the square of its steps. Below this number nothing is proven.
 _FEWEST = 100_000
-_FLAT = 4  # values in a tuple that is not followed
+_FLAT = 4  # The most values in a tuple that is not followed.
 
 
 @dataclass(slots=True, eq=False)
 class Container:
-    """One container: how many plain values it holds, and which other containers."""
+    """One container: how many plain values it contains, and which other containers."""
 
     plain: int = 1
     inside: list[Container] = field(default_factory=list)
     unhashable: bool = False
 
     def add(self, value: object) -> None:
-        """Put a value in."""
+        """Add a value."""
         held = of(value)
         if held is None:
             self.plain += 1 + (len(value) if isinstance(value, tuple) else 0)
@@ -37,20 +37,20 @@ class Container:
 
 
 class DeepTuple(tuple[object, ...]):
-    """The first values of a tuple that is long, or holds other containers."""
+    """The first values of a tuple that is long, or contains other containers."""
 
     container: Container
 
 
 def of(value: object) -> Container | None:
-    """Return the container that a value is; None: it is none, or a short tuple of plain values."""
+    """Return the container of a value; None: it is not one, or is a short tuple of plain values."""
     if isinstance(value, Container):
         return value
     return value.container if isinstance(value, DeepTuple) else None
 
 
 def tuple_of(shown: tuple[object, ...], values: list[object]) -> tuple[object, ...]:
-    """Return the tuple of ``shown`` that stands for all ``values``."""
+    """Return the tuple of ``shown`` that represents all ``values``."""
     if len(values) <= _FLAT and not any(isinstance(value, (tuple, Container)) for value in values):
         return shown
     made = DeepTuple(shown)
@@ -61,11 +61,11 @@ def tuple_of(shown: tuple[object, ...], values: list[object]) -> tuple[object, .
 
 
 def expands(containers: list[Container], steps: int) -> bool:
-    """Tell whether containers stand for more values than a real pickle of so many steps does."""
+    """Tell whether containers represent more values than a real pickle with so many steps."""
     limit = max(_FEWEST, steps * steps)
     sizes: dict[int, int] = {}
     for root in containers:
-        # Each container after all that are in it; one that is in itself, by way of others, counts once.
+        # Each container comes after everything in it. One that contains itself indirectly counts once.
         pending = [(root, False)]
         while pending:
             item, done = pending.pop()

@@ -1,10 +1,9 @@
-"""What one file could do to whoever loads it, from ranged reads of it alone. Nothing is loaded.
+"""Finds what one file could do when it is loaded, with ranged reads of that file alone. Nothing is loaded.
 
-A file is what its bytes are, not what its name says; where the bytes say nothing, the name counts. Zip
-archives are entered through their directory and only the members that are no tensors are read; legacy files
-of torch up to where their tensors begin; numpy files where they hold objects; compressed files as far as
-memory allows; a pickle inside another one where it is. What is of no known format, or was not examined, is
-``unknown``.
+The bytes of a file decide what it is, not its name. The name counts only if the bytes say nothing. In a zip
+archive, the directory and the members that are not tensors are read. Legacy files of torch are read up to
+their tensors, numpy files if they contain objects, compressed files as far as memory allows, and a pickle
+inside another one where it is. A file of an unknown format, or one that was not examined, is ``unknown``.
 """
 
 from __future__ import annotations
@@ -21,18 +20,19 @@ from aml_mirror.safety.words import CLEAN, CODE, NO_CODE, SAFETENSORS, SUSPICIOU
 from aml_mirror.sources.tree import Tree, join, parent
 from aml_mirror.support import redaction
 
-# TensorStore's data files, which it alone reads, by offsets: an Orbax checkpoint has hundreds of them.
+# TensorStore's data files, which only TensorStore reads, by offsets. An Orbax checkpoint has hundreds of
+# them.
 _TENSORSTORE = re.compile(r"(?P<store>.*?)/?d/[0-9a-f]{32}")
-# Chunks of an array of Zarr, version 2 beside .zarray, version 3 below the folder of zarr.json.
+# Chunks of a Zarr array: in version 2 beside .zarray, in version 3 below the folder of zarr.json.
 _CHUNK = re.compile(r"(?:c/)?[0-9]+(?:[./][0-9]+)*")
 _RAW = "tensors of ONNX"
-# A shard of TensorFlow's variables, which the index beside it describes.
+# A shard of TensorFlow's variables. The index beside it describes it.
 _SHARD = re.compile(r"(?P<prefix>.*)\.data-[0-9]{5}-of-[0-9]{5}")
 
 
 @dataclass(frozen=True, slots=True)
 class File:
-    """What one file was found to be."""
+    """The result for one file."""
 
     path: str
     safety: str
@@ -40,13 +40,13 @@ class File:
     names: tuple[str, ...] = ()
     names_count: int = 0
     problems: tuple[str, ...] = ()
-    """Why it is suspicious, what code it is or holds, or why nothing can be said of it."""
+    """Why it is suspicious, which code it is or contains, or why nothing is known about it."""
     allowed: str = ""
-    """The reason for which a person accepts it whatever was found (``--allow``)."""
+    """The reason why a person accepts it whatever was found (``--allow``)."""
 
 
 def scan_file(tree: Tree, path: str) -> File:
-    """Look into one file. Raises as :meth:`Tree.read`."""
+    """Examine one file. Raises the errors of :meth:`Tree.read`."""
     findings = Findings()
     size = tree.size(path)
 
@@ -71,7 +71,7 @@ def scan_file(tree: Tree, path: str) -> File:
     elif findings.pickles:
         safety = CLEAN
     elif found == UNKNOWN:
-        problems = ["it is of no format that is known and was examined"]
+        problems = ["its format is unknown or was not examined"]
     return File(
         path,
         safety,
@@ -83,7 +83,7 @@ def scan_file(tree: Tree, path: str) -> File:
 
 
 def _is_array_data(tree: Tree, path: str) -> bool:
-    """Tell whether a file is raw data of an array that an index beside it names: nothing else reads it."""
+    """Tell whether a file is raw data of an array in an index beside it. Nothing else reads it."""
     if match := _TENSORSTORE.fullmatch(path):
         store = re.sub(r"(?:^|/)ocdbt\.process_[0-9]+$", "", match["store"])
         return any(tree.has(tree.resolve(join(at, "manifest.ocdbt"))) for at in (match["store"], store))
@@ -107,7 +107,7 @@ def _is_array_data(tree: Tree, path: str) -> bool:
 
 
 def _distributed(read: Read, size: int, items: list[tuple[int, int]], findings: Findings) -> str:
-    """Look into each saved item of a file of a distributed checkpoint by itself."""
+    """Examine each saved item in a file of a distributed checkpoint separately."""
     at = 0
     for offset, length in items:
         if offset != at or offset + length > size:
@@ -121,7 +121,7 @@ def _distributed(read: Read, size: int, items: list[tuple[int, int]], findings: 
         )
         at = offset + length
     if at != size:
-        findings.untold(f"its bytes from {at} on are none of the items that .metadata names")
+        findings.untold(f"its bytes from {at} on are not among the items that .metadata names")
     return CLEAN
 
 

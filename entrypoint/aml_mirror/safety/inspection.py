@@ -1,4 +1,4 @@
-"""The parts of one file, each looked into by what its bytes or its name say that it is."""
+"""Examines the parts of one file, each according to its bytes or its name."""
 
 from __future__ import annotations
 
@@ -24,22 +24,22 @@ from aml_mirror.safety.references import leads_out
 from aml_mirror.safety.unpacking import foreign_archive, unpack
 from aml_mirror.safety.words import NO_CODE, UNKNOWN
 
-# Settings of Stable-Baselines3, some KiB; an observation may be among them. Parsed, JSON takes up to 20 times
-# its size.
+# Settings of Stable-Baselines3 have some KiB, and may include an observation. Parsed JSON takes up to 20
+# times its size.
 MAX_DATA_BYTES = 8 << 20
-# What a zip archive may hold besides tensors: torch adds a handful, TorchScript some hundred.
+# The most members of a zip archive besides tensors: torch adds a handful, TorchScript some hundred.
 MAX_MEMBERS = 2_000
-# Of one file, whatever its archives hold. Python inflates some 500 MB a second.
+# For one file, including its archives. Python inflates some 500 MB per second.
 MAX_INFLATED_BYTES = 1 << 30
 _SNIFF = 512  # bytes; the magic of a tar archive is at 257
 # What torch.save wrote before its tensors in that format: magic number, version, system, object, keys.
 _LEGACY_PICKLES = 5
 _TENSOR = re.compile(r"[^/\\]+/(?:data|constants)/\d+")
-# A file with such a name is given to a loader of pickles, whatever it holds.
+# A file with such a name is given to a loader of pickles, whatever it contains.
 _LOADED_AS_PICKLE = suffixes_of(
     "torch.save", "pickle", "pickle under another name", "joblib", "numpy array", "numpy archive"
 )
-# Stable-Baselines3 finds an archive wherever in such a file it begins.
+# Stable-Baselines3 finds an archive wherever it begins in such a file.
 _LOADED_AS_ARCHIVE = suffixes_of("Stable-Baselines3", "Keras", "numpy archive", "exported program of torch")
 _COMPRESSED = suffixes_of("compressed file")
 _PT2 = suffixes_of("exported program of torch")
@@ -47,33 +47,33 @@ _KERAS = "config.json", "metadata.json"
 
 
 class Inspection:
-    """Of one file; what its parts show comes together in one :class:`Findings`."""
+    """The examination of one file. The results for its parts are collected in one :class:`Findings`."""
 
     def __init__(self, findings: Findings) -> None:
         self._findings = findings
 
     def file(self, read: Read, size: int, path: str, depth: int = 0) -> str:
-        """Look into a file; returns what it is where it holds no pickle."""
+        """Examine a file; return its kind if it contains no pickle."""
         found = self._file(read, size, path, depth) if size else NO_CODE
         while self._findings.embedded:
             self._encoded(self._findings.embedded.pop(), depth + 1)
         return found
 
     def raw(self, read: Read, size: int) -> None:
-        """Look into numbers that something else describes: do they begin as what a loader would run?"""
+        """Examine numbers that something else describes: do they begin like code for a loader?"""
         head = read(0, min(size, _SNIFF))
         if head.startswith((b"PK\x03\x04", LEGACY_TORCH)):
             self._file(read, size, "", 0)
         elif why := native_code(head):
             self._findings.runs(why)
         else:
-            # A number may begin as a pickle does, but is none up to an import.
+            # A number may begin like a pickle, but is not one up to an import.
             self._text_pickle(read, size, 0)
 
     def _encoded(self, data: bytes, depth: int) -> None:
-        """Look into bytes that a text holds in base64 or hexadecimal digits."""
+        """Examine bytes that a string contains in base64 or hexadecimal digits."""
         if depth > MAX_DEPTH:
-            self._findings.problem(f"it has pickles inside of each other, more than {MAX_DEPTH} deep")
+            self._findings.problem(f"it has nested pickles, more than {MAX_DEPTH} levels deep")
             return
         trial = self._findings.trial()
         inner = Inspection(trial)
@@ -90,8 +90,9 @@ class Inspection:
         head = read(0, min(size, _SNIFF))
         name = path.rpartition("/")[2].lower()
         if _is_tar(head):
-            # Before all others: its first bytes are a file's name, which may be the beginning of anything.
-            self._findings.problem("it is a tar archive, which is not looked into")
+            # Before all others: its first bytes are a file's name, which may look like the beginning of
+            # anything.
+            self._findings.problem("it is a tar archive, which is not examined")
         elif head.startswith(b"PK\x03\x04") or name.endswith(_LOADED_AS_ARCHIVE):
             return self._archive(read, size, depth, name)
         elif head.startswith(LEGACY_TORCH):
@@ -110,11 +111,11 @@ class Inspection:
         known = format_of(name)
         told = self._findings.problems or self._findings.code or self._findings.unknown
         if known is not None and known.kind is Kind.CODE and not told and not depth:
-            self._findings.runs(f"its name stands for {known.name}, which is run by {known.run_by}")
+            self._findings.runs(f"its name belongs to {known.name}, which is run by {known.run_by}")
         return NO_CODE
 
     def inside(self, data: bytes, depth: int) -> bool:
-        """Look into bytes that a pickle carries; returns whether they are a file of torch's."""
+        """Examine bytes that a pickle contains; return whether they are a file of torch."""
 
         def read(offset: int, count: int) -> bytes:
             return data[offset : offset + count]
@@ -125,9 +126,9 @@ class Inspection:
         if data.startswith(LEGACY_TORCH):
             self._legacy_torch(read, len(data), depth)
             return True
-        # An array's bytes may begin as a pickle does. They count where they are one up to its end, or as far
-        # as an import; without a mark of protocol 2 or later, as far as a call. Either may come behind more
-        # than is followed.
+        # An array's bytes may begin like a pickle. They count if they are one up to its end, or as far as an
+        # import; without the mark of protocol 2 or later, as far as a call. Either may come after more
+        # opcodes than are followed.
         marked = data.startswith(pickle_vm.MAY_BE_INSIDE)
         trial = self._findings.trial()
         try:
@@ -146,7 +147,7 @@ class Inspection:
         return False
 
     def _pickles(self, read: Read, size: int, depth: int, start: int = 0, torch: bool = False) -> None:
-        """Follow pickles one behind the other up to the end of a file; there is at least one."""
+        """Follow consecutive pickles up to the end of a file. There is at least one."""
         source = Stream(read, start, size)
         before = self._findings.pickles
         while self._findings.pickles == before or source.left:
@@ -168,10 +169,10 @@ class Inspection:
             self._findings.problem(str(damaged))
 
     def _text_pickle(self, read: Read, size: int, depth: int) -> None:
-        """Look whether a file of another kind would also do something as a pickle.
+        """Check whether a file of another kind would also do something as a pickle.
 
         Protocols 0 and 1 have no mark of their own: such a pickle begins like any text. A text gets no
-        further than some opcodes, and calls nothing.
+        further than a few opcodes, and calls nothing.
         """
         trial = self._findings.trial()
         try:
@@ -189,7 +190,7 @@ class Inspection:
             self._findings.spent(trial)
 
     def _numpy(self, read: Read, size: int, depth: int) -> None:
-        """An array file; one of objects is a header and a pickle (numpy.lib.format)."""
+        """An array file. One with objects is a header and a pickle (numpy.lib.format)."""
         start = 12 if read(6, 1) != b"\x01" else 10
         length = int.from_bytes(read(8, start - 8), "little")
         header = read(start, min(length, MAX_HEADER_BYTES))
@@ -199,24 +200,24 @@ class Inspection:
             self._pickles(read, size, depth, start + length)
 
     def _compressed(self, read: Read, size: int, depth: int, name: str) -> bool:
-        """Look into what a compressed file holds; returns whether it is one."""
+        """Examine the contents of a compressed file; return whether it is one."""
         head = read(0, min(size, 16))
         named = name.endswith(_COMPRESSED)
         if foreign := foreign_archive(head):
-            self._findings.untold(f"it is compressed ({foreign}) in a way that is not unpacked here")
+            self._findings.untold(f"it is compressed ({foreign}) in a format that is not unpacked here")
             return True
         unpacked = unpack(read, size)
         if unpacked is None:
             if named:
-                self._findings.untold("its name says that it is compressed, in a way that is not known")
+                self._findings.untold("its name says that it is compressed, in an unknown format")
             return named
         if depth >= MAX_DEPTH:
-            self._findings.problem(f"it has archives inside of each other, more than {MAX_DEPTH} deep")
+            self._findings.problem(f"it has nested archives, more than {MAX_DEPTH} levels deep")
             return True
         trial = self._findings.trial()
         trial.inflated_bytes += len(unpacked.data)
         if trial.inflated_bytes > MAX_INFLATED_BYTES:
-            trial.problem(f"it unpacks to over {MAX_INFLATED_BYTES >> 20} MiB")
+            trial.problem(f"it unpacks to more than {MAX_INFLATED_BYTES >> 20} MiB")
         elif unpacked.problem:
             trial.problem(unpacked.problem)
         else:
@@ -224,7 +225,7 @@ class Inspection:
             inner = name
             for suffix in _COMPRESSED:
                 inner = inner.removesuffix(suffix)
-            # Joblib's loader and those of compressed pickles look for no name.
+            # Joblib's loader and loaders of compressed pickles ignore the name.
             expected = name.endswith(_LOADED_AS_PICKLE)
             found = Inspection(trial).file(
                 lambda offset, count: data[offset : offset + count],
@@ -233,13 +234,13 @@ class Inspection:
                 depth + 1,
             )
             if found == UNKNOWN and not (trial.problems or trial.code or trial.pickles):
-                trial.untold("it is compressed, and what it holds is of no known format")
+                trial.untold("it is compressed, and the format of its contents is unknown")
         self._findings.take(trial)
         return True
 
     def _archive(self, read: Read, size: int, depth: int, name: str) -> str:
         if depth >= MAX_DEPTH:
-            self._findings.problem(f"it has archives inside of each other, more than {MAX_DEPTH} deep")
+            self._findings.problem(f"it has nested archives, more than {MAX_DEPTH} levels deep")
             return NO_CODE
         try:
             archive = Archive(read, size)
@@ -252,29 +253,29 @@ class Inspection:
             if not (member.stored and _TENSOR.fullmatch(member.name)) and member.bytes
         ]
         if len(members) > MAX_MEMBERS:
-            self._findings.problem(f"its zip archive has over {MAX_MEMBERS:,} members that are no tensors")
+            self._findings.problem(f"its zip archive has over {MAX_MEMBERS:,} members that are not tensors")
             return NO_CODE
         if (
             name.endswith(_PT2)
             or archive.find("archive_format")
             or archive.find("serialized_exported_program.json")
         ):
-            self._findings.runs("it is an exported program: torch.export.load evaluates expressions of its")
+            self._findings.runs("it is an exported program: torch.export.load evaluates expressions in it")
         elif any(re.search(r"(?:^|[/\\])code[/\\]", member.name, re.I) for member in members):
             self._findings.runs("it holds TorchScript code, which torch.jit.load and torch.load run")
         for member in archive.members.values():
             if leads_out(member.name):
                 self._findings.problem(
-                    f"its member {member.name[:200]} leads out of the folder it is unpacked in"
+                    f"its member {member.name[:200]} leads out of the folder that it is unpacked into"
                 )
         for member in members:
             self._member(read, archive, member, depth + 1)
         if not _is_known(archive):
-            self._findings.untold("it is a zip archive of no known kind")
+            self._findings.untold("it is an unknown kind of zip archive")
         return NO_CODE
 
     def _member(self, read: Read, archive: Archive, member: Member, depth: int) -> None:
-        # Readers differ in what of a name counts: torch finds data.pkl in any case.
+        # Readers differ in which part of a name counts. torch always finds data.pkl.
         name = member.name.replace("\\", "/").rpartition("/")[2].lower()
         if member.stored:
             contents: Read = lambda offset, count: read(  # noqa: E731
@@ -294,15 +295,15 @@ class Inspection:
 
     def _inflated(self, archive: Archive, member: Member) -> bytes | None:
         if member.bytes > MAX_PICKLE_BYTES:
-            # Numbers that were compressed (numpy.savez_compressed): only their header has to be seen.
+            # Compressed numbers (numpy.savez_compressed): only their header must be seen.
             head = archive.read(member.name, _SNIFF) if member.name.endswith(".npy") else b""
             if head.startswith(b"\x93NUMPY") and not _header_holds_objects(head):
                 return None
-            self._findings.problem(f"its compressed member {member.name} is larger than can be looked into")
+            self._findings.problem(f"its compressed member {member.name} is too large to be examined")
             return None
         self._findings.inflated_bytes += member.bytes
         if self._findings.inflated_bytes > MAX_INFLATED_BYTES:
-            self._findings.problem(f"it has over {MAX_INFLATED_BYTES >> 20} MiB in compressed members")
+            self._findings.problem(f"it has more than {MAX_INFLATED_BYTES >> 20} MiB in compressed members")
             return None
         try:
             data = archive.read(member.name, member.bytes + 1)
@@ -317,7 +318,7 @@ class Inspection:
     def _settings(self, read: Read, size: int, depth: int) -> None:
         """Stable-Baselines3's ``data``: JSON, with pickles in base64 (common/save_util.py)."""
         if size > MAX_DATA_BYTES:
-            self._findings.problem("its settings (data) are larger than can be looked into")
+            self._findings.problem("its settings (data) are too large to be examined")
             return
         try:
             pending = [json.loads(read(0, size))]
@@ -342,7 +343,7 @@ class Inspection:
 
 
 def _is_known(archive: Archive) -> bool:
-    """Tell whether an archive is one of torch, Stable-Baselines3, numpy or Keras."""
+    """Tell whether an archive belongs to torch, Stable-Baselines3, numpy or Keras."""
     names = list(archive.members)
     if archive.find("data.pkl") or MARK in names or all(name in names for name in _KERAS):
         return True
@@ -358,7 +359,7 @@ def _header_holds_objects(head: bytes) -> bool:
 
 
 def _is_tar(head: bytes) -> bool:
-    """Whether a file is a tar archive by its first header's sum, as the oldest ones have no other mark."""
+    """Tell whether a file is a tar archive, by its first header's checksum. Old ones have no other mark."""
     try:
         return bool(tarfile.TarInfo.frombuf(head, "latin-1", "strict").name)
     except tarfile.HeaderError:

@@ -1,7 +1,7 @@
-"""Code of known frameworks that files name: what is it, and who runs it.
+"""Code of known frameworks that files name: what it is, and what runs it.
 
-A class of one of these frameworks is not harmless whatever it is given, so that a file which names one is not
-clean. But it is no attack either: the framework's own saving code writes such files, and what runs is known.
+A class of one of these frameworks is not harmless with any argument, so a file that names one is not clean.
+But it is not an attack either: the framework's own saving code writes such files, and it is known what runs.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ def _words(text: str) -> frozenset[str]:
     return frozenset(text.split())
 
 
-# The packages whose classes real checkpoints hold as objects.
+# The packages whose classes real checkpoints contain as objects.
 FRAMEWORKS = _words(
     "torch torchvision torchrl tensordict numpy scipy sklearn joblib jax jaxlib flax optax "
     "orbax chex haiku distrax equinox ml_dtypes keras tensorflow lightning pytorch_lightning "
@@ -24,9 +24,10 @@ FRAMEWORKS = _words(
     "tensorflow_probability deepspeed ml_collections brax mujoco_playground mjlab robosuite imitation "
     "pufferlib octo rlinf protomotions tdmpc2 huggingface_hub datasets sentence_transformers"
 )
-# Classes are written so by all of them; a name with a dot reaches into a class, or into another module.
+# All of them write class names in this way. A name with a dot refers to a member of a class, or to another
+# module.
 _CLASS = re.compile(r"_{0,2}[A-Z][A-Za-z0-9_]*")
-# Functions that restore state, and functions of one tensor that modules keep as an attribute.
+# Functions that restore state, and functions of one tensor that modules store as an attribute.
 _FUNCTIONS: tuple[tuple[re.Pattern[str], re.Pattern[str]], ...] = tuple(
     (re.compile(module), re.compile(name))
     for module, name in (
@@ -49,11 +50,11 @@ _FUNCTIONS: tuple[tuple[re.Pattern[str], re.Pattern[str]], ...] = tuple(
         (r"torch\.distributed\..+|torch\._utils|torch\._tensor", r"_rebuild_\w+|_sharded_\w+"),
     )
 )
-# Classes that load a file, start a process or import what they are given.
+# Classes that load a file, start a process or import their argument.
 _NEVER = frozenset({"Popen", "Process", "DataSource", "ConfigModule", "LazyLoader", "ScriptModule", "FileIO"})
 
 _PATH = re.compile(r"[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)+")
-# Functions that configurations of known frameworks name; all else that they name are classes.
+# Functions in configurations of known frameworks. Everything else that they name is a class.
 _KNOWN_FUNCTIONS = frozenset(
     {
         "diffusion_policy.model.vision.model_getter.get_resnet",
@@ -64,7 +65,7 @@ _KNOWN_FUNCTIONS = frozenset(
 
 
 def is_known_code(module: str, name: str) -> bool:
-    """Tell whether a name that a pickle imports is a framework's class, or its function that restores one."""
+    """Tell whether a pickle's import is a framework's class, or its function that restores one."""
     # TorchScript's own classes, whose code is in the same file, and the functions that fill its lists.
     if module.partition(".")[0] == "__torch__" or module == "torch.jit._pickle":
         return True
@@ -76,13 +77,13 @@ def is_known_code(module: str, name: str) -> bool:
 
 
 def target_problem(path: str, strict: bool = False) -> str:
-    """Say why a path that a configuration names is code of the run's; empty: it is a framework's class.
+    """Return why a path in a configuration may run unknown code; empty: it is a framework's class.
 
     Hydra, Lightning and LeRobot import the module and call what they find there. ``strict``: a module alone,
-    which is imported, and a reference to what another key names count too.
+    which is imported, and a reference to the value of another key count too.
     """
     if strict and "${" in path:
-        return "which is put together when it is read"
+        return "which is assembled when it is read"
     if "." not in path:
         return "a module that is imported" if strict and path and path not in FRAMEWORKS else ""
     if not _PATH.fullmatch(path):
@@ -91,10 +92,11 @@ def target_problem(path: str, strict: bool = False) -> str:
     if path in _KNOWN_FUNCTIONS:
         return ""
     if modules[0] not in FRAMEWORKS:
-        return "which is of no known framework: whoever builds the policy from it imports and calls it"
-    # A module's name is in lower case. One in a class, or a function, may be what that module imported.
+        return "which does not belong to a known framework: building the policy from it imports and calls it"
+    # A module's name is in lower case. A name inside a class or function may be something that the module
+    # imported.
     if any(part != part.lower() for part in modules) or not _CLASS.fullmatch(name) or name in _NEVER:
-        return "which is no class of a known framework: whoever builds the policy from it calls it"
+        return "which is not a class of a known framework: building the policy from it calls it"
     return ""
 
 
@@ -107,7 +109,7 @@ _ARITHMETIC = re.compile(
 
 
 def expression_problem(text: str) -> str:
-    """Say why a configuration's text is an expression that is more than arithmetic; empty: it is none."""
+    """Return why a configuration's string evaluates more than arithmetic; empty: it does not."""
     match = _EVAL.search(text) if "eval" in text else None
     if match is None or _ARITHMETIC.fullmatch(_REFERENCE.sub("1", match["expression"])):
         return ""

@@ -1,4 +1,4 @@
-"""Files that are no pickles and no archives: is the format known, is the file one of it, does it run code."""
+"""Examines files that are neither pickles nor archives: the format, its validity, whether it runs code."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from aml_mirror.safety.references import leads_out
 from aml_mirror.safety.text_files import is_framed, is_text, scan_text, unnamed
 from aml_mirror.safety.words import NO_CODE, SAFETENSORS, UNKNOWN
 
-# First bytes of what a machine runs (ELF, PE, Mach-O in four orders, Java, WebAssembly), of scripts, and of
+# First bytes of machine code (ELF, PE, Mach-O in four orders, Java, WebAssembly), of scripts, and of
 # TensorRT's engines.
 _NATIVE = {
     b"\x7fELF": "a native program or library (ELF)",
@@ -49,13 +49,13 @@ _MEDIA = {
     "mesh": (b"glTF", b"ply", b"solid"),
 }  # fmt: skip
 _FILM = re.compile(rb".{4}ftyp", re.S)
-# Of TensorFlow's operations those that read or write files, or call Python.
+# TensorFlow's operations that read or write files, or call Python.
 _FILE_OPERATIONS = frozenset(
     b"ReadFile WriteFile MatchingFiles PyFunc EagerPyFunc PyFuncStateless ImmutableConst DebugIdentity "
     b"DebugIdentityV2 PrintV2 GeneratorDataset TextLineDataset TFRecordDataset SaveSlices LoadLibrary "
     b"WholeFileReader WholeFileReaderV2 ReadVariableFile XlaLaunch".split()
 )
-# Of ONNX Runtime's and its extensions' operations those that call Python.
+# Operations of ONNX Runtime and its extensions that call Python.
 _PYTHON_OPERATIONS = frozenset(("PyOp", "PythonOp", "PythonOpGrad", "PyCustomOp", "PyCustomOpDef"))
 _TABLE_BYTES = 1 << 20
 _ZIP_END_BYTES = 22 + (64 << 10)  # the record and the longest comment
@@ -64,17 +64,17 @@ _MAX_GRAPH_BYTES = 256 << 20
 
 
 def native_code(head: bytes) -> str:
-    """Say what program a file is by its first bytes; empty: none of those that are known."""
+    """Return what kind of program a file is, by its first bytes; empty: none of the known ones."""
     for magic, what in _NATIVE.items():
-        # Two bytes are many things: a portable executable goes on with its header's size.
+        # Two bytes match many things. A portable executable continues with its header's size.
         program = magic != b"MZ" or (head[2:4] not in (b"", b"\0\0") and len(head) >= 64)
         if head.startswith(magic) and program:
-            return f"it is {what}, which runs where it is loaded or started"
+            return f"it is {what}, which runs when it is loaded or started"
     return ""
 
 
 def scan_other(read: Read, size: int, path: str, head: bytes, findings: Findings) -> str:
-    """Look into a file that is no pickle; returns ``safetensors``, ``no-code`` or ``unknown``."""
+    """Examine a file that is not a pickle; return ``safetensors``, ``no-code`` or ``unknown``."""
     name = path.rpartition("/")[2]
     if name.lower() in ("mlmodel", "mlmodel_"):
         return NO_CODE if configurations.scan_mlmodel(read, size, findings) else UNKNOWN
@@ -96,7 +96,7 @@ def scan_other(read: Read, size: int, path: str, head: bytes, findings: Findings
     if known.name in _MEDIA:
         if known.name == "table" and _unpickles(read, size):
             findings.problem("its type arrow.py_extension_type makes older releases of pyarrow unpickle it")
-        # Python starts such an archive, whatever is before it.
+        # Python starts such an archive, whatever comes before it.
         if b"PK\x05\x06" in read(max(0, size - _ZIP_END_BYTES), min(size, _ZIP_END_BYTES)):
             findings.untold(f"behind the {known.name} a zip archive seems to end")
         known_head = head.startswith(_MEDIA[known.name]) or bool(_FILM.match(head))
@@ -107,9 +107,9 @@ def scan_other(read: Read, size: int, path: str, head: bytes, findings: Findings
 
 
 def _unpickles(read: Read, size: int) -> bool:
-    """Tell whether a table of Arrow has the type whose description is a pickle (CVE-2023-47248)."""
+    """Tell whether an Arrow table has the type whose description is a pickle (CVE-2023-47248)."""
     name = b"arrow.py_extension_type"
-    # Parquet holds Arrow's schema in base64: the middle of the name, wherever its bytes fall.
+    # Parquet contains Arrow's schema in base64: the middle of the name, at any byte offset.
     wanted = [name] + [base64.b64encode(bytes(shift) + name)[4:-4] for shift in range(3)]
     parts = (read(0, min(size, _TABLE_BYTES)), read(max(0, size - _TABLE_BYTES), min(size, _TABLE_BYTES)))
     return any(text in part for part in parts for text in wanted)
@@ -124,7 +124,7 @@ def _safetensors(read: Read, size: int, findings: Findings) -> str:
     try:
         read_header(read, size)
     except ValueError as error:
-        findings.untold(f"it is no whole safetensors file: {error}")
+        findings.untold(f"it is not a complete safetensors file: {error}")
         return UNKNOWN
     return SAFETENSORS
 
@@ -132,9 +132,9 @@ def _safetensors(read: Read, size: int, findings: Findings) -> str:
 def _msgpack(read: Read, size: int, findings: Findings) -> str:
     found: set[str] = set()
     if why := msgpack_problem(read, size, found):
-        findings.untold(f"it is no msgpack: {why}")
+        findings.untold(f"it is not valid msgpack: {why}")
     if found:
-        findings.problem("it holds an array of objects, which msgpack-numpy unpickles")
+        findings.problem("it contains an array of objects, which msgpack-numpy unpickles")
     return NO_CODE
 
 
@@ -148,7 +148,7 @@ def _onnx(read: Read, size: int, findings: Findings) -> str:
     try:
         found = onnx.references(read, size)
     except ValueError as error:
-        findings.untold(f"it is no ONNX model that can be examined: {error}")
+        findings.untold(f"it is not an ONNX model that can be examined: {error}")
         return UNKNOWN
     for path in sorted(found.paths):
         if leads_out(path):
@@ -164,13 +164,13 @@ def _ocdbt(read: Read, size: int, findings: Findings) -> str:
 
 def _json(read: Read, size: int, findings: Findings, name: str) -> str:
     if not configurations.scan_json(read, size, findings, name):
-        findings.untold("it is named as JSON, and is none")
+        findings.untold("its name says JSON, but it is not")
     return NO_CODE
 
 
 def _yaml(read: Read, size: int, findings: Findings) -> str:
     if not configurations.scan_yaml(read, size, findings):
-        findings.untold("it is named as YAML, and is none")
+        findings.untold("its name says YAML, but it is not")
     return NO_CODE
 
 
@@ -178,12 +178,12 @@ def _gguf(read: Read, size: int, findings: Findings) -> str:
     try:
         texts = gguf.read_header(read, size).texts
     except ValueError as error:
-        findings.untold(f"it is no whole GGUF file: {error}")
+        findings.untold(f"it is not a complete GGUF file: {error}")
         return UNKNOWN
     for key, text in texts.items():
         if "chat_template" in key:
             configurations.scan_template(text, findings)
-            findings.runs("it holds a chat template, a program that llama-cpp-python renders")
+            findings.runs("it contains a chat template, a program that llama-cpp-python renders")
     return NO_CODE
 
 
@@ -192,7 +192,7 @@ def _hdf5(read: Read, size: int, findings: Findings) -> str:
         attributes = hdf5_attributes.root_attributes(read, size)
         others = hdf5_links.other_files(read, size)
     except ValueError as error:
-        findings.untold(f"it is an HDF5 file, in which Keras may keep code, and cannot be examined: {error}")
+        findings.untold(f"it is an HDF5 file, which may contain Keras code, and cannot be examined: {error}")
         return UNKNOWN
     for path in sorted(others):
         if leads_out(path):
@@ -202,7 +202,7 @@ def _hdf5(read: Read, size: int, findings: Findings) -> str:
     for name, value in attributes.items():
         if name in ("model_config", "training_config"):
             if value is None:
-                findings.untold(f"its attribute {name}, in which Keras may keep code, cannot be read")
+                findings.untold(f"its attribute {name}, in which Keras may store code, cannot be read")
             elif not configurations.scan_json(
                 lambda offset, count, value=value: value[offset : offset + count],  # type: ignore[misc]
                 len(value),
@@ -218,7 +218,7 @@ def _saved_model(read: Read, size: int, findings: Findings) -> str:
     rest = b""
     for offset in range(0, min(size, _MAX_GRAPH_BYTES), _PART):
         part = rest + read(offset, min(_PART, size - offset))
-        # A node is its name (field 1), then its operation (field 2): the length before it is a byte.
+        # A node is its name (field 1), then its operation (field 2). The length before it is one byte.
         for name in _FILE_OPERATIONS:
             if b"\x12" + bytes([len(name)]) + name in part:
                 findings.problem(f"its graph has the operation {name.decode()}, which reads or writes files")

@@ -1,4 +1,4 @@
-"""A file's bytes in order, for what follows a pickle in it."""
+"""Reads a file's bytes in order, to follow a pickle in it."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from collections.abc import Callable
 from aml_mirror.safety.findings import MalformedPickle, TooMuch
 from aml_mirror.safety.pickle_vm import MAX_PICKLE_BYTES
 
-_STEP = 64 << 10  # the first read of a stream; each next one is twice as long, up to _MAX_STEP
+_STEP = 64 << 10  # The first read of a stream. Each next one is twice as long, up to _MAX_STEP.
 _MAX_STEP = 4 << 20
 
 
 class Stream:
-    """Bytes of a file in order, up to ``MAX_PICKLE_BYTES`` of them, with reads that grow."""
+    """The bytes of a file in order, up to ``MAX_PICKLE_BYTES``, with reads that grow."""
 
     def __init__(self, read: Callable[[int, int], bytes], start: int, size: int) -> None:
         self._read = read
@@ -25,7 +25,7 @@ class Stream:
 
     @property
     def left(self) -> int:
-        """Bytes that were not read yet."""
+        """The number of bytes that have not been read yet."""
         return self._end - self._at + len(self._buffer) - self._used
 
     def read(self, size: int, /) -> bytes:
@@ -63,4 +63,4 @@ class Stream:
         return bool(part)
 
     def _too_long(self) -> TooMuch:
-        return TooMuch(f"a pickle of more than {MAX_PICKLE_BYTES >> 20} MiB, which is not looked into")
+        return TooMuch(f"a pickle of more than {MAX_PICKLE_BYTES >> 20} MiB, which is not examined")

@@ -1,12 +1,12 @@
-"""A pickle read as its machine would run it, with nothing imported, made or called.
+"""Follows a pickle like its machine would, but imports, creates and calls nothing.
 
-A pickle is a program for a small machine with a stack and a memo. Which names it imports cannot be had by
-looking for two strings in a row: a name may come from the memo, under either of two ways of numbering it,
-or from bytes that another call encodes (picklescan#13, #14 and #22 are scanners that were misled so). So
-the machine is followed, opcode by opcode, with values that stand for what would be there.
+A pickle is a program for a small machine with a stack and a memo. Searching for two consecutive strings does
+not find all imported names: a name may come from the memo, which has two ways of numbering, or from bytes
+that another call encodes (picklescan#13, #14 and #22 are scanners that were misled in this way). So the
+machine is followed, opcode by opcode, with values that represent the real ones.
 
-What is not certain is a problem, never clean: an opcode that is not known, a stream that ends, a name that
-is computed, a call of what another call returned, a class that is written to.
+Anything uncertain is a problem, never clean: an unknown opcode, a stream that ends, a computed name, a call
+of what another call returned, a write to a class.
 """
 
 from __future__ import annotations
@@ -32,21 +32,21 @@ from aml_mirror.safety.containers import MAX_CONTAINERS, Container, expands, of,
 from aml_mirror.safety.findings import Findings, MalformedPickle, Name, TooMuch
 from aml_mirror.safety.known_code import is_known_code
 
-# Of one file, all its pickles together. A tensor takes about 25 opcodes, the largest model we know has 10^5;
-# Python follows about 400,000 a second, so that a hostile file costs some seconds.
+# For one file, all its pickles together. A tensor takes about 25 opcodes, and the largest known model has
+# 10^5. Python follows about 400,000 per second, so a hostile file costs some seconds.
 MAX_OPCODES = 4_000_000
-# One pickle without its tensors: some MB for the largest models. What is longer is not called clean.
+# One pickle without its tensors has some MB in the largest models. A longer one is not called clean.
 MAX_PICKLE_BYTES = 64 << 20
-# What a pickle makes from its own strings, by calls of an encoder; each call may make them all again.
+# What a pickle builds from its own strings, by calls of an encoder. Each call may build them all again.
 MAX_MADE_BYTES = 64 << 20
 MAX_MEMO = 1_000_000
-# Pickles in strings of pickles: diffusion_policy has one in another. Each level holds its own copy.
+# Pickles in strings of pickles: diffusion_policy nests one in another. Each level has its own copy.
 MAX_DEPTH = 4
 _LAST_PROTOCOL = 5
 
 
 class Source(Protocol):
-    """Bytes in order: what :mod:`pickletools` reads arguments from."""
+    """The source of bytes from which :mod:`pickletools` reads arguments."""
 
     def read(self, size: int, /) -> bytes:
         """Return up to ``size`` bytes, fewer only at the end."""
@@ -56,7 +56,7 @@ class Source(Protocol):
 
 
 class _Counted:
-    """A source that knows how many bytes were read of it."""
+    """A source that counts the bytes that were read."""
 
     def __init__(self, source: Source) -> None:
         self._source = source
@@ -78,22 +78,22 @@ class _Mark:
 
 
 class _Any:
-    """A value of which nothing is known but that no import gave it."""
+    """A value of which we only know that it does not come from an import."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Loadable:
-    """Bytes that are a saved file of torch's, and were looked into."""
+    """Bytes of a saved torch file that were examined."""
 
 
-# A value that reaches over the end of its frame, a frame in a frame, or one that goes on behind the end: of
-# these CPython's reader in C and one that reads in order see different pickles (cpython#154848).
+# A value that extends beyond the end of its frame, a nested frame, or a frame that continues after the end.
+# CPython's reader in C and a sequential reader see different pickles in these (cpython#154848).
 _FRAMES = "its frames do not fit its values: readers differ in what they see"
 # What Hydra's instantiate and Lightning's load_from_checkpoint import and call.
 _TARGET_KEYS = frozenset({"_target_", "_instantiator", "_class_path"})
-# Of protocol 0 that imports and calls: "ca\nb\n)R.".
+# The shortest pickle of protocol 0 that imports and calls: "ca\nb\n)R.".
 _SHORTEST = 8
-# How texts begin that are looked into: a pickle of protocol 2 or later, a zip archive.
+# The beginnings of strings that are examined: a pickle of protocol 2 or later, a zip archive.
 MAY_BE_INSIDE = (*(bytes([0x80, protocol]) for protocol in range(2, _LAST_PROTOCOL + 1)), b"PK\x03\x04")
 _OPCODES = {opcode.code.encode("latin-1"): opcode for opcode in pickletools.opcodes}
 _MARK = _Mark()
@@ -109,10 +109,10 @@ def follow(source: Source, findings: Findings, inspect: Inspect, persistent: boo
 
     Args:
         source: positioned at its first byte, and afterwards behind its last.
-        findings: told what is found.
-        inspect: told of bytes inside that may be a file of their own.
+        findings: receives what is found.
+        inspect: called with bytes inside that may be a separate file.
         persistent: whether the reader resolves persistent ids, as torch's does for tensors.
-        depth: how many pickles this one is inside of.
+        depth: how many pickles this one is nested in.
 
     Raises:
         MalformedPickle: it cannot be followed to its end.
@@ -128,11 +128,11 @@ def follow(source: Source, findings: Findings, inspect: Inspect, persistent: boo
 
 
 class RawBytes(Exception):
-    """Behind an object come bytes that only its own reader can measure: nothing is followed further."""
+    """An object is followed by bytes that only its own reader can measure. Nothing further is followed."""
 
 
 class Inspect(Protocol):
-    """Looks into bytes that a pickle carries. Returns whether they are a file of a kind that is known."""
+    """Examines bytes that a pickle contains. Returns whether they are a file of a known kind."""
 
     def __call__(self, data: bytes, depth: int, /) -> bool: ...
 
@@ -165,7 +165,7 @@ class _Machine:
             self._findings.opcodes += 1
             self._steps += 1
             if self._findings.opcodes > MAX_OPCODES:
-                raise TooMuch(f"it has over {MAX_OPCODES:,} steps")
+                raise TooMuch(f"it has more than {MAX_OPCODES:,} steps")
             name = opcode.name
             if name == "STOP":
                 if source.at < frame_end:
@@ -173,13 +173,13 @@ class _Machine:
                 self._pop()
                 if self._shares and expands(self._containers, self._steps):
                     self._findings.problem(
-                        "its lists hold each other again and again: few bytes stand for very many values"
+                        "its lists contain each other repeatedly: a few bytes represent very many values"
                     )
                 return
             if name == "PROTO" and start:
                 self._findings.problem("it states its protocol again, which no pickler does")
             if name in ("GLOBAL", "INST"):
-                # pickletools would resolve escapes in these lines, which the real machine does not.
+                # pickletools would resolve escapes in these lines. The real machine does not.
                 argument: Any = Name(_line(source), _line(source))
             else:
                 argument = _argument(opcode, source)
@@ -196,7 +196,7 @@ class _Machine:
                 self._plain(opcode, argument)
 
     def _plain(self, opcode: pickletools.OpcodeInfo, argument: Any) -> None:
-        """An opcode that only moves values: its effect on the stack is in pickletools' table."""
+        """An opcode that only moves values. pickletools' table describes its effect on the stack."""
         if isinstance(argument, (str, bytes)) and not opcode.stack_before:
             self._text(argument)
             self._push_constant(argument)
@@ -228,13 +228,13 @@ class _Machine:
             return
         for value in values:
             if value in held:
-                self._findings.problem("it has a list or a dictionary that holds itself")
+                self._findings.problem("it has a list or a dictionary that contains itself")
             else:
                 held.add(value)
 
     def _hashed(self, values: list[Any]) -> None:
         if any(isinstance(value, Container) and value.unhashable for value in values):
-            self._findings.problem("it has a list or a dictionary for a key, so that nothing can load it")
+            self._findings.problem("it has a list or a dictionary as a key, so nothing can load it")
 
     def _empty(self, argument: Any) -> None:
         self._last_text = None
@@ -251,7 +251,7 @@ class _Machine:
         self._stack.append(self._container(values, unhashable=False))
 
     def _text(self, value: object) -> None:
-        """See what a configuration names to be called, in plain dictionaries and in OmegaConf's nodes."""
+        """Check which names a configuration wants to have called, as dictionaries or OmegaConf's nodes."""
         if not isinstance(value, str):
             self._last_text = None
             return
@@ -260,7 +260,7 @@ class _Machine:
             self._findings.target(value)
             self._target_pending = False
         elif value in _TARGET_KEYS:
-            # A node of OmegaConf's also says, in its metadata, under which key it is.
+            # A node of OmegaConf also says in its metadata under which key it is.
             if self._last_text == "key":
                 self._last_text = None
                 return
@@ -271,7 +271,7 @@ class _Machine:
         self._stack.append(self._looked_into(bytes(value) if isinstance(value, bytearray) else value))
 
     def _looked_into(self, value: str | bytes) -> object:
-        """Look into a constant that may be a pickle, or a zip of some, by itself."""
+        """Examine a constant that may itself be a pickle, or a zip with pickles."""
         if isinstance(value, str):
             if not value.startswith(("\x80", "PK")):
                 return value
@@ -284,27 +284,27 @@ class _Machine:
         if not data.startswith(MAY_BE_INSIDE) and (isinstance(value, str) or len(data) < _SHORTEST):
             return value
         if self._depth >= MAX_DEPTH:
-            self._findings.problem(f"it has pickles inside of each other, more than {MAX_DEPTH} deep")
+            self._findings.problem(f"it has nested pickles, more than {MAX_DEPTH} levels deep")
             return value
         known = self._inspect(data, self._depth + 1)
         return _LOADABLE if known and isinstance(value, bytes) else value
 
     def _top(self) -> Any:
-        """Take the last value, to keep it as it is or to call it."""
+        """Take the last value, to keep it unchanged or to call it."""
         value = self._stack.pop()
         if value is _MARK:
-            raise ValueError("it takes a mark for a value")
+            raise ValueError("it uses a mark as a value")
         return value
 
     def _pop(self) -> Any:
-        """Take the last value, for something that is made of it."""
+        """Take the last value, to build something from it."""
         value = self._top()
         self._handed_on(value)
         return value
 
     def _handed_on(self, value: Any) -> None:
         if isinstance(value, Name) and value.key in ONLY_CALLED:
-            self._findings.problem(f"it hands {value} on, to be called where that is not seen")
+            self._findings.problem(f"it passes {value} on, to be called where we cannot see it")
 
     def _to_mark(self) -> list[Any]:
         for at in range(len(self._stack) - 1, -1, -1):
@@ -314,7 +314,7 @@ class _Machine:
                 for value in found:
                     self._handed_on(value)
                 return found
-        raise ValueError("it goes back to a mark that is not there")
+        raise ValueError("it goes back to a mark that does not exist")
 
     def _mark(self, argument: Any) -> None:
         self._stack.append(_MARK)
@@ -338,7 +338,7 @@ class _Machine:
     def _put(self, argument: Any) -> None:
         value = self._top()
         self._stack.append(value)
-        # MEMOIZE numbers by how many there are, whatever numbers the others took.
+        # MEMOIZE numbers values by their count, whatever numbers the others have.
         self._memo[len(self._memo) if argument is None else int(argument)] = value
         if len(self._memo) > MAX_MEMO:
             raise TooMuch(f"it remembers over {MAX_MEMO:,} values")
@@ -356,7 +356,7 @@ class _Machine:
         self._stack.append(self._pair_up([self._pop() for _ in range(count)][::-1]))
 
     def _pair_up(self, values: list[Any]) -> object:
-        # Only arguments of calls are looked at, and only the first few: a tuple in a tuple is a value.
+        # Only arguments of calls are examined, and only the first few. A nested tuple is a value.
         shown = tuple(_ANY if isinstance(value, (tuple, Container)) else value for value in values[:4])
         made = tuple_of(shown, values)
         if (held := of(made)) is not None:
@@ -399,11 +399,9 @@ class _Machine:
         made: object = _ANY
         self._findings.calls += 1
         if not isinstance(function, Name):
-            self._findings.problem("it calls what another call returned, or what is no name")
+            self._findings.problem("it calls what another call returned, or something that is not a name")
         elif isinstance(arguments, tuple) and any(value is _RANGE for value in arguments):
-            self._findings.problem(
-                f"it makes {function} take all numbers of a range, of which there may be any count"
-            )
+            self._findings.problem(f"it makes {function} use all numbers of a range, which may be very many")
         elif function.key == _ARRAY_WRAPPER:
             made = _WRAPPER
         elif function.allowed:
@@ -413,13 +411,13 @@ class _Machine:
         self._stack.append(made)
 
     def _made(self, function: Name, given: tuple[Any, ...] | None) -> object:
-        """What a call of an allowed name gives; ``given`` is None where its arguments are not seen."""
+        """Return the result of calling an allowed name. ``given`` is None if its arguments are unknown."""
         key = function.key
         if key == LOADS_BYTES and (given is None or len(given) != 1 or given[0] is not _LOADABLE):
-            self._findings.problem(f"{function} loads what cannot be looked into")
+            self._findings.problem(f"{function} loads something that cannot be examined")
         for at, expected in CALLS_ITS_ARGUMENT.get(key, {}).items():
             if given is None or (at < len(given) and not isinstance(given[at], Name)):
-                self._findings.problem(f"{function} is made to call what is no name")
+                self._findings.problem(f"{function} is made to call something that is not a name")
             elif at < len(given) and expected is not None and given[at].key not in expected:
                 text = f"{function} is made to call {given[at]}"
                 if is_known_code(*given[at].key):
@@ -429,7 +427,7 @@ class _Machine:
         if key in MADE_EMPTY and given != ():
             self._findings.problem(f"{function} is called with arguments, some of which it may call")
         if key in GIVES_BACK and (given is None or any(isinstance(value, Name) for value in given)):
-            self._findings.problem(f"{function} is given what it imports, to be taken for an object")
+            self._findings.problem(f"{function} gets an import as an object")
         if key in RANGES:
             return _RANGE
         if key == ENCODES:
@@ -444,27 +442,27 @@ class _Machine:
         return _ANY
 
     def _encoded(self, given: tuple[Any, ...] | None) -> object:
-        """Protocols below 3 hold bytes as a call of ``_codecs.encode`` on a text."""
+        """Protocols below 3 store bytes as a call of ``_codecs.encode`` on a string."""
         if not given or not isinstance(given[0], str):
-            self._findings.problem("it encodes what is no text of the file's")
+            self._findings.problem("it encodes something that is not a string in the file")
             return _ANY
         if given[1:2] not in ((), ("latin1",), ("latin-1",)):
             self._findings.problem("it decodes a text with a codec that is not latin-1")
             return _ANY
         self._findings.made_bytes += len(given[0])
         if self._findings.made_bytes > MAX_MADE_BYTES:
-            raise TooMuch(f"it makes over {MAX_MADE_BYTES >> 20} MiB of its texts")
+            raise TooMuch(f"it makes more than {MAX_MADE_BYTES >> 20} MiB from its strings")
         return self._looked_into(given[0].encode("latin-1"))
 
     def _bytes(self, function: Name, given: tuple[Any, ...] | None) -> object:
-        """Bytes that are put together may be a pickle that was in no place as a whole."""
+        """Assembled bytes may be a pickle that was never stored as a whole."""
         if given == ():
             return b""
         if given is not None and len(given) == 1 and (given[0] is _LOADABLE or isinstance(given[0], bytes)):
             return given[0]
         if given is not None and len(given) == 2 and isinstance(given[0], str):
             return self._encoded(given)
-        self._findings.problem(f"{function} puts bytes together, which are not looked into")
+        self._findings.problem(f"{function} assembles bytes, which are not examined")
         return _ANY
 
     def _append(self, argument: Any) -> None:
@@ -492,7 +490,7 @@ class _Machine:
 
     def _written(self, container: Any, values: list[Any]) -> None:
         if isinstance(container, bytes) or container is _LOADABLE:
-            self._findings.problem("it writes into bytes, which are not looked into afterwards")
+            self._findings.problem("it writes into bytes, which are not examined afterwards")
         self._fill(container, values)
         self._stack.append(container if isinstance(container, Container) else _ANY)
 
@@ -502,15 +500,15 @@ class _Machine:
         self._findings.calls += 1
         if written is _WRAPPER:
             raise RawBytes(
-                "joblib.numpy_pickle.NumpyArrayWrapper is followed by the bytes of an array, behind which "
-                "nothing is looked into: joblib.load imports and runs what the pickle names"
+                "joblib.numpy_pickle.NumpyArrayWrapper is followed by the bytes of an array, and nothing "
+                "after them is examined: joblib.load imports and runs what the pickle names"
             )
         if isinstance(written, Name):
             self._findings.problem("it writes to a class or function, not to an object")
         self._stack.append(_ANY)
 
     def _extension(self, argument: Any) -> None:
-        self._findings.problem("it imports what a registry of the reader's numbers (an EXT opcode)")
+        self._findings.problem("it imports something from a numbered registry of the reader (an EXT opcode)")
         self._stack.append(_ANY)
 
     def _persistent_id(self, argument: Any) -> None:
@@ -519,11 +517,11 @@ class _Machine:
             self._findings.problem("it has a persistent id, which only its own reader understands")
         elif not (isinstance(found, tuple) and found[:1] == ("storage",)):
             # torch reads one more kind, for which it looks up source code, and may write a file beside it.
-            self._findings.problem("it has a persistent id that is no tensor's")
+            self._findings.problem("it has a persistent id that does not belong to a tensor")
         self._stack.append(_ANY)
 
     def _buffer(self, argument: Any) -> None:
-        self._findings.problem("it takes a buffer from outside of the file")
+        self._findings.problem("it uses a buffer from outside the file")
         self._stack.append(_ANY)
 
 

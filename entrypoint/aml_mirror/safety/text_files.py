@@ -1,4 +1,4 @@
-"""Texts, and files whose names say nothing: which of them are programs?"""
+"""Finds programs among text files, and files whose names say nothing."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ _PART = 1 << 20
 _GRAPH = re.compile(
     r"^[ \t]*(?:saved_model_schema_version\s*:|meta_graphs\s*[{<])|\bnode\s*{[^{}]*\bop\s*:", re.M
 )
-# Of xacro, which evaluates what is in braces as Python without its built-in functions.
+# Expressions of xacro, which evaluates the contents of braces as Python without its built-in functions.
 _XACRO = re.compile(r"\$\{[^{}]{1,2000}\}")
 _TEXT_HEAD_BYTES = 1 << 20
-# Files whose names say that they are programs of a build tool or of a shell.
+# Files that their names identify as programs of a build tool or of a shell.
 _RECIPES = frozenset(
     (
         "makefile", "gnumakefile", "dockerfile", "containerfile", "jenkinsfile", "vagrantfile", "rakefile",
@@ -30,7 +30,7 @@ _RECIPES = frozenset(
 _LEGAL = re.compile(
     r"(?:LICEN[CS]E|COPYING|NOTICE|README|AUTHORS|CITATION|CHANGELOG|CHANGES|VERSION)(?:[-_]\w+)*", re.I
 )
-# A word, or lines of a key and its value, as TensorFlow's file "checkpoint" and DeepSpeed's "latest" have.
+# A word, or lines with a key and a value, like TensorFlow's file "checkpoint" and DeepSpeed's "latest".
 _VALUES = re.compile(
     rb"\s*(?:[\w./:=+-]+\s*|(?:[ \t]*[\w.-]+[ \t]*[:=][ \t]*[\w./:+\"'-]*[ \t]*(?:\r?\n|$))+)"
 )
@@ -39,7 +39,7 @@ _MAX_TEXT_BYTES = 64 << 20
 
 
 def unnamed(read: Read, size: int, name: str, findings: Findings) -> str:
-    """A file whose name says nothing: Orbax's metadata, a licence, or anything."""
+    """Examine a file whose name says nothing: Orbax's metadata, a licence, or anything else."""
     if ".tfevents." in name:
         return NO_CODE if is_framed(read(0, min(size, 12))) else UNKNOWN
     if name.lower() in _RECIPES:
@@ -47,7 +47,7 @@ def unnamed(read: Read, size: int, name: str, findings: Findings) -> str:
         return NO_CODE
     if configurations.scan_json(read, size, findings, name):
         return NO_CODE
-    # A text without a suffix may also be a script: licences, and pointers to a checkpoint, are none.
+    # A text without a suffix may also be a script. Licences, and pointers to a checkpoint, are not.
     if "." not in name.lstrip(".") and is_text(read, size):
         known = _LEGAL.fullmatch(name) or (size <= _SNIFF_TEXT and _VALUES.fullmatch(read(0, size)))
         return NO_CODE if known else UNKNOWN
@@ -55,7 +55,7 @@ def unnamed(read: Read, size: int, name: str, findings: Findings) -> str:
 
 
 def is_text(read: Read, size: int) -> bool:
-    """Tell whether a file is a text of UTF-8 without control characters, up to ``_MAX_TEXT_BYTES``."""
+    """Tell whether a file is UTF-8 text without control characters, up to ``_MAX_TEXT_BYTES``."""
     if size > _MAX_TEXT_BYTES:
         return False
     rest = b""
@@ -74,14 +74,14 @@ def is_text(read: Read, size: int) -> bool:
 
 
 def scan_text(read: Read, size: int, findings: Findings) -> str:
-    """Look into a file whose name says that it is a text."""
+    """Examine a file whose name says that it is a text."""
     if not is_text(read, size):
         return UNKNOWN
     text = read(0, min(size, _TEXT_HEAD_BYTES)).decode("utf-8", "replace")
     if size <= _TEXT_HEAD_BYTES and ("{%" in text or "{{" in text):
         configurations.scan_template(text, findings)
     if "<!ENTITY" in text:
-        findings.problem("it declares entities of XML, by which a reader opens files and addresses")
+        findings.problem("it declares XML entities, with which a reader opens files and addresses")
     if "<robot" in text:
         for match in _XACRO.finditer(text):
             if "__" in match[0]:
@@ -92,7 +92,7 @@ def scan_text(read: Read, size: int, findings: Findings) -> str:
 
 
 def is_framed(head: bytes) -> bool:
-    """Tell whether a file begins as TensorBoard's records do: a length, and its checksum."""
+    """Tell whether a file begins like TensorBoard's records: a length and its checksum."""
     checksum = google_crc32c.value(head[:8])
     masked = ((checksum >> 15 | checksum << 17) + 0xA282EAD8) & 0xFFFFFFFF
     return len(head) >= 12 and head[8:12] == masked.to_bytes(4, "little")

@@ -1,6 +1,6 @@
-"""Compressed files, unpacked in memory as far as is spent on one: what they hold is looked into.
+"""Unpacks compressed files in memory, within a limit, so that their contents can be examined.
 
-joblib, and scripts that save ``.pkl.gz`` and the like, write pickles so under any name.
+joblib, and scripts that save ``.pkl.gz`` and similar files, write compressed pickles under any name.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ else:
     from backports import zstd
 
 _READ_BYTES = 1 << 20
-# What is not unpacked here, but would be by joblib (LZ4) or by whoever has the program.
+# Formats that are not unpacked here, but by joblib (LZ4) or by anyone with the program.
 _FOREIGN = {
     b"\x04\x22\x4d\x18": "LZ4",
     b"\x1f\x9d": "compress",
@@ -30,7 +30,7 @@ _FOREIGN = {
 
 
 class Unpacked:
-    """The beginning of what a compressed file holds, and why it is not all of it (empty: it is)."""
+    """The beginning of a compressed file's contents, and why it is not all of it (empty: it is)."""
 
     def __init__(self, data: bytes, problem: str = "") -> None:
         self.data = data
@@ -38,12 +38,12 @@ class Unpacked:
 
 
 def foreign_archive(head: bytes) -> str:
-    """Return the name of a compressed format that is not unpacked here; empty: it is none."""
+    """Return the name of a compressed format that is not unpacked here; empty: it is not one."""
     return next((name for magic, name in _FOREIGN.items() if head.startswith(magic)), "")
 
 
 def unpack(read: Read, size: int) -> Unpacked | None:
-    """Unpack a file, up to ``MAX_PICKLE_BYTES`` of it; None: it is not compressed."""
+    """Unpack a file, up to ``MAX_PICKLE_BYTES``; None: it is not compressed."""
     make = _decompressor(read(0, min(size, 16)))
     if make is None:
         return None
@@ -54,7 +54,7 @@ def unpack(read: Read, size: int) -> Unpacked | None:
     try:
         while count <= MAX_PICKLE_BYTES:
             if reader.eof:
-                # Another stream behind it is read as the rest of the file, as gzip and bz2 do.
+                # Another stream after it is read as the rest of the file, like gzip and bz2 do.
                 rest = reader.unused_data or rest
                 if not rest and offset >= size:
                     break
@@ -62,7 +62,7 @@ def unpack(read: Read, size: int) -> Unpacked | None:
             given = rest
             if not given and getattr(reader, "needs_input", True):
                 if offset >= size:
-                    return Unpacked(b"".join(pieces), "its compressed data is cut")
+                    return Unpacked(b"".join(pieces), "its compressed data is truncated")
                 given = read(offset, min(_READ_BYTES, size - offset))
                 offset += len(given)
             rest = b""
@@ -78,13 +78,13 @@ def unpack(read: Read, size: int) -> Unpacked | None:
     if count > MAX_PICKLE_BYTES:
         return Unpacked(
             b"".join(pieces),
-            f"it unpacks to more than {MAX_PICKLE_BYTES >> 20} MiB, which is not looked into",
+            f"it unpacks to more than {MAX_PICKLE_BYTES >> 20} MiB, which is not examined",
         )
     return Unpacked(b"".join(pieces))
 
 
 class _Inflate:
-    """zlib's reader of gzip and zlib, with the face of the others."""
+    """zlib's reader of gzip and zlib, with the interface of the others."""
 
     def __init__(self, bits: int) -> None:
         self._reader = zlib.decompressobj(bits)
@@ -113,7 +113,7 @@ def _decompressor(head: bytes) -> Any:
         return lambda: lzma.LZMADecompressor(memlimit=256 << 20)
     if head.startswith(b"\x28\xb5\x2f\xfd"):
         return zstd.ZstdDecompressor
-    # zlib has a checksum of two bytes instead of a mark; a text may have it too.
+    # zlib has a two-byte checksum instead of a mark. A text may have the same bytes.
     if (
         len(head) > 2
         and head[0] & 15 == 8

@@ -1,8 +1,8 @@
-"""What the files of a checkpoint could do to whoever loads them, from ranged reads of them alone.
+"""Finds what the files of a checkpoint could do when they are loaded, with ranged reads alone.
 
-Each file is looked into by :mod:`.file_scan`. The verdict of a version is the worst of its files';
-:mod:`.words` lists the words. A person may accept named files (``--allow``): the verdict stays what it is,
-and the reason is kept beside it.
+:mod:`.file_scan` examines each file. The verdict of a version is the worst one of its files; :mod:`.words`
+lists the words. A person may accept certain files (``--allow``). Then the verdict stays the same, and the
+reason is stored beside it.
 """
 
 from __future__ import annotations
@@ -19,19 +19,19 @@ from aml_mirror.safety.words import CODE, HARMLESS, NO_CODE, SAFETENSORS, SCANNE
 from aml_mirror.sources.tree import Tree
 
 SCHEMA = "aml-mirror/safety/v1"
-MAX_SHOWN = 50  # names and problems a file in the artifact, with their count beside them
+MAX_SHOWN = 50  # The most names and problems per file in the artifact. Their count is beside them.
 
 
 @dataclass(frozen=True, slots=True)
 class Safety:
-    """What the files of a checkpoint were found to be."""
+    """The result for the files of a checkpoint."""
 
     verdict: str
     files: tuple[File, ...]
 
     @property
     def problems(self) -> Iterator[str]:
-        """Each finding, with its file, the worst first."""
+        """Each finding with its file, the worst first."""
         for word in (SUSPICIOUS, CODE, UNKNOWN):
             for file in self.files:
                 if file.safety == word:
@@ -76,24 +76,24 @@ class Safety:
         }
 
     def as_json(self) -> str:
-        """The same as text."""
+        """Return the result as text."""
         return json.dumps(self.as_dict(), indent=2, ensure_ascii=False) + "\n"
 
 
 def inspect(
     tree: Tree, files: Iterable[str], weights: Iterable[str], allow: Iterable[tuple[str, str]] = ()
 ) -> Safety:
-    """Look into the files of a checkpoint.
+    """Examine the files of a checkpoint.
 
     Args:
         tree: the run.
-        files: all files that a version will hold.
-        weights: those of them that hold weights.
-        allow: (pattern, reason) of files that a person accepts; a pattern is of a path or of a name.
+        files: all files of the version.
+        weights: those that contain weights.
+        allow: (pattern, reason) of files that a person accepts. A pattern matches a path or a name.
 
     Raises:
         DataError: a file changed while it was read.
-        NotAllowed: one may not be read.
+        NotAllowed: access to one is denied.
     """
     accepted = list(allow)
     judged = tuple(_accepted(scan_file(tree, path), accepted) for path in files)
@@ -106,7 +106,7 @@ def inspect(
 
 
 def _accepted(file: File, accepted: list[tuple[str, str]]) -> File:
-    """Note the reason for which a person accepts a file."""
+    """Record the reason why a person accepts a file."""
     if file.safety in HARMLESS:
         return file
     forms = (file.path, file.path.rpartition("/")[2])
@@ -117,10 +117,10 @@ def _accepted(file: File, accepted: list[tuple[str, str]]) -> File:
 
 
 def require_harmless(safety: Safety, checkpoint: str) -> None:
-    """Refuse what may run code or cannot be told, as ``--refuse-pickle`` asks.
+    """Refuse files that may run code or are unknown, for ``--refuse-pickle``.
 
     Raises:
-        DataError: naming the worst file, the first finding, and how it could be accepted.
+        DataError: with the worst file, the first finding, and how it could be accepted.
     """
     refused = safety.refused
     if not refused:
@@ -131,5 +131,5 @@ def require_harmless(safety: Safety, checkpoint: str) -> None:
     raise DataError(
         f"the checkpoint {checkpoint} is {file.safety}: {file.path}: {file.problems[0]}{more}",
         "look at 'aml-mirror plan --json'; to accept the file, pass "
-        f"--allow '{file.path}=REASON', or leave out --refuse-pickle",
+        f"--allow '{file.path}=REASON', or omit --refuse-pickle",
     )

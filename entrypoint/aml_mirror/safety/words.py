@@ -1,30 +1,30 @@
-"""The words of a verdict, the worst last, and what earlier releases called them."""
+"""The words of a verdict, the worst last, and their names in earlier releases."""
 
 from __future__ import annotations
 
 SAFETENSORS = "safetensors"
-"""All weights are safetensors, and nothing else holds code or a pickle."""
+"""All weights are safetensors, and nothing else contains code or a pickle."""
 NO_CODE = "no-code"
-"""Every file is of a known format that holds no code, and was examined."""
+"""Every file has a known format without code, and was examined."""
 CLEAN = "pickle-clean"
-"""There are pickles, and what they name only builds tensors, arrays, containers and settings."""
+"""There are pickles, but they only build tensors, arrays, containers and settings."""
 UNKNOWN = "unknown"
-"""A file is of no known format, or of one that could not be examined."""
+"""A file has an unknown format, or could not be examined."""
 CODE = "code"
-"""A file is or holds code, or names some: the finding says which, and who would run it."""
+"""A file is, contains or names code: the finding says which, and what would run it."""
 SUSPICIOUS = "suspicious"
-"""A pickle names what is not known to be harmless, or a file is not what readers agree on."""
+"""A pickle names something that is not known to be harmless, or readers disagree about a file."""
 
 WORST = (SUSPICIOUS, CODE, UNKNOWN, CLEAN)
 HARMLESS = frozenset({SAFETENSORS, NO_CODE, CLEAN})
-# A version says by which scanner it was judged; earlier releases, whose scanner was 1, said nothing. Raised
-# whenever a file may be judged otherwise than before.
+# A version says which scanner judged it. Earlier releases, whose scanner was 1, said nothing. Increase this
+# whenever a file may be judged differently than before.
 SCANNER = "3"
 FIRST_SCANNER = "1"
 _EARLIER = {"no-pickle": NO_CODE, "pickle-suspicious": SUSPICIOUS}
 
 
 def current(word: str) -> str:
-    """Return the word for what a version of any release says of itself; ``unknown`` for one nobody knows."""
+    """Return the current word for a verdict of any release; ``unknown`` for an unknown one."""
     word = _EARLIER.get(word, word)
     return word if word in HARMLESS or word in WORST else UNKNOWN

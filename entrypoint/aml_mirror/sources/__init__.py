@@ -1,4 +1,4 @@
-"""Where a run is: list, open, ranged read, stat. Nothing here writes, and nothing knows a framework."""
+"""Where a run is stored: list, open, read ranges, stat. Nothing here writes or knows a framework."""
 
 from aml_mirror.sources.base import Entry, Listing, Source
 from aml_mirror.sources.tree import Tree

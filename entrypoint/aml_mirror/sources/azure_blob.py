@@ -1,9 +1,9 @@
 """A run in Azure Blob storage: everything below a path of a container.
 
-Listed once, with sizes and ETags; after that every read is a range of one blob, bound to the ETag that was
-listed, so that a blob which is written over is noticed and never read in two halves. A checkpoint of many
-GB is judged by some kB: reads here and there fetch little, reads one behind the other fetch more and more
-(``Windows``), up to ``LARGEST_READ``; memory is bounded whatever the size of a file.
+The path is listed once, with sizes and ETags. After that, every read is a range of one blob, bound to the
+listed ETag. So a blob that is overwritten is noticed, and never read half and half. A few kB are enough to
+judge a checkpoint of many GB: scattered reads fetch little, consecutive reads fetch more and more
+(``Windows``), up to ``LARGEST_READ``. Memory is bounded, whatever the size of a file.
 """
 
 from __future__ import annotations
@@ -48,12 +48,12 @@ from aml_mirror.support.retry import Retry
 
 T = TypeVar("T")
 
-# From so many files on, listing again (5,000 a request) costs less than asking for each.
+# From this many files on, listing again (5,000 per request) costs less than asking for each.
 _LIST_FROM = 8
-# A listing of so many pages (5,000 blobs each) is read whole rather than glanced at.
+# A listing with this many pages (5,000 blobs each) is read completely, not just its first pages.
 _FEW_PAGES = 4
-# Files that are never empty by right (tests/formats/test_registry.py compares with the formats); so many
-# empty ones of a run are asked about.
+# Files that are never empty in a complete run (tests/formats/test_registry.py compares them with the
+# formats). This many empty ones of a run are asked about.
 _LARGE = (
     ".safetensors", ".pt", ".pth", ".ckpt", ".bin", ".zip", ".npz", ".h5", ".hdf5", ".keras", ".msgpack",
     ".ocdbt", ".onnx", ".pkl", ".pickle", ".d3", ".distcp", ".cleanrl_model", ".gguf", ".pt2", ".pte", ".ptl",
@@ -61,7 +61,7 @@ _LARGE = (
 )  # fmt: skip
 _ASKED = 20
 _NAMES = ("InvalidUri", "InvalidResourceName", "OutOfRangeInput", "InvalidInput")
-# What the service answers to who does not have the key (Learn, "Blob service error codes").
+# The service's answers to a client that does not have the key (Learn, "Blob service error codes").
 _KEYS = (
     "BlobUsesCustomerSpecifiedEncryption",
     "BlobCustomerSpecifiedEncryptionMismatch",
@@ -70,16 +70,16 @@ _KEYS = (
 
 
 class BlobSource:
-    """See :class:`aml_mirror.sources.base.Source`.
+    """A run in blob storage. See :class:`aml_mirror.sources.base.Source`.
 
     Args:
         uri: ``azure://account/container/path`` or ``https://account.blob.core.windows.net/container/path``.
-        credential: a token credential; None: that of this program.
+        credential: a token credential; None: this program's.
         retry_seconds: how long a request with a temporary failure is retried.
         notice: called with messages for the user while waiting.
 
     Raises:
-        UsageError: not such a URI; one with a SAS is refused, and not repeated in the message.
+        UsageError: the URI has another form. A URI with a SAS is refused, and not repeated in the message.
     """
 
     run_id = ""
@@ -100,7 +100,7 @@ class BlobSource:
         self._prefix = self.path + "/" if self.path else ""
         self._retry = Retry(retry_seconds, lambda error: translate(error, self._where), notice)
         self._windows = Windows()
-        # The first pages of a listing, and where it goes on, until somebody goes through it.
+        # The first pages of a listing, and where it continues. They are kept until somebody reads it.
         self._first: list[tuple[list[ListedBlob], str | None]] = []
 
     @property
@@ -116,7 +116,7 @@ class BlobSource:
         return True
 
     def below(self, folder: str) -> BlobSource:
-        """Return the source of a folder of this one; both use one client."""
+        """Return the source of a subfolder. Both share one client."""
         inside = copy.copy(self)
         inside.path = self._prefix + folder
         inside._prefix = inside.path + "/"  # noqa: SLF001 - a copy of itself
@@ -125,7 +125,7 @@ class BlobSource:
         return inside
 
     def be_patient_for(self, seconds: float) -> None:
-        """Change how long a request may go on failing, here and in what :meth:`below` returned."""
+        """Set how long a request may keep failing, here and in the results of :meth:`below`."""
         self._retry.for_seconds = seconds
 
     def scan(self) -> Listing:
@@ -139,7 +139,7 @@ class BlobSource:
         return listing
 
     def _find_uncommitted(self, listing: Listing) -> None:
-        """Tell weights of which only blocks were uploaded from empty ones: a listing may show both alike."""
+        """Tell weights with uncommitted blocks from empty ones: a listing may show both alike."""
         empty = [entry for path, entry in listing.files.items() if not entry.bytes and path.endswith(_LARGE)]
         for entry in empty[:_ASKED]:
             try:
@@ -154,14 +154,14 @@ class BlobSource:
             found += page
             if len(found) > MAX_ENTRIES:
                 raise TooManyFiles(
-                    f"{self.uri} holds more than {MAX_ENTRIES:,} blobs",
+                    f"{self.uri} contains more than {MAX_ENTRIES:,} blobs",
                     "pass the folder of one run with --source",
                 )
         return found
 
     def listings(self, limit: int) -> Iterator[tuple[str, Listing | MirrorError]]:
-        # One listing of everything, read once: it comes in the order of the names, so that what is in one
-        # folder comes together. One page and one folder are held at a time.
+        # One listing of everything, read once. It is sorted by name, so the contents of a folder come
+        # together. Only one page and one folder are held at a time.
         name, found, empty, odd = "", Listing(), True, ""
         first, self._first = self._first, []
         for page in self._pages(first):
@@ -179,7 +179,7 @@ class BlobSource:
                     self._add(found, blob, part + "/")
         yield from self._listed_whole(name, found, limit)
         if odd:
-            yield "", DataError(f"{odd!r} cannot be read: {NO_PATH}", "rename what is below it")
+            yield "", DataError(f"{odd!r} cannot be read: {NO_PATH}", "rename the folder")
         if empty:
             raise self._nothing()
 
@@ -188,13 +188,13 @@ class BlobSource:
     ) -> Iterator[tuple[str, Listing | MirrorError]]:
         count = len(found.files) + len(found.refused)
         if count > limit:
-            yield name, TooManyFiles(f"{self.uri}/{name} holds more than {limit:,} blobs")
+            yield name, TooManyFiles(f"{self.uri}/{name} contains more than {limit:,} blobs")
         elif count:
             drop_folders(found)
             yield name, found
 
     def small(self) -> Listing | None:
-        # To look here and there takes a request for each folder; these pages are listed later all the same.
+        # Looking at single folders takes a request for each. These pages are part of the full listing later.
         self._first = []
         token: str | None = None
         for _ in range(_FEW_PAGES):
@@ -263,12 +263,12 @@ class BlobSource:
 
     def _add(self, listing: Listing, blob: ListedBlob, folder: str = "") -> None:
         path = blob.name[len(self._prefix) + len(folder) :]
-        # Accounts with hierarchical namespace list each folder as a blob without bytes; blobfuse and others
-        # make such blobs too, or ones whose name ends in a slash.
+        # Accounts with hierarchical namespace list each folder as an empty blob. blobfuse and other tools
+        # also make such blobs, or blobs whose names end in a slash.
         if not path or path.endswith("/") or blob.is_folder:
             return
         if any(part in ("", ".", "..") for part in path.split("/")):
-            # On the way to the service such a path is rewritten into that of another blob.
+            # On the way to the service, such a path is rewritten into the path of another blob.
             listing.refused[path] = NO_PATH
         else:
             listing.files[path] = Entry(
@@ -297,7 +297,7 @@ class BlobSource:
 
     def open(self, entry: Entry) -> BinaryIO:
         raw = BlobFile(entry, self._fetch)
-        # The raw file keeps its own windows; the buffer is for line by line and 8-byte reads.
+        # The raw file has its own windows. The buffer is for lines and reads of 8 bytes.
         return io.BufferedReader(raw, 64 << 10)
 
     def read(self, entry: Entry, offset: int, length: int) -> bytes:
@@ -322,7 +322,7 @@ class BlobSource:
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
     def _fetch(self, entry: Entry, offset: int, length: int) -> bytes:
-        """One ranged request, bound to the ETag; exactly ``length`` bytes."""
+        """Send one ranged request, bound to the ETag; return exactly ``length`` bytes."""
         blob = self.blob(entry)
 
         def read() -> bytes:
@@ -379,14 +379,14 @@ class BlobSource:
         return self.container.get_blob_client(self._prefix + entry.path)
 
     def url(self, entry: Entry) -> str:
-        """Return the address of a listed blob, encoded, without any credential: what a copy starts from."""
+        """Return the encoded address of a listed blob, without any credential. A copy starts from it."""
         return f"{self.account_url}/{self._container_name}/{quote(self._prefix + entry.path, safe='~/')}"
 
     def _call(self, operation: Callable[[], T]) -> T:
         return self._retry(lambda: with_fresh_login(operation))
 
     def _unreadable(self, entry: Entry, cause: BaseException | None) -> Unreadable | None:
-        """Say why the service does not give a blob that it has listed; None: for no reason of the blob's."""
+        """Say why the service does not return a blob that it has listed; None: the blob is not the reason."""
         code = code_of(cause)
         where = f"{self.uri}/{entry.path}"
         if code == "BlobArchived":
@@ -400,12 +400,12 @@ class BlobSource:
             )
         if status_of(cause) == 400 and code in _NAMES:
             return Unreadable(
-                f"{where} cannot be read: the service does not take its name ({code})", "rename it"
+                f"{where} cannot be read: the service does not accept its name ({code})", "rename it"
             )
         if is_missing(cause) and code != "ContainerNotFound":
             return Unreadable(
                 f"{where} was deleted after it was listed",
-                "wait until nothing writes there any more, then run again",
+                "wait until nothing writes there, then run the command again",
             )
         if is_changed(cause) or code == "InvalidRange":
             return self.changed_error(entry)
@@ -417,8 +417,8 @@ class BlobSource:
         return None
 
     def changed_error(self, entry: Entry) -> Unreadable:
-        """Return the error for a blob that is not the listed one any more."""
+        """Return the error for a blob that is no longer the listed one."""
         return Unreadable(
             f"{self.uri}/{entry.path} changed while it was read",
-            "wait until the training has ended and nothing writes there any more, then run again",
+            "wait until the training has ended and nothing writes there, then run the command again",
         )

@@ -1,4 +1,4 @@
-"""What every source offers. Paths are relative to the source, with ``/``, without a leading one."""
+"""The interface of every source. Paths are relative to the source, with ``/`` and without a leading slash."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from typing import Any, BinaryIO, Protocol, cast, runtime_checkable
 
 from aml_mirror.core.errors import DataError, MirrorError
 
-# Why a link is not followed whose end is not ours.
+# Why a link is not followed whose target is outside the run.
 LEAVES = "it is a link that leaves the run"
-# Before the last part of what the link names.
-LOST = "it is a link to something that is not there: "
-# Names that cannot be asked for, or not be written down.
+# Comes before the last part of the link's target.
+LOST = "it is a link to something that does not exist: "
+# Names that cannot be requested or written down.
 NO_PATH = "its name is not a path: a part of it is empty, '.' or '..'"
 NO_TEXT = "its name is not UTF-8"
 
@@ -21,60 +21,61 @@ NO_TEXT = "its name is not UTF-8"
 class Entry:
     """One regular file of a source.
 
-    ``stamp`` is whatever changes when the file changes and can be had without reading it: the
-    modification and status-change times of a local file, the ETag of a blob. It is compared, never read.
+    ``stamp`` is any value that changes when the file changes, and that can be read without reading the file:
+    the modification and status-change times of a local file, the ETag of a blob. It is only compared, never
+    interpreted.
     """
 
     path: str
     bytes: int
     stamp: str
-    # A symbolic link to a file: where it leads, relative to the source. None: not a link.
+    # For a symbolic link to a file: its target, relative to the source. None: not a link.
     target: str | None = None
-    # MD5 of the content as the store keeps it, in hexadecimal; None: it keeps none.
+    # MD5 of the content as the store keeps it, in hexadecimal; None: the store has none.
     md5: str | None = None
-    # When it was last written, in seconds since the epoch, by the clock of the store; 0: unknown.
+    # When it was last written, in seconds since the epoch, by the store's clock; 0: unknown.
     modified: float = 0.0
-    # Why it is known from the listing that it cannot be read, in words; empty: it is not.
+    # If the listing shows that it cannot be read: why, in words; else empty.
     obstacle: str = ""
-    # Whether the obstacle passes by itself.
+    # Whether the obstacle is temporary.
     passes: bool = False
-    # Why it is known from the listing that it is not complete; empty: nothing is known.
+    # If the listing shows that it is incomplete: why; empty: unknown.
     incomplete: str = ""
 
 
 @dataclass(slots=True)
 class Listing:
-    """All that a source holds. Links that lead nowhere we may go stand in ``refused`` with the reason."""
+    """The contents of a source. ``refused`` has the links that may not be followed, with the reason."""
 
     files: dict[str, Entry] = field(default_factory=dict)
-    # Links to directories, not descended: path -> target, both relative to the source.
+    # Links to directories, which are not entered: path -> target, both relative to the source.
     directory_links: dict[str, str] = field(default_factory=dict)
-    # Links that dangle, loop or leave the source; FIFOs, sockets, devices; what may not be read.
+    # Links that dangle, loop or leave the source; FIFOs, sockets, devices; entries without access.
     refused: dict[str, str] = field(default_factory=dict)
-    # Of these, folders and files of which nobody could tell what they are: the newest checkpoint, perhaps.
+    # Of these, folders, and files of unknown kind: one may be the newest checkpoint.
     unknown: dict[str, MirrorError] = field(default_factory=dict)
-    # Files that could not be read when somebody tried, with the reason.
+    # Files that could not be read when they were opened, with the reason.
     failed: dict[str, MirrorError] = field(default_factory=dict)
 
 
 class TooManyFiles(DataError):
-    """A place holds more entries than were asked for."""
+    """A place contains more entries than were requested."""
 
 
 class Source(Protocol):
-    """A place that holds runs. Everything is read-only, and every read is of one listed entry."""
+    """A place that contains runs. Everything is read-only, and every read is of one listed entry."""
 
     @property
     def uri(self) -> str:
-        """The place as shown to people and written to tags; never with a secret in it."""
+        """The place as it is shown to people and written to tags, always without a secret."""
 
     @property
     def name(self) -> str:
-        """The last part of the place's path: the run id where none was given."""
+        """The last part of the place's path. It is the run id if none was given."""
 
     @property
     def has_etags(self) -> bool:
-        """Whether stamps are ETags of a store, which tell of the content without reading it."""
+        """Whether stamps are ETags of a store, which identify the content without reading it."""
 
     def scan(self) -> Listing:
         """List everything below the source.
@@ -82,7 +83,7 @@ class Source(Protocol):
         Raises:
             SourceNotFound: there is no such place.
             NotAllowed: it may not be listed.
-            TooManyFiles: it holds more entries than any run does (``MAX_ENTRIES``).
+            TooManyFiles: it contains more entries than any run (``MAX_ENTRIES``).
         """
 
     def open(self, entry: Entry) -> BinaryIO:
@@ -94,45 +95,45 @@ class Source(Protocol):
         """
 
     def read(self, entry: Entry, offset: int, length: int) -> bytes:
-        """Return up to ``length`` bytes from ``offset``; fewer only at the end. Raises as :meth:`open`."""
+        """Return up to ``length`` bytes from ``offset``, fewer only at the end. Raises like ``open``."""
 
     def is_unchanged(self, entry: Entry) -> bool:
-        """Return whether the file still is as it was listed, without reading it."""
+        """Tell whether the file is still as it was listed, without reading it."""
 
     def grown(self, entry: Entry) -> Entry | None:
-        """Return the entry as it is now, if the file is there and not shorter than it was; else None."""
+        """Return the current entry if the file exists and is not shorter than before; else None."""
 
     def changed(self, entries: Iterable[Entry]) -> list[str]:
-        """Return the paths of those that are not as they were listed, in as few requests as possible."""
+        """Return the paths of the entries that changed since the listing, in few requests."""
         return [entry.path for entry in entries if not self.is_unchanged(entry)]
 
 
 def run_id_of(source: Source) -> str:
-    """The run's own name where a source learned it (from OSMO, which also takes UUIDs); empty: it did not."""
+    """The run's own name if a source learned it (from OSMO, which also accepts UUIDs); else empty."""
     return str(getattr(source, "run_id", ""))
 
 
 def labels_of(source: Source) -> Mapping[str, str]:
-    """The run's labels where a source learned them from OSMO; empty: it did not."""
+    """The run's labels if a source learned them from OSMO; else empty."""
     labels: Mapping[str, str] = getattr(source, "run_labels", {})
     return labels
 
 
 def named(source: Source, run_id: str, labels: Mapping[str, str]) -> Source:
-    """Return the source with the run's own name and labels noted, for :func:`run_id_of`."""
-    setattr(source, "run_id", run_id)  # noqa: B010 - no part of what a source has to offer
+    """Return the source with the run's own name and labels, for :func:`run_id_of`."""
+    setattr(source, "run_id", run_id)  # noqa: B010 - not part of a source's interface
     setattr(source, "run_labels", labels)  # noqa: B010 - likewise
     return source
 
 
 def as_prefix(source: Source) -> Prefix | None:
-    """Return the source as one that may hold several runs; None: it cannot be looked through by folders."""
+    """Return the source if it may contain several runs; None: it cannot be searched by folders."""
     return cast("Prefix", source) if hasattr(source, "listings") else None
 
 
 @runtime_checkable
 class AzureBlobs(Source, Protocol):
-    """A source whose files are Azure blobs, whoever wrote it: the storage service copies them by itself."""
+    """A source whose files are Azure blobs. The storage service can copy them by itself."""
 
     account_url: str
     service: Any
@@ -147,20 +148,20 @@ class AzureBlobs(Source, Protocol):
         """Return the address of a listed blob, encoded, without any credential."""
 
     def changed_error(self, entry: Entry) -> DataError:
-        """Return the error for a blob that is not the listed one any more."""
+        """Return the error for a blob that is no longer the listed one."""
 
 
 class Prefix(Source, Protocol):
-    """A source with more than one run in it, looked through folder by folder."""
+    """A source that may contain several runs, searched folder by folder."""
 
     def below(self, folder: str) -> Prefix:
-        """Return the source of a folder of this one."""
+        """Return the source of a subfolder."""
 
     def listings(self, limit: int) -> Iterator[tuple[str, Listing | MirrorError]]:
-        """Yield each folder directly in this one, by name, with all that is below it.
+        """Yield each direct subfolder, by name, with everything below it.
 
-        One listing is held at a time, with paths relative to the folder. Where it cannot be had, the reason
-        is in its place: ``TooManyFiles`` where it has more than ``limit`` entries.
+        One listing is held at a time, with paths relative to the folder. If it cannot be read, the reason
+        takes its place: ``TooManyFiles`` if it has more than ``limit`` entries.
 
         Raises:
             SourceNotFound: there is no such place.
@@ -168,14 +169,14 @@ class Prefix(Source, Protocol):
         """
 
     def small(self) -> Listing | None:
-        """Return all that is here, where that costs no more than a glance; None: it costs more."""
+        """Return the whole contents if a few requests are enough; else None."""
 
     def glance(self, folder: str, listing: Listing) -> list[str]:
-        """Add the files directly in a folder to a listing, some thousands at most; nothing below is read.
+        """Add the files directly in a folder to a listing, at most some thousands. Nothing below is read.
 
         Returns:
             the folders in it.
         """
 
     def be_patient_for(self, seconds: float) -> None:
-        """Change how long a request may go on failing, here and in what :meth:`below` returned."""
+        """Set how long a request may keep failing, here and in the results of :meth:`below`."""

@@ -1,4 +1,4 @@
-"""What a listing of blobs tells of each: its size, its ETag, and whether it can be read at all."""
+"""What a listing says about each blob: its size, its ETag, and whether it can be read."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ REHYDRATED = "it is being rehydrated from the archive tier, which takes up to 15
 
 @dataclass(frozen=True, slots=True)
 class ListedBlob:
-    """What is kept of a listed blob: the client's own object takes ten times as much."""
+    """The stored facts about a listed blob. The client's own object takes ten times as much memory."""
 
     name: str
     bytes: int
@@ -29,7 +29,7 @@ class ListedBlob:
 
 
 def drop_folders(listing: Listing) -> None:
-    """Leave out empty blobs that stand for a folder: blobfuse and others make them, not all with metadata."""
+    """Drop empty blobs that represent a folder. blobfuse and others make them, not all with metadata."""
     empty = [path for path, entry in listing.files.items() if not entry.bytes]
     if not empty:
         return
@@ -52,7 +52,7 @@ def listed_blob(blob: BlobProperties) -> ListedBlob:
 
 
 def _obstacle(blob: BlobProperties) -> tuple[str, bool]:
-    """Say why a listed blob cannot be read, and whether that passes; empty: nothing is known against it."""
+    """Say why a listed blob cannot be read, and whether that is temporary; empty: no reason is known."""
     if str(blob.archive_status or "").startswith("rehydrate-pending"):
         return REHYDRATED, True
     tier = getattr(blob.blob_tier, "value", blob.blob_tier)
@@ -60,5 +60,5 @@ def _obstacle(blob: BlobProperties) -> tuple[str, bool]:
 
 
 def etag_of(value: object) -> str:
-    # Headers carry it in quotes, listings do not.
+    # Headers quote it, listings do not.
     return str(value or "").strip('"')

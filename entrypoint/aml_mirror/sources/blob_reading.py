@@ -1,4 +1,4 @@
-"""How a blob is read by ranges: little here and there, more and more where reads go on."""
+"""Decides how much of a blob a read fetches: little for single reads, more and more for consecutive ones."""
 
 from __future__ import annotations
 
@@ -13,30 +13,30 @@ from aml_mirror.sources.ranged_file import RangedFile
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
 
-# Where a file begins and ends stand its header and its directory: a safetensors header or a zip directory
-# of a large model is some tens of kB.
+# Headers and directories are at the beginning and end of a file. The safetensors header or zip directory of a
+# large model has some tens of kB.
 EDGE_BYTES = 64 << 10
 # Somewhere in the middle: a zip's local header has 30 bytes and a name.
 JUMP_BYTES = 4 << 10
-# A file read from start to end goes in pieces of this size; two of them are held at a time.
+# A file that is read from start to end is fetched in pieces of this size. Two of them are held at a time.
 LARGEST_READ = 4 << 20
-# All that is remembered of small reads, over all files.
+# The total that is remembered from small reads, over all files.
 _REMEMBERED_BYTES = 4 << 20
 
 
 class Windows:
-    """What small reads have fetched of any file, and how much the next one should fetch.
+    """Remembers what small reads have fetched of any file, and decides how much the next one fetches.
 
-    A read at a file's edge takes ``EDGE_BYTES``. Elsewhere it takes ``JUMP_BYTES``, and twice as much as the
-    last one did where it goes on close behind it: the local headers of a zip with a thousand small members
-    come in a few requests, and of one with ten large ones in ten small requests.
+    A read at the start or end of a file takes ``EDGE_BYTES``. Elsewhere it takes ``JUMP_BYTES``, or twice as
+    much as the last one if it continues close behind it. So a few requests are enough for the local headers
+    of a zip with a thousand small members, and ten small requests for a zip with ten large members.
     """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._kept: OrderedDict[tuple[str, str, int], bytes] = OrderedDict()
         self._bytes = 0
-        self._last = ("", 0, 0)  # file, where its last window ended, how long that was
+        self._last = ("", 0, 0)  # file, the end of its last window, the length of that window
 
     def find(self, entry: Entry, offset: int, length: int) -> bytes | None:
         """Return a range that was fetched before."""
@@ -50,7 +50,7 @@ class Windows:
         return None
 
     def plan(self, entry: Entry, offset: int, length: int) -> tuple[int, int]:
-        """Return start and length of what to fetch for a read that was not found."""
+        """Return start and length of the fetch for a read that was not found."""
         size = entry.bytes
         if offset < EDGE_BYTES and offset + length <= EDGE_BYTES:
             return 0, min(size, EDGE_BYTES)
@@ -62,7 +62,7 @@ class Windows:
         return offset, min(max(length, ahead), size - offset)
 
     def keep(self, entry: Entry, start: int, data: bytes) -> None:
-        """Remember what was fetched, and forget the oldest of the rest."""
+        """Store what was fetched, and drop the oldest entries."""
         with self._lock:
             key = (entry.path, entry.stamp, start)
             self._bytes += len(data) - len(self._kept.pop(key, b""))
@@ -73,7 +73,7 @@ class Windows:
 
 
 class BlobFile(RangedFile):
-    """A blob as a file: one window, which doubles as long as reads go on where it ended."""
+    """A blob as a file: one window, which doubles while reads continue at its end."""
 
     def __init__(self, entry: Entry, fetch: Callable[[Entry, int, int], bytes]) -> None:
         super().__init__(entry.bytes)
@@ -93,7 +93,7 @@ class BlobFile(RangedFile):
             goes_on = self.position == self._start + len(self._window)
             self._ahead = min(2 * self._ahead, LARGEST_READ) if goes_on and self._window else EDGE_BYTES
             length = min(max(wanted, self._ahead), LARGEST_READ, self.size - self.position)
-            self._window = b""  # let go before the next one comes
+            self._window = b""  # released before the next one arrives
             self._window = self._fetch(self._entry, self.position, length)
             self._start, at = self.position, 0
         part = memoryview(self._window)[at : at + wanted]

@@ -1,4 +1,4 @@
-"""Where a run in Azure Blob storage is, as people and programs write it."""
+"""Parses the address of a run in Azure Blob storage, as people and programs write it."""
 
 from __future__ import annotations
 
@@ -16,12 +16,13 @@ FORM = "azure://ACCOUNT/CONTAINER/PATH"
 
 
 def locate(uri: str) -> tuple[str, str, str]:
-    """Take a URI apart: the account's address, the container, the path in it (``""``: all of it).
+    """Split a URI into the account's address, the container, and the path in it (``""``: all of it).
 
-    Only hosts of Azure Blob storage in our own cloud are taken: this identity's token is sent there.
+    Only hosts of Azure Blob storage in our own cloud are accepted, because this identity's token is sent
+    there.
 
     Raises:
-        UsageError: another kind of URI, or one with a credential in it.
+        UsageError: it is another kind of URI, or contains a credential.
     """
     kind, _, rest = uri.partition("://")
     if re.search(r"(?i)[?&](sig|sv|se)=", uri) or (kind == "https" and "@" in rest.partition("/")[0]):

@@ -1,12 +1,13 @@
-"""A file read once, in order, in blocks, while worker threads take its digests.
+"""Reads a file once, in order, in blocks, while worker threads compute its digests.
 
-The thread that asks for blocks reads. Others take the SHA-256 of the file, the digest and the checksum of
-each block, and what a format checks. So a volume that is slower than a processor is never waited for twice.
+The thread that asks for blocks reads them. Other threads compute the SHA-256 of the file, the digest and the
+checksum of each block, and the checks of a format. So a volume that is slower than a processor is never
+waited for twice.
 
-Two cores hash 1.1 GiB/s while they read, of which SHA-256 is the slowest part: what has to be taken of the
-bytes besides runs beside it. Parts of ``PART_BYTES`` stay in the processor's cache from one digest to the
-next. Memory is ``PARTS`` of them, whatever the size of a block. Of a file that is itself a blob, ``AHEAD``
-ranges are fetched at a time, since each costs a request.
+Two cores hash 1.1 GiB/s while they read. SHA-256 is the slowest part, and everything else runs beside it.
+Parts of ``PART_BYTES`` stay in the processor's cache from one digest to the next. Memory is ``PARTS`` of
+them, whatever the size of a block. If the file is itself a blob, ``AHEAD`` ranges are fetched at a time,
+because each costs a request.
 """
 
 from __future__ import annotations
@@ -28,10 +29,10 @@ from aml_mirror.support.crc64 import crc64
 
 PART_BYTES = 512 << 10
 PARTS = 8
-# What one request fetches of a blob.
+# The size of one request to a blob.
 FETCH_BYTES = 2 << 20
-# Ranges of a blob that are fetched, or wait to be hashed, at a time: as many as keep a line of 30 ms busy at
-# the rate at which one core hashes.
+# The number of a blob's ranges that are fetched, or wait to be hashed, at a time. It keeps a connection with
+# a latency of 30 ms busy at the speed of one hashing core.
 AHEAD = 4
 CRC64 = "crc64"
 MD5 = "md5"
@@ -41,7 +42,7 @@ class ByteCheck(Protocol):
     """Sees the bytes of one file in order, while they are hashed."""
 
     def take(self, part: memoryview) -> None:
-        """Take what follows in the file."""
+        """Process the next bytes of the file."""
 
     def ended(self) -> None:
         """The file has ended. Raises DataError where it is damaged."""
@@ -49,10 +50,10 @@ class ByteCheck(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class HashedBlock:
-    """One block of a file: where it is, and what was seen of it.
+    """One block of a file: its position and its digests.
 
-    ``checksum`` is the CRC-64 (lowest byte first) or the MD5, as was asked. ``data`` are the bytes, where
-    they are held: of a blob whose ranges are as long as the blocks.
+    ``checksum`` is the CRC-64 (lowest byte first) or the MD5, as requested. ``data`` are the bytes if they
+    are held: for a blob whose ranges are as long as the blocks.
     """
 
     offset: int
@@ -63,18 +64,18 @@ class HashedBlock:
 
 
 class BlockReader:
-    """The blocks of one file. To be iterated once; the other attributes hold good at its end.
+    """The blocks of one file. Iterate once; the other attributes are valid at the end.
 
     Args:
         tree, path: the file.
-        block_bytes: size of a block.
-        checksum: ``CRC64``, ``MD5``, or empty: what is taken of each block beside its digest.
+        block_bytes: the size of a block.
+        checksum: ``CRC64``, ``MD5``, or empty: what is computed for each block beside its digest.
         check: sees the bytes.
-        progress: called with the number of bytes of each part, in the thread that iterates.
+        progress: called with the number of bytes of each part, in the iterating thread.
 
     Raises:
         DataError: the file is not the one that was listed.
-        NotAllowed: it may not be read.
+        NotAllowed: access is denied.
     """
 
     def __init__(
@@ -90,21 +91,21 @@ class BlockReader:
         self._checksum, self._check, self._progress = checksum, check, progress
         self._expected = tree.size(path)
         self._sha256 = hashlib.sha256()
-        # Of each part that is in memory, what is still being taken of it.
+        # For each part in memory, the digests that are still being computed.
         self._taking: deque[list[Future[Any]]] = deque()
         self._digests: list[bytes] = []
         self._crcs: list[bytes] = []
         self.count = 0
-        """Bytes that were read: more than were listed, where the file grows."""
+        """The number of bytes that were read. It is more than listed if the file grows."""
 
     @property
     def sha256(self) -> str:
-        """Of the whole file, in hexadecimal."""
+        """The digest of the whole file, in hexadecimal."""
         return self._sha256.hexdigest()
 
     @property
     def blocks(self) -> BlockDigests:
-        """Of all blocks."""
+        """The number of blocks."""
         crcs = b"".join(self._crcs) if self._checksum == CRC64 else b""
         return BlockDigests(self._block_bytes, b"".join(self._digests), crcs)
 
@@ -123,7 +124,7 @@ class BlockReader:
                         yield self._finished(block, part if is_whole else None)  # type: ignore[arg-type]
                         block = _Block(self._checksum)
                     if self.count > self._expected:
-                        break  # it grows, maybe faster than it can be read
+                        break  # The file grows, maybe faster than it can be read.
             if block.length:
                 is_whole = isinstance(part, bytes) and len(part) == block.length
                 yield self._finished(block, part if is_whole else None)  # type: ignore[arg-type]
@@ -133,7 +134,7 @@ class BlockReader:
                 self._check.ended()
         finally:
             for worker in workers:
-                # After a failure or a signal nothing is waited for.
+                # After a failure or a signal, nothing is waited for.
                 worker.shutdown(wait=False, cancel_futures=True)
 
     @property
@@ -143,7 +144,7 @@ class BlockReader:
     def _submit(
         self, workers: list[ThreadPoolExecutor], block: _Block, part: memoryview
     ) -> list[Future[Any]]:
-        """Let each worker take a part: one takes all parts of one digest, so that they stay in order."""
+        """Pass a part to each worker. One worker handles all parts of one digest, so they stay in order."""
         block.length += len(part)
         tasks: list[Callable[[memoryview], object]] = [self._sha256.update, block.take]
         if self._checksum == MD5:
@@ -155,7 +156,7 @@ class BlockReader:
         return taking
 
     def _finished(self, block: _Block, data: bytes | None) -> HashedBlock:
-        # The digests of a block are far ahead of that of the file, which is not waited for.
+        # The digests of the blocks are far ahead of the file's digest, which is not waited for.
         for future in block.futures:
             future.result()
         digest, checksum = block.hasher.digest(), block.checksum
@@ -188,7 +189,7 @@ class BlockReader:
                 number += 1
 
     def _fetched(self, source: AzureBlobs, entry: Entry) -> Iterator[bytes]:
-        """A blob cannot grow unnoticed: each range is bound to its ETag."""
+        """A blob cannot grow unnoticed, because each range is bound to its ETag."""
         step = FETCH_BYTES if self._block_bytes % FETCH_BYTES == 0 else self._block_bytes
         pending: deque[Future[bytes]] = deque()
         pool = ThreadPoolExecutor(AHEAD, thread_name_prefix="fetch")
@@ -209,7 +210,7 @@ class BlockReader:
 
 
 class _Block:
-    """One block, as far as it was read."""
+    """One block, with the parts that were read so far."""
 
     def __init__(self, checksum: str) -> None:
         self.hasher = block_hasher()
@@ -220,14 +221,14 @@ class _Block:
         self._crc = 0
 
     def take(self, part: memoryview) -> None:
-        """Take what follows in the block."""
+        """Process the next bytes of the block."""
         self.hasher.update(part)
         if self._kind == CRC64:
             self._crc = crc64(part, self._crc)
 
     @property
     def checksum(self) -> bytes:
-        """Of the bytes that were taken."""
+        """The checksum of the processed bytes."""
         if self._kind == MD5:
             return self.md5.digest()
         return self._crc.to_bytes(CRC_BYTES, "little") if self._kind == CRC64 else b""

@@ -1,7 +1,8 @@
-"""Log files that may still be written: each is read up to the size that was seen first.
+"""Reads log files that may still be written, each only up to the size that was seen first.
 
-A training that resumes, or a writer that flushes late, only appends. So a file that is longer than it was
-when it was listed is read up to the listed size; the rest is for the next mirror. A shorter one changed.
+A training that resumes, or a writer that flushes late, only appends. So if a file is longer than when it was
+listed, it is read up to the listed size, and the next mirror reads the rest. A shorter file counts as
+changed.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from aml_mirror.core.errors import DataError
 from aml_mirror.sources.base import Entry, Source
 from aml_mirror.sources.tree import Tree
 
-# A file that grows between two looks is looked at again, so often.
+# How often a file that grows between two looks is examined again.
 _LOOKS = 20
 
 
@@ -24,8 +25,8 @@ def log_view(tree: Tree, logs: Iterable[str], sizes: Mapping[str, int] | None = 
 
     Args:
         tree: the run.
-        logs: paths of its log files.
-        sizes: how many bytes of each count; a log that is not named is not shown. None: all, as listed.
+        logs: the paths of its log files.
+        sizes: how many bytes of each count; logs without a size are hidden. None: all, as listed.
     """
     files = dict(tree.files)
     if sizes is not None:
@@ -38,7 +39,7 @@ def log_view(tree: Tree, logs: Iterable[str], sizes: Mapping[str, int] | None = 
 
 
 class _GrowingSource:
-    """A source whose files may have grown; all else is as in the source itself."""
+    """A source whose files may have grown. Everything else is unchanged."""
 
     def __init__(self, source: Source) -> None:
         self._source = source
@@ -66,11 +67,11 @@ class _GrowingSource:
         return self._source.read(entry, offset, length)
 
     def is_unchanged(self, entry: Entry) -> bool:
-        """Return whether the bytes that were listed can still be there: a longer file counts as unchanged."""
+        """Tell whether the listed bytes can still be there. A longer file counts as unchanged."""
         return self._source.is_unchanged(entry) or self._source.grown(entry) is not None
 
     def changed(self, entries: Iterable[Entry]) -> list[str]:
-        """Return the paths of those that cannot."""
+        """Return the paths of the files whose listed bytes cannot still be there."""
         return [entry.path for entry in entries if not self.is_unchanged(entry)]
 
     def _now(self, entry: Entry) -> Entry:

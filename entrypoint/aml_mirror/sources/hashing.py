@@ -1,4 +1,4 @@
-"""The manifest of files in a source: each is read once and hashed, or taken as the store describes it.
+"""The manifest of a source's files: each file is read once and hashed, or described by the store.
 
 The quick key is made from the listing alone: path, size and stamp of each file.
 """
@@ -19,9 +19,10 @@ from aml_mirror.sources.block_reader import CRC64, BlockReader, ByteCheck
 from aml_mirror.sources.ranged_file import read_into
 from aml_mirror.sources.tree import Tree
 
-# A file up to this size goes in one request, and is held in memory until it is there.
+# A file up to this size is one request, and is held in memory until it has arrived.
 WHOLE_BYTES = MIB
-# From this size on a CRC-64 is taken of the blocks: below, MD5 costs less than loading what takes it.
+# From this size on, blocks get a CRC-64. Below it, computing MD5 takes less time than loading the CRC
+# library.
 CRC64_FROM_BYTES = 64 * MIB
 # Learn, "Scalability and performance targets for Blob storage": a blob has up to 50,000 blocks.
 MAX_BLOCKS = 50_000
@@ -29,7 +30,7 @@ SMALL_AT_ONCE = 8
 
 
 def quick_key(tree: Tree, run_id: str, checkpoint: str, files: Iterable[str]) -> str:
-    """Return a key that is equal as long as no file can have changed, as 64 hexadecimal digits."""
+    """Return a key that stays equal as long as no file can have changed, as 64 hexadecimal digits."""
     rows = [[path, tree.size(path), tree.entry(path).stamp] for path in sorted(files)]
     return digest_of_json([run_id, checkpoint, rows])
 
@@ -41,24 +42,24 @@ def hash_files(
     check_of: Callable[[str], ByteCheck | None] = lambda path: None,
     block_bytes: int = BLOCK_BYTES,
 ) -> Manifest:
-    """Read every file once and note its digest. Small files are read several at a time.
+    """Read every file once and record its digest. Several small files are read at a time.
 
     Args:
         tree: the run.
         paths: path in the run -> path in the model version.
         progress: called with the number of bytes of each part that was read.
-        check_of: makes what looks at the bytes of a file, by its path in the run.
-        block_bytes: size of the blocks in which the files will be sent.
+        check_of: returns what checks the bytes of a file, by its path in the run.
+        block_bytes: the size of the blocks in which the files will be sent.
 
     Raises:
         DataError: a file changed, grew or shrank while it was read, or is damaged.
-        NotAllowed: a file may not be read.
+        NotAllowed: access to a file is denied.
     """
     small = [source for source in paths if tree.size(source) <= WHOLE_BYTES]
     digests: dict[str, str] = {}
     blocks: dict[str, BlockDigests] = {}
     for source in sorted(paths.keys() - set(small)):
-        # The checksums go with the blocks of large files only: see aml_mirror.transfer.checksums.
+        # Only the blocks of large files have checksums: see aml_mirror.transfer.checksums.
         kind = CRC64 if tree.size(source) >= CRC64_FROM_BYTES else ""
         step = block_size(tree.size(source), block_bytes)
         reader = BlockReader(tree, source, step, kind, check_of(source), progress)
@@ -94,7 +95,7 @@ def whole_file(tree: Tree, source: str, check: ByteCheck | None = None) -> tuple
 def whole_files(
     tree: Tree, sources: list[str], check_of: Callable[[str], ByteCheck | None]
 ) -> Generator[tuple[str, tuple[bytes, str]], None, None]:
-    """Yield what :func:`whole_file` returns of each file, in order, with some of the next on their way."""
+    """Yield the result of :func:`whole_file` for each file, in order, while reading ahead."""
     pool = ThreadPoolExecutor(SMALL_AT_ONCE, thread_name_prefix="read")
     pending: deque[tuple[str, Future[tuple[bytes, str]]]] = deque()
     try:
@@ -107,28 +108,28 @@ def whole_files(
             first, future = pending.popleft()
             yield first, future.result()
     finally:
-        # After a failure or a signal nothing is waited for.
+        # After a failure or a signal, nothing is waited for.
         pool.shutdown(wait=False, cancel_futures=True)
 
 
 def require_same(tree: Tree, source: str, count: int) -> None:
-    """Raise DataError where a file of which so many bytes were read is not the one that was listed."""
+    """Raise DataError if the number of bytes read shows that a file is not the one that was listed."""
     entry = tree.entry(source)
     if count != entry.bytes or not tree.source.is_unchanged(entry):
         raise DataError(
             f"{source} changed while it was read ({entry.bytes} bytes when listed, {count} read)",
-            "wait until the training has ended and nothing writes there any more, then run again",
+            "wait until the training has ended and nothing writes there, then run the command again",
         )
 
 
 def block_size(size: int, wanted: int) -> int:
-    """Return the block size for a file in bytes, raised in whole MiB where it would need too many blocks."""
+    """Return the block size for a file in bytes, increased by whole MiB if it would need too many blocks."""
     least = -(-size // MAX_BLOCKS)
     return wanted if least <= wanted else -(-least // MIB) * MIB
 
 
 def listed_files(tree: Tree, paths: dict[str, str]) -> Manifest:
-    """Note what the store says of every file, and read none: for files that the store copies by itself.
+    """Record what the store says about every file, without reading: for files that the store copies itself.
 
     Args:
         tree: the run, in a store whose stamps are ETags.

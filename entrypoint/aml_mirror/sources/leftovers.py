@@ -1,10 +1,10 @@
-"""What copying tools leave behind when they are interrupted, and the name of the file each was to become.
+"""The files that interrupted copying tools leave behind, and the intended name of each.
 
-A copy tool writes to a temporary name and renames the file when it is whole. Where only the temporary file
-is left, the file itself is missing: :class:`aml_mirror.sources.tree.Tree` shows it as incomplete, so that
-every layout knows of it. Where the complete file is there too, the leftover says nothing.
+A copy tool writes to a temporary name and renames the file when it is complete. If only the temporary file
+exists, the real file is missing. Then :class:`aml_mirror.sources.tree.Tree` shows it as incomplete, so that
+every layout sees it. If the complete file exists too, the leftover is ignored.
 
-The names, and who gives them:
+The names, and the tools that use them:
 
 - ``.azDownload-<job>-NAME``: azcopy 10 (ste/xfer-remoteToLocal-file.go)
 - ``.NAME.Xy12Ab``: rsync 3 (receiver.c, mkstemp); ``.rsync-partial/NAME`` and ``.~tmp~/NAME`` with
@@ -18,14 +18,15 @@ The names, and who gives them:
 - ``NAME.part.minio``: MinIO's client; ``NAME.filepart``: WinSCP
 - ``NAME.crdownload``, ``NAME.part``, ``NAME.<random>.part``, ``NAME.opdownload``: Chrome and Edge, Firefox,
   Opera; ``NAME.download/NAME``: Safari
-- ``NAME.aria2``, ``NAME.st``, ``NAME.lftp-pget-status``: aria2, axel and lftp keep it beside a NAME that is
-  not whole yet; ``NAME.cyberducksegment``, ``NAME.mega``: Cyberduck, MEGA
-- ``NAME.tmp``, ``.NAME.tmp``: savers that rename when they are done, and Syncthing (``.syncthing.NAME.tmp``);
-  ``.unison.NAME.<hex>.unison.tmp``: Unison; ``.NAME.~<hex>``: ownCloud and Nextcloud
-- ``NAME.uploading``, ``NAME.downloading``, …: scripts that say so by a word
-- ``.fuse_hidden…``: libfuse (blobfuse) renames a file so that was removed while it was open
+- ``NAME.aria2``, ``NAME.st``, ``NAME.lftp-pget-status``: aria2, axel and lftp keep it beside an incomplete
+  NAME; ``NAME.cyberducksegment``, ``NAME.mega``: Cyberduck, MEGA
+- ``NAME.tmp``, ``.NAME.tmp``: programs that rename a file after saving it, and Syncthing
+  (``.syncthing.NAME.tmp``); ``.unison.NAME.<hex>.unison.tmp``: Unison; ``.NAME.~<hex>``: ownCloud and
+  Nextcloud
+- ``NAME.uploading``, ``NAME.downloading``, …: scripts that use a word
+- ``.fuse_hidden…``: libfuse (blobfuse) gives this name to a file that was removed while it was open
 
-curl and wget write to NAME itself: only its bytes can tell that it is cut.
+curl and wget write to NAME itself. Only its bytes can show that it is truncated.
 """
 
 from __future__ import annotations
@@ -35,15 +36,15 @@ import hashlib
 import re
 from collections.abc import Container
 
-# Where a name alone is too weak to say "temporary", it has to be that of a file of a run. The formats are a
-# package above this one: tests/formats/test_registry.py compares the list with theirs.
+# If the marker is too weak to mean "temporary", the rest of the name must be that of a file of a run. The
+# formats are a package above this one: tests/formats/test_registry.py compares the list with theirs.
 _FILE = (
     r"[^/.][^/]*\.(?:safetensors|pt|pth|ckpt|pth\.tar|pt\.tar|ckpt\.tar|bin|zip|pkl|pickle|npz|onnx|msgpack|ocdbt|h5|hdf5|keras|d3|distcp"
     r"|cleanrl_model|gguf|pt2|pte|ptl|tflite|json|jsonl|ya?ml|csv|txt)"
 )
-# Files that their tools keep beside a NAME while they write to it.
+# Files that tools keep beside a NAME while they write to it.
 _CONTROLS = (".aria2", ".st", ".lftp-pget-status")
-# By these words behind a name a tool or a script says that a file is not whole.
+# Tools and scripts put these words behind the name of an incomplete file.
 _SAYS = (
     r"(?:part|crdownload|opdownload|filepart|tmp|temp|download|downloading|upload|uploading|unfinished"
     r"|inprogress|in-progress|transferring|writing|cyberducksegment|mega|aria2|st|lftp-pget-status)"
@@ -63,11 +64,11 @@ _LEFTOVERS = tuple(
         rf"(?P<name>{_FILE})(?:\.[A-Za-z0-9_-]{{8,40}})?\.{_SAYS}",
         rf"(?P<name>checkpoint_[0-9]+)\.{_SAYS}",
         rf"\.(?P<name>{_FILE})\.~[0-9a-f]+",
-        # Go's random number; one of eight digits may be a day.
+        # Go's random number. One with eight digits may be a date.
         rf"(?P<name>{_FILE})[0-9]{{9,10}}",
-        # rsync: six letters or digits; its NAME has a suffix or a number, or is hidden itself.
+        # rsync: six letters or digits. NAME has a suffix or a number, or is hidden itself.
         r"\.(?P<name>\.[^/.][^/]*|[^/.][^/]*[.0-9][^/]*)\.(?:[A-Za-z0-9]{6}|tmp|temp|part)",
-        # Of eight hexadecimal digits one is a letter: a number would be a step.
+        # One of the eight hexadecimal digits must be a letter. Otherwise it could be a step.
         rf"(?P<name>{_FILE})\.(?=[0-9]*[a-fA-F])[0-9a-fA-F]{{8}}",
     )
 )
@@ -81,7 +82,7 @@ _HUB = re.compile(
 )
 
 
-# What no path of a leftover lacks: most files are known by it to be none.
+# Every leftover's path contains one of these, so most files are ruled out quickly.
 _MAYBE = re.compile(
     rf"(?:^|/)(?:\.|Unconfirmed )|_\.gstmp|\.minio$|\.(?:partial|incomplete|{_SAYS})$|download"
     r"|\.[0-9a-fA-F]{8}$|[0-9]{9}$"
@@ -89,9 +90,9 @@ _MAYBE = re.compile(
 
 
 def unfinished(path: str) -> str | None:
-    """Return the path of the file that a leftover was to become.
+    """Return the intended path of a leftover.
 
-    None: the path is no leftover. Empty: it is one, but its name does not say of which file.
+    None: the path is not a leftover. Empty: it is one, but its name does not say for which file.
     """
     if not _MAYBE.search(path):
         return None
@@ -112,15 +113,15 @@ def unfinished(path: str) -> str | None:
 
 
 def marks_unfinished(path: str) -> str:
-    """Return the path of the file that a control file beside it says is not whole; empty: there is none."""
+    """Return the path of the file that a control file marks as incomplete; empty: not a control file."""
     return next((path.removesuffix(end) for end in _CONTROLS if path.endswith(end)), "")
 
 
 def may_be_missing(path: str, known: Container[str], names: dict[str, tuple[str, ...]]) -> bool:
-    """Return whether a leftover without a name may be of a file that is missing.
+    """Tell whether a leftover without a name may belong to a missing file.
 
     Args:
-        known: the paths of the files that are there.
+        known: the paths of the existing files.
         names: folder -> the names of the files in it.
     """
     if _REMOVED.fullmatch(path.rpartition("/")[2]):

@@ -1,8 +1,8 @@
 """A run on a file system: a folder, a PVC, a mounted share.
 
-Symbolic links are resolved here and followed inside the source only. A file is opened without following
-a link in its last part and then compared with what was listed, so that a file that is swapped for a link
-between listing and opening is noticed, not read.
+Symbolic links are resolved here, and followed only inside the source. A file is opened without following a
+link in its last part, and then compared with the listing. So if a file is replaced by a link between listing
+and opening, that is noticed and the link's target is not read.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ from aml_mirror.core.errors import (
 )
 from aml_mirror.sources.base import LEAVES, LOST, NO_TEXT, Entry, Listing, TooManyFiles
 
-# Ten times the largest run we know of (10^5 files of a dataset that was kept beside a run).
+# Ten times the largest run that we know of (10^5 files of a dataset kept beside a run).
 MAX_ENTRIES = 1_000_000
-# What a listed file takes in memory at most, in its listing and in the tree above it (400 with a path of 35
-# characters): a source of MAX_ENTRIES files is held in 600 MB.
+# The most memory that a listed file takes, in its listing and in the tree (400 with a path of 35 characters).
+# A source with MAX_ENTRIES files takes 600 MB.
 ENTRY_BYTES = 600
-# As many entries of a folder are seen at a glance.
+# How many entries of a folder a glance reads.
 GLANCED = 5000
 
 
@@ -43,7 +43,7 @@ class LocalSource:
     """See :func:`aml_mirror.sources.base.run_id_of`."""
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
-        # The name that the person gave is the run's name, also where it is a link to another folder.
+        # The name that the person gave is the run's name, even if it is a link to another folder.
         self._name = Path(os.path.abspath(path)).name
         self._root = os.path.realpath(path)
 
@@ -64,12 +64,12 @@ class LocalSource:
         return LocalSource(os.path.join(self._root, folder))
 
     def be_patient_for(self, seconds: float) -> None:
-        """A file system has no patience to change."""
+        """A file system has no retries to configure."""
 
     def listings(self, limit: int) -> Iterator[tuple[str, Listing | MirrorError]]:
         self._require_readable()
         with os.scandir(self._root) as items:
-            # Links are not entered: what they lead to is either found where it is, or elsewhere.
+            # Links are not entered. Their targets are found where they are, or are outside.
             names = sorted(item.name for item in items if item.is_dir(follow_symlinks=False))
         for name in names:
             if name != _valid(name):
@@ -98,14 +98,15 @@ class LocalSource:
         return self.scan_at_most(MAX_ENTRIES)
 
     def scan_at_most(self, limit: int) -> Listing:
-        """As :meth:`scan`. Raises TooManyFiles where there are more than ``limit`` entries."""
+        """Like :meth:`scan`. Raises TooManyFiles if there are more than ``limit`` entries."""
         self._require_readable()
         listing = Listing()
         pending = [""]
         while pending:
             folder = pending.pop()
             try:
-                # No more than is allowed in all, so that one folder of 10^7 files is not held either.
+                # Never more than the total limit, so that a single folder of 10^7 files is not held in
+                # memory.
                 with os.scandir(os.path.join(self._root, folder)) as items:
                     found = sorted(islice(items, limit + 1), key=lambda item: item.name)
             except OSError as error:
@@ -119,7 +120,7 @@ class LocalSource:
             links = len(listing.directory_links) + len(listing.refused)
             if len(listing.files) + links + len(pending) > limit:
                 raise TooManyFiles(
-                    f"{self._root} holds more than {limit:,} files",
+                    f"{self._root} contains more than {limit:,} files",
                     "pass the folder of one run with --source",
                 )
         return listing
@@ -133,7 +134,7 @@ class LocalSource:
             )
         if not os.access(self._root, os.R_OK | os.X_OK):
             raise NotReadable(
-                f"the run directory {self._root} may not be read by uid {os.getuid()}",
+                f"the run directory {self._root} cannot be read by uid {os.getuid()}",
                 "give the user of this program read access to it",
             )
 
@@ -158,7 +159,8 @@ class LocalSource:
 
     def _refuse(self, listing: Listing, path: str, error: OSError) -> None:
         listing.refused[path] = f"cannot be listed: {error.strerror}"
-        # What is gone meanwhile was no part of a finished run; the file system's own folder never was.
+        # A file that disappeared meanwhile was not part of a finished run. Neither was the file system's own
+        # folder.
         if error.errno not in (errno.ENOENT, errno.ENOTDIR) and path != "lost+found":
             listing.unknown[path] = self._unlisted(path, error)
 
@@ -178,7 +180,7 @@ class LocalSource:
         except OSError as error:
             loops = error.errno == errno.ELOOP
             listing.refused[path] = (
-                "it is a link that loops" if loops else f"it is a link that leads nowhere: {error.strerror}"
+                "it is a link that loops" if loops else f"it is a broken link: {error.strerror}"
             )
             return
         relative = os.path.relpath(target, self._root).replace(os.sep, "/")
@@ -204,11 +206,11 @@ class LocalSource:
     def _open(self, entry: Entry) -> int:
         full = self.path_of(entry)
         try:
-            # O_NONBLOCK: a FIFO put in the file's place must not hold us for ever.
+            # O_NONBLOCK: a FIFO in the file's place must not block us forever.
             descriptor = os.open(full, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
         except PermissionError as error:
             raise NotReadable(
-                f"{full} may not be read by uid {os.getuid()}", "give the user of this program read access"
+                f"{full} cannot be read by uid {os.getuid()}", "give the user of this program read access"
             ) from error
         except OSError as error:
             raise _not_opened(full, error) from error
@@ -218,7 +220,7 @@ class LocalSource:
         return descriptor
 
     def read(self, entry: Entry, offset: int, length: int) -> bytes:
-        # Without a buffer: of an archive's 10^5 members some bytes each are read.
+        # Without a buffer: a few bytes are read of each of an archive's 10^5 members.
         descriptor = self._open(entry)
         try:
             parts = []
@@ -249,17 +251,17 @@ class LocalSource:
         return [entry.path for entry in entries if not self.is_unchanged(entry)]
 
     def path_of(self, entry: Entry) -> str:
-        """Return the real path of the file behind ``entry``, links resolved when it was listed."""
+        """Return the real path of the file for ``entry``, with the links resolved when it was listed."""
         return os.path.join(self._root, entry.path if entry.target is None else entry.target)
 
 
 def _stamp(found: os.stat_result) -> str:
-    # ctime cannot be set by a program, so that a file written over with its mtime put back shows.
+    # No program can set ctime, so it reveals a file that was overwritten and had its mtime restored.
     return f"{found.st_size}:{found.st_mtime_ns}:{found.st_ctime_ns}"
 
 
 def _valid(path: str) -> str:
-    # A name need not be UTF-8, but what is printed, sent and stored has to be.
+    # A name need not be UTF-8, but everything that is printed, sent or stored must be.
     return path.encode(errors="backslashreplace").decode()
 
 
@@ -267,9 +269,9 @@ def _not_opened(path: str, error: OSError) -> MirrorError:
     if error.errno == errno.ENOENT:
         return Unreadable(
             f"{path} was deleted after it was listed",
-            "wait until nothing writes there any more, then run again",
+            "wait until nothing writes there, then run the command again",
         )
-    # A link, a FIFO or a folder in its place.
+    # Now there is a link, a FIFO or a folder in its place.
     if error.errno in (errno.ELOOP, errno.ENXIO, errno.EISDIR, errno.ENOTDIR):
         return _changed(path)
     return UnreadableForNow(f"{path} cannot be read: {error.strerror}", "look at the volume, then run again")
@@ -278,5 +280,5 @@ def _not_opened(path: str, error: OSError) -> MirrorError:
 def _changed(path: str) -> Unreadable:
     return Unreadable(
         f"{path} changed while it was read",
-        "wait until the training has ended and nothing writes there any more, then run again",
+        "wait until the training has ended and nothing writes there, then run the command again",
     )

@@ -1,4 +1,4 @@
-"""The source that a run declared: blob storage like any other, but that nothing there is another failure."""
+"""The source that a run declared. It is blob storage, but if nothing is there, that is another error."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class DeclaredOutput(BlobSource):
     def __init__(self, settings: Settings, notice: Callable[[str], None]) -> None:
         self._run = OsmoRun(settings, notice)
         super().__init__(self._run.output(), retry_seconds=settings.retry_seconds, notice=notice)
-        # One name for a run, whether it was given by name or by UUID.
+        # A run has one name, whether it was selected by name or by UUID.
         self.run_id = self._run.ended().name
         self.run_labels = self._run.ended().labels
         notice(f"run {self.run_id} declared its output in {self.uri}")

@@ -1,4 +1,4 @@
-"""Reading a file: into a buffer, or by ranges as if it were open."""
+"""Reads a file into a buffer, or by ranges as if it were open."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import BinaryIO
 
 
 def read_into(stream: BinaryIO, buffer: bytearray | memoryview) -> int:
-    """Fill a buffer and return how many bytes it has now: fewer only at the end."""
+    """Fill a buffer and return how many bytes it contains now: fewer only at the end."""
     view, count = memoryview(buffer), 0
     while count < len(view) and (read := stream.readinto(view[count:])):  # type: ignore[attr-defined]
         count += read
@@ -15,7 +15,7 @@ def read_into(stream: BinaryIO, buffer: bytearray | memoryview) -> int:
 
 
 class RangedFile(io.RawIOBase):
-    """Something of a known size as a file that is only read; how, is up to the classes below.
+    """A read-only file of known size. The subclasses define how it is read.
 
     Args:
         size: in bytes.
@@ -37,7 +37,7 @@ class RangedFile(io.RawIOBase):
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
         base = {io.SEEK_SET: 0, io.SEEK_CUR: self.position, io.SEEK_END: self.size}[whence]
         if base + offset < 0:
-            # An OSError, as of files, which zipfile looks for, and a ValueError, as of BytesIO.
+            # An OSError, like those of files, for zipfile, and a ValueError, like those of BytesIO.
             raise io.UnsupportedOperation(f"negative seek position {base + offset}")
         self.position = base + offset
         return self.position

@@ -1,4 +1,4 @@
-"""Which kind of source the settings mean."""
+"""Chooses the kind of source that the settings ask for."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ _FORM = BUILT_IN[0].form
 
 
 def open_source(settings: Settings, notice: Callable[[str], None] = lambda text: None) -> Source:
-    """Return the source that the settings name, or the one that OSMO knows of the run that they name.
+    """Return the source that the settings name, or the one that OSMO knows for their run.
 
     Args:
-        settings: of this call. Where OSMO is asked, the source knows the run's own name
+        settings: of this call. If OSMO is asked, the source knows the run's own name
             (:func:`aml_mirror.sources.base.run_id_of`).
         notice: called with messages for the user while waiting.
 
     Raises:
-        UsageError: they name none, or a URI of a kind that cannot be read.
+        UsageError: the settings name no source, or a kind of URI that cannot be read.
         MirrorError: see :class:`aml_mirror.osmo.run_location.OsmoRun`.
     """
     if settings.run_id and _asks_osmo(settings, notice):
-        # Late: most calls name their source.
+        # Imported late: most calls name their source.
         from aml_mirror.sources.osmo_outputs import DeclaredOutput
 
         return DeclaredOutput(settings, notice)
@@ -49,10 +49,10 @@ def open_source(settings: Settings, notice: Callable[[str], None] = lambda text:
 
 @functools.cache
 def source_types() -> tuple[SourceType, ...]:
-    """Return every kind of source that has URIs: the built-in ones, then those of other packages.
+    """Return every kind of source that has URIs: first the built-in ones, then those of other packages.
 
     Raises:
-        ConfigurationError: another package's cannot be loaded, or has a name or scheme that is taken.
+        ConfigurationError: a package's source cannot be loaded, or its name or scheme is already used.
     """
     types = (*BUILT_IN, *plugins.load(plugins.SOURCES))
     plugins.require_unique("sources", (item.name for item in types))
@@ -73,7 +73,7 @@ def _open(settings: Settings, notice: Callable[[str], None]) -> Source:
 
 
 def _asks_osmo(settings: Settings, notice: Callable[[str], None]) -> bool:
-    """Return whether only OSMO can say where the run is."""
+    """Tell whether only OSMO knows where the run is."""
     if settings.source:
         return False
     if not settings.output_base:

@@ -1,11 +1,11 @@
-"""Folders that hold no run of their own, whatever is in them: downloads, environments, trash, snapshots.
+"""Folders that never contain a run: downloads, environments, trash, snapshots.
 
 Sources: huggingface_hub (``constants.py``, ``file_download.repo_folder_name``: ``models--OWNER--NAME``), the
 freedesktop.org trash specification (``Trash/files``, ``.Trash-UID``), Synology (``#recycle``, ``#snapshot``,
 ``@eaDir``), QNAP (``@Recycle``, ``@Recently-Snapshot``), NetApp (``.snapshot``, ``~snapshot``), Samba
 (``@GMT-…``), Windows (``$RECYCLE.BIN``), Docker's and containerd's storage drivers.
 
-What a person names by its path is taken all the same: only folders below it are judged by their names.
+A folder that a person passes by path is always accepted. Only folders below it are judged by their names.
 """
 
 from __future__ import annotations
@@ -19,28 +19,28 @@ _NAMES = frozenset(
     | {"overlay2", "fuse-overlayfs", "aufs"}
 )
 _PATTERN = re.compile(r"(?:models|datasets|spaces)--.+|@gmt-[0-9].*|io\.containerd\..+")
-# Names that say it only in the folder around them.
+# Names that mean this only in a certain parent folder.
 _INSIDE = (
     (re.compile(r"trash"), re.compile(r"files|info|expunged")),
     (re.compile(r"overlay"), re.compile(r"l|[0-9a-f]{32,}(?:-init)?")),
     (re.compile(r"docker"), re.compile(r"overlay|vfs|btrfs|devicemapper|image|buildkit|containerd")),
     (re.compile(r"vfs"), re.compile(r"dir")),
 )
-# What belongs to a run though its name begins with a dot: Hydra's configuration, Sample Factory's logs, and
-# what rsync has not moved to its place.
+# Names that begin with a dot but belong to a run: Hydra's configuration, Sample Factory's logs, and files
+# that rsync has not moved to their place.
 _OF_A_RUN = frozenset({".hydra", ".summary", ".rsync-partial", ".~tmp~"})
-# So does what is being written: the folder of a checkpoint whose save has not ended.
+# So does the folder of a checkpoint whose save is not finished.
 _BEING_SAVED = re.compile(
     r"\.(?!trash)(?=.*[0-9]).*(?:tmp|temp|part|incomplete|checkpoint|ckpt|step|iter|epoch|model).*"
 )
 
 
 def is_skipped(name: str, around: str = "") -> bool:
-    """Return whether a folder of this name holds no run and no part of one.
+    """Tell whether a folder with this name contains neither a run nor a part of one.
 
     Args:
-        name: of the folder.
-        around: name of the folder that it is in; empty: unknown.
+        name: the name of the folder.
+        around: the name of its parent folder; empty: unknown.
     """
     low = name.lower()
     if low.startswith("."):
@@ -52,7 +52,7 @@ def is_skipped(name: str, around: str = "") -> bool:
 
 
 class SkippedFolders:
-    """Tells of many folders, by their paths below a source, whether they or one around them are skipped."""
+    """Tells for many folders, by their paths below a source, whether they or one around them are skipped."""
 
     def __init__(self) -> None:
         self._known = {"": False}
@@ -60,7 +60,7 @@ class SkippedFolders:
     def __contains__(self, folder: str) -> bool:
         if (known := self._known.get(folder)) is not None:
             return known
-        # Not by recursion: a path can be deeper than Python's stack.
+        # Not recursive: a path can be deeper than Python's stack.
         missing = []
         while folder not in self._known:
             missing.append(folder)
@@ -74,7 +74,7 @@ class SkippedFolders:
 
 
 def around(path: str) -> str:
-    """Return the outermost skipped folder that a path is in; empty: it is in none."""
+    """Return the outermost skipped folder around a path; empty: none."""
     parts = path.split("/")
     for count in range(1, len(parts)):
         if is_skipped(parts[count - 1], parts[count - 2] if count > 1 else ""):

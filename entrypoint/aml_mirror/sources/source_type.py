@@ -1,4 +1,4 @@
-"""What a kind of source says of itself before it is opened.
+"""Describes a kind of source before it is opened.
 
 Another package adds one with an entry point in the group ``aml_mirror.sources`` that names a subclass of
 :class:`SourceType`.
@@ -20,25 +20,25 @@ class SourceType(ABC):
     name: str
     """One word, for error messages."""
     form: str
-    """How its URIs are written, for help and error messages: ``azure://ACCOUNT/CONTAINER/PATH``."""
+    """The form of its URIs, for help and error messages: ``azure://ACCOUNT/CONTAINER/PATH``."""
     schemes: tuple[str, ...]
-    """Schemes of ``--source`` that mean this kind, in lower case."""
+    """The schemes of ``--source`` for this kind, in lower case."""
     options: tuple[Option, ...] = ()
-    """Rows that this kind adds to the table of options; their values are in ``Settings.extra``."""
+    """The options that this kind adds; their values are in ``Settings.extra``."""
 
     @abstractmethod
     def open(self, uri: str, settings: Settings, notice: Callable[[str], None]) -> Source:
-        """Return the source at a URI; nothing is listed yet.
+        """Return the source at a URI, without listing it.
 
-        A source that can hold several runs is a :class:`aml_mirror.sources.base.Prefix`.
+        A source that may contain several runs is a :class:`aml_mirror.sources.base.Prefix`.
 
         Args:
-            uri: with its scheme in lower case.
+            uri: the URI, with its scheme in lower case.
             settings: of this call.
             notice: called with messages for the user while waiting.
 
         Raises:
-            UsageError: the URI is not of the form.
+            UsageError: the URI has another form.
         """
 
 
@@ -50,7 +50,7 @@ class AzureBlobSourceType(SourceType):
     schemes = ("azure", "https")
 
     def open(self, uri: str, settings: Settings, notice: Callable[[str], None]) -> Source:
-        # Late: importing the clients of Azure takes a second, which a local run need not wait for.
+        # Imported late: loading the clients of Azure takes a second, and a local run does not need them.
         from aml_mirror.sources.azure_blob import BlobSource
 
         return BlobSource(uri, retry_seconds=settings.retry_seconds, notice=notice)

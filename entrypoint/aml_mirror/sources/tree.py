@@ -1,8 +1,8 @@
 """One directory of a listed source, as the layouts see it.
 
-A tree is a view: ``tree.below("a/b")`` is the tree of that directory, with paths relative to it. Links
-that lead out of the tree are not in it, whatever is at their end; they are in ``refused``. Folders that hold
-no run (:mod:`.skipped_folders`) and files that a system left (:mod:`.system_files`) are not shown either.
+A tree is a view: ``tree.below("a/b")`` is the tree of that directory, with paths relative to it. Links that
+lead out of the tree are left out, whatever their target; they are in ``refused``. Folders that never contain
+a run (:mod:`.skipped_folders`) and files that a system left (:mod:`.system_files`) are hidden too.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from aml_mirror.sources.leftovers import marks_unfinished, may_be_missing, unfin
 from aml_mirror.sources.skipped_folders import SkippedFolders, around
 from aml_mirror.sources.system_files import first_of, is_system_file
 
-# Read whole into memory are only small files: configurations and logs. The largest real one we know is
-# the trainer_state.json of a long run, some tens of MB.
+# Only small files are read whole into memory: configurations and logs. The largest known one is the
+# trainer_state.json of a long run, some tens of MB.
 MAX_TEXT_BYTES = 64 << 20
-# What directory links may add to the files of one walk: a dozen folders full of links to each other unfold
-# to more ways than can ever be walked.
+# The most entries that directory links may add to one walk. A dozen folders full of links to each other
+# expand to more paths than can ever be walked.
 MAX_LINKED = 100_000
 
 
@@ -43,7 +43,7 @@ class Tree:
     ) -> None:
         self.source = source
         self.root = root
-        # All that the source holds, where `listing` is but what this tree shows of it.
+        # The whole contents of the source. `listing` may be only what this tree shows of it.
         self._listing = everything or listing
         self._failed = self._listing.failed
         self._shows_all = shows_all
@@ -61,10 +61,10 @@ class Tree:
             if not path.startswith(prefix):
                 continue
             own = path[at:]
-            # What another tree showed is seen, but for what interrupted copies left of it.
+            # Anything that another tree showed is visible, except leftovers of interrupted copies.
             is_seen = shows_all or (everything is not None and path not in left)
             if not is_seen and (whole := unfinished(own)) is not None:
-                # In the cache of a download is what is left of files outside of it.
+                # The cache of a download contains leftovers of files outside of it.
                 if parent(whole or own.partition(".cache/huggingface/download/")[0]) not in skipped:
                     unfinished_files[own] = whole, entry
                 continue
@@ -77,14 +77,14 @@ class Tree:
             else:
                 files[own] = entry
         self.interrupted: dict[str, str] = {}
-        """Files of which only what an interrupted copy left is there: path -> where that is.
+        """Files of which only a leftover of an interrupted copy exists: path -> path of the leftover.
 
         They are in ``files`` under their own path, so that layouts see them. None of them is complete.
         """
         self.leftovers: dict[str, str] = {}
-        """What copies left behind and nothing needs: path -> why."""
+        """Leftovers of copies that nothing needs: path -> why."""
         self.nameless: list[str] = []
-        """What interrupted copies left of files that may be missing, but nobody can tell which."""
+        """Leftovers of files that may be missing, if nobody can tell which files."""
         self._unfinished = {path: entry for path, (_, entry) in unfinished_files.items()}
         self._place_leftovers(files, unfinished_files)
         links: dict[str, str] = {}
@@ -96,7 +96,7 @@ class Tree:
                 self.refused[own] = LEAVES
             elif not shows_all and target[at:] in skipped:
                 hidden = around(target[at:] + "/")
-                self.refused[own] = f"it is a link into {hidden}, where no run is looked for"
+                self.refused[own] = f"it is a link into {hidden}, which is never searched for runs"
             else:
                 links[own] = target[at:]
         self._paths = sorted(files)
@@ -122,7 +122,7 @@ class Tree:
                 self.nameless.append(path)
 
     def seen_through(self, source: Source, files: Mapping[str, Entry]) -> Tree:
-        """Return the tree with these entries in place of its own, read from another source."""
+        """Return the tree with these entries replacing its own, read from another source."""
         view = copy.copy(self)
         for cached in ("children", "everything"):
             view.__dict__.pop(cached, None)
@@ -130,7 +130,7 @@ class Tree:
         return view
 
     def below(self, folder: str) -> Tree:
-        """Return the tree of a directory of this one (``""`` or ``.``: this one)."""
+        """Return the tree of a subdirectory (``""`` or ``.``: this one)."""
         if folder in ("", "."):
             return self
         prefix = folder + "/"
@@ -144,7 +144,7 @@ class Tree:
         return self._showing(inside, prefix, join(self.root, folder))
 
     def without(self, folders: Iterable[str], paths: Collection[str] = ()) -> Tree:
-        """Return the tree with nothing in it of some of its directories, and without some of its files."""
+        """Return the tree without some of its directories and files."""
         gone = tuple(folder + "/" for folder in folders)
         if not gone and not paths:
             return self
@@ -157,7 +157,7 @@ class Tree:
         def is_in(path: str) -> bool:
             return path.startswith(prefix) and not path.startswith(gone)
 
-        # What was left of a file is placed again in each tree.
+        # Leftovers are assigned to their files again in each tree.
         left = {path for path in self._unfinished if is_in(path)}
         placed = {
             path
@@ -175,14 +175,14 @@ class Tree:
 
     @cached_property
     def everything(self) -> Tree:
-        """The same directory with skipped folders and files of the system in it.
+        """The same directory, including skipped folders and system files.
 
-        For what a person names by its path.
+        It is used for paths that a person selects.
         """
         return self if self._shows_all else Tree(self.source, self._listing, self.root, shows_all=True)
 
     def unseen(self) -> Iterator[str]:
-        """Yield the paths of what the source holds in this directory and the tree does not show."""
+        """Yield the paths of files in this directory that the source has but the tree leaves out."""
         prefix = self.root + "/" if self.root else ""
         for path in self._listing.files:
             if path.startswith(prefix) and (own := path[len(prefix) :]) not in self.files:
@@ -190,7 +190,7 @@ class Tree:
 
     @cached_property
     def children(self) -> dict[str, tuple[str, ...]]:
-        """Directory -> sorted names directly in it, directories with a closing ``/``; ``""`` is the root."""
+        """Directory -> sorted names directly in it, directories with a trailing ``/``; ``""`` is the root."""
         found: dict[str, set[str]] = {"": set()}
         for path in self.files:
             folder, _, name = path.rpartition("/")
@@ -208,11 +208,11 @@ class Tree:
         return iter(sorted(self.children))
 
     def has(self, path: str) -> bool:
-        """Return whether there is such a file."""
+        """Tell whether a file exists."""
         return path in self.files
 
     def has_folder(self, path: str) -> bool:
-        """Return whether there is such a directory with a file somewhere below it (links not followed)."""
+        """Tell whether a directory exists with a file somewhere below it (links not followed)."""
         return path in self.children
 
     def resolve(self, path: str) -> str:
@@ -224,10 +224,10 @@ class Tree:
         return done
 
     def walk(self, folder: str = "") -> Iterator[str]:
-        """Yield the paths of all files below a directory, sorted, through directory links too.
+        """Yield the paths of all files below a directory, sorted, following directory links.
 
-        A file behind a directory link has the path by which it was reached, so that what comes out can
-        be laid out elsewhere as it is here. Each directory is entered once on any one way down.
+        A file behind a directory link has the path that leads through the link, so the result can be laid out
+        elsewhere in the same way. On each way down, a directory is entered only once.
 
         Raises:
             DataError: links add more than ``MAX_LINKED`` files and folders.
@@ -235,7 +235,7 @@ class Tree:
         left = len(self.files) + len(self.children) + len(self.directory_links) + MAX_LINKED
         real = self.resolve(folder) if folder else ""
         entered = {real}
-        # Not by recursion: a path can be deeper than Python's stack.
+        # Not recursive: a path can be deeper than Python's stack.
         way = [(folder, real, iter(self._names_in(real)))]
         while way:
             shown, real, names = way[-1]
@@ -247,8 +247,8 @@ class Tree:
             left -= 1
             if left < 0:
                 raise DataError(
-                    f"the links in {folder or 'the run'} unfold to more than {MAX_LINKED:,} files",
-                    "remove the links that lead to each other",
+                    f"the links in {folder or 'the run'} expand to more than {MAX_LINKED:,} files",
+                    "remove links that point to each other",
                 )
             below = f"{shown}/{name}" if shown else name
             if not name.endswith("/"):
@@ -272,9 +272,9 @@ class Tree:
         return found
 
     def entry(self, path: str) -> Entry:
-        """Return the entry of a file, directory links in its path followed. Raises KeyError.
+        """Return the entry of a file, following directory links in its path. Raises KeyError.
 
-        Files that the tree does not show, and that a person named, have one too.
+        This includes hidden files that a person selected.
         """
         entry = self.files.get(path) or self.files.get(self.resolve(path))
         if entry is None and not self._shows_all:
@@ -284,7 +284,7 @@ class Tree:
         return entry
 
     def leftover_of(self, path: str) -> str:
-        """Return what an interrupted copy left of a file; empty: the file itself is there."""
+        """Return the leftover of an interrupted copy of a file; empty: the file itself exists."""
         return self.interrupted.get(path) or self.interrupted.get(self.resolve(path), "")
 
     def size(self, path: str) -> int:
@@ -292,7 +292,7 @@ class Tree:
         return self.entry(path).bytes
 
     def open(self, path: str) -> BinaryIO:
-        """Open a file for reading. Raises as :meth:`Source.open`, and Unreadable."""
+        """Open a file for reading. Raises the errors of :meth:`Source.open`, and Unreadable."""
         entry = self.entry(path)
         try:
             self._require(entry)
@@ -302,9 +302,9 @@ class Tree:
             raise
 
     def read(self, path: str, offset: int, length: int) -> bytes:
-        """Read a range of a file. Raises as :meth:`Source.open`, and Unreadable.
+        """Read a range of a file. Raises the errors of :meth:`Source.open`, and Unreadable.
 
-        A layout that cannot read a file goes by the names alone, and tells nobody: so the failure is noted.
+        A layout that cannot read a file silently goes by names alone, so the failure is recorded here.
         """
         entry = self.entry(path)
         try:
@@ -319,7 +319,7 @@ class Tree:
             raise _unreadable(entry)
 
     def unreadable(self) -> dict[str, MirrorError]:
-        """Return the files that cannot be read, as far as that is known, each with the reason."""
+        """Return the files that are known to be unreadable, each with the reason."""
         base = self.root + "/" if self.root else ""
         found: dict[str, MirrorError] = {
             path: _unreadable(entry) for path, entry in self.files.items() if entry.obstacle
@@ -330,23 +330,23 @@ class Tree:
         return found
 
     def require_readable(self, path: str) -> None:
-        """Check what the listing says of a file. Raises Unreadable, KeyError."""
+        """Check whether the listing says that a file is unreadable. Raises Unreadable, KeyError."""
         self._require(self.entry(path))
 
     def read_text(self, path: str) -> str:
-        """Read a small UTF-8 file whole.
+        """Read a small UTF-8 file completely.
 
         Raises:
             DataError: larger than ``MAX_TEXT_BYTES``, or not UTF-8.
         """
         if self.size(path) > MAX_TEXT_BYTES:
             raise DataError(
-                f"{path} is larger than {MAX_TEXT_BYTES >> 20} MiB", "look whether it is what it says"
+                f"{path} is larger than {MAX_TEXT_BYTES >> 20} MiB", "check what the file contains"
             )
         try:
             return self.read(path, 0, MAX_TEXT_BYTES).decode("utf-8-sig")
         except UnicodeDecodeError as error:
-            raise DataError(f"{path} is not UTF-8 text", "look whether the file is damaged") from error
+            raise DataError(f"{path} is not UTF-8 text", "check whether the file is damaged") from error
 
     def read_json(self, path: str) -> Any:
         """Read a small JSON file.
@@ -357,14 +357,14 @@ class Tree:
         try:
             return json.loads(self.read_text(path))
         except (ValueError, RecursionError) as error:
-            raise DataError(f"{path} is not valid JSON", "look whether the file is damaged") from error
+            raise DataError(f"{path} is not valid JSON", "check whether the file is damaged") from error
 
 
 def _unreadable(entry: Entry) -> Unreadable:
     kind, hint = (
-        (UnreadableForNow, "wait until that is done, then run again")
+        (UnreadableForNow, "wait until that is done, then run the command again")
         if entry.passes
-        else (Unreadable, "make it readable, then run again; or name another with --checkpoint")
+        else (Unreadable, "make it readable and run the command again, or select another with --checkpoint")
     )
     return kind(f"{entry.path} cannot be read: {entry.obstacle}", hint)
 

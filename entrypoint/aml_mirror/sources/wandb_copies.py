@@ -1,9 +1,9 @@
-"""What Weights & Biases keeps beside a run, or in it: links to the run's files, and copies of them.
+"""What Weights & Biases keeps beside or inside a run: links to the run's files, and copies of them.
 
-``wandb.save`` and ``sync_tensorboard`` put what they send into ``wandb/run-<time>-<id>/files/`` (offline:
-``wandb/offline-run-…``), checkpoints and event files too: links where the system has them, copies where it
-has not, and copies wherever a run was moved by a tool that follows links. They are no run of their own, and
-their points are those of the run. Only what is nowhere else counts.
+``wandb.save`` and ``sync_tensorboard`` put what they upload into ``wandb/run-<time>-<id>/files/`` (offline:
+``wandb/offline-run-…``), including checkpoints and event files. These are links if the system supports them,
+else copies. They also become copies if a tool that follows links moves the run. They are not a run, and their
+points belong to the run around them. They count only if a file exists nowhere else.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ _COPIES = re.compile(r"(?:.*?/)?wandb/(?:offline-)?run-[^/]+/")
 
 
 def is_copy(path: str) -> bool:
-    """Return whether a file is where W&B keeps copies."""
+    """Tell whether a file is in a place where W&B keeps copies."""
     return _COPY.search(path) is not None
 
 
 def without_copies(tree: Tree) -> Tree:
-    """Return the tree of a whole source without W&B's copies; the tree itself where there are none."""
+    """Return the tree of a whole source without W&B's copies, or the tree itself if there are none."""
     if tree.root:
         return tree
     folders = {match[0].rstrip("/") for path in tree.files if (match := _COPIES.match(path))}

@@ -1,4 +1,4 @@
-"""The rows of ``status --html``: the states of all runs, why one is missing, and the curves of the newest."""
+"""The rows of ``status --html``: the state of every run, why it is missing, and the curves of the newest."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from aml_mirror.support.progress import Console, amount
 
 
 class Backlog:
-    """Collects what the page shows.
+    """Collects the contents of the page.
 
     Args:
         settings: of this call.
@@ -38,7 +38,7 @@ class Backlog:
         self._registry = ""
 
     def add(self, run: RunStatus) -> None:
-        """Take the status of a run, while its files are still listed."""
+        """Add the status of a run, while the listing of its files is available."""
         found, candidate = run.document, run.candidate
         self._registry = found["workspace"]
         items = found["versions"] or found["incomplete"]
@@ -64,7 +64,7 @@ class Backlog:
         )
 
     def skipped(self, candidates: Sequence[Candidate]) -> None:
-        """Take folders that look like a run and are not taken for one."""
+        """Add folders that look like a run but do not count as one."""
         for candidate in candidates:
             self._candidates.append(None)
             self._rows.append(
@@ -76,16 +76,16 @@ class Backlog:
 
         Args:
             place: the URI of the folder of the runs.
-            file: where the page is to be written.
+            file: the target file.
 
         Raises:
-            UsageError: that is in the folder of a run.
+            UsageError: that file is in the folder of a run.
         """
         self._refuse_a_runs_folder(file)
         count = self._settings.curves
         drawn = self._curves(count)
         footer = (
-            f"There are curves of the {count:,} runs that were written last, if their logs have no more than "
+            f"Curves are shown for the {count:,} most recently written runs, if their logs have at most "
             f"{amount(MAX_LOG_BYTES)}. --curves N changes the number."
             if drawn
             else ""
@@ -93,7 +93,7 @@ class Backlog:
         return page(place, self._registry, self._rows, footer)
 
     def _curves(self, count: int) -> int:
-        """Read the logs of the runs that were written last; returns how many have a curve."""
+        """Read the logs of the most recently written runs; return how many have a curve."""
         having = [
             number
             for number, candidate in enumerate(self._candidates)
@@ -115,7 +115,7 @@ class Backlog:
             return None
         try:
             return curve(located_run(candidate, self._own(candidate)))
-        except Exception as error:  # noqa: BLE001 - a curve is no reason to have no page
+        except Exception as error:  # noqa: BLE001 - a missing curve is no reason to have no page
             if self._settings.debug:
                 self._console.warn(f"no curve of {candidate.path}: {failure_of(error).message}")
             return None
@@ -130,7 +130,7 @@ class Backlog:
         )
 
     def _why(self, run: RunStatus) -> str:
-        """Say why a run has no version: what a mirror of it would stop at, or that none was made."""
+        """Return why a run has no version: the error of a mirror, or that there was no mirror."""
         candidate = run.candidate
         if run.state != "missing":
             return note(run)
@@ -140,7 +140,7 @@ class Backlog:
             own = replace(self._own(candidate), model_name=run.document["model_name"])
             located = located_run(candidate, own)
             list(Decisions(located, destination(own), own, self._console).selected())
-        except Exception as error:  # noqa: BLE001 - whatever it is, it is the answer
+        except Exception as error:  # noqa: BLE001 - any error is the answer
             return failure_of(error).message
         return "not mirrored yet"
 

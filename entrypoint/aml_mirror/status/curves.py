@@ -1,4 +1,4 @@
-"""The small curve of a run: its main series, from its own logs, thinned out to a few dozen points."""
+"""The small curve of a run: its main series, from its own logs, reduced to a few dozen points."""
 
 from __future__ import annotations
 
@@ -11,15 +11,16 @@ from aml_mirror.pipeline.locate import LocatedRun
 from aml_mirror.pipeline.log_state import log_sizes
 from aml_mirror.sources.growing import log_view
 
-# Points of a curve that is about 100 pixels wide; of a longer series each is the mean of some in a row.
+# The number of points of a curve about 100 pixels wide. In a longer series, each is the mean of several
+# neighbours.
 POINTS = 60
-# Of a run with more bytes of logs no curve is drawn: reading them takes longer than a page is worth.
+# If a run has more bytes of logs, no curve is drawn: reading them would take longer than a page is worth.
 MAX_LOG_BYTES = 64 << 20
 
 
 @dataclass(frozen=True, slots=True)
 class Curve:
-    """One series; the values are in the order in which they were logged, and finite."""
+    """One series. The values are finite, in the order in which they were logged."""
 
     name: str
     values: tuple[float, ...]
@@ -31,7 +32,7 @@ def curve(located: LocatedRun) -> Curve | None:
     """Read the logs of a run and return the curve of its main series; None: there is none.
 
     Raises:
-        MirrorError: a log changed while it was read, or may not be read.
+        MirrorError: a log changed while it was read, or cannot be read.
     """
     sizes = log_sizes(located.tree, located.run)
     if not sizes or sum(sizes.values()) > MAX_LOG_BYTES:
@@ -56,7 +57,7 @@ class Thinned:
         self._each, self._sum, self._count = 1, 0.0, 0
 
     def add(self, value: float) -> None:
-        """Take the next value."""
+        """Add the next value."""
         self._sum, self._count = self._sum + value, self._count + 1
         if self._count == self._each:
             self._means.append(self._sum / self._each)
@@ -68,5 +69,5 @@ class Thinned:
 
     @property
     def values(self) -> tuple[float, ...]:
-        """The means so far, that of the last, smaller group too."""
+        """Return the means so far, including that of the last, smaller group."""
         return (*self._means, *([self._sum / self._count] if self._count else []))

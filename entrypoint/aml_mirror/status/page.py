@@ -1,9 +1,9 @@
-"""``status --html``: the runs of a backlog as one static file that loads nothing from anywhere.
+"""``status --html``: the runs of a backlog as one static file that loads nothing from outside.
 
-The rows are in the page as JSON, of which ``page.js`` shows a hundred at a time: 10,000 runs take about 3 MB.
-Names come from runs, so they may hold anything. They reach the page as text alone: in the JSON no ``<`` is
-left, and the script sets ``textContent``. A policy in the page's head allows its own style and script, by
-their digests, and no request.
+The page contains the rows as JSON, and ``page.js`` shows a hundred at a time: 10,000 runs take about 3 MB.
+Names come from runs, so they may contain anything. They reach the page only as text: the JSON contains no
+``<``, and the script sets ``textContent``. A policy in the page's head allows its own style and script, by
+their digests, and no requests.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class PageRow:
     framework: str = ""
     model: str = ""
     versions: tuple[tuple[str, str, str], ...] = ()
-    """Of each: its number, its URI, and what else there is to say of it, as `` (archived)``."""
+    """For each version: its number, its URI, and any remark, for example `` (archived)``."""
     checkpoint: str = ""
     step: int | None = None
     written: float = 0.0
@@ -53,7 +53,7 @@ class PageRow:
     curve: Curve | None = None
 
     def cells(self) -> Cells:
-        """The row as ``page.js`` reads it."""
+        """The row in the form that ``page.js`` reads."""
         curve = self.curve
         return (
             _clean(self.name), self.state, self.framework, _clean(self.model),
@@ -71,7 +71,7 @@ def page(place: str, registry: str, rows: Iterable[PageRow], footer: str = "") -
 
     Args:
         place: the URI of the folder of the runs.
-        registry: as the status names it.
+        registry: its name in the status.
         rows: the runs.
         footer: a sentence below the table.
     """
@@ -102,7 +102,7 @@ def page(place: str, registry: str, rows: Iterable[PageRow], footer: str = "") -
         "style": style,
         "script": script,
     }
-    # Piece by piece: a value may hold what looks like a placeholder.
+    # Piece by piece, because a value may look like a placeholder.
     pieces = []
     for part in _part("page.html").split("{"):
         key, brace, rest = part.partition("}")
@@ -114,20 +114,22 @@ def require_writable(path: Path) -> None:
     """Check before the work that a page can be written.
 
     Raises:
-        UsageError: the path is a folder's.
+        UsageError: the path is a folder.
         SourceNotFound: its folder does not exist.
     """
     if path.is_dir():
         raise UsageError(f"--html {path} is a folder", "pass the name of a file: --html runs.html")
     if not path.absolute().parent.is_dir():
-        raise SourceNotFound(f"--html {path}: there is no folder {path.parent}", "make it, then run again")
+        raise SourceNotFound(
+            f"--html {path}: there is no folder {path.parent}", "create it, then run the command again"
+        )
 
 
 def write(text: str, path: Path) -> None:
-    """Write a page to a temporary file and rename it, so that nobody reads half of one.
+    """Write a page to a temporary file and rename it, so that nobody reads an incomplete one.
 
     Raises:
-        OSError: it cannot be written; an earlier page stays as it was.
+        OSError: it cannot be written; an earlier page stays.
     """
     number, name = tempfile.mkstemp(dir=path.absolute().parent, prefix=f".{path.name[:100]}.", suffix=".part")
     try:

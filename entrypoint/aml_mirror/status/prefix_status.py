@@ -25,15 +25,15 @@ from aml_mirror.support.progress import Console
 
 @dataclass(frozen=True, slots=True)
 class RunStatus:
-    """One run: what ``status --json`` prints of it, and the folder in which it was found."""
+    """One run: the output of ``status --json`` for it, and its folder."""
 
     document: dict[str, Any]
     candidate: Candidate | None = None
-    """None: the run was asked for by its id or its folder."""
+    """None: the run was selected by its id or its folder."""
 
     @property
     def state(self) -> str:
-        """``mirrored``, ``begun``, ``missing``, or ``failed`` where its folder cannot be read."""
+        """``mirrored``, ``begun``, ``missing``, or ``failed`` if its folder cannot be read."""
         if self.document["versions"]:
             return "mirrored"
         if self.document["incomplete"]:
@@ -43,25 +43,25 @@ class RunStatus:
 
 @dataclass(frozen=True, slots=True)
 class Statuses:
-    """What a call of ``aml-mirror status`` is about."""
+    """What a call of ``aml-mirror status`` covers."""
 
     runs: Iterator[RunStatus]
     prefix: str = ""
-    """The URI of the place that holds the runs; empty: it is about one run."""
+    """The URI of the place with the runs; empty: it covers one run."""
     skipped: list[Candidate] = field(default_factory=list)
-    """Folders that look like a run and are not taken for one; complete once ``runs`` has ended."""
+    """Folders that look like a run but do not count as one. Complete after ``runs`` has ended."""
 
 
 def statuses(settings: Settings, console: Console) -> Statuses:
     """Return the status of the run that the settings name, or of each run below their source.
 
-    Where they name no run, the source is looked into: with one run in it, or none, it is a run's folder. With
+    If they name no run, the source is examined. If it contains one run, or none, it is a run's folder. With
     ``--match`` or ``--since`` it is always a folder of runs.
 
     Raises:
-        UsageError, ConfigurationError: as :func:`status`; or runs are selected where there is only one.
-        MirrorError: the source cannot be listed. The iterator raises SourceNotFound where ``--match`` matches
-            no run.
+        UsageError, ConfigurationError: like :func:`status`; or runs are filtered although there is only one.
+        MirrorError: the source cannot be listed. The iterator raises SourceNotFound if ``--match`` matches no
+            run.
     """
     model = settings.require_model_name()
     place = settings.source or settings.output_base
@@ -109,7 +109,7 @@ def _ended(runs: Iterator[RunStatus], progress: FolderProgress) -> Iterator[RunS
 def _refuse(flags: list[str], why: str) -> None:
     if flags:
         raise UsageError(
-            f"{flags[0]} selects among the runs of a folder, and {why}",
+            f"{flags[0]} filters the runs of a folder, but {why}",
             "pass the folder that holds the runs' folders: --source PREFIX",
         )
 
@@ -121,16 +121,16 @@ def _runs(
     progress: FolderProgress,
     skipped: list[Candidate],
 ) -> Iterator[Candidate]:
-    """Yield the runs below a prefix that are selected, and what may be one and cannot be read.
+    """Yield the selected runs below a prefix, and folders that may be runs but cannot be read.
 
     Raises:
-        SourceNotFound: ``--match`` matches none of the runs that there are.
+        SourceNotFound: ``--match`` matches none of the existing runs.
     """
     is_matched = False
     names: list[str] = []
     for candidate in look_below(prefix, settings.framework, selection.refuses_early):
         if not (candidate.found or candidate.failure):
-            # Nobody looked at which runs are in a folder that is too old.
+            # A folder that is too old was not searched for runs.
             is_matched = is_matched or selection.is_too_old(candidate.newest)
             if candidate.refused and not selection.refuses(candidate.path, candidate.newest):
                 skipped.append(replace(candidate, tree=None))
@@ -166,8 +166,8 @@ def _each(
         model = names.of(path, run.layout.name)
         experiment = destination(replace(settings, model_name=model)).experiment
         ids = [path, *other_names(path, prefix.uri)]
-        # By its own id first; under another one, only what was mirrored from this very folder is meant.
-        # An earlier release named a folder around it.
+        # First by its own id. Under another id, only what was mirrored from this same folder counts. An
+        # earlier release used the name of a folder around it.
         parts = path.split("/")
         where = {"/".join([prefix.uri, *parts[:count]]) for count in range(1, len(parts) + 1)}
         versions = [
@@ -181,4 +181,4 @@ def _each(
         begun = [version_document(registry, item) for item in versions if not item.complete]
         missing = None if complete else f"{path} has no complete version in {model}"
         yield RunStatus(document(path, model, registry.description, complete, begun, missing), candidate)
-        candidate.tree = None  # The listings of all runs are not held.
+        candidate.tree = None  # The listings of all runs are not kept in memory.

@@ -1,4 +1,4 @@
-"""Which version a run became, or what is missing."""
+"""Finds the version that a run became, or what is missing."""
 
 from __future__ import annotations
 
@@ -25,14 +25,13 @@ def status(settings: Settings, notice: Callable[[str], None]) -> dict[str, Any]:
         ``missing`` (one sentence, or None).
 
     Raises:
-        UsageError: neither a run id nor a folder to name it after; or no model name, or one that a mirror
-            refuses.
+        UsageError: there is neither a run id nor a folder; or no model name, or one that a mirror refuses.
         ConfigurationError: no workspace.
     """
     model = settings.require_model_name()
     if ModelNames(model, "").is_template:
         raise UsageError(
-            f"the model {model!r} depends on the run", "pass its whole name with --model-name, or a PREFIX"
+            f"the model {model!r} depends on the run", "pass its full name with --model-name, or a PREFIX"
         )
     target = destination(settings)
     run_id = _run_id(settings, notice)
@@ -58,7 +57,7 @@ def status(settings: Settings, notice: Callable[[str], None]) -> dict[str, Any]:
     missing = None
     if not complete:
         missing = (
-            f"a mirror of {run_id} was begun and not completed; run it again: it goes on from there"
+            f"a mirror of {run_id} was started but not completed: run it again to continue"
             if begun
             else f"{run_id} was never mirrored into {model}"
         )
@@ -66,11 +65,11 @@ def status(settings: Settings, notice: Callable[[str], None]) -> dict[str, Any]:
 
 
 def _run_id(settings: Settings, notice: Callable[[str], None]) -> str:
-    """The id under which a mirror with these settings finds the run."""
+    """Return the id under which a mirror with these settings finds the run."""
     try:
         source = open_source(settings, notice)
     except (ConfigurationError, DataError, SourceNotFound, UsageError):
-        if settings.run_id:  # what was mirrored may be gone since
+        if settings.run_id:  # The mirrored run may no longer exist.
             return settings.run_id
         raise
     return run_id_in(source, settings)
@@ -84,7 +83,7 @@ def document(
     begun: list[dict[str, Any]],
     missing: str | None,
 ) -> dict[str, Any]:
-    """One run as ``status --json`` prints it."""
+    """Return one run in the form of ``status --json``."""
     return {
         "schema": SCHEMA,
         "run_id": run_id,
@@ -97,7 +96,7 @@ def document(
 
 
 def version_document(registry: base.Registry, version: records.Version) -> dict[str, Any]:
-    """One version as ``status --json`` prints it."""
+    """Return one version in the form of ``status --json``."""
     tags = version.tags
     return {
         "version": version.number,
@@ -113,6 +112,6 @@ def version_document(registry: base.Registry, version: records.Version) -> dict[
 
 
 def _step(tags: Mapping[str, str]) -> int | None:
-    """The step as a receipt has it: a number, or None where it is unknown."""
+    """Return the step as in a receipt: a number, or None if it is unknown."""
     step = tags.get(keys.STEP, "")
     return int(step) if step.isascii() and step.isdigit() else None

@@ -1,4 +1,4 @@
-"""The status as text: one run in detail, or a table of many with a line that counts them."""
+"""The status as text: one run in detail, or a table of many runs with a line of counts."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from aml_mirror.support.columns import aligned
 from aml_mirror.support.progress import one_line
 
 STATES = ("mirrored", "begun", "missing", "failed")
-# Numbers of versions that a row shows.
+# The number of version numbers in a row.
 _SHOWN = 3
 
 
@@ -22,7 +22,7 @@ def run_text(found: dict[str, Any]) -> str:
         archived = ", archived" if item["archived"] else ""
         lines.append(f"  {item['uri']}  {item['checkpoint']} ({_step(item)}), complete{archived}")
         if item["logs"] == "unknown":
-            lines.append("    whether its logs grew since cannot be told: it has no record of them")
+            lines.append("    it is unknown whether its logs have grown: it has no record of them")
     for item in found["incomplete"]:
         what = item["uri"] or f"MLflow run {item['mlflow_run_id']} ({item['status']})"
         lines.append(f"  {what}  {item['checkpoint']} ({_step(item)}), not complete")
@@ -36,7 +36,7 @@ def _step(item: dict[str, Any]) -> str:
 
 
 def table(prefix: str, runs: Sequence[RunStatus]) -> str:
-    """One row per run, below a line that names the place, the registry and, if it is one, the model."""
+    """One row per run, below a line with the place, the registry and, if it is the same, the model."""
     models = {run.document["model_name"] for run in runs}
     lines = []
     if runs:
@@ -78,12 +78,12 @@ def _numbers(items: list[dict[str, Any]]) -> str:
 
 
 def note(run: RunStatus) -> str:
-    """What else there is to say of a run; empty: nothing."""
+    """Return remarks about a run; empty: none."""
     found = run.document
     if run.state == "failed":
         return str(found["missing"] or "")
     if run.state == "begun":
-        return "not complete: run the same mirror again, it goes on from there"
+        return "not complete: run the same mirror again to continue"
     if found["versions"] and all(item["archived"] for item in found["versions"]):
         return "archived"
     if found["versions"] and found["incomplete"]:

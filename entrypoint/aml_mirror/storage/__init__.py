@@ -1,1 +1,1 @@
-"""Azure itself: who we are, what its errors mean, how its storage is reached."""
+"""Access to Azure: the login, the meaning of its errors, the clients of its storage."""

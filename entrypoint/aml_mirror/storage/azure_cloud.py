@@ -1,4 +1,4 @@
-"""Which cloud of Azure this is: its hosts of storage, its login endpoint, its Resource Manager."""
+"""Decides which Azure cloud is used: its storage hosts, its login endpoint, its Resource Manager."""
 
 from __future__ import annotations
 
@@ -33,20 +33,20 @@ CLOUDS = {
 }
 # Further hosts of the same login.
 _OTHER_LOGINS = {"AzureChinaCloud": ("login.partner.microsoftonline.cn",)}
-# What the hosts of Azure's container registries end with, in each of these clouds.
+# The endings of container registry hosts in each of these clouds.
 _REGISTRY_SUFFIXES = ("azurecr.io", "azurecr.cn", "azurecr.us")
-_METADATA_SECONDS = 20.0  # a name that resolves nowhere useful must not hold the program for a minute
+_METADATA_SECONDS = 20.0  # A name that cannot be reached must not block the program for a minute.
 
 
 def blob_suffix() -> str:
-    """Return what follows ``account.blob.`` in the storage hosts of the cloud, asked for once.
+    """Return what follows ``account.blob.`` in the storage hosts of the cloud. It is looked up once.
 
-    ``AZUREML_CURRENT_CLOUD`` names the cloud; one that is not built in is looked up at
-    ``ARM_CLOUD_METADATA_URL``, as azure-ai-ml does.
+    ``AZUREML_CURRENT_CLOUD`` names the cloud. One that is not built in is looked up at
+    ``ARM_CLOUD_METADATA_URL``, like in azure-ai-ml.
 
     Raises:
-        ConfigurationError: the cloud is not known, or its metadata are not what they should be.
-        ServiceUnavailable: the metadata cannot be had for now.
+        ConfigurationError: the cloud is unknown, or its metadata are not valid.
+        ServiceUnavailable: the metadata cannot be read at the moment.
     """
     return _cloud()[0]
 
@@ -54,16 +54,16 @@ def blob_suffix() -> str:
 def resource_manager() -> str:
     """Return the address of the cloud's Azure Resource Manager, without a slash at its end.
 
-    Found, and raises, as :func:`blob_suffix`.
+    It is found, and raises errors, like :func:`blob_suffix`.
     """
     return _cloud()[1]
 
 
 def is_container_registry(host: str) -> bool:
-    """Return whether a host is one of Azure Container Registry, in any cloud or in that of the metadata.
+    """Tell whether a host belongs to Azure Container Registry, in any built-in cloud or that of the metadata.
 
     Raises:
-        ConfigurationError, ServiceUnavailable: as :func:`blob_suffix`, of a cloud that is not built in.
+        ConfigurationError, ServiceUnavailable: like :func:`blob_suffix`, for a cloud that is not built in.
     """
     suffixes = list(_REGISTRY_SUFFIXES)
     url, cloud = os.environ.get("ARM_CLOUD_METADATA_URL", ""), os.environ.get("AZUREML_CURRENT_CLOUD", "")
@@ -81,16 +81,16 @@ def _cloud() -> tuple[str, str]:
     url = os.environ.get("ARM_CLOUD_METADATA_URL", "")
     if not url:
         raise ConfigurationError(
-            f"the cloud {cloud} of AZUREML_CURRENT_CLOUD is not known",
+            f"AZUREML_CURRENT_CLOUD names the unknown cloud {cloud}",
             f"use one of {', '.join(CLOUDS)}, or set ARM_CLOUD_METADATA_URL as well",
         )
     return _from_metadata(cloud, url)[:2]
 
 
 def _of_login() -> str:
-    """The cloud whose login ``AZURE_AUTHORITY_HOST`` names; the workload-identity webhook sets it.
+    """Return the cloud of the login in ``AZURE_AUTHORITY_HOST``, which the workload-identity webhook sets.
 
-    azure-ai-ml and the MLflow plugin read ``AZUREML_CURRENT_CLOUD`` alone: it is set for them.
+    azure-ai-ml and the MLflow plugin only read ``AZUREML_CURRENT_CLOUD``, so it is set for them.
     """
     authority = os.environ.get("AZURE_AUTHORITY_HOST", "")
     host = urlsplit(authority if "//" in authority else f"//{authority}").hostname
@@ -114,8 +114,8 @@ def _from_metadata(cloud: str, url: str) -> tuple[str, str, str]:
             found = answer.json()
     except requests.exceptions.JSONDecodeError as error:
         if answer.text.lstrip()[:1] in ("{", "["):
-            raise ServiceUnavailable(f"an answer of {where} was cut", azure_errors.AGAIN) from error
-        raise ConfigurationError(f"{where} answers no JSON", "check the address") from error
+            raise ServiceUnavailable(f"an answer of {where} was truncated", azure_errors.AGAIN) from error
+        raise ConfigurationError(f"{where} did not return JSON", "check the address") from error
     except requests.RequestException as error:
         raise azure_errors.translate(error, where) from error
     # Up to 2019 the answer is a list of clouds; later versions answer with a list or one cloud.
@@ -128,16 +128,16 @@ def _from_metadata(cloud: str, url: str) -> tuple[str, str, str]:
             if isinstance(suffix, str) and suffix and isinstance(manager, str) and manager:
                 return suffix, manager.rstrip("/"), registries if isinstance(registries, str) else ""
     raise ConfigurationError(
-        f"{where} names no storage suffix and resource manager for the cloud {cloud}",
+        f"{where} has no storage suffix and resource manager for the cloud {cloud}",
         "check AZUREML_CURRENT_CLOUD",
     )
 
 
 def is_public(authority: str) -> bool:
-    """Whether a login endpoint is one that Microsoft's own list of them knows.
+    """Tell whether Microsoft's own list contains a login endpoint.
 
-    Of any other, of a private cloud, a login with a secret or certificate would first ask
-    login.microsoft.com whether it is genuine, which does not know it and may be out of reach.
+    For any other one, of a private cloud, a login with a secret or certificate would first ask
+    login.microsoft.com whether it is genuine. That host does not know it, and may be unreachable.
     """
     hosts = {urlsplit(login).hostname for _, login, _ in CLOUDS.values()}
     return not authority or urlsplit(authority if "//" in authority else f"//{authority}").hostname in hosts

@@ -1,12 +1,12 @@
-"""What Azure's clients raise, as the one line that a person can act on.
+"""Translates errors of Azure's clients into one line that a person can act on.
 
-The clients wrap each other: a refused token arrives as a failed storage request, a name that cannot be
-resolved as a failed credential. So the whole chain of causes is looked at, from the outside in, and the
-first link that says something definite decides. What passes by itself (the service is busy, a connection
-was dropped, also on the way to the token service) is :class:`ServiceUnavailable`; only that is retried.
+The clients wrap each other: a refused token arrives as a failed storage request, an unresolvable name as a
+failed credential. So the whole chain of causes is examined, from the outside in, and the first specific error
+decides. Temporary errors (the service is busy, or a connection was dropped, also to the token service) become
+:class:`ServiceUnavailable`. Only these are retried.
 
-Here is what a service answered; :mod:`.entra_errors` has the failed logins, :mod:`.network_errors` the
-requests that nobody answered.
+This module handles answers of a service. :mod:`.entra_errors` handles failed logins, :mod:`.network_errors`
+requests without an answer.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _ROLE_HINT = (
     "run); a new assignment takes up to ten minutes to work"
 )
 _NO_CODE_HINT = (
-    "without a code of Azure's this may be the answer of a proxy or a firewall: look at HTTPS_PROXY; else "
+    "an answer without an Azure error code may come from a proxy or a firewall: check HTTPS_PROXY. Otherwise "
     + _ROLE_HINT
 )
 _NETWORK_RULES_HINT = (
@@ -41,17 +41,17 @@ _NETWORK_RULES_HINT = (
 )
 
 
-# Characters of what a service says, and levels of reasons that are looked through.
+# The most characters of a service's message, and the most levels of causes, that are read.
 _MOST_SAID = 300
 _MOST_DETAILS = 5
 
 
 def translate(error: BaseException, where: str) -> MirrorError:
-    """Return our error for what a client of Azure raised.
+    """Return our error for an error of an Azure client.
 
     Args:
-        error: what was raised.
-        where: what was being talked to, in words without a secret: ``container runs of account lab``.
+        error: the client's error.
+        where: the contacted service, in words without a secret: ``container runs of account lab``.
     """
     if isinstance(error, MirrorError):
         return error
@@ -66,7 +66,7 @@ def translate(error: BaseException, where: str) -> MirrorError:
 
 
 def code_of(error: BaseException | None) -> str:
-    """Return the service's own code of an error (``BlobNotFound``), or ``""``."""
+    """Return the service's own error code (``BlobNotFound``), or ``""``."""
     code = getattr(error, "error_code", None) or getattr(getattr(error, "error", None), "code", None)
     if not code:
         response = getattr(error, "response", None)
@@ -75,27 +75,27 @@ def code_of(error: BaseException | None) -> str:
 
 
 def status_of(error: BaseException | None) -> int:
-    """Return the HTTP status of an error, or 0 where there was no answer."""
+    """Return the HTTP status of an error, or 0 if there was no answer."""
     return int(getattr(error, "status_code", None) or 0)
 
 
 def is_missing(error: BaseException | None) -> bool:
-    """Whether the service said that what was asked for does not exist."""
+    """Tell whether the service said that the requested object does not exist."""
     return status_of(error) == 404
 
 
 def is_there_already(error: BaseException | None) -> bool:
-    """Whether the service said that what was to be made exists, or is being changed by another."""
+    """Tell whether the service said that the object to create exists, or is being changed."""
     return status_of(error) == 409
 
 
 def is_changed(error: BaseException | None) -> bool:
-    """Whether the service said that a condition on the ETag does not hold."""
+    """Tell whether the service said that a condition on the ETag does not hold."""
     return status_of(error) == 412 or code_of(error) in ("ConditionNotMet", "SourceConditionNotMet")
 
 
 def is_conflict(error: BaseException | None) -> bool:
-    """Whether a write was refused because the blob is no longer as it was when it was looked at."""
+    """Tell whether a write was refused because the blob changed since it was read."""
     code = code_of(error)
     if code in ("BlobAlreadyExists", "ConditionNotMet", "TargetConditionNotMet"):
         return True
@@ -103,20 +103,20 @@ def is_conflict(error: BaseException | None) -> bool:
 
 
 def is_unauthenticated(error: BaseException | None) -> bool:
-    """Whether the service took the token for none: expired by its clock, or revoked."""
+    """Tell whether the service rejected the token: expired by its clock, or revoked."""
     return status_of(error) == 401
 
 
 def is_damage(error: BaseException | None) -> bool:
-    """Whether the service got other bytes than those that a checksum was sent of."""
+    """Tell whether the service received other bytes than those of the checksum."""
     if code_of(error) in ("Md5Mismatch", "Crc64Mismatch", "InvalidMd5"):
         return True
-    # Azurite's words for it, under a code that stands for much.
+    # Azurite's message for it, under a code with many meanings.
     return code_of(error) == "InvalidOperation" and "contentMD5 doesn't match" in str(error)
 
 
 def chain(error: BaseException) -> Iterator[BaseException]:
-    """Yield an error and what caused it, outermost first."""
+    """Yield an error and its causes, outermost first."""
     seen: set[int] = set()
     pending: list[BaseException | None] = [error]
     while pending:
@@ -131,19 +131,19 @@ def chain(error: BaseException) -> Iterator[BaseException]:
 
 
 def first_line(error: BaseException) -> str:
-    """What an error says, in one line without secrets."""
+    """Return an error's message, in one line without secrets."""
     said = str(getattr(error, "message", "") or error).strip() or type(error).__name__
     # The storage client appends RequestId, Time and ErrorCode on lines of their own.
     line = said.splitlines()[0]
     shown = redaction.start(line, _MOST_SAID)
-    # Never in the middle of a word, which may be a code.
+    # Never in the middle of a word, which may be an error code.
     return shown if len(line) <= _MOST_SAID else shown.rsplit(" ", 1)[0] + " …"
 
 
 def reason_of(error: BaseException | None) -> tuple[str, str]:
-    """Return code and words of the reason below an error, or two empty texts.
+    """Return code and message of the cause below an error, or two empty strings.
 
-    Azure ML's services say something generic on top ("The request is invalid.") and the reason in
+    Azure ML's services put a generic message on top ("The request is invalid.") and the cause into
     ``error.details`` (recorded in azure-sdk-assets, azure-ai-ml, model tests).
     """
     found = getattr(error, "error", None)
@@ -161,11 +161,11 @@ def _of(cause: BaseException, where: str) -> MirrorError | None:
     said = first_line(cause)
     if isinstance(cause, core.ClientAuthenticationError) and not status_of(cause):
         return entra_errors.translate(cause, where)
-    # Whatever the status: what it is about, the body would have said.
+    # Whatever the status is: the body would have explained it.
     if isinstance(cause, (core.IncompleteReadError, core.DecodeError, json.JSONDecodeError)):
-        return ServiceUnavailable(f"an answer of {where} was cut or is not Azure's: {said}", AGAIN)
+        return ServiceUnavailable(f"an answer of {where} was truncated or is not from Azure: {said}", AGAIN)
     if isinstance(cause, core.HttpResponseError) and status_of(cause):
-        # Entra answers a token request with 400 or 401; the message holds its code.
+        # Entra answers a token request with 400 or 401. The message contains its code.
         if "AADSTS" in str(cause):
             return entra_errors.translate(cause, where)
         return _status(cause, where)
@@ -216,7 +216,7 @@ def _status(cause: core.HttpResponseError, where: str) -> MirrorError:
         return private_link(at, named)
     if status == 401:
         return NotAllowed(
-            f"{at} does not take the token of this identity ({named}): {said}",
+            f"{at} rejected the token of this identity ({named}): {said}",
             "check that AZURE_TENANT_ID is the tenant of the account, and this machine's clock",
         )
     if status == 403:
@@ -227,7 +227,7 @@ def _status(cause: core.HttpResponseError, where: str) -> MirrorError:
         )
     if status == 507 or code in ("InsufficientStorage", "AccountFull"):
         return ServiceUnavailable(
-            f"{at} has no space left ({named})", "make room or raise the limit, then " + AGAIN
+            f"{at} has no space left ({named})", "free some space or raise the limit, then " + AGAIN
         )
     if status in _TRANSIENT:
         failure = ServiceUnavailable(f"{at} failed with {named}", AGAIN)
@@ -235,8 +235,9 @@ def _status(cause: core.HttpResponseError, where: str) -> MirrorError:
         return failure
     if code in ("BlobImmutableDueToPolicy", "BlobImmutableDueToLegalHold"):
         return ConfigurationError(
-            f"{at} lets no blob be changed or deleted: a retention policy or legal hold forbids it ({code})",
-            "ask who owns the account to except the folder aml-mirror, or use another default datastore",
+            f"{at} does not allow blobs to be changed or deleted: a retention policy or legal hold forbids "
+            f"it ({code})",
+            "ask the owner of the account to exempt the folder aml-mirror, or use another default datastore",
         )
     if status in (409, 412):
         if code in ("LeaseIdMissing", "LeaseIdMismatchWithBlobOperation", "LeaseAlreadyPresent"):
@@ -250,7 +251,7 @@ def _status(cause: core.HttpResponseError, where: str) -> MirrorError:
             return ServiceUnavailable(f"{at} is busy ({code})", AGAIN)
         return DataError(f"{at} was changed by another program ({named})", AGAIN)
     if is_damage(cause):
-        # Damaged on the way; the same bytes sent again arrive.
+        # Damaged on the way. The same bytes arrive if they are sent again.
         return ServiceUnavailable(f"bytes were damaged on the way to {at} ({code})", AGAIN)
     if status == 413 or code in ("RequestBodyTooLarge", "BlockCountExceedsLimit"):
         return ConfigurationError(
@@ -269,7 +270,7 @@ def _forbidden(code: str, named: str, at: str, said: str) -> MirrorError:
     if code in ("AuthorizationFailure", "IpAuthorizationFailed", "NetworkAclDenied"):
         return NotAllowed(f"{at} refuses this network or identity ({named})", _NETWORK_RULES_HINT)
     if code == "AuthorizationFailed":
-        # ARM says who may not do what on which scope; storage says AuthorizationFailed for roles too.
+        # ARM says who may not do what on which scope. Storage uses AuthorizationFailed for roles too.
         what = re.search(r"perform action '([^']+)'", said)
         who = re.search(r"object id '([^']+)'", said)
         return NotAllowed(
@@ -284,7 +285,7 @@ def _forbidden(code: str, named: str, at: str, said: str) -> MirrorError:
             "grant this identity 'Storage Blob Data Contributor' on the account: its token is used instead",
         )
     if code == "AccountIsDisabled":
-        return NotAllowed(f"{at} is disabled ({named})", "ask who owns the account")
+        return NotAllowed(f"{at} is disabled ({named})", "ask the owner of the account")
     if code in ("CannotVerifyCopySource", "UnauthorizedCopySource", "CopyAcrossAccountsNotAllowed"):
         return NotAllowed(
             f"{at} may not copy from there ({named})", "the bytes are sent through this program"
@@ -297,21 +298,22 @@ def _forbidden(code: str, named: str, at: str, said: str) -> MirrorError:
 
 
 def is_private_link(error: BaseException) -> bool:
-    """Whether a service says that it answers through a private endpoint alone, with 502 or 403."""
+    """Tell whether a service says, with 502 or 403, that it only answers through a private endpoint."""
     return any("private link" in str(cause).lower() for cause in chain(error))
 
 
 def private_link(at: str, named: str) -> MirrorError:
-    """Return the error of a workspace that only answers through its private endpoint (azure-docs#90426)."""
+    """Return the error for a workspace that only answers through its private endpoint (azure-docs#90426)."""
     return ConfigurationError(
-        f"{at} can be reached through its private endpoint alone ({named}): this network has no way to it",
-        "run in a network that is linked to the private endpoint and its DNS zone, or let the workspace be "
-        "reached from public networks; no role and no waiting helps",
+        f"{at} can only be reached through its private endpoint ({named}), and this network has no route to "
+        "it",
+        "run in a network that is linked to the private endpoint and its DNS zone, or allow access to the "
+        "workspace from public networks; neither roles nor waiting will help",
     )
 
 
 def _container_of(cause: core.HttpResponseError) -> str:
-    """Say which container a request was about; empty where that is not known."""
+    """Return which container a request was about; empty if unknown."""
     request = getattr(getattr(cause, "response", None), "request", None)
     parts = urlsplit(str(getattr(request, "url", "") or ""))
     name = parts.path.strip("/").partition("/")[0]
@@ -331,7 +333,7 @@ def _missing(code: str, named: str, at: str, reason: str = "") -> MirrorError:
         )
     if code == "ContainerNotFound":
         return ConfigurationError(
-            f"{at} is not there ({code})",
+            f"{at} does not exist ({code})",
             "check the container's name; if it is that of the workspace's default datastore, create it, or "
             "choose another default datastore",
         )
@@ -339,7 +341,7 @@ def _missing(code: str, named: str, at: str, reason: str = "") -> MirrorError:
         return ConfigurationError(
             f"{at} refused ({named}): {first_line(Exception(reason))}", "check the names"
         )
-    return ConfigurationError(f"{at} is not there ({named})", "check the names")
+    return ConfigurationError(f"{at} does not exist ({named})", "check the names")
 
 
 def _host(cause: core.HttpResponseError) -> str:

@@ -1,13 +1,13 @@
-"""One identity for everything that talks to Azure, and what ``doctor`` says of it.
+"""The login for everything that talks to Azure, and what ``doctor`` reports about it.
 
-There is one :class:`Login` in the program. It is a ``DefaultAzureCredential`` with three things added:
+There is one :class:`Login` in the program. It is a ``DefaultAzureCredential`` with three additions:
 
-* In a pod only workload identity is tried. Otherwise a pod without the label silently becomes the *node's*
-  managed identity, which may do other things to other accounts. ``AZURE_TOKEN_CREDENTIALS`` says otherwise
-  where a person means it. No prompt is ever shown: nobody sits before a pod.
-* Many threads ask for one token, not for one each.
-* A token that the service refuses although our clock still holds it good can be dropped
-  (:func:`with_fresh_login`).
+* In a pod, only workload identity is tried. Otherwise a pod without the label silently becomes the *node's*
+managed identity, which may have access to other accounts. A person can choose another one with
+``AZURE_TOKEN_CREDENTIALS``. It never prompts, because nobody would see a prompt in a pod.
+* Threads share one token request.
+* A token that the service refuses, although it is valid by our clock, can be dropped
+(:func:`with_fresh_login`).
 """
 
 from __future__ import annotations
@@ -35,12 +35,12 @@ T = TypeVar("T")
 
 STORAGE_SCOPE = "https://storage.azure.com/.default"  # the same in every cloud
 
-RENEWALS = 3  # of the tokens, for one operation
+RENEWALS = 3  # The retries of token requests, for one operation.
 
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """Who we are, read from a token's claims without verifying it: for people only."""
+    """Who we are, read from a token's claims without verifying it. For messages only."""
 
     credential: str
     client_id: str
@@ -54,7 +54,7 @@ class Identity:
 
 
 class Login:
-    """The credential that every client of Azure gets. See the module's first lines."""
+    """The credential for every client of Azure. See the module's docstring."""
 
     def __init__(self) -> None:
         _choose_credentials()
@@ -68,17 +68,17 @@ class Login:
         tenant_id: str | None = None,
         **kwargs: Any,
     ) -> AccessToken:
-        """Return a token for the scopes; of several threads one asks, the others find it cached."""
+        """Return a token for the scopes. One thread requests it, the others find it in the cache."""
         with self._lock:
             return self._inner.get_token(*scopes, claims=claims, tenant_id=tenant_id, **kwargs)
 
     def get_token_info(self, *scopes: str, options: TokenRequestOptions | None = None) -> AccessTokenInfo:
-        """As :meth:`get_token`, in the form that azure-core prefers."""
+        """Like :meth:`get_token`, in the form that azure-core prefers."""
         with self._lock:
             return self._inner.get_token_info(*scopes, options=options)
 
     def renew(self) -> None:
-        """Forget every token, and the federated token file as it was read."""
+        """Forget every token, and the cached federated token file."""
         with self._lock:
             self._inner = _chain()
 
@@ -93,10 +93,10 @@ class Login:
         self.close()
 
     def identity(self, scope: str = STORAGE_SCOPE) -> Identity:
-        """Ask for a token and say whose it is.
+        """Request a token and return its identity.
 
         Raises:
-            ConfigurationError: there is nothing to log in with.
+            ConfigurationError: there is no credential to log in with.
             NotAllowed: Microsoft Entra refused.
             ServiceUnavailable: Microsoft Entra does not answer.
         """
@@ -115,15 +115,16 @@ class Login:
 
 @functools.cache
 def credential() -> Login:
-    """Return the one login of this program, made when first asked for."""
+    """Return the program's login, created at the first call."""
     return Login()
 
 
 def with_fresh_login(operation: Callable[[], T]) -> T:
-    """Run an operation; where it ends in 401, forget the cached tokens and run it again.
+    """Run an operation. If it ends in 401, forget the cached tokens and run it again.
 
     A token can be refused before it expires by our clock: the clock is wrong, or access was revoked and
-    given back. The clients would go on using it. More than once, since an operation may be several requests.
+    granted again. The clients would continue to use it. This is done more than once, because an operation may
+    consist of several requests.
     """
     for left in range(RENEWALS, -1, -1):
         try:
@@ -134,13 +135,13 @@ def with_fresh_login(operation: Callable[[], T]) -> T:
             ):
                 raise
             if "AADSTS" in str(error):
-                raise  # Entra itself refused: it would again
+                raise  # Entra itself refused, and would refuse again.
         credential().renew()
     raise AssertionError("the last attempt returns or raises")
 
 
 def claims_of(token: str) -> dict[str, Any]:
-    """Return the claims of a JSON web token, not verified; empty where it is none."""
+    """Return the claims of a JSON web token, without verification; empty if it is not one."""
     try:
         body = token.split(".")[1]
         found = json.loads(base64.urlsafe_b64decode(body + "=" * (-len(body) % 4)))
@@ -150,10 +151,10 @@ def claims_of(token: str) -> dict[str, Any]:
 
 
 def token_file() -> str:
-    """Say in words how the federated token file is, for ``doctor``.
+    """Describe the federated token file, for ``doctor``.
 
     Raises:
-        ConfigurationError: this is a pod and the file is not there, not readable, or expired.
+        ConfigurationError: this is a pod and the file is missing, unreadable or expired.
     """
     path = os.environ.get("AZURE_FEDERATED_TOKEN_FILE", "")
     chosen = os.environ.get("AZURE_TOKEN_CREDENTIALS", "")
@@ -186,13 +187,13 @@ def _chain() -> DefaultAzureCredential:
         {} if is_public(os.environ.get("AZURE_AUTHORITY_HOST", "")) else {"disable_instance_discovery": True}
     )
     try:
-        # Said here too, since AZURE_TOKEN_CREDENTIALS may name it.
+        # Repeated here, because AZURE_TOKEN_CREDENTIALS may name it.
         return DefaultAzureCredential(exclude_interactive_browser_credential=True, **more)
     except ValueError as error:
         raise ConfigurationError(
             f"AZURE_TOKEN_CREDENTIALS={os.environ.get('AZURE_TOKEN_CREDENTIALS', '')} cannot be used: "
             f"{azure_errors.first_line(error)}",
-            "leave it unset, or set it to WorkloadIdentityCredential, ManagedIdentityCredential, dev or prod",
+            "unset it, or set it to WorkloadIdentityCredential, ManagedIdentityCredential, dev or prod",
         ) from error
 
 
@@ -201,10 +202,10 @@ def _in_pod() -> bool:
 
 
 def _choose_credentials() -> None:
-    """Set what azure-identity reads from the environment, where a person set nothing."""
+    """Set the variables of azure-identity that the person did not set."""
     if _in_pod() and not os.environ.get("AZURE_TOKEN_CREDENTIALS"):
         os.environ["AZURE_TOKEN_CREDENTIALS"] = "WorkloadIdentityCredential"  # noqa: S105 - a class's name
     cloud = os.environ.get("AZUREML_CURRENT_CLOUD", "")
     if cloud in CLOUDS and not os.environ.get("AZURE_AUTHORITY_HOST"):
-        # As an argument it would not reach WorkloadIdentityCredential (azure-identity 1.27.0).
+        # As an argument, it would not reach WorkloadIdentityCredential (azure-identity 1.27.0).
         os.environ["AZURE_AUTHORITY_HOST"] = CLOUDS[cloud][1]

@@ -1,4 +1,4 @@
-"""Clients of Azure Blob storage as this program wants them, and where a blob is in words."""
+"""Creates clients of Azure Blob storage with our settings, and describes where a blob is."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ from urllib3.util import Retry as HttpRetry
 
 from aml_mirror.storage.azure_login import credential as default_credential
 
-# The client's own patience, for one dropped connection; aml_mirror.support.retry is above it. The client
-# neither heeds Retry-After nor retries 429 at all (azure-storage-blob 12.27.1).
+# The client's own retries are for one dropped connection; aml_mirror.support.retry is above them. The client
+# neither honours Retry-After nor retries 429 at all (azure-storage-blob 12.27.1).
 _CLIENT_RETRIES = 2
 _CLIENT_PAUSE = 1  # second, then 3
 _CONNECT_SECONDS = 20
-# Between two packets, not for a whole request; a stalled connection is given up after it.
+# The time-out between two packets, not for a whole request. A stalled connection is closed after it.
 _STALL_SECONDS = 60
-# 16 senders hold 4 MiB of pieces together; larger ones are not faster.
+# 16 senders hold pieces of 4 MiB in total. Larger ones are not faster.
 _PIECE_BYTES = 256 << 10
 
 
 class _Adapter(HTTPAdapter):
-    """Reads a file that is the body of a request in pieces of ``_PIECE_BYTES``, not 16 KiB as it would.
+    """Sends a file that is the body of a request in pieces of ``_PIECE_BYTES``, instead of 16 KiB.
 
-    Through a proxy, urllib3 lets Nagle's algorithm wait before it sends a body. Each small request would
-    take 40 ms longer, until the proxy acknowledges the headers.
+    Through a proxy, Nagle's algorithm would delay the body in urllib3. Each small request would take 40 ms
+    longer, until the proxy acknowledges the headers.
     """
 
     def init_poolmanager(self, *arguments: Any, **options: Any) -> None:
@@ -45,7 +45,7 @@ class _Adapter(HTTPAdapter):
 
 
 class _Transport(RequestsTransport):  # type: ignore[misc]
-    """Sends a body from its beginning each time: after a 401 the client sends it again without rewinding."""
+    """Sends a body from its beginning each time. After a 401, the client does not rewind it."""
 
     def send(self, request: Any, **options: Any) -> Any:
         if hasattr(request.body, "seek"):
@@ -58,9 +58,9 @@ def service_client(account_url: str, credential: Any = None, connections: int = 
 
     Args:
         account_url: ``https://account.blob.core.windows.net``.
-        credential: a token credential; None: that of this program.
-        connections: how many requests run at the same time. The client's own transport keeps ten
-            connections and makes a new one, with a TLS handshake, for each request above that.
+        credential: a token credential; None: this program's.
+        connections: how many requests run at the same time. The client's own transport keeps ten connections
+            and makes a new one, with a TLS handshake, for each further request.
     """
     return BlobServiceClient(
         account_url,
@@ -73,11 +73,11 @@ def service_client(account_url: str, credential: Any = None, connections: int = 
 
 
 def transport(connections: int, chunk_bytes: int = 4096) -> RequestsTransport:
-    """Return what carries requests to a storage account.
+    """Return the transport for requests to a storage account.
 
     Args:
         connections: how many run at the same time.
-        chunk_bytes: size of the pieces in which a streamed answer is handed over.
+        chunk_bytes: the size of the pieces of a streamed answer.
     """
     session = requests.Session()
     adapter = _Adapter(
@@ -101,15 +101,15 @@ def container_client(
 
 
 def metadata_of(found: BlobProperties) -> dict[str, str]:
-    """Return a blob's metadata; what is between may have changed the case of their names."""
+    """Return a blob's metadata. A proxy may have changed the case of their names."""
     return {name.lower(): text for name, text in (found.metadata or {}).items()}
 
 
 def account_of(url: str) -> str:
-    """Return the account's name in the address of an account, container or blob."""
+    """Return the account's name from the address of an account, container or blob."""
     return (urlsplit(url).hostname or "").split(".")[0]
 
 
 def in_words(container: ContainerClient) -> str:
-    """Say which container this is."""
+    """Describe a container."""
     return f"container {container.container_name} of storage account {account_of(container.url)}"

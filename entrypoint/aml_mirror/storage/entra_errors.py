@@ -1,4 +1,4 @@
-"""No token was had: nothing to log in with, refused by Microsoft Entra, or Entra itself did not answer."""
+"""Explains why there is no token: no credential, refused by Microsoft Entra, or no answer from Entra."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _ENTRA = {
     "7000215": ("the client secret is wrong", "secret"),
     "7000222": ("the client secret has expired", "secret"),
     "7000229": ("the tenant has no service principal for this client id", "ids"),
-    "500011": ("the tenant does not know the service that a token is asked for", "cloud"),
+    "500011": ("the tenant does not know the service that the token is for", "cloud"),
     "50076": ("the login needs a second factor", "login"),
     "50079": ("the login needs a second factor", "login"),
     "50173": ("the login has expired", "login"),
@@ -48,11 +48,11 @@ _ENTRA_HINTS = {
     "login": "log in again with `az login`",
     "policy": "ask the tenant's administrator",
 }
-# Throttling and faults of the token service itself, which pass.
+# Throttling and faults of the token service itself, which are temporary.
 _ENTRA_TRANSIENT = frozenset({"50196", "90033", "90055", "90006", "90024", "50000"})
 
 
-# What azure-identity makes of an answer that is none of Entra's own refusals.
+# azure-identity's words for an answer that is not one of Entra's refusals.
 _ENTRA_DOWN = ("JSON is invalid", "Unexpected content", "Microsoft Entra ID error", "from Microsoft Entra ID")
 _WORKLOAD_VARIABLES = (
     ("tenant_id", "AZURE_TENANT_ID"),
@@ -62,10 +62,10 @@ _WORKLOAD_VARIABLES = (
 
 
 def translate(cause: BaseException, where: str) -> MirrorError:
-    """Return our error for what azure-identity raised.
+    """Return our error for an error of azure-identity.
 
     Args:
-        cause: what was raised.
+        cause: the error.
         where: what the token was for, in words.
     """
     said = str(cause)
@@ -95,7 +95,7 @@ def translate(cause: BaseException, where: str) -> MirrorError:
     if "No such file or directory" in said and "token" in said:
         path = re.search(r"'([^']+)'", said[said.index("No such file") :])
         return ConfigurationError(
-            f"the federated token file {path[1] if path else ''} is not there".replace("  ", " "),
+            f"the federated token file {path[1] if path else ''} does not exist".replace("  ", " "),
             'the pod lost its projected token: check the label azure.workload.identity/use: "true" and '
             "AZURE_FEDERATED_TOKEN_FILE",
         )
@@ -106,9 +106,9 @@ def translate(cause: BaseException, where: str) -> MirrorError:
         )
     if network_errors.is_of_the_network(said):
         return network_errors.translate(said, "Microsoft Entra")
-    # Entra says AADSTS… where it refuses; without it, it or a proxy before it is throttling or down.
+    # Entra's refusals contain AADSTS…. Without it, Entra or a proxy in front of it is throttling or down.
     if any(sign in said for sign in _ENTRA_DOWN):
-        return ServiceUnavailable("Microsoft Entra failed to give a token for now", AGAIN)
+        return ServiceUnavailable("Microsoft Entra temporarily failed to issue a token", AGAIN)
     if "DefaultAzureCredential" in said:
         missing = re.search(r"Missing required arguments: ([^.]+)\.", said)
         unset = [

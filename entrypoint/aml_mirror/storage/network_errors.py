@@ -1,4 +1,4 @@
-"""A request without an answer: which of name, certificate, way and connection it was."""
+"""Explains a request without an answer: the name, the certificate, the route or the connection."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from aml_mirror.core.errors import ConfigurationError, MirrorError, NameNotFound
 AGAIN = "run the same command again: it continues where this one stopped"
 _CA_HINT = "set REQUESTS_CA_BUNDLE to your organisation's CA bundle (SSL_CERT_FILE alone is not enough)"
 
-# getaddrinfo's words for EAI_NONAME and EAI_NODATA (Linux, musl, macOS): the name service answered.
+# getaddrinfo's messages for EAI_NONAME and EAI_NODATA (Linux, musl, macOS): the name service answered.
 _NO_SUCH_NAME = (
     "Name or service not known",
     "No address associated with hostname",
@@ -20,16 +20,16 @@ _NAME_HINT = (
     "check the account's or workspace's name, and behind a private endpoint that this network uses its "
     "private DNS zone"
 )
-# What http.client says of a proxy that refuses CONNECT, and the answers of one that may do it later.
+# http.client's message for a proxy that refuses CONNECT, and the statuses of a proxy that may allow it later.
 _TUNNEL = re.compile(r"Tunnel connection failed: (\d{3})")
 _PROXY_DOWN = ("500", "502", "503", "504")
-# What the system and urllib3 say of a request without an answer -> (in words, the fix).
+# Messages of the system and of urllib3 for a request without an answer -> (explanation, fix).
 _NETWORK = (
     (("Temporary failure in name", "Failed to resolve"), "the name service does not answer", _NAME_HINT),
     (("Connection refused",), "the connection was refused", "check the address, HTTPS_PROXY and NO_PROXY"),
     (
         ("Network is unreachable", "No route to host"),
-        "there is no way to it from this network",
+        "there is no route to it from this network",
         "check the network: a private endpoint needs a route from here",
     ),
     (
@@ -42,11 +42,11 @@ _NETWORK = (
 
 
 def translate(said: str, where: str) -> MirrorError:
-    """Return our error for what a client said of a request that nobody answered.
+    """Return our error for a client's message about a request without an answer.
 
     Args:
-        said: the client's words, those of the system and of urllib3 among them.
-        where: what was being talked to, in words.
+        said: the client's message, including those of the system and of urllib3.
+        where: the contacted service, in words.
     """
     if tunnel := _TUNNEL.search(said):
         refused = f"the proxy on the way to {where} refuses to connect ({tunnel[1]})"
@@ -69,7 +69,7 @@ def translate(said: str, where: str) -> MirrorError:
 
 
 def is_of_the_network(said: str) -> bool:
-    """Whether a client's words are about a request that nobody answered."""
+    """Tell whether a client's message is about a request without an answer."""
     signs = (
         "Max retries exceeded",
         "Tunnel connection failed",

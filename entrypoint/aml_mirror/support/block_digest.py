@@ -1,9 +1,9 @@
-"""The digest by which a block of a file is recognised in an earlier version: BLAKE3, 32 bytes.
+"""The digest that identifies a block of a file in an earlier version: BLAKE3, 32 bytes.
 
-A block is taken from an earlier version because its digest is the same. So the digest has to be one for
-which nobody can make two blocks. SHA-256 is another, and takes four times as long with the processor's SHA
-extensions (1.1 against 4.9 GiB a second on one core), twelve times as long without (0.28 against 3.6).
-Source: https://github.com/BLAKE3-team/BLAKE3-specs.
+A block is reused from an earlier version if its digest is the same. So nobody must be able to make two blocks
+with the same digest. SHA-256 would work too, but takes four times as long with the processor's SHA extensions
+(1.1 against 4.9 GiB per second on one core), and twelve times as long without (0.28 against 3.6). Source:
+https://github.com/BLAKE3-team/BLAKE3-specs.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ NAME = "blake3"
 
 
 def block_hasher() -> blake3:
-    """Return what takes the bytes of one block."""
-    # Late: only large files are worth loading it.
+    """Return a hash object for the bytes of one block."""
+    # Imported late: only large files need it.
     from blake3 import blake3
 
     return blake3()

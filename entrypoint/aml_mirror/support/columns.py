@@ -1,4 +1,4 @@
-"""Aligns cells in columns, for people."""
+"""Aligns cells in columns."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ from unicodedata import combining, east_asian_width
 
 from aml_mirror.support.progress import one_line
 
-# Wider than this a column does not get; the rows that need more push their next cell to the right.
+# The largest width of a column. Wider cells push the next cell to the right.
 WIDEST = 60
 
 
 def aligned(rows: Sequence[Sequence[str]], right: frozenset[int] = frozenset()) -> list[str]:
-    """Return one line per row, its cells in columns two spaces apart.
+    """Return one line per row, with its cells in columns two spaces apart.
 
     Args:
         rows: of equal length.
-        right: the columns that are aligned on the right, as numbers are.
+        right: the columns that are aligned to the right, like numbers.
     """
     plain = [[one_line(cell) for cell in row] for row in rows]
     widths = [min(WIDEST, max(map(_width, column))) for column in zip(*plain, strict=True)]
@@ -34,7 +34,7 @@ def _padding(cell: str, width: int) -> str:
 
 
 def _width(text: str) -> int:
-    """The columns that a text takes on a terminal."""
+    """Return the width of a text on a terminal."""
     if text.isascii():
         return len(text)
     return sum(0 if combining(char) else 1 + (east_asian_width(char) in "WF") for char in text)

@@ -1,6 +1,6 @@
-"""Every use of what a library does not promise to keep: private attributes, log records, frames.
+"""All uses of undocumented parts of libraries: private attributes, log records, frames.
 
-Nothing else in this program may reach into one. Each function says why there is no public way, and
+No other module of this program may use any. Each function says why there is no public way, and
 tests/support/test_library_internals.py fails if the library changes.
 """
 
@@ -16,11 +16,11 @@ def call_endpoint(client: Any, message: type, body: str) -> None:
     """Send a JSON body to the endpoint of one of MLflow's messages, with the client's login and errors.
 
     mlflow 3.15: ``MlflowClient`` builds the body from protobuf messages, which takes most of the CPU of a
-    request; only its store takes one that is written already.
+    request. Only its store accepts a finished body.
 
     Args:
         client: an ``mlflow.MlflowClient``.
-        message: the protobuf class of the request, as ``mlflow.protos.service_pb2.LogBatch``.
+        message: the protobuf class of the request, for example ``mlflow.protos.service_pb2.LogBatch``.
         body: the request as JSON.
     """
     client._tracking_client.store._call_endpoint(message, body)
@@ -29,7 +29,7 @@ def call_endpoint(client: Any, message: type, body: str) -> None:
 def metric_history_page(client: Any, run_id: str, key: str, count: int) -> list[Any]:
     """Return the first points of a metric.
 
-    mlflow 3.15: ``MlflowClient.get_metric_history`` asks for 25,000 rows a page, which Azure ML refuses.
+    mlflow 3.15: ``MlflowClient.get_metric_history`` requests 25,000 rows per page, which Azure ML refuses.
     """
     store = client._tracking_client.store
     return list(store.get_metric_history(run_id, key, max_results=count, page_token=None))
@@ -38,8 +38,8 @@ def metric_history_page(client: Any, run_id: str, key: str, count: int) -> list[
 def host_credentials(repository: Any) -> Any:
     """Return the address and login of an artifact repository behind MLflow's server.
 
-    mlflow 3.15: ``HttpArtifactRepository`` only downloads to a file; to read a file in parts, its request has
-    to be sent as it sends it.
+    mlflow 3.15: ``HttpArtifactRepository`` can only download to a file. To read a file in parts, the same
+    request must be sent.
     """
     return repository._host_creds
 
@@ -47,42 +47,43 @@ def host_credentials(repository: Any) -> Any:
 def s3_client(repository: Any) -> Any:
     """Return the boto3 client of an artifact repository in S3, with its login and its endpoint.
 
-    mlflow 3.15: ``S3ArtifactRepository`` only downloads to a file, and makes its client in a private method.
+    mlflow 3.15: ``S3ArtifactRepository`` can only download to a file, and creates its client in a private
+    method.
     """
     return repository._get_s3_client()
 
 
 def sends_in_parts(repository: Any, path: str) -> bool:
-    """Return whether an artifact repository behind MLflow's server would send a file in parts to its store.
+    """Tell whether an artifact repository behind MLflow's server would send a file in parts to its store.
 
-    mlflow 3.15: ``MlflowArtifactsRepository.log_artifact`` decides it by what the server says of itself, the
+    mlflow 3.15: ``MlflowArtifactsRepository.log_artifact`` decides this by the server's capabilities, the
     size of the file and environment variables.
     """
     return bool(repository._should_multipart_upload(path))
 
 
 def send_whole_from_now_on(repository: Any) -> None:
-    """Let an artifact repository send every file through MLflow's server.
+    """Make an artifact repository send every file through MLflow's server.
 
-    mlflow 3.15: where a part does not arrive, ``log_artifact`` fails; only an environment variable, which
-    counts for the whole process, would keep it from sending in parts.
+    mlflow 3.15: if a part does not arrive, ``log_artifact`` fails. Only an environment variable, which
+    applies to the whole process, would prevent sending in parts.
     """
     repository._is_multipart_upload_enabled = lambda: False
 
 
 def successful_credential(credential: Any) -> object | None:
-    """Return the credential that gave a chain of azure-identity its last token; None: not known.
+    """Return the credential from which a chain of azure-identity got its last token; None: unknown.
 
-    azure-identity 1.27: the chain only logs which it was.
+    azure-identity 1.27: the chain only logs which one it was.
     """
     return getattr(credential, "_successful_credential", None)
 
 
 class StatusOfAnswers(logging.Handler):
-    """Tells the HTTP status of every answer that urllib3 gets, in the thread that got it.
+    """Reports the HTTP status of every answer that urllib3 gets, in the thread that got it.
 
-    urllib3 2: the only place that has the status of every answer, also of those that MLflow's exceptions
-    lose, is a record at level DEBUG with the arguments ``'%s://%s:%s "%s %s %s" %s %s'``.
+    urllib3 2: only a record at level DEBUG has the status of every answer, including those that MLflow's
+    exceptions lose. Its arguments are ``'%s://%s:%s "%s %s %s" %s %s'``.
     """
 
     def __init__(self, tell: Callable[[int], None]) -> None:
@@ -95,20 +96,20 @@ class StatusOfAnswers(logging.Handler):
 
     @classmethod
     def watch(cls, tell: Callable[[int], None]) -> None:
-        """Begin to tell; a second call changes nothing."""
+        """Begin to report; a second call changes nothing."""
         logger = logging.getLogger("urllib3.connectionpool")
         if not any(isinstance(handler, cls) for handler in logger.handlers):
             logger.addHandler(cls(tell))
             logger.setLevel(logging.DEBUG)
-            # The records hold whole URLs, with their signatures: they go nowhere else.
+            # The records contain whole URLs, with their signatures, so they are not passed on.
             logger.propagate = False
 
 
 def headers_behind(error: BaseException) -> Mapping[str, str] | None:
     """Return the headers of the answer behind one of MLflow's exceptions; None: there is none.
 
-    mlflow 3.15: the exceptions do not hold the answer. The frame that raised one, or what caused it, still
-    has it in a variable called ``response``.
+    mlflow 3.15: the exceptions do not contain the answer. The frame that raised one, or its cause, still has
+    it in a variable called ``response``.
     """
     cause: BaseException | None = error
     while cause is not None:
@@ -128,7 +129,7 @@ def actions_of(parser: argparse.ArgumentParser) -> list[argparse.Action]:
 
 
 def flags_of_command(parser: argparse.ArgumentParser, command: str) -> list[str]:
-    """Return the long flags of one of a parser's commands; none: it has no such command."""
+    """Return the long flags of one of a parser's commands; none: there is no such command."""
     for action in parser._actions:
         if isinstance(action, argparse._SubParsersAction) and command in action.choices:
             return [flag for flag in action.choices[command]._option_string_actions if flag[:2] == "--"]
@@ -136,10 +137,10 @@ def flags_of_command(parser: argparse.ArgumentParser, command: str) -> list[str]
 
 
 def registry_discovery_endpoint() -> str:
-    """Return where the registries of the present cloud are asked for.
+    """Return the address where the registries of the current cloud can be looked up.
 
-    azure-ai-ml 1.35: the endpoints of its clouds, and how that of another is put together, are in a private
-    module; ``MLClient`` takes a registry's name and shows nothing of it.
+    azure-ai-ml 1.35: the endpoints of its clouds, and how those of another one are built, are in a private
+    module. ``MLClient`` takes a registry's name and does not expose them.
     """
     from azure.ai.ml import _azure_environments as environments
 

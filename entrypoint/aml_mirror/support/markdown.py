@@ -1,18 +1,18 @@
-"""Names and values of a run as Markdown that shows them and does nothing else."""
+"""Names and values of a run as Markdown that only shows them."""
 
 from __future__ import annotations
 
 import re
 
-# What Markdown gives a meaning anywhere in a line: the renderers of MLflow, Azure ML and GitHub
-# differ in which of these they honour, and all of them take a backslash before one for the character itself.
+# Characters with a meaning in Markdown, anywhere in a line. The renderers of MLflow, Azure ML and GitHub
+# differ in which of them they honour, but all of them treat a backslash before one as an escape.
 _SPECIAL = re.compile(r"[\\`*_{}\[\]()#!|~]")
-# An address becomes a link without any bracket; a backslash does not prevent it, a character's number does.
+# An address becomes a link without brackets. A backslash does not prevent that, a character reference does.
 _ADDRESS = re.compile(r"(?i)(?<=[a-z0-9]):(?=//|[^\s]*@)|(?<=\bmailto):|@|(?<=\bwww)\.")
 
 
 def cell(text: str) -> str:
-    """Return a name or value from a run as Markdown that shows it and does nothing else."""
+    """Return a name or value from a run as Markdown that only shows it."""
     cleaned = "".join(char if char.isprintable() else " " for char in text).strip()
     pieces = []
     at = 0
@@ -21,7 +21,7 @@ def cell(text: str) -> str:
         at = match.end()
     pieces.append(_plain(cleaned[at:]))
     whole = "".join(pieces)
-    # At the beginning of a line, a list, or a heading that is underlined.
+    # At the beginning of a line: a list, or an underlined heading.
     return "\\" + whole if whole.startswith(("-", "+", "=")) else whole
 
 

@@ -1,4 +1,4 @@
-"""What other installed packages add to this program, through entry points.
+"""Loads additions to this program from other installed packages, through entry points.
 
 A package names an object in one of the groups ``aml_mirror.layouts``, ``aml_mirror.sources`` and
 ``aml_mirror.registries`` of its metadata (https://packaging.python.org/specifications/entry-points/).
@@ -27,8 +27,8 @@ def entry_points(group: str) -> tuple[EntryPoint, ...]:
 
 @functools.cache
 def _of_all_groups() -> Any:
-    # Read once: a package's file holds all its groups, and reading those of two hundred packages takes longer
-    # than most plans. Late: the module costs more to import than most of this program.
+    # Read once: a package's file contains all its groups, and reading those of two hundred packages takes
+    # longer than most plans. Imported late: the module takes longer to import than most of this program.
     from importlib import metadata
 
     return metadata.entry_points()
@@ -36,11 +36,12 @@ def _of_all_groups() -> Any:
 
 @functools.cache
 def load(group: str) -> tuple[Any, ...]:
-    """Return what installed packages add to a group, sorted by name; a class is called without arguments.
+    """Return the additions of installed packages to a group, sorted by name. A class is called without
+    arguments.
 
     Raises:
-        ConfigurationError: a package's object cannot be loaded. Leaving it out would hide why a run, a source
-            or a registry is not known.
+        ConfigurationError: a package's object cannot be loaded. Skipping it would hide why a run, a source or
+            a registry is unknown.
     """
     loaded = []
     for entry in sorted(entry_points(group), key=lambda entry: entry.name):
@@ -61,10 +62,10 @@ def require_unique(kind: str, names: Iterable[str]) -> None:
     """Check that no two packages add the same name.
 
     Args:
-        kind: what has the names, in words.
+        kind: the kind of the named objects, in words.
 
     Raises:
-        ConfigurationError: two do.
+        ConfigurationError: two packages do.
     """
     seen: set[str] = set()
     for name in names:

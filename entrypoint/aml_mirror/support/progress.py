@@ -1,4 +1,4 @@
-"""How far the work is: a bar on a terminal, a line every ``LOG_SECONDS`` elsewhere. Everything on stderr."""
+"""Shows the progress, on stderr: a bar on a terminal, otherwise a line every ``LOG_SECONDS``."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ LOG_SECONDS = 30.0
 
 
 class Console:
-    """What the person sees besides the result. Nothing passes here without its secrets masked."""
+    """Everything that the person sees besides the result. Secrets are masked."""
 
     def __init__(self, stream: TextIO | None = None) -> None:
         self._stream = stream or sys.stderr
@@ -25,15 +25,15 @@ class Console:
         self.is_terminal = self._stream.isatty()
 
     def say(self, text: str) -> None:
-        """Write a text, a line as a rule."""
+        """Write a text, usually one line."""
         shown, self._doing = self._doing, self._clear()
         print(harmless(redaction.text(text)), file=self._stream, flush=True)
         self.doing(shown)
 
     def doing(self, text: str) -> None:
-        """Show what is at work in the last line of a terminal, in place of what it showed; empty: nothing.
+        """Show the current work in the last line of a terminal, replacing what was there; empty: nothing.
 
-        Where nobody looks at a terminal nothing is written.
+        Without a terminal, nothing is written.
         """
         if not self.is_terminal:
             return
@@ -56,13 +56,13 @@ class Console:
             return 80
 
     def say_once(self, text: str) -> None:
-        """Write a text unless it was written before: it is about a whole run, not one of its versions."""
+        """Write a text unless it was already written: it concerns a whole run, not one of its versions."""
         if text not in self._said:
             self._said.add(text)
             self.say(text)
 
     def warn(self, text: str) -> None:
-        """Write one line that is to be noticed."""
+        """Write a one-line warning."""
         self.say("warning: " + one_line(text))
 
     def fail(self, text: str) -> None:
@@ -71,17 +71,17 @@ class Console:
 
     @contextmanager
     def stage(self, name: str, total: int, unit: str = "B") -> Iterator[Callable[[int], None]]:
-        """Show a stage of the work and yield what is to be told each part that is done.
+        """Show a stage of the work, and yield a function to call with each finished part.
 
         Args:
-            name: what is being done, as "hashing".
-            total: how much there is of it, in ``unit``.
+            name: the work, for example "hashing".
+            total: its amount, in ``unit``.
             unit: ``B`` for bytes, shown as KiB, MiB, …; anything else is counted.
         """
         if not total:
             yield lambda count: None
         elif self.is_terminal:
-            # The bar takes the place of the line that says which run is at work, and says it too.
+            # The bar replaces the line with the current run, so it also names the run.
             shown, self._doing = self._doing, self._clear()
             with self._bar(
                 f"{one_line(redaction.text(shown))}: {name}" if shown else name, total, unit
@@ -108,7 +108,7 @@ class Console:
         from rich.text import Text
 
         class Speed(ProgressColumn):
-            """Rich's own column writes MB, and everything else here MiB."""
+            """Rich's own column uses MB, but everything else here MiB."""
 
             def render(self, task: Task) -> Text:
                 speed = task.finished_speed or task.speed
@@ -132,7 +132,7 @@ class Console:
             done += count
 
         def log() -> None:
-            # A thread of its own: a single large file is one call, and silence for an hour looks like a hang.
+            # A separate thread: a single large file is one call, and an hour of silence looks like a hang.
             while not ended.wait(LOG_SECONDS):
                 took = time.monotonic() - started
                 share = 100 * done // total
@@ -150,20 +150,20 @@ class Console:
 
 
 def harmless(text: str) -> str:
-    """Return a text, of several lines maybe, with nothing in it that commands a terminal."""
+    """Return a text, which may have several lines, without anything that controls a terminal."""
     return "\n".join(map(one_line, text.split("\n")))
 
 
 def one_line(text: str) -> str:
-    """Return a text as one line without control characters: each is written as Python writes it.
+    """Return a text as one line. Control characters are written in the same way as Python does.
 
-    A file's name may hold a newline and a line that looks like ours, or a command to the terminal.
+    A file's name may contain a newline and a line that looks like ours, or a command to the terminal.
     """
     return "".join(char if char.isprintable() else repr(char)[1:-1] for char in text)
 
 
 def amount(count: float, unit: str = "B") -> str:
-    """Write an amount for people: ``1.5 MiB``, ``12,345 points``."""
+    """Format an amount: ``1.5 MiB``, ``12,345 points``."""
     if unit != "B":
         return f"{count:,.0f} {unit}"
     for name in ("B", "KiB", "MiB", "GiB"):

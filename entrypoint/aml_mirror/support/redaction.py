@@ -1,12 +1,12 @@
-"""Keep secrets out of everything that leaves the program: parameters, tags, logs, receipts.
+"""Keeps secrets out of everything that leaves the program: parameters, tags, logs, receipts.
 
-Three rules, since none is enough alone: a value is masked for the name it is under; a text is masked
-wherever it looks like a credential, or like a name with a credential behind it; and the credentials that
-this program was given itself are masked wherever they stand, as a server may say them back.
+There are three rules, because none is enough alone. A value is masked if its name suggests a credential. A
+text is masked wherever it looks like a credential, or like a name followed by one. And the credentials that
+this program itself was given are masked wherever they appear, because a server may repeat them.
 
-Texts can be long and hostile, so that every repetition in a pattern is bounded or begins at a fixed mark.
-They can also be lines of JSON, and must be so afterwards: no value that is masked reaches over a quotation
-mark or a backslash.
+Texts can be long and hostile, so every repetition in a pattern is bounded or begins at a fixed mark. They can
+also be lines of JSON, and must remain valid: a masked value never extends beyond a quotation mark or a
+backslash.
 """
 
 from __future__ import annotations
@@ -20,18 +20,18 @@ from urllib.parse import quote, unquote, urlsplit
 from aml_mirror.support.secret_names import is_random, names_a_secret, names_a_secret_parameter
 
 MASK = "***"
-# Shorter values of variables are words ("true", "none") that a text may hold for other reasons.
+# Shorter values of variables are words ("true", "none") that a text may contain for other reasons.
 _SHORTEST_KNOWN = 8
 
 
-# "<pad>", "[MASK]", "<|im_start|>": what a vocabulary's tokens look like, and credentials never do.
+# "<pad>", "[MASK]", "<|im_start|>": tokens of a vocabulary look like this, credentials never do.
 _MARKER = re.compile(r"\W{0,3}(?:<\S{0,60}>|\[\S{0,60}\])")
 _NO_SECRET = frozenset(("none", "null", "true", "false", MASK, "Bearer", "Basic"))
 
 _BLANK = r"(?:\s|\\{1,8}[nrt]){1,8}"
 _VALUE = r"[^&;\s\"'\\]+"
 _PATTERNS = (
-    # Signatures in URLs (Azure SAS, AWS presigned), also where the URL itself is quoted in one.
+    # Signatures in URLs (Azure SAS, AWS presigned), even if the URL is quoted inside another one.
     (
         re.compile(
             r"(?i)(?<![a-z_])(sig|x-(?:amz|goog)-(?:signature|credential|security-token))(=|%(?:25){0,4}3D)"
@@ -39,7 +39,7 @@ _PATTERNS = (
         ),
         r"\1\2" + MASK,
     ),
-    # The same where its query was taken apart.
+    # The same if its query was parsed.
     (re.compile(r"(\bsig\\?[\"']\s?[:,]\s?\[?\\?[\"'])[A-Za-z0-9+/=%_-]{20,}"), r"\1" + MASK),
     (re.compile(r"(?i)([?&](?:code|key|signature)=)" + _VALUE), r"\1" + MASK),
     (
@@ -49,7 +49,7 @@ _PATTERNS = (
         ),
         r"\1=" + MASK,
     ),
-    # "basic architecture" is none: credentials have digits or change case.
+    # "basic architecture" does not match: credentials have digits or mixed case.
     (
         re.compile(
             r"\b([Bb]earer|[Bb]asic|BEARER|BASIC)(\s{1,3})"
@@ -64,7 +64,7 @@ _PATTERNS = (
         ),
         r"\1:" + MASK + "@",
     ),
-    # A token alone in its place: of a host of repositories, of Sentry.
+    # A token without a password: of a repository host, of Sentry.
     (
         re.compile(r"(?i)(?<![a-z0-9+.-])(https?://)(?=[\w.~-]{0,256}[0-9])[\w.~-]{20,256}@"),
         r"\1" + MASK + "@",
@@ -76,11 +76,11 @@ _PATTERNS = (
         ),
         r"\1" + MASK,
     ),
-    # JSON web tokens, and the tokens of the hosts that training configurations name most.
+    # JSON web tokens, and the tokens of the hosts that are most common in training configurations.
     (re.compile(r"\beyJ[A-Za-z0-9_-]{8,4096}\.[A-Za-z0-9_-]*(?:\.[A-Za-z0-9_-]*){0,3}"), MASK),
     # The same without its dots: tokens of Neptune, Grafana, 1Password.
     (re.compile(r"\b(?:glc_|ops_)?eyJ(?=[A-Za-z0-9+/_-]{0,400}[0-9])[A-Za-z0-9+/_-]{40,4096}={0,2}"), MASK),
-    # A file .netrc, and the command that writes one.
+    # A .netrc file, and the command that writes one.
     (
         re.compile(
             rf"(\bmachine{_BLANK}[^\s\"'\\]{{1,256}}{_BLANK}login{_BLANK}[^\s\"'\\]{{1,256}}{_BLANK}"
@@ -97,8 +97,8 @@ _PATTERNS = (
         ),
         MASK,
     ),
-    # More hosts, by the prefixes that their documentation gives: Stripe, SendGrid, Mapbox, Docker, Vault,
-    # age, Google, DigitalOcean, Replicate, Groq, Pinecone, Shopify, Figma, Linear, Atlassian, Tailscale, New
+    # More hosts, by the documented prefixes of their tokens: Stripe, SendGrid, Mapbox, Docker, Vault, age,
+    # Google, DigitalOcean, Replicate, Groq, Pinecone, Shopify, Figma, Linear, Atlassian, Tailscale, New
     # Relic, Pulumi, Brevo, Telegram, Sentry, GitLab.
     (
         re.compile(
@@ -134,8 +134,7 @@ _PATTERNS = (
         ),
         MASK,
     ),
-    # Azure: keys that say in themselves of which service they are, the secret of an application, the key of a
-    # storage account.
+    # Azure: keys that name their service, the secret of an application, the key of a storage account.
     (
         re.compile(
             r"(?<![A-Za-z0-9/+])(?:[A-Za-z0-9]{52}JQQJ9[9D][A-Za-z0-9]{20,40}"
@@ -164,21 +163,21 @@ _PATTERNS = (
 
 _NAME = r"(?<![\w.-])(?P<name>-{0,2}[A-Za-z_][\w.-]{0,99})"
 _SCHEME = r"(?:(?:[Bb]earer|[Bb]asic|[Tt]oken|SharedKey(?:Lite)?|ApiKey|Negotiate)\s{1,3})?"
-# What begins something else: a word with a colon.
+# The beginning of something else: a word with a colon.
 _NO_SECTION = r"(?![^\s:]{1,256}:(?:\s|\Z))"
 _BESIDE = rf"(?:\s?=>?\s?|:(?:[ \t]{{1,2}}|\r?\n{_NO_SECTION}))"
-# A value indented on the line after its name, as YAML has it.
+# A value indented on the line after its name, like in YAML.
 _BELOW = rf":[ \t]{{0,4}}(?:[|>][+-]?[ \t]{{0,4}})?\r?\n[ \t]{{1,40}}(?=\S){_NO_SECTION}"
 _NAMED = (
     # name:, or name: |, and the value indented below it, to the end of its line
     re.compile(rf"(?P<lead>{_NAME}{_BELOW}(?:\\?[\"'])?)(?P<value>[^\r\n\"'\\]{{1,4096}})"),
-    # "name": "value" in JSON that is not in JSON itself: the value may have marks that are escaped
+    # "name": "value" in JSON that is not nested in JSON: the value may contain escaped quotation marks
     re.compile(rf"(?P<lead>{_NAME}\"\s?:\s?\")(?P<value>(?:[^\"\\]|\\[^\n]){{1,4096}})(?=\")"),
     # name="some words"
     re.compile(rf"(?P<lead>{_NAME}{_BESIDE}(?P<quote>\\?[\"']))(?P<value>[^\"'\\]{{1,4096}})(?=(?P=quote))"),
     # name=value, name: value, --name=value
     re.compile(rf"(?P<lead>{_NAME}{_BESIDE}(?:\\?[\"'])?)(?P<value>{_SCHEME}{_VALUE})"),
-    # "name": "value", as in JSON, in Python's dictionaries, and in JSON inside JSON
+    # "name": "value", like in JSON, in Python's dictionaries, and in nested JSON
     re.compile(rf"(?P<lead>{_NAME}(?P<quote>\\?[\"'])\s?:\s?(?P=quote))(?P<value>[^\"'\\]+)"),
     # --name value, also as a list of arguments
     re.compile(
@@ -188,16 +187,16 @@ _NAMED = (
 )
 
 
-# Variables that are named like secrets: where we are, and which of azure-identity's credentials to try.
+# Variables with names like secrets: our location, and which of azure-identity's credentials to try.
 _NO_SECRETS = frozenset({"PWD", "OLDPWD", "AZURE_TOKEN_CREDENTIALS"})
 
 _known: set[str] = set()
 
 
 def learn(environment: Mapping[str, str]) -> None:
-    """Note the credentials among variables: those named so, and passwords in addresses.
+    """Record the credentials among variables: those with such names, and passwords in addresses.
 
-    They are masked from now on, in the forms in which a server or a client says them back.
+    From now on they are masked, in all forms in which a server or a client may repeat them.
     """
     for name, value in environment.items():
         found = [value] if names_a_secret(name) and name not in _NO_SECRETS else []
@@ -232,14 +231,14 @@ def text(value: str) -> str:
 def start(value: str, length: int) -> str:
     """Return the first ``length`` characters of a text, masked before it is cut.
 
-    A cut might leave of a secret a part that nothing knows. Of a long text only some of it is masked, since
+    A cut might leave an unrecognisable part of a secret. Only a part of a long text is masked, because
     masking takes time.
     """
     return text(value[: 8 * length])[:length]
 
 
 class MaskedRecord(logging.LogRecord):
-    """What a library logs, whoever writes it where: azure-identity logs what Entra answered."""
+    """Masks the records of every library, wherever they go: azure-identity logs what Entra answered."""
 
     def getMessage(self) -> str:
         if self.exc_info and self.exc_info[0] and not self.exc_text:
@@ -254,7 +253,7 @@ def _mask_named(match: re.Match[str]) -> str:
     return match["lead"] + MASK
 
 
-# The older keys of Weights & Biases are no different from the digest of a commit.
+# The older keys of Weights & Biases look like the digest of a commit.
 _HEX_KEY = re.compile(r"[0-9a-f]{40}")
 _NO_KEY = re.compile(r"commit|sha|hash|rev|git|digest|version", re.I)
 _RUN = re.compile(r"(?<![A-Za-z0-9+/])[A-Za-z0-9+/]{20,200}={0,2}(?![A-Za-z0-9+/=])")
@@ -265,10 +264,10 @@ def _mask_random(match: re.Match[str]) -> str:
 
 
 def value(name: str, found: object) -> object:
-    """Return the value of a parameter, or ``***`` where its name says that it is a credential.
+    """Return the value of a parameter, or ``***`` if its name says that it is a credential.
 
-    Booleans and None say whether there is a credential, not which: they stay. So do the numbers and the
-    markers (``<pad>``) that a vocabulary has under names that end in "token".
+    Booleans and None only say whether there is a credential, so they stay. So do the numbers and markers
+    (``<pad>``) that a vocabulary has under names ending in "token".
     """
     if isinstance(found, bool) or found is None or found == "":
         return found

@@ -1,7 +1,7 @@
-"""Try again what failed for now, for as long as the person allowed.
+"""Retries temporary failures, for as long as the person allowed.
 
-The clients retry by themselves a few times and honour Retry-After; this is the patience above them, one
-for the whole call, so that a service that is down for ten minutes costs ten minutes, not a run.
+The clients retry a few times by themselves and honour Retry-After. This is above them, and applies to the
+whole call. So a service that is unavailable for ten minutes costs ten minutes, not a run.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ T = TypeVar("T")
 
 FIRST_PAUSE = 1.0  # seconds
 LONGEST_PAUSE = 30.0  # seconds
-# Longer than that is not obeyed, whatever a service asks for.
+# A longer pause is not honoured, whatever a service asks for.
 LONGEST_ASKED_PAUSE = 300.0  # seconds
 
 
@@ -27,9 +27,9 @@ class Retry:
     """Calls functions, and calls them again after a :class:`ServiceUnavailable`.
 
     Args:
-        for_seconds: how long one operation may go on failing before its error is raised.
-        translate: turns what a client raised into one of our errors.
-        notice: told once per failing operation, in words, that it is being retried.
+        for_seconds: how long one operation may keep failing before its error is raised.
+        translate: turns a client's error into one of ours.
+        notice: called once per failing operation, with a message that it is being retried.
         sleep, clock: for tests.
     """
 
@@ -48,11 +48,11 @@ class Retry:
         self._clock = clock
 
     def with_translation(self, translate: Callable[[Exception], MirrorError]) -> Retry:
-        """Return the same patience with other words for what fails."""
+        """Return the same retries with another translation of errors."""
         return Retry(self.for_seconds, translate, self._notice, self._sleep, self._clock)
 
     def __call__(self, operation: Callable[[], T]) -> T:
-        """Return what ``operation`` returns.
+        """Return the result of ``operation``.
 
         Raises:
             ServiceUnavailable: it still failed when the time was up.
@@ -75,18 +75,18 @@ class Retry:
                 if not told:
                     self._notice(f"{failure.message}; trying again for up to {left:.0f} s (--retry-for)")
                     told = True
-            # Jitter, so that a thousand pods that failed together do not come back together.
+            # Jitter, so that a thousand pods that failed together do not retry together.
             wait = max(pause * random.uniform(0.5, 1.0), failure.retry_after)  # noqa: S311
             self._sleep(min(left, wait))
             pause = min(pause * 2, LONGEST_PAUSE)
 
 
 class Once:
-    """Passes a sentence on, and the same one not again for a while: several senders meet the same trouble.
+    """Passes a message on, but not again for a while: several senders encounter the same problem.
 
     Args:
-        notice: told each sentence.
-        seconds: for how long one that begins alike is held back.
+        notice: called with each message.
+        seconds: how long a message with the same beginning is suppressed.
     """
 
     def __init__(self, notice: Callable[[str], None], seconds: float = 60.0) -> None:
@@ -96,7 +96,7 @@ class Once:
         self._lock = threading.Lock()
 
     def __call__(self, text: str) -> None:
-        """Tell a sentence; what follows its first semicolon, a number of seconds, does not count."""
+        """Pass on a message. The part after its first semicolon, a number of seconds, is not compared."""
         with self._lock:
             begin, now = text.partition(";")[0], time.monotonic()
             if now - self._said.get(begin, -self._seconds) < self._seconds:
@@ -106,7 +106,7 @@ class Once:
 
 
 def asked_pause(headers: Mapping[str, str]) -> float:
-    """Return how many seconds an answer asks to wait; 0 where it does not say."""
+    """Return how many seconds an answer asks to wait; 0 if it does not say."""
     if (text := headers.get("x-ms-retry-after-ms") or headers.get("retry-after-ms")) and text.isdigit():
         return min(int(text) / 1000, LONGEST_ASKED_PAUSE)
     text = headers.get("Retry-After") or headers.get("retry-after") or ""

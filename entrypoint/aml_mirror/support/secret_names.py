@@ -1,4 +1,4 @@
-"""Which names say that their value is a credential, and which values look like one."""
+"""Decides which names say that their value is a credential, and which values look like one."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ def _words(text: str) -> frozenset[str]:
     return frozenset(text.split())
 
 
-# Words that say that the value is a credential. "token" counts at the end of a name only: `hub_token` is a
+# Words that say that the value is a credential. "token" only counts at the end of a name: `hub_token` is a
 # credential, `token_dim` and `pad_token_id` are not.
 _SECRET_WORDS = _words("pwd credential credentials sas authorization bearer cookie passphrase secrets")
-# A word may be glued to another one: PGPASSWORD, clientsecret.
+# A word may be joined to another one: PGPASSWORD, clientsecret.
 _SECRET_TAILS = (
     *("password", "passwd", "secret", "apikey", "accesskey", "secretkey", "privatekey", "accountkey"),
     *("authtoken", "accesstoken", "passwords", "apikeys"),
@@ -35,16 +35,16 @@ _SECRET_PAIRS = frozenset(
     )
     for first in firsts.split()
 )
-# Of a parameter these names, too, say that its value is a credential; in a text they are ordinary words.
+# For a parameter, these names also say that its value is a credential. In a text they are ordinary words.
 _WEAK_ENDS = _words("pass passcode pin pw creds access private session otp totp webhook webhooks")
-# Hosts and programs whose "key" is one to log in with.
+# Hosts and programs whose "key" is used to log in.
 _SERVICES = _words(
     "anthropic aws azure clearml cohere comet databricks datadog docker elevenlabs firebase gcp gcs "
     "gemini github gitlab google groq hf huggingface kaggle mapbox minio mistral mlflow neptune "
     "newrelic ngc nvidia openai pinecone pushover redis replicate resend roboflow s3 sendgrid sentry "
     "slack smtp stripe supabase swanlab telegram together twilio vault wandb weights"
 )
-# What a "key" of a configuration of a training is: the name of an entry.
+# The other meanings of "key" in a training's configuration: the name of an entry.
 _ENTRIES = _words(
     "action actions annotation attention batch cache cam camera cond config crop data dataset demo "
     "depth dict embedding embeddings env episode feature features field frame goal group hidden image "
@@ -53,7 +53,7 @@ _ENTRIES = _words(
     "sample score sensor sort split state states step success table target task text time timestamp "
     "value video view"
 )
-# Tokens of a vocabulary, which every language model's configuration names.
+# The tokens of a vocabulary, which every language model's configuration names.
 _VOCABULARY = _words(
     "bos eos pad unk cls sep mask image boi eoi start end special action state img video audio vision "
     "context register latent query readout proprio begin added extra additional prefix middle suffix stop "
@@ -63,7 +63,7 @@ _WORDS = re.compile(r"[A-Z]+(?=[A-Z][a-z])|[A-Z]?[a-z]+|[A-Z]+|\d+")
 
 
 def names_a_secret(name: str) -> bool:
-    """Return whether a value under this name (``wandb.api_key``, ``hubToken``) is a credential."""
+    """Tell whether a value with this name (``wandb.api_key``, ``hubToken``) is a credential."""
     return any(_segment_is_secret(segment) for segment in re.split(r"[./]", name))
 
 
@@ -79,7 +79,7 @@ def _segment_is_secret(segment: str) -> bool:
 
 
 def names_a_secret_parameter(name: str) -> bool:
-    """Return whether the parameter of a run with this name is a credential: more names are than in a text."""
+    """Tell whether a run's parameter with this name is a credential. More names count than in a text."""
     if names_a_secret(name):
         return True
     words = [word.lower() for segment in re.split(r"[./]", name) for word in _WORDS.findall(segment)]
@@ -89,7 +89,7 @@ def names_a_secret_parameter(name: str) -> bool:
     if before == "3" and words[-3:-2] == ["s"]:
         before = "s3"  # two words by the pattern above
     if words[-1] in ("key", "keys"):
-        # x.key, but neither key alone nor rgb_key: what these name is an entry, as far as one can tell.
+        # x.key, but neither key alone nor rgb_key: those most likely name an entry.
         alone = re.split(r"[./]", name)[-1].lower() == "key"
         return before in _SERVICES or (alone and bool(before) and before not in _ENTRIES)
     if words[-1] in ("url", "uri") and before == "webhook":
@@ -104,14 +104,14 @@ def names_a_secret_parameter(name: str) -> bool:
     )
 
 
-# A run of random characters has letters of both cases and digits all through it; names, paths, dates, digests
-# in hexadecimal and words that are put together have not.
+# A random string has letters of both cases and digits throughout. Names, paths, dates, hexadecimal digests
+# and compound words do not.
 _LEAST_ENTROPY = 3.7  # bits a character; 24 random ones of 62 have 4.2 and more
 _LEAST_CHANGES = 6  # between letters and digits
 
 
 def is_random(run: str) -> bool:
-    """Return whether a run of letters and digits is random, as keys are that a machine makes."""
+    """Tell whether a string of letters and digits is random, like machine-generated keys."""
     if sum(map(str.isdigit, run)) < 3 or sum(map(str.isupper, run)) < 4 or sum(map(str.islower, run)) < 4:
         return False
     changes = sum(one.isdigit() != other.isdigit() for one, other in pairwise(run))

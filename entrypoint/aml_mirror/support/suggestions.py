@@ -1,4 +1,4 @@
-"""Suggests what was meant: the nearest of the words that would have been right."""
+"""Suggests the valid word that is nearest to a wrong one."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 def nearest(word: str, choices: Iterable[str], count: int = 1) -> list[str]:
     """Return up to ``count`` of the choices that a person may have meant, the nearest first."""
-    # Late: only a mistake needs it.
+    # Imported late: only a mistake needs it.
     from difflib import get_close_matches
 
     by_lower = {choice.lower(): choice for choice in choices}
@@ -15,7 +15,7 @@ def nearest(word: str, choices: Iterable[str], count: int = 1) -> list[str]:
 
 
 def did_you_mean(word: str, choices: Iterable[str]) -> str:
-    """``did you mean X?``, or nothing where no choice is near."""
+    """Return ``did you mean X?``, or nothing if no choice is near."""
     found = nearest(word, choices)
     return f"did you mean {found[0]}?" if found else ""
 

@@ -1,4 +1,4 @@
-"""Send a record to an OpenTelemetry collector, by OTLP over HTTP.
+"""Sends a record to an OpenTelemetry collector, by OTLP over HTTP.
 
 The variables are those of OpenTelemetry's specification ("Environment Variable Specification" and
 "OpenTelemetry Protocol Exporter"). Its SDK reads endpoint, headers, certificates and resource attributes.
@@ -15,7 +15,7 @@ from typing import Any
 from aml_mirror import __version__
 from aml_mirror.telemetry.record import ROOT, Record
 
-# How long all of it may take, in seconds: loading the SDK, and sending.
+# The time limit for everything, in seconds: loading the SDK, and sending.
 PATIENCE = 2.0
 
 _ENDPOINT = "OTEL_EXPORTER_OTLP_ENDPOINT"
@@ -35,14 +35,14 @@ def signals(environ: Mapping[str, str]) -> tuple[str, ...]:
 
 
 def unsupported(environ: Mapping[str, str]) -> str:
-    """Return what the environment asks for and this program does not do, as a warning; empty: nothing."""
+    """Return a warning about requested features that this program does not support; empty: none."""
     wanted = signals(environ)
     for signal in wanted:
         name = f"OTEL_EXPORTER_OTLP_{signal.upper()}_PROTOCOL"
         for variable in (name, "OTEL_EXPORTER_OTLP_PROTOCOL"):
             if (protocol := environ.get(variable, "")) and protocol != "http/protobuf":
                 return (
-                    f"{variable}={protocol}, and telemetry is sent by http/protobuf only: nothing is sent; "
+                    f"{variable}={protocol}, but telemetry is only sent by http/protobuf: nothing is sent; "
                     "set it to http/protobuf and name the collector's HTTP port (4318)"
                 )
             if protocol:
@@ -51,17 +51,17 @@ def unsupported(environ: Mapping[str, str]) -> str:
 
 
 def send(record: Record, environ: Mapping[str, str]) -> str:
-    """Send what a record holds.
+    """Send the contents of a record.
 
     Args:
         record: ended.
         environ: the variables of this process.
 
     Returns:
-        Why not all of it was delivered, as one sentence; empty: it was.
+        Why not everything was delivered, as one sentence; empty: it was.
     """
     until = time.monotonic() + PATIENCE
-    # The exporter writes what goes wrong to the log, with a traceback for each attempt.
+    # The exporter writes errors to the log, with a traceback for each attempt.
     logging.getLogger("opentelemetry").setLevel(logging.CRITICAL + 1)
     failed: dict[str, str] = {}
     threads: dict[str, threading.Thread] = {}
@@ -74,10 +74,10 @@ def send(record: Record, environ: Mapping[str, str]) -> str:
                     failed[signal] = "the collector did not take them"
             except ImportError:
                 failed[signal] = "OpenTelemetry's exporter is not installed"
-            except Exception as error:  # noqa: BLE001 - nothing that telemetry does may end the work
+            except Exception as error:  # noqa: BLE001 - nothing in telemetry may end the work
                 failed[signal] = type(error).__name__
 
-        # A daemon: the process ends whether the collector answers or not.
+        # A daemon thread: the process ends whether the collector answers or not.
         threads[signal] = threading.Thread(target=work, name=f"telemetry-{signal}", daemon=True)
         threads[signal].start()
     for signal, thread in threads.items():
@@ -110,7 +110,7 @@ def _send_traces(record: Record, environ: Mapping[str, str]) -> bool:
     provider = TracerProvider(resource=_resource(environ), shutdown_on_exit=False)
     provider.add_span_processor(SimpleSpanProcessor(kept))
     tracer = provider.get_tracer(_SCOPE, __version__)
-    # A job that is a step of a larger trace says so in these variables.
+    # A job that is a step of a larger trace has these variables.
     carrier = {name.lower(): environ[name] for name in ("TRACEPARENT", "TRACESTATE") if environ.get(name)}
     above = TraceContextTextMapPropagator().extract(carrier)
     attributes: dict[str, str | int] = {
@@ -150,9 +150,9 @@ def _send_metrics(record: Record, environ: Mapping[str, str]) -> bool:
     reader = InMemoryMetricReader()
     provider = MeterProvider([reader], resource=_resource(environ), shutdown_on_exit=False)
     meter = provider.get_meter(_SCOPE, __version__)
-    # No label names a run: their number would have no bound.
+    # No label names a run: their number would be unlimited.
     labels = {"command": record.command}
-    versions = meter.create_counter("aml_mirror.versions", "{version}", "Versions, by what came of them")
+    versions = meter.create_counter("aml_mirror.versions", "{version}", "Versions, by outcome")
     for outcome, number in sorted(record.outcomes.items()):
         versions.add(number, {**labels, "outcome": outcome})
     transferred = meter.create_counter("aml_mirror.transferred", "By", "Bytes of checkpoints, by way")

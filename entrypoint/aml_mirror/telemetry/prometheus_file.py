@@ -1,6 +1,6 @@
-"""Write a record as a text file of Prometheus, for the textfile collector of its node exporter.
+"""Writes a record as a Prometheus text file, for the textfile collector of its node exporter.
 
-A job that ends before anybody scrapes it leaves its figures there.
+A job that ends before it is scraped leaves its figures there.
 """
 
 from __future__ import annotations
@@ -9,15 +9,15 @@ from aml_mirror.telemetry.record import Record
 
 
 def write(record: Record, path: str) -> None:
-    """Write the file under another name first and rename it, so that no half of it is ever read.
+    """Write the file under another name first and rename it, so that no incomplete file is ever read.
 
     Args:
         record: ended.
-        path: of the file; the textfile collector takes names that end in ``.prom``.
+        path: the path of the file; the textfile collector reads names that end in ``.prom``.
 
     Raises:
         OSError: it cannot be written.
-        ImportError: the distribution has no client of Prometheus.
+        ImportError: the distribution has no Prometheus client.
     """
     from prometheus_client import CollectorRegistry, Gauge, write_to_textfile
 
@@ -27,8 +27,8 @@ def write(record: Record, path: str) -> None:
         return Gauge(f"aml_mirror_{name}", text, ("command", *labels), registry=registry)
 
     command = record.command
-    # Sums of one call, which the next call starts again: gauges, not counters.
-    versions = gauge("versions", "Versions of the last call, by what came of them", "outcome")
+    # Sums of one call, which start at zero in the next call: gauges, not counters.
+    versions = gauge("versions", "Versions of the last call, by outcome", "outcome")
     for outcome, number in sorted(record.outcomes.items()):
         versions.labels(command, outcome).set(number)
     transferred = gauge("transferred_bytes", "Bytes of checkpoints in the last call, by way", "way")

@@ -1,7 +1,8 @@
-"""What a call did, as far as telemetry tells it: its stages with their times, and sums over its receipts.
+"""What telemetry reports about a call: its stages with their times, and sums over its receipts.
 
-Like OpenTelemetry's own interface this is one recorder for the process, so that a stage is measured where it
-is, without an argument on every way there. While nobody asked for telemetry, nothing is kept.
+Like OpenTelemetry's own interface, this is one recorder for the process. So a stage is measured where it
+happens, without passing an argument through every function. Nothing is recorded unless telemetry was
+requested.
 """
 
 from __future__ import annotations
@@ -13,7 +14,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Protocol
 
-# A backfill may mirror tens of thousands of runs. The sums go on, the stages of later runs are only counted.
+# A backfill may mirror tens of thousands of runs. The sums continue, but the stages of later runs are only
+# counted.
 MOST_SPANS = 2_000
 
 ROOT = -1
@@ -25,7 +27,7 @@ class Span:
 
     name: str
     parent: int
-    """Its place in :attr:`Record.spans`, or ROOT."""
+    """Its index in :attr:`Record.spans`, or ROOT."""
     begun: int
     ended: int = 0
     attributes: dict[str, str | int] = field(default_factory=dict)
@@ -33,7 +35,7 @@ class Span:
 
 
 class Counted(Protocol):
-    """What of a receipt is summed up."""
+    """The fields of a receipt that are summed up."""
 
     @property
     def outcome(self) -> str: ...
@@ -58,7 +60,7 @@ class Record:
     seconds: float = 0.0
     exit_code: int = 0
     passes: int = 0
-    """How many were delivered; one, but for ``watch``."""
+    """How many passes were delivered; one, except for ``watch``."""
     spans: list[Span] = field(default_factory=list)
     spans_left_out: int = 0
     outcomes: Counter[str] = field(default_factory=Counter)
@@ -70,16 +72,16 @@ class Record:
 
     @property
     def was_delivered(self) -> bool:
-        """Whether a pass was, and nothing happened since."""
+        """Whether a pass was delivered, and nothing has happened since."""
         return self.passes > 0 and not self.spans and not self.outcomes
 
     def end(self, exit_code: int) -> None:
-        """Note how the call, or this pass of it, ended."""
+        """Record how the call, or this pass of it, ended."""
         self.ended, self.seconds = time.time_ns(), time.monotonic() - self.begun_monotonic
         self.exit_code = exit_code
 
     def next_pass(self) -> None:
-        """Begin again: what the pass before did was delivered, and must not be counted twice."""
+        """Begin again. The previous pass was delivered and must not be counted twice."""
         self.begun, self.begun_monotonic, self.ended = time.time_ns(), time.monotonic(), 0
         self.passes += 1
         self.spans, self.open, self.spans_left_out = [], [], 0
@@ -98,7 +100,7 @@ def start(command: str) -> Record:
 
 
 def current() -> Record | None:
-    """Return the record of this process; None while nobody asked for one."""
+    """Return the record of this process; None if telemetry was not requested."""
     return _record
 
 
@@ -107,8 +109,8 @@ def span(name: str, **attributes: str | int | None) -> Iterator[None]:
     """Record a stage of the work.
 
     Args:
-        name: of the kind of stage, as ``locate``; never of a run.
-        attributes: what is particular about it, as the run's id.
+        name: the kind of stage, for example ``locate``; never the name of a run.
+        attributes: details, for example the run's id.
     """
     record = _record
     if record is None:

@@ -1,1 +1,1 @@
-"""Bring the files of a checkpoint to blob storage: by blocks, or by the service's own copy; verified."""
+"""Brings a checkpoint's files to blob storage, by blocks or by the service's own copy, and verifies them."""

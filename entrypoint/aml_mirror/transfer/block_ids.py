@@ -11,17 +11,17 @@ _OFFSET_DIGITS = 12  # 2^48 bytes, more than the 190.7 TiB of the largest blob
 
 
 def block_id(offset: int, digest: str) -> str:
-    """Return the id of a block: where it is and, in 208 bits of a digest in hexadecimal, what it is."""
+    """Return the id of a block: its offset and 208 bits of its digest, in hexadecimal."""
     return f"{offset:0{_OFFSET_DIGITS}x}{digest[: ID_CHARACTERS - _OFFSET_DIGITS]}"
 
 
 def conditions(etag: str) -> dict[str, Any]:
-    """What a commit is bound to: the blob that was seen, or that there is none."""
+    """Return the condition of a commit: the blob that was seen, or that there is none."""
     if not etag:
         return {"match_condition": MatchConditions.IfMissing}
     return {"etag": f'"{etag}"', "match_condition": MatchConditions.IfNotModified}
 
 
 def plain_etag(etag: object) -> str:
-    """Return an ETag without its quotes; empty where there is none."""
+    """Return an ETag without its quotes; empty if there is none."""
     return str(etag or "").strip('"')

@@ -1,10 +1,10 @@
-"""Blocks that earlier versions have, taken from there by the storage service: Put Block From URL.
+"""Takes blocks from earlier versions inside the storage service: Put Block From URL.
 
-Which version has a block is decided by the block's digest (:mod:`aml_mirror.support.block_digest`), never by
-a checksum or the id of a block: a copy keeps the ids of what it was copied from, and anybody can write a
-block under any id. The digests come from lists that are pinned in the registry. Each request is bound to the
-ETag that the earlier version's own commit got, and carries the checksum of the block that is wanted. Whatever
-the service refuses is sent.
+The digest of a block (:mod:`aml_mirror.support.block_digest`) decides which version has it, never a checksum
+or the id of a block. A copy keeps the ids of its original, and anybody can write a block under any id. The
+digests come from lists that are pinned in the registry. Each request is bound to the ETag of the earlier
+version's own commit, and carries the checksum of the requested block. A block that the service refuses is
+uploaded.
 """
 
 from __future__ import annotations
@@ -24,9 +24,10 @@ from aml_mirror.transfer.checksums import source_header_of
 
 _log = logging.getLogger(__name__)
 
-# A dictionary of so many digests takes 25 MB. They are those of 1 TiB in blocks of 8 MiB.
+# A dictionary of this many digests takes 25 MB. They cover 1 TiB in blocks of 8 MiB.
 MAX_KNOWN = 131_072
-# So many refusals, and no more is asked for: a service that takes no copies would be asked for each block.
+# After this many refusals, no more blocks are requested: a service that takes no copies would be asked for
+# each block.
 MAX_REFUSALS = 8
 
 
@@ -41,25 +42,25 @@ class EarlierFile:
 
 
 class BlockSource(Protocol):
-    """Where blocks may be taken from."""
+    """Where blocks can be taken from."""
 
     def take(self, blob: BlobClient, name: str, digest: bytes, length: int, checksum: dict[str, str]) -> bool:
-        """Let the service take a block from an earlier version; False where that is not to be had.
+        """Let the service take a block from an earlier version; False if that is not possible.
 
         Args:
-            blob: where to.
-            name: id that the block gets there.
+            blob: the target.
+            name: the id of the block in the target.
             digest, length: of the block.
-            checksum: the header that would go with its bytes.
+            checksum: the header that would be sent with its bytes.
         """
 
 
 class EarlierBlocks:
-    """See :class:`BlockSource`. The blocks of some files, by digest.
+    """The blocks of some files, by digest. See :class:`BlockSource`.
 
     Args:
-        files: those of the newest version first.
-        authorization: makes the value of ``x-ms-copy-source-authorization``, again for each request.
+        files: the files, those of the newest version first.
+        authorization: returns the value of ``x-ms-copy-source-authorization``, for each request.
     """
 
     def __init__(self, files: list[EarlierFile], authorization: Callable[[], str]) -> None:
@@ -88,7 +89,7 @@ class EarlierBlocks:
                 source_offset=offset,
                 source_length=length,
                 source_authorization=self._authorization(),
-                # The method has parameters for neither (azure-storage-blob 12.27.1).
+                # The method has no parameter for either (azure-storage-blob 12.27.1).
                 headers={"x-ms-source-if-match": f'"{file.etag}"', **source_header_of(checksum)},
                 retry_total=0,
             )
@@ -100,22 +101,22 @@ class EarlierBlocks:
 
 
 class LateBlocks:
-    """See :class:`BlockSource`. The blocks are looked up in a thread, and waited for by who asks first.
+    """Looks up the blocks in a thread. The first request waits for it. See :class:`BlockSource`.
 
     Args:
-        look: looks them up; whatever it raises, there are none.
+        look: looks them up. If it raises, there are no blocks.
     """
 
     def __init__(self, look: Callable[[], BlockSource]) -> None:
         self._found: Future[BlockSource | None] = Future()
-        # Not one of an executor: a look that hangs must not hold the program's end.
+        # Not a thread of an executor: a lookup that hangs must not delay the end of the program.
         threading.Thread(target=self._look, args=(look,), name="earlier", daemon=True).start()
 
     def _look(self, look: Callable[[], BlockSource]) -> None:
         try:
             self._found.set_result(look())
-        except Exception as error:  # noqa: BLE001 - then every block is sent
-            _log.debug("earlier versions could not be looked at: %s", type(error).__name__)
+        except Exception as error:  # noqa: BLE001 - then every block is uploaded
+            _log.debug("earlier versions could not be searched: %s", type(error).__name__)
             self._found.set_result(None)
 
     def take(self, blob: BlobClient, name: str, digest: bytes, length: int, checksum: dict[str, str]) -> bool:

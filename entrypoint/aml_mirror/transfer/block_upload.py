@@ -1,23 +1,23 @@
 """Uploads files to blobs in blocks, so that the service stores exactly the bytes that were hashed.
 
-*The bytes.* A file is read once, in order (:mod:`aml_mirror.sources.block_reader`). Each block is handed to a
-sender as soon as its digest is known. A block's id is its offset and its digest, and its request carries a
-checksum that the service compares before it keeps the block (:mod:`aml_mirror.transfer.checksums`). So a list
-of ids in the right order, committed by the service with the sizes that were sent, says which bytes the blob
-has: nothing needs to be read back.
+*The bytes.* A file is read once, in order (:mod:`aml_mirror.sources.block_reader`). Each block goes to a
+sender as soon as its digest is known. A block's id consists of its offset and its digest. Its request carries
+a checksum that the service compares before it stores the block (:mod:`aml_mirror.transfer.checksums`). So if
+the service commits a list of ids in the right order with the right sizes, the bytes of the blob are known,
+and nothing has to be read back.
 
 *Continuing.* Ids prove nothing: anyone with write access can store other bytes under an id, and uncommitted
-blocks cannot be read. So blocks of a killed attempt are sent again, except to a staging folder. The service
-moves staged files later, and compares the digest of each such block then. It discards uncommitted blocks
-after a week, and with the commit.
+blocks cannot be read. So the blocks of a killed attempt are sent again, except in a staging folder. The
+service copies staged files later, and then compares the checksum of each such block. It discards uncommitted
+blocks after a week, and at a commit.
 
-*Reuse.* A block that an earlier version has is taken from there by the service (:mod:`.block_reuse`).
+*Reuse.* If an earlier version has a block, the service takes it from there (:mod:`.block_reuse`).
 
 *Small files* are one request, Put Blob, with an MD5 that stays with the blob.
 
 Reading, hashing and retrying never share a position in a stream (:mod:`aml_mirror.transfer.blocks`). Memory
-is some parts of a block and, at most, senders + 1 small files, whatever the size of a file or of a block;
-where a file is itself a blob, (senders + 2 + ``AHEAD``) blocks.
+is limited to some parts of a block and at most senders + 1 small files, whatever the size of a file or block.
+If a file is itself a blob, the limit is (senders + 2 + ``AHEAD``) blocks.
 """
 
 from __future__ import annotations
@@ -47,27 +47,28 @@ from aml_mirror.transfer.checksums import Choice, header_for, header_of
 from aml_mirror.transfer.senders import Call, Senders
 from aml_mirror.transfer.upload_job import Committed, UploadJob, changed, require_digest, require_unchanged
 
-# Metadata of a blob, by which a later attempt trusts it. Names of metadata are C# identifiers.
+# The metadata of a blob by which a later attempt trusts it. Names of metadata are C# identifiers.
 SHA256 = "sha256"
 SOURCE_ETAG = "source_etag"
-# Blocks are gone: another mirror of the same bytes committed first, or a week was over.
+# Blocks are gone: another mirror of the same bytes committed first, or a week has passed.
 _LOST = ("InvalidBlockList",)
 
 
 class BlockUpload:
-    """Sends files. ``sent`` and ``reused`` count the bytes that the service took, from here or elsewhere.
+    """Uploads files. ``sent`` and ``reused`` count the bytes that the service received or took from
+    elsewhere.
 
     Args:
         call: runs a request, with retries.
         senders: the threads.
-        block_bytes: size of a block; raised for a file that would need more than ``MAX_BLOCKS``.
-        choice: which checksum goes with a block.
+        block_bytes: the size of a block; increased for a file that would need more than ``MAX_BLOCKS``.
+        choice: which checksum is sent with a block.
         progress: called from any thread with the path of a file and how many of its bytes arrived.
         committed: called from any thread with the result of a commit.
         hashed: called from any thread with the entry of a file and its digests.
-        earlier: the blocks of earlier versions; None: nothing is taken from there.
-        continues: whether blocks that are there are not sent again, whoever wrote them. Then the ``unproven``
-            ones have to be compared.
+        earlier: the blocks of earlier versions; None: nothing is reused.
+        continues: whether existing blocks are kept, no matter who wrote them. Then the ``unproven`` ones have
+            to be compared.
     """
 
     def __init__(
@@ -105,17 +106,17 @@ class BlockUpload:
         held: bytes | None = None,
         look: bool = True,
     ) -> None:
-        """Read a file to its end while its blocks are sent; the senders commit it.
+        """Read a file to its end and send its blocks meanwhile. The senders commit it.
 
         Args:
-            etag: of the blob that is replaced, without quotes; empty: there is none. Where another writer was
-                faster the commit changes nothing, and the caller looks what is there.
+            etag: the ETag of the blob to replace, without quotes; empty: there is none. If another writer was
+                faster, the commit changes nothing, and the caller looks at the result.
             check: sees the bytes as they are read.
-            held: the bytes of a small file that was read already.
+            held: the bytes of a small file that was already read.
             look: whether an earlier attempt may have left blocks.
 
         Raises:
-            DataError: the file is not the one of the manifest any more; nothing was committed.
+            DataError: the file no longer matches the manifest; nothing was committed.
         """
         step = block_size(item.bytes, self._block_bytes)
         if item.bytes <= min(step, WHOLE_BYTES):
@@ -127,7 +128,7 @@ class BlockUpload:
             asked = self._senders.submit(lambda: self._choice.ask(blob, block_id(0, "0" * ID_CHARACTERS)))
         job = UploadJob(tree, item, blob, metadata, MD5, etag)
         if look and (self._continues or item.bytes > step):
-            # Meanwhile. A file of one block has nothing to go on with.
+            # In the meantime. A file with one block has nothing to continue with.
             self._look(job)
         if asked is not None:
             asked.result()
@@ -139,7 +140,7 @@ class BlockUpload:
             self._send_read(job, step, check)
 
     def _send_noted(self, job: UploadJob, noted: BlockDigests) -> None:
-        """Send a file whose blocks were noted as it was hashed: what is there already is not read again."""
+        """Send a file whose blocks were recorded while it was hashed, except those that exist already."""
         item, step = job.item, noted.block_bytes
         for number in range(len(noted)):
             offset = number * step
@@ -149,7 +150,7 @@ class BlockUpload:
         self._senders.submit(lambda: self._commit(job))
 
     def _send_read(self, job: UploadJob, step: int, check: ByteCheck | None) -> None:
-        """Hash a file, for the first time or once more, and send each block as soon as it is hashed."""
+        """Hash a file, for the first time or again, and send each block as soon as it is hashed."""
         tree, item = job.tree, job.item
         reader = BlockReader(tree, item.source, step, job.kind, check)
         with closing(iter(reader)) as found:
@@ -167,7 +168,7 @@ class BlockUpload:
         job.blocks.append(self._senders.submit(partial(self._put_block, job, number, block, body)))
 
     def _put_block(self, job: UploadJob, number: int, block: HashedBlock, body: Body) -> tuple[str, int]:
-        """Send a block, unless it is already there. Return its id and size."""
+        """Send a block, unless it already exists. Return its id and size."""
         name, headers = block_id(block.offset, block.digest.hex()), header_of(job.kind, block.checksum)
 
         def attempt() -> None:
@@ -237,13 +238,13 @@ class BlockUpload:
         self._committed(Committed(job.item, stored, job.unproven))
 
     def _commit(self, job: UploadJob) -> None:
-        # These were all submitted before: a sender that waits here waits for others, never for itself.
+        # All of these were already submitted. A sender that waits here waits for others, never for itself.
         blocks = [future.result() for future in job.blocks]
         names = [name for name, _ in blocks]
-        if not isinstance(job.tree.source, AzureBlobs):  # which bound each range to its ETag
+        if not isinstance(job.tree.source, AzureBlobs):  # The fetch bound each range to its ETag.
             require_unchanged(job.tree, job.item)
         if job.etag and job.committed == names and len(job.unproven) == len(names):
-            self._note(job, {"etag": job.etag})  # an earlier attempt committed these very blocks
+            self._note(job, {"etag": job.etag})  # An earlier attempt committed exactly these blocks.
             return
         settings = ContentSettings(content_md5=bytearray.fromhex(job.item.md5)) if job.item.md5 else None
         try:
@@ -258,7 +259,7 @@ class BlockUpload:
             )
         except MirrorError as error:
             if code_of(error.__cause__) in _LOST or is_conflict(error.__cause__):
-                return  # the caller looks what is there, and sends the file again if it must
+                return  # The caller looks at the result, and sends the file again if necessary.
             raise
         if not self._continues:
             self._require_committed(job, blocks)
@@ -273,10 +274,10 @@ class BlockUpload:
             )
 
     def _look(self, job: UploadJob) -> None:
-        """Note the blocks that an earlier attempt left, if they can be used.
+        """Record the blocks of an earlier attempt, if they can be used.
 
-        Ids of another length make the service refuse ours, and it keeps 100,000 uncommitted blocks at most:
-        committing an empty list throws them away.
+        Ids of another length would make the service refuse ours, and it stores at most 100,000 uncommitted
+        blocks. Committing an empty list discards them.
         """
         kind = "all" if self._continues else "uncommitted"
         try:

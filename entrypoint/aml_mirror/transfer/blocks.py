@@ -1,10 +1,10 @@
-"""A block of a file as the body of a request, sent from another thread than the one that read and hashed it.
+"""A block of a file as the body of a request. Another thread sends it than the one that read and hashed it.
 
-A block of a file is not held while it waits for its turn and its answer: the sender takes it, piece by
-piece, out of the system's page cache, where the reader brought it a moment before. So the volume is read
-once, and memory does not grow with the number of senders or the size of a block. That both saw the same
-bytes is not taken for granted: the checksum that goes with a block is that of the first reading, and the
-service refuses a block that does not have it.
+A block of a file is not held in memory while it waits for a sender or an answer. The sender reads it again,
+piece by piece, from the system's page cache, where the reader has just brought it. So the volume is read
+once, and memory does not grow with the number of senders or the size of a block. We do not assume that both
+saw the same bytes: the block carries the checksum of the first reading, and the service refuses a block that
+does not match.
 
 A block of a file that is itself a blob is held until the service has it.
 """
@@ -25,7 +25,7 @@ from aml_mirror.sources.tree import Tree
 
 _PIECE_BYTES = 256 << 10
 
-# Opens what a request sends, again for each attempt, in any thread.
+# Opens the body of a request, again for each attempt, in any thread.
 Body = Callable[[], AbstractContextManager["bytes | FilePart"]]
 
 
@@ -33,17 +33,17 @@ class FilePart(RangedFile):
     """A range of a file, as the body of a request.
 
     Raises:
-        DataError: at any time, that the file is not the one that was listed, or ends before the range does.
-        NotAllowed: it may not be read.
+        DataError: at any time, if the file is not the one that was listed, or ends before the range does.
+        NotAllowed: access is denied.
     """
 
-    # None until it is open: an object that was not made to its end is closed too.
+    # None until it is open: a partly constructed object is closed too.
     _file: BinaryIO | None = None
 
     def __init__(self, tree: Tree, path: str, offset: int, length: int) -> None:
         super().__init__(length)
         self._path, self._offset = path, offset
-        # Opened again, which also finds out that the file was replaced.
+        # Opening it again also detects that the file was replaced.
         self._file = tree.open(path)
         self._descriptor = self._file.fileno()
 
@@ -58,7 +58,7 @@ class FilePart(RangedFile):
                 f"{self._path} cannot be read: {error.strerror}", "look at the volume, then run again"
             ) from error
         if not read:
-            # Fewer bytes than were announced would leave the service waiting for the rest.
+            # If fewer bytes than announced were sent, the service would wait for the rest.
             raise DataError(
                 f"{self._path} changed while it was sent (it ends before byte {self._offset + self.size})",
                 "wait until the training has ended and nothing writes there any more, then run again",
@@ -73,7 +73,7 @@ class FilePart(RangedFile):
 
 
 def body_of(tree: Tree, path: str, block: HashedBlock) -> Body:
-    """Return what opens a block of a file for a request."""
+    """Return a function that opens a block of a file for a request."""
     if block.data is not None:
         data = block.data
         return lambda: nullcontext(data)
@@ -81,7 +81,7 @@ def body_of(tree: Tree, path: str, block: HashedBlock) -> Body:
 
 
 def md5_of(body: Body) -> bytes:
-    """Return the MD5 of the bytes of a body, of which little is held."""
+    """Return the MD5 of a body without holding much of it in memory."""
     digest = hashlib.md5(usedforsecurity=False)
     with body() as data:
         if isinstance(data, bytes):

@@ -1,7 +1,7 @@
-"""Files hashed and sent in one pass: each byte is read once, and what it is named by is known only then.
+"""Hashes and sends files in one pass. Each byte is read once, so the final name is known only at the end.
 
-They go to a staging folder (:mod:`.staging_folder`), since the folder of a version is named by their digest.
-:mod:`.staged_files` brings them from there to their place.
+The files go to a staging folder (:mod:`.staging_folder`), because the folder of a version is named by their
+digest. :mod:`.staged_files` copies them from there to their place.
 """
 
 from __future__ import annotations
@@ -24,9 +24,10 @@ from aml_mirror.transfer.staged_files import StagedFiles
 from aml_mirror.transfer.staging_folder import remove_staging_folder
 from aml_mirror.transfer.upload_job import Committed
 
-# Fewer bytes are read twice in less time than a few requests take.
+# Reading fewer bytes than this twice is faster than a few requests.
 ONE_PASS_BLOCKS = 4
-# Small files are held in memory up to this sum: sent to their place at once, they take one request, not two.
+# Small files up to this total are held in memory. Sent directly to their place, they take one request instead
+# of two.
 HELD_BYTES = 8 << 20
 
 
@@ -37,8 +38,8 @@ class OnePass:
         requests: to the container.
         folder: the staging folder, without a slash at the end.
         concurrency, block_bytes: see :class:`aml_mirror.transfer.transfer.Transfer`.
-        earlier: looks up the blocks of earlier versions; it runs in another thread while the first bytes are
-            read. None: nothing is taken from there.
+        earlier: looks up the blocks of earlier versions in another thread, while the first bytes are read.
+            None: nothing is reused.
     """
 
     def __init__(
@@ -62,17 +63,17 @@ class OnePass:
         progress: Callable[[int], None],
         check_of: Callable[[str], ByteCheck | None],
     ) -> Manifest:
-        """Read every file once, note its digest and send it; ``staged`` says what came of it.
+        """Read every file once, compute its digest and send it. ``staged`` is the result.
 
         Args:
             tree: the run.
             paths: path in the run -> path in the model version.
             progress: called with the number of bytes that are staged, by one thread at a time.
-            check_of: makes what looks at the bytes of a file, by its path in the run.
+            check_of: returns what checks the bytes of a file, by its path in the run.
 
         Raises:
-            DataError: a file changed while it was read, or is damaged; what was staged is removed.
-            MirrorError: the storage refuses, or fails for now.
+            DataError: a file changed while it was read, or is damaged. What was staged is removed.
+            MirrorError: the storage refuses, or fails temporarily.
         """
         try:
             return self._hash_files(tree, paths, progress, check_of)
@@ -90,7 +91,8 @@ class OnePass:
     ) -> Manifest:
         found: dict[str, ManifestEntry] = {}
         there = self._requests.listing(self.staged.folder + "/", "uncommittedblobs")
-        # A blob of which only blocks are there is listed without a byte, and with an ETag by some.
+        # A blob that only has uncommitted blocks is listed with zero bytes, and by some services with an
+        # ETag.
         etags = {path: plain_etag(blob.etag) if blob.size else "" for path, blob in there.items()}
         choice = Choice()
         small = {source: path for source, path in paths.items() if tree.size(source) <= WHOLE_BYTES}

@@ -1,4 +1,4 @@
-"""Whether a blob is the file that it should be: it has an ETag of our own, or its bytes were read back."""
+"""Decides whether a blob is the right file: it has an ETag of our own commit, or its bytes were read back."""
 
 from __future__ import annotations
 
@@ -15,27 +15,27 @@ from aml_mirror.transfer.block_ids import conditions, plain_etag
 from aml_mirror.transfer.requests import Requests
 from aml_mirror.transfer.senders import Senders
 
-# A file that nobody hashed and whose MD5 its store knows is read back up to this size; a larger one is copied
-# again, which costs the service's time and not ours.
+# A file that nobody hashed, but whose store knows its MD5, is read back up to this size. A larger one is
+# copied again, which costs the service's time and not ours.
 READ_BACK_BYTES = 64 << 20
 
 Prove = Callable[[str, StoredFile], None]
 
 
 def has_size(item: ManifestEntry, blob: BlobProperties | None) -> bool:
-    """Whether a blob has as many bytes as an item; a copy under way has its size already."""
+    """Tell whether a blob has the size of an item. A copy in progress already has its final size."""
     if blob is None or blob.size != item.bytes:
         return False
     return getattr(blob.copy, "status", None) in (None, "success")
 
 
 def fits(item: ManifestEntry, stored: StoredFile | None) -> bool:
-    """Whether what an earlier attempt stored is this item."""
+    """Tell whether what an earlier attempt stored is this item."""
     return stored is not None and stored.bytes == item.bytes and item.sha256 in (None, stored.sha256)
 
 
 def is_proven(item: ManifestEntry, blob: BlobProperties | None, proven: Mapping[str, StoredFile]) -> bool:
-    """Whether a blob is the very one that our own commit made, or that was read back."""
+    """Tell whether a blob comes from our own commit, or was read back."""
     if blob is None or not has_size(item, blob):
         return False
     stored = proven.get(item.path)
@@ -51,15 +51,15 @@ def read_back(
     proven: Mapping[str, StoredFile],
     prove: Prove,
 ) -> None:
-    """Hash the blobs that have the right size and an ETag that is none of our own.
+    """Hash the blobs that have the right size and an ETag that is not ours.
 
     Args:
         at_once: how many are read at the same time.
-        items: what should be there.
+        items: the expected files.
         prefix: the folder, with a slash at the end.
-        there: what is there, by path.
+        there: the existing blobs, by path.
         proven: what is known to be right.
-        prove: told of each blob that is.
+        prove: called for each blob that is right.
     """
     unknown = [
         item
@@ -93,7 +93,7 @@ def _hash(
         sha256, md5 = requests.by(senders)(read)
     except MirrorError as error:
         if is_missing(error.__cause__) or is_conflict(error.__cause__):
-            return  # changed since it was listed: the next look tells
+            return  # It changed since it was listed. The next listing decides.
         raise
     if sha256 == item.sha256 or (not item.sha256 and md5 == item.md5):
         prove(item.path, StoredFile(item.bytes, etag, sha256))

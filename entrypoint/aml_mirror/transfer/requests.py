@@ -1,4 +1,4 @@
-"""Requests to one container: with patience, a fresh login after a 401, and no pause once another failed."""
+"""Sends requests to one container: with retries, and a new login after a 401."""
 
 from __future__ import annotations
 
@@ -35,11 +35,11 @@ class Requests:
         self.where = in_words(container)
         self.notice = _Once(notice)
         self.require_allowed: Callable[[], None] = lambda: None
-        """Called before each request that writes; raises where writing has to end."""
+        """Called before each request that writes; raises if writing must stop."""
         self._retry_seconds = retry_seconds
 
     def by(self, senders: Senders, writes: bool = False) -> Call:
-        """Return what runs the requests of some senders."""
+        """Return the function that runs the requests of some senders."""
         allowed = self.require_allowed if writes else lambda: None
         retry = Retry(
             self._retry_seconds, lambda error: translate(error, self.where), self.notice, senders.sleep
@@ -59,7 +59,7 @@ class Requests:
         return self.container.get_blob_client(name)
 
     def listing(self, prefix: str, *include: str) -> dict[str, BlobProperties]:
-        """Return the blobs whose names begin so, by what follows."""
+        """Return the blobs whose names begin with a prefix, by the rest of their names."""
 
         def read() -> dict[str, BlobProperties]:
             found = self.container.list_blobs(name_starts_with=prefix, include=["metadata", "copy", *include])
@@ -69,7 +69,7 @@ class Requests:
             return self.by(senders)(read)
 
     def delete(self, senders: Senders, name: str) -> None:
-        """Delete a blob; one that is gone is as good."""
+        """Delete a blob. A blob that no longer exists counts as deleted."""
         try:
             self.by(senders, True)(lambda: self.container.delete_blob(name, delete_snapshots="include"))
         except MirrorError as error:
@@ -78,12 +78,12 @@ class Requests:
 
 
 def is_folder(path: str, blob: BlobProperties) -> bool:
-    """Whether a blob stands for a folder, as accounts with hierarchical namespace and mounts make them."""
+    """Tell whether a blob represents a folder. Hierarchical namespaces and mounts create such blobs."""
     return path.endswith("/") or metadata_of(blob).get("hdi_isfolder", "").lower() == "true"
 
 
 class Progress:
-    """Tells each byte of each file once, from one thread at a time, however often it is sent."""
+    """Reports each byte of each file once, from one thread at a time, however often it is sent."""
 
     def __init__(self, items: list[ManifestEntry], progress: Callable[[int], None]) -> None:
         self.sizes = {item.path: item.bytes for item in items}
@@ -100,7 +100,7 @@ class Progress:
 
 
 class _Once:
-    """Says each sentence once: with sixteen senders a service that is down would be told sixteen times."""
+    """Reports each message once, although sixteen senders may notice the same problem."""
 
     def __init__(self, notice: Callable[[str], None]) -> None:
         self._notice = notice

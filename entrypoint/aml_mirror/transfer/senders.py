@@ -1,4 +1,4 @@
-"""A fixed number of threads that send, fed by one that reads; the first failure ends them all."""
+"""A fixed number of sending threads, fed by one reader. The first failure ends them all."""
 
 from __future__ import annotations
 
@@ -9,24 +9,24 @@ from typing import Protocol, TypeVar
 
 T = TypeVar("T")
 
-_LOOK_SECONDS = 0.5  # how soon a reader that waits for a free sender sees that another one failed
+_LOOK_SECONDS = 0.5  # How quickly a reader that waits for a free sender notices that another one failed.
 
 
 class Call(Protocol):
-    """Runs a request, again and again where it fails for now. See :class:`aml_mirror.support.retry.Retry`."""
+    """Runs a request, again if it fails temporarily. See :class:`aml_mirror.support.retry.Retry`."""
 
     def __call__(self, operation: Callable[[], T], /) -> T: ...
 
 
 class Stopped(Exception):
-    """A sender gives up its pauses because another one failed; never seen outside."""
+    """Interrupts the pause of a sender because another one failed. Never leaves this module."""
 
 
 class Senders:
-    """Use as a context manager: leaving it waits for all that was submitted and raises the first failure.
+    """A context manager. Leaving it waits for all submitted tasks and raises the first failure.
 
     Args:
-        count: threads. At most one task more than that is held, with the bytes it carries.
+        count: the number of threads. At most one more task is held, with its bytes.
     """
 
     def __init__(self, count: int) -> None:
@@ -37,7 +37,7 @@ class Senders:
         self._lock = threading.Lock()
 
     def submit(self, task: Callable[[], T]) -> Future[T]:
-        """Hand over a task, waiting for a free place; raises the failure of an earlier one."""
+        """Submit a task, and wait for a free place. Raises the failure of an earlier task."""
         while not self._slots.acquire(timeout=_LOOK_SECONDS):
             self._raise()
         self._raise()
@@ -46,7 +46,7 @@ class Senders:
         return future
 
     def sleep(self, seconds: float) -> None:
-        """Pause, but not longer than the others work."""
+        """Pause, but only as long as the other senders work."""
         if self._stop.wait(seconds):
             raise Stopped
 
@@ -59,7 +59,7 @@ class Senders:
             self._raise()
             return
         self._stop.set()
-        # After a signal nothing is waited for: what is on its way arrives or does not.
+        # After a signal, nothing is waited for. Requests under way arrive or not.
         self._pool.shutdown(wait=isinstance(error, Exception), cancel_futures=True)
 
     def _done(self, future: Future[T]) -> None:

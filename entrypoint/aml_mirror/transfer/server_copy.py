@@ -1,16 +1,16 @@
-"""Blobs to blobs, copied by the storage service itself: no byte passes through this program.
+"""Copies blobs to blobs inside the storage service: no byte passes through this program.
 
-Every way of copying is bound to the ETag that was judged: the service refuses if the blob is another one by
-then. The ways, each tried where the one before was refused:
+Every way of copying is bound to the ETag of the blob that was judged, so the service refuses if the blob has
+changed. There are three ways. Each is tried if the one before it was refused:
 
-1. *In one account*: Copy Blob with this identity's token. Done at once, or polled while it is pending.
+1. *In one account*: Copy Blob with this identity's token. It is done at once, or polled while it is pending.
 2. *Between accounts*: Put Blob From URL, or Put Block From URL for a large blob, with the token as the
-   source's authorization: synchronous, and no secret is made. It needs one tenant for both.
-3. *Between accounts*: Copy Blob from a URL with a user-delegation SAS that may only read, for one blob.
-   The service does it when it has time.
+source's authorization. It is synchronous and needs no secret, but one tenant for both accounts. 3. *Between
+accounts*: Copy Blob from a URL with a user-delegation SAS that only allows reading, for one blob. The service
+does it when it has time.
 
-A way that was refused before it ever succeeded is not tried for the other blobs. What no way copies is
-left to the caller, with the reason.
+If a way was refused before it ever succeeded, it is not tried for the other blobs. If no way works, the
+caller has to send the blob, and gets the reason.
 """
 
 from __future__ import annotations
@@ -43,26 +43,27 @@ from aml_mirror.transfer.senders import Call
 from aml_mirror.transfer.transfer_options import MIB
 from aml_mirror.transfer.url_copy import CopyConflict, CopyRange, CopyRefused, CopySource, UrlCopy, reason
 
-# Put Blob From URL takes 5,000 MiB; a synchronous request that runs for minutes is cut by some proxies.
+# Put Blob From URL accepts 5,000 MiB. Some proxies cut a synchronous request that runs for minutes.
 ONE_REQUEST_BYTES = 256 * MIB
 COPY_BLOCK_BYTES = 64 * MIB
 _OCCUPIED = "PendingCopyOperation"
 _POLL_SECONDS = 0.5
 _LONGEST_POLL_SECONDS = 10.0
-# A pending copy that does not move is given up; the service promises no time (Learn, Copy Blob).
+# A pending copy without progress is given up. The service guarantees no time (Learn, Copy Blob).
 STALL_SECONDS = 600.0
-# A SAS is made for one blob, and renewed with so much left. Its key's clock may be ours or the service's.
+# A SAS is made for one blob, and renewed when this much time is left. The key's clock may be ours or the
+# service's.
 _SAS_LIFE = timedelta(hours=24)
 _SAS_LEFT = timedelta(hours=2)
 _CLOCK_SKEW = timedelta(minutes=15)
 
 
 class ServerCopy(UrlCopy):
-    """Copies blobs of one source. ``refusals`` says, in words, which ways were refused and why.
+    """Copies blobs of one source. ``refusals`` says which ways were refused, and why.
 
     Args:
-        source: where they lie.
-        account_url: address of the account they are copied to.
+        source: the source of the blobs.
+        account_url: the address of the account to copy to.
         call: runs a request, with retries.
         sleep: pauses between polls.
     """
@@ -81,18 +82,18 @@ class ServerCopy(UrlCopy):
         self._ways = [self._inside] if inside else [self._from_url, self._with_sas]
 
     def copy(self, entry: Entry, blob: BlobClient, metadata: dict[str, str], etag: str = "") -> str | None:
-        """Copy one blob and return the ETag of the copy; None where no way is open.
+        """Copy one blob and return the ETag of the copy; None if no way is open.
 
         Args:
             entry: the source's blob, as listed.
-            blob: where to.
-            metadata: of the copy, in place of the source's.
-            etag: of the blob that is replaced, without quotes; empty: there is none. Where another writer was
-                faster nothing is changed, and the answer is empty: the caller looks what is there.
+            blob: the target.
+            metadata: the metadata of the copy, replacing the source's.
+            etag: the ETag of the blob to replace, without quotes; empty: there is none. If another writer was
+                faster, nothing is changed and the result is empty: the caller looks at the blob.
 
         Raises:
-            DataError: the source's blob is not the listed one any more.
-            ServiceUnavailable: it fails for reasons that pass, for longer than we may wait.
+            DataError: the source's blob is no longer the listed one.
+            ServiceUnavailable: it keeps failing for temporary reasons, for longer than we may wait.
         """
         for number in range(self._from, len(self._ways)):
             made = self._try(number, entry, blob, metadata, etag)
@@ -103,7 +104,7 @@ class ServerCopy(UrlCopy):
     def _try(
         self, number: int, entry: Entry, blob: BlobClient, metadata: dict[str, str], etag: str
     ) -> str | None:
-        """Copy one blob in one of the ways; as :meth:`copy`."""
+        """Copy one blob in one of the ways, like :meth:`copy`."""
         try:
             made = self._ways[number](entry, blob, metadata, etag)
         except CopyConflict:
@@ -154,7 +155,7 @@ class ServerCopy(UrlCopy):
                         )
                     )
                 except MirrorError as error:
-                    raise reason(error, "no user-delegation SAS can be made") from error
+                    raise reason(error, "a user-delegation SAS cannot be created") from error
                 self._key = (key, expiry)
             return self._key[0]
 
@@ -175,7 +176,7 @@ class ServerCopy(UrlCopy):
                 )
             except HttpResponseError as error:
                 if code_of(error) == _OCCUPIED:
-                    return _OCCUPIED  # trying again would not end it
+                    return _OCCUPIED  # Another attempt would not end it.
                 raise
             made = plain_etag(answer.get("etag"))
             return str(answer.get("copy_status") or "")
@@ -192,17 +193,17 @@ class ServerCopy(UrlCopy):
                 f"another program copies to {blob.blob_name}", "run the same command again when it has ended"
             )
         if status != "success":
-            # The ETag counts once the copy is over.
+            # The ETag is final only after the copy has ended.
             made = self._wait(entry, blob)
         return made
 
     def _is_ours(self, entry: Entry, blob: BlobClient) -> bool:
-        """Whether the copy under way is of the same bytes: the answer was lost, or an attempt was killed.
+        """Tell whether the pending copy has the same bytes: the answer was lost, or an attempt was killed.
 
-        Another one, of a killed attempt with other files, is ended.
+        A pending copy of other files, from a killed attempt, is aborted.
         """
         found = self._call(blob.get_blob_properties)
-        # Where it copies from is what the service says, not what anybody wrote.
+        # The service says where it copies from, not anything that somebody wrote.
         from_here = (
             str(found.copy.source or "").partition("?")[0] == self._source.url(entry).partition("?")[0]
         )
@@ -228,7 +229,7 @@ class ServerCopy(UrlCopy):
                 progress, moved = copy.progress, time.monotonic()
             elif time.monotonic() - moved > STALL_SECONDS:
                 self._abort(blob, found)
-                raise CopyRefused(f"the copy stood still for {STALL_SECONDS:.0f} s")
+                raise CopyRefused(f"the copy made no progress for {STALL_SECONDS:.0f} s")
             self._sleep(pause)
             pause = min(pause * 2, _LONGEST_POLL_SECONDS)
 
@@ -236,7 +237,7 @@ class ServerCopy(UrlCopy):
         try:
             self._call(lambda: blob.abort_copy(found))
         except MirrorError as error:
-            if status_of(error.__cause__) != 409:  # it ended meanwhile
+            if status_of(error.__cause__) != 409:  # it has ended meanwhile
                 raise
 
     def _from_url(self, entry: Entry, blob: BlobClient, metadata: dict[str, str], etag: str) -> str:

@@ -1,10 +1,10 @@
-"""Files that were sent to a staging folder while they were hashed, and their way to where they belong.
+"""Copies files from a staging folder, where they were sent while they were hashed, to their place.
 
-The storage service copies them, so that no byte passes through this program again. What this attempt sent is
-copied whole, bound to the ETag that its own commit got. Blocks that an earlier attempt had sent prove nothing
-by their ids, since whoever may write to the storage may have planted them: a file with such blocks is copied
-block by block, and the service compares the MD5 of each with that of the source's bytes. Whatever it refuses
-is sent.
+The storage service copies them, so no byte passes through this program again. A file sent by this attempt is
+copied as a whole, bound to the ETag of our own commit. Blocks from an earlier attempt prove nothing by their
+ids, because anyone with write access may have planted them. A file with such blocks is copied block by block,
+and the service compares the MD5 of each with the one from the source's bytes. Files that the service refuses
+are uploaded.
 """
 
 from __future__ import annotations
@@ -29,29 +29,29 @@ from aml_mirror.transfer.url_copy import CopyRange, CopyRefused
 
 @dataclass(slots=True)
 class StagedFiles:
-    """What one read of the files left.
+    """The result of reading the files once.
 
-    ``folder`` is their place in the container, without a slash at the end. ``files`` are those that are
-    there, by path in the version, ``held`` the bytes of small ones that were never sent. ``sent`` and
+    ``folder`` is their place in the container, without a slash at the end. ``files`` are those that exist
+    there, by path in the version. ``held`` has the bytes of small ones that were never sent. ``sent`` and
     ``reused`` count bytes.
     """
 
     requests: Requests
     folder: str
     kind: str = MD5
-    """Of the checksums that the service compares."""
+    """The kind of checksum that the service compares."""
     files: dict[str, Committed] = field(default_factory=dict)
     held: dict[str, bytes] = field(default_factory=dict)
     sent: int = 0
     reused: int = 0
 
     def has(self, item: ManifestEntry) -> bool:
-        """Return whether these very bytes are staged."""
+        """Tell whether exactly these bytes are staged."""
         made = self.files.get(item.path)
         return made is not None and bool(made.stored.etag) and made.stored.sha256 == item.sha256
 
     def entry(self, item: ManifestEntry) -> Entry:
-        """Return a staged file as something that can be copied."""
+        """Return a staged file in the form that a copy needs."""
         made = self.files[item.path]
         return Entry(item.path, item.bytes, made.stored.etag)
 
@@ -89,7 +89,7 @@ class StagedCopy(ServerCopy):
 
 
 class _StagedBlobs:
-    """A staging folder as what :class:`ServerCopy` copies from."""
+    """A staging folder in the form that :class:`ServerCopy` copies from."""
 
     def __init__(self, staged: StagedFiles) -> None:
         self._staged = staged
@@ -103,8 +103,8 @@ class _StagedBlobs:
         return str(self._staged.requests.blob(f"{self._staged.folder}/{entry.path}").url).partition("?")[0]
 
     def is_unchanged(self, entry: Entry) -> bool:
-        # Another one is no fault of the source's: the file is sent.
+        # A changed staged file is not the source's fault. The file is uploaded.
         return True
 
     def changed_error(self, entry: Entry) -> Exception:
-        return CopyRefused("the staged file is another one by now")
+        return CopyRefused("the staged file was replaced meanwhile")

@@ -1,10 +1,10 @@
-"""Where files wait whose digests are not known yet: ``aml-mirror/.staging/<key>/``.
+"""The place of files whose digests are not yet known: ``aml-mirror/.staging/<key>/``.
 
-A mirror that reads its files once sends them there, and the service copies them to their place when their
-digests are known. The key is made of the model's name and the quick key. So the same mirror, run again after
-a kill, goes on there, and mirrors of one run into two models do not disturb each other. One that sees the run
-through another mount has another quick key: what nobody goes on with is removed once nothing was written
-there for ``STALE_SECONDS``.
+A mirror that reads its files once sends them there. The service copies them to their place when their digests
+are known. The key is made from the model's name and the quick key. So the same mirror continues there after a
+kill, and mirrors of one run into two models do not disturb each other. A mirror that sees the run through
+another mount has another quick key. A folder that nobody continues is removed ``STALE_SECONDS`` after its
+last write.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from aml_mirror.transfer.requests import Requests, is_folder
 from aml_mirror.transfer.senders import Call, Senders
 
 STAGING = ".staging"
-# As long as the service keeps blocks that nobody commits (Learn, "Put Block").
+# As long as the service keeps uncommitted blocks (Learn, "Put Block").
 STALE_SECONDS = 7 * 24 * 3600.0
 _AT_ONCE = 8
 
@@ -32,9 +32,9 @@ _AT_ONCE = 8
 class StagingFolder:
     """One folder of staged files.
 
-    ``key`` is its last segment, ``name`` its path in the container, without a slash at the end. ``bytes`` are
-    those of its committed blobs: how long blocks are that nobody committed, a listing does not say.
-    ``idle_seconds`` is how long ago a blob in it was written, by the clock of this machine.
+    ``key`` is its last segment, ``name`` its path in the container, without a slash at the end. ``bytes`` is
+    the size of its committed blobs; a listing does not show the size of uncommitted blocks. ``idle_seconds``
+    is how long ago a blob in it was written, by the clock of this machine.
     """
 
     key: str
@@ -45,7 +45,7 @@ class StagingFolder:
 
     @property
     def is_stale(self) -> bool:
-        """Whether nobody goes on with it."""
+        """Whether nobody will continue with it."""
         return self.idle_seconds > STALE_SECONDS
 
 
@@ -55,11 +55,11 @@ def staging_key(model: str, quick_key: str) -> str:
 
 
 def staging_folders(requests: Requests, root: str) -> list[StagingFolder]:
-    """Return the staging folders of a container, those first that were idle longest.
+    """Return the staging folders of a container, the one that was idle longest first.
 
     Args:
         requests: to the container.
-        root: the folder of this program in it.
+        root: the program's folder in it.
 
     Raises:
         MirrorError: the container cannot be listed.
@@ -74,7 +74,7 @@ def staging_folders(requests: Requests, root: str) -> list[StagingFolder]:
     for key, blobs in found.items():
         files = [blob for path, blob in blobs if not is_folder(path, blob)]
         written = [blob.last_modified for _, blob in blobs if blob.last_modified]
-        # One without a time is written this moment: it has no committed block yet.
+        # A blob without a time is being written right now: it has no committed block yet.
         idle = (datetime.now(UTC) - max(written)).total_seconds() if written else 0.0
         size = sum(int(blob.size or 0) for blob in files)
         folders.append(StagingFolder(key, prefix + key, len(files), size, max(0.0, idle)))
@@ -82,19 +82,19 @@ def staging_folders(requests: Requests, root: str) -> list[StagingFolder]:
 
 
 def remove_staging_folder(requests: Requests, name: str) -> None:
-    """Delete all that is in a staging folder, blocks that nobody committed too.
+    """Delete everything in a staging folder, including uncommitted blocks.
 
     Args:
         requests: to the container.
-        name: the folder, as :attr:`StagingFolder.name` has it.
+        name: the folder, like :attr:`StagingFolder.name`.
 
     Raises:
-        ValueError: it is no staging folder.
+        ValueError: it is not a staging folder.
         MirrorError: the storage refuses.
     """
     parts = name.strip("/").split("/")
     if len(parts) < 2 or parts[-2] != STAGING or not parts[-1]:
-        raise ValueError(f"{name} is no staging folder")
+        raise ValueError(f"{name} is not a staging folder")
     prefix = "/".join(parts) + "/"
     there = requests.listing(prefix, "uncommittedblobs")
     with Senders(_AT_ONCE) as senders:
@@ -104,7 +104,7 @@ def remove_staging_folder(requests: Requests, name: str) -> None:
     folders = [prefix + path for path, blob in there.items() if is_folder(path, blob)]
     folders += [prefix.rstrip("/")] if folders else []
     with Senders(1) as senders:
-        # The innermost first. One that another program writes to meanwhile stays.
+        # The innermost first. A folder that another program writes to meanwhile stays.
         for folder in sorted(folders, key=len, reverse=True):
             _unless_refused(lambda folder=folder: requests.delete(senders, folder.rstrip("/")))  # type: ignore[misc]
 
@@ -112,13 +112,14 @@ def remove_staging_folder(requests: Requests, name: str) -> None:
 def requests_to(
     container: ContainerClient, retry_seconds: float, notice: Callable[[str], None] = lambda text: None
 ) -> Requests:
-    """Return what the functions of this module take."""
+    """Return the argument that the functions of this module need."""
     return Requests(container, retry_seconds, notice)
 
 
 def _remove(requests: Requests, senders: Senders, name: str, blob: BlobProperties) -> None:
     if not blob.size:
-        # Only blocks, perhaps: the service deletes none, but a commit of nothing throws them away.
+        # It may only have uncommitted blocks. The service cannot delete those, but an empty commit discards
+        # them.
         _empty(requests.by(senders, True), requests, name)
     requests.delete(senders, name)
 

@@ -1,18 +1,18 @@
 """Transfers the files of a checkpoint to a folder of a container, and verifies them.
 
-1. *Look*: the folder is listed. A blob with the ETag of a commit of our own is trusted. Any other ETag means
-   *unknown*: tier changes, recovery and migration are legitimate, and so is another mirror. Metadata prove
-   nothing, since any writer can keep them. An unknown blob is read back and hashed. Where its digest
-   differs, or nobody ever hashed the file, it is sent or copied again.
-2. *Copy* what the storage service can copy by itself (:mod:`aml_mirror.transfer.server_copy`).
-3. *Send* the rest in blocks (:mod:`aml_mirror.transfer.block_upload`).
-4. *Look again*: every blob must now be one that is trusted. Whatever else is in the folder, of a killed
-   attempt with other files, is deleted. What is missing is sent again, a few times.
+1. *Look*: the folder is listed. A blob with the ETag of one of our own commits is trusted. Any other ETag
+means *unknown*. Tier changes, recovery and migration are legitimate, and so is another mirror. Metadata prove
+nothing, because any writer can copy them. An unknown blob is read back and hashed. If its digest differs, or
+nobody ever hashed the file, it is sent or copied again. 2. *Copy* what the storage service can copy by itself
+(:mod:`aml_mirror.transfer.server_copy`). 3. *Send* the rest in blocks
+(:mod:`aml_mirror.transfer.block_upload`). 4. *Look again*: every blob must now be trusted. Other files in the
+folder, from a killed attempt, are deleted. Missing files are sent again, a few times.
 
-Each commit is conditional: on the ETag of the blob that was seen, or on there being none. Another writer is
-never overwritten unseen.
+Each commit has a condition: the ETag of the blob that was seen, or that there is none. So another writer's
+blob is never overwritten unseen.
 
-The folder must belong to this one checkpoint, bytes and all: the caller makes its path from the identity.
+The folder must belong to this one checkpoint with exactly these bytes. The caller makes its path from the
+identity.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from aml_mirror.transfer.server_copy import ServerCopy
 from aml_mirror.transfer.staged_files import StagedCopy, StagedFiles
 from aml_mirror.transfer.transfer_options import BLOCK_BYTES, CONCURRENCY, HELD_BLOCK_BYTES, HELD_BLOCKS
 
-# A blob that is not there whole this often in a row is a fault that another attempt does not change.
+# If a blob is incomplete this often in a row, another attempt will not help.
 TRIES = 3
 # Learn, "Naming and referencing containers, blobs, and metadata".
 _LONGEST_NAME = 1024  # characters
@@ -48,9 +48,9 @@ class Transfer:
     """Transfers files to one container.
 
     Args:
-        container: where to; see :func:`aml_mirror.storage.blob_client.container_client`.
-        concurrency: senders; see :mod:`aml_mirror.transfer.transfer_options`.
-        block_bytes: size of a block; likewise.
+        container: the target; see :func:`aml_mirror.storage.blob_client.container_client`.
+        concurrency: the number of senders; see :mod:`aml_mirror.transfer.transfer_options`.
+        block_bytes: the size of a block; likewise.
         retry_seconds: how long a request with a temporary failure is retried.
         notice: called with messages for the user while waiting.
     """
@@ -80,7 +80,7 @@ class Transfer:
         require_allowed: Callable[[], None] = lambda: None,
         staged: StagedFiles | None = None,
     ) -> TransferResult:
-        """Make the folder ``prefix`` hold these files, each at its ``path``, and nothing else.
+        """Make the folder ``prefix`` contain exactly these files, each at its ``path``.
 
         Args:
             tree: the run; ``Item.source`` is a path in it.
@@ -96,7 +96,7 @@ class Transfer:
         Raises:
             DataError: a file changed since it was judged, or cannot have such a name in the storage.
             NotAllowed, ConfigurationError: the storage refuses.
-            ServiceUnavailable: a file does not arrive whole.
+            ServiceUnavailable: a file does not arrive completely.
         """
         items = list(items)
         prefix = prefix.strip("/") + "/"
@@ -115,11 +115,11 @@ class Transfer:
         there = self._requests.listing(prefix)
         lost: set[str] = set()
         for tries in range(TRIES + 1):
-            # What is staged is copied again: that costs the service's time, and not ours.
+            # Staged files are copied again: that costs the service's time, and not ours.
             unstaged = [item for item in items if not (staged and staged.has(item))]
             at_once = min(self._concurrency, HELD_BLOCKS)
             read_back(self._requests, at_once, unstaged, prefix, there, proven, prove)
-            # Copies of our own whose answer was lost, and that were found whole.
+            # Our own copies whose answer was lost, and that were found complete.
             copied += sum(proven[path].bytes for path in lost & proven.keys())
             lost -= proven.keys()
             missing = [item for item in items if not is_proven(item, there.get(item.path), proven)]
@@ -136,7 +136,7 @@ class Transfer:
                 there = self._requests.listing(prefix)
         found = there.get(missing[0].path)
         raise ServiceUnavailable(
-            f"{missing[0].path} is not whole in {self._requests.where}, {TRIES} times: it has "
+            f"{missing[0].path} is incomplete in {self._requests.where} after {TRIES} attempts: it has "
             f"{found.size if found else 0} of {missing[0].bytes} bytes, or another digest",
             "is another program writing there? run the same command again: "
             "files that arrived are not sent again",
@@ -223,7 +223,7 @@ class Transfer:
         entry_of: Callable[[ManifestEntry], Entry],
         etags: dict[str, str],
     ) -> list[tuple[ManifestEntry, str | None]]:
-        """Copy several at a time; return what :meth:`ServerCopy.copy` said of each."""
+        """Copy several at a time; return the results of :meth:`ServerCopy.copy`."""
 
         def copy(item: ManifestEntry) -> str | None:
             blob, etag = self._blob(step.prefix, item), etags.get(item.path, "")
@@ -241,7 +241,7 @@ class Transfer:
     def _remove_strangers(
         self, prefix: str, items: list[ManifestEntry], there: dict[str, BlobProperties]
     ) -> None:
-        """Delete other files that a killed attempt left: everything in this folder is part of the version."""
+        """Delete other files that a killed attempt left. Everything in this folder is part of the version."""
         ours = {item.path for item in items}
         strangers = [path for path, blob in there.items() if path not in ours and not is_folder(path, blob)]
         with Senders(self._concurrency) as senders:
@@ -254,7 +254,7 @@ class Transfer:
 
 @dataclass(frozen=True, slots=True)
 class _Step:
-    """The common state of one round of transfers."""
+    """The shared state of one round of transfers."""
 
     tree: Tree
     prefix: str
@@ -275,10 +275,10 @@ def _metadata(item: ManifestEntry, extra: dict[str, str]) -> dict[str, str]:
 
 def _check(items: list[ManifestEntry], prefix: str) -> None:
     if len(prefix) < 2:
-        raise ValueError("a checkpoint needs a folder of its own: the rest of a folder is deleted")
+        raise ValueError("a checkpoint needs its own folder, because other files in the folder are deleted")
     for item in items:
         if len(prefix) + len(item.path) > _LONGEST_NAME:
             raise DataError(
-                f"{item.path} would have a name of over {_LONGEST_NAME} characters in the storage",
+                f"{item.path} would have a name of more than {_LONGEST_NAME} characters in the storage",
                 "leave it out with --exclude",
             )

@@ -7,6 +7,6 @@ from aml_mirror.core.options import BLOCK_BYTES, CONCURRENCY
 
 __all__ = ["BLOCK_BYTES", "CONCURRENCY", "HELD_BLOCKS", "HELD_BLOCK_BYTES", "MIB"]
 
-# The most of them where blocks are held in memory, since the file is itself a blob.
+# The largest number if blocks are held in memory, because the file is itself a blob.
 HELD_BLOCKS = 12
 HELD_BLOCK_BYTES = 2 * MIB

@@ -1,4 +1,4 @@
-"""One file on its way to a blob, and what a commit made of it."""
+"""One file that is being uploaded to a blob, and the result of its commit."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from aml_mirror.sources.tree import Tree
 
 @dataclass(frozen=True, slots=True)
 class Committed:
-    """A file that is there.
+    """A file that exists in the storage.
 
-    ``entry`` has the digests that were taken on the way. ``unproven`` are the numbers of the blocks that an
-    earlier attempt had sent, with the MD5 of what is to be in them.
+    ``entry`` has the digests that were computed on the way. ``unproven`` are the numbers of the blocks that
+    an earlier attempt had sent, with the MD5 of the expected bytes.
     """
 
     entry: ManifestEntry
@@ -27,32 +27,32 @@ class Committed:
 
 @dataclass(slots=True)
 class UploadJob:
-    """One file on its way."""
+    """One file that is being uploaded."""
 
     tree: Tree
     item: ManifestEntry
     blob: BlobClient
     metadata: dict[str, str]
     kind: str
-    """Of the checksums."""
+    """The kind of checksum."""
     etag: str
-    """Of the blob that is to be replaced; empty: there must be none."""
+    """The ETag of the blob to replace; empty: there must be none."""
     known: dict[str, int] = field(default_factory=dict)
-    """Id -> size of the blocks that are there."""
+    """Id -> size of the existing blocks."""
     committed: list[str] = field(default_factory=list)
-    """Ids of the blocks of the blob that is to be replaced, in order."""
+    """The ids of the blocks of the blob to replace, in order."""
     blocks: list[Future[tuple[str, int]]] = field(default_factory=list)
     unproven: dict[int, bytes] = field(default_factory=dict)
 
 
 def require_unchanged(tree: Tree, item: ManifestEntry) -> None:
-    """Raise DataError where a file is not as it was listed."""
+    """Raise DataError if a file is not as it was listed."""
     if not tree.source.is_unchanged(tree.entry(item.source)):
         raise changed(item)
 
 
 def changed(item: ManifestEntry) -> DataError:
-    """Return the error for a file that is not the one that was judged."""
+    """Return the error for a file that is no longer the one that was judged."""
     return DataError(
         f"{item.source} changed while it was sent",
         "wait until the training has ended and nothing writes there any more, then run again",

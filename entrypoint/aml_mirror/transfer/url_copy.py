@@ -1,4 +1,4 @@
-"""Blobs copied from a URL, synchronously: Put Blob From URL, or Put Block From URL in ranges."""
+"""Copies blobs from a URL, synchronously: Put Blob From URL, or Put Block From URL in ranges."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from aml_mirror.storage.blob_client import account_of
 from aml_mirror.transfer.block_ids import conditions, plain_etag
 from aml_mirror.transfer.senders import Call
 
-# Of one blob; several blobs are copied at a time besides.
+# For one blob. Several blobs are copied at the same time.
 RANGES_AT_ONCE = 4
 
 
 @dataclass(frozen=True, slots=True)
 class CopyRange:
-    """A range of a blob that becomes a block: its id, place and length in bytes, and headers of its own."""
+    """A range of a blob that becomes a block: its id, offset and length in bytes, and its own headers."""
 
     name: str
     offset: int
@@ -33,15 +33,15 @@ class CopyRange:
 
 
 class CopyRefused(Exception):
-    """This way of copying is not open; the message says why."""
+    """This way of copying is not available. The message says why."""
 
 
 class CopyConflict(Exception):
-    """What is at the destination is not what was seen there."""
+    """The blob at the destination is not the one that was seen there."""
 
 
 class CopySource(Protocol):
-    """What blobs are copied from; see :class:`aml_mirror.sources.base.AzureBlobs`."""
+    """The source of a copy; see :class:`aml_mirror.sources.base.AzureBlobs`."""
 
     account_url: str
 
@@ -56,14 +56,14 @@ class CopySource(Protocol):
         """Return whether a blob is as it was listed."""
 
     def changed_error(self, entry: Entry) -> Exception:
-        """Return the error for a blob that is another one by now."""
+        """Return the error for a blob that was replaced meanwhile."""
 
 
 class UrlCopy:
     """Copies blobs of one source.
 
     Args:
-        source: where they lie.
+        source: the source of the blobs.
         call: runs a request, with retries.
     """
 
@@ -72,7 +72,7 @@ class UrlCopy:
         self._call = call
 
     def _authorization(self) -> str:
-        # Made again for each request: a copy of many blocks outlives a token.
+        # Created for each request: a copy of many blocks outlives a token.
         return f"Bearer {self._source.credential.get_token(STORAGE_SCOPE).token}"
 
     def _in_one_request(self, entry: Entry, blob: BlobClient, metadata: dict[str, str], etag: str) -> str:
@@ -110,13 +110,13 @@ class UrlCopy:
                 )
             except HttpResponseError as error:
                 if is_damage(error):
-                    return False  # what is there is other bytes, and stays so
+                    return False  # the existing blob has other bytes, and will keep them
                 raise
             return True
 
         def stage(one: CopyRange) -> None:
             if not self._call(lambda: put(one)):
-                raise CopyRefused("the source has other bytes than it should")
+                raise CopyRefused("the source does not have the expected bytes")
 
         pool = ThreadPoolExecutor(RANGES_AT_ONCE, thread_name_prefix="copy")
         try:
@@ -131,7 +131,7 @@ class UrlCopy:
         return plain_etag(answer.get("etag"))
 
     def _judged(self, error: MirrorError, entry: Entry) -> Exception:
-        """What a failed request means: the source changed, the service is down, or this way is closed."""
+        """Interpret a failed request: changed source, unavailable service, or a way that is closed."""
         if isinstance(error, ServiceUnavailable) and not _says_no(error.__cause__):
             return error
         if is_conflict(error.__cause__) and self._source.is_unchanged(entry):
@@ -142,7 +142,7 @@ class UrlCopy:
 
 
 def _says_no(cause: BaseException | None) -> bool:
-    # 501: the service, or what stands in for it, does not know the request.
+    # 501: the service, or its substitute, does not know the request.
     return status_of(cause) == 501
 
 

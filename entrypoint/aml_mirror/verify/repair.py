@@ -1,12 +1,11 @@
-"""Put a registered version right again, from the run that it was mirrored from.
+"""Restores a registered version from the run that it was mirrored from.
 
-1. *Verify*: every byte of the version is read and compared with its manifest.
-2. *Compare the source*: each file that is wrong or missing is read from the run. Only a file that still has
-   the digest of the manifest may be written. Where one does not, nothing is written at all.
-3. *Write* the manifest's bytes and nothing else, and delete what does not belong to the version.
-4. *Verify* again.
+1. *Verify*: every byte of the version is read and compared with its manifest. 2. *Compare the source*: each
+wrong or missing file is read from the run. A file may only be written if it still has the digest of the
+manifest. If one does not, nothing is written at all. 3. *Write* only the manifest's bytes, and delete what
+does not belong to the version. 4. *Verify* again.
 
-A manifest that was lost is made again from the run, and counts if it has the digest that is pinned.
+A lost manifest is rebuilt from the run. It counts if it has the pinned digest.
 """
 
 from __future__ import annotations
@@ -30,12 +29,12 @@ from aml_mirror.support.progress import Console, amount
 from aml_mirror.verify.verify import Verification, open_version, verify
 
 SCHEMA = "aml-mirror/repair/v1"
-MAX_NAMED = 20  # files in one error
+MAX_NAMED = 20  # The most files in one error.
 
 
 @dataclass(slots=True)
 class Repair:
-    """What a repair did. ``before`` is None where the manifest itself was lost."""
+    """The result of a repair. ``before`` is None if the manifest itself was lost."""
 
     before: Verification | None
     after: Verification
@@ -58,7 +57,7 @@ class Repair:
         return self.before is None or not self.before.holds
 
     def text(self) -> str:
-        """The same in words."""
+        """Return the result as text."""
         version = f"{self.after.version.model} version {self.after.version.number}"
         if not self._did:
             return f"nothing to repair: {version} is what was mirrored"
@@ -71,7 +70,7 @@ def repair(settings: Settings, console: Console) -> Repair:
     """Repair the version that the settings name.
 
     Raises:
-        UsageError: they name none, or no source.
+        UsageError: they name no version, or no source.
         SourceNotFound: there is no such version, or no such run.
         DataError: the source no longer has the bytes, or the version was not made by this program.
     """
@@ -102,7 +101,7 @@ def repair(settings: Settings, console: Console) -> Repair:
         console.say(f"warning: {warning}")
     after = verify(settings, console)
     is_lost = any(path.endswith(_log_state(version)) for path in _problems(after))
-    # Only the run can tell it again.
+    # Only the run can provide it again.
     if is_lost and log_update.restore_state(registry, located, version):
         after = verify(settings, console)
     own = _problems(before) - _problems(after) if before is not None else set()
@@ -115,7 +114,7 @@ def _problems(found: Verification) -> set[str]:
 
 
 def _log_state(version: Version) -> str:
-    """The name of the file that has the state of the version's logs."""
+    """Return the name of the file with the state of the version's logs."""
     return log_state_name(log_state_digest(version.tags.get(keys.LOGS, "")))
 
 
@@ -135,16 +134,14 @@ def _checkpoint_of(
     located = locate(source, asked)
     for chosen in choose(located.tree, located.run, wanted, False, lambda checkpoint: True):
         return located, chosen
-    raise DataError(
-        f"{source.uri} has no checkpoint {wanted}", "pass the run that was mirrored with --source"
-    )
+    raise DataError(f"{source.uri} has no checkpoint {wanted}", "pass the mirrored run with --source")
 
 
 def _made_again(version: Version, located: LocatedRun, sources: dict[str, str], console: Console) -> Manifest:
-    """Make a lost manifest from the run.
+    """Rebuild a lost manifest from the run.
 
     Raises:
-        DataError: the run does not give the manifest that is pinned.
+        DataError: the run does not have the pinned manifest.
     """
     paths = {source: path for path, source in sources.items()}
     if version.tags.get(keys.INTEGRITY) == "copied" and located.source.has_etags:
@@ -155,14 +152,14 @@ def _made_again(version: Version, located: LocatedRun, sources: dict[str, str], 
     if manifest.sha256 != version.tags[keys.MANIFEST_SHA256]:
         raise DataError(
             f"the manifest of version {version.number} of {version.model} is lost, and {located.source.uri} "
-            "gives another one: its files are not those that were mirrored",
-            "pass the run that was mirrored with --source",
+            "has another one: its files are not those that were mirrored",
+            "pass the mirrored run with --source",
         )
     return manifest
 
 
 def _right_of(version: Version, registry: base.Registry, manifest: Manifest) -> dict[str, FileDigest]:
-    """Read the files of a version whose manifest was lost, and return those that are right."""
+    """Read the files of a version whose manifest was lost, and return the right ones."""
     reader = registry.version_reader(version)
     there = reader.files()
     read = {item.path: reader.hashed(item.path) for item in manifest.items if item.path in there}
@@ -184,7 +181,7 @@ def _with_sources(
     """Return the manifest with the source of each bad file.
 
     Raises:
-        DataError: the source no longer has the bytes of one.
+        DataError: the source no longer has the bytes of a file.
     """
     wanted = {item.path: item for item in manifest.items}
     there = {path: sources[path] for path in bad if path in sources}
@@ -204,7 +201,7 @@ def _with_sources(
         raise DataError(
             f"{located.source.uri} no longer has the bytes of version {version.number} of {version.model}: "
             f"{', '.join(sorted(lost)[:MAX_NAMED])}{more}",
-            "nothing was written; pass a copy of the run that was mirrored with --source",
+            "nothing was written: pass a copy of the mirrored run with --source",
         )
     items = tuple(replace(item, source=sources.get(item.path, "")) for item in manifest.items)
     return replace(manifest, items=items)

@@ -1,13 +1,13 @@
-"""Whether a registered version still is what was mirrored: every byte against the manifest.
+"""Checks whether a registered version is still what was mirrored: every byte is compared with the manifest.
 
-1. The version's ``manifest_sha256`` was written when it was registered; on Azure ML it is a property,
-   documented as immutable. The manifest among the run's artifacts has to have this digest.
-2. Where a public key is given, the signed statement has to name the same manifest and the same files.
-3. Every file of the version is read once, in parts, and its SHA-256 compared. A file that the manifest does
-   not name is extra, one that is not there is missing.
+1. The version's ``manifest_sha256`` was written when it was registered. On Azure ML it is a property, which
+is documented as immutable. The manifest among the run's artifacts must have this digest. 2. If a public key
+is given, the signed statement must name the same manifest and the same files. 3. Every file of the version is
+read once, in parts, and its SHA-256 is compared. A file that the manifest does not name is extra; one that
+does not exist is missing.
 
-A file that the storage service copied by itself was never hashed by us (``integrity`` is ``copied``): its
-size is compared, and its MD5 where the store had one. What was compared is said of each way.
+A file that the storage service copied was never hashed by us (``integrity`` is ``copied``). Its size is
+compared, and its MD5 if the store has one. The result says for each way how many files were compared.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ from aml_mirror.registries.registry import named_type, open_registry
 from aml_mirror.support.progress import Console, amount, one_line
 
 SCHEMA = "aml-mirror/verification/v1"
-MAX_LISTED = 100  # names of each kind in the result, with their count beside them
+MAX_LISTED = 100  # The most names of each kind in the result. Their count is beside them.
 
 
 @dataclass(slots=True)
 class Verification:
-    """What was found. ``wrong`` is (path, what is wrong) of files that differ."""
+    """The result. ``wrong`` is (path, what is wrong) for each file that differs."""
 
     version: Version
     uri: str
@@ -47,7 +47,7 @@ class Verification:
     checked: dict[str, int] = field(default_factory=lambda: {"sha256": 0, "md5": 0, "size": 0})
     bytes: int = 0
     read: dict[str, FileDigest] = field(default_factory=dict)
-    """What was read of each file of the manifest that is there."""
+    """The digests of each existing file of the manifest."""
     signed_by: str | None = None
 
     @property
@@ -57,13 +57,13 @@ class Verification:
 
     @property
     def right(self) -> dict[str, FileDigest]:
-        """What was read of the files that are right."""
+        """The digests of the files that are right."""
         wrong = {path for path, _ in self.wrong}
         return {path: digest for path, digest in self.read.items() if path not in wrong}
 
     @property
     def repair(self) -> str:
-        """The command that puts it right."""
+        """The command that repairs it."""
         return f"aml-mirror repair {self.version.model}:{self.version.number}"
 
     def as_dict(self) -> dict[str, Any]:
@@ -103,12 +103,12 @@ def verify(settings: Settings, console: Console) -> Verification:
     """Check the version that the settings name.
 
     Raises:
-        UsageError: they name none.
+        UsageError: they name no version.
         SourceNotFound: there is no such version.
-        DataError: it was not made by this program, is not complete, or its manifest or signature cannot be
-            trusted. That files differ is no error but the result.
+        DataError: it was not made by this program, is incomplete, or its manifest or signature cannot be
+            trusted. Files that differ are not an error but the result.
     """
-    # Before anything is asked: a key that cannot be read is known at once.
+    # First of all: an unreadable key is reported at once.
     key = signing.public_key(settings.public_key) if settings.public_key else None
     registry, version = open_version(settings, console)
     return verify_version(registry, version, [key] if key is not None else [], console)
@@ -120,13 +120,13 @@ def verify_version(
     """Check a version.
 
     Args:
-        registry: where it is.
-        version: as it is there.
-        public_keys: one of them has to have signed it; none: no signature is asked for.
-        console: shows how far the work is.
+        registry: its registry.
+        version: the version as it is there.
+        public_keys: one of them must have signed it; none: no signature is required.
+        console: shows the progress.
 
     Raises:
-        DataError: as :func:`verify`.
+        DataError: like :func:`verify`.
     """
     reader = registry.version_reader(version)
     result = Verification(version, registry.uri(version), reader.pinned_by)
@@ -150,7 +150,7 @@ def open_version(settings: Settings, console: Console) -> tuple[Registry, Versio
     """Return the registry and the version that the settings name.
 
     Raises:
-        UsageError: they name none.
+        UsageError: they name no version.
         SourceNotFound: there is no such version.
     """
     reference = settings.reference or settings.model_name
@@ -168,10 +168,10 @@ def open_version(settings: Settings, console: Console) -> tuple[Registry, Versio
 
 
 def parse_reference(text: str) -> tuple[str, str]:
-    """Read the model and the number of a version, in any form that ``pull`` takes.
+    """Return model and number of a version, in any form that ``pull`` accepts.
 
     Raises:
-        UsageError: none of them.
+        UsageError: it has none of these forms.
     """
     try:
         found = parse(text)
@@ -189,16 +189,17 @@ def _check(item: ManifestEntry, reader: VersionReader, result: Verification) -> 
     found = reader.hashed(item.path)
     result.read[item.path] = found
     result.bytes += found.bytes
-    # Of a file whose copy was refused the manifest has none: what was sent in its place was hashed.
+    # If the service refused to copy a file, the manifest has no digest of it: what was sent instead was
+    # hashed.
     sha256 = item.sha256 or reader.stored_sha256(item.path)
     why = ""
     if found.bytes != item.bytes:
-        why = f"it has {found.bytes} bytes, the manifest says {item.bytes}"
+        why = f"it has {found.bytes} bytes, but the manifest says {item.bytes}"
     elif sha256 and found.sha256 != sha256:
         said = "the manifest says" if item.sha256 else "stored was"
         why = f"its SHA-256 is {found.sha256}, {said} {sha256}"
     elif not sha256 and item.md5 and found.md5 != item.md5:
-        why = f"its MD5 is {found.md5}, the manifest says {item.md5}"
+        why = f"its MD5 is {found.md5}, but the manifest says {item.md5}"
     if why:
         result.wrong.append((item.path, why))
         return
@@ -206,7 +207,7 @@ def _check(item: ManifestEntry, reader: VersionReader, result: Verification) -> 
 
 
 def text(result: Verification) -> str:
-    """The same in words."""
+    """Return the result as text."""
     version = f"{result.version.model} version {result.version.number}"
     files = len(result.manifest.items) if result.manifest else 0
     lines = [

@@ -1,1 +1,1 @@
-"""Mirror workflows of OSMO as they complete: the passes over OSMO's list, and the journal of what failed."""
+"""Mirrors workflows of OSMO as they complete: the passes over OSMO's list, and the journal of failures."""

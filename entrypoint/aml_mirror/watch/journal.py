@@ -1,13 +1,13 @@
-"""What a watcher remembers of the runs that it could not mirror, kept in the registry alone.
+"""What a watcher remembers about the runs that it could not mirror, stored only in the registry.
 
 One journal serves all watchers of a registry (:class:`aml_mirror.registries.base.StateStore`, named
 ``watch``): tags of an MLflow run on an MLflow server, a blob in the default datastore of an Azure ML
-workspace. An entry's key is a digest of what the watcher makes of runs (model, checkpoint, …) and the
+workspace. An entry's key is a digest of the watcher's target for runs (model, checkpoint, …) and the
 workflow's id. Its value is one JSON object.
 
-What failed for now (75) is due at the next pass, then after one, two, four, … passes, and at least four
-times a day. Anything else is due after a day: the data, or a person, has to change before another attempt
-can succeed.
+A temporary failure (75) is due at the next pass, then after one, two, four, … passes, and at least four times
+a day. Any other failure is due after a day: the data must change, or a person must act, before another
+attempt can succeed.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from aml_mirror.support import redaction
 NAME = "watch"
 DAY = 86_400.0  # seconds
 LONGEST_PAUSE = 6 * 3600.0  # seconds, after a service failed
-# Entries of workflows that OSMO does not list any more are removed after this, in seconds.
+# Entries of workflows that OSMO no longer lists are removed after this time, in seconds.
 FORGET_AFTER = 14 * DAY
 _MAX_TEXT = 300
 BEGUN = 0
@@ -34,7 +34,7 @@ BEGUN = 0
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """What is known of one run. ``code``: of its failure, or ``BEGUN``. ``due``: since the epoch."""
+    """What is known about one run. ``code``: of its failure, or ``BEGUN``. ``due``: since the epoch."""
 
     code: int
     attempts: int
@@ -42,12 +42,12 @@ class Entry:
     error: str = ""
 
     def as_json(self) -> str:
-        """The entry as it is kept."""
+        """The entry in its stored form."""
         return json.dumps(asdict(self), separators=(",", ":"))
 
     @classmethod
     def parse(cls, text: str) -> Entry | None:
-        """Read an entry; None where it is none."""
+        """Parse an entry; None if it is not one."""
         try:
             found = json.loads(text)
             return cls(int(found["code"]), int(found["attempts"]), float(found["due"]), str(found["error"]))
@@ -59,7 +59,7 @@ class Journal:
     """See :class:`aml_mirror.backfill.postponements.Postponements`.
 
     Args:
-        store: where it is kept.
+        store: where it is stored.
         settings: of the watcher.
         clock: seconds since the epoch; for tests.
     """
@@ -75,7 +75,7 @@ class Journal:
         self._entries: dict[str, Entry] = {}
 
     def read(self, names: list[str]) -> None:
-        """Learn what is known, and forget workflows that were not listed for long. Raises MirrorError."""
+        """Read the entries, and forget workflows that were not listed for long. Raises MirrorError."""
         listed = set(names)
         old: dict[str, str | None] = {}
         self._entries = {}
@@ -91,24 +91,24 @@ class Journal:
             self._store.change(old)
 
     def is_due(self, name: str) -> bool:
-        """Return whether a run may be looked at now."""
+        """Tell whether a run may be tried now."""
         return name not in self._entries or self._entries[name].due <= self._clock()
 
     def has(self, name: str) -> bool:
-        """Return whether something is known of a run."""
+        """Tell whether there is an entry for a run."""
         return name in self._entries
 
     def begin(self, name: str) -> None:
-        """Note that a run is being mirrored which becomes several versions: killed, it is due again."""
+        """Record that a run with several versions is being mirrored. After a kill it is due again."""
         attempts = self._entries[name].attempts if name in self._entries else 0
         self._write(name, Entry(BEGUN, attempts, self._clock()))
 
     def failed(self, name: str, failure: MirrorError) -> None:
-        """Note why a run could not be mirrored, and when it is due again."""
+        """Record why a run could not be mirrored, and when it is due again."""
         attempts = (self._entries[name].attempts if name in self._entries else 0) + 1
         pause = DAY
         if isinstance(failure, ServiceUnavailable) or failure.exit_code == ServiceUnavailable.exit_code:
-            # Half an interval less: passes take time, and the one that is meant must find it due.
+            # Half an interval less: passes take time, and the intended pass must find it due.
             pause = 0.0 if attempts == 1 else self._every * (2.0 ** min(attempts - 2, 20) - 0.5)
             pause = min(pause, LONGEST_PAUSE)
         error = redaction.text(failure.message)[:_MAX_TEXT]

@@ -1,9 +1,9 @@
-"""Make pass after pass over OSMO's list, and mirror what completed.
+"""Makes pass after pass over OSMO's list, and mirrors what has completed.
 
-Each pass starts again from the registry: what is mirrored is told by its versions, what failed by the
-journal. So a watcher can be killed and started anywhere, and two at once do no harm: a version is made
-under a claim, as by any two mirrors at once. A log that grew after its run was mirrored is not noticed
-here; that is for ``aml-mirror backfill``.
+Each pass starts again from the registry: versions show what is mirrored, the journal shows what failed. So a
+watcher can be killed and started anywhere, and two at once do no harm: a version is created under a claim, as
+by any two mirrors. A watcher does not notice a log that grew after its run was mirrored; ``aml-mirror
+backfill`` does.
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ class Watch:
     Args:
         settings: of this call.
         console: output for the user.
-        tell: given the receipt of each version that is made, and of each run that failed.
-        summed_up: given the summary of each pass.
+        tell: receives the receipt of each version that is made, and of each run that failed.
+        summed_up: receives the summary of each pass.
         clock, sleep: seconds since the epoch, and a pause in seconds; for tests.
 
     Raises:
-        UsageError: nothing says which workflows opted in, or the settings contradict each other.
+        UsageError: it is not specified which workflows opted in, or the settings contradict each other.
     """
 
     def __init__(
@@ -51,9 +51,9 @@ class Watch:
     ) -> None:
         if not settings.labels and not settings.match:
             raise UsageError(
-                "nothing says which workflows to mirror",
-                "pass --label mirror=on for those that have this label (OSMO 6.4), or --match 'train-*' for "
-                "those with such an id; --match '*' takes every workflow",
+                "it is not specified which workflows to mirror",
+                "pass --label mirror=on for workflows with this label (OSMO 6.4), or --match 'train-*' for "
+                "those with such an id; --match '*' selects every workflow",
             )
         if settings.every_seconds < SHORTEST_PAUSE:
             raise UsageError("--every is shorter than a second", "for example: --every 10m")
@@ -65,9 +65,9 @@ class Watch:
         self._sleep = sleep
 
     def run(self) -> int:
-        """Watch until a signal or a failure that no later pass can fix; return the exit code.
+        """Watch until a signal, or a failure that no later pass can fix; return the exit code.
 
-        With ``--once`` it is 0 if the pass came to its end, whatever came of single runs.
+        With ``--once`` it is 0 if the pass was completed, whatever happened to single runs.
 
         Raises:
             MirrorError: the first pass cannot begin.
@@ -88,7 +88,7 @@ class Watch:
         """Make one pass.
 
         Raises:
-            MirrorError: it cannot begin, for a reason that the next pass would meet too.
+            MirrorError: it cannot begin, for a reason that would also affect the next pass.
         """
         settings = self._settings
         try:

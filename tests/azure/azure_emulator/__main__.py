@@ -1,9 +1,9 @@
 """``python -m azure_emulator up|down|env``: the emulated Azure by hand.
 
-``up`` starts it in the background, waits until it is ready, and prints the environment to export; ``env``
-prints it again, ``down`` stops all that was started, ``run`` is the server itself in the foreground. All of
-it is kept below one folder (``--state``, by default ``.state`` beside this package) which ``up`` makes
-again.
+``up`` starts it in the background, waits until it is ready, and prints the environment to export. ``env``
+prints it again, ``down`` stops everything that was started, ``run`` is the server itself in the foreground.
+Everything is stored below one folder (``--state``, by default ``.state`` beside this package), which ``up``
+empties first.
 """
 
 from __future__ import annotations
@@ -37,12 +37,10 @@ HERE = Path(__file__).parent
 def main() -> None:
     parser = argparse.ArgumentParser(prog="azure_emulator", description=__doc__)
     parser.add_argument("command", choices=("up", "down", "env", "run"))
-    parser.add_argument(
-        "--state", type=Path, default=HERE.parent / ".state", help="folder for all that it keeps"
-    )
+    parser.add_argument("--state", type=Path, default=HERE.parent / ".state", help="folder for its state")
     parser.add_argument("--port", type=int, default=0, help="port to listen on (default: a free one)")
-    parser.add_argument("--owner", type=int, help="stop once this process has ended, however it did")
-    parser.add_argument("--in-memory", action="store_true", help="keep blobs in memory, not in files")
+    parser.add_argument("--owner", type=int, help="stop when this process has ended, for any reason")
+    parser.add_argument("--in-memory", action="store_true", help="store blobs in memory, not in files")
     parser.add_argument("--scope", default="main", help="whose environment to print")
     options = parser.parse_args()
     folder: Path = options.state.resolve()
@@ -62,10 +60,10 @@ def up(folder: Path, port: int = 0, owner: int | None = None, in_memory: bool = 
     """Start it in the background and return its state once it is ready.
 
     Args:
-        folder: for all that it keeps.
-        port: to listen on; 0: a free one.
-        owner: a process; once it has ended, however it did, the emulator ends too.
-        in_memory: keep blobs in memory.
+        folder: the folder for its state.
+        port: the port to listen on; 0: a free one.
+        owner: a process; when it has ended, for any reason, the emulator ends too.
+        in_memory: store blobs in memory.
     """
     down(folder)
     shutil.rmtree(folder, ignore_errors=True)
@@ -92,7 +90,7 @@ def up(folder: Path, port: int = 0, owner: int | None = None, in_memory: bool = 
 
 
 def state(folder: Path) -> dict[str, Any]:
-    """What the running emulator wrote about itself."""
+    """Return what the running emulator wrote about itself."""
     found = json.loads((folder / "emulator.json").read_text())
     assert isinstance(found, dict)
     return found
@@ -106,7 +104,7 @@ def print_environment(folder: Path, scope: str) -> None:
 
 
 def down(folder: Path) -> None:
-    """Stop what ``up`` started; the servers behind it too, should it have died without."""
+    """Stop what ``up`` started, including the servers behind it if the emulator has crashed."""
     for name in ("emulator.json", "backends.json"):
         with contextlib.suppress(FileNotFoundError):
             for group in json.loads((folder / name).read_text())["groups"]:
@@ -115,7 +113,7 @@ def down(folder: Path) -> None:
 
 
 async def run(folder: Path, port: int, owner: int | None = None, in_memory: bool = False) -> None:
-    """Start the servers behind, then serve until SIGTERM or SIGINT, or the end of the owner."""
+    """Start the servers behind it, then serve until SIGTERM or SIGINT, or the end of the owner."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
     write_certificates(folder)
     pool = processes.account_pool()
@@ -136,7 +134,7 @@ async def run(folder: Path, port: int, owner: int | None = None, in_memory: bool
         emulator.port = server.sockets[0].getsockname()[1]
         url = f"http://127.0.0.1:{emulator.port}"
         main = await asyncio.to_thread(Control(url).new_scope, "main")
-        # The SDK's own test waits as long before it lists what it made.
+        # The SDK's own test waits this long before it lists what it created.
         await asyncio.to_thread(main.set_workspace, list_lag=30)
         _write(folder / "emulator.json", {"url": url, "groups": [os.getpgrp()]})
         stop = asyncio.Event()
@@ -165,7 +163,7 @@ def _is_there(process: int | None) -> bool:
 
 
 def _write(path: Path, value: object) -> None:
-    # Whoever waits for the file must find it whole.
+    # Readers of the file must find it complete.
     draft = path.with_suffix(".new")
     draft.write_text(json.dumps(value))
     draft.rename(path)

@@ -48,7 +48,7 @@ ACCOUNT = re.compile(r"/subscriptions/.*/providers/Microsoft.Storage/storageAcco
 
 
 async def serve(emulator: Emulator, request: Request) -> Reply:
-    """Answer a request to the management host, with what is left of its quota."""
+    """Answer a request to the management host, with the rest of its quota."""
     reply = await _serve(emulator, request)
     kind = "reads" if request.method in ("GET", "HEAD") else "writes"
     reply.headers[f"x-ms-ratelimit-remaining-subscription-{kind}"] = str(QUOTA[kind])
@@ -101,7 +101,7 @@ async def _serve(emulator: Emulator, request: Request) -> Reply:
 
 
 def find_workspace(scope: Scope, found: re.Match[str]) -> Workspace:
-    """The scope's workspace if that is the one that is meant."""
+    """Return the scope's workspace if the request names it."""
     workspace = scope.workspace
     if found["subscription"].lower() != workspace.subscription:
         raise arm_error(
@@ -123,7 +123,7 @@ def find_workspace(scope: Scope, found: re.Match[str]) -> Workspace:
 
 
 def require(identity: Identity, workspace: Workspace, action: str, write: bool) -> None:
-    """403 unless the identity's role in the workspace is enough."""
+    """Answer 403 unless the identity's role in the workspace is sufficient."""
     role = identity.roles.get("")
     if role == SCIENTIST or (role and not write):
         return
@@ -198,14 +198,14 @@ def _workspace(scope: Scope, workspace: Workspace) -> dict[str, Any]:
             "hbiWorkspace": False,
             "v1LegacyMode": False,
             "storageHnsEnabled": any(one.hns for one in scope.accounts.values() if one.name == account),
-            # What signs the SAS of artifacts.
+            # The key that signs the SAS of artifacts.
             "systemDatastoresAuthMode": "accesskey" if workspace.artifact_sas == "key" else "identity",
         },
     }
 
 
 def _account(scope: Scope, identity: Identity, found: re.Match[str]) -> Reply:
-    """The storage account as a resource, for whoever has the role Reader on it; a data role is none."""
+    """Return the storage account as a resource. The identity needs the role Reader on it."""
     if not scope.account_reader:
         raise arm_error(
             403,

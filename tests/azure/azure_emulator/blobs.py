@@ -1,7 +1,7 @@
-"""Azurite as the emulator uses it: requests passed on, and a few of its own with every right.
+"""Accesses Azurite: passes on requests, and sends a few of its own with all rights.
 
-Azurite judges bearer tokens too. What the front has accepted is passed on with a token of the front's own
-for the same object id, so that a clock that is off or a token made to expire is judged in one place only.
+Azurite checks bearer tokens too. What the front has accepted is passed on with the front's own token for the
+same object id. So a wrong clock, or a token that was made to expire, is only checked in one place.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from .state import Account, Scope
 from .web import CHUNK, Reply
 
 VERSION = "2025-11-05"
-# Between two machines, not of the message.
+# A tolerance between two machines, not for the message.
 HOP = {
     "connection",
     "keep-alive",
@@ -47,7 +47,7 @@ HOP = {
 
 
 class Pieces:
-    """The body of an answer of Azurite, passed on as it arrives; ``close`` it where it is not wanted."""
+    """The body of an answer of Azurite, passed on as it arrives. ``close`` it if it is not needed."""
 
     def __init__(self, response: aiohttp.ClientResponse) -> None:
         self._response = response
@@ -74,12 +74,12 @@ class Blobs:
     _tokens: dict[str, tuple[str, float]] = field(default_factory=dict)
 
     async def open(self) -> None:
-        """Connect; call it inside the running loop."""
+        """Connect. Call it inside the running loop."""
         context = ssl.create_default_context(cafile=self.authority)
         self.session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(ssl=context, limit=0),
             auto_decompress=False,
-            # A machine that stands still for a minute is no fault of the storage.
+            # A machine that pauses for a minute is not a fault of the storage.
             timeout=aiohttp.ClientTimeout(total=None, sock_connect=600),
             skip_auto_headers=("User-Agent", "Content-Type", "Accept-Encoding"),
         )
@@ -110,10 +110,10 @@ class Blobs:
         object_id: str | None = None,
         keep_authorization: bool = False,
     ) -> Reply:
-        """Send one request to an account and return the answer, its body not yet read.
+        """Send one request to an account and return the answer, without reading its body.
 
-        ``target`` begins with a slash and the container. Without an ``object_id`` it is the emulator
-        itself that asks.
+        ``target`` begins with a slash and the container. Without an ``object_id``, the emulator itself sends
+        the request.
         """
         sent = CIMultiDict(
             (name, value) for name, value in (headers or {}).items() if name.lower() not in HOP
@@ -141,7 +141,7 @@ class Blobs:
         return Reply(response.status, kept, Pieces(response), int(length) if length else None)  # type: ignore[arg-type]
 
     async def whole(self, *arguments: Any, **named: Any) -> Reply:
-        """``send``, with the body read."""
+        """Like ``send``, but read the body."""
         reply = await self.send(*arguments, **named)
         reply.body = b"".join([piece async for piece in reply.body])  # type: ignore[union-attr]
         reply.length = None
@@ -163,7 +163,7 @@ class Blobs:
     async def names(
         self, scope: Scope, account: Account, container: str, prefix: str, limit: int
     ) -> list[tuple[str, bool]]:
-        """Up to ``limit`` blobs below a prefix, and whether each is a folder of a hierarchical namespace."""
+        """Return up to ``limit`` blobs below a prefix, and for each, whether it is a folder."""
         found: list[tuple[str, bool]] = []
         marker = ""
         while len(found) < limit:
@@ -186,7 +186,7 @@ class Blobs:
         return found
 
     def account_sas(self, account: Account) -> str:
-        """A SAS for everything in an account, for the emulator's own use."""
+        """Return a SAS for everything in an account, for the emulator's own use."""
         return generate_account_sas(
             account.name,
             account.key,
@@ -197,7 +197,7 @@ class Blobs:
         )
 
     async def delegation_key(self, scope: Scope, account: Account, object_id: str) -> UserDelegationKey:
-        """A user delegation key, as the service makes it."""
+        """Return a user delegation key, like the service does."""
         now = datetime.now(UTC)
         start, end = (
             moment.strftime("%Y-%m-%dT%H:%M:%SZ")
@@ -253,7 +253,7 @@ class Blobs:
 
 
 def signature_of(query: str) -> str:
-    """The ``sig`` of a SAS, by which it is known."""
+    """Return the ``sig`` of a SAS, which identifies it."""
     return next((part[4:] for part in query.split("&") if part.startswith("sig=")), "")
 
 

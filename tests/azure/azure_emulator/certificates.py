@@ -1,4 +1,4 @@
-"""A certificate authority of its own, and one server certificate for every host name of the emulator."""
+"""A separate certificate authority, and one server certificate for every host name of the emulator."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .names import CERTIFICATE_NAMES
 
 
 def write_certificates(folder: Path) -> None:
-    """Write ``ca.pem``, ``server.pem`` and ``server-key.pem``, good for a year from yesterday."""
+    """Write ``ca.pem``, ``server.pem`` and ``server-key.pem``, valid for a year from yesterday."""
     authority_key, server_key = (ec.generate_private_key(ec.SECP256R1()) for _ in range(2))
     authority_name = _name("Emulated Azure CA")
     authority = (

@@ -1,5 +1,4 @@
-"""The control endpoint from Python: make scopes, set things, seed and read blobs, look at what was
-written."""
+"""The control endpoint from Python: creates scopes, sets switches, and seeds and reads blobs."""
 
 from __future__ import annotations
 
@@ -29,7 +28,7 @@ _opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 @cache
 def _transport(authority: str) -> RequestsTransport:
-    """The connections to Azurite, which all scopes share: to open one costs more than most requests."""
+    """Return the connections to Azurite that all scopes share: opening one costs more than most requests."""
     return RequestsTransport(connection_verify=authority)
 
 
@@ -40,7 +39,7 @@ class Control:
         self.url = url
 
     def call(self, method: str, path: str, value: object = None) -> Any:
-        """One request; an error answer is raised with its text."""
+        """Send one request. An error answer is raised with its text."""
         request = urllib.request.Request(
             f"{self.url}/__control/{path}",
             data=None if value is None else json.dumps(value).encode(),
@@ -54,11 +53,11 @@ class Control:
             raise ValueError(error.read().decode()) from None
 
     def new_scope(self, name: str | None = None) -> Azure:
-        """A scope of one's own."""
+        """Create a new scope."""
         return Azure(self, self.call("POST", "scopes", {"name": name})["name"])
 
     def scope(self, name: str) -> Azure:
-        """A scope that is there."""
+        """Return an existing scope."""
         self.call("GET", f"scopes/{name}")
         return Azure(self, name)
 
@@ -66,7 +65,7 @@ class Control:
 class Azure:
     """One scope: a tenant with a subscription, a workspace, an identity and storage accounts.
 
-    At first the identity has the roles that the toolchain grants (``AzureML Data Scientist`` in the
+    At first, the identity has the roles that the toolchain grants (``AzureML Data Scientist`` in the
     workspace, ``Storage Blob Data Contributor`` on its account), shared keys are off and the datastore has no
     secrets.
     """
@@ -76,12 +75,12 @@ class Azure:
         self._services: dict[str, BlobServiceClient] = {}
 
     def call(self, method: str, path: str = "", value: object = None) -> Any:
-        """A request to the scope's part of the control endpoint."""
+        """Send a request to the scope's part of the control endpoint."""
         return self.control.call(method, f"scopes/{self.name}/{path}".rstrip("/"), value)
 
     @cached_property
     def facts(self) -> dict[str, Any]:
-        """What does not change: ids, names, the first identity, the CA, the MLflow address."""
+        """The fixed facts: ids, names, the first identity, the CA, the MLflow address."""
         found = self.call("GET")
         assert isinstance(found, dict)
         return found
@@ -93,7 +92,7 @@ class Azure:
 
     @property
     def url(self) -> str:
-        """Where faults, requests and switches are, for curl."""
+        """The address of faults, requests and switches, for curl."""
         return f"{self.control.url}/__control/scopes/{self.name}"
 
     @property
@@ -137,12 +136,11 @@ class Azure:
         self.call("PUT", "roles", {"role": role, "account": account or "", **who})
 
     def settle(self) -> None:
-        """Let searches and lists show all that was written so far, as they do some time later."""
+        """Let searches and lists show everything that was written so far, as they would some time later."""
         self.call("POST", "settle")
 
     def new_account(self, **fields: Any) -> str:
-        """Another storage account: ``other_tenant``, ``role`` (None for none), ``containers``, "
-        "and switches."""
+        """Create another storage account (``other_tenant``, ``role`` or None, ``containers``, switches)."""
         return str(self.call("POST", "accounts", fields)["name"])
 
     def new_identity(self, name: str = "other") -> dict[str, Any]:
@@ -152,13 +150,13 @@ class Azure:
         return found
 
     def new_registry(self, name: str, copies_properties: bool = True) -> dict[str, str]:
-        """An Azure ML registry; returns its account and container."""
+        """Create an Azure ML registry; return its account and container."""
         found = self.call("POST", "registries", {"name": name, "copies_properties": copies_properties})
         assert isinstance(found, dict)
         return found
 
     def registry_models(self, name: str) -> dict[str, Any]:
-        """The versions that a registry has, by ``model:number``."""
+        """Return the versions in a registry, by ``model:number``."""
         found = self.call("GET", f"registries/{name}")
         assert isinstance(found, dict)
         return found
@@ -166,36 +164,36 @@ class Azure:
     # Faults and requests
 
     def fault(self, action: str, **fields: Any) -> None:
-        """Order a fault; README.md tells the fields."""
+        """Add a fault; README.md describes the fields."""
         self.call("POST", "faults", {"action": action, **fields})
 
     def faults(self) -> list[dict[str, Any]]:
-        """The faults ordered, with how often each was ``seen`` and ``acted``."""
+        """Return the faults, with how often each was ``seen`` and ``acted``."""
         found = self.call("GET", "faults")
         assert isinstance(found, list)
         return found
 
     def clear_faults(self) -> None:
-        """No more faults."""
+        """Remove all faults."""
         self.call("DELETE", "faults")
 
     def expire(self, what: str) -> None:
-        """Make all ``tokens`` or ``sas`` so far expire."""
+        """Make all existing ``tokens`` or ``sas`` expire."""
         self.call("POST", "expire", {"what": what})
 
     def requests(self, contains: str = "") -> list[dict[str, Any]]:
-        """The scope's requests so far, those whose ``METHOD https://host/path`` contains a text."""
+        """Return the scope's requests so far whose ``METHOD https://host/path`` contains a text."""
         found = self.call("GET", "requests")
         return [one for one in found if contains in f"{one['method']} https://{one['host']}{one['path']}"]
 
     def forget_requests(self) -> None:
-        """Begin the log again."""
+        """Clear the log of requests."""
         self.call("DELETE", "requests")
 
-    # What is there, seen past every refusal
+    # The contents, without any refusal
 
     def blob_service(self, account: str | None = None) -> BlobServiceClient:
-        """The real client with every right, straight to Azurite."""
+        """Return the real client with all rights, straight to Azurite."""
         name = account or self.account
         if name not in self._services:
             found = next(one for one in self.call("GET")["accounts"] if one["name"] == name)
@@ -218,7 +216,7 @@ class Azure:
         account: str | None = None,
         container: str | None = None,
     ) -> str:
-        """Put files (name to bytes, or a folder) below a prefix, and return their ``azure://`` URL."""
+        """Write files (name to bytes, or a folder) below a prefix, and return their ``azure://`` URL."""
         target = self._container(account, container)
         with suppress(ResourceExistsError):
             target.create_container()
@@ -253,7 +251,7 @@ class Azure:
         return f"azure://{account or self.account}/{container or self.container}/{prefix}"
 
     def seed_folder(self, path: str, *, account: str | None = None, container: str | None = None) -> None:
-        """A folder as a hierarchical namespace shows it, with its parents."""
+        """Create a folder as a hierarchical namespace shows it, with its parents."""
         self.call(
             "POST",
             f"accounts/{account or self.account}/folders",
@@ -263,7 +261,7 @@ class Azure:
     def blobs(
         self, prefix: str = "", *, account: str | None = None, container: str | None = None
     ) -> dict[str, int]:
-        """Names and sizes below a prefix."""
+        """Return names and sizes below a prefix."""
         found = self._container(account, container).list_blobs(name_starts_with=prefix)
         return {blob.name: blob.size for blob in found}
 
@@ -288,7 +286,9 @@ class Azure:
         object_id: str | None = None,
         seconds: float = 3600,
     ) -> str:
-        """A blob's URL with a SAS: of a user delegation key of that identity, else of the account key."""
+        """Return a blob's URL with a SAS: from a user delegation key of that identity, else from the account
+        key.
+        """
         found = self.call(
             "POST",
             f"accounts/{account or self.account}/sas",
@@ -303,13 +303,13 @@ class Azure:
         return str(found["url"])
 
     def models(self) -> dict[str, dict[str, dict[str, Any]]]:
-        """Models, their versions by number, and each one's properties as the management API has them."""
+        """Return the models, their versions by number, and each version's properties in the API."""
         found = self.call("GET", "models")
         assert isinstance(found, dict)
         return found
 
     def model_descriptions(self) -> dict[str, str | None]:
-        """Name and description of each model."""
+        """Return name and description of each model."""
         found = self.call("GET", "containers")
         assert isinstance(found, dict)
         return found
@@ -320,7 +320,7 @@ class Azure:
         self.call("POST", f"models/{name}", {"count": count, **fields})
 
     def artifacts(self) -> dict[str, list[str]]:
-        """The paths created in the artifact service, by run."""
+        """Return the paths created in the artifact service, by run."""
         found = self.call("GET", "artifacts")
         assert isinstance(found, dict)
         return found
@@ -328,17 +328,17 @@ class Azure:
     @cached_property
     def mlflow(self) -> MlflowClient:
         """MLflow's own client on the real server behind, without Azure's refusals."""
-        # Late: the emulator itself imports this module.
+        # Imported late: the emulator itself imports this module.
         from mlflow import MlflowClient
 
         return MlflowClient(self.facts["mlflow"], self.facts["mlflow"])
 
     def artifact(self, run_id: str, path: str) -> bytes:
-        """The bytes of a run's artifact, wherever they are."""
+        """Return the bytes of a run's artifact, wherever they are."""
         return self.read(**self.artifact_places(run_id)[path])
 
     def artifact_places(self, run_id: str) -> dict[str, dict[str, str]]:
-        """``account``, ``container`` and ``name`` of the blob of each artifact of a run, by path."""
+        """Return ``account``, ``container`` and ``name`` of the blob of each artifact of a run, by path."""
         found = self.call("GET", f"artifacts/{run_id}")
         assert isinstance(found, dict)
         return found

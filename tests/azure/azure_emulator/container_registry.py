@@ -1,8 +1,9 @@
-"""Azure Container Registry: its exchange of Entra's tokens, and as much of an OCI registry as a push needs.
+"""Azure Container Registry: its exchange of Entra's tokens, and the parts of an OCI registry that a push
+needs.
 
 Documented: the challenge, ``/oauth2/exchange`` and ``/oauth2/token`` (Azure/acr, docs/AAD-OAuth.md, and what
 azure-containerregistry 1.2 sends); uploads in the OCI distribution specification 1.1. Assumed: the texts of
-the errors. A token of the registry lives ``token_seconds["registry"]`` seconds.
+the errors. A token of the registry is valid for ``token_seconds["registry"]`` seconds.
 """
 
 from __future__ import annotations
@@ -35,12 +36,12 @@ class ContainerRegistry:
     uploads: dict[str, bytes] = field(default_factory=dict)
     manifests: dict[tuple[str, str], bytes] = field(default_factory=dict)
     refresh: set[str] = field(default_factory=set)
-    # Token -> (what it allows, when it ends).
+    # Token -> (what it allows, when it expires).
     access: dict[str, tuple[str, float]] = field(default_factory=dict)
 
 
 def registry_of(request: Request) -> ContainerRegistry:
-    """The registry of the request's host; each has its scope's alone."""
+    """Return the registry of the request's host. Each one belongs to one scope."""
     found = request.scope.container_registries
     return found.setdefault(request.host, ContainerRegistry(request.host))
 

@@ -1,8 +1,8 @@
 """The control endpoint: plain HTTP on the same port, for tests and for a person with curl. README.md lists
 it.
 
-``/__mlflow/SCOPE/api/2.0/…`` beside it is the real MLflow server as that scope sees it, without any of
-Azure's refusals: for looking at what was written.
+``/__mlflow/SCOPE/api/2.0/…`` beside it is the real MLflow server as that scope sees it, without Azure's
+refusals, for looking at what was written.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from .web import Refused, Reply, answer
 if TYPE_CHECKING:
     from .server import Emulator
 
-# What may be set from outside.
+# The settings that can be changed from outside.
 WORKSPACE_SWITCHES = (
     "secrets",
     "metric_rows",
@@ -67,7 +67,7 @@ SCOPE_SWITCHES = ("token_seconds", "skew", "proxy_status", "account_reader")
 
 async def serve(emulator: Emulator, raw: web.BaseRequest) -> Reply:
     """Answer a plain request."""
-    # Its own reader: the one of the request stops at a megabyte.
+    # It has its own reader, because that of the request stops at a megabyte.
     data = b"".join([piece async for piece in raw.content.iter_any()])
     parts = [unquote(part) for part in raw.raw_path.partition("?")[0].strip("/").split("/")]
     if parts[0] == "__mlflow":
@@ -248,7 +248,7 @@ def _token_file(emulator: Emulator, scope: Scope, identity: Identity) -> Any:
 
 async def _new_account(emulator: Emulator, scope: Scope, asked: dict[str, Any]) -> Account:
     name = next(one for one in emulator.blobs.keys if one not in emulator.accounts)
-    # A name is used once: what an earlier scope left in Azurite stays out of sight.
+    # A name is used once, so what an earlier scope left in Azurite stays hidden.
     key = emulator.blobs.keys.pop(name)
     other = asked.pop("other_tenant", False)
     role = asked.pop("role", CONTRIBUTOR)
@@ -282,7 +282,7 @@ def _datastore(scope: Scope, name: str, asked: dict[str, Any]) -> dict[str, Any]
 
 
 def _seed_versions(scope: Scope, name: str, asked: dict[str, Any]) -> dict[str, Any]:
-    """Many versions at once; ``{n}`` in a tag, a property or the path becomes the number."""
+    """Create many versions at once. ``{n}`` in a tag, a property or the path becomes the number."""
     model = scope.workspace.models.setdefault(name, Model(name, is_seeded=True))
     first = max(map(int, model.versions), default=0) + 1
 
@@ -333,7 +333,7 @@ def _identity(emulator: Emulator, scope: Scope, identity: Identity) -> dict[str,
 
 
 def describe(emulator: Emulator, scope: Scope) -> dict[str, Any]:
-    """All of a scope, with the environment that leads a client into it."""
+    """Return everything about a scope, including the environment for its clients."""
     workspace = scope.workspace
     return {
         "name": scope.name,
@@ -356,7 +356,7 @@ def describe(emulator: Emulator, scope: Scope) -> dict[str, Any]:
 
 
 def environment(emulator: Emulator, scope: Scope) -> dict[str, str]:
-    """The variables for a client."""
+    """Return the variables for a client."""
     identity, workspace = scope.identities[0], scope.workspace
     proxy = f"http://{scope.name}:x@127.0.0.1:{emulator.port}"
     return {
@@ -369,7 +369,7 @@ def environment(emulator: Emulator, scope: Scope) -> dict[str, str]:
         "ARM_CLOUD_METADATA_URL": f"https://{ARM}/metadata/endpoints?api-version=2019-05-01",
         "AZUREML_CURRENT_CLOUD": CLOUD,
         "REGISTRY_DISCOVERY_ENDPOINT_URL": f"https://{AZUREML}/",
-        # Instance metadata does not answer: nobody listens there.
+        # Nobody listens there, so instance metadata does not answer.
         "AZURE_POD_IDENTITY_AUTHORITY_HOST": "http://127.0.0.1:9",
         "AZURE_TENANT_ID": scope.tenant,
         "AZURE_CLIENT_ID": identity.client_id,

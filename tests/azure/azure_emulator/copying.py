@@ -10,8 +10,9 @@ operations" (403). Reported: Put Blob From URL without a source authorization fa
 Assumed: the code that comes with a refusal by AllowedCopyScope (``AuthorizationFailure``, to which the
 documented message belongs), 413 past 256 MiB.
 
-Azurite copies within itself only under its own host name and has no "From URL" for blobs and blocks: the
-source is rewritten, or read here and written as a blob or block."""
+Azurite only copies within itself under its own host name, and has no "From URL" for blobs and blocks. So the
+source address is rewritten, or the source is read here and written as a blob or block.
+"""
 
 from __future__ import annotations
 
@@ -46,7 +47,7 @@ CONDITIONS = ("if-match", "if-none-match", "if-modified-since", "if-unmodified-s
 
 @dataclass
 class Copy:
-    """An asynchronous copy that is not over, or that failed."""
+    """An asynchronous copy that has not ended, or that failed."""
 
     id: str
     source: str
@@ -57,7 +58,7 @@ class Copy:
 
 @dataclass
 class Source:
-    """The blob that is copied from."""
+    """The source blob of a copy."""
 
     account: Account
     target: str
@@ -222,7 +223,7 @@ async def _copy(
     headers["x-ms-copy-source"] = f"{emulator.blobs.url}/{source.account.name}{path}" + (
         f"?{query}" if query else ""
     )
-    # What was judged must be what is copied.
+    # The checked blob must be the copied one.
     headers["x-ms-source-if-match"] = source.headers["ETag"]
     if at_once:
         headers["x-ms-requires-sync"] = "true"
@@ -249,7 +250,7 @@ async def _copy(
 
 
 def refuse_while_pending(account: Account, key: str) -> None:
-    """409 for a write to a blob that is the destination of a copy which is not over."""
+    """Answer 409 to a write to a blob that is the destination of a pending copy."""
     copy = account.copies.get(key)
     if copy and copy.polls > 0:
         raise storage_error(409, "PendingCopyOperation", "There is currently a pending copy operation.")
@@ -258,7 +259,7 @@ def refuse_while_pending(account: Account, key: str) -> None:
 async def show(
     emulator: Emulator, account: Account, request: Request, container: str, blob: str, reply: Reply
 ) -> None:
-    """Put the state of a copy into the answer to a read of its destination; each read is a poll."""
+    """Add the state of a copy to the answer to a read of its destination. Each read is a poll."""
     copy: Copy | None = account.copies.get(f"{container}/{blob}")
     if not copy or reply.status not in (200, 206):
         return
@@ -277,7 +278,7 @@ async def show(
             '500 InternalServerError "Copy failed when reading the source."'
         )
     if copy.total:
-        # A copy that failed or was aborted leaves a blob without a byte.
+        # A copy that failed or was aborted leaves an empty blob.
         copy.total = 0
         await _empty(emulator, account, request, container, blob)
     reply.headers["x-ms-copy-progress"] = f"0/{copy.total}"
@@ -288,7 +289,7 @@ async def show(
 
 
 async def show_in_listing(account: Account, container: str, reply: Reply) -> None:
-    """Put the state of copies that are not over into a listing with ``include=copy`` (Learn, List Blobs)."""
+    """Add the state of pending copies to a listing with ``include=copy`` (Learn, List Blobs)."""
     pending = [
         name.partition("/")[2]
         for name, copy in account.copies.items()

@@ -1,11 +1,12 @@
-"""Entra ID: tokens for a federated identity, and their judgement by the services.
+"""Entra ID: tokens for a federated identity, and the checks of tokens by the services.
 
-Documented: the client-credentials grant with a federated credential (Learn, "Microsoft identity platform
-and the OAuth 2.0 client credentials flow", third case), the error body and the AADSTS codes ("Microsoft
-Entra authentication and authorization error codes"), five minutes of tolerance for clocks, the challenges
-of storage (Learn, "Authorize with Microsoft Entra ID", bearer challenge) and of ARM. Version 1.0 claims,
-since both ARM and storage get such tokens. Assumed: the HTTP status of each AADSTS error where the page
-names none (401 for ``invalid_client``, else 400)."""
+Documented: the client-credentials grant with a federated credential (Learn, "Microsoft identity platform and
+the OAuth 2.0 client credentials flow", third case), the error body and the AADSTS codes ("Microsoft Entra
+authentication and authorization error codes"), five minutes of tolerance for clocks, the challenges of
+storage (Learn, "Authorize with Microsoft Entra ID", bearer challenge) and of ARM. Version 1.0 claims, because
+both ARM and storage get such tokens. Assumed: the HTTP status of each AADSTS error whose page names none (401
+for ``invalid_client``, else 400).
+"""
 
 from __future__ import annotations
 
@@ -32,17 +33,17 @@ from .web import Refused, Reply, Request, answer, arm_error, storage_error, time
 
 ASSERTION_TYPE = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
 CLUSTER_ISSUER = "https://oidc.azure.test/cluster"
-# How far apart clocks may be.
+# By how much clocks may differ.
 TOLERANCE = 300
 _key = rsa.generate_private_key(65537, 2048)
 _cluster_key = rsa.generate_private_key(65537, 2048)
 _numbers = itertools.count(1)
-# Token signatures already verified, so that each is verified once.
+# Token signatures that were already verified, so each is verified once.
 _verified: dict[str, dict[str, Any]] = {}
 
 
 def federated_token(identity: Identity, seconds: int = 24 * 3600) -> str:
-    """What the cluster projects into a pod: a JWT that says which service account it runs under."""
+    """Return what the cluster projects into a pod: a JWT that names its service account."""
     now = int(time.time())
     claims = {
         "iss": CLUSTER_ISSUER,
@@ -56,7 +57,7 @@ def federated_token(identity: Identity, seconds: int = 24 * 3600) -> str:
 
 
 def issue(scope: Scope, audience: str, object_id: str, client_id: str, tenant: str, seconds: int) -> str:
-    """A token; its ``uti`` is a number that only grows, so that all tokens so far can be made to expire."""
+    """Return a token. Its ``uti`` is an increasing number, so all existing tokens can be made to expire."""
     now = int(time.time() + scope.skew)
     claims = {
         "aud": audience,
@@ -77,7 +78,7 @@ def issue(scope: Scope, audience: str, object_id: str, client_id: str, tenant: s
 
 
 def expire_tokens(scope: Scope) -> None:
-    """All tokens handed out so far are expired from now on."""
+    """From now on, all existing tokens are expired."""
     scope.expired_tokens = next(_numbers)
 
 
@@ -260,7 +261,7 @@ def _audience(text: str, tenant: str) -> tuple[str, str]:
 
 
 def claims_of(token: str) -> dict[str, Any] | None:
-    """The claims of one of our tokens, whatever its audience and its time; None: it is none of ours."""
+    """Return the claims of one of our tokens, whatever its audience and time; None: it is not ours."""
     if token not in _verified:
         try:
             _verified[token] = jwt.decode(
@@ -281,7 +282,7 @@ def claims_of(token: str) -> dict[str, Any] | None:
 
 
 def bearer(headers: Any) -> str | None:
-    """The token of an Authorization header."""
+    """Return the token of an Authorization header."""
     kind, _, token = headers.get("Authorization", "").partition(" ")
     return token.strip() if kind.lower() == "bearer" else None
 
@@ -291,7 +292,7 @@ def _expired(scope: Scope, claims: dict[str, Any]) -> bool:
 
 
 def judge_arm(request: Request) -> Identity:
-    """The identity of a request to ARM or to an Azure ML service; otherwise 401 as ARM says it."""
+    """Return the identity of a request to ARM or to an Azure ML service; otherwise answer 401 like ARM."""
     scope, token = request.scope, bearer(request.headers)
 
     def refuse(code: str, message: str) -> Refused:
@@ -338,7 +339,7 @@ def judge_arm(request: Request) -> Identity:
 
 
 def judge_storage(scope: Scope, account: Account, token: str) -> str:
-    """The object id of a token that the account takes; otherwise 401 as storage says it."""
+    """Return the object id of a token that the account accepts; otherwise answer 401 like storage."""
 
     def refuse(detail: str) -> Refused:
         return storage_error(
@@ -365,7 +366,7 @@ def judge_storage(scope: Scope, account: Account, token: str) -> str:
 
 
 def challenge(account: Account) -> str:
-    """What storage says to a request without, or with a bad, token."""
+    """Return storage's answer to a request without a token, or with a bad one."""
     return (
         f"Bearer authorization_uri=https://{LOGIN}/{account.tenant}/oauth2/authorize "
         f"resource_id={STORAGE_AUDIENCE}"

@@ -1,7 +1,7 @@
 """Faults on demand: what goes wrong, at which request, before or after the server has acted.
 
-Each fault belongs to a scope and counts the requests that match it. It acts at the ``nth`` of them and at the
-``times`` - 1 that follow (0: at all that follow).
+Each fault belongs to a scope and counts the requests that match it. It acts at the ``nth`` match and at the
+next ``times`` - 1 matches (0: at all that follow).
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ MOMENTS = ("before", "after")
 
 @dataclass
 class Fault:
-    """What ``POST /__control/scopes/SCOPE/faults`` takes; README.md explains each field."""
+    """The fields of ``POST /__control/scopes/SCOPE/faults``; README.md explains them."""
 
     action: str
     match: str = ""
@@ -52,13 +52,13 @@ class Fault:
         if self.action not in ACTIONS or self.when not in MOMENTS:
             raise ValueError(f"action is one of {ACTIONS}, when one of {MOMENTS}")
         if self.action in ("cut", "length") and self.when == "before":
-            raise ValueError(f"{self.action} spoils an answer: it goes with when=after")
+            raise ValueError(f"{self.action} damages an answer: it needs when=after")
         if self.action in ("damage", "late") and self.when == "after":
-            raise ValueError(f"{self.action} is about a request: it goes with when=before")
+            raise ValueError(f"{self.action} concerns a request: it needs when=before")
         re.compile(self.match), re.compile(self.skip)
 
     def hits(self, text: str) -> bool:
-        """Count the request if it matches, and say whether it is one to act on."""
+        """Count the request if it matches, and tell whether the fault acts on it."""
         if re.search(self.skip, text) or not re.search(self.match, text):
             return False
         self.seen += 1
@@ -68,21 +68,21 @@ class Fault:
         return True
 
     def describe(self) -> dict[str, Any]:
-        """As JSON, with how often it was seen and acted."""
+        """Return it as JSON, with how often it was seen and acted."""
         return asdict(self)
 
 
 class Dropped(Exception):
-    """The connection is to be closed without an answer."""
+    """The connection must be closed without an answer."""
 
 
 @dataclass
 class Spoiled:
-    """What is spoiled on its way.
+    """A request or answer that is changed on its way.
 
-    The request where it is ``damaged``: one bit of its body turned; the answer where it is ``cut`` in the
-    middle, or ``delta`` bytes off in its length. A request that is ``late`` is answered now, and acted on so
-    many seconds later.
+    If it is ``damaged``, one bit of the request's body is flipped. If it is ``cut``, the answer ends in the
+    middle; with ``delta``, its stated length is off by that many bytes. A ``late`` request is answered now,
+    and carried out that many seconds later.
     """
 
     damaged: bool = False
@@ -94,7 +94,7 @@ class Spoiled:
 async def interfere(
     scope: Scope, when: str, text: str, ports: tuple[int, int], spoiled: Spoiled
 ) -> tuple[Reply | None, list[str]]:
-    """Do what the scope's faults say at this moment; return the answer to send instead, and what was done."""
+    """Apply the scope's faults at this moment; return the answer to send instead, and what was done."""
     reply, done = None, []
     for fault in scope.faults:
         if fault.when != when or not fault.hits(text):
@@ -118,10 +118,10 @@ async def interfere(
                 raise Dropped
             case "signal":
                 kill(fault.pid, ports, fault.signal)
-                # What the client does now is what it does on a signal, not on an answer.
+                # The client's next action must come from the signal, not from an answer.
                 await asyncio.sleep(fault.seconds)
             case "skew":
-                # From now on, and for the tokens that are asked for from now on.
+                # For existing tokens, and for those that are requested from now on.
                 scope.skew = fault.seconds
                 entra.expire_tokens(scope)
             case "drop":
@@ -135,7 +135,7 @@ async def interfere(
 
 
 async def _stall(scope: Scope, fault: Fault) -> None:
-    """Wait as long as the fault says, or until it is taken back."""
+    """Wait as long as the fault says, or until it is removed."""
     clock = asyncio.get_running_loop().time
     end = clock() + fault.seconds
     while (left := end - clock()) > 0 and any(one is fault for one in scope.faults):
@@ -151,7 +151,7 @@ def kill(pid: int | str, ports: tuple[int, int], number: int) -> None:
 
 
 def owner_of(port: int, to: int) -> int | None:
-    """The process with the connection from one local TCP port to another, found as ``ss -p`` finds it."""
+    """Return the process with the connection from one local TCP port to another, found as ``ss -p`` does."""
     socket_name = None
     for table in ("/proc/net/tcp", "/proc/net/tcp6"):
         with contextlib.suppress(OSError):

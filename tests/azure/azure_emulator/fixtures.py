@@ -1,7 +1,7 @@
-"""Pytest fixtures: ``azure_emulator``, one for the whole session and all workers, and ``azure``, a scope a
-test.
+"""Pytest fixtures: ``azure_emulator``, one for the whole session and all workers, and ``azure``, one scope
+per test.
 
-Register with ``pytest_plugins = ["azure_emulator.fixtures"]`` where ``tests/azure`` is on the path.
+Register them with ``pytest_plugins = ["azure_emulator.fixtures"]``, with ``tests/azure`` on the path.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ def azure(azure_emulator: Control, request: pytest.FixtureRequest) -> Iterator[A
     scope = azure_emulator.new_scope(f"t{uuid.uuid4().hex[:10]}")
     yield scope
     if path := os.environ.get("AZURE_EMULATOR_REQUESTS"):
-        # For a look at what a test sent: one file a test.
+        # To see what a test sent: one file per test.
         Path(path).mkdir(parents=True, exist_ok=True)
         (Path(path) / f"{request.node.name[:80].replace('/', '_')}.json").write_text(
             json.dumps(scope.requests(), indent=1)

@@ -1,14 +1,14 @@
-"""The artifact service of run history, which hands out SAS for the workspace's storage account.
+"""The artifact service of run history, which returns SAS for the workspace's storage account.
 
-Reported, none of it in a public specification: the paths and shapes (the plugin's own REST client), one
-creation a path with "Resource Conflict: ArtifactId … already exists" as an entry of ``errors`` in an answer
-of 200 (lightly-train#256 and the plugin's reading of it), "Artifact batch size exceeded the limit of 100"
+Reported, but not in a public specification: the paths and shapes (the plugin's own REST client), one creation
+per path with "Resource Conflict: ArtifactId … already exists" as an entry of ``errors`` in an answer of 200
+(lightly-train#256 and the plugin's reading of it), "Artifact batch size exceeded the limit of 100"
 (ultralytics#3223). Documented: paths up to 5,000 characters (Learn, resource limits). Recorded: registering a
 path by reference to a blob of a datastore (``artifact/v2.0 … artifacts/register``, promptflow,
-test_metrics_upload). Assumed: the rights
-of a SAS (``rcw``), its life (a day, or a switch), that in a batch with conflicts the other paths are
-created, 500 artifacts a page; that a path that is there is refused with 409 when it is registered once more,
-and that a blob need not be there."""
+test_metrics_upload). Assumed: the rights of a SAS (``rcw``); its lifetime (a day, or a switch); in a batch
+with conflicts, the other paths are created; 500 artifacts per page; registering an existing path again is
+refused with 409; the blob need not exist.
+"""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ async def serve(emulator: Emulator, request: Request) -> Reply:
 
 
 async def serve_artifacts(emulator: Emulator, request: Request) -> Reply:
-    """Answer a request below ``/artifact/v2.0``: a path of a run that stands for a blob of a datastore."""
+    """Answer a request below ``/artifact/v2.0``: a path of a run that refers to a blob of a datastore."""
     identity = entra.judge_arm(request)
     found = arm.WORKSPACE.match(request.decoded_path.removeprefix("/artifact/v2.0"))
     if not found or (request.method, found["rest"]) != ("POST", "/artifacts/register"):
@@ -122,14 +122,14 @@ def _store(workspace: Workspace) -> Datastore:
 
 
 def _place(workspace: Workspace, run: str, path: str) -> tuple[Datastore, str]:
-    """The datastore and blob of an artifact."""
+    """Return datastore and blob of an artifact."""
     if found := workspace.artifact_places.get(run, {}).get(path):
         return next(one for one in workspace.datastores if one.name == found[0]), found[1]
     return _store(workspace), f"ExperimentRun/dcid.{run}/{path}"
 
 
 def places(workspace: Workspace, run: str) -> dict[str, dict[str, str]]:
-    """Account, container and name of the blob of each artifact of a run, by path."""
+    """Return account, container and name of the blob of each artifact of a run, by path."""
     found = {}
     for path in workspace.artifacts.get(run, {}):
         store, name = _place(workspace, run, path)

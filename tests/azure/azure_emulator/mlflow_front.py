@@ -1,14 +1,14 @@
-"""Azure ML's MLflow service: those endpoints of MLflow's REST API 2.0 that it has, in front of a real server.
+"""Azure ML's MLflow service: its endpoints of MLflow's REST API 2.0, in front of a real server.
 
-Documented (Learn, "Manage resource quotas", limits of run history): 250 metric values a name and batch, 50
-metric names a run, 200 params a run, 50 tags with keys up to 100 and values up to 1,000 characters.
-Reported: the body of the first (mlflow#11462), of a history asked for in pages of 1,000 and more
-(mlflow#10694, closed since: a switch), the rule for experiment names and its text (mlops templates and
-model builder, 400), no logged models (azure-sdk-for-python#44896), ``:`` in a tag key of the registry
-refused (mlflow#8008), ``mlflow.user`` cannot be set (mlflow-export-import#78). Assumed: that what is not
-there is a 404 without a body, that the other limits have the first one's body, that tags of MLflow's own
-count among the 50, that a run has the times of the service's clock whatever a client says (a switch),
-and which of the registry's endpoints exist."""
+Documented (Learn, "Manage resource quotas", limits of run history): 250 metric values per name and batch, 50
+metric names per run, 200 params per run, 50 tags with keys up to 100 and values up to 1,000 characters.
+Reported: the body of the first (mlflow#11462), of a history requested in pages of 1,000 and more
+(mlflow#10694, closed since: a switch), the rule for experiment names and its text (mlops templates and model
+builder, 400), no logged models (azure-sdk-for-python#44896), ``:`` in a tag key of the registry refused
+(mlflow#8008), ``mlflow.user`` cannot be set (mlflow-export-import#78). Assumed: a 404 for missing objects has
+no body; the other limits have the first one's body; MLflow's own tags count among the 50; a run has the times
+of the service's clock whatever a client says (a switch); and which of the registry's endpoints exist.
+"""
 
 from __future__ import annotations
 
@@ -52,11 +52,11 @@ ENDPOINTS = {
     ("PATCH", "model-versions/update"),
     *(("DELETE", f"model-versions/{name}") for name in ("delete", "delete-tag")),
 }
-# Older times of a run are in the past: a request may take a while.
+# Older times of a run are in the past, because a request may take a while.
 PAST_MS = 60_000
 READS = ("runs/search", "experiments/search", "registered-models/get-latest-versions")
 KEPT_IN_MEMORY = "memory"
-# What the real server refuses of points, for when they do not reach it: MLflow's REST API, "Request Limits"
+# What the real server refuses about points, if they are not sent to it: MLflow's REST API, "Request Limits"
 # of log-batch, and mlflow/utils/validation.py.
 BATCH_LIMIT = 1000
 BATCH_BYTES_LIMIT = 1_000_000
@@ -122,7 +122,7 @@ async def serve(emulator: Emulator, request: Request) -> Reply:
 
 
 def _judge_times(workspace: Workspace, endpoint: str, asked: dict[str, Any]) -> None:
-    """Take, ignore or refuse times in the past: what Azure ML does is not known."""
+    """Accept, ignore or refuse times in the past: Azure ML's behaviour is unknown."""
     key = {"runs/create": "start_time", "runs/update": "end_time"}.get(endpoint, "")
     now = int(time.time() * 1000)
     if workspace.past_times == "taken" or not asked.get(key) or now - int(asked[key]) < PAST_MS:
@@ -152,10 +152,10 @@ async def ask(
 async def _ask_without_points(
     emulator: Emulator, scope: Scope, endpoint: str, asked: dict[str, Any], run: Run, size: int
 ) -> tuple[int, Any]:
-    """Refuse what the real server would of the points, and ask it for the rest of the request.
+    """Refuse the points that the real server would refuse, and send it the rest of the request.
 
-    Where nothing is left it is asked only whether the run takes writes, and only until it did. A new value of
-    a tag that it has waits until somebody may look: see :func:`flush`.
+    If nothing is left, it is asked only whether the run accepts writes, and only until it did. A new value of
+    an existing tag is delayed until somebody may read it: see :func:`flush`.
     """
     metrics, params, tags = _parts(endpoint, asked)
     if size > BATCH_BYTES_LIMIT or len(metrics) + len(params) + len(tags) > BATCH_LIMIT:
@@ -179,8 +179,8 @@ async def _ask_without_points(
 
 
 async def flush(emulator: Emulator, scope: Scope) -> None:
-    """Give the real server the tags that wait, before it is asked for anything."""
-    # One at a time, else an older value could come last.
+    """Send the delayed tags to the real server, before any other request to it."""
+    # One at a time, because otherwise an older value could come last.
     async with scope.workspace.flushing:
         for number, run in list(scope.workspace.runs.items()):
             if not run.waiting:
@@ -190,7 +190,7 @@ async def flush(emulator: Emulator, scope: Scope) -> None:
             body = json.dumps({"run_id": number, "tags": tags}).encode()
             status, value = await ask(emulator, scope, "POST", "runs/log-batch", body)
             if status != 200:
-                raise RuntimeError(f"tags that were taken before are refused: {value}")
+                raise RuntimeError(f"tags that were accepted before are refused: {value}")
 
 
 def _is_point(row: dict[str, Any]) -> bool:
@@ -208,7 +208,7 @@ def _is_metric_name(key: str) -> bool:
 
 
 async def get_history(emulator: Emulator, scope: Scope, asked: dict[str, str], limit: int = 0) -> Reply:
-    """The points of a metric, with those kept twice, or in memory, where the workspace does that."""
+    """Return the points of a metric, including those kept twice, or in memory, if the workspace does that."""
     workspace = scope.workspace
     size = int(asked.get("max_results") or 0)
     if limit and size >= limit:
@@ -235,7 +235,7 @@ async def get_history(emulator: Emulator, scope: Scope, asked: dict[str, str], l
 
 def _over(field: str, limit: int, size: int) -> Refused:
     if field == "Parameters":
-        # As azure-sdk-for-python#35685 quotes it: no message on top.
+        # As azure-sdk-for-python#35685 quotes it: without a message on top.
         said = f"FieldName={field}, Limit={limit}, Size={size}."
         return mlflow_error(
             400, "INVALID_PARAMETER_VALUE", f"A field of the entity is over the size limit. {said}", ""
@@ -250,7 +250,7 @@ def _over(field: str, limit: int, size: int) -> Refused:
 
 
 def _parts(endpoint: str, asked: dict[str, Any]) -> tuple[list[Any], list[Any], list[Any]]:
-    """The metrics, params and tags that a request would write into a run."""
+    """Return the metrics, params and tags that a request would write into a run."""
     match endpoint:
         case "runs/log-batch":
             return tuple(asked.get(kind) or [] for kind in ("metrics", "params", "tags"))  # type: ignore[return-value]
@@ -266,7 +266,7 @@ def _parts(endpoint: str, asked: dict[str, Any]) -> tuple[list[Any], list[Any], 
 
 
 def _check(workspace: Workspace, endpoint: str, asked: dict[str, Any]) -> Run | None:
-    """Refuse what Azure ML refuses; return what is known of the run."""
+    """Refuse what Azure ML refuses; return what is known about the run."""
     if endpoint in ("experiments/create", "experiments/update"):
         name = asked.get("name") or asked.get("new_name") or ""
         if not EXPERIMENT.fullmatch(name):
@@ -278,7 +278,7 @@ def _check(workspace: Workspace, endpoint: str, asked: dict[str, Any]) -> Run | 
                 "letters, numbers, underscores, and dashes.",
             )
     if endpoint == "runs/search" and workspace.metric_store == KEPT_IN_MEMORY:
-        # The real server would find none, silently.
+        # The real server would silently find none.
         wanted = " ".join([asked.get("filter") or "", *(asked.get("order_by") or [])])
         if re.search(r"\bmetrics?\.", re.sub(r"'[^']*'", "''", wanted)):
             raise mlflow_error(501, "NOT_IMPLEMENTED", "Points kept in memory cannot be searched for.")
@@ -334,7 +334,7 @@ def _remember(
     metrics, params, tags = _parts(endpoint, asked)
     run.params |= {one["key"] for one in params}
     run.tags |= {one["key"] for one in tags}
-    # Of a run that did not begin here nothing earlier is known.
+    # Nothing earlier is known about a run that did not begin here.
     if run.seen or endpoint == "runs/create":
         now = dict(run.seen[-1][1]) if run.seen else {}
         run.seen.append((time.time(), now | {one["key"]: one.get("value") or "" for one in tags}))
@@ -346,7 +346,7 @@ def _remember(
 
 
 def show_points(workspace: Workspace, value: dict[str, Any]) -> None:
-    """Put the latest point of each metric that is kept in memory into the runs of an answer."""
+    """Add the latest point of each metric that is kept in memory to the runs of an answer."""
     if workspace.metric_store != KEPT_IN_MEMORY:
         return
     for shown in _runs(value):
@@ -362,10 +362,10 @@ def _runs(value: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def _as_it_was(workspace: Workspace, runs: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """What a search that is behind shows of runs: those that were there, with the tags that they had."""
+    """Return what an outdated search shows of runs: the runs at that time, with their tags at that time."""
     shown, until = [], workspace.listed_until
     for run in runs:
-        # What did not come through here a test put there, some time ago as it were.
+        # If it was not created through this service, a test put it there, as if some time ago.
         seen = known.seen if (known := workspace.runs.get(run["info"]["run_id"])) else []
         earlier = [tags for when, tags in seen if when <= until]
         if earlier and len(earlier) < len(seen):
@@ -376,7 +376,7 @@ def _as_it_was(workspace: Workspace, runs: list[dict[str, Any]]) -> list[dict[st
 
 
 def _rewrite(workspace: Workspace, value: dict[str, Any]) -> None:
-    """Artifacts are where Azure ML has them, not where the real server would put them."""
+    """Change the addresses of artifacts from the real server's to Azure ML's."""
     infos = [run["info"] for run in _runs(value)] + ([value["run_info"]] if "run_info" in value else [])
     for info in infos:
         info["artifact_uri"] = (

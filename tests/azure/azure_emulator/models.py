@@ -1,17 +1,18 @@
 """Model containers and versions of the management API.
 
 Documented: the operations and their parameters (azure-rest-api-specs, mfe.json: ``$orderBy``, ``$top``,
-``$skip``, ``version``, ``tags`` and ``properties`` as "Comma-separated list of names (and optionally
-values). Example: prop1,prop2=value2", ``listViewType``), 201 for a version that is new and 200 for one that
-was there, the name's rule, "a version is a positive integer" (azureml-examples#2725), at most 1,500 files
-(Learn, "Manage resource quotas"). Documented as well: only description and tags of a version can be
-updated (Learn, "Work with models"); properties cannot change, new keys may be added (SDK v1). No refusal of a
-change is recorded, so its words are made up here, and ``changed_properties`` has three modes. Reported: a
-deleted version "cannot be recreated" (azureml-assets#3530), "Asset paths cannot be updated." (azure-ai-ml's
-``_artifacts/_constants.py``),
-``NoMatchingArtifactsFoundFromJob`` (azure-sdk-for-python#33978). Assumed: which status comes with the
-immutable properties (409, or 400 by a switch), a property left out of a PUT is kept, the path must exist
-for datastore paths too, 30 versions a page, the newest first where no order is asked."""
+``$skip``, ``version``, ``tags`` and ``properties`` as "Comma-separated list of names (and optionally values).
+Example: prop1,prop2=value2", ``listViewType``), 201 for a new version and 200 for an existing one, the name's
+rule, "a version is a positive integer" (azureml-examples#2725), at most 1,500 files (Learn, "Manage resource
+quotas"). Documented as well: only description and tags of a version can be updated (Learn, "Work with
+models"); properties cannot change, new keys may be added (SDK v1). No refusal of a change is recorded, so its
+text is invented here, and ``changed_properties`` has three modes. Reported: a deleted version "cannot be
+recreated" (azureml-assets#3530), "Asset paths cannot be updated." (azure-ai-ml's
+``_artifacts/_constants.py``), ``NoMatchingArtifactsFoundFromJob`` (azure-sdk-for-python#33978). Assumed:
+which status comes with the immutable properties (409, or 400 by a switch), a property left out of a PUT is
+kept, the path must exist for datastore paths too, 30 versions per page, the newest first if no order is
+requested.
+"""
 
 from __future__ import annotations
 
@@ -137,7 +138,7 @@ def _version(workspace: Workspace, name: str, version: Version) -> dict[str, Any
         "type": f"{PROVIDER}/workspaces/models/versions",
         "properties": {
             **version.properties,
-            # Recorded: the path comes back in another spelling, and a stage that nobody gave.
+            # Recorded: the path is returned in another spelling, and with a stage that nobody set.
             "modelUri": version.properties["modelUri"].replace("/resourcegroups/", "/resourceGroups/"),
             "stage": version.properties["stage"] or "Development",
             "autoDeleteSetting": None,
@@ -159,7 +160,8 @@ def _asked(text: str, values: dict[str, str]) -> bool:
 
 def _list(request: Request, workspace: Workspace, model: Model) -> dict[str, Any]:
     query = request.query
-    # A model may have ten thousand versions, and each page looks at them all: only what is asked is compared.
+    # A model may have ten thousand versions, and each page examines them all, so only the requested fields
+    # are compared.
     shown = [is_archived for is_archived in (False, True) if _visible(request, is_archived)]
     found = [
         version
@@ -250,7 +252,7 @@ async def _put(emulator: Emulator, request: Request, workspace: Workspace, name:
     job = await _check_files(emulator, request, workspace, asked["modelUri"])
     there = _existing(workspace, name, number)
     if there:
-        # Another request was faster while the files were looked at.
+        # Another request was faster while the files were checked.
         return answer(_version(workspace, name, _update(workspace, name, there, asked)))
     now = time.time()
     properties = {
@@ -280,7 +282,7 @@ def _existing(workspace: Workspace, name: str, number: str) -> Version | None:
 def _update(workspace: Workspace, name: str, version: Version, asked: dict[str, Any]) -> Version:
     kept = version.properties
     if _same_path(asked.get("modelUri"), kept["modelUri"]):
-        # Recorded, archive_restore: what came back in another spelling may be sent back.
+        # Recorded, archive_restore: a path that was returned in another spelling may be sent back.
         asked = {**asked, "modelUri": kept["modelUri"]}
     if workspace.changed_properties == "accepted":
         for field in ("modelUri", "properties"):

@@ -16,7 +16,7 @@ REGISTRY_SUFFIX = f"azurecr.{DOMAIN}"
 CLOUD = "AzureEmulator"
 PROVIDER = "Microsoft.MachineLearningServices"
 
-# Hosts for which the certificate is good; one label for each star.
+# The hosts of the certificate; one label for each star.
 CERTIFICATE_NAMES = (
     LOGIN,
     ARM,
@@ -28,9 +28,9 @@ CERTIFICATE_NAMES = (
     "localhost",
 )
 
-# What the two kinds of service take as audience of a token, without a closing slash.
+# The audiences that the two kinds of service accept in a token, without a trailing slash.
 ARM_AUDIENCES = (f"https://{ARM}", "https://ml.azure.com")
-# By default a registry takes tokens for Resource Manager too.
+# By default, a registry also accepts tokens for Resource Manager.
 REGISTRY_AUDIENCE = "https://containerregistry.azure.net"
 REGISTRY_AUDIENCES = (REGISTRY_AUDIENCE, ARM_AUDIENCES[0])
 STORAGE_AUDIENCE = "https://storage.azure.com"
@@ -38,7 +38,7 @@ ASSERTION_AUDIENCE = "api://AzureADTokenExchange"
 # Azurite and the storage service know the issuer of version 1.0 tokens.
 ISSUER = "https://sts.windows.net/{tenant}/"
 
-# Those that azure-ai-ml 1.35.2 sends, and the stable ones; any other is refused.
+# Those that azure-ai-ml 1.35.2 sends, and the stable ones. Any other is refused.
 API_VERSIONS = (
     "2023-05-01",
     "2022-02-01-preview",

@@ -1,8 +1,8 @@
-"""The real servers behind the emulator: MLflow (with sqlite) and Azurite, each in a process group of its own.
+"""The real servers behind the emulator: MLflow (with sqlite) and Azurite, each in its own process group.
 
-MLflow is started with its workspaces on, so that scopes do not see each other's experiments and models.
-Azurite speaks TLS, which it asks for with ``--oauth``, and knows a fixed pool of accounts: it takes them
-from its environment once, at its start.
+MLflow is started with workspaces enabled, so scopes do not see each other's experiments and models. Azurite
+uses TLS, which ``--oauth`` requires. It has a fixed pool of accounts, which it reads from its environment at
+its start.
 """
 
 from __future__ import annotations
@@ -26,21 +26,21 @@ NODE_MODULES = Path(__file__).parent.parent / "node_modules"
 
 
 def free_port() -> int:
-    """A port of 127.0.0.1 that nobody listens on now."""
+    """Return a port of 127.0.0.1 on which nobody listens."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
 
 
 def account_pool() -> dict[str, str]:
-    """Account names and keys. Keys are shorter than Azure's, to fit a pool into one environment variable."""
+    """Return account names, and keys that are short enough for a pool in one environment variable."""
     return {
         f"azureml{number:04d}": base64.b64encode(secrets.token_bytes(18)).decode() for number in range(POOL)
     }
 
 
 def plain_environment() -> dict[str, str]:
-    """The environment without what would send these servers elsewhere."""
+    """Return the environment without variables that would change these servers."""
     foreign = ("AZURE", "AZURITE", "MLFLOW", "ARM_", "HTTPS_PROXY", "HTTP_PROXY", "https_proxy", "http_proxy")
     kept = {key: value for key, value in os.environ.items() if not key.startswith(foreign)}
     return {**kept, "DO_NOT_TRACK": "true", "MLFLOW_DISABLE_TELEMETRY": "true"}
@@ -54,8 +54,8 @@ def start_azurite(
     Args:
         folder: for its files and its log.
         pool: its accounts and their keys.
-        in_memory: keep no files. Else it writes a list of all blobs every five seconds, which costs more
-            the more tests there were.
+        in_memory: store no files. Otherwise it writes a list of all blobs every five seconds, which takes
+            longer after each test.
     """
     program = NODE_MODULES.parent / "azurite.js"
     if not (NODE_MODULES / "azurite").exists():
@@ -70,7 +70,7 @@ def start_azurite(
     environment = {
         **plain_environment(),
         "AZURITE_ACCOUNTS": ";".join(f"{name}:{key}" for name, key in pool.items()),
-        # It looks at the source of a copy between accounts through its own address.
+        # It accesses the source of a copy between accounts through its own address.
         "NODE_EXTRA_CA_CERTS": str(folder / "ca.pem"),
     }
     return _start(command, folder, "azurite.log", environment), f"https://127.0.0.1:{port}"
@@ -87,7 +87,7 @@ def start_mlflow(folder: Path) -> tuple[subprocess.Popen[bytes], str]:
         *("--backend-store-uri", f"sqlite:///{data}/mlflow.db"),
         *("--artifacts-destination", str(data / "artifacts")),
     ]
-    # Its background jobs would be eight more processes, and nothing here uses them.
+    # Its background jobs would be eight more processes, which are not needed here.
     environment = {**plain_environment(), "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
     return _start(command, folder, "mlflow.log", environment), f"http://127.0.0.1:{port}"
 
@@ -110,7 +110,7 @@ def _start(
 def wait_until_ready(
     process: subprocess.Popen[bytes], url: str, folder: Path, log: str, seconds: float = 600
 ) -> None:
-    """Return when the server answers anything at all; raise with its log when it ends before."""
+    """Wait until the server gives any answer. If it ends before, raise with its log."""
     context = ssl.create_default_context(cafile=str(folder / "ca.pem"))
     opener = urllib.request.build_opener(
         urllib.request.ProxyHandler({}), urllib.request.HTTPSHandler(context=context)
@@ -130,14 +130,14 @@ def wait_until_ready(
 
 
 def stop(process: subprocess.Popen[bytes], seconds: float = 10) -> None:
-    """End the whole group that the process leads, also the children that outlive it."""
+    """End the whole group that the process leads, including children that outlive it."""
     stop_group(process.pid, seconds)
     with contextlib.suppress(subprocess.TimeoutExpired):
         process.wait(seconds)
 
 
 def stop_group(group: int, seconds: float = 10) -> None:
-    """SIGTERM to a process group, and SIGKILL to what of it is there after a while."""
+    """Send SIGTERM to a process group, and later SIGKILL to what is left of it."""
     for number in (signal.SIGTERM, signal.SIGKILL):
         try:
             os.killpg(group, number)
@@ -145,7 +145,7 @@ def stop_group(group: int, seconds: float = 10) -> None:
             return
         end = time.monotonic() + seconds
         while time.monotonic() < end:
-            # Where it is a child of this process, nobody else can wait for it.
+            # If it is a child of this process, only this process can wait for it.
             with contextlib.suppress(ChildProcessError):
                 os.waitpid(group, os.WNOHANG)
             if not _runs(group):
@@ -154,11 +154,11 @@ def stop_group(group: int, seconds: float = 10) -> None:
 
 
 def _runs(group: int) -> bool:
-    """Whether any process of a group runs: one that has ended stays in it until its parent waits for it."""
+    """Tell whether any process of a group is running. Zombies do not count."""
     for stat in Path("/proc").glob("[0-9]*/stat"):
-        # Ended meanwhile.
+        # The process may end meanwhile.
         with contextlib.suppress(OSError):
-            # The name, in brackets, may hold anything. State, parent and group follow it.
+            # The name, in brackets, may contain anything. After it come the state, the parent and the group.
             state, _, number = stat.read_text().rpartition(")")[2].split()[:3]
             if int(number) == group and state not in "ZX":
                 return True

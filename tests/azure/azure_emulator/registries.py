@@ -1,11 +1,11 @@
 """Azure ML registries: discovery, the import of a model version from a workspace, and what it points at.
 
-From the REST descriptions in azure-ai-ml 1.35.2 (``_restclient/registry_discovery``, ``_restclient/
-model_dataplane``, ``_utils/_registry_utils.py``), and from nothing else: no recording was found. So all of
-this is **assumed**: 202 with ``Location`` for an import and 200 without a body at its end; 409 for a version
-that is there; tags, properties and type are copied, and ``modelUri`` is an address of blob storage (what
+Built from the REST descriptions in azure-ai-ml 1.35.2 (``_restclient/registry_discovery``, ``_restclient/
+model_dataplane``, ``_utils/_registry_utils.py``), and from nothing else, because no recording was found. So
+all of this is **assumed**: 202 with ``Location`` for an import and 200 without a body at its end; 409 for an
+existing version; tags, properties and type are copied, and ``modelUri`` is an address of blob storage (what
 ``models.download`` of a registry takes apart); files are copied by the service before the version shows; the
-SAS is one for the container, to read and list; 404 for a registry that is not there.
+SAS is one for the container, to read and list; 404 for a missing registry.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ CONTAINER = "registry"
 
 @dataclass
 class ModelRegistry:
-    """One registry, with a storage account of its own."""
+    """One registry with its own storage account."""
 
     name: str
     account: Account
@@ -49,7 +49,7 @@ class ModelRegistry:
     subscription: str = field(default_factory=lambda: str(uuid.uuid4()))
     # (model, number) -> properties.
     versions: dict[tuple[str, str], dict[str, Any]] = field(default_factory=dict)
-    # Imports: id -> how often its state is asked for before it is over.
+    # Imports: id -> how often its state is requested before it is finished.
     operations: dict[str, int] = field(default_factory=dict)
     # Whether tags and properties are copied.
     copies_properties: bool = True
@@ -76,7 +76,7 @@ async def serve(emulator: Emulator, request: Request) -> Reply:
         case "GET", ["models", model, "versions", number]:
             return answer(_shown(registry, model, number))
         case "GET", ["models", model, "versions"]:
-            # The newest first. azure-ai-ml asks for the first alone.
+            # The newest first. azure-ai-ml only requests the first.
             numbers = [number for name, number in reversed(registry.versions) if name == model]
             return answer({"value": [_shown(registry, model, number) for number in numbers]})
         case "POST", ["import"]:
@@ -163,7 +163,7 @@ async def _import(emulator: Emulator, request: Request, registry: ModelRegistry)
 
 
 async def _copy(emulator: Emulator, scope: Scope, registry: ModelRegistry, uri: str, where: str) -> None:
-    """Copy the files of a version; the service's own identity may read the workspace's storage."""
+    """Copy the files of a version. The service's own identity may read the workspace's storage."""
     named = re.search(r"/?datastores/([^/]+)/paths/(.+)", uri)
     assert named is not None
     store = next(one for one in scope.workspace.datastores if one.name == named[1])

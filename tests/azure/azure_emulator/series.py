@@ -1,8 +1,8 @@
-"""The points of a metric, as the emulator itself keeps them.
+"""The points of a metric, as the emulator itself stores them.
 
-What is the latest point and in which order a history comes is as in MLflow's SqlAlchemyStore
-(``_update_latest_metrics_if_necessary``, ``get_metric_history``; NaN is 0 in both); that Azure ML does the
-same is assumed. Values stay as they were sent: that store would show an infinity as the largest float.
+The latest point, and the order of a history, are the same as in MLflow's SqlAlchemyStore
+(``_update_latest_metrics_if_necessary``, ``get_metric_history``; NaN is 0 in both). It is assumed that Azure
+ML does the same. Values stay as they were sent: that store would show an infinity as the largest float.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from typing import Any
 class Series:
     """One metric of a run."""
 
-    # Timestamp, step, value (0 for NaN), whether it is NaN: comparable as they are, and small.
+    # Timestamp, step, value (0 for NaN), whether it is NaN: directly comparable, and small.
     _points: list[tuple[int, int, float, bool]] = field(default_factory=list)
     _there: set[tuple[int, int, float, bool]] = field(default_factory=set)
     _latest: tuple[int, int, float, bool] | None = None
     _is_sorted: bool = True
 
     def add(self, row: dict[str, Any], twice: bool) -> None:
-        """Take a row of a request; one that is there already only if ``twice``."""
+        """Add a row of a request; an existing one only if ``twice``."""
         value = float(row["value"])
         is_nan = math.isnan(value)
         point = int(row["timestamp"]), int(row.get("step") or 0), 0.0 if is_nan else value, is_nan
@@ -38,12 +38,12 @@ class Series:
             self._latest = point
 
     def latest(self, key: str) -> dict[str, Any]:
-        """What ``run.data.metrics`` shows."""
+        """Return the point that ``run.data.metrics`` shows."""
         assert self._latest
         return _row(key, self._latest)
 
     def page(self, key: str, start: int, size: int) -> tuple[list[dict[str, Any]], bool]:
-        """So many rows (0: all) from one on, and whether there are more."""
+        """Return this many rows (0: all) from a position, and whether there are more."""
         if not self._is_sorted:
             self._points.sort()
             self._is_sorted = True

@@ -1,9 +1,9 @@
-"""One port on loopback: an HTTPS proxy whose every host is the emulated Azure, and plain HTTP for control.
+"""One port on loopback: an HTTPS proxy for the hosts of the emulated Azure, and plain HTTP for control.
 
-A client connects, says ``CONNECT host:443`` with the scope as user name, and goes on in TLS with what it
-takes for that host. Nothing has to resolve. Hosts that Azure would not have get 502, as from a proxy whose
-name server does not know them. aiohttp's low-level server reads the requests: it streams bodies both ways
-and gives the connection itself away, which faults need.
+A client connects, sends ``CONNECT host:443`` with the scope as user name, and continues with TLS to what it
+believes is that host. Nothing has to be resolved. For unknown hosts the answer is 502, like from a proxy that
+cannot resolve the name. aiohttp's low-level server reads the requests. It streams bodies both ways and gives
+access to the connection itself, which faults need.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ HEAD_LIMIT = 64 * 1024
 
 @dataclass
 class Connection:
-    """Where a connection comes from and what host it is for."""
+    """The client of a connection, and the host that it is for."""
 
     scope: str
     host: str
@@ -45,7 +45,7 @@ class Connection:
 
 @dataclass
 class Emulator:
-    """All that is emulated."""
+    """The whole emulator."""
 
     folder: Path
     blobs: Blobs
@@ -54,7 +54,7 @@ class Emulator:
     scopes: dict[str, Scope] = field(default_factory=dict)
     accounts: dict[str, Account] = field(default_factory=dict)
     port: int = 0
-    # What was answered and is still to be acted on: the loop itself keeps no task alive.
+    # Requests that were answered but are still to be carried out. The loop itself keeps no task alive.
     later: list[asyncio.Task[None]] = field(default_factory=list)
 
     async def dispatch(self, request: Request) -> Reply:
@@ -80,12 +80,12 @@ class Emulator:
             return refused.reply
 
     def knows(self, host: str) -> bool:
-        """Whether such a host exists."""
+        """Tell whether such a host exists."""
         known = host in (LOGIN, ARM, AZUREML) or host.endswith(f".{REGISTRY_SUFFIX}")
         return known or account_of(host) in self.accounts
 
     async def handle(self, connection: Connection, raw: web.BaseRequest) -> web.StreamResponse:
-        """One request: counted, interfered with, answered, logged."""
+        """Handle one request: count it, apply faults, answer it, log it."""
         _acknowledge(raw)
         scope = self.scopes[connection.scope]
         target = raw.raw_path
@@ -149,12 +149,12 @@ class Emulator:
             entry["seconds"] = time.time() - entry["time"]
 
     async def _act(self, request: Request, seconds: float) -> None:
-        """Carry a request out whose client has its answer already."""
+        """Carry out a request whose client already has its answer."""
         await asyncio.sleep(seconds)
         _discard(await self.dispatch(request))
 
     async def handle_plain(self, raw: web.BaseRequest) -> web.StreamResponse:
-        """A request that came without CONNECT: control, and looking at MLflow."""
+        """Handle a request without CONNECT: control, and access to MLflow."""
         try:
             reply = await control.serve(self, raw)
         except Exception as error:
@@ -190,7 +190,7 @@ async def _send(
         _abort(raw)
         return response
     await response.prepare(raw)
-    # How much may go out: half of it when it is cut, and no more than what was promised.
+    # How much may be sent: half of it if it is cut, and no more than promised.
     left = length // 2 if spoiled.cut and length else length
     if left is not None:
         left = min(left, max(0, (length or 0) + spoiled.delta))
@@ -205,7 +205,7 @@ async def _send(
             break
     if spoiled.cut or spoiled.delta:
         _discard(reply)
-        # What was written leaves first; then the connection ends, whatever was promised.
+        # First the written bytes are sent; then the connection ends, whatever was promised.
         if raw.transport:
             raw.transport.close() if spoiled.cut else None
         if spoiled.delta > 0 and raw.transport:
@@ -218,7 +218,7 @@ async def _send(
 def _acknowledge(raw: web.BaseRequest) -> None:
     """Acknowledge the headers at once.
 
-    Through a proxy, urllib3 sends the body only then. Linux waits 40 ms for more to acknowledge.
+    Through a proxy, urllib3 sends the body only after that. Linux would wait 40 ms before acknowledging.
     """
     if hasattr(socket, "TCP_QUICKACK") and raw.transport:
         raw.transport.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
@@ -234,7 +234,7 @@ async def _pieces(body: Any) -> Any:
 
 
 class Handover(asyncio.Protocol):
-    """Holds what arrives in TLS until aiohttp's protocol is in place, then steps aside."""
+    """Buffers what arrives in TLS until aiohttp's protocol is in place."""
 
     def __init__(self) -> None:
         self.early: list[bytes] = []
@@ -293,7 +293,7 @@ class Front(asyncio.Protocol):
         status = 407 if not scope else scope.proxy_status or (0 if self._emulator.knows(host) else 502)
         if status:
             if scope:
-                # In the log, so that a test can see what a client wanted from the rest of the world.
+                # In the log, so a test can see which other hosts a client wanted to reach.
                 scope.requests.append(
                     {
                         "number": len(scope.requests) + 1,
@@ -315,7 +315,7 @@ class Front(asyncio.Protocol):
                 transport, handover, self._context, server_side=True
             )
         except (OSError, ssl.SSLError):
-            # A client that does not trust the certificate goes away here.
+            # A client that does not trust the certificate disconnects here.
             transport.abort()
             return
         if secure is None or handover.lost:

@@ -1,9 +1,9 @@
-"""How Azure ML's MLflow service shows what the real server behind has, and what it takes back.
+"""Translates between the real server's values and the form in which Azure ML's MLflow service shows them.
 
 Recorded (promptflow and azure-ai-evaluation, test_metrics_upload): ids of experiments and runs are GUIDs with
-dashes, times are texts, ``mlflow.user`` is listed twice among the tags of a run, beside ``mlflow.rootRunId``
-and ``mlflow.runName``, and ``runs/update`` answers without ``artifact_uri``. The real server has 32
-hexadecimal digits and numbers; both forms are the same value, so nothing has to be remembered.
+dashes, times are strings, ``mlflow.user`` is listed twice among the tags of a run, beside
+``mlflow.rootRunId`` and ``mlflow.runName``, and ``runs/update`` answers without ``artifact_uri``. The real
+server has 32 hexadecimal digits and numbers. Both forms have the same value, so nothing has to be stored.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ TIME_KEYS = ("start_time", "end_time", "creation_time", "last_update_time")
 
 
 def shown(value: Any, key: str = "") -> Any:
-    """Return what the real server answered in Azure ML's form."""
+    """Return an answer of the real server in Azure ML's form."""
     if isinstance(value, dict):
         return {name: shown(one, name) for name, one in value.items()}
     if isinstance(value, list):
@@ -34,7 +34,7 @@ def shown(value: Any, key: str = "") -> Any:
 
 
 def taken(value: Any, key: str = "") -> Any:
-    """Return what a client sent in the real server's form."""
+    """Return a client's request in the real server's form."""
     if isinstance(value, dict):
         return {name: taken(one, name) for name, one in value.items()}
     if isinstance(value, list):
@@ -57,7 +57,7 @@ def run_taken(run: str) -> str:
 
 
 def with_own_tags(run: dict[str, Any]) -> None:
-    """Give a run the tags that Azure ML lists of its own."""
+    """Add the tags that Azure ML lists for every run."""
     info, data = run["info"], run.setdefault("data", {})
     tags = data.setdefault("tags", [])
     user = next((tag["value"] for tag in tags if tag["key"] == "mlflow.user"), "emulator")

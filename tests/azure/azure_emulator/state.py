@@ -1,6 +1,6 @@
-"""What exists in the emulated Azure: scopes, and in each its identities, workspace and storage accounts.
+"""The contents of the emulated Azure: scopes, and in each its identities, workspace and storage accounts.
 
-Everything here is set through ``control``; the fields with a comment are the switches.
+Everything here is set through ``control``. The fields with a comment are the switches.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ LOG_LENGTH = 100_000
 
 @dataclass
 class Identity:
-    """A service principal with a federated credential, as a pod's service account has."""
+    """A service principal with a federated credential, like that of a pod's service account."""
 
     client_id: str
     object_id: str
@@ -44,19 +44,19 @@ class Account:
     hns: bool = False
     # Shared keys, and SAS signed with them, are refused unless set.
     shared_key: bool = False
-    # "Allow", or "Deny" for a firewall that lets nobody in.
+    # "Allow", or "Deny" for a firewall that admits nobody.
     network: str = "Allow"
-    # What is done with a CRC-64 of a body: "compared", "refused" as Azurite does, or "ignored".
+    # What happens to a body with a CRC-64: "compared", "refused" like in Azurite, or "ignored".
     crc64: str = "compared"
-    # None, "AAD" or "PrivateLink": from where copies may come.
+    # None, "AAD" or "PrivateLink": from where copies are allowed.
     copy_scope: str | None = None
-    # An asynchronous copy says "pending" so often before it ends as success, failed or aborted.
+    # How often an asynchronous copy answers "pending", before it ends with success, failed or aborted.
     copy_pending_polls: int = 0
     copy_outcome: str = "success"
-    # Something on the way writes the names of headers, and so of metadata, Like-This.
+    # A proxy writes the names of headers, and so of metadata, Like-This.
     header_case: bool = False
     copies: dict[str, Any] = field(default_factory=dict)
-    # Folders known to exist, of an account with a hierarchical namespace.
+    # Known folders of an account with a hierarchical namespace.
     folders: set[str] = field(default_factory=set)
 
 
@@ -81,7 +81,7 @@ class Version:
     properties: dict[str, Any]
     created: float
     modified: float
-    # Put there by a test, some time ago as it were: no list is behind it.
+    # Put there by a test, as if some time ago: every list shows it.
     is_seeded: bool = False
 
 
@@ -100,18 +100,18 @@ class Model:
 
 @dataclass
 class Run:
-    """What the MLflow service must remember of a run to keep its limits."""
+    """What the MLflow service must remember about a run to enforce its limits."""
 
     metrics: set[str] = field(default_factory=set)
     params: set[str] = field(default_factory=set)
     tags: set[str] = field(default_factory=set)
-    # By metric, where the emulator keeps the points.
+    # By metric, if the emulator keeps the points.
     series: dict[str, Series] = field(default_factory=dict)
-    # The real server took a write, so that it is there and not deleted.
+    # The real server accepted a write, so the run exists and is not deleted.
     is_active: bool = False
-    # New values of tags, which came with such points: the real server gets them before it is asked anything.
+    # New values of tags that came with such points. The real server gets them before its next request.
     waiting: dict[str, str] = field(default_factory=dict)
-    # (when, the values of its tags from then on), for searches that are behind.
+    # (when, the values of its tags from then on), for outdated searches.
     seen: list[tuple[float, dict[str, str]]] = field(default_factory=list)
 
 
@@ -127,52 +127,53 @@ class Workspace:
     datastores: list[Datastore] = field(default_factory=list)
     models: dict[str, Model] = field(default_factory=dict)
     artifacts: dict[str, dict[str, float]] = field(default_factory=dict)
-    # By run and path: datastore and blob of those that were registered by reference.
+    # By run and path: datastore and blob of artifacts that were registered by reference.
     artifact_places: dict[str, dict[str, tuple[str, str]]] = field(default_factory=dict)
     runs: dict[str, Run] = field(default_factory=dict)
     flushing: asyncio.Lock = field(default_factory=asyncio.Lock)
     # False: listSecrets is answered with 403.
     secrets: bool = True
-    # A metric row sent twice is "kept" (recorded rows have ids of the service), or "dropped" as in MLflow.
+    # A metric row sent twice is "kept" (recorded rows have ids of the service), or "dropped" like in MLflow.
     metric_rows: str = "kept"
     # What a PUT does that changes the path or a property of a version: "refused", "ignored" or "accepted".
     changed_properties: str = "refused"
-    # Who keeps the points of runs: the real server ("mlflow"), or the emulator in its "memory".
+    # Where the points of runs are stored: in the real server ("mlflow"), or in the emulator's "memory".
     metric_store: str = "mlflow"
     # False: NaN and infinities are answered with 400.
     accepts_nan: bool = True
-    # From this max_results on, the history of a metric is answered with 400; 0 for no limit.
+    # From this max_results on, the history of a metric is refused with 400; 0: no limit.
     metric_history_limit: int = 1000
     # How the artifact service signs: "user-delegation", or "key" (refused by an account without shared keys).
     artifact_sas: str = "user-delegation"
     artifact_sas_seconds: int = 24 * 3600
-    # Where the SAS lead, instead of to the account: a server that only takes the time of an upload.
+    # The target of the SAS, instead of the account: a server that only takes the time of an upload.
     artifact_endpoint: str = ""
-    # What becomes of a jobName in a PUT of a version: "ignored", "kept" or "refused".
+    # What happens to a jobName in a PUT of a version: "ignored", "kept" or "refused".
     job_name: str = "ignored"
-    # Times of a run that are over a minute old: "taken", "ignored" (the service's clock counts) or "refused".
+    # Times of a run that are more than a minute old: "taken", "ignored" (the service's clock counts) or
+    # "refused".
     past_times: str = "ignored"
-    # Artifacts that stand for a blob of a datastore are "taken", or answered with this status.
+    # Artifacts that refer to a blob of a datastore are "taken", or answered with this status.
     artifact_references: str = "taken"
-    # The status of a PUT that would change what is immutable in a version.
+    # The status for a PUT that would change something immutable in a version.
     immutable_status: int = 409
     # How many versions a page has unless $top says so.
     page_size: int = 30
-    # Searches of runs, and lists of models and versions, show what was there so many seconds ago. No test
-    # takes as long as this: what it sees does not depend on how fast it is.
+    # Searches of runs, and lists of models and versions, are this many seconds out of date. No test takes
+    # this long, so what it sees does not depend on its speed.
     list_lag: float = 600
-    # They are not behind this moment, in seconds since the epoch: see client.Azure.settle.
+    # They show everything up to this moment, in seconds since the epoch: see client.Azure.settle.
     settled: float = 0
-    # A version is found by its number only so many seconds after it was made.
+    # A version is found by its number only this many seconds after it was created.
     read_lag: float = 0
-    # False: the versions of a model that is not there are an empty list, not 404.
+    # False: the versions of a missing model are an empty list, not 404.
     lists_missing: bool = True
-    # True: an experiment that exists is refused in ARM's words with 409, not in MLflow's.
+    # True: an existing experiment is refused with ARM's error and 409, not with MLflow's.
     plain_conflict: bool = False
 
     @property
     def listed_until(self) -> float:
-        """What was written after this moment, in seconds since the epoch, no search and no list shows yet."""
+        """Return the moment, in seconds since the epoch, after which no search or list shows anything yet."""
         return max(time.time() - self.list_lag, self.settled)
 
     @property
@@ -186,7 +187,7 @@ class Workspace:
 
 @dataclass
 class Scope:
-    """One customer, and all that is his."""
+    """One customer and everything that belongs to it."""
 
     name: str
     tenant: str
@@ -194,11 +195,11 @@ class Scope:
     workspace: Workspace
     identities: list[Identity] = field(default_factory=list)
     accounts: dict[str, Account] = field(default_factory=dict)
-    # How long a token lives, in seconds, by audience ("arm", "storage").
+    # How long a token is valid, in seconds, by audience ("arm", "storage").
     token_seconds: dict[str, int] = field(
         default_factory=lambda: {"arm": 3600, "storage": 3600, "registry": 3600}
     )
-    # Entra's clock is off by so many seconds.
+    # By how many seconds Entra's clock is off.
     skew: float = 0
     # Tokens up to this number, and SAS in this set, count as expired.
     expired_tokens: int = 0
@@ -212,16 +213,16 @@ class Scope:
     requests: deque[dict[str, Any]] = field(default_factory=lambda: deque(maxlen=LOG_LENGTH))
     # Whether the identity may read the storage account as a resource.
     account_reader: bool = False
-    # Not 0: the proxy answers CONNECT with this status, as a proxy that does not let one out.
+    # Not 0: the proxy answers CONNECT with this status, like a proxy that denies access.
     proxy_status: int = 0
 
     def identity(self, object_id: str) -> Identity | None:
-        """The identity with that object id."""
+        """Return the identity with this object id."""
         return next((one for one in self.identities if one.object_id == object_id), None)
 
 
 def new_scope(name: str) -> Scope:
-    """A scope with fresh identifiers and nothing else."""
+    """Create a scope with new identifiers and nothing else."""
     return Scope(
         name,
         tenant=str(uuid.uuid4()),
@@ -231,5 +232,5 @@ def new_scope(name: str) -> Scope:
 
 
 def new_identity(name: str) -> Identity:
-    """An identity for a service account of that name in the cluster."""
+    """Create an identity for a service account with this name in the cluster."""
     return Identity(str(uuid.uuid4()), str(uuid.uuid4()), f"system:serviceaccount:osmo:{name}")

@@ -1,17 +1,18 @@
-"""Blob storage: who may do what, in front of Azurite, which keeps the bytes.
+"""Blob storage: checks who may do what, in front of Azurite, which stores the bytes.
 
 Documented on Learn: the error codes ("Blob service error codes"), "Prevent Shared Key authorization" (403
-``KeyBasedAuthenticationNotPermitted``, also for every SAS but one of a user delegation key), the rights of
-the two data roles, that a user delegation SAS has no more rights than who signed it, the bearer challenge,
+``KeyBasedAuthenticationNotPermitted``, also for every SAS except one of a user delegation key), the rights of
+the two data roles, that a user delegation SAS has no more rights than its signer, the bearer challenge,
 "Configure Azure Storage firewalls" (403 ``AuthorizationFailure``), and the CRC-64 of a body, which Azurite
-does not know ("Put Block": 400 ``Crc64Mismatch`` where the body has another one). Reported: 401
-``InvalidAuthenticationInfo`` with its detail. A request without any authorization is 401
-``NoAuthenticationInformation`` with a challenge, and 409 ``PublicAccessNotPermitted`` is what a copy hears
-of such a source. Blobs, blocks, leases, conditions and the signatures of SAS are Azurite's.
+does not know ("Put Block": 400 ``Crc64Mismatch`` if the body has another one). Reported: 401
+``InvalidAuthenticationInfo`` with its detail. A request without any authorization gets 401
+``NoAuthenticationInformation`` with a challenge, and 409 ``PublicAccessNotPermitted`` is the answer to a copy
+from such a source. Blobs, blocks, leases, conditions and the signatures of SAS are Azurite's.
 
-A hierarchical namespace makes the parents of every blob, which a listing of blobs shows as empty blobs with
-the metadata ``hdi_isfolder``; a folder with something in it cannot be deleted as a blob (409
-``DirectoryIsNotEmpty``)."""
+A hierarchical namespace creates the parents of every blob, which a listing of blobs shows as empty blobs with
+the metadata ``hdi_isfolder``. A folder that is not empty cannot be deleted as a blob (409
+``DirectoryIsNotEmpty``).
+"""
 
 from __future__ import annotations
 
@@ -70,7 +71,7 @@ async def serve(emulator: Emulator, account: Account, request: Request) -> Reply
         and reply.status < 300
         and query.get("comp") in (None, "blocklist")
     ):
-        # A blob that was written over is no copy any more.
+        # A blob that was overwritten is no longer a copy.
         account.copies.pop(key, None)
     if request.method in ("GET", "HEAD") and blob and not query.get("comp"):
         await copying.show(emulator, account, request, container, blob, reply)
@@ -100,7 +101,7 @@ async def pass_on(emulator: Emulator, account: Account, request: Request) -> Rep
     if reply.status == 400 and reply.headers.get("x-ms-error-code") == "InvalidOperation":
         text = b"".join([piece async for piece in reply.body])  # type: ignore[union-attr]
         if b"Provided contentMD5" in text:
-            # Azurite has a code of its own for it.
+            # Azurite has its own code for this.
             raise storage_error(
                 400,
                 "Md5Mismatch",
@@ -114,7 +115,7 @@ async def pass_on(emulator: Emulator, account: Account, request: Request) -> Rep
 
 
 async def compare_crc64(account: Account, request: Request, headers: CIMultiDict[str]) -> str | None:
-    """Compare a body with its CRC-64, by Microsoft's own implementation, and return the one that it has."""
+    """Compare a body with its CRC-64, using Microsoft's own implementation, and return its real one."""
     if CRC64 not in headers or account.crc64 == "refused":
         return None
     given = headers.pop(CRC64)
@@ -143,7 +144,7 @@ async def _after_write(
 
 
 async def make_folders(emulator: Emulator, scope: Scope, account: Account, container: str, blob: str) -> None:
-    """Make the parents of a blob, as a hierarchical namespace does."""
+    """Create the parents of a blob, like a hierarchical namespace."""
     parts = blob.split("/")[:-1]
     for depth in range(1, len(parts) + 1):
         folder = "/".join(parts[:depth])
@@ -183,7 +184,7 @@ async def authorize(scope: Scope, account: Account, request: Request) -> None:
 
 
 def key_refused() -> Exception:
-    """The answer of an account that allows no shared keys."""
+    """Return the answer of an account that allows no shared keys."""
     return storage_error(
         403,
         "KeyBasedAuthenticationNotPermitted",
@@ -192,7 +193,7 @@ def key_refused() -> Exception:
 
 
 def judge_role(scope: Scope, account: Account, object_id: str, writes: bool) -> None:
-    """403 unless the identity has a data role on the account that is enough."""
+    """Answer 403 unless the identity has a sufficient data role on the account."""
     identity = scope.identity(object_id)
     role = identity.roles.get(account.name) if identity else None
     if object_id == scope.workspace.principal:
@@ -206,7 +207,7 @@ def judge_role(scope: Scope, account: Account, object_id: str, writes: bool) -> 
 
 
 def judge_sas(scope: Scope, account: Account, query: str, writes: bool) -> str | None:
-    """Who signed a SAS (None for the account key); its signature and its own rights are left to Azurite."""
+    """Return who signed a SAS (None for the account key). Azurite checks its signature and its own rights."""
     signature = signature_of(query)
     scope.seen_sas.add(signature)
     signer = re.search(r"(?:^|&)skoid=([^&]+)", query)
@@ -242,5 +243,5 @@ def _moment(query: str, name: str) -> float | None:
 
 
 def public_url(account: Account, container: str, blob: str) -> str:
-    """The URL of a blob as clients know it."""
+    """Return the URL of a blob as clients know it."""
     return f"https://{blob_host(account.name)}{blob_target(container, blob)}"

@@ -1,4 +1,4 @@
-"""A request and a reply, as every service of the emulator sees them, and the shapes of Azure's errors.
+"""A request and a reply, for every service of the emulator, and the formats of Azure's errors.
 
 Sources: Learn "Common REST API error codes" and "Blob service error codes" for storage's XML and header, the
 ARM RPC (azure-resource-manager-rpc, common-api-details) for ``{"error": {"code", "message"}}``, and
@@ -30,7 +30,7 @@ CHUNK = 256 * 1024
 
 @dataclass
 class Request:
-    """One request; its body is read once, whole (``body``) or in pieces (``pieces``)."""
+    """One request. Its body is read once, as a whole (``body``) or in pieces (``pieces``)."""
 
     scope: Scope
     method: str
@@ -80,20 +80,20 @@ class Request:
         return self.kept
 
     async def damage(self) -> None:
-        """Turn one bit in the middle of the body, as if it had come so."""
+        """Flip one bit in the middle of the body, as if it had arrived like that."""
         body = bytearray(await self.body())
         if body:
             body[len(body) // 2] ^= 1
         self.kept = bytes(body)
 
     async def json(self) -> Any:
-        """The body read as JSON; ``{}`` where there is none."""
+        """Return the body as JSON; ``{}`` if there is none."""
         return json.loads(await self.body() or b"{}")
 
 
 @dataclass
 class Reply:
-    """What a service answers; ``body`` is bytes, or pieces whose total is ``length``."""
+    """A service's answer. ``body`` is bytes, or pieces with the total ``length``."""
 
     status: int
     headers: CIMultiDict[str] = field(default_factory=CIMultiDict)
@@ -110,7 +110,7 @@ class Refused(Exception):
 
 
 def answer(value: object, status: int = 200, **headers: str) -> Reply:
-    """A JSON answer."""
+    """Return a JSON answer."""
     named = {name.replace("_", "-"): text for name, text in headers.items()}
     return Reply(
         status,
@@ -120,16 +120,16 @@ def answer(value: object, status: int = 200, **headers: str) -> Reply:
 
 
 def arm_error(status: int, code: str, message: str, **headers: str) -> Refused:
-    """An error of Azure Resource Manager, or of a provider behind it."""
+    """Return an error of Azure Resource Manager, or of a provider behind it."""
     return Refused(answer({"error": {"code": code, "message": message}}, status, **headers))
 
 
-# Recorded: the model service says something general on top, and the reason in the details.
+# Recorded: the model service puts a generic message on top, and the reason into the details.
 _GENERAL = {400: "The request is invalid.", 404: "The specified resource was not found."}
 
 
 def ml_error(status: int, code: str, message: str, reason: str = "") -> Refused:
-    """An error of Azure ML's management front end: ARM's shape, and where it came from.
+    """Return an error of Azure ML's management front end: ARM's format, and where it came from.
 
     Args:
         status, code: of the answer.
@@ -147,9 +147,9 @@ def ml_error(status: int, code: str, message: str, reason: str = "") -> Refused:
 
 
 def mlflow_error(status: int, error_code: str, message: str, code: str = "UserError") -> Refused:
-    """An error of Azure ML's MLflow service: its own body, with MLflow's two keys beside it.
+    """Return an error of Azure ML's MLflow service: its own body, with MLflow's two keys beside it.
 
-    Without a code it is the form that limits of a run have: the message is in the body alone.
+    Without a code it has the form for limits of a run: the message is only in the body.
     """
     if not code:
         body = {"error": {"code": "UserError", "message": message, "details": []}, "error_code": error_code}
@@ -217,7 +217,7 @@ def storage_error(status: int, code: str, message: str, detail: str = "", **head
 
 
 def timestamp(seconds: float | None = None) -> str:
-    """A moment in the form of Azure's bodies; now, unless told."""
+    """Return a moment in the format of Azure's bodies; by default now."""
     moment = datetime.datetime.now(datetime.UTC)
     if seconds is not None:
         moment = datetime.datetime.fromtimestamp(seconds, datetime.UTC)

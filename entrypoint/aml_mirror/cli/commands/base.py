@@ -1,4 +1,4 @@
-"""What every command is: a name, its help with examples, and what runs it."""
+"""The definition of a command: its name, its help with examples, and the function that runs it."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ PROGRAM = "aml-mirror"
 
 
 def framework_names() -> tuple[str, ...]:
-    """The names that ``--framework`` takes."""
+    """The values of ``--framework``."""
     from aml_mirror import layouts
 
     return layouts.layout_names()
 
 
 def forms_of_plugins(flags: Sequence[str]) -> list[str]:
-    """How to name the sources or registries of other packages, for the help of their flag."""
+    """The forms of other packages' sources or registries, for the help of their flag."""
     if "--source" in flags:
         return [str(item.form) for item in plugins.load(plugins.SOURCES)]
     if "--tracking-uri" in flags:
@@ -40,7 +40,7 @@ class Call:
     settings: Settings
     console: Console
     progress: Progress
-    """What is known so far: the receipt of a failure names it."""
+    """The facts known so far. The receipt of a failure contains them."""
     commands: tuple[Command, ...]
     """All that there are."""
 
@@ -51,11 +51,11 @@ class Command:
 
     name: str
     help: str
-    """One line, as the list of commands shows it; no capital letter, no full stop."""
+    """One line for the list of commands; no capital letter, no full stop."""
     examples: tuple[str, ...]
     run: Callable[[Call], int]
     """Does the work and returns the exit code; a failure is raised."""
     note: str = ""
-    """More, in front of the examples."""
+    """More text, before the examples."""
     reads_settings: bool = True
     """False: it needs neither the environment nor ``.env``."""

@@ -1,7 +1,7 @@
 """Completion for bash, zsh and fish, made from the table of options.
 
-The scripts hold every command, option and fixed value, so that completing starts no process. Values that
-are paths are completed by the shell.
+The scripts contain every command, option and fixed value, so completing starts no process. The shell
+completes paths.
 """
 
 from __future__ import annotations
@@ -165,7 +165,7 @@ def _fish(commands: Commands) -> str:
     for command in commands:
         seen = f"-n '__fish_seen_subcommand_from {command.name}'"
         if command.name == "mirror":
-            # It is the command where none is named.
+            # It is the default command.
             others = " ".join(other.name for other in commands if other is not command)
             seen = f"-n 'not __fish_seen_subcommand_from {others}'"
         for option in _listed(command.name):

@@ -10,7 +10,7 @@ from aml_mirror.core.errors import SeveralRuns
 
 
 def run(call: Call) -> int:
-    """Print what a mirror would do. Of a folder with several runs each is listed, and the call fails."""
+    """Print what a mirror would do. If a folder has several runs, each is listed, and the call fails."""
     from aml_mirror.cli.report import plan_text
     from aml_mirror.pipeline.decide import plans
 
@@ -20,7 +20,7 @@ def run(call: Call) -> int:
     except SeveralRuns as error:
         if not call.settings.run_id:
             _list_runs(call)
-        # As mirror would: it takes one run.
+        # Like mirror, which accepts one run.
         raise error
     return 0
 

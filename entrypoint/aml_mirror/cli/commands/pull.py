@@ -10,12 +10,12 @@ from aml_mirror.cli.commands.base import Call, Command
 
 
 def run(call: Call) -> int:
-    """Bring a version to a folder, verified, and say how it is loaded."""
+    """Download a version into a folder, verify it, and show how to load it."""
     from aml_mirror.pull.pull import pull
 
     settings = call.settings
     if settings.run_id and settings.reference and not settings.folder:
-        # With --run-id the only argument is the folder.
+        # With --run-id, the folder is the only argument.
         settings = replace(settings, reference="", folder=settings.reference)
     result = pull(settings, call.console)
     if output.for_people(settings.json):

@@ -9,7 +9,7 @@ from aml_mirror.cli.commands.base import Call, Command
 
 
 def run(call: Call) -> int:
-    """Write what is wrong or missing in a version from its run; 65 if it differs still."""
+    """Restore what is wrong or missing in a version from its run; 65 if it still differs."""
     from aml_mirror.verify.repair import repair
 
     result = repair(call.settings, call.console)

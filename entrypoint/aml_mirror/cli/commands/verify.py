@@ -22,7 +22,7 @@ def run(call: Call) -> int:
         return 0 if found.holds else 65
     if importlib.util.find_spec("mlflow") is None:
         raise ConfigurationError(
-            "aml-mirror-pull, which is installed here, verifies pulled folders only",
+            "aml-mirror-pull, which is installed here, only verifies pulled folders",
             "pull the version, which verifies it, or install aml-mirror",
         )
     from aml_mirror.verify.verify import text, verify
@@ -33,19 +33,19 @@ def run(call: Call) -> int:
 
 
 def pulled_folder(text: str) -> Path | None:
-    """Return the folder that a person means; None: a version in a registry is meant.
+    """Return the folder that a person means; None: a version in a registry.
 
     Raises:
-        UsageError: the text names a folder that is there, and a version as well.
+        UsageError: the text names an existing folder, and also a version.
     """
     try:
         parse(text)
     except UsageError:
-        # What cannot be a version is a folder, also one that is not there.
+        # A text that cannot be a version is a folder, even one that does not exist.
         return Path(text) if text and ("/" in text or Path(text).exists()) and "://" not in text else None
     if Path(text).is_dir():
         raise UsageError(
-            f"{text} names a folder here, and may name a version", f"pass ./{text} for the folder"
+            f"{text} is a folder here, but may also be a version", f"pass ./{text} for the folder"
         )
     return None
 

@@ -1,1 +1,1 @@
-"""Any other run: see :mod:`aml_mirror.layouts.generic.layout`."""
+"""All other runs: see :mod:`aml_mirror.layouts.generic.layout`."""

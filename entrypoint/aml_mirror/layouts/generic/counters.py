@@ -1,4 +1,4 @@
-"""Which numbers in names of one shape count: what was saved when, and not a seed, a job or a version."""
+"""Decides which numbers in similar names count saves, and which are a seed, a job or a version."""
 
 from __future__ import annotations
 
@@ -12,14 +12,15 @@ _PADDED = 9  # digits
 
 
 def number_at(name: Name, at: int) -> Number:
-    """Return the number at a place of a name."""
+    """Return the number at a position of a name."""
     return next(number for number in name.numbers if number.at == at)
 
 
 def counting(names: Sequence[Name]) -> set[int]:
-    """Return the places of the numbers that count, in names that differ in numbers and dates at most.
+    """Return the positions of the numbers that count, in names that differ only in numbers and dates.
 
-    Those that a word names count, if no word names two. One without a word counts where it is the only one.
+    Numbers that a word names count, if no word names two of them. A number without a word counts if it is the
+    only one.
     """
     numbers = names[0].numbers
     counts = {number.at for number in numbers if number.kind}
@@ -38,9 +39,10 @@ def counting(names: Sequence[Name]) -> set[int]:
 
 
 def _of_no_save(names: Sequence[Name], counts: set[int]) -> set[int]:
-    """Return the places of numbers behind "checkpoint" that count no saves.
+    """Return the positions of numbers behind "checkpoint" that do not count saves.
 
-    Where another word names a number too, each count of saves belongs to one of that, and grows with it.
+    If another word names a number too, each count of saves belongs to one value of that number, and grows
+    with it.
     """
     saves = {number.at for number in names[0].numbers if number.at in counts and number.kind == "checkpoint"}
     others = sorted(counts - saves)
@@ -51,18 +53,18 @@ def _of_no_save(names: Sequence[Name], counts: set[int]) -> set[int]:
 
 
 def _are_padded(numbers: Sequence[Number]) -> bool:
-    """Tell whether numbers have zeros before them, up to nine digits, as no seed has.
+    """Tell whether the numbers have leading zeros, up to nine digits. Seeds never do.
 
-    ``checkpoint_000000978_4005888`` of Sample Factory counts updates and steps of the environment
+    ``checkpoint_000000978_4005888`` of Sample Factory counts updates and environment steps
     (``sample_factory/algo/learning/learner.py``).
     """
     return all(len(number.text) >= _PADDED and number.text.startswith("0") for number in numbers)
 
 
 def _may_be_seeds(names: Sequence[Name], at: int) -> bool:
-    """Tell whether numbers that no word names may be seeds: small ones behind an environment's version.
+    """Tell whether numbers without a word may be seeds: small ones behind an environment's version.
 
-    ``TD3_Walker2d-v4_3_actor`` of sfujim/TD3 has the seed there, other scripts have the step.
+    ``TD3_Walker2d-v4_3_actor`` of sfujim/TD3 has the seed there; other scripts have the step there.
     """
     before = names[0].parts[max(0, at - 2) : at]
     behind = len(before) == 2 and before[0] == "v" and before[1].isdecimal()

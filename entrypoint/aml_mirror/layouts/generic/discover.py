@@ -33,21 +33,21 @@ from aml_mirror.layouts.run_roots import folders_around
 from aml_mirror.layouts.step_folders import names_in, subfolders, word_set
 from aml_mirror.sources.tree import Tree, join, parent
 
-# cleanrl's --save-model writes NAME.cleanrl_model once, when training has ended.
+# cleanrl's --save-model writes NAME.cleanrl_model once, when training ends.
 _CLEANRL = ".cleanrl_model"
-# PFRL's train_agent saves 1000_checkpoint and, when training has ended, 3000_finish.
+# PFRL's train_agent saves 1000_checkpoint and, when training ends, 3000_finish.
 _FINISH = re.compile(r"[0-9]+_finish")
-# How deep inside a folder its weights may lie; deeper where the name says what it is (RLlib: five).
+# How deep inside a folder its weights may be. Deeper if the name says what the folder is (RLlib: five).
 _MAX_DEPTH = {False: 3, True: 6}
-# No training keeps more numbered files in one folder; a folder with more holds data.
+# No training keeps more numbered files in one folder. A folder with more contains data.
 _MAX_FILES = 2000
 _MAX_POINTER_BYTES = 256
-# What a training counts, and people their trainings by: iter1/ and iter2/ of a policy that is trained again.
+# Words that a training counts with. People also number their trainings with them: iter1/, iter2/.
 _ROUNDS = word_set("iter iters iteration iterations itr epoch epochs update updates")
 
 
 def root_of(folder: str) -> str:
-    """Return the run's root for the folder that holds the checkpoints: the one around ``checkpoints/``."""
+    """Return the run's root for the folder with the checkpoints: the folder around ``checkpoints/``."""
     parent, _, name = folder.rpartition("/")
     return parent if name.lower() in CONTAINERS else folder
 
@@ -84,7 +84,7 @@ def candidates(tree: Tree) -> list[Candidate]:
 
 
 def _without_asides(found: list[Candidate]) -> list[Candidate]:
-    """Leave out the training's own files, where a folder beside theirs has the same steps of the model."""
+    """Leave out the training's own files if a folder beside theirs has the same steps of the model."""
 
     def is_aside(item: Candidate) -> bool:
         return item.folder.rpartition("/")[2].lower() in TRAINING_FOLDERS
@@ -118,7 +118,7 @@ def _folders_in(
         weights = [path[len(real) + 1 :] for path in tree.walk(real) if is_weights(path)]
         named = speaks or bool(words & MODEL_WORDS or _FINISH.fullmatch(name))
         weights = [path for path in weights if path.count("/") < _MAX_DEPTH[named]]
-        # walker_agent/1 may be a seed, whereas checkpoints/1 is a checkpoint whatever it holds.
+        # walker_agent/1 may be a seed, but checkpoints/1 is a checkpoint, whatever it contains.
         if speaks and not of_checkpoints and name.isdecimal() and is_run(tree, real):
             continue
         if not named and (seeds or is_run(tree, real) or _says_more(tree, real)):
@@ -131,14 +131,14 @@ def _folders_in(
             continue
         if step is not None and len(inside) == 1:
             counted.setdefault(_family(name), []).append((step, step_of(inside[0])))
-        # checkpoints/ inside a folder that is not named as one itself: the folder is a run.
+        # A folder checkpoints/ inside a folder that is not itself named like one: the outer folder is a run.
         if not named and any(part.lower() in CONTAINERS for path in weights for part in path.split("/")[:-1]):
             continue
         if named:
-            # Beside the model, under a name of data, is what its loader had come to.
+            # The state of the model's data loader, stored beside the model under a name of data.
             weights = [path for path in weights if not words_of(stem_of(path)) & DATA_WORDS]
         stems = {word for path in weights for word in words_of(stem_of(path))}
-        # Nothing but a training writes these two.
+        # Only a training writes these two.
         if any(path.endswith(("manifest.ocdbt", ".distcp")) for path in weights):
             stems = {"checkpoint"}
         if not weights or stems & DATA_WORDS:
@@ -149,7 +149,8 @@ def _folders_in(
                 ends.append((named, Candidate(folder, real, name, step, (), temporary, end)))
             continue
         family = _family(name)
-        # Only the file speaks of a model: then the number must be the name, or there must be several.
+        # Only the file's name mentions a model. Then the number must be the whole name, or there must be
+        # several.
         if named or (stems & MODEL_WORDS and (name.isdecimal() or family in families)):
             families[family] = True
         elif stems & MODEL_WORDS:
@@ -163,7 +164,7 @@ def _folders_in(
         if families.get(_family(name)) or (TEMPORARY.search(name.lower()) and any(families.values()))
     ]
     several = {real: each for name, real, step in numbers if (each := _of_several(tree, folder, real, step))}
-    # A folder of the same family without weights is a checkpoint that lost them, and that is to be said.
+    # A folder of the same family without weights is a checkpoint that lost them. That must be reported.
     return (
         pointed
         + [item for each in several.values() for item in each]
@@ -177,27 +178,27 @@ def _folders_in(
 
 
 def _are_policies(stems: list[str]) -> bool:
-    """Tell whether the weights in a folder are several policies: then it is no checkpoint, but a run.
+    """Tell whether the weights in a folder are several policies. Then the folder is a run, not a checkpoint.
 
-    That is a series, or one that says it is the end, beside others.
+    They are several policies if they form a series, or if one of them is named as the end, beside others.
     """
     ends = [stem for stem in stems if end_of(stem) >= 0]
     return is_series(stems) or 0 < len(ends) < len(stems)
 
 
 def _disagree(pairs: list[tuple[int, int | None]]) -> bool:
-    """Tell whether numbers of folders and of the file in each contradict: ``1/pi-209``, ``2/pi-193``."""
+    """Tell whether the numbers of folders and of the file in each contradict: ``1/pi-209``, ``2/pi-193``."""
     inside = [number for _, number in sorted(pairs, key=lambda pair: pair[0]) if number is not None]
     return len(inside) == len(pairs) > 1 and inside != sorted(inside)
 
 
 def _is_alone(tree: Tree, end: Candidate) -> bool:
-    """Tell whether a folder that says it is the end holds all the weights that there are: pick_1_final/."""
+    """Tell whether a folder named as the end contains all weights that exist: pick_1_final/."""
     return all(path.startswith(end.path + "/") for path in tree.files if is_weights(path))
 
 
 def _of_several(tree: Tree, folder: str, numbered: str, step: int) -> list[Candidate]:
-    """Return the policies in a numbered folder, if they are of several trainings: ``step_100/seed_0.pt``."""
+    """Return the policies in a numbered folder if several trainings saved them: ``step_100/seed_0.pt``."""
     names = sorted(file for file in names_in(tree, numbered) if is_weights(file))
     if parent(numbered) != folder or not tells_apart([stem_of(file) for file in names]):
         return []
@@ -215,7 +216,7 @@ def _of_several(tree: Tree, folder: str, numbered: str, step: int) -> list[Candi
 
 
 def _pointed(tree: Tree, folder: str, below: dict[str, str]) -> list[Candidate]:
-    """Find what a file ``latest`` names, and the folders named like it: of DreamerV3 by their time."""
+    """Find the target of a file ``latest``, and folders with similar names (DreamerV3: times)."""
     if "latest" not in names_in(tree, folder) or tree.size(join(folder, "latest")) > _MAX_POINTER_BYTES:
         return []
     try:
@@ -233,22 +234,22 @@ def _pointed(tree: Tree, folder: str, below: dict[str, str]) -> list[Candidate]:
 
 
 def _is_round(tree: Tree, folder: str, weights: list[str]) -> bool:
-    """Tell whether a folder that counts rounds, ``iter1``, is of a training of its own, not of a save in one.
+    """Tell whether a numbered folder such as ``iter1`` is a training of its own, not one save of a training.
 
-    It is where a training logged to it, has its folder of checkpoints in it, or says in it that it ended.
+    It is, if it contains a log, a folder of checkpoints, or a model that is named as the end.
     """
     inside = {part.lower() for path in weights for part in path.split("/")[:-1]}
     return bool(inside & CONTAINERS) or is_run(tree, folder) or _has_end(tree, folder)
 
 
 def _says_more(tree: Tree, folder: str) -> bool:
-    """Tell whether files of a folder have numbers of their own, or say that they are the end."""
+    """Tell whether files in a folder have their own numbers, or are named as the end."""
     files = _files_in(tree, folder, False)
     return len({item.number for item in files}) > 1 or _has_end(tree, folder)
 
 
 def _has_end(tree: Tree, folder: str) -> bool:
-    # Where the folder around is a training's, so is what it names model_final.pt each time.
+    # If the folder around belongs to a training, so does the model_final.pt that it writes each time.
     around = parent(folder)
     ends = any(item.end >= 0 for item in _files_in(tree, folder, False))
     return ends and not (has_config(tree, around) or has_log(tree, around))
@@ -259,7 +260,7 @@ def _family(name: str) -> str:
 
 
 def _files_in(tree: Tree, folder: str, speaks: bool, numbers: bool = False) -> list[Candidate]:
-    """Find files. ``numbers``: of what has nothing but a number for a name, the place says what it is."""
+    """Find files. ``numbers``: a file whose name is only a number is judged by its folder."""
     names: list[str] = []
     ends: list[str] = []
     for name in names_in(tree, folder):
@@ -275,7 +276,8 @@ def _files_in(tree: Tree, folder: str, speaks: bool, numbers: bool = False) -> l
             names.append(name)
         elif end_of(stem) >= 0:
             ends.append(name)
-    # An end needs no word of a model beside files of a model that have all of its words: go2_ppo_final.pt.
+    # A file named as the end needs no word of a model if model files beside it contain all of its words:
+    # go2_ppo_final.pt.
     known = frozenset(ENDS).union(*(words_of(stem_of(name)) for name in names))
     names += [name for name in ends if names and words_of(stem_of(name)) <= known]
     if len(names) > _MAX_FILES:

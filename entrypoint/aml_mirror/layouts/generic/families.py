@@ -1,9 +1,9 @@
-"""Which of the candidates training ended with, by their names alone; or why names do not tell.
+"""Decides by names alone which candidate training ended with, or says why names do not tell.
 
-A family is what has the same words in the same order, and the same kinds of counters. One family with one
-counter that a word names, or that is its only number, is ordered by it. Several families, several numbers
-that no word names, one number twice, and dates are undecided: they may be several trainings, and the numbers
-of one say nothing of another.
+A family is a group of names with the same words in the same order, and the same kinds of counters. One family
+is sorted by its counter if it has exactly one that a word names, or a single number. The run is undecided if
+there are several families, several numbers without a word, the same number twice, or dates. These may be
+several trainings, and the numbers of one training say nothing about another.
 """
 
 from __future__ import annotations
@@ -17,27 +17,27 @@ from aml_mirror.layouts.generic.name_parts import KINDS, WORTH, Name, Number, is
 from aml_mirror.layouts.generic.name_words import CONTAINERS
 from aml_mirror.layouts.generic.weight_files import Candidate
 
-# (place in KINDS, value) of each counter, the coarsest first. A number that no word names comes last.
+# (position in KINDS, value) of each counter, the coarsest first. A number without a word comes last.
 Counters = tuple[tuple[int, int], ...]
 _UNNAMED = len(KINDS)
 
 
 @dataclass(frozen=True, slots=True)
 class Ranked:
-    """What names tell of the candidates of a run."""
+    """What the names tell about the candidates of a run."""
 
     numbered: list[Candidate]
-    """Those with a number, the newest first where the names tell which it is."""
+    """The candidates with a number. The newest comes first, if the names tell which one it is."""
     ends: list[Candidate]
-    """Those that say by a word that training ended with them, the surest first."""
+    """The candidates that a word marks as the end of training, the most certain first."""
     steps: dict[str, int | None] = field(default_factory=dict)
-    """Path -> the step that the name states; None: it states none."""
+    """Path -> the step that the name states; None: it states no step."""
     undecided: str = ""
     """Why names do not tell what training ended with; empty: they do."""
     choices: list[Candidate] = field(default_factory=list)
-    """Where they do not: each that may be it."""
+    """If names do not tell: every candidate that may be the end."""
     is_counted: bool = False
-    """Whether a counter orders ``numbered``."""
+    """Whether a counter sorts ``numbered``."""
 
 
 @dataclass(slots=True)
@@ -50,7 +50,7 @@ class _Member:
 
 
 def rank(candidates: Iterable[Candidate]) -> Ranked:
-    """Order the candidates of one run, as far as their names allow it."""
+    """Sort the candidates of one run, as far as their names allow."""
     members = [_member(item) for item in candidates]
     ends = [item for item in members if item.name.end >= 0]
     others = [item for item in members if item.name.end < 0]
@@ -90,13 +90,13 @@ def _member(candidate: Candidate) -> _Member:
     ]
     name = parse(candidate.name)
     if name.end < 0 <= candidate.end:
-        # The suffix says it.
+        # The suffix tells.
         name = replace(name, end=candidate.end, end_at=len(name.parts))
     return _Member(candidate, name, tuple(words))
 
 
 def _by_shape(members: list[_Member]) -> list[list[_Member]]:
-    """Group what differs in numbers and dates at most."""
+    """Group names that differ only in numbers and dates."""
     shapes: dict[tuple[object, ...], list[_Member]] = {}
     for item in members:
         kinds = tuple(number.kind for number in item.name.numbers)
@@ -105,11 +105,11 @@ def _by_shape(members: list[_Member]) -> list[list[_Member]]:
 
 
 def _counted(group: list[_Member]) -> list[_Member]:
-    """Decide for names of one shape which of their numbers count; the others become words of the name."""
+    """Decide which numbers in names of the same form count. The others become words of the name."""
     counts = counting([item.name for item in group])
     for at in sorted(counts):
         found = [number_at(item.name, at) for item in group]
-        # Steps have eight digits too: where all of them are days, they are days.
+        # Steps can have eight digits too. Only if all of them are valid days are they days.
         if all(number.is_date for number in found) and found[0].kind in (None, "checkpoint"):
             counts.discard(at)
             for item in group:
@@ -132,7 +132,7 @@ def _order(item: _Member) -> tuple[object, ...]:
 
 
 def _set_steps(family: list[_Member]) -> None:
-    """Set the step of each: its finest counter, unless that starts again in each epoch."""
+    """Set the step of each candidate: its finest counter, unless that restarts in each epoch."""
     kinds = [kind for kind, _ in family[0].counters]
     if not kinds:
         return
@@ -147,7 +147,7 @@ def _set_steps(family: list[_Member]) -> None:
 
 
 def _set_end_steps(ends: list[_Member], families: Iterable[list[_Member]]) -> None:
-    """Set the step of what says it is the end and counts: by a word, or as the one family's names do."""
+    """Set the step of candidates that are named as the end and have a usable counter."""
     known = list(families)
     for end in ends:
         named = [number for number in end.name.numbers if number.kind in ("step", "iteration", "epoch")]
@@ -157,7 +157,7 @@ def _set_end_steps(ends: list[_Member], families: Iterable[list[_Member]]) -> No
             end.step = best.value
             counting = {number.at for number in named}
             if len(known) == 1 and (newest := _coarser(best, known[0][0])) is not None:
-                # iter1_final beside iter1_883steps: the end of all that, if that is the newest.
+                # iter1_final beside iter1_883steps: the end of all of these, if they are the newest.
                 end.step = None
                 counting = counting if best.value >= newest else set()
         elif (
@@ -167,7 +167,7 @@ def _set_end_steps(ends: list[_Member], families: Iterable[list[_Member]]) -> No
             and len(known[0][0].counters) == len(known[0][0].name.numbers) == 1
             and not end.name.numbers[0].is_date
             and _plain(end) == _plain(known[0][0])
-            # policy_last_2 beside policy_1000: that is no step of theirs.
+            # policy_last_2 beside policy_1000: 2 is not one of those steps.
             and end.name.numbers[0].value >= known[0][0].counters[0][1]
         ):
             end.step = end.name.numbers[0].value
@@ -180,7 +180,7 @@ def _set_end_steps(ends: list[_Member], families: Iterable[list[_Member]]) -> No
 
 
 def _coarser(number: Number, newest: _Member) -> int | None:
-    """Return what the newest of a family counts by a number's word, where it counts something finer too."""
+    """Return the coarser count of a family's newest member, if a word names it; else None."""
     kinds = {KINDS[at]: value for at, value in newest.counters if at < _UNNAMED}
     if number.kind is None or number.kind not in kinds or number.kind == "checkpoint":
         return None
@@ -189,14 +189,15 @@ def _coarser(number: Number, newest: _Member) -> int | None:
 
 
 def stand_for_numbers(ends: Iterable[Candidate], others: Iterable[Candidate]) -> bool:
-    """Tell whether in all names that say "the end" that word stands for one number of all the others."""
+    """Tell whether each name of an end is the name of the others with a word instead of the number."""
     return _all_stand([_member(item) for item in ends], [_member(item) for item in others])
 
 
 def _all_stand(ends: list[_Member], others: list[_Member]) -> bool:
-    """Tell whether in all names that say "the end" that word stands for one number of all the others.
+    """Tell whether, in all names that say "the end", that word replaces one number of all the others.
 
-    ``walk__1_final`` beside ``walk__1_100`` and ``walk__1_200``: it is the end of these, whatever 1 may be.
+    Example: ``walk__1_final`` beside ``walk__1_100`` and ``walk__1_200`` is the end of these, whatever 1
+    means.
     """
     return bool(ends) and all(
         end.folder == other.folder
@@ -224,11 +225,11 @@ def _plain(item: _Member) -> tuple[str, ...]:
 
 
 def _doubt(families: list[list[_Member]], ends: list[_Member]) -> tuple[str, list[Candidate]]:
-    """Say why names do not tell what training ended with, and which candidates may be it."""
+    """Say why names do not tell what training ended with, and which candidates may be the end."""
     newest = [_newest(family) for family in families]
     distinct = {(_plain(end), end.name.dates, end.step) for end in ends if not end.candidate.temporary}
     if len(distinct) > 1:
-        return "several say that they are the end, each by another name", [item.candidate for item in ends]
+        return "several are named as the end, each with a different name", [item.candidate for item in ends]
     end = ends[0] if ends else None
     if len(families) > 1:
         choices = [item for found in newest for item in found] + [item.candidate for item in ends]
@@ -240,14 +241,14 @@ def _doubt(families: list[list[_Member]], ends: list[_Member]) -> tuple[str, lis
         if _belongs(end, family):
             return "", []
         return (
-            "the name of the one that says it is the end has words or numbers that the others have not",
+            "the one named as the end has words or numbers in its name that the others do not have",
             [end.candidate, *newest[0]],
         )
     return ("several have the same number", newest[0]) if len(newest[0]) > 1 else ("", [])
 
 
 def _newest(family: list[_Member]) -> list[Candidate]:
-    """Return the newest of a family, with those that no number tells apart: they may be of two trainings."""
+    """Return the newest of a family, and those with the same number: maybe of two trainings."""
     whole = [item for item in family if not item.candidate.temporary] or family
     times = Counter(item.counters for item in whole)
     return [item.candidate for at, item in enumerate(whole) if at == 0 or times[item.counters] > 1]
@@ -256,14 +257,14 @@ def _newest(family: list[_Member]) -> list[Candidate]:
 def _several(families: list[list[_Member]]) -> str:
     members = [family[0] for family in families]
     if any(item.name.dates for item in members) and len({item.name.parts for item in members}) == 1:
-        return "their names differ in dates, and two dates may be two trainings"
+        return "their names have different dates, which may mean different trainings"
     if all(not item.counters for item in members) and any(item.name.numbers for item in members):
-        return "no word tells which number in their names counts"
-    return "their names are of different series, whose numbers cannot be compared"
+        return "no word in their names says which number counts"
+    return "their names belong to different series, whose numbers cannot be compared"
 
 
 def _belongs(end: _Member, family: list[_Member]) -> bool:
-    """Tell whether what says it is the end belongs to a family: it has no word that the family lacks."""
+    """Tell whether a candidate named as the end belongs to a family: it has no word that the family lacks."""
     words = _plain(end)
     for item in family:
         left = iter((*item.folder, *item.name.parts))

@@ -1,27 +1,29 @@
-"""Any other run: directories, or files, that hold weights and have a number in their name.
+"""All other runs: directories or files that contain weights and have a number in their name.
 
-This layout is asked last and must not mistake a dataset for a run, so a number alone is never enough:
+This layout is asked last. It must not mistake a dataset for a run, so a number alone is never enough:
 
-- a directory counts where it holds a file of a weight format and one of three names speaks of a model: the
+- A directory counts if it contains a file in a weight format and one of three names mentions a model: the
   directory's own (``step_1000``, ``epoch-3``), that of the folder around it (``checkpoints/1000``), or the
-  file's (``1000/policy.pt``);
-- a file counts (``model_1000.pt``) where its own name or the folder's does;
-- names of recordings (``episode_000001``, ``chunk-000``) never count, nor of runs (``version_0``, ``seed_1``,
-  a date), nor does anything inside ``data/`` or ``trajectories/``; nor a folder that has a number only and
-  is a run itself: a job of a sweep or a seed, with ``.hydra``, event files anywhere in it, folders named for
-  the time, files that say they are the end, or several numbered files of its own; nor do folders counted
-  from 0 or 1, each with the configuration of a training, where the folder around them has none;
-- without a number counts what says that training ended with it: ``policy_last.ckpt``, ``models/final.pt``,
-  ``latest.pt``, ``checkpoints/final/``;
-- a file ``latest`` that names a folder beside it says that this one is the end (DreamerV3);
-- of a training that saves under one name there is only ``model.pt``: it counts beside the training's
-  configuration and its log, or beside its event files where the folder has the time of its start for a name.
+  file's (``1000/policy.pt``).
+- A file counts (``model_1000.pt``) if its own name or the folder's name mentions a model.
+- These never count: names of recordings (``episode_000001``, ``chunk-000``), names of runs (``version_0``,
+  ``seed_1``, a date), and anything inside ``data/`` or ``trajectories/``.
+- A folder whose name is only a number does not count if it is a run itself: a job of a sweep or a seed. Such
+  a folder contains ``.hydra``, event files at any depth, folders named by time, files named as the end, or
+  several numbered files of its own. Folders counted from 0 or 1 are runs too, if each has the configuration
+  of a training and the folder around them has none.
+- A name without a number counts if it says that training ended: ``policy_last.ckpt``, ``models/final.pt``,
+  ``latest.pt``, ``checkpoints/final/``.
+- A file ``latest`` that contains the name of a folder beside it marks that folder as the end (DreamerV3).
+- A training that always saves under one name leaves only ``model.pt``. It counts beside the training's
+  configuration and log, or beside its event files if the folder is named by its start time.
 
-Which one is final is decided by families (:mod:`.families`): one that says so, unless it is a copy of a
-numbered one or the step in it says that a numbered one is newer; else the highest number of the one family,
-compared as a number (``100k`` and ``1.5M`` are numbers). Where names do not decide the run is undecided.
-A name that says "best" says nothing about when it was saved, so such a checkpoint is never the end. It is
-listed as the best one where nothing else was kept, or where it is the one beside the newest.
+Families (:mod:`.families`) decide which checkpoint is final. It is the one that is named as the end, unless
+it is a copy of a numbered one, or the step inside it shows that a numbered one is newer. Otherwise it is the
+highest number of the only family, compared as a number (``100k`` and ``1.5M`` are numbers). If names do not
+decide, the run is undecided. The word "best" says nothing about when a checkpoint was saved, so such a
+checkpoint is never the end. It is listed as the best one if nothing else was kept, or if it is beside the
+newest.
 """
 
 from __future__ import annotations
@@ -49,20 +51,20 @@ from aml_mirror.layouts.step_folders import word_set
 from aml_mirror.layouts.torch_files import values_of, whole_number
 from aml_mirror.sources.tree import Tree, parent
 
-# Where training scripts keep a step in what they save.
+# The keys under which training scripts store a step in what they save.
 _STEP_KEYS = word_set("global_step global_steps step steps iteration iter it epoch num_timesteps")
-# An end is compared with so many of the newest numbered ones: it may be a copy of an old one.
+# An end is compared with this many of the newest numbered checkpoints: it may be a copy of an old one.
 _COMPARED = 64
-# In so many of them the step is looked for under the keys that the end has.
+# In this many of them, the step is searched for under the keys that the end has.
 _LOOKED_INTO = 3
-_WHY_PART = "only a part of a policy (an encoder, a critic, …) was saved, by its name"
+_WHY_PART = "the newest model is only a part of a policy (an encoder, a critic, …), according to its name"
 
 
 class Generic:
-    """See the module."""
+    """See the module's docstring."""
 
     name = "generic"
-    # By the words and the other numbers of their names.
+    # The words and the other numbers of their names.
     orders_equal_steps = True
 
     def find(self, tree: Tree) -> list[str]:
@@ -100,7 +102,7 @@ class Generic:
                 told = ranked.is_counted or ranked.ends or pointed
                 result.checkpoints[0] = replace(result.checkpoints[0], role="final" if told else "unknown")
             result.warnings.append(
-                "no known framework wrote this run: its checkpoints were told by their names"
+                "no known framework wrote this run: its checkpoints were recognised by their names"
             )
             result.checkpoints = with_companions(run, result.checkpoints)
             newest = [item for item in found if item.path == result.checkpoints[0].path]
@@ -121,7 +123,7 @@ class Generic:
 
 
 def _leave_undecided(result: RunDraft, ranked: Ranked) -> None:
-    result.undecided = f"what training ended with is undecided: {ranked.undecided}"
+    result.undecided = f"it is undecided which checkpoint is the final one: {ranked.undecided}"
     result.choices = [item.path for item in ranked.choices]
     result.checkpoints = [
         replace(item, role="unknown") if item.path in result.choices else item for item in result.checkpoints
@@ -129,7 +131,7 @@ def _leave_undecided(result: RunDraft, ranked: Ranked) -> None:
 
 
 def _add_end(run: Tree, result: RunDraft, end: Checkpoint, numbered: list[Checkpoint]) -> None:
-    """Place one that says it is the end: first, or where the step inside it belongs; a copy nowhere."""
+    """Place a candidate that is named as the end: first, or where its step belongs. A copy is not listed."""
     if end.step is None and (copied := next((one for one in numbered if same_weights(run, end, one)), None)):
         if copied is not numbered[0]:
             result.warnings.append(
@@ -142,14 +144,14 @@ def _add_end(run: Tree, result: RunDraft, end: Checkpoint, numbered: list[Checkp
     place = sum(1 for item in result.checkpoints if step is not None and (item.step or 0) > step)
     result.checkpoints.insert(place, replace(end, step=step))
     if place == 0 and numbered:
-        result.warnings.append(f"by its name {end.path} is what training ended with, before any number")
+        result.warnings.append(f"{end.path} is taken as the final checkpoint because of its name")
 
 
 def _ask_about_plain(run: Tree, result: RunDraft) -> None:
-    """Leave a run undecided with a file that its numbered ones are called like, but for the number.
+    """Leave a run undecided if a file has the name of the numbered ones, but without the number.
 
-    ``policy.pt`` beside ``policy_200.pt`` may be the best one, or what the training ended with. A copy is
-    neither, and a step in it may tell.
+    ``policy.pt`` beside ``policy_200.pt`` may be the best one, or the last one. It is neither if it is a
+    copy of a numbered one. A step that is stored in it may decide, too.
     """
     if not result.checkpoints or result.checkpoints[0].path not in result.checkpoints[0].weights:
         return
@@ -166,7 +168,7 @@ def _ask_about_plain(run: Tree, result: RunDraft) -> None:
         result.checkpoints = [replace(found, step=step), *result.checkpoints]
         if step is None:
             result.undecided = (
-                f"{found.path} may be what training ended with, or the best one: no name tells: "
+                f"{found.path} may be the last one or the best one, and no name says which: "
                 f"{found.path}, {newest.path} (step {newest.step})"
             )
             result.choices = [found.path, newest.path]
@@ -174,7 +176,7 @@ def _ask_about_plain(run: Tree, result: RunDraft) -> None:
 
 
 def _step_inside(run: Tree, end: Checkpoint, numbered: list[Checkpoint]) -> int | None:
-    """Return the step in a file, under a key that gives a numbered one the number of its name."""
+    """Return the step in a file. Its key is one that, in a numbered file, equals the number in the name."""
     if not end.weights:
         return None
     inside = values_of(run, end.weights[0], _STEP_KEYS)

@@ -1,4 +1,4 @@
-"""The policy of a training that saves under one name: ``model.pt``, ``pick_final.pt``, ``model_best.pt``."""
+"""The policy of a training that always saves under one name: ``model.pt``, ``model_best.pt``."""
 
 from __future__ import annotations
 
@@ -21,16 +21,17 @@ from aml_mirror.layouts.generic.weight_files import Candidate, is_weights
 from aml_mirror.layouts.step_folders import names_in
 from aml_mirror.sources.tree import Tree, join
 
-# A training that saves under one name has so few files of weights; a folder with more is something else.
+# A training that saves under one name has at most this many weight files. A folder with more is something
+# else.
 _MAX_LONE = 8
-# So many numbered ones may be beside its end.
+# The most numbered files that may be beside their end.
 _MAX_SERIES = 2000
 
 
 def lone(tree: Tree, folder: str) -> list[Candidate]:
-    """Return the policy of a training that saves under one name, where the folder is one's.
+    """Return the policy of a training that saves under one name, if the folder belongs to such a training.
 
-    Several files are parts of one policy by the rules of :mod:`.members`; else each may be the policy.
+    Several files are parts of one policy by the rules of :mod:`.members`. Otherwise each may be the policy.
     """
     names = sorted(name for name in names_in(tree, folder) if is_weights(name))
     words = [words_of(stem_of(name)) for name in names]
@@ -47,11 +48,11 @@ def lone(tree: Tree, folder: str) -> list[Candidate]:
 
 
 def alone(tree: Tree) -> list[Candidate]:
-    """Return what says that it is the end, or the best one, where nothing else in a tree is a model.
+    """Return the file that is named as the end or the best, if nothing else in the tree is a model.
 
-    Such a name needs no word of a model and no other file beside it. Files with a number in the end's place
-    are those of its training. Other weights may be anything: then nothing is taken, and neither is one of
-    several folders.
+    Such a name needs no word of a model and no other file beside it. Files with a number instead of the end
+    belong to the same training. Other weights may be anything: if there are some, or if several folders have
+    such a name, nothing is returned.
     """
     found: dict[str, list[str]] = {}
     for path in tree.files:
@@ -88,5 +89,5 @@ def alone(tree: Tree) -> list[Candidate]:
         return []
     if numbered:
         return [*ends, *numbered] if ends and stand_for_numbers(ends, numbered) else []
-    # Of two that were kept for their scores nobody knows by which.
+    # If two were selected by scores, nobody knows by which score.
     return ends or [item for item in best if len(best) == 1 and not item.temporary]

@@ -1,7 +1,7 @@
-"""A name taken apart: its words, what its numbers count, its dates, and whether it says it is the end.
+"""Takes a name apart: its words, what its numbers count, its dates, and whether it is named as the end.
 
-No word and no number is dropped without a reason. What does not count, is no score and does not say "the end"
-tells one training from another: a seed, a task, a stage, a word, a date.
+No word and no number is dropped without a reason. Whatever does not count, is not a score and does not say
+"the end" distinguishes one training from another: a seed, a task, a stage, a word, a date.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from aml_mirror.layouts.generic.name_words import (
 from aml_mirror.layouts.step_folders import word_set
 
 Kind = Literal["epoch", "iteration", "step", "checkpoint"]
-# The coarser counter first: steps may start again in each epoch, never the other way round.
+# The coarser counter first: steps may restart in each epoch, but epochs never restart in each step.
 KINDS: tuple[Kind, ...] = ("epoch", "iteration", "step", "checkpoint")
 _COUNTERS: dict[str, Kind] = {
     **dict.fromkeys(("epoch", "epochs", "ep"), "epoch"),
@@ -28,28 +28,28 @@ _COUNTERS: dict[str, Kind] = {
         ("iter", "iters", "iteration", "iterations", "itr", "it", "update", "updates"), "iteration"
     ),
     **dict.fromkeys(("step", "steps", "timestep", "timesteps"), "step"),
-    # The weakest: it names the number only where no other word does.
+    # The weakest word: it names the number only if no other word does.
     **dict.fromkeys(("checkpoint", "checkpoints", "ckpt", "ckpts", "chkpt", "snapshot"), "checkpoint"),
 }
-# Numbers behind these vary with how good the policy is, and tell no training from another.
+# Numbers behind these words depend on the quality of the policy. They do not distinguish trainings.
 _SCORES = word_set(
     "loss reward rew return ret score acc accuracy success sr mse mae error err metric fitness rate"
 )
-# Numbers behind these are those of a training, not of a save in it.
+# Numbers behind these words belong to a training, not to a save in it.
 _OF_A_TRAINING = word_set(
     "seed task stage phase fold run exp experiment trial version v rank worker gpu env robot id job level "
     "variant config cfg part group member copy attempt round gen skill object agent_id lr bs batch dim "
     "hidden layers horizon chunk size demos demo traj trajs length len"
 )
 
-# Of these, what no parts of one policy are numbered by.
+# Those of them that never number the parts of one policy.
 _WHOSE = word_set("seed task run exp experiment trial fold job")
 
 _DAY = r"20[1-4][0-9](?P<{0}>[-_.]?)(?:0[1-9]|1[0-2])(?P={0})(?:0[1-9]|[12][0-9]|3[01])"
 _TIME = r"(?:[01][0-9]|2[0-3])(?P<{0}>[-_.:h]?)[0-5][0-9](?:(?P={0})[0-5][0-9])?"
 _DATES = re.compile(
     rf"(?<![0-9])(?:{_DAY.format('a')}[-_.t ]{{0,3}}{_TIME.format('b')}(?:f[0-9]+)?"
-    # A day with separators in it is one whatever follows; eight digits alone may be a step.
+    # A day with separators is always a day. Eight digits alone may be a step.
     r"|20[1-4][0-9](?P<c>[-_.])(?:0[1-9]|1[0-2])(?P=c)(?:0[1-9]|[12][0-9]|3[01])"
     r"|(?:0[1-9]|[12][0-9]|3[01])(?P<d>[-_.])(?:0[1-9]|1[0-2])(?P=d)20[1-4][0-9]"
     r"|(?:0[1-9]|1[0-2])(?P<e>[-_.])(?:0[1-9]|[12][0-9]|3[01])(?P=e)20[1-4][0-9]"
@@ -58,25 +58,25 @@ _DATES = re.compile(
     r"|(?:[01][0-9]|2[0-3])(?P<g>[-:])[0-5][0-9](?P=g)[0-5][0-9]"
     r")(?![0-9])"
 )
-# Eight digits that are a day, or seconds or milliseconds since 1970 from 2014 to 2033.
+# Eight digits that form a day, or seconds or milliseconds since 1970, from 2014 to 2033.
 _BARE_DATE = re.compile(
     r"20[1-4][0-9](?:0[1-9]|1[0-2])(?:0[1-9]|[12][0-9]|3[01])|1[4-9][0-9]{8}(?:[0-9]{3})?"
 )
-# 18k behind a word that may be a size's: in_full leaves it.
+# 18k behind a word that may describe a size. in_full leaves it alone.
 _THOUSANDS = re.compile(r"(?<![a-z0-9.])([0-9]+)[km](?![a-z0-9])")
 _TOKEN = re.compile(
     r"(?P<float>[0-9]+(?:\.[0-9]+)?e-?[0-9]+(?![a-z0-9])|[0-9]+\.[0-9]+)|(?P<number>[0-9]+)|(?P<word>[a-z]+)|(?P<other>[^a-z0-9]+)"
 )
 _MAX_DIGITS = 18
-# What the parts of one model are numbered by: layer_120-model_states.pt of DeepSpeed's pipelines.
+# The words that number the parts of one model: layer_120-model_states.pt of DeepSpeed's pipelines.
 _OF_A_PART = word_set("layer layers block expert shard part rank module head mp tp pp dp")
-# So many parts of one policy are stored apart at most, where no word says that they are parts.
+# The most parts of one policy, if no word says that they are parts.
 _MAX_PARTS = 100
 
 
 @dataclass(frozen=True, slots=True)
 class Number:
-    """A whole number in a name: ``at``, its place among the parts, and which word names what it counts."""
+    """A whole number in a name. ``at`` is its position among the parts. A word may say what it counts."""
 
     at: int
     value: int
@@ -91,19 +91,19 @@ class Number:
 
 @dataclass(frozen=True, slots=True)
 class Name:
-    """A name in parts: what tells trainings apart is in ``parts``, with ``#`` where a number may count."""
+    """A parsed name. ``parts`` is what distinguishes trainings, with ``#`` where a number may count."""
 
     parts: tuple[str, ...]
     numbers: tuple[Number, ...] = ()
     dates: tuple[str, ...] = ()
     end: int = -1
-    """The place in ``ENDS`` of the word that says the training ended with it; -1: there is none."""
+    """The index in ``ENDS`` of the word that says training ended; -1: there is none."""
     end_at: int = -1
-    """Where that word is, among the parts."""
+    """The position of that word among the parts."""
 
 
 def parse(name: str) -> Name:
-    """Take a name without its suffix apart."""
+    """Parse a name that has no suffix."""
     low = in_full(name.lower())
     dates = tuple(match[0] for match in _DATES.finditer(low))
     tokens = _tokens(_DATES.sub("~", low))
@@ -131,7 +131,7 @@ def parse(name: str) -> Name:
 
 
 def stated_step(name: str) -> int | None:
-    """Return the step that a name states by itself; None: it states none, or several numbers may be it."""
+    """Return the step that a name states by itself; None: it states none, or several numbers are possible."""
     parsed = parse(name)
     named = [number for number in parsed.numbers if number.kind]
     if len({number.kind for number in named}) < len(named):
@@ -144,17 +144,17 @@ def stated_step(name: str) -> int | None:
     return None
 
 
-# Which of several counters is the step: in epoch=3-step=1000 the step.
+# Which of several counters is the step: in epoch=3-step=1000 it is the step.
 WORTH: tuple[Kind, ...] = ("checkpoint", "epoch", "iteration", "step")
 
 
 def is_neutral(part: str) -> bool:
-    """Tell whether a word only says that something is a model, which all names may say or leave out."""
+    """Tell whether a word only says that something is a model. Any name may include or omit it."""
     return part in MODEL_WORDS
 
 
 def _tokens(low: str) -> list[tuple[str, str]]:
-    """Split into words and numbers; what is written together is one word: h1, v0, 7b, but not step100."""
+    """Split a name into words and numbers. h1, v0 and 7b are one word each, step100 is not."""
     found: list[tuple[str, str]] = []
     glued = False
     for match in _TOKEN.finditer(low):
@@ -174,10 +174,11 @@ def _tokens(low: str) -> list[tuple[str, str]]:
 
 
 def _named(tokens: list[tuple[str, str]]) -> tuple[dict[int, Kind], set[int]]:
-    """Map the place of each number that a word names to what it counts; return the places of these words too.
+    """Map the position of each number that a word names to what it counts. Also return the positions of these
+    words.
 
-    The words are before the numbers (``epoch_2_step_400``) or behind them (``2_epochs_400_steps``), as it is
-    with the last of them. A word names one number.
+    The words are before the numbers (``epoch_2_step_400``) or behind them (``2_epochs_400_steps``). The last
+    word decides which. A word names one number.
     """
     words = [at for at in range(len(tokens)) if _word(tokens, at) in _COUNTERS]
     if not words:
@@ -191,7 +192,7 @@ def _named(tokens: list[tuple[str, str]]) -> tuple[dict[int, Kind], set[int]]:
                 used.add(at + step)
                 named[at] = _COUNTERS[_word(tokens, at + step)]
     if len(set(named.values())) > 1:
-        # 8123_checkpoint_iter_5: a number before the weakest word is that of something else.
+        # 8123_checkpoint_iter_5: a number before the weakest word belongs to something else.
         named = {
             at: kind
             for at, kind in named.items()
@@ -201,9 +202,9 @@ def _named(tokens: list[tuple[str, str]]) -> tuple[dict[int, Kind], set[int]]:
 
 
 def is_series(names: list[str]) -> bool:
-    """Tell whether names are of one series, and so of several policies: ``policy_step_5``, ``policy_step_9``.
+    """Tell whether names form a series, and so several policies: ``policy_step_5``, ``policy_step_9``.
 
-    Parts of one policy have small numbers that no word of a counter names.
+    Parts of one policy have small numbers without a word of a counter.
     """
     counted: dict[tuple[str, ...], set[tuple[int, ...]]] = {}
     others: dict[tuple[str, ...], set[int]] = {}
@@ -224,12 +225,12 @@ def _names(word: str) -> bool:
 
 
 def _is_agent(tokens: list[tuple[str, str]], at: int) -> bool:
-    """Tell whether a number is that of one of several agents: ``actor_agent0`` of marlbenchmark/on-policy."""
+    """Tell whether a number belongs to one of several agents: ``actor_agent0`` of marlbenchmark/on-policy."""
     return _word(tokens, at - 1) == "agent" and _word(tokens, at - 2) in MODEL_WORDS
 
 
 def tells_apart(names: list[str]) -> bool:
-    """Tell whether some of the names differ in nothing but whose training it was: a seed, a task, a run."""
+    """Tell whether some names differ only in the training that they belong to: a seed, a task, a run."""
     shapes: dict[tuple[str, ...], set[str]] = {}
     for name in names:
         tokens = _tokens(in_full(name.lower()))

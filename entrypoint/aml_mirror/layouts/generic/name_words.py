@@ -1,4 +1,4 @@
-"""What a name says where no framework is known: of a model, a step, the end of training."""
+"""What a name says if no framework is known: about a model, a step, the end of training."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import re
 from aml_mirror.formats.registry import weight_suffixes
 from aml_mirror.layouts.step_folders import word_set
 
-# Words that speak of a model being trained, as whole words of a name.
+# Words that indicate a model in training, as whole words of a name.
 MODEL_WORDS = word_set(
     "checkpoint checkpoints ckpt ckpts chkpt step steps iter iters iteration iterations itr epoch epochs "
     "update updates model models policy policies weights snapshot snapshots actor agent agents net nets "
@@ -22,12 +22,13 @@ DATA_WORDS = word_set(
     "trajectories rollout rollouts data dataset datasets video videos image images obs clip clips scene "
     "scenes recording recordings embedding embeddings feature features cache best"
 )
-# A folder that says it is a checkpoint is one, whatever else its name tells of the training: image_aug, …
+# A folder with one of these words is a checkpoint, whatever else its name says about the training: image_aug,
+# …
 _CHECKPOINT_WORDS = word_set("checkpoint checkpoints ckpt ckpts chkpt chkpts step steps")
-# A numbered folder of that name is a run or a part of one, not a checkpoint.
+# A numbered folder with one of these names is a run or a part of one, not a checkpoint.
 RUN_WORDS = word_set("version run runs exp experiment seed trial job worker rank gpu fold attempt")
-# A day of a training, of which the century may be left out where the time follows: 260102-030405. Steps have
-# eight digits too: 20971520 is none, nor is 20000000.
+# The day of a training. The century may be omitted if a time follows: 260102-030405. Steps have eight digits
+# too: 20971520 is not a day, nor is 20000000.
 DATE = re.compile(
     r"(?<![0-9])20[1-4][0-9][-_.]?(?:0[1-9]|1[0-2])[-_.]?(?:0[1-9]|[12][0-9]|3[01])(?![0-9])"
     r"|(?<![0-9])[1-4][0-9](?:0[1-9]|1[0-2])(?:0[1-9]|[12][0-9]|3[01])[-_](?:[01][0-9]|2[0-3])(?:[0-5][0-9]){2}(?![0-9])"
@@ -38,20 +39,21 @@ DATA_FOLDERS = word_set(
     ".git videos images episodes trajectories trajs rollouts frames chunks pretrained pretrained_models "
     "base_model"
 )
-# Beside the folder of the model, what only its training needs.
+# Folders beside the model's folder that only its training needs.
 TRAINING_FOLDERS = word_set("optim optimizer optimizers scheduler schedulers trainer")
 TEMPORARY = re.compile(r"^\.|(?:^|[-_.~])(?:tmp|temp|temporary|partial|incomplete)(?:$|[-_.~0-9])")
-# "model-00002-of-00005.safetensors": a shard, which is nothing by itself.
+# "model-00002-of-00005.safetensors": a shard, useless by itself.
 SHARD = re.compile(r"(?P<stem>.+)-(?P<number>[0-9]+)-of-(?P<count>[0-9]+)(?P<suffix>\.[a-z]+)")
-# What is kept beside the trained policy says so by its name, and is never taken for it.
+# Models that are kept beside the trained policy. Their names say so. They are never taken as the policy.
 ASIDE = word_set("ema averaged average swa best")
-# Kept for its score: top_3, topk.
+# Kept for a score: top_3, topk.
 TOP = re.compile(r"(?:^|[-_.])top[-_]?(?:k|[0-9]+)(?![a-z0-9])", re.IGNORECASE)
-# How a name says that training ended with it, the surest last.
+# How a name says that training ended with it, the most certain last.
 ENDS = ("latest", "last", "finish", "final")
 TEMPORARY_WORDS = word_set("tmp temp temporary partial incomplete")
 MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
-# People shorten large steps: step_100k, model_1.5M, 2M_steps, 500k. Behind no other word: opt-350m is a size.
+# People shorten large steps: step_100k, model_1.5M, 2M_steps, 500k. Behind any other word it is a size:
+# opt-350m.
 _SHORTENED = re.compile(
     r"(?:(?<![a-z])(?P<word>(?:global[-_]?)?steps?|iters?|iterations?|updates?|checkpoint|ckpt|model|policy|agent"
     r"|actor|critic|student|teacher|generator|discriminator|encoder|decoder|weights|snapshot|params)[-_=. ]?"
@@ -59,7 +61,7 @@ _SHORTENED = re.compile(
     r"(?P<number>[0-9]{1,9}(?:\.[0-9]{1,6})?)(?P<unit>[km])(?=[-_ ]?steps?(?![a-z])|$|[-_. ])"
 )
 _FACTORS = {"k": 1_000, "m": 1_000_000}
-# What comes first is worth more: in epoch=3-step=1000 the step is the number.
+# Earlier patterns win: in epoch=3-step=1000 the step is the number.
 _KEYED = tuple(
     re.compile(rf"(?<![a-z])(?:{word})[-_=. ]?([0-9]{{1,18}})(?![0-9])") for word in
     ("(?:global)?[-_]?steps?", "iters?|iterations?|itr|it|updates?", "checkpoint|ckpt|chkpt", "epochs?|ep")
@@ -70,7 +72,7 @@ _MODEL_NUMBER = re.compile(
 _BEHIND = re.compile(
     r"(?<![0-9.])([0-9]{1,18})[-_ ]?(?:steps?|iters?|iterations?|updates?|epochs?|chkpt)(?![a-z])"
 )
-# Elsewhere a number stands by itself: not the 3 or the 8 of llama3-8b, nor a decimal.
+# Elsewhere a number must be a word of its own: not the 3 or the 8 of llama3-8b, nor a decimal.
 _NUMBER = re.compile(r"(?:^|(?<=[-_= ]))(?<![0-9]\.)([0-9]{1,18})(?=$|[-_. ](?![0-9]+$))")
 
 # .pth.tar
@@ -78,12 +80,12 @@ _SUFFIXES_OF_TWO = tuple(suffix for suffix in weight_suffixes() if suffix.count(
 
 
 def words_of(name: str) -> set[str]:
-    """Return the words of a name, in lower case, split at humps too."""
+    """Return the words of a name, in lower case, also split at capital letters."""
     return set(re.findall(r"[a-z]+", re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name).lower()))
 
 
 def is_of_checkpoints(name: str) -> bool:
-    """Tell whether a folder's name says that it holds checkpoints, not only something of a model."""
+    """Tell whether a folder's name says that it contains checkpoints, not just anything about a model."""
     return name.lower() in CONTAINERS or bool(words_of(name) & _CHECKPOINT_WORDS)
 
 
@@ -93,7 +95,7 @@ def is_in_data(path: str) -> bool:
 
 
 def is_of_data(words: set[str]) -> bool:
-    """Tell whether the words of a folder's name speak of data, or of what is kept for its score."""
+    """Tell whether a folder's name mentions data, or something kept for a score."""
     return "best" in words or bool(words & DATA_WORDS and not words & _CHECKPOINT_WORDS)
 
 
@@ -108,7 +110,7 @@ def step_of(name: str) -> int | None:
 
 
 def stem_of(path: str) -> str:
-    """Return a file's name without its suffix; checkpoint_1000 has none, of model.pth.tar it is .pth.tar."""
+    """Return a file's name without its suffix. checkpoint_1000 has none, model.pth.tar has .pth.tar."""
     name = path.rpartition("/")[2]
     suffix = suffix_of(name)
     return name[: -len(suffix)] if suffix and suffix != name else name
@@ -125,18 +127,18 @@ def suffix_of(path: str) -> str:
 
 
 def end_of(name: str) -> int:
-    """Return the place in ``ENDS`` of the word by which a name says that it is the end; -1: it does not."""
+    """Return the index in ``ENDS`` of the word by which a name says that it is the end; -1: there is none."""
     words = words_of(name)
     return max((place for place, word in enumerate(ENDS) if word in words), default=-1)
 
 
 def is_kept_for_its_score(stem: str) -> bool:
-    """Tell whether a name says that a model was kept for its score: ``model_best``, ``top_3``."""
+    """Tell whether a name says that a model was kept for a score: ``model_best``, ``top_3``."""
     return "best" in words_of(stem) or TOP.search(stem) is not None
 
 
 def in_full(name: str) -> str:
-    """Write the shortened steps of a name in lower case out: ``step_100k`` is ``step_100000``."""
+    """Write out shortened steps in a lower-case name: ``step_100k`` becomes ``step_100000``."""
     return _SHORTENED.sub(_without_unit, name)
 
 

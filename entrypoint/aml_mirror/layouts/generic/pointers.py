@@ -1,8 +1,8 @@
-"""Files in which a training script notes the checkpoint that it saved last.
+"""Files in which a training script records the checkpoint that it saved last.
 
-They are written once the checkpoint is whole, so that what is above it was still being saved. A training
-saves one at a time: with several above it, the note is old (an upload that overwrote nothing). One alone is
-passed over, with a warning.
+They are written after the checkpoint is complete, so a checkpoint above the recorded one was still being
+saved. A training saves one checkpoint at a time. If several are above the recorded one, the record is
+outdated (for example, an upload that overwrote nothing). A single one above it is skipped, with a warning.
 
 - ``latest_checkpoint.txt``: imaginaire, of Cosmos and Cosmos Policy (``_write_latest_checkpoint_file``)
 - ``latest_checkpointed_iteration.txt``: Megatron-LM, verl
@@ -35,11 +35,11 @@ _MAX_BYTES = 256
 
 
 def follow_pointer(run: Tree, result: RunDraft) -> None:
-    """Mark the one numbered checkpoint above what such a file names; warn where the file is old.
+    """Mark the numbered checkpoint above the recorded one. Warn if the record is outdated.
 
     Args:
         run: the run.
-        result: what is known of it: its checkpoints, newest first.
+        result: what is known about it: its checkpoints, newest first.
     """
     if result.undecided or not result.checkpoints:
         return
@@ -54,11 +54,11 @@ def follow_pointer(run: Tree, result: RunDraft) -> None:
 
 
 def order_pointed(found: Iterable[Checkpoint], warnings: list[str]) -> list[Checkpoint]:
-    """Order folders named for the time of their saves, of which a file ``latest`` names one.
+    """Sort folders that are named after the time of their save, if a file ``latest`` names one of them.
 
     Args:
-        found: the folders, the one that is named first.
-        warnings: what is told of an old ``latest`` is added.
+        found: the folders. The first one is named by ``latest``.
+        warnings: a warning about an outdated ``latest`` is added here.
     """
     pointed = list(found)
     if not pointed:
@@ -70,7 +70,8 @@ def order_pointed(found: Iterable[Checkpoint], warnings: list[str]) -> list[Chec
         return [replace(newer[0], problem=newer[0].problem or problem), named, *_without(newer, others)]
     if newer:
         warnings.append(
-            f"latest names {named.path}, but {len(newer)} newer ones are there: it is old and was not used"
+            f"latest names {named.path}, but there are {len(newer)} newer ones, so it is outdated and was "
+            "not used"
         )
     return [*reversed(newer), named, *_without(newer, others)]
 
@@ -80,7 +81,7 @@ def _without(left: list[Checkpoint], found: list[Checkpoint]) -> list[Checkpoint
 
 
 def _named_in(run: Tree, path: str, checkpoints: list[Checkpoint]) -> int | None:
-    """Return the place of the checkpoint that a file names by its name or number; None: it names none."""
+    """Return the index of the checkpoint that a file names by name or number; None: it names none."""
     if run.size(path) > _MAX_BYTES:
         return None
     try:
@@ -107,6 +108,6 @@ def _mark(result: RunDraft, path: str, at: int) -> None:
         ]
     elif above:
         result.warnings.append(
-            f"{path} names {result.checkpoints[at].path}, but {len(above)} newer ones are there: "
-            "it is old and was not used"
+            f"{path} names {result.checkpoints[at].path}, but {len(above)} newer ones exist: the file is "
+            "outdated and was not used"
         )

@@ -1,8 +1,8 @@
-"""Weights that by their names are a part of a policy, and by themselves none: an encoder, a critic, a VAE.
+"""Recognises, by its name, a model that is only a part of a policy: an encoder, a critic, a VAE.
 
-The last word of its kind decides, as in any compound: ``policy_encoder_200`` is an encoder,
-``vae_policy_200`` a policy. An actor-critic acts. A folder says it only where it says nothing else:
-``critic_training`` does, ``go2_asymmetric_critic`` is the name of an experiment.
+The last such word decides, as in any compound: ``policy_encoder_200`` is an encoder, but ``vae_policy_200``
+is a policy. An actor-critic is a policy. The name of a folder counts only if it contains no other word:
+``critic_training`` counts, but ``go2_asymmetric_critic`` is the name of an experiment.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _PARTS = word_set(
     "classifiers projector projectors embedder embedders normalizer normalizers preprocessor preprocessors "
     "postprocessor optimizer optimizers estimator estimators dynamics rnd icm curiosity featurizer"
 )
-# By two words: of a reward alone a name may tell how good a policy is.
+# Only together with a second word, because "reward" alone may be the score of a policy.
 _COMPOUNDS = {
     **dict.fromkeys(
         ("reward", "world", "latent", "forward", "inverse", "actuator"), word_set("model net network")
@@ -31,14 +31,14 @@ _COMPOUNDS = {
     "feature": word_set("extractor"),
     "vision": word_set("tower backbone"),
 }
-# Behind these, value is that of a score.
+# "value" before one of these words is a score.
 _SCORES = word_set("loss losses error mean std")
 _OF_A_TRAINING = word_set("training train trained pretrain pretraining pretrained stage phase")
 _NEUTRAL = (MODEL_WORDS | RUN_WORDS | CONTAINERS | frozenset(ENDS) | _OF_A_TRAINING) - _ACTS
 
 
 def is_part(run: Tree, candidate: Candidate) -> bool:
-    """Tell whether nothing in a candidate is a policy by its name, and something in it is a part of one."""
+    """Tell whether the names in a candidate mention a part of a policy, and none mentions a policy."""
     if candidate.members:
         names = [stem_of(candidate.members[0])]
     else:
@@ -61,7 +61,7 @@ def is_part(run: Tree, candidate: Candidate) -> bool:
 
 
 def stem_of_path(path: str) -> str:
-    """Return a path without the suffix of its file."""
+    """Return a path without the file's suffix."""
     folder, slash, _ = path.rpartition("/")
     return folder + slash + stem_of(path)
 
@@ -78,7 +78,7 @@ def _says_nothing(name: str) -> bool:
 
 
 def kind_of(name: str) -> str:
-    """Return ``policy`` or ``part``, as the last word that says either; empty: none does."""
+    """Return ``policy`` or ``part``, whichever the name mentions last, or an empty string."""
     kind = ""
     words = _words(name)
     for at, word in enumerate(words):

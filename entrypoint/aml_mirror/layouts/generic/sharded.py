@@ -1,8 +1,8 @@
-"""Checkpoints in parts: what of a folder holds the weights, and which part of them is missing.
+"""Checkpoints in parts: which files of a folder hold the weights, and which of them are missing.
 
-Facts of DeepSpeed (``runtime/engine.py``, ``utils/zero_to_fp32.py``): ``*_optim_states.pt`` hold the weights
-in 32 bits, a part each rank. ``*_model_states.pt`` hold them in 16 bits with ZeRO 1 and 2; with ZeRO 3, where
-they have a rank in their name too, they hold none. zero_to_fp32.py makes the model of both.
+Facts about DeepSpeed (``runtime/engine.py``, ``utils/zero_to_fp32.py``): ``*_optim_states.pt`` hold the
+weights in 32 bits, one part per rank. ``*_model_states.pt`` hold them in 16 bits with ZeRO 1 and 2. With ZeRO
+3 their names contain a rank too, and they hold no weights. zero_to_fp32.py builds the model from both.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from aml_mirror.sources.tree import Tree, join, parent
 
 _ZERO = re.compile(r"(?:.*/)?[^/]*_(?P<what>model|optim)_states\.pt")
 _ZERO_RANK = re.compile(r"(?P<before>.*zero_pp_rank_)(?P<rank>[0-9]{1,4})(?P<after>_.*_states\.pt)")
-# verl (utils/checkpoint/fsdp_checkpoint_manager.py) names each rank's file so.
+# verl (utils/checkpoint/fsdp_checkpoint_manager.py) gives each rank's file this name.
 _RANK = re.compile(
     r"(?P<before>.*_world_size_(?P<count>[0-9]{1,4})_rank_)(?P<rank>[0-9]{1,4})(?P<after>\.pt)"
 )
 
 
 def is_zero(path: str, what: str = "") -> bool:
-    """Tell whether a file is DeepSpeed's: ``what`` is ``model`` or ``optim``; empty: either."""
+    """Tell whether a file is DeepSpeed's. ``what`` is ``model`` or ``optim``; empty: either."""
     match = _ZERO.fullmatch(path)
     return match is not None and what in ("", match["what"])
 
@@ -33,12 +33,12 @@ def stores_of(files: list[str]) -> list[str]:
 
 
 def parts_problem(run: Tree, files: list[str], prefix: str) -> str:
-    """Say which part of a checkpoint's files is missing or cut; empty: none is."""
+    """Say which part of a checkpoint's files is missing or truncated; empty: none."""
     for folder in sorted({parent(file) for file in files}):
         if why := shard_problem(run, folder):
             return why
     for store in stores_of(files):
-        # Each process has a store of its own inside, which the outer one names.
+        # Each process has its own store inside. The outer store names them.
         if "/ocdbt.process_" not in store and (why := store_problem(run, store)):
             return f"{store.removeprefix(prefix)}: {why}"
     for folder in sorted({parent(file) for file in files if file.endswith(".distcp")}):

@@ -1,4 +1,4 @@
-"""Tells a run of no known framework from a checkpoint of one: by what is in the folder itself."""
+"""Distinguishes a run of no known framework from one of its checkpoints, by the contents of the folder."""
 
 from __future__ import annotations
 
@@ -22,24 +22,24 @@ CONFIGS = re.compile(
     r"(?:\.hydra/|params/|config/|configs/|checkpoints/)?"
     r"(?:config|args|hparams|hyperparameters|cfg|params|agent|env|train_config)\.(?:json|ya?ml)"
 )
-# save_pretrained writes one beside the weights of each checkpoint: it tells nothing of a training.
+# save_pretrained writes one beside the weights of each checkpoint, so it does not indicate a training.
 _OF_A_MODEL = "config.json"
-# Tables of a training, one line a step.
+# Tables of a training, with one line per step.
 _TABLES = re.compile(r"(?:metrics|progress|logs?|train|training|results|scores|loss)\.(?:csv|jsonl)")
 
-# What is in these, beside a folder of weights, is no other run.
+# Files in these folders, beside a folder of weights, are not another run.
 _ASIDE = DATA_FOLDERS | TRAINING_FOLDERS
 
 
 def has_config(tree: Tree, folder: str) -> bool:
-    """Tell whether the configuration of a training is directly in a folder, or in Hydra's below it."""
+    """Tell whether the configuration of a training is directly in a folder, or in Hydra's folder in it."""
     if tree.has_folder(join(folder, ".hydra")):
         return True
     return bool(training_configs(tree, folder))
 
 
 def training_configs(tree: Tree, folder: str) -> list[str]:
-    """Return the configurations of a training that are directly in a folder."""
+    """Return the training configurations that are directly in a folder."""
     return [
         join(folder, name)
         for name in sorted(names_in(tree, folder))
@@ -48,12 +48,12 @@ def training_configs(tree: Tree, folder: str) -> list[str]:
 
 
 def has_events(tree: Tree, folder: str) -> bool:
-    """Tell whether event files lie directly in a folder."""
+    """Tell whether event files are directly in a folder."""
     return any(".tfevents." in name for name in names_in(tree, folder))
 
 
 def has_log(tree: Tree, folder: str) -> bool:
-    """Tell whether a training logged to a folder: directly, or to one below that is named for it."""
+    """Tell whether a training logged to a folder: directly, or to a subfolder named for logs."""
     if has_events(tree, folder) or any(_TABLES.fullmatch(name) for name in names_in(tree, folder)):
         return True
     below = [name[:-1] for name in tree.children.get(folder, ()) if name.endswith("/")]
@@ -61,10 +61,11 @@ def has_log(tree: Tree, folder: str) -> bool:
 
 
 def with_the_rest(tree: Tree, roots: Iterable[str]) -> dict[str, str]:
-    """Map each root to the folder around it where that is the training's and this its one folder of weights.
+    """Map each root to the folder around it, if that belongs to the training and has no other folder of
+    weights.
 
-    ``{config.yaml, events…, nerfstudio_models/step-100.ckpt}``: no list has all the names that people give
-    such a folder, so that what is around it decides.
+    ``{config.yaml, events…, nerfstudio_models/step-100.ckpt}``: people choose any name for such a folder, so
+    its surroundings decide.
     """
     known = set(roots)
     weights = _holders({parent(path) for path in tree.files if is_weights(path)} | known, _ASIDE)
@@ -73,7 +74,7 @@ def with_the_rest(tree: Tree, roots: Iterable[str]) -> dict[str, str]:
 
 
 def _holders(folders: Iterable[str], aside: frozenset[str]) -> dict[str, set[str]]:
-    """Map each folder to the names of those in it that are, or hold, one of some folders; but none aside."""
+    """Map each folder to the names of its subfolders that are, or contain, one of the given folders."""
     found: dict[str, set[str]] = {}
     for folder in folders:
         while folder:
@@ -97,7 +98,7 @@ def _around(tree: Tree, root: str, weights: dict[str, set[str]], logs: dict[str,
         return root
     if has_events(tree, around):
         return around
-    # A run that kept no checkpoint must not give its log to this one.
+    # A run that kept no checkpoint must not lend its log to this one.
     if logs.get(around, set()) - {own} or has_config(tree, root):
         return root
     tells = any(CONFIGS.fullmatch(name) or is_statistics(name) for name in names_in(tree, around))
@@ -105,7 +106,7 @@ def _around(tree: Tree, root: str, weights: dict[str, set[str]], logs: dict[str,
 
 
 def is_training(tree: Tree, folder: str) -> bool:
-    """Tell whether a folder is a training's by its configuration and its log, or its events and its time."""
+    """Tell whether a folder is a training's: it has configuration and log, or events and a start time."""
     if has_config(tree, folder):
         return has_log(tree, folder)
     name = (join(tree.root, folder) or tree.source.name).rpartition("/")[2]
@@ -113,10 +114,10 @@ def is_training(tree: Tree, folder: str) -> bool:
 
 
 def is_run(tree: Tree, folder: str) -> bool:
-    """Tell whether a folder that has nothing but a number is a run: a job of a sweep, a seed.
+    """Tell whether a folder whose name is only a number is a run: a job of a sweep, a seed.
 
-    It is where a training logged somewhere below it, or where its folders have the time of their start for a
-    name. What its files tell is not looked at here.
+    It is a run if a training logged somewhere below it, or if its folders are named by their start time. The
+    contents of its files are not examined here.
     """
     if tree.has_folder(join(folder, ".hydra")):
         return True
@@ -126,10 +127,11 @@ def is_run(tree: Tree, folder: str) -> bool:
 
 
 def are_runs(tree: Tree, around: str, numbered: Iterable[tuple[str, str]]) -> bool:
-    """Tell whether folders (name, where it is) that have nothing but a number are one run each.
+    """Tell whether folders (name, location) whose names are only numbers are one run each.
 
-    They are where they are counted from 0 or 1, each with the configuration of a training in it, and the
-    folder around them has neither that nor a log: a training that saves by epochs has its own there.
+    They are runs if they are counted from 0 or 1, each contains the configuration of a training, and the
+    folder around them has neither a configuration nor a log. A training that saves by epochs has its own
+    there.
     """
     folders = [(int(name), real) for name, real in numbered if name.isdecimal()]
     numbers = sorted(number for number, _ in folders)

@@ -20,9 +20,9 @@ from aml_mirror.layouts.generic.sharded import is_zero, parts_problem, stores_of
 from aml_mirror.layouts.step_folders import names_in
 from aml_mirror.sources.tree import Tree, join, parent
 
-# What may hold the state of anything that a training saves.
+# Formats that may hold any state that a training saves.
 _SAVED = pattern_of(weight_suffixes(Weights.ALWAYS, Weights.OFTEN, Weights.NAMED))
-# Without a suffix: flax.training.checkpoints writes msgpack so.
+# Without a suffix: flax.training.checkpoints writes msgpack this way.
 _WEIGHTS = re.compile(
     rf".+{pattern_of(weight_suffixes(Weights.ALWAYS))}|checkpoint_[0-9]+|"
     r"(?:.*[-_.])?(?:model|weights|adapter)(?:[-_.].*)?"
@@ -30,7 +30,7 @@ _WEIGHTS = re.compile(
     r"(?:.*[-_.])?(?:params|policy|agent|actor|(?:module|policy)_state|checkpoint|ckpt)(?:[-_.].*)?\.(?:npz|pkl)"
 )
 _TRAINING_ONLY: tuple[tuple[re.Pattern[str], str], ...] = (
-    # Megatron's model_optim_rng.pt holds the model too.
+    # Megatron's model_optim_rng.pt contains the model too.
     (
         re.compile(
             r"(?!model_optim_rng\.)(?:.*[-_.])?(?:optim|optimizers?|opt(?:imizer)?_state)(?:[-_.].*)?"
@@ -59,12 +59,12 @@ _TRAINING_ONLY: tuple[tuple[re.Pattern[str], str], ...] = (
 _WHOLE = tuple(
     suffix for suffix in suffixes_of("safetensors", "torch.save", "torch.save as .bin") if suffix != ".ckpt"
 )
-# A whole model under a name that save_pretrained, accelerate and FSDP give to nothing else.
+# Names that save_pretrained, accelerate and FSDP give only to a whole model.
 _SAVED_WHOLE = re.compile(
     r"(?:(?:pytorch_)?model(?:-[0-9]+-of-[0-9]+)?\.(?:safetensors|bin)|full_weights\.pt)"
 )
 _ASIDE = re.compile(rf"(?:.*/)?(?:scheduler|trainer)/[^/]*(?:\.metadata|{_SAVED})")
-# Statistics that observations and actions are scaled by: without them a policy cannot act.
+# Statistics for scaling observations and actions. Without them a policy cannot act.
 _COMPANIONS = re.compile(
     r"(?:(?:dataset|data|norm|normalization|obs|observation|action|state)_(?:stats|statistics|rms|normalizer)"
     rf"|normalizer|normalization)(?:\.(?:json|ya?ml|npy)|{_SAVED})"
@@ -74,47 +74,47 @@ _STATISTICS_OF_ONE = re.compile(
     r"|normalizer|normalization|vec_?norm(?:alize)?|running_mean_std)(?![a-z]).*"
     rf"(?:\.(?:json|ya?ml|npy)|{pattern_of(suffixes_of('torch.save', 'numpy archive', 'pickle'))})"
 )
-# Configuration that the code which loads a policy reads from the folder of its run: Octo's load_pretrained
-# (config.json, example_batch.msgpack), prismatic's of OpenVLA (config.json), starVLA's (config.yaml).
+# Configuration that the framework's loader reads from the run's folder: Octo's load_pretrained (config.json,
+# example_batch.msgpack), prismatic's of OpenVLA (config.json), starVLA's (config.yaml).
 _LOADED_WITH = re.compile(r"config\.(?:json|ya?ml)|example_batch\.msgpack")
 # Words that only name a number.
 _COUNTING = frozenset(
     ("step", "steps", "iter", "iters", "iteration", "itr", "epoch", "epochs", "update", "updates", "ep", "it")
 )
-# What a file beside a numbered weight file must be to belong to it.
+# The kinds of file beside a numbered weight file that belong to it.
 _SIDECARS = (".json", ".yaml", ".yml", ".onnx.data", ".safetensors.index.json")
 
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A directory or a set of files that may be a checkpoint; ``folder`` is the one around it.
+    """A directory or a set of files that may be a checkpoint. ``folder`` is the folder around it.
 
-    ``number`` only tells that there is a number in the name; what it counts is decided in :mod:`.families`.
-    ``end`` is the place in ``ENDS`` of the word by which the name says that it is the end.
+    ``number`` only says that the name contains a number. :mod:`.families` decides what it counts. ``end`` is
+    the index in ``ENDS`` of the word by which the name says that it is the end.
     """
 
     folder: str
     path: str
     name: str
-    """Of the folder, or of the file without its suffix; through a link the link's."""
+    """The name of the folder, or of the file without its suffix. For a link, the link's name."""
     number: int | None
     members: tuple[str, ...] = ()
     temporary: bool = False
     end: int = -1
     is_pointed: bool = False
-    """Whether a file beside it says which of its kind is the newest: ``end`` is 0 for that one."""
+    """Whether a file beside it says which of its kind is the newest. ``end`` is 0 for that one."""
     is_best: bool = False
     """Whether it was kept for its score, and nothing else was kept."""
 
 
 def is_weights(path: str) -> bool:
-    """Tell whether a file is of a format of weights and not, by its name, something else."""
+    """Tell whether a file has a format of weights, and its name does not say that it is something else."""
     name = path.rpartition("/")[2].lower()
     return bool(_WEIGHTS.fullmatch(name)) and not _why_left(name)
 
 
 def is_statistics(name: str) -> bool:
-    """Tell whether a file's name says that it holds what observations and actions are scaled by."""
+    """Tell whether a file's name says that it contains statistics for scaling observations and actions."""
     return bool(_COMPANIONS.fullmatch(name.lower()))
 
 
@@ -131,7 +131,7 @@ def _folder(run: Tree, candidate: Candidate) -> Checkpoint:
     prefix = "" if path == "." else path + "/"
     files, left = _divided(list(run.walk(prefix[:-1])), prefix)
     stores = stores_of(files)
-    # Of an Orbax store the arrays lie in d/, below the store or below that of one process.
+    # The arrays of an Orbax store are in d/, below the store or below the store of one process.
     weights = [
         file
         for file in files
@@ -145,14 +145,14 @@ def _folder(run: Tree, candidate: Candidate) -> Checkpoint:
     left += [(file, "repeats the weights, with the state of the training") for file in repeated]
     problem = parts_problem(run, files, prefix)
     if candidate.temporary:
-        problem = "it is a temporary folder: the save had not ended"
+        problem = "it is a temporary folder: the save was not finished"
     if not weights:
         problem = problem or "it holds no weights"
     return Checkpoint(path, None, "periodic", tuple(files), tuple(weights), tuple(sorted(left)), problem)
 
 
 def _repeated(files: list[str], weights: list[str]) -> set[str]:
-    """Return the files of torch.distributed and DeepSpeed beside a model that is there whole."""
+    """Return the files of torch.distributed and DeepSpeed beside a complete model."""
     saved = {parent(file) for file in weights if _SAVED_WHOLE.fullmatch(file.rpartition("/")[2])}
     zero = {
         file for file in files if is_zero(file) and (parent(file) in saved or parent(parent(file)) in saved)
@@ -165,21 +165,22 @@ def _distributed(files: list[str], weights: list[str]) -> set[str]:
     saved = {parent(file) for file in weights if _SAVED_WHOLE.fullmatch(file.rpartition("/")[2])}
     whole = [file for file in weights if file.endswith(_WHOLE) and parent(file) not in folders]
     if not whole:
-        # Of a folder that has both the shards and the model, the model stays.
+        # If a folder contains both the shards and the model, the model stays.
         shards = (".distcp", "/.metadata")
         return {file for file in files if parent(file) in folders & saved and file.endswith(shards)}
     return {file for file in files if parent(file) in folders}
 
 
 def _divided(paths: list[str], prefix: str) -> tuple[list[str], list[tuple[str, str]]]:
-    """Divide the files of a folder into those that inference needs and those that it does not."""
+    """Divide the files of a folder into those that inference needs and the others."""
     reasons = {path: _why_left(path.removeprefix(prefix)) for path in paths}
-    # Beside model/ these two hold state; a pipeline of diffusers keeps a configuration in scheduler/.
+    # Beside model/ these two folders contain state. A pipeline of diffusers keeps a configuration in
+    # scheduler/.
     aside = {path for path in paths if not reasons[path] and _ASIDE.fullmatch(path.removeprefix(prefix))}
     held = [path for path in paths if not reasons[path] and is_weights(path) and path not in aside]
     if held:
         reasons.update(dict.fromkeys(aside, "state of the training"))
-    # Where nothing but DeepSpeed's files holds the weights, both kinds are needed to make a model of them.
+    # If only DeepSpeed's files hold the weights, both kinds are needed to build a model.
     if all(is_zero(path) or is_statistics(path.rpartition("/")[2]) for path in held) and any(
         is_zero(path, "model") for path in paths
     ):
@@ -200,7 +201,7 @@ def _file(run: Tree, candidate: Candidate) -> Checkpoint:
             for suffix in _SIDECARS
             if stem + suffix in names and stem + suffix not in candidate.members
         ]
-    # Statistics that were saved with each policy, in a format that holds no weights: vecnormalize_500.pkl.
+    # Statistics saved with each policy, in a format that holds no weights: vecnormalize_500.pkl.
     files += [
         join(candidate.folder, name)
         for name in sorted(names)
@@ -223,7 +224,7 @@ def _file(run: Tree, candidate: Candidate) -> Checkpoint:
         tuple(sorted(files)),
         weights,
         tuple(left),
-        "it is a temporary file: the save had not ended" if candidate.temporary else "",
+        "it is a temporary file: the save was not finished" if candidate.temporary else "",
     )
 
 
@@ -233,12 +234,12 @@ def _says_the_same(stem: str, candidate: Candidate) -> bool:
 
 
 def described(run: Tree, candidate: Candidate) -> Checkpoint:
-    """Describe the checkpoint that a candidate is; its step is for others to tell."""
+    """Describe the checkpoint of a candidate, without its step."""
     return _file(run, candidate) if candidate.members else _folder(run, candidate)
 
 
 def best_beside(run: Tree, newest: Checkpoint) -> Checkpoint | None:
-    """Return the one file beside the newest that says no more than it but that it is the best; else None."""
+    """Return the only file beside the newest whose name adds nothing but "best"; else None."""
     if newest.path not in newest.weights:
         return None
     folder, _, own = newest.path.rpartition("/")
@@ -257,9 +258,9 @@ def best_beside(run: Tree, newest: Checkpoint) -> Checkpoint | None:
 
 
 def without_number(run: Tree, path: str) -> list[str]:
-    """Return the paths of weights that are named as a file is, but for its number: ``policy.pt``.
+    """Return the paths of weights with the name of a file, but without its number: ``policy.pt``.
 
-    They are beside it, or beside the folder of the checkpoints.
+    They may be beside the file, or beside the folder of checkpoints.
     """
     folder, _, own = path.rpartition("/")
     suffix = suffix_of(own)
@@ -280,9 +281,9 @@ def without_number(run: Tree, path: str) -> list[str]:
 
 
 def with_companions(run: Tree, checkpoints: list[Checkpoint]) -> list[Checkpoint]:
-    """Add what is beside the checkpoints or in the run's root and is loaded with them.
+    """Add the files beside the checkpoints or in the run's root that are loaded with them.
 
-    That is statistics, and configuration of the two most common names.
+    These are statistics, and configurations with the two most common names.
     """
     with_them = []
     for checkpoint in checkpoints:

@@ -1,1 +1,1 @@
-"""Hugging Face's Trainer and what saves as it does: see :mod:`aml_mirror.layouts.huggingface.layout`."""
+"""Hugging Face's Trainer and similar tools: see :mod:`aml_mirror.layouts.huggingface.layout`."""

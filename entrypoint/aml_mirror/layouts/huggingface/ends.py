@@ -1,13 +1,14 @@
-"""Where the model in a run's root, or in a folder like ``final/``, belongs among the numbered checkpoints.
+"""Places the model in a run's root, or in a folder like ``final/``, among the numbered checkpoints.
 
-Such a model has no step in its name, and it stays when a training goes on: one that was trained to 20
-steps, saved, resumed to 100 and killed after 45 keeps the model of step 20 in its root. So its step is what
-is stored with it, or that of the checkpoint that it equals. What the newest checkpoint *planned* says only
-whether the training can have ended after it. ``training_args.bin`` holds plans too, and is a pickle: its
-bytes are compared with each checkpoint's, which tells whether both are of one call of the training script.
+Such a model has no step in its name, and it stays when the training continues. Example: a training ran to 20
+steps, saved, was resumed to 100 and was killed after 45. Its root still contains the model of step 20. So the
+step of such a model is the step stored with it, or that of a checkpoint with equal contents. The *planned*
+steps in the newest checkpoint only say whether the training can have ended after it. ``training_args.bin``
+contains plans too, and is a pickle. Its bytes are compared with each checkpoint's, which shows whether both
+were saved by one call of the training script.
 
-Where files contradict each other, nothing is chosen: a folder may have been used for a second training, and
-then the highest number may be of the first one.
+If files contradict each other, nothing is chosen. A folder may have been used for a second training, and then
+the highest number may belong to the first one.
 """
 
 from __future__ import annotations
@@ -31,13 +32,13 @@ from aml_mirror.layouts.huggingface.trainer_files import (
 from aml_mirror.layouts.kit.roles import leave_undecided, newest_first
 from aml_mirror.sources.tree import Tree
 
-# A model is compared with so many checkpoints, the newest first. More are never kept in practice.
+# A model is compared with this many checkpoints, the newest first. Nobody keeps more in practice.
 _MAX_COMPARED = 64
 _WORDS = ("latest", "last", "final")
 
 
 class _Place(NamedTuple):
-    """Whether an end is newer than the newest numbered checkpoint, and what is said of it."""
+    """Whether an end is newer than the newest numbered checkpoint, and what to say about it."""
 
     where: Literal["newer", "older", "undecided"]
     step: int | None
@@ -51,13 +52,13 @@ def add_ends(
     newest_state: TrainerState | None,
     numbered: list[Checkpoint],
 ) -> None:
-    """Place the models in the root (``.``) and in folders that say they are the end among the checkpoints.
+    """Place the models in the root (``.``) and in folders named as the end among the checkpoints.
 
     Args:
         run: the run.
-        result: what is known of it; its checkpoints, warnings and ``undecided`` are changed.
-        paths: where models may be that training ended with.
-        newest_state: of the newest numbered checkpoint that has a whole one.
+        result: what is known about it; its checkpoints, warnings and ``undecided`` are changed.
+        paths: where the final models of the training may be.
+        newest_state: the state of the newest numbered checkpoint that has a complete one.
         numbered: the numbered checkpoints, newest first, without temporary ones.
     """
     newest = numbered[0] if numbered else None
@@ -95,7 +96,7 @@ def _place(
     newest = numbered[0]
     stored = state_in(run, end.path, [])
     if stored is None and end.path != "." and not describe(run, ".", None, "periodic").weights:
-        # The Trainer saves its state into the root, whatever folder the model is saved into.
+        # The Trainer saves its state into the root, even if the model is saved into another folder.
         stored = state_in(run, "", [])
     if stored is None or stored.step <= (newest.step or 0):
         for item in numbered[1:_MAX_COMPARED]:
@@ -120,14 +121,14 @@ def _place_copy(
         return _Place(
             "undecided",
             copied.step,
-            f"{_where(end)} holds the model of {copied.path}, and {newest.path} is of another plan: two "
-            "trainings may have used the folder",
+            f"{_where(end)} holds the model of {copied.path}, and {newest.path} planned another number of "
+            "steps: two trainings may have used this folder",
         )
     return _Place(
         "older",
         copied.step,
         f"{_where(end)} holds the model of {copied.path}, which is older than {newest.path}: it was saved "
-        "before the training went on, and was not used",
+        "before the training continued, and was not used",
     )
 
 
@@ -152,7 +153,7 @@ def _place_by_state(
         return _Place(
             "undecided",
             step,
-            f"{_where(end)} and {newest.path} are of different trainings, by what {STATE} says of each",
+            f"{_where(end)} and {newest.path} belong to different trainings, according to {STATE}",
         )
     if step > newest_step:
         return _Place("newer", step)
@@ -162,14 +163,14 @@ def _place_by_state(
         return _Place(
             "undecided",
             step,
-            f"{_where(end)} says that training ended at step {step}, and {newest.path} is of another plan: "
-            "two trainings may have used the folder",
+            f"{_where(end)} says that training ended at step {step}, and {newest.path} planned another "
+            "number of steps: two trainings may have used this folder",
         )
     return _Place(
         "older",
         step,
         f"{_where(end)} holds a model of step {step}, which is older than {newest.path}: it was saved before "
-        "the training went on, and was not used",
+        "the training continued, and was not used",
     )
 
 
@@ -178,7 +179,7 @@ def _plans_differ(one: TrainerState, other: TrainerState) -> bool:
 
 
 def _mixed(run: Tree, stored: TrainerState, numbered: list[Checkpoint]) -> bool:
-    """Tell whether a checkpoint up to the end's step is of another plan: no resumption leaves that."""
+    """Tell whether a checkpoint up to the end's step has another plan. A resumed training leaves none."""
     return any(
         state is not None and state.planned is not None and state.planned != stored.planned
         for item in numbered[:_MAX_COMPARED]
@@ -197,20 +198,20 @@ def _place_unnumbered(
             return _Place(
                 "older",
                 None,
-                f"{_where(end)} was saved with the arguments of an older training than {newest.path}: it was "
-                "not used",
+                f"{_where(end)} was saved with the arguments of an older training than {newest.path}, and "
+                "was not used",
             )
         return _Place(
             "undecided", None, f"{_where(end)} and {newest.path} were saved with different arguments"
         )
     if _is_named(end):
         return _Place("newer", None)
-    # That includes what cannot be compared: an adapter and the model that it was merged into, or shards.
+    # This includes what cannot be compared: an adapter and its merged model, or shards.
     unknown = _Place(
         "undecided",
         None,
-        f"{newest.path} has the highest step, but {_where(end)} holds another model, maybe a newer one: "
-        "nothing says its step",
+        f"{newest.path} has the highest step, but {_where(end)} contains another model, maybe a newer one: "
+        "no file says its step",
     )
     if newest_state is None or newest_state.planned is None:
         return _Place("newer", None) if of_newest_call else unknown
@@ -225,23 +226,23 @@ def _place_unnumbered(
     return _Place(
         "undecided",
         None,
-        f"{newest.path} is of a training to step {planned}, and nothing says whether {_where(end)} was saved "
-        "after it or before",
+        f"{newest.path} belongs to a training to step {planned}, and no file says whether {_where(end)} was "
+        "saved before or after it",
     )
 
 
 def _interval(state: TrainerState, numbered: list[Checkpoint]) -> int:
-    """Return how many steps may lie between the last numbered checkpoint and the end of a training."""
+    """Return how many steps there may be between the last numbered checkpoint and the end of a training."""
     steps = sorted(item.step for item in numbered if item.step is not None)
     every = state.values.get("save_steps")
-    # The state holds a default where checkpoints are saved at the end of epochs.
+    # If checkpoints are saved at the end of epochs, the state contains a default here.
     if isinstance(every, int) and every > 0 and all(step % every == 0 for step in steps):
         return every
     return max((later - earlier for earlier, later in zip([0, *steps], steps, strict=False)), default=0)
 
 
 def _no_step(end: Checkpoint) -> str:
-    return f"{_where(end)} holds what training ended with, but no file says at which step"
+    return f"{_where(end)} contains the final model, but no file says at which step it was saved"
 
 
 def _where(end: Checkpoint) -> str:
@@ -261,17 +262,17 @@ def _step_alone(run: Tree, path: str) -> int | None:
     state = state_in(run, path, []) or state_in(run, "", [])
     if state is not None:
         return state.step
-    # One checkpoint passed by itself.
+    # A single checkpoint, passed by itself.
     return step_in_name(name_of(run)) if path == "." else None
 
 
 def _put_first(run: Tree, result: RunDraft, newer: list[Checkpoint]) -> None:
-    """Put the ends first, the surest of them before the others; copies of one are listed once."""
+    """Put the ends first, the most certain at the front. Copies of the same model are listed once."""
     newer.sort(key=lambda item: (item.step is None, -(item.step or 0), -_rank(item), item.path))
     ends: list[Checkpoint] = []
     for item in newer:
         if not any(same_model(run, item, other) for other in ends):
             ends.append(item)
     if len(ends) > 1 and (ends[0].step is None or ends[1].step is None) and not result.undecided:
-        leave_undecided(result, ends, "the run holds several models that may be its end")
+        leave_undecided(result, ends, "the run contains several models that may be the final one")
     result.checkpoints = newest_first([*ends, *result.checkpoints])

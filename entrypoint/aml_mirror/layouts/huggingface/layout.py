@@ -1,33 +1,35 @@
 """Runs of the Hugging Face ``Trainer``: folders ``checkpoint-<step>``, and often a model in the run's root.
 
-Where they begin, and OpenVLA's, tells :mod:`aml_mirror.layouts.huggingface.model_roots`.
+:mod:`aml_mirror.layouts.huggingface.model_roots` finds their roots, and those of OpenVLA.
 
 Sources: transformers 5.23 (``trainer.py``: ``_save_checkpoint``, ``_save``, ``_finalize_training``),
-accelerate 1.15 (``checkpointing.py``), peft 0.21, DeepSpeed's ``save_checkpoint``; real runs of
-transformers 5.23.
+accelerate 1.15 (``checkpointing.py``), peft 0.21, DeepSpeed's ``save_checkpoint``; real runs of transformers
+5.23.
 
-- ``checkpoint-<step>/``: the model by ``save_pretrained`` (one file or shards with an index; adapters of
-  PEFT), then ``training_args.bin``, then optimizer, scheduler, scaler and random states, and
-  ``trainer_state.json`` last, straight into the final folder. Where it is missing, saving had not ended.
-- Scripts that train with accelerate save its state (``save_state``) into folders of the same names: the
-  model, ``optimizer.bin``, ``scheduler.bin``, then ``random_states_<process>.pkl``, no trainer's state.
-- The final one is the highest step. The root's model is written by ``save_model`` after training, or many
-  scripts save into ``final/`` (``final_model``, ``checkpoint-final``, …) instead. Whether that is newer tells
-  :mod:`aml_mirror.layouts.huggingface.ends`. With ``load_best_model_at_end`` it holds the *best* weights,
-  whatever step the root's ``trainer_state.json`` says, and is never the end.
-- OpenVLA's checkpoints are folders ``<run>--<step>_chkpt``, or the root, without any file of a Trainer; parts
-  that were trained beside the model and the adapter that is merged into it lie in them.
-- The best one is ``best_model_checkpoint`` in the newest ``trainer_state.json``: an absolute path of the
-  machine that trained, of which only the last part is used.
+- ``checkpoint-<step>/``: the model, written by ``save_pretrained`` (one file, or shards with an index;
+  adapters of PEFT), then ``training_args.bin``, then optimizer, scheduler, scaler and random states.
+  ``trainer_state.json`` is written last, straight into the final folder. If it is missing, the save was not
+  finished.
+- Scripts that train with accelerate save its state (``save_state``) into folders with the same names: the
+  model, ``optimizer.bin``, ``scheduler.bin``, then ``random_states_<process>.pkl``. They write no trainer's
+  state.
+- The final checkpoint is the highest step. After training, ``save_model`` writes a model to the root; many
+  scripts save into ``final/`` (``final_model``, ``checkpoint-final``, …) instead.
+  :mod:`aml_mirror.layouts.huggingface.ends` decides whether that is newer. With ``load_best_model_at_end`` it
+  contains the *best* weights, whatever step the root's ``trainer_state.json`` says, and is never the end.
+- OpenVLA's checkpoints are folders ``<run>--<step>_chkpt``, or the root, without any file of a Trainer. Parts
+  that were trained beside the model, and the adapter that is merged into it, are inside them.
+- The best one is ``best_model_checkpoint`` in the newest ``trainer_state.json``. It is an absolute path on
+  the training machine; only its last part is used.
 
-What inference opens: the checkpoint's folder, by ``from_pretrained``: weights, ``config.json``, tokenizers,
-processors and custom code; of OpenVLA also ``dataset_statistics.json``. Optimizer, scheduler and random
-states, ``training_args.bin`` and ``trainer_state.json`` are left out, and so are shards of FSDP or
-DeepSpeed that repeat weights which are there whole. An adapter needs its base model too, which
-``adapter_config.json`` names. Of VILA and NaVILA (``load_pretrained_model`` in ``llava/model/builder.py``)
-the folder holds ``config.json`` and the parts, the tokenizer in ``llm/`` and the image processor in
-``vision_tower/``; of a LoRA training also ``non_lora_trainables.bin``, and ``--model-base`` names the base
-model. The form of the conversation is told by a flag (``--conv-mode``).
+What inference loads: the checkpoint's folder, with ``from_pretrained``: weights, ``config.json``, tokenizers,
+processors and custom code, and for OpenVLA ``dataset_statistics.json``. Optimizer, scheduler and random
+states, ``training_args.bin`` and ``trainer_state.json`` are left out. So are shards of FSDP or DeepSpeed that
+repeat weights which are also stored whole. An adapter also needs its base model, which
+``adapter_config.json`` names. The folder of VILA and NaVILA (``load_pretrained_model`` in
+``llava/model/builder.py``) contains ``config.json`` and the parts, with the tokenizer in ``llm/`` and the
+image processor in ``vision_tower/``. After a LoRA training it also contains ``non_lora_trainables.bin``, and
+``--model-base`` names the base model. A flag (``--conv-mode``) sets the form of the conversation.
 """
 
 from __future__ import annotations
@@ -47,7 +49,7 @@ from aml_mirror.layouts.kit.roles import newest_first
 from aml_mirror.layouts.step_folders import subfolders
 from aml_mirror.sources.tree import Tree, join
 
-# transformers 4.36 and 4.37 saved into tmp-checkpoint-N; the rest is what copying tools leave behind.
+# transformers 4.36 and 4.37 saved into tmp-checkpoint-N. Copying tools leave the other names behind.
 _TEMPORARY = re.compile(
     r"[._]?tmp[-_.]checkpoint-(?P<step>[0-9]{1,18})|"
     r"\.?checkpoint-(?P<copied>[0-9]{1,18})[-_.~](?:tmp|temp|part|partial|incomplete)(?:[-_.].*)?"
@@ -55,7 +57,7 @@ _TEMPORARY = re.compile(
 
 
 class HuggingFace:
-    """See the module. GR00T's layout builds on this one."""
+    """See the module's docstring. GR00T's layout builds on this one."""
 
     name = "huggingface"
 
@@ -74,7 +76,7 @@ class HuggingFace:
         result = RunDraft(checkpoints, warnings=warnings)
         numbered = [item for item in checkpoints if not _TEMPORARY.fullmatch(item.path.rpartition("/")[2])]
         self._add_best(run, result, state)
-        # Best first: it tells which of the ends are none.
+        # Best first: it shows which candidates are not the end.
         others = [
             path for path in ends if not self._add_best_end(run, result, path, state, numbered, arguments)
         ]
@@ -102,7 +104,7 @@ class HuggingFace:
             step, temporary = found[path]
             checkpoint = describe(run, path, step, "periodic")
             if temporary:
-                problem = "it is a temporary folder: the save had not ended"
+                problem = "it is a temporary folder: the save was not finished"
             else:
                 problem = checkpoint.problem or save_problem(run, path, expected)
             checkpoints.append(replace(checkpoint, problem=problem))
@@ -126,9 +128,9 @@ class HuggingFace:
         numbered: list[Checkpoint],
         arguments: dict[str, Any],
     ) -> bool:
-        """Place a model that is the best one, loaded back at the end; False: this one is not.
+        """Place a model that is the best one, loaded back at the end; False: this is not one.
 
-        It is listed where its checkpoint is gone or is not the same.
+        It is listed if its checkpoint no longer exists or is different.
         """
         root = describe(run, path, None, "periodic")
         if not root.weights:
@@ -144,14 +146,14 @@ class HuggingFace:
         last = state.step if state else 0
         if last > ((newest.step if newest else step) or 0):
             result.warnings.append(
-                f"training ended at step {last}, but the run keeps no model of it: the one in the run's "
-                f"folder is the best one, of step {step}, loaded back at the end"
+                f"training ended at step {last}, but the run has no model of that step: the model in the "
+                f"run's folder is the best one, from step {step}"
             )
         if is_copy:
             return True
         if result.best is None:
             result.best = replace(root, role="best")
-        # Behind the others of its step: it stands in for a damaged one.
+        # Behind the others of its step: it replaces a damaged one.
         place = sum(1 for item in result.checkpoints if step is None or (item.step or 0) >= step)
         result.checkpoints.insert(place, replace(root, role="periodic" if place else "final"))
         return True
@@ -182,7 +184,7 @@ def _final_folders(run: Tree) -> list[str]:
 
 
 def _newest_state(run: Tree, checkpoints: list[Checkpoint], warnings: list[str]) -> TrainerState | None:
-    """Read the state of the newest checkpoint that has a whole one."""
+    """Read the state of the newest checkpoint that has a complete one."""
     for checkpoint in checkpoints:
         if state := state_in(run, checkpoint.path, warnings):
             return state

@@ -1,16 +1,17 @@
-"""Where the runs begin that :mod:`.layout` reads, and what tells that they do.
+"""Finds the roots of the runs that :mod:`.layout` reads.
 
 Sources beside those named there: ``vla-scripts/finetune.py`` of OpenVLA and of OpenVLA-OFT
 (``save_training_checkpoint``, ``run_training``), peft 0.21 (``PeftModel.save_pretrained``).
 
-- A folder with ``checkpoint-<step>`` folders, or with a model and a file that only a Trainer or PEFT writes.
-- OpenVLA saves the merged model into the run's folder, or beside it into one folder a step,
-  ``<run>--<step>_chkpt``; OFT also ``lora_adapter/``, which is merged into it, and other parts,
-  ``action_head--<step>_checkpoint.pt`` or ``--latest_checkpoint.pt``. The folder around is that of all runs.
-- OpenVLA without OFT keeps the adapter elsewhere while it trains, in ``adapter-tmp/<run>``, and leaves it.
-- So an adapter is a run where it stands alone; in the folder of a model it is a part of that.
+- A run is a folder with ``checkpoint-<step>`` folders, or with a model and a file that only a Trainer or PEFT
+  writes.
+- OpenVLA saves the merged model into the run's folder, or beside it into one folder per step,
+  ``<run>--<step>_chkpt``. OFT also saves ``lora_adapter/``, which is merged into it, and other parts,
+  ``action_head--<step>_checkpoint.pt`` or ``--latest_checkpoint.pt``. The folder around contains all runs.
+- OpenVLA without OFT keeps the adapter in ``adapter-tmp/<run>`` during training, and leaves it there.
+- So an adapter is a run if it is alone. In the folder of a model it is a part of that model.
 - VILA saves a model in parts, ``llm/``, ``mm_projector/`` and ``vision_tower/``, beside its ``config.json``.
-- One model by itself, its ``config.json`` beside it, is what a person may pass, or the folder above it.
+- A person may pass a single model with its ``config.json``, or the folder above it.
 """
 
 from __future__ import annotations
@@ -38,28 +39,28 @@ STEP = re.compile(r"checkpoint-(?P<step>[0-9]{1,18})")
 OPENVLA_STEP = re.compile(r"(?P<run>.+)--(?P<step>[0-9]{1,18})_chkpt")
 # action_head, proprio_projector, noisy_action_projector, vision_backbone: what OFT trains beside the model.
 OPENVLA_PART = re.compile(r"(?P<part>.+)--(?:[0-9]{1,18}|latest)_checkpoint\.pt")
-# Where scripts save the model when training has ended, if not in the root: final, final_model,
-# checkpoint-final, last-checkpoint, final_merged_model, … A number in the name is that of something else.
+# Where scripts save the final model if not in the root: final, final_model, checkpoint-final,
+# last-checkpoint, final_merged_model, … A number in the name belongs to something else.
 _WORD = "(?!best|eval|runs?|exp|experiment|logs?)[A-Za-z]+"
 FINAL = re.compile(f"(?:{_WORD}[-_])*?(?P<word>final|last|latest)(?:[-_]{_WORD})*", re.IGNORECASE)
-# VILA's and NaVILA's models are saved in parts, a folder each, in the root and in each checkpoint
+# VILA's and NaVILA's models are saved in parts, one folder each, in the root and in each checkpoint
 # (save_pretrained in llava/model/llava_arch.py).
 _PARTS = frozenset({"llm", "mm_projector", "vision_tower"})
 # What save_pretrained writes for PyTorch, TensorFlow and Flax.
 WEIGHT_SUFFIXES = suffixes_of("safetensors", "torch.save as .bin", "HDF5", "msgpack")
 FSDP = re.compile(r"pytorch_model_fsdp(?:_[0-9]+)?(?:\.bin)?")
 
-# What accelerate's main process writes last of what it saves: no other one writes the model.
+# The last file that accelerate's main process writes. No other process writes the model.
 RANDOM_STATES = "random_states_0.pkl"
 _ADAPTER = "adapter_config.json"
-# Files that only a Trainer or PEFT writes, and weights as `save_pretrained` names them.
+# Files that only a Trainer or PEFT writes, and weights with the names of `save_pretrained`.
 _MARKS = {STATE, ARGUMENTS, _ADAPTER}
 _MODEL = re.compile(
     r"(?:model|adapter_model|pytorch_model|diffusion_pytorch_model)(?:-[0-9]+-of-[0-9]+)?\.(?:safetensors|bin)"
     r"|(?:model\.safetensors|pytorch_model\.bin)\.index\.json"
     r"|(?:tf_model(?:-[0-9]+-of-[0-9]+)?\.h5|flax_model(?:-[0-9]+-of-[0-9]+)?\.msgpack)"
 )
-# OpenVLA scales actions by them: they belong to the weights that they lie beside.
+# OpenVLA uses them to scale actions. They belong to the weights beside them.
 _STATISTICS = "dataset_statistics.json"
 
 
@@ -87,8 +88,7 @@ def find_roots(tree: Tree) -> list[str]:
         elif FINAL.fullmatch(name):
             alone.add(above)
             roots.append(above)
-        # Else the model that it belongs to is of another layout: verl saves its shards around lora_adapter/.
-        # Steps of another training script, each with an adapter: step_100/. They are checkpoints of one run.
+        # Otherwise the model belongs to another layout: verl saves its shards around lora_adapter/.
         elif step_of(name) is not None and words_of(name) & MODEL_WORDS and not STEP.match(name):
             continue
         elif not any(
@@ -103,7 +103,7 @@ def find_roots(tree: Tree) -> list[str]:
 
 
 def is_saved(tree: Tree, folder: str) -> bool:
-    """Tell whether something was saved into a folder: by a Trainer, ``save_pretrained`` or OpenVLA."""
+    """Tell whether a Trainer, ``save_pretrained`` or OpenVLA saved something into a folder."""
     names = names_in(tree, folder)
     if names & _MARKS or any(_MODEL.fullmatch(name) or OPENVLA_PART.fullmatch(name) for name in names):
         return True
@@ -117,16 +117,16 @@ def is_saved(tree: Tree, folder: str) -> bool:
 
 
 def part_folders(tree: Tree, folder: str) -> set[str]:
-    """Return the names of the folders that hold the parts of one model of VILA's; empty: there is none."""
+    """Return the names of the folders that contain the parts of one VILA model; empty: none."""
     below = {name[:-1] for name in tree.children.get(folder, ()) if name.endswith("/")} & _PARTS
     parts = {name for name in below if any(map(_MODEL.fullmatch, names_in(tree, join(folder, name))))}
     return parts if len(parts) > 1 else set()
 
 
 def _is_state_around_parts(tree: Tree, folder: str, names: set[str]) -> bool:
-    """Tell whether accelerate saved its state around a model whose parts have a folder each: ``unet/``.
+    """Tell whether accelerate saved its state around a model whose parts have one folder each: ``unet/``.
 
-    The training scripts of diffusers do, by ``save_pretrained`` in a hook of ``save_state``.
+    The training scripts of diffusers do this with ``save_pretrained`` in a hook of ``save_state``.
     """
     below = (name[:-1] for name in tree.children.get(folder, ()) if name.endswith("/"))
     return RANDOM_STATES in names and any(
@@ -135,14 +135,14 @@ def _is_state_around_parts(tree: Tree, folder: str, names: set[str]) -> bool:
 
 
 def is_openvla_step(tree: Tree, name: str, folder: str) -> bool:
-    """Tell whether a folder of this name is what OpenVLA saved at a step."""
+    """Tell whether a folder with this name contains what OpenVLA saved at a step."""
     return bool(OPENVLA_STEP.fullmatch(name)) and (is_saved(tree, folder) or bool(adapters_in(tree, folder)))
 
 
 def has_adapters(tree: Tree, folder: str) -> bool:
-    """Tell whether adapters in the folders of this one are parts of what was saved here.
+    """Tell whether adapters in the subfolders are parts of the model saved here.
 
-    Not in a run of the Trainer, which keeps adapters where it keeps models.
+    This is not so in a run of the Trainer, which stores adapters where it stores models.
     """
     names = names_in(tree, folder)
     if names & {STATE, ARGUMENTS} or any(STEP.fullmatch(name[:-1]) for name in tree.children.get(folder, ())):
@@ -156,7 +156,7 @@ def has_adapters(tree: Tree, folder: str) -> bool:
 
 
 def adapters_in(tree: Tree, folder: str) -> list[str]:
-    """Return the names, sorted, of the folders in this one that hold an adapter and nothing of a Trainer."""
+    """Return the sorted names of the subfolders that contain an adapter and no file of a Trainer."""
     names = [name[:-1] for name in tree.children.get(folder, ()) if name.endswith("/")]
     return sorted(
         name for name in names if _is_adapter(tree, join(folder, name)) and not FINAL.fullmatch(name)
@@ -164,7 +164,7 @@ def adapters_in(tree: Tree, folder: str) -> list[str]:
 
 
 def name_of(tree: Tree, folder: str = "") -> str:
-    """Return the name of a folder, that of the source itself too."""
+    """Return the name of a folder, including that of the source itself."""
     return (join(tree.root, folder) or tree.source.name).rpartition("/")[2]
 
 
@@ -178,9 +178,9 @@ def _is_whole(name: str) -> bool:
 
 
 def _of_openvla(tree: Tree, folder: str, inside: dict[str, str]) -> list[str]:
-    """Return the folder around the steps of one run, or each step where it holds anything else.
+    """Return the folder around the steps of one run, or each step if that folder contains anything else.
 
-    The folder is the one of all runs: with another run's weights in it nobody can tell them apart by it.
+    That folder contains all runs. If it has another run's weights, its contents cannot be told apart.
     """
     steps = {real: name for name, real in inside.items() if is_openvla_step(tree, name, real)}
     if not steps:
@@ -195,9 +195,10 @@ def _of_openvla(tree: Tree, folder: str, inside: dict[str, str]) -> list[str]:
 
 
 def _with_models_beside(tree: Tree, roots: list[str], alone: set[str]) -> list[str]:
-    """Add whole models beside adapters that stand alone: either may be what training was for.
+    """Add whole models beside adapters that are alone. Either may be the result of the training.
 
-    An adapter in a temporary folder is not: what it was merged into is. Nor is the model under an adapter.
+    This excludes adapters in temporary folders, whose result is the merged model, and models that an adapter
+    builds on.
     """
     above = {around for root in roots for around in folders_around(root)}
     models = [
@@ -217,7 +218,7 @@ def _with_models_beside(tree: Tree, roots: list[str], alone: set[str]) -> list[s
 
 
 def _base_of(tree: Tree, adapter: str) -> str:
-    """Return the last part of the name of the model that an adapter was trained on; empty: nobody says."""
+    """Return the last part of the name of the model that an adapter was trained on; empty: unknown."""
     path = join(adapter, _ADAPTER)
     config = read_json(tree, path, []) if tree.has(path) else None
     base = config.get("base_model_name_or_path") if isinstance(config, dict) else None
@@ -225,11 +226,11 @@ def _base_of(tree: Tree, adapter: str) -> str:
 
 
 def _only_model(tree: Tree) -> list[str]:
-    """Return the folder of the one saved model where there is nothing else, some levels below or not."""
+    """Return the folder of the only saved model if there is nothing else, here or some levels below."""
     folder = ""
     while len(names := tree.children.get(folder, ())) == 1 and names[0].endswith("/"):
         folder = join(folder, names[0][:-1])
-    # What a person names is taken for what it is; what is found below is not, by all means.
+    # A person's choice is accepted as it is. A model found below is checked first.
     if folder and (
         tree.directory_links or _is_kept_for_others(join(tree.source.name, join(tree.root, folder)))
     ):
@@ -241,7 +242,7 @@ def _only_model(tree: Tree) -> list[str]:
 
 
 def _is_kept_for_others(folder: str) -> bool:
-    """Tell of a folder by its path that it keeps what trainings start from: a cache, downloads, data."""
+    """Tell by its path whether a folder keeps the starting points of trainings: a cache, downloads, data."""
     return _is_temporary(folder) or any(
         part.lower() in DATA_FOLDERS or part.startswith("models--") for part in folder.split("/")
     )
@@ -252,7 +253,7 @@ def _is_temporary(folder: str) -> bool:
 
 
 def _is_model(tree: Tree, folder: str) -> bool:
-    """Tell whether a folder holds a model of transformers, saved whole."""
+    """Tell whether a folder contains a complete transformers model."""
     names = names_in(tree, folder)
     if "config.json" not in names or not any(map(_MODEL.fullmatch, names)):
         return False

@@ -1,4 +1,4 @@
-"""Tells whether the checkpoints of a folder are of two trainings, by the losses that both logged."""
+"""Tells whether the checkpoints of a folder belong to two trainings, by the losses that both logged."""
 
 from __future__ import annotations
 
@@ -8,23 +8,23 @@ from aml_mirror.layouts.huggingface.trainer_files import TrainerState, has_argum
 from aml_mirror.layouts.kit.roles import leave_undecided
 from aml_mirror.sources.tree import Tree
 
-# A state holds the whole log, some MB in a long training: of so many of the newest checkpoints, and of the
-# oldest, it is read in any case.
+# A state contains the whole log, some MB in a long training. This many of the newest checkpoints, and of the
+# oldest, are always read.
 _LOOKED_AT = 8
-# Of the others only where their arguments, some KB, are not those of the chosen one.
+# The others are read only if their arguments, some KB, differ from those of the chosen one.
 _MAX_COMPARED = 64
 
 
 def look_for_another_training(
     run: Tree, result: RunDraft, numbered: list[Checkpoint], newest_state: TrainerState | None
 ) -> None:
-    """Leave undecided which checkpoint is the end where a numbered one is of another training.
+    """Mark the run as undecided if a numbered checkpoint belongs to another training.
 
     Args:
         run: the run.
-        result: what is known of it; ``undecided`` and ``choices`` may be changed.
+        result: what is known about it; ``undecided`` and ``choices`` may be changed.
         numbered: the numbered checkpoints, newest first.
-        newest_state: of the newest of them that has a whole one.
+        newest_state: the state of the newest of them that has a complete one.
     """
     if not result.checkpoints:
         return
@@ -40,6 +40,6 @@ def look_for_another_training(
             continue
         state = state_in(run, item.path, [])
         if state is not None and reference.is_of_same_training(state) is False:
-            why = f"{final.path} and {item.path} are of different trainings, by the losses in {STATE}"
+            why = f"{final.path} and {item.path} belong to different trainings by the losses in {STATE}"
             leave_undecided(result, [final, item], why)
             return

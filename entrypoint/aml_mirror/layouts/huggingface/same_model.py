@@ -1,4 +1,4 @@
-"""Tells whether two checkpoints hold the same model, without reading much of those that do not."""
+"""Tells whether two checkpoints hold the same model, and reads little of those that differ."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ from aml_mirror.layouts.base import Checkpoint
 from aml_mirror.layouts.step_folders import same_file
 from aml_mirror.sources.tree import Tree
 
-# Before two models are compared they are looked at in so many places: those of others differ nearly anywhere.
+# How many places of two models are compared first. Different models differ nearly everywhere.
 _PROBES = 8
 _PROBE_BYTES = 4096
 
 
 def same_model(run: Tree, one: Checkpoint, other: Checkpoint) -> bool:
-    """Tell whether two checkpoints hold the same weights: by names and sizes first, then by contents."""
+    """Tell whether two checkpoints hold the same weights, comparing names and sizes first, then contents."""
     ones, others = _inside(one), _inside(other)
     if not ones or ones.keys() != others.keys():
         return False

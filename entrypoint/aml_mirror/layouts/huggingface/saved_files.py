@@ -1,4 +1,4 @@
-"""Which files of a folder that a Trainer, accelerate, PEFT or OpenVLA saved into are the model's."""
+"""Decides which files belong to the model, in a folder saved by a Trainer, accelerate, PEFT or OpenVLA."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from aml_mirror.layouts.huggingface.model_roots import (
 from aml_mirror.layouts.step_folders import names_in, shard_problem
 from aml_mirror.sources.tree import Tree, join
 
-# (what a file's or folder's name matches, why it is left out). Held against the first part of a path
-# below the checkpoint and against its last.
+# (pattern of a file's or folder's name, why it is left out). It is compared with the first part of a path
+# below the checkpoint, and with its last.
 _TRAINING_ONLY: tuple[tuple[re.Pattern[str], str], ...] = (
     (re.compile(r"(?:.+-)?optimizer(?:_[0-9]+)?(?:\.(?:pt|bin))?"), "optimizer state"),
     (re.compile(r"scheduler(?:_[0-9]+)?\.(?:pt|bin)"), "learning-rate scheduler state"),
@@ -28,7 +28,7 @@ _TRAINING_ONLY: tuple[tuple[re.Pattern[str], str], ...] = (
     (re.compile(r"rng_state.*\.pth|random_states_.*\.pkl"), "random generator state"),
     (re.compile(r"training_args\.bin"), "arguments of the training"),
     (re.compile(r"trainer_state\.json"), "progress of the training"),
-    # The folder is global_step<N> by the Trainer, pytorch_model by accelerate.
+    # The Trainer names the folder global_step<N>, accelerate pytorch_model.
     (
         re.compile(r"global_step[0-9]+|pytorch_model(?:_[0-9]+)?|latest|zero_to_fp32\.py"),
         "DeepSpeed training state",
@@ -42,7 +42,7 @@ _ROOT_ONLY: tuple[tuple[re.Pattern[str], str], ...] = (
     (re.compile(r".*\.(?:png|jpg|jpeg|svg|mp4|gif|csv|jsonl|out|err|sh|lock)|\..*"), "not part of the model"),
 )
 # Subfolders of the root that belong to a model saved there: parts of sentence-transformers, of diffusers
-# pipelines and of GR00T. Everything else (logs, datasets, other models) is not the model's.
+# pipelines and of GR00T. Everything else (logs, datasets, other models) does not belong to the model.
 _ROOT_FOLDERS = re.compile(
     r"[0-9]+_[A-Z]\w*|additional_chat_templates|tokenizer(?:_[0-9])?|processor|experiment_cfg|"
     r"text_encoder(?:_[0-9])?|unet|vae|transformer|scheduler|feature_extractor|image_encoder|safety_checker"
@@ -50,7 +50,7 @@ _ROOT_FOLDERS = re.compile(
 
 
 def describe(run: Tree, path: str, step: int | None, role: Role) -> Checkpoint:
-    """Describe the model saved in a folder: its files, its weights, what is training-only."""
+    """Describe the model saved in a folder: its files, its weights, and what only training needs."""
     folder = "" if path == "." else path
     files, left = [], []
     for file in root_files(run) if path == "." else run.walk(folder):
@@ -66,7 +66,7 @@ def describe(run: Tree, path: str, step: int | None, role: Role) -> Checkpoint:
     problem = shard_problem(run, folder)
     if weights:
         # FSDP's own shards repeat the weights in a form that only the same training can load.
-        left += [(file, "FSDP shards; the same weights stand in the model's own files") for file in sharded]
+        left += [(file, "FSDP shards; the model's own files contain the same weights") for file in sharded]
         files = full
     elif sharded:
         weights = sharded
@@ -76,7 +76,7 @@ def describe(run: Tree, path: str, step: int | None, role: Role) -> Checkpoint:
             problem = problem or "its FSDP shards lack .metadata, which is written last"
     elif any(reason.startswith("DeepSpeed") for _, reason in left):
         problem = problem or (
-            "it holds DeepSpeed shards only; make weights of them with zero_to_fp32.py in that folder"
+            "it contains only DeepSpeed shards; convert them to weights with zero_to_fp32.py in that folder"
         )
     if not weights:
         problem = problem or "it holds no weights"
@@ -106,14 +106,14 @@ def root_files(run: Tree) -> list[str]:
 def _why_left(inside: str, is_root: bool) -> str:
     first, last = inside.partition("/")[0], inside.rpartition("/")[2]
     for pattern, reason in (*_TRAINING_ONLY, *(_ROOT_ONLY if is_root else ())):
-        # A pipeline's folder scheduler/ or optimizer-like names deeper down are the model's own.
+        # A pipeline's folder scheduler/, or names like an optimizer's deeper down, belong to the model.
         if pattern.fullmatch(first) or ("/" in inside and "log" in reason and pattern.fullmatch(last)):
             return reason
     return ""
 
 
 def has_weights_below(tree: Tree, folder: str) -> bool:
-    """Tell of a pipeline saved in parts (diffusers): checkpoint-500/unet/….safetensors."""
+    """Tell whether a pipeline is saved in parts (diffusers): checkpoint-500/unet/….safetensors."""
     return any(path.endswith(".safetensors") for path in tree.walk(folder))
 
 
@@ -125,7 +125,7 @@ def common_names(run: Tree, path: str) -> set[str]:
 
 
 def _is_of_accelerate(names: set[str]) -> bool:
-    """Tell of a folder that accelerate's ``save_state`` wrote, by itself, to its end."""
+    """Tell whether accelerate's ``save_state`` wrote a folder, without a Trainer, and finished."""
     trainers = ARGUMENTS in names or any(name.startswith("rng_state") for name in names)
     return RANDOM_STATES in names and not trainers
 
@@ -136,12 +136,12 @@ def save_problem(run: Tree, path: str, expected: set[str]) -> str:
         state = join(path, STATE)
         size = run.size(state)
         if run.read(state, max(0, size - 64), 64).rstrip()[-1:] != b"}":
-            return f"{STATE}, which is written last, is cut: the save had not ended"
+            return f"{STATE}, which is written last, is truncated: the save was not finished"
     elif STATE in expected or (
         any(name.startswith(("optimizer.", "scheduler.", "rng_state")) for name in names)
         and not _is_of_accelerate(names)
     ):
-        return f"{STATE}, which is written last, is missing: the save had not ended"
+        return f"{STATE}, which is written last, is missing: the save was not finished"
     for name in sorted(expected - common_names(run, path) - {STATE}):
         return f"{name}, which the run's other checkpoints have, is missing"
     return ""

@@ -1,4 +1,4 @@
-"""What the Trainer's own files say of a training: its state in JSON, its arguments without unpickling."""
+"""What the Trainer's own files say about a training: its state in JSON, its arguments without unpickling."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from aml_mirror.layouts.huggingface.model_roots import ARGUMENTS, OPENVLA_STEP, 
 from aml_mirror.layouts.step_folders import word_set
 from aml_mirror.sources.tree import Tree, join
 
-# The largest real training_args.bin is some KB; what is larger is not compared.
+# The largest real training_args.bin has some KB. Larger files are not compared.
 _MAX_ARGUMENTS_BYTES = 1 << 20
-# Plain values in training_args.bin, found without unpickling, that say how the run was trained.
+# Plain values in training_args.bin that describe the training, found without unpickling.
 _ARGUMENT_NAMES = word_set(
     "learning_rate per_device_train_batch_size gradient_accumulation_steps num_train_epochs max_steps "
     "weight_decay warmup_steps warmup_ratio adam_beta1 adam_beta2 adam_epsilon max_grad_norm seed bf16 fp16 "
@@ -29,7 +29,7 @@ _ARGUMENT_NAMES = word_set(
 
 @dataclass(frozen=True, slots=True)
 class TrainerState:
-    """What is used of a ``trainer_state.json``."""
+    """The values used from a ``trainer_state.json``."""
 
     path: str
     values: dict[str, Any]
@@ -41,23 +41,23 @@ class TrainerState:
 
     @property
     def planned(self) -> int | None:
-        """The step at which the training was to end."""
+        """The step at which the training was planned to end."""
         return whole(self.values.get("max_steps")) or None
 
     @property
     def ended(self) -> bool:
-        """Whether the training had come to the step at which it was to end."""
+        """Whether the training had reached the planned end."""
         return self.planned is not None and self.step >= self.planned
 
     @property
     def may_stop_early(self) -> bool:
-        """Whether the training may end before the step that was planned."""
+        """Whether the training may end before the planned step."""
         callbacks = self.values.get("stateful_callbacks")
         return isinstance(callbacks, dict) and "EarlyStoppingCallback" in callbacks
 
     @property
     def best_name(self) -> str:
-        """The name of the best checkpoint's folder; empty: none is said."""
+        """The folder name of the best checkpoint; empty: not stated."""
         path = self.values.get("best_model_checkpoint")
         if isinstance(path, str) and path.strip("/\\"):
             return re.split(r"[/\\]", path.rstrip("/\\"))[-1]
@@ -65,7 +65,7 @@ class TrainerState:
         return f"checkpoint-{step}" if step else ""
 
     def history(self, until: int) -> dict[int, Any]:
-        """Map each logged step up to ``until`` to the loss there."""
+        """Map each logged step up to ``until`` to its loss."""
         entries = self.values.get("log_history")
         return {
             step: entry["loss"]
@@ -75,7 +75,7 @@ class TrainerState:
         }
 
     def is_of_same_training(self, other: TrainerState) -> bool | None:
-        """Return whether one continues the other, by the losses that both logged. None: unknown."""
+        """Return whether one training continues the other, by the losses that both logged. None: unknown."""
         until = min(self.step, other.step)
         one, two = self.history(until), other.history(until)
         shared = one.keys() & two.keys()
@@ -83,7 +83,7 @@ class TrainerState:
 
 
 def state_in(run: Tree, folder: str, warnings: list[str]) -> TrainerState | None:
-    """Read the state in a folder; None, with a warning where it is damaged, if there is none to be had."""
+    """Read the state in a folder; None if there is none, or if it is damaged (with a warning)."""
     path = join(folder, STATE)
     if run.has(path) and isinstance(values := read_json(run, path, warnings), dict):
         return TrainerState(path, values)
@@ -91,7 +91,7 @@ def state_in(run: Tree, folder: str, warnings: list[str]) -> TrainerState | None
 
 
 def arguments_in(run: Tree, folders: Iterable[str]) -> dict[str, Any]:
-    """Return plain values of the first ``training_args.bin`` in some folders that holds any."""
+    """Return plain values of the first ``training_args.bin`` in these folders that contains any."""
     for path in (join(folder, ARGUMENTS) for folder in folders):
         if not run.has(path):
             continue
@@ -124,11 +124,11 @@ def same_arguments(run: Tree, one: Checkpoint, other: Checkpoint) -> bool:
 
 
 def step_in_name(name: str) -> int | None:
-    """Return the step that a folder's name begins with, as the Trainer or OpenVLA names it."""
+    """Return the step at the beginning of a folder's name, as the Trainer or OpenVLA writes it."""
     match = STEP.match(name) or OPENVLA_STEP.fullmatch(name)
     return int(match["step"]) if match else None
 
 
 def whole(value: Any) -> int | None:
-    """Return a value where it is a whole number that is not negative."""
+    """Return the value if it is an integer that is not negative."""
     return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None

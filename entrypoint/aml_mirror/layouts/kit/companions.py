@@ -23,7 +23,7 @@ def _matches(parts: list[str], pattern: list[str]) -> bool:
 def with_companions(
     run: Tree, checkpoints: Iterable[Checkpoint], patterns: Sequence[str]
 ) -> list[Checkpoint]:
-    """Add the files of the run that match to each checkpoint."""
+    """Add the matching files of the run to each checkpoint."""
     added = matching(run, patterns)
     return [replace(item, files=tuple(sorted({*item.files, *added}))) for item in checkpoints]
 
@@ -32,8 +32,8 @@ def missing_companion(names: set[str], siblings: Sequence[set[str]]) -> str:
     """Return a name that every other checkpoint of a run has and this one lacks; empty: there is none.
 
     Args:
-        names: of the files of the checkpoint, below its folder.
-        siblings: the same of all checkpoints of the run, this one included.
+        names: the files of the checkpoint, below its folder.
+        siblings: the same for all checkpoints of the run, including this one.
     """
     others = [other for other in siblings if other is not names]
     return min(set.intersection(*others) - names, default="") if others else ""

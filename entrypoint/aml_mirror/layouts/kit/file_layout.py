@@ -1,4 +1,4 @@
-"""Frameworks that save a checkpoint as one file, or as several files of which the weights are one."""
+"""Frameworks that save a checkpoint as one file, or as several files of which one holds the weights."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ from aml_mirror.layouts.step_folders import names_in
 from aml_mirror.layouts.torch_files import holds_string, pickle_of, same_contents, values_of, whole_number
 from aml_mirror.sources.tree import Tree, join
 
-# A readable file decides; a run whose newest files are all cut has older whole ones among the first few.
+# One readable file decides. If the newest files are truncated, the first few include older complete ones.
 _LOOK_INTO = 8
-# What the members' names may take more in one of two files with the same contents.
+# By how much the members' names may enlarge one of two files with the same contents.
 _NAMES_BYTES = 1 << 16
 
 _Found = tuple[Checkpoint, re.Match[str]]
@@ -41,44 +41,44 @@ def no_params(run: Tree, warnings: list[str]) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class FileLayout:
-    """A declaration of a framework whose checkpoints are files; an implementation of :class:`Layout`.
+    """Declares a framework whose checkpoints are files. Implements :class:`Layout`.
 
-    The patterns match a file's whole name. The group ``step`` is the number by which files are ordered. Every
-    other named group says which training a file is of: files that differ in one are of different trainings,
-    and which of them is meant is then for the person to say. Files without that group belong to any training.
+    The patterns match a file's whole name. The group ``step`` is the number that orders the files. Every
+    other named group identifies the training. Files that differ in such a group belong to different
+    trainings, and the person has to say which one is meant. Files without that group belong to any training.
     """
 
     name: str
     numbered: str
     """The name of a periodic checkpoint; its group ``step`` orders it."""
     folder: str = ""
-    """The folder of the files, below the run's root; empty: they are in the root."""
+    """The folder of the files, below the run's root; empty: the root itself."""
     optional_folder: bool = False
-    """Whether the files may be in the root too: people copy the folder alone."""
+    """Whether the files may be in the root too: people copy only the folder."""
     final: str = ""
-    """The name of what is saved when training ends, or saved over and over; empty: the highest step is it."""
+    """The name of the final or regularly overwritten file; empty: the highest step is the end."""
     best: str = ""
-    """The name of what is kept for its score."""
+    """The name of the file that is kept for its score."""
     holds: tuple[str, ...] = ()
-    """Strings that every file of ``torch.save`` of this framework holds, its keys above all."""
+    """Strings that every ``torch.save`` file of this framework contains, mainly its keys."""
     beside: tuple[str, ...] = ()
-    """Patterns of paths below the run's root: one of them has to be there. Empty: nothing has to."""
+    """Patterns of paths below the run's root. One of them must exist. Empty: none is required."""
     accepts: Callable[[Tree], bool] = lambda run: True
-    """Looks at what else tells the framework: called with the run's tree."""
+    """Checks for other signs of the framework. Called with the run's tree."""
     step_key: str = ""
-    """The key under which every file holds its step; for files whose name has none."""
+    """The key of the step in every file, for files whose names have no step."""
     trust_names: bool = False
-    """Whether names are enough where none of the files can be read."""
+    """Whether names are enough if none of the files can be read."""
     companions: tuple[str, ...] = ()
-    """Patterns of paths below the run's root: what the framework's own player opens beside the checkpoint."""
+    """Patterns of paths below the run's root: what inference loads beside the checkpoint."""
     left_out: tuple[tuple[str, str], ...] = ()
-    """(pattern, reason): paths below the run's root that belong to a checkpoint but only to train on."""
+    """(pattern, reason): paths below the run's root that a checkpoint needs only for further training."""
     params: Callable[[Tree, list[str]], dict[str, Any]] = no_params
     """Reads the configuration of the training."""
     logs: tuple[str, ...] = ()
     """Patterns of paths below the run's root: the framework's own scalar logs."""
     refine: Callable[[Tree, RunDraft], RunDraft] = field(default=lambda tree, run: run)
-    """Changes what was read, where a rule of the framework's own is needed."""
+    """Changes the result, if the framework needs a rule of its own."""
 
     def find(self, tree: Tree) -> list[str]:
         return topmost(
@@ -155,7 +155,7 @@ class FileLayout:
     @cached_property
     def _kinds(self) -> list[tuple[re.Pattern[str], str, Role]]:
         kinds: list[tuple[re.Pattern[str], str, Role]] = []
-        # A final or best file may look like a numbered one too: model_final_1.pt.
+        # The name of a final or best file may also match a numbered one: model_final_1.pt.
         if self.final:
             kinds.append((re.compile(self.final), "final", "periodic"))
         if self.best:
@@ -202,7 +202,7 @@ class FileLayout:
     def _ordered(
         self, run: Tree, numbered: list[_Found], ends: list[_Found], warnings: list[str]
     ) -> list[_Found]:
-        """Return all of them, newest first. An end that is a copy of a numbered one is not listed again."""
+        """Return all of them, newest first. An end that is a copy of a numbered one is not listed twice."""
         numbered.sort(key=lambda item: (-(item[0].step or 0), bool(item[0].problem), item[0].path))
         placed: list[_Found] = []
         for end, match in ends:
@@ -226,10 +226,10 @@ class FileLayout:
             newest = next((item for item, of in numbered if _may_be_of(match, of)), end)
             if end.step is not None and (newest.step or 0) > end.step:
                 warnings.append(
-                    f"{end.path} holds step {end.step}, {newest.path} the later step {newest.step}: "
-                    "the later one is what training ended with"
+                    f"{end.path} contains step {end.step}, but {newest.path} the later step {newest.step}: "
+                    "the later one is taken as the final checkpoint"
                 )
-        # What says that it is the end, but not at which step, comes before any number.
+        # A file that is named as the end, but without a step, comes before any number.
         return sorted(
             [*placed, *numbered], key=lambda item: -math.inf if item[0].step is None else -item[0].step
         )
@@ -244,12 +244,12 @@ class FileLayout:
             leave_undecided(
                 result,
                 [*shared, *trainings.values()],
-                f"the run holds files of {len(trainings)} trainings",
+                f"the run contains files of {len(trainings)} trainings",
             )
             return
         ends = [item for item, _ in ordered if item.step is None]
         if len(ends) > 1:
-            leave_undecided(result, ends, f"{len(ends)} files say that training ended with them")
+            leave_undecided(result, ends, f"{len(ends)} files are named as the end of training")
         elif ends and ends[0].path in foreign and len(ordered) > 1:
             leave_undecided(result, [ends[0], ordered[1][0]], WHY_FOREIGN)
 
@@ -266,18 +266,18 @@ class FileLayout:
 
 
 def _training(match: re.Match[str]) -> dict[str, str]:
-    """Return what a name says of its training; empty: nothing."""
+    """Return the training that a name states; empty: none."""
     return {name: value for name, value in match.groupdict().items() if name != "step" and value is not None}
 
 
 def _may_be_of(end: re.Match[str], numbered: re.Match[str]) -> bool:
-    """Tell whether nothing in two names says that they are of different trainings."""
+    """Tell whether two names may belong to the same training."""
     training = _training(numbered)
     return all(training.get(name, value) == value for name, value in _training(end).items())
 
 
 def _is_copy(run: Tree, end: Checkpoint, numbered: Checkpoint) -> bool:
-    # torch.save names the members after the file and pads them: equal files may differ by that.
+    # torch.save names the members after the file and pads them, so equal files may differ in that.
     sizes = run.size(end.path), run.size(numbered.path)
     if abs(sizes[0] - sizes[1]) > max(_NAMES_BYTES, sizes[0] // 100):
         return False
@@ -285,11 +285,11 @@ def _is_copy(run: Tree, end: Checkpoint, numbered: Checkpoint) -> bool:
 
 
 def root_of(folder: str, container: str, optional: bool) -> str | None:
-    """Return the run's root around a folder that may hold checkpoints; None: they are kept elsewhere.
+    """Return the run's root around a folder that may contain checkpoints; None: they are stored elsewhere.
 
     Args:
         folder: where checkpoints may be.
-        container: the folder of the checkpoints, below the run's root; empty: they are in the root.
+        container: the folder of the checkpoints, below the run's root; empty: the root itself.
         optional: whether they may be in the root too.
     """
     if container and (folder == container or folder.endswith("/" + container)):

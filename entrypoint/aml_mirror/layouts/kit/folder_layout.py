@@ -23,29 +23,29 @@ from aml_mirror.sources.tree import Tree, join, parent
 
 @dataclass(frozen=True)
 class FolderLayout:
-    """A declaration of a framework whose checkpoints are folders; an implementation of :class:`Layout`."""
+    """Declares a framework whose checkpoints are folders. Implements :class:`Layout`."""
 
     name: str
     numbered: str
     """The name of a periodic checkpoint's folder; its group ``step`` orders it."""
     inside: tuple[str, ...]
-    """Patterns of paths below a checkpoint: one of them has to be there. They tell the framework."""
+    """Patterns of paths below a checkpoint. One of them must exist. They identify the framework."""
     folder: str = ""
-    """The folder of the checkpoints, below the run's root; empty: they are in the root."""
+    """The folder of the checkpoints, below the run's root; empty: the root itself."""
     optional_folder: bool = False
-    """Whether the checkpoints may be in the root too: people copy the folder alone."""
+    """Whether the checkpoints may be in the root too: people copy only the folder."""
     final: str = ""
     """The name of a folder that is saved when training ends; empty: the highest step is the end."""
     best: str = ""
     """The name of a folder that is kept for its score."""
     beside: tuple[str, ...] = ()
-    """Patterns of paths below the run's root: one of them has to be there. Empty: nothing has to."""
+    """Patterns of paths below the run's root. One of them must exist. Empty: none is required."""
     companions: tuple[str, ...] = ()
-    """Patterns of paths below the run's root: what the framework's own player opens beside the checkpoint."""
+    """Patterns of paths below the run's root: what inference loads beside the checkpoint."""
     left_out: tuple[tuple[str, str], ...] = ()
-    """(pattern, reason): paths below a checkpoint that are only needed to train on; ``*`` crosses ``/``."""
+    """(pattern, reason): paths below a checkpoint needed only for further training; ``*`` crosses ``/``."""
     weights: tuple[str, ...] = ()
-    """Patterns of paths below a checkpoint: all of its weights. Empty: told by their names and formats."""
+    """Patterns of paths below a checkpoint: all of its weights. Empty: recognised by names and formats."""
     written_last: str = ""
     """A path below a checkpoint that is written last: a checkpoint without it is incomplete."""
     params: Callable[[Tree, list[str]], dict[str, Any]] = no_params
@@ -53,7 +53,7 @@ class FolderLayout:
     logs: tuple[str, ...] = ()
     """Patterns of paths below the run's root: the framework's own scalar logs."""
     refine: Callable[[Tree, RunDraft], RunDraft] = field(default=lambda tree, run: run)
-    """Changes what was read, where a rule of the framework's own is needed."""
+    """Changes the result, if the framework needs a rule of its own."""
 
     def find(self, tree: Tree) -> list[str]:
         return topmost(
@@ -96,7 +96,7 @@ class FolderLayout:
         return result
 
     def _described(self, run: Tree, path: str) -> Checkpoint:
-        """Describe an end that only forks save, as a numbered checkpoint is described."""
+        """Describe an end that only forks save, in the same way as a numbered checkpoint."""
         alone = RunDraft(with_companions(run, [self._checkpoint(run, path, None)], self.companions))
         return self.refine(run, alone).checkpoints[0]
 
@@ -169,7 +169,7 @@ class FolderLayout:
 
 
 def _orbax_problem(files: tuple[str, ...], path: str) -> str:
-    """Say which store of Orbax lacks its own manifest: it is made of those of the processes at the end."""
+    """Say which Orbax store lacks its own manifest. It is made at the end, from those of the processes."""
     for file in files:
         store, separator, _ = file.partition("/ocdbt.process_")
         if separator and f"{store}/manifest.ocdbt" not in files:

@@ -1,4 +1,4 @@
-"""Names by which forks of a framework say that training ended with a file or folder: ``model_final.pt``."""
+"""Names by which forks of a framework mark a file or folder as the end of training: ``model_final.pt``."""
 
 from __future__ import annotations
 
@@ -26,22 +26,22 @@ from aml_mirror.layouts.step_folders import names_in
 from aml_mirror.sources.tree import Tree, join, parent
 
 Describe = Callable[[str], Checkpoint]
-"""Describes what the framework needs of a file or folder at a path, as it does of a numbered one."""
+"""Describes a file or folder at a path in the same way as a numbered checkpoint."""
 
-WHY_FOREIGN = "the framework writes no file of such a name, which says that it is the end"
-# torch.save writes the same under any of these.
+WHY_FOREIGN = "its name says that it is the end, but the framework never writes such a name"
+# torch.save writes the same under any of these names.
 TORCH_SUFFIXES = suffixes_of("torch.save")
 _TORCH = frozenset(TORCH_SUFFIXES)
 
 
 def other_ends(names: Iterable[str], listed: Iterable[str]) -> list[str]:
-    """Return the names that say ``final`` or ``last``, and nothing else that listed ones do not say.
+    """Return the names that add ``final`` or ``last``, and nothing else, to the words of the listed ones.
 
-    ``optimizer_last.pt`` beside ``model_100.pt`` is none: it is of something else.
+    ``optimizer_last.pt`` beside ``model_100.pt`` does not count: it belongs to something else.
 
     Args:
-        names: of the files in the folder.
-        listed: of the files that are known to be checkpoints.
+        names: the files in the folder.
+        listed: the files that are known to be checkpoints.
     """
     listed = list(listed)
     suffixes = {suffix_of(name) for name in listed}
@@ -56,7 +56,7 @@ def other_ends(names: Iterable[str], listed: Iterable[str]) -> list[str]:
 
 
 def plain_names(names: Iterable[str]) -> list[str]:
-    """Return the names that only say that they are a model, ``model.pt``: a step may be in the file."""
+    """Return the names that only say "model", such as ``model.pt``. A step may be stored in the file."""
     return [name for name in names if words_of(stem_of(name)) <= MODEL_WORDS and not re.search("[0-9]", name)]
 
 
@@ -65,15 +65,16 @@ def _words(names: Iterable[str]) -> frozenset[str]:
 
 
 def ask_about_other_ends(run: Tree, result: RunDraft, describe: Describe | None = None) -> None:
-    """Leave a run undecided that holds an end which its framework does not write, beside its checkpoints.
+    """Mark a run as undecided if it contains an end that its framework does not write, beside its
+    checkpoints.
 
-    Whether such a file or folder is newer than the newest numbered one is not known. A copy of a checkpoint
-    is none. Each of them is listed, so that it can be picked, and is one of ``all``.
+    It is unknown whether such a file or folder is newer than the newest numbered one, unless it is a copy of
+    a checkpoint. Each of them is listed, so that it can be selected, and is one of ``all``.
 
     Args:
         run: the run.
-        result: what the layout says of it.
-        describe: see :data:`Describe`; None: the file is all that there is to a checkpoint.
+        result: what the layout says about it.
+        describe: see :data:`Describe`; None: the file is the whole checkpoint.
     """
     if not result.checkpoints or result.undecided:
         return
@@ -113,10 +114,10 @@ def unlisted_ends(run: Tree, result: RunDraft, describe: Describe) -> list[Check
 def _folders(
     run: Tree, place: str, listed: Sequence[Checkpoint], names: Sequence[str], known: set[str]
 ) -> list[str]:
-    """Return the folders that say so by their names: ``final/``, ``checkpoint_last/``.
+    """Return the folders that are named as the end: ``final/``, ``checkpoint_last/``.
 
-    A folder is an end if it holds weights where the newest checkpoint has some. Where checkpoints are files,
-    those in the folder are returned.
+    A folder is an end if it holds weights in the same place as the newest checkpoint. If checkpoints are
+    files, those in the folder are returned.
     """
     newest = listed[0]
     is_file = newest.path in newest.weights
@@ -148,5 +149,5 @@ def _folders(
 
 
 def file_checkpoint(path: str) -> Checkpoint:
-    """Describe a checkpoint that is a file and nothing else."""
+    """Describe a checkpoint that is a single file."""
     return Checkpoint(path, None, "periodic", (path,), (path,))

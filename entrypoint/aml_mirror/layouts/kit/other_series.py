@@ -1,7 +1,7 @@
-"""Numbered files of a framework under names that it does not give: ``student_9.pt`` beside ``model_5.pt``.
+"""Numbered files with names that the framework does not use: ``student_9.pt`` beside ``model_5.pt``.
 
-They hold what the framework saves, so that they are of a second training in the same folder, and the numbers
-of two trainings cannot be compared.
+They contain what the framework saves, so they belong to a second training in the same folder. The numbers of
+two trainings cannot be compared.
 """
 
 from __future__ import annotations
@@ -22,21 +22,21 @@ from aml_mirror.layouts.kit.roles import leave_undecided
 from aml_mirror.layouts.same_weights import is_copy
 from aml_mirror.sources.tree import Tree, join
 
-# So many files are looked into. Each series has its newest one among them.
+# How many files are examined. Each series has its newest file among them.
 _LOOKED_INTO = 8
 
 
 def ask_about_other_series(
     run: Tree, result: RunDraft, base: str, names: Iterable[str], is_own: Callable[[str], bool]
 ) -> None:
-    """Leave a run undecided that holds such files.
+    """Mark a run that contains such files as undecided.
 
     Args:
         run: the run.
-        result: what the layout says of it; ``undecided`` and ``choices`` may be changed.
+        result: what the layout says about it; ``undecided`` and ``choices`` may be changed.
         base: the folder of the checkpoints.
-        names: of the files in it that the layout knows nothing of.
-        is_own: tells whether the file at a path holds what the framework saves.
+        names: the files in it that the layout does not know.
+        is_own: tells whether the file at a path contains what the framework saves.
     """
     if result.undecided or not result.checkpoints:
         return
@@ -57,5 +57,5 @@ def ask_about_other_series(
         leave_undecided(
             result,
             [result.checkpoints[0], *others],
-            "the run holds files of several series, whose numbers cannot be compared",
+            "the run contains several series of files, whose numbers cannot be compared",
         )

@@ -1,4 +1,4 @@
-"""Which checkpoint is the final one, and when nobody can tell."""
+"""Decides which checkpoint is the final one, and when that is undecided."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from itertools import pairwise
 
 from aml_mirror.layouts.base import Checkpoint, RunDraft
 
-# A message names at most so many candidates.
+# A message names at most this many candidates.
 _MAX_SHOWN = 8
 
 
 def newest_first(checkpoints: Iterable[Checkpoint]) -> list[Checkpoint]:
-    """Give the first checkpoint the role ``final`` and every other one ``periodic``."""
+    """Give the first checkpoint the role ``final`` and all others the role ``periodic``."""
     return [
         replace(checkpoint, role="periodic" if index else "final")
         for index, checkpoint in enumerate(checkpoints)
@@ -21,10 +21,10 @@ def newest_first(checkpoints: Iterable[Checkpoint]) -> list[Checkpoint]:
 
 
 def warn_of_scores(run: RunDraft) -> None:
-    """Say that all checkpoints of a run were kept for their scores: the training may have gone on.
+    """Warn that all checkpoints of a run were kept for their scores, so the training may have continued.
 
-    The newest of them is not called the end. Where none is missing from the first on, they are all that were
-    saved, whatever their names say.
+    The newest of them is not called the end. If the numbering has no gaps from the first on, they are all the
+    checkpoints that were saved, whatever their names say.
     """
     steps = sorted({item.step for item in run.checkpoints if item.step is not None})
     gaps = {after - before for before, after in pairwise([0, *steps])}
@@ -33,13 +33,13 @@ def warn_of_scores(run: RunDraft) -> None:
     newest = run.checkpoints[0]
     run.checkpoints = [replace(newest, role="unknown"), *run.checkpoints[1:]]
     run.warnings.append(
-        f"only checkpoints that were kept for their scores, as the best ones, are there: {newest.path} is "
-        "the newest of them, and the training may have gone on"
+        f"all checkpoints were kept for their scores, as the best ones: {newest.path} is the newest of them, "
+        "but the training may have continued"
     )
 
 
 def leave_undecided(run: RunDraft, candidates: Sequence[Checkpoint], why: str) -> None:
-    """Say of a run that each of some checkpoints may be its final one, and ``why`` there are several."""
+    """Mark a run as undecided: each of these checkpoints may be the final one, for the reason ``why``."""
     shown = [
         checkpoint.path if checkpoint.step is None else f"{checkpoint.path} (step {checkpoint.step})"
         for checkpoint in candidates[:_MAX_SHOWN]

@@ -1,32 +1,33 @@
-"""Stable-Baselines3: one zip file a policy, wherever the training script put it.
+"""Stable-Baselines3: one zip file per policy, wherever the training script put it.
 
 SB3 itself (2.x; runs of 2.9.2 seen, and of sb3-contrib) writes only through callbacks and ``save``:
 
 - ``CheckpointCallback``: ``PREFIX_N_steps.zip``, ``PREFIX_replay_buffer_N_steps.pkl``,
   ``PREFIX_vecnormalize_N_steps.pkl``, in this order;
 - ``EvalCallback``: ``best_model.zip`` at each new best mean reward, and ``evaluations.npz``;
-- the logger, where it is told "csv": ``progress.csv``;
-- the script itself: a zip of any name when training ended (``model.zip`` and ``model_vecnormalize.pkl`` in
+- the logger, if configured for "csv": ``progress.csv``;
+- the script itself: a zip with any name when training ends (``model.zip`` and ``model_vecnormalize.pkl`` in
   Isaac Lab, ``ENV.zip`` and ``ENV/{vecnormalize.pkl,args.yml,config.yml}`` in RL Zoo).
 
-So a zip is known by what is in it: ``data`` (JSON, with ``num_timesteps`` and the hyperparameters) and
-``_stable_baselines3_version`` (stable_baselines3/common/save_util.py). The step is ``num_timesteps``: the
-count at the very save, for the best one too; a name or ``evaluations.npz`` speaks only where the zip cannot
-be read. What training ended with is the highest step, and at the same step the script's own file before
-the callback's. So a copy of the best one called ``final_model.zip`` is not taken for the end. Where the
-files are of several trainings, no step tells which is meant: what differs in algorithm, spaces or seed must
-be named by the person, what may only have begun again is a warning.
+So a zip is recognised by its contents: ``data`` (JSON, with ``num_timesteps`` and the hyperparameters) and
+``_stable_baselines3_version`` (stable_baselines3/common/save_util.py). The step is ``num_timesteps``, the
+count at the time of the save, also for the best one. A name or ``evaluations.npz`` counts only if the zip
+cannot be read. The final checkpoint is the one with the highest step. At the same step, the script's own file
+comes before the callback's. So a copy of the best one named ``final_model.zip`` is not taken as the end. If
+the files belong to several trainings, no step tells which one is meant. Files that differ in algorithm,
+spaces or seed must be selected by the person. Files of a training that may only have restarted cause a
+warning.
 
-SBX, the same in JAX, writes the same files, only that the policy is in ``data`` itself.
+SBX, the same in JAX, writes the same files, but its policy is in ``data`` itself.
 
-Who trained on normalized observations cannot act without the statistics: the ``VecNormalize`` pickle is a
-companion of every checkpoint. It too is known by its contents, or by its name.
+A policy trained on normalized observations cannot act without the statistics. So the ``VecNormalize`` pickle
+is a companion of every checkpoint. It is also recognised by its contents, or by its name.
 
-What its player opens: the zip, the statistics, and the run's ``params/agent.yaml``, which says whether and
-how observations are normalized where there are no statistics (Isaac Lab's
-scripts/reinforcement_learning/sb3/play.py, 2.x). RL Zoo's reads ``ENV/config.yml``, for normalization,
-stacked frames and wrappers, and ``ENV/args.yml``, for the arguments of the environment
-(``get_saved_hyperparams`` and ``enjoy.py`` in rl_zoo3). All of them are kept.
+What inference loads: the zip, the statistics, and the run's ``params/agent.yaml``, which says whether and how
+observations are normalized if there are no statistics (Isaac Lab's
+scripts/reinforcement_learning/sb3/play.py, 2.x). RL Zoo reads ``ENV/config.yml``, for normalization, stacked
+frames and wrappers, and ``ENV/args.yml``, for the arguments of the environment (``get_saved_hyperparams`` and
+``enjoy.py`` in rl_zoo3). All of them are kept.
 """
 
 from __future__ import annotations
@@ -62,7 +63,7 @@ from aml_mirror.metrics.log_files import LogFile
 from aml_mirror.sources.tree import Tree, parent
 
 _ENDS = re.compile(r"(^|[^a-z])(final|last|model|end)([^a-z]|$)", re.IGNORECASE)
-# Folders that scripts make inside a run for one kind of file; a run's root is above them.
+# Folders that scripts make inside a run for one kind of file. A run's root is above them.
 _SUBFOLDERS = frozenset(
     {"best", "best_model", "best_models", "callbacks", "checkpoint", "checkpoints", "ckpt", "ckpts", "eval"}
     | {"evaluation", "evaluations", "final", "final_model", "log", "logs", "model", "models", "saved_models"}
@@ -72,7 +73,7 @@ _NUMBERED = re.compile(r"\d[km]?$", re.IGNORECASE)
 _BEST_FOLDERS = frozenset({"best", "best_model"})
 _LOGS = ("progress.csv", "evaluations.npz")
 _SETTINGS = ("*/args.yml", "*/config.yml", "params/agent.yaml")
-# `data` holds the last observations too; images of many environments take some MB.
+# `data` contains the last observations too. Images of many environments take some MB.
 _MAX_DATA = 64 << 20
 
 
@@ -83,7 +84,7 @@ class _Zip:
     step: int | None
     readable: bool
     training: Training = field(default_factory=Training)
-    # Of the parameters (of `data`, where they lie in there): equal for copies.
+    # A digest of the parameters (of `data`, if they are in there): equal for copies.
     contents: tuple[tuple[str, int, int], ...] = ()
 
     @property
@@ -95,7 +96,7 @@ class StableBaselines3:
     """Stable-Baselines3's layout, also as Isaac Lab and RL Zoo use it."""
 
     name = "stable_baselines3"
-    # A callback saves before the last update of the weights, a script after it, at one num_timesteps.
+    # At the same num_timesteps, a callback saves before the last update of the weights, a script after it.
     orders_equal_steps = True
 
     def find(self, tree: Tree) -> list[str]:
@@ -107,16 +108,16 @@ class StableBaselines3:
                     doubtful.append(path)
                 elif known:
                     kinds[_root_of(path)].add(_kind(path))
-        # An empty or headless file counts only under a name of SB3's own.
+        # An empty file or one without a header counts only with a name that SB3 itself uses.
         for path in doubtful:
             if _kind(path) != "other" or path.rpartition("/")[2] in ("final_model.zip", "model.zip"):
                 kinds[_root_of(path)].add(_kind(path))
         return with_logs(tree, _merged(kinds))
 
     def are_apart(self, around: Sequence[str], inside: Sequence[str]) -> bool:
-        """Tell whether files in a folder of their own are of another training: there is their kind twice.
+        """Tell whether files in their own folder belong to another training: their kind exists twice.
 
-        Scripts save what callbacks write and what training ended with into folders of any name.
+        Scripts save the callbacks' files and the final model into folders with any name.
         """
         return not set(map(_kind, around)).isdisjoint(map(_kind, inside))
 
@@ -142,16 +143,17 @@ class StableBaselines3:
             leave_undecided(
                 found,
                 [item for item in found.checkpoints if item.path in rivals],
-                "several files of one step say that training ended with them, and their policies differ",
+                "several files of one step are named as the end of training, but their policies differ",
             )
         if different:
             found.undecided = _several(different)
             found.choices = [item.path for item in different]
-            found.warnings.append(f"{found.undecided}; logs and metrics are those of all of them")
+            found.warnings.append(f"{found.undecided}; logs and metrics come from all of them")
         elif apart:
             found.warnings.append(
-                f"{_shown(apart[1:])} {'is' if len(apart) == 2 else 'are'} of another training than "
-                f"{_shown(apart[:1])}, which stands for the end: name another with --checkpoint PATH"
+                f"{_shown(apart[1:])} {'belongs' if len(apart) == 2 else 'belong'} to another training than "
+                f"{_shown(apart[:1])}, which is taken as the final checkpoint: select another with "
+                "--checkpoint PATH"
             )
         _explain([item for item in ends if item not in [*different[1:], *apart[1:]]], found)
         found.logs = [path for path in run.files if path.rpartition("/")[2] in _LOGS]
@@ -160,7 +162,7 @@ class StableBaselines3:
 
 
 def _is_saved_model(tree: Tree, path: str) -> bool | None:
-    """Tell whether a zip is a file of SB3; None where it is too damaged to tell."""
+    """Tell whether a zip is an SB3 file; None if it is too damaged to tell."""
     archive = archive_of(tree, path)
     if archive is not None:
         return "data" in archive.members and "_stable_baselines3_version" in archive.members
@@ -168,7 +170,7 @@ def _is_saved_model(tree: Tree, path: str) -> bool | None:
         head = tree.read(path, 0, 34)
     except MirrorError:
         return None
-    # `data` is the first member that SB3 writes; a cut file still begins with it.
+    # `data` is the first member that SB3 writes. A truncated file still begins with it.
     if head.startswith(b"PK\x03\x04") and len(head) == 34:
         return head[26:34] == b"\x04\x00\x00\x00data"
     return None
@@ -185,7 +187,7 @@ def _kind(path: str) -> str:
     stem = path.rpartition("/")[2][: -len(".zip")]
     if STEPS.fullmatch(stem):
         return "periodic"
-    # best/model.zip: scripts name the folder instead.
+    # best/model.zip: scripts use the folder's name instead.
     alone = parent(path).rpartition("/")[2].lower() in _BEST_FOLDERS and not _NUMBERED.search(stem)
     return "best" if BEST.search(stem) or alone else "other"
 
@@ -198,7 +200,7 @@ def _root_of(path: str) -> str:
 
 
 def _merged(kinds: dict[str, set[str]]) -> list[str]:
-    """Return the roots; a folder of best policies beside one of periodic ones makes one run.
+    """Return the roots. A folder of best policies beside one of periodic ones makes one run.
 
     Scripts name their folders freely. Two folders of the same kind are two runs.
     """
@@ -239,7 +241,7 @@ def _data(run: Tree, path: str) -> dict[str, Any]:
 
 
 def _age(item: _Zip) -> tuple[bool, int, bool, bool, float, int, str]:
-    # A script's own file that cannot be read is first: it is what the training meant to end with.
+    # A script's own file that cannot be read comes first: it was meant to be the end of the training.
     unknown = item.step is None
     return (
         unknown and not item.readable,
@@ -258,10 +260,10 @@ def _best_order(item: _Zip) -> tuple[bool, int, int, str]:
 
 
 def _other_trainings(ends: list[_Zip]) -> tuple[list[_Zip], list[_Zip]]:
-    """Return the newest and those that are plainly, and that seem to be, of other trainings than it.
+    """Return the newest, those that clearly belong to other trainings, and those that seem to.
 
-    Each list is empty where there is no such other one. Of what CheckpointCallback wrote under one prefix
-    only the newest is looked at: a training that goes on leaves the older ones behind.
+    Each list is empty if there are none. Of the files with one prefix of CheckpointCallback, only the newest
+    is examined: a training that continues leaves the older ones behind.
     """
     seen: dict[tuple[str, str], _Zip] = {}
     for item in filter(lambda item: item.readable, ends):
@@ -283,12 +285,12 @@ def _is_apart(newest: _Zip, item: _Zip) -> bool:
         return True
     if item.step is None or item.step != newest.step:
         return False
-    # Of one call of learn are what the callback and the script saved at the same step.
+    # The callback's and the script's files of the same step come from one call of learn.
     return one.is_other_call(other) or (None in (one.called, other.called) and item.kind == "other")
 
 
 def _rivals(ends: list[_Zip]) -> list[str]:
-    """Return the paths of the script's own files of the newest step, where their policies differ."""
+    """Return the paths of the script's own files of the newest step, if their policies differ."""
     newest = [
         item
         for item in ends
@@ -301,7 +303,7 @@ def _several(different: list[_Zip]) -> str:
     newest, *others = different
     reasons = [reason for item in others for reason in newest.training.differences(item.training)]
     return (
-        f"the run holds several models, which differ in {', '.join(dict.fromkeys(reasons))}: "
+        f"the run contains several models, which differ in {', '.join(dict.fromkeys(reasons))}: "
         f"{_shown(different)}"
     )
 
@@ -319,11 +321,11 @@ def _explain(ends: list[_Zip], found: RunDraft) -> None:
     newest = ends[0]
     for item in ends[1:]:
         earlier = item.step is not None and newest.step is not None and item.step < newest.step
-        # model_64000.zip says by its number that it is none of the end.
+        # The number of model_64000.zip says that it is not the end.
         if item.kind == "other" and earlier and _ENDS.search(item.stem) and not _NUMBERED.search(item.stem):
             found.warnings.append(
-                f"{item.path} holds step {item.step}, {newest.path} the later step {newest.step}: "
-                "the later one is what training ended with"
+                f"{item.path} contains step {item.step}, but {newest.path} the later step {newest.step}: the "
+                "later one is taken as the final checkpoint"
             )
 
 
@@ -339,7 +341,7 @@ def _checkpoint(
         companion = nearest(item.step, statistics)
         if companion is not None:
             warnings.append(
-                f"{item.path} has no VecNormalize statistics of its own; {companion.path} goes with it"
+                f"{item.path} has no VecNormalize statistics of its own: {companion.path} is used"
             )
     files = [item.path] + ([companion.path] if companion else [])
     return Checkpoint(
@@ -349,7 +351,7 @@ def _checkpoint(
         files=tuple(sorted(files)),
         weights=(item.path,),
         left_out=tuple(
-            (path, "a replay buffer, needed to train on only") for path in _replay_buffers(run, item)
+            (path, "a replay buffer, needed only for further training") for path in _replay_buffers(run, item)
         ),
         problem=problem,
     )
@@ -360,14 +362,14 @@ def _best(run: Tree, item: _Zip, statistics: list[Statistics], warnings: list[st
     companion, is_own = of_best(item.path, step, statistics)
     if companion is not None and not is_own:
         warnings.append(
-            f"{item.path} has no VecNormalize statistics of its own step; {companion.path} goes with it"
+            f"{item.path} has no VecNormalize statistics of its own step: {companion.path} is used"
         )
     files = [item.path] + ([companion.path] if companion else [])
     return Checkpoint(item.path, step, "best", tuple(sorted(files)), (item.path,))
 
 
 def _best_evaluation(run: Tree) -> int | None:
-    """Return the step of the first highest mean reward, as EvalCallback sees it."""
+    """Return the step of the first highest mean reward, as EvalCallback computes it."""
     best: tuple[float, int] | None = None
     for path in run.files:
         if path.rpartition("/")[2] != "evaluations.npz":
@@ -398,14 +400,14 @@ def _params(run: Tree, zips: list[_Zip], warnings: list[str]) -> dict[str, Any]:
     params = params_of(run, warnings)
     for path in sorted(run.files, key=lambda item: (item.count("/"), item)):
         name = path.rpartition("/")[2]
-        # RL Zoo: lists of pairs under a tag of OrderedDict.
+        # RL Zoo: lists of pairs under the tag of OrderedDict.
         if name in ("args.yml", "config.yml") and name.removesuffix(".yml") not in params:
             value = _pairs(read_yaml(run, path, warnings))
             if isinstance(value, dict):
                 params[name.removesuffix(".yml")] = value
     for item in zips:
         if data := _data(run, item.path):
-            # What is no plain value is in `data` as a dictionary with a pickle in it.
+            # Values that are not plain are in `data` as dictionaries with a pickle.
             plain = {
                 key: value
                 for key, value in data.items()

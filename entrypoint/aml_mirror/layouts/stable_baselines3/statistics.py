@@ -1,7 +1,7 @@
-"""The statistics that a policy of Stable-Baselines3 was trained on: which VecNormalize pickle goes with it.
+"""Finds the VecNormalize pickle that belongs to a policy of Stable-Baselines3.
 
-``CheckpointCallback`` saves ``PREFIX_vecnormalize_N_steps.pkl`` with each policy; scripts give one to their
-own file under a name like it, or one to the whole run.
+``CheckpointCallback`` saves ``PREFIX_vecnormalize_N_steps.pkl`` with each policy. Scripts save one beside
+their own file under a similar name, or one for the whole run.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _VECNORMALIZE = re.compile(r"vec_?norm(alize)?", re.IGNORECASE)
 
 @dataclass(frozen=True, slots=True)
 class Statistics:
-    """A VecNormalize pickle; ``step`` only where its name has one."""
+    """A VecNormalize pickle. ``step`` is set only if its name contains one."""
 
     path: str
     step: int | None
@@ -44,7 +44,7 @@ def statistics_of(run: Tree) -> list[Statistics]:
 
 
 def _holds_statistics(run: Tree, path: str) -> bool:
-    # The pickled object's class is the first thing in the file (VecNormalize.save).
+    # The pickled object's class comes first in the file (VecNormalize.save).
     try:
         return b"vec_normalize" in run.read(path, 0, 128)
     except MirrorError:
@@ -52,7 +52,7 @@ def _holds_statistics(run: Tree, path: str) -> bool:
 
 
 def of_periodic(path: str, statistics: list[Statistics]) -> tuple[Statistics | None, str]:
-    """Return the statistics that CheckpointCallback saved with a policy, or why the two are not whole."""
+    """Return the statistics that CheckpointCallback saved with a policy, or why the two are incomplete."""
     match = STEPS.fullmatch(_stem(path))
     if match is None:
         return None, ""
@@ -63,7 +63,7 @@ def of_periodic(path: str, statistics: list[Statistics]) -> tuple[Statistics | N
         if other.step == step:
             return other, ""
     if own:
-        return None, f"its VecNormalize statistics are missing, which {own[0].path} and its like hold"
+        return None, f"its VecNormalize statistics are missing; {own[0].path} has its own"
     return None, ""
 
 
@@ -85,7 +85,7 @@ def of_end(path: str, statistics: list[Statistics]) -> Statistics | None:
 
 
 def nearest(step: int | None, statistics: list[Statistics]) -> Statistics | None:
-    """Return the statistics of the nearest step, where none were saved together with a policy."""
+    """Return the statistics of the nearest step, if none were saved together with a policy."""
     numbered = [item for item in statistics if item.step is not None]
     if step is None or not numbered:
         plain = [item for item in statistics if item.step is None]
@@ -94,7 +94,7 @@ def nearest(step: int | None, statistics: list[Statistics]) -> Statistics | None
 
 
 def of_best(path: str, step: int | None, statistics: list[Statistics]) -> tuple[Statistics | None, bool]:
-    """Return the statistics that go with the best policy, and whether they are of its own step."""
+    """Return the statistics for the best policy, and whether they belong to its own step."""
     own = [other for other in statistics if BEST.search(other.stem)]
     folder = parent(path)
     if not own and folder and folder.rpartition("/")[2].lower().startswith("best"):

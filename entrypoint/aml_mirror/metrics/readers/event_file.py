@@ -1,16 +1,16 @@
-"""TensorBoard event files as a stream of points, over protobuf alone.
+"""Reads TensorBoard event files as a stream of points, using only protobuf.
 
-An event file is a TFRecord file: for each record its length (8 bytes, little-endian), the masked CRC-32C
-of these 8 bytes (4), the data, the masked CRC-32C of the data (4); tensorflow/core/lib/io/record_writer.h.
-The data is one serialised Event. A file is read once from front to back in blocks. Records up to
-``LARGE_RECORD`` are parsed whole; of larger ones (images, videos, graphs) only the small parts are kept
-while the rest runs past, so that memory depends neither on the file nor on what a length field claims.
+An event file is a TFRecord file. Each record has its length (8 bytes, little-endian), the masked CRC-32C of
+these 8 bytes (4), the data, and the masked CRC-32C of the data (4); tensorflow/core/lib/io/record_writer.h.
+The data is one serialised Event. A file is read once from start to end, in blocks. Records up to
+``LARGE_RECORD`` are parsed as a whole. Of larger ones (images, videos, graphs), only the small parts are
+kept, so memory depends neither on the file nor on the value of a length field.
 
-What damage does:
-- the file ends inside a record: normal for a training that was killed; the file ends there;
-- the checksum of a length fails, or the length is implausible: nothing behind it can be found, the file
-  ends there;
-- the checksum of the data fails, or the data is no Event: the record is skipped and counted.
+Damage is handled like this:
+- The file ends inside a record. This is normal for a killed training. The file ends there.
+- The checksum of a length is wrong, or the length is implausible. The next record cannot be found, so the
+  file ends there.
+- The checksum of the data is wrong, or the data is not an Event. The record is skipped and counted.
 """
 
 from __future__ import annotations
@@ -36,16 +36,17 @@ Point = tuple[str, int, float, float]
 
 TRUNCATED = "the file ends inside a record"
 
-# A serialised protobuf message cannot be larger (protobuf.dev, "Proto Limits"): a longer record is no Event.
+# A serialised protobuf message cannot be larger (protobuf.dev, "Proto Limits"), so a longer record is not an
+# Event.
 MAX_RECORD = (1 << 31) - 1
-# Read at a time, in bytes: large enough that reading costs nothing, small enough for a dozen files at once.
+# The number of bytes read at a time: large enough for fast reading, small enough for a dozen files at once.
 BLOCK = 256 << 10
-# Above this size in bytes a record is reduced before it is parsed. Scalars take some 50 bytes, histograms
-# some kB; parsing holds a record twice.
+# Above this size in bytes, a record is reduced before it is parsed. Scalars have some 50 bytes, histograms
+# some kB. Parsing holds a record twice.
 LARGE_RECORD = 1 << 20
-# A longer tag, in characters, is damage or abuse: file names of 255 and MLflow's 250 are far below.
+# A tag with more characters is damage or abuse: file names have at most 255, MLflow's names 250.
 MAX_TAG = 4096
-# TF2 writes a tag's plugin on the tag's first event only; for more tags than this it is not remembered.
+# TF2 writes a tag's plugin only with the tag's first event. It is remembered for this many tags.
 MAX_TENSOR_TAGS = 100_000
 
 _HEADER = struct.Struct("<QI")
@@ -55,14 +56,14 @@ _FLOAT = struct.Struct("<f")
 _MASK_DELTA = 0xA282EAD8
 _MAX_KNOWN_LENGTHS = 4096
 _MAX_KNOWN_SCALARS = 4096
-# The usual scalar begins with these two keys, wall time (8 bytes) and step (a varint, left out if 0). Shorter
-# records are none; so much is looked at before that is known: a step of 35 bits at most.
+# The usual scalar begins with two keys: wall time (8 bytes) and step (a varint, omitted if 0). Shorter
+# records are not scalars. This many bytes are examined first: a step has at most 35 bits.
 _WALL_TIME, _STEP = 0x09, 0x10
 _SHORTEST = 20
 
 
 def masked_crc32c(data: bytes) -> int:
-    """CRC-32C of the data, rotated and shifted as TFRecord stores it."""
+    """Return the CRC-32C of the data, rotated and shifted as TFRecord stores it."""
     return _masked(google_crc32c.value(data))
 
 
@@ -71,30 +72,31 @@ def _masked(crc: int) -> int:
 
 
 class EventFile:
-    """The scalar points of one event file, in the order of the file. It can be iterated once.
+    """The scalar points of one event file, in the order of the file. Iterate once.
 
-    ``stream`` needs ``read`` only and is not closed. What it raises is passed on; damage is not raised.
+    ``stream`` only needs ``read``, and is not closed. Its errors are passed on; damage does not raise an
+    error.
     """
 
     def __init__(self, stream: BinaryIO, name: str) -> None:
         self.name = name
         self.points = 0
-        # Records without a readable Event, or with a scalar that is no single number.
+        # Records without a readable Event, or with a scalar that is not a single number.
         self.skipped_records = 0
-        # Why the file was not read to its end: TRUNCATED or damage. None: it was.
+        # Why the file was not read to its end: TRUNCATED or damage. None: it was read completely.
         self.ended: str | None = None
-        # The smallest step of a SessionLog START: this file restates everything from that step on.
+        # The smallest step of a SessionLog START: this file repeats everything from that step on.
         self.purge_step: int | None = None
         self._stream = stream
         self._tensor_tags: set[str] = set()
 
     def __iter__(self) -> Iterator[Point]:
-        # The loop runs once a point: locals instead of attributes, and no calls that can be spared.
+        # The loop runs once per point: local variables instead of attributes, and no avoidable calls.
         parse, crc32c = Event.FromString, google_crc32c.value
         header, footer = _HEADER.unpack_from, _FOOTER.unpack_from
         double, single = _DOUBLE.unpack_from, _FLOAT.unpack_from
         known_lengths: dict[int, int] = {}
-        # What is between step and value of a scalar -> its tag.
+        # The bytes between step and value of a scalar -> its tag.
         known_scalars: dict[bytes, str] = {}
         learned: set[str] = set()
         buffer, at, end = b"", 0, 0
@@ -139,7 +141,8 @@ class EventFile:
             if data is None:
                 self.skipped_records += 1
                 continue
-            # The usual scalar without a message: reading the attributes of one takes as long as all else.
+            # The usual scalar, without creating a message: reading its attributes would take as long as
+            # everything else.
             if length > _SHORTEST and data[0] == _WALL_TIME:
                 step, key = 0, 9
                 if data[9] == _STEP:
@@ -149,7 +152,7 @@ class EventFile:
                         step |= (data[key] & 0x7F) << shift
                         key += 1
                     if data[key - 1] > 0x7F:
-                        key = 0  # a longer step; nothing that is known begins there
+                        key = 0  # a longer step; no known field begins there
                 known = known_scalars.get(data[key:-4])
                 if known is not None:
                     self.points += 1
@@ -168,7 +171,7 @@ class EventFile:
             step, wall_time, unreadable = event.step, event.wall_time, False
             for item in values:
                 value = item.simple_value
-                # Presence is asked only where the value is the default.
+                # Presence is only checked if the value is the default.
                 if not value and not item.HasField("simple_value"):
                     if not item.HasField("tensor") or not self._is_scalar(item):
                         continue
@@ -185,7 +188,7 @@ class EventFile:
             self.skipped_records += unreadable
 
     def _filled(self, have: bytes, needed: int) -> bytes:
-        """Return ``have`` and what follows in the file: ``needed`` bytes or more, fewer at its end."""
+        """Return ``have`` and the next bytes of the file: ``needed`` bytes or more, fewer at its end."""
         parts, size = [have], len(have)
         while size < needed:
             block = self._stream.read(max(BLOCK, needed - size))
@@ -225,9 +228,10 @@ class EventFile:
 
 
 class _LargeRecord:
-    """The data of a record too large to hold. See :class:`aml_mirror.metrics.readers.event_proto.Body`.
+    """The data of a record that is too large to hold. See
+    :class:`aml_mirror.metrics.readers.event_proto.Body`.
 
-    Every method raises EOFError where the file ends first.
+    Every method raises EOFError if the file ends first.
     """
 
     def __init__(self, have: bytes, stream: BinaryIO, length: int) -> None:
@@ -249,13 +253,13 @@ class _LargeRecord:
             count -= len(self.take(min(count, BLOCK)))
 
     def is_whole(self) -> bool:
-        """Run to the end of the record and hold its data against its checksum."""
+        """Read to the end of the record and compare its data with its checksum."""
         self.skip(self.left)
         return bool(_FOOTER.unpack(self._next(4))[0] == _masked(self._crc))
 
     @property
     def rest(self) -> bytes:
-        """What was read beyond the record."""
+        """The bytes that were read beyond the record."""
         return self._have[self._at :]
 
     def _next(self, count: int) -> bytes:

@@ -1,8 +1,8 @@
-"""The part of TensorBoard's Event message that holds scalars, described at run time.
+"""The part of TensorBoard's Event message with the scalars, described at run time.
 
 The field numbers are those of tensorflow/core/util/event.proto, core/framework/summary.proto, tensor.proto
 and tensor_shape.proto. Fields that are not described here (graphs, images, histograms) are unknown to the
-parser and passed over.
+parser and skipped.
 """
 
 from __future__ import annotations
@@ -16,15 +16,16 @@ from aml_mirror.formats.protobuf import Messages, message_class
 SESSION_START = 1
 SCALARS_PLUGIN = "scalars"
 
-# What a message is reduced to where it is too large to be parsed whole: submessages up to this size in
-# bytes stay. A scalar with a long tag and a long description takes a few kB.
+# The size in bytes of the submessages that are kept if a message is too large to be parsed as a whole. A
+# scalar with a long tag and a long description has a few kB.
 MAX_SMALL = 64 << 10
-# All that stays of one message, in bytes; more than 10^5 scalars.
+# The most bytes that are kept of one message; more than 10^5 scalars.
 MAX_REDUCED = 16 << 20
 
 _SUMMARY, _VALUE = 5, 1
 
-# An enum has the wire format of an int32. The oneof "value" tells a scalar of 0.0 from a value that is none.
+# An enum has the wire format of an int32. The oneof "value" distinguishes a scalar of 0.0 from a missing
+# value.
 _MESSAGES: Messages = {
     "Event": {
         "wall_time": (1, "double", ""),
@@ -66,9 +67,9 @@ Event = message_class("event", _MESSAGES, "Event")
 def between_step_and_value(tag: str) -> bytes:
     """Return the bytes between step and value of an event with wall time, step and one simple value.
 
-    Writers put fields in the order of their numbers, so these are the same in every event of a tag: the keys
-    and lengths of summary and value, the tag with its key, the key of the value, of which 4 bytes follow.
-    An event with these bytes there says just that, whoever wrote it.
+    Writers put fields in the order of their numbers, so these bytes are the same in every event of a tag: the
+    keys and lengths of summary and value, the tag with its key, and the key of the value, of which 4 bytes
+    follow. An event with these bytes in this place has this meaning, whoever wrote it.
     """
     text = tag.encode()
     inner = b"\x0a" + _varint(len(text)) + text + b"\x15"
@@ -87,8 +88,8 @@ def _unpack(form: str) -> Callable[[bytes], float]:
     return lambda data: float(unpack(data)[0])
 
 
-# tensorflow/core/framework/types.proto: dtype -> (size in bytes, field with the value, little-endian
-# decoder of tensor_content). Complex numbers, strings, quantized and 8-bit floats are no scalars here.
+# tensorflow/core/framework/types.proto: dtype -> (size in bytes, field with the value, little-endian decoder
+# of tensor_content). Complex numbers, strings, quantized and 8-bit floats do not count as scalars.
 _DTYPES: dict[int, tuple[int, str, Callable[[bytes], float]]] = {
     1: (4, "float_val", _unpack("<f")),
     2: (8, "double_val", _unpack("<d")),
@@ -107,7 +108,7 @@ _DTYPES: dict[int, tuple[int, str, Callable[[bytes], float]]] = {
 
 
 def tensor_value(tensor: Any) -> float | None:
-    """Return the one number in a tensor; None: it holds none, or several, or no numbers."""
+    """Return the only number in a tensor; None: it has none, or several, or no numbers."""
     shape = tensor.tensor_shape
     known = _DTYPES.get(tensor.dtype)
     if known is None or shape.unknown_rank or any(dim.size != 1 for dim in shape.dim):
@@ -119,13 +120,13 @@ def tensor_value(tensor: Any) -> float | None:
     if len(values) != 1:
         return None
     if field == "half_val":
-        # Half floats stand as the bits of an unsigned 16-bit integer.
+        # Half floats are stored as the bits of an unsigned 16-bit integer.
         return decode((values[0] & 0xFFFF).to_bytes(2, "little"))
     return float(values[0])
 
 
 class Body(Protocol):
-    """The bytes of one message, taken from the front. ``left`` is how many there still are."""
+    """The bytes of one message, taken from the front. ``left`` is the number of remaining bytes."""
 
     left: int
 
@@ -136,10 +137,10 @@ class Body(Protocol):
 def reduced(body: Body) -> bytes:
     """Take a serialised Event of any size and return it without its large parts.
 
-    What is left out (images, graphs, audio, meshes) is skipped without being held.
+    The omitted parts (images, graphs, audio, meshes) are skipped without being held in memory.
 
     Raises:
-        ValueError: it is no protobuf message, or more than ``MAX_REDUCED`` bytes would be left.
+        ValueError: it is not a protobuf message, or more than ``MAX_REDUCED`` bytes would remain.
     """
     kept = bytearray()
     while body.left:
@@ -152,7 +153,7 @@ def reduced(body: Body) -> bytes:
 
 
 def _reduce_summary(body: Body, length: int, kept: bytearray) -> None:
-    # Each value stays in a Summary of its own: parsers join what is several times.
+    # Each value stays in a separate Summary: parsers merge repeated ones.
     end = body.left - length
     while body.left > end:
         number, wire, key = _key(body)
@@ -178,7 +179,7 @@ def _copy_field(body: Body, wire: int, key: bytes, kept: bytearray, room: int) -
         else:
             kept += key + _varint(length) + body.take(length)
     else:
-        raise ValueError(f"wire type {wire} is not in use")
+        raise ValueError(f"wire type {wire} does not exist")
     if len(kept) > MAX_REDUCED:
         raise ValueError("more small fields in one message than any writer makes")
 

@@ -1,15 +1,15 @@
-"""The formats of the logs that frameworks write themselves, each as (tag, step, value) in the order written.
+"""Parses frameworks' own logs, each as (tag, step, value) in the order in which they were written.
 
-- ``trainer_state.json`` (HF Trainer): ``log_history`` holds one object a log call. Tags are those that
-  the Trainer's own TensorBoard callback would have written: ``eval_x`` -> ``eval/x``, ``test_x`` ->
-  ``test/x``, all else ``train/x``.
-- ``logs.json.txt`` (Diffusion Policy): one JSON object a line, with ``global_step``. A resumed training
-  appends, so a line whose step is smaller than that of the line before restates everything from there.
-- ``evaluations.npz`` (Stable-Baselines3): an evaluation a row; the tags are those of its EvalCallback.
-- ``metrics.csv`` (Lightning's CSVLogger, which logs where TensorBoard is not installed) and ``progress.csv``
-  (Stable-Baselines3): a log call a row, a tag a column, empty where the call did not name it. The steps stand
-  in ``step`` and in ``time/total_timesteps``. A resumed training begins another file or writes it again
-  (Lightning 2.6.6 ``fabric/loggers/csv_logs.py``, SB3 2.9.2 ``common/logger.py``): no row restates another.
+- ``trainer_state.json`` (HF Trainer): ``log_history`` has one object per log call. The tags are those of the
+  Trainer's own TensorBoard callback: ``eval_x`` -> ``eval/x``, ``test_x`` -> ``test/x``, everything else
+  ``train/x``.
+- ``logs.json.txt`` (Diffusion Policy): one JSON object per line, with ``global_step``. A resumed training
+  appends. So a line with a smaller step than the line before repeats everything from there.
+- ``evaluations.npz`` (Stable-Baselines3): one evaluation per row; the tags are those of its EvalCallback.
+- ``metrics.csv`` (Lightning's CSVLogger, which logs if TensorBoard is not installed) and ``progress.csv``
+  (Stable-Baselines3): one log call per row, one tag per column, empty if the call did not log it. The steps
+  are in ``step`` and in ``time/total_timesteps``. A resumed training begins another file or rewrites it
+  (Lightning 2.6.6 ``fabric/loggers/csv_logs.py``, SB3 2.9.2 ``common/logger.py``), so no row repeats another.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ from typing import Any, BinaryIO, Protocol, TypeVar
 from aml_mirror.formats.npy import read_rows
 from aml_mirror.metrics.readers.event_file import MAX_TAG, TRUNCATED
 
-# One line of a log of text, in bytes; real ones take some hundred.
+# The longest line of a text log, in bytes. Real ones have some hundred.
 MAX_LINE = 1 << 20
-# One .npz, in bytes.
+# The largest .npz, in bytes.
 MAX_ARCHIVE = 32 << 20
 
-# RLlib nests its results three deep.
+# RLlib nests its results three levels deep.
 _MAX_DEPTH = 4
-# What RLlib writes into every result of its configuration.
+# RLlib writes its configuration under these keys into every result.
 _NO_METRICS = frozenset({"config"})
 
 STEPS = range(-(1 << 63), 1 << 63)
@@ -44,7 +44,7 @@ Points = Iterator[tuple[str, int, float]]
 
 
 class Log(Protocol):
-    """What a reader is given: the file, and where it notes what it could not read."""
+    """A reader's input: the file, and a place to record what it could not read."""
 
     skipped_records: int
     superseded: int
@@ -58,11 +58,11 @@ class Log(Protocol):
 
 
 class Malformed(Exception):
-    """The log cannot be read on; the message says why."""
+    """The rest of the log cannot be read; the message says why."""
 
 
 def _step(value: object) -> int | None:
-    """Return a JSON number as a step; None: it is none, or beyond 64 bits."""
+    """Return a JSON number as a step; None: it is not one, or has more than 64 bits."""
     if isinstance(value, float) and value.is_integer():
         value = int(value)
     if isinstance(value, bool) or not isinstance(value, int) or value not in STEPS:
@@ -71,7 +71,7 @@ def _step(value: object) -> int | None:
 
 
 def _numbers(log: Log, entry: dict[str, Any], depth: int = 0) -> Iterator[tuple[str, float]]:
-    """Yield the numeric items of a log entry, in its order; of objects in it under ``outer/inner``."""
+    """Yield the numeric items of a log entry, in order; nested ones as ``outer/inner``."""
     for key, value in entry.items():
         if isinstance(value, dict) and depth < _MAX_DEPTH and key not in _NO_METRICS:
             yield from ((f"{key}/{inner}", number) for inner, number in _numbers(log, value, depth + 1))
@@ -86,7 +86,7 @@ def _numbers(log: Log, entry: dict[str, Any], depth: int = 0) -> Iterator[tuple[
         if len(key) > MAX_TAG:
             log.skipped_records += 1
             continue
-        # JSON can spell half a surrogate pair, which no other text may hold.
+        # JSON can contain half a surrogate pair, which is not valid elsewhere.
         yield key.encode("utf-8", "replace").decode(), number
 
 
@@ -113,7 +113,7 @@ def _trainer_tag(key: str) -> str:
 
 
 def json_lines(step_keys: tuple[str, ...]) -> Callable[[Log], Points]:
-    """Return the reader of logs with an object a line, whose step is under the first of some keys it has."""
+    """Return a reader for logs with one object per line. The first existing key has the step."""
 
     def read(log: Log) -> Points:
         return _json_points(log, step_keys)
@@ -122,7 +122,7 @@ def json_lines(step_keys: tuple[str, ...]) -> Callable[[Log], Points]:
 
 
 def _json_points(log: Log, step_keys: tuple[str, ...]) -> Points:
-    # Read twice: what a resumed training restates comes after what it restates.
+    # Read twice: a resumed training's repetition comes after the original.
     restarts: list[tuple[int, int]] = []
     before = None
     for number, (step, _) in enumerate(_lines(log, step_keys)):
@@ -136,7 +136,7 @@ def _json_points(log: Log, step_keys: tuple[str, ...]) -> Points:
     for number, (step, entry) in enumerate(_lines(log, step_keys)):
         if ahead and ahead[-1][0] <= number:
             ahead.pop()
-        # The steps in `restarts` rise, so the next one is the smallest of those still ahead.
+        # The steps in `restarts` increase, so the next one is the smallest of those to come.
         restated = bool(ahead) and step >= ahead[-1][1]
         for key, value in _numbers(log, entry):
             if key in step_keys:
@@ -178,7 +178,7 @@ def _evaluations(log: Log) -> Points:
     if log.size() > MAX_ARCHIVE:
         raise Malformed(f"it is larger than {MAX_ARCHIVE >> 20} MiB")
     with log.open() as stream:
-        # Read whole, so that what zipfile raises is the archive's fault and not that of the disk.
+        # Read completely, so any zipfile error is the archive's fault and not the disk's.
         whole = io.BytesIO(stream.read(MAX_ARCHIVE))
     try:
         with zipfile.ZipFile(whole) as archive:
@@ -208,16 +208,17 @@ def _mean(row: tuple[float, ...]) -> float:
     try:
         return math.fsum(row) / len(row)
     except (OverflowError, ValueError):
-        # fsum refuses infinities of both signs and sums beyond a float; a plain sum says nan or inf.
+        # fsum refuses infinities of both signs and sums beyond a float. A plain sum gives nan or inf.
         return sum(row) / len(row)
 
 
 def table(
     step_columns: tuple[str, ...], left: frozenset[str] = frozenset(), delimiter: str = ","
 ) -> Callable[[Log], Points]:
-    """Return the reader of tables whose step is in the first of some columns; ``left`` are no metrics.
+    """Return a reader for tables whose step is in the first of some columns. ``left`` columns are not
+    metrics.
 
-    A row whose cell there is empty has its step in the next of the columns.
+    If the cell is empty in a row, its step is in the next of these columns.
     """
 
     def read(log: Log) -> Points:
@@ -245,7 +246,7 @@ def table(
                         if value is not None:
                             yield tag, step, value
             except csv.Error as error:
-                raise Malformed(f"it is no table: {error}") from error
+                raise Malformed(f"it is not a table: {error}") from error
 
     return read
 
@@ -253,7 +254,7 @@ def table(
 def _text_lines(log: Log, stream: BinaryIO) -> Iterator[str]:
     while line := stream.readline(MAX_LINE):
         if not line.endswith(b"\n"):
-            # Half a number is another number.
+            # Half a number is a different number.
             log.ended = TRUNCATED if len(line) < MAX_LINE else f"a line is longer than {MAX_LINE >> 20} MiB"
             return
         yield line.decode("utf-8-sig", "replace")
@@ -265,14 +266,14 @@ def _whole(cell: str) -> int | None:
 
 
 def _number(kind: Callable[[str], T], cell: str) -> T | None:
-    """Return what a cell holds; None: no number of that kind. Python's own ``1_000`` is none."""
+    """Return the number in a cell; None: it is not a valid number. Python's own ``1_000`` is not valid."""
     try:
         return None if "_" in cell else kind(cell)
     except ValueError:
         return None
 
 
-# With the step: what SB3 keeps from its TensorBoard files (``exclude="tensorboard"``).
+# With the step, these are what SB3 keeps out of its TensorBoard files (``exclude="tensorboard"``).
 _SB3_CLOCKS = frozenset({"time/iterations", "time/episodes", "time/time_elapsed"})
 
 READERS: dict[str, Callable[[Log], Points]] = {

@@ -1,13 +1,13 @@
-"""Logs of no known framework: tables with a step a row, and JSON objects with a step a line.
+"""Logs of no known framework: tables with one step per row, and JSON objects with one step per line.
 
-Their formats are simple enough to be read wherever they come from, if a column or key says what the step is.
-Known to be written so: ``eval.csv`` of TD-MPC2 (common/logger.py, ``step``), ``metrics.jsonl`` of DreamerV3
+These formats are simple enough to be read whatever program wrote them, if a column or key contains the step.
+Known examples: ``eval.csv`` of TD-MPC2 (common/logger.py, ``step``), ``metrics.jsonl`` of DreamerV3
 (elements, ``step``), ``metrics.json`` of Detectron2 (utils/events.py, ``iteration``), ``progress.csv`` and
 ``result.json`` of RLlib (ray/tune/logger: the step of its own TensorBoard files is ``timesteps_total``, else
 ``training_iteration``), ``progress.txt`` of Spinning Up (utils/logx.py, with tabs, ``TotalEnvInteracts``),
 ``<run>.jsonl`` of Prismatic, OpenVLA and CogACT (training/metrics.py, ``VLA Train/Step``),
-``trainer_log.jsonl`` of LLaMA-Factory (``current_steps``). Any other file of such a name is named as
-not read.
+``trainer_log.jsonl`` of LLaMA-Factory (``current_steps``). Any other file with such a name is reported as not
+read.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from aml_mirror.metrics.log_names import DATA_FOLDERS, DATA_WORDS, MONITOR, TRAC
 from aml_mirror.metrics.readers.log_formats import MAX_LINE, READERS, Log, Points, json_lines, table
 from aml_mirror.sources.tree import Tree
 
-# What counts the steps of a training, the most telling first.
+# Keys that count the steps of a training, the most reliable first.
 _STEPS = (
     "global_step",
     "step",
@@ -61,17 +61,17 @@ _NAMES = re.compile(
     rf"{_WORDS}\.(?:csv|jsonl|tsv)|result\.json|metrics\.json|progress\.txt|evaluations\.npz|logs\.json\.txt",
     re.IGNORECASE,
 )
-# Any other file of lines is a log too, unless its name says that it is something else.
+# Any other file with lines is a log too, unless its name says that it is something else.
 _LINES = re.compile(r".+\.jsonl", re.IGNORECASE)
 # The settings of a run, in Prismatic's folder.
 _SETTINGS = frozenset({"run-metrics.jsonl"})
-# A run has so few logs; a folder with more of them holds data.
+# A run has at most this many logs. A folder with more of them contains data.
 MAX_LOGS = 64
 
 NONE_FOUND = (
-    "no metric was found; read would have been: TensorBoard event files, the framework's own log "
+    "no metrics were found; these are read: TensorBoard event files, the framework's own log "
     "(trainer_state.json, metrics.csv, progress.csv, evaluations.npz, logs.json.txt), W&B's offline log, "
-    "or a log with a step a row (eval.csv, metrics.jsonl, …)"
+    "or a log with one step per row (eval.csv, metrics.jsonl, …)"
 )
 
 _json = json_lines(_STEPS)
@@ -80,7 +80,7 @@ _tsv = table(_STEPS, delimiter="\t")
 
 
 def reader_of(path: str) -> Callable[[Log], Points] | None:
-    """Return what reads a log, by its name; None: nothing does."""
+    """Return the reader for a log, by its name; None: there is none."""
     name = path.rpartition("/")[2]
     if name == "result.json":
         return json_lines(_RLLIB)
@@ -103,14 +103,14 @@ def _header(log: Log) -> list[str]:
 
 
 def _metrics(log: Log) -> Points:
-    """Lightning's has the column ``step``, and counts the epochs among the metrics."""
+    """Lightning's metrics.csv has the column ``step``, and contains the epochs among the metrics."""
     columns = set(_header(log))
     others = "step" not in columns and columns.intersection(_STEPS)
     return _csv(log) if others else READERS["metrics.csv"](log)
 
 
 def _progress(log: Log) -> Points:
-    """SB3's if it has the column that only SB3 writes, else RLlib's or a plain table."""
+    """SB3's progress.csv if it has the column that only SB3 writes, else RLlib's or a plain table."""
     header = _header(log)
     if "time/total_timesteps" in header:
         return READERS["progress.csv"](log)
@@ -118,7 +118,7 @@ def _progress(log: Log) -> Points:
 
 
 def other_logs(tree: Tree) -> list[str]:
-    """Return the paths of the files of a run that by their names are logs, sorted."""
+    """Return the sorted paths of a run's files whose names are those of logs."""
     return [
         path
         for path in tree.files

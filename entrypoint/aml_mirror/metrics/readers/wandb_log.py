@@ -1,19 +1,19 @@
-"""The log that Weights & Biases keeps beside what it sends: ``wandb/run-<time>-<id>/run-<id>.wandb``.
+"""Reads the log that Weights & Biases keeps locally: ``wandb/run-<time>-<id>/run-<id>.wandb``.
 
-It is there offline too, and for frameworks that log to W&B alone (LeRobot) it is all that tells of the
-training. It holds everything of a run; read are the numbers of its history, with their own wall times. Facts
-from wandb 0.31.0, runs of which were seen, and its ``wandb/proto/wandb_internal.proto``:
+It also exists offline. For frameworks that log only to W&B (LeRobot), it is the only record of the training.
+It contains everything about a run. The numbers of its history are read, with their own wall times. Facts from
+wandb 0.31.0, whose runs were seen, and its ``wandb/proto/wandb_internal.proto``:
 
-- seven bytes (``:W&B``, 0xBEE1, a version), then a LevelDB log: blocks of 32 KiB; in them, parts of records,
-  each with its CRC-32, length and kind (whole, first, middle, last); what is left of a block is zeros where
-  no head of seven bytes fits;
-- a record of history is one step: keys, each a list of names, with a value in JSON. ``_step`` counts the
-  calls unless the training said which step it is;
-- ``define_metric`` names another key whose value is the step, for a key or for all that a glob matches (HF
+- Seven bytes (``:W&B``, 0xBEE1, a version), then a LevelDB log: blocks of 32 KiB, with parts of records. Each
+  part has its CRC-32, length and kind (whole, first, middle, last). If no header of seven bytes fits, the
+  rest of a block is zeros.
+- A record of history is one step: keys, each a list of names, with a value in JSON. ``_step`` counts the
+  calls, unless the training set the step.
+- ``define_metric`` names another key whose value is the step, for one key or for all that a glob matches (HF
   Trainer: ``train/global_step`` for ``*``).
 
-Damage: a part whose checksum fails is skipped with its record and counted; a part that reaches beyond its
-block takes the rest of the block with it; the file ends inside a record where a training was killed.
+Damage: a part with a wrong checksum is skipped with its record and counted. A part that extends beyond its
+block makes the rest of the block unusable. If a training was killed, the file ends inside a record.
 """
 
 from __future__ import annotations
@@ -33,9 +33,9 @@ from aml_mirror.sources.ranged_file import read_into
 
 MAGIC = struct.pack("<4sHB", b":W&B", 0xBEE1, 0)
 BLOCK = 32 << 10
-# One record, in bytes; a row of some thousand numbers takes 100 kB.
+# The largest record, in bytes. A row with some thousand numbers has 100 kB.
 MAX_RECORD = 16 << 20
-# define_metric calls that are heeded; a training makes some.
+# The number of define_metric calls that are evaluated. A training makes a few.
 MAX_DEFINED = 10_000
 
 _HEAD = struct.Struct("<IHB")
@@ -55,20 +55,20 @@ Record = message_class("wandb", _MESSAGES, "Record")
 
 
 class WandbLog:
-    """The scalar points of one log, in its order. It can be iterated once.
+    """The scalar points of one log, in order. Iterate once.
 
-    ``stream`` is not closed. What it raises is passed on; damage is not raised.
+    ``stream`` is not closed. Its errors are passed on; damage does not raise an error.
     """
 
     def __init__(self, stream: BinaryIO, name: str) -> None:
         self.name = name
         self.points = 0
-        # Records, or parts of one, that are damaged.
+        # Damaged records, or parts of one.
         self.skipped_records = 0
         self.ended: str | None = None
         self.purge_step: int | None = None
         self._stream = stream
-        # Key, or glob of keys -> the key that holds the step.
+        # Key, or glob of keys -> the key with the step.
         self._exact: dict[str, str] = {}
         self._globs: dict[str, str] = {}
         self._step_keys: set[str] = set()
@@ -97,7 +97,7 @@ class WandbLog:
 
     def _row(self, history: Any) -> Iterator[Point]:
         values: dict[tuple[str, ...], float] = {}
-        # What has a type is an image, a table, a histogram: its numbers are its size and the like.
+        # A value with a type is an image, a table or a histogram. Its numbers are its size and similar.
         typed: set[tuple[str, ...]] = set()
         for item in history.item:
             key = tuple(item.nested_key) or (item.key,)
@@ -126,8 +126,8 @@ class WandbLog:
         return int(step) if step.is_integer() and int(step) in STEPS else counted
 
     def _records(self) -> Iterator[bytes]:
-        """Yield the records that are whole."""
-        data, count = bytearray(), -1  # count: parts of the record at hand; -1: none is begun
+        """Yield the complete records."""
+        data, count = bytearray(), -1  # count: parts of the current record; -1: none has begun
         at = len(MAGIC)
         for block in self._blocks():
             while len(block) - at >= _HEAD.size:
@@ -170,7 +170,7 @@ class WandbLog:
         first = True
         while count := read_into(self._stream, buffer):
             if first and not buffer.startswith(MAGIC):
-                self.ended = "it is no log of W&B"
+                self.ended = "it is not a W&B log"
                 return
             first = False
             yield bytes(buffer[:count])

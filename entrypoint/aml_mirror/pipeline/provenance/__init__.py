@@ -1,1 +1,1 @@
-"""What a version was made of, in a shape that others read, and the proof that it still is."""
+"""Describes what a version was made of, in standard formats, with a proof that it has not changed."""

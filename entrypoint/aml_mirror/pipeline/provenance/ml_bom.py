@@ -1,8 +1,8 @@
 """``model.cdx.json``: the version as a CycloneDX machine-learning bill of materials (1.6).
 
-One component of the type ``machine-learning-model`` with the files of the manifest below it, and what is
-known of its training as properties. The same checkpoint gives the same text: there is no time in it, and the
-serial number comes from the identity (https://cyclonedx.org/docs/1.6/json/).
+It has one component of the type ``machine-learning-model``, with the files of the manifest below it and the
+known facts of its training as properties. The same checkpoint gives the same text: it contains no time, and
+the serial number comes from the identity (https://cyclonedx.org/docs/1.6/json/).
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ _NAMESPACE = uuid.uuid5(uuid.NAMESPACE_URL, "urn:aml-mirror:identity")
 
 
 def as_json(plan: Plan) -> str:
-    """Return the bill of materials of what a mirror registers."""
+    """Return the bill of materials of the version to register."""
     return json.dumps(bill_of_materials(plan), indent=2, ensure_ascii=False) + "\n"
 
 
 def bill_of_materials(plan: Plan) -> dict[str, Any]:
-    """As :func:`as_json`, as plain data."""
+    """Like :func:`as_json`, as plain data."""
     located, checkpoint = plan.located, plan.checkpoint
     properties = {
         "run_id": located.run_id,

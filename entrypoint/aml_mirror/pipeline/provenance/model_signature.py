@@ -1,12 +1,12 @@
 """``model.sig``: the files of a version under an OpenSSF model signature (OMS).
 
 The shape is that of the model-signing library, 1.1: a Sigstore bundle (v0.3) around a DSSE envelope whose
-in-toto statement lists each file with its SHA-256. It is made of the manifest's digests alone: no byte is
+in-toto statement lists each file with its SHA-256. It is made only from the manifest's digests: no byte is
 read again. ``model_signing verify key`` checks a pulled folder with it:
 
     model_signing verify key DIR/model --signature DIR/mirror/model.sig --public_key release.pub
 
-The library takes ECDSA keys only, so there is none where an Ed25519 key signs, nor where the storage service
+The library only supports ECDSA keys. So there is no signature with an Ed25519 key, or if the storage service
 copied files that nobody hashed.
 """
 
@@ -28,19 +28,19 @@ from aml_mirror.pipeline.provenance import signing
 ARTIFACT = "model.sig"
 PREDICATE_TYPE = "https://model_signing/signature/v1.0"
 _BUNDLE_TYPE = "application/vnd.dev.sigstore.bundle.v0.3+json"
-# The folder that a download makes; a verifier does not compare it.
+# The folder that a download creates. A verifier does not compare its name.
 _NAME = "model"
 
 
 def signature(manifest: Manifest, key: signing.PrivateKey) -> str | None:
-    """Return the bundle as text; None: this key or this manifest allows none."""
+    """Return the bundle as text; None: this key or this manifest does not allow one."""
     if not isinstance(key, ec.EllipticCurvePrivateKey) or manifest.integrity != "sha256":
         return None
     payload = json.dumps(_statement(manifest), separators=(",", ":"), ensure_ascii=False).encode()
     envelope = Envelope(payload, signing.PAYLOAD_TYPE, {})
     public = key.public_key()
     made = envelope.sign(CryptoSigner(key, SSlibKey.from_crypto(public, signing.key_id(public))))
-    # By this the verifier tells that it has the right key.
+    # The verifier uses it to find the right key.
     pem = public.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
     bundle = {
         "mediaType": _BUNDLE_TYPE,

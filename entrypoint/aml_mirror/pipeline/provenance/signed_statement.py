@@ -1,4 +1,4 @@
-"""Whether a signed statement is about a version. Needs no plan: whoever pulls a version checks it too."""
+"""Checks whether a signed statement matches a version. It needs no plan, because a pull checks it too."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from aml_mirror.registries.records import Version
 def require_signed(
     version: Version, manifest: Manifest, reader: ArtifactReader, key: signing.PublicKey
 ) -> None:
-    """As :func:`signed_by`, for one key."""
+    """Like :func:`signed_by`, for one key."""
     signed_by(version, manifest, reader, (key,))
 
 
@@ -26,15 +26,16 @@ def signed_by(
     """Return the key that signed the statement about a version, its files and its run.
 
     Args:
-        reader: has the version's own files.
+        reader: reads the version's own files.
         public_keys: of those who may sign.
 
     Raises:
-        DataError: there is none, it is by no key of these, or it is about something else.
+        DataError: there is no signature, it is not by one of these keys, or the statement does not match the
+            version.
     """
     why = DataError(
         f"version {version.number} of {version.model} is not signed: it has no {signing.ARTIFACT}",
-        "mirror the run with --sign-key, under another model name if this version is to stay",
+        "mirror the run with --sign-key, under another model name if this version should stay",
     )
     for data in reader.artifacts(signing.ARTIFACT, 2 * MAX_MANIFEST_BYTES):
         for key in public_keys:
@@ -46,7 +47,7 @@ def signed_by(
             if fits(statement, version, manifest):
                 return key
             why = DataError(
-                f"what was signed is not version {version.number} of {version.model}: {signing.ARTIFACT} "
+                f"the signature is not for version {version.number} of {version.model}: {signing.ARTIFACT} "
                 "names other files, another run or another model",
                 "do not use the version, and mirror the run again",
             )
@@ -54,7 +55,7 @@ def signed_by(
 
 
 def fits(statement: dict[str, Any], version: Version, manifest: Manifest) -> bool:
-    """Return whether a statement is about this version, its run and all of its files."""
+    """Tell whether a statement matches this version, its run and all of its files."""
     predicate, subjects = statement.get("predicate"), statement.get("subject")
     if not isinstance(predicate, dict) or not isinstance(subjects, list):
         return False
@@ -65,7 +66,7 @@ def fits(statement: dict[str, Any], version: Version, manifest: Manifest) -> boo
         keys.MANIFEST_SHA256: predicate.get("manifest_sha256"),
     }
     signed = {item.get("name"): item.get("digest") for item in subjects if isinstance(item, dict)}
-    # Of MD5s too, which the manifest's own digest does not cover.
+    # This includes MD5s, which the manifest's own digest does not cover.
     digests = {item.path: digest_of(item) or None for item in manifest.items}
     return (
         predicate.get("model_name") == version.model
@@ -75,7 +76,7 @@ def fits(statement: dict[str, Any], version: Version, manifest: Manifest) -> boo
 
 
 def digest_of(item: ManifestEntry) -> dict[str, str]:
-    """The digest that is known of a file, as in-toto writes it; empty: none."""
+    """Return the known digest of a file, in the format of in-toto; empty: none."""
     if item.sha256:
         return {"sha256": item.sha256}
     return {"md5": item.md5} if item.md5 else {}

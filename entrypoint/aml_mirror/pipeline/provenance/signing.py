@@ -1,8 +1,8 @@
-"""Statements under a signature: DSSE envelopes, with a key from a file.
+"""Signs statements, as DSSE envelopes, with a key from a file.
 
-The envelope and what is signed of it are those of https://github.com/secure-systems-lab/dsse (v1.0): the
-signature covers the type and the payload together ("PAE"). securesystemslib makes and verifies it. Keys are
-PEM files: Ed25519, or ECDSA on P-256 with SHA-256, as ``openssl genpkey`` writes them.
+The envelope and the signed bytes follow https://github.com/secure-systems-lab/dsse (v1.0): the signature
+covers the type and the payload together ("PAE"). securesystemslib creates and verifies it. Keys are PEM
+files: Ed25519, or ECDSA on P-256 with SHA-256, as ``openssl genpkey`` writes them.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ from aml_mirror.core.errors import ConfigurationError, DataError, NotAllowed
 
 ARTIFACT = "provenance.dsse.json"
 PAYLOAD_TYPE = "application/vnd.in-toto+json"
-MAX_KEY_BYTES = 64 << 10  # a key takes some hundred
-MAX_SIGNATURES = 16  # of an envelope; what follows is not looked at
+MAX_KEY_BYTES = 64 << 10  # A key has some hundred bytes.
+MAX_SIGNATURES = 16  # The most bytes of an envelope. The rest is ignored.
 _KINDS = "Ed25519, or ECDSA on P-256"
 
 PrivateKey = ed25519.Ed25519PrivateKey | ec.EllipticCurvePrivateKey
@@ -41,8 +41,8 @@ def private_key(path: str) -> PrivateKey:
     """Read a private key in PEM, without a passphrase.
 
     Raises:
-        ConfigurationError: it is not there, or not such a key.
-        NotAllowed: it may not be read.
+        ConfigurationError: it does not exist, or is not such a key.
+        NotAllowed: access is denied.
     """
     try:
         key = load_pem_private_key(_read(path, "--sign-key"), password=None)
@@ -61,7 +61,7 @@ def private_key(path: str) -> PrivateKey:
 
 
 def public_key(path: str) -> PublicKey:
-    """Read a public key in PEM. Raises as :func:`private_key`."""
+    """Read a public key in PEM. Raises the errors of :func:`private_key`."""
     try:
         key = load_pem_public_key(_read(path, "--public-key"))
     except (ValueError, UnsupportedAlgorithm) as error:
@@ -90,7 +90,7 @@ def opened(envelope: bytes, key: PublicKey) -> dict[str, Any]:
     """Return the statement of an envelope that this key signed.
 
     Raises:
-        DataError: the envelope is damaged, or no signature of it is this key's.
+        DataError: the envelope is damaged, or has no signature by this key.
     """
     try:
         document = json.loads(envelope)
@@ -103,17 +103,18 @@ def opened(envelope: bytes, key: PublicKey) -> dict[str, Any]:
         try:
             statement = json.loads(payload)
         except (ValueError, RecursionError) as error:
-            raise DataError(f"what {ARTIFACT} signs is not JSON") from error
+            raise DataError(f"the contents of {ARTIFACT} are not JSON") from error
         if isinstance(statement, dict):
             return statement
     raise DataError(
         f"the signature {ARTIFACT} is not by the key {key_id(key)[:16]}… (--public-key)",
-        "ask whoever mirrored the run for the public key; else the version was changed by somebody else",
+        "get the public key from the person who mirrored the run; if that is the right key, somebody else "
+        "changed the version",
     )
 
 
 def payload(envelope: bytes) -> dict[str, Any]:
-    """Return the statement of an envelope, whoever signed it: nothing of it is proven.
+    """Return the statement of an envelope, whoever signed it. Nothing in it is proven.
 
     Raises:
         DataError: the envelope is damaged.
@@ -129,10 +130,10 @@ def payload(envelope: bytes) -> dict[str, Any]:
 
 
 def _is_by(key: PublicKey, signature: bytes, payload: bytes) -> bool:
-    """Return whether a signature of the envelope is by a key.
+    """Tell whether a signature of the envelope is by a key.
 
     The envelope's own key ids are hints that anybody can write (DSSE, "keyid"), and the library skips a
-    signature with another one: so each signature is checked under the id of our key.
+    signature with another one. So each signature is checked under the id of our key.
     """
     public = SSlibKey.from_crypto(key, key_id(key))
     own = Signature(public.keyid, signature.hex())
@@ -148,7 +149,9 @@ def _read(path: str, flag: str) -> bytes:
         with open(path, "rb") as stream:
             return stream.read(MAX_KEY_BYTES)
     except PermissionError as error:
-        raise NotAllowed(f"the key {path} ({flag}) may not be read", "give this user read access") from error
+        raise NotAllowed(
+            f"the key {path} ({flag}) cannot be read: access denied", "give this user read access"
+        ) from error
     except (OSError, ValueError) as error:
         said = getattr(error, "strerror", None) or str(error)
         raise ConfigurationError(

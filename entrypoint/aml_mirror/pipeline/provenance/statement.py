@@ -1,11 +1,11 @@
 """The manifest as an in-toto statement: which bytes a version has, and where they come from.
 
-The shape is in-toto's Statement v1 (https://github.com/in-toto/attestation, spec/v1/statement.md): subjects
-with digests, and a predicate that says something of all of them. Whoever reads it needs nothing of ours:
-README.md shows how ``sha256sum`` checks a downloaded version against it.
+The format is in-toto's Statement v1 (https://github.com/in-toto/attestation, spec/v1/statement.md): subjects
+with digests, and a predicate about all of them. A reader needs none of our tools: entrypoint/safety.md shows
+how ``sha256sum`` checks a downloaded version against it.
 
-A file that the storage service copied by itself was not hashed by us: its digest is the MD5 that the store
-keeps, and where there is none it is listed in the predicate only.
+A file that the storage service copied was not hashed by us. Its digest is the MD5 from the store. If there is
+none, the file is only listed in the predicate.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ PREDICATE_TYPE = "urn:aml-mirror:mirrored-checkpoint:v1"
 
 
 def statement(plan: Plan) -> dict[str, Any]:
-    """Return the statement of what a mirror registers: the same for the same checkpoint."""
+    """Return the statement of the version to register. It is the same for the same checkpoint."""
     located, checkpoint, manifest = plan.located, plan.checkpoint, plan.manifest
     return {
         "_type": TYPE,

@@ -1,9 +1,9 @@
-"""Artifacts of a run that stand for blobs of a datastore: Azure ML studio shows files that are there already.
+"""Registers artifacts of a run that refer to blobs of a datastore, so Azure ML studio shows existing files.
 
 Recorded (promptflow, test_metrics_upload): ``POST artifact/v2.0{workspace}/artifacts/register`` with origin,
-container, path and ``dataPath`` answers 200. No byte moves and no SAS is needed, so an account without shared
-keys does not matter. What is answered for a path that is there already is not recorded: the artifact is asked
-for then, and counts if it stands for the same blob. Else the file gets the next free name.
+container, path and ``dataPath`` answers 200. No bytes are copied and no SAS is needed, so it works in an
+account without shared keys. No recording shows the answer for a path that exists already. In that case, the
+artifact is requested and accepted if it refers to the same blob. Otherwise the file gets the next free name.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from aml_mirror.storage import azure_errors as azure_errors
 
 
 class NotOffered(Exception):
-    """The service does not take artifacts by reference; ``why`` in words."""
+    """The service does not accept artifacts by reference; ``why`` in words."""
 
     def __init__(self, why: str) -> None:
         super().__init__(why)
@@ -29,7 +29,7 @@ class ArtifactReferences:
     """Registers artifacts of one run.
 
     Args:
-        workspace: its workspace.
+        workspace: the workspace of the run.
         service: the artifacts of the run.
         run_id: the run.
     """
@@ -40,22 +40,22 @@ class ArtifactReferences:
         self._container = f"dcid.{run_id}"
 
     def refer(self, path: str, datastore: str, blob: str) -> str:
-        """Let an artifact stand for a blob, and return the artifact's path.
+        """Make an artifact refer to a blob, and return the artifact's path.
 
         Raises:
-            NotOffered: the service does not take it.
-            ServiceUnavailable: it fails for now.
+            NotOffered: the service does not accept it.
+            ServiceUnavailable: a temporary failure.
         """
         for number in range(1, MOST_NAMES + 1):
             name = path if number == 1 else numbered(path, number)
             if self._register(name, datastore, blob) or self._stands_for(name) == (datastore, blob):
                 return name
         raise ServiceUnavailable(
-            f"{path} and {MOST_NAMES} names like it are taken by earlier attempts", "look into the run"
+            f"{path} and {MOST_NAMES} similar names were used by earlier attempts", "look into the run"
         )
 
     def _register(self, path: str, datastore: str, blob: str) -> bool:
-        """Return whether it was registered; False where the path is there already."""
+        """Register an artifact. Return False if the path exists already."""
         asked = {
             "origin": "ExperimentRun",
             "container": self._container,
@@ -73,7 +73,7 @@ class ArtifactReferences:
         return status != 409
 
     def _stands_for(self, path: str) -> tuple[str, str] | None:
-        """Return datastore and blob of an artifact; None where it has bytes of its own, or is not there."""
+        """Return datastore and blob of an artifact; None if it has its own bytes or does not exist."""
         try:
             found = self._service.call("GET", f"/metadata?path={quote(path, safe='')}")
         except Refused as refused:

@@ -1,6 +1,7 @@
 """Requests to the run-history service about the artifacts of one run.
 
-It registers a path and gives a SAS for its blob. A service that refuses as a whole is :class:`Refused`.
+It registers a path and returns a SAS for its blob. If the service refuses everything, :class:`Refused` is
+raised.
 """
 
 from __future__ import annotations
@@ -19,12 +20,12 @@ from aml_mirror.storage import azure_errors as azure_errors
 from aml_mirror.storage.azure_login import credential
 from aml_mirror.transfer.senders import Call
 
-# The service takes 100 paths (ultralytics#3223), the plugin asks for 50.
+# The service accepts 100 paths (ultralytics#3223); the plugin requests 50.
 BATCH = 50
 
 
 class Refused(Exception):
-    """The service as a whole, or every SAS it gives, is refused; ``why`` in words."""
+    """The service refuses everything, or every SAS that it returns is refused; ``why`` in words."""
 
     def __init__(self, failure: MirrorError) -> None:
         super().__init__(failure.message)
@@ -32,17 +33,17 @@ class Refused(Exception):
 
 
 class ArtifactService:
-    """The service, asked about one run.
+    """The service for one run.
 
     ``sas`` has the address of each path's blob, as far as it is known. ``existing`` are the paths that an
     earlier attempt registered.
 
     Args:
-        workspace: its workspace.
-        artifact_uri: of the run, from which its experiment is read as the plugin reads it.
-        experiment_id: used where the URI does not name an experiment.
+        workspace: the workspace of the run.
+        artifact_uri: the run's; its experiment is read from it in the same way as the plugin does.
+        experiment_id: used if the URI does not name an experiment.
         run_id: the run.
-        retry: runs each request; by default with the workspace's patience.
+        retry: runs each request; by default with the workspace's retries.
     """
 
     def __init__(
@@ -74,7 +75,7 @@ class ArtifactService:
         self.existing: set[str] = set()
 
     def look(self) -> None:
-        """Ask for what the run has; a run that is not there is an answer, too.
+        """List the artifacts of the run. A run that does not exist is also an answer.
 
         Raises:
             Refused: the service refuses.
@@ -86,11 +87,11 @@ class ArtifactService:
                 raise
 
     def knows(self, path: str) -> bool:
-        """Whether a path was registered here, or is known to be there."""
+        """Tell whether a path was registered here, or is known to exist."""
         return path in self.sas or path in self.existing
 
     def register(self, paths: list[str]) -> None:
-        """Register paths, and note the SAS of each; those that are there already are noted as such.
+        """Register paths, and store the SAS of each. Paths that already exist are recorded as such.
 
         Raises:
             Refused: the service refuses.
@@ -115,15 +116,15 @@ class ArtifactService:
         return str(found.get("contentUri", ""))
 
     def call(self, method: str, path: str, **body: Any) -> dict[str, Any]:
-        """As :meth:`send`; only the body of the answer."""
+        """Like :meth:`send`, but return only the body of the answer."""
         return self.send(method, path, **body)[1]
 
     def send(self, method: str, path: str, **body: Any) -> tuple[int, dict[str, Any]]:
         """Send one request; return status and body of the answer, which may be 409.
 
         Args:
-            method: of HTTP.
-            path: below the artifacts of the run, or a whole address.
+            method: the HTTP method.
+            path: below the artifacts of the run, or a complete address.
             body: keyword arguments of ``HttpRequest``.
 
         Raises:
@@ -134,7 +135,7 @@ class ArtifactService:
         def send() -> tuple[int, dict[str, Any]]:
             request = HttpRequest(method, url, headers={"Accept": "application/json"}, **body)
             response = self._client.send_request(request)
-            # 409: not one of the paths could be registered; the body tells of each, or of none.
+            # 409: none of the paths could be registered. The body describes all of them, or none.
             if response.status_code != 409:
                 response.raise_for_status()
             found = response.json()

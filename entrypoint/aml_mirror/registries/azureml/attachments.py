@@ -1,4 +1,4 @@
-"""Add something to a version that is complete: see :meth:`aml_mirror.registries.base.Registry.attach`."""
+"""Adds something to a complete version: see :meth:`aml_mirror.registries.base.Registry.attach`."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def attach(
     """See :meth:`aml_mirror.registries.base.Registry.attach`.
 
     Raises:
-        DataError: the version is another one now.
+        DataError: the version was replaced meanwhile.
     """
     claim = workspace.claim(version)
     claim.acquire()
@@ -58,8 +58,8 @@ def attach(
         folder = folder_in(now.path, {**now.tags, keys.MODEL_NAME: now.model}) if now and same else None
         if now is None or folder is None:
             raise DataError(
-                f"version {version.number} of {version.model} is gone, or another one now",
-                "nothing was attached; look at the versions of the model, and run again",
+                f"version {version.number} of {version.model} no longer exists or was replaced",
+                "nothing was attached: look at the versions of the model, then run the command again",
             )
         files = VersionFiles(workspace.azure.container_of(folder.datastore), folder, guarded)
         files.put(name, text.encode())
@@ -77,7 +77,7 @@ def _send(
     points: Sequence[Point],
     guarded: Callable[[Callable[[], object]], object],
 ) -> list[str]:
-    """Send points to the run of a version, once; return why not, where it takes none."""
+    """Send points to the run of a version, once. If the run does not accept them, return the reason."""
     if not points:
         return []
     client, run_id = workspace.client, version.tags.get(keys.MLFLOW_RUN_ID, "")
@@ -100,5 +100,5 @@ def _send(
 
 def _why(error: MirrorError) -> str:
     if is_missing(error.__cause__) or azure_errors.is_missing(error.__cause__):
-        return "it is gone"
+        return "it no longer exists"
     return error.message

@@ -1,17 +1,17 @@
-"""Who may write a run: a blob in the workspace's datastore with a lease that its holder renews.
+"""Decides who may write a run: a blob in the workspace's datastore with a lease that its holder renews.
 
-A lease is the one thing in Azure that exactly one program can hold and that ends by itself when its holder
-is killed. It lasts ``LEASE_SECONDS``, renewed every ``RENEW_SECONDS``: three renewals may fail before
-another mirror can take over, and after a kill the next attempt waits half a minute at most. It does not wait
-at all where it can see that the holder is gone: the claim says who holds it, in the words of
+In Azure, only a lease can be held by exactly one program and still end by itself when that program is killed.
+It lasts ``LEASE_SECONDS`` and is renewed every ``RENEW_SECONDS``. So three renewals may fail before another
+mirror can take over, and after a kill the next attempt waits half a minute at most. It does not wait at all
+if it can see that the holder no longer runs: the claim says who holds it, in the format of
 :mod:`aml_mirror.registries.mlflow.run_lease`.
 
-A holder that could not renew for as long as a lease lasts does not know whether it still holds: before
-its next write it renews, or gives up.
+A holder that could not renew for the duration of a lease does not know whether it still holds the claim.
+Before its next write it renews, or gives up.
 
-The claim also remembers which MLflow run was made for it, and stays, an empty blob, when the work is done.
-How soon the workspace's searches and listings show what was written is not documented, while a blob is
-there for all as soon as it is written: so whoever holds the claim next finds the run by its id.
+The claim also remembers the MLflow run that was created for it. When the work is done, it remains as an empty
+blob. It is not documented how soon the workspace's searches and listings show what was written, but a blob is
+visible to all at once. So the next holder of the claim finds the run by its id.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ _log = logging.getLogger(__name__)
 LEASE_SECONDS = 30
 RENEW_SECONDS = 10.0
 POLL_SECONDS = 2.0
-# Keys of the blob's metadata: the holder's introduction of itself, and the id of the run that was made.
+# Keys of the blob's metadata: how the holder identifies itself, and the id of the created run.
 NOTE = "holder"
 RUN = "run"
 
@@ -60,12 +60,12 @@ class BlobLease:
     """One claim. See :class:`aml_mirror.registries.mlflow_runs.Claim`.
 
     Args:
-        blob: the blob that stands for what is claimed.
-        retry: the patience of every request.
-        notice: called once, to say that another mirror is being waited for.
+        blob: the blob that represents the claim.
+        retry: retries every request.
+        notice: called once, to say that we wait for another mirror.
         waiting: the words for it.
-        is_broken_early: whether the lease of a holder that is known to be gone is broken. Else it runs out by
-            itself: what that holder sent may still be under way.
+        is_broken_early: whether to break the lease of a holder that no longer runs. Otherwise it expires by
+            itself, because that holder's requests may still be under way.
     """
 
     def __init__(
@@ -73,18 +73,18 @@ class BlobLease:
         blob: BlobClient,
         retry: Retry,
         notice: Callable[[str], None],
-        waiting: str = "another mirror of this run is at work; waiting for it",
+        waiting: str = "another mirror is working on this run; waiting for it",
         is_broken_early: bool = True,
     ) -> None:
         self.waited = False
-        # The run that an earlier holder made; known once the claim is acquired. Empty: none.
+        # The run that an earlier holder created. Known once the claim is acquired. Empty: none.
         self.run_id = ""
         self._blob = blob
         self._retry = retry
         self._notice = notice
         self._waiting = waiting
         self._is_broken_early = is_broken_early
-        # Chosen here, so that an acquisition whose answer was lost is simply repeated.
+        # Chosen here, so an acquisition whose answer was lost can be repeated.
         self._lease_id = str(uuid.uuid4())
         self._introduction = Keeper().note()
         self._taken = False
@@ -93,7 +93,7 @@ class BlobLease:
         self._thread: threading.Thread | None = None
 
     def acquire(self) -> None:
-        """Return when the claim is ours; waits for as long as another mirror renews it.
+        """Acquire the claim. Waits as long as another mirror renews it.
 
         Raises:
             MirrorError: the datastore cannot be written.
@@ -107,7 +107,7 @@ class BlobLease:
         self._thread.start()
 
     def try_acquire(self) -> bool:
-        """Take the claim if nobody holds it; return whether it is ours.
+        """Acquire the claim if nobody holds it; return whether it is ours.
 
         Raises:
             MirrorError: the datastore cannot be written.
@@ -120,7 +120,7 @@ class BlobLease:
 
     @property
     def lost(self) -> bool:
-        """Whether another may write now. Renews first where that is in doubt, until :meth:`stop`."""
+        """Whether another program may write now. If in doubt, renews first, until :meth:`stop`."""
         doubtful = time.monotonic() - self._renewed >= LEASE_SECONDS
         if doubtful and not self._taken and not self._stop.is_set():
             self._retry(self._renew)
@@ -128,7 +128,7 @@ class BlobLease:
         return self._taken or doubtful
 
     def outlasts(self, seconds: float) -> bool:
-        """Tell whether nobody else can hold the claim in the next seconds; renews where that is in doubt."""
+        """Tell whether nobody else can hold the claim in the next seconds. If in doubt, renews first."""
         if not self._taken and self._left() < seconds:
             self._retry(self._renew)
         return not self._taken and self._left() >= seconds
@@ -137,13 +137,13 @@ class BlobLease:
         return self._renewed + LEASE_SECONDS - time.monotonic()
 
     def stop(self) -> None:
-        """End renewing; the lease runs out by itself."""
+        """Stop renewing. The lease expires by itself."""
         self._stop.set()
         if self._thread is not None:
             self._thread.join(timeout=RENEW_SECONDS)
 
     def remember(self, run_id: str) -> None:
-        """Let whoever holds the claim next know the run that was made."""
+        """Store the created run for the next holder of the claim."""
         if run_id == self.run_id:
             return
         self.run_id = run_id
@@ -151,11 +151,11 @@ class BlobLease:
             self._taken = True
 
     def remembered(self) -> str:
-        """Return the run that the claim remembers now, whoever holds it; empty: none."""
+        """Return the run that is stored in the claim now, whoever holds the claim; empty: none."""
         return self._retry(self._notes).get(RUN, "")
 
     def release(self) -> None:
-        """Give the claim up, so that the next one need not wait. Never raises."""
+        """Release the claim, so the next holder need not wait. Never raises."""
         self.stop()
         try:
             if self.run_id:
@@ -163,15 +163,16 @@ class BlobLease:
             else:
                 self._blob.delete_blob(lease=self._lease_id)
         except AzureError as error:
-            _log.debug("the claim could not be given up: %s", error)
+            _log.debug("the claim could not be released: %s", error)
 
     def _try(self) -> bool:
-        """Try once to get the lease, over a holder that is known to be gone."""
+        """Try once to get the lease. A holder that no longer runs is replaced."""
         if not self._retry(self._acquire) and not (
             self._is_broken_early and self._retry(self._break_if_gone) and self._retry(self._acquire)
         ):
             return False
-        # Also of a blob that this attempt made: another may have held it, and made a run, before our lease.
+        # This includes a blob that this attempt made: another may have held it, and created a run, before our
+        # lease.
         self.run_id = self.remembered()
         return self._retry(self._introduce)
 
@@ -195,7 +196,7 @@ class BlobLease:
         try:
             self._blob.upload_blob(b"", overwrite=False, metadata={NOTE: self._introduction})
         except HttpResponseError as error:
-            # 409: it is there; 412: and leased already.
+            # 409: it exists; 412: it exists and is leased.
             if error.status_code not in (409, 412):
                 raise
 
@@ -203,12 +204,13 @@ class BlobLease:
         return metadata_of(self._blob.get_blob_properties())
 
     def _introduce(self) -> bool:
-        """Write who we are; it also changes the ETag, to which another's breaking is bound."""
+        """Write who we are. This also changes the ETag, to which the breaking of a lease is bound."""
         notes = {NOTE: self._introduction} | ({RUN: self.run_id} if self.run_id else {})
         try:
             self._blob.set_blob_metadata(notes, lease=self._lease_id)
         except HttpResponseError as error:
-            # Another mirror judged the former holder gone in the same moment, and broke our lease.
+            # At the same moment, another mirror decided that the former holder no longer runs, and broke our
+            # lease.
             if azure_errors.code_of(error) in _TAKEN:
                 return False
             raise
@@ -220,7 +222,7 @@ class BlobLease:
             lease = Lease.parse(metadata_of(found).get(NOTE))
             if lease is None or not lease.owner_is_gone:
                 return False
-            # Bound to what was read: a lease that a third mirror got meanwhile is not broken.
+            # Bound to what was read: a lease that a third mirror acquired meanwhile is not broken.
             client = BlobLeaseClient(self._blob, lease_id=self._lease_id)
             client.break_lease(0, etag=found.etag, match_condition=MatchConditions.IfNotModified)
         except HttpResponseError as error:
@@ -234,7 +236,7 @@ class BlobLease:
         while not self._stop.wait(RENEW_SECONDS) and os.getpid() == pid:
             try:
                 self._renew()
-            except Exception as error:  # noqa: BLE001 - the next one makes up for it; the work goes on
+            except Exception as error:  # noqa: BLE001 - the next renewal makes up for it; the work continues
                 _log.debug("the claim could not be renewed: %s", error)
             if self._taken:
                 return

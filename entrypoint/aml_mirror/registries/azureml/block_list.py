@@ -1,20 +1,19 @@
-"""The list of a version's blocks: by it a later mirror, or a download, knows which bytes are equal.
+"""The list of a version's blocks. It shows a later mirror, or a download, which bytes are equal.
 
 The list is the blob ``…/sha256-<digest>/mirror/<model>.blocks-<sha256 of the list>.json``, beside the folder
-of the version's own files. The same SHA-256 is the property ``blocks_sha256`` of the version. So whoever can
-write to the storage alone cannot change a list unnoticed. A version whose files were not hashed, or that an
-earlier release made, has none; a list that is gone costs speed and nothing else.
+of the version's own files. The property ``blocks_sha256`` of the version has the same SHA-256. So someone who
+can write only to the storage cannot change a list unnoticed. A version has no list if its files were not
+hashed, or if an earlier release made it. Losing a list only costs speed.
 
 It is one JSON object::
 
-    {"schema": "aml-mirror/blocks/v1",
-     "digest": "blake3",
-     "files": [{"path": "model.safetensors", "bytes": 20000000, "block_bytes": 8388608,
-                "blocks": "<64 hexadecimal digits for each block, one behind the other>"}]}
+    {"schema": "aml-mirror/blocks/v1", "digest": "blake3", "files": [{"path": "model.safetensors", "bytes":
+    20000000, "block_bytes": 8388608, "blocks": "<64 hexadecimal digits for each block, one behind the
+    other>"}]}
 
-``path`` is the path in the version. Block *n* has the bytes from ``n * block_bytes`` on, ``block_bytes`` of
-them or what is left. Files of up to 1 MiB are not listed. Block digests are BLAKE3, 32 bytes. Which blob has
-the bytes, and under which ETag, is in the list of :mod:`.stored_files`.
+``path`` is the path in the version. Block *n* starts at byte ``n * block_bytes`` and has ``block_bytes``
+bytes, or what is left. Files of up to 1 MiB are not listed. Block digests are BLAKE3, 32 bytes. The list of
+:mod:`.stored_files` says which blob has the bytes, and with which ETag.
 """
 
 from __future__ import annotations
@@ -31,7 +30,7 @@ from aml_mirror.support.block_digest import NAME
 SCHEMA = "aml-mirror/blocks/v1"
 # The property of a version that names its list.
 BLOCKS_SHA256 = "blocks_sha256"
-# Of 1 TiB in blocks of 8 MiB: 131,072 digests of 64 characters.
+# For 1 TiB in blocks of 8 MiB: 131,072 digests of 64 characters.
 MAX_BYTES = 16 << 20
 
 
@@ -41,7 +40,7 @@ def blob_name(folder: VersionFolder, sha256: str) -> str:
 
 
 def as_json(entries: Iterable[ManifestEntry]) -> str:
-    """Return the list of files that were hashed as text; empty where none of them has blocks."""
+    """Return the list of hashed files as text; empty if none of them has blocks."""
     files = [
         {
             "path": entry.path,
@@ -59,14 +58,14 @@ def as_json(entries: Iterable[ManifestEntry]) -> str:
 
 
 def parse(data: bytes | None, sha256: str) -> dict[str, tuple[int, BlockDigests]]:
-    """Read a list: path in the version -> size of the file in bytes, and its blocks.
+    """Parse a list: path in the version -> size of the file in bytes, and its blocks.
 
     Args:
         data: the list as it is stored; None: there is none.
         sha256: the property of the version.
 
     Returns:
-        Nothing, where it is not the list with this digest, or of another form.
+        An empty result if the list has another digest or another form.
     """
     if not data or not sha256 or hashlib.sha256(data).hexdigest() != sha256:
         return {}

@@ -1,4 +1,4 @@
-"""The three names that say which Azure ML workspace is meant."""
+"""The three names that identify an Azure ML workspace."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from aml_mirror.core.errors import ConfigurationError
 from aml_mirror.core.settings import Settings
 
-# Variable, what its value looks like, and an example. The patterns of groups and workspaces are from Learn,
+# Variable, pattern of its value, and an example. The patterns of groups and workspaces are from Learn,
 # "Naming rules and restrictions for Azure resources".
 _FORMS = (
     (
@@ -23,10 +23,10 @@ _FORMS = (
 
 @dataclass(frozen=True, slots=True)
 class Coordinates:
-    """Where a workspace is. All three are there and well-formed.
+    """The coordinates of a workspace. All three are set and well-formed.
 
     Raises:
-        ConfigurationError: naming each variable that is missing, or the one that is malformed.
+        ConfigurationError: it names each missing variable, or the malformed one.
     """
 
     subscription_id: str
@@ -52,12 +52,12 @@ class Coordinates:
 
     @property
     def description(self) -> str:
-        """The workspace, for people."""
+        """The workspace, for messages."""
         return f"Azure ML workspace {self.workspace_name} (resource group {self.resource_group})"
 
     @property
     def scope(self) -> str:
-        """The workspace in the paths of its services."""
+        """The workspace's path in the URLs of its services."""
         return (
             f"/subscriptions/{self.subscription_id}/resourceGroups/{self.resource_group}"
             f"/providers/Microsoft.MachineLearningServices/workspaces/{self.workspace_name}"

@@ -1,12 +1,12 @@
-"""An Azure ML workspace that is looked at before the clients of Azure ML and MLflow are loaded.
+"""Looks into an Azure ML workspace before the clients of Azure ML and MLflow are loaded.
 
-Loading them takes longer than all else that a mirror of an already mirrored run does, and such a mirror
-only reads: which workspace, which experiment, which runs of it, which version. Here these four requests
-are sent with azure-core alone. They can only say *yes*: a finished run of this model names a version that is
-there, complete, and this run's. Whatever else they say, or whatever goes wrong, counts as nothing said: the
-clients are loaded and asked the same, with their retries, their patience and our words for their errors.
+Mirroring a run that is already mirrored only reads: the workspace, the experiment, its runs, the version.
+Loading the clients would take longer than all of that. Here these four requests are sent with azure-core
+alone. They can only say *yes*: a finished run of this model names an existing, complete version of this run.
+Any other answer, and any error, counts as no answer. Then the clients are loaded and ask the same, with their
+retries and our error messages.
 
-What is read, and when it is believed, is the same in both (:mod:`.marks`).
+Both read the same data and apply the same rules (:mod:`.marks`).
 """
 
 from __future__ import annotations
@@ -47,17 +47,18 @@ _log = logging.getLogger(__name__)
 # Those of azure-ai-ml 1.35.2 for workspaces and for versions of models.
 _WORKSPACE_API = "2024-10-01-preview"
 _MODEL_API = "2023-08-01-preview"
-# One look, without patience: the clients have it.
+# One attempt without retries. The clients retry.
 _ONCE: dict[str, Any] = {"retry_total": 0, "connection_timeout": 10, "read_timeout": 20}  # seconds
 _MOST_RUNS = 100
 
 
 class FastLookup:
-    """See :class:`aml_mirror.registries.base.Registry`. All but looking is left to the workspace proper.
+    """Only looks up versions. The real workspace does everything else. See
+    :class:`aml_mirror.registries.base.Registry`.
 
     Args:
-        coordinates: of the workspace.
-        load: loads the clients and returns the workspace proper.
+        coordinates: the coordinates of the workspace.
+        load: loads the clients and returns the real workspace.
     """
 
     limits = LIMITS
@@ -67,7 +68,7 @@ class FastLookup:
         self._scope = coordinates.scope
         self._load = load
         self._loaded = False
-        # Name -> id of the experiment that was seen: not to be asked for again.
+        # Name -> id of experiments that were already looked up.
         self._experiments: dict[str, str] = {}
 
     @cached_property
@@ -85,9 +86,9 @@ class FastLookup:
                     return found
             except Exception as error:
                 if azure_errors.is_private_link(error):
-                    # MLflow's client would send it seven times more, and lose what the answer says.
+                    # MLflow's client would send it seven more times, and lose what the answer says.
                     raise azure_errors.translate(error, self.description) from error
-                _log.debug("the first look said nothing: %s", type(error).__name__)
+                _log.debug("the fast lookup gave no answer: %s", type(error).__name__)
         return self._proper.versions(experiment, model, run_id)
 
     def pages(self, model: str, number: str, run_id: str) -> Pages:
@@ -160,7 +161,7 @@ class FastLookup:
         return self._proper.unfinished(experiment, run_id)
 
     def _look(self, experiment: str, model: str, run_id: str) -> list[Version]:
-        """The versions that finished runs of the experiment name; empty: nothing said."""
+        """The versions that finished runs of the experiment name; empty: no answer."""
         where = tag_filter(keys.RUN_ID, run_id)
         if not where:
             return []
@@ -202,7 +203,7 @@ class FastLookup:
 
     @cached_property
     def _mlflow_url(self) -> str:
-        """MLflow's REST API of the workspace, version 2.0 as the MLflow plugin has it under MLflow 3."""
+        """The workspace's MLflow REST API, version 2.0, as the MLflow plugin uses it under MLflow 3."""
         workspace = self._call("GET", f"{resource_manager()}{self._scope}?api-version={_WORKSPACE_API}")
         host = urlsplit(workspace["properties"]["mlFlowTrackingUri"]).netloc
         return f"https://{host}/mlflow/v2.0{self._scope}/api/2.0/mlflow"

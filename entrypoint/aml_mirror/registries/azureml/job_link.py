@@ -1,8 +1,8 @@
-"""Whether a version of this workspace may name the run that it was made from (``jobName``).
+"""Decides whether a version of this workspace may name the run that it was made from (``jobName``).
 
-The REST model of a version has ``jobName`` as a field that may be written. No client of Azure ML writes it,
-and it is null in every recorded version that points into a datastore. So it is written only where ``doctor
---probe`` tried it and read it back. The probe leaves a small blob in the default datastore that says so.
+In the REST model of a version, ``jobName`` is a writable field. No client of Azure ML writes it, and it is
+null in every recorded version that points into a datastore. So it is written only if ``doctor --probe`` tried
+it and read it back. The probe leaves a small blob in the default datastore that says so.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ MAX_BYTES = 1 << 16
 
 
 def note(container: ContainerClient, works: bool) -> None:
-    """Let mirrors know what a probe found.
+    """Store the result of a probe for later mirrors.
 
     Raises:
         AzureError: it cannot be written.
@@ -34,7 +34,7 @@ def note(container: ContainerClient, works: bool) -> None:
 
 
 def works(container: ContainerClient) -> bool:
-    """Whether a probe found that the link works; False where none tried it."""
+    """Tell whether a probe found that the link works; False if no probe tried it."""
     try:
         blob = container.get_blob_client(NAME)
         found = json.loads(blob.download_blob(0, MAX_BYTES, max_concurrency=1).readall())

@@ -1,7 +1,7 @@
-"""The versions of a run, and all of a model: the runs name them, and have the quick keys.
+"""Finds the versions of a run, and all versions of a model. The runs name them, and have the quick keys.
 
-A finished run names its version, whose immutable identity is compared. Only where no run tells, the model's
-versions are looked through.
+A finished run names its version, whose immutable identity is compared. The model's versions are searched only
+if no run names one.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 def version_of_run(workspace: AzureMLRegistry, run: MlflowRun) -> Version | None:
-    """Return the version that a finished run names, if it is there and is this run's."""
+    """Return the version that a finished run names, if it exists and belongs to this run."""
     tags = run.data.tags
     if not names_version(tags):
         return None
@@ -32,7 +32,7 @@ def version_of_run(workspace: AzureMLRegistry, run: MlflowRun) -> Version | None
 def versions_of(workspace: AzureMLRegistry, experiment: str, model: str, run_id: str) -> list[Version]:
     """Return the versions of a model that were mirrored from one run.
 
-    Incomplete ones that were seen without their run are noted in the workspace's ``orphans``.
+    Incomplete versions that were seen without their run are recorded in the workspace's ``orphans``.
     """
     found: list[Version] = []
     experiment_id = workspace.find_experiment(experiment)
@@ -41,7 +41,7 @@ def versions_of(workspace: AzureMLRegistry, experiment: str, model: str, run_id:
         if run.data.tags.get(keys.MODEL_NAME) == model and (version := version_of_run(workspace, run)):
             found.append(version)
     if not found:
-        # Only an answer without a finished run leaves open that the version was mirrored from elsewhere.
+        # Only if there is no finished run may the version have been mirrored from elsewhere.
         found = workspace.models.of_run(model, run_id)
         begun = [item for item in found if not item.complete]
         workspace.orphans = {item.tags.get(keys.IDENTITY, ""): item.number for item in reversed(begun)}
@@ -51,7 +51,7 @@ def versions_of(workspace: AzureMLRegistry, experiment: str, model: str, run_id:
 def each_version_of(
     workspace: AzureMLRegistry, experiment: str, model: str, take: Callable[[Version], None]
 ) -> None:
-    """Hand over every version of a model that is ours, with the quick key that its run has."""
+    """Pass on every version of a model that is ours, with the quick key of its run."""
     seen: dict[str, tuple[str, str]] = {}
     if experiment_id := workspace.find_experiment(experiment):
         for run in workspace.each_run(experiment_id, keys.MODEL_NAME, model):

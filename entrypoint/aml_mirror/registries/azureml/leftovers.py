@@ -1,4 +1,4 @@
-"""What this program left in an Azure ML workspace: see :class:`aml_mirror.registries.leftovers.Leftovers`."""
+"""Finds what this program left in a workspace: see :class:`aml_mirror.registries.leftovers.Leftovers`."""
 
 from __future__ import annotations
 
@@ -41,15 +41,15 @@ if TYPE_CHECKING:
     from aml_mirror.registries.azureml.workspace import AzureMLRegistry
 
 _CHANGED = "it changed meanwhile"
-_IN_USE = "a mirror is at work on it"
-_MARKED = "another prune is at work on it, or was half a minute ago: run it again"
+_IN_USE = "a mirror is working on it"
+_MARKED = "another prune is working on it, or was half a minute ago: run prune again"
 _LEASED = (
     *("LeaseIdMissing", "LeaseAlreadyPresent", "LeaseIsBreakingAndCannotBeAcquired"),
     *("LeaseLost", "LeaseNotPresentWithBlobOperation", "LeaseIdMismatchWithBlobOperation"),
 )
 # How long a delete may be under way: the shortest lease of a blob, in seconds (Learn, "Lease Blob").
 _DELETE_SECONDS = 15
-# For the difference of two clocks, here and at the service, over a lease.
+# For the drift between two clocks, here and at the service, during a lease.
 _MARGIN_SECONDS = 1
 
 
@@ -65,7 +65,7 @@ class AzureMLLeftovers:
 
     def survey(self) -> Survey:
         workspace = self._workspace
-        # Blobs first: what is mirrored meanwhile has its version in the list that comes after.
+        # Blobs first: anything mirrored meanwhile has its version in the list that is read next.
         blobs = tuple(self._blobs())
         staging = tuple(
             StagingLeft(one.name, one.files, one.bytes, one.idle_seconds)
@@ -79,7 +79,7 @@ class AzureMLLeftovers:
             runs,
             blobs,
             staging,
-            (f"only {FOLDER}/ in the default datastore ({workspace.azure.datastore.name}) is looked at",),
+            (f"only {FOLDER}/ in the default datastore ({workspace.azure.datastore.name}) is searched",),
         )
 
     def _versions(self) -> Iterator[Version]:
@@ -120,7 +120,7 @@ class AzureMLLeftovers:
         return self._delete(item.name)
 
     def _remove_folder(self, item: Leftover) -> str:
-        """Remove a folder while the mark and its claims are held: nobody writes there, or begins to."""
+        """Remove a folder while holding the mark and its claims: nobody writes there, or begins to."""
         workspace = self._workspace
         container = workspace.azure.container
         with ExitStack() as stack:
@@ -133,7 +133,7 @@ class AzureMLLeftovers:
                 held.append(lease)
                 return True
 
-            # First: a model that has no claim yet waits from now on, or is among the claims.
+            # First the mark: from now on, a model that has no claim yet waits, or is among the claims.
             mark = prune_mark(container, item.identity, workspace.retry, workspace.notice)
             if not holds(mark):
                 return _MARKED
@@ -153,19 +153,19 @@ class AzureMLLeftovers:
                     return why
             if not any(version.tags.get(keys.IDENTITY) == item.identity for version in versions):
                 for lease in held:
-                    # Given up, a claim that remembers no run is deleted.
+                    # Once it is released, a claim that remembers no run is deleted.
                     lease.run_id = ""
         return ""
 
     def _claims(self, item: Leftover) -> set[str]:
-        """The claims on the identity of a folder: those that are there, and of the models that began it."""
+        """The claims on a folder's identity: the existing ones, and those of the models that began it."""
         prefix = f"{FOLDER}/claims/{item.identity}/"
         container = self._workspace.azure.container
         listed = self._workspace.retry(lambda: list(container.list_blobs(name_starts_with=prefix)))
         return {f"{prefix}{safe_part(model)}" for model in item.models} | {str(blob.name) for blob in listed}
 
     def _versions_of(self, item: Leftover, claims: set[str]) -> list[Version]:
-        """The versions, as they are now, of the models that began a folder or have a claim on it."""
+        """The current versions of the models that began a folder or have a claim on it."""
         parts = {name.rpartition("/")[2] for name in claims}
         models = {
             *item.models,
@@ -177,7 +177,7 @@ class AzureMLLeftovers:
         return versions
 
     def _remembered(self, claims: list[BlobLease]) -> Iterator[Version]:
-        """The versions of the runs that held claims remember: a list may not show them yet."""
+        """The versions of the runs that held claims remember. A list may not show them yet."""
         workspace = self._workspace
         for run_id in filter(None, (claim.run_id for claim in claims)):
             try:
@@ -192,17 +192,17 @@ class AzureMLLeftovers:
                     yield version
 
     def _delete(self, name: str, mark: BlobLease | None = None) -> str:
-        """Delete a blob that is as it was listed; return why it stays, if it does.
+        """Delete a blob that is still as it was listed. If it stays, return the reason.
 
         Args:
-            mark: held; without one what is deleted was never to be used again.
+            mark: held. Without a mark, the deleted blob was never to be used again.
         """
         blob = self._workspace.azure.container.get_blob_client(name)
         unchanged: dict[str, Any] = {
             "etag": self._etags[name],
             "match_condition": MatchConditions.IfNotModified,
         }
-        # Of each attempt the same: one whose answer was lost is repeated.
+        # The same for each attempt, so a request whose answer was lost can be repeated.
         lease = BlobLeaseClient(blob, lease_id=str(uuid.uuid4()))
 
         def delete() -> str:
@@ -217,7 +217,7 @@ class AzureMLLeftovers:
                 if azure_errors.code_of(error) in _LEASED:
                     return _IN_USE
                 if azure_errors.is_changed(error):
-                    # A condition on what is not there does not hold either.
+                    # A condition also fails if the blob does not exist.
                     return _CHANGED if blob.exists() else ""
                 raise
             return ""
@@ -228,7 +228,7 @@ class AzureMLLeftovers:
     def _delete_leased(
         blob: BlobClient, lease: BlobLeaseClient, mark: BlobLease, unchanged: dict[str, Any]
     ) -> str:
-        """Delete a blob, if that arrives before its own lease ends, which is before the mark's ends."""
+        """Delete a blob if the request arrives before its own lease ends, which is before the mark's."""
         lease.acquire(_DELETE_SECONDS, **unchanged)
         if not mark.outlasts(_DELETE_SECONDS + _MARGIN_SECONDS):
             lease.release()
@@ -237,17 +237,17 @@ class AzureMLLeftovers:
         return ""
 
     def _remove_run(self, item: Leftover) -> str:
-        """Delete a run while its claim is held, so that no mirror takes it up meanwhile."""
+        """Delete a run while holding its claim, so that no mirror continues it meanwhile."""
         tags = self._runs[item.name].tags
         if tags.get(keys.STATE) == RETIRED:
-            return self._delete_run(item)  # No mirror takes it up again.
+            return self._delete_run(item)  # No mirror continues it.
         claim = self._workspace.claim(Version(tags[keys.MODEL_NAME], "", dict(tags)))
         if not claim.try_acquire():
             return _IN_USE
         try:
             why = self._delete_run(item, claim)
             if not why and claim.run_id == item.name:
-                # Given up, a claim that remembers no run is deleted.
+                # Once it is released, a claim that remembers no run is deleted.
                 claim.run_id = ""
             return why
         finally:
@@ -265,12 +265,12 @@ class AzureMLLeftovers:
         try:
             self._workspace.retry(lambda: client.delete_run(item.name))
         except MirrorError as error:
-            # Whether runs may be deleted is documented in older pages only.
+            # Only older pages document whether runs may be deleted.
             return f"Azure ML does not delete it: {error.message}"
         return ""
 
 
 def _is_in(version: Version, folder: str) -> bool:
-    """Whether a version points into a folder."""
+    """Tell whether a version points into a folder."""
     place = datastore_path(version.path)
     return place is not None and f"{place[1]}/".startswith(f"{folder}/")

@@ -1,9 +1,9 @@
-"""What Azure ML takes: names, lengths, counts. Kept on our side, so that nothing is refused half-way.
+"""The names, lengths and counts that Azure ML accepts. They are checked here, so nothing is refused half-way.
 
 Sources: "Service limits in Azure Machine Learning" (Learn, resource-limits-capacity, of February 2025) for
 runs, metrics, tags and files; azure-sdk-for-python#35685 for the 200 parameters, which that page does not
-name; the service's own message for experiment names (microsoft/dstoolkit-mlops-v2#180); the pattern in the
-REST client that azure-ai-ml ships for model names; azureml-assets#558 for the length of a description.
+mention; the service's own message for experiment names (microsoft/dstoolkit-mlops-v2#180); the pattern in the
+REST client of azure-ai-ml for model names; azureml-assets#558 for the length of a description.
 """
 
 from __future__ import annotations
@@ -23,29 +23,29 @@ LIMITS = Limits(
     series=50,
     params=200,
     params_in_batch=100,
-    # Not documented. A value that the service finds too long is cut to LEAST_PARAM_VALUE and sent again.
+    # Not documented. If the service finds a value too long, it is cut to LEAST_PARAM_VALUE and sent again.
     param_value=1000,
     tags=50,
     tag_value=1000,
     files=1500,
 )
-FOLDER = "aml-mirror"  # in the default datastore; everything this program writes there is below it
-# What MLflow took in its first years, and so every server does.
+FOLDER = "aml-mirror"  # In the default datastore. The program writes only below this folder.
+# The limit of early MLflow releases, so every server accepts it.
 LEAST_PARAM_VALUE = 250
 TAG_NAME = 100
 DESCRIPTION = 5000
-# MLflow and Azure ML write tags of their own (mlflow.user, mlflow.rootRunId, …), and this program writes
-# the state of a run as it goes: room that a person's tags must leave.
+# MLflow and Azure ML write their own tags (mlflow.user, mlflow.rootRunId, …), and this program writes the
+# state of a run. A person's tags must leave room for them.
 TAGS_OF_OTHERS = 14
 PERSONS_TAGS = LIMITS.tags - len(keys.RESERVED) - (PARTITIONS - 1) - TAGS_OF_OTHERS if LIMITS.tags else 0
 
 _MODEL = re.compile(r"(?![-_.])[a-zA-Z0-9\-_.]{1,255}(?<!\.)")
 _EXPERIMENT = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_-]{0,255}")
-_MAX_PART = 60  # characters of a name that is kept readable in a path
+_MAX_PART = 60  # The number of characters of a name that stay readable in a path.
 
 
 def check_names(model: str, experiment: str) -> None:
-    """Check what Azure ML would refuse, before anything is sent.
+    """Check everything that Azure ML would refuse, before anything is sent.
 
     Raises:
         UsageError: with the rule.
@@ -65,10 +65,10 @@ def check_names(model: str, experiment: str) -> None:
 
 
 def fit_tags(tags: Mapping[str, str]) -> tuple[dict[str, str], list[str]]:
-    """Keep tags within what a run takes.
+    """Reduce tags to what a run accepts.
 
     Returns:
-        The tags, long values cut with a mark, and a sentence for each that was cut or left out.
+        The tags, with long values cut and marked, and a sentence for each tag that was cut or left out.
     """
     kept: dict[str, str] = {}
     told: list[str] = []
@@ -77,7 +77,7 @@ def fit_tags(tags: Mapping[str, str]) -> tuple[dict[str, str], list[str]]:
         if name not in keys.RESERVED:
             persons += 1
             if persons > PERSONS_TAGS:
-                told.append(f"the tag {name} was left out: {PERSONS_TAGS} tags of your own fit on a run")
+                told.append(f"the tag {name} was left out: a run can have {PERSONS_TAGS} tags of your own")
                 continue
             if len(name) > TAG_NAME:
                 told.append(f"the tag {name[:40]}… was left out: its name has over {TAG_NAME} characters")
@@ -89,7 +89,7 @@ def fit_tags(tags: Mapping[str, str]) -> tuple[dict[str, str], list[str]]:
 
 
 def cut(text: str, length: int, note: str = "cut") -> str:
-    """Return at most ``length`` characters of a text, with a mark that says so."""
+    """Return at most ``length`` characters of a text, with a mark that says that it was cut."""
     if len(text) <= length:
         return text
     mark = f"… ({note}: {len(text)} characters)"
@@ -97,10 +97,10 @@ def cut(text: str, length: int, note: str = "cut") -> str:
 
 
 def tag_filter(key: str, value: str) -> str:
-    """Return the search for a tag's value; empty where no search can say it.
+    """Return the search expression for a tag's value; empty if no search can express it.
 
-    Without the backticks that MLflow allows around a key: Azure ML reads the language by itself, and
-    documents dotted keys as they stand (Learn, "Query and compare experiments and runs").
+    It has no backticks around a key, although MLflow allows them. Azure ML parses the language itself, and
+    documents dotted keys without them (Learn, "Query and compare experiments and runs").
     """
     return f"tags.{key} = {quoted(value)}" if quotable(value) else ""
 

@@ -1,4 +1,4 @@
-"""Continue the logs of a version that is complete: see :class:`aml_mirror.registries.base.LogWriter`."""
+"""Continues the logs of a complete version: see :class:`aml_mirror.registries.base.LogWriter`."""
 
 from __future__ import annotations
 
@@ -123,7 +123,7 @@ class AzureMLLogWriter:
             def open_file(source: str = upload.source) -> BinaryIO:
                 return tree.open(source)
 
-            # Over the shorter one, for which the run's artifact is already.
+            # Overwrites the shorter one, to which the run's artifact already refers.
             sent += self._files.put_log(upload.path, upload.source, upload.bytes, open_file)
             if references is not None:
                 try:
@@ -134,7 +134,7 @@ class AzureMLLogWriter:
             if service is None:
                 continue
             try:
-                # A path can be created once: the longer file gets the next name.
+                # A path can be created once. The longer file gets the next name.
                 service.put(File(upload.path, upload.bytes, open_file))
             except Refused:
                 service = None
@@ -157,7 +157,7 @@ class AzureMLLogWriter:
             self._workspace.models.tag(self._version, marks, self._require_claim)
             self.tags.update(marks)
 
-        # A list that was lost is for a repair.
+        # A lost list is restored by a repair.
         if self._files.digest and self._files.list_digest != self._files.digest:
             self._files.save(write_tags, self._files.copies.texts)
         else:

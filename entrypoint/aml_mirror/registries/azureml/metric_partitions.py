@@ -26,12 +26,12 @@ from aml_mirror.registries.records import Point
 # With 30 ms per request, four partitions take a quarter of the time. Each more would cost one of the 50 tags
 # that a run may have, and come nearer to the rate at which Azure ML answers 429.
 PARTITIONS = 4
-_LOOK_SECONDS = 0.5  # how soon a reader that waits for a partition sees that another one failed
-_END_SECONDS = 10.0  # after a failure or a signal, so long is waited for what is on its way
+_LOOK_SECONDS = 0.5  # How quickly a reader that waits for a partition notices that another one failed.
+_END_SECONDS = 10.0  # After a failure or a signal, how long to wait for requests that are under way.
 
 
 class Stopped(MirrorError):
-    """A partition gives up, because another one failed; never seen outside."""
+    """A partition stops because another one failed. Never leaves this module."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +82,7 @@ def log_points(
 
 
 def batches(points: Iterator[Point], size: int) -> Iterator[Batch]:
-    """Deal the points out over the partitions: series by series, in the order in which they appear."""
+    """Distribute the points over the partitions, series by series, in the order in which they appear."""
     partitions: dict[str, _Partition] = {}
     all_partitions = [_Partition(number) for number in range(PARTITIONS)]
     for point in points:
@@ -123,7 +123,7 @@ class _Partition:
 
 
 def _trusted(points: Callable[[], Iterator[Point]], size: int, tags: Mapping[str, str]) -> dict[int, int]:
-    """Partition -> how many of its points were sent, where its mark is one that these points give."""
+    """Partition -> how many of its points were sent, if these points produce its mark."""
     marks = {
         partition: tags[tag_of(partition)] for partition in range(PARTITIONS) if tags.get(tag_of(partition))
     }
@@ -151,7 +151,7 @@ class _Senders:
         self._failure: BaseException | None = None
 
     def put(self, batch: Batch) -> None:
-        """Hand a batch over, waiting for the one before; raises the failure of any partition."""
+        """Pass on a batch, waiting for the one before. Raises the failure of any partition."""
         if batch.partition not in self._queues:
             self._queues[batch.partition] = queue.Queue(maxsize=1)
             thread = threading.Thread(
@@ -184,7 +184,7 @@ class _Senders:
         self._end()
 
     def _end(self) -> None:
-        """Let nothing new begin, and wait for what is on its way: the next attempt must not overtake it."""
+        """Let nothing new begin, and wait for requests under way: the next attempt must not overtake them."""
         self._stop.set()
         for thread in self._threads:
             thread.join(_END_SECONDS / len(self._threads))

@@ -1,4 +1,4 @@
-"""Parameters and points of a run of an Azure ML workspace: part of step 4 of :mod:`.workspace`."""
+"""Writes parameters and points of a run in an Azure ML workspace: part of step 4 of :mod:`.workspace`."""
 
 from __future__ import annotations
 
@@ -51,9 +51,9 @@ class MetricWriter(RunWriter):
         self._retry = self._guarded
 
     def _guarded(self, operation: Callable[[], T], /) -> T:
-        """Run an operation with patience; each attempt begins with the question whether we may still write.
+        """Run an operation with retries. Each attempt first checks whether we may still write.
 
-        MLflow's client does not send again by itself meanwhile: it would not ask.
+        MLflow's client must not retry by itself meanwhile, because it would not check.
         """
 
         def attempt() -> T:
@@ -79,14 +79,15 @@ class MetricWriter(RunWriter):
         except MirrorError as error:
             if "size limit" not in error.message and "length" not in error.message:
                 raise
-            # How long a value may be is not documented: what every server takes is sent instead.
+            # The maximum length of a value is not documented. The length that every server accepts is sent
+            # instead.
             self.warnings.append(f"parameters were cut to {LEAST_PARAM_VALUE} characters: {error.message}")
             shorter = [Param(key, cut(value, LEAST_PARAM_VALUE)) for key, value in items]
             self._log_batch(params=shorter)
 
     def log_metrics(self, points: Callable[[], Iterator[Point]], progress: Callable[[int], None]) -> int:
         there = self._run.data.tags if self._adopted else {}
-        # Around all partitions, since it holds for the whole process.
+        # Around all partitions, because it holds for the whole process.
         with single_attempt():
             return log_points(points, self._limits.batch, there, self._send_batch, progress)
 
@@ -99,7 +100,8 @@ class MetricWriter(RunWriter):
         try:
             self._send_points(batch.points, batch, go_on)
         except (ConfigurationError, DataError) as refusal:
-            # Whether Azure ML takes NaN and infinities is not documented; the event files have them anyway.
+            # It is not documented whether Azure ML accepts NaN and infinities. The event files contain them
+            # anyway.
             with self._telling:
                 if not self._only_finite:
                     self._warn(f"metric values that are not finite were left out: {refusal.message}")
@@ -110,7 +112,7 @@ class MetricWriter(RunWriter):
         tag = tag_of(batch.partition)
 
         def look() -> bool:
-            # The mark, sent with the points, tells.
+            # The mark, which is sent with the points, tells.
             return bool(self._client.get_run(self.run_id).data.tags.get(tag) == batch.mark)
 
         def send() -> bool:

@@ -1,11 +1,11 @@
 """An Azure ML registry, which shares models between workspaces, over its REST API.
 
 The requests are those of azure-ai-ml 1.35.2 (``operations/_model_operations.py``, ``share``;
-``_utils/_registry_utils.py``): discovery says where the registry's service is; ``import`` takes the id of a
-model version in a workspace, and the service copies it by itself, as a long-running operation; ``datarefs``
-gives a SAS for what a version points at. The SDK's own ``share`` goes on to upload something where the
-operation answers with a body, and says of any version that is there already that it is invalid; so the
-requests are sent here. No registry was ever reached from here: see tests/azure/README.md.
+``_utils/_registry_utils.py``). Discovery returns the address of the registry's service. ``import`` takes the
+id of a model version in a workspace, and the service copies it, as a long-running operation. ``datarefs``
+returns a SAS for the files of a version. The SDK's own ``share`` is not used. If the operation answers with a
+body, it continues and uploads something, and it reports any existing version as invalid. No registry was ever
+reached from here: see tests/azure/README.md.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 
 API_VERSION = "2021-10-01-dataplanepreview"
 _WORKSPACE_API = "2024-10-01-preview"
-# Seconds between two questions whether the copy is over, unless the service says how many.
+# Seconds between two polls of the copy, unless the service says how many.
 POLL_SECONDS = 5.0
 
 
@@ -53,8 +53,8 @@ class ModelRegistry:
     """See :class:`aml_mirror.registries.base.Sharing`.
 
     Args:
-        workspace: from which versions are shared.
-        name: of the registry.
+        workspace: the workspace of the shared versions.
+        name: the name of the registry.
     """
 
     def __init__(self, workspace: AzureMLRegistry, name: str) -> None:
@@ -92,13 +92,13 @@ class ModelRegistry:
 
         def run() -> None:
             try:
-                raw = self._client._pipeline.run(  # noqa: SLF001 - what azure-core's own pollers begin with
+                raw = self._client._pipeline.run(  # noqa: SLF001 - azure-core's own pollers begin with this
                     HttpRequest("POST", self._url("import"), json=body), stream=False
                 )
                 raw.http_response.raise_for_status()
                 LROPoller(self._client, raw, lambda response: response, ARMPolling(POLL_SECONDS)).result()
             except HttpResponseError as error:
-                # 409: it is there, or an import whose answer was lost is under way.
+                # 409: the version exists, or an import whose answer was lost is under way.
                 if error.status_code != 409:
                     raise
             if self.find(version.model, version.number) is None:
@@ -122,10 +122,10 @@ class ModelRegistry:
         return self._retry(read)
 
     def _place(self, version: Version) -> tuple[ContainerClient, str]:
-        """The container of a version and where in it, with a SAS that the registry gives.
+        """Return the container of a version and the path in it, with a SAS from the registry.
 
         Raises:
-            DataError: the version points elsewhere than to the cloud's blob storage.
+            DataError: the version points to something other than the cloud's blob storage.
         """
         parts = urlsplit(version.path)
         if parts.scheme != "https" or not str(parts.hostname).endswith(f".blob.{blob_suffix()}"):
@@ -163,11 +163,11 @@ class ModelRegistry:
             if not azure_errors.is_missing(error.__cause__):
                 raise
             raise ConfigurationError(
-                f"there is no Azure ML registry {self._name}, or this identity may not see it",
+                f"there is no Azure ML registry {self._name}, or this identity has no access to it",
                 "check --registry; it needs the role 'AzureML Registry User'",
             ) from error
         if not found.get("primaryRegionResourceProviderUri"):
-            raise ServiceUnavailable(f"the discovery of {self.description} says nothing", azure_errors.AGAIN)
+            raise ServiceUnavailable(f"{self.description} was not discovered: no address", azure_errors.AGAIN)
         return found
 
     def _url(self, path: str) -> str:
@@ -212,11 +212,11 @@ class ModelRegistry:
 
 
 def import_request(version: Version, location: str, workspace_id: str) -> dict[str, Any]:
-    """Return the body by which a registry imports a version, under its own name and number.
+    """Return the body of a request that imports a version into a registry, with its name and number.
 
     Args:
-        version: of a workspace.
-        location, workspace_id: of that workspace, as it says itself.
+        version: a version of a workspace.
+        location, workspace_id: of that workspace, as the service reports them.
     """
     source = (
         f"azureml://locations/{location}/workspaces/{workspace_id}/models/{version.model}/versions/"

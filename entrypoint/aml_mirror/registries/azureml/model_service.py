@@ -1,8 +1,8 @@
-"""The model service of an Azure ML workspace over its REST API: only what a mirror needs.
+"""The model service of an Azure ML workspace over its REST API, with only what a mirror needs.
 
-azure-ai-ml's own entity of a model drops whether a version is archived and sends ``isArchived: false`` with
-every change, which restores a version that somebody archived (recorded in its tests, ``archive_restore``).
-Here a change sends back what the service said, but for what is to change.
+azure-ai-ml's own model entity does not keep whether a version is archived. It sends ``isArchived: false``
+with every change, which restores a version that somebody archived (recorded in its tests,
+``archive_restore``). Here a change sends back what the service returned, with only the changed fields.
 """
 
 from __future__ import annotations
@@ -25,27 +25,27 @@ from aml_mirror.storage.azure_login import credential
 
 # That of azure-ai-ml 1.35.2 for models.
 API_VERSION = "2023-08-01-preview"
-# What a PUT may hold of what a GET returns; the rest is the service's own.
+# The fields of a GET that a PUT may contain. The service sets the others.
 _WRITABLE = (
     "description", "tags", "properties", "modelType", "modelUri", "isAnonymous", "isArchived", "flavors",
     "stage", "jobName",
 )  # fmt: skip
 
 Properties = dict[str, Any]
-"""The ``properties`` of a version, as the service has them."""
+"""The ``properties`` of a version, as the service returns them."""
 
 
 @contextmanager
 def absence_allowed() -> Iterator[None]:
-    """End the block quietly at a 404 that says that there is no such model or version.
+    """Ignore a 404 that says that there is no such model or version.
 
-    A 404 about the workspace, or about what holds it, is raised.
+    A 404 about the workspace or its parent is raised.
     """
     try:
         yield
     except HttpResponseError as error:
         code = azure_errors.code_of(error)
-        # ARM names what is not there by its type and name, up to the closing quote.
+        # ARM names the missing resource by type and name, up to the closing quote.
         workspace = re.search(r"workspaces/[^/']+'", str(error), re.IGNORECASE)
         if (
             azure_errors.status_of(error) != 404
@@ -56,10 +56,10 @@ def absence_allowed() -> Iterator[None]:
 
 
 class ModelService:
-    """Versions and containers of models. A method sends one request, or one a page, and raises AzureError.
+    """Versions and containers of models. A method sends one request, or one per page, and raises AzureError.
 
     Args:
-        coordinates: of the workspace.
+        coordinates: the coordinates of the workspace.
         patience: options of azure-core's retry policy.
     """
 
@@ -74,13 +74,13 @@ class ModelService:
         return found
 
     def version_if_any(self, model: str, number: str) -> Properties | None:
-        """Return a version; None where there is none."""
+        """Return a version; None if there is none."""
         with absence_allowed():
             return self.version(model, number)
         return None
 
     def versions(self, model: str) -> Iterator[tuple[str, Properties]]:
-        """Yield number and properties of each version, archived ones too, the newest first."""
+        """Yield number and properties of each version, including archived ones, newest first."""
         url = self._url(model, "versions", listViewType="All")
         while url:
             page = self._call("GET", url)
@@ -89,7 +89,7 @@ class ModelService:
             url = page.get("nextLink") or ""
 
     def models(self) -> Iterator[str]:
-        """Yield the names of all models, archived ones too."""
+        """Yield the names of all models, including archived ones."""
         url = f"{resource_manager()}{self._coordinates.scope}/models?{_query(listViewType='All')}"
         while url:
             page = self._call("GET", url)
@@ -106,7 +106,7 @@ class ModelService:
         self._call("PUT", self._url(model), json={"properties": {"description": description}})
 
     def put(self, model: str, number: str, properties: Properties) -> None:
-        """Create a version, or change one."""
+        """Create or change a version."""
         sent = {name: properties[name] for name in _WRITABLE if properties.get(name) is not None}
         self._call("PUT", self._url(model, "versions", number), json={"properties": sent})
 
@@ -119,8 +119,8 @@ class ModelService:
         """Return a resource of any kind, and the headers of the answer.
 
         Args:
-            path: of the resource, from ``/subscriptions`` on.
-            api_version: of its provider.
+            path: the path of the resource, beginning with ``/subscriptions``.
+            api_version: the API version of its provider.
         """
         url = f"{resource_manager()}{path}?{urlencode({'api-version': api_version})}"
         request = HttpRequest("GET", url, headers={"Accept": "application/json"})

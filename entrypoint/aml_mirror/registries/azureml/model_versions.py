@@ -1,6 +1,7 @@
-"""Versions of a model in an Azure ML workspace, read and tagged. :mod:`.version_registration` makes them.
+"""Reads and tags the versions of a model in an Azure ML workspace. :mod:`.version_registration` creates them.
 
-What must never change about a version is in its properties; what people and time may change, in tags.
+Facts that must never change about a version are in its properties. Facts that people and time may change are
+in tags.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ PROPERTIES = (
     keys.FILES_URI,
 )  # fmt: skip
 NOT_THERE: Properties = {"nextVersion": "1"}
-"""In place of a model that is not there."""
+"""Used for a model that does not exist."""
 
 
 class Models:
@@ -31,7 +32,7 @@ class Models:
 
     Args:
         service: sends the requests.
-        retry: the patience of each.
+        retry: retries each of them.
     """
 
     def __init__(self, service: ModelService, retry: Retry) -> None:
@@ -39,17 +40,17 @@ class Models:
         self._retry = retry
 
     def get(self, model: str, number: str) -> Version | None:
-        """Return a version, or None where there is none with this number."""
+        """Return a version, or None if there is none with this number."""
         found = self._get(model, number)
         return None if found is None else _version(model, number, found)
 
     def of_run(self, model: str, run_id: str) -> list[Version]:
-        """Return the versions that were mirrored from a run, by number: all versions are looked at."""
+        """Return the versions that were mirrored from a run, by number. Reads all versions."""
         found = self.all(model)
         return [item for item in found if item.tags.get(keys.RUN_ID) == run_id and is_ours(item)]
 
     def with_identity(self, model: str, identity: str) -> Version | None:
-        """Return the version with an identity, or None: all versions are looked at."""
+        """Return the version with an identity, or None. Reads all versions."""
         found = self.all(model)
         return next(
             (item for item in found if item.tags.get(keys.IDENTITY) == identity and is_ours(item)), None
@@ -60,7 +61,7 @@ class Models:
         return iter(self._retry(lambda: list(self._service.models())))
 
     def each(self, model: str, take: Callable[[Version], None]) -> None:
-        """Hand over all versions of a model; twice, where the list had to be begun again."""
+        """Pass on all versions of a model. If the list has to be read again, versions are passed on twice."""
 
         def read() -> None:
             with absence_allowed():
@@ -70,10 +71,10 @@ class Models:
         self._retry(read)
 
     def newest(self, model: str) -> Iterator[Version]:
-        """Yield the versions of a model, the newest first, requested page by page and without patience.
+        """Yield the versions of a model, newest first, requested page by page and without retries.
 
         Raises:
-            HttpResponseError: they cannot be had.
+            HttpResponseError: the service does not return them.
         """
         for number, properties in self._service.versions(model):
             yield _version(model, number, properties)
@@ -85,22 +86,22 @@ class Models:
         require_allowed: Callable[[], None] = lambda: None,
         removed: Sequence[str] = (),
     ) -> None:
-        """Write tags of a version, and remove some; all else that it has stays, whether it is archived too.
+        """Write tags of a version, and remove some. Everything else stays, including whether it is archived.
 
         Raises:
-            ServiceUnavailable: the version is gone.
-            DataError: its number belongs to another version now.
+            ServiceUnavailable: the version no longer exists.
+            DataError: its number now belongs to another version.
         """
         found = self._get(version.model, version.number)
         if found is None:
             raise ServiceUnavailable(
-                f"version {version.number} of {version.model} is gone", azure_errors.AGAIN
+                f"version {version.number} of {version.model} no longer exists", azure_errors.AGAIN
             )
         now = _version(version.model, version.number, found)
         same_path = datastore_path(now.path) == datastore_path(version.path)
         if now.tags.get(keys.IDENTITY) != version.tags.get(keys.IDENTITY) or not same_path:
             raise DataError(
-                f"version {version.number} of {version.model} is another one now: identity or path changed",
+                f"version {version.number} of {version.model} was replaced: its identity or path changed",
                 "nothing was written to it; find out who changed it, and mirror the run again",
             )
         before = found.get("tags") or {}
@@ -118,7 +119,7 @@ class Models:
         return self._retry(lambda: self._service.version_if_any(model, number))
 
     def container(self, model: str) -> Properties:
-        """Return the model itself: how its next version is numbered, and whether it is archived."""
+        """Return the model itself: the number of its next version, and whether it is archived."""
 
         def get() -> Properties:
             with absence_allowed():
@@ -146,5 +147,5 @@ def _version(model: str, number: str, found: Properties) -> Version:
 
 
 def number_of(text: object) -> int:
-    """A version as a number; names that people gave instead of numbers count as none."""
+    """Return a version as a number. Names that people gave instead of numbers count as none."""
     return int(str(text)) if str(text).isdecimal() else 0

@@ -1,11 +1,11 @@
-"""What ``doctor --probe`` tries in a real workspace: what no documentation says, and the mirror copes with.
+"""Tries in a real workspace what no documentation says and the mirror can handle: ``doctor --probe``.
 
-Each probe does one small thing with a run and a model version of its own, and says in one line what the
-service made of it. No answer is a fault: the mirror copes with either; a person who plans on one of them
-wants to know. Only what the mirror cannot do without fails.
+Each probe does one small thing with its own run and model version, and reports in one line what the service
+did. No answer is a fault: the mirror handles all of them, but a person who plans with it wants to know. A
+probe fails only if the mirror cannot work without the feature.
 
-The run is deleted, or closed where runs may not be deleted; the version is archived, since Azure ML's client
-deletes none; the blob that it points at is deleted.
+Afterwards the run is deleted, or closed if runs may not be deleted. The version is archived, because Azure
+ML's client cannot delete versions. The blob that it points to is deleted.
 """
 
 from __future__ import annotations
@@ -33,16 +33,16 @@ from aml_mirror.registries.azureml.workspace import AzureMLRegistry
 from aml_mirror.storage import azure_errors as azure_errors
 from aml_mirror.support.library_internals import metric_history_page
 
-# Experiment and model of every probe, so that a person finds them, and may delete them, in one place.
+# The experiment and model of every probe, so that a person finds them, and may delete them, in one place.
 NAME = "aml-mirror-probe"
-# How long a search may take to show a run that was just made; seconds.
+# How many seconds a search may take to show a new run.
 SHOWN_SECONDS = 30.0
 _PAUSE_SECONDS = 0.5
 _ROUNDS, _AT_ONCE = 4, 4
 _PAST_MS = 86_400_000
 
 Answer = tuple[str, str, MirrorError | None]
-"""A probe's name, what it found, and the failure where the mirror cannot do without it."""
+"""A probe's name, its finding, and the failure if the mirror cannot work without it."""
 
 
 def next_number(workspace: AzureMLRegistry) -> str:
@@ -59,7 +59,7 @@ class Probe:
     """One call of ``doctor --probe``.
 
     Args:
-        workspace: opened without patience.
+        workspace: opened without retries.
     """
 
     def __init__(self, workspace: AzureMLRegistry) -> None:
@@ -67,7 +67,7 @@ class Probe:
         self._id = f"probe-{uuid.uuid4().hex}"
 
     def answers(self) -> Iterator[Answer]:
-        """Yield an answer for each question; a failed probe does not stop the others."""
+        """Yield an answer for each question. A failed probe does not stop the others."""
         try:
             experiment = self._workspace.experiment(NAME)
             past = run_times.now() - _PAST_MS
@@ -77,7 +77,7 @@ class Probe:
             yield "probe: a run", failure.message, failure
             return
         try:
-            # The order matters: what ends the run comes last.
+            # The order matters: the probe that ends the run comes last.
             yield self._asked("times in the past", lambda: self._past(run, tags))
             yield self._asked("search", lambda: self._search(run))
             yield self._asked("rows sent twice", lambda: self._twice(run))
@@ -148,7 +148,7 @@ class Probe:
         now = int(time.time() * 1000)
         rows = [Metric("probe/odd", value, now, step) for step, value in enumerate((math.nan, math.inf))]
         self._workspace.client.log_batch(run.info.run_id, metrics=rows, synchronous=True)
-        return "NaN and infinity are taken"
+        return "NaN and infinity are accepted"
 
     def _long_parameter(self, run: MlflowRun) -> str:
         length = LIMITS.param_value
@@ -166,7 +166,7 @@ class Probe:
             service.put(File("probe.txt", len(data), lambda: io.BytesIO(data)))
         except Refused as refused:
             return f"go into the datastore, since the run's own are refused: {refused.why}"
-        return "are taken by the run"
+        return "are accepted by the run"
 
     def _datastore(self) -> str:
         azure = self._workspace.azure
@@ -191,12 +191,12 @@ class Probe:
             name = references.refer("reference.txt", azure.datastore.name, blob.blob_name)
             shown = service.read(name, len(data))
         except NotOffered as not_offered:
-            return f"are not taken: {not_offered.why}"
+            return f"are not accepted: {not_offered.why}"
         except Refused as refused:
-            return f"are taken; reading one through the run is refused: {refused.why}"
+            return f"are accepted; reading one through the run is refused: {refused.why}"
         finally:
             blob.delete_blob()
-        return "are taken, and read back" if shown == data else "are taken, and give other bytes"
+        return "are accepted, and read back" if shown == data else "are accepted, but return other bytes"
 
     def _job_name(self, run: MlflowRun) -> str:
         """Try what no client of Azure ML sends: a version that names its run. See :mod:`.job_link`."""
@@ -237,13 +237,13 @@ class Probe:
                 NAME, path, "", properties, {}, None, lambda number: None
             )
             if not version.path.rstrip("/").endswith(folder):
-                raise ServiceUnavailable(f"version {version.number} of {NAME} points at another place")
+                raise ServiceUnavailable(f"version {version.number} of {NAME} points to another place")
             changed = self._changed_property(version)
             azure.ml.models.archive(NAME, version.number)
         finally:
             blob.delete_blob()
         return (
-            f"a custom_model that points into the datastore is taken (version {version.number} of {NAME}, "
+            f"a custom_model that points into the datastore is accepted (version {version.number} of {NAME}, "
             f"archived); {changed}"
         )
 
@@ -253,12 +253,12 @@ class Probe:
         found.properties = {**found.properties, keys.IDENTITY: "another"}
         try:
             operations.create_or_update(found)
-        except Exception as error:  # noqa: BLE001 - whatever it is, it is the answer
+        except Exception as error:  # noqa: BLE001 - any error is the answer
             status = azure_errors.status_of(error) or type(error).__name__
             return f"another value of a property is refused with {status}"
         kept = operations.get(NAME, version.number).properties.get(keys.IDENTITY)
         return "another value of a property is " + (
-            "passed over" if kept == self._id else "TAKEN, so that properties prove nothing here"
+            "passed over" if kept == self._id else "ACCEPTED, so properties prove nothing here"
         )
 
     def _reopened(self, run: MlflowRun) -> str:

@@ -1,14 +1,14 @@
 """Keeps a prune that removes a folder apart from a mirror that begins to use it.
 
-The folder of a version's bytes is shared by all models that have its run, checkpoint and digest, while a
-claim is that of one model. So each side first says what it does, and then looks for the other: a mirror takes
-its claim, then looks for the mark; prune takes the mark, then lists the claims. In whatever order their
-requests arrive, at least one of them sees the other: the mirror waits, or prune leaves the folder.
+The folder of a version's bytes is shared by all models that have its run, checkpoint and digest, but a claim
+belongs to one model. So each side first announces its work, and then looks for the other: a mirror takes its
+claim, then looks for the mark; prune takes the mark, then lists the claims. In whatever order their requests
+arrive, at least one of them sees the other. Then the mirror waits, or prune leaves the folder.
 
-A delete may be under way for longer than prune lives, or holds the mark. So each is bound to a lease on the
-very blob, which ends before the mark's does. The service refuses a delete that names a lease which has ended
-(Learn, "Lease Blob", outcomes of use attempts). The mark's own lease is never broken, not even after a kill:
-a mirror waits until it has run out.
+A delete may stay under way for longer than prune runs or holds the mark. So each delete is bound to a lease
+on the blob itself, which ends before the mark's does. The service refuses a delete that names an expired
+lease (Learn, "Lease Blob", outcomes of use attempts). The mark's own lease is never broken, not even after a
+kill: a mirror waits until it has expired.
 """
 
 from __future__ import annotations
@@ -31,14 +31,14 @@ if TYPE_CHECKING:
 def prune_mark(
     container: ContainerClient, identity: str, retry: Retry, notice: Callable[[str], None]
 ) -> BlobLease:
-    """Return the lease that says: the folder of this identity is being removed."""
+    """Return the lease that announces: the folder of this identity is being removed."""
     return BlobLease(_blob(container, identity), retry, notice, is_broken_early=False)
 
 
 def wait_while_pruned(
     container: ContainerClient, identity: str, retry: Retry, notice: Callable[[str], None]
 ) -> None:
-    """Return when nobody removes the folder of an identity; to be called with a claim on it held."""
+    """Wait until nobody removes the folder of an identity. Call this while holding a claim on it."""
     blob = _blob(container, identity)
     told = False
     while retry(lambda: _is_leased(blob)):

@@ -1,8 +1,8 @@
-"""Files of a run hashed and sent in one pass: see :mod:`aml_mirror.transfer.one_pass`.
+"""Hashes and sends files of a run in one pass: see :mod:`aml_mirror.transfer.one_pass`.
 
-The blocks of earlier versions of the model are taken from there. At most ``MOST_VERSIONS`` are looked at, the
-newest first. A version counts if it is complete, hashed and where this program puts versions, and if both of
-its lists, of its blocks and of what its commits made, are those that its properties and tags name.
+Blocks of earlier versions of the model are reused. At most ``MOST_VERSIONS`` are examined, the newest first.
+A version counts if it is complete and hashed, and is where this program stores versions. Its lists of blocks
+and of commits must both match its properties and tags.
 """
 
 from __future__ import annotations
@@ -36,15 +36,15 @@ MOST_VERSIONS = 8
 
 
 def is_worth_it(source: Source, size: int, block_bytes: int) -> bool:
-    """Return whether files of a source, so many bytes together, are read once.
+    """Tell whether files of a source, with this total size, are read once.
 
-    Blobs are copied by the service, and hashed only where a person asks for it.
+    Blobs are copied by the service, and hashed only if a person asks for it.
     """
     return size > ONE_PASS_BLOCKS * block_bytes and not isinstance(source, AzureBlobs)
 
 
 def one_pass(workspace: AzureMLRegistry, model: str, quick_key: str) -> OnePass:
-    """Return what hashes the files of one checkpoint and sends them to its staging folder."""
+    """Return the object that hashes the files of one checkpoint and sends them to its staging folder."""
     return OnePass(
         workspace.requests(),
         f"{FOLDER}/{STAGING}/{staging_key(model, quick_key)}",
@@ -55,13 +55,13 @@ def one_pass(workspace: AzureMLRegistry, model: str, quick_key: str) -> OnePass:
 
 
 def remove_staged(requests: Requests, model: str, quick_key: str) -> None:
-    """Remove the staging folder of a checkpoint and model, and those that nobody goes on with."""
+    """Remove the staging folder of a checkpoint and model, and those that nobody will continue."""
     key = staging_key(model, quick_key)
     for folder in staging_folders(requests, FOLDER):
         if folder.key == key:
             remove_staging_folder(requests, folder.name)
         elif folder.is_stale:
-            with suppress(MirrorError):  # it is another mirror's, and the next one tries again
+            with suppress(MirrorError):  # It belongs to another mirror. The next mirror tries again.
                 remove_staging_folder(requests, folder.name)
 
 
@@ -69,7 +69,7 @@ def earlier_blocks(workspace: AzureMLRegistry, model: str) -> EarlierBlocks:
     """Return the blocks of the model's newest versions.
 
     Raises:
-        MirrorError: they cannot be had.
+        MirrorError: they cannot be read.
     """
     versions = [
         version
@@ -88,7 +88,7 @@ def earlier_blocks(workspace: AzureMLRegistry, model: str) -> EarlierBlocks:
 
 
 def _files_of(workspace: AzureMLRegistry, version: Version) -> list[EarlierFile]:
-    """The files of a version whose blocks are known; none, where anything about it is not as it should be."""
+    """Return the files of a version whose blocks are known; none if anything about it is unexpected."""
     folder = folder_in(version.path, {**version.tags, keys.MODEL_NAME: version.model})
     if folder is None or folder.datastore not in ("", workspace.azure.datastore.name):
         return []
@@ -104,7 +104,7 @@ def _files_of(workspace: AzureMLRegistry, version: Version) -> list[EarlierFile]
         found = stored_files.parse(listed, stored_sha256)
         stored = found.files if found else {}
     except Exception as error:  # noqa: BLE001 - then this version's blocks are sent
-        _log.debug("version %s cannot be taken from: %s", version.number, type(error).__name__)
+        _log.debug("blocks of version %s cannot be reused: %s", version.number, type(error).__name__)
         return []
     return [
         EarlierFile(

@@ -1,4 +1,4 @@
-"""What a version of an Azure ML model holds: blobs in a datastore, and the artifacts of its run."""
+"""Reads what a version of an Azure ML model contains: blobs in a datastore, and artifacts of its run."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ from aml_mirror.transfer.block_ids import plain_etag
 if TYPE_CHECKING:
     from aml_mirror.registries.azureml.workspace import AzureMLRegistry
 
-# Blobs of a version, most of them extra: more is not listed to its end.
+# The most blobs of a version, most of them unexpected. More are not listed.
 MAX_LISTED = 100_000
-# The card, the statement, the scan of a checkpoint with many files.
+# The card, the statement, or the scan of a checkpoint with many files.
 MAX_OWN_BYTES = 64 << 20
-# An artifact of an earlier, killed attempt may keep its name; this one's then has the next.
+# An artifact of an earlier, killed attempt may keep its name. Ours then has the next name.
 MOST_NAMES = 5
-# What the list of the stored files is called where one is told of it.
+# The name of the list of stored files in messages.
 LIST = "list of stored files"
 
 
@@ -46,12 +46,12 @@ class AzureMLVersionReader:
         if folder is None:
             raise DataError(
                 f"version {version.number} of {version.model} was not made by aml-mirror: its path is "
-                f"{version.path}, which is no folder of its run, checkpoint and manifest",
-                "do not use it as the mirror of a run; mirror the run again",
+                f"{version.path}, which is not the folder of its run, checkpoint and manifest",
+                "do not use it as the mirror of a run: mirror the run again",
             )
         self._folder = folder
         self._prefix = f"{folder.bytes}/"
-        # Of the datastore that the path names: the workspace may have another default now.
+        # The datastore that the path names. The workspace may have another default now.
         self._container = workspace.azure.container_of(folder.datastore)
         self._files = VersionFiles(self._container, folder, workspace.retry)
         self._files.load(version.tags)
@@ -100,7 +100,7 @@ class AzureMLVersionReader:
                 found[path] = int(blob.size)
                 if len(found) > MAX_LISTED:
                     raise DataError(
-                        f"the version holds over {MAX_LISTED:,} files", "look at what was put there"
+                        f"the version holds over {MAX_LISTED:,} files", "check what was put there"
                     )
             return found
 
@@ -154,7 +154,7 @@ class AzureMLVersionReader:
 
     @staticmethod
     def _log_state(tag: str) -> tuple[str, str]:
-        """Return name and SHA-256 of the state of the logs that a version's tag means."""
+        """Return name and SHA-256 of the log state that a version's tag refers to."""
         digest = records.log_state_digest(tag)
         return records.log_state_name(digest), digest
 
@@ -168,7 +168,7 @@ class AzureMLVersionReader:
             if blob is None or blob.size != item.bytes:
                 changed.append(item.path)
             elif stored is None or stored.etag != plain_etag(blob.etag):
-                # Unknown: another ETag may have a legitimate cause. The bytes tell.
+                # Unknown: another ETag may have a legitimate cause. The bytes decide.
                 wanted = item.sha256 or (stored.sha256 if stored else None)
                 digest = self.hashed(item.path)
                 if digest.sha256 != wanted if wanted else item.md5 not in (None, digest.md5):

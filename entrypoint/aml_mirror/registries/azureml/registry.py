@@ -1,4 +1,4 @@
-"""Azure ML workspaces as a kind of registry. Loads no client before one is needed."""
+"""Azure ML workspaces as a kind of registry. Loads a client only when one is needed."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class AzureMLRegistryType(RegistryType):
         Coordinates.of(settings)
 
     def can_copy(self, source: Source) -> bool:
-        # In the cloud that the settings name (storage.azure_cloud), as the workspace's own storage is.
+        # In the cloud that the settings name (storage.azure_cloud), like the workspace's own storage.
         return isinstance(source, AzureBlobs)
 
     def open(self, settings: Settings, notice: Callable[[str], None]) -> Registry:
@@ -43,7 +43,7 @@ class AzureMLRegistryType(RegistryType):
         return FastLookup(Coordinates.of(settings), load)
 
     def checks(self, settings: Settings) -> Sequence[tuple[str, Check]]:
-        # Late: importing the clients of Azure takes two seconds.
+        # Imported late: the clients of Azure take two seconds.
         from aml_mirror.registries.azureml.workspace_checks import CHECKS
 
         return CHECKS

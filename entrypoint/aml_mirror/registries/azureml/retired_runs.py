@@ -1,4 +1,4 @@
-"""Runs that are one too many: an answer was lost, and the request that creates a run was sent again."""
+"""Retires superfluous runs: an answer was lost, and the request that creates a run was sent again."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ def runs_with_identity(
 
 
 def retire(workspace: AzureMLRegistry, run: MlflowRun) -> None:
-    """Take a run out of every search, and delete it where Azure ML lets us.
+    """Hide a run from every search, and delete it if Azure ML allows that.
 
-    Deleting runs is in Azure ML's older documentation and missing in the newer; so the run is first
-    marked, and closed, and then a refusal does no harm.
+    Azure ML's older documentation describes deleting runs, the newer does not. So the run is first marked and
+    closed, and then a refusal does no harm.
     """
     run_id = run.info.run_id
     marks = {keys.IDENTITY: f"{RETIRED}:{run_id}", keys.STATE: RETIRED}
@@ -39,12 +39,12 @@ def retire(workspace: AzureMLRegistry, run: MlflowRun) -> None:
                 workspace.client.set_terminated(run_id, "KILLED")
             else:
                 workspace.client.delete_run(run_id)
-        except Exception:  # noqa: BLE001, S112 - marked as it is, it misleads nobody
+        except Exception:  # noqa: BLE001, S112 - it is marked, so it misleads nobody
             continue
 
 
 def retire_others(workspace: AzureMLRegistry, run: MlflowRun) -> None:
-    """Retire the runs that a lost answer made beside this one, if by now the search shows any."""
+    """Retire the runs that a lost answer made beside this one, if the search shows any by now."""
     tags = run.data.tags
     for other in runs_with_identity(
         workspace, run.info.experiment_id, tags[keys.IDENTITY], tags[keys.MODEL_NAME]

@@ -1,9 +1,9 @@
-"""Requests that failed and may be carried out all the same, now or in a moment.
+"""Repeats requests that failed but may still be carried out, now or in a moment.
 
-A 504 or a lost answer says nothing about whether the service acts, nor when. What must not be there twice, a
-run or a batch of points, is therefore looked for several times before its request is sent again. How long a
-request may still be under way is not documented; a few seconds cost little, since they pass only after such
-a failure. A 429 was not carried out: of Azure's limits that is the point.
+A 504 or a lost answer does not say whether, or when, the service acts. So before a request for something that
+must exist only once, a run or a batch of points, is sent again, we look several times whether it exists. It
+is not documented how long a request may still be under way. A few seconds cost little, because they pass only
+after such a failure. A 429 was not carried out: that is the purpose of Azure's limits.
 """
 
 from __future__ import annotations
@@ -16,17 +16,17 @@ from aml_mirror.registries import http_status
 
 T = TypeVar("T")
 
-# Seconds between the looks, which begin at once.
+# Seconds between the looks. The first one is immediate.
 PAUSES = (1.0, 2.0, 3.0)
 
 
 class RetryWithReadBack(Generic[T]):
-    """One request that is sent at most until its effect is seen.
+    """One request that is repeated at most until its effect is seen.
 
     Args:
-        look: returns what shows that an earlier attempt was carried out; anything false: it was not, so far.
+        look: returns what shows that an earlier attempt was carried out; any false value: not so far.
         send: sends it.
-        go_on: called before each look; raises where nothing is to be sent any more.
+        go_on: called before each look; raises if nothing more may be sent.
     """
 
     def __init__(
@@ -36,10 +36,10 @@ class RetryWithReadBack(Generic[T]):
         self._send = send
         self._go_on = go_on
         self.was_lost = False
-        """Whether an attempt failed that may have been carried out."""
+        """Whether an attempt failed but may have been carried out."""
 
     def __call__(self) -> T:
-        """Make one attempt; raises as the request does."""
+        """Make one attempt. Raises the errors of the request."""
         self._go_on()
         if self.was_lost:
             for pause in (0.0, *PAUSES):

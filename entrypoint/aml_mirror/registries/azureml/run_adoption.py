@@ -1,4 +1,4 @@
-"""Take up the run of an identity that an earlier attempt began, or create it: step 3 of :mod:`.workspace`."""
+"""Continues the run that an earlier attempt began, or creates it: step 3 of :mod:`.workspace`."""
 
 from __future__ import annotations
 
@@ -31,17 +31,17 @@ if TYPE_CHECKING:
 def take_up(
     workspace: AzureMLRegistry, experiment_id: str, run_name: str, tags: dict[str, str], claim: BlobLease
 ) -> AzureMLWriter | Version:
-    """Return the writer of an identity's run, or its version where that is complete already.
+    """Return the writer of an identity's run, or its version if that is already complete.
 
     Args:
-        workspace: where it is.
-        experiment_id: of the experiment that a new run is created in.
+        workspace: the workspace of the run.
+        experiment_id: the experiment for a new run.
         run_name, tags: of a new run.
         claim: held.
     """
     model, identity = tags[keys.MODEL_NAME], tags[keys.IDENTITY]
     runs = _runs_now(workspace, experiment_id, identity, model, claim.run_id)
-    _require_held(claim, tags)  # This mirror may have been frozen while it searched.
+    _require_held(claim, tags)  # This mirror may have been suspended while it searched.
     for run in runs:
         version = version_of_run(workspace, run)
         if version is not None and version.complete:
@@ -51,14 +51,14 @@ def take_up(
             workspace.models.tag(version, {keys.STATE: keys.COMPLETE})
             return _completed(workspace, run, marked)
         if version is not None:
-            # Only the mark was missing, and what was verified then changed since.
+            # Only the mark was missing, and a verified file changed since.
             claim.remember(str(run.info.run_id))
             folder = _folder(workspace, tags, version.number)
             return AzureMLWriter(workspace, run, claim, tags, True, version.number, folder)
-    # One that is complete counts wherever it is; taken up is only one of this experiment.
+    # A complete run counts wherever it is. Only a run of this experiment is continued.
     runs = [run for run in runs if run.info.experiment_id == experiment_id]
     if not runs and claim.waited:
-        # Whoever was before us may have worked in another experiment.
+        # The previous holder may have worked in another experiment.
         version = workspace.models.with_identity(model, identity)
         if version is not None and version.complete:
             return version
@@ -70,7 +70,8 @@ def take_up(
         runs, refused = _create(workspace, experiment_id, run_name, tags)
     claim.remember(str(runs[0].info.run_id))
     if claim.lost:
-        # Frozen while the run was created. Another holds the claim: its run counts, ours must not be left.
+        # This mirror was suspended while the run was created. Another holds the claim: its run counts, and
+        # ours must not stay.
         theirs = claim.remembered()
         for run in [] if adopted or not theirs else runs:
             if run.info.run_id != theirs:
@@ -85,7 +86,7 @@ def take_up(
     if refused:
         writer.warnings.append(f"Azure ML refused a run that begins in the past: {_OWN_TIME}")
     elif not adopted and not run_times.is_kept(runs[0], tags):
-        # Nothing is lost by it, and it is the same of every run: no warning, and said once.
+        # Nothing is lost, and it applies to every run: no warning, and said only once.
         workspace.say_once(f"Azure ML keeps its own times of runs: {_OWN_TIME}")
     return writer
 
@@ -101,7 +102,7 @@ def _require_held(claim: BlobLease, tags: dict[str, str]) -> None:
 
 
 def _folder(workspace: AzureMLRegistry, tags: dict[str, str], intended: str | None) -> VersionFolder:
-    """Where the version goes: the folder that an earlier attempt registered wins."""
+    """Return the folder of the version: the one that an earlier attempt registered wins."""
     begun = workspace.models.get(tags[keys.MODEL_NAME], intended) if intended else None
     if begun is not None and begun.tags.get(keys.IDENTITY) == tags[keys.IDENTITY]:
         named = folder_in(begun.path, {**begun.tags, keys.MODEL_NAME: begun.model})
@@ -111,7 +112,7 @@ def _folder(workspace: AzureMLRegistry, tags: dict[str, str], intended: str | No
 
 
 def _is_whole(workspace: AzureMLRegistry, version: Version) -> bool:
-    """Whether the bytes of a version that lacks nothing but the mark are right still."""
+    """Tell whether the bytes of a version that lacks only the mark are still right."""
     reader = workspace.version_reader(version)
     marked = replace(version, tags={**version.tags, keys.STATE: keys.COMPLETE})
     try:
@@ -121,7 +122,7 @@ def _is_whole(workspace: AzureMLRegistry, version: Version) -> bool:
 
 
 def _completed(workspace: AzureMLRegistry, run: MlflowRun, version: Version) -> Version:
-    """Close the run of a complete version, which a mirror that was killed at its end left open."""
+    """Close the run of a complete version. A mirror that was killed at its end left it open."""
     if run.info.status != "FINISHED":
         run_times.end_run(workspace.client, workspace.retry, run, run.data.tags)
     return version
@@ -130,10 +131,10 @@ def _completed(workspace: AzureMLRegistry, run: MlflowRun, version: Version) -> 
 def _runs_now(
     workspace: AzureMLRegistry, experiment_id: str, identity: str, model: str, known: str
 ) -> list[MlflowRun]:
-    """The runs of an identity, those that the search finds and the one known by its id, as they are.
+    """Return the current runs of an identity: those that the search finds, and the one known by its id.
 
-    Each is asked for by its id: what a search shows of a run may be what it was a while ago, and an
-    earlier attempt's marks, the number of its version among them, decide what is written again.
+    Each is requested by its id, because a search may show an old state of a run. An earlier attempt's marks,
+    such as the number of its version, decide what is written again.
     """
     ids = dict.fromkeys(
         str(run.info.run_id) for run in runs_with_identity(workspace, experiment_id, identity, model)
@@ -162,10 +163,10 @@ def _run(workspace: AzureMLRegistry, run_id: str) -> MlflowRun | None:
 
 
 def _reopen(workspace: AzureMLRegistry, run: MlflowRun, tags: dict[str, str]) -> bool:
-    """Make an earlier attempt's run ours; False where Azure ML does not let it be written any more."""
+    """Make an earlier attempt's run ours; False if Azure ML no longer allows writing to it."""
     if run.info.status != "RUNNING":
         workspace.notice(
-            f"taking up the MLflow run {run.info.run_id}, which an earlier mirror left {run.info.status}"
+            f"continuing the MLflow run {run.info.run_id}, which an earlier mirror left {run.info.status}"
         )
     try:
         workspace.update_tags(run, {key: value for key, value in tags.items() if key != keys.STATE})
@@ -180,9 +181,10 @@ def _reopen(workspace: AzureMLRegistry, run: MlflowRun, tags: dict[str, str]) ->
 def _create(
     workspace: AzureMLRegistry, experiment_id: str, run_name: str, tags: dict[str, str]
 ) -> tuple[list[MlflowRun], bool]:
-    """Create a run; where an answer was lost, return all that were made, the one that counts first.
+    """Create a run. If an answer was lost, return all that were created, the one that counts first.
 
-    The second value is whether a run of the past was refused, and one of now was created.
+    The second value tells whether a run with a past time was refused, and one with the current time was
+    created.
     """
     tags = {**tags, keys.BEGAN: run_times.as_tag(run_times.now())}
     start, refused = run_times.start_of(tags), False
@@ -200,12 +202,12 @@ def _create(
     except (ConfigurationError, DataError):
         if start is None:
             raise
-        # Perhaps since the time is in the past; if not, this fails in the same way.
+        # The reason may be the past time. If not, this fails in the same way.
         start, refused = None, True
         create = RetryWithReadBack(look, send)
         made = workspace.retry(create)
     if create.was_lost:
-        # Found only now: one whose answer was lost, and that the search did not show at once.
+        # Found only now: its answer was lost, and the search did not show it at once.
         seen = {run.info.run_id: run for run in made}
         for run in look():
             seen.setdefault(run.info.run_id, run)

@@ -1,19 +1,18 @@
-"""Small files to the artifacts of an Azure ML run, each whole and verified.
+"""Sends small files to the artifacts of an Azure ML run, each complete and verified.
 
-The run-history service registers a path and gives a SAS for its blob; the bytes go to that blob. It
-registers a path only once. So a file goes like this:
+The run-history service registers a path and returns a SAS for its blob. The bytes are sent to that blob. It
+registers a path only once. So a file is sent like this:
 
-1. Register the path. It is there already (an earlier, killed attempt): ask for its SAS instead, and compare
-   what is there; the same bytes are not sent again.
-2. Send the bytes with a client of their own for each attempt: a client that sends a stream again after a
-   failure may go on where the stream is. The MLflow plugin does just that, and has been seen to report
-   success with half of the bytes.
-3. Ask for the size that arrived.
+1. Register the path. If it already exists (from an earlier, killed attempt), request its SAS instead, and
+compare the contents. The same bytes are not sent again. 2. Send the bytes with a new client for each attempt.
+A client that sends a stream again after a failure may continue at the stream's current position. The MLflow
+plugin does that, and has been seen to report success with half of the bytes. 3. Request the size that
+arrived.
 
-A SAS that ran out on the way is requested again. That of a path which is there already may only read; then
-our own login writes over the earlier attempt's file, and where that has no right to, the new one gets the
-next free name, which is told. A service that refuses as a whole (403; an account that allows no shared keys
-refuses every SAS) is :class:`Refused`: the caller keeps the files elsewhere.
+If a SAS expires meanwhile, another one is requested. The SAS of an existing path may only read. Then our own
+login overwrites the earlier attempt's file. If it is not allowed to, the new file gets the next free name,
+which is reported. If the service refuses everything (403; an account without shared keys refuses every SAS),
+:class:`Refused` is raised and the caller stores the files elsewhere.
 """
 
 from __future__ import annotations
@@ -33,9 +32,9 @@ from aml_mirror.registries.azureml.service_client import PATIENCE
 from aml_mirror.storage import azure_errors as azure_errors
 from aml_mirror.storage.azure_login import credential
 
-# A SAS lives for a day; one that is refused as expired this often in a row is refused for another reason.
+# A SAS is valid for a day. If one is refused as expired this often in a row, there is another reason.
 TRIES = 3
-# Next names are tried up to this one.
+# The highest number that is tried for a name.
 MOST_NAMES = 50
 BLOCK_BYTES = 4 << 20
 
@@ -44,7 +43,7 @@ _EXPIRED = frozenset({"AuthenticationFailed", "InvalidAuthenticationInfo"})
 
 @dataclass(frozen=True, slots=True)
 class File:
-    """One file to send; ``open`` gives its bytes from the start, as often as it is called."""
+    """One file to send. ``open`` returns its bytes from the start, as often as it is called."""
 
     path: str
     bytes: int
@@ -53,17 +52,17 @@ class File:
 
 @dataclass(frozen=True, slots=True)
 class Put:
-    """What became of a file: the bytes that were sent, and where it is."""
+    """The result for a file: the number of bytes sent, and its path."""
 
     sent: int
     path: str
 
 
 class RunArtifacts(ArtifactService):
-    """Brings files to the artifacts of one run, and reads them."""
+    """Writes and reads the artifacts of one run."""
 
     def read(self, path: str, limit: int) -> bytes | None:
-        """Return the bytes of an artifact; None where there is none, or it is longer than ``limit``.
+        """Return the bytes of an artifact; None if there is none, or it is longer than ``limit``.
 
         Raises:
             Refused: the service refuses.
@@ -79,7 +78,7 @@ class RunArtifacts(ArtifactService):
         try:
             return self.retry(lambda: self._read_once(path, limit, False))
         except NotAllowed:
-            # An account without shared keys takes no SAS of them.
+            # An account without shared keys accepts no SAS made with them.
             return self.retry(lambda: self._read_once(path, limit, True))
 
     def _read_once(self, path: str, limit: int, with_login: bool) -> bytes | None:
@@ -98,11 +97,11 @@ class RunArtifacts(ArtifactService):
                 raise
 
     def put(self, file: File) -> Put:
-        """Bring a file to its path, or, where an earlier one there may not be written over, to the next.
+        """Send a file to its path, or to the next free one if an earlier file may not be overwritten.
 
         Raises:
-            Refused: the service, or every SAS it gives, is refused.
-            ServiceUnavailable: it does not arrive whole.
+            Refused: the service, or every SAS that it returns, is refused.
+            ServiceUnavailable: it does not arrive completely.
         """
         path = file.path
         for number in range(2, MOST_NAMES + 2):
@@ -116,24 +115,24 @@ class RunArtifacts(ArtifactService):
                 return Put(file.bytes, path)
             path = numbered(file.path, number)
         raise ServiceUnavailable(
-            f"{file.path} and {MOST_NAMES} names like it are taken by earlier attempts", "look into the run"
+            f"{file.path} and {MOST_NAMES} similar names were used by earlier attempts", "look into the run"
         )
 
     def _send(self, path: str, file: File) -> bool:
-        """Send to a path that was registered by us; False where its SAS, the one that may write, ran out."""
+        """Send to a path that we registered; False if its SAS, the one that may write, expired."""
         try:
             self.retry(lambda: self._send_once(path, file))
         except NotAllowed as failure:
             if not _is_expired(failure):
                 raise Refused(failure) from failure
-            # The path is one of those now that are there already.
+            # The path is now one of those that exist already.
             self.existing.add(path)
             del self.sas[path]
             return False
         return True
 
     def _send_over(self, path: str, file: File) -> bool:
-        """Write over what an earlier attempt left, with its SAS or our own login; False where neither may."""
+        """Overwrite an earlier attempt's file with its SAS or our login; False if neither may write."""
         own = "w" not in "".join(parse_qs(urlsplit(self.sas[path]).query).get("sp", ["w"]))
         for with_login in (True,) if own else (False, True):
             try:
@@ -146,7 +145,7 @@ class RunArtifacts(ArtifactService):
         return False
 
     def _send_once(self, path: str, file: File, with_login: bool = False) -> None:
-        # A client of its own, which sends once: see the module's first lines.
+        # Its own client, which sends once: see the module's docstring.
         with BlobClient.from_blob_url(
             _plain(self.sas[path]) if with_login else self.sas[path],
             credential=credential() if with_login else None,
@@ -165,7 +164,7 @@ class RunArtifacts(ArtifactService):
             )
 
     def _is_there(self, path: str, file: File) -> bool:
-        """Whether the path holds these very bytes."""
+        """Tell whether the path contains exactly these bytes."""
         if path not in self.sas:
             self.sas[path] = self.content_uri(path)
         for number in range(TRIES):
@@ -198,14 +197,14 @@ class RunArtifacts(ArtifactService):
 
 
 def numbered(path: str, number: int) -> str:
-    """``a/b.txt`` and 2: ``a/b~2.txt``."""
+    """Return ``a/b~2.txt`` for ``a/b.txt`` and 2."""
     folder, slash, name = path.rpartition("/")
     stem, dot, suffix = name.rpartition(".")
     return folder + slash + (f"{stem}~{number}.{suffix}" if dot and stem else f"{name}~{number}")
 
 
 def _plain(uri: str) -> str:
-    """Return the address without its SAS, for our own login, whose token goes over TLS alone.
+    """Return the address without its SAS, for our own login, whose token is only sent over TLS.
 
     Raises:
         NotAllowed: it is not reached over TLS, as with a storage emulator: the client would not send a token.
@@ -220,7 +219,7 @@ def _is_expired(failure: MirrorError) -> bool:
 
 
 def _refuses_all(failure: MirrorError) -> bool:
-    """Whether it is the account that refuses, not the one SAS that may not write."""
+    """Tell whether the account refuses, not just this SAS, which may not write."""
     return azure_errors.code_of(failure.__cause__) in (
         "KeyBasedAuthenticationNotPermitted",
         "AuthorizationFailure",

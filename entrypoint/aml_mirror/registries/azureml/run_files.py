@@ -1,6 +1,7 @@
 """Small files of a version: stored with it in the datastore, and shown by its run in Azure ML studio.
 
-The run shows a file by reference where the service takes that. Else the bytes are sent once more, to the run.
+The run refers to the file if the service supports that. Otherwise the bytes are sent a second time, to the
+run.
 """
 
 from __future__ import annotations
@@ -27,22 +28,22 @@ if TYPE_CHECKING:
     from aml_mirror.registries.azureml.workspace import AzureMLRegistry
 
 RECEIPT = "receipt.json"
-# From so many files on, registering their paths together is worth the names that a kill would leave.
+# From this many files on, registering their paths together is worth the names that a kill would leave.
 REGISTER_TOGETHER = 20
 
 
 class RunFiles:
-    """Brings small files to a version and its run.
+    """Writes small files to a version and its run.
 
-    ``texts`` are those that were written as texts, the receipt excepted.
+    ``texts`` are those that were written as texts, except the receipt.
 
     Args:
-        workspace: where the run is.
-        run: as it was when it was taken up.
-        folder: of the version.
+        workspace: the workspace of the run.
+        run: the run as it was when it was continued or created.
+        folder: the folder of the version.
         files: the version's files.
-        guarded: runs each request; asks first whether this mirror may still write.
-        require_claim: asks that alone.
+        guarded: runs each request, and first checks whether this mirror may still write.
+        require_claim: only checks.
         warn: called with warnings for the user.
         adopted: whether an earlier attempt may have written to the run.
     """
@@ -70,7 +71,7 @@ class RunFiles:
         self._references: ArtifactReferences | None = None
         self._own = workspace.azure.datastore_uri(folder.own, folder.datastore)
         self._refused = adopted and run.data.tags.get(ARTIFACTS) == self._own
-        """Whether the artifact service takes nothing, so that files are in the datastore alone."""
+        """Whether the artifact service accepts nothing, so files are only in the datastore."""
 
     def put_files(self, tree: Tree, uploads: list[Upload], progress: Callable[[int], None]) -> int:
         """See :meth:`aml_mirror.registries.base.Writer.put_files`."""
@@ -84,7 +85,7 @@ class RunFiles:
             if not tree.source.is_unchanged(tree.entry(upload.source)):
                 raise DataError(
                     f"{upload.source} changed while it was sent",
-                    "wait until the training has ended and nothing writes there any more, then run again",
+                    "wait until the training has ended and nothing writes there, then run the command again",
                 )
             progress(upload.bytes)
         return sent
@@ -117,16 +118,17 @@ class RunFiles:
         self._references = ArtifactReferences(azure, self._artifacts, self._run.info.run_id)
 
     def _show_with_run(self, file: File, coming: list[str], text: bytes | None = None) -> int:
-        """Let the run show a file that is stored with the version; return the bytes sent for that.
+        """Make the run show a file that is stored with the version; return the bytes sent for that.
 
-        By reference where the service takes that. Else the bytes are sent once more, to the run.
+        The run refers to the file if the service supports that. Otherwise the bytes are sent a second time,
+        to the run.
 
         Args:
             file: the file.
             coming: its path and those of the files after it.
-            text: its bytes, of a small file that each release writes in its own words. The run then shows a
-                copy: an earlier release that goes on with this run writes over what its artifacts stand for,
-                and the version's own file has to keep its digest.
+            text: the bytes of a small file that each release writes in its own words. The run then shows a
+                copy. An earlier release that continues this run would overwrite the target of a reference,
+                but the version's own file must keep its digest.
         """
         if self._refused or self._artifacts is None:
             return 0
@@ -154,10 +156,10 @@ class RunFiles:
 
     def _tell_name(self, file: File, path: str) -> None:
         if path != file.path:
-            self._warn(f"{file.path} is of an earlier attempt; this one is the artifact {path}")
+            self._warn(f"{file.path} belongs to an earlier attempt; the artifact of this one is {path}")
 
     def _go_beside(self, refused: Refused) -> None:
-        """Keep small files in the version's own folder alone from now on, and let the run say where."""
+        """From now on, keep small files only in the version's own folder, and let the run say where."""
         self._refused = True
         self._retry(lambda: self._workspace.client.set_tag(self._run.info.run_id, ARTIFACTS, self._own))
         self._warn(f"the run's artifacts are in the datastore, at {self._own}, because {refused.why}")

@@ -1,9 +1,9 @@
-"""The clients of one Azure ML workspace: made when first needed, with one login, sending no telemetry.
+"""The clients of one Azure ML workspace: created when first needed, with one login, without telemetry.
 
-``MLClient.workspaces.get()`` gives the tracking URI and at the same time tells the MLflow plugin to use our
-login for it; given the URI in any other way, the plugin makes a login of its own, which in a pod without
-identity ends in a device-code prompt that nobody sees. The default datastore is asked for without its
-secrets: its data are reached with the same login.
+``MLClient.workspaces.get()`` returns the tracking URI and also tells the MLflow plugin to use our login. If
+the plugin gets the URI in any other way, it makes its own login, which in a pod without identity ends in a
+device-code prompt that nobody sees. The default datastore is requested without its secrets, because its data
+are accessed with the same login.
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ if TYPE_CHECKING:
     from azure.storage.blob import ContainerClient
     from mlflow import MlflowClient
 
-# What the libraries would send elsewhere unasked. azure-ai-ml sends only from notebooks, and not with
-# enable_telemetry=False; the rest is for the libraries that it loads.
+# What the libraries would send elsewhere without being asked. azure-ai-ml sends only from notebooks, and not
+# with enable_telemetry=False. The rest is for the libraries that it loads.
 _TELEMETRY = {
     "OTEL_SDK_DISABLED": "true",
     "AZURE_TRACING_ENABLED": "false",
@@ -46,7 +46,7 @@ _TELEMETRY = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "DO_NOT_TRACK": "true",
 }
-# The clients try a few times by themselves and honour Retry-After; --retry-for is the patience above them.
+# The clients retry a few times by themselves and honour Retry-After. --retry-for applies above that.
 PATIENCE: dict[str, Any] = {
     "retry_total": 3,
     "retry_backoff_factor": 0.5,
@@ -74,8 +74,8 @@ class AzureML:
     """One workspace.
 
     Args:
-        coordinates: of the workspace.
-        retry_seconds: how long an operation may go on failing for reasons that pass.
+        coordinates: the coordinates of the workspace.
+        retry_seconds: how long an operation may keep failing for temporary reasons.
         notice: called with messages for the user while waiting.
         connections: how many requests to storage run at the same time.
     """
@@ -96,13 +96,14 @@ class AzureML:
         http_status.watch()
 
     def translate(self, error: Exception) -> MirrorError:
-        """Return our error for one of any of the clients'."""
+        """Return our error for an error of any of the clients."""
         if isinstance(error, MirrorError):
             return error
         if azure_errors.is_private_link(error):
             return azure_errors.private_link(self.shown, "private link")
         if "Unknown cloud environment" in str(error):
-            # azure-ai-ml asked for the cloud's metadata and says of any failure that it knows no such cloud.
+            # If azure-ai-ml cannot fetch the cloud's metadata for any reason, it says that it knows no such
+            # cloud.
             return ServiceUnavailable("the cloud's metadata could not be fetched", azure_errors.AGAIN)
         if any(
             isinstance(cause, (core.AzureError, json.JSONDecodeError)) for cause in azure_errors.chain(error)
@@ -110,7 +111,7 @@ class AzureML:
             return azure_errors.translate(error, self.shown)
         found = mlflow_errors.translate(error, self.shown)
         if isinstance(found, ServiceUnavailable):
-            # MLflow's client heeds it only where it tries again by itself: see single_attempt.
+            # MLflow's client honours it only if it retries by itself: see single_attempt.
             found.retry_after = http_status.pause_asked_in(error)
         if isinstance(found, NotAllowed):
             # MLflow's hint is about its own tokens.
@@ -125,7 +126,7 @@ class AzureML:
         """The client of the workspace's resources."""
         from azure.ai.ml import MLClient
 
-        # As it loads it sets its own logger to INFO, with a handler that prints to stderr.
+        # When it is imported, it sets its own logger to INFO, with a handler that prints to stderr.
         logging.getLogger("azure.ai.ml").setLevel(logging.getLogger("azure").getEffectiveLevel())
         return self.retry(
             lambda: MLClient(
@@ -141,7 +142,7 @@ class AzureML:
 
     @cached_property
     def tracking_uri(self) -> str:
-        """The workspace's MLflow; asked for once, and with it whether the workspace is there at all."""
+        """The workspace's MLflow URI. The first request also tells whether the workspace exists."""
         client = self.ml
         found = self.retry(lambda: client.workspaces.get(self.coordinates.workspace_name))
         uri = found.mlflow_tracking_uri if found else None
@@ -162,12 +163,12 @@ class AzureML:
 
     @property
     def history_host(self) -> str:
-        """The host that keeps the runs and their artifacts."""
+        """The host that stores the runs and their artifacts."""
         return f"https://{urlsplit(self.tracking_uri).netloc}"
 
     @cached_property
     def arm_scope(self) -> str:
-        """The scope of tokens for Azure Resource Manager, which the run history takes as well."""
+        """The scope of tokens for Azure Resource Manager, which the run history accepts too."""
         return f"{self.retry(resource_manager)}/.default"
 
     @cached_property
@@ -199,11 +200,11 @@ class AzureML:
 
     @cached_property
     def container(self) -> ContainerClient:
-        """The default datastore's container, reached with our login."""
+        """The default datastore's container, accessed with our login."""
         return self._open(self.datastore)
 
     def container_of(self, name: str) -> ContainerClient:
-        """The container of a datastore, reached with our login; without a name, of the default one.
+        """Return the container of a datastore, accessed with our login; without a name, of the default one.
 
         Raises:
             ConfigurationError: there is no such datastore, or it is not blob storage.
@@ -219,25 +220,25 @@ class AzureML:
         return container_client(store.account_url, store.container, connections=self.connections)
 
     def user(self) -> str:
-        """Return whose login this is, read from its token: a name where it has one, and the object id."""
+        """Return whose login this is, read from its token: a name if it has one, and the object id."""
         claims = claims_of(self.retry(lambda: credential().get_token(self.arm_scope)).token)
         name = claims.get("upn") or claims.get("unique_name") or claims.get("appid") or "unknown"
         return f"{name} (object {claims.get('oid') or 'unknown'})"
 
     def datastore_uri(self, path: str, name: str = "") -> str:
-        """A folder of a datastore, by default of the default one, as a model version names it."""
+        """Return a folder of a datastore in the form of a model version's path."""
         return f"azureml://datastores/{name or self.datastore.name}/paths/{path.strip('/')}/"
 
 
 class _FreshRetry(Retry):
-    """As :class:`Retry`; what ends in 401 is done once more with tokens that were requested again."""
+    """Like :class:`Retry`, but an operation that ends in 401 is repeated once with new tokens."""
 
     def __call__(self, operation: Callable[[], T]) -> T:
         return super().__call__(lambda: with_fresh_login(lambda: _telling_401(operation)))
 
 
 def _telling_401(operation: Callable[[], T]) -> T:
-    """Run an operation; give an MLflow exception its HTTP status where that is 401."""
+    """Run an operation; give an MLflow exception its HTTP status if that is 401."""
     try:
         return operation()
     except Exception as error:
@@ -250,7 +251,7 @@ def _telling_401(operation: Callable[[], T]) -> T:
 def single_attempt() -> Iterator[None]:
     """Keep MLflow's client from sending a request again by itself.
 
-    For requests that must not be doubled: who sends them looks first whether the lost one arrived.
+    It is used for requests that must not be doubled: the caller first checks whether the lost one arrived.
     """
     before = os.environ.get(_MLFLOW_RETRIES)
     os.environ[_MLFLOW_RETRIES] = "0"

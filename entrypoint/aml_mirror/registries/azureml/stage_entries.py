@@ -1,4 +1,4 @@
-"""Which version of Azure ML has a stage: its tags and the journal agree. One decision for all who ask."""
+"""Decides which version of Azure ML has a stage: its tags and the journal must agree."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from aml_mirror.registries.stages import StageEntry, parse_entry, parse_mark, st
 
 MAX_ENTRY_BYTES = 64 << 10
 
-# Given the name of a blob in the default datastore, returns its bytes; None: there is none.
+# Returns the bytes of a blob in the default datastore, by its name; None: there is none.
 Read = Callable[[str], bytes | None]
 
 
@@ -25,14 +25,14 @@ def entry_name(model: str, stage: str, sequence: int) -> str:
 
 
 def read_entry(model: str, name: str, read: Read) -> StageEntry | None:
-    """Return the entry in a blob; None where it is none, or that of another place."""
+    """Return the entry in a blob; None if it is not an entry, or belongs to another place."""
     data = read(name)
     entry = parse_entry(data) if data else None
     return entry if entry and name == entry_name(model, entry.stage, entry.sequence) else None
 
 
 def entry_that_gave(version: Version, stage: str, read: Read) -> StageEntry | None:
-    """Return the entry by which a version has a stage; None: it does not have it, whatever its tags say."""
+    """Return the entry that gave a version a stage; None: it does not have it, whatever its tags say."""
     number, digest = parse_mark(version.tags, stage)
     if stage not in stages_of(version.tags) or not number:
         return None

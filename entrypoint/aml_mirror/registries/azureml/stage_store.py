@@ -1,13 +1,13 @@
 """The stages of a model in Azure ML: see :class:`aml_mirror.registries.stages.StageStore`.
 
-A version has its stages in the tag ``mirror.stage``, and of each the number and digest of its entry. The
-journal is one blob an entry, ``aml-mirror/stages/<model>/<stage>/000001.json``, which can be made only once.
-A stage counts where a version's tags and the journal agree: whoever can write to the storage alone, or change
-tags alone, gives no version a stage.
+A version has its stages in the tag ``mirror.stage``, and the number and digest of the entry for each. The
+journal has one blob per entry, ``aml-mirror/stages/<model>/<stage>/000001.json``, which can be created only
+once. A stage counts if a version's tags and the journal agree. So nobody who can write only to the storage,
+or only change tags, can give a stage to a version.
 
-The service has a field ``stage`` for every version. It is not used: it has one value, so that no version
-could be in two stages; the service gives every version one of its own (``Development``, in recordings); no
-page says which values it takes; and nothing keeps two versions from the same one. What it says is kept.
+The service has a field ``stage`` for every version. It is not used, for four reasons. It has one value, so a
+version could not have two stages. The service sets it by itself (``Development``, in recordings). No page
+says which values it accepts. And nothing keeps two versions from having the same one. Its value is kept.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ from aml_mirror.storage import azure_errors
 if TYPE_CHECKING:
     from aml_mirror.registries.azureml.workspace import AzureMLRegistry
 
-# An operation that was cut off is completed by the next one; what so many later ones left is nobody's.
+# An interrupted operation is completed by the next one. After this many later entries, it is ignored.
 LOOKED_AT = 20
 
 
@@ -86,7 +86,7 @@ class AzureMLStageStore:
         return Holder(version, entry.sequence) if entry else None
 
     def _recent(self, stage: str) -> list[Version]:
-        """The versions that the last entries of a stage name, as they are now."""
+        """The current versions that the last entries of a stage name."""
         names = sorted(self._names(stage))[-LOOKED_AT:]
         numbers: dict[str, None] = {}
         for name in reversed(names):
@@ -109,7 +109,7 @@ class AzureMLStageStore:
             except HttpResponseError as error:
                 if not azure_errors.is_there_already(error) and not azure_errors.is_changed(error):
                     raise
-                # Ours, where an answer was lost.
+                # Ours, if an answer was lost.
                 if self._read(self._name(entry.stage, entry.sequence)) != entry:
                     raise ServiceUnavailable(
                         f"another process changed the stages of {self._model}", "run the same command again"
@@ -129,7 +129,7 @@ class AzureMLStageStore:
         self, version: Version, entry: StageEntry, gets: bool, require_allowed: Callable[[], None]
     ) -> None:
         workspace = self._workspace
-        # Whoever continues the logs of the version writes its tags as well.
+        # Whoever continues the logs of the version writes its tags too.
         claim = workspace.claim(version)
         claim.acquire()
 
@@ -143,7 +143,7 @@ class AzureMLStageStore:
             if now is None:
                 if gets:
                     raise DataError(
-                        f"version {version.number} of {self._model} is gone", "nothing was changed"
+                        f"version {version.number} of {self._model} no longer exists", "nothing was changed"
                     )
                 return
             written, removed = (

@@ -1,8 +1,8 @@
-"""What is kept for the next call in an Azure ML workspace: blobs in its default datastore.
+"""State for the next call in an Azure ML workspace: blobs in its default datastore.
 
-Azure ML's run artifacts cannot be rewritten, and a run takes 50 tags. So the entries are one blob of JSON,
-``aml-mirror/state/<name>/entries.json``. It is changed under the condition that nobody changed it since it
-was read; else it is read and changed again. The texts are blobs beside it, in ``texts/``.
+Azure ML's run artifacts cannot be rewritten, and a run can have 50 tags. So the entries are one JSON blob,
+``aml-mirror/state/<name>/entries.json``. It is changed on the condition that nobody changed it since it was
+read. Otherwise it is read and changed again. The texts are blobs beside it, in ``texts/``.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ class BlobStateStore:
                 yield name.removeprefix(start), data.decode("utf-8", "replace")
 
     def _read(self) -> tuple[dict[str, str], str]:
-        """The entries and the ETag under which they were read; empty: there are none."""
+        """Return the entries and the ETag under which they were read; both empty: there are none."""
         blob = self._azure.container.get_blob_client(f"{self._folder}/entries.json")
         try:
             download = blob.download_blob(max_concurrency=1)
@@ -85,7 +85,7 @@ class BlobStateStore:
         return entries, str(download.properties.etag)
 
     def _changed(self, changes: Mapping[str, str | None]) -> bool:
-        """Change the entries; False where another changed them meanwhile."""
+        """Change the entries; False if another program changed them meanwhile."""
         entries, etag = self._read()
         wanted = {**entries, **changes}
         kept = {key: value for key, value in sorted(wanted.items()) if value is not None}

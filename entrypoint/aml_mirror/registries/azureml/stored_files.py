@@ -1,14 +1,15 @@
-"""The list of what a version's commits made: size, ETag and digest of each blob.
+"""The list of what a version's commits stored: size, ETag and digest of each blob.
 
 The list is a blob ``mirror/<model>.stored-<digest>.json``, beside the version's own files. Its digest is a
-property of the version, and before the version is registered a tag of the run. So whoever can write to the
-storage alone cannot change a blob and the list together. A list without its digest, or with another, counts
-as none: then every blob is unknown, and is read back or sent again.
+property of the version, and a tag of the run before the version is registered. So someone who can write only
+to the storage cannot change a blob and the list together. A list without its digest, or with another one, is
+ignored. Then every blob is unknown, and is read back or sent again.
 
-After a repair the ETags are others, and a property cannot change: the tag of the version wins over it.
+After a repair the ETags are different, and a property cannot change. So the tag of the version takes
+precedence.
 
-``mirror/<model>.copies.json`` has a second copy of the list and of the version's own small files, from which
-a repair restores them. What it holds counts only where the digests say so.
+``mirror/<model>.copies.json`` has a second copy of the list and of the version's own small files. A repair
+restores them from it. Its contents count only if the digests match.
 """
 
 from __future__ import annotations
@@ -31,23 +32,23 @@ MAX_COPIES_BYTES = 64 << 20
 
 
 def digest_in(tags: Mapping[str, str]) -> str:
-    """Return the digest of the list that the tags of a run or version name; empty: none."""
+    """Return the digest of the list from the tags of a run or version; empty: none."""
     return tags.get(STORED) or tags.get(STORED_SHA256, "")
 
 
 def name_of(folder: VersionFolder, digest: str) -> str:
-    """The list's name in the container."""
+    """Return the list's name in the container."""
     return f"{folder.own}.stored-{digest}.json"
 
 
 def copies_of(folder: VersionFolder) -> str:
-    """The name in the container of the second copies."""
+    """Return the name of the second copies in the container."""
     return f"{folder.own}.copies.json"
 
 
 @dataclass(frozen=True, slots=True)
 class LogFile:
-    """A log that is stored with the version: the bytes that were read, and where it is in the run."""
+    """A log that is stored with the version: the bytes that were read, and its path in the run."""
 
     bytes: int
     sha256: str
@@ -56,10 +57,10 @@ class LogFile:
 
 @dataclass(slots=True)
 class StoredList:
-    """What the list says."""
+    """The contents of the list."""
 
     files: dict[str, StoredFile] = field(default_factory=dict)
-    """What our own commits made of the files of the manifest, by path in the version."""
+    """What our own commits stored for the files of the manifest, by path in the version."""
     own: dict[str, str] = field(default_factory=dict)
     """SHA-256 of the version's own files, by name."""
     logs: dict[str, LogFile] = field(default_factory=dict)
@@ -80,7 +81,7 @@ class StoredList:
 
 
 def parse(data: bytes | None, digest: str) -> StoredList | None:
-    """Read a list; None where it is not the one with this digest."""
+    """Parse a list; None if it does not have this digest."""
     if not data or not digest or hashlib.sha256(data).hexdigest() != digest:
         return None
     found: dict[str, Any] = json.loads(data)
@@ -98,7 +99,7 @@ def parse(data: bytes | None, digest: str) -> StoredList | None:
 
 @dataclass(slots=True)
 class Copies:
-    """Second copies: of the list, and of the own files by name."""
+    """Second copies of the list, and of the own files by name."""
 
     stored: str = ""
     texts: dict[str, str] = field(default_factory=dict)
@@ -110,7 +111,7 @@ class Copies:
 
 
 def parse_copies(data: bytes | None) -> Copies:
-    """Read the copies; none where it is not such a file. Nothing in it is proven by that."""
+    """Parse the copies; empty if the file is not valid. Its contents are not proven by that."""
     try:
         found = json.loads(data or b"{}")
         if found.get("schema") == COPIES_SCHEMA:

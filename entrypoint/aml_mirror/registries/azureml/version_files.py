@@ -1,6 +1,6 @@
 """The files of one version in its datastore: its bytes, its own files, and the list of what was stored.
 
-See :mod:`.version_folder` for where they are and :mod:`.stored_files` for the list.
+:mod:`.version_folder` says where they are; :mod:`.stored_files` describes the list.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-# What a killed attempt may have to read back is what was sent since the list was written last.
+# A killed attempt may have to read back what was sent since the list was last written.
 SAVE_SECONDS = 30.0
 _CHUNK_BYTES = 4 << 20
 
@@ -48,9 +48,9 @@ class VersionFiles:
         self.folder = folder
         self.list = StoredList()
         self.digest = ""
-        """Of the list as it was written last."""
+        """The digest of the list as it was last written."""
         self.is_lost = False
-        """Whether the list that the tags name is not there, or was changed."""
+        """Whether the list that the tags name is missing or was changed."""
         self.is_taken_up = False
         """Whether an earlier attempt may have stored some of the files."""
         self._retry = retry
@@ -58,7 +58,7 @@ class VersionFiles:
         self._saved = time.monotonic()
 
     def load(self, tags: Mapping[str, str]) -> None:
-        """Read the list that the tags of a run or a version name; without one nothing is known."""
+        """Read the list that the tags of a run or a version name. Without one, nothing is known."""
         digest = stored_files.digest_in(tags)
         if not digest or digest == self.digest:
             return
@@ -74,12 +74,12 @@ class VersionFiles:
 
     @cached_property
     def copies(self) -> Copies:
-        """The second copies, as they are in the storage."""
+        """The second copies, as they are stored."""
         name, limit = stored_files.copies_of(self.folder), stored_files.MAX_COPIES_BYTES
         return stored_files.parse_copies(read_blob(self.container, name, limit, self._retry))
 
     def note(self, path: str, stored: StoredFile) -> bool:
-        """Remember a commit; return whether it is time to write the list."""
+        """Record a commit; return whether it is time to write the list."""
         with self._lock:
             self.list.files[path] = stored
             if time.monotonic() - self._saved < SAVE_SECONDS:
@@ -91,8 +91,8 @@ class VersionFiles:
         """Write the list, if it changed.
 
         Args:
-            name_it: told the digest, once the list is there; writes it where only this program can.
-            texts: the own files, of which second copies are written with the list.
+            name_it: called with the digest after the list is stored; writes it where only this program can.
+            texts: the own files, whose second copies are written with the list.
         """
         with self._lock:
             text = self.list.as_json()
@@ -114,33 +114,33 @@ class VersionFiles:
 
     @property
     def list_digest(self) -> str:
-        """The digest that the list has now."""
+        """The current digest of the list."""
         return hashlib.sha256(self.list.as_json().encode()).hexdigest()
 
     def _forget(self, digest: str) -> None:
         try:
             self._list(digest).delete_blob()
         except AzureError as error:
-            _log.debug("a list that is not needed any more could not be deleted: %s", error)
+            _log.debug("a list that is no longer needed could not be deleted: %s", error)
 
     def put(self, name: str, data: bytes) -> None:
-        """Store a small own file, over what an earlier attempt may have left."""
+        """Store a small own file, replacing one of an earlier attempt."""
         blob = self._blob(name)
         self._retry(lambda: blob.upload_blob(data, overwrite=True, validate_content=True))
 
     def put_log(self, name: str, source: str, size: int, open_file: Callable[[], BinaryIO]) -> int:
-        """Store a log as an own file, and note it in the list; return the bytes that were sent.
+        """Store a log as an own file, and record it in the list; return the number of bytes sent.
 
-        It is read once, unless an earlier attempt may have stored it already.
+        It is read once, unless an earlier attempt may already have stored it.
 
         Args:
-            name: of the own file.
-            source: where it is in the run.
-            size: how many bytes of it.
+            name: the name of the own file.
+            source: its path in the run.
+            size: how many of its bytes.
             open_file: opens these bytes.
 
         Raises:
-            ServiceUnavailable: it does not arrive whole.
+            ServiceUnavailable: it does not arrive completely.
         """
         there = self.digest_of(name, size) if self.is_taken_up else None
         if there is not None:
@@ -153,7 +153,7 @@ class VersionFiles:
         return size
 
     def digest_of(self, name: str, size: int) -> str | None:
-        """Return the SHA-256 of an own file; None where there is none, or it has another size."""
+        """Return the SHA-256 of an own file; None if there is none, or it has another size."""
         blob = self._blob(name)
 
         def read() -> str | None:
@@ -169,7 +169,7 @@ class VersionFiles:
         return self._retry(read)
 
     def size_of(self, name: str) -> int | None:
-        """Return the size of an own file in bytes; None where there is none."""
+        """Return the size of an own file in bytes; None if there is none."""
         blob = self._blob(name)
 
         def read() -> int | None:
@@ -183,10 +183,10 @@ class VersionFiles:
         return self._retry(read)
 
     def _put_file(self, name: str, size: int, open_file: Callable[[], BinaryIO]) -> str:
-        """Store an own file of any size; return the SHA-256 of the bytes that were sent.
+        """Store an own file of any size; return the SHA-256 of the bytes sent.
 
         Raises:
-            ServiceUnavailable: it does not arrive whole.
+            ServiceUnavailable: it does not arrive completely.
         """
         blob = self._blob(name)
 
@@ -205,16 +205,16 @@ class VersionFiles:
         return self._retry(send)
 
     def read(self, name: str, limit: int) -> bytes | None:
-        """Return an own file; None where there is none, or it is longer than ``limit``."""
+        """Return an own file; None if there is none, or it is longer than ``limit``."""
         return read_blob(self.container, f"{self.folder.own}/{name}", limit, self._retry)
 
     def put_beside(self, name: str, data: bytes) -> None:
-        """Store a file of this program's own bookkeeping beside the folder of the own files."""
+        """Store a bookkeeping file of this program beside the folder of the own files."""
         blob = self.container.get_blob_client(f"{self.folder.own}.{name}")
         self._retry(lambda: blob.upload_blob(data, overwrite=True, validate_content=True))
 
     def save_blocks(self, entries: Iterable[ManifestEntry]) -> str:
-        """Write the list of the blocks and return its digest; empty where there is nothing to list."""
+        """Write the list of the blocks and return its digest; empty if there is nothing to list."""
         data = block_list.as_json(entries).encode()
         if not data:
             return ""
@@ -224,7 +224,7 @@ class VersionFiles:
         return sha256
 
     def read_beside(self, name: str, limit: int) -> bytes | None:
-        """Return such a file; None where there is none, or it is longer than ``limit``."""
+        """Return such a file; None if there is none, or it is longer than ``limit``."""
         return read_blob(self.container, f"{self.folder.own}.{name}", limit, self._retry)
 
     def _list(self, digest: str) -> BlobClient:
@@ -235,9 +235,9 @@ class VersionFiles:
 
 
 class _HashedStream:
-    """A stream that is hashed as it is read. It cannot be rewound: each attempt opens the file again.
+    """A stream that is hashed while it is read. It cannot be rewound: each attempt opens the file again.
 
-    The client reads a body that has no ``seek`` in order and once, and holds a block for its own retries
+    The client reads a body without ``seek`` in order and once, and holds a block for its own retries
     (azure-storage-blob 12.27.1, ``upload_block_blob``).
     """
 
@@ -246,14 +246,14 @@ class _HashedStream:
         self._stream = stream
 
     def read(self, count: int = -1) -> bytes:
-        """Read so many bytes, or all that are left."""
+        """Read this many bytes, or all that are left."""
         data = self._stream.read(count)
         self.digest.update(data)
         return data
 
 
 def read_blob(container: ContainerClient, name: str, limit: int, retry: Call) -> bytes | None:
-    """Return the bytes of a blob; None where there is none, or it is longer than ``limit``."""
+    """Return the bytes of a blob; None if there is none, or it is longer than ``limit``."""
     blob = container.get_blob_client(name)
 
     def read() -> bytes | None:

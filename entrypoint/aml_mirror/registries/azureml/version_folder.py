@@ -1,20 +1,18 @@
 """Where the bytes of a version are in a datastore, and where its own files are.
 
-``aml-mirror/<run>/<checkpoint>/sha256-<digest>/model/``
-    The files of the manifest and nothing else. The last part is always ``model``, because downloads
-    (``az ml model download``, azure-ai-ml, mounts) name the local folder after it.
-``aml-mirror/<run>/<checkpoint>/sha256-<digest>/mirror/<model>/``
-    Manifest, statement, signature, receipt and card. They belong to one version of one model.
-    ``artifacts/`` in it has copies, for which the artifacts of the run stand. An earlier release that goes on
-    with such a run writes over these.
+``aml-mirror/<run>/<checkpoint>/sha256-<digest>/model/`` The files of the manifest and nothing else. The last
+part is always ``model``, because downloads (``az ml model download``, azure-ai-ml, mounts) name the local
+folder after it. ``aml-mirror/<run>/<checkpoint>/sha256-<digest>/mirror/<model>/`` Manifest, statement,
+signature, receipt and card. They belong to one version of one model. ``artifacts/`` in it has copies, to
+which the artifacts of the run refer. An earlier release that continues such a run overwrites these.
 
-Earlier releases put the bytes into ``aml-mirror/<run>/<checkpoint>/<digest>/`` itself, and delete all else
-below that folder. So the new folders are not below it: this is why ``sha256-`` precedes the digest. An older
-image beside this one can delete nothing of ours.
+Earlier releases put the bytes directly into ``aml-mirror/<run>/<checkpoint>/<digest>/``, and delete
+everything else below that folder. So the new folders are not below it: this is why ``sha256-`` precedes the
+digest. An older image beside this one cannot delete our files.
 
 A version is ours if its path is one of the two forms for its own run, checkpoint and digest. The path of a
-version cannot change. So the form of a registered version wins: whoever completes it, an older release or
-this one, completes it there. Where nothing is registered yet, each release uses its own form.
+version cannot change. So the form of a registered version wins: an older release and this one both complete
+it there. If nothing is registered yet, each release uses its own form.
 
 Loads no client: :mod:`.fast_lookup` reads before the clients are loaded.
 """
@@ -50,10 +48,10 @@ class VersionFolder:
 
 
 def folder_of(tags: Mapping[str, str]) -> VersionFolder:
-    """Return where a version with these tags goes.
+    """Return the folder of a version with these tags.
 
     Args:
-        tags: run id, checkpoint, manifest digest and model name, as they are kept in the registry.
+        tags: run id, checkpoint, manifest digest and model name, as they are stored in the registry.
     """
     above = _above(tags)
     digest = f"{above}/sha256-{tags[keys.MANIFEST_SHA256]}"
@@ -61,7 +59,7 @@ def folder_of(tags: Mapping[str, str]) -> VersionFolder:
 
 
 def folder_in(path: str, tags: Mapping[str, str]) -> VersionFolder | None:
-    """Return the folders of a version with this path; None where such a version is never put there.
+    """Return the folders of a version with this path; None if such a version is never stored there.
 
     Args:
         path: an ``azureml://`` path.
@@ -77,12 +75,12 @@ def folder_in(path: str, tags: Mapping[str, str]) -> VersionFolder | None:
 
 
 def is_ours(version: Version) -> bool:
-    """Return whether a version's path is one that this program or an earlier release gives such a version."""
+    """Tell whether a version's path is one that this program or an earlier release gives such a version."""
     return folder_in(version.path, {**version.tags, keys.MODEL_NAME: version.model}) is not None
 
 
 def datastore_path(path: str) -> tuple[str, str] | None:
-    """Return (datastore, path in it) of an ``azureml://`` path, or None where it names no datastore."""
+    """Return (datastore, path in it) for an ``azureml://`` path, or None if it names no datastore."""
     match = _PATH.fullmatch(path)
     return (match[1], match[2].strip("/")) if match else None
 

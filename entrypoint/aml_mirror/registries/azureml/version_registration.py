@@ -1,10 +1,10 @@
-"""Make a version of a model under a number that this program chooses.
+"""Creates a version of a model under a number that this program chooses.
 
-A version is made with a PUT of a fixed number, so that a request whose answer was lost is simply repeated.
-Whether the service refuses a PUT that changes a version, ignores it or carries it out is documented
-("immutable") and not recorded. So two writers must not choose one number: it is chosen and taken under a
-lease on the model, and the next writer comes only when the version can be read. Whoever reads back another
-identity or path than its own takes the next number. Nothing is tagged before both were compared.
+A version is created with a PUT of a fixed number, so a request whose answer was lost can be repeated. The
+documentation says "immutable", but no recording shows whether the service refuses, ignores or carries out a
+PUT that changes a version. So two writers must not choose the same number. It is chosen and used under a
+lease on the model, and the next writer continues only when the version can be read. A writer that reads back
+another identity or path than its own uses the next number. Nothing is tagged before both were compared.
 """
 
 from __future__ import annotations
@@ -24,17 +24,17 @@ from aml_mirror.registries.records import Version
 from aml_mirror.storage import azure_errors as azure_errors
 
 CUSTOM_MODEL = "custom_model"
-# So many numbers in a row may be taken by others or spent; more is a fault.
+# The most numbers in a row that may be used by others or already spent. More than that is a fault.
 TRIES = 100
-# Deleted numbers are passed one by one up to here, then in growing steps: gaps do no harm.
+# Up to here, deleted numbers are skipped one by one, then in growing steps. Gaps do no harm.
 SINGLE_STEPS = 50
 
 
 class Registration:
-    """Makes the versions of one workspace.
+    """Creates the versions of one workspace.
 
     Args:
-        models: the versions that are there.
+        models: the existing versions.
         service: sends the requests.
         azure: the workspace.
         notice: called with messages for the user while waiting.
@@ -51,12 +51,12 @@ class Registration:
 
     @contextmanager
     def _locked(self, model: str) -> Iterator[None]:
-        """Hold the lease under which the numbers of a model's versions are taken."""
+        """Hold the lease that is needed to use a number of the model's versions."""
         lease = BlobLease(
             self._azure.container.get_blob_client(f"{FOLDER}/numbers/{safe_part(model)}"),
             self._retry,
             self._notice,
-            f"another mirror registers a version of {model}; waiting for it",
+            f"another mirror is registering a version of {model}; waiting for it",
         )
         lease.acquire()
         try:
@@ -77,23 +77,24 @@ class Registration:
         job_name: str | None = None,
         about: str = "",
     ) -> Version:
-        """Make a version, or find the one that an earlier attempt made.
+        """Create a version, or find the one that an earlier attempt created.
 
         Args:
             model: its model.
             path: the ``azureml://`` path of its files.
-            description: in Markdown; cut where it is too long.
-            properties: never to change; with the identity among them.
+            description: in Markdown; cut if it is too long.
+            properties: these never change, and include the identity.
             tags: for people.
-            intended: the number that an earlier attempt meant to take.
-            intend: told the number before it is taken, so that a killed attempt can find its version again.
-            require_allowed: called before a version is made; raises where nothing may be written any more.
-            job_name: of the run that it is linked to, where the service keeps that.
+            intended: the number that an earlier attempt intended to use.
+            intend: called with the number before it is used, so that a killed attempt can find its version
+                again.
+            require_allowed: called before a version is created; raises if nothing may be written.
+            job_name: the run that it is linked to, if the service stores that.
             about: the description of the model, if there is none yet.
 
         Raises:
             NotAllowed, ConfigurationError: the service refuses.
-            ServiceUnavailable: it fails for now.
+            ServiceUnavailable: a temporary failure.
         """
         if intended is not None:
             found = self._models.get(model, intended)
@@ -102,7 +103,7 @@ class Registration:
         made = {
             "modelType": CUSTOM_MODEL,
             "modelUri": self._service.long_path(path),
-            "description": cut(description, DESCRIPTION, "the whole is the run's MODEL_CARD.md"),
+            "description": cut(description, DESCRIPTION, "the complete text is the run's MODEL_CARD.md"),
             "properties": {name: cut(text, LIMITS.tag_value) for name, text in properties.items()},
             "tags": {**tags, keys.STATE: keys.INCOMPLETE},
             "isAnonymous": False,
@@ -115,7 +116,7 @@ class Registration:
             return self._take_number(model, made, intended, intend, require_allowed)
 
     def _describe(self, model: str, about: str) -> None:
-        """Create a model that is not there with a description: a version makes one without."""
+        """Create a missing model with a description. Creating a version would make a model without one."""
         if self._models.container(model) == NOT_THERE:
             # The version does not need it, so a refusal does no harm.
             with suppress(ConfigurationError, DataError, NotAllowed):
@@ -130,7 +131,7 @@ class Registration:
         require_allowed: Callable[[], None],
     ) -> Version:
         container = self._models.container(model)
-        # A version in an archived container is archived: it is made so, and nothing is restored.
+        # A version in an archived container is archived too: it is created so, and nothing is restored.
         made["isArchived"] = bool(container.get("isArchived"))
         identity, path = made["properties"][keys.IDENTITY], made["modelUri"]
         number = intended
@@ -139,7 +140,7 @@ class Registration:
             if number is None:
                 number = str(next(numbers))
                 intend(number)
-            # Also for a number that should be free: a list may not show yet what was made a moment ago.
+            # Check even a number that should be free: a list may not show yet what was created a moment ago.
             found = self._models.get(model, number)
             if found is not None and _is_same(found, identity, path):
                 return found
@@ -147,23 +148,23 @@ class Registration:
                 refusal = self._put(model, number, made, require_allowed)
                 found = self._models.get(model, number) if refusal else self._made(model, number)
                 if refusal and found is None and made.pop("jobName", None):
-                    # The link is not worth a version; whether it was the reason shows now.
+                    # The link is not worth losing a version. This shows whether it was the reason.
                     refusal = self._put(model, number, made, require_allowed)
                     found = self._models.get(model, number) if refusal else self._made(model, number)
                 if found is not None and _is_same(found, identity, path):
                     return found
                 if found is None and refusal is not None and not _was_deleted(refusal):
-                    # Refused, and not because another has the number.
+                    # Refused, and not because another version has the number.
                     raise refusal
             number = None
         raise ServiceUnavailable(
-            f"{TRIES} version numbers of {model} in a row were taken by others or deleted", azure_errors.AGAIN
+            f"{TRIES} version numbers of {model} in a row were used by others or deleted", azure_errors.AGAIN
         )
 
     def _put(
         self, model: str, number: str, made: Properties, require_allowed: Callable[[], None]
     ) -> MirrorError | None:
-        """Make a version; return the refusal that may mean that the number is taken or spent."""
+        """Create a version. Return a refusal that may mean that the number is used or spent."""
 
         def put() -> None:
             require_allowed()
@@ -180,9 +181,9 @@ class Registration:
     def _numbers(self, model: str, container: Properties) -> Iterator[int]:
         """Yield numbers to try: the service's next one and those after it.
 
-        A list may not show yet what was made some seconds ago (azure-sdk-for-python#28328), and the highest
-        number may belong to a version that was deleted, which cannot be made again (#28423): the container's
-        ``nextVersion`` knows of both. Where it does not help, the highest of the list counts.
+        A list may not show yet what was created some seconds ago (azure-sdk-for-python#28328). The highest
+        number may belong to a deleted version, which cannot be created again (#28423). The container's
+        ``nextVersion`` considers both. If it does not help, the highest number of the list counts.
         """
         number = number_of(container.get("nextVersion"))
         if not number:
@@ -196,13 +197,13 @@ class Registration:
             number += step
 
     def _made(self, model: str, number: str) -> Version:
-        """Return a version that the service said it made, as soon as it shows it."""
+        """Return a version that the service reported as created, as soon as it shows it."""
 
         def look() -> Version:
             found = self._models.get(model, number)
             if found is None:
                 raise ServiceUnavailable(
-                    f"version {number} of {model} was registered and is not there", azure_errors.AGAIN
+                    f"version {number} of {model} was registered but cannot be found", azure_errors.AGAIN
                 )
             return found
 
@@ -210,7 +211,7 @@ class Registration:
 
 
 def _is_same(version: Version, identity: str, path: str) -> bool:
-    """Whether a version is the one that is to be made.
+    """Tell whether a version is the one to be created.
 
     Raises:
         ServiceUnavailable: it is, in another folder.
@@ -220,7 +221,7 @@ def _is_same(version: Version, identity: str, path: str) -> bool:
     if datastore_path(version.path) == datastore_path(path):
         return True
     if is_ours(version):
-        # Made by an earlier attempt, and shown only now. The next attempt goes on in that folder.
+        # Created by an earlier attempt, and visible only now. The next attempt continues in that folder.
         raise ServiceUnavailable(
             f"version {version.number} of {version.model} appeared in another folder", azure_errors.AGAIN
         )
@@ -228,5 +229,5 @@ def _is_same(version: Version, identity: str, path: str) -> bool:
 
 
 def _was_deleted(error: MirrorError) -> bool:
-    """Whether a number is spent: a version that was deleted cannot be made again (azureml-assets#3530)."""
+    """Tell whether a number is spent: a deleted version cannot be created again (azureml-assets#3530)."""
     return "cannot be recreated" in str(error.__cause__)

@@ -1,7 +1,8 @@
-"""Put the files of a registered version right again.
+"""Restores the files of a registered version.
 
 Only the bytes of its manifest are written, each bound to the ETag of the blob that was found wrong. The list
-of what was stored is written again. Its digest becomes a tag of the version, since a property cannot change.
+of what was stored is written again. Its digest becomes a tag of the version, because a property cannot
+change.
 """
 
 from __future__ import annotations
@@ -46,7 +47,7 @@ def repair(
     """See :meth:`aml_mirror.registries.base.Registry.repair`.
 
     Args:
-        require_allowed: called before each request that writes; raises where another mirror works there.
+        require_allowed: called before each request that writes; raises if another mirror works there.
     """
     folder = folder_in(version.path, {**version.tags, keys.MODEL_NAME: version.model})
     if folder is None:
@@ -67,8 +68,8 @@ def repair(
     _restore_logs(tree, files, require_allowed)
     if files.is_lost and not files.digest:
         lost = (
-            f"the {LIST} is lost, and its copy too: what it said of the card, the statement and the logs "
-            "cannot be checked any more"
+            f"the {LIST} is lost, and so is its copy: its information about the card, the statement and the "
+            "logs can no longer be checked"
         )
         moved = replace(moved, warnings=(*moved.warnings, lost))
     files.save(lambda digest: workspace.models.tag(version, {STORED: digest}, require_allowed), texts)
@@ -78,7 +79,7 @@ def repair(
 def _restore_own(
     workspace: AzureMLRegistry, version: Version, manifest: Manifest, files: VersionFiles
 ) -> dict[str, str]:
-    """Write each own file where a copy of it is not right, from one that is; return the right texts."""
+    """Rewrite each wrong copy of an own file from a correct copy. Return the correct texts."""
     service = _artifacts(workspace, version)
     texts: dict[str, str] = {}
     for name, wanted in {MANIFEST: "", **files.list.own}.items():
@@ -103,7 +104,7 @@ def _restore_own(
             files.list.own[name] = wanted
         if service is not None and copies[1:] != [good] and _stands_alone(service, name, good):
             try:
-                # One that has not read the path: what it got to read with cannot write.
+                # For one whose path was not read yet: what was used to read cannot write.
                 writer = _artifacts(workspace, version) or service
                 writer.put(File(name, len(good), lambda good=good: io.BytesIO(good)))  # type: ignore[misc]
             except Refused:
@@ -112,9 +113,9 @@ def _restore_own(
 
 
 def _stands_alone(service: RunArtifacts, name: str, good: bytes) -> bool:
-    """Whether the run's artifact is wrong still, now that the version's own file is right.
+    """Tell whether the run's artifact is still wrong after the version's own file was restored.
 
-    One that stands for the own file is right with it.
+    An artifact that refers to the own file is restored with it.
     """
     try:
         return service.read(name, MAX_OWN_BYTES) != good
@@ -123,7 +124,7 @@ def _stands_alone(service: RunArtifacts, name: str, good: bytes) -> bool:
 
 
 def _restore_logs(tree: Tree, files: VersionFiles, require_allowed: Callable[[], None]) -> None:
-    """Write each stored log that is not right, where the run still has the bytes that were mirrored."""
+    """Rewrite each stored log that is wrong, if the run still has the bytes that were mirrored."""
     for name, log in files.list.logs.items():
         if files.digest_of(name, log.bytes) == log.sha256:
             continue

@@ -2,19 +2,17 @@
 
 One identity has one run and one version, whatever happens on the way:
 
-1. *Look* (:mod:`.known_versions`). Where a version of the run and checkpoint is there, nothing is written.
-2. *Claim* (:mod:`.blob_lease`). Whoever holds it on an identity is alone. Who waited looks again first.
-3. *Take up or create the run* (:mod:`.run_adoption`). The claim remembers it, so that a search that does not
-   show it yet misleads nobody. A request that creates a run is sent once. If its answer is lost, runs are
-   searched before another is created. Of several the one that the claim remembers counts, else the one that
-   was made first. The others are retired.
-4. *Write* parameters and metrics (:mod:`.metric_writer`), the checkpoint into the default datastore
-   (:mod:`aml_mirror.transfer`), small files to the run (:mod:`.run_files`). Whether Azure ML drops a
-   metric row that arrives twice is not known: a batch of metrics is sent once, and after a failure the run
-   is asked whether it arrived.
-5. *Register* a version (:mod:`.version_registration`) that points at the datastore.
-6. Look once more for runs that a lost answer made; *finish* the run, then mark the version complete.
-   Nothing reads as done before.
+1. *Look* (:mod:`.known_versions`). If a version of the run and checkpoint exists, nothing is written. 2.
+*Claim* (:mod:`.blob_lease`). Only one program can hold the claim on an identity. A program that had to wait
+looks again. 3. *Continue or create the run* (:mod:`.run_adoption`). The claim remembers it, so a search that
+does not show it yet misleads nobody. A request that creates a run is sent once. If its answer is lost, runs
+are searched before another is created. Of several, the one that the claim remembers counts, else the one that
+was created first. The others are retired. 4. *Write* parameters and metrics (:mod:`.metric_writer`), the
+checkpoint into the default datastore (:mod:`aml_mirror.transfer`), small files to the run
+(:mod:`.run_files`). It is not known whether Azure ML drops a metric row that arrives twice. So a batch of
+metrics is sent once, and after a failure the run is asked whether it arrived. 5. *Register* a version
+(:mod:`.version_registration`) that points to the datastore. 6. Look once more for runs that a lost answer
+created. *Finish* the run, then mark the version complete. Nothing appears to be complete before that.
 """
 
 from __future__ import annotations
@@ -67,11 +65,11 @@ class AzureMLRegistry(RunStore):
     """See :class:`aml_mirror.registries.base.Registry`. Nothing is sent before it is needed.
 
     Args:
-        coordinates: of the workspace.
-        retry_seconds: how long an operation may go on failing for reasons that pass.
+        coordinates: the coordinates of the workspace.
+        retry_seconds: how long an operation may keep failing for temporary reasons.
         notice: called with messages for the user while waiting.
         concurrency: requests that carry checkpoint bytes at the same time.
-        block_bytes: size of what one of them carries.
+        block_bytes: the size of what one of them carries.
     """
 
     def __init__(
@@ -92,9 +90,9 @@ class AzureMLRegistry(RunStore):
         self._retry_seconds = retry_seconds
         self.concurrency = concurrency
         self.block_bytes = block_bytes
-        # Name -> id of those that are known to be there.
+        # Name -> id of the experiments that are known to exist.
         self.experiments: dict[str, str] = {}
-        # Model and quick key -> the files that were sent as they were hashed.
+        # Model and quick key -> the files that were sent while they were hashed.
         self._staged: dict[tuple[str, str], StagedFiles] = {}
         # Identity -> number of incomplete versions that were seen without their run.
         self.orphans: dict[str, str] = {}
@@ -108,7 +106,7 @@ class AzureMLRegistry(RunStore):
         return self.azure.coordinates.description
 
     def say_once(self, text: str) -> None:
-        """Tell what is the same of all runs, once."""
+        """Report something that applies to all runs, once."""
         if text not in self._said:
             self._said.add(text)
             self.notice(text)
@@ -122,7 +120,7 @@ class AzureMLRegistry(RunStore):
             if found is None:
                 return None
             if found.lifecycle_stage == "deleted":
-                # Its runs are there still; begin says that nothing can be written.
+                # Its runs still exist. begin reports that nothing can be written.
                 return str(found.experiment_id)
             self.experiments[name] = str(found.experiment_id)
         return self.experiments[name]
@@ -142,7 +140,7 @@ class AzureMLRegistry(RunStore):
         return self.models.names()
 
     def state_store(self, experiment: str, name: str) -> StateStore:
-        # Late: only a watcher and a long backfill need it.
+        # Imported late: only a watcher and a long backfill need it.
         from aml_mirror.registries.azureml.state_store import BlobStateStore
 
         return BlobStateStore(self.azure, name)
@@ -155,19 +153,19 @@ class AzureMLRegistry(RunStore):
         return self.models.get(model, number)
 
     def version_reader(self, version: Version) -> AzureMLVersionReader:
-        # Late: only verify needs it.
+        # Imported late: only verify needs it.
         from aml_mirror.registries.azureml.reader import AzureMLVersionReader
 
         return AzureMLVersionReader(self, version)
 
     def continue_logs(self, version: Version) -> AzureMLLogWriter | None:
-        # Late: few mirrors need it.
+        # Imported late: few mirrors need it.
         from aml_mirror.registries.azureml.log_writer import AzureMLLogWriter
 
         claim = self._claim(version.tags[keys.IDENTITY], version.model)
         claim.acquire()
         try:
-            # As it is now: whoever had the claim before may have continued the logs.
+            # Its current state: the previous holder of the claim may have continued the logs.
             now = self.models.get(version.model, version.number)
             folder = folder_in(now.path, {**now.tags, keys.MODEL_NAME: now.model}) if now else None
             if now is None or folder is None or not now.tags.get(keys.MLFLOW_RUN_ID):
@@ -186,7 +184,7 @@ class AzureMLRegistry(RunStore):
         right: Mapping[str, FileDigest],
         progress: Callable[[int], None],
     ) -> TransferResult:
-        # Late: only repair needs it.
+        # Imported late: only repair needs it.
         from aml_mirror.registries.azureml.version_repair import repair
 
         claim = self._claim(version.tags[keys.IDENTITY], version.model)
@@ -210,14 +208,15 @@ class AzureMLRegistry(RunStore):
         try:
             self.retry(lambda: self.client.set_tag(run_id, keys.QUICK_KEY, quick_key))
         except (ConfigurationError, DataError):
-            # The run was deleted; the version says it then, where it is found without a run. The one that is
-            # given may come from a list without paths.
+            # The run was deleted. Then the version states it, because it is found without a run. The given
+            # version may come from a list without paths.
             now = self.find_version(version.model, version.number)
             if now is not None and now.tags.get(keys.IDENTITY) == version.tags.get(keys.IDENTITY):
                 self.annotate(now, {keys.QUICK_KEY: quick_key})
 
     def annotate(self, version: Version, tags: dict[str, str]) -> None:
-        # A version is written whole: what another writes at the same moment, a stage for one, would be lost.
+        # A version is written as a whole. Changes that another program writes at the same moment, such as a
+        # stage, would be lost.
         claim = self.claim(version)
         claim.acquire()
 
@@ -231,31 +230,31 @@ class AzureMLRegistry(RunStore):
             claim.release()
 
     def claim(self, version: Version) -> BlobLease:
-        """Return the claim on a version: whoever writes its tags, run or files holds it."""
+        """Return the claim on a version. It must be held to write its tags, run or files."""
         return self._claim(version.tags[keys.IDENTITY], version.model)
 
     def attach(
         self, version: Version, name: str, text: str, points: Sequence[Point], tags: dict[str, str]
     ) -> list[str]:
-        # Late: only an evaluation needs it.
+        # Imported late: only an evaluation needs it.
         from aml_mirror.registries.azureml.attachments import attach
 
         return attach(self, version, name, text, points, tags)
 
     def stages(self, model: str) -> AzureMLStageStore:
-        # Late: only a gate needs it.
+        # Imported late: only a gate needs it.
         from aml_mirror.registries.azureml.stage_store import AzureMLStageStore
 
         return AzureMLStageStore(self, model)
 
     def sharing(self, name: str) -> ModelRegistry:
-        # Late: only share needs it.
+        # Imported late: only share needs it.
         from aml_mirror.registries.azureml.model_registry import ModelRegistry
 
         return ModelRegistry(self, name)
 
     def leftovers(self) -> AzureMLLeftovers:
-        # Late: only prune needs it.
+        # Imported late: only prune needs it.
         from aml_mirror.registries.azureml.leftovers import AzureMLLeftovers
 
         return AzureMLLeftovers(self)
@@ -278,7 +277,7 @@ class AzureMLRegistry(RunStore):
         self._staged.pop((model, quick_key), None)
 
     def requests(self) -> Requests:
-        """Return what runs requests to the container of the default datastore."""
+        """Return the object that sends requests to the container of the default datastore."""
         return Requests(self.azure.container, self._retry_seconds, self.notice)
 
     def unfinished(self, experiment: str, run_id: str) -> Iterable[dict[str, str]]:

@@ -1,11 +1,11 @@
-"""What ``doctor`` looks at before a mirror into Azure ML, in the order in which a mirror needs it.
+"""The checks of ``doctor`` for a mirror into Azure ML, in the order in which a mirror needs them.
 
-Each check says in one line what it found, or raises one of our errors with its fix. A check asks once and
-does not wait: the first failure tells. Nothing is written. Whether the storage may be written is asked with a
-request that cannot succeed: it replaces a blob that is not there.
+Each check reports in one line what it found, or raises one of our errors with its fix. A check asks once and
+does not wait: the first failure counts. Nothing is written. Write access to the storage is tested with a
+request that cannot succeed: it replaces a blob that does not exist.
 
-A check that cannot go well where an earlier one failed raises that one's failure, so that one cause is told
-once.
+A check that cannot succeed because an earlier one failed raises the earlier failure, so that each cause is
+reported once.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 Check = Callable[[Settings], str]
 
 _CONNECT_SECONDS = 10.0
-# A run that is not there: the service's 404 says that it answers and lets us in.
+# A run that does not exist: the service's 404 shows that it answers and grants access.
 _NO_RUN = "aml-mirror-doctor"
 # That of azure-ai-ml 1.35.2 for workspaces, and one of Microsoft.Storage.
 WORKSPACE_API = "2024-10-01-preview"
@@ -59,7 +59,7 @@ def _token_file(settings: Settings) -> str:
 
 def _network(settings: Settings) -> str:
     login = os.environ.get("AZURE_AUTHORITY_HOST") or "https://login.microsoftonline.com"
-    # Which host manages resources is known in every cloud that is built in; another one's metadata tell.
+    # The host that manages resources is known in every built-in cloud. For others, the metadata tell.
     metadata = os.environ.get("ARM_CLOUD_METADATA_URL") or resource_manager()
     hosts = dict.fromkeys(_host_of(url if "//" in url else f"//{url}") for url in (metadata, login))
     return ", ".join(_reach(host) for host in hosts)
@@ -74,7 +74,7 @@ def _found(settings: Settings) -> str:
     _needs(_login, settings)
     workspace = _workspace(settings)
     at = _reach(_host_of(workspace.azure.history_host))
-    return f"{workspace.description} is there; its runs are kept at {at}"
+    return f"{workspace.description} exists; its runs are stored at {at}"
 
 
 def _quota(settings: Settings) -> str:
@@ -90,8 +90,8 @@ def _quota(settings: Settings) -> str:
         return "Azure Resource Manager does not say how many requests are left"
     said = ", ".join(f"{count} {name}" for name, count in sorted(left.items()))
     return (
-        f"{said} are left for now to this identity in this subscription; all shards of a backfill that log "
-        "in as it share them, and what is above is answered with 429 and tried again"
+        f"{said} are left to this identity in this subscription. All shards of a backfill with the same "
+        "identity share them. Requests above the limit get the answer 429 and are repeated"
     )
 
 
@@ -107,7 +107,7 @@ def _datastore(settings: Settings) -> str:
         try:
             azure.container.get_blob_client(name).upload_blob(b"", overwrite=True, **conditions("0x0"))
         except HttpResponseError as error:
-            # Who may not write is told so before the condition is looked at.
+            # Missing write access is reported before the condition is checked.
             if azure_errors.status_of(error) != 412:
                 raise
 
@@ -123,7 +123,7 @@ def _datastore(settings: Settings) -> str:
 def _artifacts(settings: Settings) -> str:
     _needs(_found, settings)
     azure = _workspace(settings).azure
-    # Late, as all that loads Azure's clients.
+    # Imported late, like everything that loads Azure's clients.
     from aml_mirror.registries.azureml.artifact_service import Refused
     from aml_mirror.registries.azureml.run_artifacts import RunArtifacts
 
@@ -132,41 +132,42 @@ def _artifacts(settings: Settings) -> str:
         service.look()
     except Refused as refused:
         raise NotAllowed(
-            f"the artifact service refuses: {refused.why}",
-            "a mirror still works: it keeps event files, manifest and receipt in the datastore; "
-            "grant 'AzureML Data Scientist' on the workspace to have them at the run",
+            f"the artifact service refuses access: {refused.why}",
+            "a mirror still works: it stores event files, manifest and receipt in the datastore; grant "
+            "'AzureML Data Scientist' on the workspace to have them with the run",
         ) from refused
     return f"answers; {_artifacts_predicted(settings)}"
 
 
 def _artifacts_predicted(settings: Settings) -> str:
-    """Say what the settings of workspace and account mean for files that a run shows."""
+    """Explain what the settings of workspace and account mean for files that a run shows."""
     azure, service = _workspace(settings).azure, _workspace(settings).service
     found, _ = azure.retry(lambda: service.get(azure.coordinates.scope, WORKSPACE_API))
     properties = found.get("properties") or {}
     mode = str(properties.get("systemDatastoresAuthMode") or "").lower()
     shared_keys = _shared_keys(settings, str(properties.get("storageAccount") or ""))
-    plain = "files that are registered by reference need no SAS"
+    plain = "files registered by reference need no SAS"
     if not mode:
-        return f"the workspace does not say how it signs SAS; {plain}"
+        return f"it is not known how the workspace signs SAS; {plain}"
     how = f"systemDatastoresAuthMode is {mode}"
     if mode != "accesskey":
         return f"{how}, so SAS are signed without the account's key; {plain}"
     if shared_keys is False:
         return (
             f"{how}, and the account forbids shared keys: every SAS will be refused "
-            f"(KeyBasedAuthenticationNotPermitted); {plain}, and where that is not taken either, a mirror "
-            "keeps them in the datastore"
+            f"(KeyBasedAuthenticationNotPermitted); {plain}; if that is refused too, a mirror stores them in "
+            "the datastore"
         )
     if shared_keys is None:
         return (
-            f"{how}, and SAS are refused if the account forbids shared keys, which may not be read; {plain}"
+            f"{how}, and SAS are refused if the account forbids shared keys, which this identity cannot "
+            f"check; {plain}"
         )
     return f"{how}, and the account allows shared keys: SAS work; {plain}"
 
 
 def _shared_keys(settings: Settings, account: str) -> bool | None:
-    """Return whether a storage account allows shared keys; None where this identity may not look."""
+    """Tell whether a storage account allows shared keys; None if this identity may not read that."""
     azure, service = _workspace(settings).azure, _workspace(settings).service
     if not account:
         return None
@@ -174,7 +175,7 @@ def _shared_keys(settings: Settings, account: str) -> bool | None:
         found, _ = azure.retry(lambda: service.get(account, STORAGE_API))
     except MirrorError:
         return None
-    # Learn, "Prevent Shared Key authorization": what is not set is allowed.
+    # Learn, "Prevent Shared Key authorization": if it is not set, it is allowed.
     return (found.get("properties") or {}).get("allowSharedKeyAccess") is not False
 
 
@@ -199,7 +200,7 @@ def _registry(settings: Settings) -> str:
 
 
 def _needs(check: Check, settings: Settings) -> str:
-    """Return what a check finds, or raise its failure; it is run once, whoever needs it."""
+    """Return a check's result, or raise its failure. It is run once, whoever needs it."""
     key = (check, settings.azure_coordinates)
     if key not in _results:
         try:
@@ -233,18 +234,18 @@ CHECKS: tuple[tuple[str, Check], ...] = tuple(
 
 
 def probe(settings: Settings) -> Iterator[Answer]:
-    """Try what only a real workspace can tell, and say what it told."""
-    # Late: it loads all clients at once.
+    """Try what only a real workspace can tell, and report the result."""
+    # Imported late: it loads all clients at once.
     from aml_mirror.registries.azureml.probe import Probe
 
     return Probe(_workspace(settings)).answers()
 
 
 def _workspace(settings: Settings) -> AzureMLRegistry:
-    """The workspace, opened once for all checks; what fails is tried again by the next check."""
+    """The workspace, opened once for all checks. If that fails, the next check tries again."""
     key = settings.azure_coordinates
     if key not in _opened:
-        # The first failure tells: a doctor does not wait.
+        # The first failure counts: doctor does not wait.
         _opened[key] = load_workspace(replace(settings, retry_seconds=0.0), lambda text: None)
     return _opened[key]
 
@@ -257,7 +258,7 @@ def _host_of(url: str) -> str:
 
 
 def _reach(host: str) -> str:
-    """Say how a host is reached; tell apart its name, the proxy, its certificate and the way to it.
+    """Describe the way to a host: tell apart its name, the proxy, its certificate and the connection.
 
     Raises:
         ConfigurationError: its certificate is not trusted.
@@ -281,7 +282,7 @@ def _reach(host: str) -> str:
         private = ipaddress.ip_address(address.partition("%")[0]).is_private
         how = f"{address}, {'a private address' if private else 'a public address'}"
     try:
-        # Any answer will do: the name, the way to it and the certificate are what is looked at.
+        # Any answer is enough: only the name, the connection and the certificate are tested.
         requests.head(url, timeout=_CONNECT_SECONDS, allow_redirects=False)
     except requests.RequestException as error:
         failure: MirrorError = azure_errors.translate(error, f"{name} ({how})")

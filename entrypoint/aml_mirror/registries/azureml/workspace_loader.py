@@ -1,4 +1,4 @@
-"""Loads the clients of an Azure ML workspace, once all that needs none of them is checked."""
+"""Loads the clients of an Azure ML workspace, after everything that needs no client was checked."""
 
 from __future__ import annotations
 
@@ -16,27 +16,28 @@ if TYPE_CHECKING:
 
 
 def load_workspace(settings: Settings, notice: Callable[[str], None]) -> AzureMLRegistry:
-    """Return the workspace that the coordinates name, its clients loaded; nothing is sent to it yet.
+    """Return the workspace that the coordinates name, with its clients loaded. Nothing is sent yet.
 
     Raises:
         ConfigurationError: a coordinate is missing or malformed, or the cloud is not known.
-        ServiceUnavailable: the metadata of a cloud that is not built in cannot be had.
+        ServiceUnavailable: the metadata of a cloud that is not built in cannot be read.
     """
     return loader(settings, notice)()
 
 
 def loader(settings: Settings, notice: Callable[[str], None]) -> Callable[[], AzureMLRegistry]:
-    """Check what can be checked before the clients are loaded, and return what loads them."""
+    """Check what can be checked without the clients, and return the function that loads them."""
     coordinates = Coordinates.of(settings)
     from aml_mirror.storage.azure_cloud import blob_suffix
 
-    # azure-ai-ml and azureml-mlflow ask for the metadata of a cloud that is not built in as they load, and
-    # cannot be loaded again where that failed. So it is asked for here first, with patience.
+    # azure-ai-ml and azureml-mlflow request the metadata of a cloud that is not built in while they are
+    # imported, and cannot be imported again if that failed. So the metadata are requested here first, with
+    # retries.
     Retry(settings.retry_seconds, _not_loaded, notice)(blob_suffix)
 
     def load() -> AzureMLRegistry:
         try:
-            # Late: the clients of Azure take two seconds to import.
+            # Imported late: the clients of Azure take two seconds.
             from aml_mirror.registries.azureml.workspace import AzureMLRegistry
         except ImportError as error:
             raise ConfigurationError(

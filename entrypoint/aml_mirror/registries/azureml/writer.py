@@ -1,4 +1,4 @@
-"""One run of an Azure ML workspace, being written: steps 4 to 6 of :mod:`.workspace`."""
+"""Writes one run of an Azure ML workspace: steps 4 to 6 of :mod:`.workspace`."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ from aml_mirror.transfer.staged_files import StagedFiles
 if TYPE_CHECKING:
     from aml_mirror.registries.azureml.workspace import AzureMLRegistry
 
-# After so many bytes the list of what was stored is worth two requests before the version is registered.
+# After this many bytes, the list of stored files is worth two requests before the version is registered.
 SAVE_FROM_BYTES = 64 << 20
 
 
@@ -44,8 +44,8 @@ class AzureMLWriter(MetricWriter):
 
     Args:
         workspace, run, claim, tags, adopted: see :class:`aml_mirror.registries.mlflow_runs.RunWriter`.
-        intended: the version number that an earlier attempt took, or meant to take.
-        folder: where the version's files go.
+        intended: the version number that an earlier attempt used, or intended to use.
+        folder: the place of the version's files.
     """
 
     def __init__(
@@ -98,7 +98,7 @@ class AzureMLWriter(MetricWriter):
     def _bring(
         self, progress: Callable[[int], None] = lambda count: None, staged: StagedFiles | None = None
     ) -> TransferResult:
-        """Make the folder of the version hold the bytes of the manifest and nothing else."""
+        """Make the folder of the version contain exactly the bytes of the manifest."""
         if self._checkpoint is None:
             raise RuntimeError("put_model comes first")
         tree, manifest = self._checkpoint
@@ -169,16 +169,16 @@ class AzureMLWriter(MetricWriter):
 
     def finish(self, version: Version) -> None:
         self._require_claim()
-        # First: whoever finds the run complete does not look for staged files any more.
+        # First: a mirror that finds the run complete no longer looks for staged files.
         self._unstage()
         if not self._adopted:
-            # How soon a search shows a new run is not documented: one that a killed attempt or a lost answer
-            # made may be seen only now.
+            # It is not documented how soon a search shows a new run. A run of a killed attempt or a lost
+            # answer may be visible only now.
             retire_others(self._workspace, self._run)
         tags = [RunTag(keys.STATE, keys.COMPLETE), RunTag(VERSION, version.number)]
         self._log_batch(tags=tags)
         run_times.end_run(self._client, self._retry, self._run, self._tags)
-        # The last look: whatever happened to the folder since, the version is complete with the right bytes.
+        # The last check: whatever happened to the folder since, the version is complete with the right bytes.
         before = self._files.digest
         self._bring()
         self._save_list(self._small.texts if self._files.list_digest != before else None)
@@ -188,14 +188,15 @@ class AzureMLWriter(MetricWriter):
         if digest_in(version.tags) != self._files.digest:
             marks[STORED] = self._files.digest
         if version.tags.get(keys.MLFLOW_RUN_ID) != self.run_id:
-            # Made by an earlier attempt, whose run is gone: the property cannot change, the tag says it.
+            # Created by an earlier attempt whose run no longer exists. The property cannot change, so the tag
+            # states it.
             marks[keys.MLFLOW_RUN_ID] = self.run_id
         self._require_claim()
         self._workspace.models.tag(version, marks, self._require_claim)
         self._claim.release()
 
     def _unstage(self) -> None:
-        """Remove what was staged, by an earlier attempt perhaps; files that are never staged have nothing."""
+        """Remove staged files, perhaps of an earlier attempt. Files that are never staged have none."""
         if self._checkpoint is None:
             return
         tree, manifest = self._checkpoint
@@ -204,7 +205,7 @@ class AzureMLWriter(MetricWriter):
 
     def abort(self, status: str, why: str) -> None:
         super().abort(status, why)
-        # Last: until then the run is still ours to close.
+        # Last: until then we can still close the run.
         self._claim.release()
 
     def _release(self) -> None:

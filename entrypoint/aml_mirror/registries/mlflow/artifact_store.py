@@ -1,9 +1,9 @@
-"""Where an MLflow server keeps the files of a run, reached the way every release from 2.9 on allows.
+"""Accesses the place where an MLflow server stores the files of a run, for every release from 2.9 on.
 
-MLflow's own ``list_artifacts(run_id)`` and ``runs:/…`` also ask for logged models, which MLflow 2 servers
-do not have (404). Here the run's own ``artifact_uri`` is read, and the repository behind it is used.
+MLflow's own ``list_artifacts(run_id)`` and ``runs:/…`` also request logged models, which MLflow 2 servers do
+not have (404). Here the run's own ``artifact_uri`` is read, and the repository behind it is used.
 
-A path or a ``file:`` URI that comes from a server names the *server's* disk. MLflow's client would write to
+If a server returns a path or a ``file:`` URI, it means the *server's* disk. MLflow's client would write to
 the same path on this machine, and the files would be lost with it (mlflow#212, mlflow#810).
 """
 
@@ -40,10 +40,10 @@ class ArtifactStores:
     """Opens the artifact stores of one MLflow server.
 
     Args:
-        client: of the server.
+        client: the server's client.
         tracking_uri: its address.
         on_this_host: whether the person says that this program runs on the server's host.
-        retry: the patience of the server's requests.
+        retry: retries the server's requests.
     """
 
     def __init__(self, client: MlflowClient, tracking_uri: str, on_this_host: bool, retry: Retry) -> None:
@@ -53,7 +53,7 @@ class ArtifactStores:
         self._on_this_host = on_this_host
 
     def open(self, uri: str) -> Any:
-        """Return MLflow's repository for an artifact URI, of any scheme but ``runs``.
+        """Return MLflow's repository for an artifact URI with any scheme except ``runs``.
 
         Raises:
             ConfigurationError: the URI is a path on another host's disk.
@@ -77,7 +77,7 @@ class ArtifactStores:
         return self.open(append_to_uri_path(root, path) if path else root)
 
     def retry_for(self, uri: str) -> Retry:
-        """Return the patience of requests to an artifact store, whose errors name the store."""
+        """Return the retries for requests to an artifact store, whose errors name the store."""
         if is_path(uri) or _scheme(uri) in (*_WEB, "mlflow-artifacts"):
             return self._retry
         where = f"the artifact store {redaction.text(uri)}"
@@ -99,7 +99,7 @@ class ArtifactStores:
         """Check that files written to an artifact URI arrive in the server's store.
 
         Raises:
-            ConfigurationError: the URI is a path, and nothing says that it is on this host.
+            ConfigurationError: the URI is a path, and it is not known to be on this host.
         """
         if not is_path(uri) or _scheme(self._uri) in ("sqlite", "file", ""):
             return
@@ -121,12 +121,12 @@ class ArtifactStores:
 
 
 def _ask(repository: Any) -> None:
-    """Ask for a folder that nobody writes: one small answer, and the same login as a write."""
+    """Request a folder that nobody writes: a small answer, with the same login as a write."""
     place, listing, root = str(repository.artifact_uri).partition(_LISTING)
     if not isinstance(repository, HttpArtifactRepository) or not listing:
         repository.list_artifacts(_NOBODYS)
         return
-    # As its own listing asks, but the client's retries would lose what the server says of a 503.
+    # The same request as its own listing. The client's retries would lose what the server says about a 503.
     answer = http_request(
         get_default_host_creds(place),
         _LISTING,
@@ -144,17 +144,17 @@ def _require_writable(path: str) -> None:
         place = os.path.dirname(place)
     if not os.path.isdir(place) or not os.access(place, os.W_OK | os.X_OK):
         raise NotAllowed(
-            f"the artifacts go to {path}, and {place} may not be written", "give this user write access"
+            f"the artifacts go to {path}, but {place} is not writable", "give this user write access"
         )
 
 
 def is_path(uri: str) -> bool:
-    """Whether an artifact URI is a path on a disk."""
+    """Tell whether an artifact URI is a path on a disk."""
     return _scheme(uri) in ("", "file")
 
 
 def is_this_host(host: str) -> bool:
-    """Whether a name is one of this host's own addresses: only those can be bound to."""
+    """Tell whether a name is one of this host's own addresses: only those can be bound."""
     try:
         addresses = socket.getaddrinfo(host or "localhost", 0, type=socket.SOCK_DGRAM)
     except OSError:

@@ -1,4 +1,4 @@
-"""Add something to a version that is complete: see :meth:`aml_mirror.registries.base.Registry.attach`."""
+"""Adds something to a complete version: see :meth:`aml_mirror.registries.base.Registry.attach`."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def put_text(
 def put_points(
     client: MlflowClient, retry: Retry, version: Version, points: Sequence[Point], mark: str
 ) -> list[str]:
-    """Send points to the run of a version, once, with a mark that tells that they are there."""
+    """Send points to the run of a version, once, with a mark that says that they are there."""
     run_id = version.tags.get(keys.MLFLOW_RUN_ID, "")
     metrics = [Metric(name, value, time, step) for name, value, time, step in points]
     if not metrics:

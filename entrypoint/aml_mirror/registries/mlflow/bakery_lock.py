@@ -1,13 +1,15 @@
-"""Whose turn it is to write a checkpoint to an MLflow server, which compares and sets nothing in one step.
+"""Decides who may write a checkpoint to an MLflow server, which has no compare-and-set operation.
 
-Who finds no run of a checkpoint makes one, and several may at once. Their leases are then places in a
-queue, as in Lamport's bakery (A New Solution of Dijkstra's Concurrent Programming Problem, 1974): one makes
-a run, still choosing; looks at the others and takes a ticket above theirs; looks again, and writes once
-nobody is choosing and nobody who lives has a lower ticket. Who has a higher one deletes the run that it made
-and waits for the winner. So it does not matter how long a request is under way: whoever comes to see a
-writer has the higher ticket. The start times of runs are their clients' own, and would not do.
+A mirror that finds no run of a checkpoint creates one, and several mirrors may do so at once. Their leases
+are then places in a queue, as in Lamport's bakery algorithm (A New Solution of Dijkstra's Concurrent
+Programming Problem, 1974). A mirror creates a run in the state "choosing", looks at the others, and takes a
+ticket above theirs. Then it looks again, and writes once nobody is choosing and nobody alive has a lower
+ticket. A mirror with a higher ticket deletes its run and waits for the winner. So it does not matter how long
+a request is under way: a mirror that sees a writer has the higher ticket. The start times of runs come from
+their clients, and would not be reliable.
 
-A run whose writer is dead is taken up by writing a lease over that one; of several who do, the last goes on.
+If the writer of a run no longer runs, another mirror continues the run by writing its own lease over the old
+one. If several do, the last one continues.
 """
 
 from __future__ import annotations
@@ -33,9 +35,9 @@ class BakeryLock:
     """One mirror's wait for its turn.
 
     Args:
-        workspace: where the runs are.
-        experiment_id: that of the runs.
-        tags: of the checkpoint to be written; with its identity and its model's name.
+        workspace: the workspace of the runs.
+        experiment_id: their experiment.
+        tags: of the checkpoint to write, with its identity and its model's name.
         notice: called with messages for the user while waiting.
     """
 
@@ -53,11 +55,11 @@ class BakeryLock:
         self._notice = notice
         self._told = False
         self._watches: dict[str, Watch] = defaultdict(Watch)
-        # Runs of dead mirrors that we took up: never to be deleted.
+        # Runs of dead mirrors that we continued. They are never deleted.
         self._taken: set[str] = set()
 
     def wait(self, run_name: str) -> tuple[MlflowRun, bool] | Version:
-        """Return the run to write and whether we made it, or the version that another one has written.
+        """Return the run to write and whether we created it, or the version that another mirror has written.
 
         Raises:
             MirrorError: the server does not answer.
@@ -80,7 +82,7 @@ class BakeryLock:
                 ).info.run_id
             elif not mine:
                 self._take_up(runs[0])
-            # A POST whose answer was lost may have made more than one run of ours.
+            # A POST whose answer was lost may have created more than one run of ours.
             elif self._step_back(mine[1:]):
                 continue
             elif self.keeper.ticket == CHOOSING:
@@ -92,7 +94,7 @@ class BakeryLock:
                 time.sleep(SETTLE_SECONDS)
                 self._hold(mine[0])
             elif (first := next(run for run in runs if run.info.run_id not in rivals)) is not mine[0]:
-                # Left by one who was in the queue with us, and older than ours.
+                # Left by a mirror that was in the queue with us, and older than ours.
                 self._take_up(first)
             else:
                 return mine[0], mine[0].info.run_id == made
@@ -110,7 +112,7 @@ class BakeryLock:
         return next((version for version in found if version.complete), None)
 
     def _rivals(self, runs: list[MlflowRun]) -> dict[str, Lease]:
-        """The leases of others who live, by run."""
+        """Return the leases of the other live mirrors, by run."""
         rivals = {}
         for run in runs:
             lease = Lease.parse(_note(run))
@@ -126,7 +128,7 @@ class BakeryLock:
 
     def _take_up(self, run: MlflowRun) -> None:
         self._notice(
-            f"taking up the MLflow run {run.info.run_id}, which an earlier mirror left {run.info.status}"
+            f"continuing the MLflow run {run.info.run_id}, which an earlier mirror left {run.info.status}"
         )
         self._taken.add(run.info.run_id)
         self.keeper.ticket = CHOOSING
@@ -138,7 +140,7 @@ class BakeryLock:
         self._workspace.retry(lambda: client.set_tag(run.info.run_id, keys.LEASE, note))
 
     def _step_back(self, runs: list[MlflowRun]) -> bool:
-        """Delete runs that we made, give back those that we took up; tell whether there were any."""
+        """Delete runs that we created, and release those that we continued; tell whether there were any."""
         client = self._workspace.client
         for run in runs:
             run_id = run.info.run_id
@@ -151,7 +153,7 @@ class BakeryLock:
     def _wait_for(self, rivals: dict[str, Lease]) -> None:
         if not self._told:
             self._told = True
-            self._notice(f"another mirror of this run is at work (MLflow run {min(rivals)}); waiting for it")
+            self._notice(f"another mirror is working on this run (MLflow run {min(rivals)}); waiting for it")
         time.sleep(POLL_SECONDS)
 
 

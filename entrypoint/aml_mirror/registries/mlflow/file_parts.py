@@ -1,7 +1,8 @@
-"""Read a file of an artifact store in parts, whatever the store is: no file is ever held or written whole.
+"""Reads a file from any artifact store in parts: a file is never held in memory or written as a whole.
 
-MLflow's repositories only download to a file. Here each kind is asked by its own client, as its
-``_download_file`` asks (mlflow 2.9 to 3.15), but the answer is handed on as it comes.
+MLflow's repositories can only download to a file. Here each kind of store is accessed with its own client,
+with the same requests as its ``_download_file`` (mlflow 2.9 to 3.15), but the answer is passed on as it
+arrives.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ PART_BYTES = 4 << 20
 
 
 def parts_of(repository: Any, path: str) -> Iterator[bytes]:
-    """Yield a file's bytes in their order. A file that is not there has no parts."""
+    """Yield a file's bytes in order. A missing file has no parts."""
     if isinstance(repository, HttpArtifactRepository):
         yield from _of_server(repository, path)
     elif isinstance(repository, LocalArtifactRepository):
@@ -38,7 +39,7 @@ def parts_of(repository: Any, path: str) -> Iterator[bytes]:
 
 
 def limited(parts: Iterator[bytes], limit: int) -> Iterator[bytes]:
-    """Yield parts as long as they are no longer than ``limit`` bytes together."""
+    """Yield parts as long as their total is no more than ``limit`` bytes."""
     for part in parts:
         limit -= len(part)
         if limit < 0:
@@ -47,13 +48,13 @@ def limited(parts: Iterator[bytes], limit: int) -> Iterator[bytes]:
 
 
 def _of_server(repository: Any, path: str) -> Iterator[bytes]:
-    # Without the client's own retries: they would ask for minutes for what is not there.
+    # Without the client's own retries: they would ask for minutes for a missing file.
     with http_request(
         host_credentials(repository), f"/{path}", "GET", stream=True, max_retries=0, raise_on_status=False
     ) as answer:
         if answer.status_code == 404:
             return
-        # MLflow 2 answers 500 where a file is missing.
+        # MLflow 2 answers 500 if a file is missing.
         if answer.status_code == 500 and not _is_listed(repository, path):
             return
         augmented_raise_for_status(answer)
@@ -81,7 +82,7 @@ def _of_gcs(repository: Any, path: str) -> Iterator[bytes]:
     blob = repository.client.bucket(bucket).get_blob(posixpath.join(root, path))
     if blob is None:
         return
-    # Asks for PART_BYTES at a time.
+    # Requests PART_BYTES at a time.
     with blob.open("rb", chunk_size=PART_BYTES) as stream:
         while part := stream.read(PART_BYTES):
             yield part
@@ -120,7 +121,7 @@ _READERS = {
 
 
 def _through_disk(repository: Any, path: str) -> Iterator[bytes]:
-    """The store of a plugin can only write a file."""
+    """Read from a plugin's store, which can only write to a file."""
     with tempfile.TemporaryDirectory(prefix="aml-mirror-") as scratch:
         yield from _of_disk(repository.download_artifacts(path, scratch))
 

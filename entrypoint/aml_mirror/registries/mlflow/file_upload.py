@@ -1,4 +1,4 @@
-"""Send a file to an artifact store, in parts where MLflow's server offers that."""
+"""Sends a file to an artifact store, in parts if MLflow's server supports that."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ def put_file(store: Any, retry: Retry, tree: Tree, source: str, path: str) -> No
 
     Args:
         store: MLflow's repository of the run.
-        retry: the patience of its requests.
+        retry: retries its requests.
         source: the file's path in the tree.
-        path: among the artifacts.
+        path: its path among the artifacts.
 
     Raises:
         DataError: it changed while it was sent.
-        MirrorError: the store does not take it.
+        MirrorError: the store does not accept it.
     """
     folder, _, name = path.rpartition("/")
 
@@ -37,7 +37,7 @@ def put_file(store: Any, retry: Retry, tree: Tree, source: str, path: str) -> No
 
 
 def put_text(store: Any, retry: Retry, path: str, text: str) -> None:
-    """Write a small artifact, over what is there. Raises as :func:`put_file`."""
+    """Write a small artifact, replacing any existing one. Raises the errors of :func:`put_file`."""
     folder, _, name = path.rpartition("/")
     with tempfile.TemporaryDirectory(prefix="aml-mirror-") as scratch:
         local = os.path.join(scratch, name)
@@ -47,16 +47,16 @@ def put_text(store: Any, retry: Retry, path: str, text: str) -> None:
 
 
 def _send(store: Any, local: str, folder: str | None) -> None:
-    """Send a file; a large one, where the server offers it, in parts to addresses in its store that it signs.
+    """Send a file. If the server supports it, a large file is sent in parts to signed addresses in its store.
 
-    Those addresses may not be reachable from here. Then the file goes through the server, which also says
-    best what is wrong.
+    Those addresses may not be reachable from here. Then the file goes through the server, which also reports
+    problems best.
     """
     if not isinstance(store, HttpArtifactRepository) or not sends_in_parts(store, local):
         store.log_artifact(local, folder)
         return
     try:
         store.log_artifact(local, folder)
-    except Exception:  # noqa: BLE001 - whatever it is, the plain way is tried
+    except Exception:  # noqa: BLE001 - after any error, the file goes through the server
         send_whole_from_now_on(store)
         store.log_artifact(local, folder)

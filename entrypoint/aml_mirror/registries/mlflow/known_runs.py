@@ -13,7 +13,7 @@ from aml_mirror.registries.records import Version
 if TYPE_CHECKING:
     from aml_mirror.registries.mlflow.tracking_server import MlflowRegistry
 
-# So many runs of another experiment are asked for one by one; then that experiment is, too.
+# After this many single requests for runs of another experiment, that experiment is listed too.
 FEW = 2
 
 

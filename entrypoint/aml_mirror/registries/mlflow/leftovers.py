@@ -1,7 +1,6 @@
-"""What this program left on an MLflow server: see :class:`aml_mirror.registries.leftovers.Leftovers`.
+"""Finds what this program left on an MLflow server: see :class:`aml_mirror.registries.leftovers.Leftovers`.
 
-Files belong to runs there. A run that is deleted can be restored until ``mlflow gc`` removes it with its
-files.
+Files belong to runs there. A deleted run can be restored until ``mlflow gc`` removes it with its files.
 """
 
 from __future__ import annotations
@@ -45,7 +44,7 @@ class MlflowLeftovers:
                 lambda token=token: registry.client.search_model_versions("", 500, page_token=token)  # type: ignore[misc]
             )
             for item in page:
-                # Also a version that somebody else registered from a run of ours.
+                # This includes a version that somebody else registered from one of our runs.
                 tags = {keys.MLFLOW_RUN_ID: str(item.run_id or ""), **item.tags}
                 found.append(Version(str(item.name), str(item.version), tags))
                 if item.run_id and tags[keys.MLFLOW_RUN_ID] != item.run_id:
@@ -67,6 +66,6 @@ class MlflowLeftovers:
             return ""
         lease = Lease.parse(run.data.tags.get(keys.LEASE))
         if not is_as_listed(run, self._runs[item.name]) or (lease is not None and not lease.owner_is_gone):
-            return "a mirror may be at work on it"
+            return "a mirror may be working on it"
         registry.discard(lambda: registry.client.delete_run(item.name))
         return ""

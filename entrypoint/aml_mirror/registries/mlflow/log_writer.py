@@ -1,7 +1,7 @@
-"""Continue the logs of a version that is complete: see :class:`aml_mirror.registries.base.LogWriter`.
+"""Continues the logs of a complete version: see :class:`aml_mirror.registries.base.LogWriter`.
 
-The lease on the version's run, as every mirror of it holds, keeps two updates apart. What is kept of the
-logs is in the folder ``mirror`` of the run's artifacts.
+The lease on the version's run, which every mirror of it holds, keeps two updates apart. The state of the logs
+is in the folder ``mirror`` of the run's artifacts.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from aml_mirror.support.retry import Retry
 if TYPE_CHECKING:
     from aml_mirror.registries.mlflow.tracking_server import MlflowRegistry
 
-# The folder of the run's artifacts with what belongs to the mirror alone.
+# The folder of the run's artifacts for files that only the mirror uses.
 OWN = "mirror"
 # Tag of the run: which update, how many of its points were sent, and their digest.
 PROGRESS = "mirror.update"
@@ -34,7 +34,7 @@ POLL_SECONDS = 2.0
 
 
 def note_of(client: MlflowClient, run_id: str) -> tuple[Callable[[], str], Callable[[str], None]]:
-    """Return what reads and what writes the note of the lease on a run, each in one request."""
+    """Return functions that read and write the note of the lease on a run, each in one request."""
 
     def read() -> str:
         return str(client.get_run(run_id).data.tags.get(keys.LEASE, ""))
@@ -48,7 +48,7 @@ def note_of(client: MlflowClient, run_id: str) -> tuple[Callable[[], str], Calla
 def lease_on(registry: MlflowRegistry, run_id: str, notice: Callable[[str], None]) -> Keeper:
     """Wait until nobody writes a run, and take the lease on it.
 
-    Of several who take it at once, the last one to write it goes on; the others find that when they read it
+    If several take it at once, the last one to write it continues. The others notice that when they read it
     back, or with their first renewal.
     """
     retry, keeper, watch, told = registry.retry, Keeper(), Watch(), False
@@ -65,12 +65,12 @@ def lease_on(registry: MlflowRegistry, run_id: str, notice: Callable[[str], None
             continue
         if not told:
             told = True
-            notice(f"another mirror of this run is at work (MLflow run {run_id}); waiting for it")
+            notice(f"another mirror is working on this run (MLflow run {run_id}); waiting for it")
         time.sleep(POLL_SECONDS)
 
 
 class RunClaim:
-    """The lease on one run, from when it is taken until :meth:`close`."""
+    """The lease on one run, until :meth:`close`."""
 
     def __init__(self, registry: MlflowRegistry, run_id: str, notice: Callable[[str], None]) -> None:
         self._registry = registry
@@ -79,13 +79,13 @@ class RunClaim:
 
     def require(self) -> None:
         """Raises:
-        ServiceUnavailable: another mirror has it now.
+        ServiceUnavailable: another mirror has the run now.
         """
         if self._keeper.lost:
             raise lost_claim(f"the MLflow run {self._run_id}")
 
     def require_now(self) -> None:
-        """Likewise, by a look: before what must not be done twice."""
+        """Like :meth:`require`, but with a request: before a step that must not be done twice."""
         self._registry.retry(self._keeper.look)
         self.require()
 
@@ -96,7 +96,7 @@ class RunClaim:
             return
         try:
             self._registry.client.set_tag(self._run_id, keys.LEASE, "")
-        except Exception:  # noqa: BLE001 - the lease ends by itself
+        except Exception:  # noqa: BLE001 - the lease expires by itself
             return
 
 
@@ -168,6 +168,6 @@ class MlflowLogWriter:
 
 
 def read_own(store: Any, retry: Retry, name: str, limit: int) -> bytes | None:
-    """Return one of the mirror's own files of a run; None where there is none, or it is too long."""
+    """Return one of the mirror's own files of a run; None if there is none, or it is too long."""
     data = b"".join(retry(lambda: list(limited(parts_of(store, f"{OWN}/{name}"), limit))))
     return data or None

@@ -18,11 +18,11 @@ SQLITE_FILE = re.compile(r"sqlite(?:\+\w+)?:///([^?]+)")
 
 
 def make_if_missing(uri: str, path: str) -> None:
-    """Make the database under another name, then give it its own.
+    """Create the database under a temporary name, then rename it.
 
     Args:
         uri: the tracking URI, ``sqlite:///…``.
-        path: of the file, as the URI has it.
+        path: the path of the file, as in the URI.
     """
     place = os.path.abspath(path)
     if os.path.exists(place):
@@ -48,7 +48,7 @@ def make_if_missing(uri: str, path: str) -> None:
 
 
 def artifacts_beside(uri: str, name: str) -> str | None:
-    """Return the folder beside a local database for the artifacts of an experiment; None: it is no file."""
+    """Return the folder beside a local database for an experiment's artifacts; None: it is not a file."""
     match = SQLITE_FILE.match(uri)
     if not match or match[1] == ":memory:":
         return None

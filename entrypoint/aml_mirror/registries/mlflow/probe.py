@@ -1,7 +1,7 @@
-"""``doctor --probe``: write a run, an artifact and a model as a mirror does, and remove them again.
+"""``doctor --probe``: writes a run, an artifact and a model in the same way as a mirror, and removes them
+again.
 
-What is written stays nowhere but in the server's own trash: a deleted run, and where the experiment is new, a
-deleted experiment.
+Only the server's own trash keeps something: a deleted run, and a deleted experiment if the experiment is new.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _FILE = "probe.txt"
 
 
 def probe(registry: MlflowRegistry, settings: Settings) -> Iterator[Found]:
-    """Yield the name of each attempt, what it found, and the failure or None."""
+    """Yield the name of each attempt, its result, and the failure or None."""
     model = settings.model_name or PROBE_NAME
     tries = _Tries(registry, settings.experiment or model, model, f"aml-mirror-probe-{uuid.uuid4().hex[:12]}")
     try:
@@ -55,12 +55,12 @@ class _Tries:
         registry = self.registry
         found = registry.find_experiment(self.experiment)
         if found is None:
-            # Its own name is not used up: a deleted experiment keeps its name.
+            # Its own name stays free: a deleted experiment keeps its name.
             found = self.new_experiment = registry.experiment(self.id)
         run = registry.create_run(found, self.id, {PROBE_NAME: "true"})
         self.run_id = str(run.info.run_id)
         where = f"the experiment {self.experiment}" if not self.new_experiment else "a new experiment"
-        return f"{where} takes a run"
+        return f"{where} accepts a run"
 
     def artifact(self) -> str:
         registry = self.registry
@@ -70,12 +70,12 @@ class _Tries:
         put_text(store, retry, _FILE, self.id)
         back = b"".join(retry(lambda: list(parts_of(store, _FILE))))
         if back != self.id.encode():
-            return f"{location} gave back {len(back)} of {len(self.id)} bytes"
+            return f"{location} returned {len(back)} of {len(self.id)} bytes"
         try:
             retry(lambda: store.delete_artifacts(_FILE))
         except (NotImplementedError, MirrorError) as error:
-            return f"{location} takes a file and gives it back; it was not removed: {error}"
-        return f"{location} takes a file, gives it back and removes it"
+            return f"{location} accepts a file and returns it, but did not remove it: {error}"
+        return f"{location} accepts, returns and removes a file"
 
     def a_model(self) -> str:
         client, retry = self.registry.client, self.registry.retry
@@ -86,7 +86,7 @@ class _Tries:
                 raise
             retry(lambda: client.create_registered_model(self.id))
             self.registry.discard(lambda: client.delete_registered_model(self.id))
-            return "a new model is taken and removed"
+            return "a new model can be created and removed"
         retry(lambda: client.set_registered_model_tag(self.model, PROBE_NAME, "true"))
         self._quietly(lambda: client.delete_registered_model_tag(self.model, PROBE_NAME))
         return f"the model {self.model} can be written"
@@ -102,4 +102,4 @@ class _Tries:
         try:
             self.registry.discard(delete)
         except MirrorError:
-            return  # what was tried is what is told
+            return  # only the result of the probe itself is reported

@@ -1,4 +1,4 @@
-"""What a version on an MLflow server holds: its files are read where the registry says they are."""
+"""Reads the contents of a version on an MLflow server, where the registry says that its files are."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from aml_mirror.registries.mlflow_errors import is_missing
 from aml_mirror.registries.records import FileDigest, Version
 from aml_mirror.support.retry import Retry
 
-# Files and folders of a version, most of them extra: more is not listed to its end.
+# The most files and folders of a version, most of them unexpected. More are not listed.
 MAX_LISTED = 100_000
 MAX_STATE_BYTES = 16 << 20
 
@@ -49,9 +49,9 @@ class MlflowVersionReader:
 
     def _gone(self, version: Version, how: str) -> DataError:
         return DataError(
-            f"the MLflow run {self._run_id} of version {version.number} of {version.model} is {how}, and its "
-            "files with it",
-            "mirror its run again: a deleted MLflow run is restored, one that is gone is made again",
+            f"the MLflow run {self._run_id} of version {version.number} of {version.model} is {how}, and so "
+            "are its files",
+            "mirror its run again: a deleted MLflow run is restored, a removed one is created again",
         )
 
     def artifacts(self, name: str, limit: int) -> Iterator[bytes]:
@@ -84,7 +84,7 @@ class MlflowVersionReader:
                     found[item.path] = item.file_size
                 if len(found) + len(pending) > MAX_LISTED:
                     raise DataError(
-                        f"the version holds over {MAX_LISTED:,} files", "look at what was put there"
+                        f"the version holds over {MAX_LISTED:,} files", "check what was put there"
                     )
         return found
 
@@ -95,7 +95,7 @@ class MlflowVersionReader:
         return None  # each file has one in the manifest
 
     def own_problems(self) -> tuple[list[tuple[str, str]], list[str]]:
-        # Of those the version pins the state of the logs only.
+        # Of those, the version pins only the state of the logs.
         tag = self._version.tags.get(keys.LOGS)
         if not tag:
             return [], []

@@ -14,7 +14,7 @@ from aml_mirror.registries.base import Registry
 from aml_mirror.registries.registry_type import PROBE_NAME, Check, RegistryType
 
 _WEB = ("http", "https")
-# Databases, which MLflow's client reaches by itself through SQLAlchemy.
+# Databases, which MLflow's client accesses directly through SQLAlchemy.
 _DATABASES = ("sqlite", "postgresql", "mysql", "mssql")
 _SQLITE_FILE = re.compile(r"sqlite(?:\+\w+)?:///([^?]+)")
 
@@ -43,7 +43,7 @@ class MlflowRegistryType(RegistryType):
             _check_file(uri, file[1])
 
     def open(self, settings: Settings, notice: Callable[[str], None]) -> Registry:
-        # Late: importing MLflow takes a second, which --help and plan need not wait for.
+        # Imported late: MLflow takes a second, and --help and plan do not need it.
         from aml_mirror.registries.mlflow.tracking_server import MlflowRegistry
 
         return MlflowRegistry(
@@ -71,7 +71,7 @@ class MlflowRegistryType(RegistryType):
 
 
 def _check_file(uri: str, path: str) -> None:
-    """Check that SQLite can open or create a file, without creating it or its folders, as MLflow does.
+    """Check that SQLite can open or create a file, without creating it or its folders, like MLflow.
 
     Raises:
         ConfigurationError: it cannot.
@@ -83,10 +83,10 @@ def _check_file(uri: str, path: str) -> None:
     if not why and not os.path.exists(place):
         while not os.path.lexists(place):
             place = os.path.dirname(place)
-        why = "" if os.path.isdir(place) else "is no folder"
+        why = "" if os.path.isdir(place) else "is not a folder"
     if not why and not os.access(place, os.R_OK | os.W_OK):
-        why = "cannot be written"
+        why = "is not writable"
     if why:
         raise ConfigurationError(
-            f"the database {uri} cannot be used: {place} {why}", "check its path and that it can be written"
+            f"the database {uri} cannot be used: {place} {why}", "check its path and whether it is writable"
         )

@@ -1,11 +1,11 @@
-"""Who is writing a run: a note on the run itself, renewed as long as its writer lives.
+"""Records who is writing a run: a note on the run itself, renewed as long as its writer lives.
 
-OSMO ends a task with SIGKILL, so a run can stand half-written with nobody left to say so; and two mirrors
-of one run can start in the same second. A lease tells the two apart. It names its owner (machine, PID
-namespace, process and start time, so that a gone process on the same machine is known to be gone at once)
-and a counter that the owner raises every ``RENEW_SECONDS``. A lease whose counter has not moved for
-``STALE_SECONDS`` of the *watcher's* clock is dead: clocks of different machines are never compared. Its
-ticket is its owner's place among those who began at once; see :mod:`.turn`.
+OSMO ends a task with SIGKILL, so a run may be left half-written without notice. Two mirrors of one run may
+also start in the same second. A lease tells the two cases apart. It names its owner: machine, PID namespace,
+process and start time. So a process on the same machine that no longer runs is recognised at once. It also
+has a counter that the owner increases every ``RENEW_SECONDS``. A lease whose counter has not changed for
+``STALE_SECONDS`` of the *observer's* clock is dead. Clocks of different machines are never compared. The
+ticket is the owner's place among mirrors that began at once; see :mod:`.bakery_lock`.
 """
 
 from __future__ import annotations
@@ -22,18 +22,18 @@ from dataclasses import dataclass
 _log = logging.getLogger(__name__)
 
 RENEW_SECONDS = 5.0
-# Six renewals: a server that answers slowly must not make a live writer look dead.
+# Six renewals: a slow server must not make a live writer look dead.
 STALE_SECONDS = 30.0
-# After writing a lease over a dead one, wait this long and read it back: of several that tried, the last
-# one to write goes on.
+# After writing a lease over a dead one, wait this long and read it back. If several tried, the last one to
+# write continues.
 SETTLE_SECONDS = 1.0
-# The ticket of one who has none yet.
+# The ticket of an owner that has none yet.
 CHOOSING = 0
 
 
 def _first_line(path: str) -> str:
     try:
-        # The name of a process is in its stat, and it may be any bytes.
+        # The name of a process is in its stat, and may contain any bytes.
         with open(path, encoding="utf-8", errors="replace") as stream:
             return stream.readline().strip()
     except OSError:
@@ -41,26 +41,26 @@ def _first_line(path: str) -> str:
 
 
 def _namespace() -> str:
-    """The machine and PID namespace we can look into; empty where that cannot be told."""
+    """Return the machine and PID namespace that we can inspect; empty if unknown."""
     boot = _first_line("/proc/sys/kernel/random/boot_id")
     try:
-        # The first namespace has the same number on every machine: without a boot id it says nothing.
+        # The first namespace has the same number on every machine, so without a boot id it says nothing.
         return f"{boot}:{os.stat('/proc/self/ns/pid').st_ino}" if boot else ""
     except OSError:
         return ""
 
 
 def _started(pid: int) -> str:
-    """When a process started, in clock ticks since boot (proc(5), field 22); empty: no such process."""
+    """Return a process's start, in clock ticks since boot (proc(5), field 22); empty: no such process."""
     line = _first_line(f"/proc/{pid}/stat")
     fields = line.rpartition(")")[2].split()
-    # A zombie holds its PID but writes nothing any more.
+    # A zombie still has its PID but no longer writes.
     return fields[19] if len(fields) > 19 and fields[0] not in "ZX" else ""
 
 
 @dataclass(frozen=True, slots=True)
 class Lease:
-    """What the note says."""
+    """The contents of the note."""
 
     owner: str
     beat: int
@@ -71,7 +71,7 @@ class Lease:
 
     @classmethod
     def parse(cls, text: str | None) -> Lease | None:
-        """Read a note; one that cannot be read is as good as none."""
+        """Parse a note. One that cannot be parsed counts as none."""
         try:
             found = json.loads(text or "")
             return cls(
@@ -100,14 +100,14 @@ class Lease:
 
     @property
     def owner_is_gone(self) -> bool:
-        """Whether the owner lived on this machine and is known to be dead."""
+        """Whether the owner ran on this machine and is known to be dead."""
         if not self.namespace or not self.started:
             return False
         return self.namespace == _namespace() and _started(self.pid) != self.started
 
 
 class Watch:
-    """Watches another's lease until its counter stands still."""
+    """Observes another owner's lease until its counter stops."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
@@ -115,7 +115,7 @@ class Watch:
         self._since = 0.0
 
     def is_dead(self, lease: Lease | None) -> bool:
-        """Return whether nobody holds the lease any more."""
+        """Tell whether nobody holds the lease any more."""
         if lease is None or lease.owner_is_gone:
             return True
         now = self._clock()
@@ -125,7 +125,7 @@ class Watch:
 
 
 class Keeper:
-    """Our own lease: the note, a thread that renews it, and a flag when another has taken it."""
+    """Our own lease: the note, a thread that renews it, and a flag that says whether another has taken it."""
 
     def __init__(self) -> None:
         self.owner = uuid.uuid4().hex
@@ -143,15 +143,15 @@ class Keeper:
         return Lease(self.owner, self._beat, _namespace(), pid, _started(pid), self.ticket).text()
 
     def holds(self, text: str | None) -> bool:
-        """Return whether a stored note is ours."""
+        """Tell whether a stored note is ours."""
         lease = Lease.parse(text)
         return lease is not None and lease.owner == self.owner
 
     def start(self, read: Callable[[], str | None], write: Callable[[str], None]) -> None:
-        """Begin to renew.
+        """Start to renew.
 
         Args:
-            read: returns the note as it is stored.
+            read: returns the stored note.
             write: stores a note.
         """
         self._read = read
@@ -159,7 +159,7 @@ class Keeper:
         self._thread.start()
 
     def look(self) -> None:
-        """Read the note now, not only with the next renewal: before a step that must not be taken twice."""
+        """Read the note now, not only with the next renewal: before a step that must not be done twice."""
         if self._read is not None and not self.holds(self._read()):
             self.lost = True
 
@@ -170,11 +170,11 @@ class Keeper:
                     self.lost = True
                     return
                 write(self.note())
-            except Exception as error:  # noqa: BLE001 - the next one makes up for it; the work goes on
+            except Exception as error:  # noqa: BLE001 - the next renewal makes up for it; the work continues
                 _log.debug("the lease could not be renewed: %s", error)
 
     def stop(self) -> None:
-        """End renewing; the note stays as it is."""
+        """Stop renewing. The note stays as it is."""
         self._stop.set()
         if self._thread is not None:
             self._thread.join(timeout=RENEW_SECONDS)

@@ -1,8 +1,9 @@
 """The stages of a model on an MLflow server: see :class:`aml_mirror.registries.stages.StageStore`.
 
 A stage is an alias of the model, which the server moves from one version to another in one request. The
-journal is in tags of the model, ``mirror.journal.<stage>.000001``; whoever may write to the server can change
-them. MLflow's own stages are not used: they are deprecated since 2.9, and several versions can have one.
+journal is in tags of the model, ``mirror.journal.<stage>.000001``. Anyone who may write to the server can
+change them. MLflow's own stages are not used: they are deprecated since 2.9, and several versions can have
+the same one.
 """
 
 from __future__ import annotations
@@ -56,7 +57,7 @@ class MlflowStageStore:
             return None
         sequence, digest = parse_mark(version.tags, stage)
         entry = parse_entry(found.tags.get(self._key(stage, sequence), "")) if found else None
-        # An alias that somebody moved by hand counts, and follows no entry.
+        # An alias that somebody moved by hand counts, but has no entry.
         return Holder(version, sequence if entry is not None and entry.digest == digest else 0)
 
     def journal(self) -> list[StageEntry]:
@@ -79,7 +80,7 @@ class MlflowStageStore:
         stage, tags = entry.stage, {}
         if to is not None:
             tags = tags_with(to.tags, entry)
-            # The entry before the alias: who has the alias can say by which entry.
+            # First the entry, then the alias: so the alias's version can always name its entry.
             self._tag(to, {key: text for key, text in tags.items() if key != STAGE}, require_allowed)
             require_allowed()
             try:
@@ -108,7 +109,7 @@ class MlflowStageStore:
                     )
 
     def _marked(self, stage: str) -> list[Version]:
-        """The versions of the last entries that have a tag of a stage."""
+        """Return the versions of the last entries that have a tag of a stage."""
         numbers: dict[str, None] = {}
         for entry in [one for one in self.journal() if one.stage == stage][-20:]:
             numbers.update(dict.fromkeys(one for one in (entry.version, entry.previous) if one))

@@ -1,8 +1,8 @@
-"""What is kept for the next call on an MLflow server: an MLflow run of the mirror's own.
+"""State for the next call on an MLflow server: a separate MLflow run.
 
-Its tags are the entries: a tag is written by itself, so that two writers lose nothing of each other. Its
-artifacts are the texts. Of several runs with one name (two programs made the first one at the same time)
-the first one is written to, and all are read.
+Its tags are the entries. Each tag is written separately, so two writers do not overwrite each other's
+changes. Its artifacts are the texts. If several runs have the same name (two programs created the first one
+at the same time), the first one is written to, and all are read.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 NAME = OWN_PREFIX + "state_store"
 ENTRY = OWN_PREFIX + "entry."
-# A batch takes 100 tags (mlflow/utils/validation.py).
+# A batch can have 100 tags (mlflow/utils/validation.py).
 _TAGS = 100
 
 
@@ -89,7 +89,7 @@ class MlflowStateStore:
             if not runs:
                 experiment = self._registry.store_checks.usable_experiment(self._experiment)
                 made = self._registry.create_run(experiment, self._name, {NAME: self._name})
-                # The first one counts, should another have made one too.
+                # The first one counts, in case another program has created one too.
                 runs = self._runs() or [made]
             self._run_id = str(runs[0].info.run_id)
         return self._run_id

@@ -1,4 +1,4 @@
-"""Whether the files of an experiment can be written: asked before anything is sent, and by doctor."""
+"""Checks whether the files of an experiment can be written, before anything is sent, and for doctor."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ class StoreChecks:
         self._retry = registry.retry
 
     def usable_experiment(self, name: str) -> str:
-        """Return the id of an experiment whose files we can write; created if it is not there.
+        """Return the id of an experiment whose files we can write; it is created if necessary.
 
         Raises:
             ConfigurationError: the artifact store cannot be used from here; nothing was sent.
-            NotAllowed: it does not let us in.
+            NotAllowed: access is denied.
         """
         found = self._retry(lambda: self._client.get_experiment_by_name(name))
         if found is None:
@@ -57,9 +57,9 @@ class StoreChecks:
     def _check_new_experiments(self) -> str:
         """Check where the server puts the files of a new experiment; return it, or "" if it is unknown.
 
-        The server tells only of experiments that exist. The one with the id 0 is as old as the database, and
-        the server may have had other options then. Where it says that we cannot write, one that is created
-        and removed again decides.
+        The server only tells this for existing experiments. The one with the id 0 is as old as the database,
+        and the server may have had other options then. If the server says that we cannot write there, an
+        experiment that is created and removed again decides.
         """
         scheme = urlsplit(self._uri).scheme.partition("+")[0]
         if scheme in ("postgresql", "mysql", "mssql"):
@@ -83,6 +83,6 @@ class StoreChecks:
             location = str(self._retry(lambda: self._client.get_experiment(made)).artifact_location)
             self._registry.discard(lambda: self._client.delete_experiment(made))
             self._registry.stores.require_reachable(location)
-            # That one's own folder is not needed.
+            # That experiment's own folder is not needed.
             return ""
         return location

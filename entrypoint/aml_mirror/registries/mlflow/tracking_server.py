@@ -2,14 +2,14 @@
 
 One identity has one run and one version, whatever happens on the way:
 
-1. Look for runs with the identity. None: create one, with identity and lease in the same request, and look
-   again, since a client retries a POST whose answer was lost. Of several who create one the first in turn
-   goes on, and the others remove theirs (:mod:`.bakery_lock`).
-2. Is its lease alive, wait; else take it over, wait a moment, read back who won.
-3. Write. Parameters and artifacts are compared with what is there. Metrics go in a fixed order, and the
-   number of points sent so far travels in the same request as the points.
-4. Register. Of several versions with the identity, the lowest number counts; the others are removed.
-5. Finish the run, then mark the version complete. Nothing reads as done before.
+1. Look for runs with the identity. If there is none, create one, with identity and lease in the same request.
+Then look again, because a client repeats a POST whose answer was lost. If several mirrors create one, the
+first in the queue continues, and the others remove theirs (:mod:`.bakery_lock`). 2. If its lease is alive,
+wait. Otherwise take it over, wait a moment, and read back who won. 3. Write. Parameters and artifacts are
+compared with the existing ones. Metrics are sent in a fixed order, and the number of points sent so far is
+part of the same request as the points. 4. Register. If several versions have the identity, the lowest number
+counts; the others are removed. 5. Finish the run, then mark the version complete. Nothing appears to be
+complete before that.
 """
 
 from __future__ import annotations
@@ -51,17 +51,17 @@ from aml_mirror.sources.tree import Tree
 from aml_mirror.support import redaction
 from aml_mirror.support.retry import Retry
 
-# Versions a page; with its tags and its card a version has some 5 kB, and some times that while a page is
-# taken apart.
+# Versions per page. With its tags and its card a version has some 5 kB, and several times that while a page
+# is parsed.
 VERSIONS_PAGE = 500
-# Models a page; servers take up to 1,000.
+# Models per page; servers accept up to 1,000.
 MODELS_PAGE = 500
-# MLflow takes 1,000 entities in one batch, 100 of them parameters or tags (mlflow/utils/validation.py, the
-# same from 2.9 to 3.15). One tag, the mark of how far the run is, goes with each batch of points.
+# MLflow accepts 1,000 entities in one batch, 100 of them parameters or tags (mlflow/utils/validation.py, the
+# same from 2.9 to 3.15). One tag, the mark of how far the run is, is sent with each batch of points.
 LIMITS = Limits(batch=999)
-# So many runs are asked for one by one: of more, the experiment and a page of its runs cost less.
+# Up to this many runs are requested one by one. For more, the experiment and a page of its runs cost less.
 FEW = 2
-# The state of a version whose run is gone for good, and whose checkpoint was mirrored again.
+# The state of a version whose run was removed for good, and whose checkpoint was mirrored again.
 REPLACED = "replaced"
 
 
@@ -69,8 +69,8 @@ class MlflowRegistry(RunStore):
     """See :class:`aml_mirror.registries.base.Registry`.
 
     Args:
-        tracking_uri: ``http(s)://…``, ``sqlite:///…`` or any other that MLflow takes.
-        retry_seconds: how long an operation may go on failing for reasons that pass.
+        tracking_uri: ``http(s)://…``, ``sqlite:///…`` or any other that MLflow accepts.
+        retry_seconds: how long an operation may keep failing for temporary reasons.
         notice: called with messages for the user while waiting.
         on_this_host: whether the person says that this program runs on the server's host.
     """
@@ -88,7 +88,7 @@ class MlflowRegistry(RunStore):
         super().__init__(Retry(retry_seconds, lambda error: translate(error, self._shown), notice), LIMITS)
         http_status.watch()
         if MLFLOW_TRACKING_INSECURE_TLS.get() and urlsplit(tracking_uri).scheme == "https":
-            # Once, instead of a warning of urllib3's for every request.
+            # Once, instead of a warning by urllib3 for every request.
             warnings.simplefilter("ignore", InsecureRequestWarning)
             notice(f"MLFLOW_TRACKING_INSECURE_TLS is set: the certificate of {self._shown} is not checked")
         try:
@@ -130,10 +130,11 @@ class MlflowRegistry(RunStore):
         ]
 
     def versions_of(self, model: str, identity: str) -> list[Version]:
-        """Return the versions with this identity, and make what is left of each fit to be taken up.
+        """Return the versions with this identity, after preparing what is left of each so that it can be
+        continued.
 
-        A deleted run is restored. A version whose run is gone for good is marked as replaced, one that lost
-        files as incomplete.
+        A deleted run is restored. A version whose run was removed for good is marked as replaced, one that
+        lost files as incomplete.
         """
         kept = []
         for version in self.search_versions(model, keys.IDENTITY, identity):
@@ -152,7 +153,7 @@ class MlflowRegistry(RunStore):
     def search_versions(self, model: str, key: str, value: str) -> list[Version]:
         """Return the versions of a model whose tag has this value, by number."""
         if "'" in value or "'" in model:
-            # MLflow's filter language has no escape for a quote: read all, and compare here.
+            # MLflow's filter language cannot escape a quote: read all, and compare here.
             where = f'name = "{model}"' if '"' not in model else ""
         else:
             where = f"name = '{model}' and tags.`{key}` = '{value}'"
@@ -179,7 +180,7 @@ class MlflowRegistry(RunStore):
         token: str | None = None
         while True:
             page = self.retry(
-                # By number: a version that is written meanwhile would move others to another page.
+                # By number: otherwise a version that is written meanwhile would move others to another page.
                 lambda token=token: self.client.search_model_versions(  # type: ignore[misc]
                     where, VERSIONS_PAGE, ["version_number ASC"], page_token=token
                 )
@@ -206,7 +207,7 @@ class MlflowRegistry(RunStore):
                 return
 
     def state_store(self, experiment: str, name: str) -> StateStore:
-        # Late: only a watcher and a long backfill need it.
+        # Imported late: only a watcher and a long backfill need it.
         from aml_mirror.registries.mlflow.state_store import MlflowStateStore
 
         return MlflowStateStore(self, experiment, name)
@@ -226,7 +227,7 @@ class MlflowRegistry(RunStore):
     def continue_logs(self, version: Version) -> LogWriter | None:
         claim = RunClaim(self, version.tags[keys.MLFLOW_RUN_ID], self._notice)
         try:
-            # As it is now: whoever had the lease before may have continued the logs.
+            # Its current state: the previous holder of the lease may have continued the logs.
             now = self.find_version(version.model, version.number)
             if now is not None:
                 return MlflowLogWriter(self, now, claim)
@@ -286,7 +287,7 @@ class MlflowRegistry(RunStore):
         return MLFLOW_TRACKING_USERNAME.get() or ""
 
     def begin(self, experiment: str, run_name: str, tags: dict[str, str]) -> MlflowWriter | Version:
-        # A run that somebody deleted is restored here, and found again by its identity.
+        # A run that somebody deleted is restored here, and then found by its identity.
         self.versions_of(tags[keys.MODEL_NAME], tags[keys.IDENTITY])
         turn = BakeryLock(self, self.store_checks.usable_experiment(experiment), tags, self._notice)
         found = turn.wait(run_name)
@@ -299,8 +300,8 @@ class MlflowRegistry(RunStore):
         run_id = run.info.run_id
         self.presence.experiments[run_id] = str(run.info.experiment_id)
         if adopted:
-            # What the earlier attempt wrote stays as it is; what changed since (the quick key, the folder) is
-            # written over, and the run is open again.
+            # What the earlier attempt wrote stays. What changed since (the quick key, the folder) is
+            # overwritten, and the run is reopened.
             mine = (keys.LEASE, keys.STATE)
             self.update_tags(run, {key: value for key, value in tags.items() if key not in mine})
             if run.info.status != "RUNNING":
@@ -309,5 +310,5 @@ class MlflowRegistry(RunStore):
         return MlflowWriter(self, run, keeper, tags, adopted)
 
     def artifact_location(self, name: str) -> str | None:
-        """Beside the database: MLflow's own default is the folder in which the program happens to run."""
+        """Beside the database. MLflow's own default is the current directory of the program."""
         return artifacts_beside(self._uri, name)

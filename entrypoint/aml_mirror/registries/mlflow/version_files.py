@@ -1,4 +1,4 @@
-"""Write the files of a version again that are not what they were, and remove what does not belong to it."""
+"""Rewrites the files of a version that are wrong, and removes files that do not belong to it."""
 
 from __future__ import annotations
 

@@ -1,10 +1,10 @@
-"""Whether what a version stands for is still there: its MLflow run, and the files in the run's folder.
+"""Checks whether a version's MLflow run and the files in the run's folder still exist.
 
-Anybody may delete a run, or files of the artifact store, and the version remains. A look costs the run and
-one list of the folder ``model``, whose entries are compared with those that were registered (:data:`FILES`),
-and one list of each folder below it that holds large files, up to :data:`MOST_FOLDERS`
-(:data:`FILES_BELOW`). It tells what is gone or cut; what was changed at the same size, and small files in
-further folders, are for ``verify``.
+Anybody may delete a run, or files of the artifact store, and the version remains. A check costs a request for
+the run, one list of the folder ``model``, whose entries are compared with the registered ones
+(:data:`FILES`), and one list of each folder below it with large files, up to :data:`MOST_FOLDERS`
+(:data:`FILES_BELOW`). It detects missing and truncated files. ``verify`` detects changes without a change of
+size, and small files in further folders.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ from aml_mirror.registries.mlflow_errors import error_code, is_missing
 from aml_mirror.registries.records import Version
 from aml_mirror.support.retry import Retry
 
-# Tag of a version: JSON with the names and sizes in bytes of what is directly in its folder.
+# Tag of a version: JSON with the names and sizes in bytes of the entries directly in its folder.
 FILES = "mirror.files"
-# Likewise of the files in the folders below it, by folder. A tag of its own: an earlier release compares each
-# entry of the other one with the folder ``model``.
+# The same for the files in the folders below it, by folder. It is a separate tag, because an earlier release
+# compares each entry of the other one with the folder ``model``.
 FILES_BELOW = "mirror.files_below"
 MOST_FOLDERS = 4
-# Of each tag, in characters; every server takes 5,000.
+# The maximum length of each tag, in characters; every server accepts 5,000.
 _MOST = 4000
 MODEL = "model"
 _FOLDER = -1  # instead of a size
@@ -44,7 +44,7 @@ class VersionPresence:
     Args:
         client, retry: of the server.
         stores: its artifact stores.
-        notice: told, in words, what could not be looked at.
+        notice: called with what could not be checked, in words.
     """
 
     def __init__(
@@ -54,11 +54,11 @@ class VersionPresence:
         self._retry = retry
         self._stores = stores
         self._notice = notice
-        # The experiments of runs that were looked at one by one, for their pages.
+        # The experiments of runs that were requested one by one, to request their pages.
         self.experiments: dict[str, str] = {}
 
     def run_of(self, version: Version) -> MlflowRun | None:
-        """Return the run of a version, deleted or not; None where it is gone."""
+        """Return the run of a version, deleted or not; None if it was removed."""
         try:
             return self._retry(lambda: self._client.get_run(version.tags.get(keys.MLFLOW_RUN_ID, "")))
         except MirrorError as error:
@@ -67,10 +67,10 @@ class VersionPresence:
             raise
 
     def is_there(self, version: Version, run: MlflowRun | None = None) -> bool:
-        """Return whether the run of a version is there, not deleted, and its files as they were listed.
+        """Tell whether the run of a version exists, is not deleted, and has the registered files.
 
         Args:
-            run: the one of the version, where it is known already.
+            run: the version's run, if it is already known.
         """
         run = run or self.run_of(version)
         if run is None or run.info.lifecycle_stage != LifecycleStage.ACTIVE:
@@ -79,8 +79,8 @@ class VersionPresence:
         return self.has_files(version, run)
 
     def has_files(self, version: Version, run: MlflowRun) -> bool:
-        """Return whether the files of a version are as they were listed; True if nobody may look."""
-        # A version of an earlier release has no such tags. What is beside its files is for ``verify``.
+        """Tell whether the files of a version are as registered; True if we may not look."""
+        # A version of an earlier release has no such tags. ``verify`` checks for other files.
         wanted = _wanted(version.tags.get(FILES, ""))
         below = _wanted_below(version.tags.get(FILES_BELOW, ""))
         try:
@@ -92,7 +92,7 @@ class VersionPresence:
             )
         except (ConfigurationError, NotAllowed) as error:
             self._notice(
-                f"whether the files of version {version.number} of {version.model} are there cannot be told: "
+                f"it is not known whether the files of version {version.number} of {version.model} exist: "
                 f"{error.message}"
             )
             return True
@@ -102,7 +102,7 @@ class VersionPresence:
         return _sizes(self._stores.retry_for(uri)(lambda: self._stores.open(uri).list_artifacts(folder)))
 
     def folders_of(self, location: str) -> set[str] | None:
-        """Return the names in the folder that holds the runs of an experiment; None: it cannot be told."""
+        """Return the names in the folder with the runs of an experiment; None: unknown."""
         try:
             listed = self._stores.retry_for(location)(lambda: self._stores.open(location).list_artifacts())
         except (ConfigurationError, NotAllowed):
@@ -111,7 +111,7 @@ class VersionPresence:
 
 
 def incomplete(version: Version) -> Version:
-    """Return a version that counts as one whose mirror was not finished."""
+    """Return the version in the state of one whose mirror was not finished."""
     return replace(version, tags={**version.tags, keys.STATE: keys.INCOMPLETE})
 
 
@@ -137,7 +137,7 @@ def file_tags(manifest: Manifest) -> dict[str, str]:
 
 
 def _fitting(entries: Iterable[tuple[str, int]], room: int = _MOST) -> dict[str, int]:
-    """The first of some entries, as many as there is room for."""
+    """Return as many of the first entries as fit."""
     kept: dict[str, int] = {}
     for name, size in entries:
         room -= len(json.dumps(name)) + 24

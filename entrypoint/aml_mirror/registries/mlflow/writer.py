@@ -1,4 +1,4 @@
-"""One MLflow run that this program writes: its files, its version, its end."""
+"""Writes one MLflow run: its files, its version, its end."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from aml_mirror.sources.tree import Tree
 if TYPE_CHECKING:
     from aml_mirror.registries.mlflow.tracking_server import MlflowRegistry
 
-# An upload that arrives short this often in a row is a fault that another attempt does not cure.
+# If an upload is incomplete this often in a row, another attempt will not help.
 UPLOAD_ATTEMPTS = 3
 
 
@@ -76,12 +76,14 @@ class MlflowWriter(RunWriter):
         first = short[0]
         arrived = there.get(first.path, 0)
         raise ServiceUnavailable(
-            f"{first.path} arrived with {arrived} of {first.bytes} bytes, {UPLOAD_ATTEMPTS} times",
-            "look at the server's artifact store, then run again: files that arrived are not sent again",
+            f"{first.path} arrived with only {arrived} of {first.bytes} bytes, {UPLOAD_ATTEMPTS} times",
+            "check the server's artifact store, then run the command again: files that arrived are not sent "
+            "again",
         )
 
     def pin_logs(self, sizes: dict[str, int]) -> dict[str, int]:
-        # A store of files keeps a point twice that is sent twice, so what an earlier attempt saw counts.
+        # A file store keeps a point twice if it is sent twice, so the sizes that an earlier attempt saw
+        # count.
         if self._adopted and (data := read_own(self._store, self._store_retry, LOG_SIZES, MAX_SIZES_BYTES)):
             return {str(path): int(size) for path, size in json.loads(data).items()}
         self.put_texts({f"{OWN}/{LOG_SIZES}": json.dumps(sizes)})
@@ -96,7 +98,7 @@ class MlflowWriter(RunWriter):
             put_text(self._store, self._store_retry, path, text)
 
     def _listing(self, uploads: list[Upload]) -> dict[str, int]:
-        """Sizes in bytes of what the artifact store holds in the folders that the uploads go to."""
+        """Return the sizes in bytes of what the artifact store has in the upload folders."""
         found: dict[str, int] = {}
         for folder in sorted({upload.path.rpartition("/")[0] for upload in uploads}):
             for item in self._store_retry(lambda: self._store.list_artifacts(folder or None)):  # noqa: B023
@@ -120,7 +122,7 @@ class MlflowWriter(RunWriter):
                 if not is_there_already(error.__cause__):
                     raise
             properties = {
-                # The version is the model's: it need not say so.
+                # The file belongs to the version's model, so its name need not contain it.
                 **{name: value for name, value in tags.items() if name != keys.MODEL_NAME},
                 **self._files,
                 keys.MLFLOW_RUN_ID: self.run_id,
@@ -139,7 +141,7 @@ class MlflowWriter(RunWriter):
             found = self._workspace.search_versions(model, keys.IDENTITY, identity)
         for other in found[1:]:
             self._workspace.discard(lambda: self._client.delete_model_version(model, other.number))  # noqa: B023
-        # One that an earlier attempt registered, or whose files were lost, says what is true now.
+        # If an earlier attempt registered it, or its files were lost, it now gets the current values.
         now = {key: tags[key] for key in (keys.QUICK_KEY, keys.LOGS) if key in tags} | self._files
         changed = {key: value for key, value in now.items() if found[0].tags.get(key) != value}
         self._workspace.annotate(found[0], changed)
@@ -158,10 +160,10 @@ class MlflowWriter(RunWriter):
             )
         )
         aliases.after_completion()
-        # Should somebody delete the version, the next mirror need not wait to see that nobody is there.
+        # If somebody deletes the version, the next mirror need not wait to see that the writer has gone.
         with suppress(Exception):
             self._release()
 
     def _release(self) -> None:
-        # An empty lease: the next attempt need not wait to see that nobody is there.
+        # An empty lease: the next attempt need not wait to see that the writer has gone.
         self._client.set_tag(self.run_id, keys.LEASE, "")
