@@ -55,7 +55,7 @@ def test_all_is_well(azure: Azure, doctor: Doctor) -> None:
     writes = [one for one in azure.requests(".blob.") if one["method"] not in ("GET", "HEAD")]
     assert [one["status"] for one in writes] == [412]
     assert "249 reads are left to this identity" in found["request quota"][1]
-    assert "all shards of a backfill" in found["request quota"][1]
+    assert "All shards of a backfill" in found["request quota"][1]
     assert azure.mlflow.search_experiments(filter_string="name != 'Default'") == []
 
 
@@ -257,4 +257,4 @@ def test_a_probe_where_versions_are_refused_fails(azure: Azure, tmp_path: Path) 
 
 def test_a_probe_wants_azure_ml(tmp_path: Path, azure: Azure) -> None:
     done = Mirroring(azure, tmp_path)("doctor", "--probe", "--tracking-uri", "other://place", code=64)
-    assert "--probe needs a target of the kind azureml" in done.err
+    assert "--probe needs a target of the type azureml" in done.err
