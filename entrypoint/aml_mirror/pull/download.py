@@ -25,8 +25,7 @@ from aml_mirror.pull.written_file import WrittenFile, read_local
 
 # The number of parts in memory at the same time: 48 MiB in total.
 WINDOW = 24
-_HASHERS = 2
-_SYNCERS = 8
+_HASHERS, _SYNCERS = 2, 8
 # Files that are whole and not yet on the disk, each with a descriptor.
 _UNSYNCED = 64
 AGAIN = "run the same command again: it continues where this one stopped"
@@ -129,12 +128,15 @@ class Download:
                 start = end
 
     def _resume(self, file: WrittenFile) -> None:
+        self._keep(file)
+        self._drain(file)
+        self._permits.release()
+
+    def _keep(self, file: WrittenFile) -> None:
         file.keep_beginning()
         with self._note:
             self._result.kept += file.at
         self._progress(file.at)
-        self._drain(file)
-        self._permits.release()
 
     def _part(self, file: WrittenFile, start: int, end: int) -> None:
         self._arrived(file, start, self._fetched(file, start, end))
@@ -210,10 +212,7 @@ class Download:
     def _stream(self, file: WrittenFile) -> None:
         """Download a file in one stream, from a store without ranges or for a file of unknown size."""
         if file.there:
-            file.keep_beginning()
-            with self._note:
-                self._result.kept += file.at
-            self._progress(file.at)
+            self._keep(file)
         is_short = file.wanted.bytes is None or file.at < file.wanted.bytes
         if is_short and not self._reused_whole(file):
             self._files.retried(lambda: self._rest(file))
