@@ -30,7 +30,6 @@ _HASHERS, _SYNCERS = 2, 8
 _UNSYNCED = 64
 AGAIN = "run the same command again: it continues where this one stopped"
 
-
 _Task = Callable[[], None]
 
 
