@@ -15,7 +15,10 @@ FILE = ROOT / "bench.json"
 README = Path(__file__).resolve().parent / "README.md"
 PICTURE = Path(__file__).resolve().parent / "scale.svg"
 BEGIN, END = "<!-- make bench: begin -->", "<!-- make bench: end -->"
-_ORDER = ("points", "events", "upload", "reuse", "server-copy", "mlflow-server", "nothing", "start")
+_ORDER = (
+    *("points", "events", "upload", "reuse", "download", "pull-reuse"),
+    *("server-copy", "mlflow-server", "nothing", "start"),
+)
 
 
 def keep(result: Result, machine: dict[str, Any], file: Path = FILE) -> None:

@@ -26,6 +26,7 @@ from bench import (
     server_copy,
     upload,
 )
+from bench.__main__ import NAMES
 from bench.growth import Curve, Point, plot
 from bench.harness import BenchError, Comparison, Goal, Measured, Sample, Side, compare
 
@@ -113,6 +114,13 @@ def test_the_readme_is_written_between_its_markers(tmp_path: Path) -> None:
     with pytest.raises(BenchError, match="has no lines"):
         report.write_readme(readme, kept)
     assert json.loads(kept.read_text())["comparisons"]["events"]["machine"]["cores"] > 0
+
+
+def test_the_page_has_a_place_for_each_comparison() -> None:
+    # Throttled volumes are uploads; how cost grows has a table of its own at the end.
+    names = {"upload-volume" if name == "slow-volume" else name for name in NAMES} - {"scale"}
+    assert sorted(names, key=report._place)[0] == "points"
+    assert all(report._place(name) < len(report._ORDER) for name in names)
 
 
 @pytest.fixture

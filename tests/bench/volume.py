@@ -97,7 +97,11 @@ def drop_cache(file: Path) -> None:
 
 
 def warm(file: Path) -> None:
-    """Bring a file into the page cache."""
+    """Bring a file into the page cache, in this process's group.
+
+    What a slow process read belongs to its group, whose memory is too small for the file.
+    """
+    drop_cache(file)
     with file.open("rb", buffering=0) as stream:
         while stream.read(8 << 20):
             pass
