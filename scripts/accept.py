@@ -1,13 +1,14 @@
 #!/usr/bin/env python3
-"""Try aml-mirror in a real Azure ML workspace, and print a table that can be pasted into an issue.
+"""Try aml-mirror in a real Azure ML workspace, and print a table to paste into an issue.
 
-Usage: accept.py [FOLDER]      (FOLDER is made again; default: .accept)
+Usage: accept.py [FOLDER]      (FOLDER is deleted first; default: .accept)
 
-The workspace is named by AZURE_SUBSCRIPTION_ID, AZURE_RESOURCE_GROUP and AZUREML_WORKSPACE_NAME. A small run
-is made and mirrored. The first mirror is killed with SIGKILL, the second goes on. Then the run is mirrored
-again, its log grows, a stored file is changed, found and repaired, and each open question of `doctor --probe`
-is tried. At the end everything that was made is removed, as far as the service allows; what is left is named.
-No name, address or id of the workspace is in the table.
+AZURE_SUBSCRIPTION_ID, AZURE_RESOURCE_GROUP and AZUREML_WORKSPACE_NAME name the workspace. The script makes a
+small run and mirrors it. It kills the first mirror with SIGKILL; the second continues. Then it mirrors the
+run again, and once more after its log has grown. It changes a stored file, which `verify` must find and
+`repair` must restore. `doctor --probe` answers the open questions. At the end the script removes everything
+that it made, as far as the service allows, and names what is left. The table contains no name, address or id
+of the workspace.
 """
 
 from __future__ import annotations
@@ -45,7 +46,7 @@ MORE_STEPS = 50
 
 
 class Failed(Exception):
-    """A step came to something else than it should."""
+    """A step had another result than expected."""
 
 
 def wanted(found: Any, right: Any, what: str) -> None:
@@ -55,7 +56,7 @@ def wanted(found: Any, right: Any, what: str) -> None:
 
 
 def program(*arguments: str) -> subprocess.Popen[str]:
-    """Start aml-mirror, as a person does."""
+    """Start the aml-mirror program."""
     return subprocess.Popen([PROGRAM, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
@@ -63,9 +64,9 @@ class Acceptance:
     """One trial in one workspace.
 
     Args:
-        workspace: where.
-        folder: for the run.
-        start: starts aml-mirror with arguments and returns the process.
+        workspace: the workspace to try.
+        folder: the folder for the run.
+        start: a function that starts aml-mirror with arguments and returns the process.
     """
 
     def __init__(
@@ -79,7 +80,7 @@ class Acceptance:
         self.questions: list[tuple[str, str]] = []
 
     def steps(self) -> list[tuple[str, Callable[[], str]]]:
-        """Return the steps, in their order; each says what it found, or raises."""
+        """Return the steps in order. Each returns what it found, or raises."""
         return [
             ("mirror a run, and kill the mirror", self._killed),
             ("mirror it: go on", self._continued),
@@ -126,7 +127,7 @@ class Acceptance:
         return f"already mirrored, {receipt['seconds']} s"
 
     def _points(self, last: int) -> str:
-        """Compare the points of a series with those that were logged."""
+        """Compare the mirrored points of a series with the logged ones."""
         rows = metric_history_page(self._workspace.client, self._mlflow_run, "train/loss", 999)
         steps = sorted(row.step for row in rows)
         if steps != list(range(1, last + 1)):
@@ -185,7 +186,8 @@ class Acceptance:
             found = {number for number, _ in self._workspace.service.versions(model)}
         except AzureError:
             found = set()  # there is no such model
-        # A list may be behind. Numbers are given in order, and one that is named is read as it is.
+        # A list may be out of date. Numbers are assigned in order, and reading one version by its number is
+        # always current.
         following = 1
         while str(following) in found or self._workspace.find_version(model, str(following)):
             found.add(str(following))
@@ -193,7 +195,7 @@ class Acceptance:
         return sorted(found)
 
     def remove(self) -> str:
-        """Remove what was made, and name what is left."""
+        """Remove what the trial made, and name what is left."""
         workspace, left = self._workspace, list[str]()
 
         def trying(what: str, remove: Callable[[], object]) -> None:

@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
 """Mirror a small run into a local MLflow database, twice, and show what happened.
 
-The run is made here with the libraries that training frameworks write with: TensorBoard's event writer and
-safetensors. Its layout is that of a Hugging Face training which saved twice and logged every step.
+The run is written with the libraries that training frameworks use: TensorBoard's event writer and
+safetensors. Its layout is that of a Hugging Face training that saved twice and logged every step.
 
-Usage: demo.py FOLDER      (FOLDER is made again)
+Usage: demo.py FOLDER      (FOLDER is deleted first)
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ STEPS = 400
 
 
 def write_events(session: Path, first: int, last: int) -> list[dict[str, float]]:
-    """Log the steps from ``first`` to ``last`` into a folder; return them as the trainer's state has them."""
+    """Log the steps from ``first`` to ``last`` into a folder; return them as entries of a trainer's log."""
     session.mkdir(parents=True)
     writer = EventFileWriter(str(session))
     started = time.time() - last
@@ -50,7 +50,7 @@ def write_events(session: Path, first: int, last: int) -> list[dict[str, float]]
 
 
 def make_run(root: Path) -> None:
-    """Write a run of ``STEPS`` steps: event files, two checkpoints, what the trainer keeps beside them."""
+    """Write a run of ``STEPS`` steps: event files, two checkpoints, and the trainer's other files."""
     history = write_events(root / "runs" / "Nov24_09-00-00_demo", 1, STEPS)
     random = np.random.default_rng(7)
     for step in (STEPS // 2, STEPS):

@@ -1,7 +1,7 @@
-"""Record what a terminal shows of a real run, as an SVG: ``python scripts/record_terminal.py FILE``.
+"""Record a real run in a terminal as an SVG: ``python scripts/record_terminal.py FILE``.
 
-The commands run in a pseudo-terminal, in an empty folder, against a database of their own. Only the name of
-that folder is replaced.
+The commands run in a pseudo-terminal, in an empty folder, with a new database. The recording replaces only
+the name of that folder.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ COMMANDS = (
     ("aml-mirror", "runs/pendulum-7", "--model-name", "pendulum"),
     ("aml-mirror", "verify", "pendulum:1"),
 )
-# Rich's own, without the fonts that it would load from elsewhere, and without an animation.
+# Rich's template, without the fonts that it would load from the network, and without animation.
 FORMAT = """\
 <svg class="rich-terminal" viewBox="0 0 {width} {height}" xmlns="http://www.w3.org/2000/svg">
 <title>aml-mirror in a terminal</title>
@@ -56,7 +56,7 @@ FORMAT = """\
 
 
 def shown(command: tuple[str, ...], folder: Path) -> str:
-    """Run a command in a pseudo-terminal and return what it wrote, with the codes of its colours."""
+    """Run a command in a pseudo-terminal and return its output with the colour codes."""
     program = Path(sys.executable).with_name(command[0])
     variables = {
         "PATH": os.environ["PATH"],
@@ -74,7 +74,7 @@ def shown(command: tuple[str, ...], folder: Path) -> str:
         while True:
             try:
                 part = os.read(master, 65536)
-            except OSError:  # how Linux says that the other end is closed
+            except OSError:  # Linux reports a closed other end this way
                 break
             if not part:
                 break
@@ -86,7 +86,7 @@ def shown(command: tuple[str, ...], folder: Path) -> str:
 
 
 def kept(written: str) -> str:
-    """Return what stays on the screen: a progress bar goes up a line and clears it."""
+    """Return the text that stays on the screen. A progress bar moves up one line and clears it."""
     lines = [""]
     for part in re.split(r"(\r?\n|\x1b\[1A|\x1b\[2K|\r|\x1b\[\?25[lh])", written):
         if part in ("\n", "\r\n"):

@@ -8,13 +8,13 @@
     replay.py groot-train-17 --model-name groot-pick --label team=arms     a label of the replay (OSMO 6.4)
     replay.py groot-train-17 --model-name groot-pick -- --tag robot=ur5e --strict
 
-What is after `--` is passed to the program in the pod. AZUREML_MODEL_NAME and AML_MIRROR_IMAGE are taken
-from the environment or from .env in this folder; likewise the workspace, where all three of
-AZURE_SUBSCRIPTION_ID, AZURE_RESOURCE_GROUP and AZUREML_WORKSPACE_NAME are set; else the pod template has it.
+Arguments after `--` are passed to the program in the pod. AZUREML_MODEL_NAME and AML_MIRROR_IMAGE are read
+from the environment or from .env in this folder. So is the workspace, if AZURE_SUBSCRIPTION_ID,
+AZURE_RESOURCE_GROUP and AZUREML_WORKSPACE_NAME are all set; otherwise the pod template names it.
 
 It needs Python 3.11 and the osmo program, logged in. Exit codes (sysexits.h): 0 submitted, or with --wait
-mirrored; 64 usage; 65 no complete checkpoint, or the run failed; 66 no such run; 70 a bug; 75 failed for now,
-or the run has not ended; 77 not allowed; 78 configuration; 130 stopped by Ctrl-C.
+mirrored; 64 usage; 65 no complete checkpoint, or the run failed; 66 no such run; 70 a bug; 75 temporary
+failure, or the run has not ended; 77 not allowed; 78 configuration; 130 stopped by Ctrl-C.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ if sys.version_info < (3, 11):  # noqa: UP036 - nothing checks it before, since 
 
 HERE = Path(__file__).resolve().parent
 WORKFLOW = HERE.parent / "workflows" / "replay-azureml.yaml"
-# What is shared with the program in the pod needs the standard library alone.
+# The modules shared with the program in the pod need only the standard library.
 sys.path.insert(0, str(HERE.parent / "entrypoint"))
 
 from replay_follow import exit_code, judge, receipts, until_ended  # noqa: E402
@@ -118,7 +118,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _say("stopped; what was submitted goes on: `osmo workflow list` shows it")
         return INTERRUPTED
     except BrokenPipeError:
-        # Whoever read our output has gone.
+        # The reader of our output has gone.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except Exception as error:  # noqa: BLE001 - the last catch: a bug ends in one line too
@@ -144,7 +144,7 @@ def _replay(given: list[str]) -> int:
         raise ConfigurationError(
             "there is no osmo program on PATH", "install the OSMO client, and log in with `osmo login URL`"
         )
-    # One's own program gets one's own environment.
+    # A user's own program gets the user's own environment.
     client = OsmoClient(program, 0, _say, os.environ)
     if options.after:
         judge(until_ended(client, options.run_id, _say), "--allow-failed" in more)
@@ -165,7 +165,8 @@ def _replay(given: list[str]) -> int:
         if not found:
             _say(f"there is no receipt in the log of {name}")
     except MirrorError as error:
-        # OSMO 6.2 cannot read its logs where storage is reached by workload identity; the code is known.
+        # OSMO 6.2 cannot read its logs if it reaches storage with a workload identity. The exit code is still
+        # known.
         _say(f"the receipt cannot be had: {error.message}")
         found = []
     for receipt in found:
@@ -208,13 +209,13 @@ def _command(options: argparse.Namespace, values: Values, with_labels: bool = Tr
     where = ["--pool", options.pool] if options.pool else []
     for label in options.label if with_labels else []:
         where += ["--label", label]
-    # Strings, all of them: --set would make a number of 0017.
+    # Pass all of them as strings, because --set would turn 0017 into a number.
     strings = [f"{key}={value}" for key, value in values.given.items()]
     return ["workflow", "submit", str(WORKFLOW), *where, "-t", "json", "--set-string", *strings]
 
 
 def _look(client: OsmoClient, run_id: str, more: list[str]) -> None:
-    """Say now what a pod would say some minutes later."""
+    """Report now what a pod would report some minutes later."""
     try:
         run = read_query(client.query(run_id, patient=False), run_id)
     except SourceNotFound as error:

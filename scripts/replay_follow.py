@@ -14,17 +14,17 @@ from aml_mirror.osmo.client import OsmoClient
 from aml_mirror.osmo.workflow import Task, Workflow, has_ended, has_failed, read_query
 from aml_mirror.support import redaction
 
-# Seconds between two questions.
+# Seconds between two requests.
 FIRST_POLL = 5.0
 LONGEST_POLL = 30.0
-# How long OSMO may be away while a workflow is followed, in seconds.
+# How long OSMO may be unreachable while a workflow is followed, in seconds.
 PATIENCE = 15 * 60
 TASK = "mirror"
 
-# A line of the log is the program's own with a date and the task's name before it.
+# A line of the log is a line of the program's output after a date and the task's name.
 _RECEIPT = re.compile(r"\[" + TASK + r"(?: retry-\d+)?\] (\{\"schema\":\"aml-mirror/receipt/v1\".*)")
 OWN_CODES = (0, 64, 65, 66, 70, 75, 77, 78, 130, 143)
-# What ends a task without its program's doing, and may go well the next time.
+# Statuses that a task gets without its program's fault. The next attempt may succeed.
 _FOR_NOW = (
     "FAILED_EVICTED",
     "FAILED_PREEMPTED",
@@ -41,7 +41,7 @@ _FOR_NOW = (
 def until_ended(
     client: OsmoClient, name: str, say: Callable[[str], None], patience: float = PATIENCE
 ) -> Workflow:
-    """Wait for a workflow's end, saying each change of its status.
+    """Wait until a workflow ends, and print each change of its status.
 
     Raises:
         ServiceUnavailable: OSMO did not answer for ``patience`` seconds.
@@ -71,10 +71,10 @@ def until_ended(
 
 
 def receipts(client: OsmoClient, name: str) -> list[str]:
-    """The receipts in a workflow's log, one a version, as lines of JSON.
+    """The receipts in a workflow's log, one per version, as lines of JSON.
 
     Raises:
-        MirrorError: the log cannot be had.
+        MirrorError: the log cannot be read.
     """
     answer = client.call(("workflow", "logs", name, "-t", TASK))
     if answer.code != 0:
@@ -91,10 +91,10 @@ def receipts(client: OsmoClient, name: str) -> list[str]:
 
 
 def exit_code(workflow: Workflow) -> int:
-    """The mirror's own exit code, or the one that says best how its task ended.
+    """The mirror's own exit code, or the code that best describes how its task ended.
 
     Raises:
-        MirrorError: the task never ran, or did not end by itself.
+        MirrorError: the task never ran, or was ended from outside.
     """
     task = workflow.task(TASK) or Task(TASK, workflow.status)
     if task.exit_code in OWN_CODES and (task.exit_code or not has_failed(task.status)):
@@ -125,7 +125,7 @@ def judge(workflow: Workflow, allow_failed: bool) -> None:
     """Check that a run ended well.
 
     Raises:
-        DataError: it failed, and failed ones are not to be mirrored.
+        DataError: the run failed, and failed runs are not to be mirrored.
     """
     if has_failed(workflow.status) and not allow_failed:
         raise DataError(

@@ -15,19 +15,19 @@ from aml_mirror.core.errors import (
 )
 from aml_mirror.osmo.client import Answer, OsmoClient
 
-# What OSMO says where its labels_config asks for a label, or for another value of one
+# What OSMO prints if its labels_config requires a label, or another value for it
 # (src/service/core/workflow/objects.py, 6.4).
 _MISSING_LABEL = re.compile(r"is missing (?:required )?label '([^']+)'")
 _WRONG_LABEL = re.compile(r"Workflow label '([^']+)' has a value that is not allowed")
 
 
 def knows_labels(client: OsmoClient) -> bool:
-    """Whether this ``osmo`` program takes ``--label``, as it does since 6.4."""
+    """Whether this ``osmo`` program takes ``--label``, which OSMO 6.4 added."""
     return "--label" in client.call(("workflow", "submit", "--help")).out
 
 
 def submit(client: OsmoClient, command: list[str], say: Callable[[str], None]) -> str:
-    """Submit a workflow, say OSMO's warnings, and return the workflow's name.
+    """Submit a workflow, print OSMO's warnings, and return the workflow's name.
 
     Raises:
         MirrorError: OSMO refused it, or printed no name.
@@ -61,7 +61,7 @@ def _label_hint(said: str) -> str:
 
 
 def refusal(command: tuple[str, ...], answer: Answer) -> MirrorError:
-    """What a failed call of the ``osmo`` program means, besides queries."""
+    """What a failed call of the ``osmo`` program means. Queries have their own function."""
     said = answer.message or f"exit code {answer.code}"
     called = f"`osmo {' '.join(command)}`"
     if "must login" in said.lower() or answer.status == 401:

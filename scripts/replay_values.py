@@ -1,6 +1,6 @@
-"""What a replay is submitted with, found and checked before OSMO sees it.
+"""Find and check the values of a replay before OSMO sees them.
 
-OSMO answers much of what is wrong with a value late, in a pod, or with an HTTP 500; here it costs nothing.
+OSMO reports many wrong values only later, in a pod, or with an HTTP 500. Checking them here costs nothing.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ COORDINATES = {
     "--resource-group": ("AZURE_RESOURCE_GROUP", "AZUREML_RESOURCE_GROUP"),
     "--workspace-name": ("AZUREML_WORKSPACE_NAME",),
 }
-# Seconds that `terraform output` may take; a remote state has to be fetched.
+# Seconds that `terraform output` may take. It may fetch a remote state.
 TERRAFORM_SECONDS = 120
 
 _RUN_ID = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9_.-]{0,254}[A-Za-z0-9])?")
@@ -31,12 +31,12 @@ _IMAGE = re.compile(
 _AZURE = re.compile(r"azure://[a-z0-9][a-z0-9.]{2,}/[a-z0-9$][a-z0-9-]{1,62}(/.*)?", re.S)
 _BLOB = re.compile(r"https://([a-z0-9]{3,24})\.blob\.[a-z0-9.]+/([^/?#]+)(/[^?#]*)?", re.S)
 _ABFS = re.compile(r"abfss?://([a-z0-9$-]+)@([a-z0-9]+)\.[^/]*(/[^?]*)?")
-# As Kubernetes has them: a name of 63 characters, before it a DNS name and a slash if need be.
+# Kubernetes' rules for labels: a name of up to 63 characters, optionally after a DNS name and a slash.
 MAX_LABELS = 16
 _LABEL_VALUE = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?")
 _DNS_PART = "[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
 _LABEL_KEY = re.compile(rf"(?:(?=[^/]{{1,253}}/){_DNS_PART}(?:\.{_DNS_PART})*/)?{_LABEL_VALUE.pattern}")
-# The three things that a .env consists of; a quoted value may have several lines.
+# The three kinds of line in a .env file. A quoted value may span several lines.
 _REST_OF_LINE = r"[^\S\n]*(?:#[^\n]*)?(?:\n|\Z)"
 _BLANK = re.compile(_REST_OF_LINE)
 _NAME = re.compile(r"[^\S\n]*(?:export[^\S\n]+)?[A-Za-z_][\w.-]*" + _REST_OF_LINE)
@@ -49,16 +49,16 @@ _FORM = "azure://ACCOUNT/CONTAINER/PATH"
 
 @dataclass(slots=True)
 class Values:
-    """Values of the workflow that are not its defaults, with where each came from."""
+    """Values that replace the workflow's defaults, and where each came from."""
 
     given: dict[str, str] = field(default_factory=dict)
     where: dict[str, str] = field(default_factory=dict)
 
     def set(self, key: str, value: str | None, where: str) -> None:
-        """Take a value; an empty one counts as none.
+        """Set a value. An empty one is ignored.
 
         Raises:
-            UsageError: it cannot pass through OSMO's templates.
+            UsageError: OSMO's templates would change it.
         """
         if not value:
             return
@@ -67,10 +67,10 @@ class Values:
 
 
 def check_text(what: str, value: str) -> None:
-    """Check that OSMO's templates leave a value as it is: it is put into one, and the result rendered again.
+    """Check that a value passes through OSMO's templates unchanged. OSMO renders it twice.
 
     Raises:
-        UsageError: they would not.
+        UsageError: they would change it.
     """
     if re.search(r"\{\{|\{%|\{#|[%}]\}|#\}", value):
         raise UsageError(
@@ -84,7 +84,7 @@ def check_run_id(run_id: str) -> None:
     """Check the shape of a run's id.
 
     Raises:
-        UsageError: it can be none.
+        UsageError: it cannot be a run's id.
     """
     if not _RUN_ID.fullmatch(run_id):
         raise UsageError(
@@ -97,7 +97,7 @@ def check_labels(labels: list[str]) -> None:
     """Check labels as OSMO does (``src/lib/utils/workflow_labels.py``, 6.4).
 
     Raises:
-        UsageError: one is no label, or there are too many.
+        UsageError: one is not a label, or there are too many.
     """
     if len(labels) > MAX_LABELS:
         raise UsageError(f"{len(labels)} labels are more than OSMO takes", f"pass at most {MAX_LABELS}")
@@ -111,10 +111,10 @@ def check_labels(labels: list[str]) -> None:
 
 
 def check_source(source: str) -> str:
-    """Return a source as the pod can read it.
+    """Return a source in a form that the pod can read.
 
     Raises:
-        UsageError: it cannot be read, or has a signature in it, which is not repeated.
+        UsageError: the pod cannot read it, or it contains a signature (which the error does not repeat).
     """
     scheme, mark, _ = source.partition("://")
     if not mark:
@@ -146,8 +146,8 @@ def check_image(image: str, where: str) -> None:
     """Check an image's name.
 
     Raises:
-        ConfigurationError: it is the placeholder that the workflow has before the first release.
-        UsageError: it is no image's name.
+        ConfigurationError: it is the workflow's placeholder from before the first release.
+        UsageError: it is not the name of an image.
     """
     match = _IMAGE.fullmatch(image)
     if not match:
@@ -162,10 +162,10 @@ def check_image(image: str, where: str) -> None:
 
 
 def check_flags(flags: list[str]) -> str:
-    """Return further flags of the program as the workflow takes them, split at spaces.
+    """Return further flags of the program as one value, which the workflow splits at spaces.
 
     Raises:
-        UsageError: one has a blank in it.
+        UsageError: a flag contains a space.
     """
     for flag in flags:
         check_text(f"the flag {flag!r}", flag)
@@ -177,7 +177,7 @@ def check_flags(flags: list[str]) -> str:
 
 
 def default_image(workflow: Path) -> str:
-    """The image that a workflow file has as its default; empty: none.
+    """The default image in a workflow file, or an empty string.
 
     Raises:
         ConfigurationError: the file cannot be read.
@@ -193,11 +193,11 @@ def default_image(workflow: Path) -> str:
 
 
 def read_dotenv(path: Path) -> dict[str, str]:
-    """Read a ``.env`` file: ``NAME=value`` lines, with ``export``, quotes and comments; none: empty.
+    """Read a ``.env`` file: ``NAME=value`` lines, ``export``, quotes, comments. Empty without a file.
 
     Raises:
-        ConfigurationError: it cannot be read, a line of it is not ``NAME=value``, or it belongs to a run:
-            what a training wrote must not say where to mirror to, or with which image.
+        ConfigurationError: it cannot be read, a line is not ``NAME=value``, or it belongs to a run. Files
+            that a training wrote must not choose the target or the image.
     """
     try:
         text = path.read_text(encoding="utf-8-sig") if path.is_file() else ""
@@ -226,7 +226,7 @@ def read_terraform(folder: Path) -> dict[str, str]:
     """The workspace's coordinates from ``terraform output -json azureml_env`` in a folder.
 
     Raises:
-        ConfigurationError: terraform or the output is not there, or the mirror is off.
+        ConfigurationError: terraform or the output is missing, or the mirror is off.
         ServiceUnavailable: it takes too long.
     """
     if not folder.is_dir():
@@ -261,9 +261,9 @@ def read_terraform(folder: Path) -> dict[str, str]:
 
 
 def coordinates(places: list[tuple[str, Mapping[str, str]]]) -> tuple[list[str], str]:
-    """The workspace as flags of the program, from the first place that names one wholly; and which that is.
+    """The workspace as flags, from the first place that names all of it; and the name of that place.
 
-    No flags where no place does: then the pod template has to.
+    If no place names it, there are no flags, and the pod template must name it.
 
     Raises:
         UsageError: a value has spaces or braces.

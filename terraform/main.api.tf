@@ -1,8 +1,8 @@
-# api mode at apply: the script reads the template from OSMO, merges, writes and reads back, through the operator's CLI.
+# api mode at apply: the script reads the template through the operator's CLI, merges, writes, and reads it back.
 #
-# Two resources, as in main.helm.tf: `api_write` runs when what is to be written changes, `api_off` only when the mirror
-# goes off or is destroyed. The script itself is told nothing but the specification; it finds in OSMO's history what was
-# added, so that a removal takes away that and nothing else.
+# Two resources, as in main.helm.tf: `api_write` runs when the content changes, `api_off` only when the mirror is
+# switched off or destroyed. The script gets nothing but the specification. It finds in OSMO's history what it added, so
+# that a removal removes exactly that.
 
 locals {
   writes_api = local.enabled && var.osmo_config_mode == "api"

@@ -1,8 +1,8 @@
-# Warnings: what a plan can see that would make mirrors fail later, and that does not make it wrong to apply.
-# With base_pod_template the plan sees one template of several, so that it knows nothing of the others.
+# Warnings about what would make mirrors fail later but does not forbid an apply. With base_pod_template the plan sees
+# only one of several templates.
 
 locals {
-  # The templates that a pod of this release may be made of: all that the values have, else OSMO's stock one.
+  # The templates that a pod of this release may be built from: all in the values, or else OSMO's stock template.
   seen_templates = [
     for template in jsondecode(local.from_values && can(keys(local.templates)) ? local.templates_text : jsonencode({ stock = local.base })) : template
   ]

@@ -1,14 +1,14 @@
 # Detection: is there a workspace, and what are its coordinates?
 #
-# Whether the mirror is on depends only on the toggle and on whether a workspace is null, never on an attribute of it:
-# the attributes of a workspace made in the same apply are not known at plan, and a count must be.
+# Whether the mirror is on depends only on the toggle and on whether a workspace is null, never on its attributes. The
+# attributes of a workspace created in the same apply are unknown at plan time, and a count must be known.
 
 locals {
-  # Azure resource ids are compared without regard to case; portals and APIs differ in `resourceGroups`.
+  # Azure resource ids are case-insensitive. Portals and APIs spell `resourceGroups` differently.
   workspace_id_pattern = "(?i)^/subscriptions/(?P<subscription>[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})/resourceGroups/(?P<resource_group>[^/]{1,90})/providers/Microsoft\\.MachineLearningServices/workspaces/(?P<name>[A-Za-z0-9][A-Za-z0-9_-]{1,32})/?$"
 
-  # A resource id is no secret; a platform that marks its outputs as sensitive would else forbid their use in a count.
-  # Taken off the answer and off the id, since a mark inside an object makes every comparison with it sensitive.
+  # A resource id is not a secret. If a platform marks its outputs as sensitive, a count could not use them. The mark is
+  # removed from the result and from the id, because a mark inside an object makes every comparison sensitive.
   is_given    = nonsensitive(var.azureml_workspace != null)
   reads_state = var.should_enable_azureml_mirror && !local.is_given && var.platform_state != null
 }

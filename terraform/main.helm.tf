@@ -1,9 +1,9 @@
-# configmap mode at apply: the overlay goes into a file, onto a release, or both.
+# configmap mode at apply: the overlay is written to a file, applied to a release, or both.
 #
-# Each way is two resources. The one that acts is replaced when what it writes changes and runs only when made: a change
-# is one write, with no gap. The `_off` one holds in `input`, updated in place, what taking away needs, and runs only
-# when the mirror goes off or is destroyed: a destroy provisioner sees nothing but `self`. It is keyed by its target and
-# created before destroyed, so that a new target is written before the old one is put back.
+# Each way has two resources. The one that writes is replaced when its content changes, and runs only on creation, so
+# that a change is one write without a gap. The `_off` one runs only when the mirror is switched off or destroyed. A
+# destroy provisioner can read only `self`, so what it needs is in `input`, which is updated in place. Its key is its
+# target, and it uses create_before_destroy, so that a new target is written before the old one is restored.
 
 locals {
   overlay_script = "${path.module}/files/helm_overlay.sh"

@@ -1,8 +1,8 @@
 # The Helm overlay.
 #
-# Helm replaces lists, so the overlay repeats the whole list of containers from the base; it holds nothing else of the
-# template, so that labels, volumes and the rest stay what the operator's own files say.
-# Under --reuse-values an empty overlay keeps what was there: going off writes the base's list back.
+# Helm replaces lists, so the overlay repeats the whole list of containers from the base. It contains nothing else of
+# the template, so labels, volumes and the rest stay as the operator's own files set them. With --reuse-values an empty
+# overlay would change nothing, so switching off writes the base's list back.
 
 locals {
   on_overlay_json = jsonencode(merge(

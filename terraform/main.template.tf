@@ -1,8 +1,9 @@
 # The pod template: the base, plus the mirror's variables in the user container.
 #
-# OSMO merges templates onto the pod it generates, lists of maps by `name`; the user container is the one that is called
+# OSMO merges templates into the pod it generates, and merges lists of maps by `name`. The user container is called
 # {{USER_CONTAINER_NAME}} (spaces inside the marker are allowed). Only its `env` changes; everything else is passed on.
-# Dynamic values never meet in a condition: `jsondecode(condition ? jsonencode(a) : jsonencode(b))` keeps their types.
+# A condition would convert dynamic values to one type: `jsondecode(condition ? jsonencode(a) : jsonencode(b))` keeps
+# their types.
 
 locals {
   user_container_pattern = "^\\{\\{\\s*USER_CONTAINER_NAME\\s*\\}\\}$"
@@ -12,7 +13,7 @@ locals {
   # In a fixed order, so that a second plan finds nothing to change.
   mirror_env = !local.enabled ? [] : concat(
     [for name in slice(local.own_env_names, 0, 3) : { name = name, value = local.coordinates[name] }],
-    # OSMO puts no run id into a pod; WF_ID is one of the labels it renders templates with (src/utils/job/task.py, 6.3).
+    # OSMO puts no run id into a pod. WF_ID is one of the names it renders templates with (src/utils/job/task.py, 6.3).
     [{ name = "OSMO_WORKFLOW_ID", value = "{{WF_ID}}" }],
     [for name in sort(keys(var.extra_env)) : { name = name, value = var.extra_env[name] }],
   )
@@ -21,8 +22,9 @@ locals {
   base_containers = try([for container in local.base_spec.containers : container], [])
   user_containers = [for container in local.base_containers : can(regex(local.user_container_pattern, container.name))]
 
-  # What a base holds that was taken from a release while the mirror was on (`helm get values` after an apply): going
-  # off must not write the mirror's own variables back. OSMO_WORKFLOW_ID={{WF_ID}} is the mark, nobody else sets it.
+  # A base that was read from a release while the mirror was on (`helm get values` after an apply) contains the mirror's
+  # own variables. Switching off must not write them back. OSMO_WORKFLOW_ID={{WF_ID}} identifies such a base, because
+  # nobody else sets it.
   marked = [
     for n, container in local.base_containers : local.user_containers[n] && anytrue(try([
       for variable in container.env : try(variable.name == "OSMO_WORKFLOW_ID" && variable.value == "{{WF_ID}}", false)
@@ -38,8 +40,8 @@ locals {
     )) : jsonencode(container))
   ]
 
-  # A variable that is there is replaced in its place, whatever it had (valueFrom too: with `value` beside it Kubernetes
-  # refuses the pod); a second entry of the same name goes.
+  # An existing variable is replaced in its place, whatever it contains (also valueFrom, because Kubernetes refuses a
+  # pod that has both `value` and valueFrom). A second entry of the same name is removed.
   envs = [for container in local.base_containers : try([for variable in container.env : variable], [])]
   env_names = [
     for env in local.envs : [for n, variable in env : try(tostring(variable.name), "")]

@@ -1,7 +1,7 @@
-# The base: where the pod template comes from that the mirror's variables are added to, and whether OSMO reads it at all.
+# The base: the pod template that the mirror's variables are added to, where it comes from, and whether OSMO reads it.
 #
-# The release's values are JSON and hold everything already merged, so that nothing is merged here: Helm's rules are
-# Helm's to apply. Texts and not values are passed on, because HCL turns the branches of a condition into one type.
+# The release's values are JSON that Helm has already merged by its own rules, so nothing is merged here. They are
+# passed on as text, because HCL converts the branches of a condition to one type.
 
 locals {
   helm_path = split(".", var.helm_values_path)
@@ -22,7 +22,7 @@ locals {
     }
   }
 
-  # values_N is what the release's values have below the first N keys of the path, "null" where they have nothing.
+  # values_N is the part of the release's values below the first N keys of the path, or "null" if there is none.
   from_values = var.osmo_release_values != null
   values_0    = local.from_values ? jsonencode(jsondecode(file(var.osmo_release_values))) : "null"
   values_1    = jsonencode(try(jsondecode(local.values_0)[local.helm_path[0]], null))
@@ -34,7 +34,7 @@ locals {
   templates_text = local.values_5
   templates      = jsondecode(local.templates_text)
 
-  # The map that holds the pod templates: services.configs or configuration. A path of one key has none of its own.
+  # The map that contains the pod templates: services.configs or configuration. A path with one key has none.
   configuration_path = join(".", slice(local.helm_path, 0, length(local.helm_path) - 1))
   configuration = jsondecode(
     length(local.helm_path) == 1 ? "null" : [local.values_1, local.values_2, local.values_3, local.values_4][length(local.helm_path) - 2]
@@ -52,11 +52,12 @@ locals {
     local.from_values ? jsonencode(try(local.templates[var.pod_template_name], null)) :
     var.pod_template_name == "default_user" ? jsonencode(local.stock_templates.default_user) : "{}"
   )
-  # What is no map is refused below; here it must only not break the expressions.
+  # Anything but a map is refused below. Here it only must not break the expressions.
   base      = jsondecode(startswith(local.base_json, "{") ? local.base_json : "{}")
   base_spec = jsondecode(can(keys(local.base.spec)) ? jsonencode(local.base.spec) : "{}")
 
-  # What is to be put right, the first thing first. Going off is never refused for how OSMO is configured.
+  # What the operator must fix, most basic problem first. Switching off is never refused because of OSMO's
+  # configuration.
   writes_values = local.enabled && var.osmo_config_mode == "configmap"
   take_values   = "helm get values osmo --namespace osmo-control-plane --all --output json > release-values.json"
   base_problems = [
@@ -69,7 +70,7 @@ locals {
       }"
     },
     {
-      # What Helm's templates take for false; a chart without the switch has none to be false.
+      # The values that Helm's templates treat as false. A chart without the switch is not affected.
       when = local.from_values && local.writes_values && contains(["false", "null", "0", "\"\""], try(jsonencode(local.configuration.enabled), "absent"))
       say = join(" ", [
         "The release has ${local.configuration_path}.enabled: false, so that OSMO ignores every pod template in Helm values.",

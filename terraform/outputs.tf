@@ -14,10 +14,10 @@ output "azureml_env" {
 }
 
 output "pod_template" {
-  description = "The pod template as it shall stand. In api mode a preview on the given base: the script merges into what OSMO has."
+  description = "The resulting pod template. In api mode a preview based on the given base: the script merges into OSMO's current template."
   value       = local.pod_template
 
-  # An error of this output and not of a variable: a validation may not read what is made of it.
+  # Checked in this output and not in a variable, because a validation may not read what is computed from the variable.
   precondition {
     condition     = local.base_problem == ""
     error_message = local.base_problem
@@ -25,11 +25,11 @@ output "pod_template" {
 }
 
 output "helm_values" {
-  description = "The overlay for `helm upgrade -f`, after the operator's own files. When the mirror is off it writes the base back."
+  description = "The overlay for `helm upgrade -f`, after the operator's own files. When the mirror is off, it restores the base."
   value       = local.overlay
 }
 
 output "osmo_api_spec" {
-  description = "In api mode, what the script was told, as JSON: for `scripts/osmo_pod_template.py apply --check --spec FILE`. Else null."
+  description = "api mode: the script's specification as JSON, for `scripts/osmo_pod_template.py apply --check --spec FILE`. Otherwise null."
   value       = local.writes_api ? local.api_spec : null
 }

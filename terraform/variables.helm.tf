@@ -11,7 +11,7 @@ variable "helm_values_path" {
 }
 
 variable "helm_values_file" {
-  description = "Path that gets the overlay at apply, in configmap mode, for `helm upgrade -f`. When the mirror goes off the file is written once more, with the base. Example: `\"out/osmo-azureml-mirror.yaml\"`"
+  description = "configmap mode: path of the overlay for `helm upgrade -f`, which an apply writes. When the mirror is switched off, the file is written once more, with the base. Example: `\"out/osmo-azureml-mirror.yaml\"`"
   type        = string
   default     = null
 
@@ -28,8 +28,8 @@ variable "helm_values_file" {
 
 variable "helm_release" {
   description = <<-EOT
-    The installed OSMO release, in configmap mode: the apply runs `helm upgrade --reuse-values` with the overlay on it.
-    `chart` and `version` are those that are installed (`helm list`): the module never changes them for you.
+    configmap mode: the installed OSMO release. An apply runs `helm upgrade --reuse-values` on it with the overlay.
+    `chart` and `version` are the installed ones (`helm list`). The module never changes them for you.
     Example: `{ name = "osmo", namespace = "osmo-control-plane", chart = "osmo/service", version = "1.3.0" }`
   EOT
   type = object({
@@ -46,7 +46,7 @@ variable "helm_release" {
   }
 
   validation {
-    # Without a version Helm takes the newest chart, and switching a mirror on would upgrade OSMO.
+    # Without a version Helm takes the newest chart, so that switching the mirror on would upgrade OSMO.
     condition     = var.helm_release == null ? true : var.helm_release.version != null || can(regex("^[./]|\\.tgz$", var.helm_release.chart))
     error_message = "helm_release.version is needed unless chart is a local path: without it Helm would upgrade OSMO to the newest chart. Give the installed one (helm list), for example version = \"1.3.0\"."
   }

@@ -1,5 +1,5 @@
 variable "osmo_config_mode" {
-  description = "Who holds OSMO's configuration: `configmap` (Helm values; 6.3 and later) or `api` (OSMO's database; 6.2, or 6.3 without the config map). OSMO 6.4 takes the API for writing configuration away; `configmap` is the successor of `api`."
+  description = "Where OSMO's configuration is stored: `configmap` (Helm values; 6.3 and later) or `api` (OSMO's database; 6.2, or 6.3 without the config map). OSMO 6.4 removes the API that `api` writes with; use `configmap` there."
   type        = string
   default     = "configmap"
   nullable    = false
@@ -23,7 +23,7 @@ variable "pod_template_name" {
 }
 
 variable "osmo_cli" {
-  description = "The operator's `osmo` program, in api mode; its login serves. A name on PATH or a path."
+  description = "api mode: the operator's `osmo` program, logged in. A name on PATH or a path."
   type        = string
   default     = "osmo"
   nullable    = false
@@ -47,7 +47,7 @@ variable "python" {
 }
 
 variable "overwrite_existing" {
-  description = "In api mode: whether a variable of the same name that somebody else set is overwritten. It comes back when the mirror is taken away. `false`: the apply stops and says which."
+  description = "api mode: whether to overwrite a variable of the same name that somebody else set. Removing the mirror restores it. If `false`, the apply stops and names the variable."
   type        = bool
   default     = false
   nullable    = false

@@ -1,5 +1,5 @@
 variable "base_pod_template" {
-  description = "The pod template to add to, as an object. For a release that is yet to be installed: `yamldecode(file(\"values.yaml\")).services.configs.podTemplates.default_user`. At most one of this and `osmo_release_values`."
+  description = "The pod template to extend, as an object. For a release that is not installed yet: `yamldecode(file(\"values.yaml\")).services.configs.podTemplates.default_user`. Set this or `osmo_release_values`, not both."
   type        = any
   default     = null
 
@@ -15,7 +15,7 @@ variable "base_pod_template" {
 }
 
 variable "osmo_release_values" {
-  description = "Path of the JSON file that `helm get values RELEASE --namespace NAMESPACE --all --output json` wrote. Preferred: it alone holds the chart's defaults and what `--set` changed."
+  description = "Path of the JSON file that `helm get values RELEASE --namespace NAMESPACE --all --output json` wrote. Preferred, because only this file contains the chart's defaults and the changes made with `--set`."
   type        = string
   default     = null
 
@@ -31,14 +31,14 @@ variable "osmo_release_values" {
 }
 
 variable "accept_stock_template" {
-  description = "configmap mode: whether the overlay may repeat the container of OSMO's stock `default_user` where no base is given. Right only for a release whose own values do not touch that template."
+  description = "configmap mode: whether the overlay may repeat the container of OSMO's stock `default_user` if no base is given. Set it only for a release whose values do not change that template."
   type        = bool
   default     = false
   nullable    = false
 }
 
 variable "extra_env" {
-  description = "More variables for every OSMO pod. They beat a workflow's `environment:` and are written into the state: never a secret. Example: `{ AZURE_TOKEN_CREDENTIALS = \"WorkloadIdentityCredential\" }`"
+  description = "More variables for every OSMO pod. They take precedence over a workflow's `environment:`. They are stored in the state, so never put a secret here. Example: `{ AZURE_TOKEN_CREDENTIALS = \"WorkloadIdentityCredential\" }`"
   type        = map(string)
   default     = {}
   nullable    = false
@@ -56,9 +56,9 @@ variable "extra_env" {
 
 variable "run_outputs_volume" {
   description = <<-EOT
-    A claim (ReadWriteMany, in the namespace the workflows run in) for run outputs. It becomes a second pod template,
-    `azureml_mirror_outputs`, that the operator lists in one platform's `override_pod_template`; never part of
-    `default_user`, where a missing claim would stop every pod.
+    A persistent volume claim for run outputs (ReadWriteMany, in the workflows' namespace). It becomes a second pod template,
+    `azureml_mirror_outputs`, which the operator lists in one platform's `override_pod_template`. It is not part of
+    `default_user`, because a missing claim would then stop every pod.
     Example: `{ claim_name = "run-outputs", mount_path = "/mnt/outputs" }`
   EOT
   type = object({

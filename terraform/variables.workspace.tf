@@ -1,5 +1,5 @@
 variable "should_enable_azureml_mirror" {
-  description = "Whether OSMO pods get the coordinates of the Azure ML workspace. `false` takes them away again."
+  description = "Whether OSMO pods get the coordinates of the Azure ML workspace. `false` removes them again."
   type        = bool
   default     = true
   nullable    = false
@@ -7,8 +7,8 @@ variable "should_enable_azureml_mirror" {
 
 variable "azureml_workspace" {
   description = <<-EOT
-    The Azure ML workspace that runs are mirrored to; subscription, resource group and name are read from `id`.
-    Pass the platform's output as it is. `null`: look in `platform_state`, else the mirror is off.
+    The Azure ML workspace that runs are mirrored to. Subscription, resource group and name are read from `id`.
+    Pass the platform's output unchanged. If `null`, the module looks in `platform_state`; without that, the mirror is off.
     Example: `{ id = "/subscriptions/00000000-0000-0000-0000-000000000000/resourceGroups/rg-robots/providers/Microsoft.MachineLearningServices/workspaces/mlw-robots" }`
   EOT
   type = object({
@@ -24,8 +24,8 @@ variable "azureml_workspace" {
   }
 
   validation {
-    # The pattern is that of local.workspace_id_pattern; a validation may not read locals that depend on variables,
-    # and an unknown id (a workspace made in the same apply) is judged once it is known.
+    # The same pattern as local.workspace_id_pattern. An unknown id (a workspace created in the same apply) is checked
+    # once it is known.
     condition     = var.azureml_workspace == null ? true : var.azureml_workspace.id == null ? true : can(regex(local.workspace_id_pattern, var.azureml_workspace.id))
     error_message = "azureml_workspace.id is not the resource id of an Azure ML workspace. It has the form \"/subscriptions/00000000-0000-0000-0000-000000000000/resourceGroups/rg-robots/providers/Microsoft.MachineLearningServices/workspaces/mlw-robots\" (`az ml workspace show --query id`)."
   }
@@ -42,9 +42,9 @@ variable "azureml_workspace" {
 
 variable "platform_state" {
   description = <<-EOT
-    Where the platform's Terraform state is stored, for `terraform_remote_state`; read only where `azureml_workspace` is null.
-    `output` is the name of the output that holds the workspace. Credentials belong into the backend's
-    environment variables (ARM_*, AWS_*): what is in `config` is written into this state.
+    Where the platform's Terraform state is stored, for `terraform_remote_state`. Read only if `azureml_workspace` is null.
+    `output` is the name of the output with the workspace. Credentials belong in the backend's
+    environment variables (ARM_*, AWS_*), because `config` is stored in this state.
     Example: `{ backend = "azurerm", config = { resource_group_name = "rg-tf", storage_account_name = "sttf", container_name = "tfstate", key = "platform.tfstate", use_azuread_auth = true } }`
   EOT
   type = object({

@@ -1,5 +1,6 @@
 #!/bin/sh
-# Puts the overlay where it belongs. The module's provisioners run it; everything comes in as environment variables.
+# Writes or applies the overlay. The module's provisioners run this script and pass everything in environment
+# variables.
 #
 #   helm_overlay.sh upgrade   RELEASE NAMESPACE CHART VERSION OVERLAY OUTPUTS_KEY OUTPUTS_NAME
 #   helm_overlay.sh restore   the same, and a release that is gone is no error
@@ -14,7 +15,7 @@ fail() {
     exit 1
 }
 
-# The last line that is no blank, since Helm prints its warnings first and its error last.
+# The last line that is not blank, because Helm prints its warnings first and its error last.
 last_line() {
     printf '%s\n' "$1" | sed '/^[[:space:]]*$/d' | tail -n 1
 }
@@ -24,7 +25,7 @@ upgrade() {
     command -v helm >/dev/null 2>&1 ||
         fail "helm is not on PATH, so $where was not changed. Install helm, or use helm_values_file instead of helm_release."
 
-    # Values may hold secrets: they stay in a variable and are never printed.
+    # Values may contain secrets, so they stay in a variable and are never printed.
     if ! values=$(helm get values "$RELEASE" --namespace "$NAMESPACE" --output json 2>&1); then
         case "$1 $values" in
         "restore "*"release: not found"*)
@@ -36,7 +37,8 @@ upgrade() {
     fi
 
     # --reuse-values keeps a key that the overlay no longer has, even one that is set to null: Helm stores the values
-    # of the last revision as the chart's defaults. --reset-then-reuse-values (Helm 3.14) begins with the chart's own.
+    # of the last revision as the chart's defaults. --reset-then-reuse-values (Helm 3.14) starts with the
+    # chart's own defaults.
     reuse=--reuse-values
     gone=
     case "$OVERLAY" in
@@ -55,7 +57,7 @@ upgrade() {
         set -- "$@" --version "$VERSION"
     fi
 
-    # Helm's notes go nowhere: charts print passwords in them.
+    # Helm's notes are discarded, because charts print passwords in them.
     if ! said=$(printf '%s' "$OVERLAY" | helm "$@" 2>&1 >/dev/null); then
         fail "helm upgrade of $where failed: $(last_line "$said"). Correct that ('helm history $RELEASE --namespace $NAMESPACE' shows its state) and run terraform again."
     fi
@@ -66,7 +68,7 @@ write() {
     [ ! -d "$FILE" ] || fail "helm_values_file $FILE is a folder. Give the path of a file, for example $FILE/osmo-azureml-mirror.yaml."
     mkdir -p -- "$folder" 2>/dev/null ||
         fail "the folder $folder for helm_values_file cannot be made. Make it, or give another path, and run terraform again."
-    # Written beside and moved over: a helm that reads it meanwhile never sees half.
+    # Write to a temporary file and rename it, so that a helm that reads it meanwhile never sees half.
     temporary="$FILE.$$.tmp"
     { printf '%s' "$OVERLAY" >"$temporary" && mv -f -- "$temporary" "$FILE"; } 2>/dev/null || {
         rm -f -- "$temporary"

@@ -1,4 +1,4 @@
-"""Reads and writes OSMO's pod templates through the operator's own `osmo` program, whose login serves.
+"""Reads and writes OSMO's pod templates through the operator's own `osmo` program and its login.
 
 Facts about that program (seen with 6.3.1): it prints its errors on stdout, as `Error message:` and `Error
 code:` lines or as `{"message", "code"}` under `-t json`; exits 2 for a refusal, 10 for a server or
@@ -24,23 +24,23 @@ Templates = dict[str, Template]
 
 EX_DATAERR, EX_TEMPFAIL, EX_NOPERM, EX_CONFIG = 65, 75, 77, 78  # sysexits.h
 
-# Seconds one call may take. A write asks every backend to look at its pods again, which is slow on large
+# Seconds one call may take. A write makes every backend check its pods again, which is slow on large
 # clusters.
 CALL_TIMEOUT = 180
-# Pauses in seconds before a call that failed for now is made again.
+# Pauses in seconds before a call that failed temporarily is repeated.
 RETRY_PAUSES = (1, 3)
-# Rows of the history asked for at once (1000 is the server's limit), and pages looked through for our own
+# Rows of the history per request (the server's limit is 1000), and the number of pages searched for our own
 # last write.
 PAGE, PAGES = 200, 10
 
 CONFIGMAP_REFUSAL = "managed by ConfigMap"
-# What argparse says of a command that is gone: `config update` goes in 6.4 (NVIDIA/OSMO#1338).
+# What argparse prints for a command that no longer exists: 6.4 removes `config update` (NVIDIA/OSMO#1338).
 RETIRED = "invalid choice"
 LEFT_BEHIND = re.compile(r"Attempted changes saved to (/tmp/POD_TEMPLATE[^\s/]*\.json)")
 
 
 class MirrorError(Exception):
-    """A failure with its exit code; the text is one line: what is wrong, where, what to do."""
+    """A failure with its exit code. Its text is one line that says what is wrong, where, and what to do."""
 
     def __init__(self, code: int, text: str) -> None:
         super().__init__(" ".join(text.split()))
@@ -67,7 +67,7 @@ class Answer:
 
     @property
     def message(self) -> str:
-        """What the program said went wrong, without its frame."""
+        """The program's error message, without the lines around it."""
         found = re.search(
             r"Error message:\s*(.*?)\s*(?:Error code:|Attempted changes saved|$)",
             self.text,
@@ -90,14 +90,14 @@ class Answer:
 
 
 class OsmoCli:
-    """The operator's `osmo`. Every method raises MirrorError with something that can be acted on."""
+    """The operator's `osmo`. Every method raises a MirrorError that says what to do."""
 
     def __init__(self, program: str = "osmo", pauses: Sequence[float] = RETRY_PAUSES) -> None:
         self.program = program
         self.pauses = pauses
 
     def templates(self, revision: int | None = None) -> Templates:
-        """All pod templates, as they stand or as they stood at a revision."""
+        """All pod templates, as they are now or as they were at a revision."""
         at = "" if revision is None else f":{revision}"
         value = self._json("config", "show", f"POD_TEMPLATE{at}")
         if not all(isinstance(template, dict) for template in value.values()):
@@ -139,9 +139,10 @@ class OsmoCli:
         return sorted(rows, key=lambda row: -row.number)
 
     def update(self, templates: Templates, description: str) -> None:
-        """Writes these templates, whole, as one revision; others stay. Makes one that does not exist yet.
+        """Writes these templates as one revision. Creates those that do not exist; keeps all others.
 
-        The whole-type update is used also for one template: a named update needs the name to exist already.
+        Even a single template is written with an update of the whole type, because an update by name requires
+        that the name exists.
         """
         with tempfile.TemporaryDirectory(prefix="azureml-mirror-") as folder:
             file = Path(folder) / "pod-templates.json"

@@ -1,25 +1,24 @@
 #!/usr/bin/env python3
-"""Puts the mirror's variables into an OSMO pod template, or takes them away, where OSMO's database holds it.
+"""Adds the mirror's variables to an OSMO pod template in OSMO's database, or removes them.
 
-For OSMO 6.2 and 6.3: later versions take their configuration from Helm values alone, and the module's
-osmo_config_mode = "configmap" takes over.
+For OSMO 6.2 and 6.3. Later versions read their configuration only from Helm values; use the module's
+osmo_config_mode = "configmap" there.
 
     read history and templates → plan → write, as one revision → read again, until nothing is left to do
 
-OSMO has no conditional write: a PUT replaces the whole template. So after a write the history is read
-again. Where another revision came in between and had changed the template that was just overwritten, the
-plan is made once more on that revision, and so its edit comes back together with the variables.
+OSMO has no conditional write: a PUT replaces the whole template. So the script reads the history again after
+a write. If somebody else changed the template between the read and the write, the write has overwritten that
+edit. The script then makes its plan again from that revision, so that the edit comes back together with the
+variables.
 
 Usage:
     osmo_pod_template.py apply  [--spec FILE] [--dry-run | --check]
     osmo_pod_template.py remove [--spec FILE] [--dry-run | --check]
 
-The specification is the module's output `osmo_api_spec`; without --spec it is taken from
-AZUREML_MIRROR_SPEC.
+The specification is the module's output `osmo_api_spec`. Without --spec it is read from AZUREML_MIRROR_SPEC.
 
-Exit codes (sysexits.h): 0 done or nothing to do, 1 --check found drift, 64 usage, 65
-OSMO's answer cannot be read, 75 failed for now, 77 not allowed, 78 configuration (also: somebody else's
-value is there).
+Exit codes (sysexits.h): 0 done or nothing to do, 1 --check found drift, 64 usage, 65 OSMO's answer cannot be
+read, 75 temporary failure, 77 not allowed, 78 configuration (also when somebody else set the value).
 """
 
 from __future__ import annotations
@@ -48,7 +47,7 @@ from pod_template_merge import Plan, Refused, Seen, missing_identity, plan_apply
 from pod_template_spec import EX_USAGE, OUTPUTS_TEMPLATE, Record, Spec, read_record, read_spec
 
 EX_DRIFT = 1
-# How often a lost race is run again, and the pause in seconds before each time (doubling).
+# Attempts after a lost race, and the pause in seconds before the first of them. It doubles each time.
 TRIES, FIRST_PAUSE = 5, 0.5
 
 
@@ -66,7 +65,7 @@ def main(arguments: list[str] | None = None) -> int:
 def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser = Parser(
         prog="osmo_pod_template.py",
-        description="Puts the mirror's variables into an OSMO pod template, or takes them away.",
+        description="Adds the mirror's variables to an OSMO pod template, or removes them.",
     )
     parser.add_argument("verb", choices=("apply", "remove"))
     parser.add_argument(
@@ -83,12 +82,12 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     only.add_argument(
         "--dry-run",
         action="store_true",
-        help="print the difference that would be written; write nothing",
+        help="print the difference that would be written, without writing it",
     )
     only.add_argument(
         "--check",
         action="store_true",
-        help="write nothing; exit 1 where something would have to be written",
+        help="exit 1 if something would be written, without writing it",
     )
     return parser.parse_args(arguments)
 
@@ -99,14 +98,14 @@ class Parser(argparse.ArgumentParser):
 
 
 class Settler:
-    """Brings OSMO to what a verb asks for, and knows when others write at the same time."""
+    """Brings OSMO to the state that a verb asks for, and detects concurrent writes."""
 
     def __init__(self, cli: OsmoCli, spec: Spec, verb: str) -> None:
         self.cli = cli
         self.spec = spec
         self.verb = verb
         self.plan_of = plan_apply if verb == "apply" else plan_remove
-        # What a plan has to be made on again, because our write replaced somebody's edit unseen.
+        # The state to plan from again, because our write replaced an edit that we had not seen.
         self.lost: Seen | None = None
         self.notes: dict[str, None] = {}
         self.wrote: list[str] = []
@@ -179,7 +178,7 @@ class Settler:
         try:
             return self.plan_of(self.spec, self.lost, self.snapshot)
         except Refused:
-            # What they wrote and we replaced unseen comes back as it was, before this ends.
+            # Restore an edit that we replaced without having seen it, before this ends.
             self.cli.update(
                 {self.spec.template: self.lost.templates[self.spec.template]},
                 f"aml-mirror: put back revision {self.lost.revision} of {self.spec.template}",
@@ -188,7 +187,7 @@ class Settler:
 
     def write(self, seen: Seen, plan: Plan, writes: Templates) -> None:
         write = secrets.token_hex(4)
-        # A template that is still to be deleted stays on record, in case that is refused.
+        # A template that is still to be deleted stays on record, because OSMO may refuse to delete it.
         pending = OUTPUTS_TEMPLATE in plan.deletes
         record = replace(plan.record, outputs=plan.record.outputs or pending)
         self.cli.update(writes, record.describe(self.spec.template, plan.what, write))
@@ -196,7 +195,8 @@ class Settler:
         self.lost = self.lost_edit(seen.revision, write, self.lost or seen)
 
     def lost_edit(self, since: int, write: str, based_on: Seen) -> Seen | None:
-        """OSMO with the edit of the template that came between our read and our write, which replaced it."""
+        """OSMO's state with the edit that came after our read and that our write replaced.
+        """
         rows = [row for row in self.cli.history() if row.number > since]
         ours = next((row for row in rows if f"write {write}]" in row.description), None)
         between = [row for row in rows if ours is not None and row.number < ours.number]
@@ -213,7 +213,7 @@ class Settler:
             f"azureml-mirror: revision {theirs.number} by {theirs.username} came in between; merging on it",
             file=sys.stderr,
         )
-        # With the record from before our write: that write tells of a template without their edit.
+        # With the record from before our write, because our write describes a template without their edit.
         templates = {**based_on.templates, self.spec.template: template}
         return replace(based_on, revision=theirs.number, templates=templates)
 
@@ -236,7 +236,7 @@ class Settler:
             except InUse:
                 if name != self.spec.template or name not in plan.writes:
                     raise
-                # Pools list the template that the mirror made: it stays, without the variables.
+                # Pools list the template that the mirror created, so it stays, without the variables.
                 self.cli.update(
                     {name: plan.writes[name]},
                     plan.record.describe(name, plan.what, secrets.token_hex(4)),

@@ -1,12 +1,12 @@
-"""What a pod template looks like with the mirror's variables, and without them again. Pure functions.
+"""Pure functions that add the mirror's variables to a pod template and remove them again.
 
-The rules are those of terraform/main.template.tf: in every container called {{USER_CONTAINER_NAME}} a
-variable that is there is replaced in its place (`valueFrom` too), a second entry of the same name goes,
-others are appended in the order of the specification; a template without such a container gets one; nothing
-else is touched.
+The rules are those of terraform/main.template.tf. In every container called {{USER_CONTAINER_NAME}}, an
+existing variable is replaced in its place (also one with `valueFrom`), a second entry of the same name is
+removed, and new variables are appended in the order of the specification. A template without such a container
+gets one. Nothing else changes.
 
-What was added is remembered in the description of the revision that added it (a Record). On removal an
-entry goes only where it still is what that revision wrote: a later edit by somebody else stays.
+The description of a revision records what that revision added (a Record). An entry is removed only if it is
+still what that revision wrote; a later edit by somebody else stays.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ USER_CONTAINER = re.compile(r"^\{\{\s*USER_CONTAINER_NAME\s*\}\}$")
 
 
 class Refused(MirrorError):
-    """Somebody else set a value that would have to be overwritten."""
+    """Applying would overwrite a value that somebody else set."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class Seen:
     revision: int
     templates: Templates
     record: Record = field(default_factory=Record)
-    # The templates as the mirror's last write left them; None where there was none or its revision is gone.
+    # The templates as the mirror's last write left them. None if it never wrote or the revision was deleted.
     written: Templates | None = None
 
 
@@ -63,7 +63,7 @@ def env_of(container: dict[str, Any]) -> list[Any]:
 
 
 def entry_of(template: Template | None, name: str) -> Any:
-    """The first entry of that name in the user containers, else None."""
+    """The first entry with that name in the user containers, or None."""
     for container in user_containers(template):
         for entry in env_of(container):
             if isinstance(entry, dict) and entry.get("name") == name:
@@ -76,7 +76,7 @@ def _is(entry: Any, name: str) -> bool:
 
 
 def merge_env(template: Template, env: dict[str, str]) -> Template:
-    """The template with these variables. The input is left as it is."""
+    """A copy of the template with these variables."""
     merged = copy.deepcopy(template)
     if not user_containers(merged):
         if not isinstance(merged.get("spec"), dict):
@@ -98,7 +98,7 @@ def merge_env(template: Template, env: dict[str, str]) -> Template:
 
 
 def _take(template: Template, name: str, before: Any) -> None:
-    """Takes a variable out of the user containers, or puts what was there before in its place."""
+    """Removes a variable from the user containers, or restores the entry that it replaced."""
     for container in user_containers(template):
         if any(_is(entry, name) for entry in env_of(container)):
             kept = [entry for entry in env_of(container) if before is not None or not _is(entry, name)]
@@ -106,7 +106,7 @@ def _take(template: Template, name: str, before: Any) -> None:
 
 
 def missing_identity(templates: Templates) -> list[str]:
-    """What no template carries of what a pod needs to get a workload identity."""
+    """What a pod needs to get a workload identity and no template has."""
 
     def value(template: Template, *path: str) -> Any:
         found: Any = template
@@ -128,12 +128,13 @@ def plan_apply(spec: Spec, seen: Seen, before: Callable[[int], Templates | None]
     """What to write so that the template has the variables.
 
     Raises:
-        Refused: somebody else set one of them to something else, and overwrite_existing is false.
+        Refused: somebody else set one of them to another value, and overwrite_existing is false.
     """
     current = seen.templates.get(spec.template)
     written = (seen.written or {}).get(spec.template)
     record = seen.record
-    # A record none of whose variables is there any more (a rollback, another hand) tells of a past template.
+    # If none of the recorded variables is left (a rollback, a manual edit), the record describes an old
+    # template.
     if not any(entry_of(current, name) == _last(spec, written, name) is not None for name in record.owns):
         record = Record(outputs=record.outputs)
 
@@ -203,7 +204,7 @@ def plan_apply(spec: Spec, seen: Seen, before: Callable[[int], Templates | None]
 
 
 def plan_remove(spec: Spec, seen: Seen, before: Callable[[int], Templates | None]) -> Plan:
-    """What to write so that exactly what the mirror added is gone."""
+    """What to write to remove exactly what the mirror added."""
     current, written, record = (
         seen.templates.get(spec.template),
         (seen.written or {}).get(spec.template),
@@ -247,15 +248,15 @@ def plan_remove(spec: Spec, seen: Seen, before: Callable[[int], Templates | None
 
 
 def _take_created(template: Template, created: str, base: Template) -> None:
-    """Takes away the empty list or container that the variables had been put into, where they made it."""
+    """Removes the empty list or container if adding the variables had created it."""
     if created == "nothing":
         return
     for container in user_containers(template):
         if container.get("env") == []:
             del container["env"]
     if created == "container" or (created == "template" and not user_containers(base)):
-        # An empty list stays even where there was none: the osmo program takes a missing key for no
-        # change, and to OSMO both are the same.
+        # An empty list stays even if there was none before: the osmo program treats a missing key as no
+        # change, and OSMO treats both alike.
         template["spec"]["containers"] = [
             c
             for c in template["spec"]["containers"]
@@ -264,20 +265,20 @@ def _take_created(template: Template, created: str, base: Template) -> None:
 
 
 def _last(spec: Spec, written: Template | None, name: str) -> Any:
-    """The entry as the mirror last wrote it; what it would write, where that revision is gone."""
+    """The entry as the mirror last wrote it, or as it would write it if that revision was deleted."""
     if written is not None:
         return entry_of(written, name)
     return {"name": name, "value": spec.env[name]} if name in spec.env else None
 
 
 def _previous(record: Record, name: str, template: str, before: Callable[[int], Templates | None]) -> Any:
-    """The entry that the mirror overwrote; None where there was none or its revision is gone."""
+    """The entry that the mirror overwrote. None if there was none or the revision was deleted."""
     revision = record.owns[name]
     return None if revision is None else copy.deepcopy(entry_of((before(revision) or {}).get(template), name))
 
 
 def _bare(template: Template) -> Template:
-    """A template in which an empty list of containers is the same as none."""
+    """The template without empty parts, so that an empty list of containers compares equal to none."""
     bare = copy.deepcopy(template)
     if isinstance(bare.get("spec"), dict) and not bare["spec"].get("containers", True):
         del bare["spec"]["containers"]

@@ -1,4 +1,4 @@
-"""What the script is told (Spec) and what it remembers in OSMO's history (Record)."""
+"""The script's input (Spec) and what it stores in OSMO's history (Record)."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ SPEC_HINT = (
 
 OUTPUTS_TEMPLATE = "azureml_mirror_outputs"
 
-# What OSMO keeps of a write is its description, so the record is stored there. "owns FOO@12": FOO was
-# something else before, as revision 12 shows. "created": what there was not before, and goes with the last
-# variable.
+# OSMO keeps a description with each write, so the record is stored there. "owns FOO@12" means that FOO had
+# another value before, which revision 12 shows. "created" names what did not exist before and is removed with
+# the last variable.
 RECORD = re.compile(
     r"^aml-mirror (?P<template>\S+): .*"
     r"\[owns (?P<owns>[^;\]]*); created (?P<created>\w+); outputs (?P<outputs>yes|no); "
@@ -55,7 +55,9 @@ class Record:
 
 
 def read_record(row: Revision, template: str) -> Record | None:
-    """The record in a revision's description; None where it is not the mirror's, or of another template."""
+    """The record in a revision's description. None if the mirror did not write it, or for another
+    template.
+    """
     found = RECORD.match(row.description)
     if not found or found["template"] != template:
         return None
@@ -67,7 +69,9 @@ def read_record(row: Revision, template: str) -> Record | None:
 
 
 def read_spec(source: str | None) -> Spec:
-    """The specification from a file, standard input or AZUREML_MIRROR_SPEC; MirrorError (64) for none."""
+    """The specification from a file, standard input or AZUREML_MIRROR_SPEC. MirrorError (64) if there is
+    none.
+    """
     where = source or "AZUREML_MIRROR_SPEC"
     try:
         if source == "-":

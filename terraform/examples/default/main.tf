@@ -1,12 +1,12 @@
-# The mirror beside the platform: the module that makes the workspace passes its output on.
+# The mirror in the platform's root module: the module that creates the workspace passes its output on.
 #
-# The workspace may be made in this very apply: its id need not be known yet when the plan is made.
+# The same apply may create the workspace: its id may be unknown at plan time.
 
 terraform {
   required_version = ">= 1.9"
 }
 
-# Stands for the platform's module. Its output is an object with an id, or null where it makes no workspace.
+# Stands for the platform's module. Its output is an object with an id, or null if it creates no workspace.
 variable "azureml_workspace" {
   description = "The platform's workspace; in a real root this is module.platform.azureml_workspace."
   type        = object({ id = string, name = optional(string), workspace_id = optional(string) })

@@ -1,15 +1,17 @@
-# The mirror beside a physical-ai-toolchain deployment, in a root of its own, with that deployment's state as it is.
+# The mirror for a physical-ai-toolchain deployment, in its own root module. It reads that deployment's state and needs
+# no change to it.
 #
-# Its deploy script (infrastructure/setup/03-deploy-osmo.sh) runs `helm upgrade --install` with three values files: the
-# control plane's, the identity's, and the platforms', of which the last can be given: --platform-values PATH. It does
-# not reuse values, so that a variable put into the release by hand is gone after its next run. So the overlay goes in
-# through that file: the platforms' values and the overlay in one, since a values file holds one document.
+# The toolchain's deploy script (infrastructure/setup/03-deploy-osmo.sh) runs `helm upgrade --install` with three values
+# files: the control plane's, the identity's and the platforms'. Only the last can be chosen, with --platform-values
+# PATH. The script does not reuse values, so its next run removes a variable that was added to the release by hand. That
+# is why the overlay is merged with the platforms' values into one file.
 #
 #   terraform apply -var toolchain="$HOME/physical-ai-toolchain"
 #   terraform output -raw platform_values > osmo-platforms-with-mirror.yaml
 #   "$HOME/physical-ai-toolchain/infrastructure/setup/03-deploy-osmo.sh" --platform-values "$PWD/osmo-platforms-with-mirror.yaml"
 #
-# Off: apply with -var mirror=false, and the other two again: the file is then the platforms' values and the base.
+# To switch the mirror off, apply with -var mirror=false and run the other two commands again. The file then contains
+# the platforms' values and the base.
 
 terraform {
   required_version = ">= 1.9"
@@ -32,7 +34,7 @@ locals {
 
   platforms = yamldecode(file(local.platforms_file))
   overlay   = yamldecode(module.azureml_mirror.helm_values)
-  # The platforms' file names templates of its own; the overlay adds default_user beside them.
+  # The platforms' file has templates of its own. The overlay adds default_user to them.
   templates = merge(try(local.platforms.services.configs.podTemplates, {}), local.overlay.services.configs.podTemplates)
 }
 
@@ -41,13 +43,13 @@ module "azureml_mirror" {
 
   should_enable_azureml_mirror = var.mirror
 
-  # That deployment keeps its state in a file unless it was given a backend; then give the same one here.
+  # That deployment keeps its state in a file by default. If it uses a backend, configure the same one here.
   platform_state = {
     backend = "local"
     config  = { path = "${var.toolchain}/infrastructure/terraform/terraform.tfstate" }
   }
 
-  # The control plane's file holds the whole default_user, which neither of the other two changes.
+  # The control plane's file contains all of default_user. The other two files do not change it.
   base_pod_template = yamldecode(file("${local.values}/osmo-control-plane.yaml")).services.configs.podTemplates.default_user
 }
 
@@ -57,7 +59,7 @@ output "mirror_reason" {
 }
 
 output "platform_values" {
-  description = "The platforms' values with the overlay in them, for 03-deploy-osmo.sh --platform-values."
+  description = "The platforms' values merged with the overlay, for 03-deploy-osmo.sh --platform-values."
   value = yamlencode(merge(local.platforms, {
     services = merge(local.platforms.services, {
       configs = merge(local.platforms.services.configs, { podTemplates = local.templates })

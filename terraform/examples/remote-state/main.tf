@@ -1,12 +1,12 @@
-# The mirror in a root of its own: the workspace is found in the platform's state, wherever that is stored.
-# OSMO's database holds the pod templates here (6.2), so that the operator's osmo CLI writes them.
+# The mirror in its own root module. It finds the workspace in the platform's state, wherever that is stored. Here
+# OSMO's database contains the pod templates (6.2), so the operator's osmo CLI writes them.
 
 terraform {
   required_version = ">= 1.9"
 }
 
 variable "platform_state" {
-  description = "The platform's backend. Credentials go into its environment variables (ARM_*), never in here."
+  description = "The platform's backend. Put credentials into its environment variables (ARM_*), never here."
   type        = object({ backend = string, config = any })
   default = {
     backend = "azurerm"
@@ -27,7 +27,7 @@ module "azureml_mirror" {
   osmo_config_mode = "api"
 
   extra_env = {
-    # Large checkpoints on a slow link: seconds the Azure ML client waits for one upload.
+    # For large checkpoints on a slow link: how many seconds the Azure ML client waits for one upload.
     AZUREML_ARTIFACTS_DEFAULT_TIMEOUT = "1800"
   }
 }
