@@ -195,8 +195,7 @@ class Settler:
         self.lost = self.lost_edit(seen.revision, write, self.lost or seen)
 
     def lost_edit(self, since: int, write: str, based_on: Seen) -> Seen | None:
-        """OSMO's state with the edit that came after our read and that our write replaced.
-        """
+        """OSMO's state with the edit that came after our read and that our write replaced."""
         rows = [row for row in self.cli.history() if row.number > since]
         ours = next((row for row in rows if f"write {write}]" in row.description), None)
         between = [row for row in rows if ours is not None and row.number < ours.number]
