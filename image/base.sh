@@ -1,13 +1,13 @@
 #!/usr/bin/env bash
-# Make the base image $1 (`aml-mirror-base:trixie`) from Debian's mirror, for machines that reach no registry:
-# the same suite as the public debian:trixie-slim, without documentation and translations, as that has it.
+# Build the base image $1 (`aml-mirror-base:trixie`) from Debian's mirror, for machines that reach no registry. It has
+# the same suite as the public debian:trixie-slim and, like that image, no documentation and translations.
 #
-# It trusts the certificate authorities of this machine, so that a build in it reaches what the machine reaches.
+# It trusts the certificate authorities of this machine, so that a build in it can reach what the machine can reach.
 set -euo pipefail
 here=$(dirname "$0")
 target=$1 suite=${1##*:}
-# Where this machine's own apt gets its packages; DEBIAN_MIRROR is the address above /debian.
-# shellcheck disable=SC2016  # apt fills it in, not the shell
+# The mirror that this machine's own apt uses. DEBIAN_MIRROR is the address above /debian.
+# shellcheck disable=SC2016  # apt expands it, not the shell
 addresses=$(apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' 2>/dev/null || true)
 mirror=${DEBIAN_MIRROR:-$(sed -n 's|/debian/*$||p' <<<"$addresses" | head -1)}
 security=$(sed -n 's|/*$||; /\/debian-security$/p' <<<"$addresses" | head -1)

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Build the image; `make build` calls it with the variables that `make help` and README.md tell. What it is about
-# goes to stderr; stdout has the name, the size and the digest of the file tree.
+# Build the image. `make build` calls this script with the variables that `make help` and README.md describe. Progress
+# goes to stderr. stdout has the image's name, its size and the digest of its file tree.
 set -euo pipefail
 here=$(dirname "$0")
 : "${REFERENCE:?}" "${VERSION:?}" "${REVISION:?}" "${SOURCE_DATE_EPOCH:?}"
@@ -10,7 +10,7 @@ LOCAL_BASE=aml-mirror-base:trixie
 "$here/engine.sh" check
 docker=$("$here/engine.sh" client)
 
-# The public base where it is or can be had; else one made here.
+# The public base if it is available, or else one built here.
 base() {
     if [[ -n ${BASE_IMAGE:-} ]]; then
         echo "$BASE_IMAGE"
@@ -27,7 +27,7 @@ base() {
 base=$(base)
 arguments=(
     --file "${CONTEXT:-.}/image/Dockerfile" --tag "$REFERENCE"
-    # Name servers and routes that only the host has (VPN, sandbox) are there for the build too.
+    # The build can use name servers and routes that only the host has (VPN, sandbox).
     --network "${BUILD_NETWORK:-host}"
     --build-arg "BASE_IMAGE=$base"
     --build-arg "VERSION=$VERSION" --build-arg "REVISION=$REVISION"
@@ -43,7 +43,7 @@ if [[ ${PLATFORMS:-} == *,* ]]; then
         echo "error: several PLATFORMS need docker buildx: https://docs.docker.com/go/buildx" >&2
         exit 1
     }
-    # An engine's own store holds one platform a name, so that several go to the registry at once, or nowhere.
+    # An engine's own store keeps one platform per name, so a build for several platforms goes directly to the registry.
     [[ -z ${PUSH:-} ]] || arguments+=(--push --metadata-file "$PUSH")
     "$docker" buildx build --platform "$PLATFORMS" "${arguments[@]}" "${CONTEXT:-.}" >&2
     [[ -n ${PUSH:-} ]] || echo "built for $PLATFORMS into the build cache; \`make push\` sends it" >&2
@@ -56,7 +56,7 @@ if ! DOCKER_BUILDKIT=1 "$docker" build --progress plain "${arguments[@]}" "${CON
     echo "error: the image was not built" >&2
     exit 1
 fi
-# What had the name before would stay behind without one. Where a container still has it, it stays.
+# The image that had the name before would stay without a name. If a container still uses it, it stays.
 if [[ -n $before && $before != "$("$docker" image inspect --format '{{.Id}}' "$REFERENCE")" ]]; then
     "$docker" image rm "$before" >/dev/null 2>&1 || true
 fi

@@ -1,15 +1,15 @@
 #!/usr/bin/env bash
-# The container engine: which client to call, whether an engine answers, and one of our own where none does.
+# The container engine: which client to call, whether an engine answers, and starting one if none does.
 #
 #   image/engine.sh client         print the client that can build: it has buildx, or BuildKit built in
-#   image/engine.sh check          say nothing if an engine answers, else say what to do and fail
-#   image/engine.sh up             start one where none answers, install what is missing: root on Debian
+#   image/engine.sh check          print nothing if an engine answers, else print what to do and fail
+#   image/engine.sh up             start one if none answers, install what is missing (root on Debian)
 #   image/engine.sh down           stop the one that `up` started
-#   image/engine.sh with COMMAND…  `up`, run the command, stop what was started; where no engine can be had, the
-#                                  command runs all the same, with NO_ENGINE saying why
+#   image/engine.sh with COMMAND…  `up`, run the command, stop what was started; without an engine, the
+#                                  command still runs, and NO_ENGINE says why there is none
 set -euo pipefail
 
-# Where a started engine is noted, so that another call stops what was started and nothing else.
+# Records a started engine, so that another call stops that engine and nothing else.
 STATE=${ENGINE_STATE:-/run/aml-mirror-engine}
 
 client() {
@@ -19,7 +19,7 @@ client() {
     fi
     local found
     while read -r found; do
-        # Up to 22, the client asks the engine's own BuildKit; from 23 on, building is the plugin's work.
+        # Up to version 22, the client uses the engine's own BuildKit. From 23 on, the plugin builds.
         if [[ $("$found" --version 2>/dev/null) =~ version\ ([0-9]+) ]] &&
             ((BASH_REMATCH[1] < 23)) || "$found" buildx version >/dev/null 2>&1; then
             echo "$found"
@@ -33,7 +33,7 @@ answers() { "$(client)" version --format '{{.Server.Version}}' >/dev/null 2>&1; 
 
 may_start() { [[ $(id -u) == 0 && -e /etc/debian_version && $(uname -s) == Linux ]]; }
 
-# The Debian packages of what is not there: an engine, and what the tests and `make base` need beside it.
+# The Debian packages for what is missing: an engine, and the tools that the tests and `make base` need.
 missing() {
     answers || command -v dockerd >/dev/null && [[ $(client) != docker ]] || echo docker.io
     docker compose version >/dev/null 2>&1 || command -v docker-compose >/dev/null || echo docker-compose
@@ -47,10 +47,10 @@ install_missing() {
     ((${#packages[@]})) || return 0
     echo "installing ${packages[*]} (once)" >&2
     log=$(mktemp)
-    # An apt of somebody else may be at work.
+    # Another apt process may be running.
     local apt=(apt-get -o DPkg::Lock::Timeout=300 -qy)
     "${apt[@]}" update >"$log" 2>&1 || true
-    # From Debian 13 on, the client and its builder are packages of their own.
+    # From Debian 13 on, the client and its builder are separate packages.
     if [[ ${packages[0]} == docker.io ]]; then
         for name in docker-cli docker-buildx; do
             if apt-cache show "$name" >/dev/null 2>&1; then packages+=("$name"); fi
@@ -67,7 +67,7 @@ install_missing() {
 # Start dockerd with the given flags and wait until it answers.
 start() {
     local device mtu
-    # A bridge with a larger packet size than the way out loses packets in silence.
+    # A bridge whose packet size is larger than the uplink's loses packets silently.
     device=$(ip -o route show default 2>/dev/null | sed -n 's/.* dev \([^ ]*\).*/\1/p' | head -1)
     mtu=$(cat "/sys/class/net/${device:-none}/mtu" 2>/dev/null || echo 1500)
     mkdir -p "$STATE"
@@ -95,7 +95,7 @@ up() {
         echo "no container engine answers: start Docker, or install it (https://docs.docker.com/engine/install)" >&2
         return 1
     fi
-    # A machine that may not change its packet filter can still build and run with the host's network.
+    # A machine that cannot change its packet filter can still build and run with the host's network.
     if ! start && ! start --iptables=false --ip6tables=false --ip-masq=false; then
         tail -3 "$STATE/dockerd.log" >&2
         echo "no container engine answers, and dockerd did not start: see $STATE/dockerd.log" >&2
@@ -108,7 +108,7 @@ down() {
     local pid
     pid=$(<"$STATE/pid")
     rm -f "$STATE/pid"
-    # The number may be somebody else's by now.
+    # The process id may belong to another process by now.
     [[ $(cat "/proc/$pid/comm" 2>/dev/null) == dockerd ]] || return 0
     kill "$pid"
     while [[ -e /proc/$pid ]]; do sleep 0.2; done

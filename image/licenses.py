@@ -1,7 +1,7 @@
-"""Print the licences of the Python packages in the image, each with the text that the package brings.
+"""Print the licences of the Python packages in the image, each with the text in the package.
 
 ``python licenses.py PYTHON`` in the Dockerfile. Debian's packages keep theirs in
-``/usr/share/doc/PACKAGE/copyright``, where Debian's policy puts them; the list only points there.
+``/usr/share/doc/PACKAGE/copyright``, as Debian's policy requires. The list only points there.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ for name, package in sorted(packages.items()):
 
 
 def main(python: str) -> None:
-    """Print the list: the packages by name, each with what it states and the files that it brings."""
+    """Print the packages by name, each with the licence that it states and its licence files."""
     subprocess.run([python, "-I", "-c", LIST], check=True)
 
 

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Push the image that `make build` built, and print its name by digest, for a workflow. All else goes to stderr.
+# Push the image that `make build` built, and print its name with its digest, for a workflow. Everything else goes to
+# stderr.
 set -euo pipefail
 here=$(dirname "$0")
 : "${REFERENCE:?}" "${TAG:?}" "${IMAGE:?}"

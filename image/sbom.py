@@ -6,7 +6,7 @@
 - DEBIAN is what ``dpkg-query --show`` printed in the stage that the image is made from: one line per package
   with name, version and architecture, separated by tabs. Their licences come from the machine-readable
   ``copyright`` files of that stage (https://www.debian.org/doc/packaging-manuals/copyright-format/1.0/).
-- REPORT is pip's installation report. It holds the SHA-256 of each wheel that was installed
+- REPORT is pip's installation report. It contains the SHA-256 of each installed wheel
   (https://pip.pypa.io/en/stable/reference/installation-report/).
 
 Packages are named as vulnerability scanners know them (https://github.com/package-url/purl-spec).
@@ -31,7 +31,7 @@ _LICENSE_LINE = re.compile(r"^License:[ \t]*(\S[^\n]*)$", re.MULTILINE)
 
 
 def main(python: str, packages: Path, report: Path) -> None:
-    """Print the document. The same packages give the same bytes, so there is no time in it."""
+    """Print the document. The same packages produce the same bytes, so it contains no time."""
     listed = subprocess.run(
         [
             *(str(Path(sys.executable).with_name("cyclonedx-py")), "environment", python),
@@ -50,7 +50,7 @@ def main(python: str, packages: Path, report: Path) -> None:
     document["components"] = sorted(
         [*document["components"], *debian(packages)], key=lambda one: (one["name"].lower(), one["version"])
     )
-    # The serial number names the contents: another package, version or hash gives another number.
+    # The serial number depends on the contents: another package, version or hash changes it.
     body = json.dumps(document, sort_keys=True)
     document["serialNumber"] = f"urn:uuid:{uuid.uuid5(NAMESPACE, body)}"
     json.dump(document, sys.stdout, indent=1, sort_keys=True)
@@ -87,7 +87,7 @@ def debian(packages: Path) -> Iterator[dict[str, Any]]:
 def debian_licenses(package: str, documentation: Path = DOC) -> list[str]:
     """Return the short names of a package's licences, sorted.
 
-    Where the file is not machine-readable, the one name tells where to read it.
+    If the file is not machine-readable, the only name says where to read it.
     """
     path = documentation / package / "copyright"
     try:

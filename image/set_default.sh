@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Write the image $1, a name by digest, into those of the workflows and manifests that follow which name the mirror's
-# image by digest: the line `image:` below `default-values:` or of a container. Where none has, that is an error.
+# Write the image $1 (a name with a digest) into the given workflows and manifests that name the mirror's image by
+# digest, in the line `image:` below `default-values:` or of a container. It is an error if no file has one.
 set -euo pipefail
 reference=$1
 shift

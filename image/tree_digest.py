@@ -1,7 +1,8 @@
 """Print one SHA-256 over a file tree: ``docker export CONTAINER | python tree_digest.py``.
 
-It covers what a program can see of each file but its times: name, kind, mode, owner, link target, bytes.
-With ``--list FILE`` the line of every file is written there, for a diff of two trees that should be one.
+It covers everything that a program can see of each file except its times: name, kind, mode, owner, link
+target, bytes. With ``--list FILE``, one line per file is written to FILE, for a diff of two trees that should
+be equal.
 """
 
 from __future__ import annotations
@@ -17,9 +18,9 @@ PIECE = 1 << 20  # bytes
 
 
 def lines(stream: BinaryIO) -> list[str]:
-    """One line a file of the tar archive, sorted by name.
+    """One line per file of the tar archive, sorted by name.
 
-    Raises ``tarfile.TarError`` where it is not a whole archive.
+    Raises ``tarfile.TarError`` if the archive is not complete.
     """
     found = []
     with tarfile.open(fileobj=stream, mode="r|") as archive:

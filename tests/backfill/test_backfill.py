@@ -1,4 +1,6 @@
-"""Many runs in one call, into a real MLflow server: what is mirrored, how often it is asked, what is said."""
+"""Many runs in one call, into a real MLflow server: which are mirrored, with how many requests, and the
+output.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +32,7 @@ from builders.runs import huggingface_run, small_run
 
 
 def cut(run: Path) -> None:
-    """Leave no whole checkpoint in a run."""
+    """Leave no complete checkpoint in a run."""
     for weights in run.rglob("*.safetensors"):
         weights.write_bytes(weights.read_bytes()[:-5])
 
@@ -43,7 +45,7 @@ def proxy(mlflow_url: str) -> Iterator[Proxy]:
 
 @pytest.fixture
 def base(tmp_path: Path) -> Path:
-    """Three runs by id, two of them in a group, beside what is no run."""
+    """Three runs by id, two of them in a group, and other folders that are not runs."""
     base = tmp_path / "base"
     for seed, path in enumerate(("one", "sweep/seed0", "sweep/seed1")):
         small_run(base / path, seed)
@@ -56,13 +58,13 @@ def base(tmp_path: Path) -> Path:
     return base
 
 
-# How a backfill learns which runs of a model's versions are there: the experiment, the names in its folder of
-# artifacts, and a page of its runs.
+# How a backfill finds out which runs of a model's versions exist: from the experiment, the names in its
+# artifact folder, and a page of its runs.
 RUNS_ASKED = ("experiments/get-by-name", "artifacts", "runs/search")
 
 
 def asked(proxy: Proxy) -> Counter[str]:
-    """How often each part of MLflow's API was asked for."""
+    """The number of requests to each part of MLflow's API."""
     paths = (urlsplit(path).path for _, path in proxy.seen)
     return Counter(re.sub(r"^/api/2\.0/mlflow(-artifacts)?/", "", path) for path in paths)
 
@@ -111,7 +113,7 @@ def test_a_pattern_that_matches_no_run_is_an_error_with_the_nearest_names(
     assert (found.summary.exit_code, found.summary.outcome) == (66, "stopped")
     assert found.summary.error == "no run matches --match sweep/sede*"
     assert str(found.summary.hint).startswith("there are: sweep/seed")
-    # Another shard may have the runs that are meant.
+    # The matching runs may be in another shard.
     assert backfill(*given, "--match", "one", "--shard", "0/2", "--dry-run").summary.exit_code == 0
     assert backfill(*given, "--match", "one", "--shard", "1/2", "--dry-run").summary.exit_code == 0
 
@@ -142,7 +144,8 @@ def test_what_is_not_there_is_mirrored_once(
     one, before = again.receipt("one"), first.receipt("one")
     for key in ("model_version", "mlflow_run_id", "manifest_sha256", "checkpoint", "step", "files", "bytes"):
         assert getattr(one, key) == getattr(before, key), key
-    # One page of versions and of runs for all; and the versions of the failing run, which it asks for itself.
+    # One page of versions and one of runs for all; and the versions of the failing run, which it requests
+    # itself.
     assert asked(proxy) == Counter(["model-versions/search", *RUNS_ASKED, "model-versions/search"])
     assert sorted(versions(client, model_name).values()) == ["one", "sweep/seed0", "sweep/seed1"]
 
@@ -157,7 +160,7 @@ def test_already_there_costs_pages_not_requests(
     proxy.seen.clear()
     assert set(backfill(*given).outcomes.values()) == {"already-mirrored"}
     assert asked(proxy) == Counter(["model-versions/search", *RUNS_ASKED])
-    # Three pages of versions and, of the five runs, two; the experiment and its folder once.
+    # Three pages of versions, two pages of the five runs, and the experiment and its folder once.
     monkeypatch.setattr(tracking_server, "VERSIONS_PAGE", 2)
     monkeypatch.setattr(mlflow_runs, "PAGE", 3)
     proxy.seen.clear()
@@ -169,14 +172,14 @@ def test_what_a_single_mirror_did_is_recognised(
     base: Path, aml_mirror: Call, mlflow_url: str, client: MlflowClient, model_name: str
 ) -> None:
     given = ("--model-name", model_name, "--tracking-uri", mlflow_url)
-    # By its folder, as one of OUTPUT_BASE; the member of a group under its own name alone.
+    # By its folder, like a run in OUTPUT_BASE. A member of a group has only its own name.
     aml_mirror(*given, OUTPUT_BASE=str(base), RUN_ID="one")
     aml_mirror("--source", base / "sweep" / "seed0", *given)
     found = backfill("--source", base, *given)
     assert found.outcomes == {
         "one": "already-mirrored", "seed0": "already-mirrored", "sweep/seed1": "mirrored",
     }  # fmt: skip
-    # From the group itself, and for a single mirror, they are the same runs.
+    # A backfill of the group itself and a single mirror see the same runs.
     inside = backfill("--source", base / "sweep", *given)
     assert inside.outcomes == {"seed0": "already-mirrored", "sweep/seed1": "already-mirrored"}
     assert sorted(versions(client, model_name).values()) == ["one", "seed0", "sweep/seed1"]
@@ -227,7 +230,9 @@ def test_versions_that_an_earlier_release_made_under_other_names_are_recognised(
     old: str,
     model: str,
 ) -> None:
-    """It named a run, and by a template its model, after the topmost folder that held no other one."""
+    """Earlier releases named a run, and with a template its model, after the topmost folder with no other run
+    in it.
+    """
     base = tmp_path / "base"
     small_run(base / "logs" / "rsl_rl" / "h1_flat" / "1", 0)
     named = model.format(model_name)
@@ -246,15 +251,15 @@ def test_what_another_mount_shows_is_compared_and_noted_once(
     moved = shutil.copytree(base, base.with_name("moved"), symlinks=True)
     proxy.seen.clear()
     assert set(backfill("--source", moved, *given).outcomes.values()) == {"already-mirrored"}
-    # For each a new quick key, and new stamps of its logs once they were compared, under a claim. MLflow's
-    # client reads the model before it writes a tag.
+    # Each run gets a new quick key and, once its logs have been compared, new stamps of them, under a claim.
+    # MLflow's client reads the model before it writes a tag.
     written = [*["registered-models/get", "model-versions/set-tag"] * 2, "model-versions/get"] * 3
     claims = [*["runs/get"] * 4, *["runs/set-tag"] * 2] * 3
     found = asked(proxy)
     states = [name for name in found if "/mirror/logs-" in name]
     assert len(states) == 3 and all(found.pop(name) == 2 for name in states)
     assert found == Counter(["model-versions/search", *RUNS_ASKED, *written, *claims])
-    # And under its new stamps it is known now.
+    # Now it is recognised by its new stamps.
     proxy.seen.clear()
     assert set(backfill("--source", moved, *given).outcomes.values()) == {"already-mirrored"}
     assert asked(proxy) == Counter(["model-versions/search", *RUNS_ASKED])
@@ -317,7 +322,7 @@ def test_match_exclude_since_limit_and_shards(
         ("--limit 1 was reached before it",),
     ]
     assert found.summary.exit_code == 0
-    # What is there does not count.
+    # Runs that are already mirrored do not count.
     assert backfill(*given, "--limit", "2").summary.mirrored == 2
     assert len(versions(client, model_name)) == 3
     parts = [backfill(*given, "--shard", f"{shard}/3") for shard in range(3)]
@@ -333,7 +338,7 @@ def test_names_from_a_template(base: Path, mlflow_url: str, client: MlflowClient
     template = f"{model_name}-{{framework}}-{{parent}}-{{run_id}}"
     given = ("--source", base, "--model-name", template, "--tracking-uri", mlflow_url)
     found = backfill(*given)
-    # A name that the server refuses is that run's failure, before anything is sent.
+    # If the server refuses a name, only that run fails, before anything is sent.
     assert found.outcomes["a:b"] == "failed"
     assert found.receipt("a:b").exit_code == 64
     assert found.summary.exit_code == 65
@@ -390,7 +395,7 @@ def test_a_service_that_is_down_is_not_waited_for_run_after_run(
     found = backfill(*given, "--retry-for", "0s")
     assert list(found.outcomes.values()) == ["failed"] * 2 + ["mirrored"] * 4
     assert (found.summary.exit_code, found.summary.outcome) == (75, "done")
-    # Less patience after a failure, and all of it again once the service was there.
+    # Less patience after a failure, and full patience again once the service has answered.
     assert waits == [0.0, 0.0, 0.0]
 
     proxy.interfere = lambda number, moment, method, path: 503
@@ -516,7 +521,7 @@ def test_what_cannot_be_meant(base: Path, aml_mirror: Call, tmp_path: Path, mlfl
 
 
 def backfill_code(arguments: list[str]) -> tuple[int, str]:
-    """Exit code and error of a backfill that cannot be done."""
+    """Exit code and error of a backfill that cannot start."""
     try:
         found = backfill(*arguments)
     except UsageError as error:
@@ -525,7 +530,7 @@ def backfill_code(arguments: list[str]) -> tuple[int, str]:
 
 
 def test_a_run_that_may_not_be_read_does_not_keep_the_others(mlflow_url: str, model_name: str) -> None:
-    """A folder, a file and a checkpoint of another user's; whoever may read nothing else gets the rest."""
+    """A folder, a file and a checkpoint belong to another user. The backfill mirrors everything else."""
     with public_folder() as base:
         for seed, name in enumerate(("a", "b", "c", "d", "e/f")):
             small_run(base / name, seed)
@@ -536,7 +541,7 @@ def test_a_run_that_may_not_be_read_does_not_keep_the_others(mlflow_url: str, mo
         shutil.copytree(base / "d" / "checkpoint-1", base / "c" / "checkpoint-2")
         (base / "c" / "checkpoint-2").chmod(0)
         given = ("--source", base, "--tracking-uri", mlflow_url, "--model-name")
-        # Python itself may lie where only root may read: what it loads late is loaded before.
+        # Python itself may be readable only by root, so everything that it would load later is loaded first.
         backfill(*given, f"{model_name}-before", "--limit", "1")
         with somebody_else():
             done = backfill(*given, model_name)

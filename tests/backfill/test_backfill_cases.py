@@ -1,4 +1,4 @@
-"""Labs that were once mirrored wrongly: which runs are registered, under which ids and models."""
+"""Labs that were once mirrored incorrectly: which runs are registered, under which ids and models."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""10,000 runs that are mirrored already, seeded straight into MLflow's database: bounded memory.
+"""10,000 runs that are already mirrored, written directly into MLflow's database: memory is bounded.
 
-`make test-nightly` takes 4,000 of them, `make test-kill` all.
+`make test-nightly` uses 4,000 of them, `make test-kill` all.
 """
 
 from __future__ import annotations
@@ -20,9 +20,10 @@ from mlflow import MlflowClient
 from builders.program import clean_environment
 from builders.saved import safetensors, write_json
 
-# Few are a full page, which is held either way: what is measured is what each further run adds.
+# The small number fills a page, which is in memory in both cases. The test measures what each further run
+# adds.
 MANY, FEW = 10_000 if os.environ.get("KILL") == "all" else 4_000, 500
-# What one recognised run may cost, in bytes: its row of what is known, and what is kept of it.
+# The memory for one recognised run in bytes: its row of known values, and what is stored for it.
 BYTES_A_RUN = 4096
 PROGRAM = """
 import sys
@@ -37,7 +38,7 @@ sys.exit(code)
 
 @pytest.fixture(scope="module")
 def seeded(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two folders of runs, and a database in which each of them is a version of a model."""
+    """Two folders of runs, and a database with a version of a model for each run."""
     folder = tmp_path_factory.mktemp("seeded")
     database = folder / "mlflow.db"
     client = MlflowClient(f"sqlite:///{database}", f"sqlite:///{database}")
@@ -50,7 +51,9 @@ def seeded(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def _seed(database: Path, base: Path, model: str, count: int, experiment_id: str, artifacts: Path) -> None:
-    """Runs, the versions of them, and the folders of their artifacts: whose run is gone is mirrored again."""
+    """Insert runs, their versions, and their artifact folders, because a run without its MLflow run is
+    mirrored again.
+    """
     versions, tags, runs, run_tags = [], [], [], []
     for number in range(1, count + 1):
         run_id = f"train-{number:05}"
@@ -93,7 +96,7 @@ def _seed(database: Path, base: Path, model: str, count: int, experiment_id: str
 
 
 def _backfill(folder: Path, model: str, *more: str) -> tuple[list[dict[str, object]], dict[str, object], int]:
-    """The lines of the runs, that of the summary, and the most memory that was held, in bytes."""
+    """The lines of the runs, the line of the summary, and the peak memory in bytes."""
     flags = (
         "--source",
         folder / model,

@@ -1,4 +1,4 @@
-"""The parts of a backfill by themselves: finding, selecting, naming, summing up. Nothing is sent anywhere."""
+"""The parts of a backfill on their own: finding, selecting, naming, summing up. Nothing is sent."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ def test_one_run_by_itself_is_not_a_folder_of_runs(tmp_path: Path) -> None:
     assert whole_run(LocalSource(tmp_path / "run"))
     with pytest.raises(UsageError, match="one huggingface run"):
         list(candidates(LocalSource(tmp_path / "run"), "", lambda path, newest: ""))
-    # Runs that are numbered are not the checkpoints of one.
+    # Numbered runs are not the checkpoints of one run.
     for number in range(3):
         run_at(tmp_path / "base" / f"policy_{number}")
     assert whole_run(LocalSource(tmp_path / "base")) is None
@@ -121,7 +121,7 @@ def test_what_is_found_does_not_depend_on_what_is_held(tmp_path: Path, paths: li
         assert found_in(base) == everything
     finally:
         discovery.HELD = before
-    # Each run is found once, one inside another one too.
+    # Each run is found once, even a run inside another run.
     assert everything == sorted({f"p/{path}" for path in paths})
 
 
@@ -145,7 +145,7 @@ def test_a_folder_too_large_to_hold_is_a_group_or_a_run(
     monkeypatch.setattr(LocalSource, "scan_at_most", noted)
     found = found_in(tmp_path)
     assert found == ["long", *(f"sweep/run-{number:02}" for number in range(60))]
-    # But of one run by itself, which is listed whole to be mirrored.
+    # Except for a single run, whose complete file list is needed to mirror it.
     assert sorted(sizes)[-2] <= 20
 
 
@@ -208,7 +208,7 @@ def test_shards_are_disjoint_and_complete_and_stay(paths: set[str], shards: int,
     parts = [RunFilter(shard=shard, shards=shards) for shard in range(shards)]
     for path in paths | more:
         assert sum(part.is_ours(path) for part in parts) == 1
-    # What a shard takes of some runs does not depend on which others there are.
+    # Whether a shard takes a run does not depend on the other runs.
     before = [{path for path in paths if part.is_ours(path)} for part in parts]
     after = [{path for path in paths | more if part.is_ours(path)} for part in parts]
     assert [found & paths for found in after] == before

@@ -1,4 +1,4 @@
-"""Runs that are copies of each other: reported, and with ``--skip-copies`` one of them registered."""
+"""Runs that are copies of each other are reported. With ``--skip-copies`` only one of them is registered."""
 
 from __future__ import annotations
 

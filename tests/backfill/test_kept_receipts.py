@@ -1,4 +1,4 @@
-"""The receipts of a long backfill are in the registry, and `status --backfill` prints them."""
+"""The registry stores the receipts of a long backfill, and `status --backfill` prints them."""
 
 from __future__ import annotations
 

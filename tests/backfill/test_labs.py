@@ -1,7 +1,8 @@
-"""Generated labs: every run is found once, nothing else is, and a second pass does nothing.
+"""Generated labs: every run is found exactly once, nothing else is found, and a second pass does nothing.
 
-``make test-labs`` takes 1,000. ``AML_MIRROR_LABS=1000`` is how many, ``AML_MIRROR_LABS=400-600`` is a part of
-them, and without it a sample is taken. Each lab has a database of its own, so that parts can run anywhere.
+``make test-labs`` tests 1,000. ``AML_MIRROR_LABS=1000`` sets their number, ``AML_MIRROR_LABS=400-600``
+selects a part, and without it a sample runs. Each lab has its own database, so that the parts can run on
+different machines.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ LABS = os.environ.get("AML_MIRROR_LABS", "")
 
 
 def seeds(sample: int) -> range:
-    """The labs to take: those that are asked for, else so many."""
+    """The selected labs, or else a sample."""
     start, _, end = (LABS or str(sample)).rpartition("-")
     return range(int(start or 0), int(end))
 
@@ -38,7 +39,7 @@ def check_found(made: Lab) -> None:
         elif item.refused:
             told.append(item.path)
     assert len(found) == len(set(found))
-    # A run that is cut may not be known for one any more.
+    # A truncated run may not be recognised as a run any more.
     assert set(found) - made.broken == made.runs, (set(found) ^ made.runs) - made.broken
     assert not set(told) & made.runs
 

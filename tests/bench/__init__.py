@@ -1,1 +1,1 @@
-"""The program beside what people would use instead. See ``__main__.py``."""
+"""Compares the program with what people would use instead. See ``__main__.py``."""

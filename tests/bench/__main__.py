@@ -1,9 +1,9 @@
-"""``python -m bench [NAME…]``: the program beside what people would use instead, in one run.
+"""``python -m bench [NAME…]``: compare the program with what people would use instead.
 
-Each comparison is a module of its own. The figures go to ``bench.json`` and are printed as tables; with
-``--readme`` the README's section is written from them. Nothing here is a test: what a machine can do is
-shown, not asserted. ``tests/bench/test_bench.py`` tests that the arithmetic is right and that the sides
-do the same.
+Each comparison is a module. The figures are written to ``bench.json`` and printed as tables. With
+``--readme``, they also replace the section in the README. Nothing here is a test: the bench shows what a
+machine can do and asserts nothing. ``tests/bench/test_bench.py`` tests that the arithmetic is right and that
+all sides do the same work.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ def main() -> int:
     parser.add_argument("names", nargs="*", help=f"which of {', '.join(NAMES)}; all. readme: only write")
     parser.add_argument("--rounds", type=int, help="how often each side runs")
     parser.add_argument("--readme", action="store_true", help="write the README's section from bench.json")
-    parser.add_argument("--large", action="store_true", help="scale: the sizes that take long as well")
+    parser.add_argument("--large", action="store_true", help="scale: also measure the large sizes")
     options = parser.parse_args()
     names = list(options.names or NAMES)
     if options.readme or "readme" in names:
-        # Last, from all that bench.json holds by then.
+        # Last, so that the section contains all figures in bench.json.
         names = [name for name in names if name != "readme"] + ["readme"]
     failed = 0
     for name in names:

@@ -1,14 +1,14 @@
-"""``python tests/bench/blob_sink.py``: a blob server that takes everything and keeps nothing but sizes.
+"""``python tests/bench/blob_sink.py``: a blob server that accepts everything and stores only sizes.
 
-It answers what uploads need (Put Blob, Put Block, Put Block List, Get Block List, Get Blob Properties, List
-Blobs, Create Container, Copy Blob and Put Block From URL within the account) in a process of its own, each
-request ``--delay`` seconds later than it could, so that what is measured is the client, its parallelism
-above all. Bytes are read and dropped; a CRC-64 that comes with a block is compared, an MD5 is not; SAS are
-not looked at. Plain HTTP: TLS in Python would be slower than the clients are. The addresses are those of
-Azurite, ``http://127.0.0.1:PORT/ACCOUNT/CONTAINER/NAME``. It prints its port, and ends with its standard
-input.
+It runs in a process of its own and supports what uploads need: Put Blob, Put Block, Put Block List, Get Block
+List, Get Blob Properties, List Blobs, Create Container, and Copy Blob and Put Block From URL within the
+account. It delays each answer by ``--delay`` seconds. So the bench measures the client, above all its
+parallelism. Bytes are read and dropped. A CRC-64 that comes with a block is checked, an MD5 is not, and SAS
+are ignored. Plain HTTP, because TLS in Python would be slower than the clients. The addresses have Azurite's
+form, ``http://127.0.0.1:PORT/ACCOUNT/CONTAINER/NAME``. The server prints its port, and ends when its standard
+input is closed.
 
-``GET /__stats`` gives what is there, ``POST /__reset`` forgets it.
+``GET /__stats`` returns what was received, ``POST /__reset`` forgets it.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _etags = count(1)
 
 @dataclass
 class Blob:
-    """What is known of a blob."""
+    """What the server remembers about a blob."""
 
     size: int
     blocks: list[tuple[str, int]]
@@ -46,18 +46,18 @@ class Blob:
 
 @dataclass
 class Sink:
-    """All that was taken."""
+    """Everything that was received."""
 
     delay: float
     blobs: dict[str, Blob] = field(default_factory=dict)
     # Path -> blocks that are not committed.
     staged: dict[str, dict[str, int]] = field(default_factory=dict)
     requests: int = 0
-    # Bytes of blocks that were taken from other blobs.
+    # Bytes of blocks that were copied from other blobs.
     taken: int = 0
 
     async def answer(self, request: web.Request) -> web.StreamResponse:
-        """Any request."""
+        """Handle any request."""
         if request.path == "/__stats":
             return web.json_response(
                 {
@@ -121,7 +121,9 @@ class Sink:
         return _reply(201, ETag=self.blobs[path].etag)
 
     def _copy(self, path: str, request: web.Request) -> web.StreamResponse:
-        """Copy Blob, done at once, and Put Block From URL: the source is in the same account."""
+        """Handle Copy Blob (which finishes at once) and Put Block From URL, with a source in the same
+        account.
+        """
         source = self.blobs.get(unquote(urlsplit(request.headers["x-ms-copy-source"]).path))
         if source is None:
             return _reply(404, **{"x-ms-error-code": "CannotVerifyCopySource"})
@@ -168,7 +170,7 @@ class Sink:
 
 
 async def _drop(request: web.Request) -> tuple[int, str]:
-    """Read the body; return its size and, where there is one to compare with, its checksum."""
+    """Read the body; return its size and, if the request has a checksum, the body's checksum."""
     size = crc = 0
     checked = "x-ms-content-crc64" in request.headers
     while chunk := await request.content.readany():

@@ -1,12 +1,12 @@
-"""``python tests/bench/blob_source.py``: a blob server that has files of one pattern and hands them out.
+"""``python tests/bench/blob_source.py``: a blob server with generated files to download.
 
-It answers what downloads need (List Blobs, Get Blob with ranges, Get Blob Properties), each request
-``--delay`` seconds later than it could. Plain HTTP, and the addresses of Azurite, as :mod:`bench.blob_sink`.
-The container ``files`` has ``--count`` blobs ``model/NNNN.bin`` of ``--size`` bytes. It prints its port and
-the SHA-256 of a blob, and ends with its standard input.
+It supports what downloads need (List Blobs, Get Blob with ranges, Get Blob Properties) and delays each answer
+by ``--delay`` seconds. Like :mod:`bench.blob_sink`, it uses plain HTTP and Azurite's addresses. The container
+``files`` has ``--count`` blobs ``model/NNNN.bin`` of ``--size`` bytes. The server prints its port and the
+SHA-256 of a blob, and ends when its standard input is closed.
 
-A thread a connection, and bytes that the kernel sends from a file in memory: what is measured is the client,
-not Python's handling of a gigabyte in the server.
+Each connection has a thread, and the kernel sends the bytes from a file in memory. So the bench measures the
+client, not how fast the server's Python handles a gigabyte.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ class Source(socketserver.ThreadingTCPServer):
 
 
 class Connection(socketserver.StreamRequestHandler):
-    """Requests, one after the other."""
+    """Handle requests, one after the other."""
 
     server: Source
     disable_nagle_algorithm = True
@@ -75,7 +75,7 @@ class Connection(socketserver.StreamRequestHandler):
             pass
 
     def answer(self, method: str, address: SplitResult, headers: dict[str, str]) -> None:
-        """Any request."""
+        """Handle any request."""
         query = parse_qs(address.query)
         if query.get("comp") == ["list"]:
             body = self.server.listing(query.get("prefix", [""])[0])
@@ -112,7 +112,7 @@ class Connection(socketserver.StreamRequestHandler):
 
 
 def digest(size: int) -> str:
-    """SHA-256 of a blob."""
+    """Return the SHA-256 of a blob."""
     found = hashlib.sha256()
     for start in range(0, size, _PIECE):
         found.update(_PATTERN[: min(_PIECE, size - start)])

@@ -1,4 +1,4 @@
-"""Download: a file of 1 GiB, and 500 files of 10 KB, from a blob server that is 30 ms a request away."""
+"""Download: a file of 1 GiB, and 500 files of 10 KB, from a blob server that answers after 30 ms."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from bench.harness import (
 
 DELAY = 0.03  # seconds
 GIB = 1 << 30
-# Looks like one: the server does not look, the clients do.
+# Has the form of a key. The clients check that; the server does not.
 SAS = "sv=2025-11-05&sr=c&sp=rl&sig=x"
 _OBSTACLE = "client, server, TLS-free HTTP and SHA-256 share two cores, and every file is synced to the disk"
 
@@ -42,7 +42,7 @@ class Source:
 
 @contextmanager
 def source(count: int, size: int) -> Iterator[Source]:
-    """Run the server for as long as it is needed."""
+    """Run the server during the block."""
     command = [sys.executable, str(Path(__file__).with_name("blob_source.py")), "--count", str(count)]
     process = subprocess.Popen(
         [*command, "--size", str(size), "--delay", str(DELAY)],
@@ -66,7 +66,7 @@ def results(rounds: int | None) -> Iterator[Result]:
 
 
 def comparison(name: str, what: str, where: Source, total: int) -> Comparison:
-    """The same blobs, by each side, into a folder of its own."""
+    """Each side downloads the same blobs into a folder of its own."""
     return Comparison(
         name,
         f"Download: {what} from a server {DELAY * 1000:.0f} ms away",

@@ -15,17 +15,17 @@ from azure_emulator.client import Azure, Control
 from bench import environments
 from bench.harness import Sample
 
-# Tokens and the cloud's metadata come when they come.
+# Requests for tokens and cloud metadata come at any time, so they are not counted.
 ASIDE = re.compile(r"/metadata/endpoints|/oauth2/")
 
 
 @contextmanager
 def scope() -> Iterator[Azure]:
-    """A tenant, a workspace and a storage account of one's own, for one comparison."""
+    """A separate tenant, workspace and storage account for one comparison."""
     folder = environments.scratch() / "azure"
     try:
         azure = Control(up(folder, owner=os.getpid())["url"]).new_scope(f"bench-{uuid.uuid4().hex[:8]}")
-        # What is measured comes long after what it finds.
+        # The measured writes come long after the prepared ones.
         azure.set_workspace(list_lag=0)
         yield azure
     finally:
@@ -33,12 +33,12 @@ def scope() -> Iterator[Azure]:
 
 
 def environment(azure: Azure, **more: str) -> dict[str, str]:
-    """The variables of a side that talks to the emulator."""
+    """The environment variables of a side that talks to the emulator."""
     return environments.environment(**azure.env(), **more)
 
 
 def traffic(requests: list[dict[str, Any]]) -> dict[str, float]:
-    """Requests and bytes, tokens and cloud metadata aside."""
+    """Count requests and bytes, without those for tokens and cloud metadata."""
     counted = [item for item in requests if not ASIDE.search(item["path"])]
     return {
         "requests": len(counted),
@@ -48,5 +48,5 @@ def traffic(requests: list[dict[str, Any]]) -> dict[str, float]:
 
 
 def with_traffic(azure: Azure, sample: Sample, work: dict[str, Any]) -> Sample:
-    """The sample with what it did and what it sent."""
+    """The sample with the work that it did and the requests that it sent."""
     return replace(sample, work=work, facts={**sample.facts, **traffic(azure.requests())})

@@ -1,7 +1,7 @@
-"""Where the sides run: the program with its own lock, and the peers, each in an environment of its own.
+"""Where the sides run: the program with its own lock, and the peers, each in a separate environment.
 
-All of it is in ``.bench/`` and is made once. The lock's environment is not the one of the tests, which has
-the whole MLflow and other things that take memory and time.
+The environments are in ``.bench/`` and are created once. The lock's environment differs from that of the
+tests, which has the full MLflow and other packages that take memory and time.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ FOLDER = ROOT / ".bench"
 DATA = FOLDER / "data"
 SIDES = Path(__file__).resolve().parent / "sides"
 AZCOPY_PACKAGE = "@azure-tools/azcopy-linux@10.32.2"
-# As in pyproject.toml: looser pins of these resolve to sets that fail at run time.
+# As in pyproject.toml: looser pins resolve to sets of packages that fail at run time.
 CLIENTS = (
     "azure-ai-ml==1.35.2",
     "azure-identity==1.27.0",
@@ -30,14 +30,14 @@ READERS = ("setuptools<81", "tbparse==0.0.9", "tensorboard==2.21.0")
 
 
 def scratch() -> Path:
-    """What one call of the bench keeps while it runs; two do not disturb each other's."""
+    """The temporary folder of one call of the bench, so that two calls do not disturb each other."""
     folder = FOLDER / f"scratch-{os.getpid()}"
     folder.mkdir(parents=True, exist_ok=True)
     return folder
 
 
 def ours() -> Path:
-    """The Python that has the program and what its lock names, nothing else."""
+    """The Python with the program and the packages of its lock, and nothing else."""
     folder = FOLDER / "ours"
     stamp = folder / "ready"
     lock = ROOT / "requirements.txt"
@@ -51,7 +51,7 @@ def ours() -> Path:
 
 
 def peers() -> Path:
-    """The Python that has Azure's clients, the MLflow plugin, tensorboard and tbparse."""
+    """The Python with Azure's clients, the MLflow plugin, tensorboard and tbparse."""
     folder = FOLDER / "peers"
     stamp = folder / "ready"
     wanted = " ".join((*CLIENTS, *READERS))
@@ -64,10 +64,10 @@ def peers() -> Path:
 
 
 def azcopy() -> tuple[Path, dict[str, str]]:
-    """The binary of azcopy, which npm has, and the variables that it needs.
+    """The binary of azcopy, from npm, and the variables that it needs.
 
-    It is linked with libsecret, of which an upload with a SAS needs nothing. Where the system has none,
-    Debian's package is unpacked beside it.
+    It is linked with libsecret, although an upload with a SAS does not use it. If the system has no
+    libsecret, Debian's package is unpacked next to the binary.
     """
     folder = FOLDER / "npm"
     binary = folder / "node_modules/@azure-tools/azcopy-linux/dist/bin/azcopy_linux_amd64"
@@ -105,9 +105,9 @@ def curl() -> str:
 
 
 def environment(**more: str) -> dict[str, str]:
-    """What a side gets: no variable that any of the programs reads, but those given."""
+    """The environment of a side: no variable that any of the programs reads, except the given ones."""
     kept = {name: os.environ[name] for name in ("PATH", "LANG", "LC_ALL", "TMPDIR") if name in os.environ}
-    # Where a program would keep what it downloads or remembers: not in the home of a person.
+    # The places for caches and settings, so that a side does not use the user's home.
     quiet = {"HOME": str(FOLDER), "MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true"}
     return {**kept, **quiet, **more}
 

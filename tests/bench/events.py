@@ -1,4 +1,4 @@
-"""Event files: 500,000 scalars in 20 tags, read from the first to the last."""
+"""Event files: 500,000 scalars in 20 tags, all of them read."""
 
 from __future__ import annotations
 
@@ -42,9 +42,7 @@ def comparison(points: int = POINTS) -> Comparison:
                 "EventAccumulator", "tensorboard's own reader, size_guidance unlimited", side("accumulator")
             ),
             Side("RawEventFileLoader", "tensorboard's raw records, each parsed", side("loader")),
-            Side(
-                "bare Python", "nothing read: what memory is compared with", side("bare"), is_yardstick=True
-            ),
+            Side("bare Python", "reads nothing: the baseline for memory", side("bare"), is_yardstick=True),
         ],
         [
             Goal("ours ≥ 8 × as fast as tbparse", 8, False, times_faster("ours", "tbparse")),

@@ -1,4 +1,4 @@
-"""How a cost grows: measured at some sizes, fitted on a double logarithmic scale, plotted."""
+"""How a cost grows with size: measured at some sizes, fitted on a log-log scale, and plotted."""
 
 from __future__ import annotations
 
@@ -10,17 +10,19 @@ from typing import Any
 
 from bench.harness import MB
 
-# A fit of measured times scatters; what grows with the square would be at 2, n log n near 1.1.
+# A fit of measured times scatters. Quadratic growth would be at 2, n log n near 1.1.
 LINEAR = 1.1
-# The memory of the largest size against that of the smallest: a tenth is the allocator's, more would be kept.
+# The memory at the largest size divided by that at the smallest. A tenth is the allocator's; more would be
+# data that is kept.
 FLAT = 1.25
-# How much of the time of the smallest size is the start of the program; not all, for a logarithm's sake.
+# The part of the smallest size's time that counts as the start of the program. Not all of it, so that the
+# logarithm exists.
 START = 0.9
 
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """One size, its time and the program's own part of it in seconds, and the most memory in bytes."""
+    """One size, its time and CPU time in seconds, and its peak memory in bytes."""
 
     size: int
     seconds: float
@@ -30,7 +32,7 @@ class Point:
 
 @dataclass(frozen=True, slots=True)
 class Curve:
-    """The cost against one kind of size."""
+    """The cost as a function of one kind of size."""
 
     name: str
     unit: str
@@ -43,12 +45,14 @@ class Curve:
 
     @property
     def cpu_exponent(self) -> float:
-        """The growth of what the program computes: without the waiting for the emulator, which grows too."""
+        """The growth of the CPU time, without the time that the program waits for the emulator, which grows
+        too.
+        """
         return fitted([(point.size, point.cpu) for point in self.points])
 
     @property
     def memory_growth(self) -> float:
-        """How many times the memory of the smallest size the largest took."""
+        """The memory at the largest size, as a multiple of that at the smallest."""
         return self.points[-1].resident / self.points[0].resident
 
     def as_dict(self) -> dict[str, Any]:
@@ -73,8 +77,9 @@ class Curve:
 def fitted(costs: Sequence[tuple[int, float]]) -> float:
     """Return the slope of log(cost above the start) against log(size), by least squares.
 
-    Where little is done the start of the program hides the growth, which would only flatter: sizes below a
-    twentieth of the largest are left out, and most of the least cost is taken off the others'.
+    At small sizes the start of the program hides the growth, so that the slope would look too good. So sizes
+    below a twentieth of the largest are left out, and most of the smallest cost is subtracted from the
+    others.
 
     Args:
         costs: (size, seconds), the largest size last.
@@ -88,11 +93,11 @@ def fitted(costs: Sequence[tuple[int, float]]) -> float:
 
 
 def plot(curves: Sequence[dict[str, Any]], path: Path) -> None:
-    """Draw the curves, as :meth:`Curve.as_dict` gives them, into an SVG: time above, memory below."""
+    """Draw the curves (from :meth:`Curve.as_dict`) as an SVG, with time above and memory below."""
     import matplotlib as mpl
 
     mpl.use("svg")
-    # Text stays text, and the same figures give the same file.
+    # Text stays text, and the same figures produce the same file.
     mpl.rcParams.update({"svg.fonttype": "none", "svg.hashsalt": "aml-mirror", "font.size": 9})
     import matplotlib.pyplot as plt
 
@@ -102,7 +107,7 @@ def plot(curves: Sequence[dict[str, Any]], path: Path) -> None:
         seconds = [point["seconds"] for point in curve["points"]]
         above, below = axes[0][column], axes[1][column]
         above.loglog(sizes, seconds, "o-", color="#1f6feb")
-        # What a linear growth from the largest measurement back would look like.
+        # A line for linear growth, through the largest measurement.
         linear = [seconds[-1] * size / sizes[-1] for size in sizes]
         above.loglog(sizes, linear, "--", color="#999999", linewidth=1)
         above.set_ylim(min(seconds) / 3, max(seconds) * 2)

@@ -1,8 +1,8 @@
-"""Comparisons: the sides run in turn, the medians are put beside one another, and each goal is judged.
+"""Comparisons: run the sides in turn, compare the medians, and judge each goal.
 
-A side is a process of its own that does one job and prints one line of JSON, :class:`Sample`. The sides of a
-comparison alternate, and the order turns with each round, so that a machine that grows slower or warmer does
-so for all of them. Every sample says what work it did; samples whose work differs are an error, not a result.
+A side is a separate process that does one job and prints one line of JSON, a :class:`Sample`. The sides of a
+comparison alternate, and the order rotates with each round, so that a machine that gets slower affects all of
+them. Every sample says what work it did. If the work of two samples differs, the comparison fails.
 """
 
 from __future__ import annotations
@@ -27,38 +27,38 @@ MB = 1_000_000
 
 
 class BenchError(Exception):
-    """A side failed, or did other work than the others."""
+    """A side failed, or did different work than the others."""
 
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """What one run of a side came to.
+    """The result of one run of a side.
 
     ``seconds`` is the time of the job alone, without the start of the process, unless the comparison is about
-    that. ``resident`` is the most memory that the process ever held, in bytes (VmHWM). ``work`` says what was
-    done; ``facts`` is whatever else is worth a row.
+    that. ``resident`` is the peak memory of the process in bytes (VmHWM). ``work`` says what was done.
+    ``facts`` are further columns of the table.
     """
 
     seconds: float
     resident: int = 0
     work: Mapping[str, Any] = field(default_factory=dict)
     facts: Mapping[str, float] = field(default_factory=dict)
-    # Of that job on all cores together; of other processes nothing.
+    # CPU time of this job on all cores, without other processes.
     cpu: float = 0.0
-    # What the process printed, where that is no sample.
+    # What the process printed if that is not a sample.
     said: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Side:
-    """One way to do the job, and what it stands for."""
+    """One way to do the job, and what it represents."""
 
     name: str
     stands_for: str
     run: Callable[[], Sample]
-    # The job is this many times what the side did: too slow to be done whole.
+    # How many times larger the job is than what the side did, for sides that are too slow to do all of it.
     extrapolated: float = 1.0
-    # A side that only gives a number to compare with, and does no job.
+    # A side that does no job and only gives a number to compare with.
     is_yardstick: bool = False
 
 
@@ -90,20 +90,20 @@ class Measured:
 
 @dataclass(frozen=True, slots=True)
 class Goal:
-    """``measure`` of the medians has to be at least, or at most, ``limit``."""
+    """``measure`` of the medians must be at least, or at most, ``limit``."""
 
     text: str
     limit: float
     at_most: bool
     measure: Callable[[Mapping[str, Measured]], float]
     unit: str = "×"
-    # What is in the way where it is not met, as a profile shows it.
+    # What prevents the goal from being met, according to a profile.
     obstacle: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Judged:
-    """A goal and what came of it."""
+    """A goal and its result."""
 
     text: str
     measured: float
@@ -123,7 +123,7 @@ class Judged:
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """Some sides, the same job."""
+    """Several sides with the same job."""
 
     name: str
     title: str
@@ -136,7 +136,7 @@ class Comparison:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """A comparison that was made."""
+    """The result of a comparison."""
 
     name: str
     title: str
@@ -223,12 +223,12 @@ def _judge(goal: Goal, measured: Mapping[str, Measured]) -> Judged:
 
 
 def times_faster(ours: str, other: str) -> Callable[[Mapping[str, Measured]], float]:
-    """How many times as long as ours another side takes."""
+    """How many times as long another side takes as ours."""
     return lambda measured: measured[other].seconds / measured[ours].seconds
 
 
 def times_as_long(ours: str, other: str) -> Callable[[Mapping[str, Measured]], float]:
-    """How many times as long as another side ours takes."""
+    """How many times as long ours takes as another side."""
     return lambda measured: measured[ours].seconds / measured[other].seconds
 
 
@@ -239,17 +239,17 @@ def run_side(
     prints_sample: bool = True,
     codes: Sequence[int] = (0,),
 ) -> Sample:
-    """Run a process and return its sample; where it prints none, its whole time and its largest VmHWM.
+    """Run a process and return its sample. If it prints none, return its total time and its largest VmHWM.
 
     Raises:
-        BenchError: it failed; with what it said.
+        BenchError: it failed. The error contains its output.
     """
     started = time.perf_counter()
     before = _cpu_of_children()
     process = subprocess.Popen(
         [str(part) for part in command],
         env=dict(environment),
-        # Never in the checkout: some libraries leave files where they are started.
+        # Never in the checkout, because some libraries leave files in the working directory.
         cwd=folder or tempfile.gettempdir(),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
@@ -270,16 +270,15 @@ def run_side(
 
 
 def _cpu_of_children() -> float:
-    """Seconds of all processes that were started and have ended."""
+    """CPU seconds of all child processes that have ended."""
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
     return used.ru_utime + used.ru_stime
 
 
 class _Peak:
-    """The largest memory of a process, looked at while it runs.
+    """The peak memory of a process, sampled while it runs.
 
-    The kernel's own figure for a process that has ended (ru_maxrss) begins with that of the process which
-    started it.
+    The kernel's own figure for an ended process (ru_maxrss) starts with that of its parent.
     """
 
     def __init__(self, pid: int) -> None:
@@ -300,7 +299,7 @@ class _Peak:
 
 
 def resident_of(path: str) -> int:
-    """The VmHWM in a ``/proc/PID/status``, in bytes; 0 where there is none (any more)."""
+    """The VmHWM in a ``/proc/PID/status``, in bytes; 0 if the process has ended."""
     try:
         with open(path, encoding="ascii", errors="replace") as stream:
             for line in stream:
@@ -312,7 +311,7 @@ def resident_of(path: str) -> int:
 
 
 def machine() -> dict[str, Any]:
-    """What the figures were taken on."""
+    """The machine that the figures were measured on."""
     with open("/proc/meminfo", encoding="ascii") as stream:
         memory = int(stream.readline().split()[1]) * 1024
     return {

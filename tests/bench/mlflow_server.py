@@ -1,4 +1,4 @@
-"""MLflow: a run with 100,000 points and 500 MB to a real MLflow server in a process of its own."""
+"""MLflow: a run with 100,000 points and 500 MB to a real MLflow server in a separate process."""
 
 from __future__ import annotations
 
@@ -46,10 +46,10 @@ def comparison(url: str, points: int = POINTS, size: int = SIZE) -> Comparison:
         "mlflow-server",
         f"MLflow: a run with {points:,} points and {size // 1_000_000} MB to a real MLflow server",
         [
-            Side("ours", "the whole program: examined, hashed, sent, sizes compared, registered", ours),
+            Side("ours", "the whole program: examines, hashes, sends, compares sizes, registers", ours),
             Side(
                 "script",
-                "a script of one's own: tensorboard's reader, 1,000 points a `log_batch`, one "
+                "a hand-written script: tensorboard's reader, 1,000 points per `log_batch`, one "
                 "model version; nothing hashed or compared",
                 script,
             ),
@@ -57,12 +57,12 @@ def comparison(url: str, points: int = POINTS, size: int = SIZE) -> Comparison:
         [Goal("ours ≥ 1.0 × as fast as the script", 1, False, times_faster("ours", "script"))],
         "ours",
         rounds=3,
-        note="Whole processes, with their start.",
+        note="Whole processes, including their start.",
     )
 
 
 def _arrived(url: str, name: str, sample: Sample) -> Sample:
-    """The sample with what the server keeps; its files are removed again."""
+    """The sample with what the server stored. The files are removed afterwards."""
     client = MlflowClient(url, url)
     (version,) = client.search_model_versions(f"name = '{name}'")
     run = client.get_run(version.run_id)

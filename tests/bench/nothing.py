@@ -1,4 +1,4 @@
-"""Nothing to do: a run that is mirrored already is mirrored again, against the mere import of the clients."""
+"""Nothing to do: mirror a run again that is already mirrored, compared with only importing the clients."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def results(rounds: int | None) -> Iterator[Result]:
 
 
 def comparison(azure: Azure, points: int = POINTS, files: int = FILES, size: int = SIZE) -> Comparison:
-    """A run is mirrored into the workspace, and to a plain MLflow server, once; then the sides."""
+    """Mirror a run into the workspace and to a plain MLflow server once; then run the sides."""
     run = runs.run("nothing", points, files, size)
     python = environments.ours()
     program = python.with_name("aml-mirror")
@@ -44,11 +44,11 @@ def comparison(azure: Azure, points: int = POINTS, files: int = FILES, size: int
         command = [python, "-c", "import mlflow, azure.ai.ml"]
         return run_side(command, emulator.environment(azure), prints_sample=False)
 
-    # What the sides print is the receipt, not a sample: looked at once, before.
+    # The sides print a receipt, not a sample. It is checked once, before they run.
     for more in ((), (*plain, "--experiment", f"{model}-plain")):
         found = _mirror([*mirror, *more], emulator.environment(azure))
         if found["outcome"] != "already-mirrored":
-            raise BenchError(f"a mirror of a mirrored run says {found['outcome']}")
+            raise BenchError(f"mirroring a mirrored run again says {found['outcome']}")
     return Comparison(
         "nothing",
         f"Nothing to do: a mirrored run of {points:,} points and {files} files is mirrored again",
@@ -56,7 +56,7 @@ def comparison(azure: Azure, points: int = POINTS, files: int = FILES, size: int
             Side("ours, Azure ML", "from the start of the process to its end", again()),
             Side(
                 "ours, MLflow server",
-                "likewise; MLflow's client is loaded",
+                "the same; MLflow's client is loaded",
                 again(*plain, "--experiment", f"{model}-plain"),
             ),
             Side(

@@ -1,4 +1,4 @@
-"""Points: a run's 100,000 points to the emulated workspace, on the machine itself and 30 ms away."""
+"""Points: a run's 100,000 points to the emulated workspace, without and with a delay of 30 ms."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ from bench.harness import (
 )
 
 POINTS = 100_000
-# Of the slow side only so many are sent, and their time is multiplied: each call costs the same.
+# The slow side sends only this many points, and its time is multiplied, because each call costs the same.
 SLOW = 2_000
 SLOW_AND_FAR = 400
 DELAY = 0.03  # seconds
 _opener = build_opener(ProxyHandler({}))
 _NOTE = (
-    "The emulator keeps the points, and the marks that ours sends with them, in memory, whoever sends: the "
-    "MLflow server behind it, on the same two cores, takes 25 ms for a batch and takes one at a time, which "
+    "For all sides, the emulator keeps the points, and the marks that ours sends with them, in memory. The "
+    "MLflow server behind it, on the same two cores, needs 25 ms per batch and handles one at a time, which "
     "would hide the clients and the distance."
 )
 
@@ -42,15 +42,15 @@ def results(rounds: int | None) -> Iterator[Result]:
     with emulator.scope() as azure:
         azure.set_workspace(metric_store="memory")
         yield compare(comparison(azure), rounds)
-        # Every request waits, those of the mirror's lease and of the peers' set-up as well.
+        # Every request is delayed, also those of the mirror's lease and of the peers' set-up.
         azure.fault("stall", seconds=DELAY, times=0)
         yield compare(comparison(azure, slow=SLOW_AND_FAR, delay=True), rounds)
 
 
 def comparison(azure: Azure, points: int = POINTS, slow: int = SLOW, delay: bool = False) -> Comparison:
-    """The three ways, of which log_metric sends only ``slow`` points.
+    """The three sides. log_metric sends only ``slow`` points.
 
-    With ``delay`` the emulator is one that answers 30 ms later.
+    With ``delay``, the emulator answers 30 ms later.
     """
     run = runs.event_file(points).parent
     ours, peers = environments.ours(), environments.peers()
@@ -67,7 +67,7 @@ def comparison(azure: Azure, points: int = POINTS, slow: int = SLOW, delay: bool
             azure.forget_requests()
             sample = run_side(command, emulator.environment(azure))
             sent = [item for item in azure.requests("/runs/log-") if item["method"] == "POST"]
-            # The last request of ours writes how the run ended: tags, and no point.
+            # Our last request writes how the run ended: tags without points.
             sent = sent[:-1] if way == "ours" else sent
             at_server = statistics.median(item["seconds"] for item in sent)
             arrived = arrived_at(azure, int(sample.facts["run"]))
@@ -95,16 +95,18 @@ def comparison(azure: Azure, points: int = POINTS, slow: int = SLOW, delay: bool
         f"Points: {points:,} in {runs.TAGS} metrics to the emulated workspace, {where}",
         [
             Side(
-                "ours", "event file read, batches of 200 in partitions, each point once", side("ours", points)
+                "ours",
+                "reads the event file, sends batches of 200 in partitions, each point once",
+                side("ours", points),
             ),
             Side(
                 "log_batch",
-                "a script of one's own: 200 a call, one after the other",
+                "a hand-written script: 200 points per call, one call after the other",
                 side("log_batch", points),
             ),
             Side(
                 "log_metric",
-                "what callbacks and most scripts do: a call a point",
+                "what callbacks and most scripts do: one call per point",
                 side("log_metric", slow),
                 extrapolated=points / slow,
             ),
@@ -116,7 +118,7 @@ def comparison(azure: Azure, points: int = POINTS, slow: int = SLOW, delay: bool
 
 
 def arrived_at(azure: Azure, run: int) -> int:
-    """How many points the workspace keeps of a run."""
+    """How many points of a run the workspace stored."""
     run_id = f"{run:032x}"
     return sum(_kept(azure, run_id, name) for name in azure.mlflow.get_run(run_id).data.metrics)
 

@@ -1,4 +1,4 @@
-"""A pull of the next version of a policy whose backbone is frozen, and of what is there already."""
+"""Pull the next version of a policy whose backbone is frozen, and pull a version that is already on disk."""
 
 from __future__ import annotations
 
@@ -24,7 +24,9 @@ def results(rounds: int | None) -> Iterator[Result]:
 
 
 def comparison(azure: Azure) -> Comparison:
-    """Each side mirrors two versions and pulls the first, which is not measured; then it pulls the second."""
+    """Each side mirrors two versions and pulls the first, without being measured. Then it pulls the
+    second.
+    """
     program = environments.ours().with_name("aml-mirror")
 
     def run(*arguments: object) -> Sample:
@@ -48,7 +50,7 @@ def comparison(azure: Azure) -> Comparison:
         azure.forget_requests()
         sample = run("pull", f"{name}:2", target / "two", *more)
         said = json.loads(sample.said.splitlines()[-1])
-        # Of the storage alone: the bytes that crossed the wire, and how many requests asked for them.
+        # For the storage only: the bytes sent over the network, and the number of requests for them.
         stored = [one for one in azure.requests() if ".blob." in one["host"]]
         facts = {
             "% of the bytes received": 100 * sum(one["bytes_out"] for one in stored) / said["bytes"],
@@ -78,8 +80,8 @@ def comparison(azure: Azure) -> Comparison:
         f"Pull: a version of {SIZE // MIB} MiB of which {FROZEN:.0%} are on this disk, from Azurite",
         [
             Side("safetensors", "one file, `--reuse` of the version before", side(one_file)),
-            Side("shards", "four safetensors files, likewise", side(shards)),
-            Side("torch zip", "records that shift, likewise", side(torch_zip)),
+            Side("shards", "four safetensors files, also with `--reuse`", side(shards)),
+            Side("torch zip", "records at shifted offsets, also with `--reuse`", side(torch_zip)),
             Side("there already", "the same pull again", side(one_file, again=True)),
         ],
         [

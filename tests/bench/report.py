@@ -1,4 +1,4 @@
-"""The figures: kept in ``bench.json``, printed as tables, written between the markers of README.md."""
+"""The figures: stored in ``bench.json``, printed as tables, and written between the markers in README.md."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ _ORDER = (
 
 
 def keep(result: Result, machine: dict[str, Any], file: Path = FILE) -> None:
-    """Put a result into ``bench.json``, in the place of an earlier one."""
+    """Store a result in ``bench.json``, replacing an earlier one."""
     found = load(file) if file.exists() else {"comparisons": {}}
     found["comparisons"][result.name] = {**result.as_dict(), "machine": machine}
     file.write_text(json.dumps(found, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def load(file: Path = FILE) -> dict[str, Any]:
-    """What ``bench.json`` holds."""
+    """The content of ``bench.json``."""
     if not file.exists():
         raise BenchError(f"{file.name} is not there: make bench writes it")
     found = json.loads(file.read_text(encoding="utf-8"))
@@ -38,7 +38,7 @@ def load(file: Path = FILE) -> dict[str, Any]:
 
 
 def keep_growth(curves: Sequence[Curve], machine: dict[str, Any], file: Path = FILE) -> None:
-    """Put the growth into ``bench.json``, and draw it."""
+    """Store the growth in ``bench.json``, and draw it."""
     found = load(file) if file.exists() else {"comparisons": {}}
     found["growth"] = {"curves": [curve.as_dict() for curve in curves], "machine": machine}
     file.write_text(json.dumps(found, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
@@ -46,7 +46,7 @@ def keep_growth(curves: Sequence[Curve], machine: dict[str, Any], file: Path = F
 
 
 def draw_growth(file: Path = FILE) -> None:
-    """Draw what ``bench.json`` holds of growth, for the README to show."""
+    """Draw the growth in ``bench.json`` for the README."""
     if "growth" in (found := load(file)):
         plot(found["growth"]["curves"], PICTURE)
 
@@ -91,7 +91,7 @@ def _met(met: bool) -> str:
 
 
 def table(found: dict[str, Any]) -> str:
-    """One comparison as Markdown: a row a side, one line per goal."""
+    """One comparison as Markdown: one row per side, one line per goal."""
     ours = next(side for side in found["sides"] if side["side"] == found["ours"])
     facts = list(dict.fromkeys(name for side in found["sides"] for name in side["facts"]))
     head = ["", "time", "× ours", "CPU", "resident", *facts, "what it stands for"]
@@ -147,10 +147,10 @@ def _place(name: str) -> int:
 
 
 def write_readme(readme: Path = README, file: Path = FILE) -> None:
-    """Put the section between the README's markers.
+    """Write the section between the README's markers.
 
     Raises:
-        BenchError: there are no figures, or no markers.
+        BenchError: the figures or the markers are missing.
     """
     text = readme.read_text(encoding="utf-8")
     before, begin, rest = text.partition(BEGIN)

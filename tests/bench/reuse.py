@@ -32,7 +32,7 @@ def results(rounds: int | None) -> Iterator[Result]:
 
 
 def tensors(seed: int, frozen: float = FROZEN) -> Tensors:
-    """Weights in the order of a state dict: the first layers are frozen, the others differ with the seed."""
+    """Weights in the order of a state dict. The first layers are frozen; the others depend on the seed."""
     each = SIZE // LAYERS
     return {
         f"layers.{number:02d}.weight": np.random.default_rng(
@@ -61,7 +61,9 @@ def shards(folder: Path, found: Tensors) -> None:
 
 
 def torch_zip(folder: Path, found: Tensors) -> None:
-    """As ``torch.save`` lays out records, at multiples of 64 bytes, behind a pickle whose length varies."""
+    """A file as ``torch.save`` writes it: records at multiples of 64 bytes, after a pickle of varying
+    length.
+    """
     step = int.from_bytes(found[f"layers.{LAYERS - 1:02d}.weight"][:2].tobytes(), "little")
     with zipfile.ZipFile(folder / "pytorch_model.bin", "w") as archive:
         archive.writestr("pytorch_model/data.pkl", b"\x80\x02}q\x00." + bytes(step % 5000))
@@ -74,7 +76,7 @@ def torch_zip(folder: Path, found: Tensors) -> None:
 
 
 def comparison(azure: Azure) -> Comparison:
-    """Each side mirrors a checkpoint, which is not measured, and then its successor."""
+    """Each side mirrors a checkpoint, without being measured, and then its successor."""
     program = environments.ours().with_name("aml-mirror")
 
     def side(write: Callable[[Path, Tensors], None], frozen: float = FROZEN) -> Callable[[], Sample]:
@@ -109,11 +111,15 @@ def comparison(azure: Azure) -> Comparison:
         [
             Side("safetensors", "one file", side(one_file)),
             Side("shards", "four safetensors files", side(shards)),
-            Side("torch zip", "records that shift, as the pickle before them grows", side(torch_zip)),
-            Side("nothing frozen", "one file of other weights", side(one_file, 0.0)),
+            Side(
+                "torch zip",
+                "records at shifted offsets, because the pickle before them grows",
+                side(torch_zip),
+            ),
+            Side("nothing frozen", "one file with different weights", side(one_file, 0.0)),
         ],
         [Goal("≤ 40 % of the bytes sent", 40, True, sent, "%")],  # type: ignore[arg-type]
         "safetensors",
         ROUNDS,
-        "Azurite takes a block from another blob by reading and writing it: the times say nothing of Azure.",
+        "Azurite reads and writes a block to copy it from another blob, so times say nothing about Azure.",
     )

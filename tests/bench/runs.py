@@ -1,4 +1,4 @@
-"""The runs that are compared on, made once below ``.bench/data``."""
+"""The runs for the comparisons, created once below ``.bench/data``."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ _CHUNK = 8 << 20
 
 
 def event_rows(points: int, tags: int = TAGS) -> list[tuple[str, int, float]]:
-    """So many points, evenly over the tags, in the order in which a training writes them."""
+    """``points`` points, spread evenly over the tags, in the order in which a training writes them."""
     names = [f"train/metric_{number:02d}" for number in range(tags)]
     return [(names[index % tags], index // tags, 1.0 / (index + 1)) for index in range(points)]
 
 
 def event_file(points: int) -> Path:
-    """An event file with so many points in ``TAGS`` tags."""
+    """An event file with this number of points in ``TAGS`` tags."""
 
     def make(folder: Path) -> None:
         write_events(folder / EVENTS, event_rows(points))
@@ -32,7 +32,7 @@ def event_file(points: int) -> Path:
 
 
 def run(name: str, points: int, files: int, size: int) -> Path:
-    """A Hugging Face run: so many points, and a checkpoint of so many files of so many bytes each."""
+    """A Hugging Face run with this number of points, and a checkpoint with files of this number and size."""
 
     def make(folder: Path) -> None:
         if points:
@@ -49,7 +49,7 @@ def run(name: str, points: int, files: int, size: int) -> Path:
 
 
 def safetensors(path: Path, size: int) -> None:
-    """A safetensors file of about so many bytes, of one tensor with random content."""
+    """A safetensors file of about this size, with one tensor of random content."""
     header = {"weight": {"dtype": "U8", "shape": [size], "data_offsets": [0, size]}}
     text = json.dumps(header).encode()
     with path.open("wb") as stream:
@@ -60,7 +60,7 @@ def safetensors(path: Path, size: int) -> None:
 
 
 def files(name: str, count: int, size: int) -> Path:
-    """A folder with so many files of so many random bytes."""
+    """A folder with random files of this number and size."""
 
     def make(folder: Path) -> None:
         for number in range(count):

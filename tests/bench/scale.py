@@ -1,13 +1,12 @@
-"""Scale: time and memory of the whole program against points, files and runs, to the emulated workspace.
+"""Scale: time and memory of the whole program for growing numbers of points, files and runs.
 
-Each size is mirrored three times, each time by a process of its own: the start of the program scatters by as
-much as the work of the smaller ones takes. The emulator keeps the points in memory: the MLflow server behind
-it would take minutes for the largest number, and its growth is not what is asked for. Where that server is
-asked, for the runs of a backfill, it takes longer for each page the further behind it is; so the program's
-own CPU is beside the time.
-The runs of a backfill are mirrored already: that is what one that is repeated each night finds, and a first
-one costs a mirror for each run, whatever their number.
-`make bench-scale` adds the largest sizes.
+Each size is mirrored into the emulated workspace three times, each time by a new process, because the start
+of the program varies by as much as the smaller sizes take. The emulator keeps the points in memory. The
+MLflow server behind it would take minutes for the largest number, and its growth is not the subject. A
+backfill does ask that server for its runs, and later pages take it longer. So the table shows the program's
+own CPU time as well. The runs of a backfill are already mirrored, as in a backfill that is repeated each
+night. A first backfill costs one mirror per run, whatever their number. `make bench-scale` adds the largest
+sizes.
 """
 
 from __future__ import annotations
@@ -41,7 +40,7 @@ _FILES = ["checkpoint-20/config.json", "checkpoint-20/model.safetensors"]
 
 
 def curves(large: bool) -> Iterator[Curve]:
-    """Measure."""
+    """Measure the curves."""
     with emulator.scope() as azure:
         azure.set_workspace(metric_store="memory")
         sizes = (*POINTS, LARGE_POINTS) if large else POINTS
@@ -55,7 +54,7 @@ def curves(large: bool) -> Iterator[Curve]:
 def medians(
     measure: Callable[[Azure, int], Point], azure: Azure, sizes: Sequence[int], rounds: int = ROUNDS
 ) -> list[Point]:
-    """Measure each size so often."""
+    """Measure each size several times."""
     return [_median([measure(azure, size) for _ in range(rounds)]) for size in sizes]
 
 
@@ -66,7 +65,7 @@ def _median(taken: Sequence[Point]) -> Point:
 
 
 def points(azure: Azure, count: int) -> Point:
-    """A run with so many points and a small checkpoint."""
+    """A run with this number of points and a small checkpoint."""
     run = runs.run("scale-points", count, 1, 10_000)
     receipt, point = _mirror(azure, run, count)
     if receipt["points"] != count:
@@ -75,8 +74,8 @@ def points(azure: Azure, count: int) -> Point:
 
 
 def files(azure: Azure, count: int) -> Point:
-    """A checkpoint of so many files of 10 KB."""
-    # config.json is one of them.
+    """A checkpoint with this number of files of 10 KB."""
+    # One of them is config.json.
     run = runs.run("scale-files", 100, count - 1, 10_000)
     receipt, point = _mirror(azure, run, count)
     if receipt["files"] != count:
@@ -85,12 +84,12 @@ def files(azure: Azure, count: int) -> Point:
 
 
 def backfill(azure: Azure, sizes: Sequence[int], rounds: int = ROUNDS) -> Iterator[Point]:
-    """Ever more runs below one folder, each mirrored before it is counted."""
+    """Growing numbers of runs in one folder. Each run is mirrored before the backfill is measured."""
     name = f"backfill-{uuid.uuid4().hex[:6]}"
     folder = environments.scratch() / name
     program = environments.ours().with_name("aml-mirror")
     command = [program, "backfill", "--source", folder, "--model-name", name, "--json"]
-    # The first is mirrored by the program, and is the pattern of the others.
+    # The program mirrors the first run, which is the pattern for the others.
     _small_run(folder, 1)
     run_side(command, emulator.environment(azure), prints_sample=False)
     made = 1
@@ -110,7 +109,7 @@ def _backfill_again(azure: Azure, command: Sequence[str | Path], name: str, size
 
 
 def seed(azure: Azure, name: str, folder: Path, there: int, wanted: int) -> None:
-    """Make more runs like the first, and what a mirror of each leaves in the workspace."""
+    """Make more runs like the first, and put into the workspace what mirroring each would leave there."""
     pattern = azure.models()[name]["1"]
     experiment = azure.mlflow.get_experiment_by_name(name)
     tags = azure.mlflow.get_run(pattern["properties"]["mlflow_run_id"]).data.tags
@@ -127,10 +126,10 @@ def seed(azure: Azure, name: str, folder: Path, there: int, wanted: int) -> None
 
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(make, range(there + 1, wanted + 1)))
-    # In what is seeded, {n} becomes the number of the version.
+    # In the seeded records, {n} becomes the number of the version.
     properties = {**pattern["properties"], keys.RUN_ID: "run-{n}", keys.IDENTITY: "of-run-{n}"}
-    # A version is ours only where its path is that of its own run. Without a state of the logs, as earlier
-    # releases left it, they count as unchanged.
+    # A version counts as ours only if its path is that of its own run. Logs without a stored state, as
+    # earlier releases left them, count as unchanged.
     path = pattern["modelUri"].replace("/run-1/", "/run-{n}/")
     tags = {key: text for key, text in pattern["tags"].items() if key != "mirror.logs"}
     more = {"tags": tags, "properties": properties, "modelUri": path}
@@ -153,9 +152,9 @@ def _mirror(azure: Azure, run: Path, size: int) -> tuple[dict[str, int], Point]:
 
 
 def large_upload(rounds: int | None) -> Iterator[Result]:
-    """The upload of :mod:`bench.upload` with a file of 4 GiB: the memory has to be the same.
+    """The upload of :mod:`bench.upload` with a file of 4 GiB. The memory must be the same.
 
-    The other goals are those of the smaller file, and shown all the same.
+    The other goals are those of the smaller file, and are still shown.
     """
     with emulator.scope() as azure, upload.sink() as where:
         whole = upload.big(azure, where, LARGE_UPLOAD)

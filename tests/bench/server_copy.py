@@ -1,4 +1,4 @@
-"""Already in blob storage: a checkpoint of 1 GiB is mirrored from the account that it is mirrored into."""
+"""Already in blob storage: mirror a checkpoint of 1 GiB whose source and target are in the same account."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def results(rounds: int | None) -> Iterator[Result]:
 
 
 def comparison(azure: Azure, size: int = GIB) -> Comparison:
-    """The run is put into the account once, then the sides bring its checkpoint into the datastore."""
+    """The run is uploaded once. Then the sides copy its checkpoint into the datastore."""
     run = runs.run("copy", 1_000, 1, size)
     source = azure.seed(run, "run", container=_CONTAINER)
     checkpoint = "run/checkpoint-100/"
@@ -50,7 +50,7 @@ def comparison(azure: Azure, size: int = GIB) -> Comparison:
 
     def ours() -> Sample:
         azure.forget_requests()
-        # Its own run id, else it would be found to be there already.
+        # A new run id, because otherwise the program would find the run already mirrored.
         name = f"copy-{uuid.uuid4().hex[:8]}"
         command = [program, "--source", source, "--run-id", name, "--model-name", name, "--json"]
         sample = run_side(command, emulator.environment(azure), prints_sample=False)
@@ -90,7 +90,7 @@ def comparison(azure: Azure, size: int = GIB) -> Comparison:
         "server-copy",
         f"Already in blob storage: a checkpoint of {size / GIB:g} GiB in the workspace's own account",
         [
-            Side("ours", "the whole program: judged, copied by the service, registered", ours),
+            Side("ours", "the whole program: examines, lets the service copy, registers", ours),
             Side("download and upload", "a script with azure-storage-blob, 8 at a time", by_way_of_here),
         ],
         [

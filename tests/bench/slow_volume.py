@@ -1,7 +1,7 @@
-"""Upload from a slow volume: 1.6 GB at 150 MB/s into a pod of 1 GiB, and the same file out of the page cache.
+"""Upload from a slow volume: 1.6 GB at 150 MB/s into a pod of 1 GiB, and the same file from the page cache.
 
-Control groups slow the volume (:mod:`bench.volume`). Where there are none, only the warm sides run, and the
-title says so.
+Control groups slow the volume (:mod:`bench.volume`). Without them only the warm sides run, and the title says
+so.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def results(rounds: int | None) -> Iterator[Result]:
 
 
 def comparison(where: upload.Sink, file: Path, pod: volume.Pod) -> Comparison:
-    """One file, cold and warm."""
+    """One file, read from a cold and from a warm page cache."""
     folder = file.parent
     bare = environments.environment()
 
@@ -68,7 +68,7 @@ def comparison(where: upload.Sink, file: Path, pod: volume.Pod) -> Comparison:
     curl = upload.curl(where, folder, pod.command)
     slow = [
         Side("read", "the file alone, read once", cold(read), is_yardstick=True),
-        Side("ours", "read once, hashed and sent, moved by the service", cold(ours)),
+        Side("ours", "reads the file once, hashes and sends it; the service moves it", cold(ours)),
         Side("azcopy", "with `--put-md5`", cold(azcopy)),
         Side("curl", "one PUT, nothing hashed", cold(curl)),
     ]
@@ -91,7 +91,7 @@ def comparison(where: upload.Sink, file: Path, pod: volume.Pod) -> Comparison:
         ),
         Goal("ours ≤ 200 MB resident", 200, True, lambda measured: measured["ours"].resident / MB, "MB"),
     ]
-    by = f"{pod.kind} slows the volume" if pod.kind else "no control groups here: the page cache alone"
+    by = f"{pod.kind} slows the volume" if pod.kind else "no control groups here: only from the page cache"
     return Comparison(
         "upload-volume",
         f"Upload: {SIZE / 1e9:g} GB from a volume of {BYTES_A_SECOND // MB} MB/s with a pod's 1 GiB of "

@@ -1,4 +1,4 @@
-"""Start: from ``docker run`` to the first request on the wire, and what the program's own start costs."""
+"""Start: from ``docker run`` to the first request, and the cost of the program's own start."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ FROM ${BASE_IMAGE}
 RUN apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -qy --no-install-recommends \
     python3 python3-pip python3-venv
 """
-# Where a person told pip to look, the container has to look as well.
+# The container must use the same package index as the user's pip.
 _PIP = ("PIP_INDEX_URL", "PIP_EXTRA_INDEX_URL", "PIP_CERT", "PIP_TRUSTED_HOST")
 _SECONDS = 600
 
@@ -48,7 +48,7 @@ def results(rounds: int | None) -> Iterator[Result]:
 
 
 def first_request(docker: str, image: str, base: str) -> Comparison:
-    """The image, and what a workflow did that pastes a script and installs what it needs."""
+    """Our image, and a workflow that pastes a script and installs what it needs."""
     run = runs.run("start", 100, 1, 1 << 20)
     mounts = ["-v", f"{run}:/run-7:ro", "-v", f"{environments.ROOT}:/source:ro"]
     arguments = ["--source", "/run-7", "--model-name", "bench", "--retry-for", "0s"]
@@ -70,11 +70,13 @@ def first_request(docker: str, image: str, base: str) -> Comparison:
         "Start: from `docker run` to the first request on the wire",
         [
             Side(
-                "the image", "as OSMO starts it, but that it is there already", _until_request(docker, ours)
+                "the image",
+                "as OSMO starts it, except that it is already pulled",
+                _until_request(docker, ours),
             ),
             Side(
                 "pip install",
-                f"Python and pip on {base}, which install the same lock, then the same program",
+                f"Python and pip on {base}, which install the same lock, then run the same program",
                 _until_request(docker, installed),
             ),
         ],
@@ -85,7 +87,7 @@ def first_request(docker: str, image: str, base: str) -> Comparison:
 
 
 def version(docker: str, image: str) -> Comparison:
-    """The start of the program alone."""
+    """Only the start of the program."""
 
     def call(*arguments: str) -> Callable[[], Sample]:
         def run() -> Sample:
@@ -116,8 +118,8 @@ def version(docker: str, image: str) -> Comparison:
 
 
 def _until_request(docker: str, arguments: Callable[[str], Sequence[str]]) -> Callable[[], Sample]:
-    """Start a container whose proxy is ours, and stop it when it asks for something."""
-    # An identity as a pod has it; the first request is the one for its token.
+    """Start a container that uses our proxy, and stop it at its first request."""
+    # A workload identity, as a pod has it. The first request is the one for its token.
     token = environments.DATA / "token"
 
     def run() -> Sample:
@@ -154,7 +156,7 @@ def _pod() -> dict[str, str]:
 
 
 class _Listener:
-    """A proxy that takes the first request's line, and the time at which it came."""
+    """A proxy that records the line and the time of the first request."""
 
     line = ""
 
@@ -182,7 +184,7 @@ class _Listener:
             self._done.set()
 
     def wait(self, process: subprocess.Popen[str]) -> float | None:
-        """When the request came; None if the container ended without one."""
+        """The time of the request. None if the container ended without one."""
         end = time.monotonic() + _SECONDS
         while not self._done.wait(0.05) and time.monotonic() < end:
             if process.poll() is not None:

@@ -1,4 +1,4 @@
-"""The bench: its arithmetic, what it writes, and that the sides of each comparison do the same work."""
+"""The bench: its arithmetic, its output, and that the sides of each comparison do the same work."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from bench.harness import BenchError, Comparison, Goal, Measured, Sample, Side, 
 
 
 def side(name: str, *seconds: float, work: Mapping[str, Any] | None = None, **more: Any) -> Side:
-    """A side that takes so long in its first, second, … run."""
+    """A side that takes the given times in its first, second, … run."""
     left = list(seconds)
 
     def run() -> Sample:
@@ -117,7 +117,7 @@ def test_the_readme_is_written_between_its_markers(tmp_path: Path) -> None:
 
 
 def test_the_page_has_a_place_for_each_comparison() -> None:
-    # Throttled volumes are uploads; how cost grows has a table of its own at the end.
+    # Slow volumes are part of the uploads; the growth of cost has its own table at the end.
     names = {"upload-volume" if name == "slow-volume" else name for name in NAMES} - {"scale"}
     assert sorted(names, key=report._place)[0] == "points"
     assert all(report._place(name) < len(report._ORDER) for name in names)
@@ -125,7 +125,9 @@ def test_the_page_has_a_place_for_each_comparison() -> None:
 
 @pytest.fixture
 def here(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """The sides run in the environment of the tests, which has all that they need but tbparse and azcopy."""
+    """The sides run in the environment of the tests, which has everything they need except tbparse and
+    azcopy.
+    """
     monkeypatch.setattr(environments, "FOLDER", tmp_path)
     monkeypatch.setattr(runs, "DATA", tmp_path)
     for name in ("ours", "peers"):
@@ -133,7 +135,7 @@ def here(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 
 def once(comparison: Comparison, *names: str) -> dict[str, Measured]:
-    """Run those sides once; what they did is compared by the harness itself."""
+    """Run the sides once. The harness itself compares what they did."""
     sides = [side for side in comparison.sides if side.name in names]
     assert len(sides) == len(names)
     found = compare(replace(comparison, sides=sides, goals=[], ours=names[0]), 1, quiet)
@@ -155,7 +157,7 @@ def test_all_ways_send_the_same_points(azure: Azure, store: str) -> None:  # noq
 
 @pytest.mark.usefixtures("here")
 def test_all_ways_send_the_same_files(azure: Azure, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811
-    # azcopy is asked for when the comparison is made.
+    # Creating the comparison looks for azcopy.
     monkeypatch.setattr(environments, "azcopy", lambda: (Path("azcopy"), {}))
     with upload.sink(0.0) as sink:
         azure.set_workspace(artifact_endpoint=f"{sink.url}/account")
@@ -193,7 +195,7 @@ def test_what_is_seeded_is_what_a_backfill_finds(azure: Azure) -> None:  # noqa:
 
 def test_the_slope_of_the_larger_half_is_the_growth(tmp_path: Path) -> None:
     def curve(exponent: float) -> Curve:
-        # A start of two seconds hides what the small sizes cost.
+        # A start of two seconds hides the cost of the small sizes.
         sizes = [10**n for n in range(1, 7)]
         points = [
             Point(size, 2 + (size / 1e5) ** exponent * 100, 1 + size / 1e4, 50_000_000 + size // 10**5)

@@ -1,4 +1,6 @@
-"""Upload: a file of 1 GiB, and 500 files of 10 KB, to a blob server that drops them, 30 ms a request away."""
+"""Upload: a file of 1 GiB, and 500 files of 10 KB, to a blob server that drops them and answers after 30
+ms.
+"""
 
 from __future__ import annotations
 
@@ -33,15 +35,16 @@ Command = Sequence[str | Path]
 
 DELAY = 0.03  # seconds
 GIB = 1 << 30
-# Looks like one: the sink does not look, the clients do.
+# Has the form of a key. The clients check that; the server does not.
 SAS = "sv=2025-11-05&sr=c&sp=racwdl&sig=x"
-# The fastest of those tried against this server: 4, 8, 16 and 32 at a time, blocks of 4, 8 and 32 MiB.
+# The fastest of the combinations tried with this server: 4, 8, 16 and 32 at a time, blocks of 4, 8 and 32
+# MiB.
 BEST = {"concurrency": 16, "block": 4 << 20, "files": 1}
 BEST_SMALL = {"concurrency": 1, "block": 4 << 20, "files": 16}
 _OBSTACLE = (
     "reading, SHA-256, block digests and sending share two cores with the server, and six requests of 30 ms "
-    "stand alone before and after the blocks (what is staged; the commit, what is at the place, the copy, "
-    "what is there now, the removal)"
+    "run one by one before and after the blocks (list staged blocks; commit, look at the target, copy, "
+    "check the result, delete the staged blob)"
 )
 
 
@@ -52,7 +55,7 @@ class Sink:
     url: str
 
     def blobs(self) -> dict[str, int]:
-        """Path -> size of what was taken."""
+        """Path -> size of what was received."""
         with _opener.open(f"{self.url}/__stats", timeout=600) as answer:
             found: dict[str, int] = json.loads(answer.read())["blobs"]
         return found
@@ -72,7 +75,7 @@ _opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 @contextmanager
 def sink(delay: float = DELAY) -> Iterator[Sink]:
-    """Run the sink for as long as it is needed."""
+    """Run the server during the block."""
     process = subprocess.Popen(
         [sys.executable, str(Path(__file__).with_name("blob_sink.py")), "--delay", str(delay)],
         stdin=subprocess.PIPE,
@@ -91,14 +94,14 @@ def results(rounds: int | None) -> Iterator[Result]:
     """See the module's first line."""
     with emulator.scope() as azure, sink() as where:
         azure.set_workspace(artifact_endpoint=f"{where.url}/account")
-        # The service that gives the SAS is as far away.
+        # The service that issues the SAS has the same delay.
         azure.fault("stall", match="artifacts/", seconds=DELAY, times=0)
         yield compare(big(azure, where), rounds)
         yield compare(small(azure, where), rounds)
 
 
 def big(azure: Azure, where: Sink, size: int = GIB) -> Comparison:
-    """One file."""
+    """The comparison with one file."""
     folder = runs.files("big", 1, size)
     faster = 1.6 if size <= GIB else 1.3
 
@@ -111,8 +114,8 @@ def big(azure: Azure, where: Sink, size: int = GIB) -> Comparison:
         [
             Side(
                 "ours",
-                "read once: hashed and sent, 16 blocks of 8 MiB at a time, each with a CRC-64 that is "
-                "compared; then moved by the service, and a look at what arrived; all clients loaded",
+                "reads the file once, hashes it and sends 16 blocks of 8 MiB at a time, each with a CRC-64 "
+                "to compare; the service moves the file; ours checks the result; all clients are loaded",
                 ours(where, folder),
             ),
             Side("azcopy", "Microsoft's own tool, as it comes", azcopy(where, folder)),
@@ -150,7 +153,7 @@ def big(azure: Azure, where: Sink, size: int = GIB) -> Comparison:
 
 
 def small(azure: Azure, where: Sink, count: int = 500, size: int = 10_000) -> Comparison:
-    """Many files."""
+    """The comparison with many files."""
     folder = runs.files("small", count, size)
     return Comparison(
         "upload-small",
@@ -172,7 +175,7 @@ def small(azure: Azure, where: Sink, count: int = 500, size: int = 10_000) -> Co
 
 
 def _checked(where: Sink, folder: Path, run: Callable[[str], Sample]) -> Callable[[], Sample]:
-    """Run a side with a prefix of its own, and look at what arrived."""
+    """Run a side with its own prefix, and check what arrived."""
 
     def call() -> Sample:
         where.reset()
@@ -195,7 +198,7 @@ def _as_it_is(command: Command) -> Command:
 
 
 def ours(where: Sink, folder: Path, wrap: Callable[[Command], Command] = _as_it_is) -> Callable[[], Sample]:
-    """The program's own way; ``wrap`` makes the command that runs another one elsewhere."""
+    """The program's upload. ``wrap`` changes a command so that it runs elsewhere."""
     return _python("ours", None, where, folder, wrap)
 
 
@@ -208,7 +211,7 @@ def _python(
     **options: int,
 ) -> Callable[[], Sample]:
     python = environments.ours() if way == "ours" else environments.peers()
-    # Only the plugin asks anybody but the sink.
+    # Only the plugin sends requests to other servers.
     variables = emulator.environment(azure) if azure else environments.environment()
     script = environments.SIDES / "upload_files.py"
 
@@ -223,7 +226,7 @@ def _python(
 def azcopy(
     where: Sink, folder: Path, wrap: Callable[[Command], Command] = _as_it_is, *more: str
 ) -> Callable[[], Sample]:
-    """Microsoft's own tool."""
+    """The upload with Microsoft's own tool."""
     binary, variables = environments.azcopy()
 
     def run(prefix: str) -> Sample:
@@ -243,7 +246,7 @@ def azcopy(
 
 
 def curl(where: Sink, folder: Path, wrap: Callable[[Command], Command] = _as_it_is) -> Callable[[], Sample]:
-    """One request a file."""
+    """The upload with curl: one request per file."""
     program = environments.curl()
 
     def run(prefix: str) -> Sample:
@@ -254,7 +257,7 @@ def curl(where: Sink, folder: Path, wrap: Callable[[Command], Command] = _as_it_
             lines.append(f'url = "{where.url}/account/bench/{prefix}/{path.name}?{SAS}"')
             lines += [f'upload-file = "{path}"', 'header = "x-ms-blob-type: BlockBlob"', "next"]
         config = scratch / "curl.conf"
-        # "next" begins the options of another transfer; there is none after the last.
+        # "next" separates the options of two transfers, so it does not follow the last.
         config.write_text("\n".join(lines[:-1]) + "\n")
         options = ("--silent", "--show-error", "--fail", "--parallel", "--parallel-max", "16")
         command = wrap([program, *options, "--config", config])

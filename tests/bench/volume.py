@@ -1,7 +1,7 @@
-"""A pod on a slow volume: processes that read a block device at some rate, with so much memory.
+"""A pod on a slow volume: processes with a limited read rate of a block device and limited memory.
 
-The kernel does it, by control groups: of version 1 ``blkio`` and ``memory``, of version 2 ``io`` and
-``memory``. That takes root. Elsewhere there is none, and a comparison says so.
+The kernel enforces both with control groups: ``blkio`` and ``memory`` in version 1, ``io`` and ``memory`` in
+version 2. That requires root. Without root there are no limits, and the comparison says so.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 GROUPS = Path("/sys/fs/cgroup")
-# Enters the groups and becomes the command: number of groups, their files, the command.
+# Enters the groups and executes the command. Arguments: number of groups, their files, the command.
 _ENTER = 'n=$1; shift; while [ "$n" -gt 0 ]; do echo $$ > "$1"; shift; n=$((n-1)); done; exec "$@"'
 
 
 @dataclass(frozen=True, slots=True)
 class Pod:
-    """Where slow processes run. ``kind`` says by what they are slowed; empty: by nothing."""
+    """Where slow processes run. ``kind`` names what slows them; empty means that nothing does."""
 
     kind: str
     groups: tuple[Path, ...]
@@ -48,12 +48,12 @@ class Pod:
 
 @contextmanager
 def pod(file: Path, bytes_a_second: int, memory: int) -> Iterator[Pod]:
-    """Make the groups for as long as they are needed.
+    """Create the groups for the duration of the block.
 
     Args:
-        file: any on the volume.
-        bytes_a_second: what the volume reads.
-        memory: bytes that the processes and their page cache have.
+        file: any file on the volume.
+        bytes_a_second: the read rate of the volume.
+        memory: bytes for the processes and their page cache.
     """
     number = file.stat().st_dev
     device = f"{os.major(number)}:{os.minor(number)}"
@@ -78,7 +78,7 @@ def pod(file: Path, bytes_a_second: int, memory: int) -> Iterator[Pod]:
         yield Pod(kind, tuple(made), device)
     except OSError:
         if len(made) == len(limits):
-            raise  # not ours to judge: it came from whoever uses the pod
+            raise  # it came from the code that uses the pod
         yield Pod("", (), device)
     finally:
         for group in made:
@@ -99,7 +99,7 @@ def drop_cache(file: Path) -> None:
 def warm(file: Path) -> None:
     """Bring a file into the page cache, in this process's group.
 
-    What a slow process read belongs to its group, whose memory is too small for the file.
+    What a slow process reads counts for its group, whose memory is too small for the file.
     """
     drop_cache(file)
     with file.open("rb", buffering=0) as stream:

@@ -1,4 +1,6 @@
-"""ordering.py: every test once, each worker's stretch with long ones first, the same order for a seed."""
+"""ordering.py: every test runs once, each worker starts with long tests, and a seed always gives the same
+order.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The program as a person meets it: help, plan, doctor, status, exit codes, one line an error."""
+"""The program from a user's view: help, plan, doctor, status, exit codes, one line per error."""
 
 from __future__ import annotations
 
@@ -150,10 +150,10 @@ def test_plan_of_a_folder_lists_each_run(aml_mirror: Call, tmp_path: Path) -> No
         "a-long-name": "planned", "cut": "failed", "short": "planned"
     }  # fmt: skip
     assert (lines[-2]["planned"], lines[-2]["failed"]) == (2, 1)
-    # The folder as a whole is refused, as mirror refuses it.
+    # The whole folder is refused, as by mirror.
     assert (lines[-1]["outcome"], lines[-1]["exit_code"]) == ("failed", 64)
     assert sorted(tmp_path.rglob("*")) == before
-    # A mirror of it under one id is refused, so its plan is too.
+    # mirror refuses it under one id, so plan does, too.
     aml_mirror("plan", tmp_path / "both", "--run-id", "one", code=64)
 
 
@@ -201,7 +201,9 @@ def test_links_out_of_the_run_are_left_out(run: Path, aml_mirror: Call, tmp_path
 
 
 def test_memory_of_a_plan_with_140_000_points(tmp_path: Path) -> None:
-    """Less than 80 MB above the bare interpreter; VmHWM, since a child's ru_maxrss begins at its parent's."""
+    """Less than 80 MB more than the bare interpreter. Uses VmHWM, because a child's ru_maxrss starts at its
+    parent's.
+    """
     rows = [(f"tag/{index % 20}", index // 20, float(index)) for index in range(140_000)]
     run = huggingface_run(tmp_path / "run", points=1)
     write_events(next((run / "runs").rglob("events*")), rows)
@@ -396,7 +398,7 @@ def test_a_name_that_the_output_cannot_hold_is_escaped(run: Path, tmp_path: Path
 
 
 def test_names_are_utf8_whatever_the_locale_says(run: Path, tmp_path: Path) -> None:
-    """Else the run's id, and so its identity, would depend on who mirrors it."""
+    """Otherwise the run's id, and so its identity, would depend on who mirrors it."""
     named = run.rename(run.parent / "rün ☃")
     line = f"\"$mirror\" plan --json --source '{named}'"
     usual = in_a_shell(line, tmp_path)
@@ -416,7 +418,7 @@ def test_dotenv_and_environment(run: Path, aml_mirror: Call, tmp_path: Path, dat
     assert aml_mirror().json["model_name"] == "from-dotenv"
     assert aml_mirror(AZUREML_MODEL_NAME="from-env").json["model_name"] == "from-env"
     assert aml_mirror("--model-name", "flag", AZUREML_MODEL_NAME="from-env").json["model_name"] == "flag"
-    # Empty variables are unset ones: workflows declare them so.
+    # Empty variables count as unset, because workflows declare them empty.
     assert aml_mirror(AZUREML_MODEL_NAME="", OUTPUT_DIR="").json["model_name"] == "from-dotenv"
 
 
@@ -452,7 +454,7 @@ def test_status(run: Path, aml_mirror: Call, mlflow_url: str, model_name: str) -
     assert [item["uri"] for item in found["versions"]] == [f"models:/{model_name}/1"]
     assert found["missing"] is None
     assert "checkpoint-20 (step 20), complete" in aml_mirror("status", "--run-id", "run-1", *given).out
-    # What was mirrored may be gone since; and what a mirror refuses is refused here, too.
+    # A mirrored run may have been deleted since. What mirror refuses, status refuses, too.
     gone = aml_mirror("status", "--source", run / "gone", "--run-id", "run-1", *given, "--json").json
     assert gone["versions"] == found["versions"]
     unnamed = ("--source", run, "--model-name", "a/b", "--tracking-uri", mlflow_url)

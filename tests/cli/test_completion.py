@@ -1,4 +1,4 @@
-"""aml-mirror completion: what a shell offers, asked of the shell itself."""
+"""aml-mirror completion: what real shells offer."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ LINES = [
 
 
 def test_what_zsh_completes(folder: Path) -> None:
-    """Its line editor works on a terminal alone: each line is typed, completed by Tab, and run."""
+    """zsh's line editor works only on a terminal, so each line is typed, completed with Tab, and run."""
     (folder / "aml-mirror.zsh").write_text(script("zsh", COMMANDS))
     (folder / "setup").write_text(
         "PROMPT=; autoload -Uz compinit; compinit -u -D\nsource ./aml-mirror.zsh\n"
@@ -139,7 +139,9 @@ def test_every_command_and_option_is_in_every_script(shell: str, aml_mirror: Cal
 
 
 def test_it_needs_no_settings(aml_mirror: Call, tmp_path: Path) -> None:
-    """A shell's start-up file calls it wherever the shell is opened: in a run, beside a broken .env."""
+    """A shell's start-up file calls it wherever the shell is opened, even in a run or next to a broken
+    .env.
+    """
     (tmp_path / ".env").write_text("? broken\n")
     (tmp_path / "model.pt").write_bytes(b"")
     assert aml_mirror("completion", "fish", cwd=tmp_path, RUN_ID="a\nb").out.startswith("complete -c")

@@ -1,4 +1,4 @@
-"""A .env says where tokens and copies go: it is read from the person's folder, never from a run's."""
+"""A .env decides where tokens and copies go, so it is read from the user's folder and never from a run's."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ COMMANDS = {
 
 @pytest.fixture
 def listener() -> Iterator[socket.socket]:
-    """A port that a hostile .env names; whoever connects is seen."""
+    """A port that a hostile .env names. Connections to it are recorded."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         server.settimeout(0)
         yield server
@@ -65,7 +65,7 @@ def test_no_command_takes_a_target_from_a_runs_folder(
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_the_persons_own_is_read_by_every_command(aml_mirror: Call, tmp_path: Path, command: str) -> None:
-    """Beside it a project has folders of many runs: outputs, wandb, lightning_logs."""
+    """A project has folders of many runs next to it: outputs, wandb, lightning_logs."""
     huggingface_run(tmp_path / "all" / "run", steps=(10,), points=3)
     other = huggingface_run(tmp_path / "outputs" / "train" / "run", steps=(10,), points=3)
     for folder in (
@@ -84,7 +84,9 @@ def test_the_persons_own_is_read_by_every_command(aml_mirror: Call, tmp_path: Pa
 
 
 def test_the_source_need_not_look_like_a_run(aml_mirror: Call, tmp_path: Path) -> None:
-    """The folder that a command reads is a run's, whatever is in it; so is the folder of all runs."""
+    """The folder that a command reads counts as a run's, whatever is in it. So does the folder of all
+    runs.
+    """
     odd = tmp_path / "odd" / "deep"
     odd.mkdir(parents=True)
     (odd / ".env").write_text("MLFLOW_TRACKING_URI=http://127.0.0.1:9\n")

@@ -38,12 +38,12 @@ def test_an_installer_gives_the_program_which_says_what_the_database_needs(
         # The certificates that this machine trusts.
         **{name: value for name, value in os.environ.items() if name.startswith(("SSL_CERT", "PIP_"))},
     )
-    # The versions that it ships with, so that a release of others cannot change what is tested. pip would
-    # demand a hash of the program itself, too.
+    # The versions that the program ships with, so that a new release of a library cannot change the test.
+    # Without hashes, because pip would require one for the program itself, too.
     lock = (ROOT / "requirements.txt").read_text()
     (tmp_path / "versions.txt").write_text("\n".join(re.findall(r"^[\w.-]+(?:\[.*\])?==\S+", lock, re.M)))
     source = tmp_path / "aml-mirror"
-    # Not in the checkout itself, where building leaves files behind.
+    # In a copy, because building leaves files behind.
     ignore = shutil.ignore_patterns("__pycache__", "*.egg-info", "build")
     shutil.copytree(ROOT / "entrypoint", source / "entrypoint", ignore=ignore)
     for name in ("pyproject.toml", "README.md", "LICENSE"):

@@ -45,7 +45,7 @@ def test_every_row_has_a_setting_and_a_command_takes_a_flag_once() -> None:
 
 
 def test_shown_defaults_are_the_defaults() -> None:
-    """What --help calls the default, read as a value, is what holds where nothing is set."""
+    """The default that --help shows, read as a value, is the value that applies if nothing is set."""
     checked = 0
     for option in TABLE:
         held = getattr(Settings(), option.setting)
@@ -120,7 +120,7 @@ def test_the_source_is_positional_too(tmp_path: Path) -> None:
 
 
 def test_options_of_another_package() -> None:
-    """A registry or a source brings rows; their values are in ``extra``, checked and typed."""
+    """A registry or a source can add rows. Their values are in ``extra``, validated and converted."""
     rows = (
         Option(
             setting="acme_limit",

@@ -1,4 +1,6 @@
-"""Paths as a shell completes them: --checkpoint below --source, from the working directory."""
+"""Paths as a shell completes them: --checkpoint as a path below --source, relative to the working
+directory.
+"""
 
 from __future__ import annotations
 
@@ -42,7 +44,7 @@ def test_a_checkpoint_of_a_run_below_the_source(aml_mirror: Call, tmp_path: Path
 
 
 def test_what_is_in_the_run_under_this_name_wins(aml_mirror: Call, tmp_path: Path) -> None:
-    """``ppo/checkpoint-10`` below the run, not the run's own one that a shell would complete."""
+    """It means ``ppo/checkpoint-10`` below the run, not the run's own checkpoint of that name."""
     run = huggingface_run(tmp_path / "ppo", steps=(10, 20), points=3)
     (run / "ppo").mkdir()
     (run / "ppo" / "x.pt").write_bytes((run / "checkpoint-10" / "model.safetensors").read_bytes())

@@ -1,4 +1,4 @@
-"""entrypoint/README.md: the reference is what the table of options says."""
+"""entrypoint/README.md: the reference matches the table of options."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""manifest.py: the files of a version, and what makes two mirrors one."""
+"""manifest.py: the files of a version, and when two mirrors count as the same."""
 
 from __future__ import annotations
 

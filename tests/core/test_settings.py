@@ -1,4 +1,6 @@
-"""settings.py and arguments.py: what was asked for, which answer wins, and where it came from."""
+"""settings.py and arguments.py: the values of options, which source takes precedence, and where each value
+came from.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +18,7 @@ from aml_mirror.core.option_values import seconds
 from aml_mirror.core.settings import PARAMETER_VARIABLES, Settings, locate_source, resolve
 from aml_mirror.registries.registry import required_type
 
-# Setting, flag, variables in their order.
+# Setting, flag, and variables in order of precedence.
 EVERYWHERE = (
     ("model_name", "--model-name", ("AZUREML_MODEL_NAME",)),
     ("subscription_id", "--subscription-id", ("AZURE_SUBSCRIPTION_ID",)),

@@ -21,7 +21,7 @@ PAGES = sorted(
         capture_output=True,
         text=True,
     ).stdout.split("\0")
-    # Files of real runs, as they were written.
+    # Files of real runs, unchanged.
     if name and not name.startswith("tests/data/")
 )
 _LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
@@ -29,7 +29,7 @@ _CODE = re.compile(r"```.*?```|^    .*?$|`[^`\n]*`", re.DOTALL | re.MULTILINE)
 
 
 def anchors(page: Path) -> set[str]:
-    """The anchors that GitHub gives the headings of a page."""
+    """The anchors that GitHub generates for the headings of a page."""
     headings = re.findall(
         r"^#+ (.+)$", re.sub(r"```.*?```", "", page.read_text(), flags=re.DOTALL), re.MULTILINE
     )

@@ -1,4 +1,4 @@
-"""The page "From a run to a robot": its commands are run in order, and print what the page says.
+"""The page "From a run to a robot": its commands run in order and print what the page shows.
 
 ``UPDATE_PAGES=1`` writes the outputs into the page.
 """
@@ -19,14 +19,14 @@ from builders.runs import huggingface_run
 
 PAGE = Path(__file__).parents[2] / "entrypoint" / "robot.md"
 _BLOCK = re.compile(r"```console\n(.*?)```", re.DOTALL)
-# When, and who: another time and machine each time.
+# Time and user differ on every run and machine.
 _MOMENT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\+00:00")
 _PERSON = re.compile(r"\S+@(?!production)\S+")
 WRITTEN = 1_793_500_000  # seconds since the epoch; when the evaluations ended
 
 
 def plain(text: str) -> list[str]:
-    """A text without what differs from run to run."""
+    """The text without the parts that differ from run to run."""
     text = _PERSON.sub("lab@gate", _MOMENT.sub("2026-11-30T08:00:00+00:00", text))
     return [re.sub(r" +", " ", line).strip() for line in text.splitlines()]
 

@@ -1,4 +1,4 @@
-"""What pages show of the program's output is what it prints."""
+"""The output blocks of the pages match what the program prints."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[2]
 
 
 def test_the_recording_shows_what_the_program_prints(aml_mirror: Call, database: str, tmp_path: Path) -> None:
-    """The recording (scripts/record_terminal.py) wraps at its width, so words are compared, not lines."""
+    """The recording (scripts/record_terminal.py) wraps lines, so the test compares words, not lines."""
     svg = (ROOT / "entrypoint" / "terminal.svg").read_text()
     rows = [html.unescape(text).replace("\xa0", " ") for text in re.findall(r"<text[^>]*>(.*?)</text>", svg)]
     shown = " ".join(" ".join(rows).split())
@@ -32,7 +32,7 @@ def test_the_recording_shows_what_the_program_prints(aml_mirror: Call, database:
     for command in ("plan runs/pendulum-7 --model-name pendulum", "runs/pendulum-7 --model-name pendulum"):
         assert f"$ aml-mirror {command}" in shown
     assert "already mirrored: pendulum version 1" in shown
-    # Nothing is loaded from elsewhere.
+    # The picture loads nothing from the network.
     assert not re.search(r"url\((?!#)|href=|@import|@font-face", svg)
 
 

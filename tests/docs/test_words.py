@@ -1,4 +1,4 @@
-"""The word list of `make lint`: it finds, it excepts, and nothing in the tree is found."""
+"""The word list of `make lint`: it finds words, it allows exceptions, and it finds nothing in the tree."""
 
 from __future__ import annotations
 

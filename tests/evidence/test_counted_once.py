@@ -74,7 +74,7 @@ def test_nothing_is_made_more_and_the_order_does_not_matter(rows: list[tuple[str
     assert len(kept) + len(notes) == len(found)
     assert [one for one in found if one in kept] == kept
     assert {one.id for one in counted_once(found[::-1])[0]} == {one.id for one in kept}
-    # Whatever is left out has a match of another format.
+    # Everything that is left out matches something in another format.
     for one in found:
         if one not in kept:
             assert any(

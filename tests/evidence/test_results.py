@@ -33,9 +33,10 @@ def read(document: Any, task: str = "") -> Evaluation:
             {"avg_sum_reward": 1.5, "avg_max_reward": 1.0},
         ),
         (TOOLCHAIN, [("", 100, 95)], {"mean_reward": 12.5, "std_reward": 1.5, "mean_length": 210.0}),
-        # As it is printed: indented, with the log around it.
+        # As it is printed: indented, and surrounded by the log.
         (LOGS.format(json.dumps(TOOLCHAIN, indent=2)), [("", 100, 95)], {"mean_reward": 12.5}),
-        # Infinite thresholds and a verdict are no evidence of success; not finite values are no metrics.
+        # Infinite thresholds and a verdict are no evidence of success. Values that are not finite are not
+        # metrics.
         (schema_v1(), [], {"action_accuracy_l2": 0.02}),
         (offline(), [], {"aggregate_mse": 0.02, "aggregate_mae": 0.1}),
         ({"episodes": [{"success": True}, {"success": False}]}, [("", 2, 1)], {}),
@@ -51,7 +52,7 @@ def read(document: Any, task: str = "") -> Evaluation:
                 ],
             },
             [("pick", 1, 1), ("place", 1, 1)],
-            # The mean of a value that not all episodes have would be one of other episodes.
+            # The mean of a value that some episodes lack would describe other episodes.
             {"latency_ms": 12.0, "length": 15.0},
         ),
         ("episode,success,length\n0,true,10\n1,no,20\n", [("", 2, 1)], {"length": 15.0}),
@@ -72,7 +73,7 @@ def test_each_format(document: Any, trials: list[Any], metrics: dict[str, float]
         ("nothing", "is not a known result of an evaluation"),
         ({"success_rate": 0.9}, "not a known result of an evaluation"),
         ({"error": "No episodes completed"}, "the evaluation failed: No episodes completed"),
-        # pc_success is a percentage, and has to be that of the episodes.
+        # pc_success is a percentage, and must match the episodes.
         (lerobot(9, 10, pc_success=0.9), "pc_success is 0.9, but 9 of 10 episodes succeeded"),
         ({**lerobot(1, 1), "per_episode": []}, "it has no episode"),
         ({**lerobot(1, 1), "per_episode": [{"seed": 1}]}, "per_episode[0] has no success"),
@@ -109,7 +110,7 @@ def test_a_result_is_the_same_evaluation_however_it_is_written() -> None:
     assert read(json.dumps(document, indent=4)).id == read(same).id
     assert read(lerobot(9, 10, seed=7)).id != read(document).id
     assert read(lerobot(8, 10)).id != read(document).id
-    # Two sessions without seeds are told apart by their time.
+    # Two sessions without seeds are distinguished by their time.
     times = [{"episodes": [{"success": True}], "evaluated_at": f"2026-11-0{day}"} for day in (1, 2)]
     assert read(times[0]).id != read(times[1]).id
 

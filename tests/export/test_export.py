@@ -33,14 +33,14 @@ ENGINE = ROOT / "image" / "engine.sh"
 
 @pytest.fixture
 def registry(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[str]:
-    """``127.0.0.1:PORT`` of Debian's docker-registry; with a login where the test asks for one."""
+    """``127.0.0.1:PORT`` of Debian's docker-registry, with a login if the test asks for one."""
     if not (program := shutil.which("docker-registry")):
         pytest.fail("docker-registry is needed: apt-get install docker-registry")
     port = free_port()
     configuration = {
         "version": 0.1,
         "storage": {"filesystem": {"rootdirectory": str(tmp_path / "registry")}},
-        # Else it sends a proxy's client past the proxy.
+        # Otherwise it redirects a proxy's client past the proxy.
         "http": {"addr": f"127.0.0.1:{port}", "relativeurls": getattr(request, "param", None) == "relative"},
         "log": {"level": "warn"},
     }
@@ -84,7 +84,7 @@ def expected(checkpoint: Path) -> dict[str, bytes]:
 
 
 def layers_of(registry: str, digest: str) -> tuple[dict[str, object], dict[str, bytes]]:
-    """The manifest, and the files that the layers hold, read back from the registry."""
+    """The manifest and the files in the layers, read back from the registry."""
     base = f"http://{registry}/v2/policies/act"
     accept = {"Accept": "application/vnd.oci.image.manifest.v1+json"}
     manifest = requests.get(f"{base}/manifests/{digest}", headers=accept, timeout=600)
@@ -166,7 +166,8 @@ def test_killed_at_any_request(
         return killed_at_request(["export", "act:1"], f"http://{registry}", tmp_path, at, given=given)
 
     digest = aml_mirror("export", "act:1", f"{registry}/policies/act:first", *place).json["digest"]
-    # The configuration is there by now. Of each file: begun, sent, named; the tag before and behind them.
+    # The configuration is already there. For each file the upload starts, sends and commits. The tag is read
+    # first and written last.
     whole = export("count", None)
     assert whole.requests == 3 * len(expected(mirrored)) + 3
     for at in matrix.sample(whole.requests, 3, part):
@@ -174,7 +175,7 @@ def test_killed_at_any_request(
         struck = export(tag, at).struck
         assert struck
         held = tag_of(registry, tag)
-        # The tag is given last: an image is whole or absent.
+        # The tag is written last, so an image is complete or absent.
         assert held in (None, digest), struck
         assert held is None or (struck.startswith("PUT") and "/manifests/" in struck)
         done = aml_mirror("export", "act:1", f"{registry}/policies/act:{tag}", *place).json
@@ -182,14 +183,14 @@ def test_killed_at_any_request(
         assert layers_of(registry, digest)[1] == expected(mirrored)
         row = f"{struck.partition(' ')[0]} {'manifest' if '/manifests/' in struck else 'blob'}"
         matrix.note(request, "export killed at a request", row, at.moment, done["outcome"])
-    # Whatever was begun and not ended, each blob is what its name says.
+    # Whatever upload was interrupted, each blob matches the digest in its name.
     stored = [path for path in (tmp_path / "registry").rglob("data") if "_uploads" not in path.parts]
     assert stored
     assert all(hashlib.sha256(path.read_bytes()).hexdigest() == path.parent.name for path in stored)
 
 
 def tag_of(registry: str, tag: str) -> str | None:
-    """The digest of the image that has a tag; None: no image has it."""
+    """The digest of the image with this tag. None if there is no such image."""
     accept = {"Accept": "application/vnd.oci.image.manifest.v1+json"}
     url = f"http://{registry}/v2/policies/act/manifests/{tag}"
     answer = requests.get(url, headers=accept, timeout=30)

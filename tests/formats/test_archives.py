@@ -1,4 +1,4 @@
-"""archives.py: zip files and pickles that were cut, that lie, or that mean harm; nothing is unpickled."""
+"""archives.py: truncated, inconsistent and malicious zip files and pickles. Nothing is unpickled."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ END = b"PK\x05\x06"
 
 def reader(data: bytes) -> Read:
     def read(offset: int, count: int) -> bytes:
-        # What a file system refuses, an archive must not ask for.
+        # An archive must not contain names that a file system refuses.
         assert 0 <= offset < 1 << 62 and 0 <= count < 1 << 62
         return data[offset : offset + count]
 
@@ -48,7 +48,7 @@ def zipped(members: dict[str, bytes], method: int = zipfile.ZIP_STORED, comment:
 
 
 def torch_like(folder: str = "policy") -> bytes:
-    """As torch.save writes it: stored, its first folder named as the file."""
+    """As torch.save writes it: stored, with a first folder named like the file."""
     value = pickle.dumps({"iter": 7, "infos": None}, protocol=2)
     return zipped({f"{folder}/data.pkl": value, f"{folder}/data/0": b"\x07" * 40, f"{folder}/version": b"3"})
 
@@ -162,29 +162,33 @@ def test_a_directory_that_lies_is_refused(data: bytes) -> None:
 
 
 def _with_a_second_directory(records: str) -> bytes:
-    """A zip whose records lead some readers to another directory, of the member ``archi/data.pkl``."""
+    """A zip whose records lead some readers to a second directory, which lists the member
+    ``archi/data.pkl``.
+    """
     evil = zipped({"archi/data.pkl": b"evil"})
     theirs = evil[evil.index(CENTRAL) : evil.index(END)]
-    # The tensor, which nobody reads, holds the pickle that the other directory has, and that directory.
+    # The tensor, which nobody reads, contains the second directory and the pickle that it lists.
     honest = zipped({"archive/data/0": evil[: evil.index(CENTRAL)] + theirs})
     directory, end = honest.rindex(CENTRAL, 0, honest.rindex(END)), honest.rindex(END)
     ours = honest[directory:end]
     data, at = honest[:directory], honest.index(theirs)
     if records == "offset":
-        # The end record says where theirs is, behind it in the comment; zipfile counts back from the record.
+        # The end record points to the second directory, in the comment after it. zipfile counts back from the
+        # record.
         shift = len(ours) + 22
         shifted = ours[:42] + struct.pack("<L", shift) + ours[46:]
         record = struct.pack("<4s4H2LH", END, 0, 0, 1, 1, len(ours), len(data) + shift, len(ours))
         return data + shifted + record + theirs
     long = struct.Struct("<4sQ2H2L4Q")
     if records == "locator":
-        # zipfile reads the record before the locator, torch's reader the one that it points to.
+        # zipfile reads the record before the locator; torch's reader reads the record that the locator points
+        # to.
         other = long.pack(b"PK\x06\x06", 44, 45, 45, 0, 0, 1, 1, len(theirs), at)
         mine = long.pack(b"PK\x06\x06", 44, 45, 45, 0, 0, 1, 1, len(ours), len(data) + len(other))
         locator = struct.pack("<4sLQL", b"PK\x06\x07", 0, len(data), 1)
         record = struct.pack("<4s4H2LH", END, 0, 0, 1, 1, len(ours), len(data) + len(other), 0)
         return data + other + ours + mine + locator + record
-    # The two records differ, and readers differ in which one they go by.
+    # The two records differ, and readers differ in which one they use.
     mine = long.pack(b"PK\x06\x06", 44, 45, 45, 0, 0, 1, 1, len(ours), len(data))
     locator = struct.pack("<4sLQL", b"PK\x06\x07", 0, len(data) + len(ours), 1)
     record = struct.pack("<4s4H2LH", END, 0, 0, 1, 1, len(theirs), at, 0)
@@ -194,7 +198,7 @@ def _with_a_second_directory(records: str) -> bytes:
 @pytest.mark.parametrize("records", ["offset", "locator", "short"])
 def test_a_directory_that_only_some_readers_see_is_refused(records: str) -> None:
     data = _with_a_second_directory(records)
-    with zipfile.ZipFile(io.BytesIO(data)) as archive:  # what one of them sees
+    with zipfile.ZipFile(io.BytesIO(data)) as archive:  # what one reader sees
         assert archive.namelist() == ["archive/data/0"]
     with pytest.raises(ValueError, match="not where its records say"):
         opened(data)
@@ -215,7 +219,7 @@ def test_a_member_with_two_names_is_refused() -> None:
 
 
 def test_a_wrong_number_of_entries_hides_none() -> None:
-    # zipfile goes by the directory's size; so a reader that goes by the number sees no more than we do.
+    # zipfile uses the directory's size, so a reader that uses the number of entries sees no more than we do.
     data = patched(torch_like(), END, 10, "<H", 0)
     assert opened(data).contents() == opened(torch_like()).contents()
 
@@ -307,7 +311,7 @@ def test_a_plain_value_behind_its_key_is_found_in_every_protocol(
 ) -> None:
     found = pickled_values(pickle.dumps({"x": other, "iter": value, "y": [other]}, protocol), KEYS)
     if protocol < 3 and isinstance(value, bytes) and (not value or value == other):
-        return  # what a call returned, and is only referred to here, is not followed
+        return  # this only refers to the result of a call, which is not followed
     if protocol == 0 and isinstance(value, bool):
         assert found["iter"] == value
         return
@@ -333,7 +337,7 @@ def test_a_hostile_pickle_is_looked_at_and_never_run() -> None:
     for protocol in range(6):
         data = pickle.dumps({"iter": 4, "bad": Bad(), "epoch": 2}, protocol)
         assert pickled_values(data, KEYS)["iter"] == 4
-    # INST imports and calls in one opcode: its argument is the name of a function, no string.
+    # INST imports and calls in one opcode. Its argument is the name of a function, not a string.
     assert pickled_values(b"(S'name'\nios\nsystem\n.", KEYS) == {}
 
 

@@ -1,4 +1,6 @@
-"""Damage that a size does not show is seen in the read that hashes: CRC-32 of members, zeros to the end."""
+"""Damage that does not change a file's size is detected while hashing: CRC-32 of members, zeros to the
+end.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +25,7 @@ RANDOM = np.random.default_rng(7)
 
 
 def checked(folder: Path, name: str, data: bytes) -> list[str]:
-    """Hash one file with its check; returns what is reported."""
+    """Hash one file with its check, and return what it reports."""
     folder.mkdir(exist_ok=True)
     (folder / name).write_bytes(data)
     source = LocalSource(folder)

@@ -1,4 +1,6 @@
-"""formats/msgpack.py beside msgpack's own library: whole files are whole, and no cut one is."""
+"""formats/msgpack.py compared with msgpack's own library: complete files are complete, truncated ones are
+not.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +31,7 @@ def problem(data: bytes) -> str:
 
 
 def is_whole(data: bytes) -> bool:
-    """Whether the library reads one map or array that ends with the bytes."""
+    """Whether the library reads exactly one map or array that ends at the end of the bytes."""
     try:
         found = msgpack.unpackb(data, strict_map_key=False, raw=True)
     # A TypeError is a key that Python cannot hash, such as a list.

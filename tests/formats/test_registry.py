@@ -1,4 +1,4 @@
-"""One place knows the suffixes of files, what they stand for, and whether such a file is complete."""
+"""One place knows the suffixes of files, what they mean, and how to tell whether a file is complete."""
 
 from __future__ import annotations
 
@@ -55,8 +55,8 @@ def test_no_other_module_lists_the_suffixes_of_weights() -> None:
         for path in sorted(PACKAGE.rglob("*.py"))
         if path.parent.name != "formats" and (found := list(lists_of_suffixes(path.read_text())))
     }
-    # Sources are below the formats and cannot ask them: the next test compares. Logs come in containers that
-    # weights come in too.
+    # Sources are below the formats and cannot import them, so the next test compares the two. Logs use some
+    # of the same containers as weights.
     assert listed.keys() == {"sources/leftovers.py", "sources/azure_blob.py", "metrics/unread_logs.py"}
 
 
@@ -202,7 +202,7 @@ def test_gguf_of_another_version_is_not_read(tmp_path: Path, version: int) -> No
     "name", ["policy.onnx", "model.keras", "v0.h5", "model.gguf", "a.d3", "a.cleanrl_model"]
 )
 def test_what_is_of_another_format_is_said(tmp_path: Path, name: str) -> None:
-    # .d3 holds a pickle of any protocol, the oldest of which begins as any text does.
+    # .d3 contains a pickle of any protocol. A pickle of the oldest one starts like any text.
     said = problem(tmp_path / "run", name, b"<!DOCTYPE html> not found" * 40)
     assert (said == "") == (name == "a.d3")
 

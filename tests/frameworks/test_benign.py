@@ -1,7 +1,7 @@
-"""What the newest frameworks write is judged as ``verdicts.json`` states.
+"""Files from the newest frameworks get the verdicts in ``verdicts.json``.
 
-``make test-frameworks`` rewrites the files (FRAMEWORK_FILES names their folder); else the small ones among
-them are looked at that are stored in tests/data/benign, by the versions that its README names.
+``make test-frameworks`` generates all files (FRAMEWORK_FILES names their folder). Without it, the test uses
+the small ones in tests/data/benign. Its README names the versions that wrote them.
 """
 
 from __future__ import annotations

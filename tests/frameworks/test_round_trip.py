@@ -1,7 +1,8 @@
-"""From a training to a robot: a run is mirrored, pulled, and loaded by the very lines that ``pull`` prints.
+"""From a training to a robot: a run is mirrored, pulled, and loaded with exactly the lines that ``pull``
+prints.
 
-``make test-frameworks`` makes the runs with the newest frameworks (FRAMEWORKS names the Python that has
-them). Without it, one policy that NumPy alone saves and loads goes the same way.
+``make test-frameworks`` makes the runs with the newest frameworks (FRAMEWORKS names the Python with them).
+Without it, the test uses one policy that needs only NumPy.
 """
 
 from __future__ import annotations
@@ -21,14 +22,14 @@ from builders.program import Call, clean_environment
 
 PYTHON = os.environ.get("FRAMEWORKS", "")
 POLICIES = Path(__file__).with_name("policies.py")
-# By the name of a case in policies.py: the row of loaders.py whose lines it executes.
+# The name of a case in policies.py -> the row of loaders.py whose lines it executes.
 ROWS = {
     "stable_baselines3": "stable_baselines3", "rsl_rl": "rsl_rl", "skrl": "skrl", "rl_games": "rl_games",
     "huggingface": "huggingface", "adapter": "adapter", "brax": "brax", "lightning": "lightning",
     "onnx": "ONNX", "safetensors": "safetensors", "torch": "torch.save", "jit": "jit", "msgpack": "msgpack",
     "orbax": "orbax", "keras": "Keras",
 }  # fmt: skip
-# Rows whose library cannot be installed beside the others, and why.
+# Rows whose library cannot be installed together with the others, and why.
 NOT_EXECUTED = {
     "lerobot": "asks for an older PyTorch, torchvision and Python 3.12",
     "groot": "is not on PyPI",
@@ -39,7 +40,7 @@ NOT_EXECUTED = {
 
 
 def pulled(aml_mirror: Call, run: Path, model: str, url: str, target: Path) -> dict[str, Any]:
-    """Mirror a run, and return what a pull of its version says."""
+    """Mirror a run, and return the output of a pull of its version."""
     aml_mirror("mirror", run, "--model-name", model, "--tracking-uri", url)
     done = aml_mirror("pull", f"{model}:1", target, "--tracking-uri", url, "--json").json
     assert done["verified"] is True
@@ -49,7 +50,7 @@ def pulled(aml_mirror: Call, run: Path, model: str, url: str, target: Path) -> d
 def pulled_from_others(
     aml_mirror: Call, client: MlflowClient, files: Path, model: str, target: Path
 ) -> dict[str, Any]:
-    """Register files as MLflow's own client does, and return what a pull of them says."""
+    """Register files with MLflow's own client, and return the output of a pull of them."""
     made = client.create_run(client.create_experiment(model)).info.run_id
     client.log_artifacts(made, str(files), "policy")
     client.create_registered_model(model)
@@ -86,7 +87,7 @@ def test_every_row_of_the_loaders_is_executed_or_named() -> None:
 def test_each_framework_computes_what_it_did(
     aml_mirror: Call, client: MlflowClient, mlflow_url: str, model_name: str, tmp_path: Path
 ) -> None:
-    """One process of the frameworks' Python makes all runs, another one loads all that was pulled."""
+    """One process of the frameworks' Python makes all runs, another loads everything that was pulled."""
     made = tmp_path / "runs"
     made.mkdir()
     policies(tmp_path, "make", made, *ROWS)
@@ -98,7 +99,7 @@ def test_each_framework_computes_what_it_did(
         target = tmp_path / "pulled" / name
         model = f"{model_name}-{name}"
         if name == "jit":
-            # No layout takes TorchScript alone for a run's checkpoint.
+            # No layout treats TorchScript alone as a run's checkpoint.
             done = pulled_from_others(aml_mirror, client, made / name, model, target)
         else:
             done = pulled(aml_mirror, made / name, model, mlflow_url, target)

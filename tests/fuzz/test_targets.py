@@ -1,4 +1,6 @@
-"""Each target of the fuzzer over its seeds, cut and changed ones, and what Hypothesis makes of bytes."""
+"""Each target of the fuzzer on its seeds, on truncated and changed seeds, and on bytes that Hypothesis
+generates.
+"""
 
 from __future__ import annotations
 

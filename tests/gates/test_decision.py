@@ -38,7 +38,7 @@ EIGHTY = Policy(success_rate=0.8)
     [
         (EIGHTY, [evidence(("", 9, 10))], "insufficient"),
         (EIGHTY, [evidence(("", 95, 100))], "pass"),
-        # Several evaluations are counted together.
+        # Several evaluations count together.
         (EIGHTY, [evidence(("", 9, 10)), evidence(("", 86, 90))], "pass"),
         (EIGHTY, [evidence(("", 5, 10))], "fail"),
         (EIGHTY, [], "insufficient"),

@@ -1,4 +1,4 @@
-"""What a policy may say, and the one line for what it may not."""
+"""What a policy may contain, and the one-line error for everything else."""
 
 from __future__ import annotations
 

@@ -40,7 +40,7 @@ def test_one_table_is_the_pooled_test_of_two_proportions(own: int, n: int, other
 
 
 def test_tasks_are_compared_one_by_one() -> None:
-    # Better in each task, and worse in the sum, because it tried the hard one more often.
+    # Better in each task but worse in total, because it tried the hard task more often.
     tables = [(9, 10, 80, 100), (30, 100, 1, 10)]
     assert sum(row[0] for row in tables) / 110 < sum(row[2] for row in tables) / 110
     assert p_value_of_worse(tables) > 0.5

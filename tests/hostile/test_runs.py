@@ -1,8 +1,8 @@
-"""Run directories made to harm: larger than memory, with names that command a terminal, half readable.
+"""Hostile run directories: larger than memory, with terminal escape codes in names, partly readable.
 
-What each part refuses by itself is in its own tests (test_local.py, test_tree.py, test_archives.py,
-test_events.py, test_checkpoints.py, test_manifest.py, layouts/, safety/); here is what only shows when
-the parts work together, and what memory it takes.
+What each part refuses is in its own tests (test_local.py, test_tree.py, test_archives.py, test_events.py,
+test_checkpoints.py, test_manifest.py, layouts/, safety/). These tests cover what only appears when the parts
+work together, and the memory it takes.
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ from builders.runs import huggingface_run, write_weights
 from builders.saved import safetensors
 
 GIB = 1 << 30
-# What a plan may hold whatever the run holds: a text of 64 MiB that is read whole, decoded and parsed, would
-# be above it, but none of the sparse ones here is read at all.
+# The memory limit of a plan for any run. A text of 64 MiB that is completely read, decoded and parsed would
+# exceed it, but none of the sparse files here is read at all.
 MOST = 96 << 20
 
 
@@ -52,7 +52,7 @@ def held_at_most(limit: int) -> Iterator[None]:
 
 
 def sparse(path: Path, head: bytes, size: int, tail: bytes = b"") -> None:
-    """A file of ``size`` bytes that takes no room on the disk."""
+    """A file of ``size`` bytes that takes no disk space."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("wb") as stream:
         stream.write(head)
@@ -135,7 +135,9 @@ _COMMANDS = ("\x1b", "\x07", "\u202e", "\u2028", "\x7f", "\x85", "\r")
 
 @pytest.fixture
 def named(tmp_path: Path) -> Path:
-    """A run whose folders and files have such names, the newest checkpoint a cut one of the worst."""
+    """A run whose folders and files have such names. The newest checkpoint is truncated and has the worst
+    name.
+    """
     root = tmp_path / "runs" / "run\nfound 1 version\x1b[31m"
     for index, name in enumerate(_NAMES):
         torch_zip.save(root / name, {"iter": index})
@@ -153,8 +155,8 @@ def assert_harmless(text: str, lines: int | None = None) -> None:
 
 
 def test_names_command_no_terminal_and_forge_no_line(named: Path, aml_mirror: Call) -> None:
-    # What a person sees, on a terminal (the plan is the same on a pipe), and what goes to a log.
-    # No name tells which of them is the final one: the error names each.
+    # What a user sees on a terminal (the plan is the same on a pipe), and what is written to a log. No name
+    # shows which of them is the final one, so the error names all of them.
     done = aml_mirror("plan", "--source", named, "--framework", "generic", code=64)
     assert_harmless(done.out)
     assert_harmless(done.err)
@@ -196,7 +198,7 @@ def public() -> Iterator[Path]:
 
 
 def readable_run(folder: Path) -> Path:
-    """A run that everybody may read; safetensors writes files for their owner alone."""
+    """A run that everybody may read. safetensors writes files that only their owner may read."""
     run = huggingface_run(folder / "run", steps=(10, 20), points=3)
     for path in run.rglob("*"):
         path.chmod(0o755 if path.is_dir() else 0o644)
@@ -255,14 +257,14 @@ def test_a_file_that_changes_between_judging_and_hashing_is_65(
 
 
 def test_a_dotenv_in_the_run_says_nothing(tmp_path: Path, aml_mirror: Call) -> None:
-    # It would say where our tokens go.
+    # It would decide where our tokens go.
     run = huggingface_run(tmp_path / "run", steps=(10,), points=3)
     (run / ".env").write_text("MLFLOW_TRACKING_URI=http://127.0.0.1:9\nHTTPS_PROXY=http://127.0.0.1:9\n")
     for cwd in (run, run / "checkpoint-10"):
         (cwd / ".env").write_text("MLFLOW_TRACKING_URI=http://127.0.0.1:9\n")
         done = aml_mirror("--source", run, "--model-name", "m", cwd=cwd, code=78)
         assert ".env is in the run to be mirrored" in done.err
-    # One above the run is the person's own.
+    # A .env above the run is the user's own.
     (run / ".env").unlink()
     (tmp_path / ".env").write_text("AZUREML_MODEL_NAME=m-of-mine\n")
     assert "m-of-mine" in aml_mirror("plan", "--source", run, cwd=tmp_path).out

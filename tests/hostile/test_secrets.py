@@ -1,4 +1,6 @@
-"""No secret leaves: each command with --debug, against planted ones, and all that it wrote looked through."""
+"""No secret leaves the program: each command runs with --debug on planted secrets, and its whole output is
+searched.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +20,7 @@ from builders.program import Call
 from builders.runs import write_events
 from mirroring import Mirroring, artifacts_of
 
-# Nothing in these tells that it is a secret: it is known by where it is.
+# Nothing in these values shows that they are secrets. Only their place does.
 ENVIRONMENT = {
     "MLFLOW_TRACKING_TOKEN": "plantedtrackingtoken1",
     "AZURE_CLIENT_SECRET": "plantedclientsecret2",
@@ -47,7 +49,7 @@ COMMANDS = ("mirror", "plan", "status", "doctor", "backfill", "verify")
 
 @pytest.fixture
 def run(tmp_path: Path) -> Path:
-    """A run whose configuration is read and not copied: its parameters are what could tell."""
+    """A run whose configuration is read and not copied, so only its parameters could reveal a secret."""
     root = tmp_path / "runs" / "run-7"
     torch_zip.save(root / "model_200.pt", {"iter": 200})
     write_events(root / "events.out.tfevents.1760000000.host.1.0", [("Loss/value", 1, 0.5)])
@@ -58,7 +60,7 @@ def run(tmp_path: Path) -> Path:
 
 
 def given(command: str, run: Path, model: str) -> list[str]:
-    """The command line, with secrets where people put them."""
+    """The command line, with secrets where users put them."""
     if command == "verify":
         return ["verify", f"{model}:1", "--debug"]
     where = run.parent if command == "backfill" else run
@@ -79,7 +81,7 @@ def assert_nothing_planted(what: str, text: str) -> None:
 
 @pytest.fixture
 def echo() -> Iterator[tuple[str, dict[str, Any]]]:
-    """A server that refuses everything, and says in its answer what it was sent, and more secrets."""
+    """A server that refuses everything, and whose answer contains the request and further secrets."""
     answer: dict[str, Any] = {"status": 400, "seen": 0}
 
     class Handler(BaseHTTPRequestHandler):
@@ -115,7 +117,7 @@ def test_what_a_mirror_leaves_on_an_mlflow_server(
 ) -> None:
     dotenv(tmp_path)
     for command in COMMANDS:
-        # The server takes any credentials; the address carries some, too.
+        # The server accepts any credentials. The address contains some, too.
         target = mlflow_url.replace("://", "://robot:plantedinthetarget25@")
         line = [*given(command, run, model_name), "--tracking-uri", target, "--retry-for", "30s"]
         done = aml_mirror(*line, **ENVIRONMENT)

@@ -1,4 +1,4 @@
-"""The built image, given a run's id and nothing else, as the workflow gives it and as OSMO starts it."""
+"""The built image with only a run's id, as the workflow passes it and as OSMO starts the image."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ POINTS = 30
 
 
 def test_a_run_is_replayed_by_its_id_alone(azure: Azure, image: Image, tmp_path: Path) -> None:
-    """What OSMO mounts is there: its program in /osmo/usr/bin, the login beside it, both read-only."""
+    """OSMO's mounts are there: its program in /osmo/usr/bin and the login, both read-only."""
     run = huggingface_run(tmp_path / "run-7", points=POINTS)
     uri = azure.seed(run, "outputs/train-7", account=azure.new_account(), container="runs")
     osmo = OsmoWorld(tmp_path)
@@ -38,7 +38,7 @@ def test_a_run_is_replayed_by_its_id_alone(azure: Azure, image: Image, tmp_path:
     run_id = assert_exactly_once(azure, "reach", run, POINTS)
     assert azure.mlflow.get_run(run_id).data.tags["osmo.replay"] == "true"
 
-    # Nobody is logged in: it says so, and what to do.
+    # Nobody is logged in: the error says so, and what to do.
     (tmp_path / "nothing").mkdir()
     mounts[-1] = f"{tmp_path / 'nothing'}:/osmo/login/config:ro"
     failed = image.run(*task["args"], env=env, mounts=mounts, command=command, code=77)

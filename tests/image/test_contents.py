@@ -1,4 +1,4 @@
-"""What is in the image, and that the same sources give the same files."""
+"""The contents of the image, and that the same sources produce the same files."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def test_runs_as_a_number_gets_signals_and_says_what_it_is(image: Image, built: 
     found = json.loads(image.call("image", "inspect", image.reference))[0]["Config"]
     user, group = map(int, found["User"].split(":"))
     assert user and group
-    # No shell is between the engine and the program.
+    # There is no shell between the engine and the program.
     assert found["Entrypoint"] == ["aml-mirror"]
     assert not found["Cmd"]
     assert found["StopSignal"] == "SIGTERM"
@@ -43,14 +43,14 @@ def test_holds_what_runs_and_nothing_that_builds(image: Image) -> None:
     tools = "pip pip3 uv gcc cc g++ make ld git curl"
     assert image.shell(f"for tool in {tools}; do command -v $tool || true; done") == ""
     assert image.shell("find / -xdev -type d '(' -name pip -o -name setuptools ')'") == ""
-    # Every module has its byte code: no pod compiles, and none could write it.
+    # Every module has its byte code, because pods should not compile and could not write it.
     missing = image.shell(
         "cd /opt/aml-mirror/lib/python3*/site-packages; find . -name '*.py' | while read -r path; do "
         "folder=${path%/*}; name=${path##*/}; "
         'test -e "$folder/__pycache__/${name%.py}".*.pyc || echo "$path"; done'
     )
     assert missing == ""
-    # No file of ours can be changed by whoever runs it.
+    # The user who runs the image cannot change any of our files.
     assert image.shell("find /opt/aml-mirror /usr/local /usr/share/aml-mirror -not -type l -perm /022") == ""
 
 
@@ -102,7 +102,7 @@ def test_brings_the_licences_of_its_packages(image: Image) -> None:
     python = {canonicalize_name(one["name"]) for one in listed if one["purl"].startswith("pkg:pypi/")}
     assert python <= {canonicalize_name(name) for name in sections}
     assert "not stated" not in sections.values()
-    # The texts themselves are there, not their names alone.
+    # The licence texts are there, not only their names.
     assert "Permission is hereby granted, free of charge" in text
     assert "TERMS AND CONDITIONS FOR USE, REPRODUCTION, AND DISTRIBUTION" in text
 
@@ -117,7 +117,7 @@ def package(purl: str) -> tuple[str, str, str]:
 
 @pytest.mark.nightly
 def test_two_builds_hold_the_same_files(built: dict[str, str], context: Path, image: Image) -> None:
-    # Nothing is taken over from the first but what was downloaded.
+    # The second build reuses only the downloads of the first.
     again = build(context, "aml-mirror:pytest-again", NO_CACHE="1")
     try:
         assert again["files"] == built["files"]
@@ -132,7 +132,7 @@ def test_pushed_it_runs_by_digest(image: Image, built: dict[str, str], context: 
     )
     (reference,) = done.stdout.splitlines()
     assert re.fullmatch(rf"{registry}/aml-mirror@sha256:[0-9a-f]{{64}}", reference)
-    # Away with the name, so that it has to come from the registry.
+    # Remove the name, so that the image must come from the registry.
     image.call("rmi", f"{registry}/aml-mirror:pytest")
     pulled = Image(image.docker, reference)
     try:
@@ -151,7 +151,7 @@ def test_pushed_it_runs_by_digest(image: Image, built: dict[str, str], context: 
     ],
 )
 def test_push_refuses(tmp_path: Path, variables: tuple[str, ...], says: str) -> None:
-    # A checkout of its own, so that whether it is clean does not depend on this one.
+    # A separate checkout, so that the result does not depend on changes in this one.
     for arguments in (
         ("clone", "-q", "--no-hardlinks", str(ROOT), "checkout"),
         ("-C", "checkout", "config", "user.email", "t@example.com"),
@@ -185,7 +185,7 @@ def test_a_release_becomes_the_default_of_the_workflows(tmp_path: Path) -> None:
     manifest = shutil.copy(ROOT / "workflows" / "kubernetes" / "watch-cronjob.yaml", tmp_path / "cronjob")
     subprocess.run([script, reference, *copies, manifest], check=True)
     assert Path(manifest).read_text().count(f" image: {reference}\n") == 1
-    # A tag can be moved, so that it is refused, and nothing is written.
+    # A tag can be moved, so it is refused and nothing is written.
     done = subprocess.run(
         [script, "registry.example/aml-mirror:1.0", *copies], capture_output=True, text=True
     )

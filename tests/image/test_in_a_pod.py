@@ -1,4 +1,4 @@
-"""The image as OSMO runs it, against the emulated Azure and an MLflow server in containers of their own."""
+"""The image as OSMO runs it, with the emulated Azure and an MLflow server in other containers."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from builders.runs import huggingface_run
 from mirroring import assert_exactly_once, complete_versions, runs_of
 
 POINTS = 30
-# Four blocks, one at a time, so that there is a middle to stop in.
+# Four blocks, one at a time, so that the test can stop the upload in the middle.
 BLOCKWISE = ("--block-size", "1MiB", "--concurrency", "1")
 
 
@@ -30,7 +30,7 @@ def mirror(source: str = INPUT, *more: str) -> tuple[str, ...]:
 def test_a_mounted_run_becomes_one_version(azure: Azure, image: Image, run: Path) -> None:
     env, mounts = in_azure(azure.env())
     mounts.append(image.give_to_osmo(run))
-    # As the image says, and then as somebody that no file of the image knows.
+    # As the image's own user, and then as a user that the image does not know.
     first = image.run(*mirror(), env=env, mounts=mounts).json
     again = image.run(
         *mirror(), env=env, mounts=mounts, options=("--network", "host", "--user", "4711:4712")
@@ -70,9 +70,9 @@ def test_a_run_goes_to_an_mlflow_server(
 @pytest.mark.parametrize(
     ("signal", "code", "command"),
     [
-        # As a person stops it with Docker: the program is the first process.
+        # As a user stops it with Docker: the program is the first process.
         ("SIGTERM", 143, None),
-        # As OSMO does, where nothing else arrives.
+        # As OSMO stops it, with no other signal.
         ("SIGKILL", 137, "aml-mirror"),
     ],
 )
@@ -93,13 +93,13 @@ def test_stopped_in_mid_upload_the_next_goes_on(
     assert "Traceback" not in stopped.err
     if signal == "SIGTERM":
         assert stopped.json["exit_code"] == 143
-    # It was sending to the staging folder: nothing was registered, and no run was begun.
+    # It was uploading to the staging folder, so nothing was registered and no run was created.
     assert not runs_of(azure, "reach")
     assert not complete_versions(azure, "reach")
     azure.clear_faults()
     done = image.run(*mirror(INPUT, *BLOCKWISE), env=env, mounts=mounts).json
     assert done["outcome"] == "mirrored"
-    # The blocks that were there are not sent again.
+    # The blocks that had arrived are not sent again.
     size = (run / "checkpoint-20" / "model.safetensors").stat().st_size
     assert done["bytes_sent"] < size, done
     assert_exactly_once(azure, "reach", run, POINTS)

@@ -156,12 +156,12 @@ def test_no_bytes_can_make_it_raise(data: bytes) -> None:
 @settings(max_examples=500)
 @given(st.data())
 def test_a_record_says_the_same_after_others_of_its_tag(data: st.DataObject) -> None:
-    """The first record of a tag is parsed as a message; what follows is recognised by its bytes."""
+    """The first record of a tag is parsed as a message. Later records are recognised by their bytes."""
     tag = data.draw(st.sampled_from(["a", "train/loss", "ü" * 70, "t" * 300]))
     bits = data.draw(st.integers(0, 63))
     step = data.draw(st.integers(-(1 << bits), (1 << bits) - 1))
     record = bytearray(scalar(tag, step, data.draw(st.floats(width=32))).SerializeToString())
-    # Damage that its checksum does not tell: what is left may still be an event, of another meaning.
+    # Damage that the checksum does not detect: the rest may still be an event with another meaning.
     for _ in range(data.draw(st.integers(0, 2))):
         record[data.draw(st.integers(0, min(len(record), 24) - 1))] = data.draw(st.integers(0, 255))
     alone, first = read(framed(bytes(record)))
@@ -172,7 +172,7 @@ def test_a_record_says_the_same_after_others_of_its_tag(data: st.DataObject) -> 
 
 @pytest.mark.parametrize("length", range(1, 11))
 def test_a_step_of_any_length_says_the_same_after_others_of_its_tag(length: int) -> None:
-    # Varints need not be as short as they could; one of six bytes may even end in the key of the summary.
+    # Varints need not be as short as possible. One of six bytes may even end with the key of the summary.
     plain = scalar("a", 0, 2.0).SerializeToString()
     for last in (0x00, 0x01, 0x2A):
         step = bytes([0x80] * (length - 1) + [last])
@@ -217,7 +217,7 @@ def test_a_length_seen_before_still_has_its_checksum_checked() -> None:
 
 
 class Trickle(io.RawIOBase):
-    """A stream that gives a few bytes at a time, as sockets do."""
+    """A stream that returns a few bytes at a time, as sockets do."""
 
     def __init__(self, data: bytes, step: int) -> None:
         self._data, self._step, self._at = data, step, 0
@@ -418,7 +418,7 @@ def test_a_tag_beyond_all_reason_is_counted_not_kept() -> None:
 
 
 needs_proc = pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="memory is read from /proc")
-# VmHWM restarts with the program; ru_maxrss of a child begins with the peak of the process that forked it.
+# VmHWM starts again with the program; a child's ru_maxrss starts at the peak of its parent.
 MEASURE = """
 import sys
 def peak():
@@ -435,7 +435,9 @@ print(count, peak() - bare)
 
 
 def measured(path: Path) -> tuple[int, int]:
-    """Points in the file, and kB that reading it took above the bare interpreter, imports included."""
+    """The points in the file, and the kB of memory that reading it takes beyond the bare interpreter,
+    including imports.
+    """
     done = subprocess.run([sys.executable, "-c", MEASURE, path], capture_output=True, text=True, check=True)
     count, kilobytes = done.stdout.split()
     return int(count), int(kilobytes)

@@ -134,7 +134,7 @@ def test_of_the_copies_of_a_trainer_state_the_one_that_goes_furthest_is_read(tmp
     assert newest(tree, list(tree.files)) == sorted([*others, "checkpoint-100/trainer_state.json"])
     trainer_state(tmp_path / "trainer_state.json", {"step": 100, "a": 1})
     assert newest(tree_of(tmp_path), list(tree_of(tmp_path).files)) == sorted([*others, "trainer_state.json"])
-    # A root copy that an earlier training left is behind the checkpoint of the resumed one.
+    # A copy in the root from an earlier training is older than the checkpoint of the resumed training.
     trainer_state(tmp_path / "trainer_state.json", {"step": 50, "a": 1})
     chosen = newest(tree_of(tmp_path), list(tree_of(tmp_path).files))
     assert chosen == sorted([*others, "checkpoint-100/trainer_state.json"])
@@ -272,7 +272,7 @@ def test_a_resumed_json_log_yields_the_resumed_values(sessions: list[list[int]])
         (step, (number, index)) for number, steps in enumerate(sessions) for index, step in enumerate(steps)
     ]
     steps = [step for step, _ in entries]
-    # The rule, said the slow way: a step that goes back restates everything from there.
+    # The rule in its simple, slow form: a step that goes back replaces everything from there on.
     kept = [
         (f"s{number}.{index}", step)
         for position, (step, (number, index)) in enumerate(entries)
@@ -425,5 +425,5 @@ def test_the_runtime_has_no_numpy() -> None:
 
 
 def test_an_array_written_by_hand_is_one_numpy_reads() -> None:
-    # The tests above rest on npy() making arrays that are wrong only where they mean to be.
+    # The tests above assume that npy() makes arrays with only the intended errors.
     assert np.load(io.BytesIO(npy("(1,)", data=b"\0" * 8))).tolist() == [0.0]

@@ -69,7 +69,7 @@ def sent(found: Metrics) -> list[tuple[str, int, float]]:
 @pytest.mark.parametrize(
     ("folder", "points", "tags", "last"),
     [
-        # Counts and last values of TensorBoard's own loader, taken down when the runs were made.
+        # Counts and last values from TensorBoard's own loader, recorded when the runs were made.
         ("huggingface", 374, 14, ("eval/accuracy", 160, 0.375)),
         ("lightning", 1001, 6, ("val/loss", 399, 0.4834848642349243)),
         ("stable_baselines3", 1421, 14, ("eval/mean_reward", 14000, 500.0)),
@@ -155,7 +155,7 @@ def test_a_resumed_session_supersedes_from_its_first_step_of_each_tag(tmp_path: 
 
 
 def test_sessions_are_in_order_of_their_time_not_of_their_names(tmp_path: Path) -> None:
-    # By name, 1000 comes before 999, and pid 9 behind pid 10.
+    # Sorted by name, 1000 comes before 999, and pid 9 after pid 10.
     write(tmp_path, "events.out.tfevents.1000.vm.9.0", scalar("a", 1, 2.0))
     write(tmp_path, "events.out.tfevents.1000.vm.10.0", scalar("a", 1, 3.0))
     write(tmp_path, "events.out.tfevents.999.vm.99.0", scalar("a", 1, 1.0))
@@ -267,7 +267,7 @@ def test_an_event_file_that_wandb_copied_is_not_read_twice(tmp_path: Path) -> No
     copies = tmp_path / "wandb/run-20260102_030405-abc/files/tb"
     copies.mkdir(parents=True)
     shutil.copy(tmp_path / "tb" / name, copies)
-    # What only W&B has counts.
+    # Points that only W&B has are used.
     write(copies.parent, "eval/events.out.tfevents.1700000000.vm.7.1", scalar("score", 1, 1.0))
     found = read(tmp_path)
     assert [(one.name, one.points) for one in found.series] == [("loss", 2), ("score", 1)]
@@ -477,7 +477,7 @@ def test_a_run_without_metrics(tmp_path: Path) -> None:
     assert main_series(found.series) is None
 
 
-# --- logs where no event file holds a point ---
+# --- logs if no event file has a point ---
 
 
 def test_logs_are_read_where_no_event_file_holds_a_point(tmp_path: Path) -> None:
@@ -558,7 +558,7 @@ def test_a_series_without_a_finite_value_is_not_the_main_one(tmp_path: Path) -> 
 
 # --- memory ---
 
-# VmHWM restarts with the program; ru_maxrss of a child begins with the peak of the process that forked it.
+# VmHWM starts again with the program; a child's ru_maxrss starts at the peak of its parent.
 MEASURE = """
 import sys
 def peak():
@@ -601,7 +601,9 @@ def test_memory_does_not_grow_with_the_points(tmp_path: Path) -> None:
 
 
 def test_equal_points_stay_apart(tmp_path: Path) -> None:
-    """MLflow keeps rows that are equal in name, step, time and value once: each point has to be a row."""
+    """MLflow stores rows with equal name, step, time and value only once, so each point must be a distinct
+    row.
+    """
     rows = [("epoch", 5, 1.0)] * 3 + [("epoch", 5, math.nan)] * 2 + [("epoch", 6, 1.0)]
     with (tmp_path / "events.out.tfevents.1.h.1.0").open("wb") as stream:
         writer = RecordWriter(stream)

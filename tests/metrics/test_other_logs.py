@@ -1,4 +1,4 @@
-"""Logs of no known framework: read where a column or key says what the step is, named where not."""
+"""Logs of no known framework are read if a column or key names the step, and reported otherwise."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def points(metrics: Metrics) -> list[tuple[str, int, float]]:
 def test_the_tables_of_tdmpc2_and_rllib(tmp_path: Path) -> None:
     write(tmp_path / "a/eval.csv", "step,episode_reward\n0,10.0\n50000,500.5\n")
     assert points(read(tmp_path / "a")) == [("episode_reward", 0, 10.0), ("episode_reward", 50000, 500.5)]
-    # Of RLlib the step is timesteps_total where it is written, else the iteration.
+    # RLlib's step is timesteps_total if present, or else the iteration.
     write(tmp_path / "b/progress.csv", "training_iteration,env_runners/return\n1,10.5\n2,20.5\n")
     write(tmp_path / "b/result.json", '{"training_iteration": 1, "config": {"lr": 1}}\n')
     assert points(read(tmp_path / "b")) == [("env_runners/return", 1, 10.5), ("env_runners/return", 2, 20.5)]

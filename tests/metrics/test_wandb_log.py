@@ -1,4 +1,4 @@
-"""wandb_log.py: points from W&B's log. The data are offline logs of wandb 0.31.0, but for its settings."""
+"""wandb_log.py: points from W&B's log. The data are offline logs of wandb 0.31.0, without its settings."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def steps_of(found: Metrics, name: str) -> list[int]:
 
 
 def test_a_training_that_was_resumed() -> None:
-    """50 to 4200 and, under the same id, again from 3050 on: each step once, with what was logged last."""
+    """Steps 50 to 4200, and again from 3050 on under the same id: each step once, with its last value."""
     found = metrics_of(RESUMED)
     assert {one.name: one.points for one in found.series} == {
         **dict.fromkeys(
@@ -60,7 +60,7 @@ def test_a_training_that_was_resumed() -> None:
     assert found.points_read == 1022
     assert "resumed session" in found.warnings[0]
     moments = [moment for name, _, moment, _ in found.stream() if name == "eval/pc_success"]
-    # On the day that the files' folders are named after, in the order of the steps.
+    # On the date in the names of the files' folders, in the order of the steps.
     assert moments == sorted(moments)
     assert {moment // 86_400_000 for moment in moments} == {20_786}
 
@@ -154,7 +154,7 @@ def test_records_are_found_wherever_the_blocks_divide_them(records: list[bytes])
     assert (log.ended, log.skipped_records) == (None, 0)
 
 
-# The head of a part ends one byte before the block, with it, and so on.
+# The header of a part ends one byte before the end of the block, at its end, and so on.
 @pytest.mark.parametrize("left", range(20))
 def test_what_is_left_of_a_block_holds_a_head_or_nothing(left: int) -> None:
     first = row(1, {"a": 1})
@@ -232,7 +232,7 @@ def test_no_bytes_can_make_it_raise(noise: bytes, record: bytes) -> None:
 
 def test_it_is_read_only_where_nothing_else_tells_of_the_training(tmp_path: Path) -> None:
     shutil.copytree(RESUMED, tmp_path, dirs_exist_ok=True)
-    # As W&B does, and as a copy that follows links makes of it.
+    # W&B's link, and the copy that a tool makes if it follows links.
     (tmp_path / "wandb" / "latest-run").symlink_to(next((tmp_path / "wandb").iterdir()).name)
     assert metrics_of(tmp_path).points_read == 1022
     history = {"log_history": [{"step": 1, "loss": 1.0}]}

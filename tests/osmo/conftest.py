@@ -1,4 +1,4 @@
-"""The stub ``osmo``, and the emulated Azure that declared outputs lie in."""
+"""The stub ``osmo``, and the emulated Azure that stores declared outputs."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from replay_calls import IMAGE, Replay
 
 @pytest.fixture
 def osmo(tmp_path: Path) -> OsmoWorld:
-    """A control plane of this test's own."""
+    """A separate control plane for this test."""
     return OsmoWorld(tmp_path)
 
 

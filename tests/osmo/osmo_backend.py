@@ -1,4 +1,4 @@
-"""The cluster behind the stub: runs the tasks of a submitted workflow as OSMO starts them.
+"""The cluster behind the stub: runs the tasks of a submitted workflow in the way that OSMO starts them.
 
 osmo_backend.py NAME
 """
@@ -19,7 +19,7 @@ SPLIT_BYTES = 32 << 10  # osmo_exec splits longer lines
 
 
 def run(name):
-    """The backend: each task of a workflow in a process group of its own, all at the same time."""
+    """The backend: runs all tasks of a workflow at the same time, each in its own process group."""
     with World() as world:
         _, found = world.workflow(name)
         found["status"] = "RUNNING"

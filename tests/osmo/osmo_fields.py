@@ -1,8 +1,8 @@
-"""The fields of OSMO's workflows, as NVIDIA/OSMO has them in 6.2.10, 6.3.1 and on main (6.4).
+"""The fields of OSMO's workflows, as defined by NVIDIA/OSMO in 6.2.10, 6.3.1 and on main (6.4).
 
 ``src/utils/job/workflow.py`` (``TimeoutSpec``), ``src/utils/job/task.py`` (``TaskGroupSpec``, ``TaskSpec``
-and what they hold), ``src/utils/connectors/postgres.py`` (``ResourceSpec``), ``src/lib/data/storage`` (URLs).
-What differs between the versions is in README.md.
+and their parts), ``src/utils/connectors/postgres.py`` (``ResourceSpec``), ``src/lib/data/storage`` (URLs).
+README.md lists what differs between the versions.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from osmo_shapes import (
 
 _NAME = r"[a-zA-Z]([a-zA-Z0-9_-]*[a-zA-Z0-9])?"
 _PART = r"[^/,;*]+"
-# How many parts each scheme's URL has at least below the first one (src/lib/api/storage.py).
+# The minimum number of parts that a URL of each scheme has after the first one (src/lib/api/storage.py).
 _STORAGE = {"swift": 2, "s3": 0, "gs": 0, "tos": 1, "azure": 1}
 _EXIT_CODES = re.compile(r"(\d+(-\d+)?)+(,\d+(-\d+)?)*")
 _DURATION = re.compile(r"\d+(d|h|m|s|ms|us)")
@@ -41,7 +41,7 @@ def name_field(where: str, value: Any) -> None:
 
 
 def _url(where: str, value: Any) -> None:
-    # A template's token may stand in it; anything else than a storage URL is an HTTP 500, not a refusal.
+    # It may contain a template's token. Anything other than a storage URL is an HTTP 500, not a refusal.
     scheme, _, rest = value.partition("://") if isinstance(value, str) else ("", "", "")
     least = _STORAGE.get(scheme)
     if least is None or not re.fullmatch(rf"{_PART}(/{_PART}){{{least},}}/*", rest):

@@ -1,8 +1,8 @@
-"""OSMO's workflow grammar: what a submission is rendered to, and whether OSMO would take it.
+"""OSMO's workflow grammar: how it renders a submission, and whether OSMO would accept the result.
 
-As NVIDIA/OSMO has it in 6.2.10, 6.3.1 and on main (6.4): ``src/lib/utils/workflow.py`` (sections),
-``src/utils/job/workflow.py`` (``TemplateSpec``, ``WorkflowSpec``). The fields are in osmo_fields.py, and what
-differs between the versions is in README.md.
+As defined by NVIDIA/OSMO in 6.2.10, 6.3.1 and on main (6.4): ``src/lib/utils/workflow.py`` (sections),
+``src/utils/job/workflow.py`` (``TemplateSpec``, ``WorkflowSpec``). The fields are in osmo_fields.py.
+README.md lists what differs between the versions.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ def render(text: str, set_values: Iterable[str] = (), set_strings: Iterable[str]
                 raise Refused(f"Data {item} is incorrectly formatted")
             values[key] = value if strings else _number(value)
     body = sections["workflow"]
-    # OSMO's own tokens pass through; only these, and only without spaces inside.
+    # Only OSMO's own tokens pass through, and only without spaces inside.
     for token in dict.fromkeys(_TOKEN.findall(body)):
         name = "hash" + str(int(hashlib.md5(token.strip().encode()).hexdigest(), 16))
         values[name] = "{{" + token + "}}"
@@ -66,7 +66,7 @@ def render(text: str, set_values: Iterable[str] = (), set_strings: Iterable[str]
 
 
 def submitted(text: str, set_values: Iterable[str] = (), set_strings: Iterable[str] = ()) -> Any:
-    """What the server gets to see: the client sends what it was answered, and that is rendered once more."""
+    """What the server sees: the client sends the rendered workflow, and the server renders it again."""
     set_values, set_strings = list(set_values), list(set_strings)
     first = _load(render(text, set_values, set_strings))
     return _load(render(yaml.dump(first), set_values, set_strings))
@@ -76,7 +76,7 @@ def check(document: Any, version: str, max_tasks: int = MAX_TASKS) -> None:
     """Check a rendered workflow.
 
     Raises:
-        Refused: that version of OSMO would not take it.
+        Refused: that version of OSMO would not accept it.
     """
     assert version in VERSIONS, version
     root = shapes.map_field(

@@ -1,4 +1,4 @@
-"""OSMO's REST API over the world of the stub program: the token exchange, the list, a workflow, its spec.
+"""OSMO's REST API on the world of the stub program: the token exchange, the list, a workflow, its spec.
 
 The answers are those of NVIDIA/OSMO, ``src/service/core`` (main of August 2026, 1da31e19e): see README.md.
 """
@@ -18,14 +18,16 @@ from urllib.parse import parse_qs, urlsplit
 import osmo_stub
 
 TOKEN = "t0k3n-of-a-service-account-0123456789abcdef"
-# Of the tokens that OSMO gives, in seconds (ACCESS_TOKEN_TIMEOUT in src/lib/utils/common.py).
+# Lifetime of the tokens that OSMO issues, in seconds (ACCESS_TOKEN_TIMEOUT in src/lib/utils/common.py).
 LIFETIME = 300
 
 State = Callable[[], AbstractContextManager[dict[str, Any]]]
 
 
 class OsmoRest:
-    """A running server. ``requests`` has method and path of each; ``fault`` may answer in its place."""
+    """A running server. ``requests`` records the method and path of each request. ``fault`` may answer
+    instead of the server.
+    """
 
     def __init__(self, state: State) -> None:
         self.requests: list[str] = []
@@ -37,7 +39,7 @@ class OsmoRest:
 
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
-            # Else a body waits 40 ms until the client acknowledges the headers.
+            # Otherwise a body waits 40 ms until the client acknowledges the headers.
             disable_nagle_algorithm = True
 
             def do_GET(self) -> None:
@@ -56,7 +58,7 @@ class OsmoRest:
         self._thread.start()
 
     def stop(self) -> None:
-        """End it."""
+        """Stop the server."""
         self._server.shutdown()
         self._server.server_close()
 
@@ -78,7 +80,7 @@ class OsmoRest:
             request.end_headers()
             request.wfile.write(data)
         except OSError:
-            pass  # Whoever asked was killed.
+            pass  # The client was killed.
 
     def _answer(
         self, method: str, path: str, query: dict[str, list[str]], body: bytes, authorization: str
@@ -93,7 +95,7 @@ class OsmoRest:
             self.valid.add(token)
             return 200, json.dumps({"token": token, "expires_at": int(time.time()) + LIFETIME})
         if authorization.removeprefix("Bearer ") not in self.valid:
-            # The gateway's own answer, which is no JSON.
+            # The gateway's own answer, which is not JSON.
             return 401, "Jwt is missing"
         with self.state() as state:
             if path == "/api/workflow":
@@ -118,7 +120,7 @@ def _asked(query: dict[str, list[str]]) -> dict[str, Any]:
 
 @contextmanager
 def osmo_rest(state: State) -> Iterator[OsmoRest]:
-    """A server, and the end of it."""
+    """Run a server during the block."""
     rest = OsmoRest(state)
     try:
         yield rest

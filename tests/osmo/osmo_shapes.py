@@ -1,4 +1,4 @@
-"""What the fields of a workflow are made of, judged as pydantic judges them for OSMO."""
+"""The types of a workflow's fields, validated as pydantic validates them for OSMO."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 
 class Refused(Exception):
-    """OSMO would not take the workflow; the text says where and why."""
+    """OSMO would not accept the workflow. The text says where and why."""
 
 
 Check = Callable[[str, Any], Any]

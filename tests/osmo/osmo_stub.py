@@ -1,12 +1,13 @@
 #!/usr/bin/env python3
-"""A stand-in for the ``osmo`` program and the control plane behind it, as far as workflows go.
+"""A stand-in for the ``osmo`` program and its control plane, for workflows only.
 
-It prints what the real program prints (NVIDIA/OSMO, ``src/cli``), errors on stdout included, and refuses what
-the real server refuses. Its world is ``world.json`` in the folder that OSMO_CONFIG_FILE_DIR names, where the
-real program keeps its login; without that file nobody is logged in. Queries need the standard library alone,
-so that the file can be put into any pod as ``/osmo/usr/bin/osmo``; ``submit`` needs osmo_submit.py beside it.
+It prints what the real program prints (NVIDIA/OSMO, ``src/cli``), including errors on stdout, and refuses
+what the real server refuses. Its world is the file ``world.json`` in the folder that OSMO_CONFIG_FILE_DIR
+names, where the real program stores its login. Without that file nobody is logged in. Queries need only the
+standard library, so that the file can be put into any pod as ``/osmo/usr/bin/osmo``. ``submit`` needs
+osmo_submit.py in the same folder.
 
-What the world holds (``OsmoWorld`` in osmo_world.py writes it):
+The content of the world (``OsmoWorld`` in osmo_world.py writes it):
   version      "6.2", "6.3" or "6.4": whose grammar is refused
   workflows    name -> {uuid, status, spec, outputs, logs, labels, user, pool, submit_time, end_time, tasks:
                [{name, group, status, exit_code, task_uuid}]}; ``next``: what a query changes, one entry
@@ -50,7 +51,7 @@ class World:
     def __enter__(self):
         if not os.path.exists(self.path):
             raise Failure('Must login first with "login" command', None)
-        # In a pod the folder is mounted read-only for some users: then nothing is kept.
+        # In a pod the folder is mounted read-only for some users. Then nothing is stored.
         self.lock = None
         with contextlib.suppress(OSError):
             self.lock = open(self.path + ".lock", "a")
@@ -170,7 +171,7 @@ MAX_LIMIT = 1000
 
 
 def list_entry(name, found, version):
-    """ListEntry of src/service/core/workflow/objects.py; ``labels`` since 6.4."""
+    """Like ListEntry in src/service/core/workflow/objects.py; ``labels`` since 6.4."""
     status = found["status"]
     ended = status == "COMPLETED" or status.startswith("FAILED")
     entry = {
@@ -224,7 +225,7 @@ def list_answer(state, asked):
 
 
 def list_workflows(world, options):
-    """_list_workflows of src/cli/workflow.py: pages of 1,000, the newest first, turned round for asc."""
+    """Like _list_workflows in src/cli/workflow.py: pages of 1,000, the newest first, reversed for asc."""
     asked = {"order": "DESC", "users": options.user, "all_users": options.all_users, "pools": options.pool}
     asked |= {"all_pools": not options.pool, "statuses": options.status}
     if options.submitted_after:
@@ -275,7 +276,7 @@ def cancel(world, options):
 
 
 def submit(world, options):
-    # Needs more than the standard library, and no pod submits anything.
+    # Imported here because it needs more than the standard library, and no pod submits anything.
     sys.path.insert(0, str(Path(__file__).resolve().parent))
     import osmo_submit
 
@@ -334,7 +335,7 @@ def parser():
 
 
 def client_version():
-    """The version of the program, which is that of its world."""
+    """The version of the program, which its world defines."""
     if "submit" not in sys.argv:
         return None
     try:

@@ -1,4 +1,4 @@
-"""``osmo workflow submit`` of the stub: OSMO's judgement of a workflow, and of its labels."""
+"""``osmo workflow submit`` of the stub: OSMO's checks of a workflow and of its labels."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ BACKEND = Path(__file__).with_name("osmo_backend.py")
 
 
 class NotTaken(Exception):
-    """OSMO does not take the workflow; with the HTTP status and the client's exit code."""
+    """OSMO refuses the workflow, with this HTTP status and exit code of the client."""
 
     def __init__(self, message, code=400, exit_code=2):
         super().__init__(message)
@@ -101,7 +101,7 @@ def submit(world, options):
 
 
 def judge_labels(world, labels):
-    """The warnings of OSMO's policy of labels; Failure for the first label that it enforces."""
+    """The warnings of OSMO's label policy. Failure for the first label that it enforces."""
     warnings, refusal = [], None
     for policy in world.state.get("labels", []):
         key, enforced = policy["key"], policy["enforcement"] == "enforce"

@@ -1,4 +1,4 @@
-"""The stub ``osmo`` and its world, as a test sets them up."""
+"""Sets up the stub ``osmo`` and its world for a test."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ STUB = Path(__file__).with_name("osmo_stub.py")
 
 
 class OsmoWorld:
-    """A control plane of its own: ``bin`` holds the program, ``config`` what a login is kept in."""
+    """A separate control plane: ``bin`` contains the program, ``config`` the login."""
 
     def __init__(self, folder: Path, version: str = "6.3") -> None:
         self.bin, self.config = folder / "osmo-bin", folder / "osmo-config"
@@ -32,7 +32,7 @@ class OsmoWorld:
             )
         )
         program = self.bin / "osmo"
-        # Only submitting needs more than the standard library; without the rest Python starts sooner.
+        # Only submitting needs more than the standard library. Without site packages Python starts faster.
         program.write_text(
             f'#!/bin/sh\n[ "$2" = submit ] && exec "{sys.executable}" "{STUB}" "$@"\n'
             f'exec "{sys.executable}" -E -S "{STUB}" "$@"\n'
@@ -41,7 +41,7 @@ class OsmoWorld:
 
     @property
     def environment(self) -> dict[str, str]:
-        """What leads to the program, and its login."""
+        """The variables that lead to the program and its login."""
         return {
             "PATH": f"{os.environ['PATH']}{os.pathsep}{self.bin}",
             "OSMO_CONFIG_FILE_DIR": str(self.config),
@@ -49,7 +49,7 @@ class OsmoWorld:
 
     @contextmanager
     def changed(self) -> Iterator[dict[str, Any]]:
-        """Yield the world's state and keep what is changed in it."""
+        """Yield the world's state, and store the changes made to it."""
         with open(f"{self._path}.lock", "a") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             state = json.loads(self._path.read_text())
@@ -58,7 +58,7 @@ class OsmoWorld:
 
     @property
     def state(self) -> dict[str, Any]:
-        """The world as it is."""
+        """The current state of the world."""
         with self.changed() as state:
             return dict(state)
 
@@ -68,7 +68,7 @@ class OsmoWorld:
         return [call["arguments"] for call in self.state["calls"]]
 
     def log_out(self) -> None:
-        """Take the login away."""
+        """Log out."""
         self._path.unlink()
 
     def open_to_all(self) -> None:
@@ -77,7 +77,7 @@ class OsmoWorld:
         self._path.chmod(0o644)
 
     def fault(self, on: str, times: int = 1, **fault: Any) -> None:
-        """Let the next calls of a command go wrong; see osmo_stub.py."""
+        """Let the next calls of a command fail; see osmo_stub.py."""
         with self.changed() as state:
             state["faults"].append({"on": on, "times": times, **fault})
 
@@ -95,8 +95,8 @@ class OsmoWorld:
         Args:
             tasks: name -> its declared outputs: URLs, or whole entries of ``outputs``; ``checkpoint`` entries
                 are those with a ``frequency``.
-            spec: what ``workflow spec`` prints, where it is not made of ``tasks``.
-            more: of the workflow, as osmo_stub.py has it.
+            spec: what ``workflow spec`` prints, if it is not built from ``tasks``.
+            more: further fields of the workflow, described in osmo_stub.py.
         """
         tasks = {"train": []} if tasks is None else tasks
         groups = []

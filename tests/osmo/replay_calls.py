@@ -1,4 +1,4 @@
-"""The script replay.py as its tests call it."""
+"""Calls of the script replay.py for its tests."""
 
 from __future__ import annotations
 

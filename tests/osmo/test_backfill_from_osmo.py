@@ -1,4 +1,6 @@
-"""``backfill --from-osmo`` and ``watch`` with the pod's program: runs in many containers, into Azure ML."""
+"""``backfill --from-osmo`` and ``watch`` with the pod's program: runs from several containers, into Azure
+ML.
+"""
 
 from __future__ import annotations
 
@@ -32,7 +34,7 @@ def test_runs_in_many_containers_keep_their_ids_and_labels(
         uri = azure.seed(run, f"runs/train-{number}", account=account, container=container)
         declared = uri.removesuffix(f"train-{number}") + "{{workflow_id}}"
         osmo.add(f"train-{number}", {"train": [declared]}, labels={"mirror": "on", "robot": "ur5e"})
-    # Two tasks that declared an output each, and a run that declared none.
+    # Two tasks that each declared an output, and a run that declared none.
     both = [azure.seed(run, f"pair/{run.name}") for run in (one, two)]
     osmo.add("pair-3", {"left": [both[0]], "right": [both[1]]}, labels={"mirror": "on", "robot": "ur5e"})
     osmo.add("bare-4", labels={"mirror": "on", "robot": "ur5e"})
@@ -59,7 +61,7 @@ def test_runs_in_many_containers_keep_their_ids_and_labels(
     run = azure.mlflow.get_run(versions["train-1"]["mlflow_run_id"])
     assert versions["train-1"]["label.robot"] == run.data.tags["label.robot"] == "ur5e"
 
-    # The watcher, once: what is there costs OSMO the list alone; the journal is a blob.
+    # The watcher, once: for mirrored runs it only asks OSMO for the list. The journal is a blob.
     with osmo.changed() as state:
         state["calls"], state["requests"] = [], 0
     done = mirroring(

@@ -1,4 +1,4 @@
-"""tests/osmo/README.md: what differs between OSMO's versions, asked of the grammar and the stub."""
+"""tests/osmo/README.md: checks the differences between OSMO's versions against the grammar and the stub."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def taken(version: str, workflow: dict[str, Any] | None = None, **task: Any) -> 
 
 @pytest.fixture
 def submit(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
-    """Submit a workflow by the program of a version, with a policy that warns of a missing label."""
+    """Submit a workflow with the program of a version, under a policy that warns about a missing label."""
 
     def call(version: str, *flags: str) -> subprocess.CompletedProcess[str]:
         osmo = OsmoWorld(tmp_path / str(len(list(tmp_path.iterdir()))), version)
@@ -95,7 +95,7 @@ def test_the_answers_of_the_client(submit: Callable[..., subprocess.CompletedPro
 
 
 def test_what_the_page_names_is_here() -> None:
-    """Each file and each function of this folder that a row points at."""
+    """Each file and each function in this folder that a row names."""
     for file, name in re.findall(r"`(osmo_\w+\.py)`(?:, `(\w+)`)?", README):
         text = Path(__file__).with_name(file).read_text(encoding="utf-8")
         assert not name or re.search(rf"^(?:def |class )?{name}\b", text, re.MULTILINE), (file, name)

@@ -1,4 +1,4 @@
-"""The grammar that the workflows are judged by, and that it is no judge that lets everything pass."""
+"""The grammar that judges the workflows, and checks that it does not accept everything."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import osmo_grammar as grammar
 
 WORKFLOWS = Path(__file__).parents[2] / "workflows"
 
-# What OSMO would refuse has to be refused here: each change makes a good workflow a bad one.
+# The grammar must refuse what OSMO would refuse. Each change makes a valid workflow invalid.
 TASK = {"name": "t", "image": "i", "command": ["c"]}
 GOOD: dict[str, Any] = {"workflow": {"name": "w", "tasks": [TASK]}}
 
@@ -221,7 +221,7 @@ def test_what_osmo_does_not_render(text: str, why: str) -> None:
 
 
 def test_a_value_with_braces_is_rendered_once_more() -> None:
-    """Why replay.py refuses such values: what is submitted is rendered a second time."""
+    """Why replay.py refuses such values: OSMO renders a submitted workflow a second time."""
     with pytest.raises(grammar.Refused):
         text = (WORKFLOWS / "replay-azureml.yaml").read_text(encoding="utf-8")
         grammar.submitted(text, [], ["run_id=train-7", "model_name={{ x }}"])

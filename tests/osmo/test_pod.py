@@ -1,4 +1,4 @@
-"""Workflows submitted to the stub, which runs their tasks as OSMO starts them, into an emulated Azure ML."""
+"""Workflows submitted to the stub, which runs their tasks as OSMO would, with an emulated Azure ML."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ ENDED = ("COMPLETED", "FAILED", "FAILED_CANCELED")
 
 @pytest.fixture
 def cluster(osmo: OsmoWorld, azure: Azure) -> OsmoWorld:
-    """A control plane whose pods have both programs, and the coordinates from their template."""
+    """A control plane whose pods have both programs, and whose pod template has the coordinates."""
     with osmo.changed() as state:
         # OSMO appends its own folder to the image's PATH.
         state["pod_path"] = os.pathsep.join((str(Path(PROGRAM).parent), os.environ["PATH"], str(osmo.bin)))
@@ -43,7 +43,7 @@ def run(tmp_path: Path) -> Path:
 
 
 def submit(osmo: OsmoWorld, workflow: str, *values: str) -> str:
-    """Submit a workflow as a person does; returns its id."""
+    """Submit a workflow as a user does, and return its id."""
     done = subprocess.run(
         ["osmo", "workflow", "submit", str(WORKFLOWS / workflow), "-t", "json", "--set-string", *values],
         env={**os.environ, **osmo.environment},
@@ -55,7 +55,7 @@ def submit(osmo: OsmoWorld, workflow: str, *values: str) -> str:
 
 
 def wait(osmo: OsmoWorld, name: str) -> dict[str, Any]:
-    """Wait for a workflow's end; returns it."""
+    """Wait for a workflow's end, and return the workflow."""
     for _ in range(1200):
         found: dict[str, Any] = osmo.state["workflows"][name]
         if found["status"] in ENDED and not any(task.get("pid") for task in found["tasks"]):
@@ -65,7 +65,7 @@ def wait(osmo: OsmoWorld, name: str) -> dict[str, Any]:
 
 
 def receipt_of(found: dict[str, Any], task: str = "mirror") -> dict[str, Any]:
-    """The receipt in a task's log, whose lines have a date and the task's name before them."""
+    """The receipt in a task's log, whose lines start with a date and the task's name."""
     mark = f' [{task}] {{"schema":"aml-mirror/receipt/v1"'
     (line,) = [line for line in found["logs"] if mark in line]
     receipt = json.loads(line.partition(f" [{task}] ")[2])
@@ -74,7 +74,7 @@ def receipt_of(found: dict[str, Any], task: str = "mirror") -> dict[str, Any]:
 
 
 def test_a_run_is_replayed_by_its_id_alone(cluster: OsmoWorld, azure: Azure, run: Path) -> None:
-    """Where it is, OSMO says; where to, the pod template says."""
+    """OSMO knows the location of the run, and the pod template names the target."""
     uri = azure.seed(run, "outputs/train-7")
     declared = uri.removesuffix("train-7") + "{{workflow_id}}"
     cluster.add("train-7", {"train": [declared]})
@@ -95,7 +95,7 @@ def test_a_run_is_replayed_by_its_id_alone(cluster: OsmoWorld, azure: Azure, run
         "train-7",
     )
 
-    # Again, and by its UUID: one run, one version.
+    # Mirrored again, by its UUID: still one run and one version.
     identifier = cluster.state["workflows"]["train-7"]["uuid"]
     found = wait(cluster, submit(cluster, "replay-azureml.yaml", f"run_id={identifier}", "model_name=reach"))
     assert receipt_of(found)["outcome"] == "already-mirrored"
@@ -103,7 +103,7 @@ def test_a_run_is_replayed_by_its_id_alone(cluster: OsmoWorld, azure: Azure, run
 
 
 def test_a_training_and_its_mirror_in_one_workflow(cluster: OsmoWorld, azure: Azure, run: Path) -> None:
-    """The mirror waits for the training's task, reads the spec of the workflow that it is in, and mirrors."""
+    """The mirror waits for the training's task, reads the spec of its own workflow, and mirrors."""
     uri = azure.seed(run, "outputs/train-and-mirror-1")
     name = submit(
         cluster,
@@ -132,7 +132,7 @@ def test_a_mirror_that_fails_leaves_the_training_complete(cluster: OsmoWorld) ->
 def test_a_backlog_is_mirrored_by_shards(
     osmo: OsmoWorld, tmp_path: Path, mlflow_url: str, model_name: str, client: MlflowClient
 ) -> None:
-    """Tasks beside each other, a group each, take every run once."""
+    """Parallel tasks, each in its own group, together mirror every run once."""
     for number in range(4):
         huggingface_run(tmp_path / "runs" / f"train-{number}", steps=(10,), points=3)
     with osmo.changed() as state:
@@ -152,7 +152,7 @@ def test_a_backlog_is_mirrored_by_shards(
 def test_complete_with_nothing_in_its_output(
     osmo: OsmoWorld, azure: Azure, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """OSMO shows COMPLETED also where every file of an upload failed."""
+    """OSMO shows COMPLETED even if every file of an upload failed."""
     for name, value in osmo.environment.items():
         monkeypatch.setenv(name, value)
     azure.seed({"other.txt": b"x"}, "outputs/other")

@@ -1,4 +1,4 @@
-"""scripts/replay.py: what it submits, and how it takes OSMO's answers."""
+"""scripts/replay.py: what it submits, and how it handles OSMO's answers."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def test_a_dry_run_submits_nothing(call: Replay, osmo: OsmoWorld, capsys: pytest
         "image": IMAGE,
         "flags": "--tag robot=ur5e",
     }
-    # The command is the very one: a shell that runs it submits the same.
+    # The printed command is exact: a shell that runs it submits the same.
     done = subprocess.run(["sh", "-c", command], capture_output=True, text=True)
     assert json.loads(done.stdout)["name"] == "azureml-replay-1", done.stdout + done.stderr
     (task,) = osmo.state["workflows"]["azureml-replay-1"]["tasks"]
@@ -91,7 +91,7 @@ def test_a_dotenv_line_that_is_wrong_is_named(
 def test_where_values_come_from(
     call: Replay, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """A flag, the environment, .env; the workspace only where it is named wholly."""
+    """A flag, the environment, .env. The workspace only from a place that names all of it."""
 
     def printed(*arguments: str) -> dict[str, str]:
         assert call("train-7", "--dry-run", *arguments) == 0
@@ -125,7 +125,7 @@ def test_where_values_come_from(
 def test_the_workspace_from_terraform(
     call: Replay, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The real terraform, on an output as the module has it."""
+    """The real terraform, with an output like the module's."""
     folder = tmp_path / "deployment"
     folder.mkdir()
     assert call("train-7", "--terraform", folder, "--dry-run") == 78
@@ -158,13 +158,13 @@ def test_the_workspace_from_terraform(
     assert "is no folder" in capsys.readouterr().err
 
 
-# The status of the run, asked before it is submitted.
+# The status of the run, queried before the submission.
 
 
 def test_a_run_that_osmo_does_not_know(
     call: Replay, osmo: OsmoWorld, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """It may be one of a volume: the person is told, and it is submitted."""
+    """The run may be on a volume, so the script prints a note and submits."""
     assert call("train-99") == 0
     assert "OSMO knows no run train-99; going on" in capsys.readouterr().err
     assert len(submitted(osmo)) == 1
@@ -201,7 +201,7 @@ def test_after_the_run(call: Replay, osmo: OsmoWorld, capsys: pytest.CaptureFixt
     assert len(submitted(osmo)) == 1
 
 
-# What OSMO and its program can do.
+# How OSMO and its program can fail.
 
 
 def test_no_program(

@@ -1,4 +1,4 @@
-"""scripts/replay.py: what it ends with."""
+"""scripts/replay.py: its exit codes and its final output."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from builders.runs import huggingface_run
 from osmo_world import OsmoWorld
 from replay_calls import IMAGE, SCRIPT, Replay
 
-# How it ends.
+# The end of a workflow.
 
 
 @pytest.mark.parametrize(
@@ -34,7 +34,7 @@ def test_the_exit_code_at_the_end(
     call: Replay, osmo: OsmoWorld, capsys: pytest.CaptureFixture[str],
     status: str, exit_code: int | None, code: int, words: str,
 ) -> None:  # fmt: skip
-    """What each end means is in test_replay_rules.py."""
+    """test_replay_rules.py tests what each end means."""
     task = {"name": "mirror", "group": "g", "status": status, "exit_code": exit_code, "task_uuid": "u"}
     with osmo.changed() as state:
         state["workflows"]["azureml-replay-5"] = {
@@ -49,7 +49,9 @@ def test_the_exit_code_at_the_end(
 
 
 def test_receipts_in_a_log(call: Replay, osmo: OsmoWorld, capsys: pytest.CaptureFixture[str]) -> None:
-    """One a version; with a date and a task before each, and among lines that only look like one."""
+    """One receipt per version, each after a date and a task's name, among lines that only look like
+    receipts.
+    """
     first = '{"schema":"aml-mirror/receipt/v1","outcome":"mirrored","exit_code":0,"model_version":"1"}'
     second = first.replace('"1"', '"2"')
     lines = [
@@ -76,7 +78,7 @@ def test_receipts_in_a_log(call: Replay, osmo: OsmoWorld, capsys: pytest.Capture
 def test_a_log_that_osmo_cannot_read(
     call: Replay, osmo: OsmoWorld, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """OSMO 6.2 under workload identity: the exit code comes from the query."""
+    """OSMO 6.2 with a workload identity: the exit code comes from the query."""
     task = {"name": "mirror", "group": "g", "status": "FAILED", "exit_code": 65, "task_uuid": "u"}
     with osmo.changed() as state:
         state["workflows"]["azureml-replay-5"] = {
@@ -91,7 +93,7 @@ def test_a_log_that_osmo_cannot_read(
 
 @pytest.fixture
 def pods(osmo: OsmoWorld, mlflow_url: str) -> OsmoWorld:
-    """Pods that have the program and mirror into a real MLflow server."""
+    """Pods that contain the program and mirror into a real MLflow server."""
     with osmo.changed() as state:
         state["pod_path"] = os.pathsep.join((str(Path(PROGRAM).parent), os.environ["PATH"], str(osmo.bin)))
         state["pod_env"] = {"MLFLOW_TRACKING_URI": mlflow_url}
@@ -101,7 +103,7 @@ def pods(osmo: OsmoWorld, mlflow_url: str) -> OsmoWorld:
 def test_from_the_command_to_the_version(
     pods: OsmoWorld, tmp_path: Path, model_name: str, client: Any
 ) -> None:
-    """The script with nothing but the standard library, the stub, the program, MLflow."""
+    """The script with only the standard library, together with the stub, the program and MLflow."""
     run = huggingface_run(tmp_path / "train-7")
     environment = clean_environment(**pods.environment, AML_MIRROR_IMAGE=IMAGE)
     command = [sys.executable, "-E", "-s", "-S", str(SCRIPT), "train-7", "--source", str(run)]
@@ -128,7 +130,7 @@ def test_the_mirrors_own_failure_comes_back(
 
 
 def test_ctrl_c_while_it_waits(osmo: OsmoWorld, tmp_path: Path) -> None:
-    """The workflow goes on, and the person is told so; nothing of ours is left running."""
+    """The workflow continues, and the script says so. No process of ours is left running."""
     osmo.add("train-7", status="RUNNING")
     process = subprocess.Popen(
         [sys.executable, "-S", str(SCRIPT), "train-7", "--after"],
@@ -136,7 +138,7 @@ def test_ctrl_c_while_it_waits(osmo: OsmoWorld, tmp_path: Path) -> None:
         cwd=tmp_path,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
-        # A suite that was started in the background was told to ignore it.
+        # A test suite that runs in the background ignores this signal.
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         text=True,
     )

@@ -1,4 +1,4 @@
-"""scripts/replay.py and OSMO's labels: passed on where the client knows them, warnings, refusals."""
+"""scripts/replay.py and OSMO's labels: passed on if the client knows them, warnings, refusals."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from replay_calls import IMAGE, Replay, submitted, values_of
 
 
 def policy(osmo: OsmoWorld, *labels: dict[str, Any], version: str = "6.4") -> None:
-    """Let OSMO be of a version, and have a policy of labels."""
+    """Set OSMO's version and label policy."""
     with osmo.changed() as state:
         state["version"], state["labels"] = version, list(labels)
     osmo.add("train-7")
@@ -44,7 +44,7 @@ def test_a_dry_run_prints_the_labels(
 
 
 def test_a_client_without_labels(call: Replay, osmo: OsmoWorld, capsys: pytest.CaptureFixture[str]) -> None:
-    """6.3 and before: the person is told, and the replay goes without."""
+    """6.3 and before: the script prints a note and submits without labels."""
     policy(osmo, version="6.3")
     assert call("train-7", "--label", "team=arms") == 0
     assert "knows no labels, which came with OSMO 6.4" in capsys.readouterr().err

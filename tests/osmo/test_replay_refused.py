@@ -73,7 +73,7 @@ def test_the_placeholder_of_the_workflow_is_refused(
     assert call("train-7") == 78
     assert "the placeholder" in capsys.readouterr().err
     assert submitted(osmo) == []
-    # A released one is taken as it is.
+    # A released image is accepted unchanged.
     workflow.write_text(released)
     assert call("train-7", "--dry-run") == 0
     assert "image=" not in capsys.readouterr().out.splitlines()[-1]

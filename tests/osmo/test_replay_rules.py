@@ -1,4 +1,4 @@
-"""scripts/replay.py: what an answer of OSMO, and the end of a task, mean. No process is started."""
+"""scripts/replay.py: what OSMO's answers and the end of a task mean. These tests start no process."""
 
 from __future__ import annotations
 

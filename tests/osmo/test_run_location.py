@@ -1,4 +1,6 @@
-"""A run by its id alone: asked of OSMO through the pod's program, and every way in which that can end."""
+"""A run given only by its id: the program asks OSMO through the pod's ``osmo``. Covers every way in which
+that can end.
+"""
 
 from __future__ import annotations
 
@@ -36,7 +38,7 @@ UNKNOWN_HOST = "another-host"
 
 @pytest.fixture(autouse=True)
 def pod(osmo: OsmoWorld, monkeypatch: pytest.MonkeyPatch) -> None:
-    """This process as a pod: the program on PATH, logged in."""
+    """Make this process look like a pod, with ``osmo`` on PATH and logged in."""
     for name, value in osmo.environment.items():
         monkeypatch.setenv(name, value)
     for name in ("OUTPUT_DIR", "OUTPUT_BASE", "RUN_ID", "REPLAY_RUN_ID"):
@@ -44,13 +46,13 @@ def pod(osmo: OsmoWorld, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def settings(run_id: str = "train-7", *flags: str, **environment: str) -> Settings:
-    """Settings of a call for a run; a failing service is given up at once."""
+    """Settings for mirroring a run, without retries of a failing service."""
     given = parser().parse_args(["mirror", "--run-id", run_id, "--retry-for", "0", *flags])
     return resolve(given, environment, Path("/nowhere"))
 
 
 class Clock:
-    """Time that passes when one sleeps."""
+    """A clock that only advances while the program sleeps."""
 
     def __init__(self) -> None:
         self.now = 0.0
@@ -73,7 +75,7 @@ def ask(
 
 
 def refused(given: Settings, kind: type[MirrorError], *words: str) -> MirrorError:
-    """The error, whose sentence has all of the words, and whose kind has the exit code."""
+    """Return the error after checking that its text has all of the words and its type has the exit code."""
     with pytest.raises(kind) as caught:
         ask(given)
     text = f"{caught.value.message}; {caught.value.hint}"
@@ -106,7 +108,9 @@ def test_a_run_given_by_its_uuid_gets_its_name(osmo: OsmoWorld) -> None:
 
 
 def test_a_place_that_is_named_more_than_once(osmo: OsmoWorld) -> None:
-    """By several tasks, with and without a slash, below another one, filtered by a regex, as a checkpoint."""
+    """Declared by several tasks: with and without a slash, below another output, filtered by a regex, as a
+    checkpoint.
+    """
     osmo.add(
         "train-7",
         {
@@ -249,7 +253,7 @@ def test_a_task_that_is_complete_in_a_run_that_failed(osmo: OsmoWorld) -> None:
 
 
 def test_a_task_of_the_workflow_that_the_mirror_itself_is_in(osmo: OsmoWorld) -> None:
-    """The workflow goes on for as long as the mirror does; the training is what counts."""
+    """The workflow runs as long as the mirror in it. Only the training's status counts."""
     osmo.add(
         "train-7",
         {"train": [OUTPUT], "mirror": []},
@@ -266,7 +270,7 @@ def test_a_task_of_the_workflow_that_the_mirror_itself_is_in(osmo: OsmoWorld) ->
 
 
 def test_the_mirror_does_not_wait_for_itself(osmo: OsmoWorld) -> None:
-    """Without --task as well: OSMO names a pod's host like its task."""
+    """Also without --task, because OSMO gives a pod's host the name of its task."""
     osmo.add(
         "train-7",
         {"train": [OUTPUT], "mirror": []},
@@ -287,7 +291,7 @@ def test_the_mirror_does_not_wait_for_itself(osmo: OsmoWorld) -> None:
         ask(settings("train-8", "--wait-for", "1h"), host=host)
 
 
-# What the program and the service behind it can do.
+# How the program and its service can fail.
 
 
 def test_nobody_is_logged_in(osmo: OsmoWorld) -> None:
@@ -302,7 +306,7 @@ def test_a_login_that_is_refused(osmo: OsmoWorld, code: int, word: str) -> None:
 
 
 def test_the_spec_of_osmo_6_2_under_workload_identity(osmo: OsmoWorld) -> None:
-    """The message has the headers of the answer, with a cookie; the person gets only what it says."""
+    """The message contains the headers of the answer, with a cookie. The user sees only its text."""
     osmo.add("train-7", {"train": [OUTPUT]})
     body = json.dumps({"message": "Internal server error: Connection string is either blank or malformed."})
     message = f"Status Code: 500\nHeader:\n  set-cookie: session=SECRETSECRET\n  date: today\nBody:\n{body}"
@@ -337,7 +341,7 @@ def test_a_spec_that_breaks_off(osmo: OsmoWorld, fault: dict[str, Any]) -> None:
     ],
 )
 def test_what_passes(osmo: OsmoWorld, fault: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is said, with 75, when patience is at an end; and tried again while it is not."""
+    """The program retries until its patience ends. Then it reports the error and exits with 75."""
     osmo.add("train-7", {"train": [OUTPUT]})
     osmo.fault("workflow query", **fault)
     refused(settings(), ServiceUnavailable, "OSMO does not answer at the moment")
@@ -365,7 +369,9 @@ def test_what_passes(osmo: OsmoWorld, fault: dict[str, Any], monkeypatch: pytest
     ],
 )
 def test_garbage(osmo: OsmoWorld, on: str, raw: str) -> None:
-    """No traceback whatever is printed: it says what to do, with an exit code of its own."""
+    """Whatever ``osmo`` prints, there is no traceback: the error says what to do and has its own exit
+    code.
+    """
     osmo.add("train-7", {"train": [OUTPUT]})
     osmo.fault(on, raw=raw)
     with pytest.raises(MirrorError) as caught:
@@ -408,7 +414,7 @@ def test_a_lot_on_stderr_stops_nothing(osmo: OsmoWorld) -> None:
 
 
 def test_the_program_hangs(osmo: OsmoWorld, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The real one works in a child of its own: both are ended, and the 75 comes in time."""
+    """The real program works in a child process: both are ended, and the exit code 75 comes in time."""
     monkeypatch.setattr(client, "CALL_SECONDS", 2.0)
     program = osmo.bin / "osmo"
     program.write_text(f'#!/bin/sh\ntail -f "{program}" >/dev/null 2>&1 &\nwait\n')
@@ -443,7 +449,7 @@ def test_no_program(osmo: OsmoWorld, monkeypatch: pytest.MonkeyPatch) -> None:
         open_source(settings())
     assert "no osmo program on PATH" in caught.value.message
     assert "/osmo/usr/bin" in caught.value.hint
-    # Its place in a pod is known, whatever PATH became.
+    # Its path in a pod is known, whatever PATH is.
     osmo.add("train-7", {"train": ["s3://b/x"]})
     monkeypatch.setattr(client, "POD_PROGRAM", str(osmo.bin / "osmo"))
     with pytest.raises(SourceNotFound, match="s3://b/x"):
@@ -500,7 +506,7 @@ def test_a_signal_ends_the_waiting_and_the_program(osmo: OsmoWorld) -> None:
     assert not [line for line in running.splitlines() if str(osmo.bin) in line]
 
 
-# When OSMO is asked at all.
+# When the program asks OSMO at all.
 
 
 def test_a_source_that_is_given_is_taken_as_it_is(osmo: OsmoWorld, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""The workflows as OSMO renders and judges them."""
+"""The workflows as OSMO renders and validates them."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ ROOT = Path(__file__).parents[2]
 WORKFLOWS = sorted((ROOT / "workflows").glob("*.yaml"))
 NAMES = [path.name for path in WORKFLOWS]
 MIRRORING = [name for name in NAMES if name not in ("evaluate-and-promote.yaml", "pull-and-evaluate.yaml")]
-# Values that people pass, and what YAML and Jinja could make of them.
+# Values that users pass, and that YAML or Jinja could misread.
 ODD = 'it\'s "q": {a: [1]}, # no\\comment & *x <y> %'
 
 
@@ -31,7 +31,7 @@ def defaults(name: str) -> dict[str, Any]:
     return yaml.safe_load(text_of(name).partition("\ndefault-values:")[2])
 
 
-# What has no default, and so is refused by OSMO where it is forgotten.
+# Values without a default. OSMO refuses a workflow if one is missing.
 REQUIRED = {
     "pull-and-evaluate.yaml": {"outputs": "azure://acct/evals"},
     "replay-azureml.yaml": {"run_id": "groot-train-17"},
@@ -43,7 +43,7 @@ REQUIRED = {
 
 
 def submitted(name: str, *strings: str, numbers: tuple[str, ...] = ()) -> Any:
-    """What OSMO gets to see of a workflow; what is required is given unless ``strings`` gives it."""
+    """The workflow that OSMO sees. Required values are filled in unless ``strings`` has them."""
     required = [f"{key}={value}" for key, value in REQUIRED[name].items()]
     return grammar.submitted(text_of(name), numbers, [*required, *strings])
 
@@ -84,7 +84,7 @@ def test_what_is_required_is_asked_for(name: str) -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_every_default_can_be_overridden_by_a_string(name: str) -> None:
-    """And every one that is text by any text."""
+    """Any text may replace every value that is text."""
     given = defaults(name)
     assert None not in given.values(), "a null would be rendered as None"
     for key, value in given.items():
@@ -103,7 +103,7 @@ def test_every_default_can_be_overridden_by_a_string(name: str) -> None:
 
 @pytest.mark.parametrize("name", MIRRORING)
 def test_a_numeric_id_stays_text(name: str) -> None:
-    """``--set`` makes numbers of digits, which YAML would read as others again."""
+    """``--set`` turns digits into numbers, which YAML would read differently again."""
     for task in tasks_of(name, "run_id=0017", "model_name=1e3", "checkpoint=0200").values():
         if task["command"] == ["aml-mirror"]:
             assert flags_of(task)["--model-name"] == "1e3"
@@ -124,8 +124,8 @@ def test_what_every_mirroring_task_keeps_to(name: str) -> None:
         assert "outputs" not in task
         assert "{{output}}" not in str(task)
         assert task["exitActions"] == {"RESCHEDULE": "75,255"}
-        # A variable that is set to nothing would be one that shadows the pod template's, were it not for the
-        # order in which OSMO merges; and coordinates come from the template alone.
+        # An empty variable would hide the pod template's if OSMO merged in another order. Coordinates come
+        # only from the template.
         assert all(task.get("environment", {"": "x"}).values())
         assert not {key for key in task.get("environment", {}) if key.startswith(("AZURE", "MLFLOW"))}
         resource = document["workflow"]["resources"][task.get("resource", "default")]
@@ -135,7 +135,7 @@ def test_what_every_mirroring_task_keeps_to(name: str) -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_the_program_takes_the_arguments(name: str, tmp_path: Path) -> None:
-    """Also with nothing set, since an empty flag counts as unset."""
+    """Also with nothing set, because an empty flag counts as unset."""
     strings = ["source=azure://acct/runs/x", "flags=--tag site=lab --debug", "shards=3", "wait_for=3d"]
     for given in ([], strings):
         for task in tasks_of(name, *given).values():
@@ -165,7 +165,7 @@ def test_the_program_takes_the_arguments(name: str, tmp_path: Path) -> None:
 def test_what_is_no_whole_number_of_processors_is_refused(
     name: str, value: str, resource: str, version: str
 ) -> None:
-    """`| int` would render 0 of it, and OSMO would say that 0 is too little, or take it."""
+    """`| int` would render it as 0, which OSMO would accept or report as too small."""
     for bad in ("500m", "0.5", "two", "1Gi", ""):
         with pytest.raises(grammar.Refused, match=f"{resource}: Input should be a valid integer"):
             grammar.check(submitted(name, f"{value}={bad}"), version)
@@ -185,7 +185,7 @@ def test_what_is_no_whole_number_of_processors_is_refused(
     ],
 )
 def test_a_place_for_outputs_arrives_whole(place: str) -> None:
-    """Whatever YAML could make of it; OSMO's own token is behind it as ever."""
+    """However YAML could misread the value. OSMO's own token still follows it."""
     document = submitted("train-and-mirror.yaml", f"outputs={place}")
     task = document["workflow"]["tasks"][0]
     assert task["outputs"] == [{"url": place + "/{{workflow_id}}"}]
@@ -194,7 +194,7 @@ def test_a_place_for_outputs_arrives_whole(place: str) -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_every_value_is_quoted_for_yaml(name: str) -> None:
-    """Each value that a person passes goes through tojson, or is a number of tasks."""
+    """Each value that a user passes goes through tojson, or is a number of tasks."""
     body = text_of(name).partition("\ndefault-values:")[0]
     for expression in re.findall(r"\{\{(?!\w+\}\})(.*?)\}\}", body):
         assert "tojson" in expression or expression.strip() == "shard", expression
@@ -213,7 +213,7 @@ def test_a_platform_is_passed_where_it_is_given() -> None:
 
 @pytest.mark.parametrize("shards", [1, 2, 7, 20, 50])
 def test_the_backlog_is_spread(shards: int) -> None:
-    """A task, and so a group, a shard; each knows its number and how many there are."""
+    """One task per shard, each in its own group. Each knows its number and the total."""
     document = submitted("backfill-azureml.yaml", f"shards={shards}", "source=azure://a/b")
     tasks = {task["name"]: flags_of(task) for task in document["workflow"]["tasks"]}
     assert [flags["--shard"] for flags in tasks.values()] == [f"{n}/{shards}" for n in range(shards)]
@@ -250,7 +250,7 @@ def test_one_image_line_for_the_release_to_write(name: str) -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_what_is_rendered_is_tidy_yaml(name: str, tmp_path: Path) -> None:
-    """The templates are no YAML for a linter; what OSMO makes of them is."""
+    """A linter cannot read the templates as YAML, but it can read what OSMO renders."""
     (tmp_path / "rendered.yaml").write_text(
         grammar.render(text_of(name), [], [f"{key}={value}" for key, value in REQUIRED[name].items()]),
         encoding="utf-8",
@@ -279,7 +279,7 @@ def _strings(found: Any) -> list[str]:
 
 
 def test_an_evaluation_pulls_first(tmp_path: Path) -> None:
-    """What the shell of the task runs, with programs in place of the two that it names."""
+    """Run the task's shell script, with stand-ins for the two programs that it calls."""
     (task,) = tasks_of(
         "pull-and-evaluate.yaml", "version=act-pick:3", "evaluation=evaluate --policy /tmp/policy/model"
     ).values()
@@ -302,7 +302,7 @@ def test_an_evaluation_pulls_first(tmp_path: Path) -> None:
         "/tmp/policy",
         True,
     )
-    # A version that is not what was mirrored is not evaluated.
+    # A version that differs from what was mirrored is not evaluated.
     (tmp_path / "calls").unlink()
     done = subprocess.run([*task["command"], *task["args"]], env={**environment, "CODE": "65"})
     assert done.returncode == 65

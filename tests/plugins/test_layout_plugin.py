@@ -1,4 +1,4 @@
-"""A layout of another package works from the command line as a built-in one does."""
+"""A layout from another package works on the command line like a built-in one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A registry and a source of another package work from the command line as built-in ones do."""
+"""A registry and a source from another package work on the command line like built-in ones."""
 
 from __future__ import annotations
 

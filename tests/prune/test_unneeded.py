@@ -1,4 +1,4 @@
-"""Nothing that a version needs, or that somebody is at work on, is ever listed for removal."""
+"""Nothing that a version needs, or that a running mirror uses, is ever listed for removal."""
 
 from __future__ import annotations
 
@@ -119,7 +119,7 @@ def test_nothing_reachable_is_removed(given: list[Attempt], older_than: float, d
         if one.version != "none":
             assert one.unit not in folders
         if one.claim_held:
-            # Whoever holds a claim is at work: its folder, its claim and its run stay.
+            # A mirror that holds a claim is running: its folder, its claim and its run stay.
             assert one.unit not in folders and one.claim not in names
         if one.age <= older_than:
             assert one.unit not in folders
@@ -130,7 +130,7 @@ def test_nothing_reachable_is_removed(given: list[Attempt], older_than: float, d
     for item in items:
         assert item.age > older_than
         if item.kind == "folder":
-            # Only what this workspace began. A run does not say in which form its folder's name is.
+            # Only what this workspace started. A run does not record which form its folder's name has.
             began = {one.unit.replace("/sha256-", "/") for one in given if one.described}
             assert item.name.replace("/sha256-", "/") in began
             owned = [blob for blob in survey.blobs if blob.name.startswith(f"{item.name}/")]
@@ -169,7 +169,7 @@ def test_other_blobs_and_other_peoples_runs_stay() -> None:
         StoredBlob(name, 1, 90 * DAY)
         for name in (
             "aml-mirror/stages/act/production/000001.json",
-            f"aml-mirror/run/ckpt/sha256-{digest}/model/x",  # no run of this workspace began it
+            f"aml-mirror/run/ckpt/sha256-{digest}/model/x",  # no run of this workspace started it
             f"aml-mirror/run/ckpt/{digest[:-1]}/x",
             "aml-mirror/probes/1",
             "elsewhere/model.bin",

@@ -1,9 +1,10 @@
-"""The promises of entrypoint/consumers.md that Azure's own client has to see, and what its readers do.
+"""The promises of entrypoint/consumers.md: what Azure's own client must see, and what readers do with it.
 
-physical-ai-toolchain's readers (August 2026): ``download_aml_model.py`` downloads with azure-ai-ml and takes
-the download folder, or the one below it, that directly holds ``*.safetensors`` or ``*.bin``; else the
-download folder itself. ``submit-azureml-isaaclab-evaluation.sh`` reads ``.tags.framework``, ``.tags.task``
-and ``.properties.success_threshold``. ``build-aml-model-image.sh`` moves the download folder to ``model/``.
+physical-ai-toolchain's readers (August 2026): ``download_aml_model.py`` downloads with azure-ai-ml and uses
+the folder with ``*.safetensors`` or ``*.bin`` files: the download folder or a folder directly in it. If there
+is none, it uses the download folder. ``submit-azureml-isaaclab-evaluation.sh`` reads ``.tags.framework``,
+``.tags.task`` and ``.properties.success_threshold``. ``build-aml-model-image.sh`` moves the download folder
+to ``model/``.
 """
 
 from __future__ import annotations
@@ -27,9 +28,9 @@ RUNS = Path(__file__).parents[1] / "data" / "runs"
 
 
 def reader_finds(paths: list[str]) -> bool:
-    """Whether download_aml_model.py comes to the folder with the weights.
+    """Whether download_aml_model.py finds the folder with the weights.
 
-    It searches ``NAME/`` and the folders directly in it; Azure's download puts our ``model/`` there.
+    It searches ``NAME/`` and the folders directly in it. Azure's download puts our ``model/`` there.
     """
     folders = {path.rpartition("/")[0] for path in paths if path.endswith((".safetensors", ".bin"))}
     return "" in folders
@@ -45,7 +46,7 @@ def test_what_azures_own_download_makes(here: Azure, mirroring: Mirroring, tmp_p
         p.relative_to(tmp_path / "down").as_posix() for p in (tmp_path / "down").rglob("*") if p.is_file()
     }
     assert made == {"reach/model/model.safetensors", "reach/model/config.json"}
-    # What submit-azureml-isaaclab-evaluation.sh asks `az ml model show` for.
+    # The fields that submit-azureml-isaaclab-evaluation.sh reads with `az ml model show`.
     shown = here.models()["reach"]["1"]
     assert {name: shown["tags"][name] for name in ("framework", "task", "step", "role")} == {
         "framework": "huggingface", "task": "reach", "step": "20", "role": "final",
@@ -60,7 +61,7 @@ def test_what_azures_own_download_makes(here: Azure, mirroring: Mirroring, tmp_p
 
 
 def versions() -> dict[str, list[str]]:
-    """Of each layout with a stored run: the paths of a version's files."""
+    """The paths of a version's files, for each layout with a stored run."""
     found: dict[str, list[str]] = {}
     for run in sorted(path for path in RUNS.iterdir() if path.is_dir()):
         try:

@@ -1,4 +1,6 @@
-"""The parallel download: parts in any order, beginnings of earlier attempts, older versions on the disk."""
+"""The parallel download: parts in any order, partial files of earlier attempts, older versions on the
+disk.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +32,7 @@ def _for_now(error: Exception) -> MirrorError:
 
 
 class Uneven(LocalFiles):
-    """A store on this disk whose answers come in any order; it counts what it sends."""
+    """A store on this disk that answers in any order and counts what it sends."""
 
     def __init__(self, folder: Path, has_ranges: bool = True, patience: float = 5.0) -> None:
         retry = Retry(
@@ -70,7 +72,7 @@ def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def store(tmp_path: Path) -> Path:
-    """Files of every size around that of a part, in folders."""
+    """Files with sizes just below, at and above that of a part, in folders."""
     root = tmp_path / "store"
     for size in (0, 1, PART - 1, PART, PART + 1, 3 * PART + 7, 40 * PART):
         path = root / f"s{size % 3}" / f"{size}.bin"
@@ -131,7 +133,7 @@ def test_a_beginning_that_is_not_one_is_thrown_away(store: Path, tmp_path: Path)
     new = tmp_path / "new"
     for path, data in contents(store).items():
         (new / path).parent.mkdir(parents=True, exist_ok=True)
-        # Zeros, as a disk may have after the power went; and one that is too long.
+        # Zeros, as on a disk after a power failure; and a file that is too long.
         (new / path).write_bytes(bytes(len(data) // 2) if len(data) != PART else bytes(2 * PART))
     fetched = Download(Uneven(store), new, 4).run(wanted(store))
     assert fetched.wrong == []
@@ -152,7 +154,7 @@ def test_one_byte_is_found_wherever_it_is(store: Path, tmp_path: Path, has_range
 
 def test_what_an_older_version_has_is_not_read_again(store: Path, tmp_path: Path) -> None:
     big = f"s{40 * PART % 3}/{40 * PART}.bin"
-    # Its tail changed, so that half of the older file is of use; one part of it is wrong.
+    # The end of the file changed, so half of the older file is reusable. One part of it is wrong.
     older = bytearray((store / big).read_bytes())
     older[30 * PART :] = bytes(10 * PART)
     (tmp_path / "older.bin").write_bytes(older)
@@ -170,7 +172,7 @@ def test_what_an_older_version_has_is_not_read_again(store: Path, tmp_path: Path
 
 
 class Failing(Uneven):
-    """Fails at the nth read, once or from then on; a cut answer, or an error."""
+    """Fails at the nth read, once or from then on, with a truncated answer or an error."""
 
     def __init__(self, folder: Path, nth: int, stays: bool, is_cut: bool, has_ranges: bool) -> None:
         super().__init__(folder, has_ranges, patience=0.0 if stays else 60.0)
@@ -195,13 +197,13 @@ def test_a_store_that_fails(store: Path, tmp_path: Path, is_cut: bool, has_range
         once = Download(Failing(store, nth, False, is_cut, has_ranges), tmp_path / f"once-{nth}", 4)
         assert once.run(wanted(store)).wrong == []
         assert contents(tmp_path / f"once-{nth}") == contents(store)
-        # In a folder of its own: what an earlier one brought is not read again.
+        # In a new folder each time, because files from an earlier pull are not read again.
         new = tmp_path / f"stays-{nth}"
         stays = Download(Failing(store, nth, True, is_cut, has_ranges), new, 4)
         with pytest.raises(MirrorError) as failed:
             stays.run(wanted(store))
         assert failed.value.exit_code == 75
-        # What is there are beginnings: the next attempt goes on.
+        # Only partial files are there, and the next attempt continues them.
         for path, data in contents(new).items():
             assert (store / path).read_bytes().startswith(data)
         assert Download(Uneven(store, has_ranges), new, 4).run(wanted(store)).wrong == []
@@ -227,7 +229,7 @@ def test_a_link_in_the_way_is_not_followed(store: Path, tmp_path: Path) -> None:
 
 
 class Ranged(BaseHTTPRequestHandler):
-    """An MLflow server's artifacts behind something that serves ranges, without saying any file's size."""
+    """An MLflow server's artifacts behind a proxy that serves ranges without reporting a file's size."""
 
     store: Path
 

@@ -1,4 +1,4 @@
-"""``aml-mirror-pull`` in a bare environment: it pulls and verifies, and says what it does not do."""
+"""``aml-mirror-pull`` in a bare environment: it pulls and verifies, and its errors say what it cannot do."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ HEAVY = ("mlflow", "azure.ai.ml", "azureml", "sqlalchemy", "awscrt", "fastapi", 
 
 @pytest.fixture(scope="module")
 def light(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The wheel in an environment that has what it requires, in the locked versions, and nothing else.
+    """The wheel in an environment with only its requirements, in the locked versions.
 
-    What is installed here already is linked into it: the tests need no network.
+    Packages that are installed here are linked into it, so that the tests need no network.
     """
     folder = tmp_path_factory.mktemp("light")
     source = folder / "source"
     shutil.copytree(
         ROOT / "entrypoint", source, ignore=shutil.ignore_patterns("__pycache__", "*.egg-info", "build")
     )
-    # uv does what pip does, for a fifth of the time.
+    # uv does the same as pip in a fifth of the time.
     uv = [Path(sys.executable).with_name("uv"), "--quiet", "--offline", "--no-cache"]
     build = [*uv, "build", "--wheel", "--no-build-isolation", "--python", sys.executable]
     subprocess.run([*build, "-o", folder, source / "light"], check=True)
@@ -49,7 +49,7 @@ def light(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def closure() -> set[str]:
-    """The distributions that the light one requires, and those that these require."""
+    """The distributions that the light one requires, directly and indirectly."""
     from importlib.metadata import distribution
 
     from packaging.requirements import Requirement
@@ -116,7 +116,7 @@ def test_it_pulls_and_verifies_without_mlflow(
     assert call(light, "verify", target).stdout.startswith("verified: ")
     (target / "model" / "config.json").write_text("{}")
     assert "wrong" in call(light, "verify", target, code=65).stdout
-    # The clients of Azure are there: what it lacks is only a workspace.
+    # Azure's clients are installed, so only a workspace is missing.
     done = call(
         light, "pull", "reach:1", tmp_path / "other", "--retry-for", "0s", code=78,
         AZURE_SUBSCRIPTION_ID="0000", AZURE_RESOURCE_GROUP="g", AZUREML_WORKSPACE_NAME="w",

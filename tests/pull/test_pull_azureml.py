@@ -1,4 +1,6 @@
-"""Versions pulled from the emulated Azure ML: killed, disturbed, tampered with, signed, made by others."""
+"""Versions pulled from the emulated Azure ML: pulls that are killed or disturbed, and versions that are
+tampered with, signed, or made by others.
+"""
 
 from __future__ import annotations
 
@@ -42,7 +44,7 @@ def expected(run: Path) -> dict[str, bytes]:
 
 
 def brought(target: Path) -> int:
-    """How many bytes of the version's files are beside DIR."""
+    """How many bytes of the version's files are next to DIR."""
     folder = PulledFolder(str(target)).new / "model"
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 
@@ -73,7 +75,7 @@ def test_a_version_is_pulled_once(mirroring: Mirroring, run: Path, tmp_path: Pat
     held = {path.name for path in (target / "mirror").iterdir()}
     assert {"manifest.json", "provenance.intoto.json", "MODEL_CARD.md", "pulled.json"} <= held
     azure.forget_requests()
-    # The same again asks which version it is, and reads nothing.
+    # The same pull again only asks which version it is, and reads no file.
     again = mirroring("pull", "reach:1", target).json
     assert (again["outcome"], again["bytes_read"]) == ("already-pulled", 0)
     assert [one["host"] for one in asked(azure)] == ["management.azure.test"]
@@ -100,7 +102,7 @@ def test_what_was_changed_is_never_pulled(mirroring: Mirroring, run: Path, tmp_p
     assert "extra.bin does not belong to it" in mirroring("pull", "reach:1", target, code=65).err
     blob(azure, prefix + "extra.bin").delete_blob()
     own = azure.blobs(prefix.replace("/model/", "/mirror/"))
-    # Not the copy that the run shows.
+    # It does not read the copy that the run shows.
     (name,) = [name for name in own if name.endswith("/manifest.json") and "/artifacts/" not in name]
     manifest = blob(azure, name)
     text = manifest.download_blob().readall()

@@ -1,7 +1,8 @@
-"""Versions pulled from a real MLflow server: killed at any request and any write, disturbed at every stage.
+"""Versions pulled from a real MLflow server. The pull is killed at any request and any write, and disturbed
+at every stage.
 
-DIR is complete or absent, and the next pull goes on with what is there. `make test-kill` and
-`make test-faults` take every cell, `make test` a sample.
+DIR is complete or absent, and the next pull continues with the data on disk. `make test-kill` and `make
+test-faults` run every cell, `make test` a sample.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ QUIET = Console(io.StringIO())
 
 @dataclass(frozen=True)
 class Mirrored:
-    """A version on the server, and what a pull of it has to bring."""
+    """A version on the server, and the files that a pull of it must bring."""
 
     reference: str
     contents: dict[str, bytes]
@@ -83,7 +84,7 @@ def own_files(target: Path) -> dict[str, bytes]:
 
 
 def brought(target: Path) -> int:
-    """How many bytes of the version's files are beside DIR."""
+    """How many bytes of the version's files are next to DIR."""
     folder = PulledFolder(str(target)).new / "model"
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 
@@ -166,14 +167,14 @@ def test_killed_at_any_change_of_the_disk(
 
 
 def assert_whole_but_for_leftovers(target: Path, *versions: Mirrored) -> None:
-    """DIR is one of the versions; what a killed pull left beside it does not count."""
+    """Check that DIR is one of the versions, whatever a killed pull left next to it."""
     assert contents(target) in [version.contents for version in versions]
     assert verify_folder(target, "", QUIET).holds
 
 
 @dataclass(frozen=True)
 class Fault:
-    """What happens to so many requests of a stage (0: all of them), and how a pull may end then."""
+    """What happens to this number of requests of a stage (0: all of them), and how a pull may end then."""
 
     what: int | str | Length
     times: int = 1
@@ -250,6 +251,6 @@ def test_disturbed_at_every_stage(
             done = aml_mirror("pull", version.reference, target, "--json", "--tracking-uri", mlflow_url).json
             assert done["bytes_kept"] == there, cell
         assert_whole(target, version)
-        # A card or a signature that came short was noticed.
+        # The pull notices a truncated card or signature.
         assert own_files(target) == kept, cell
         matrix.note(request, "pull disturbed, from an MLflow server", stage, name, str(first.code))

@@ -1,4 +1,4 @@
-"""DIR is complete or absent: a pull that is killed at any change of the disk, and what follows."""
+"""DIR is complete or absent: a pull is killed at any change of the disk, and another pull follows."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ class Stored:
 
 
 def pull(stored: Stored, target: Path, **more: object) -> Pulled:
-    """Pull a version that is resolved already."""
+    """Pull a version that is already resolved."""
     settings = Settings(folder=str(target), concurrency=3, **more)  # type: ignore[arg-type]
     folder = PulledFolder(settings.folder)
     with folder.locked():
@@ -88,7 +88,7 @@ def pull(stored: Stored, target: Path, **more: object) -> Pulled:
 
 
 def brought(target: Path) -> int:
-    """How many bytes of a version's files are beside DIR."""
+    """How many bytes of a version's files are next to DIR."""
     folder = PulledFolder(str(target)).new / "model"
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 
@@ -166,7 +166,7 @@ def test_killed_at_any_change_of_the_disk(
         assert os.WTERMSIG(status) == signal.SIGKILL
         there = brought(target)
         done = pull(new, target, replace=replaces)
-        # It goes on with all that the one that was killed brought.
+        # It continues with everything that the killed pull downloaded.
         assert done.outcome == "already-pulled" or done.fetched.kept == there, number
         assert_whole(target, new)
         assert [path.name for path in target.parent.iterdir()] == ["policy"]
@@ -214,7 +214,7 @@ def test_what_is_in_dir_decides(versions: tuple[Stored, Stored], tmp_path: Path)
         pull(new, target)
     assert pull(new, target, replace=True).fetched.reused == len(FILES["deep/er/weights.bin"])
     assert_whole(target, new)
-    # A file that somebody changed, added or took away.
+    # A file that somebody changed, added or removed.
     for change in (
         lambda: (target / "model" / "config.json").write_bytes(b"{'x': 1}"),
         lambda: (target / "model" / "extra").write_bytes(b""),
@@ -227,7 +227,7 @@ def test_what_is_in_dir_decides(versions: tuple[Stored, Stored], tmp_path: Path)
         assert not verify_folder(target, "", QUIET).holds
         pull(new, target, replace=True)
         assert_whole(target, new)
-    # One that was only touched is read, and is right.
+    # A file that was only touched is read, and is correct.
     os.utime(target / "model" / "config.json", (1, 1))
     assert pull(new, target).outcome == "already-pulled"
     # An empty folder may be filled; anything else stays.

@@ -1,4 +1,4 @@
-"""What a reference comes to, on a real MLflow server and in the emulated Azure ML."""
+"""Which version a reference resolves to, on a real MLflow server and in the emulated Azure ML."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def found(settings: Settings, **more: object) -> ResolvedVersion:
 
 
 def tag_by_hand(azure: Azure, model: str, number: str, tags: dict[str, str]) -> None:
-    """Write tags of a version, as anybody who may change tags can."""
+    """Write tags of a version, as any user with permission to change tags can."""
     manager = "https://management.azure.test"
     url = f"{manager}{azure.facts['workspace_id']}/models/{model}/versions/{number}"
     token = credential().get_token(f"{manager}/.default").token
@@ -92,7 +92,7 @@ def test_a_version_of_an_mlflow_server(
     aml_mirror("mirror", run, "--checkpoint", "10", "--model-name", model_name, "--tracking-uri", mlflow_url)
     with pytest.raises(UsageError, match=r"2 versions match .*checkpoint-10"):
         found(settings, run_id=run.name)
-    # Whoever changes the manifest is noticed, before a file is read.
+    # A changed manifest is detected before any file is read.
     client.set_model_version_tag(model_name, "1", "manifest_sha256", "0" * 64)
     with pytest.raises(DataError, match="contradict each other"):
         found(settings, reference=f"{model_name}:1").manifest()
@@ -123,7 +123,7 @@ def test_a_version_of_azure_ml(here: Azure, mirroring: Mirroring, tmp_path: Path
     assert version.files.uri.startswith(f"azure://{here.account}/")
     with pytest.raises(SourceNotFound, match="reach@production"):
         found(settings, reference="reach@production")
-    # A stage is what the tags and the journal agree on, for pull as for promote and history.
+    # A stage is what the tags and the journal agree on, for pull as well as for promote and history.
     tag_by_hand(here, "reach", "2", {"mirror.stage": "production"})
     with pytest.raises(
         DataError, match="reach:2 has the tag of the stage production, but the stage's journal"

@@ -1,4 +1,4 @@
-"""The stock verifiers of other projects on what was pulled: OpenSSF model signatures, CycloneDX."""
+"""The standard verifiers of other projects on pulled files: OpenSSF model signatures, CycloneDX."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from builders.runs import huggingface_run
 
 @pytest.fixture(scope="module")
 def keys(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two ECDSA keys and an Ed25519 key, each with its public one."""
+    """Two ECDSA keys and an Ed25519 key, each with its public key."""
     folder = tmp_path_factory.mktemp("keys")
     curve = ("-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:P-256")
     for name, kind in (("ours", curve), ("other", curve), ("edwards", ("-algorithm", "ed25519"))):
@@ -27,7 +27,7 @@ def keys(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def accepts(target: Path, public: Path) -> bool:
-    """What `model_signing verify key` says of a pulled folder."""
+    """The output of `model_signing verify key` for a pulled folder."""
     command = [sys.executable, "-m", "model_signing", "verify", "key", target / "model"]
     command += ["--signature", target / "mirror" / "model.sig", "--public_key", public]
     done = subprocess.run(command, capture_output=True, text=True, timeout=600)

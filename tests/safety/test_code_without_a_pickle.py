@@ -1,4 +1,6 @@
-"""What a loader runs without a pickle: each kind is ``code``, ``suspicious`` or ``unknown``, and says why."""
+"""Code that a loader runs without a pickle: each kind is ``code``, ``suspicious`` or ``unknown``, with a
+reason.
+"""
 
 # ruff: noqa: E501 - tables, one row a line
 
@@ -32,7 +34,7 @@ from aml_mirror.sources.tree import Tree
 
 
 class Marks:
-    """Pickles as a call that would set a mark."""
+    """Pickles as a call that would set a flag."""
 
     def __reduce__(self) -> tuple[object, tuple[str]]:
         return exec, ("import builtins; builtins.marked = True",)
@@ -78,12 +80,12 @@ def field(number: int, data: bytes) -> bytes:
 
 
 def onnx_data(path: bytes) -> bytes:
-    """A model with a tensor in another file; the entry's value is before its key."""
+    """A model with a tensor in another file. The entry's value comes before its key."""
     return field(7, field(5, field(13, field(2, path) + field(1, b"location")) + field(8, b"w")))
 
 
 def hdf5(name: str, text: bytes) -> bytes:
-    """A file whose root has one attribute, a text of a fixed length."""
+    """A file whose root has one attribute, a text of fixed length."""
     kind = b"\x13\0\0\0" + struct.pack("<I", len(text))
     space = b"\x02\0\0\0"
     parts = name.encode() + b"\0" + kind + space + text
@@ -114,11 +116,11 @@ LAMBDA = {
 
 
 def written(text: str) -> bytes:
-    """A file that h5py 3 wrote, of some KiB."""
+    """A file of a few KiB that h5py 3 wrote."""
     return zlib.decompress(base64.b64decode(text))
 
 
-# A link to another file, an array in another file by either form of header, and a link to a file beside it.
+# A link to another file, an array in another file by either form of header, and a link to a file next to it.
 HDF5_LINKS = {
     "link": written(
         "eNrr9HBx4+WS4mIAAQ4OBhYGAQZk8B8KKthR+TD5BCjNCKU7oPQKJpg4I1hOAiouCDUfXV1IkKsrSPV/NACz5wErhOZgGAUjEXi4OgaA6AgoH5ZKTzChqktES48eFNrLCMwRyOlXAGqzBjQ/BDAgp18GnOl3FIymX+T0CyvHOljR0xtquqIUBPv5u4BKYJh9Csxo+QPKz2AdjSN8gAleAmDP4VzAEGZEUs8GVc/I4cBYASwy9FNLkvULEouLy1MY9CsZGACGKVZn"
@@ -266,7 +268,8 @@ def test_code_is_told_and_named(tmp_path: Path, what: str) -> None:
     assert (file.safety, word in " ".join(file.problems)) == (verdict, True), file.problems
 
 
-# Each anchor refers twice to the one before: 2 to the power of 60 texts for whoever follows all of them.
+# Each anchor refers twice to the one before, which makes 2 to the power of 60 texts for a reader that follows
+# all.
 BOMB = "\n".join(["a0: &a0 [x, x]", *(f"a{n}: &a{n} [*a{n - 1}, *a{n - 1}]" for n in range(1, 60))])
 
 
@@ -299,7 +302,7 @@ def test_a_compressed_pickle_is_found_under_any_name(tmp_path: Path, how: str, n
     assert scan(tmp_path, name, pack(EVIL)).safety == SUSPICIOUS
     assert scan(tmp_path, name, pack(GOOD)).safety == CLEAN
     assert scan(tmp_path, name, pack(EVIL)[:-9]).safety == SUSPICIOUS
-    # A second stream behind the first is part of the file.
+    # A second stream after the first is part of the file.
     assert scan(tmp_path, name, pack(GOOD) + pack(EVIL)).safety == SUSPICIOUS
 
 

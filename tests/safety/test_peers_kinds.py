@@ -1,7 +1,7 @@
 """Malicious files of every kind in the test suites of picklescan, fickling and modelscan, generated here.
 
-The kinds are facts from their repositories: what is imported, by which opcodes, and in which file it hides.
-No payload is ever loaded; picklescan is asked, and what it calls dangerous is never harmless to us.
+The kinds are facts from their repositories: what is imported, with which opcodes, and in which kind of file.
+No payload is ever loaded. What picklescan calls dangerous must never be harmless for us.
 """
 
 # ruff: noqa: E501 - tables, one row a line
@@ -29,7 +29,7 @@ from aml_mirror.safety.words import CLEAN, CODE, HARMLESS, NO_CODE, SUSPICIOUS, 
 from aml_mirror.sources.local import LocalSource
 from aml_mirror.sources.tree import Tree
 
-# What their samples import: a module, a blank, a name.
+# What their samples import: a module, a space, a name.
 IMPORTS = (
     "builtins eval", "builtins exec", "builtins getattr", "builtins __import__", "builtins compile", "builtins open",
     "builtins breakpoint", "__builtin__ eval", "os system", "posix system", "nt system", "os popen", "os execv",
@@ -73,7 +73,7 @@ def text(value: str) -> bytes:
     return b"X" + struct.pack("<I", len(value)) + value.encode()
 
 
-# How the import is written, and called: what opens, the import itself, and what follows.
+# How the import is written and called: the opening, the import itself, and the rest.
 WAYS: dict[str, Callable[[str, str], bytes]] = {
     "GLOBAL": lambda module, name: f"c{module}\n{name}\n(S'id'\ntR.".encode(),
     "STACK_GLOBAL": lambda module, name: b"\x80\x04" + short(module) + short(name) + b"\x93" + short("id") + b"\x85R.",
@@ -167,7 +167,7 @@ def crc_changed(data: bytes) -> bytes:
 
 
 def laughs(collect: bytes) -> bytes:
-    """Ten levels, each of ten times the one below."""
+    """Ten levels, each ten times as large as the one below."""
     levels = (b"q%c" % level + b"h%c" % level * 9 + collect for level in range(10))
     return b"\x80\x04" + b"(" * 10 + short("lol") + b"".join(levels) + b"."
 
@@ -279,7 +279,7 @@ def test_files_in_texts_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 
 def data_beside(folder: Path, index: tuple[str, bytes], name: str, data: bytes) -> str:
-    """The verdict on numbers that a file beside them describes."""
+    """The verdict on raw numbers with a file that describes them."""
     (folder / "run" / name).parent.mkdir(parents=True, exist_ok=True)
     (folder / "run" / index[0]).write_bytes(index[1])
     return verdict(folder, name, data)

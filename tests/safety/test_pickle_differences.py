@@ -1,4 +1,4 @@
-"""A sample of generated pickles, read in three ways; ``pickle_differences.py`` makes as many as one wants."""
+"""A sample of generated pickles, read in three ways. ``pickle_differences.py`` generates any number."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def frame(length: int) -> bytes:
 
 HIDDEN = b"cos\nsystem\n0"
 FRAMES = {
-    # A text that ends behind its frame: one reader goes on behind the frame, one behind the text.
+    # A text that ends after its frame: one reader continues after the frame, another after the text.
     "argument past its frame": b"\x80\x04" + frame(4) + b"\x8c\x20ab" + HIDDEN.ljust(30, b"0") + b"N.",
     "name past its frame": b"\x80\x04" + frame(3) + b"Vab\n" + b"0N.",
     "frame in a frame": b"\x80\x04" + frame(30) + b"N0" + frame(4) + b"N0N0" + b"N0" * 3 + b"N..",

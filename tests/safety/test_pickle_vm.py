@@ -1,4 +1,4 @@
-"""Following a pickle without running it: what the real machine imports is seen, whatever way it goes."""
+"""Following a pickle without running it: everything that the real machine imports is seen, on any path."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from aml_mirror.safety.pickle_vm import follow
 
 
 def findings_of(data: bytes, persistent: bool = False) -> Findings:
-    """Follow one pickle; damage is a problem, as it is for a file."""
+    """Follow one pickle. Damage is reported as a problem, as for a file."""
     findings = Findings()
     try:
         follow(io.BytesIO(data), findings, lambda inside, depth: False, persistent)
@@ -40,7 +40,7 @@ def short(text: str) -> bytes:
 
 
 class Stub:
-    """What stands for everything that a pickle imports: takes any arguments and any state."""
+    """A stub for everything that a pickle imports. It accepts any arguments and any state."""
 
     def __init__(self, *arguments: object, **more: object) -> None: ...
 
@@ -61,7 +61,9 @@ class Stub:
 
 @contextlib.contextmanager
 def one_gigabyte_more() -> Iterator[None]:
-    """Bound the memory of this process: to the reader in C a number of four bytes is the size of its memo."""
+    """Limit the memory of this process, because the C reader allocates a memo whose size is a number of four
+    bytes.
+    """
     soft, hard = resource.getrlimit(resource.RLIMIT_AS)
     pages = int(Path("/proc/self/statm").read_text().split()[0])
     resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + (1 << 30), hard))
@@ -72,7 +74,7 @@ def one_gigabyte_more() -> Iterator[None]:
 
 
 def imported_by(unpickler: type[Any], data: bytes) -> set[tuple[str, str]]:
-    """What a real unpickler asks for, up to its end or its failure; it is given nothing but stubs."""
+    """What a real unpickler imports, until it ends or fails. It gets only stubs."""
     seen: set[tuple[str, str]] = set()
 
     class Recorder(unpickler):  # type: ignore[misc]
@@ -83,7 +85,7 @@ def imported_by(unpickler: type[Any], data: bytes) -> set[tuple[str, str]]:
         def persistent_load(self, pid: object) -> object:
             return Stub()
 
-    # A stub cannot do what a machine wants in every way a random program does it.
+    # A stub cannot support everything that a random program does.
     with contextlib.suppress(Exception), one_gigabyte_more():
         Recorder(io.BytesIO(data)).load()
     return seen
@@ -138,7 +140,7 @@ _EVASIONS: dict[str, bytes] = {
     "protocol 0": b"cos\nsystem\n(S'id'\ntR.",
     "protocol 4": b"\x80\x04" + short("os") + short("system") + b"\x93" + short("id") + b"\x85R.",
     "python 2's name of a module": b"\x80\x02c__builtin__\neval\n(X\x01\x00\x00\x001tR.",
-    # picklescan#14: the two ways of numbering the memo, mixed.
+    # picklescan#14: a mix of the two ways of numbering the memo.
     "memo numbered in two ways": b"\x80\x04" + short("os") + b"q\x00" + short("system") + b"q\x01"
     + short("torch._utils") + b"\x94" + short("_rebuild_tensor_v2") + b"\x94"
     + b"h\x00h\x01\x93" + short("id") + b"\x85R.",
@@ -162,7 +164,8 @@ _EVASIONS: dict[str, bytes] = {
     "calling what a call returned": b"\x80\x02cdill._dill\n_load_type\nX\x08\x00\x00\x00CodeType\x85R)R.",
     "made to call what a call returned": b"\x80\x02ctorch._tensor\n_rebuild_from_type_v2\n"
     b"cdill._dill\n_load_type\nX\x08\x00\x00\x00CodeType\x85R})}(tR.",
-    # What these call is hidden in the arguments of another call, in an attribute, in a class made with them.
+    # The called function is hidden in the arguments of another call, in an attribute, or in a class made with
+    # them.
     "made to call what loads bytes": _RELAY + _LOAD + b"N" + _BYTES + b"\x85}tR.",
     "made to make itself call": _RELAY + _RELAY[2:-1] + b"N(" + _TYPE + b"N)}t}tR.",
     "generator made by what loads bytes": b"\x80\x02cnumpy.random._pickle\n__generator_ctor\n"
@@ -182,7 +185,7 @@ _EVASIONS: dict[str, bytes] = {
     b"\x86R}X\x01\x00\x00\x00xK\x01sb.",
     "source of a container": b"\x80\x02(X\x06\x00\x00\x00modulecargparse\nNamespace\n"
     b"X\x01\x00\x00\x00fX\x01\x00\x00\x00stQ.",
-    # Bytes that are put together, for a reader that unpickles them.
+    # Bytes that are joined for a reader that unpickles them.
     "bytes of numbers": b"\x80\x02" + _BYTES + b".",
     "bytearray of numbers": b"\x80\x02cbuiltins\nbytearray\n](K\x80K\x04e\x85R.",
     "bytearray that grows": b"\x80\x02cbuiltins\nbytearray\n)R(K\x80K\x04e.",
@@ -191,7 +194,7 @@ _EVASIONS: dict[str, bytes] = {
     b"C\x03abcX\x05\x00\x00\x00utf-7\x86RX\x06\x00\x00\x00latin1\x86R.",
     "torch file that is not seen": b"\x80\x02ctorch.storage\n_load_from_bytes\nN\x85R.",
     "persistent id": b"\x80\x02X\x01\x00\x00\x00xQ.",
-    # Only torch's own reader resolves a tensor's.
+    # Only torch's own reader resolves a tensor's reference.
     "persistent id of a tensor elsewhere": b"\x80\x02(X\x07\x00\x00\x00storagectorch\nFloatStorage\n"
     b"X\x01\x00\x00\x000X\x03\x00\x00\x00cpuK\x01tQ.",
     "persistent id in a line": b"Pstorage\n.",
@@ -210,7 +213,7 @@ _EVASIONS: dict[str, bytes] = {
 }  # fmt: skip
 
 
-# What has to be found of those in which something else is found as well.
+# What must be found in pickles with other findings.
 _EXPECTED = {
     "calling what a call returned": "it calls what another call returned",
     "made to call what a call returned": "it calls what another call returned",
@@ -263,7 +266,7 @@ def test_nothing_that_runs_code_or_opens_something_is_allowed(name: str) -> None
 
 
 def test_the_old_names_that_python_changes_lead_to_allowed_ones() -> None:
-    # Below protocol 3 the real machine renames what it imports, after our look at it.
+    # Below protocol 3 the real machine renames what it imports, after we have examined it.
     for module, name in ALLOWED:
         renamed = _compat_pickle.NAME_MAPPING.get(
             (module, name), (_compat_pickle.IMPORT_MAPPING.get(module, module), name)
@@ -292,7 +295,7 @@ def test_plain_values_are_clean_in_every_protocol(protocol: int) -> None:
 
 def test_what_frameworks_call_is_clean() -> None:
     for data in (
-        # A parameter with an attribute of its own, of torch.
+        # A torch parameter with an attribute of its own.
         _RELAY + b"ctorch._utils\n_rebuild_parameter\nctorch.nn.parameter\nParameter\n(N\x88Nt}tR.",
         # A generator of numpy 1.
         b"\x80\x02cnumpy.random._pickle\n__generator_ctor\nX\x05\x00\x00\x00PCG64"
@@ -324,7 +327,7 @@ def _nested(data: bytes, wrap: Callable[[bytes], bytes]) -> list[bytes]:
 @pytest.mark.parametrize("protocol", range(2, pickle.HIGHEST_PROTOCOL + 1))
 def test_bytes_that_are_a_pickle_are_handed_over(protocol: int) -> None:
     inner = pickle.dumps([1, 2], 4)
-    # Protocol 2 holds bytes as an encoded text: both are looked at.
+    # Protocol 2 stores bytes as encoded text. Both are examined.
     assert set(_nested(inner, lambda data: pickle.dumps({"payload": data}, protocol))) == {inner}
 
 

@@ -1,4 +1,4 @@
-"""Which files could run code when they are loaded: real ones, hostile ones, and those that cannot be read."""
+"""Which files could run code when they are loaded: real, hostile and unreadable files."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ def tarred(name: bytes, mark: bool = True) -> bytes:
     """A tar archive with one empty file."""
     head = bytearray(tarfile.TarInfo().tobuf(tarfile.USTAR_FORMAT))
     head[: len(name)] = name
-    if not mark:  # as of before 1988
+    if not mark:  # as before 1988
         head[257:265] = b"\0" * 8
     head[148:156] = b"%06o\0 " % (8 * 32 + sum(head[:148]) + sum(head[156:512]))
     return bytes(head)
@@ -116,7 +116,7 @@ def sb3_file(serialized: bytes, key: str = ":serialized:") -> bytes:
     )
 
 
-# What the real frameworks wrote (tests/data/README.md says how), the checkpoint that a mirror takes of each.
+# What the real frameworks wrote (tests/data/README.md says how): the checkpoint of each that a mirror takes.
 _REAL = {
     "act": CLEAN,
     "brax": NO_CODE,
@@ -164,7 +164,7 @@ def test_what_frameworks_write_is_not_suspicious(name: str) -> None:
 
 
 def test_a_file_that_carries_code_is_code_though_its_framework_wrote_it() -> None:
-    # TorchScript; and the arguments of transformers' trainer, which no version of ours holds.
+    # TorchScript; and the arguments of transformers' trainer, which none of our versions contains.
     found = safety.inspect(tree_of(DATA / "rsl_rl"), ["exported/policy.pt"], ["exported/policy.pt"])
     assert found.verdict == CODE
     assert any("TorchScript" in problem for problem in found.problems)
@@ -195,7 +195,7 @@ def test_a_function_by_value_in_stable_baselines3_is_suspicious(tmp_path: Path) 
     ],
 )
 def test_policies_of_sb3_contrib_are_those_of_a_framework(tmp_path: Path, name: str) -> None:
-    # As its files of 2.9 name them: policy_class, or the class of the rollout buffer.
+    # As files of its release 2.9 name them: policy_class, or the class of the rollout buffer.
     by_reference = pickle.PROTO + b"\x02" + pickle.GLOBAL + name.replace(" ", "\n").encode() + b"\n."
     assert verdict(tmp_path / "run", "model.zip", sb3_file(by_reference)) == CLEAN
 
@@ -277,7 +277,7 @@ def test_a_zip_of_torch_is_one_under_any_name(tmp_path: Path, name: str) -> None
 
 
 def test_safetensors_that_are_a_pickle_too_are_found(tmp_path: Path) -> None:
-    # The length of the header is the opcode of a text that ends among the tensors; behind it a call.
+    # The length of the header is the opcode of a text that ends inside the tensors. A call follows.
     header = b'{"w":{"dtype":"U8","shape":[4096],"data_offsets":[0,4096]}}'
     length = (0x0003 << 8) | ord("X")  # "X", then 00 03 00 00 …: 0x…
     head = struct.pack("<Q", length)
@@ -347,7 +347,7 @@ def test_what_cannot_be_read_is_never_clean(tmp_path: Path, name: str) -> None:
     if name == "encrypted member":
         path, data = _UNREADABLE[name][0], bytearray(torch_file(GOOD))
         at = data.index(GOOD)
-        data[at + 3] ^= 0xFF  # the CRC tells
+        data[at + 3] ^= 0xFF  # the CRC shows it
         assert verdict(tmp_path / "run", path, bytes(data)) == SUSPICIOUS
         return
     assert verdict(tmp_path / "run", *_UNREADABLE[name]) in (SUSPICIOUS, UNKNOWN)
@@ -372,7 +372,7 @@ def test_a_call_behind_more_than_is_followed_is_not_passed_over(
     assert verdict(tmp_path / "run", "pytorch_model.bin", long + EVIL[0]) == SUSPICIOUS
     inside = pickle.dumps({"payload": b"\x80\x02" + long + EVIL[0]}, 4)
     assert verdict(tmp_path / "run", "a.pkl", inside) == SUSPICIOUS
-    # A text that would be cut within its first value is none.
+    # A text that would be truncated within its first value is not used.
     assert verdict(tmp_path / "run", "a.txt", b"X\xff\xff\xff\x00" + b"x" * 5000) == UNKNOWN
 
 
@@ -388,7 +388,7 @@ def test_two_members_of_one_name_are_refused(tmp_path: Path) -> None:
 def test_a_zip_bomb_costs_no_memory(tmp_path: Path, claimed: int | None) -> None:
     bomb = bytearray(torch_file(b"\x80\x02" + b"N0" * (100 << 20) + b"N.", zipfile.ZIP_DEFLATED))
     if claimed is not None:
-        # The directory's word for the size, which a reader would believe.
+        # The size in the directory, which a reader would believe.
         at = bomb.rindex(b"PK\x01\x02", 0, bomb.index(b"archive/data.pkl", bomb.index(b"PK\x01\x02")))
         bomb[at + 24 : at + 28] = struct.pack("<I", claimed)
     tracemalloc.start()
@@ -403,7 +403,7 @@ def test_all_that_is_inflated_of_one_file_is_bounded(tmp_path: Path, monkeypatch
     monkeypatch.setattr(inspection, "MAX_INFLATED_BYTES", 10_000)
     few = zipped({f"{number}.txt": b"x" * 1000 for number in range(9)}, zipfile.ZIP_DEFLATED)
     assert verdict(tmp_path / "run", "model.zip", few) == UNKNOWN
-    # Archives in archives, and in what a pickle holds, count together.
+    # Archives in archives and in pickles count together.
     assert verdict(tmp_path / "run", "model.zip", zipped({"a": few, "b": few})) == SUSPICIOUS
     assert verdict(tmp_path / "run", "a.pkl", pickle.dumps([few, bytearray(few)], 5)) == SUSPICIOUS
 

@@ -1,4 +1,4 @@
-"""hashing.py: every byte is hashed once; the quick key changes with any file."""
+"""hashing.py: every byte is hashed once. The quick key changes with any file."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ def test_a_file_of_any_size_is_read_in_blocks_of_any_size(
 
 
 class Seen:
-    """A check that keeps what it sees."""
+    """A check that stores what it sees."""
 
     def __init__(self) -> None:
         self.data, self.is_over = bytearray(), False

@@ -1,4 +1,6 @@
-"""What copying tools leave behind: whose file it was to become, and that nothing else is taken for it."""
+"""Leftovers of copying tools: which file each was meant to become, and that nothing else counts as a
+leftover.
+"""
 
 from __future__ import annotations
 
@@ -70,13 +72,13 @@ def test_the_file_that_a_leftover_was_to_become(path: str, whole: str) -> None:
         ".hydra/config.yaml",
         ".metadata",
         "a/.gitignore",
-        # A step of eight digits, a host of eight hexadecimal ones.
+        # A step of eight digits, and a host name of eight hexadecimal digits.
         "model.pt.00001000",
         "events.out.tfevents.1764000000.deadbeef",
         "data.part/model_1.pt",
         "step_7.tmp/model.pt",
         "notes.part",
-        # A day behind a name.
+        # A date after a name.
         "model.pt20251103",
         "notes.download",
     ],

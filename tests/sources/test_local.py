@@ -1,4 +1,4 @@
-"""sources/local.py: what is listed of a folder, and that nothing else is ever read."""
+"""sources/local.py: which files of a folder are listed, and that no others are ever read."""
 
 from __future__ import annotations
 
@@ -172,7 +172,7 @@ def test_a_folder_whose_listing_fails_is_no_empty_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(path: str) -> None:
-        raise OSError(errno.EACCES, "Permission denied")  # as a share does that squashes root
+        raise OSError(errno.EACCES, "Permission denied")  # as on a share that squashes root
 
     write_bytes(tmp_path / "m.pt")
     monkeypatch.setattr(os, "scandir", fail)

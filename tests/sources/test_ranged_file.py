@@ -18,7 +18,7 @@ from aml_mirror.transfer.blocks import FilePart
 
 
 class Trickle(io.BytesIO):
-    """A stream that gives less than it is asked for, as FUSE does."""
+    """A stream that returns less than requested, as FUSE does."""
 
     def readinto(self, buffer: object) -> int:
         return super().readinto(memoryview(buffer)[:3])  # type: ignore[arg-type]
@@ -70,5 +70,5 @@ def test_a_part_of_a_file_that_was_written_to(tmp_path: Path) -> None:
 
 
 def test_a_part_that_was_not_made_to_its_end_can_be_closed() -> None:
-    """As Python does it: from 3.13 on with a traceback on stderr where that fails."""
+    """As Python does it. From 3.13 on, Python prints a traceback to stderr if that fails."""
     FilePart.__new__(FilePart).close()

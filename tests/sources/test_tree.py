@@ -1,4 +1,4 @@
-"""sources/tree.py: the view of one directory, through links, without end neither in depth nor in number."""
+"""sources/tree.py: the view of one directory, through links, with limits on depth and number."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def test_children_and_folders_are_those_with_files_below(tmp_path: Path) -> None
 
 
 def test_what_a_system_left_beside_the_files_is_none_of_them(tmp_path: Path) -> None:
-    """A copy made by macOS of a run that a Mac looked at, and files that NFS keeps until they are closed."""
+    """A macOS copy of a run that was opened on a Mac, and files that NFS keeps until they are closed."""
     litter = ("._model.safetensors", "a/._b.pt", "a/.DS_Store", ".DS_Store", ".nfs00000000012", "a/.nfs0001")
     kept = (".hydra/config.yaml", "a/.metadata", "a/._", "a/b.pt", "model.safetensors")
     whole = made(tmp_path / "run", *litter, *kept)
@@ -137,7 +137,7 @@ def test_hostile_json_is_a_data_error(tmp_path: Path, data: bytes) -> None:
 
 def test_small_files_are_read_whole_and_larger_ones_not_at_all(tmp_path: Path) -> None:
     write_bytes(tmp_path / "bom.json", b"\xef\xbb\xbf" + json.dumps({"é": 1}).encode())
-    with (tmp_path / "huge.json").open("wb") as stream:  # sparse: takes no room
+    with (tmp_path / "huge.json").open("wb") as stream:  # sparse: takes no disk space
         stream.truncate(tree.MAX_TEXT_BYTES + 1)
     found = tree_of(tmp_path)
     assert found.read_json("bom.json") == {"é": 1}

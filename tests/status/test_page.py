@@ -1,4 +1,4 @@
-"""The page of a backlog in a real Chromium: what it shows, to eyes, keyboards and screen readers.
+"""The page of a backlog in a real Chromium: what it shows, with keyboards and screen readers, too.
 
 The sizes and times of a page with 10,000 runs are in entrypoint/backfill.md.
 """
@@ -67,7 +67,7 @@ def test_names_are_text_and_nothing_is_loaded(shown: Page) -> None:
     (own,) = shown.requests()
     assert own.endswith("/runs.html")
     assert shown.complaints() == []
-    # Its policy also keeps a script out that got into it somehow.
+    # Its content security policy blocks even a script that got into the page.
     shown.run(
         "document.body.append(Object.assign(document.createElement('script'), {textContent: 'window.x = 1'}))"
     )
@@ -113,7 +113,7 @@ def test_the_table_is_sorted_by_each_column(shown: Page) -> None:
     click(shown, "Step")
     assert (names(shown)[:2], sorted_by()) == (["c", "b/10"], [["Step", "ascending"]])
     click(shown, "Step")
-    # What is not known stays at the end.
+    # Unknown values stay at the end.
     assert (names(shown)[:2], sorted_by()) == (["b/10", "c"], [["Step", "descending"]])
     for column, first in (
         ("State", "b/10"),

@@ -1,4 +1,4 @@
-"""aml-mirror status of a folder of runs: a row for each, what is selected, and how far it is."""
+"""aml-mirror status of a folder of runs: one row per run, the selection, and the progress."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def test_status_of_a_prefix(base: Path, aml_mirror: Call, database: str) -> None
     assert found["sweep/seed0"]["missing"] is None
     assert "no complete version" in found["sweep/seed1"]["missing"]
 
-    # For people: the registry once, a row for each run, and a line that counts them.
+    # Text output: the registry once, one row per run, and a line that counts them.
     shown = aml_mirror("status", *given, code=65)
     first, head, *rows, last = shown.out.splitlines()
     assert first == f"{base} in MLflow at {database}, model m"
@@ -70,7 +70,7 @@ def test_status_of_a_prefix(base: Path, aml_mirror: Call, database: str) -> None
     documented = shown.out.replace(str(base), "runs").replace(database, "http://mlflow.example:5000")
     assert f"```text\n{documented.replace('model m', 'model reach')}```" in page
 
-    # The same as a page; the run that is missing says why.
+    # The same as a page. The row of the missing run says why.
     weights = base / "sweep" / "seed1" / "checkpoint-1" / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-5])
     written = aml_mirror("status", *given, "--html", "runs.html", cwd=base.parent, code=65)
@@ -101,7 +101,7 @@ def test_status_of_a_prefix(base: Path, aml_mirror: Call, database: str) -> None
     shutil.rmtree(base / "sweep")
     assert names(*given, "--match", "one") == ["one"]
 
-    # One run is asked for as ever, by its folder or its id; nothing is selected among one.
+    # A single run works as before, by its folder or its id. Nothing can be selected from one run.
     alone = aml_mirror("status", base / "one", *target)
     assert alone.out.splitlines()[0] == f"one in MLflow at {database}"
     assert aml_mirror("status", "--run-id", "sweep/seed0", *target, "--json").json["versions"]

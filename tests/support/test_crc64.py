@@ -1,4 +1,4 @@
-"""The storage's CRC-64: by its check value, and against Microsoft's own implementation."""
+"""The storage's CRC-64, compared with its check value and with Microsoft's own implementation."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from aml_mirror.support.crc64 import crc64
 
 
 def test_check_value() -> None:
-    """The one of CRC-64/NVME in the catalogue of parametrised CRC algorithms."""
+    """The check value of CRC-64/NVME in the catalogue of parametrised CRC algorithms."""
     assert crc64(memoryview(b"123456789")) == 0xAE8B14860A799888
 
 

@@ -1,4 +1,4 @@
-"""library_internals.py: each of these fails if the library that it reaches into changes."""
+"""library_internals.py: each test fails if the library internals that it uses change."""
 
 from __future__ import annotations
 

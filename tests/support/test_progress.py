@@ -1,4 +1,4 @@
-"""How far the work is: lines while a single call takes long, a bar on a terminal, and no secret in either."""
+"""Progress: lines while a single call takes long, a bar on a terminal, and no secret in either."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a terminal shows while the work goes on: which run is at work, and a bar in binary units."""
+"""What a terminal shows during the work: the current run, and a bar in binary units."""
 
 from __future__ import annotations
 

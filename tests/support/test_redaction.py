@@ -1,4 +1,4 @@
-"""redact.py: what is a credential is masked, wherever it is; what is none stays as it is."""
+"""redact.py: credentials are masked everywhere, and nothing else is changed."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from aml_mirror.support import redaction
 
-# Put together here, so that no scanner of repositories takes them for real ones.
+# Joined at run time, so that no scanner of repositories mistakes them for real secrets.
 HEX = "0123456789abcdef0123456789abcdef"
 ALNUM = "Ab1" * 12
 KEY = base64.b64encode(bytes(range(64))).decode()
@@ -100,20 +100,20 @@ SECRET_NAMES = (
     "client_assertion", "env/WANDB_KEY", "openai_key", "jwt", "authorization", "passphrase",
     "license_key", "ssh.private_key", "basic_auth", "subscriptionKey", "encryption-key",
     "passwords", "db.passwords", "api_keys", "apikeys", "primaryKey", "secondary_key",
-    # Each word of the tables once, alone or glued to another one.
+    # Each word of the tables once, alone or joined to another word.
     "gcp_credential", "blob_sas", "app.secrets", "PGPASSWD", "clientsecret", "openaiapikey", "awsaccesskey",
     "secretkey", "sshprivatekey", "storageaccountkey", "hubauthtoken", "access_token_value", "proxy_auth",
     "access_signature", "conn_string", "connection_str", "conn_str", "access_keys", "account_keys",
     "secret_keys", "private_keys", "signing_key", "master_key", "shared_key", "service_key", "deploy_key",
     "azure_key", "comet_key", "neptune_key", "storage_key", "secret_key", "access_key", "account_key",
 )
-# Of a parameter only: in a text these are words.
+# Only as the name of a parameter: in a text these are words.
 PARAMETER_NAMES = (
     "smtp.pass", "wandb.key", "x.key", "roboflow_key", "aws.session", "pin", "access", "private", "db.pass",
     "s3.access", "mapbox.key", "login.pin", "SMTP_PASS", "kaggleKey", "service/key",
     "slack.webhook", "webhook_url", "login.otp", "door.passcode", "smtp.pw", "db.creds",
 )
-# Hosts and programs whose key is one to log in with, and what else a "key" or a "token" of a training is.
+# Hosts and programs whose key is a login key, and other meanings of "key" and "token" in a training.
 SERVICES = (
     "anthropic aws clearml cohere databricks datadog docker elevenlabs firebase gcp gcs gemini github gitlab "
     "google groq hf huggingface kaggle mapbox minio mistral mlflow newrelic ngc nvidia pinecone pushover "
@@ -133,7 +133,7 @@ VOCABULARY = (
     "task language class per max min num"
 )
 # fmt: on
-# No names say what these are.
+# No name identifies these.
 VALUES = (
     "x9Kf3LmQ7rTzV2bN8wYp4HsD",
     "a1B2c3D4e5F6g7H8i9J0k1L2m3N4",
@@ -235,7 +235,7 @@ def test_a_credential_is_masked_for_what_stands_around_it(around: str, secret: s
     assert redaction.MASK in masked and secret not in masked
 
 
-# As before, for secrets that are known by their length, or that have more than one word.
+# The same for secrets that are recognised by their length, or that have more than one word.
 AROUND_LONG = (
     "https%253A%252F%252Facct%252Fc%253Fsv%253D1%2526sig%253D§",
     "{'sv': ['2024'], 'sig': ['§']}",
@@ -368,7 +368,7 @@ UNITS = ("a.", "a-", "eyJ12345678-", "token=", "--a ", "a://", "Bearer ", "a:", 
 
 @pytest.mark.parametrize("unit", UNITS)
 def test_long_hostile_text_is_masked_in_one_pass(unit: str) -> None:
-    # Whatever takes quadratic time here does not end.
+    # An algorithm with quadratic time would not finish here.
     redaction.text(unit * (1_000_000 // len(unit)))
 
 
@@ -402,7 +402,7 @@ def test_the_credentials_that_we_were_given_are_masked_wherever_they_stand(
 
 def test_every_form_of_what_we_were_given_is_masked_whole(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(redaction, "_known", set())
-    # Each one begins as the one before it: the longest is masked first, or its end is shown.
+    # Each starts with the previous one. The longest must be masked first, or its end would be shown.
     words = {f"A{number}_SECRET": "correct-horse-battery-staple"[:number] for number in range(8, 29)}
     redaction.learn({**words, "PROXY": "http://me:p%40ss%2Fw0rd@proxy.example:3128", "B_SECRET": "seven77"})
     for said in (
@@ -417,7 +417,7 @@ def test_every_form_of_what_we_were_given_is_masked_whole(monkeypatch: pytest.Mo
 
 
 def test_a_text_is_masked_before_it_is_cut() -> None:
-    # Of a cut token or key too little is left to be known as one.
+    # Too little is left of a truncated token or key to recognise it.
     token = "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxMjM0NTY3ODkwIn0.abcdefghijklmnopqrstuv"
     for secret in (token, "ghp_0123456789abcdefghij", "AKIA0123456789ABCDEF"):
         cut = redaction.start("x" * 90 + " " + secret, 100)

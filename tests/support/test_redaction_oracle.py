@@ -1,7 +1,7 @@
-"""What a well-kept list of others recognises as a credential is masked: Yelp's detect-secrets.
+"""Everything that a maintained list recognises as a credential is masked. The list is Yelp's detect-secrets.
 
-The list is an oracle here, not a part of the program: 120 KB and a package more would be cheap, but its
-rules by name and by entropy mask ordinary parameters, and it finds lines where we have to find the end of
+The list is an oracle, not a part of the program. Its size (120 KB and one package) would be acceptable. But
+its rules for names and entropy mask ordinary parameters, and it finds lines, while we must find the end of
 each value.
 """
 
@@ -27,8 +27,8 @@ from hypothesis import strategies as st
 
 from aml_mirror.support import redaction
 
-# Rules that know a credential by its own shape. Left out are those that go by a name beside it (ours go by
-# names, too: test_redaction.py), public addresses, and shapes that no provider hands out.
+# Rules that recognise a credential by its shape. Left out are rules that need a name (test_redaction.py tests
+# our rules for names), public addresses, and shapes that no provider issues.
 RULES = [
     (detector.__name__, rule)
     for detector in (
@@ -45,7 +45,7 @@ RULES = [
     for rule in detector.denylist
     if not rule.pattern.startswith("aws")
 ]
-# Of these the rule takes more than the provider makes: fewer or other letters, a backslash.
+# These rules accept more than the provider issues: fewer or other letters, a backslash.
 NARROWED = {
     "azure": "[A-Za-z0-9+/]{85}[AQgw]==",
     "npm": "npm_[A-Za-z0-9]{36}",
@@ -57,7 +57,7 @@ NARROWED = {
 
 
 def _is_masked_everywhere(rule: re.Pattern[str]) -> None:
-    # A key has digits: a word that begins like one is a word.
+    # A key has digits. A word that only starts like a key is a word.
     made = st.from_regex(rule, fullmatch=True, alphabet=st.characters(min_codepoint=33, max_codepoint=126))
 
     @settings(max_examples=15, suppress_health_check=list(HealthCheck), database=None, derandomize=True)
@@ -73,7 +73,7 @@ def _is_masked_everywhere(rule: re.Pattern[str]) -> None:
 
 @pytest.mark.parametrize(("name", "rule"), RULES, ids=[f"{name}-{at}" for at, (name, _) in enumerate(RULES)])
 def test_what_others_recognise_is_masked(name: str, rule: re.Pattern[str]) -> None:
-    # Without regard to case, a rule takes what no provider hands out.
+    # A case-insensitive rule accepts texts that no provider issues.
     _is_masked_everywhere(re.compile(rule.pattern, re.ASCII))
 
 

@@ -1,4 +1,4 @@
-"""retry.py: patience that ends in time, by a clock and a sleep of the test's own."""
+"""retry.py: retries end in time, measured with the test's own clock and sleep."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from aml_mirror.support.retry import LONGEST_PAUSE, Retry
 
 
 class World:
-    """A clock that only sleeping moves, and what was said and done."""
+    """A clock that only sleeping advances, and a record of messages and calls."""
 
     def __init__(self, for_seconds: float, failures: int = 10**9, cost: float = 0.0) -> None:
         self.now, self.cost, self.failures, self.calls = 1000.0, cost, failures, 0
@@ -59,7 +59,7 @@ def test_it_gives_up_when_the_time_is_up_with_75(for_seconds: float, cost: float
     with pytest.raises(ServiceUnavailable, match="it is down") as caught:
         world.retry(world.operation)
     assert caught.value.exit_code == 75 and isinstance(caught.value.__cause__, OSError)
-    # Not before the time is up, and no later than one call after it.
+    # Not before the time is over, and at most one call later.
     assert for_seconds <= world.now - 1000 + 1e-6 <= for_seconds + 2 * cost + 1e-3
     assert for_seconds or world.calls == 1
 

@@ -1,6 +1,6 @@
-"""What operators get: traces, metrics and a text file, and what a collector that fails does to the work.
+"""Telemetry for operators: traces, metrics and a text file, and how a failing collector affects the work.
 
-The collector's end is read with OpenTelemetry's own messages (opentelemetry-proto).
+The collector parses requests with OpenTelemetry's own messages (opentelemetry-proto).
 """
 
 from __future__ import annotations
@@ -88,7 +88,7 @@ def test_a_mirror_is_one_trace_with_its_stages_and_no_metric_names_a_run(
     ).json
     spans = {span.name: span for span in collector.spans}
     root = spans.pop("aml-mirror mirror")
-    # The job's trace goes on.
+    # The job's trace continues.
     assert root.trace_id.hex() == TRACE and root.parent_span_id.hex() == "b7ad6b7169203331"
     assert set(spans) == {"open registry", "locate", "look up versions", "decide", "publish"}
     for span in spans.values():
@@ -155,7 +155,7 @@ def test_what_goes_wrong_with_telemetry_is_a_warning(aml_mirror: Call, tmp_path:
     run = huggingface_run(tmp_path / "run-7", points=3)
     environment: dict[str, str] = {}
     more: list[str] = []
-    # Neither accepts nor refuses more than one connection, which it leaves unanswered.
+    # Accepts one connection, which it never answers, and neither accepts nor refuses others.
     with socket.create_server(("127.0.0.1", 0)) as silent, Collector(status=400) as refuses:
         threading.Thread(target=refuses.serve_forever, daemon=True).start()
         if kind == "dead":

@@ -1,4 +1,4 @@
-"""What verify says of a version of which each part can be another one; the version is a dictionary here."""
+"""What verify reports when any part of a version has changed. The version is a dictionary here."""
 
 from __future__ import annotations
 

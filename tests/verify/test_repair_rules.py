@@ -1,4 +1,4 @@
-"""Which bytes a repair may write: those of the manifest, where the source still has all of them."""
+"""Which bytes a repair may write: those in the manifest, if the source still has all of them."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def test_only_a_source_that_has_every_byte_is_written_from(stored: StoredVersion
     assert sources(stored, located, "w") == ["run/config.json", "run/w"]
     config, weights = stored.manifest.items
     stored.manifest = Manifest((config, replace(weights, sha256=sha256(b"other"))))
-    # What is right is not compared.
+    # Correct files are not compared with the source.
     assert sources(stored, located, "config.json")
     with pytest.raises(DataError, match="no longer has the bytes of version 1 of m: w"):
         sources(stored, located, "config.json", "w")

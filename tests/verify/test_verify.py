@@ -1,4 +1,4 @@
-"""Whether a version still is what was mirrored, against a real MLflow server whose files are changed."""
+"""Whether a version is still what was mirrored, with a real MLflow server whose files are changed."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ from builders.runs import huggingface_run
 
 
 class Registered:
-    """One version on the server, made by a mirror, and hands that change what it holds."""
+    """One mirrored version on the server, and methods that change its content."""
 
     def __init__(self, url: str, client: MlflowClient, model: str, run: Path, scratch: Path) -> None:
         self.settings = Settings(
@@ -112,7 +112,7 @@ def test_each_change_is_found_and_named(registered: Registered) -> None:
 
 
 def test_a_manifest_that_was_changed_with_the_file_is_found(registered: Registered) -> None:
-    # Whoever changes a file and its digest in the manifest cannot change the digest of the manifest.
+    # An attacker who changes a file and its digest in the manifest cannot change the digest of the manifest.
     changed = b"{}"
     registered.put("model/config.json", changed)
     manifest = json.loads(registered.read("manifest.json"))
@@ -127,7 +127,8 @@ def test_a_manifest_that_was_changed_with_the_file_is_found(registered: Register
 
 
 def test_a_digest_that_was_moved_to_another_field_is_found(registered: Registered) -> None:
-    # The digest of the manifest stays the same: it has each file's SHA-256, or its ETag where there is none.
+    # The digest of the manifest stays the same, because it covers each file's SHA-256, or its ETag if there
+    # is none.
     whole = registered.read("model/config.json")
     registered.put("model/config.json", b"x" * len(whole))
     manifest = json.loads(registered.read("manifest.json"))
@@ -140,7 +141,7 @@ def test_a_digest_that_was_moved_to_another_field_is_found(registered: Registere
 
 
 def test_what_is_signed_covers_every_digest() -> None:
-    # Of a file that the storage service copied the manifest's digest has the ETag, not the MD5.
+    # For a file that the storage service copied, the manifest's digest covers the ETag, not the MD5.
     items = (ManifestEntry("", "a", 1, None, "old", "0x1"), ManifestEntry("", "b", 1, None, None, "0x2"))
     version = Version("m", "1", {"manifest_sha256": Manifest(items).sha256})
     signed = {
@@ -287,7 +288,7 @@ def test_the_statement_is_in_toto_s_and_sha256sum_reads_it(registered: Registere
     found = json.loads(registered.read(statement.ARTIFACT))
     assert found["_type"] == "https://in-toto.io/Statement/v1"
     assert found["predicateType"] == statement.PREDICATE_TYPE
-    # As in-toto's own library reads it; a copy without a digest is refused, so that it has an opinion.
+    # in-toto's own library accepts it. It refuses a copy without a digest, so it does check.
     theirs = in_toto_statement.Statement.copy_from_pb(ParseDict(found, in_toto_pb.Statement()))
     theirs.validate()
     theirs.pb.subject[0].digest.clear()

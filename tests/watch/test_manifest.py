@@ -14,7 +14,7 @@ from aml_mirror.core.settings import resolve
 
 ROOT = Path(__file__).parents[2]
 MANIFEST = ROOT / "workflows" / "kubernetes" / "watch-cronjob.yaml"
-# The oldest that has batch/v1's CronJob as it is used here, and the newest that the package has.
+# The oldest version with batch/v1's CronJob as used here, and the newest in the package.
 VERSIONS = ("1.25", "1.30", kubernetes_validate.latest_version())
 
 
@@ -49,7 +49,7 @@ def test_the_program_takes_its_arguments() -> None:
     assert settings.once and settings.labels == {"mirror": "on"} and settings.model_name == "{workflow}"
     (token,) = [mount for mount in container["volumeMounts"] if mount["name"] == "osmo-token"]
     assert settings.osmo_token_file == token["mountPath"] + "/token" and token["readOnly"]
-    # No secret is among the variables, where `kubectl describe` would show it.
+    # No secret is in the variables, which `kubectl describe` shows.
     assert {entry["name"] for entry in container["env"]} == {
         "AZURE_SUBSCRIPTION_ID",
         "AZURE_RESOURCE_GROUP",

@@ -1,4 +1,4 @@
-"""A watcher over a simulated cluster: a sample of passes here, 500 and more with `make test-watch`."""
+"""A watcher on a simulated cluster: a sample of passes here, 500 and more with `make test-watch`."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def test_every_run_that_opted_in_is_mirrored_once_and_in_time(
     try:
         for _ in range(PASSES):
             cluster.one_pass()
-        # What ended last, and what still waits for its pause.
+        # The workflows that ended last, and those that still wait for their pause.
         for _ in range(4):
             cluster.one_pass(calm=True)
         figures = cluster.check()

@@ -1,4 +1,4 @@
-"""Passes of a watcher over OSMO's REST API into a real MLflow server: what is mirrored, and when."""
+"""Passes of a watcher with OSMO's REST API and a real MLflow server: what is mirrored, and when."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def make(rest: OsmoRest, token_file: Path, volume: Path, mlflow_url: str, model_
 
 
 def versions(client: MlflowClient, model: str) -> dict[str, dict[str, str]]:
-    """Run id -> tags of each version; one a run."""
+    """Run id -> tags of its version; one version per run."""
     found = {
         item.tags["osmo.run_id"]: dict(item.tags)
         for item in client.search_model_versions(f"name = '{model}'")
@@ -99,7 +99,7 @@ def test_a_run_is_mirrored_once_with_its_labels(
     assert {key: run.data.tags[key] for key in labels} == labels
     assert found["train-1"]["source"] == "osmo-mirror" and "osmo.replay" not in found["train-1"]
 
-    # The next pass asks for the token and for the list, and for nothing else.
+    # The next pass requests only the token and the list.
     rest.requests.clear()
     summary = watching.one_pass(EVERY)
     assert (summary.already, summary.found, watching.outcomes()) == (1, 1, [])
@@ -109,7 +109,7 @@ def test_a_run_is_mirrored_once_with_its_labels(
     ]
     assert TOKEN not in watching.said.getvalue()
 
-    # It completes later, with a log that another one brought.
+    # It completes later, with a log that another run wrote.
     small_run(volume / "train-3", 3)
     with osmo.changed() as state:
         state["workflows"]["train-3"]["status"] = "COMPLETED"
@@ -133,7 +133,7 @@ def test_what_failed_is_looked_at_again_in_a_day(
     for _ in range(3):
         summary = watching.one_pass(EVERY)
         assert (summary.postponed, summary.exit_code, watching.outcomes()) == (2, 0, [])
-    # Another watcher, elsewhere, reads the same journal; one that makes other versions does not.
+    # A watcher on another machine reads the same journal. One that makes different versions does not.
     assert make().one_pass().postponed == 2
     assert make("--checkpoint", "best", "--once").one_pass().postponed == 0
     small_run(volume / "train-2", 1)
@@ -152,7 +152,7 @@ def test_pauses_grow_while_a_service_fails(osmo: OsmoWorld, rest: OsmoRest, make
     for number in range(16):
         watching.one_pass(EVERY if number else 0)
         tried += [number for run_id, outcome, code in watching.outcomes() if code == 75]
-    # At the next pass, and then after one, two, four, eight of them.
+    # At the next pass, and then after one, two, four and eight passes.
     assert tried == [0, 1, 2, 4, 8]
 
 
@@ -224,7 +224,7 @@ def test_since_counts_from_the_end_and_asks_for_a_day_with_a_margin(
     summary = watching.one_pass()
     assert watching.outcomes() == [("long-1", "mirrored", 0)]
     assert (summary.listed, summary.ended_before) == (2, 1)
-    # Seven days and 30 before them, and one for time zones.
+    # Seven days, the 30 days before them, and one day for time zones.
     assert any("submitted_after=2026-10-03T00%3A00%3A00" in request for request in rest.requests)
     assert make("--since", "7d", "--longest-run", "300d").one_pass().listed == 3
 
@@ -256,7 +256,7 @@ def test_the_model_is_named_by_a_template(
     assert "has no label robot" in watching.said.getvalue()
     assert list(versions(client, f"{model_name}-reach-ur5e-huggingface")) == ["reach-1"]
     assert watching.one_pass(EVERY).already == 1
-    # What a person mirrored under a name that fits is not mirrored again.
+    # A run that a user has mirrored under a matching name is not mirrored again.
     watching = make(model=model_name + "-{workflow}-{framework}")
     watching.one_pass()
     assert watching.outcomes() == [("reach-2", "mirrored", 0)]

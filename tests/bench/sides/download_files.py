@@ -1,4 +1,4 @@
-"""Bring the blobs of a container to a folder, in one of the ways of Python."""
+"""Download the blobs of a container to a folder, in one of Python's ways."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ else:
     from azure.ai.ml._artifacts._blob_storage_helper import BlobStorageClient
 
     with Timer() as timer:
-        # What MLClient.models.download calls, after it found the version.
+        # MLClient.models.download calls this after it has found the version.
         client = BlobStorageClient(credential=sas, account_url=account, container_name="files")
         client.download(starts_with="model/", destination=str(target))
 

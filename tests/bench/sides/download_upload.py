@@ -1,4 +1,4 @@
-"""Bring the blobs below a prefix into another container by way of this machine, as a script would."""
+"""Copy the blobs below a prefix into another container through this machine, as a script would."""
 
 from __future__ import annotations
 

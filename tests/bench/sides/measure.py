@@ -1,6 +1,6 @@
-"""What every side does: take the time of its job, and say what it did in one line of JSON.
+"""What every side does: measure the time of its job, and describe the work in one line of JSON.
 
-Runs in environments that have nothing of ours.
+Runs in environments without our program.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any
 
 
 def arguments() -> dict[str, Any]:
-    """What the harness asks for."""
+    """The harness's request."""
     return json.loads(sys.argv[1])
 
 
@@ -32,7 +32,7 @@ class Timer:
 
 
 def resident() -> int:
-    """The most memory that this process ever held, in bytes."""
+    """The peak memory of this process in bytes."""
     with open("/proc/self/status", encoding="ascii") as stream:
         for line in stream:
             if line.startswith("VmHWM:"):

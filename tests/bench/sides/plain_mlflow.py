@@ -1,4 +1,4 @@
-"""Send a run to an MLflow server, as a script of one's own would."""
+"""Send a run to an MLflow server, as a hand-written script would."""
 
 from __future__ import annotations
 

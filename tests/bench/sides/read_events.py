@@ -1,4 +1,4 @@
-"""Read all scalars of an event file with one of the readers that there are; run where its reader is."""
+"""Read all scalars of an event file with one of several readers. It runs in that reader's environment."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ tags: set[str] = set()
 points = 0
 
 if reader == "bare":
-    # Nothing but the interpreter and this file's own imports: what memory is compared with.
+    # Only the interpreter and this file's own imports: the baseline for memory.
     report(Timer(), {})
     raise SystemExit
 
@@ -25,7 +25,7 @@ if reader == "ours":
             tags.add(tag)
         points = file.points
     if file.skipped_records or file.ended:
-        raise SystemExit("the file is not read whole")
+        raise SystemExit("the file was not read completely")
 elif reader == "tbparse":
     from tbparse import SummaryReader
 

@@ -13,7 +13,7 @@ names = [f"train/metric_{number:02d}" for number in range(given["tags"])]
 name = f"bench-{uuid.uuid4().hex[:8]}"
 
 if way == "ours":
-    # The stage of the program, as the program runs it: the event file is read, the points are sent.
+    # The program's own stage: it reads the event file and sends the points.
     from pathlib import Path
 
     from aml_mirror.cli.arguments import parser
@@ -33,7 +33,7 @@ if way == "ours":
     tags |= {keys.CHECKPOINT: "checkpoint-100", keys.MANIFEST_SHA256: "0" * 64}
     writer = workspace.begin(name, name, tags)
     if isinstance(writer, Version):
-        raise SystemExit("there is such a version")
+        raise SystemExit("there is already such a version")
     with Timer() as timer:
         sent = writer.log_metrics(metrics.stream, lambda count: None)
     run_id = writer.run_id

@@ -1,4 +1,4 @@
-"""Send the files of a folder to blobs below an address, in one of the ways of Python."""
+"""Send the files of a folder to blobs below an address, in one of Python's ways."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ if way == "ours":
     from aml_mirror.transfer.transfer import Transfer
     from aml_mirror.transfer.transfer_options import BLOCK_BYTES, CONCURRENCY
 
-    # All that the program has loaded by then, for the sake of the memory.
+    # Load everything that the program has loaded by then, so that the memory compares.
     for name in (
         "aml_mirror.pipeline.mirror",
         "aml_mirror.registries.azureml.workspace",
@@ -61,7 +61,7 @@ if way == "ours":
             remove_staging_folder(requests, reading.staged.folder)
             sent = moved.sent + reading.staged.sent
         else:
-            # Few bytes are hashed first, since where they go depends on what they are.
+            # Small files are hashed first, because their target depends on their content.
             with Timer() as hashing:
                 manifest = hash_files(tree, paths)
             facts["of it hashing, s"] = hashing.seconds
@@ -97,7 +97,7 @@ elif way == "plugin":
         os.environ["AZUREML_WORKSPACE_NAME"],
     )
     uri = workspace.workspaces.get(workspace.workspace_name).mlflow_tracking_uri
-    # The plugin's artifacts look there, whatever the client was told.
+    # The plugin's artifact store reads this variable and ignores the client's argument.
     mlflow.set_tracking_uri(uri)
     client = MlflowClient(uri, uri)
     run = client.create_run(client.create_experiment(f"upload-{given['prefix']}"))
