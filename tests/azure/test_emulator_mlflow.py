@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import pathlib
 import subprocess
 import sys
 from typing import Any
@@ -366,3 +367,14 @@ def test_the_plugin(azure: Azure, tmp_path: Any) -> None:
     assert azure.artifact(told["run"], "model/a.txt") == b"hello"
     assert azure.mlflow.get_run(told["run"]).info.status == "FINISHED"
     assert len(azure.mlflow.get_metric_history(told["run"], "loss")) == 200
+
+
+def test_files_pass_through_the_plain_address(azure: Azure, tmp_path: Any) -> None:
+    sent = tmp_path / "model.bin"
+    sent.write_bytes(b"\xff\xfe\x00\x01no JSON")
+    experiment = azure.mlflow.create_experiment("files")
+    run_id = azure.mlflow.create_run(experiment).info.run_id
+    azure.mlflow.log_artifact(run_id, str(sent), "model")
+    (tmp_path / "got").mkdir()
+    got = azure.mlflow.download_artifacts(run_id, "model/model.bin", str(tmp_path / "got"))
+    assert pathlib.Path(got).read_bytes() == sent.read_bytes()
