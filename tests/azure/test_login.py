@@ -158,7 +158,7 @@ def test_a_cloud_that_nobody_knows(azure: Any, monkeypatch: pytest.MonkeyPatch) 
     with pytest.raises(ConfigurationError, match="Nephelokokkygia"):
         blob_suffix()
     monkeypatch.delenv("ARM_CLOUD_METADATA_URL")
-    with pytest.raises(ConfigurationError, match="is not known"):
+    with pytest.raises(ConfigurationError, match="names the unknown cloud"):
         blob_suffix()
 
 

@@ -39,7 +39,7 @@ def test_all_shards_are_read_back_and_the_last_receipt_of_a_run_counts(
         ("run-1-7", "broken in attempt 1"),
     }
     done = aml_mirror("status", "--backfill", "other", "--tracking-uri", mlflow_url, code=66)
-    assert "no receipts of the backfill other are kept" in done.err
+    assert "no receipts of the backfill other are stored" in done.err
     assert "failed" in kept_receipts.text(found[7]) or "mirrored" in kept_receipts.text(found[7])
 
 

@@ -179,6 +179,7 @@ def test_both_ways_bring_the_same_checkpoint(azure: Azure) -> None:  # noqa: F81
     assert found["ours"].facts["bytes sent"] < 1 << 20
 
 
+@pytest.mark.nightly
 @pytest.mark.usefixtures("here")
 def test_a_mirrored_run_is_mirrored_again_into_both_registries(azure: Azure) -> None:  # noqa: F811
     found = compare(nothing.comparison(azure, points=20, files=2, size=1000), 1, say=quiet)

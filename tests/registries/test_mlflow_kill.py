@@ -312,7 +312,7 @@ def test_short_upload_is_seen(
         process = start(run, proxy.url, model_name, tmp_path, "--retry-for", "1s")
         _, err = process.communicate(timeout=600)
     assert process.returncode == 75, err
-    assert "model/model.safetensors arrived with 0 of" in err
+    assert "model/model.safetensors arrived with only 0 of" in err
     assert not client.search_model_versions(f"name = '{model_name}'")
     experiment = client.get_experiment_by_name(model_name)
     assert [item.info.status for item in client.search_runs([experiment.experiment_id])] == ["FAILED"]
