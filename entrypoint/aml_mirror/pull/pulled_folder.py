@@ -1,7 +1,7 @@
 """The folder of a pull. It is complete or absent, however the pull ends.
 
 - ``DIR/model/`` contains only the files of the version.
-- ``DIR/mirror/`` contains the version's own files (manifest, statement, signatures, card) and ``pulled.json``,
+- ``DIR/mirror/`` contains the version's own files (manifest, signatures, card, …) and ``pulled.json``,
   which says which version this is.
 
 Everything is written into ``.DIR.aml-mirror-new`` next to DIR, which is renamed when it is complete. With
