@@ -1,7 +1,7 @@
-"""The suite of every registry, for Azure ML: run by test_conformance.py in a process of its own.
+"""The suite of every registry, for Azure ML. test_conformance.py runs it in a separate process.
 
-azureml-mlflow asks for the metadata of the cloud as it is imported, so the environment of the emulator has to
-be set before.
+azureml-mlflow requests the cloud's metadata when it is imported, so the emulator's environment must be set
+before.
 """
 
 from __future__ import annotations

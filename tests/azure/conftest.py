@@ -1,4 +1,4 @@
-"""The emulator's fixtures, and real clients on them, for the tests of the emulator itself."""
+"""The emulator's fixtures, and real clients that use it, for the tests of the emulator itself."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The program against a scope of the emulator, and what a mirror must have left there."""
+"""Runs the program in a scope of the emulator, and checks what a mirror must have left there."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from azure_emulator.client import Azure
 from builders.forks import AZURE, Forked, Forks, forks
 from builders.program import PROGRAM, clean_environment
 
-# Requests that are not the program's own doing, or that come when they come.
+# Requests that the program does not send itself, or whose order varies.
 ASIDE = r"/metadata/endpoints|/oauth2/"
 RENEWAL = r"comp=lease"
 
 
 @dataclass(frozen=True)
 class Done:
-    """What a call of the program came to."""
+    """The result of a call of the program."""
 
     code: int
     out: str
@@ -41,8 +41,8 @@ class Done:
 class Mirroring:
     """Calls of the program in one scope, in an empty folder.
 
-    Lists and searches are behind what one call writes. The next call comes later, when they show it: with
-    ``settles`` set to False it comes at once.
+    Lists and searches do not show a call's changes at once. The next call waits until they do. With
+    ``settles`` set to False it does not wait.
     """
 
     def __init__(self, azure: Azure, folder: Path) -> None:
@@ -54,22 +54,22 @@ class Mirroring:
             self.azure.settle()
 
     def environment(self, **more: str) -> dict[str, str]:
-        """The variables that lead into the scope, and those given; an empty one is taken away."""
+        """The variables that lead into the scope, and the given ones. An empty one is removed."""
         found = clean_environment(**{**self.azure.env(), **more})
         return {key: value for key, value in found.items() if value}
 
     def _forks(self) -> Forks:
-        # The plugin asks for the cloud's metadata as it is loaded: there has to be an emulator.
+        # The plugin requests the cloud's metadata when it is loaded, so an emulator must be running.
         return forks(AZURE, lambda: clean_environment(**self.azure.control.scope("main").env()))
 
     def start(self, *arguments: str | Path, **environment: str) -> Forked:
-        """Start the program, in a fork of a process that has the clients loaded, and do not wait for it."""
+        """Start the program in a fork of a process that has loaded the clients, and do not wait for it."""
         given = [str(argument) for argument in arguments]
         self._settle()
         return self._forks().start(given, self.folder, self.environment(**environment))
 
     def start_from_nothing(self, *arguments: str | Path, **environment: str) -> subprocess.Popen[str]:
-        """Start the program as a person does, and do not wait for it."""
+        """Start the program as a user does, and do not wait for it."""
         self._settle()
         return subprocess.Popen(
             [PROGRAM, *map(str, arguments)],
@@ -83,7 +83,7 @@ class Mirroring:
     def __call__(
         self, *arguments: str | Path, code: int | None = 0, fork: bool = True, **environment: str
     ) -> Done:
-        """Run the program to its end; without ``fork`` as a person starts it."""
+        """Run the program to its end; without ``fork``, start it as a user does."""
         start = self.start if fork else self.start_from_nothing
         process = start(*arguments, **environment)
         out, err = process.communicate(timeout=600)
@@ -123,7 +123,7 @@ def complete_versions(azure: Azure, model: str) -> dict[str, dict[str, Any]]:
 
 
 def assert_no_claim_is_held(azure: Azure) -> None:
-    """What is left of a claim is a blob that anybody may take."""
+    """Check that the claim is a blob that any program can lease."""
     service = azure.blob_service()
     for name in azure.blobs("aml-mirror/claims/"):
         assert service.get_blob_client(azure.container, name).get_blob_properties().lease.state != "leased", (
@@ -132,7 +132,7 @@ def assert_no_claim_is_held(azure: Azure) -> None:
 
 
 def files_of(azure: Azure, version: dict[str, Any]) -> dict[str, str]:
-    """Path -> SHA-256 of each blob that a version points at."""
+    """Path -> SHA-256 of each blob of a version."""
     prefix = str(version["modelUri"]).partition("/paths/")[2]
     return {
         name.removeprefix(prefix): hashlib.sha256(azure.read(name)).hexdigest()
@@ -141,7 +141,7 @@ def files_of(azure: Azure, version: dict[str, Any]) -> dict[str, str]:
 
 
 def points_of(azure: Azure, run_id: str, name: str) -> list[int]:
-    """The steps of a metric, in order, as often as each is there."""
+    """The steps of a metric in order, with duplicates."""
     return sorted(point.step for point in azure.mlflow.get_metric_history(run_id, name))
 
 
@@ -155,7 +155,7 @@ def artifacts_of(azure: Azure, run_id: str) -> dict[str, bytes]:
 
 
 def wait_until_asked(azure: Azure, process: subprocess.Popen[str], text: str) -> None:
-    """Return when a request was seen that contains a text; fail where the program ends before."""
+    """Return once a request that contains the text was seen. Fail if the program ends before."""
     while not azure.requests(text):
         assert process.poll() is None, process.communicate()
         time.sleep(0.1)

@@ -1,11 +1,11 @@
-"""The stages of a mirror into Azure ML, each by the requests in which it consists."""
+"""The stages of a mirror into Azure ML, each defined by its requests."""
 
 from __future__ import annotations
 
 import re
 from typing import Any
 
-# In the order in which they are looked through: METHOD https://host/path?query.
+# The first match counts: METHOD https://host/path?query.
 STAGES = {
     "cloud metadata": r"/metadata/endpoints",
     "token": r"/oauth2/",
@@ -32,6 +32,6 @@ STAGES = {
 
 
 def stage_of(request: dict[str, Any]) -> str:
-    """The stage to which a request of the emulator's log belongs."""
+    """The stage of a request in the emulator's log."""
     text = f"{request['method']} https://{request['host']}{request['path']}"
     return next((name for name, match in STAGES.items() if re.search(match, text)), text[:80])

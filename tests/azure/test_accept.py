@@ -1,4 +1,4 @@
-"""`make accept` is what a person runs in a real workspace: here it runs in the emulated one."""
+"""`make accept` is for real workspaces. Here it runs in the emulated one."""
 
 from __future__ import annotations
 
@@ -17,7 +17,9 @@ SCRIPTS = Path(__file__).parents[2] / "scripts"
 
 
 class Accept:
-    """The script in this process; each aml-mirror that it starts is a fork, with the clients loaded."""
+    """Run the script in this process. Each aml-mirror that it starts is a fork that has loaded the
+    clients.
+    """
 
     def __init__(
         self, mirroring: Mirroring, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
@@ -57,7 +59,7 @@ def test_everything_is_tried_and_removed(azure: Azure, accept: Accept) -> None:
     assert "ACCEPTED" in said["model version"]
     assert said["artifacts by reference"].startswith("are accepted")
     assert said["remove what was made"] == "all removed"
-    # Nothing is left but what a probe found of the workspace, and nothing tells which one it was.
+    # Only the probe's findings about the workspace are left, and nothing reveals which workspace it was.
     assert list(azure.blobs("aml-mirror/")) == ["aml-mirror/workspace.json"]
     assert not any(azure.models().values())
     for secret in (azure.facts["subscription"], azure.facts["workspace"], azure.account):

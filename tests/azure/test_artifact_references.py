@@ -1,4 +1,4 @@
-"""The run shows files that are stored with the version: by reference, where the service takes that."""
+"""The run shows the version's files: by reference, if the service supports that."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def run(tmp_path: Path) -> Path:
 
 
 def places(azure: Azure, model: str) -> dict[str, str]:
-    """Path of each artifact of a model's run -> the blob that it stands for."""
+    """Path of each artifact of a model's run -> the blob that it refers to."""
     (found,) = runs_of(azure, model)
     return {path: place["name"] for path, place in azure.artifact_places(found.info.run_id).items()}
 
@@ -31,7 +31,7 @@ def verified(mirroring: Mirroring, *names: str) -> None:
 
 
 def test_no_byte_goes_through_the_artifact_service(azure: Azure, mirroring: Mirroring, run: Path) -> None:
-    """Also in an account that refuses every SAS: the Studio shows the files all the same."""
+    """Also in an account that refuses every SAS: the Studio still shows the files."""
     azure.set_workspace(artifact_sas="key")
     done = mirroring.mirror(run, "reach")
     assert "artifacts are in the datastore" not in done.err
@@ -42,7 +42,8 @@ def test_no_byte_goes_through_the_artifact_service(azure: Azure, mirroring: Mirr
         "safety.json", "tensorboard", "curves.svg",
     }  # fmt: skip
     for path, name in shown.items():
-        # Texts have a copy of their own: an earlier release writes over what an artifact stands for.
+        # Text files have a separate copy, because an earlier release overwrites the blob that an artifact
+        # refers to.
         folder = "" if path.startswith("tensorboard/") else "artifacts/"
         assert name.endswith(f"/mirror/reach/{folder}{path}"), name
     assert_exactly_once(azure, "reach", run, POINTS)
@@ -82,7 +83,7 @@ def test_killed_before_the_default_datastore_changed(
     (version,) = complete_versions(azure, "reach").values()
     assert "/datastores/second/" in version["modelUri"]
     verified(mirroring, "reach:1")
-    # What the killed attempt registered cannot be changed: the next name stands for this version's file.
+    # The killed attempt's artifact cannot be changed, so the next name refers to this version's file.
     (found,) = runs_of(azure, "reach")
     there = azure.artifact_places(found.info.run_id)
     assert there["manifest~2.json"]["account"] == account

@@ -1,4 +1,4 @@
-"""A run in Blob storage: real clients against the emulated accounts."""
+"""A run in Blob storage: real clients with the emulated accounts."""
 
 from __future__ import annotations
 
@@ -240,7 +240,7 @@ def expired(azure: Any) -> None:
 def test_trouble_passes(azure: Any, trouble: Callable[[Any], None]) -> None:
     data = noise(300_000)
     source = BlobSource(azure.seed({"x": data}, "r"), retry_seconds=600)
-    source.is_unchanged(source.scan().files["x"])  # a token is at hand
+    source.is_unchanged(source.scan().files["x"])  # a token has been acquired
     trouble(azure)
     entry = source.scan().files["x"]
     with source.open(entry) as stream:

@@ -1,4 +1,6 @@
-"""What Azure's clients raise becomes one line, an exit code, and as much patience as it deserves."""
+"""Errors of Azure's clients become one line and an exit code, and are retried for as long as that can
+help.
+"""
 
 from __future__ import annotations
 
@@ -46,7 +48,9 @@ def test_requests_without_an_answer(said: str, kind: type[MirrorError], code: in
 def test_a_name_that_is_not_there_is_not_waited_for_as_a_service_is(
     kind: type[ServiceUnavailable], lasted: float
 ) -> None:
-    """Name services restart and private endpoints are new, for a minute; a name that is wrong stays wrong."""
+    """Unresolved names are retried for a minute, because name servers restart and private endpoints may be
+    new. A wrong name stays wrong.
+    """
     clock = [0.0]
 
     def sleep(seconds: float) -> None:

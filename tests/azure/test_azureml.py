@@ -1,4 +1,4 @@
-"""The program into an emulated Azure ML workspace, through the real clients: what arrives, and how often."""
+"""Mirroring into an emulated Azure ML workspace with the real clients: what arrives, and how often."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def run(tmp_path: Path) -> Path:
 
 
 def sent(azure: Azure, contains: str = "") -> list[str]:
-    """METHOD host/path of each request besides tokens and cloud metadata."""
+    """METHOD host/path of each request, without tokens and cloud metadata."""
     import re
 
     found = (f"{one['method']} {one['host']}{one['path']}" for one in azure.requests(contains))
@@ -54,7 +54,7 @@ def test_what_arrives(azure: Azure, mirroring: Mirroring, run: Path) -> None:
 
     assert receipt["outcome"] == "mirrored"
     assert (receipt["model_version"], receipt["model_uri"]) == ("1", "models:/reach/1")
-    # The builder's log goes on far beyond its last checkpoint.
+    # The builder's log continues far beyond its last checkpoint.
     assert [text for text in receipt["warnings"] if "continues to step" not in text] == []
     run_id = assert_exactly_once(azure, "reach", run, POINTS)
     assert run_id == receipt["mlflow_run_id"]
@@ -87,7 +87,7 @@ def test_what_arrives(azure: Azure, mirroring: Mirroring, run: Path) -> None:
     }
     logs = version["tags"].pop("mirror.logs")
     assert re.fullmatch(r"[0-9a-f]{16}:[0-9a-f]{64}:[0-9a-f]{16}", logs)
-    # Those that consumers read are tags as well.
+    # Properties that consumers read are also tags.
     assert version["tags"] == {
         "robot": "ur5e",
         "mirror.state": "complete",
@@ -101,7 +101,7 @@ def test_what_arrives(azure: Azure, mirroring: Mirroring, run: Path) -> None:
     assert "/datastores/workspaceblobstore/paths/aml-mirror/run-7/checkpoint-20/" in version["modelUri"]
     card = artifacts_of(azure, run_id)["MODEL_CARD.md"].decode()
     picture = "![The main curves of the training](curves.svg)\n\n"
-    # The studio shows no artifact within a description.
+    # The studio cannot show artifacts in a description.
     assert picture in card and version["description"] == card.replace(picture, "")
     assert "checkpoint of one run" in (azure.model_descriptions()["reach"] or "")
     assert_no_claim_is_held(azure)
@@ -132,7 +132,7 @@ def test_seen_through_another_mount(azure: Azure, mirroring: Mirroring, run: Pat
     moved = run.parent / "elsewhere"
     shutil.copytree(run, moved)
     assert mirroring.mirror(moved, "reach", "--run-id", "run-7").json["outcome"] == "already-mirrored"
-    # And now it is known under the new stamps: nothing is hashed.
+    # Now it is recognised by the new stamps: nothing is hashed.
     azure.forget_requests()
     assert mirroring.mirror(moved, "reach", "--run-id", "run-7").json["outcome"] == "already-mirrored"
     assert len(sent(azure)) == 4
@@ -143,8 +143,8 @@ def test_a_version_whose_run_was_deleted_is_found(azure: Azure, mirroring: Mirro
     first = mirroring.mirror(run, "reach").json
     azure.mlflow.delete_run(first["mlflow_run_id"])
     azure.seed_versions("reach", 80, properties={"osmo.run_id": "other-{n}"})
-    # The first time it notes the quick key with the version, since the run is gone: five requests more, under
-    # the claim.
+    # The first time, five more requests store the quick key with the version, under the claim, because the
+    # run is gone.
     for most in (12 + 5, 12):
         azure.forget_requests()
         again = mirroring.mirror(run, "reach").json
@@ -174,7 +174,7 @@ def test_numbers_that_others_took(azure: Azure, mirroring: Mirroring, run: Path)
 def test_a_number_that_was_taken_in_between(
     azure: Azure, mirroring: Mirroring, run: Path, status: int
 ) -> None:
-    """Whoever is refused, because what exists cannot be changed, takes the next number."""
+    """A mirror that is refused, because versions cannot be changed, takes the next number."""
     azure.set_workspace(immutable_status=status)
     azure.fault("stall", match=r"PUT .*/models/reach/versions/1\?", seconds=60)
     process = mirroring.start("--source", run, "--model-name", "reach")
@@ -196,7 +196,7 @@ def test_tags_that_people_wrote_stay_and_status_tells(
     version.tags = {**version.tags, "reviewed": "by Kim"}
     ml.models.create_or_update(version)
     azure.mlflow.set_tag(receipt["mlflow_run_id"], "note", "keep this one")
-    # Other stamps make the mirror write the version's tags again.
+    # New stamps make the mirror write the version's tags again.
     before = azure.models()["reach"]["1"]["tags"]
     for path in run.rglob("*"):
         os.utime(path, (1_700_000_000, 1_700_000_000))
@@ -243,7 +243,7 @@ def test_another_model_of_the_same_run(azure: Azure, mirroring: Mirroring, run: 
     azure.forget_requests()
     done = mirroring.mirror(run, "grasp", "--experiment", "reach")
     assert (done.json["outcome"], done.json["model_uri"]) == ("mirrored", "models:/grasp/1")
-    # The same bytes in the same place are not sent again. Another model does not vouch for them: they are
+    # The same bytes in the same place are not sent again. Another model's record is not trusted, so they are
     # read back.
     assert {one["method"] for one in azure.requests("/model.safetensors")} == {"GET"}
     assert "reading back 2 file(s)" in done.err
@@ -297,7 +297,7 @@ def test_long_parameters_are_cut(azure: Azure, mirroring: Mirroring, tmp_path: P
 def test_parameters_that_the_service_finds_too_long_are_cut_further(
     azure: Azure, mirroring: Mirroring, tmp_path: Path
 ) -> None:
-    """How long a value may be is not documented."""
+    """The maximum length of a value is not documented."""
     run = huggingface_run(tmp_path / "run-9", steps=(10,))
     (run / "checkpoint-10" / "config.json").write_text(
         json.dumps({"model_type": "policy", "long": "x" * 3000})
@@ -444,7 +444,7 @@ def test_from_blob_storage_no_checkpoint_byte_travels(
 def test_a_copied_run_that_is_seen_on_a_volume(
     azure: Azure, mirroring: Mirroring, tmp_path: Path, given: tuple[str, ...]
 ) -> None:
-    """Hashed when it was copied, or told by the MD5s that the service has, it is the same."""
+    """The run is recognised by hashes from its copy, or by the service's MD5s."""
     run = huggingface_run(tmp_path / "run-b", points=30)
     first = mirroring.mirror(azure.seed(run, "runs/run-b"), "reach", *given).json
     assert first["bytes_copied"] == first["bytes"]
@@ -456,7 +456,7 @@ def test_a_copied_run_that_is_seen_on_a_volume(
 def test_files_are_looked_at_again_in_few_requests(
     azure: Azure, mirroring: Mirroring, tmp_path: Path
 ) -> None:
-    """That no file changed while it was copied: one listing, not a request a file."""
+    """One listing, not one request per file, checks that no file changed during the copy."""
     run = huggingface_run(tmp_path / "run-b", points=30, steps=(20,))
     for number in range(40):
         (run / "checkpoint-20" / f"part-{number}.json").write_text("{}")
@@ -466,14 +466,16 @@ def test_files_are_looked_at_again_in_few_requests(
     requests = azure.requests("/runs/")
     asked = [one for one in requests if one["method"] == "HEAD" and "/checkpoint-20/" in one["path"]]
     assert len(asked) <= 2, asked
-    # After the last of them was copied the folder was listed, so it was looked at again indeed.
+    # The folder was listed after the last copy, so the check did take place.
     sent = [one["number"] for one in azure.requests("part-") if one["method"] == "PUT"]
     lists = [one["number"] for one in azure.requests("comp=list") if "prefix=runs%2Frun-b" in one["path"]]
     assert len(sent) >= 40 and max(lists) > max(sent)
 
 
 def assert_bytes_of(azure: Azure, receipt: dict[str, Any], run: Path) -> None:
-    """Each blob of the one version is a file of the run, of that name, byte by byte, and in the manifest."""
+    """Each blob of the only version is a file of the run with the same name and bytes, and is in the
+    manifest.
+    """
     (version,) = complete_versions(azure, "reach").values()
     found = files_of(azure, version)
     manifest = json.loads(azure.artifact(receipt["mlflow_run_id"], "manifest.json"))
@@ -489,7 +491,7 @@ def assert_bytes_of(azure: Azure, receipt: dict[str, Any], run: Path) -> None:
         assert entry["sha256"] in (None, found[entry["path"]])
 
 
-# Each of them is mirrored to MLflow in tests/layouts; all of them to here in `make test-faults`.
+# tests/layouts mirrors each of them to MLflow. `make test-faults` mirrors all of them to Azure ML.
 @pytest.mark.parametrize("name", REAL_RUNS if os.environ.get("FAULTS") == "all" else REAL_RUNS[::4])
 def test_runs_that_real_frameworks_wrote(azure: Azure, mirroring: Mirroring, name: str) -> None:
     receipt = mirroring.mirror(REAL / name, "reach").json
@@ -501,7 +503,7 @@ def test_runs_that_real_frameworks_wrote(azure: Azure, mirroring: Mirroring, nam
 def test_runs_that_real_frameworks_wrote_from_blob_storage(
     azure: Azure, mirroring: Mirroring, name: str
 ) -> None:
-    """As OSMO uploads them: links to folders do not survive it, and LeRobot's ``last`` is one."""
+    """As OSMO uploads them. The upload loses links to folders, such as LeRobot's ``last``."""
     account = azure.new_account(containers=["runs"], hns=name == "lerobot_act")
     files = {
         path.relative_to(REAL / name).as_posix(): path.read_bytes()
@@ -560,7 +562,7 @@ def test_a_number_that_was_deleted_is_not_used_again(azure: Azure, mirroring: Mi
 def test_a_copy_that_a_killed_try_left_under_way(
     azure: Azure, mirroring: Mirroring, tmp_path: Path, when: str
 ) -> None:
-    """A pending copy has size and metadata already, and is waited for, not trusted."""
+    """A pending copy already has size and metadata. The mirror waits for it and does not trust it."""
     run = huggingface_run(tmp_path / "run-b", points=30)
     source = azure.seed(run, "runs/run-b")
     azure.set_account(copy_pending_polls=3)

@@ -1,4 +1,4 @@
-"""A backfill from blob storage into an emulated Azure ML workspace, through the real clients."""
+"""A backfill from blob storage into an emulated Azure ML workspace, with the real clients."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def base(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def prefix(azure: Azure, base: Path) -> str:
-    """The runs on an account with hierarchical namespace, which lists folders too."""
+    """The runs on an account with a hierarchical namespace, which also lists folders."""
     account = azure.new_account(containers=["outputs"], role=READER, hns=True)
     return azure.seed(base, "team/runs", account=account, container="outputs")
 
@@ -47,7 +47,7 @@ class Filling:
     def __call__(
         self, source: str | Path, *more: str, code: int = 0, model: str = "reach"
     ) -> tuple[dict[str, dict[str, Any]], dict[str, Any]]:
-        """The line of each run, and that of the summary."""
+        """The line of each run, and the line of the summary."""
         done = self.mirroring("backfill", "--source", source, "--model-name", model, *more, code=code)
         *lines, last = map(json.loads, done.out.splitlines())
         found = {line["run_id"]: line for line in lines}
@@ -78,7 +78,7 @@ def test_again_asks_for_pages_not_for_runs(azure: Azure, prefix: str, fill: Fill
     found = complete_versions(azure, "reach")
     assert sorted(item["properties"]["osmo.run_id"] for item in found.values()) == sorted(RUNS)
     assert len(runs_of(azure, "reach")) == len(RUNS)
-    # The checkpoints went from store to store, and the address of each is its own folder's.
+    # The checkpoints were copied between the stores, each from an address in its own folder.
     assert last["bytes_copied"] == last["bytes"] > 0
     assert first["sweep/seed1"]["source"] == f"{prefix}/sweep/seed1"
 
@@ -94,7 +94,7 @@ def test_again_asks_for_pages_not_for_runs(azure: Azure, prefix: str, fill: Fill
     ours = [line for line in lines if ".blob." not in line]
     assert len(ours) == 5, ours
     assert not [line for line in lines if azure.account in line]
-    # Storage: one listing of all, and nothing is listed again.
+    # Storage: everything is listed once.
     listings = [line for line in lines if "comp=list" in line]
     assert len(listings) == 1, listings
 
@@ -159,7 +159,7 @@ def test_a_listing_is_read_page_by_page(
     prefix: str,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Pages end in the middle of a folder, and one of them fails once."""
+    """Pages end in the middle of a folder, and one page fails once."""
     from aml_mirror.sources.azure_blob import BlobSource
 
     source = BlobSource(prefix, retry_seconds=5)

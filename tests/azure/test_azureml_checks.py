@@ -1,4 +1,4 @@
-"""What ``doctor`` finds: each trouble that operators meet, by its name and with its fix."""
+"""What ``doctor`` finds: each common problem of operators, with its name and its fix."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from azure_emulator.client import Azure
 from builders.runs import huggingface_run
 from mirroring import Mirroring
 
-# Not of Azure ML: there is no run here.
+# Not a check of Azure ML: there is no run here.
 ASIDE = ("model name", "run", "scratch space")
 
 
@@ -22,7 +22,7 @@ class Doctor:
         self._mirroring = Mirroring(azure, tmp_path)
 
     def __call__(self, **environment: str) -> dict[str, tuple[bool, str, str]]:
-        """Check -> whether it is well, what was found, the fix."""
+        """Check -> whether it passes, what was found, the fix."""
         done = self._mirroring(
             "doctor", "--json", "--model-name", "reach", "--run-id", "run-7", code=None, **environment
         )
@@ -50,7 +50,7 @@ def test_all_is_well(azure: Azure, doctor: Doctor) -> None:
     assert azure.object_id in found["login"][1]
     assert "WorkloadIdentityCredential" in found["login"][1]
     assert "it can be read, and this identity may write" in found["datastore"][1]
-    # Nothing was written: one request would have, and could not.
+    # Nothing was written: the only writing request failed.
     assert azure.blobs() == {}
     writes = [one for one in azure.requests(".blob.") if one["method"] not in ("GET", "HEAD")]
     assert [one["status"] for one in writes] == [412]
@@ -173,7 +173,7 @@ def test_a_certificate_that_is_not_trusted(azure: Azure, doctor: Doctor) -> None
     assert found["network"][0] is False
 
 
-# --- what only a real workspace can tell ----------------------------------------------------------------
+# --- what only a real workspace can show ----------------------------------------------------------------
 
 
 def probed(azure: Azure, tmp_path: Path) -> dict[str, tuple[bool, str]]:
@@ -203,7 +203,7 @@ def test_a_probe_tells_what_the_service_makes_of_it(azure: Azure, tmp_path: Path
     assert "refused with 409" in said["model version"]
     assert said["a closed run"] == "a KILLED run that is set to RUNNING is RUNNING"
     assert said["deleting runs"] == "runs may be deleted; the probe's is"
-    # What it made is gone, or out of sight.
+    # What it created is deleted or hidden.
     assert not [name for name in azure.blobs() if "/probes/" in name]
     experiment = azure.mlflow.get_experiment_by_name("aml-mirror-probe")
     assert azure.mlflow.search_runs([experiment.experiment_id]) == []
@@ -240,7 +240,7 @@ def test_the_link_to_the_run_is_written_where_a_probe_found_it(
     assert azure.models()["reach"]["1"]["jobName"] == wanted
     assert mirroring("verify", "reach:1", "--json").json["outcome"] == "verified"
     if kept == "kept":
-        # It worked once, and is refused now: the version counts more.
+        # It once worked and is refused now: the version takes precedence.
         azure.set_workspace(job_name="refused")
         assert mirroring.mirror(run, "later").json["outcome"] == "mirrored"
 

@@ -1,9 +1,9 @@
-"""Every stage of a mirror into Azure ML, with everything that can go wrong at it.
+"""Every stage of a mirror into Azure ML, with everything that can go wrong in it.
 
-A cell is one mirror with one trouble at one stage. It recovers, or it ends with one line and the right exit
-code and leaves nothing that reads as done; then, with the trouble gone, the same command completes. The
-workspace keeps a metric row that arrives twice, so that what is doubled shows. `make test-faults` takes every
-cell, `make test` every stage and every trouble in turn.
+A cell is one mirror with one fault at one stage. The mirror recovers, or it ends with one line and the right
+exit code and leaves nothing that looks complete. Without the fault, the same command then completes. The
+workspace keeps metric rows that arrive twice, so that duplicates show. `make test-faults` runs every cell.
+`make test` runs every stage and every fault at least once.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ WHOLE = os.environ.get("FAULTS") == "all"
 
 @dataclass(frozen=True)
 class Trouble:
-    """What goes wrong, for how long the program tries, and how it may end."""
+    """What goes wrong, how long the program retries, and how it may end."""
 
     action: str
     fields: dict[str, Any] = field(default_factory=dict)
@@ -37,7 +37,7 @@ class Trouble:
 
 
 def status(number: int, times: int = 4, **headers: str) -> Trouble:
-    """More often than the clients try by themselves."""
+    """More often than the clients retry by themselves."""
     return Trouble("status", {"status": number, "times": times, "headers": headers})
 
 
@@ -53,12 +53,12 @@ TROUBLE = {
     "length -7": Trouble("length", {"when": "after", "delta": -7}),
     "token expires": Trouble("expire-tokens"),
     "SAS expires": Trouble("expire-sas"),
-    # A service that says so for longer than the program may wait.
+    # A service that answers so for longer than the program may wait.
     "507 stays": Trouble("status", {"status": 507, "times": 0}, "2s", (75,)),
-    # Tokens that are of the future: refused wherever one is needed from then on.
+    # Tokens from the future, which every service refuses from then on.
     "clock +10 min": Trouble("skew", {"seconds": 600}, "2s", (0, 75, 77)),
     "clock -10 min": Trouble("skew", {"seconds": -600}),
-    # Longer than storage is waited for (60 s), not as long as MLflow and Entra are.
+    # Longer than the timeout for storage (60 s), shorter than those for MLflow and Entra.
     "stall 65 s": Trouble("stall", {"seconds": 65}, "4m", whole_only=True),
 }
 # The first metrics, not the parameters before them.
@@ -96,10 +96,10 @@ def test_recovered_or_one_line_and_a_later_try_completes(
     if stage in FROM_BLOBS:
         source = azure.seed(run, "runs/run-k", container="runs")
     if stage == "artifact bytes":
-        # Where artifacts by reference are not taken, they are sent to the run.
+        # If the service does not accept artifacts by reference, they are sent to the run.
         azure.set_workspace(artifact_references="404")
     if stage == "run":
-        # Of two runs one is retired as soon as a search shows both.
+        # One of two runs is retired as soon as a search shows both.
         azure.set_workspace(list_lag=2)
     match = STAGES["checkpoint" if stage == "copy" else stage]
     azure.fault(trouble.action, match=match, **{"nth": NTH.get(stage, 1), **trouble.fields})

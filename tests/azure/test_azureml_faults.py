@@ -1,6 +1,6 @@
-"""What goes wrong between the program and Azure, beside the two matrices: what takes several requests.
+"""Faults between the program and Azure that involve several requests, in addition to the two matrices.
 
-In a workspace that keeps a metric row which is sent twice, so that what is doubled shows.
+The workspace keeps metric rows that are sent twice, so that duplicates show.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from mirroring import Mirroring, assert_exactly_once, complete_versions, runs_of
 from stages import STAGES
 
 POINTS = 450
-# Before a run is made again, so many searches look for it.
+# The number of searches for a run before it is created again.
 LOOKS = 1 + len(PAUSES)
 
 
 @pytest.fixture
 def mirroring(azure: Azure, tmp_path: Path) -> Mirroring:
-    # Where searches are to be behind, the tests' own faults say for how many.
+    # The tests' own faults define how many searches are out of date.
     azure.set_workspace(metric_rows="kept", list_lag=0)
     folder = tmp_path / "cwd"
     folder.mkdir()
@@ -38,7 +38,9 @@ def run(tmp_path: Path) -> Path:
 
 
 def assert_recovers(azure: Azure, mirroring: Mirroring, run: Path, *more: str) -> str:
-    """The mirror survives, or says in one line why not; afterwards a rerun completes. Returns its stderr."""
+    """Check that the mirror survives or says in one line why not, and that a rerun completes. Returns its
+    stderr.
+    """
     done = mirroring.mirror(run, "reach", "--retry-for", "40s", *more, code=None)
     assert done.code in (0, 75, 77), (done.code, done.err)
     assert "Traceback" not in done.err
@@ -86,15 +88,17 @@ def test_every_answer_to_a_post_is_lost_once(azure: Azure, mirroring: Mirroring,
 
 
 def test_a_run_that_was_made_twice(azure: Azure, mirroring: Mirroring, run: Path) -> None:
-    """The search does not show at once what a lost answer made: the second run is retired."""
+    """A search does not show a run at once if the answer to its creation was lost: the second run is
+    retired.
+    """
     azure.fault("drop", match="runs/create", when="after")
-    # The looks before the second attempt fail to show the run.
+    # The searches before the second attempt do not show the run.
     azure.fault("status", match="runs/search", nth=2, times=LOOKS, status=200, body="{}")
     assert_recovers(azure, mirroring, run)
 
 
 def test_a_run_that_no_search_showed_until_the_end(azure: Azure, mirroring: Mirroring, run: Path) -> None:
-    """How soon a search shows a new run is not documented: the last look is before the end."""
+    """It is not documented how soon a search shows a new run. So the last search is just before the end."""
     azure.fault("drop", match="runs/create", when="after")
     azure.fault("status", match="runs/search", status=200, body="{}", times=1 + LOOKS + 1)
     assert_recovers(azure, mirroring, run)
@@ -174,7 +178,7 @@ def test_killed_between_the_run_s_end_and_the_version_s_mark(
 
 
 def test_a_lost_claim_stops_the_writer(azure: Azure, mirroring: Mirroring, run: Path) -> None:
-    """The claim is broken and taken by another: whoever held it writes nothing more."""
+    """Another mirror breaks and takes the claim: the previous holder writes nothing more."""
     azure.fault("stall", match="runs/log-batch", seconds=14, nth=2)
     process = mirroring.start("--source", run, "--model-name", "reach")
     wait_until_asked(azure, process, "log-batch")

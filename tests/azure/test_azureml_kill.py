@@ -1,9 +1,9 @@
 """Killed at any request and run again, into Azure ML: one run, one version, every byte, each point once.
 
-The emulator kills the process at the other end of a request (SIGKILL: nothing is cleaned up), before it acts
-or after it acted and before the answer leaves. `make test-kill` takes every request of a mirror, `make test`
-a sample that goes through all stages. Whether Azure ML drops a metric row that arrives twice is not known:
-both kinds of workspace are taken.
+The emulator kills the client process of a request (SIGKILL: nothing is cleaned up), before it acts, or after
+it has acted and before it answers. `make test-kill` uses every request of a mirror, `make test` a sample from
+all stages. It is not known whether Azure ML drops metric rows that arrive twice, so the tests use both kinds
+of workspace.
 """
 
 from __future__ import annotations
@@ -29,14 +29,15 @@ from mirroring import (
 )
 from stages import STAGES, stage_of
 
-POINTS = 250  # two batches a series, of which there are more than are sent at the same time
+POINTS = 250  # two batches per series, and more series than are sent at the same time
 SERIES = ("train/loss", "train/grad_norm", "eval/reward", "eval/success", "train/lr")
 WHOLE = os.environ.get("KILL") == "all"
 PARTS = 8
 MOMENTS = ("before", "after")
-# What else the two kinds of workspace do with what is not known of the real one.
+# Other unknown behaviour of the real service that differs between the two kinds of workspace.
 MODES: dict[str, dict[str, Any]] = {
-    # A run that a killed attempt made, and that its claim forgot, is retired once a search shows it.
+    # If a killed attempt created a run that its claim does not name, the run is retired once a search shows
+    # it.
     "kept": {"changed_properties": "accepted", "artifact_references": "taken", "list_lag": 2},
     "dropped": {"changed_properties": "refused", "artifact_references": "404", "list_lag": 0},
 }
@@ -56,7 +57,7 @@ def mirroring(azure: Azure, tmp_path: Path) -> Mirroring:
 
 
 def assert_nothing_reads_as_done_too_early(azure: Azure, model: str, run: Path) -> None:
-    """What says that it is finished has every byte and every point."""
+    """Everything that is marked finished has every byte and every point."""
     done = [item for item in runs_of(azure, model) if item.info.status == "FINISHED"]
     done += [item for item in runs_of(azure, model) if item.data.tags.get("mirror.state") == "complete"]
     if not done and not complete_versions(azure, model):
@@ -73,14 +74,14 @@ def assert_nothing_reads_as_done_too_early(azure: Azure, model: str, run: Path) 
 def kill_and_run_again(
     mirroring: Mirroring, run: Path, source: str | Path, name: str, number: int, moment: str
 ) -> tuple[str, str]:
-    """Kill a mirror at a request and run it again; return the stage it was killed at, and what it came to."""
+    """Kill a mirror at a request and run it again; return the stage where it was killed, and the result."""
     azure = mirroring.azure
     azure.forget_requests()
     azure.fault("kill", nth=number, when=moment)
     first = mirroring.mirror(source, name, "--run-id", name, code=None)
     azure.clear_faults()
     struck = [one for one in azure.requests() if "closed" in one["faults"]]
-    if not struck:  # this mirror took a request less than the one that was counted
+    if not struck:  # this mirror sent one request fewer than the counted one
         assert first.code == 0, first.err
         return "none", "not reached"
     assert first.code == -signal.SIGKILL, (first.code, first.err)
@@ -89,7 +90,7 @@ def kill_and_run_again(
     again = mirroring.mirror(source, name, "--run-id", name, code=None)
     assert again.code == 0, (stage_of(struck[0]), moment, again.err)
     assert_exactly_once(azure, name, run, POINTS)
-    # Killed when all was done but giving up the claim, nobody waits for its lease: it runs out.
+    # If it was killed when only the release of the claim was left, nobody waits for the lease, which expires.
     if not was_done:
         assert_no_claim_is_held(azure)
     return stage_of(struck[0]), str(again.json["outcome"])
@@ -101,15 +102,15 @@ CASES = [
     for rows in ("kept", "dropped")
     for part in range(PARTS)
 ]
-# Half of what a cell costs is the real server's work on points. The other mode has it.
+# Half of a cell's time is the real server's work on points, which the other mode covers.
 MODES["kept"]["metric_store"] = "memory"
 if not WHOLE:
-    # The first request of each stage, shared by four, at one of the two moments in turn.
+    # The first request of each stage, alternating between the two moments, split into four parts.
     CASES = [("local", "kept", 0), ("azure", "kept", 1), ("local", "dropped", 2), ("azure", "dropped", 3)]
 
 
 def places(stages: list[str], part: int) -> list[tuple[int, str]]:
-    """At which requests, counted from 1, and before or after which, a part kills."""
+    """The requests of a part, counted from 1, and whether it kills before or after them."""
     if WHOLE:
         return [(number, moment) for number in range(1, len(stages) + 1) for moment in MOMENTS][part::PARTS]
     firsts = [stages.index(stage) + 1 for stage in dict.fromkeys(stages)]
@@ -137,14 +138,14 @@ SIGNALS = [signal.SIGTERM, signal.SIGINT]
 STOPPED = [
     (stage, signum)
     for at, stage in enumerate(["log-batch", "checkpoint", "own files", "version"])
-    # `make test` takes each stage with one of the two in turn.
+    # `make test` uses each stage with one of the two, alternately.
     for signum in (SIGNALS if WHOLE else [SIGNALS[at % 2]])
 ]
 
 
 @pytest.mark.parametrize(("stage", "signum"), STOPPED)
 def test_stopped_by_a_signal(mirroring: Mirroring, run: Path, stage: str, signum: signal.Signals) -> None:
-    """The run is closed as KILLED, the claim given up, and the same command goes on from there."""
+    """The run ends as KILLED, the claim is released, and the same command continues from there."""
     azure = mirroring.azure
     azure.set_workspace(metric_rows="kept")
     azure.fault("signal", match=STAGES[stage], signal=int(signum), seconds=1)

@@ -1,4 +1,4 @@
-"""What Azure ML takes, decided without asking it."""
+"""What Azure ML accepts, decided without a request."""
 
 from __future__ import annotations
 

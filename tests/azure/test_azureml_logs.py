@@ -33,13 +33,13 @@ def events(run: Path) -> Path:
 
 
 def grow(run: Path, points: int = LONG) -> None:
-    """Append what the training logs next; what is there stays as it is."""
+    """Append what the training logs next, without changing the existing bytes."""
     path, longer = events(run), run.parent / "longer"
     before = path.read_bytes()
     write_events(longer, [(name, step, 1.0 / step) for step in range(1, points + 1) for name in SERIES])
     whole = longer.read_bytes()
     assert whole.startswith(before)
-    # A mirror may be reading it: it is never shorter.
+    # A mirror may be reading the file, so it must never become shorter.
     with path.open("ab") as stream:
         stream.write(whole[len(before) :])
 
@@ -67,7 +67,7 @@ def test_a_log_that_is_completed_later(azure: Azure, mirroring: Mirroring, run: 
     grow(run, LONG + 10)
     assert mirroring.mirror(run, "reach").json["points"] == 10 * len(SERIES)
     assert_points(azure, first["mlflow_run_id"], LONG + 10)
-    # One that was only touched is read once, and known again.
+    # A file that was only touched is read once, and recognised.
     os.utime(events(run))
     assert mirroring.mirror(run, "reach").json["outcome"] == "already-mirrored"
     azure.forget_requests()
@@ -94,7 +94,7 @@ def test_a_log_whose_beginning_changed(azure: Azure, mirroring: Mirroring, run: 
 def test_an_update_that_is_killed(
     azure: Azure, mirroring: Mirroring, run: Path, match: str, when: str
 ) -> None:
-    """And the log grows once more before the next attempt: each point is there once."""
+    """The log also grows again before the next attempt: each point is there once."""
     first = mirroring.mirror(run, "reach").json
     grow(run)
     azure.fault("kill", match=match, nth=2 if match == "runs/log-batch" else 1, when=when)

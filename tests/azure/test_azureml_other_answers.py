@@ -1,4 +1,4 @@
-"""Services that answer otherwise than the emulated ones do unless told: late, in other words, or twice."""
+"""Services that answer differently from the emulator's default: late, with other texts, or twice."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ LONG = 600  # seconds, more than any test takes
 
 @pytest.fixture
 def mirroring(mirroring: Mirroring) -> Mirroring:
-    """Calls that come at once: lists and searches are behind the one before."""
+    """Calls in quick succession: lists and searches do not show the previous call yet."""
     mirroring.settles = False
     return mirroring
 
@@ -30,7 +30,7 @@ def run(tmp_path: Path) -> Path:
 
 
 def test_searches_and_lists_that_are_behind(azure: Azure, mirroring: Mirroring, run: Path) -> None:
-    """A mirrored run is known although no search and no list shows its run and its version yet."""
+    """A mirrored run is recognised although no search or list shows its run and version yet."""
     first = mirroring.mirror(run, "reach").json
     again = mirroring.mirror(run, "reach").json
     assert (first["outcome"], again["outcome"]) == ("mirrored", "already-mirrored")
@@ -45,7 +45,9 @@ def test_searches_and_lists_that_are_behind(azure: Azure, mirroring: Mirroring, 
 def test_killed_where_searches_are_behind(
     azure: Azure, mirroring: Mirroring, run: Path, match: str, nth: int, lag: float
 ) -> None:
-    """What a search shows of a run may be old: its marks, and so the points, are asked of the run itself."""
+    """A search may show an old state of a run, so its marks, and thus its points, are read from the run
+    itself.
+    """
     azure.set_workspace(list_lag=lag, metric_rows="kept")
     azure.fault("kill", match=match, nth=nth, when="after")
     assert mirroring.mirror(run, "reach", code=None).code == -signal.SIGKILL
@@ -71,7 +73,7 @@ def test_a_number_is_free_only_where_nothing_is_found_by_it(
 
 @pytest.mark.parametrize("missing", ["archived", "empty"])
 def test_a_list_without_versions(azure: Azure, mirroring: Mirroring, run: Path, missing: str) -> None:
-    """azure-ai-ml calls it an asset that does not exist, in an exception of its own."""
+    """azure-ai-ml reports a missing asset, with its own exception."""
     if missing == "archived":
         azure.seed_versions("reach", 3, properties={"identity": "another"}, archived=True)
     else:
@@ -87,7 +89,7 @@ def test_a_version_that_is_shown_late(azure: Azure, mirroring: Mirroring, run: P
 
 
 def test_an_experiment_that_is_there_in_other_words(azure: Azure, mirroring: Mirroring, run: Path) -> None:
-    """The answer to its creation is lost, and the request sent again is refused as Azure refuses."""
+    """The answer to its creation is lost, and the repeated request is refused with Azure's error."""
     azure.set_workspace(plain_conflict=True)
     azure.fault("drop", match="experiments/create", when="after")
     mirroring.mirror(run, "reach")
@@ -95,7 +97,9 @@ def test_an_experiment_that_is_there_in_other_words(azure: Azure, mirroring: Mir
 
 
 def test_metadata_in_another_case(azure: Azure, mirroring: Mirroring, run: Path) -> None:
-    """Who held the claim is read whatever the case of the header's name: a killed one is not waited for."""
+    """The holder of the claim is read whatever the case of the header's name, so a killed one is not waited
+    for.
+    """
     azure.set_account(header_case=True)
     azure.fault("kill", match="runs/log-batch", nth=4)
     assert mirroring.mirror(run, "reach", code=None).code == -signal.SIGKILL
@@ -113,7 +117,7 @@ def test_tokens_that_are_refused_one_request_after_the_other(
 
 
 def test_no_token_without_tls() -> None:
-    """A storage emulator hands out plain http: another way is taken at once, with no retries."""
+    """A storage emulator returns plain http: the program uses another way at once, without retries."""
     with pytest.raises(NotAllowed, match="without TLS"):
         run_artifacts._plain("http://127.0.0.1:10000/account/azureml/a.txt?sig=secret")
     assert run_artifacts._plain("https://a.blob.core.test/azureml/a.txt?sig=secret").endswith("a.txt")
@@ -123,7 +127,7 @@ def test_no_token_without_tls() -> None:
 def test_the_pause_that_is_asked_for_is_kept(
     azure: Azure, mirroring: Mirroring, run: Path, match: str
 ) -> None:
-    """Also where MLflow's client, which loses the answer, may not try again by itself."""
+    """Also if MLflow's client, which loses the answer, may not retry by itself."""
     azure.set_workspace(metric_rows="kept")
     azure.fault(
         "status", match=match, nth=2 if "batch" in match else 1, status=429, headers={"Retry-After": "5"}
@@ -133,7 +137,7 @@ def test_the_pause_that_is_asked_for_is_kept(
     later = [one["time"] - refused["time"] for one in azure.requests(match) if one["time"] > refused["time"]]
     if "create" in match:
         assert min(later) >= 4.5
-    else:  # the other partitions go on
+    else:  # the other partitions continue
         assert max(later) >= 4.5
     assert "failed with 429; trying again" in done.err
     assert_exactly_once(azure, "reach", run, POINTS)
@@ -142,7 +146,7 @@ def test_the_pause_that_is_asked_for_is_kept(
 def test_many_runs_into_one_model_whose_list_is_behind(
     azure: Azure, mirroring: Mirroring, tmp_path: Path
 ) -> None:
-    """The list goes on telling of the same newest version; each run takes the first number that is free."""
+    """The list keeps showing the same newest version. Each run takes the first free number."""
     azure.seed_versions("reach", 2, properties={"identity": "another"})
     for number in range(3, 7):
         run = huggingface_run(tmp_path / f"run-{number}", steps=(number,), points=1)
@@ -154,7 +158,9 @@ def test_many_runs_into_one_model_whose_list_is_behind(
 def test_a_request_that_is_carried_out_after_its_answer(
     azure: Azure, mirroring: Mirroring, run: Path, match: str
 ) -> None:
-    """A gateway gives up on what the service works on still: it is looked for before it is sent again."""
+    """A gateway gives up on a request that the service still processes: the result is looked up before a
+    retry.
+    """
     azure.set_workspace(metric_rows="kept", list_lag=1)
     azure.fault("late", match=match, status=504, seconds=2.5)
     mirroring.mirror(run, "reach")
@@ -181,7 +187,7 @@ def test_a_request_that_was_throttled_is_not_looked_for(
 
 
 def test_a_refusal_that_is_none_of_azures(azure: Azure, mirroring: Mirroring, run: Path) -> None:
-    """A firewall's page with 403: no role would help."""
+    """A firewall's page with 403: a role would not help."""
     page = {"body": "<html>Access denied</html>", "headers": {"Content-Type": "text/html"}}
     azure.fault("status", match=r"management\..*/workspaces/", status=403, times=0, **page)
     assert "a proxy or a firewall" in mirroring.mirror(run, "reach", code=77).err

@@ -1,7 +1,7 @@
-"""What a service, a network or an owner refuses: one line, a hint of its own, the exit code, and no waiting.
+"""Refusals by a service, a network or an owner: one line, a specific hint, the exit code, and no waiting.
 
-The answers are those that people report of the real services. `--retry-for` is ten minutes in each case:
-where waiting cannot help, no request is sent again by this program.
+The answers are from reports about the real services. `--retry-for` is ten minutes in each case: if waiting
+cannot help, the program does not repeat a request.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ NO_PATH = {
 
 @dataclass(frozen=True)
 class Refusal:
-    """Which request is refused how, and what a person is told."""
+    """Which request is refused and how, and what the user sees."""
 
     match: str
     status: int

@@ -1,4 +1,4 @@
-"""An earlier release and this one on one workspace: each recognises and completes what the other made.
+"""An earlier release and this one in the same workspace: each recognises and completes the other's work.
 
 ``tests/data/releases/aml_mirror-0.1.0.tar.xz`` is the package of the wheel that was built from the last
 commit before versions got their present folders (30dc362). It is kept here because CI clones without history.
@@ -33,7 +33,9 @@ NEW_FORM = re.compile(r".*/aml-mirror/run-7/checkpoint-20/sha256-[0-9a-f]{64}/mo
 
 @pytest.fixture(scope="session")
 def package(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Path:
-    """The folder above the earlier package; made once for all workers, which share one fork server of it."""
+    """The folder above the earlier package. It is created once for all workers, which share one fork server
+    for it.
+    """
     own = tmp_path_factory.getbasetemp()
     folder = (own if worker_id == "master" else own.parent) / "earlier"
     with FileLock(folder.with_suffix(".lock")):
@@ -95,7 +97,7 @@ def test_the_last_part_of_a_path_is_model(azure: Azure, mirroring: Mirroring, ru
     path = uri(azure)
     assert NEW_FORM.fullmatch(path), path
     assert path.endswith(f"{receipt['manifest_sha256']}/model/")
-    # Both models have the same bytes in one folder, and files of their own in another.
+    # Both models have the same bytes in one folder, and their own files in another.
     assert uri(azure, "grasp") == path
     above = path.partition("/paths/")[2].removesuffix("model/")
     for model in ("reach", "grasp"):
@@ -172,7 +174,9 @@ def test_either_completes_what_the_other_began(
 def test_the_earlier_release_deletes_nothing_of_this_one(
     azure: Azure, mirroring: Mirroring, earlier: Earlier, run: Path
 ) -> None:
-    """It clears its folder of all that is not in the manifest; ours is not in it, nor is its in ours."""
+    """The earlier release deletes everything from its folder that is not in the manifest. Neither folder
+    contains the other.
+    """
     mirroring.mirror(run, "reach")
     before = files_of(azure, azure.models()["reach"]["1"])
     earlier.mirror(run, "grasp", "--experiment", "reach")
@@ -186,7 +190,7 @@ def test_the_earlier_release_deletes_nothing_of_this_one(
 
 
 def test_a_version_in_another_folder_is_not_ours(azure: Azure, mirroring: Mirroring, run: Path) -> None:
-    """Tags and properties are not enough: the folder has to be that of run, checkpoint and manifest."""
+    """Tags and properties are not enough: the folder must match run, checkpoint and manifest."""
     mirroring.mirror(run, "reach")
     version = complete_versions(azure, "reach")["1"]
     place = "azureml://datastores/workspaceblobstore/paths/elsewhere/model/"

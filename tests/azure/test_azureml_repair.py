@@ -1,4 +1,6 @@
-"""Blobs, manifests and own files that are changed behind our back: found, never inherited, and repaired."""
+"""Blobs, manifests and a version's own files that somebody changes: detected, never inherited, and
+repaired.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +24,7 @@ def run(tmp_path: Path) -> Path:
 
 
 def tamper(azure: Azure, name: str, kind: str = "changed") -> None:
-    """Change a blob as whoever may write to the storage can: size, metadata and block ids stay."""
+    """Change a blob as anybody with write access to the storage can: size, metadata and block ids stay."""
     one = blob(azure, name)
     if kind == "deleted":
         one.delete_blob()
@@ -57,7 +59,7 @@ def test_a_changed_blob_is_found_and_repaired(
     azure.forget_requests()
     done = mirroring("repair", "reach:1", "--json").json
     assert (done["outcome"], done["written"]) == ("repaired", ["model.safetensors"])
-    # The file that is right is read, not written.
+    # The correct file is read, not written.
     assert {one["method"] for one in azure.requests("/model/config.json")} == {"GET"}
     assert mirroring("verify", "reach:1", "--json").json["outcome"] == "verified"
     assert mirroring.mirror(run, "reach", "--hash").json["outcome"] == "already-mirrored"
@@ -101,7 +103,7 @@ def test_a_source_that_no_longer_has_the_bytes(azure: Azure, mirroring: Mirrorin
 def test_a_manifest_that_was_lost_is_made_again(
     azure: Azure, mirroring: Mirroring, run: Path, kind: str
 ) -> None:
-    azure.set_workspace(artifact_references="404")  # the run has a copy of its own
+    azure.set_workspace(artifact_references="404")  # the run has its own copy
     receipt = mirroring.mirror(run, "reach").json
     tamper(azure, own(azure) + "manifest.json", kind)
     (copy,) = [name for name in azure.blobs(container="azureml") if name.endswith("/manifest.json")]
@@ -125,7 +127,7 @@ def test_own_files_are_verified_and_repaired(
 
 
 def test_another_etag_alone_is_no_damage(azure: Azure, mirroring: Mirroring, run: Path) -> None:
-    """As after a change of tier, a recovery or a migration: the bytes are read, and are right."""
+    """As after a change of tier, a recovery or a migration: the bytes are read and are correct."""
     mirroring.mirror(run, "reach")
     tamper(azure, prefix_of(azure) + "model.safetensors", "rewritten")
     assert mirroring.mirror(run, "reach", "--hash").json["outcome"] == "already-mirrored"
@@ -136,7 +138,7 @@ def test_another_etag_alone_is_no_damage(azure: Azure, mirroring: Mirroring, run
 def test_a_blob_that_is_overwritten_before_the_mark(
     azure: Azure, mirroring: Mirroring, run: Path, match: str
 ) -> None:
-    """After all was verified, and before the version is marked complete."""
+    """After everything was verified, and before the version is marked complete."""
     azure.fault("stall", match=match, seconds=60)
     process = mirroring.start("--source", run, "--model-name", "reach")
     wait_until_asked(azure, process, "/runs/update" if "update" in match else "/models/reach/versions/1?")

@@ -1,4 +1,6 @@
-"""Whether Azure ML lets a run begin and end in the past is not known: with each answer a mirror ends well."""
+"""It is not known whether Azure ML accepts start and end times in the past. A mirror succeeds with either
+answer.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +22,7 @@ def test_a_run_shows_when_it_was_trained(
 ) -> None:
     azure.set_workspace(past_times=past_times, list_lag=0)
     run = huggingface_run(tmp_path / "run-7", points=POINTS)
-    # The answer to the creation is lost: of two runs the first one counts, whatever time they show.
+    # The answer to the creation is lost: the first of two runs counts, whatever times they show.
     azure.fault("drop", match="runs/create", when="after", nth=2 if past_times == "refused" else 1)
     done = mirroring.mirror(run, "reach")
     receipt = done.json
@@ -34,7 +36,7 @@ def test_a_run_shows_when_it_was_trained(
         assert not warned
     else:
         assert BEGUN + 86_400_000 < found.info.start_time <= found.info.end_time
-        # A refusal is a warning; what Azure ML ignores is told once, and is no matter of this run's.
+        # A refusal is a warning. Ignored times are reported once, because they do not concern this run.
         assert len(warned) == (past_times == "refused")
         assert ("keeps its own times" in done.err) == (past_times == "ignored")
     again = mirroring.mirror(run, "reach").json

@@ -1,10 +1,10 @@
-"""What is registered is what was trained: each kind of file is changed at each stage, in each way.
+"""The registered bytes are the trained bytes: each kind of file is changed at each stage, in each way.
 
-A cell changes one file of the source or of the storage. The truth is known without the program: the bytes
-that were trained, and the bytes that were changed. ``verify`` and the next run, which looks (``mirror
---hash``), must say the same. Then ``repair`` restores what was mirrored, where the source still has the
-bytes; where it has not, it says so and writes nothing. `make test-truth` takes every cell, `make test` a
-sample; both print the table that tests/azure/README.md explains.
+A cell changes one file in the source or in the storage. The test knows the truth without the program: the
+trained bytes and the changed bytes. ``verify`` and a repeated mirror with hashing (``mirror --hash``) must
+report the same. Then ``repair`` restores what was mirrored if the source still has the bytes. If not, it says
+so and writes nothing. `make test-truth` runs every cell, `make test` a sample. Both print the table that
+tests/azure/README.md explains.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ TITLE = "what verify, the next run and repair say of a file that was changed"
 WHOLE = os.environ.get("TRUTH") == "all"
 POINTS = 5
 CHANGES = ("changed", "cut", "longer", "replaced", "deleted")
-# Kind of file -> what the names of its blobs hold.
+# Kind of file -> what the names of its blobs contain.
 STORED = {
     "checkpoint blob": "/model/model.safetensors",
     "manifest": "/mirror/reach/manifest.json",
@@ -38,7 +38,7 @@ STORED = {
     "second copies": "/mirror/reach.copies",
 }
 SOURCE = ("source checkpoint", "source log")
-# Where a mirror is held while a file is changed: before the version, and before the last look.
+# The requests before which a mirror pauses while a file is changed: the version, and the last check.
 HELD = {
     "all is sent": r"PUT https://management[^?]*/versions/1\?",
     "the run is finished": r"/runs/update",
@@ -46,7 +46,7 @@ HELD = {
 
 
 def changed(data: bytes, how: str) -> bytes:
-    """Other bytes, of the same length where the change is none of the length."""
+    """Other bytes, of the same length unless the change is one of the length."""
     at = len(data) // 2
     return {
         "changed": data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :],
@@ -57,12 +57,12 @@ def changed(data: bytes, how: str) -> bytes:
 
 
 class Stored:
-    """One blob of the version's, and what became of it."""
+    """One blob of the version, and its state after the change."""
 
     def __init__(self, azure: Azure, kind: str) -> None:
         names = [name for name in azure.blobs("aml-mirror/") if STORED[kind] in name]
         if kind == "state of the logs" and len(names) > 1:
-            # Those of earlier updates stay; the version's tag names the one that counts.
+            # Those of earlier updates stay. The version's tag names the current one.
             digest = azure.models()["reach"]["1"]["tags"]["mirror.logs"].split(":")[1]
             names = [name for name in names if digest in name]
         (name,) = names
@@ -71,7 +71,7 @@ class Stored:
         self.after: bytes | None = None
 
     def touch(self, how: str) -> None:
-        """Change it as whoever may write to the storage can."""
+        """Change it as anybody with write access to the storage can."""
         if how == "deleted":
             self._blob.delete_blob()
             return
@@ -81,7 +81,7 @@ class Stored:
 
     @property
     def is_damaged(self) -> bool:
-        """Whether it is still what the change made of it."""
+        """Whether it is still in its changed state."""
         try:
             return bool(self._blob.download_blob().readall() == self.after)
         except ResourceNotFoundError:
@@ -111,7 +111,7 @@ def assert_said(mirroring: Mirroring, run: Path, is_sound: bool) -> None:
 
 
 def judge(azure: Azure, mirroring: Mirroring, run: Path, stored: Stored, kind: str) -> str:
-    """Compare what is said with the truth, repair, and compare again; return what it came to."""
+    """Compare the reports with the truth, repair, and compare again; return the result."""
     if not stored.is_damaged or kind == "second copies":
         assert_said(mirroring, run, is_sound=True)
         return "sound"
@@ -146,7 +146,7 @@ def grow(run: Path, points: int) -> None:
     shutil.rmtree(longer)
 
 
-# A version a kind of file; in the sample one for all kinds.
+# One version per kind of file. The sample has one version for all kinds.
 GROUPS = [
     (grown, cells)
     for grown in (False, True)
@@ -202,7 +202,7 @@ def test_changed_during_the_mirror(
     assert process.returncode == 0, err
     assert json.loads(out)["outcome"] == "mirrored"
     if kind == "checkpoint blob":
-        # The last look found it, and sent it again.
+        # The last check found it and sent it again.
         assert not stored.is_damaged
     assert registered(azure) == trained(run)
     outcome = judge(azure, mirroring, run, stored, kind)
@@ -228,7 +228,7 @@ def touch_source(run: Path, kind: str, how: str) -> None:
 
 
 def next_run(azure: Azure, mirroring: Mirroring, run: Path, kind: str, how: str) -> str:
-    """Mirror a run whose source was changed; what it says must be what is there."""
+    """Mirror a run whose source was changed. The report must match the stored bytes."""
     done = mirroring.mirror(run, "reach", code=None)
     outcome = str(done.json["outcome"])
     numbers = sorted(complete_versions(azure, "reach"))
@@ -250,7 +250,7 @@ def next_run(azure: Azure, mirroring: Mirroring, run: Path, kind: str, how: str)
 
 
 EXPECTED: dict[tuple[str, str], str] = {
-    # A safetensors file of another length is not complete; other bytes of the same length are another one.
+    # A safetensors file of another length is not complete. Other bytes of the same length make another file.
     ("source checkpoint", "changed"): "mirrored",
     ("source checkpoint", "cut"): "65",
     ("source checkpoint", "longer"): "65",
@@ -271,7 +271,7 @@ def test_the_source_changed_after_the_mirror(
     mirroring.mirror(run, "reach")
     before = trained(run)
     touch_source(run, kind, how)
-    # What is registered is what was trained then.
+    # The registered bytes are those from that time.
     assert mirroring("verify", "reach:1", "--json").json["outcome"] == "verified"
     outcome = next_run(azure, mirroring, run, kind, how)
     assert outcome == EXPECTED[kind, how]
@@ -287,7 +287,7 @@ def test_the_source_changed_after_the_mirror(
 
 
 class Stored1(Stored):
-    """The checkpoint's blob of version 1, where there are others."""
+    """The blob of the checkpoint in version 1, if there are other versions."""
 
     def __init__(self, azure: Azure) -> None:
         prefix = str(azure.models()["reach"]["1"]["modelUri"]).partition("/paths/")[2]
@@ -300,7 +300,9 @@ class Stored1(Stored):
 def test_the_source_changed_during_the_mirror(
     azure: Azure, mirroring: Mirroring, run: Path, request: pytest.FixtureRequest, kind: str, how: str
 ) -> None:
-    """Before the checkpoint is sent: what is registered is what was there then, or what is there now."""
+    """Changed before the checkpoint is sent: the registered bytes are the ones from before or after the
+    change.
+    """
     before = trained(run)
     azure.fault("stall", match="runs/create", seconds=60)
     process = mirroring.start("--source", run, "--model-name", "reach")

@@ -1,4 +1,6 @@
-"""Versions in Azure ML whose blobs, manifest or run are changed behind our back, and what they may hold."""
+"""Versions in Azure ML whose blobs, manifest or run somebody changes, and which files a version may
+contain.
+"""
 
 from __future__ import annotations
 
@@ -22,12 +24,12 @@ def run(tmp_path: Path) -> Path:
 
 
 def prefix_of(azure: Azure, model: str = "reach", number: str = "1") -> str:
-    """Where the files of a version lie in its container."""
+    """The path of a version's files in its container."""
     return str(azure.models()[model][number]["modelUri"]).partition("/paths/")[2]
 
 
 def blob(azure: Azure, name: str, container: str = "") -> Any:
-    """A blob of the workspace's account, past every refusal."""
+    """A blob of the workspace's account, without any of the emulated refusals."""
     return azure.blob_service().get_blob_client(container or azure.container, name)
 
 
@@ -42,7 +44,7 @@ def test_each_change_is_found_and_named(azure: Azure, mirroring: Mirroring, run:
     whole = weights.download_blob().readall()
     at = len(whole) // 2
     kept = weights.get_blob_properties().metadata
-    # The metadata still says the right SHA-256: the bytes are what counts.
+    # The metadata still has the right SHA-256, but the bytes count.
     weights.upload_blob(whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :], overwrite=True, metadata=kept)
     blob(azure, prefix + "deep/extra.bin").upload_blob(b"x")
     blob(azure, prefix + "config.json").delete_blob()
@@ -57,7 +59,7 @@ def test_each_change_is_found_and_named(azure: Azure, mirroring: Mirroring, run:
 
 
 def test_a_manifest_that_was_changed(azure: Azure, mirroring: Mirroring, run: Path) -> None:
-    azure.set_workspace(artifact_references="404")  # the run has a copy of its own
+    azure.set_workspace(artifact_references="404")  # the run has its own copy
     run_id = mirroring.mirror(run, "reach").json["mlflow_run_id"]
     manifest = json.loads(azure.artifact(run_id, "manifest.json"))
     manifest["files"][0]["sha256"] = "0" * 64
@@ -87,7 +89,7 @@ def test_files_that_the_service_copied(azure: Azure, mirroring: Mirroring, run: 
     assert (by_md5, done["checked_by"]["size"]) == (2, 0)
     weights = blob(azure, prefix_of(azure) + "model.safetensors")
     whole = weights.download_blob().readall()
-    # One bit, and the same size: the MD5 tells.
+    # One changed bit with the same size: the MD5 shows it.
     weights.upload_blob(whole[:-1] + bytes([whole[-1] ^ 1]), overwrite=True)
     done = mirroring("verify", "reach:1", "--json", code=65).json
     assert [entry["path"] for entry in done["wrong"]] == ["model.safetensors"]
@@ -122,7 +124,7 @@ def test_a_pickle_is_told_by_a_property_and_refused(
     evil = run / "model_100.pt"
     evil.write_bytes(pickle.dumps({"iter": 100, "x": Payload()}, 2))
     azure.forget_requests()
-    # The one that is to be refused is looked at before the other is sent.
+    # The checkpoint to be refused is examined before the other is sent.
     done = mirroring.mirror(
         run, "all", "--framework", "rsl_rl", "--checkpoint", "all", "--refuse-pickle", code=65
     )
@@ -134,7 +136,7 @@ def test_a_pickle_is_told_by_a_property_and_refused(
     receipt = mirroring.mirror(run, "told", "--framework", "rsl_rl", "--checkpoint", "100").json
     assert receipt["safety"] == "suspicious"
     assert any("is suspicious" in warning for warning in receipt["warnings"])
-    # What is known of the version counts the next time: nothing is sent, and it is refused all the same.
+    # The next time the stored verdict counts: nothing is sent, and the version is still refused.
     again = mirroring.mirror(run, "told", "--framework", "rsl_rl", "--checkpoint", "100").json
     assert (again["outcome"], again["safety"]) == ("already-mirrored", "suspicious")
     mirroring.mirror(run, "told", "--framework", "rsl_rl", "--checkpoint", "100", "--refuse-pickle", code=65)

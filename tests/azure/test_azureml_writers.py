@@ -1,4 +1,6 @@
-"""Who may change a version: numbers of two writers, archived versions, and mirrors that were paused."""
+"""Concurrent changes of a version: numbers with two writers, archived versions, and mirrors that were
+paused.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +31,7 @@ def test_two_writers_that_found_one_number_free(
 ) -> None:
     azure.set_workspace(changed_properties=changed)
     runs = [huggingface_run(tmp_path / f"run-{index}", steps=(index + 1,), points=2) for index in range(2)]
-    # The first is slow between its look for a number and taking it.
+    # The first is slow between finding a free number and taking it.
     azure.fault("stall", match=r"PUT .*/models/reach/versions/1\?", seconds=60)
     first = mirroring.start("--source", runs[0], "--model-name", "reach")
     wait_until_asked(azure, first, "/models/reach/versions/1?")
@@ -85,7 +87,7 @@ def test_a_version_that_became_another_is_not_tagged(azure: Azure, mirroring: Mi
     assert azure.models()["reach"]["1"]["tags"] == {"mine": "yes"}
 
 
-# Where a mirror is stopped: a sample over its stages; STOPS=all takes every request.
+# The requests where a mirror is stopped: a sample of its stages, or every request with STOPS=all.
 STOPS = (2, 14, 22, 27, 38, 50)
 
 

@@ -1,4 +1,4 @@
-"""Who holds a claim, where renewals fail for long, or a third comes between reading and breaking."""
+"""Who holds a claim if renewals fail for long, or if a third mirror acts between reading and breaking."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class Claims:
         return time.monotonic() + self.passed
 
     def held_by_a_dead(self) -> None:
-        """Leave the claim as a mirror on this machine leaves it that was killed."""
+        """Leave the claim as a killed mirror on this machine would."""
         gone = Lease(uuid.uuid4().hex, 1, _namespace(), 1 << 22, "1")
         self.blob.upload_blob(b"", metadata={NOTE: gone.text()})
         self.blob.acquire_lease(LEASE_SECONDS)
@@ -65,7 +65,7 @@ def test_renewals_that_fail_for_longer_than_a_lease_lives(claims: Claims) -> Non
     azure.fault("status", match="comp=lease", status=503, times=0)
     claims.passed = LEASE_SECONDS - 5
     assert first.lost is False
-    # From now on another may hold it: the answer is not "no" until the service has said so.
+    # From now on another may hold it. The answer is "yes, lost" until the service says otherwise.
     claims.passed = LEASE_SECONDS + 1
     with pytest.raises(ServiceUnavailable):
         assert first.lost is not False
@@ -73,7 +73,7 @@ def test_renewals_that_fail_for_longer_than_a_lease_lives(claims: Claims) -> Non
     azure.forget_requests()
     assert first.lost is False
     assert len(azure.requests("comp=lease")) == 1
-    # It was renewed: no further question for as long as a lease lives.
+    # It was renewed, so there is no further request for the duration of a lease.
     claims.passed += LEASE_SECONDS - 5
     assert first.lost is False
     assert len(azure.requests("comp=lease")) == 1
@@ -83,13 +83,13 @@ def test_another_took_it_while_renewals_failed(claims: Claims) -> None:
     first, second = claims.claim(), claims.claim()
     assert first.try_acquire()
     first.remember("a-run")
-    # As its end by itself: nobody renewed it.
+    # Let the lease expire, as if nobody had renewed it.
     BlobLeaseClient(claims.blob).break_lease(0)
     assert second.try_acquire()
     assert second.run_id == "a-run"
     claims.passed = LEASE_SECONDS + 1
     assert first.lost is True
-    # What it writes about itself, and giving it up, does not touch the other's.
+    # Writing its note and releasing its claim do not affect the other's.
     first.remember("another-run")
     first.release()
     assert second.lost is False
@@ -156,7 +156,7 @@ def test_a_live_holder_is_not_broken(claims: Claims) -> None:
     first, second = claims.claim(), claims.claim()
     assert first.try_acquire()
     assert second.try_acquire() is False
-    # Nor one of whom nothing is known.
+    # A holder without a valid note is not broken, either.
     first.release()
     claims.blob.upload_blob(b"", metadata={NOTE: "not a note"}, overwrite=True)
     lease = claims.blob.acquire_lease(LEASE_SECONDS)

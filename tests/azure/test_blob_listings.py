@@ -1,6 +1,6 @@
-"""Listings as the service documents them, which no emulator gives: versions, holds, many pages.
+"""Listings as the service documents them and no emulator returns them: versions, holds, many pages.
 
-The real client reads them; only its transport is replaced. The answers follow Learn, "List Blobs", version
+The real client reads them. Only its transport is replaced. The answers follow Learn, "List Blobs", version
 2024-11-04.
 """
 
@@ -20,19 +20,19 @@ from urllib3 import HTTPResponse
 
 from aml_mirror.sources.azure_blob import BlobSource
 
-# Of a page that is asked for with a marker: the blobs on it, and the next marker.
+# The answer to a request with a marker: the blobs of the page, and the next marker.
 Pages = Callable[[str, str], tuple[list[str], str]]
 
 
 class Nobody:
-    """A login that is never asked: listings are answered here."""
+    """A credential that is never used, because this module answers the listings."""
 
     def get_token(self, *scopes: str, **options: Any) -> AccessToken:
         raise AssertionError(scopes)
 
 
 class Service:
-    """Answers listings, and keeps what was asked."""
+    """Answers listings, and records the requests."""
 
     def __init__(self, pages: Pages) -> None:
         self.pages = pages
@@ -77,7 +77,7 @@ def blob(name: str, size: int = 100, properties: str = "", more: str = "", etag:
 
 @pytest.fixture
 def source(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Pages], tuple[BlobSource, Service]]]:
-    """``source(pages)``: a source whose container answers so."""
+    """``source(pages)``: a source whose container returns these pages."""
 
     def make(pages: Pages) -> tuple[BlobSource, Service]:
         service = Service(pages)
@@ -90,7 +90,7 @@ def source(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Pages], tuple[
 
 
 def test_only_current_blobs_are_asked_for(source: Any) -> None:
-    """Versions, deleted blobs and snapshots are listed where ``include`` names them, and not otherwise."""
+    """Versions, deleted blobs and snapshots are listed only if ``include`` names them."""
     made, service = source(lambda marker, prefix: ([blob("runs/a/model_1.pt")], ""))
     assert list(made.scan().files) == ["a/model_1.pt"]
     (asked,) = service.asked
@@ -119,7 +119,7 @@ def test_only_current_blobs_are_asked_for(source: Any) -> None:
 def test_a_property_that_does_not_forbid_reading_is_no_obstacle(
     source: Any, properties: str, more: str
 ) -> None:
-    """Whether a key is needed to read is only known when the blob is read: 409 then."""
+    """Only reading a blob shows whether it needs a customer-provided key: the answer is 409."""
     made, _ = source(lambda marker, prefix: ([blob("runs/a/model_1.pt", 7, properties, more)], ""))
     (entry,) = made.scan().files.values()
     assert (entry.path, entry.bytes, entry.obstacle) == ("a/model_1.pt", 7, "")
@@ -151,7 +151,7 @@ def run_blobs(name: str) -> list[str]:
 
 
 def test_runs_among_many_other_blobs_take_a_request_a_page(source: Any) -> None:
-    """One request a page, however many folders there are."""
+    """One request per page, however many folders there are."""
     pages: list[list[str]] = [
         [blob(f"runs/data{page:02}/set{number % 50:02}/{number:05}.jpg", 1) for number in range(200)]
         for page in range(50)
@@ -171,7 +171,7 @@ def test_runs_among_many_other_blobs_take_a_request_a_page(source: Any) -> None:
 
 
 def test_pages_that_change_while_they_are_listed(source: Any) -> None:
-    """What came behind the marker is there, and nothing is listed twice under one name."""
+    """New blobs after the marker are listed, and no name is listed twice."""
     first = sorted([*run_blobs("a"), blob("runs/b/model_10.pt", 500)])
 
     def answer(marker: str, prefix: str) -> tuple[list[str], str]:
@@ -180,7 +180,7 @@ def test_pages_that_change_while_they_are_listed(source: Any) -> None:
         if marker == "1":
             # An empty page is not the last one.
             return [], "2"
-        # The last name was written over while it was listed, and b's next checkpoint came.
+        # During the listing the last name was overwritten, and b's next checkpoint arrived.
         return [blob("runs/b/model_10.pt", 600, etag="0x2"), blob("runs/b/model_20.pt", 700)], ""
 
     made, _ = source(answer)

@@ -1,4 +1,4 @@
-"""Names that object storage takes and file systems do not, or not all of them."""
+"""Names that object storage accepts and some or all file systems do not."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What blobs can be besides bytes: their tier, their kind, who holds them, and what is left of an upload."""
+"""Properties of blobs: tier, kind, leases, and leftovers of uploads."""
 
 from __future__ import annotations
 
@@ -49,11 +49,11 @@ def blob(azure: Azure, name: str) -> Any:
 
 
 def refusal(azure: Azure, status: int, code: str, match: str = NEWEST) -> None:
-    """The service lists a blob and does not give it."""
+    """The service lists a blob but does not return it."""
     azure.fault("status", match=f"GET.*{match}", status=status, headers={"x-ms-error-code": code}, times=0)
 
 
-# --- what cannot be read: no older checkpoint takes its place ------------------------------------------
+# --- unreadable blobs: no older checkpoint replaces them ------------------------------------------
 
 
 def test_the_newest_in_the_archive_tier(azure: Azure, uri: str) -> None:
@@ -61,7 +61,7 @@ def test_the_newest_in_the_archive_tier(azure: Azure, uri: str) -> None:
     with pytest.raises(Unreadable, match=f"{NEWEST} cannot be read: it is in the archive tier") as caught:
         chosen(uri)
     assert caught.value.exit_code == 65
-    # A person who wants another one gets it.
+    # A user can still select another one.
     assert chosen(uri, "10").checkpoint.path == "checkpoint-10"
 
 
@@ -117,7 +117,7 @@ def test_what_the_service_does_not_give_is_the_reason(
 
 
 def test_what_a_layout_could_not_look_into_is_not_taken_for_absent(azure: Azure, tmp_path: Path) -> None:
-    """Lightning's files are told by what is in them: one that cannot be read looks like none."""
+    """Lightning's files are recognised by their content, so an unreadable one looks like no checkpoint."""
     for step in (10, 20):
         saved = {"epoch": 1, "global_step": step, "pytorch-lightning_version": "2.6.6", "state_dict": {}}
         torch_zip.save(tmp_path / "run" / "checkpoints" / f"epoch=1-step={step}.ckpt", saved)
@@ -140,7 +140,7 @@ def test_an_upload_that_was_never_committed_is_named(azure: Azure, uri: str) -> 
         chosen(uri, strict=True)
 
 
-# --- what is read as ever -----------------------------------------------------------------------------
+# --- blobs that are read as usual -----------------------------------------------------------------------
 
 
 def appended(azure: Azure) -> None:

@@ -1,4 +1,4 @@
-"""What a request that writes bytes is bound to: the blob that was judged, the blocks, the file."""
+"""Conditions of requests that write bytes: the examined blob, the blocks, the file."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def to(azure: Any, **more: Any) -> Transfer:
 
 
 def test_blocks_of_a_copy_are_bound_to_the_judged_blob(azure: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Put Block From URL: the source is overwritten, at the same size, when the first block is there."""
+    """Put Block From URL: the source is overwritten with the same size after the first block."""
     monkeypatch.setattr(server_copy, "ONE_REQUEST_BYTES", MIB)
     monkeypatch.setattr(server_copy, "COPY_BLOCK_BYTES", MIB)
     monkeypatch.setattr(url_copy, "RANGES_AT_ONCE", 1)
@@ -77,7 +77,7 @@ def large(folder: Path) -> tuple[Tree, Any]:
 def test_blocks_that_were_committed_are_compared_with_those_sent(
     azure: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, block: int
 ) -> None:
-    """A service that keeps another list of the same length in bytes, and says that all is well."""
+    """A service that stores another block list of the same total size, and reports success."""
     tree, items = large(tmp_path)
     real = BlobClient.commit_block_list
 
@@ -93,7 +93,7 @@ def test_blocks_that_were_committed_are_compared_with_those_sent(
             )
     assert azure.blobs(PREFIX) == {f"{PREFIX}/model.bin": items[0].bytes}
     assert told == []
-    # The next attempt does not take it for the checkpoint.
+    # The next attempt does not mistake it for the checkpoint.
     assert to(azure, block_bytes=block).put(tree, items, PREFIX).sent == items[0].bytes
     assert azure.read(f"{PREFIX}/model.bin") == (tmp_path / "model.bin").read_bytes()
 
@@ -101,7 +101,9 @@ def test_blocks_that_were_committed_are_compared_with_those_sent(
 @pytest.mark.parametrize("how", ["grows", "is replaced", "is gone"])
 @pytest.mark.parametrize("block", [MIB, NOTED_BYTES], ids=["read again", "noted"])
 def test_a_file_is_compared_once_more_at_its_commit(azure: Any, tmp_path: Path, block: int, how: str) -> None:
-    """It changes when its last block has arrived: what was sent is no file that ever was there whole."""
+    """The file changes after its last block has arrived: the sent bytes never existed together as one
+    file.
+    """
     tree, items = large(tmp_path)
     path, arrived = tmp_path / "model.bin", 0
 
@@ -125,7 +127,7 @@ def test_a_file_is_compared_once_more_at_its_commit(azure: Any, tmp_path: Path, 
 
 
 def test_what_was_copied_is_not_copied_again(azure: Any) -> None:
-    """The control of the above: without a change the same copy succeeds, and is trusted afterwards."""
+    """The control for the tests above: without a change the same copy succeeds and is trusted afterwards."""
     where = {"account": azure.new_account(containers=["runs"]), "container": "runs"}
     source = BlobSource(azure.seed({"model.bin": b"a" * MIB}, "runs/r1", **where), retry_seconds=5)
     tree = Tree(source, source.scan())
@@ -157,15 +159,15 @@ def test_blocks_of_an_earlier_version_are_taken_by_etag_checksum_and_length(azur
     assert all(take(blocks, number) for number in range(4))
     target.commit_block_list([BlobBlock(f"{number:064x}") for number in range(4)])
     assert azure.read(f"{PREFIX}/w") == data
-    # Other bytes than the wanted ones, and a blob that is another one by now.
+    # Different bytes than expected, and a blob that was replaced.
     assert not take(earlier(), 1, of=b"other")
     assert not take(earlier("0x1"), 1)
     azure.forget_requests()
-    # Of another length it is another block, and what nobody knows is not asked for.
+    # Another length means another block, and unknown blocks are not requested.
     assert not take(earlier(), 3, length=MIB)
     assert not blocks.take(target, "0" * 64, b"?" * 32, MIB, {})
     assert not azure.requests("comp=block&")
-    # A service that takes no copies is asked a few times, and no more.
+    # A service that refuses copies gets only a few requests.
     refusing = earlier("0x1")
     assert not any(take(refusing, 1) for _ in range(12))
     assert len(azure.requests("comp=block&")) == 8

@@ -18,7 +18,7 @@ TESTS = 11
 
 
 def test_azure_ml_passes_the_suite_of_every_registry(azure: Azure, tmp_path: Path) -> None:
-    # Each test looks at once at what it wrote.
+    # Each test reads what it wrote immediately.
     azure.set_workspace(list_lag=0)
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", f"--basetemp={tmp_path}", SUITE],

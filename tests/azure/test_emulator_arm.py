@@ -1,4 +1,4 @@
-"""The workspace, its datastores and models, through the real management client."""
+"""The workspace, its datastores and models, used with the real management client."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ def test_a_version_is_made_once(azure: Azure, ml: MLClient, arm: Any) -> None:
     azure.seed({"runs/r1/model.safetensors": b"1", "runs/r2/a": b"2"})
     made = ml.models.create_or_update(model(properties={"p": "q"}, tags={"a": "b"}, description="first"))
     assert made.path.endswith("/datastores/workspaceblobstore/paths/runs/r1/")
-    # Tags and description may change, a property may come; nothing else.
+    # Tags and description may change, and properties may be added. Nothing else may change.
     ml.models.create_or_update(
         model(properties={"p": "q", "new": "1"}, tags={"c": "d"}, description="second")
     )
@@ -117,7 +117,7 @@ def test_archive_list_and_delete(azure: Azure, ml: MLClient, arm: Any) -> None:
     azure.seed({"runs/r1/a": b"1"})
     for number in (1, 2, 3):
         ml.models.create_or_update(model(number))
-    # A list is behind what is found by its number.
+    # A list may be older than a version that is read by its number.
     assert ml.models.get("policy", "3") and not list(ml.models.list("policy"))
     azure.settle()
     ml.models.archive("policy", "2")
@@ -156,7 +156,7 @@ def test_versions_that_are_refused(arm: Any, number: str) -> None:
 def test_a_path_without_files_or_with_too_many(azure: Azure, ml: MLClient) -> None:
     with pytest.raises(HttpResponseError, match="No matching artifacts found"):
         ml.models.create_or_update(model(path="nothing/"))
-    # 1,500 pass and one more does not; folders of a hierarchical namespace are no files.
+    # 1,500 files are accepted and one more is not. Folders of a hierarchical namespace do not count as files.
     azure.seed({f"many/{number:04d}": b"" for number in range(1500)})
     azure.seed_folder("many/folder")
     assert ml.models.create_or_update(model(path="many/"))

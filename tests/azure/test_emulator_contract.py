@@ -1,4 +1,4 @@
-"""What recordings of the real service show of its answers, and that the emulated one answers alike.
+"""Recorded answers of the real service, and that the emulated service answers alike.
 
 Each row names its source:
 
@@ -7,7 +7,7 @@ Each row names its source:
 - **metrics**: microsoft/promptflow, ``src/promptflow-evals/tests/recordings/azure/test_metrics_upload_*``,
   and the same tests of azure-ai-evaluation, July 2025.
 
-A row says which keys there have to be; the real service may have more.
+A row lists the keys that must exist. The real service may have more.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def put(azure: Azure, arm: Any) -> Any:
 
 
 def test_a_version_and_its_container(arm: Any, put: Any) -> None:
-    """models: 201 with ``Location``, a stage that nobody gave, and ``resourceGroups`` in the path."""
+    """models: 201 with ``Location``, a stage that nobody set, and ``resourceGroups`` in the path."""
     made = put(1)
     assert made.status_code == 201
     assert made.headers["Location"].endswith("/models/reach/versions/1")
@@ -70,7 +70,7 @@ def test_a_version_and_its_container(arm: Any, put: Any) -> None:
 
 
 def test_what_is_not_there(arm: Any, put: Any) -> None:
-    """models: a general sentence on top, ``ModelNotFound`` and the names in ``details``."""
+    """models: a general sentence at the top, and ``ModelNotFound`` and the names in ``details``."""
     put(1)
     for path in ("/models/none", "/models/reach/versions/7"):
         answer = arm("GET", path + API)
@@ -89,7 +89,9 @@ def test_a_path_without_files(put: Any) -> None:
 
 
 def test_archiving(arm: Any, put: Any) -> None:
-    """models, archive_restore: a PUT with ``isArchived: false`` restores. Learn: a container's holds too."""
+    """models, archive_restore: a PUT with ``isArchived: false`` restores. Learn: the same is true for a
+    container.
+    """
     put(1)
     assert put(1, isArchived=True).json()["properties"]["isArchived"] is True
     assert put(1, isArchived=False).json()["properties"]["isArchived"] is False
@@ -100,7 +102,7 @@ def test_archiving(arm: Any, put: Any) -> None:
 def test_the_order_of_a_list(azure: Azure, arm: Any, put: Any) -> None:
     """models: newest first by creation, also after an update of an older one.
 
-    The SDK's own test waits 30 seconds before it lists what it made: until then it may be missing.
+    The SDK's own test waits 30 seconds before it lists a new version, which may be missing until then.
     """
     for number in (1, 2, 3):
         put(number)
@@ -112,7 +114,7 @@ def test_the_order_of_a_list(azure: Azure, arm: Any, put: Any) -> None:
 
 
 def test_the_workspace(arm: Any) -> None:
-    """metrics: what signs SAS, and of which kind the storage is."""
+    """metrics: what signs SAS, and the kind of the storage."""
     found = arm("GET", "?api-version=2024-10-01-preview")
     assert found.json()["properties"].keys() >= {
         "systemDatastoresAuthMode", "v1LegacyMode", "storageHnsEnabled", "mlFlowTrackingUri",
@@ -135,7 +137,7 @@ def run(mlflow_api: Any) -> dict[str, Any]:
 
 
 def test_a_run(mlflow_api: Any, run: dict[str, Any]) -> None:
-    """metrics: GUIDs with dashes, times as texts, MLflow's own tags."""
+    """metrics: GUIDs with dashes, times as text, MLflow's own tags."""
     for name in ("run_id", "run_uuid", "experiment_id"):
         assert GUID.fullmatch(run["info"][name]), name
     assert run["info"]["start_time"] == str(STARTED)
@@ -174,7 +176,7 @@ def test_an_artifact_by_reference(azure: Azure, history: Any, run: dict[str, Any
 
 
 def test_a_limit_of_mlflow(mlflow_api: Any, run: dict[str, Any]) -> None:
-    """azure-sdk-for-python#35685: the field's name, and no message on top."""
+    """azure-sdk-for-python#35685: the field's name, and no message at the top."""
     params = [{"key": f"p{number}", "value": "1"} for number in range(201)]
     for part in (params[:100], params[100:200], params[200:]):
         answer = mlflow_api("POST", "runs/log-batch", {"run_id": run["info"]["run_id"], "params": part})

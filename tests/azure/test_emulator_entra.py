@@ -1,4 +1,4 @@
-"""Tokens: who gets one, and which service takes it."""
+"""Tokens: who gets one, and which service accepts it."""
 
 from __future__ import annotations
 

@@ -65,7 +65,7 @@ def test_spoiled_answers(azure: Azure, blobs: Any, credential: Any) -> None:
 
 
 def test_a_damaged_request(azure: Azure, blobs: Any) -> None:
-    """The bytes are other ones when they arrive; whether that shows is up to the checksum."""
+    """The bytes change on the way. Only a checksum can show that."""
     blob = blobs().get_blob_client(azure.container, "a")
     azure.fault("damage", match="/a$")
     blob.upload_blob(b"abcde")
@@ -155,7 +155,7 @@ def test_it_ends_with_the_process_that_asked_for_it(tmp_path: Path) -> None:
     try:
         url = up(tmp_path / "state", owner=owner.pid)["url"]
         assert requests.get(url, timeout=600).status_code < 500
-        # Longer than the pause between two looks at the owner.
+        # Longer than the pause between two checks of the owner.
         time.sleep(3)
         assert requests.get(url, timeout=600).status_code < 500
         owner.kill()

@@ -71,7 +71,7 @@ def test_the_limits_of_a_run(mlflow_api: Any, run: str) -> None:
         "POST", "runs/delete-tag", {"run_id": run, "key": "t0"}
     ).ok else [])  # fmt: skip
     refused(1000, 1001, tags=[{"key": "t1", "value": "v" * 1001}])
-    # What was there stays writable.
+    # What existed stays writable.
     taken(metrics=rows(1, "m1"), tags=[{"key": "t1", "value": "2"}])
 
 
@@ -136,7 +136,7 @@ def test_points_in_memory(azure: Azure, mlflow_api: Any, run: str) -> None:
 
     azure.set_workspace(metric_store="memory", metric_rows="dropped")
     assert shown() == {}
-    # The same points as the real server would show: in its order, the latest by step, time, value.
+    # The same points as on the real server: in its order, with the latest by step, time and value.
     points = [value(1.0, 7, 3), value(2.0, 9, 1), value(3.0, 7, 3), value(9.0, 8, 2), value(1.0, 7, 3)]
     tag, param = {"key": "t", "value": "1"}, {"key": "p", "value": "2"}
     assert sent(metrics=points[:2]).status_code == 200
@@ -152,7 +152,7 @@ def test_points_in_memory(azure: Azure, mlflow_api: Any, run: str) -> None:
     first = mlflow_api("GET", pages).json()
     second = mlflow_api("GET", f"{pages}&page_token={first['next_page_token']}").json()
     assert [len(first["metrics"]), len(second["metrics"])] == [3, 2] and "next_page_token" not in second
-    # None of them is in the real server; another metric is not there at all.
+    # The real server has none of them, and another metric does not exist at all.
     assert azure.mlflow.get_metric_history(run, "none") == []
     azure.set_workspace(metric_store="mlflow")
     assert shown() == {}
@@ -180,13 +180,13 @@ def test_tags_that_come_with_points_in_memory(azure: Azure, mlflow_api: Any, run
     experiment = azure.mlflow.get_run(run).info.experiment_id
     for number in range(1, 4):
         send(number)
-    # Whoever looks, and wherever, sees the last.
+    # Every way of reading shows the last value.
     assert found(3) and not found(2)
     send(4)
     assert azure.mlflow.get_run(run).data.tags["mark"] == "4"
     send(5)
     assert '"5"' in mlflow_api("GET", f"runs/get?run_id={run}").text
-    # What is set after it stays, what is deleted is gone.
+    # Later tags stay, and deleted ones are gone.
     send(6)
     mlflow_api("POST", "runs/set-tag", {"run_id": run, "key": "mark", "value": "own"})
     assert azure.mlflow.get_run(run).data.tags["mark"] == "own"
@@ -214,13 +214,13 @@ def test_points_in_memory_are_refused_as_well(azure: Azure, mlflow_api: Any, run
         for other in odd:
             refused({**rows(1)[0], **other})
         refused(*rows(2), run_id="0" * 32, status=404)
-        # Of what is refused nothing stays.
+        # Nothing of a refused request is stored.
         assert azure.mlflow.get_run(run).data.metrics == {}
     azure.set_workspace(accepts_nan=False)
     refused({**rows(1)[0], "value": "NaN"})
     assert mlflow_api("POST", "runs/search", {"filter": "metrics.m > 1"}).status_code == 501
     assert mlflow_api("POST", "runs/search", {"filter": "tags.t = 'metrics.m'"}).status_code != 501
-    # A deleted run takes nothing, who ever deleted it.
+    # A deleted run accepts nothing, whoever deleted it.
     assert mlflow_api("POST", "runs/log-batch", {"run_id": run, "metrics": rows(1)}).status_code == 200
     azure.mlflow.delete_run(run)
     refused(*rows(2))
@@ -345,7 +345,7 @@ print(json.dumps(told))
 
 
 def test_the_plugin(azure: Azure, tmp_path: Any) -> None:
-    # It searches in the process that wrote.
+    # The search is in the process that wrote.
     azure.set_workspace(list_lag=0)
     (tmp_path / "in").mkdir()
     (tmp_path / "out").mkdir()

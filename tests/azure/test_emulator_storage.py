@@ -1,4 +1,4 @@
-"""Blob storage: rights, keys, signatures, firewalls, leases, folders and copies, through the real client."""
+"""Blob storage: rights, keys, signatures, firewalls, leases, folders and copies, with the real client."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ def test_roles(azure: Azure, blobs: Any) -> None:
 
 def test_another_tenant(azure: Azure, blobs: Any, credential: Any) -> None:
     account = azure.new_account(other_tenant=True, containers=["runs"])
-    # The client hears of the other tenant in the challenge, and is not allowed to ask there.
+    # The challenge names the other tenant, where the client may not request a token.
     with pytest.raises(ClientAuthenticationError, match="not configured to acquire tokens for tenant"):
         list(blobs(account).get_container_client("runs").list_blobs())
     answer = requests.get(
@@ -140,7 +140,7 @@ def test_shared_keys(azure: Azure, blobs: Any) -> None:
 
 
 def delegated(service: Any, account: str, container: str, name: str) -> str:
-    """A SAS as the real client makes it."""
+    """A SAS that the real client creates."""
     start, end = datetime.now(UTC) - timedelta(minutes=5), datetime.now(UTC) + timedelta(hours=1)
     sas = generate_blob_sas(
         account,
@@ -161,7 +161,7 @@ def test_user_delegation(azure: Azure, blobs: Any) -> None:
     with pytest.raises(HttpResponseError) as error:
         blob.upload_blob(b"2", overwrite=True)
     assert code(error) == (403, "AuthorizationPermissionMismatch")
-    # No more rights than who signed it.
+    # It has no more rights than the user who signed it.
     azure.set_role(None, azure.account)
     with pytest.raises(HttpResponseError) as error:
         blob.download_blob()
@@ -210,7 +210,7 @@ def test_a_hierarchical_namespace(azure: Azure, blobs: Any) -> None:
 
 
 class Copies:
-    """A source blob and where it goes, inside an account or between two."""
+    """A source blob and its target, in the same account or in two."""
 
     def __init__(self, azure: Azure, blobs: Any, inside: bool, **fields: Any) -> None:
         self.account = azure.account if inside else azure.new_account(role=READER, **fields)
@@ -229,7 +229,8 @@ def test_copy_inside_an_account(azure: Azure, blobs: Any, credential: Any) -> No
     assert (answer["copy_status"], copies.arrived(azure)) == ("success", True)
     properties = copies.target.get_blob_properties().copy
     assert (properties.status, properties.source) == ("success", copies.source)
-    # The "From URL" operations look at the source as a stranger unless they are given its authorization.
+    # The "From URL" operations read the source anonymously unless the request contains an authorization for
+    # it.
     copies.target.delete_blob()
     for refused in (
         lambda: copies.target.start_copy_from_url(copies.source, requires_sync=True),

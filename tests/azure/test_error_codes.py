@@ -1,4 +1,4 @@
-"""What each code and status of Azure's services means, by answers that are made up here."""
+"""What each code and status of Azure's services means, shown with invented answers."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def test_the_reason_of_a_403_says_what_to_do() -> None:
         ("", "HTTPS_PROXY"),
     ):
         assert hint in str(azure_errors.translate(answer(403, code), "x").hint)
-    # Neither a role nor waiting helps there.
+    # Neither a role nor waiting helps here.
     for status in (403, 502):
         failure = azure_errors.translate(answer(status, "", "reached through Private Link only"), "x")
         assert type(failure) is ConfigurationError

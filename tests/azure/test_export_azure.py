@@ -22,12 +22,12 @@ def test_the_login_is_exchanged_and_asked_for_again(mirroring: Mirroring, tmp_pa
     assert first["outcome"] == "exported"
     # One exchange, one token for the repository.
     assert [path for path in paths if path.startswith("/oauth2/")] == ["/oauth2/exchange", "/oauth2/token"]
-    # A token that runs out between two requests: whoever streams a body is told at its end.
+    # A token that expires between two requests: a client that streams a body gets the answer at its end.
     azure.fault("status", match=f"PATCH https://{HOST}", status=401, times=1)
     again = mirroring("export", "act:1", f"{HOST}/policies/act:2", **nowhere)
     assert (again.json["outcome"], again.json["digest"]) == ("exported", first["digest"])
     assert not any(secret in again.err + again.out for secret in ("refresh-", "access-", "eyJ"))
-    # The docker login of a person wins: this one is wrong.
+    # The user's docker login takes precedence. This one is wrong.
     entry = {"auths": {HOST: {"auth": "cm9ib3Q6d3Jvbmc="}}}
     (tmp_path / "config.json").write_text(json.dumps(entry))
     refused = mirroring("export", "act:1", f"{HOST}/policies/act:3", code=77, **nowhere)

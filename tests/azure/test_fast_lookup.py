@@ -1,4 +1,4 @@
-"""An already mirrored run is recognised before the clients are loaded, or by the clients all the same."""
+"""An already mirrored run is recognised before the clients are loaded, or else by the clients."""
 
 from __future__ import annotations
 
@@ -38,7 +38,8 @@ def test_it_is_recognised_without_loading_a_client(mirrored: Mirroring, run: Pat
     assert len(sent) == 4, sent
 
 
-# Each of the four requests, and a token that is refused: the clients ask the same and are believed.
+# Each of the four requests fails, or the token is refused: the clients send the same requests and are
+# believed.
 @pytest.mark.parametrize(
     ("match", "fault"),
     [
@@ -64,7 +65,7 @@ def test_a_version_that_is_not_this_runs_is_not_believed(mirrored: Mirroring, ru
     (found,) = azure.mlflow.search_runs([experiment.experiment_id])
     azure.mlflow.set_tag(found.info.run_id, "identity", "of-another-checkpoint")
     done = mirrored.mirror(run, "m")
-    # The version itself says whose it is, and is found without its run.
+    # The version itself names its run, and is found without it.
     assert done.json["outcome"] == "already-mirrored"
     assert done.json["model_version"] == "1"
     assert azure.requests("/models/m/versions?")

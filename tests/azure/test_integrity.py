@@ -1,4 +1,4 @@
-"""What ``integrity`` says, and how a run is recognised whose version has no SHA-256 of each file."""
+"""What ``integrity`` says, and how a run is recognised if its version lacks SHA-256 digests of some files."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def test_a_refused_copy_is_hashed_as_it_is_sent(azure: Azure, mirroring: Mirrori
     found = mirroring("verify", "reach:1", "--json", code=65).json
     assert "SHA-256" in found["wrong"][0]["reason"]
     assert mirroring("repair", "reach:1", "--json").json["outcome"] == "repaired"
-    # The same run on a volume: its bytes are known by their SHA-256.
+    # The same run on a volume: its bytes are recognised by their SHA-256.
     again = mirroring.mirror(run, "reach").json
     assert (again["outcome"], again["model_version"]) == ("already-mirrored", "1")
 

@@ -1,4 +1,6 @@
-"""Who we are, where the cloud's storage is, and what failed logins are told: the real azure-identity."""
+"""Our identity, the cloud's storage address, and the errors of failed logins, with the real
+azure-identity.
+"""
 
 from __future__ import annotations
 
@@ -182,7 +184,7 @@ def test_no_error_has_a_secret_or_a_second_line() -> None:
 def test_only_a_public_login_endpoint_is_looked_up(
     monkeypatch: pytest.MonkeyPatch, authority: str, public: bool
 ) -> None:
-    """Of any other a client with a secret would ask login.microsoft.com whether it is genuine."""
+    """For any other authority, a client with a secret would ask login.microsoft.com whether it is genuine."""
     given: list[dict[str, Any]] = []
     monkeypatch.setattr(azure_login, "DefaultAzureCredential", lambda **more: given.append(more))
     monkeypatch.setenv("AZURE_AUTHORITY_HOST", authority)

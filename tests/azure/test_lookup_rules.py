@@ -1,4 +1,4 @@
-"""Which runs, versions and blocks of a workspace count, by answers that are made up here."""
+"""Which runs, versions and blocks of a workspace count, shown with invented answers."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def looked_up(
     stage: str = "active",
     token: str = "",
 ) -> list[str]:
-    """What the look before the clients are loaded says of a workspace with one run."""
+    """The result of the lookup before the clients are loaded, in a workspace with one run."""
 
     def answer(method: str, path: str, body: Any = None) -> dict[str, Any]:
         if path.startswith("experiments"):
@@ -123,7 +123,7 @@ def test_the_runs_of_an_identity_are_those_that_still_say_so() -> None:
         "other": mlflow_run("other", **{keys.MODEL_NAME: "n"}),
     }
     workspace: Any = SimpleNamespace(
-        # A search shows what was.
+        # A search shows an old state.
         search_runs=lambda *given: [mlflow_run(name) for name in runs if name != "known"],
         retry=lambda operation: operation(),
         client=SimpleNamespace(get_run=runs.__getitem__),
@@ -137,7 +137,7 @@ def test_a_version_is_the_one_to_be_made_by_identity_and_path() -> None:
     assert _is_same(version(path=f"{OURS}/"), IDENTITY, OURS)
     assert not _is_same(version(), "2" * 64, OURS)
     assert not _is_same(version(path=ELSEWHERE), IDENTITY, OURS)
-    # Made by an earlier attempt, in the folder of an earlier release: the next attempt goes on there.
+    # Created by an earlier attempt, in the folder of an earlier release: the next attempt continues there.
     with pytest.raises(ServiceUnavailable, match="appeared in another folder"):
         _is_same(version(path=OLD_FORM), IDENTITY, OURS)
 
@@ -178,7 +178,7 @@ def taken_from(
     path: str = OURS,
     **tags: str,
 ) -> list[str]:
-    """The addresses of files whose blocks are taken, in a workspace with one earlier version."""
+    """The addresses of files whose blocks are reused, in a workspace with one earlier version."""
     data = stored_files.StoredList(stored).as_json().encode()
     digests = {
         block_list.BLOCKS_SHA256: hashlib.sha256(LISTED).hexdigest(),
@@ -210,7 +210,7 @@ def test_blocks_are_taken_from_complete_hashed_versions_of_ours(
     ):
         assert taken_from(monkeypatch, **changed) == [], changed
     assert taken_from(monkeypatch, path=ELSEWHERE) == []
-    # In a datastore that is not the one that is written to.
+    # In a datastore other than the one that is written to.
     assert taken_from(monkeypatch, default="another") == []
     for stored in ({}, {"w": StoredFile(8, "0x1", None)}, {"w": StoredFile(7, "", None)}):
         assert taken_from(monkeypatch, stored) == []

@@ -1,4 +1,4 @@
-"""What is lost while a mirror is at work: a file of the source, the claim. Nothing is marked complete."""
+"""A file of the source or the claim is lost while a mirror runs. Nothing is marked complete."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from mirroring import Mirroring, assert_exactly_once, complete_versions, runs_of
 from this_process import InThisProcess
 
 POINTS = 20
-# Giving up a lease is no write to what it guards.
+# Releasing a lease is not a write to what it protects.
 WRITES = r"(PUT|DELETE|PATCH) |POST .*/(runs/(create|update|log-batch|set-tag)|artifacts/)"
 UPLOADS = ("upload_blob", "start_copy_from_url", "commit_block_list")
 
 
 def before_a_blob(monkeypatch: pytest.MonkeyPatch, name: str, act: Callable[[], None]) -> None:
-    """Act once, directly before the request that writes the blob whose name ends so."""
+    """Act once, directly before the request that writes the blob with this end of its name."""
     done: list[str] = []
 
     def wrapped(real: Any) -> Any:
@@ -51,7 +51,7 @@ def test_a_blob_of_the_source_between_its_copy_and_the_registration(
     count: int,
     how: str,
 ) -> None:
-    """Few files are asked for one by one, from eight on by a listing."""
+    """A few files are checked one by one, eight or more with a listing."""
     run = huggingface_run(tmp_path / "run-c", points=1, steps=(20,))
     for number in range(count - 2):
         (run / "checkpoint-20" / f"part-{number}.json").write_text("{}")
@@ -62,7 +62,7 @@ def test_a_blob_of_the_source_between_its_copy_and_the_registration(
     whole = weights.download_blob().readall()
 
     def interfere() -> None:
-        # The card is written when all files of the checkpoint are there.
+        # The card is written after all files of the checkpoint have arrived.
         assert [name for name in here.blobs("aml-mirror/") if name.endswith("/model/model.safetensors")]
         if how == "changed":
             weights.upload_blob(bytes(reversed(whole)), overwrite=True)
@@ -90,7 +90,7 @@ def test_a_claim_that_is_lost(
     monkeypatch: pytest.MonkeyPatch,
     where: str,
 ) -> None:
-    """Whoever held it writes nothing more: no blob, no mark, no end of the run."""
+    """The previous holder writes nothing more: no blob, no mark, no end of the run."""
     run = huggingface_run(tmp_path / "run-7", steps=(20,), points=POINTS)
     other: list[BlobLeaseClient] = []
 
@@ -105,7 +105,7 @@ def test_a_claim_that_is_lost(
         here.forget_requests()
 
     monkeypatch.setattr(blob_lease, "RENEW_SECONDS", 0.1)
-    # One sender, so that nothing else is on its way when the claim is lost.
+    # One sender, so that no other request is active when the claim is lost.
     words = ("--source", run, "--model-name", "reach", "--concurrency", "1", "--json")
     with monkeypatch.context() as patch:
         if where == "the checkpoint":
@@ -130,7 +130,7 @@ def test_a_claim_that_is_lost(
         and "comp=lease" not in text
     ]
     if where == "the checkpoint":
-        # The request that was on its way; then nothing.
+        # The active request; then nothing.
         assert [one for one in written if not one.endswith("/model/config.json")] == []
         assert not here.models().get("reach")
     else:

@@ -1,4 +1,6 @@
-"""Points in partitions: in order within a series, in parallel, each once whatever arrived before a kill."""
+"""Points in partitions: in order within a series, in parallel, and each once, whatever arrived before a
+kill.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +30,7 @@ SIZE = 5
 
 
 def rows(series: list[int]) -> list[Point]:
-    """Points of so many series, each with so many, in an order that is mixed but fixed."""
+    """Points of this number of series, with this number of points each, in a mixed but fixed order."""
     counted = enumerate(series)
     points = [(f"s{name}", 1.0, 1000 + step, step) for name, count in counted for step in range(count)]
     order = random.Random(1)
@@ -47,7 +49,7 @@ def test_a_batch_is_written_as_mlflow_writes_it() -> None:
 
 
 class Server:
-    """Keeps rows and marks together, rows that arrive twice twice; dies after so many requests."""
+    """Stores rows and marks together, and duplicate rows twice. Dies after this number of requests."""
 
     def __init__(self, lives: int | None = None) -> None:
         self.rows: list[Point] = []
@@ -138,19 +140,19 @@ def test_a_signal_lets_nothing_new_begin_and_waits_for_what_is_on_its_way() -> N
 
     with pytest.raises(Interrupted):
         log_points(stream, SIZE, {}, send, lambda count: None)
-    # The request that had begun is over before the run is closed.
+    # The started request ends before the run is closed.
     assert len(done) == 1
 
 
 @pytest.mark.parametrize("when", ["before", "after"])
 def test_a_kill_with_all_partitions_on_their_way(azure: Azure, tmp_path: Path, when: str) -> None:
-    """The program is killed at its third request with points, to a service that keeps what arrives twice."""
+    """The program is killed at its third request with points, by a service that stores duplicates."""
     azure.set_workspace(metric_rows="kept")
     run = huggingface_run(tmp_path / "run-l", points=0)
     written = [(f"m{index % 6}", index // 6, 1.0 / (index + 1)) for index in range(6 * 250)]
     write_events(run / "runs" / "Jan02_03-04-05_host" / "events.out.tfevents.1760000000.host.1.0", written)
     mirroring = Mirroring(azure, tmp_path)
-    # The others are slower, and so on their way when it dies.
+    # The others are slower, so they are active when it dies.
     azure.fault("kill", match="log-batch", nth=4, when=when)
     azure.fault("stall", match="log-batch", seconds=0.2, times=0)
     assert mirroring.mirror(run, "partitions", code=None).code == -9

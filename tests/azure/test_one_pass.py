@@ -1,4 +1,6 @@
-"""Files read once: sent to a staging folder as they are hashed, then copied to their place by the service."""
+"""Files are read once: they are sent to a staging folder while they are hashed, and the service then copies
+them to their target.
+"""
 
 from __future__ import annotations
 
@@ -68,7 +70,7 @@ def large_run(root: Path, seed: int = 20, frozen: int = 0, name: str = "run-1") 
 
 
 def blocks_sent(azure: Azure, where: str = "") -> int:
-    """How many requests brought a block's bytes, to paths that have this in their names."""
+    """How many requests sent a block's bytes to paths that contain this text."""
     found = [one for one in azure.requests("comp=block&") if one["method"] == "PUT" and where in one["path"]]
     return sum(one["bytes_in"] > MIB // 2 for one in found)
 
@@ -95,7 +97,7 @@ def test_each_byte_is_sent_once_to_staging_and_moved_by_the_service(
     assert not azure.requests(".blob.")
 
 
-# Where the mirror of a large run is killed, in its order.
+# The requests where the mirror of a large run is killed, in order.
 STAGES = {
     "staging block": r"PUT https://[^?]*/\.staging/[^?]*\?.*comp=block&",
     "staging commit": r"PUT https://[^?]*/\.staging/[^?]*\?.*comp=blocklist",
@@ -136,8 +138,8 @@ def test_killed_while_files_are_staged_or_moved(
     assert again is not None, "the mirror has no such request"
     matrix.note(request, "killed, read once", stage, moment, again)
     if stage == "staging block":
-        # Of six blocks and a bit, four are taken from an earlier version. Of the rest the one that was
-        # acted on is there; those that were on their way at the same time may be there or not.
+        # Four of the seven blocks are copied from an earlier version. Of the rest, the block whose request
+        # completed has arrived; blocks that were sent at the same time may have arrived or not.
         assert blocks_sent(azure) <= (2 if reuse else 6 - (moment == "after"))
     elif stage in ("staging commit", "move"):
         assert blocks_sent(azure) == 0
@@ -155,7 +157,7 @@ if WHOLE:
         part: int,
         reuse: bool,
     ) -> None:
-        """In one workspace, with a model and a run id of its own for each."""
+        """In one workspace, with a separate model and run id for each."""
         azure.set_workspace(metric_rows="kept")
         run, older = large_run(tmp_path, frozen=4), large_run(tmp_path, 1, 4, "run-0")
         if reuse:
@@ -173,7 +175,7 @@ if WHOLE:
 
 
 def mirror_earlier(mirroring: Mirroring, run: Path, model: str) -> dict[str, Any]:
-    """Mirror the version from which blocks can be taken; returns the versions there are."""
+    """Mirror the version whose blocks can be reused; return the existing versions."""
     mirroring.mirror(run, model, BLOCK)
     return complete_versions(mirroring.azure, model)
 
@@ -188,7 +190,9 @@ def killed_and_run_again(
     match: str,
     nth: int,
 ) -> str | None:
-    """Kill a mirror at a request and run it again; returns the outcome, None where it was not reached."""
+    """Kill a mirror at a request and run it again; return the outcome, or None if the request was not
+    reached.
+    """
     azure = mirroring.azure
     azure.forget_requests()
     azure.fault("kill", match=match, nth=nth, when=moment)
@@ -208,7 +212,7 @@ def killed_and_run_again(
 def assert_one_more_version(
     azure: Azure, run: Path, earlier: dict[str, Any], model: str = "reach", run_id: str = ""
 ) -> None:
-    """One run of its own, one more version, complete and with every byte."""
+    """One run, and one more version, complete and with every byte."""
     found = complete_versions(azure, model)
     assert azure.models()[model].keys() == found.keys()
     ((number, version),) = [(number, found[number]) for number in found.keys() - earlier.keys()]
@@ -250,7 +254,7 @@ def stopped(mirroring: Mirroring, run: Path, match: str, nth: int = 1) -> None:
 def test_a_mirror_that_was_frozen_while_it_staged_or_moved_changes_nothing(
     mirroring: Mirroring, azure: Azure, tmp_path: Path, stage: str
 ) -> None:
-    """Longer than its lease lasts, where it has one; without one a staging folder is shared."""
+    """Longer than its lease lasts. Without a lease, a staging folder would be shared."""
     azure.set_workspace(metric_rows="kept")
     run = large_run(tmp_path)
     stopped(mirroring, run, STAGES[stage])
@@ -259,7 +263,7 @@ def test_a_mirror_that_was_frozen_while_it_staged_or_moved_changes_nothing(
 
 
 def test_one_run_into_two_models_at_once(mirroring: Mirroring, azure: Azure, tmp_path: Path) -> None:
-    """Each has a staging folder of its own, and neither reads, sends or removes what is the other's."""
+    """Each has its own staging folder, and neither reads, writes or removes the other's files."""
     run = large_run(tmp_path)
     azure.fault("stall", match=STAGES["move"], seconds=2)
     process = mirroring.start("--source", run, "--model-name", "reach", BLOCK)
@@ -268,7 +272,7 @@ def test_one_run_into_two_models_at_once(mirroring: Mirroring, azure: Azure, tmp
     out, err = process.communicate(timeout=600)
     assert process.returncode == 0, err
     first = json.loads(out.splitlines()[-1])
-    # Its checkpoint, and what is stored beside it.
+    # Its checkpoint, and the version's own files.
     for one in (first, other):
         assert 0 < one["bytes_sent"] - one["bytes"] < 64 << 10
     assert (first["bytes_copied"], other["bytes_copied"]) == (0, 0)
@@ -282,7 +286,9 @@ def test_one_run_into_two_models_at_once(mirroring: Mirroring, azure: Azure, tmp
 def test_what_somebody_planted_in_staging_is_not_taken(
     mirroring: Mirroring, azure: Azure, tmp_path: Path
 ) -> None:
-    """Ids say nothing of bytes: each block that this attempt did not send is compared as it is moved."""
+    """Block ids do not prove bytes: each block that this attempt did not send is compared while it is
+    moved.
+    """
     run = large_run(tmp_path)
     azure.fault("kill", match=STAGES["staging commit"])
     mirroring.mirror(run, "reach", BLOCK, code=None)
@@ -303,7 +309,7 @@ def test_what_somebody_planted_in_staging_is_not_taken(
     receipt = mirroring.mirror(run, "reach", BLOCK).json
     assert_exactly_once(azure, "reach", run, 30)
     assert_nothing_is_staged(azure)
-    # What the service compared and took before it refused need not be sent.
+    # Blocks that the service compared and accepted before it refused need not be sent again.
     assert receipt["bytes_sent"] > MIB
 
 
@@ -328,10 +334,10 @@ def test_blocks_that_an_earlier_version_has_are_taken_from_there(
     receipt = mirroring.mirror(run, "reach", BLOCK).json
     ((_, first), (_, second)) = sorted(complete_versions(azure, "reach").items())
     assert_one_more_version(azure, run, {"1": first})
-    # The header of the file is in the first block of both; the last block of what is frozen is not whole.
+    # The file's header is in the first block of both. The last frozen block is not complete.
     assert receipt["bytes_reused"] == 4 * MIB
     assert receipt["bytes_sent"] < 3 * MIB
-    # The list is pinned, and says of each block what its bytes are.
+    # The block list has a pinned digest, and contains each block's digest.
     pinned = second["properties"]["blocks_sha256"]
     (name,) = [name for name in azure.blobs("aml-mirror/") if f".blocks-{pinned}" in name]
     data = azure.read(name)
@@ -342,7 +348,7 @@ def test_blocks_that_an_earlier_version_has_are_taken_from_there(
         blake3(weights[start : start + MIB]).hexdigest() for start in range(0, len(weights), MIB)
     )
     assert (listed["path"], listed["bytes"]) == ("model.safetensors", len(weights))
-    # Neither a list nor bytes that somebody changed since count.
+    # A list or bytes that somebody has changed do not count.
     mine = [name for name in azure.blobs("aml-mirror/") if name.endswith("/model/model.safetensors")]
     for blob in mine:
         azure.seed({blob: bytes(len(weights))})
@@ -367,7 +373,7 @@ def test_stale_staging_goes_and_what_is_young_stays(azure: Azure, monkeypatch: p
         "old": (2, 3, False),
         "only-blocks": (1, 0, False),
     }
-    # One blob of a week ago says nothing where another was written a moment ago.
+    # A blob from a week ago proves nothing if another was written a moment ago.
     old = datetime.now(UTC) - timedelta(seconds=staging_folder.STALE_SECONDS + 60)
     real = Requests.listing
 
@@ -415,7 +421,7 @@ def test_a_damaged_file_leaves_nothing_staged(azure: Azure, tmp_path: Path) -> N
 
 @pytest.mark.usefixtures("here")
 def test_each_byte_is_read_once(azure: Azure, tmp_path: Path) -> None:
-    """Small files are opened once; of a large one each block is sent out of the page cache."""
+    """Small files are opened once. The blocks of a large file are sent from the page cache."""
     for name, size in {"m.bin": 5 * MIB + 7, "a.json": 10, "b.json": 20}.items():
         (tmp_path / name).write_bytes(os.urandom(size))
     source = LocalSource(tmp_path)
@@ -432,7 +438,7 @@ def test_each_byte_is_read_once(azure: Azure, tmp_path: Path) -> None:
     assert manifest == hash_files(tree, {path: path for path in tree.files})
     opened.clear()
     moved = transfer.put(tree, manifest.items, "aml-mirror/x", staged=reading.staged)
-    # What was read is sent from memory, or moved by the service.
+    # Bytes that were read are sent from memory, or moved by the service.
     assert opened == []
     assert (reading.staged.sent, moved.sent, moved.copied) == (5 * MIB + 7, 30, 0)
     for name in tree.files:

@@ -1,4 +1,4 @@
-"""`plan` and `mirror` make one manifest and one identity, for every pair of source and registry."""
+"""`plan` and `mirror` compute the same manifest and identity, for every pair of source and registry."""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""What interrupted mirrors left is listed and removed; what a version needs, or a mirror writes, stays."""
+"""Leftovers of interrupted mirrors are listed and removed. What a version needs, or a running mirror writes,
+stays.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +21,7 @@ NOW = ("--older-than", "0s")
 
 
 def failed_run(mirroring: Mirroring, tmp_path: Path, name: str, model: str = "act") -> Path:
-    """Mirror a run, cut off so that bytes, claim and a FAILED run are there, and no version."""
+    """Mirror a run with an interruption that leaves bytes, a claim and a FAILED run, but no version."""
     run = huggingface_run(tmp_path / name, steps=(40,), points=3)
     mirroring.azure.fault("status", match=r"PUT .*/models/[^/]+/versions/", status=403, times=0)
     mirroring.mirror(run, model, "--retry-for", "1s", code=None)
@@ -35,7 +37,7 @@ def everything(azure: Azure) -> dict[str, int]:
 def test_only_what_no_version_needs_is_removed(azure: Azure, mirroring: Mirroring, tmp_path: Path) -> None:
     for step in (20, 30):
         mirroring.mirror(huggingface_run(tmp_path / f"run-{step}", steps=(step,), points=3), "act")
-    # An archived version needs its files as well.
+    # An archived version needs its files, too.
     service = mirroring.azure
     needed = {name: files_of(azure, version) for name, version in azure.models()["act"].items()}
     before = everything(azure)
@@ -50,7 +52,7 @@ def test_only_what_no_version_needs_is_removed(azure: Azure, mirroring: Mirrorin
     assert {"folder", "claim", "run"} <= kinds and listed["bytes"] >= sum(
         azure.blobs("aml-mirror/run-cut/").values()
     )
-    # A dry run, and one for older things only, remove nothing.
+    # A dry run removes nothing, nor does a prune of older leftovers only.
     assert everything(azure).keys() >= set(cut) and len(runs_of(azure, "act")) == len(left)
     assert mirroring("prune", "--delete", "--json").json["count"] == 0
     shown = mirroring("prune", *NOW).out
@@ -65,7 +67,7 @@ def test_only_what_no_version_needs_is_removed(azure: Azure, mirroring: Mirrorin
     for number in azure.models()["act"]:
         assert mirroring("verify", f"act:{number}", "--json").json["outcome"] == "verified"
     assert mirroring("prune", *NOW, "--json").json["count"] == 0
-    # It can be mirrored again, from nothing.
+    # The run can be mirrored again from the start.
     run = tmp_path / "run-cut"
     assert mirroring.mirror(run, "act").json["outcome"] == "mirrored"
 
@@ -76,7 +78,7 @@ def test_an_attempt_in_progress_and_an_archived_version_stay(
     mirroring.mirror(huggingface_run(tmp_path / "run-1", points=3), "act")
     ml.models.archive("act", "1")
     run = failed_run(mirroring, tmp_path, "run-2")
-    # The next attempt is at work: it holds the claim while it waits for an answer.
+    # The next attempt is running: it holds the claim while it waits for an answer.
     azure.forget_requests()
     azure.fault("stall", match=r"PUT .*/models/act/versions/2", seconds=60)
     working = mirroring.start("mirror", run, "--model-name", "act")
@@ -92,7 +94,7 @@ def test_an_attempt_in_progress_and_an_archived_version_stay(
 
 
 class Leftovers:
-    """What a mirror that was cut off left, to be put there again: its blobs, and its run."""
+    """The leftovers of an interrupted mirror, which can be restored: its blobs, and its run."""
 
     def __init__(self, azure: Azure, run_id: str) -> None:
         self._azure = azure
@@ -104,7 +106,7 @@ class Leftovers:
         service = self._azure.blob_service()
         for name, (data, kept) in self._blobs.items():
             blob = service.get_blob_client(self._azure.container, name)
-            # A claim that a killed prune holds is there.
+            # The claim of a killed prune exists.
             with suppress(HttpResponseError):
                 blob.upload_blob(data, metadata=kept, overwrite=True)
         client, info = self._azure.mlflow, self._run.info
@@ -134,7 +136,7 @@ def test_killed_at_any_request(
         assert files_of(azure, azure.models()["act"]["1"]) == needed
         assert mirroring("prune", *NOW, "--delete", "--json").code == 0
         assert files_of(azure, azure.models()["act"]["1"]) == needed
-        # A claim that a killed prune held runs out by itself; all else is gone.
+        # The claim of a killed prune expires by itself. Everything else is gone.
         left = [name for name in everything(azure) if "/run-cut/" in name]
         held = list(azure.blobs("aml-mirror/claims/"))
         assert not left or held, left

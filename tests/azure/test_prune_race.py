@@ -1,4 +1,4 @@
-"""A model that begins to use a folder while prune removes it: it waits, or prune leaves the folder."""
+"""A model starts to use a folder while prune removes it: the model waits, or prune leaves the folder."""
 
 from __future__ import annotations
 
@@ -23,14 +23,16 @@ NOW = ("--older-than", "0s", "--delete", "--json")
 
 @pytest.fixture
 def run(here: Azure, mirroring: Mirroring, tmp_path: Path) -> Path:
-    """A run whose files are in the datastore, and no version of the model act: a mirror was cut off."""
+    """A run whose files are in the datastore, but without a version of the model act: a mirror was
+    interrupted.
+    """
     run = huggingface_run(tmp_path / "run-cut", steps=(40,), points=3)
     here.fault("status", match=r"PUT .*/models/[^/]+/versions/", status=403, times=0)
     mirroring.mirror(run, "act", "--retry-for", "1s", code=None)
     here.clear_faults()
     assert here.blobs("aml-mirror/run-cut/")
     here.settle()
-    # From now on what one of them writes no list shows to the other.
+    # From now on the lists do not show one process what the other writes.
     mirroring.settles = False
     return run
 
@@ -77,7 +79,7 @@ def test_a_model_that_begins_while_the_folder_is_removed(
         here.forget_requests()
         started.append(mirroring.start("--source", run, "--model-name", "act-2"))
         end = time.monotonic() + 600
-        # It has its claim, and looks at the mark.
+        # It has its claim, and checks the mark.
         while not [one for one in here.requests(".prune") if one["method"] == "HEAD"]:
             assert started[0].poll() is None and time.monotonic() < end, started[0].communicate()
             time.sleep(0.05)
@@ -90,20 +92,22 @@ def test_a_model_that_begins_while_the_folder_is_removed(
     assert "'aml-mirror prune' removes what is left of this run" in err
     assert folder["left"] == ("a mirror is working on it" if step == "_claims" else None)
     assert mirroring("verify", "act-2:1", "--json").json["outcome"] == "verified"
-    # Nothing of either is left that a later prune or mirror would wait for.
+    # Neither leaves anything that a later prune or mirror would wait for.
     assert not [name for name in here.blobs("aml-mirror/claims/") if name.endswith(".prune")]
     assert mirroring.mirror(run, "act").json["outcome"] == "mirrored"
 
 
 def test_a_delete_that_arrives_after_the_mark_ran_out(here: Azure, mirroring: Mirroring, run: Path) -> None:
-    """It is bound to a lease on the blob, which ended before: the model that has the folder now keeps it."""
+    """The delete is bound to a lease on the blob, which has ended: the model that now uses the folder keeps
+    it.
+    """
     (name,) = [name for name in here.blobs("aml-mirror/run-cut/") if name.endswith("/model/config.json")]
     here.fault("stall", match=r"DELETE .*/model/config\.json", seconds=600)
     prune = mirroring.start("prune", *NOW)
     while not here.faults()[0]["acted"]:
         assert prune.poll() is None, prune.communicate()
         time.sleep(0.05)
-    # As after half a minute in which nothing was renewed: the blob's lease is shorter than the mark's.
+    # As after half a minute without renewals: the blob's lease is shorter than the mark's.
     service = here.blob_service()
     for one in (name, *here.blobs("aml-mirror/claims/")):
         blob = service.get_blob_client(here.container, one)

@@ -1,4 +1,6 @@
-"""What is wrong, in one line: reasons below generic errors, networks that refuse, clouds by their login."""
+"""Errors in one line: reasons below generic errors, networks that refuse, clouds identified by their
+login.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,7 @@ from aml_mirror.storage.azure_errors import translate
 
 
 def refused(status: int, body: dict[str, Any], code: str = "") -> core.HttpResponseError:
-    """An error as the clients raise it for an answer."""
+    """The error that the clients raise for an answer."""
     error = core.HttpResponseError(str((body.get("error") or {}).get("message", "")))
     error.status_code = status
     error.error = ODataV4Format(body["error"]) if "error" in body else None

@@ -1,4 +1,4 @@
-"""A version is copied to an Azure ML registry by the service, once, and compared there.
+"""The service copies a version to an Azure ML registry once, and the copy is compared there.
 
 The registry is emulated from azure-ai-ml's REST descriptions. No real one was ever reached.
 """
@@ -25,7 +25,7 @@ COORDINATES = ("subscription", "resource_group", "workspace")
 
 
 class PublicCloud:
-    """A credential for azure-ai-ml: in any cloud its registry clients ask for tokens of the public one."""
+    """A credential for azure-ai-ml. In any cloud its registry clients request tokens for the public cloud."""
 
     def __init__(self, credential: DefaultAzureCredential) -> None:
         self._credential = credential
@@ -77,7 +77,8 @@ def test_another_version_with_its_number_is_told(
     azure: Azure, mirroring: Mirroring, shared: dict[str, str], tmp_path: Path
 ) -> None:
     mirroring("share", "act:1", "--registry", "robots")
-    # Another workspace's version would come under this number: here the first is gone, and another took it.
+    # Another workspace's version may have this number: here the first is deleted, and another has taken the
+    # number.
     azure.new_registry("others", copies_properties=False)
     assert mirroring("share", "act:1", "--registry", "others", "--json").json["outcome"] == "shared"
     run = huggingface_run(tmp_path / "run-2", steps=(30,), points=3)
@@ -103,7 +104,7 @@ def test_azure_ai_mls_own_client(
     credential: DefaultAzureCredential,
     tmp_path: Path,
 ) -> None:
-    """It reads what was shared here, shares it no second time, and what it shared counts as shared here."""
+    """azure-ai-ml reads what we shared and does not share it again, and we recognise what it shared."""
     original = azure.models()["act"]["1"]
     mirroring("share", "act:1", "--registry", "robots")
     theirs = MLClient(PublicCloud(credential), registry_name="robots").models
@@ -112,7 +113,7 @@ def test_azure_ai_mls_own_client(
     theirs.download("act", "1", str(tmp_path / "got"))
     got = {path.name: sha256(path) for path in (tmp_path / "got").rglob("*") if path.is_file()}
     assert got == files_of(azure, original)
-    # Its own share asks with the credential that the workspace's client has.
+    # Its own share command uses the credential of the workspace's client.
     ml = MLClient(PublicCloud(credential), *(azure.facts[name] for name in COORDINATES))
     azure.forget_requests()
     names = {"share_with_name": "act", "share_with_version": "1"}
@@ -152,7 +153,9 @@ def test_killed_at_any_request(
 
 
 def test_the_request_is_that_of_the_sdk() -> None:
-    """azure-ai-ml logs in to the public cloud for a registry, whatever the cloud: its request is compared."""
+    """azure-ai-ml logs in to the public cloud for a registry, whatever the cloud. Our request is compared
+    with its own.
+    """
     from azure.ai.ml.constants._common import ASSET_ID_FORMAT
     from azure.ai.ml.entities._assets.workspace_asset_reference import WorkspaceAssetReference
 

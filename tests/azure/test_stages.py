@@ -1,4 +1,4 @@
-"""Evidence and stages in Azure ML: what is attached, what is refused, who has a stage."""
+"""Evidence and stages in Azure ML: what is attached, what is refused, which version has a stage."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def test_an_evaluation_is_attached_once_to_bytes(azure: Azure, gated: Gated) -> 
     assert statement["predicateType"] == "https://in-toto.io/attestation/test-result/v0.1"
     manifest = azure.models()["act"]["1"]["properties"]["manifest_sha256"]
     assert statement["subject"][0] == {"name": "aml-mirror/manifest", "digest": {"sha256": manifest}}
-    # By the digest of the manifest and of each file; a number of a version is nowhere in it.
+    # By the digests of the manifest and of each file. It contains no version number.
     assert {one["name"] for one in statement["subject"]} == {
         "aml-mirror/manifest",
         "config.json",
@@ -63,7 +63,7 @@ def test_an_evaluation_is_attached_once_to_bytes(azure: Azure, gated: Gated) -> 
     assert run.data.metrics["eval/avg_sum_reward"] == 1.5
     history = azure.mlflow.get_metric_history(run.info.run_id, "eval/episodes")
     assert [(point.value, point.step) for point in history] == [(10.0, 20)]
-    # A second one is beside it.
+    # A second one is stored next to it.
     gated.evaluate("1", 8, 10)
     assert len(evaluations(azure)) == 2
     assert gated.call("verify", "act:1", "--json").json["outcome"] == "verified"
@@ -121,7 +121,7 @@ def test_the_incumbent_loses_the_stage_and_gets_it_back(azure: Azure, gated: Gat
     gated.call("demote", "act@production", code=66)
     gated.call("rollback", "act@production")
     assert gated.holder() == "1"
-    # Nothing else of a version changed, and the service's own stage is not used.
+    # Nothing else in a version has changed, and the service's own stage is not used.
     assert azure.models()["act"]["1"]["stage"] == own_stage
     assert gated.call("verify", "act:1", "--json").json["outcome"] == "verified"
 
@@ -137,7 +137,7 @@ def test_the_same_trials_in_two_formats_count_once(azure: Azure, gated: Gated, t
     assert refused.json["outcome"] == "insufficient"
     assert "50 in 1 evaluation(s)" in refused.json["error"]
     assert "they are counted once" in refused.json["error"]
-    # Other trials beside them are counted.
+    # Additional trials are counted.
     gated.evaluate("1", 49, 50)
     assert gated.promote("1", "--policy", policy).json["outcome"] == "pass"
 
@@ -196,7 +196,7 @@ def test_changed_bytes_and_foreign_evidence_are_refused(azure: Azure, gated: Gat
     gated.evaluate("1", 95, 100)
     gated.evaluate("2", 94, 100)
     first, second = evaluations(azure)
-    # A statement of the one, handed to the other.
+    # A statement about one version, attached to the other.
     (tmp_path / "statement.json").write_bytes(azure.read(first))
     which = "2" if "run-20" in first else "1"
     refused = gated.call(
@@ -204,7 +204,7 @@ def test_changed_bytes_and_foreign_evidence_are_refused(azure: Azure, gated: Gat
     )
     assert "belongs to other bytes: it names the manifest" in refused.err
     assert refused.err.count("\n") == 1
-    # Put in its place in the storage: its digest is not the one that the tag names.
+    # Replaced in the storage: its digest differs from the one in the tag.
     kept = azure.read(second)
     blob(azure, second).upload_blob(azure.read(first), overwrite=True)
     number = "1" if "run-20" in second else "2"
@@ -231,7 +231,7 @@ def test_signatures_where_the_policy_asks_for_them(azure: Azure, gated: Gated, t
     refused = gated.promote("1", *policy, *keys, code=65)
     assert refused.json["outcome"] == "insufficient"
     assert "is not signed, and the policy counts only signed ones" in refused.err
-    # The same result signed: it takes the place of the unsigned one.
+    # The same result with a signature replaces the unsigned one.
     done = gated.evaluate("1", 95, 100, "--sign-key", evaluator).json
     assert (done["outcome"], len(done["signed_by"])) == ("attached", 64)
     assert len([key for key in tags(azure, "1") if key.startswith("mirror.evaluation.")]) == 1
@@ -242,7 +242,7 @@ def test_signatures_where_the_policy_asks_for_them(azure: Azure, gated: Gated, t
     refused = gated.promote("1", *policy, "--public-key", foreign_public, code=65)
     assert "is not by the key" in refused.json["error"]
     assert gated.promote("1", *policy, *keys).json["outcome"] == "pass"
-    # What is in a registry unsigned is not promoted where signatures are asked for.
+    # Unsigned evidence is not enough if the policy requires signatures.
     gated.mirror(30)
     gated.evaluate("2", 95, 100, "--sign-key", evaluator)
     assert "is not signed: it has no provenance.dsse.json" in gated.promote("2", *policy, *keys, code=65).err

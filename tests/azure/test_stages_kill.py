@@ -1,4 +1,6 @@
-"""A promotion that is killed at any request: one version has the stage, and the next one completes it."""
+"""A promotion that is killed at any request: one version has the stage, and the next promotion completes
+it.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +14,7 @@ from builders import matrix
 from builders.gated import Gated
 from mirroring import Mirroring
 
-# Not what is only read: the requests that the change itself takes come last.
+# Without the requests that only read: those of the change itself come last.
 CHANGES = r"(PUT|DELETE) "
 
 
@@ -37,7 +39,7 @@ def test_killed_at_any_request(
         azure.clear_faults()
         struck = [one for one in azure.requests() if "closed" in one["faults"]]
         assert first.code == (-signal.SIGKILL if struck else 0), first.err
-        # Whatever was reached: one of the two has it, and who asks is told which.
+        # Wherever it was killed: exactly one of the two has the stage, and a reader sees which.
         held = gated.holder(stage)
         assert held in ("1", "2")
         again = gated.promote("2", stage=stage).json
@@ -49,7 +51,7 @@ def test_killed_at_any_request(
             assert f"mirror.stage.{stage}" not in tags["1"]
         done = [one["version"] for one in history["entries"] if one["carried_out"]]
         assert done == ["1", "2"]
-        # The next change takes it from all others.
+        # The next change removes it from all others.
         gated.call("demote", f"act@{stage}")
         tags = {number: version["tags"] for number, version in azure.models()["act"].items()}
         assert not [number for number in tags if stage in tags[number].get("mirror.stage", "").split(",")]

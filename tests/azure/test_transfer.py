@@ -1,4 +1,4 @@
-"""Files to a container: the real storage client against the emulated accounts."""
+"""Uploading files to a container: the real storage client with the emulated accounts."""
 
 from __future__ import annotations
 
@@ -221,7 +221,7 @@ def child(
 
 
 def test_blocks_that_lie_there_are_sent_again(azure: Any, tmp_path: Path) -> None:
-    """Ids say nothing of bytes: the second block is there under its very id, with other bytes."""
+    """Block ids do not prove bytes: the second block exists with the right id and other bytes."""
     tree = make_run(tmp_path, {"model.bin": 3 * MIB + 5})
     (item,) = hashed(tree)
     blob = azure.blob_service().get_blob_client(azure.container, f"{PREFIX}/model.bin")
@@ -248,9 +248,9 @@ def test_blocks_of_other_bytes_or_other_programs_do_no_harm(azure: Any, tmp_path
     items = hashed(tree)
     service = azure.blob_service()
     old = service.get_blob_client(azure.container, f"{PREFIX}/old.bin")
-    # The right place, the right size, other bytes: another digest, so another id.
+    # The right position and size but other bytes: another digest, so another id.
     old.stage_block(block_id(0, blake3(noise(MIB, 77)).hexdigest()), noise(MIB, 77))
-    # The right id, but cut: the size tells.
+    # The right id, but truncated: the size shows it.
     second = (tmp_path / "old.bin").read_bytes()[MIB : 2 * MIB]
     old.stage_block(block_id(MIB, blake3(second).hexdigest()), second[:100])
     foreign = service.get_blob_client(azure.container, f"{PREFIX}/foreign.bin")
@@ -304,7 +304,7 @@ STAGES = {
 
 @pytest.mark.parametrize(
     ("trouble", "stage"),
-    # What has no body cannot be damaged.
+    # A request without a body cannot be damaged.
     [
         (one, stage)
         for one in TROUBLE
@@ -367,7 +367,7 @@ def test_memory_does_not_grow_with_the_file(azure: Any, tmp_path: Path, block: i
 
 
 def large(folder: Path) -> tuple[Tree, ManifestEntry]:
-    """A file whose blocks are noted as it is hashed: eight whole ones and a bit."""
+    """A file whose blocks are recorded while it is hashed: eight complete ones and a short one."""
     (folder / "model.bin").write_bytes(noise(MIB) * 64 + b"the end")
     tree = tree_of(folder)
     (item,) = hashed(tree)
@@ -376,14 +376,15 @@ def large(folder: Path) -> tuple[Tree, ManifestEntry]:
 
 
 def blocks_put(azure: Any) -> list[int]:
-    """The statuses of the requests that brought blocks."""
+    """The statuses of the requests that sent blocks."""
     found = azure.requests("comp=block&")
     return [one["status"] for one in found if one["method"] == "PUT"]
 
 
 @pytest.mark.parametrize(
     ("crc64", "statuses"),
-    # The first is the question: refused where the checksum is compared, a byte kept where it is not.
+    # The first request is a test: it is refused if the service compares the checksum; otherwise one byte is
+    # stored.
     [("compared", [400] + 9 * [201]), ("refused", [500] + 9 * [201]), ("ignored", 10 * [201])],
 )
 def test_a_service_is_asked_once_which_checksum_it_compares(
@@ -425,7 +426,7 @@ def test_damage_on_the_way_is_sent_again(azure: Any, tmp_path: Path, crc64: str,
 def test_a_large_file_that_is_not_the_hashed_one_is_not_committed(
     azure: Any, tmp_path: Path, crc64: str
 ) -> None:
-    """It was written to in place, so that neither its size nor its times tell."""
+    """It was changed in place, so that neither its size nor its times show it."""
     azure.set_account(crc64=crc64)
     tree, item = large(tmp_path)
     with (tmp_path / "model.bin").open("r+b") as stream:
@@ -515,7 +516,7 @@ def test_a_sas_is_the_second_way(azure: Any) -> None:
     account = azure.new_account(containers=["runs"])
     tree, items = copied(azure, CHECKPOINT, account=account, container="runs")
     refused = {"status": 409, "headers": {"x-ms-error-code": "CannotVerifyCopySource"}, "times": 0}
-    # Put Blob From URL has no other sign than its answer of 201; a Copy Blob's request looks the same.
+    # Only the answer 201 identifies Put Blob From URL; a Copy Blob request looks the same.
     azure.fault("status", match="PUT .*config", **{**refused, "times": 1})
     azure.forget_requests()
     moved = to(azure, concurrency=1).put(tree, items, PREFIX)
@@ -541,7 +542,7 @@ def test_where_no_copy_is_let_through_the_bytes_come_through_here(azure: Any) ->
 def test_what_comes_through_here_is_read_while_it_is_sent(
     azure: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Ranges of a blob are fetched some at a time, bound to its ETag, and arrive in their order."""
+    """Several ranges of a blob are fetched at a time, bound to its ETag, and are returned in order."""
     monkeypatch.setattr(server_copy, "ONE_REQUEST_BYTES", MIB)
     files = {"model.bin": noise(12 * MIB + 5), **{f"part-{n}.json": noise(100, n) for n in range(12)}}
     account = azure.new_account(containers=["runs"])
@@ -573,7 +574,7 @@ def test_a_blob_that_changes_while_it_comes_through_here(azure: Any) -> None:
 
 
 def test_of_a_large_copy_next_to_nothing_comes_through_here(azure: Any) -> None:
-    """64 MiB, copied within the account and between two: the requests alone."""
+    """64 MiB, copied within the account and between two accounts: only requests, no data."""
     for account in (azure.account, azure.new_account(containers=["runs"])):
         tree, items = copied(azure, {"model.bin": bytes(64 * MIB)}, account=account, container="runs")
         azure.forget_requests()
@@ -627,7 +628,7 @@ def test_the_answer_to_a_copy_is_lost(azure: Any) -> None:
 
 @pytest.mark.parametrize("same", [True, False])
 def test_a_copy_of_a_killed_try_is_under_way(azure: Any, same: bool) -> None:
-    """It is listed with its size and metadata, and as pending: not trusted before it has ended."""
+    """It is listed as pending with its size and metadata, and not trusted before it has ended."""
     azure.set_account(copy_pending_polls=4)
     tree, items = copied(azure, {"model.bin": noise(1000), "other.bin": noise(1000, 2)})
     entry = tree.entry("model.bin" if same else "other.bin")

@@ -1,4 +1,4 @@
-"""Which version, list and folder of an Azure ML workspace is believed: decided without a request."""
+"""Which version, list and folder of an Azure ML workspace is trusted, decided without a request."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ def test_a_list_counts_only_with_the_digest_that_is_pinned() -> None:
     assert stored_files.parse(data, "") is None
     other = data.replace(b"stored/v1", b"stored/v9")
     assert stored_files.parse(other, hashlib.sha256(other).hexdigest()) is None
-    # After a repair the tag wins over the property.
+    # After a repair the tag takes precedence over the property.
     tags = {version_tags.STORED_SHA256: "property"}
     assert stored_files.digest_in(tags) == "property"
     assert stored_files.digest_in({**tags, version_tags.STORED: "tag"}) == "tag"
@@ -139,7 +139,7 @@ def test_a_blob_is_proven_by_the_etag_of_a_commit_and_its_size() -> None:
     for there in (blob(8), blob(6), blob(etag="0x2"), blob(copy="pending"), blob(copy="failed"), None):
         assert not is_proven(ITEM, there, known)
     assert not is_proven(ITEM, blob(), {})
-    # A store without ETags proves nothing by having none.
+    # If a store has no ETags, their absence proves nothing.
     assert not is_proven(ITEM, blob(etag=""), {"w": StoredFile(7, "", ITEM.sha256)})
     assert has_size(ITEM, blob(etag="0x2")) and not has_size(ITEM, None)
 
@@ -148,7 +148,7 @@ def test_what_an_earlier_attempt_stored_counts_where_bytes_and_digest_fit() -> N
     assert fits(ITEM, StoredFile(7, "0x1", ITEM.sha256))
     for other in (StoredFile(8, "0x1", ITEM.sha256), StoredFile(7, "0x1", "1" * 64), None):
         assert not fits(ITEM, other)
-    # Of a file that nobody hashed the store's own copy counts, and only of such a one.
+    # The store's own copy counts only for a file that nobody hashed.
     assert fits(ManifestEntry("s", "w", 7, None), StoredFile(7, "0x1", None))
     assert not fits(ITEM, StoredFile(7, "0x1", None))
 
@@ -187,7 +187,7 @@ def test_tagging_keeps_what_others_wrote_and_asks_before_it_writes() -> None:
     assert put[0] == {**there, "tags": {"theirs": "x", "a": "1"}}
     models(there, put).tag(ours, {}, removed=["theirs"])
     assert put[1]["tags"] == {}
-    # What is there already is not written.
+    # Existing values are not written again.
     models(there, put).tag(ours, {"theirs": "x"}, removed=["absent"])
     assert len(put) == 2
 

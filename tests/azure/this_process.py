@@ -1,4 +1,4 @@
-"""The clients, or the whole program, run in this very process, in the scope of the test."""
+"""Runs the clients, or the whole program, in this process and in the scope of the test."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from azure_emulator.client import Azure
 
 @pytest.fixture
 def here(azure: Azure, monkeypatch: pytest.MonkeyPatch) -> Iterator[Azure]:
-    """Set the scope's environment, and let nothing be kept of an earlier one."""
+    """Set the scope's environment, and clear everything cached from an earlier one."""
     for name in [name for name in os.environ if name.lower().endswith("_proxy") or "AZURE" in name]:
         if name != "AZURE_EMULATOR":
             monkeypatch.delenv(name)
@@ -32,7 +32,7 @@ def here(azure: Azure, monkeypatch: pytest.MonkeyPatch) -> Iterator[Azure]:
 
 
 class InThisProcess:
-    """Calls of the program in this very process: what a test does to a client acts at that very request."""
+    """Calls of the program in this process, so that a test can change a client at an exact request."""
 
     def __init__(self, azure: Azure, capfd: pytest.CaptureFixture[str]) -> None:
         self._azure, self._capfd = azure, capfd
@@ -40,7 +40,7 @@ class InThisProcess:
     def __call__(self, *arguments: str | Path, code: int = 0) -> dict[str, Any]:
         """Run the program to its end, and return the last JSON object on stdout."""
         self._capfd.readouterr()
-        # As Mirroring's, a call comes later than those before it.
+        # As in Mirroring, a call waits until the previous ones are visible.
         self._azure.settle()
         before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
         try:
@@ -62,7 +62,7 @@ def in_this_process(
     """The program in this process, in an empty folder."""
     from azureml.mlflow._common._cloud import cloud
 
-    # The plugin asks for the clouds as it is loaded, which another test may have done elsewhere.
+    # The plugin requests the clouds when it is loaded, which another test may have done in another scope.
     monkeypatch.setattr(cloud, "KNOWN_CLOUDS", cloud.get_known_clouds())
     folder = tmp_path / "here"
     folder.mkdir()

@@ -1,4 +1,4 @@
-"""Every long file of Python has a reason in long_files.txt (``make lint``)."""
+"""Checks that every long Python file has a reason in long_files.txt (``make lint``)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The word list of `make lint`: prints each line with a word of words.txt, and what to write instead."""
+"""The word list of `make lint`: prints each line with a word from words.txt, and what to write instead."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def rules() -> list[tuple[re.Pattern[str], str]]:
 
 
 def findings(name: str, text: str) -> list[str]:
-    """What is wrong in a text, a line each."""
+    """The problems of a text, one line each."""
     return [
         f"{name}:{number}: {match[0]!r}: write {instead!r} (or except the line with {EXCEPTED!r})"
         for number, line in enumerate(text.splitlines(), 1)
@@ -36,7 +36,7 @@ def findings(name: str, text: str) -> list[str]:
 
 
 def main() -> int:
-    """Check every file that git knows; returns the exit code."""
+    """Check every file that git knows; return the exit code."""
     names = subprocess.run(["git", "ls-files"], cwd=ROOT, check=True, capture_output=True, text=True).stdout
     found = [
         line

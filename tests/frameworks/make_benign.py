@@ -2,8 +2,8 @@
 
     python make_benign.py FOLDER
 
-It runs in an environment of its own (``make test-frameworks``). What a framework that is not installed would
-write is left out, and said on stderr.
+It runs in a separate environment (``make test-frameworks``). It skips frameworks that are not installed, and
+names them on stderr.
 """
 
 # ruff: noqa: E501 - one statement a line
@@ -22,7 +22,7 @@ MAKERS: list[tuple[str, Callable[[Path], object]]] = []
 
 
 def maker(function: Callable[[Path], object]) -> Callable[[Path], object]:
-    """Register a function that writes files into the folder it is given."""
+    """Register a function that writes files into a given folder."""
     MAKERS.append((function.__name__, function))
     return function
 
@@ -467,7 +467,7 @@ def texts(folder: Path) -> None:
 
 
 def main() -> int:
-    """Write everything below the folder that is named on the command line."""
+    """Write everything below the folder that the command line names."""
     root = Path(sys.argv[1]).resolve()
     failed = []
     for name, function in MAKERS:

@@ -3,9 +3,9 @@
     python policies.py make FOLDER         # each framework's run in FOLDER/NAME, and FOLDER/outputs.json
     python policies.py load PULLED.json    # {NAME: lines that load it}; prints {NAME: outputs}
 
-It runs in an environment of its own (``make test-frameworks``). A case says how a run comes to be, what has
-to be there before the lines are executed (the task's environment, a runner: what no checkpoint holds), and
-what the policy then answers to fixed observations.
+It runs in a separate environment (``make test-frameworks``). A case defines how to make a run, what must
+exist before the lines are executed (the task's environment or a runner, which no checkpoint contains), and
+how to get the policy's answers to fixed observations.
 """
 
 # mypy: ignore-errors
@@ -36,7 +36,7 @@ class Case:
         raise NotImplementedError
 
     def prepare(self) -> Names:
-        """Return the names that the lines use and do not make."""
+        """Return the names that the lines use and do not define."""
         return {}
 
     def answer(self, names: Names) -> Any:
@@ -187,7 +187,7 @@ class Skrl(Case):
 
     def prepare(self) -> Names:
         agent, _ = self._agent("/nowhere", 0)
-        # Its trainer does this; it names what a checkpoint holds.
+        # Its trainer does this. It names the parts of a checkpoint.
         agent.init()
         return {"agent": agent}
 
@@ -223,7 +223,7 @@ class Transformers(Case):
 
 
 class Adapter(Case):
-    """LoRA on a model that stays where it is."""
+    """LoRA on a base model that is not part of the run."""
 
     def make(self, run: Path) -> Names:
         import torch
@@ -250,8 +250,8 @@ class Adapter(Case):
 class Brax(Case):
     """PPO's networks in Brax's own checkpoints (Orbax), as MuJoCo Playground writes them.
 
-    Not trained: the training of Brax 0.14.2 calls what JAX 0.10 has no more. It names an initializer, since
-    Brax does not read a configuration of its own that has none.
+    Not trained, because the training of Brax 0.14.2 calls functions that JAX 0.10 removed. The configuration
+    names an initializer, because Brax cannot read its own configuration without one.
     """
 
     def make(self, run: Path) -> Names:
@@ -582,13 +582,13 @@ def _made(case: Case, folder: Path, lines: list[str]) -> Any:
 
 def _loaded(case: Case, folder: Path, lines: list[str]) -> Any:
     names = case.prepare()
-    # The lines of the program, exactly as it printed them.
+    # The program's lines, exactly as it printed them.
     exec("\n".join(lines), names)
     return _numbers(case, names)
 
 
 def main() -> int:
-    """Make or load the cases; what one of them raises is its answer."""
+    """Make or load the cases. If a case raises, the exception is its result."""
     what, given = sys.argv[1], Path(sys.argv[2]).resolve()
     todo = json.loads(given.read_text()) if what == "load" else {name: [] for name in sys.argv[3:] or CASES}
     answers: dict[str, Any] = {}

@@ -1,4 +1,4 @@
-"""Hand a target to Atheris: ``fuzz.py NAME [option …]``; ``fuzz.py NAME FILE`` tries one file."""
+"""Hand a target to Atheris: ``fuzz.py NAME [option …]``; ``fuzz.py NAME FILE`` runs one file."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 import atheris
 
-# Only what is ours is watched for new ways through the code; the libraries are many times as much.
+# Only our code is measured for coverage; the libraries are many times larger.
 with atheris.instrument_imports(include=["aml_mirror"]):
     from targets import TARGETS
 

@@ -1,4 +1,4 @@
-"""What is fuzzed: each target takes bytes, and raises nothing. See README.md."""
+"""The fuzzing targets: each accepts bytes and raises nothing. See README.md."""
 
 from __future__ import annotations
 
@@ -58,9 +58,9 @@ def tree_of(files: dict[str, bytes]) -> Tree:
 
 
 def events(data: bytes) -> None:
-    """An event file, and a log of W&B: any bytes are points, and a word on where it ended."""
+    """An event file, and a W&B log: any bytes give points, and a reason why reading ended."""
     length = struct.pack("<Q", len(data))
-    # With the right checksums, the input is what a record holds.
+    # With the right checksums, the input is the content of a record.
     record = length + struct.pack("<I", masked_crc32c(length)) + data + struct.pack("<I", masked_crc32c(data))
     for found in (data, record, record + data):
         file = EventFile(io.BytesIO(found), "events")
@@ -78,7 +78,7 @@ def _judged(name: str, data: bytes) -> None:
 
 
 def safetensors(data: bytes) -> None:
-    """A file of weights: any bytes are whole, or there is a reason why not."""
+    """A file of weights: any bytes are complete, or there is a reason why not."""
     _judged("model.safetensors", data)
 
 
@@ -89,7 +89,7 @@ def archive(data: bytes) -> None:
 
 
 def pickled(data: bytes) -> None:
-    """A pickle: never an exception; what is not a pickle to its end is not clean."""
+    """A pickle: never an exception, and never clean unless it is a pickle to its end."""
     found = safety.inspect(
         tree_of({"a.pkl": data, "b.bin": data, "c.npy": data}), ["a.pkl", "b.bin", "c.npy"], []
     )
@@ -98,7 +98,7 @@ def pickled(data: bytes) -> None:
     pickled_pairs(data, frozenset({"a", "step"}))
 
 
-# What the layouts look for; the input is the content of one of them, the others are as they should be.
+# The files that the layouts look for. The input is the content of one of them; the others are valid.
 _FILES = {
     "config.json": b"{}",
     "checkpoint-10/trainer_state.json": b'{"global_step": 10, "log_history": []}',
@@ -127,9 +127,9 @@ _FILES = {
 
 
 def layouts(data: bytes) -> None:
-    """Each layout, and the logs that it names, over a run in which one file is the input.
+    """Each layout, and the logs that it names, on a run with the input as one file.
 
-    What is wrong with it is one of our errors.
+    Only our own errors are allowed.
     """
     if not data:
         return

@@ -1,7 +1,7 @@
 """The built image, the stack it talks to, and a registry, each once for all workers.
 
-Where no container engine answers, these tests are skipped, the last lines of the run say so
-(tests/conftest.py), and with ``CI`` set they fail. ``make test`` brings an engine where it may.
+If no container engine answers, these tests are skipped, and the last lines of the run say so
+(tests/conftest.py). With ``CI`` set they fail. ``make test`` starts an engine if it may.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from builders.containers import Image
 from builders.making import ROOT, build
 
 ENGINE = ROOT / "image" / "engine.sh"
-# All that `docker build` reads.
+# Everything that `docker build` reads.
 CONTEXT = (
     ".dockerignore",
     "LICENSE",
@@ -76,10 +76,10 @@ def context(shared: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def built(docker: str, shared: Path, context: Path) -> dict[str, str]:
-    """The image of these sources: what ``make build`` printed of it.
+    """The image of these sources: what ``make build`` printed about it.
 
-    TEST_IMAGE names one that was built and pushed before, and BASE_IMAGE its base: a release tests what
-    it signs.
+    TEST_IMAGE names an image that was built and pushed before, and BASE_IMAGE its base, so that a release
+    tests the image that it signs.
     """
     if pushed := os.environ.get("TEST_IMAGE"):
         return {"image": pushed, "base": os.environ["BASE_IMAGE"]}
@@ -100,7 +100,7 @@ def free_port() -> int:
 
 @pytest.fixture(scope="session")
 def docker_compose_command() -> str:
-    """Compose as the client's plugin, else as Debian's program of its own."""
+    """Compose as the client's plugin, or else as Debian's separate program."""
     if not subprocess.run(["docker", "compose", "version"], capture_output=True).returncode:
         return "docker compose"
     if not shutil.which("docker-compose"):

@@ -1,4 +1,4 @@
-"""layouts/adapters.py: the base model of an adapter, whatever framework saved it."""
+"""layouts/adapters.py: the base model of an adapter, for every framework."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def test_an_adapter_names_its_base_model(tree: MakeTree, tmp_path: Path) -> None
     path = run / "checkpoint-40/adapter_config.json"
     write_json(path, {**json.loads(path.read_text()), "base_model_name_or_path": "org/model"})
     assert base_of(tree(run)) == "org/model"
-    # That of the data was made of a model without a name.
+    # The adapter in tests/data was made from a model without a name.
     assert base_of(tree(RUNS / "huggingface_peft")) == ""
 
 

@@ -1,4 +1,4 @@
-"""Configuration files: plain data out of whatever a framework or an attacker wrote, and never a crash."""
+"""Configuration files: plain data from any file of a framework or an attacker, and never a crash."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def test_broken_files_are_one_warning(tree: MakeTree, tmp_path: Path, text: str 
 
 
 def test_anchors_do_not_unfold_without_end(tree: MakeTree, tmp_path: Path) -> None:
-    """Nine to the power of twelve: without a limit, nothing would come of it."""
+    """Nine to the power of twelve: without a limit, reading it would never end."""
     lines = ["a0: &a0 [x, x, x, x, x, x, x, x, x]"]
     lines += [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]" for n in range(1, 12)]
     value, warnings = parsed(tree, tmp_path, "\n".join(lines))

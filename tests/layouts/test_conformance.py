@@ -1,4 +1,4 @@
-"""Every layout runs the conformance suite: the built-in ones and that of another package."""
+"""The conformance suite for every layout: the built-in ones and one from another package."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The frameworks that are a declaration: what is final, best, kept and left out of each run in tests/data."""
+"""The frameworks with a declaration: what is final, best, kept and left out for each run in tests/data."""
 
 from __future__ import annotations
 
@@ -157,7 +157,7 @@ def test_experiments_of_tianshou(tree: MakeTree, tmp_path: Path, mode: str) -> N
     for item in (newest, run.best):
         assert item.files == tuple(sorted(("env_obs_rms.pkl", "experiment.pkl", item.path)))
     assert run.best.path == f"{mode}.pt"
-    # Where nothing was saved on the way, the best one is no end.
+    # If nothing was saved during the training, the best one is not the final one.
     for name in (2, 10):
         (folder / f"{mode}_epoch_{name}.pt").unlink()
     _, _, run = read(tree(tmp_path))

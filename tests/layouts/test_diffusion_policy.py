@@ -1,5 +1,5 @@
 """The Diffusion Policy layout, against files that its own BaseWorkspace, TopKCheckpointManager and JsonLogger
-wrote (a small model in the place of the real one)."""
+wrote (with a small model instead of the real one)."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def test_among_equal_scores_the_first_is_the_best(tree):
 
 
 def test_a_latest_that_was_being_written_keeps_the_first_place(tree, tmp_path):
-    """A thread writes it, so a stopped training leaves it cut."""
+    """A thread writes it, so a stopped training leaves it truncated."""
     shutil.copytree(DATA, tmp_path / "run")
     cut(tmp_path / "run" / "checkpoints" / "latest.ckpt")
     assert LAYOUT.find(tree(tmp_path / "run")) == [""]
@@ -61,7 +61,7 @@ def test_a_stale_latest_is_not_the_end(tree, tmp_path):
     workspace(tmp_path / "checkpoints" / "epoch=0030-test_mean_score=0.100.ckpt", 300, 30)
     run = LAYOUT.read(tree(tmp_path))
     assert [item.step for item in run.checkpoints] == [300, 100]
-    # What was kept for its score may be followed by more.
+    # Later steps may follow a checkpoint that was kept for its score.
     assert run.checkpoints[0].role == "unknown"
     assert any("latest.ckpt is of epoch 9" in warning for warning in run.warnings)
 

@@ -1,4 +1,4 @@
-"""A run of every layout, planned and mirrored into a real MLflow server; bytes and points compared."""
+"""A run of every layout is planned and mirrored into a real MLflow server. Bytes and points are compared."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def test_planned_and_mirrored(
     assert receipt["bytes"] == sum(item["bytes"] for item in plan["files"])
     assert (receipt["series"], receipt["points"]) == (plan["metrics"]["series"], plan["metrics"]["points"])
 
-    # The server holds the bytes of the run, each file once.
+    # The server has the bytes of the run, each file once.
     held = Path(client.download_artifacts(receipt["mlflow_run_id"], "model", str(tmp_path)))
     root = run / plan["run_root"]
     wanted = sorted((root / item["path"]).read_bytes() for item in plan["files"])

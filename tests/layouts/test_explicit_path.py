@@ -1,4 +1,4 @@
-"""Weights that no layout lists: never a part of a model, and proposed as a person can load them."""
+"""Weights that no layout lists: never a part of a model, and proposed with a path that a user can load."""
 
 from __future__ import annotations
 
@@ -74,12 +74,12 @@ def test_of_other_parts_the_folder_is_taken(
     ("paths", "proposed"),
     [
         (["policy.safetensors"], "policy.safetensors"),
-        # Loaded by their folder.
+        # These are loaded by their folder.
         (["config.json", "model.safetensors", "policy_preprocessor.json"], "."),
         (["a/encoder.safetensors", "a/decoder.safetensors"], "a"),
-        # Other weights lie deeper: the folder would be more than one model.
+        # Other weights are deeper in the folder, so it would be more than one model.
         (["config.json", "model.safetensors", "teacher/model.safetensors"], "model.safetensors"),
-        # What says that it is a model, that it is the end, the largest number, a later day.
+        # Order: names of a model, names of an end, the largest number, the later date.
         (["a/encoder.pt", "b/policy.pt"], "b/policy.pt"),
         (["a/policy.pt", "b/policy_last.pt"], "b/policy_last.pt"),
         (["ckpt/20260101T000000/agent.pt", "ckpt/20260102T000000/agent.pt"], "ckpt/20260102T000000/agent.pt"),
@@ -107,7 +107,7 @@ def test_the_error_names_the_folder_of_a_sharded_model(tree: MakeTree, tmp_path:
     with pytest.raises(DataError) as caught:
         find_run(tree(tmp_path))
     assert "--checkpoint 'vla+image_aug'" in caught.value.hint
-    # Cut ones are named where there is nothing else, and the mirror says what is missing.
+    # Truncated files are named if there is nothing else, and the mirror says what is missing.
     write_bytes(tmp_path / "vla+image_aug/model-00001-of-00003.safetensors", b"")
     assert to_name(tree(tmp_path)) in (["vla+image_aug"], ["vla+cut"])
 

@@ -1,4 +1,4 @@
-"""Runs of no known framework: what counts as a checkpoint, and all that must not."""
+"""Runs of no known framework: what counts as a checkpoint, and what must not."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def paths(run: Run) -> list[str]:
         (["epoch=1-step=9", "epoch=2-step=100", "epoch=11-step=1000"], ""),
         (["9_iterations", "100_iterations", "1000_iterations"], ""),
         (["mine_9", "mine_100", "mine_1000"], ""),
-        # OpenVLA's fine-tuning: one word of the name is of a setting.
+        # OpenVLA's fine-tuning: one word of the name belongs to a setting.
         ([f"vla-7b+lr-0.0005--image_aug--{step}_chkpt" for step in (9, 100, 1000)], ""),
         (["out/saves/it 9", "out/saves/it 100", "out/saves/it 1000"], "out"),
     ],
@@ -177,7 +177,7 @@ def test_checkpoints_with_a_date_in_their_name(tree: MakeTree, tmp_path: Path) -
         safetensors(tmp_path / name / "model.safetensors")
     run = read(tree, tmp_path)
     assert {item.step for item in run.checkpoints} == {100, 20}
-    # Two days may be two trainings, of which the steps say nothing.
+    # Two dates may mean two trainings, and their steps do not tell which is newer.
     assert "dates" in run.undecided and len(run.choices) == 2
 
 
@@ -286,7 +286,7 @@ def test_a_folder_that_says_it_is_the_end(tree: MakeTree, tmp_path: Path) -> Non
         (["checkpoints/500k.pt", "checkpoints/2M.pt"], [2000000, 500000]),
         (["ckpt_100k_steps.pt", "ckpt_2m_steps.pt"], [2000000, 100000]),
         (["step_100k/policy.pt", "step_1000k/policy.pt"], [1000000, 100000]),
-        # Eight digits are no day.
+        # Eight digits that are not a date.
         (["checkpoints/1024000/model.pt", "checkpoints/20971520/model.pt"], [20971520, 1024000]),
         (["checkpoints/000020000000/model.pt", "checkpoints/9/model.pt"], [20000000, 9]),
     ],
@@ -302,7 +302,7 @@ def test_jobs_of_a_sweep_are_runs(tree: MakeTree, tmp_path: Path) -> None:
         write_bytes(tmp_path / f"multirun/{job}/.hydra/config.yaml", b"seed: 1\n")
         write_bytes(tmp_path / f"multirun/{job}/model_100.pt")
         write_bytes(tmp_path / f"multirun/{job}/model_200.pt")
-        # The second way to see it: a model, and the events of its training.
+        # The second way to recognise a run: a model and the event files of its training.
         write_bytes(tmp_path / f"other/{job}/model.pt")
         write_bytes(tmp_path / f"other/{job}/events.out.tfevents.1.vm.1.0")
     assert Generic().find(tree(tmp_path)) == ["multirun/0", "multirun/1"]
@@ -324,7 +324,7 @@ EVENTS = "events.out.tfevents.1.vm.1.0"
         (("model.pt", "config.yaml", f"tb/{EVENTS}"), "model.pt"),
         (("final_model.pt", f"deep/er/{EVENTS}"), "final_model.pt"),
         (("final_model.pt",), "final_model.pt"),
-        # No event file: told by being counted, each with its configuration.
+        # No event file: recognised by consecutive numbers, each with its configuration.
         (("model.pt", "config.yaml", "metrics.csv"), "model.pt"),
     ],
 )
@@ -333,12 +333,12 @@ def test_seeds_are_runs(tree: MakeTree, tmp_path: Path, files: tuple[str, ...], 
     assert Generic().find(tree(tmp_path)) == ["walker/1", "walker/2", "walker/3"]
     with pytest.raises(UsageError, match=r"3 runs: walker/1 .*, walker/2 .*, walker/3"):
         find_run(tree(tmp_path))
-    # A name that has to do with a model is no reason to think otherwise, where they logged.
+    # If the runs have logs, a folder name that mentions a policy changes nothing.
     if any(EVENTS in file for file in files):
         (tmp_path / "walker").rename(tmp_path / "walker_policy")
         assert len(Generic().find(tree(tmp_path))) == 3
         (tmp_path / "walker_policy").rename(tmp_path / "walker")
-    # What the error asks for can be done.
+    # The error's advice works.
     assert paths(read(tree, tmp_path / "walker/2")) == [policy]
 
 
@@ -356,7 +356,7 @@ def test_runs_in_folders_named_for_their_start(tree: MakeTree, tmp_path: Path) -
 
 
 def test_numbered_checkpoints_with_a_configuration_of_their_own(tree: MakeTree, tmp_path: Path) -> None:
-    # In a folder of checkpoints; not counted; a model's configuration; a run's own around them.
+    # In a folder of checkpoints; numbers with gaps; a model's configuration; with logs of the run above.
     seeds(tmp_path / "a/checkpoints", (1, 2, 3), "model.pt", "config.yaml", EVENTS)
     seeds(tmp_path / "b", (1000, 2000), "model.pt", "config.yaml")
     seeds(tmp_path / "c", (1, 2, 3), "model.pt", "config.json")
@@ -377,7 +377,7 @@ def test_the_one_policy_of_a_training(tree: MakeTree, tmp_path: Path) -> None:
     assert [(item.path, item.step, item.role) for item in run.checkpoints] == [
         ("checkpoint.ckpt", None, "unknown")
     ]
-    # It is none where others count, nor where it is data or a shard.
+    # It does not count next to numbered ones. Data or a shard is not a run at all.
     write_bytes(tmp_path / "a/saved/policy_10.pt")
     assert paths(Generic().read(tree(tmp_path / "a"))) == ["saved/policy_10.pt"]
     for name in ("train_features.pt", "model-00001-of-00002.safetensors", "encoder.pt"):
@@ -422,7 +422,7 @@ def test_logs_beside_the_checkpoints_belong_to_the_run(tree: MakeTree, tmp_path:
     write_bytes(tmp_path / "exp/tb/a/events.out.tfevents.1.vm.1.0")
     run = read(tree, tmp_path, "exp")
     assert paths(run) == ["trained/a/ppo_step_10.pt"]
-    # A run without checkpoints is not the logs of the one beside it.
+    # A run without checkpoints is not the log folder of the run next to it.
     write_bytes(tmp_path / "failed/events.out.tfevents.1.vm.1.0")
     write_bytes(tmp_path / "other/step_10/model.pt")
     assert Generic().find(tree(tmp_path)) == ["exp", "other"]
@@ -444,13 +444,13 @@ def test_the_folder_around_the_one_of_weights(
     write_bytes(tmp_path / "exp/pretrained/encoder.pt")
     run = read(tree, tmp_path, "exp")
     assert paths(run) == [f"{folder}/policy_100.pt", f"{folder}/policy_9.pt"]
-    # One that says it is the end may lie beside the folder.
+    # A file named as the end may be next to the folder.
     write_bytes(tmp_path / "exp/policy_last.pt", b"last")
     assert paths(read(tree, tmp_path, "exp"))[0] == "policy_last.pt"
 
 
 def test_the_folder_around_is_not_the_run_where_it_holds_others(tree: MakeTree, tmp_path: Path) -> None:
-    # Two folders of weights; a run that kept none; a run by itself.
+    # Two folders of weights; a run without weights; a single run.
     for name in ("a/model", "a/teacher", "b/model", "c/model"):
         write_bytes(tmp_path / name / "policy_100.pt")
     for name in (
@@ -462,7 +462,7 @@ def test_the_folder_around_is_not_the_run_where_it_holds_others(tree: MakeTree, 
     ):
         write_bytes(tmp_path / name)
     assert Generic().find(tree(tmp_path)) == ["a/model", "a/teacher", "b/model", "c/model"]
-    # Its configuration may lie with the weights, where its log is around them.
+    # Its configuration may be next to the weights if its log is in the folder above.
     write_bytes(tmp_path / "c" / EVENTS)
     assert Generic().find(tree(tmp_path)) == ["a/model", "a/teacher", "b/model", "c"]
 
@@ -496,7 +496,7 @@ def test_the_end_of_pfrl(tree: MakeTree, tmp_path: Path) -> None:
 
 
 def test_what_a_file_called_latest_names(tree: MakeTree, tmp_path: Path) -> None:
-    """As DreamerV3 saves: a folder for each time, the file rewritten when a save has ended."""
+    """As DreamerV3 saves: a folder per time, and a file that is rewritten at the end of each save."""
     for name in ("20260102T030405F1", "20260102T040405F2", "20260102T050405F3"):
         write_bytes(tmp_path / "ckpt" / name / "agent.pkl")
         write_bytes(tmp_path / "ckpt" / name / "replay.pkl")
@@ -508,7 +508,7 @@ def test_what_a_file_called_latest_names(tree: MakeTree, tmp_path: Path) -> None
         assert Generic().find(tree(tmp_path)) == []
     write_bytes(tmp_path / "ckpt/latest", b"20260102T040405F2\n")
     run = read(tree, tmp_path)
-    # By the name of its time another one would be newer: the save of that one had not ended.
+    # Another folder has a later time in its name, but its save had not ended.
     assert paths(run) == [
         "ckpt/20260102T050405F3",
         "ckpt/20260102T040405F2",
@@ -519,7 +519,7 @@ def test_what_a_file_called_latest_names(tree: MakeTree, tmp_path: Path) -> None
     assert final.step is None
     assert final.weights == ("ckpt/20260102T040405F2/agent.pkl",)
     assert final.left_out == (("ckpt/20260102T040405F2/replay.pkl", "replay buffer"),)
-    # A training saves one at a time: with two above it, the file is old.
+    # A training saves one at a time, so with two newer folders the file is old.
     write_bytes(tmp_path / "ckpt/20260102T060405F4/agent.pkl")
     run = read(tree, tmp_path)
     assert paths(run)[0] == "ckpt/20260102T060405F4" and not run.checkpoints[0].problem
@@ -548,7 +548,7 @@ def test_folders_of_megatron(tree: MakeTree, tmp_path: Path) -> None:
 
 
 def test_stores_of_orbax(tree: MakeTree, tmp_path: Path) -> None:
-    """As brax and mujoco_playground write them: the store is the folder itself."""
+    """As brax and mujoco_playground write them: the folder itself is the store."""
     (params,) = (Path(__file__).parents[1] / "data/runs/openpi_jax").glob("**/99/params")
     for step in ("000000000000", "000020971520"):
         shutil.copytree(params, tmp_path / "checkpoints" / step)

@@ -1,4 +1,6 @@
-"""Folders of no known framework, made up: never two trainings in one version, never a step no file states."""
+"""Invented folders of no known framework: never two trainings in one version, never a step that no file
+states.
+"""
 
 from __future__ import annotations
 
@@ -32,7 +34,7 @@ DATES = st.dates(date(2021, 1, 1), date(2039, 12, 31))
 
 @contextmanager
 def run_of(names: list[str]) -> Iterator[tuple[Tree, Run]]:
-    """The run that some weight files are, below a folder whose name proves nothing."""
+    """The run that these weight files form, below a folder whose name proves nothing."""
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder) / "input"
         for name in names:
@@ -50,7 +52,9 @@ def final(names: list[str]) -> SelectedCheckpoint:
 
 
 def require_undecided(names: list[str], meant: set[str]) -> None:
-    """Check that the program stops, names what is meant, and takes each by the value that it names."""
+    """Check that the program stops and names the candidates, and that each named value selects its
+    candidate.
+    """
     with run_of(names) as (tree, run):
         with pytest.raises(UsageError) as raised:
             list(choose(tree, run, "final"))
@@ -64,7 +68,7 @@ def require_undecided(names: list[str], meant: set[str]) -> None:
 
 
 def require_one(chosen: SelectedCheckpoint) -> None:
-    """Check that a version holds one file of weights and a step that its name states."""
+    """Check that a version has one file of weights and the step in its name."""
     checkpoint = chosen.checkpoint
     assert checkpoint.weights == (checkpoint.path,)
     if checkpoint.step is not None:
@@ -103,7 +107,7 @@ def test_what_a_number_of_a_training_tells_apart(word, counter, steps, kind, num
     before=st.sampled_from(["policy_", "", "model-"]),
 )
 def test_what_a_word_tells_apart(words, counter, steps, others, before):
-    """Teacher and student, tokenizer and policy, two tasks: their numbers cannot be compared."""
+    """Teacher and student, tokenizer and policy, two tasks: their step numbers cannot be compared."""
     lists = [steps, others, steps]
     names, meant = [], set()
     for word, own in zip(words, lists, strict=False):
@@ -135,7 +139,9 @@ def test_what_a_word_tells_apart(words, counter, steps, others, before):
 def test_folders_in_which_policies_are_numbered_are_several_trainings(
     folders, word, counter, steps, others, around
 ):
-    """However they are called: never is such a folder one version, nor are the numbers in two compared."""
+    """Whatever their names: such a folder is never one version, and numbers in two folders are never
+    compared.
+    """
     names = [
         f"{around}/{folder}/policy_{word}_{counter.format(step)}.pt"
         for folder, own in zip(folders, (steps, others), strict=True)
@@ -269,7 +275,7 @@ COPIES = st.sampled_from(
     shape=st.sampled_from(["model_{}.pt", "checkpoints/agent_{}.pt", "policy_step_{}.pt", "nets/{}.pth"]),
 )
 def test_what_an_interrupted_copy_left(copy, steps, shape):
-    """Alone it is a newer checkpoint that is incomplete; beside the whole file it is nothing."""
+    """Alone it is a newer, incomplete checkpoint. Next to the complete file it is ignored."""
     names = {step: shape.format(step) for step in steps}
     newest, before = sorted(names, reverse=True)[:2]
     folder, _, name = names[newest].rpartition("/")
@@ -358,7 +364,7 @@ def test_one_policy_in_two_formats_and_its_critic_is_one(tmp_path: Path) -> None
         "models/critic_100.pt",
         "models/normalizer_100.pt",
     )
-    # Of which of two policies a critic is a part is not known: it is no part of either.
+    # It is unknown which of two policies a critic belongs to, so it is part of neither.
     seeds = [f"models/{part}_seed_{seed}_9.pt" for part in ("actor", "critic") for seed in (0, 1)]
     require_parts(seeds, {"models/actor_seed_0_9.pt", "models/actor_seed_1_9.pt"})
 

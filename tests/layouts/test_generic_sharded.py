@@ -1,4 +1,4 @@
-"""Checkpoints in parts: which files hold the weights, which are the training's, which are missing."""
+"""Checkpoints in parts: which files contain the weights, which belong to the training, which are missing."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def test_ranks_of_verl(tree: MakeTree, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("config", [True, False])
 def test_folders_of_the_training_beside_the_models(tree: MakeTree, tmp_path: Path, config: bool) -> None:
-    """As Cosmos-Predict2 saves: a folder for each part, a file for each step in it."""
+    """As Cosmos-Predict2 saves: a folder per part, with a file per step."""
     for step in (500, 1000):
         for part in ("model", "optim", "scheduler", "trainer"):
             write_bytes(tmp_path / f"exp/checkpoints/{part}/iter_{step:09}.pt")
@@ -64,20 +64,20 @@ def test_folders_of_the_training_beside_the_models(tree: MakeTree, tmp_path: Pat
     run = read(tree, tmp_path, "exp" if config else "exp/checkpoints/model")
     assert [item.step for item in run.checkpoints] == [1000, 500]
     assert run.checkpoints[0].weights == (("checkpoints/model/" if config else "") + "iter_000001000.pt",)
-    # Alone such a folder may be anything.
+    # On its own such a folder may be anything.
     write_bytes(tmp_path / "other/trainer/policy_10.pt")
     assert Generic().find(tree(tmp_path / "other")) == ["trainer"]
 
 
 def test_folders_of_the_training_in_a_checkpoint(tree: MakeTree, tmp_path: Path) -> None:
-    """As Cosmos-Predict2.5 saves: a folder for each step, one for each part in it."""
+    """As Cosmos-Predict2.5 saves: a folder per step, with a folder per part."""
     for part in ("model", "optim", "scheduler", "trainer"):
         write_bytes(tmp_path / f"checkpoints/iter_000001000/{part}/__0_0.distcp")
         write_bytes(tmp_path / f"checkpoints/iter_000001000/{part}/.metadata")
     (final,) = read(tree, tmp_path).checkpoints
     assert inside(final, final.files) == {"model/__0_0.distcp", "model/.metadata"}
     assert (len(final.left_out), final.problem) == (6, "")
-    # A pipeline of diffusers keeps the scheduler that it needs under that name.
+    # A diffusers pipeline stores the scheduler that it needs under that name.
     safetensors(tmp_path / "pipeline/step_1/unet/model.safetensors")
     write_bytes(tmp_path / "pipeline/step_1/scheduler/scheduler_config.json", b"{}")
     (final,) = read(tree, tmp_path / "pipeline").checkpoints
@@ -110,10 +110,10 @@ def test_of_deepspeed_both_kinds_are_taken(
     weights = {f"{folder}/{name}" for name in names}
     assert inside(final, final.weights) == {*weights, "normalizer.pt"}
     assert inside(final, final.files) == {*weights, "normalizer.pt", "latest", "zero_to_fp32.py"}
-    # Naming one of them takes all.
+    # Naming one of them selects all.
     found = explicit_checkpoint(tree(tmp_path), f"checkpoints/checkpoint_9/{folder}/{names[0]}")
     assert found and len(found.weights) == len(names)
-    # Where the weights stand in a file of their own, only that is needed.
+    # If the weights are in a separate file, only that file is needed.
     safetensors(step / "model.safetensors")
     final = read(tree, tmp_path).checkpoints[0]
     assert not any("optim_states" in path for path in final.files)

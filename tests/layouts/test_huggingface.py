@@ -1,4 +1,4 @@
-"""Hugging Face runs: real ones of transformers 5.23 and peft 0.21, and what happens to them."""
+"""Hugging Face runs: real ones of transformers 5.23 and peft 0.21, complete, copied, resumed and damaged."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def test_final_best_and_the_root_that_looks_final(tree: MakeTree, best_reloaded:
 
 
 def test_only_the_best_is_left(tree: MakeTree, best_reloaded: Path) -> None:
-    """save_total_limit=1 deletes the last checkpoint at the end; the model of step 40 is nowhere."""
+    """save_total_limit=1 deletes the last checkpoint at the end, so the model of step 40 does not exist."""
     shutil.copy(best_reloaded / "checkpoint-40/trainer_state.json", best_reloaded / "trainer_state.json")
     shutil.rmtree(best_reloaded / "checkpoint-40")
     run = read(tree, best_reloaded)
@@ -94,7 +94,7 @@ def test_the_best_folder_is_gone(tree: MakeTree, best_reloaded: Path) -> None:
 
 
 def test_the_best_checkpoint_is_damaged(tree: MakeTree, best_reloaded: Path) -> None:
-    """The root is the same model: never the final one, but there when all else is damaged."""
+    """The root has the same model. It is never the final one, but is used if everything else is damaged."""
     shutil.copy(best_reloaded / "checkpoint-40/trainer_state.json", best_reloaded / "trainer_state.json")
     with (best_reloaded / "checkpoint-10/model.safetensors").open("r+b") as stream:
         stream.truncate(100)
@@ -139,10 +139,10 @@ def test_the_root_without_a_state_is_the_end_where_the_plan_allows_it(tree: Make
     make(tmp_path, 40, max_steps=45, stateful_callbacks={"TrainerControl": {}})
     safetensors(tmp_path / "model.safetensors", 45)
     run = read(tree, tmp_path)
-    # Its step is in no file: 45 is only what was planned.
+    # No file has its step: 45 is only the planned end.
     assert (run.checkpoints[0].path, run.checkpoints[0].step) == (".", None)
     assert "no file says at which step" in run.warnings[0] and not run.undecided
-    # Not where it may have stopped early, nor where checkpoints of later steps would have to be there.
+    # Not if it may have stopped early, nor if checkpoints of later steps should exist.
     for more in (
         {"max_steps": 45, "stateful_callbacks": {"EarlyStoppingCallback": {}}},
         {"max_steps": 100, "save_steps": 40},
@@ -159,7 +159,7 @@ def test_the_root_equal_to_the_last_checkpoint_is_no_other_one(tree: MakeTree, t
     shutil.copy(tmp_path / "checkpoint-40/model.safetensors", tmp_path)
     write_json(tmp_path / "trainer_state.json", {"global_step": 40})
     assert paths(read(tree, tmp_path)) == ["checkpoint-40", "checkpoint-20"]
-    # It stands in for the last one where that is damaged.
+    # It replaces the last one if that is damaged.
     with (tmp_path / "checkpoint-40/model.safetensors").open("r+b") as stream:
         stream.truncate(60)
     assert paths(read(tree, tmp_path)) == ["checkpoint-40", ".", "checkpoint-20"]
@@ -184,7 +184,7 @@ def test_only_the_root(tree: MakeTree, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["final", "final_model", "Final-Checkpoint", "last"])
 def test_the_model_saved_into_a_folder_at_the_end(tree: MakeTree, tmp_path: Path, name: str) -> None:
-    # transformers before 4.46 made no checkpoint at the last step, unless that was one of save_steps.
+    # transformers before 4.46 saved no checkpoint at the last step, unless save_steps included it.
     make(tmp_path, 20)
     make(tmp_path, 40, max_steps=45, stateful_callbacks={"TrainerControl": {}})
     safetensors(tmp_path / name / "model.safetensors", 45)
@@ -195,7 +195,7 @@ def test_the_model_saved_into_a_folder_at_the_end(tree: MakeTree, tmp_path: Path
         ("checkpoint-40", 40, "periodic"),
         ("checkpoint-20", 20, "periodic"),
     ]
-    # Newer ones make the same model a checkpoint too.
+    # Newer releases save the same model as a checkpoint, too.
     make(tmp_path, 45)
     assert paths(read(tree, tmp_path)) == ["checkpoint-45", "checkpoint-40", "checkpoint-20"]
 
@@ -346,7 +346,7 @@ def test_fsdp_and_deepspeed(tree: MakeTree, tmp_path: Path) -> None:
         write_bytes(folder / name)
     run = read(tree, tmp_path)
     assert run.checkpoints[0].files == ("checkpoint-10/config.json", "checkpoint-10/model.safetensors")
-    # The shards are the weights where nothing else is.
+    # The shards are the weights if there is nothing else.
     (folder / "model.safetensors").unlink()
     final = read(tree, tmp_path).checkpoints[0]
     assert final.problem == ""
@@ -388,7 +388,9 @@ def test_a_single_save_that_had_not_ended(tree: MakeTree, tmp_path: Path) -> Non
 
 
 def accelerate(folder: Path, step: int) -> Path:
-    """A checkpoint as Accelerator.save_state of accelerate 1.15 leaves it, in the order of its writing."""
+    """A checkpoint as Accelerator.save_state of accelerate 1.15 writes it, with its files in order of
+    writing.
+    """
     checkpoint = folder / f"checkpoint-{step}"
     safetensors(checkpoint / "model.safetensors", step)
     for name in ("optimizer.bin", "scheduler.bin", "random_states_0.pkl", "random_states_1.pkl"):
@@ -407,19 +409,19 @@ def test_what_accelerate_saved(tree: MakeTree, tmp_path: Path) -> None:
     assert run.checkpoints[0].files == ("checkpoint-1000/model.safetensors",)
     assert len(run.checkpoints[0].left_out) == 4
     assert run.warnings == []
-    # Scripts save the model once more when training has ended: nothing says the step.
+    # Scripts save the model once more at the end of training. Nothing states the step.
     safetensors(tmp_path / "model.safetensors", 1234)
     run = read(tree, tmp_path)
     assert paths(run) == ["checkpoint-1000", ".", "checkpoint-500"]
     assert "no file says its step" in run.undecided and run.choices == [".", "checkpoint-1000"]
-    # One of them by itself.
+    # One of them as the source.
     alone = HuggingFace().read(tree(tmp_path / "checkpoint-500"))
     assert [(item.path, item.step, item.problem) for item in alone.checkpoints] == [(".", 500, "")]
 
 
 @pytest.mark.parametrize("last", ["model.safetensors", "optimizer.bin", "scheduler.bin"])
 def test_accelerate_had_not_ended(tree: MakeTree, tmp_path: Path, last: str) -> None:
-    """The other process writes its random states while the first one still writes the model."""
+    """The second process writes its random states while the first still writes the model."""
     accelerate(tmp_path, 500)
     names = ["model.safetensors", "optimizer.bin", "scheduler.bin", "random_states_0.pkl"]
     checkpoint = accelerate(tmp_path, 1000)
@@ -430,13 +432,13 @@ def test_accelerate_had_not_ended(tree: MakeTree, tmp_path: Path, last: str) -> 
 
 
 def test_a_trainers_save_that_was_cut_is_not_accelerates(tree: MakeTree, tmp_path: Path) -> None:
-    """With FSDP the Trainer's optimizer has accelerate's name."""
+    """With FSDP the Trainer's optimizer has accelerate's file name."""
     checkpoint = tmp_path / "checkpoint-10"
     safetensors(checkpoint / "model.safetensors")
     for name in ("training_args.bin", "optimizer.bin", "scheduler.pt", "rng_state_0.pth"):
         write_bytes(checkpoint / name)
     assert "trainer_state.json" in read(tree, tmp_path).checkpoints[0].problem
-    # A script may keep random states of accelerate's beside it.
+    # A script may store accelerate's random states next to it.
     write_bytes(checkpoint / "random_states_0.pkl")
     assert "trainer_state.json" in read(tree, tmp_path).checkpoints[0].problem
     accelerate(tmp_path, 20)
@@ -446,7 +448,9 @@ def test_a_trainers_save_that_was_cut_is_not_accelerates(tree: MakeTree, tmp_pat
 
 
 def test_accelerate_with_deepspeed(tree: MakeTree, tmp_path: Path) -> None:
-    """RDT: the model by a hook of its own, EMA weights beside it, DeepSpeed's shards in pytorch_model/."""
+    """RDT: its own hook saves the model, with EMA weights next to it and DeepSpeed's shards in
+    pytorch_model/.
+    """
     checkpoint = tmp_path / "checkpoint-20000"
     write_json(checkpoint / "config.json", {"model_type": "rdt"})
     for name in (
@@ -491,7 +495,7 @@ def test_a_run_some_folders_down_and_its_own_parts(tree: MakeTree, tmp_path: Pat
     assert HuggingFace().find(tree(tmp_path)) == ["a/b"]
     make(tmp_path / "a/c", 10)
     assert HuggingFace().find(tree(tmp_path)) == ["a/b", "a/c"]
-    # One checkpoint passed by itself.
+    # One checkpoint as the source.
     found = HuggingFace().read(tree(run / "checkpoint-10"))
     assert [(item.path, item.step) for item in found.checkpoints] == [(".", 10)]
 
@@ -502,7 +506,7 @@ def test_what_is_no_run_of_a_trainer(tree: MakeTree, tmp_path: Path) -> None:
     write_bytes(tmp_path / "run/checkpoint-10/policy.pt")
     write_bytes(tmp_path / "data/checkpoint-10/notes.txt")
     assert HuggingFace().find(tree(tmp_path)) == []
-    # A saved model that is all there is.
+    # A saved model and nothing else.
     assert HuggingFace().find(tree(tmp_path / "base_model")) == [""]
     write_json(tmp_path / "base_model/config.json", {"type": "act"})
     assert HuggingFace().find(tree(tmp_path / "base_model")) == []
@@ -559,6 +563,6 @@ def test_each_file_that_only_training_needs_is_left_out(
     kept = {path.removeprefix(prefix) for path in found.files}
     left = {path.removeprefix(prefix) for path, _ in found.left_out}
     assert kept == {"config.json", "model.safetensors"} | (set() if in_root else of_root)
-    # Of the root only what belongs to a model saved there is listed.
+    # Only the files of a model saved in the root are listed.
     shards = {"global_step10/shard.pt", "pytorch_model/shard.pt"}
     assert left == (names | of_root if in_root else names | shards)

@@ -1,4 +1,4 @@
-"""Models in the root and in final/ beside numbered checkpoints: resumed trainings, folders used twice."""
+"""Models in the root and in final/ next to numbered checkpoints: resumed trainings, folders used twice."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ MakeTree = Callable[[Path], Tree]
 
 @dataclass
 class Training:
-    """Writes what the Trainer leaves of one training; the weights follow from its seed and the step."""
+    """Writes what the Trainer leaves of one training. The weights depend on its seed and the step."""
 
     root: Path
     seed: int
     every: int
 
     def go(self, start: int, stop: int, plan: int, call: int, state: bool = True) -> None:
-        """Train from one step to another, and save the model into the root where that is the planned end."""
+        """Train from one step to another, and save the model into the root at the planned end."""
         for step in range(start + 1, stop + 1):
             if step % self.every == 0:
                 self.save(self.root / f"checkpoint-{step}", step, plan, call, state=True)
@@ -60,7 +60,7 @@ def read(folder: Path) -> Run:
 
 
 def holds(folder: Path, run: Run, weights: int) -> bool:
-    """Tell whether the run's final checkpoint holds the weights."""
+    """Whether the run's final checkpoint has these weights."""
     (path,) = run.checkpoints[0].weights
     return (folder / path).read_bytes() == safetensors(folder.parent / "expected", weights).read_bytes()
 
@@ -84,7 +84,7 @@ def test_a_training_that_went_on(first: int, more: int, killed: int, every: int,
         else:
             assert holds(root, run, training.weights(newest))
             assert run.checkpoints[0].step in (newest, None)
-        # Whatever is chosen, no checkpoint has a step of which no file tells.
+        # Whatever is chosen, no checkpoint has a step that is in no file.
         for item in run.checkpoints:
             assert item.step is None or (root / item.path / "model.safetensors").read_bytes() == (
                 safetensors(root.parent / "other", training.weights(item.step)).read_bytes()
@@ -135,10 +135,10 @@ def test_a_folder_that_says_it_is_the_end(tmp_path: Path, name: str) -> None:
     run = read(root)
     assert (run.checkpoints[0].path, run.checkpoints[0].step) == (name, None)
     assert not run.undecided and not run.warnings
-    # Of a copy the numbered one is taken: it has the step.
+    # Of two copies the numbered one is taken, because it has the step.
     shutil.copy(root / "checkpoint-20/model.safetensors", root / name)
     assert [item.path for item in read(root).checkpoints] == ["checkpoint-20", "checkpoint-10"]
-    # One that was saved before the training went on is stale.
+    # A model that was saved before the training continued is stale.
     shutil.copy(root / "checkpoint-10/model.safetensors", root / name)
     run = read(root)
     assert run.checkpoints[0].path == "checkpoint-20" and name in run.warnings[0]
@@ -158,7 +158,7 @@ def test_a_root_and_a_folder_that_both_may_be_the_end_are_undecided(tmp_path: Pa
     training = Training(root, 1, 10)
     training.go(0, 25, 25, call=1)
     training.save(root / "final_model", 26, 25, call=1, state=False)
-    # The state in the root is that of the model in the root.
+    # The state in the root belongs to the model in the root.
     assert set(read(root).choices) == {".", "final_model"}
 
 
@@ -171,7 +171,7 @@ def test_the_stale_root_of_a_resumed_training(tmp_path: Path) -> None:
     assert (run.checkpoints[0].path, run.checkpoints[0].step) == ("checkpoint-40", 40)
     assert (".", 20) in [(item.path, item.step) for item in run.checkpoints]
     assert "the root of the run holds the model of checkpoint-20" in run.warnings[0]
-    # Where checkpoint-20 is gone its arguments still tell that it is of an older call.
+    # If checkpoint-20 is gone, the model's arguments still show that it is from an older call.
     shutil.rmtree(root / "checkpoint-20")
     run = read(root)
     assert run.checkpoints[0].path == "checkpoint-40" and "arguments of an older training" in run.warnings[0]
@@ -192,7 +192,8 @@ def test_checkpoints_of_another_plan_below_the_root_are_of_another_training(tmp_
     root = tmp_path / "run"
     Training(root, 1, 5).go(0, 10, 20, call=1)
     Training(root, 2, 2).go(0, 6, 6, call=2)
-    # Nothing was logged: only the plans tell that checkpoint-5 is not of the training that ended at 6.
+    # Nothing was logged. Only the planned ends show that checkpoint-5 is not from the training that ended at
+    # 6.
     for path in root.glob("**/trainer_state.json"):
         write_json(path, {**json.loads(path.read_text()), "log_history": []})
     assert set(read(root).choices) == {".", "checkpoint-10"}
@@ -212,7 +213,7 @@ def test_a_model_in_parts(tmp_path: Path) -> None:
         write_json(folder / "config.json", {"model_type": "llava_llama"})
         write_json(folder / "trainer_state.json", {"global_step": step, "max_steps": 1234})
         for number, part in enumerate(("llm", "mm_projector", "vision_tower")):
-            # The vision tower is frozen: it is the same in each.
+            # The vision tower is frozen, so it is the same in each.
             safetensors(folder / part / "model.safetensors", number if number == 2 else step + number)
             write_json(folder / part / "config.json", {})
     run = read(root)
@@ -222,11 +223,11 @@ def test_a_model_in_parts(tmp_path: Path) -> None:
         ("checkpoint-500", 500),
     ]
     assert len(run.checkpoints[0].weights) == 3 and not run.warnings
-    # One whose parts are those of the newest checkpoint is no other model.
+    # A model with the same parts as the newest checkpoint is not another model.
     for part in ("llm", "mm_projector"):
         shutil.copy(root / f"checkpoint-1000/{part}/model.safetensors", root / part)
     assert [item.path for item in read(root).checkpoints] == ["checkpoint-1000", "checkpoint-500"]
-    # The root alone is a run too.
+    # A root without checkpoints is a run, too.
     for step in (500, 1000):
         shutil.rmtree(root / f"checkpoint-{step}")
     assert [item.path for item in read(root).checkpoints] == ["."]
@@ -252,5 +253,5 @@ def test_many_checkpoints_are_compared_in_few_places(tmp_path: Path, monkeypatch
     monkeypatch.setattr(LocalSource, "read", counted)
     run = read(root)
     assert run.checkpoints[0].path == "checkpoint-40" and "checkpoint-7" in run.warnings[0]
-    # Two files whole, and a few places of the others: far from the 10 MB that all of them have.
+    # Two files completely, and a few places in the others: far less than their total of 10 MB.
     assert amount < 4 * 4 * size

@@ -1,4 +1,4 @@
-"""layouts/kit: what a declaration of a framework does, by made-up frameworks."""
+"""layouts/kit: what a declaration of a framework does, shown with invented frameworks."""
 
 from __future__ import annotations
 
@@ -118,7 +118,7 @@ def test_two_ends_without_a_step_are_undecided(tree: MakeTree, tmp_path: Path) -
         saved(tmp_path / f"{name}.pt", step)
     found = layout.read(tree(tmp_path))
     assert "2 files are named" in found.undecided and set(found.choices) == {"final.pt", "last.pt"}
-    # Of two that are the same one is enough.
+    # Of two equal ones, one is enough.
     saved(tmp_path / "last.pt", 1)
     assert not layout.read(tree(tmp_path)).undecided
 
@@ -151,7 +151,7 @@ def test_a_framework_is_told_by_what_the_newest_readable_file_holds(
     layout = FileLayout(name="x", numbered=r"m_(?P<step>\d+)\.pt", holds=("iter",), trust_names=trust)
     cut(save(tmp_path / "m_9.pt", {"iter": 1}))
     assert layout.find(tree(tmp_path)) == ([""] if trust else [])
-    # "criterion" holds those letters, but is another key.
+    # "criterion" contains those letters, but is another key.
     save(tmp_path / "m_5.pt", {"criterion": 1})
     assert layout.find(tree(tmp_path)) == []
     save(tmp_path / "m_7.pt", {"iter": 1})

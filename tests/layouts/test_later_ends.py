@@ -1,4 +1,6 @@
-"""Ends beside numbered checkpoints, also those that only forks write: taken, or the program stops."""
+"""Final models next to numbered checkpoints, also those that only forks write: taken, or the program
+stops.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +31,7 @@ from builders.saved import safetensors, write_bytes
 RUNS = Path(__file__).parents[1] / "data" / "runs"
 FEW = settings(max_examples=60)  # each example is a folder on the disk
 STEPS = st.lists(st.integers(1, 10**6), min_size=1, max_size=4, unique=True).map(sorted)
-# (what saves one, the numbered name, names of the end that trainers and forks of them write)
+# (what saves one, the numbered name, names for the end in trainers and their forks)
 ENDS: list[tuple[Save, str, tuple[str, ...]]] = [
     (
         huggingface,
@@ -65,7 +67,7 @@ def test_a_later_end_is_taken_or_the_program_stops(steps, more, which, data):
     with folder() as root:
         for step in steps:
             save(root / numbered.format(step), step)
-        # What training ended with differs from every numbered one.
+        # The final model differs from every numbered one.
         save(root / end, steps[-1] + more, seed=7)
         write_bytes(root / "dataset_stats.pkl")
         tree, run, _ = planned(root)
@@ -136,7 +138,7 @@ def test_folders_that_say_so_are_undecided_and_each_can_be_picked(
     (newest,) = choose(tree, run, "final")
     copy = run_folder / tree.root / newest.checkpoint.path
     other = shutil.copytree(copy, copy.with_name(end))
-    # A copy is no other model.
+    # A copy is not another model.
     tree, run, _ = planned(run_folder)
     assert list(choose(tree, run, "final")) == [newest]
     weights = other / newest.checkpoint.weights[0][len(newest.checkpoint.path) + 1 :]

@@ -1,4 +1,4 @@
-"""layouts/__init__.py: the one run below a source is found; two are named; generic is asked last."""
+"""layouts/__init__.py: the only run below a source is found, two are named, and generic is tried last."""
 
 from __future__ import annotations
 
@@ -209,7 +209,7 @@ def test_what_wandb_copied_is_no_other_run(tmp_path: Path) -> None:
     (tmp_path / "wandb/latest-run").symlink_to("run-20260102_030405-abc")
     (found,) = find_runs(tree_of(tmp_path))
     assert (found.root, found.layout.name) == ("out", "huggingface")
-    # Inside of a run they are no checkpoints of it.
+    # Inside a run they are not checkpoints of it.
     save(tmp_path / "own/weights/policy_100.pt", {})
     save(tmp_path / "own/wandb/offline-run-20260102_030405-abc/files/weights/policy_200.pt", {})
     (found,) = find_runs(tree_of(tmp_path / "own"))
@@ -232,7 +232,7 @@ def test_names_that_cannot_be_read_are_said(tmp_path: Path) -> None:
 def test_what_may_be_another_run_beside_the_one_is_said(tmp_path: Path) -> None:
     huggingface(tmp_path / "group" / "known")
     generic(tmp_path / "group" / "other")
-    # What is inside the run, and around it, is no other one, unless its name says so.
+    # Folders inside the run and around it are not other runs, unless their names say so.
     generic(tmp_path / "group" / "known" / "extras")
     tree = tree_of(tmp_path)
     found = find_run(tree)

@@ -1,4 +1,4 @@
-"""entrypoint/layouts.md: a row for every layout, in the order in which they are asked."""
+"""entrypoint/layouts.md: one row per layout, in the order in which they are tried."""
 
 from __future__ import annotations
 

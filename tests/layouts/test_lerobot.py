@@ -1,4 +1,4 @@
-"""LeRobot runs: a real one of lerobot 0.4.4 (two of its five steps), and what happens to them."""
+"""LeRobot runs: a real one of lerobot 0.4.4 (two of its five steps), complete, copied and damaged."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def test_a_last_below_several_whole_checkpoints_is_an_old_copy(tree: MakeTree, t
     run = read(tree, tmp_path)
     assert [(item.step, item.problem) for item in run.checkpoints] == [(6000, ""), (4000, ""), (2000, "")]
     assert "last points to step 2000" in run.warnings[0]
-    # The second one was saved before the third one was begun.
+    # The second one was complete before the third was started.
     (tmp_path / "checkpoints/006000/training_state/training_step.json").unlink()
     run = read(tree, tmp_path)
     assert [bool(item.problem) for item in run.checkpoints] == [True, False, False]
@@ -103,7 +103,7 @@ def test_a_last_of_no_use(tree: MakeTree, act: Path, target: str) -> None:
 
 
 def test_a_link_below_several_whole_checkpoints_is_an_old_one(tree: MakeTree, act: Path) -> None:
-    """A link moves on: one step behind it is believed, two behind it was lost."""
+    """The link moves with each save: one step behind is normal, two behind means that it was lost."""
     add_step(act, "000060")
     repoint(act, "000050")
     assert steps(read(tree, act)) == [(60, False), (50, True), (40, True)]
@@ -149,10 +149,10 @@ def test_no_state_anywhere_is_a_copy_of_the_policies(tree: MakeTree, act: Path) 
 
 
 def test_last_as_a_folder(tree: MakeTree, act: Path) -> None:
-    """cp -L and object storage turn the link into a copy, which is no other checkpoint."""
+    """cp -L and object storage turn the link into a copy, which is not another checkpoint."""
     (act / "checkpoints/last").unlink()
     shutil.copytree(act / "checkpoints/000040", act / "checkpoints/last")
-    # A copy does not move on: the one above it holds all that the copy holds.
+    # A copy does not move. The checkpoint has everything that the copy has.
     run = read(tree, act)
     assert steps(run) == [(50, True), (40, True)] and "last points to step 40" in run.warnings[0]
     write_bytes(act / "checkpoints/000040/training_state/optimizer_state.safetensors")
@@ -246,7 +246,7 @@ def test_algorithm_networks_are_left_out(tree: MakeTree, act: Path) -> None:
 def test_where_the_root_is(tree: MakeTree, act: Path) -> None:
     nested = tree(act.parent)
     assert LeRobot().find(nested) == ["run"]
-    # The folder of checkpoints, one step, one policy, passed by themselves.
+    # The folder of checkpoints, one step, or one policy as the source.
     for folder, path, step in (
         ("checkpoints", "000050/pretrained_model", 50),
         ("checkpoints/000050", "pretrained_model", 50),
@@ -261,7 +261,7 @@ def test_where_the_root_is(tree: MakeTree, act: Path) -> None:
 
 
 def test_old_names(tree: MakeTree, tmp_path: Path) -> None:
-    """lerobot 0.1: training_state.pth beside pretrained_model, config.yaml in it."""
+    """lerobot 0.1: training_state.pth next to pretrained_model, which contains config.yaml."""
     folder = tmp_path / "checkpoints/005000"
     safetensors(folder / "pretrained_model/model.safetensors")
     write_json(folder / "pretrained_model/config.json", {})
@@ -293,7 +293,7 @@ def test_damaged_small_files(tree: MakeTree, act: Path) -> None:
 
 @pytest.fixture
 def only(act: Path) -> Path:
-    """The real run with its last step alone, as where save_freq is the length of the training."""
+    """The real run with only its last step, as if save_freq were the length of the training."""
     shutil.rmtree(act / "checkpoints/000040")
     return act
 
@@ -315,7 +315,7 @@ def test_a_policy_without_its_configuration_where_there_is_one_checkpoint(tree: 
 
 @pytest.mark.parametrize(("step", "is_asked"), [(40, False), (50, True), (60, True), (None, True)])
 def test_another_policy_in_the_root(tree: MakeTree, act: Path, step: int | None, is_asked: bool) -> None:
-    """Which of the two is the end is asked, unless it says that it is older."""
+    """The program asks which of the two is the end, unless one is known to be older."""
     shutil.copytree(act / "checkpoints/000050/pretrained_model", act / "pretrained_model")
     safetensors(act / "pretrained_model/model.safetensors", 9)
     if step is not None:

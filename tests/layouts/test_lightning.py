@@ -17,7 +17,7 @@ LAYOUT = Lightning()
 
 
 def checkpoint(path: Path, step: int, epoch: int = 0, **more: Any) -> Path:
-    """A file with the keys that Lightning puts into every checkpoint, in its order."""
+    """A file with the keys that Lightning writes into every checkpoint, in its order."""
     inside = {"epoch": epoch, "global_step": step, "pytorch-lightning_version": "2.6.6", "state_dict": {}}
     return save(path, {**inside, **more})
 
@@ -58,7 +58,7 @@ def test_its_own_table_is_read_where_there_is_no_event_file(tree, tmp_path):
 
 
 def test_folders_that_a_script_named(tree):
-    """The best ones hold weights only; the periodic ones know which of them is the best."""
+    """The best ones contain only weights. The periodic ones record which of them is the best."""
     source = tree(RUNS / "lightning_custom")
     assert LAYOUT.find(source) == [""]
     run = LAYOUT.read(source)
@@ -87,7 +87,7 @@ def test_of_two_lasts_the_newer_is_taken(tree):
         ("checkpoints/last.ckpt", 40),
         ("checkpoints/epoch=7-step=40.ckpt", 40),
     ]
-    # The callback without a monitor keeps its newest under best_model_path: that is no best one.
+    # The callback without a monitor stores its newest under best_model_path, which does not make it the best.
     assert run.best.path == "checkpoints/epoch=7-step=40.ckpt"
 
 
@@ -142,7 +142,7 @@ def test_a_cut_file_with_only_an_epoch_in_its_name_keeps_its_place(tree, tmp_pat
 
 
 def test_the_step_is_the_first_one_in_the_file(tree, tmp_path):
-    """Loops and schedulers have counters of the same name, behind it."""
+    """Loops and schedulers have counters of the same name, later in the file."""
     checkpoint(tmp_path / "checkpoints" / "last.ckpt", 50, 5, loops={"global_step": 7, "epoch": 1})
     (found,) = LAYOUT.read(tree(tmp_path)).checkpoints
     assert found.step == 50

@@ -1,4 +1,4 @@
-"""layouts/nested.py: a run inside the folder of a run is a second run; what belongs to the run is none."""
+"""layouts/nested.py: a run inside a run's folder is a second run, unless it belongs to the outer one."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def test_a_run_of_the_same_framework(tree: MakeTree, tmp_path: Path, inside: str
     with pytest.raises(UsageError) as caught:
         find_run(tree(tmp_path))
     assert whole in caught.value.message and "--checkpoint model_100.pt" in caught.value.hint
-    # The path in the hint takes the outer one, its folder the inner one.
+    # The path in the hint selects the outer run, and its folder the inner run.
     assert find_run(tree(tmp_path), path="model_100.pt").root == outer
     assert find_run(tree(tmp_path).below(whole)).root == ""
     with pytest.raises(UsageError):

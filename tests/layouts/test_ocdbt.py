@@ -1,4 +1,4 @@
-"""An OCDBT store written by tensorstore, with inner nodes; what it lacks is told from its index alone."""
+"""An OCDBT store written by tensorstore, with inner nodes. Missing data is found from its index alone."""
 
 from __future__ import annotations
 
@@ -54,11 +54,13 @@ def test_every_byte_of_the_index_counts(tree: MakeTree, store: Path) -> None:
 
 
 def test_a_value_behind_the_end(tree: MakeTree, store: Path) -> None:
-    """The leaf is there, the values that it names are not: another file, cut before them."""
+    """The leaf exists, but not the values that it names: they are in another file, which is truncated before
+    them.
+    """
     folder = shutil.copytree(DATA / "runs/openpi_jax/checkpoints/pi0_libero/my_exp/99", store / "99")
     largest = max((folder / "params/ocdbt.process_0/d").iterdir(), key=lambda path: path.stat().st_size)
     whole = largest.read_bytes()
-    # Behind the last value there is room that nothing names.
+    # After the last value there is space that nothing refers to.
     largest.write_bytes(whole[:10368])
     assert store_problem(tree(folder), "params") == ""
     largest.write_bytes(whole[:10367])
@@ -93,7 +95,7 @@ def test_a_newer_format_is_not_judged(tree: MakeTree, store: Path) -> None:
 
 
 def _read_by_tensorstore(folder: Path) -> int:
-    """How many values tensorstore itself reads; 0: it refuses the store."""
+    """How many values tensorstore itself reads. 0 if it refuses the store."""
     try:
         store = tensorstore.KvStore.open({"driver": "ocdbt", "base": f"file://{folder}/"}).result()
         return len([store[key] for key in store.list().result()])

@@ -1,4 +1,4 @@
-"""Policies that are told by one word of their names, and copies of older ones under such a name."""
+"""Policies recognised by one word in their names, and copies of older ones with such a name."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def test_a_lone_end_is_final_and_of_no_step_that_it_does_not_state(name, number,
         assert chosen.checkpoint.path.endswith(f"{stem}_{end}.{suffix}")
         assert chosen.checkpoint.role == "final"
         assert chosen.checkpoint.step == (number if "step" in stem else None)
-        # A backfill takes it only beside what a training leaves.
+        # A backfill takes it only next to other files of a training.
         (found,) = find_runs(tree_of(root))
         assert why_no_run(found.tree(tree_of(root)), found.layout)
         write_events(root / place / "events.out.tfevents.1760000000.host.1.0", [("loss", 1, 0.5)])
@@ -220,7 +220,7 @@ def test_a_run_of_no_known_framework_inside_a_run_is_a_second_run(
 ) -> None:
     write_numbered(tmp_path, "model_{}.pt", [100, 200], rsl_rl)
     write_numbered(tmp_path / inside, "checkpoints/policy_{}.pt", [10, 20])
-    # Numbers alone tell nothing of a training, but names may.
+    # Numbers alone do not identify a training, but names may.
     says = inside in ("stage2", "distill/student")
     assert [run.root for run in find_runs(tree_of(tmp_path))] == ["", *([inside] if says else [])]
     write_bytes(tmp_path / inside / beside)

@@ -108,7 +108,7 @@ def test_a_cut_store(tree: MakeTree, jax: Path, pattern: str) -> None:
 
 
 def test_a_file_of_the_store_is_lost_or_cut(tree: MakeTree, jax: Path) -> None:
-    """The index says which data files there must be, and how long."""
+    """The index says which data files must exist, and their lengths."""
     store = jax / "99/params/ocdbt.process_0/d"
     largest = max(store.iterdir(), key=lambda path: path.stat().st_size)
     data = largest.read_bytes()
@@ -170,7 +170,7 @@ def test_without_ocdbt(tree: MakeTree, tmp_path: Path) -> None:
 
 def test_where_the_root_is(tree: MakeTree) -> None:
     assert OpenPi().find(tree(RUNS / "openpi_jax")) == ["checkpoints/pi0_libero/my_exp"]
-    # One step passed by itself: its folder's name is its step.
+    # One step as the source: the folder's name is its step.
     found = tree(RUNS / "openpi_torch/checkpoints/pi0_libero/exp1/90")
     assert OpenPi().find(found) == [""]
     assert [(item.path, item.step) for item in OpenPi().read(found).checkpoints] == [(".", 90)]
@@ -204,7 +204,7 @@ def test_without_the_state_of_the_training(tree: MakeTree, jax: Path, deleted: t
 
 
 def test_a_composite_of_orbax_with_other_items(tree: MakeTree, jax: Path) -> None:
-    """Any script may save its parameters beside other items: its optimizer is no part of OpenPI's policy."""
+    """Any script may save parameters next to other items. Its optimizer is not part of OpenPI's policy."""
     for step in ("80", "99"):
         shutil.rmtree(jax / step / "assets")
         (jax / step / "train_state").rename(jax / step / "opt_state")

@@ -1,4 +1,4 @@
-"""OpenVLA and OpenVLA-OFT: folders as their finetune.py leaves them, and adapters beside other models."""
+"""OpenVLA and OpenVLA-OFT: folders as their finetune.py writes them, and adapters next to other models."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def test_the_adapter_is_a_part_of_the_model_around_it(tree: MakeTree, tmp_path: 
 
 @pytest.mark.parametrize("lost", [(), ("action_head", "proprio_projector")])
 def test_not_merged_yet(tree: MakeTree, tmp_path: Path, lost: tuple[str, ...]) -> None:
-    """--merge_lora_during_training False: then the adapter is the model, with all that is around it."""
+    """--merge_lora_during_training False: the adapter is the model, with all files around it."""
     folder = oft(tmp_path, "latest")
     for name in ("model.safetensors", "config.json", *(f"{part}--latest_checkpoint.pt" for part in lost)):
         (folder / name).unlink()
@@ -93,7 +93,7 @@ def test_one_step_passed_by_itself(tree: MakeTree, tmp_path: Path) -> None:
 
 def test_steps_side_by_side(tree: MakeTree, tmp_path: Path) -> None:
     steps(tmp_path, 50000, 150000, 10000)
-    # The run's own folder, where nothing but these is written while it trains.
+    # The run's own folder, which only gets these files during the training.
     write_json(tmp_path / EXPERIMENT / "dataset_statistics.json", {})
     run = read(tree, tmp_path)
     assert [(item.step, item.role, item.problem) for item in run.checkpoints] == [
@@ -109,7 +109,9 @@ def test_steps_side_by_side(tree: MakeTree, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("lost", ["config.json", "action_head--20_checkpoint.pt", "model.safetensors"])
 def test_a_step_that_lacks_what_the_others_have(tree: MakeTree, tmp_path: Path, lost: str) -> None:
-    """The model is merged after adapter and parts are saved: killed meanwhile, the adapter is no end."""
+    """The model is merged after adapter and parts are saved. If the training is killed in between, the
+    adapter is not the end.
+    """
     folder = steps(tmp_path, 10, 20) / f"{EXPERIMENT}--20_chkpt"
     (folder / lost).unlink()
     if lost == "model.safetensors":
@@ -121,7 +123,7 @@ def test_a_step_that_lacks_what_the_others_have(tree: MakeTree, tmp_path: Path, 
 
 @pytest.mark.parametrize("other", ["a--20_chkpt", "other/checkpoint-10", "other", "other/policy"])
 def test_the_steps_of_one_run_beside_another(tree: MakeTree, tmp_path: Path, other: str) -> None:
-    """The folder around is that of all runs: it is not one run, so that every folder is named."""
+    """The folder above contains all runs and is not one run, so every folder is named."""
     steps(tmp_path, 10, 30, name="b")
     if other == "other/policy":
         save(tmp_path / "other/policy_100.pt", {})
@@ -188,7 +190,7 @@ def test_adapters_in_the_folders_of_a_trainer_are_not_the_roots(tree: MakeTree, 
 def test_one_model_some_levels_below(tree: MakeTree, tmp_path: Path) -> None:
     model(tmp_path / "runs/a/b")
     assert HuggingFace().find(tree(tmp_path)) == ["runs/a/b"]
-    # It is all there is, or nobody knows what it is for: training starts from such models too.
+    # It is the only model, or its purpose is unknown: trainings also start from such models.
     write_bytes(tmp_path / "runs/logs/events.out.tfevents.1.vm.1.0")
     assert HuggingFace().find(tree(tmp_path)) == []
 

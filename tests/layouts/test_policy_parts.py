@@ -1,4 +1,4 @@
-"""Parts of a policy, trainings that only their folders' contents tell apart, and weights of no checkpoint."""
+"""Parts of a policy, trainings that differ only in their folders' contents, and weights of no checkpoint."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def final(root: Path):
 
 
 def require_asked(root: Path, *names: str) -> None:
-    """Check that the program stops, and names each with the option that takes it."""
+    """Check that the program stops and names each candidate with the option that selects it."""
     with pytest.raises(UsageError) as raised:
         final(root)
     for name in names:
@@ -104,7 +104,7 @@ def test_a_policy_with_its_parts_is_one(tmp_path, names, expected):
 
 
 def test_an_end_that_is_a_part_is_asked_about(tmp_path):
-    """Mobile ALOHA's train_latent_model.py saves these beside the policy."""
+    """Mobile ALOHA's train_latent_model.py saves these next to the policy."""
     for name in ("latent_model_epoch_0_seed_0", "latent_model_last", "latent_model_best"):
         plain(tmp_path / f"{name}.ckpt", len(name))
     require_asked(tmp_path, "latent_model_last.ckpt")

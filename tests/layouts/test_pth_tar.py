@@ -1,4 +1,4 @@
-"""``.pth.tar``: what torch.save wrote under the name that PyTorch's ImageNet example gives it."""
+"""``.pth.tar``: files of torch.save with the name from PyTorch's ImageNet example."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from builders.numbered_runs import plain, planned, rsl_rl, tree_of, write_number
 from builders.saved import write_bytes
 from builders.torch_zip import cut
 
-# The first three pickles of torch.save before 1.6: magic number, version of the protocol, the machine.
+# The first three pickles of torch.save before 1.6: magic number, protocol version, machine.
 LEGACY = b"".join(pickle.dumps(value, 2) for value in (0x1950A86A20F9469CFC6C, 1001, {"little_endian": True}))
 
 
@@ -51,7 +51,7 @@ def test_an_archive_of_tar_is_no_checkpoint(tmp_path):
 
 
 def test_the_one_name_of_the_example_is_asked_about(tmp_path):
-    """checkpoint.pth.tar is written over each epoch, model_best.pth.tar is a copy of the best."""
+    """checkpoint.pth.tar is overwritten each epoch, and model_best.pth.tar is a copy of the best."""
     for name in ("checkpoint", "model_best"):
         plain(tmp_path / f"{name}.pth.tar", len(name))
     with pytest.raises(UsageError) as raised:

@@ -1,4 +1,4 @@
-"""Two checkpoints of one step that differ, and folders that were made up to be taken wrongly."""
+"""Two different checkpoints of the same step, and folders that were designed to mislead."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def root_model(path: Path, step: int, seed: int = 0) -> None:
     state(path, step)
 
 
-# (what saves a checkpoint, its name, what saves another of the same step, names of that)
+# (what saves a checkpoint, its name, what saves another one of the same step, its names)
 SAME_STEP: tuple[tuple[Save, str, Save, tuple[str, ...]], ...] = (
     (huggingface, "checkpoint-{}", root_model, (".", "checkpoint-final", "final_model", "checkpoint-last")),
     (groot, "checkpoint-{}", root_model, (".", "checkpoint-final")),
@@ -93,7 +93,7 @@ def test_other_weights_of_the_newest_step_are_undecided_and_copies_are_not(steps
         for pick in offered:
             (chosen,) = choose(tree, run, pick)
             assert chosen.checkpoint.path == pick.removeprefix("./")
-        # Each of them is one of all that there are.
+        # Each of them is one of the existing files.
         everything = {item.checkpoint.path for item in choose(tree, run, "all")}
         assert {pick.removeprefix("./") for pick in offered} <= everything
 

@@ -18,7 +18,7 @@ def test_a_run_that_ended_at_max_epochs(tree):
     assert LAYOUT.find(tree(RUNS / "rl_games")) == [""]
     run = LAYOUT.read(tree(RUNS / "rl_games"))
     assert [(item.path, item.step, item.role) for item in run.checkpoints] == [
-        # Written when training ended: the reward is an array there, its brackets became underscores.
+        # Written at the end of training, where the reward is an array. Its brackets became underscores.
         ("nn/last_CartPole_ep_25_rew__22.073727_.pth", 25, "final"),
         ("nn/last_CartPole_ep_25_rew_22.073727.pth", 25, "periodic"),
         ("nn/last_CartPole_ep_20_rew_20.636364.pth", 20, "periodic"),
@@ -29,7 +29,7 @@ def test_a_run_that_ended_at_max_epochs(tree):
 
 
 def test_a_run_that_ended_at_max_frames(tree):
-    """Frames and epochs do not compare: what is in the files does. The name has a space in it."""
+    """Frames and epochs cannot be compared, but the contents of the files can. The name contains a space."""
     run = LAYOUT.read(tree(RUNS / "rl_games_frames"))
     assert [(item.path, item.step) for item in run.checkpoints] == [
         ("nn/last_Cart Pole_frame_3072_rew__21.958057_.pth", 3072),
@@ -62,7 +62,7 @@ def test_every_name_that_rl_games_gives(tree, tmp_path):
             "last_a_ep_11_rew__ 1.5 -2.0 _.pth",
             "last_aep=12rew=3.5.pth",
             "last_a_custom_stop_ep_13.pth",
-            # The score to win was reached: no "last_", and the last thing that is written.
+            # The score to win was reached: no "last_", and the last file that is written.
             "a_ep_14_rew_99.0.pth",
         ),
         start=9,
@@ -85,7 +85,7 @@ def test_of_one_epoch_what_was_written_at_the_end_comes_first(tree, tmp_path, en
 
 
 def test_a_name_that_says_it_is_the_end_is_not_the_best(tree, tmp_path):
-    # Beside numbered ones only the file of their name is the best.
+    # Next to numbered files only the file with their name is the best.
     save(tmp_path / "nn" / "final.pth", {"model": {}, "epoch": 7, "frame": 700})
     assert LAYOUT.read(tree(tmp_path)).best is None
     (tmp_path / "nn" / "final.pth").rename(tmp_path / "nn" / "b.pth")
@@ -117,7 +117,7 @@ def test_only_the_best_was_kept(tree, tmp_path):
 
 
 def ase(folder: Path, *steps: int, latest: int) -> None:
-    """A run of ASE's own training loop: the latest under the plain name, the others by eight digits."""
+    """A run of ASE's own training loop: the latest has the plain name, the others have eight digits."""
     for step in steps:
         save(
             folder / "nn" / f"Humanoid_{step:08}.pth", {"epoch": step, "frame": step, "last_mean_rewards": 1}

@@ -103,7 +103,7 @@ def test_others_model_epochs_are_not_claimed(tree, tmp_path):
     save(tmp_path / "models" / "model_final.pth", {"state_dict": {}, "epoch": 25})
     (tmp_path / "config.json").write_text('{"lr": 0.1}')
     assert LAYOUT.find(tree(tmp_path)) == []
-    # The files themselves outweigh any name.
+    # The content of the files counts more than any name.
     save(tmp_path / "models" / "model_epoch_5_best_validation_0.5.pth", {"state_dict": {}, "epoch": 5})
     assert LAYOUT.find(tree(tmp_path)) == []
     cut(tmp_path / "models" / "model_epoch_10.pth")

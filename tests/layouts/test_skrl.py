@@ -25,7 +25,7 @@ def test_whole_agents(tree):
         ("checkpoints/agent_4000.pt", 4000, "periodic"),
         ("checkpoints/agent_800.pt", 800, "periodic"),
     ]
-    # Nothing in best_agent.pt says so: it has the contents of agent_4000.pt.
+    # Nothing in best_agent.pt says so, but it has the contents of agent_4000.pt.
     assert (run.best.path, run.best.step, run.best.role) == ("checkpoints/best_agent.pt", 4000, "best")
 
 
@@ -38,7 +38,7 @@ def test_the_step_of_the_best_is_not_guessed(tree, tmp_path):
 
 
 def test_modules_of_1x_apart(tree):
-    """SAC of skrl 1.4.3: the observations' scaling is called state_preprocessor there."""
+    """SAC of skrl 1.4.3, which calls the scaling of observations state_preprocessor."""
     run = LAYOUT.read(tree(RUNS / "skrl_modules_1x"))
     final = run.checkpoints[0]
     assert (final.path, final.step) == ("checkpoints/policy_1000.pt", 1000)
@@ -96,7 +96,7 @@ def test_a_step_without_what_the_others_have_is_incomplete(tree, tmp_path, modul
     ],
 )
 def test_what_only_training_needs_is_left_out_and_may_be_lost(tree, tmp_path, module):
-    """Its name ends as that of a module which the policy needs, or it is of a critic."""
+    """Its name ends like that of a module that the policy needs, or it belongs to a critic."""
     for step in (90, 100):
         for name in ("policy", "state_preprocessor", module):
             save(tmp_path / "checkpoints" / f"{name}_{step}.pt", {"step": step})
@@ -132,7 +132,7 @@ def test_a_step_without_its_critic_is_complete(tree, tmp_path):
 
 
 def test_what_was_scaled_alike_does_not_tell_the_step_of_the_best(tree, tmp_path):
-    """Scaling may stand still from one checkpoint to the next: the policy has to be the same too."""
+    """Scaling may stay the same from one checkpoint to the next, so the policy must be the same, too."""
     run = shutil.copytree(RUNS / "skrl_modules_2x", tmp_path / "run")
     assert LAYOUT.read(tree(run)).best.step == 800
     (run / "checkpoints" / "policy_800.pt").unlink()
@@ -196,7 +196,7 @@ def test_an_end_that_skrl_does_not_write_is_undecided(tree, tmp_path):
     assert LAYOUT.find(tree(tmp_path)) == [""]
     run = LAYOUT.read(tree(tmp_path))
     assert set(run.choices) == {"checkpoints/agent_final.pt", "checkpoints/agent_200.pt"}
-    # A person's copy of the newest says nothing.
+    # A user's copy of the newest one proves nothing.
     shutil.copy(tmp_path / "checkpoints" / "agent_200.pt", tmp_path / "checkpoints" / "agent_final.pt")
     run = LAYOUT.read(tree(tmp_path))
     assert (run.checkpoints[0].step, run.undecided) == (200, "")

@@ -1,4 +1,4 @@
-"""The Stable-Baselines3 layout against runs of 2.9.2: laid out as RL Zoo does, and as Isaac Lab does."""
+"""The Stable-Baselines3 layout against runs of 2.9.2: in RL Zoo's layout and in Isaac Lab's."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def saved(path: Path, step: int, weights: bytes = b"", **data: object) -> Path:
 
 
 def statistics(path: Path) -> Path:
-    """The head of a pickled VecNormalize."""
+    """The start of a pickled VecNormalize."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(
         b"\x80\x05\x8c.stable_baselines3.common.vec_env.vec_normalize\x94\x8c\x0cVecNormalize\x94."
@@ -51,7 +51,7 @@ def test_rl_zoo(tree):
         ("rl_model_200_steps.zip", 200, "periodic"),
     ]
     final = run.checkpoints[0]
-    # RL Zoo's player opens its settings too.
+    # RL Zoo's player reads its settings, too.
     settings = ("Pendulum-v1/args.yml", "Pendulum-v1/config.yml")
     assert final.files == ("Pendulum-v1.zip", *settings, "Pendulum-v1/vecnormalize.pkl")
     assert run.best and set(settings) <= set(run.best.files)
@@ -113,7 +113,7 @@ def test_a_folder_can_say_that_it_holds_the_best(tree, tmp_path):
     run = LAYOUT.read(tree(tmp_path))
     assert [item.path for item in run.checkpoints] == ["model_220.zip", "model_100.zip"]
     assert (run.best.path, run.best.step) == ("best/model.zip", 200)
-    # Names with a number say of themselves that they are not the end.
+    # A name with a number shows that the file is not the end.
     assert run.warnings == []
 
 
@@ -166,7 +166,7 @@ def test_each_periodic_file_has_its_own_statistics(tree, tmp_path):
         "checkpoints/rl_model_vecnormalize_200_steps.pkl",
         "checkpoints/rl_model_vecnormalize_100_steps.pkl",
     ]
-    # CheckpointCallback writes the statistics last: a stopped training leaves a model without them.
+    # CheckpointCallback writes the statistics last, so a stopped training leaves a model without them.
     (tmp_path / "checkpoints" / "rl_model_vecnormalize_200_steps.pkl").unlink()
     first, second = LAYOUT.read(tree(tmp_path)).checkpoints
     assert "VecNormalize" in first.problem
@@ -221,7 +221,7 @@ def test_where_the_best_cannot_be_read_the_evaluations_give_its_step(tree, tmp_p
     np.savez(
         tmp_path / "evaluations.npz",
         timesteps=np.array([100, 200, 300, 400]),
-        # The first highest mean, not the highest episode and not the last.
+        # The first highest mean, neither the highest episode nor the last one.
         results=np.array([[1.0, 1.0], [9.0, 0.0], [5.0, 5.0], [5.0, 5.0]]),
         ep_lengths=np.ones((4, 2)),
     )
@@ -253,7 +253,7 @@ def test_folders_of_one_run_with_names_of_its_own_are_one(tree, tmp_path):
 def training(
     called: int = 1, began: int = 0, seed: int | None = None, **changed: object
 ) -> dict[str, object]:
-    """What ``data`` of SB3 2.9 says of a training of PPO; of classes and spaces it keeps the attributes."""
+    """What ``data`` of SB3 2.9 says about a PPO training. For classes and spaces it has the attributes."""
     return {
         "policy_class": {
             ":type:": "<class 'abc.ABCMeta'>",
@@ -292,11 +292,11 @@ def test_of_models_of_different_trainings_none_is_the_final_one(tree, tmp_path, 
         list(choose(tree(tmp_path), run, "final"))
     assert raised.value.exit_code == 64
     assert raised.value.hint == "pass one of: --checkpoint models/two.zip, --checkpoint models/one.zip"
-    # None of the two is what the parameters speak of, and the logs are of both.
+    # The parameters describe neither of the two, and the logs describe both.
     assert "algorithm" not in run.params
     assert any("metrics come from all" in text for text in run.warnings)
     for path, step in (("models/one.zip", 64), ("models/two.zip", 200)):
-        # That a file is whole is judged elsewhere; the parameters here are no real ones.
+        # Other tests cover complete files. The parameters here are not real.
         (chosen,) = choose(tree(tmp_path), run, path, trusted=lambda _: True)
         found = chosen.checkpoint
         assert (found.path, found.step, found.role) == (path, step, "final")
@@ -322,7 +322,7 @@ def test_models_of_one_step_that_are_no_copies_are_undecided(tree, tmp_path, kno
 
 
 def test_of_trainings_that_began_anew_the_one_that_began_last_comes_first(tree, tmp_path):
-    """`learn` sets the count back to 0 where it is not told otherwise."""
+    """`learn` resets the count to 0 unless it is called with reset_num_timesteps=False."""
     saved(tmp_path / "models" / "90000.zip", 10000, b"1", **training(1))
     saved(tmp_path / "models" / "100000.zip", 10000, b"2", **training(2))
     run = LAYOUT.read(tree(tmp_path))
@@ -341,13 +341,13 @@ def test_one_training_may_be_saved_many_times(tree, tmp_path):
     # The last update comes after the last callback.
     saved(tmp_path / "final_model.zip", 200, b"2", **training(seed=0))
     shutil.copy(tmp_path / "final_model.zip", tmp_path / "ppo_ant.zip")
-    # It went on, was stopped, and went on from an earlier checkpoint than the last.
+    # It continued, was stopped, and continued from a checkpoint before the last one.
     saved(tmp_path / "stage2.zip", 400, b"3", **training(2, 200, seed=0))
     saved(tmp_path / "stage3.zip", 500, b"4", **training(3, 300, seed=0))
     run = LAYOUT.read(tree(tmp_path))
     assert run.checkpoints[0].path == "stage3.zip"
     assert run.undecided == ""
-    # What final_model.zip is not was said before too.
+    # The warning about final_model.zip was there before, too.
     assert ["final_model.zip contains step 200" in text for text in run.warnings] == [True]
 
 

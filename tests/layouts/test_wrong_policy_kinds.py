@@ -1,4 +1,4 @@
-"""Made-up runs of known frameworks: what inference needs, old ``last``, nested runs, adapters."""
+"""Invented runs of known frameworks: what inference needs, old ``last``, nested runs, adapters."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ SEEDS = st.integers(0, 50)
 TASKS = st.sampled_from(["pick", "go2-flat", "h1-walk-v0", "Isaac-Lift_v1", "task_3"])
 
 
-# (what writes the run, the files beside the weights that its player opens or is told by flags)
+# (what writes the run, the files next to the weights that its player opens or gets by flags)
 PLAYED: dict[str, tuple[Callable[[Path, list[int]], object], tuple[str, ...]]] = {
     "robomimic": (
         lambda root, steps: write_numbered(root, "models/model_epoch_{}.pth", steps, robomimic),
@@ -117,7 +117,7 @@ PLAYED: dict[str, tuple[Callable[[Path, list[int]], object], tuple[str, ...]]] =
         ),
     ),
 }
-# Without these the run is of no known framework, or not complete.
+# Without these the run has no known framework, or is not complete.
 ALWAYS = {
     "groot": ("experiment_cfg/metadata.json",),
     "brax": ("checkpoints/{:012d}/ppo_network_config.json",),
@@ -157,7 +157,7 @@ def test_what_inference_needs_is_in_every_version(name, steps, data, logged):
             assert checkpoint.step in steps
             assert {item.format(checkpoint.step) for item in there} <= set(checkpoint.files)
             assert not any("dcp_checkpoint" in path for path in checkpoint.files)
-            # Only its own weights: no file that states another step.
+            # Only its own weights, and no file that states another step.
             others = {step for step in steps if step != checkpoint.step}
             numbers = {int(digits) for path in checkpoint.weights for digits in re.findall("[0-9]+", path)}
             assert checkpoint.step in numbers
@@ -178,7 +178,7 @@ def test_what_inference_needs_is_in_every_version(name, steps, data, logged):
     half=st.booleans(),
 )
 def test_an_old_last_hides_no_whole_checkpoint(steps, target, kind, half):
-    """A link that is one behind was not moved yet; a copy, or one further behind, is old."""
+    """A link one step behind has not been moved yet. A copy, or a link further behind, is old."""
     at = steps[min(target, len(steps) - 1)]
     with folder() as root:
         write_numbered(root, "checkpoints/{:06d}", steps, lerobot)
@@ -196,7 +196,7 @@ def test_an_old_last_hides_no_whole_checkpoint(steps, target, kind, half):
         above = [step for step in whole if step > at]
         expected = at if kind == "link" and above == [steps[-1]] else whole[-1]
         assert chosen.checkpoint.step == expected
-        # Whatever is passed over is named.
+        # Everything that is skipped is named.
         assert len(chosen.passed_over) == sum(step > expected for step in steps)
         if kind != "none" and expected != at:
             assert any(f"last points to step {at}" in warning for warning in run.warnings)
@@ -267,7 +267,7 @@ LOGS = st.sampled_from(
     seed=SEEDS,
 )
 def test_a_log_is_read_or_named(name, below, steps, read, events, seed):
-    """Without a column of steps, and beside event files, none is read."""
+    """Logs without a step column, and logs next to event files, are not read."""
     keys = ("training_iteration" if name == "result.json" else "step") if read else "moment", "reward"
     with folder() as root:
         rsl_rl(root / "model_9.pt", 9)

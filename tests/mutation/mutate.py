@@ -1,10 +1,11 @@
 """``python mutate.py [PART[:SHARE]…]``: change one thing at a time, and see whether a test notices.
 
-Runs in an environment of its own, which has cosmic-ray. Every change is made to a copy of the checkout. A
-part (``parts.toml``) is divided into shares: every so-many-th change is in the first one, and so on.
+Runs in a separate environment with cosmic-ray. Every change is made in a copy of the checkout. A part
+(``parts.toml``) is divided into shares, and the changes are dealt to them in turn.
 
-A change that no test notices has to be in ``survivors.toml`` with a reason. Fails if one is not, or if fewer
-than 90 % of those without ``equivalent = true`` are noticed. ``.mutation/figures.json`` keeps the figures.
+A change that no test notices must be in ``survivors.toml`` with a reason. Fails if one is missing, or if the
+tests notice less than 90 % of the changes without ``equivalent = true``. The figures are in
+``.mutation/figures.json``.
 """
 
 from __future__ import annotations
@@ -70,7 +71,7 @@ def _wanted(what: list[str], parts: dict[str, dict[str, Any]]) -> list[tuple[str
 
 
 def _run(name: str, share: int, part: dict[str, Any]) -> int:
-    """Run one share; return 1 where a change was not noticed and has no reason."""
+    """Run one share; return 1 if a change was not noticed and has no reason."""
     started = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="aml-mirror-mutation-") as folder:
         copy = Path(folder) / "copy"

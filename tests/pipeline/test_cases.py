@@ -1,15 +1,15 @@
-"""Runs as people found them, planned by the program: what is right for each is in its ``case.json``.
+"""Runs from reports, planned by the program. The ``case.json`` of each says what is right.
 
 A case is a folder of ``tests/data/cases`` with ``run/`` and ``case.json``: ``why``, and ``outcomes``, each
-with the ``arguments`` of ``plan`` and what has to come of it. All but ``exit`` may be left out:
+with the ``arguments`` of ``plan`` and the expected result. Only ``exit`` is required:
 
 - ``exit``: the exit code
 - ``framework``, ``step``, ``role``, ``best``, ``checkpoint`` (a path below the source, or its beginning)
-- ``keeps``, ``drops``: files that are in the version; parts of paths that are in none of its files
+- ``keeps``, ``drops``: files that are in the version; parts of paths that none of its files has
 - ``warns``: regular expressions, each of which a warning matches
-- ``names``: regular expressions that the error with its hint matches; ``picks``: paths of which each is named
-  with ``--checkpoint`` in the hint, and is then taken
-- ``points``: how many points are read
+- ``names``: regular expressions that the error with its hint matches; ``picks``: paths that the hint names
+with ``--checkpoint``. Each is then selected
+- ``points``: the number of points that are read
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def names() -> list[str]:
 
 
 def plan(call: Call, run: Path, *arguments: str) -> tuple[int, dict[str, Any], str]:
-    """Return the exit code, the plan (empty where there is none), and the error with its hint."""
+    """Return the exit code, the plan (empty if there is none), and the error with its hint."""
     done = call("plan", "--source", run, "--model-name", "m", "--json", *arguments, code=None)
     return done.code, done.json if done.code == 0 else {}, "" if done.code == 0 else done.err
 
@@ -41,7 +41,7 @@ def plan(call: Call, run: Path, *arguments: str) -> tuple[int, dict[str, Any], s
 @pytest.mark.parametrize("name", names())
 def test_what_is_right_for_a_case(aml_mirror: Call, tmp_path: Path, name: str) -> None:
     case = json.loads((CASES / name / "case.json").read_text())
-    # Under a name that proves nothing.
+    # Copied to a path with a name that proves nothing.
     run = Path(shutil.copytree(CASES / name / "run", tmp_path / "input", symlinks=True))
     for outcome in case["outcomes"]:
         expected = dict(outcome)

@@ -1,4 +1,4 @@
-"""The guard: what is logged against what is chosen, in real event files."""
+"""The guard: compares the logs with the chosen checkpoint, in real event files."""
 
 from __future__ import annotations
 
@@ -48,14 +48,14 @@ def judged(
 @pytest.mark.parametrize(
     ("steps", "sessions"),
     [
-        # The end of a training, one that was killed, one whose last points were lost.
+        # A training that ended, one that was killed, one whose last points were lost.
         ((0, 500, 1000, 1499), [range(1500)]),
         ((0, 500, 1000), [range(1400)]),
         ((0, 500, 1000), [range(950)]),
-        # Resumed: from a checkpoint, and from one whose later points it restates.
+        # Resumed: from a checkpoint, and from one with later points, which are logged again.
         ((0, 500, 1000, 1500), [range(1000), range(1001, 1501)]),
         ((0, 500, 1000, 1500), [range(800), range(501, 1501)]),
-        # One save, and killed before the next.
+        # Saved once, and killed before the next save.
         ((1000,), [range(1900)]),
         # An evaluation logged one step.
         ((0, 500, 999), [range(1000), range(999, 1000)]),
@@ -97,7 +97,7 @@ def test_a_log_that_was_cut_does_not_say_where_the_training_ended(tmp_path: Path
 def test_steps_of_another_unit_are_not_compared(tmp_path: Path) -> None:
     assert judged(tmp_path, (0, 500, 1000), range(5000), framework="generic") == Contradictions()
     assert judged(tmp_path / "b", (0, 500, 1000), range(5000), framework="lightning") == Contradictions()
-    # RSL-RL logs the same values by the seconds of the training.
+    # RSL-RL also logs the same values with the training's seconds as steps.
     assert judged(tmp_path / "c", (0, 500, 1000), range(5000), tag=TAG + "/time") == Contradictions()
 
 
@@ -119,7 +119,7 @@ def test_of_lightning_only_a_log_that_goes_on_far_says_something(tmp_path: Path)
     every=st.integers(1, 5),
 )
 def test_a_folder_that_was_used_again(older: int, newer: int, interval: int, every: int) -> None:
-    """Never is a file of the older training final without a word, where the newer one did not get as far."""
+    """If the newer training did not get as far, a file of the older one is never final without a warning."""
     if newer >= older:
         older, newer = newer + 1, older
     ends = [older * interval, newer * interval]
@@ -127,13 +127,13 @@ def test_a_folder_that_was_used_again(older: int, newer: int, interval: int, eve
     with tempfile.TemporaryDirectory() as folder:
         found = judged(Path(folder), tuple(steps), *(range(0, end, every) for end in ends))
     assert any("older training" in warning for warning in found.warnings)
-    # The log of the newer one ends one interval or more before the older one's last save.
+    # The newer one's log ends at least one interval before the older one's last save.
     assert found.undecided
     assert f"model_{ends[1] - 1}.pt" in found.choices and f"model_{ends[0] - 1}.pt" in found.choices
 
 
 def test_the_order_is_that_of_the_points_where_names_tell_none(tmp_path: Path) -> None:
-    # Begun in one second: by its name the first one is the older.
+    # Started in the same second: the name shows that the first one is older.
     write_events(
         tmp_path / "events.out.tfevents.1795989180.vm.9.1", [(TAG, n, 1.0) for n in range(900)], 1.77e9
     )

@@ -1,4 +1,4 @@
-"""Which verdict on a version is trusted: what this scanner or a newer one said, else a new scan."""
+"""Which verdict on a version is trusted: that of this scanner or a newer one, or else a new scan."""
 
 from __future__ import annotations
 
@@ -53,5 +53,5 @@ def test_only_a_verdict_of_an_older_scanner_is_scanned_again(
     if scans:
         assert verdict.safety is scanned[0]
         assert kept == [{"mirror.safety": "code", "mirror.safety_scanner": SCANNER}]
-        # What was kept is what the next one reads.
+        # The next scan reads the stored verdict.
         assert recorded_verdict(Version("walker", "1", {**tags, **kept[0]})).is_current

@@ -1,4 +1,4 @@
-"""The picture on a card: the same bytes for the same points, and drawable whatever the points are."""
+"""The picture on a card: the same points produce the same bytes, and any points can be drawn."""
 
 from __future__ import annotations
 

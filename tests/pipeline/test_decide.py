@@ -1,4 +1,4 @@
-"""decide.py: a plan is what a mirror does, made once; each file is examined once."""
+"""decide.py: a plan is made once and is exactly what a mirror does. Each file is examined once."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ def test_plan_refuses_what_mirror_refuses_with_its_exit_code(
     plan = aml_mirror("plan", "--source", run, *options, "--json", code=code, **environment)
     mirror = aml_mirror("mirror", "--source", run, *options, "--json", code=code, **environment)
     assert plan.json["error"] == mirror.json["error"]
-    # Each names its own help page.
+    # Each error names its own help page.
     assert plan.json["hint"].replace("aml-mirror plan", "aml-mirror mirror") == mirror.json["hint"]
 
 
@@ -163,7 +163,7 @@ def test_a_plan_for_azure_ml_is_within_its_limits(run: Path, aml_mirror: Call) -
 def test_no_file_is_examined_twice(
     run: Path, database: str, monkeypatch: pytest.MonkeyPatch, checkpoint: str
 ) -> None:
-    """Completeness, safety and metrics, though several steps ask for them."""
+    """Completeness, safety and metrics are each examined once, although several steps need them."""
     state = '{"best_model_checkpoint": "x/checkpoint-10", "best_metric": 0.5, "log_history": []}'
     (run / "checkpoint-20" / "trainer_state.json").write_text(state)
     asked: Counter[object] = Counter()

@@ -1,4 +1,6 @@
-"""For every layout: an interrupted copy is seen, and what a copy left beside the whole file is ignored."""
+"""For every layout: an interrupted copy is detected, and leftovers of a copy next to the complete file are
+ignored.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +21,7 @@ LEFTOVERS = (".azDownload-3f2b1c9a-1111-2222-3333-444455556666-{}", ".{}.Xy12Ab"
 
 
 def final(folder: Path, strict: bool = False) -> tuple[str, SelectedCheckpoint]:
-    """Return where the run is, and its final checkpoint."""
+    """Return the run's path and its final checkpoint."""
     source = LocalSource(folder)
     whole = Tree(source, source.scan())
     found = find_run(whole)
@@ -39,12 +41,12 @@ def test_a_weight_file_of_the_final_checkpoint_that_was_not_copied_whole(name: s
     try:
         _, after = final(folder)
     except MirrorError as error:
-        # It is data that is missing; or the copy was what told two models apart, and the person has to.
+        # Data is missing. Or only the copy distinguished two models, and the user must choose.
         assert isinstance(error, DataError | UsageError), error.message
         assert leftover.name in f"{error.message} {error.hint}"
         return
     if not after.passed_over:
-        # A copy of it is complete.
+        # A complete copy of it exists.
         assert any((folder / root / weight).read_bytes() == data for weight in after.checkpoint.weights)
         return
     assert after.checkpoint.path != before.checkpoint.path

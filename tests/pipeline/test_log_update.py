@@ -1,4 +1,4 @@
-"""What is added to a version whose logs grew; what the registry keeps of it is a dictionary here."""
+"""What is added to a version whose logs grew. The registry's record is a dictionary here."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from builders.runs import WALL_TIME, write_events
 
 
 class Kept:
-    """A :class:`aml_mirror.registries.base.LogWriter`, and the registry that gives it."""
+    """A :class:`aml_mirror.registries.base.LogWriter`, and the registry that returns it."""
 
     def __init__(self, run: Path) -> None:
         self.run = run
@@ -43,7 +43,7 @@ class Kept:
         self.closed = 0
 
     def mirrored(self) -> None:
-        """Note the logs as they are now."""
+        """Record the current state of the logs."""
         located = self.located()
         sizes = log_sizes(located.tree, located.run)
         logs = log_view(located.tree, sizes)

@@ -1,4 +1,4 @@
-"""The pipeline against a real MLflow server: what arrives, and that it arrives exactly once."""
+"""The pipeline with a real MLflow server: what arrives, and that it arrives exactly once."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from builders.runs import huggingface_run, write_events, write_weights
 
 
 def only_run(client: MlflowClient, experiment: str):
-    """The one run of an experiment."""
+    """The only run of an experiment."""
     found = client.get_experiment_by_name(experiment)
     runs = client.search_runs([found.experiment_id])
     assert len(runs) == 1, [run.data.tags for run in runs]
@@ -71,7 +71,7 @@ def test_what_arrives(
     assert found.info.run_id == receipt["mlflow_run_id"]
     assert found.info.status == "FINISHED"
     assert found.info.run_name == "run-7"
-    # The run took as long as its training; the tag has the mirror's own time.
+    # The run has the times of its training. The tag has the mirror's own time.
     assert (found.info.start_time, found.info.end_time) == (1_760_000_000_000, 1_760_000_029_000)
     assert found.data.tags["mirror.trained"] == "2025-10-09T08:53:20.000+00:00/2025-10-09T08:53:49.000+00:00"
     assert 0 <= time.time() - datetime.fromisoformat(found.data.tags["mirror.began"]).timestamp() < 900
@@ -83,7 +83,7 @@ def test_what_arrives(
     assert tags["step"] == "20"
     assert found.data.params["config.model_type"] == "policy"
 
-    # Every point with its own step and wall time.
+    # Every point has its own step and wall time.
     expected = [
         (step, pytest.approx(1.0 / step), 1_760_000_000_000 + 1000 * (step - 1)) for step in range(1, 31)
     ]
@@ -96,7 +96,7 @@ def test_what_arrives(
     assert "checkpoint-20" in version.description
     assert not {"mirror.trained", "mirror.began", "model_name"} & version.tags.keys()
 
-    # The model version holds the very bytes, and only what inference needs.
+    # The model version has exactly the same bytes, and only what inference needs.
     monkeypatch.setenv("MLFLOW_TRACKING_URI", mlflow_url)
     folder = Path(download_artifacts(f"models:/{model_name}/1", dst_path=str(tmp_path / "got")))
     assert sorted(path.name for path in folder.iterdir()) == ["config.json", "model.safetensors"]
@@ -117,7 +117,7 @@ def test_what_arrives(
     assert json.loads((whole / "receipt.json").read_text())["model_version"] == "1"
     events = next((run / "runs").rglob("events*"))
     assert (whole / "tensorboard" / events.relative_to(run)).read_bytes() == events.read_bytes()
-    # Without the backslashes before what Markdown would give a meaning.
+    # Without the backslashes that escape Markdown.
     card = re.sub(r"\\(.)", r"\1", (whole / "MODEL_CARD.md").read_text())
     for part in ("huggingface", "run-7", str(run), "checkpoint-20", "train/loss", receipt["manifest_sha256"]):
         assert part in card
@@ -125,7 +125,7 @@ def test_what_arrives(
     assert "(curves.svg)" in card
     assert f"(get-artifact?run_uuid={found.info.run_id}&path=curves.svg)" in version.description
 
-    # Pages of run and version, and what each says.
+    # The pages of run and version, and their text.
     top, more = f"{mlflow_url}/#", "?workflowType=machine_learning"
     assert (
         receipt["run_page"] == f"{top}/experiments/{found.info.experiment_id}/runs/{found.info.run_id}{more}"
@@ -145,7 +145,7 @@ def test_again_sends_nothing(run: Path, mirror: Call, mlflow_url: str, model_nam
     first = mirror(run).json
     with Proxy(mlflow_url) as proxy:
         again = mirror(run, url=proxy.url).json
-        # Its versions, whether the run of this one is still there, and which files that run has.
+        # It asks for the versions, for the run of this one, and for the files of that run.
         assert [method for method, _ in proxy.seen] == ["GET", "GET", "GET"]
     assert again["outcome"] == "already-mirrored"
     assert again["bytes_sent"] == 0
@@ -164,7 +164,7 @@ def test_again_sends_nothing(run: Path, mirror: Call, mlflow_url: str, model_nam
 def test_no_checkpoint_byte_is_read_when_the_quick_key_holds(run: Path, mirror: Call, tmp_path: Path) -> None:
     mirror(run)
     log = tmp_path / "opened.txt"
-    # The real program, with Python's own audit hook writing down each file that is opened.
+    # The real program, with Python's audit hook recording each file that is opened.
     hook = tmp_path / "hook"
     hook.mkdir()
     (hook / "sitecustomize.py").write_text(
@@ -176,7 +176,7 @@ def test_no_checkpoint_byte_is_read_when_the_quick_key_holds(run: Path, mirror: 
     assert mirror(run, fork=False, PYTHONPATH=str(hook)).json["outcome"] == "already-mirrored"
     opened = log.read_text() if log.exists() else ""
     assert "model.safetensors" not in opened
-    # And the hook does see what is opened: without the key the weights are.
+    # The hook does see opened files: without the key, the weights are opened.
     (run / "checkpoint-20" / "model.safetensors").touch()
     mirror(run, fork=False, PYTHONPATH=str(hook))
     assert "model.safetensors" in log.read_text()
@@ -237,14 +237,14 @@ def test_the_aliases_name_the_newest_version_of_a_role(
     write_weights(run / "checkpoint-20" / "model.safetensors", seed=99)
     mirror(run)
     assert aliases() == {"final": "3", "production": "2"}
-    # Two mirrors at once: the older one writes last, and puts right what it did.
+    # Two mirrors at once: the older one writes last, and corrects its own change.
     store = MlflowRegistry(str(client.tracking_uri), 5, print)
     client.set_registered_model_alias(model_name, "final", "2")
     late = RoleAliases(store, Version(model_name, "2"), "final")
     late.before_completion()
     late.after_completion()
     assert aliases()["final"] == "3"
-    # Never to an older one.
+    # It never moves to an older one.
     client.set_registered_model_alias(model_name, "final", "3")
     RoleAliases(store, Version(model_name, "1"), "final").before_completion()
     assert aliases()["final"] == "3"
@@ -264,7 +264,7 @@ def test_all_makes_one_version_a_checkpoint(
 def test_what_a_person_names_is_mirrored_whatever_it_is_called(
     run: Path, mirror: Call, client: MlflowClient, model_name: str, tmp_path: Path
 ) -> None:
-    """An exported policy of a run beside what its layout lists, and weights of no run at all."""
+    """An exported policy of a run that its layout does not list, and weights that belong to no run."""
     write_weights(run / "exported" / "policy.safetensors", 3)
     receipt = mirror(run, "--checkpoint", "exported/policy.safetensors").json
     assert (receipt["outcome"], receipt["checkpoint"]) == ("mirrored", "exported/policy.safetensors")
@@ -393,7 +393,7 @@ def test_local_database(run: Path, aml_mirror: Call, database: str, model_name: 
     assert receipt["outcome"] == "mirrored"
     client = MlflowClient(database, database)
     held = client.get_run(receipt["mlflow_run_id"])
-    # Beside the database, not in whatever folder the program ran in.
+    # Next to the database, not in the program's working directory.
     assert held.info.artifact_uri.startswith(str(Path(database.removeprefix("sqlite:///")).parent))
     assert (Path(held.info.artifact_uri) / "model" / "config.json").is_file()
     assert aml_mirror(*given).json["outcome"] == "already-mirrored"
@@ -406,7 +406,7 @@ def test_a_version_that_was_deleted_is_made_again(
     client.delete_model_version(model_name, "1")
     again = mirror(run).json
     assert (again["outcome"], again["model_version"]) == ("mirrored", "2")
-    # The run and its files are still there: nothing is sent a second time.
+    # The run and its files still exist, so nothing is sent a second time.
     assert again["mlflow_run_id"] == first["mlflow_run_id"]
     assert again["bytes_sent"] == 0
     assert mirror(run).json["outcome"] == "already-mirrored"

@@ -1,6 +1,6 @@
-"""The card shows names and values of a run as they are: no link, no picture, no markup of theirs.
+"""The card shows names and values of a run literally: they cannot add links, pictures or markup.
 
-With MLflow 3.15 the page of a version was looked at in Chromium: of these texts none became an element.
+The page of a version was checked with MLflow 3.15 in Chromium: none of these texts became an element.
 """
 
 # ruff: noqa: E501 - a table
@@ -39,5 +39,5 @@ def test_what_a_run_is_called_is_shown_and_does_nothing(text: str, around: str) 
 
 @pytest.mark.parametrize("text", HOSTILE)
 def test_no_address_is_left_that_a_renderer_would_link(text: str) -> None:
-    # GitHub, Azure ML's page and Showdown look for these in the source, behind any escape.
+    # GitHub, Azure ML's page and Showdown search the source for these, ignoring escapes.
     assert not re.search(r"(?i)\b[a-z]+://|\bwww\.|\bmailto:|\w@\w", cell(text).replace("azure://", ""))

@@ -1,4 +1,4 @@
-"""What cannot be read is not absent: no older checkpoint takes its place."""
+"""An unreadable file is not a missing file: no older checkpoint replaces it."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def chosen(run: Path, wanted: str = "final") -> SelectedCheckpoint:
 
 
 def move_out(path: Path, outside: Path) -> None:
-    """Leave a link to a path outside of the run in its place."""
+    """Replace it with a link to a path outside of the run."""
     outside.mkdir(exist_ok=True)
     path.rename(outside / path.name)
     path.symlink_to(outside / path.name)
@@ -86,7 +86,7 @@ def test_an_older_one_there_is_no_obstacle(tmp_path: Path, make, older: str) -> 
 
 
 def test_one_that_was_passed_over_is_told_whatever_it_is_called(tmp_path: Path) -> None:
-    """No number in its name says that it is the newer one: its place in the list does."""
+    """Its place in the list, not a number in its name, shows that it is the newer one."""
     run = tmp_path / "run"
     safetensors(run / "end" / "model.safetensors")
     safetensors(run / "step_20" / "model.safetensors")
@@ -151,7 +151,7 @@ def test_a_volume_that_fails_is_not_an_absent_file(tmp_path: Path, monkeypatch: 
 
 
 def archived(run: Path, name: str, wanted: str = "final", strict: bool = False) -> list[SelectedCheckpoint]:
-    """Choose in a run of which one file is in the archive."""
+    """Select a checkpoint in a run with one file in the archive tier."""
 
     class Archived(LocalSource):
         def scan_at_most(self, limit: int):

@@ -1,4 +1,4 @@
-"""params.py: a configuration of any shape becomes names and values that MLflow takes, without secrets."""
+"""params.py: any configuration becomes names and values that MLflow accepts, without secrets."""
 
 from __future__ import annotations
 

@@ -63,7 +63,7 @@ def test_every_file_gets_one_safe_path_of_its_own(folder: str, files: list[str])
     try:
         found = paths_of(folder, *files)
     except DataError as error:
-        # A blob beside others that are below it, or a name that is too long.
+        # A blob whose name is also a prefix of others, or a name that is too long.
         assert re.search("no file system can store both|file systems allow 255", error.message)
         return
     assert set(found) == set(files) and len(set(found.values())) == len(files)

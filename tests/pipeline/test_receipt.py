@@ -1,4 +1,4 @@
-"""receipt.py: one line of JSON within its bounds, whatever is in it."""
+"""receipt.py: one line of JSON within its size limit, for any content."""
 
 from __future__ import annotations
 

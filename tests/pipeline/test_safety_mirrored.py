@@ -1,4 +1,4 @@
-"""What a version says of its safety, against a real MLflow server: verdicts, reasons, and their age."""
+"""What a version says about its safety, with a real MLflow server: verdicts, reasons, and their age."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def test_what_an_older_scanner_said_is_judged_again_and_noted_beside_it(
     run: Path, mirror: Call, client: MlflowClient, model_name: str
 ) -> None:
     mirror(run)
-    # As release 0.1 left it: another word, and no version of a scanner.
+    # As release 0.1 wrote it: another word, and no scanner version.
     client.set_model_version_tag(model_name, "1", "safety", "no-pickle")
     client.delete_model_version_tag(model_name, "1", "safety.scanner")
     assert mirror(run).json["safety"] == "no-code"
@@ -87,7 +87,7 @@ def test_what_an_older_scanner_said_is_judged_again_and_noted_beside_it(
     tags = version_of(client, model_name).tags
     assert (tags["safety"], tags["mirror.safety"]) == ("no-pickle", "safetensors")
 
-    # An older scanner saw nothing in what this one refuses.
+    # An older scanner found nothing in a file that this one refuses.
     client.set_model_version_tag(model_name, "1", "mirror.safety_scanner", "0")
     (checkpoint_of(run) / "modeling.py").write_text("x = 1\n")
     assert mirror(run, "--refuse-pickle", code=65).json["outcome"] == "failed"

@@ -1,4 +1,4 @@
-"""A run that the service copied once, and that is seen on a volume now: recognised by what is known of it."""
+"""A run that the service once copied, and that is now on a volume, is recognised by its known hashes."""
 
 from __future__ import annotations
 
@@ -61,14 +61,14 @@ def test_by_md5_or_by_what_was_sent_in_place_of_a_copy(plan: Any) -> None:
     "version",
     [
         stored(entry("w", WEIGHTS, etag="0x2", md5=md5(b"other"))),
-        # Nothing is known of it.
+        # Nothing is known about it.
         stored(entry("w", WEIGHTS, etag="0x2")),
         stored(entry("w", WEIGHTS + b"x", etag="0x2", md5=md5(WEIGHTS))),
         stored(entry("v", WEIGHTS, etag="0x2", md5=md5(WEIGHTS))),
-        # What was sent counts before an MD5.
+        # The sent bytes take precedence over an MD5.
         stored(w=sha256(b"other")),
         stored(entry("w", WEIGHTS, sha256(b"other"))),
-        # Its identity was compared already.
+        # Its identity has already been compared.
         stored(entry("w", WEIGHTS, sha256(WEIGHTS)), entry("config.json", CONFIG, sha256(CONFIG))),
     ],
     ids=["md5", "nothing known", "size", "path", "sent", "hashed", "all hashed"],

@@ -19,7 +19,7 @@ def test_each_test_that_the_threat_model_names_exists() -> None:
 
 
 def test_each_row_names_one() -> None:
-    # The table of threats; the sections after it have tables of other things.
+    # Only the table of threats: later sections have other tables.
     threats = (ROOT / "SECURITY.md").read_text().partition("\n## ")[0]
     rows = [line for line in threats.splitlines() if line.startswith("| ")][1:]
     assert len(rows) > 10

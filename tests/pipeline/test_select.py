@@ -1,4 +1,4 @@
-"""checkpoints.py: what is judged whole, and which checkpoint is taken."""
+"""checkpoints.py: what counts as complete, and which checkpoint is selected."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def tree_of(path: Path) -> Tree:
 
 
 class Memory(Source):
-    """A source that holds its files in memory, so that a file can be cut at every byte in no time."""
+    """A source with its files in memory, so that a file can be truncated at every byte quickly."""
 
     uri = name = "memory"
 
@@ -44,12 +44,12 @@ class Memory(Source):
         return Listing({path: Entry(path, len(data), "") for path, data in self.files.items()})
 
     def read(self, entry: Entry, offset: int, length: int) -> bytes:
-        assert 0 <= offset < 1 << 62 and 0 <= length < 1 << 62  # what a file system takes
+        assert 0 <= offset < 1 << 62 and 0 <= length < 1 << 62  # what a file system accepts
         return self.files[entry.path][offset : offset + length]
 
 
 def verdict(name: str, data: bytes, weights: bool = True) -> str:
-    """Why a checkpoint of this one file, or with this companion, is not complete."""
+    """Why a checkpoint of only this file, or with this companion, is not complete."""
     files = (name,) if weights else ("other", name)
     source = Memory(**{"other": b"x", name: data})
     return judge(Tree(source, source.scan()), Checkpoint(name, 1, "periodic", files, files[:1]))
@@ -103,7 +103,7 @@ def sb3_like(
 
 
 def sbx_like(policy: Any, name: str = "policy", notes: str = "") -> bytes:
-    """A zip as SBX saves it: no parameters of torch, and the policy in ``data``, which SB3 indents by 4."""
+    """A zip as SBX saves it: no torch parameters, and the policy in ``data``, which SB3 indents by 4."""
     data = {"policy_class": {":type:": "<class 'abc.ABCMeta'>"}, "notes": notes, name: policy, "gamma": 0.99}
     stream = io.BytesIO()
     with zipfile.ZipFile(stream, "w") as archive:
@@ -114,7 +114,7 @@ def sbx_like(policy: Any, name: str = "policy", notes: str = "") -> bytes:
     return stream.getvalue()
 
 
-# As sbx 0.28 writes it; the pickle itself is not looked at.
+# As sbx 0.28 writes it. The pickle itself is not examined.
 SBX_POLICY = {":type:": "<class 'sbx.ppo.policies.PPOPolicy'>", ":serialized:": "gAWVBwABAAAAAACM" * 4}
 
 
@@ -237,7 +237,7 @@ def test_a_zip_must_hold_what_its_format_writes() -> None:
     assert "an unknown kind" in verdict("model.zip", stream.getvalue())
     assert "required parts" in verdict("model.zip", sb3_like("data"))
     assert "required parts" in verdict("model.zip", sb3_like("policy.pth"))
-    # What a model keeps beside its parameters is no policy.
+    # Other data that a model stores with its parameters is not a policy.
     assert "required parts" in verdict("model.zip", sb3_like("data", "pytorch_variables.pth"))
     assert "an unknown kind" in verdict("model.zip", sb3_like(version="x"))
 
@@ -248,7 +248,7 @@ def test_a_zip_must_hold_what_its_format_writes() -> None:
         sbx_like("MlpPolicy"),
         sbx_like({}),
         sbx_like({":type:": SBX_POLICY[":type:"], ":serialized:": ""}),
-        # Of another name, or of that name in another value.
+        # With another name, or with that name inside another value.
         sbx_like(SBX_POLICY, name="vf"),
         sbx_like({"policy": SBX_POLICY}, name="policy_kwargs"),
         sbx_like(json.dumps({"policy": SBX_POLICY}, indent=4), name="notes"),
@@ -293,7 +293,7 @@ def test_pickles_are_judged_by_their_ends(name: str, data: bytes, why: str) -> N
 @pytest.mark.parametrize(
     ("data", "why"),
     [
-        # One of each kind that has a length or a size of its own.
+        # One of each kind that stores a length or a size.
         (bytes.fromhex("9f 00 ff c0 c2 c3 ca00000000 cb0000000000000000 cc00 cd0000 ce00000000"
                        "cf0000000000000000 d000 d10000 d200000000 d30000000000000000"), ""),
         (bytes.fromhex("9f d401aa d501aaaa d601aaaaaaaa") + b"\xd7\1" + bytes(8) + b"\xd8\1" + bytes(16)
@@ -380,7 +380,7 @@ def test_large_json_is_judged_by_its_brackets(value: Any, part: int) -> None:
 def test_json_beyond_all_bounds_is_judged_by_its_last_bytes(tmp_path: Path) -> None:
     path = tmp_path / "huge.json"
     write_bytes(tmp_path / "other")
-    with path.open("wb") as stream:  # sparse: takes no room
+    with path.open("wb") as stream:  # sparse: takes no disk space
         stream.truncate(1 << 30)
         stream.seek((1 << 30) - 1)
         stream.write(b"}")
@@ -405,7 +405,7 @@ def test_what_the_layout_holds_against_a_checkpoint_counts(tmp_path: Path) -> No
 
 
 def test_what_a_listing_says_of_a_companion_counts(tmp_path: Path) -> None:
-    """Its format may have nothing to tell it by, and nobody reads it before it is sent."""
+    """Its format may have no check for completeness, and nothing reads it before it is sent."""
     write_bytes(tmp_path / "stats.txt")
     tree, run = run_of(tmp_path, 100, 20)
     newest = replace(run.checkpoints[0], files=("model_100.safetensors", "stats.txt"))
@@ -426,7 +426,7 @@ def test_a_file_that_changes_after_the_listing_is_not_judged_whole(tmp_path: Pat
     tree = tree_of(tmp_path)
     path.write_bytes(path.read_bytes())
     files = ("m.safetensors",)
-    # Nobody can tell what is in it, so no older checkpoint may take its place.
+    # Its content is unknown, so no older checkpoint may replace it.
     with pytest.raises(Unreadable, match="changed while it was read"):
         judge(tree, Checkpoint(".", 1, "periodic", files, files))
 
@@ -472,7 +472,7 @@ def take(root: Path, wanted: str = "final", strict: bool = False) -> SelectedChe
 
 
 def run_of(root: Path, *steps: int, cut: tuple[int, ...] = (), best: int | None = None) -> tuple[Tree, Run]:
-    """A run with a file for each step, newest first; those in ``cut`` are cut."""
+    """A run with one file per step, newest first. Those in ``cut`` are truncated."""
     made = []
     for step in steps:
         path = safetensors(root / f"model_{step}.safetensors", seed=step)

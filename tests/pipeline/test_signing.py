@@ -1,4 +1,4 @@
-"""signing.py: envelopes that other implementations of DSSE verify, and that verify theirs."""
+"""signing.py: other implementations of DSSE verify our envelopes, and we verify theirs."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from aml_mirror.pipeline.provenance import signing
 
 STATEMENT = '{"statement": 1}'
 KINDS = ("Ed25519", "P-256")
-# Written by release 0.1, before securesystemslib made the envelopes: public key and envelope.
+# Public key and envelope from release 0.1, which did not use securesystemslib.
 RELEASED = json.loads((Path(__file__).parent.parent / "data" / "released_signatures.json").read_text())
 
 
@@ -49,7 +49,7 @@ def test_what_we_sign_the_library_verifies_and_we_too(kind: str, tmp_path: Path)
 @pytest.mark.parametrize("keyid", [None, "other", ""])
 @pytest.mark.parametrize("kind", KINDS)
 def test_what_the_library_signs_we_verify_whatever_its_key_id(kind: str, keyid: str | None) -> None:
-    """The key id is optional in DSSE, and says nothing that is to be trusted."""
+    """The key id is optional in DSSE and must not be trusted."""
     key = key_of(kind)
     envelope = Envelope(STATEMENT.encode(), signing.PAYLOAD_TYPE, {})
     envelope.sign(CryptoSigner(key))

@@ -1,4 +1,4 @@
-"""The tags that consumers of a version look for: framework, task, step, role; and the success threshold."""
+"""The tags that consumers of a version read: framework, task, step and role; and the success threshold."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def test_consumers_find_their_tags(
         "success_threshold": "0.8",
     }  # fmt: skip
     run_id = tags["mlflow_run_id"]
-    # lerobot-train --config_path opens it.
+    # lerobot-train --config_path reads it.
     assert "model/train_config.json" in {item.path for item in client.list_artifacts(run_id, "model")}
     done = aml_mirror(
         "mirror", run, *target, "--checkpoint", "10", "--task-name", "pick", "--tag", "framework=act"

@@ -1,4 +1,4 @@
-"""The environment with a package of somebody else's in it."""
+"""An environment with a third-party package."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ PACKAGE = Path(__file__).parent / "third_party"
 def plugin_environment(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Path:
     """The ``bin`` folder of an environment with aml-mirror and the package; made once for all workers."""
     own = tmp_path_factory.getbasetemp()
-    # Above a session's own folder is what other sessions leave, of other checkouts too.
+    # The folder above a session's own has files of other sessions, also of other checkouts.
     shared = own if worker_id == "master" else own.parent
     folder = shared / "plugin-environment"
     with FileLock(shared / "plugin-environment.lock"):
@@ -32,7 +32,7 @@ def plugin_environment(tmp_path_factory: pytest.TempPathFactory, worker_id: str)
             )
             python = folder / "bin" / "python"
             source = folder / "source"
-            # setuptools leaves its build folder beside pyproject.toml.
+            # setuptools leaves its build folder next to pyproject.toml.
             subprocess.run(["cp", "-r", PACKAGE, source], check=True)
             subprocess.run(
                 [

@@ -1,4 +1,4 @@
-"""The newest MLflow and the last 2.x: mirrored, recognised, listed, verified; the same on both."""
+"""The newest MLflow and the last 2.x: mirroring, recognising, listing and verifying work the same on both."""
 
 from __future__ import annotations
 
@@ -72,14 +72,14 @@ def test_values_that_are_not_finite(url: str, aml_mirror: Call, model_name: str,
     history = MlflowClient(url, url).get_metric_history(receipt["mlflow_run_id"], "odd")
     assert sorted(point.step for point in history) == [1, 2, 3, 4]
     assert math.isnan(next(point.value for point in history if point.step == 1))
-    # A database has no infinity: MLflow stores the largest numbers that it has.
+    # Databases cannot store infinity, so MLflow stores the largest numbers.
     assert next(point.value for point in history if point.step == 2) > 1e300
     assert next(point.value for point in history if point.step == 3) < -1e300
 
 
 def test_huge_parameters(url: str, aml_mirror: Call, model_name: str, tmp_path: Path) -> None:
     run = huggingface_run(tmp_path / "run-p", points=1)
-    # As JSON each of these characters takes six bytes: a hundred such values are over 3 MB.
+    # In JSON each of these characters takes six bytes, so a hundred such values exceed 3 MB.
     many = {f"key_{number}": "ж" * 5990 for number in range(150)}
     config = {"model_type": "policy", "long": "x" * 20_000, "lines": "\n" * 7000, **many}
     (run / "checkpoint-20" / "config.json").write_text(json.dumps(config))
@@ -121,7 +121,7 @@ def test_metric_names_of_any_length_and_script(
     assert len(metrics) == len(tags) + 1
     for name in metrics.keys() - {"train/loss"}:
         assert len(client.get_metric_history(receipt["mlflow_run_id"], name)) == 259
-    # 1,296 points go in two requests, or three where their names are long; one or two are parameters.
+    # 1,296 points take two requests, or three with long names. One or two requests are for parameters.
     assert len(batches) <= 6
 
 

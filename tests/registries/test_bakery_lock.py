@@ -1,7 +1,7 @@
-"""workspaces/mlflow/turn.py: in whatever order requests arrive, one writes and the others find it done.
+"""workspaces/mlflow/turn.py: in any order of requests, one mirror writes and the others find the work done.
 
-Three mirrors begin at once on a real MLflow database. Each stops before each of its requests, and a seed
-decides who goes on; so every order is as likely as the usual ones, and a failure comes again.
+Three mirrors start at once on a real MLflow database. Each stops before each of its requests, and a seed
+decides which continues. So unusual orders are as likely as the usual ones, and a failure can be repeated.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ TAGS = {keys.MODEL_NAME: MODEL, keys.IDENTITY: IDENTITY, keys.STATE: keys.INCOMP
 
 
 class Order:
-    """Lets one of some threads go on at a time, as a seed says."""
+    """Lets one of several threads continue at a time, in an order that a seed determines."""
 
     def __init__(self, seed: int, count: int) -> None:
         self._random = random.Random(seed)
@@ -43,7 +43,7 @@ class Order:
         self._next: int | None = None
 
     def step(self, who: int) -> None:
-        """Wait until it is this one's turn."""
+        """Wait for this thread's turn."""
         with self._changed:
             self._waiting.add(who)
             self._choose()
@@ -79,7 +79,7 @@ def database(prepared: Path, tmp_path: Path) -> str:
 
 
 def finish(workspace: MlflowRegistry, run_id: str) -> None:
-    """What a writer does last, in its order."""
+    """A writer's last steps, in order."""
     client = workspace.client
     workspace.retry(lambda: client.set_tag(run_id, keys.STATE, keys.COMPLETE))
     tags = {**TAGS, keys.STATE: keys.COMPLETE}
@@ -173,7 +173,7 @@ def test_of_two_runs_that_a_lost_answer_made_one_is_deleted(
     real = workspace.create_run
 
     def create_run(experiment: str, name: str, tags: dict[str, str]) -> Any:
-        # The first request was carried out, and its answer was lost.
+        # The server executed the first request, but its answer was lost.
         real(experiment, name, tags)
         time.sleep(0.01)
         return real(experiment, name, tags)
@@ -188,7 +188,9 @@ def test_of_two_runs_that_a_lost_answer_made_one_is_deleted(
 def test_a_run_that_was_taken_up_is_given_back_not_deleted(
     database: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Another comes to write in the moment after we took up a dead run: ours to leave, not to remove."""
+    """Another mirror starts to write just after we took over a dead run. We must leave the run, not remove
+    it.
+    """
     client = MlflowClient(database, database)
     workspace, mine, _ = begun(database)
     dead = made_by(client, "")

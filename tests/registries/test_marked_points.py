@@ -1,4 +1,6 @@
-"""Points in marked batches: each is sent once, whatever an earlier attempt sent; none where they differ."""
+"""Points in marked batches: each is sent once, whatever an earlier attempt sent. If points differ, none is
+sent.
+"""
 
 from __future__ import annotations
 
@@ -51,7 +53,7 @@ def test_what_an_earlier_try_sent_is_not_sent_again(total: int, size: int, data:
 
 
 def test_an_earlier_try_may_have_sent_many() -> None:
-    # More than 256: Python has one object of each smaller number.
+    # More than 256, because Python shares one object per smaller number.
     mark = send(points(1500), 500)[0][1][1]
     sent, count, _ = send(points(1500), 500, mark)
     assert [row for batch, _ in sent for row in batch] == points(1500)[1000:]
@@ -105,19 +107,19 @@ def test_a_batch_holds_no_more_bytes_than_a_proxy_takes(texts: list[str], size: 
         assert len(batch) <= size
         assert cost(batch) <= most or len(batch) == 1
         if at:
-            # No batch ends before it has to.
+            # No batch ends before it must.
             before = batches[at - 1]
             assert len(before) == size or cost([*before, batch[0]]) > most
 
 
 @pytest.mark.parametrize(("most", "sizes"), [(510, [2, 2, 2]), (509, [1] * 6)])
 def test_a_batch_is_filled_to_the_last_byte(most: int, sizes: list[int]) -> None:
-    # Each costs 170 bytes besides its text, and 85 as JSON.
+    # Each takes 170 bytes in addition to its text, and 85 in JSON.
     assert [len(batch) for batch in _batches(["x" * 83] * 6, 10, most)] == sizes
 
 
 def test_names_of_metrics_count_as_what_they_take() -> None:
-    """A point's name is what makes a batch long, not its value or its step."""
+    """Names make a batch long; values and steps do not."""
     rows = points(4, "x" * (log_batches.BATCH_BYTES // 2))
     assert [len(batch) for batch, _ in send(rows, 1000)[0]] == [1, 1, 1, 1]
 

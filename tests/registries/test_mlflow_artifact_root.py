@@ -1,4 +1,4 @@
-"""Where a server keeps its files: a path on its own disk, a store whose package is missing, none at all."""
+"""Where a server stores its files: a path on its own disk, a store whose package is missing, nowhere."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def run(tmp_path: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def path_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[mlflow_servers.Server]:
-    """A server whose artifact root is a path on its disk, which every client uses by itself."""
+    """A server whose artifact root is a path on its disk, which every client accesses directly."""
     folder = tmp_path_factory.mktemp("path-server")
     with mlflow_servers.server(
         folder / "server", "--no-serve-artifacts", "--default-artifact-root", str(folder / "root")
@@ -31,7 +31,7 @@ def path_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[mlflow_ser
 
 
 def nothing_sent(proxy: Proxy) -> bool:
-    """Whether no run was made and no file sent."""
+    """Whether no run was created and no file sent."""
     return not [path for _, path in proxy.seen if "runs/" in path or "mlflow-artifacts" in path]
 
 
@@ -47,7 +47,7 @@ def test_a_path_is_refused_before_anything_is_sent(
     assert "--serve-artifacts" in refused.json["hint"]
     assert "--artifacts-on-this-host" in refused.json["hint"]
     assert not root.exists()
-    # Nothing stays that would keep a corrected server from being used.
+    # Nothing is left that would prevent the use of a corrected server.
     client = MlflowClient(path_server.url, path_server.url)
     assert client.get_experiment_by_name(model_name) is None
     target = ("--model-name", model_name, "--tracking-uri", path_server.url)
@@ -73,7 +73,7 @@ def test_a_path_on_this_host_where_the_person_says_so(
     assert aml_mirror("mirror", run, "--model-name", model_name, *target).json["outcome"] == "mirrored"
     assert list((path_server.folder.parent / "root").rglob("model.safetensors"))
     assert aml_mirror("verify", f"{model_name}:1", *target).json["outcome"] == "verified"
-    # Without the flag nobody can tell whether the files are missing or elsewhere.
+    # Without the flag it is unknown whether the files are missing or elsewhere.
     aml_mirror("verify", f"{model_name}:1", "--tracking-uri", path_server.url, code=78)
 
 

@@ -23,7 +23,7 @@ def test_a_file_between_its_upload_and_the_registration(
     count: int,
     how: str,
 ) -> None:  # fmt: skip
-    """Few files are asked for one by one, many by a listing."""
+    """A few files are checked one by one, many with a listing."""
     run = huggingface_run(tmp_path / "run-c", points=1, steps=(20,))
     for number in range(count - 2):
         (run / "checkpoint-20" / f"part-{number}.json").write_text("{}")
@@ -81,7 +81,7 @@ def test_a_backfill_over_a_version_that_was_not_completed(
     target = ("--model-name", "m", "--tracking-uri", database)
     run_id = aml_mirror("mirror", run, "--run-id", "run-i", *target, "--json").json["mlflow_run_id"]
     client = MlflowClient(database, database)
-    # As a kill before the last mark leaves it.
+    # As left by a kill before the last mark.
     client.set_model_version_tag("m", "1", "mirror.state", "incomplete")
     client.set_tag(run_id, "mirror.state", "incomplete")
     out = aml_mirror("backfill", run.parent, *target).out

@@ -1,4 +1,6 @@
-"""A local MLflow database: made once by several mirrors, and healed where somebody deleted a run."""
+"""A local MLflow database: several mirrors create it only once, and a run that somebody deleted is
+restored.
+"""
 
 from __future__ import annotations
 

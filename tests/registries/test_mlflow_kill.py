@@ -1,8 +1,8 @@
 """Killed anywhere and started again: one run, one version, every byte right, no point doubled.
 
-The program talks to a real server through a proxy, which kills it (SIGKILL: nothing is cleaned up, as
-under OSMO) at a chosen request, before the server hears of it or after it acted. Each test then starts the
-program again, with nothing in the way, and looks at what the server holds.
+The program talks to a real server through a proxy. At a chosen request, before or after the server acts, the
+proxy kills the program (SIGKILL: nothing is cleaned up, as with OSMO). Each test then starts the program
+again without the proxy's intervention, and checks what the server has stored.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def run(tmp_path: Path) -> Path:
 
 
 def start(run: Path, url: str, model: str, folder: Path, *more: str) -> Forked:
-    """Start the program, in a fork of a process that has the clients loaded, and do not wait for it."""
+    """Start the program in a fork of a process that has loaded the clients, and do not wait for it."""
     given = [*mirrored(run, model), "--tracking-uri", url, *more]
     return forks(MLFLOW, clean_environment).start(given, folder, clean_environment())
 
@@ -56,7 +56,7 @@ def assert_exactly_once(
     assert version.run_id == found.info.run_id
     history = client.get_metric_history(found.info.run_id, "train/loss")
     assert sorted(item.step for item in history) == list(range(1, points + 1))
-    # MLflow 2 has no logged models, for which the client's own listing asks.
+    # MLflow 2 has no logged models, which the client's own listing requests.
     store = get_artifact_repository(found.info.artifact_uri, client.tracking_uri)
     for name in ("model.safetensors", "config.json"):
         got = Path(store.download_artifacts(f"model/{name}", str(folder)))
@@ -71,7 +71,7 @@ def mirrored(run: Path, model: str) -> list[str]:
 
 
 def stage_of(request: str) -> str:
-    """The request of MLflow's API to which one belongs."""
+    """The API call of MLflow that a request belongs to."""
     method, _, path = request.partition(" ")
     if "mlflow-artifacts" in path:
         return f"{method} artifact" if "." in path.rpartition("/")[2] else f"{method} artifacts"
@@ -82,8 +82,8 @@ def stage_of(request: str) -> str:
 def test_killed_at_any_request(
     run: Path, mlflow_url: str, model_name: str, tmp_path: Path, part: int, request: pytest.FixtureRequest
 ) -> None:
-    # `make test-kill` takes every request, before and after the server acted; `make test` the first request
-    # of each stage, at one of the two moments in turn.
+    # `make test-kill` uses every request, before and after the server acts. `make test` uses the first
+    # request of each stage, alternating between the two moments.
     stages = stages_of(run, mlflow_url, f"{model_name}-count", tmp_path)
     points = places(stages)
     if not WHOLE:
@@ -100,7 +100,7 @@ def test_killed_at_any_request_to_another_server(
 ) -> None:
     url = request.getfixturevalue(server)
     points = places(stages_of(run, url, f"{model_name}-count", tmp_path))
-    # `make test` takes three: early, in the middle, late.
+    # `make test` uses three: early, in the middle, late.
     points = points[part::8] if WHOLE else points[len(points) // 4 :: len(points) // 4][:3]
     where = {"mlflow2_url": "an MLflow 2 server", "mlflow_postgres_url": "an MLflow server on PostgreSQL"}
     kill_at_all(points, run, url, model_name, tmp_path, where[server], request)
@@ -122,7 +122,7 @@ def kill_at_all(
     points: list[tuple[int, str]], run: Path, url: str, name: str, folder: Path, where: str,
     request: pytest.FixtureRequest,
 ) -> None:  # fmt: skip
-    """Kill a mirror at each of the requests, start it again, and look at what the server holds."""
+    """Kill a mirror at each of the requests, start it again, and check what the server has stored."""
     client = MlflowClient(url, url)
     for number, moment in points:
         model = f"{name}-{number}-{moment}"
@@ -184,7 +184,9 @@ def test_stopped_by_a_signal(
 def test_every_answer_lost_once(
     run: Path, mlflow_url: str, client: MlflowClient, model_name: str, tmp_path: Path, what: int | str
 ) -> None:
-    """The server acts, and its answer never arrives: each request is sent again, and nothing is doubled."""
+    """The server acts, but its answer never arrives: each request is sent again, and nothing is
+    duplicated.
+    """
     lost: set[tuple[str, str]] = set()
     with Proxy(mlflow_url) as proxy:
         proxy.headers = {"Retry-After": "0"}
@@ -221,7 +223,7 @@ def test_many_mirrors_of_one_run(
 def test_who_was_first_to_begin_does_not_overtake_who_is_writing(
     run: Path, mlflow_url: str, client: MlflowClient, model_name: str, tmp_path: Path
 ) -> None:
-    """The request that makes the first one's run arrives when the second one is writing already."""
+    """The request that creates the first mirror's run arrives when the second mirror is already writing."""
     with Proxy(mlflow_url) as slow, Proxy(mlflow_url) as fast:
         is_writing, arrived, waits = threading.Event(), threading.Event(), threading.Event()
 
@@ -274,7 +276,7 @@ def test_many_runs_into_one_model(
 def test_a_winner_that_is_killed_is_followed_by_another(
     run: Path, mlflow_url: str, client: MlflowClient, model_name: str, tmp_path: Path
 ) -> None:
-    """Three at once; whichever writes first is killed in the middle of it."""
+    """Three at once. The one that writes first is killed while it writes."""
     with Proxy(mlflow_url) as proxy:
         at_work, go_on = threading.Event(), threading.Event()
 
@@ -302,7 +304,7 @@ def test_a_winner_that_is_killed_is_followed_by_another(
 def test_short_upload_is_seen(
     run: Path, mlflow_url: str, model_name: str, tmp_path: Path, client: MlflowClient
 ) -> None:
-    """A store that keeps half of a file and says that all is well is not believed."""
+    """A store that saves half of a file and reports success is not believed."""
     with Proxy(mlflow_url) as proxy:
         proxy.interfere = lambda now, when, method, path: (
             200 if when == "before" and method == "PUT" and "model.safetensors" in path else None

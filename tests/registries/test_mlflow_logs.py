@@ -1,4 +1,6 @@
-"""Logs that grow after a run was mirrored into MLflow: continued, each point once, also after a kill."""
+"""Logs that grow after a run was mirrored into MLflow: the version is updated with each point once, also
+after a kill.
+"""
 
 from __future__ import annotations
 
@@ -81,7 +83,7 @@ def test_a_log_whose_beginning_changed(database: str, run: Path, aml_mirror: Cal
         data[200] ^= 1
         events.write_bytes(data)
 
-    # As long as before, put right, and longer.
+    # As long as before, corrected, and longer.
     change()
     assert "beginning" in aml_mirror("mirror", run, *target, code=65).json["error"]
     change()
@@ -95,7 +97,7 @@ def test_a_log_whose_beginning_changed(database: str, run: Path, aml_mirror: Cal
 def test_an_update_that_was_killed_is_finished(
     mlflow_url: str, client: MlflowClient, run: Path, model_name: str, aml_mirror: Call, tmp_path: Path
 ) -> None:
-    """Killed after the first batch of the update arrived; then the log grows once more."""
+    """Killed after the first batch of the update has arrived. Then the log grows again."""
     target = ("--model-name", model_name, "--tracking-uri", mlflow_url, "--json")
     run_id = aml_mirror("mirror", run, *target).json["mlflow_run_id"]
     grow(run)
@@ -119,8 +121,8 @@ def test_an_update_that_was_killed_is_finished(
         assert aml_mirror(*last).json["outcome"] == "updated"
         batches = [path for _, path in proxy.seen if path.endswith("runs/log-batch")]
     assert_points(client, run_id, LONG + 50)
-    # 2,200 points of the killed update, of which 999 were there, and 100 since.
-    # Each of the two updates says, in a request of its own, until when the training now lasted.
+    # 2,200 points of the killed update, of which 999 had arrived, and 100 more. Each of the two updates
+    # writes the training's new end in a separate request.
     assert len(batches) == 3 + 2
     (version,) = client.search_model_versions(f"name = '{model_name}'")
     assert version.tags["mirror.state"] == "complete" and version.tags["mirror.logs"]

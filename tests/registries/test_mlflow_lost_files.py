@@ -1,4 +1,4 @@
-"""Files and runs that somebody deletes or changes behind a version: found, and put right by a command."""
+"""Files and runs of a version that somebody deletes or changes: detected, and repaired with a command."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ def test_the_next_mirror_brings_back_what_was_in_a_folder(
 )
 def test_the_tags_that_name_files_fit_and_say_nothing_wrong(rows: list[tuple[list[str], int]]) -> None:
     sizes = {"/".join(part.replace("/", "x") for part in parts): size for parts, size in rows}
-    # What is a folder is no file.
+    # A folder is not a file.
     sizes = {
         path: size for path, size in sizes.items() if not any(one.startswith(f"{path}/") for one in sizes)
     }
@@ -144,7 +144,7 @@ def test_repair(mirrored: Path, run: Path, target: tuple[str, ...], aml_mirror: 
     assert (done["outcome"], done["written"]) == ("repaired", ["model.safetensors"])
     assert weights.read_bytes() == whole
     assert verify(aml_mirror, database)["outcome"] == "verified"
-    # Its lease is given back: nobody has to wait for it.
+    # Its lease is released, so nobody must wait for it.
     (version,) = MlflowClient(database, database).search_model_versions("name = 'm'")
     assert MlflowClient(database, database).get_run(version.run_id).data.tags[keys.LEASE] == ""
 
@@ -176,7 +176,7 @@ def test_repair_waits_for_whoever_writes_the_run(
     client, run_id = MlflowClient(database, database), mirrored.parent.name
     weights = mirrored / "model" / "model.safetensors"
     weights.unlink()
-    # A mirror that lives: this process.
+    # A running mirror: this process.
     client.set_tag(run_id, keys.LEASE, Keeper().note())
     words = ["repair", "m:1", "--tracking-uri", database, "--source", str(run)]
     repair = forks(MLFLOW, clean_environment).start(words, tmp_path, clean_environment())

@@ -19,7 +19,7 @@ PAGE = "<!DOCTYPE html><html><body>Sign in SECRET-IN-PAGE</body></html>"
 
 @pytest.fixture(scope="module")
 def front(mlflow_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """One nginx; each path of it stands for another set-up."""
+    """One nginx, with a different configuration for each path."""
     folder = tmp_path_factory.mktemp("nginx")
     hashed = subprocess.run(
         ["openssl", "passwd", "-apr1", "right"], capture_output=True, text=True, check=True
@@ -57,7 +57,7 @@ def test_below_a_path(front: str, run: Path, model_name: str, aml_mirror: Call) 
 def test_a_body_limit(front: str, run: Path, model_name: str, aml_mirror: Call) -> None:
     done = aml_mirror(*words(run, model_name, f"{front}/small"), code=78).json
     assert "413" in done["error"] and "client_max_body_size" in done["hint"]
-    # Once it is raised, the same command goes on.
+    # Once it is raised, the same command continues.
     done = aml_mirror(*words(run, model_name, f"{front}/mlflow")).json
     assert (done["outcome"], done["model_version"]) == ("mirrored", "1")
 
@@ -74,7 +74,7 @@ def test_a_login(front: str, run: Path, model_name: str, aml_mirror: Call) -> No
 
 
 def test_a_page_to_log_in(front: str, run: Path, model_name: str, aml_mirror: Call) -> None:
-    # No patience given: it must not be waited for.
+    # Without --retry-for it must not wait.
     asked = ("mirror", run, "--model-name", model_name, "--tracking-uri", f"{front}/sso", "--json")
     refused = aml_mirror(*asked, code=77)
     assert "login page" in refused.json["error"] and f"{front}/login" in refused.json["error"]

@@ -1,4 +1,4 @@
-"""Artifacts in object stores: S3 and Azure's blobs used from here, and S3 behind the server, in parts."""
+"""Artifacts in object stores: S3 and Azure blobs accessed directly, and S3 through the server, in parts."""
 
 from __future__ import annotations
 
@@ -27,14 +27,16 @@ KEYS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
 
 @dataclass(frozen=True)
 class Store:
-    """A store that the program uses by itself: its root, the variables that it needs, and its own client."""
+    """A store that the program accesses directly: its root, the variables that it needs, and its own
+    client.
+    """
 
     root: str
     variables: dict[str, str]
     blobs: Any
 
     def names(self, below: str) -> list[str]:
-        """The names of what is stored below a prefix."""
+        """The names of the objects below a prefix."""
         if isinstance(self.blobs, BlobServiceClient):
             container = self.blobs.get_container_client("container")
             return list(container.list_blob_names(name_starts_with=below))
@@ -109,7 +111,7 @@ def test_a_file_is_read_in_parts(store: Store, tmp_path: Path, monkeypatch: pyte
     large.write_bytes(b"0123456789abcdef" * (2 * PART_BYTES // 16) + b"end")
     repository = get_artifact_repository(f"{store.root}/parts")
     repository.log_artifact(str(large), "model")
-    # No scratch folder can be made: nothing may go through one.
+    # No temporary folder can be created, so nothing may go through one.
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "nowhere"))
     digest, longest, count = hashlib.sha256(), 0, 0
     for part in parts_of(repository, "model/large.bin"):
@@ -154,7 +156,7 @@ def test_a_bucket_that_is_not_there(
 def s3_server(
     s3_variables: dict[str, str], tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[mlflow_servers.Server]:
-    """A server that keeps artifacts in S3 itself, and lets clients send large ones there in parts."""
+    """A server that stores artifacts in S3 and lets clients upload large ones there in parts."""
     folder = tmp_path_factory.mktemp("s3-server")
     options = ("--artifacts-destination", "s3://bucket/served")
     with mlflow_servers.server(folder, *options, environment=s3_variables) as running:
@@ -174,9 +176,9 @@ def test_large_files_go_in_parts_where_the_server_offers_it(
         if "mpu/abort" in path:
             return Page(200, "{}", {"Content-Type": "application/json"})
         if offer == "unknown":
-            # An older server, which has no such address.
+            # An older server without this address.
             return Page(404, "<html>not found</html>")
-        # An address of a network that this program is not in.
+        # An address in a network that the program cannot reach.
         away = {"url": "http://127.0.0.1:9/x?X-Amz-Signature=SECRET", "part_number": 1, "headers": {}}
         text = json.dumps({"upload_id": "1", "credentials": [away]})
         return Page(200, text, {"Content-Type": "application/json"})

@@ -17,7 +17,7 @@ HOSTILE = {
     "bare": "http://evil.example/bare www.evil.example mail@evil.example",
     "marks": "**bold** _it_ `code` # head",
 }
-# What the card became: its text, the addresses of its links and pictures, and whether the picture is one.
+# The rendered card: its text, the addresses of its links and pictures, and whether the picture has loaded.
 CARD = """
 (() => {
   const heads = [...document.querySelectorAll('h2')].filter(one => one.innerText.trim() === 'Provenance');
@@ -37,7 +37,7 @@ CARD = """
 
 
 def shown(page: Page, address: str, script: str) -> Any:
-    """Open a page and return what a script finds there, once it finds something."""
+    """Open a page and return the result of a script, once it finds something."""
     page.call("Page.navigate", url=address)
     while (found := page.run(script)) is None:
         time.sleep(0.2)
@@ -56,7 +56,7 @@ def test_the_card_in_a_browser(aml_mirror: Call, mlflow_url: str, model_name: st
         assert card["text"].startswith(model_name)
         for part in (*HOSTILE.values(), run.name, "saved at step 20", "Key parameters", "aml-mirror pull"):
             assert part in card["text"], part
-        # Nothing of a run became a link, a picture or markup.
+        # No text of a run became a link, a picture or markup.
         assert len(card["links"]) == 2 and all(link.startswith(mlflow_url) for link in card["links"])
         ((address, width),) = card["pictures"]
         assert address == f"get-artifact?run_uuid={receipt['mlflow_run_id']}&path=curves.svg"
@@ -64,7 +64,7 @@ def test_the_card_in_a_browser(aml_mirror: Call, mlflow_url: str, model_name: st
         assert card["harmed"] == 0
         assert set(card["odd"]) <= {f"aml-mirror pull {model_name}:VERSION FOLDER", "tensorboard/"}
         assert "bold" not in card["bold"]
-        # The links lead to pages that there are.
+        # The links lead to existing pages.
         heading = (
             f"[...document.querySelectorAll('h1, h2')].some(one => one.innerText.includes({run.name!r}))"
         )

@@ -1,4 +1,4 @@
-"""A server with MLflow's own access control: the permission that a login lacks is named, with its object."""
+"""A server with MLflow's own access control: the error names the missing permission and its object."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ PASSWORD = "a-long-password-1"
 
 @dataclass(frozen=True)
 class Guarded:
-    """A server that asks who one is; its administrator is ``admin``."""
+    """A server with a login. Its administrator is ``admin``."""
 
     url: str
 
     def ask(self, method: str, path: str, body: dict[str, Any]) -> dict[str, Any]:
-        """Ask as its administrator."""
+        """Send a request as its administrator."""
         request = urllib.request.Request(f"{self.url}/api/{path}", json.dumps(body).encode(), method=method)
         request.add_header("Content-Type", "application/json")
         request.add_header("Authorization", "Basic " + b64encode(f"admin:{PASSWORD}".encode()).decode())
@@ -72,14 +72,14 @@ def test_what_a_login_lacks(guarded: Guarded, model_name: str, aml_mirror: Call,
     run = huggingface_run(tmp_path / "run-a", points=2)
     robot = {"MLFLOW_TRACKING_USERNAME": "robot", "MLFLOW_TRACKING_PASSWORD": PASSWORD}
     target = ("--model-name", model_name, "--tracking-uri", guarded.url)
-    # Somebody else made the experiment: others may read it.
+    # Somebody else created the experiment. Others may read it.
     made = guarded.ask("POST", "2.0/mlflow/experiments/create", {"name": model_name})["experiment_id"]
     refused = aml_mirror("mirror", run, *target, "--json", code=77, **robot).json
     assert "EDIT on the experiment" in refused["error"] and made in refused["error"]
     told = aml_mirror("doctor", run, *target, "--probe", code=77, **robot).out
     assert "EDIT on the experiment" in told
     guarded.grant("experiment", made, "EDIT")
-    # The model is somebody else's, too.
+    # The model belongs to somebody else, too.
     guarded.ask("POST", "2.0/mlflow/registered-models/create", {"name": model_name})
     refused = aml_mirror("mirror", run, *target, "--json", code=77, **robot).json
     assert f"EDIT on the model {model_name}" in refused["error"]

@@ -17,7 +17,7 @@ from builders.runs import huggingface_run
 def uri() -> Iterator[str]:
     server = postgres.start()
     try:
-        # Its tables, and an experiment whose files have a place.
+        # Create its tables, and an experiment with an artifact location.
         MlflowClient(server.uri, server.uri).search_experiments(max_results=1)
         yield server.uri
     finally:

@@ -1,4 +1,4 @@
-"""What is in front of a server: login pages, limits, certificates, and access control of MLflow's own."""
+"""Proxies in front of a server: login pages, limits, certificates, and MLflow's own access control."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def test_a_host_that_the_server_does_not_allow(
 
 
 def tls(folder: Path) -> tuple[ssl.SSLContext, Path]:
-    """A server's side of TLS with a certificate authority that nobody trusts, and its certificate."""
+    """A server-side TLS context with a certificate of an untrusted authority, and that certificate."""
     folder.mkdir()
     write_certificates(folder)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -157,7 +157,7 @@ def test_a_redirect_to_another_address(mlflow_url: str, run: Path, model_name: s
 def test_a_missing_permission(
     mlflow_url: str, run: Path, model_name: str, aml_mirror: Call, path: str, missing: str
 ) -> None:
-    # MLflow's basic-auth answers so, word by word (mlflow/server/auth, make_forbidden_response).
+    # MLflow's basic-auth answers exactly this (mlflow/server/auth, make_forbidden_response).
     with Proxy(mlflow_url) as proxy:
         proxy.interfere = lambda number, moment, method, asked: (
             Page(403, "Permission denied", {"Content-Type": "text/html; charset=utf-8"})

@@ -1,4 +1,4 @@
-"""Evidence and stages on a real MLflow server: the alias, its history, and several at once."""
+"""Evidence and stages on a real MLflow server: the alias, its history, and concurrent promotions."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def test_a_stage_is_an_alias_and_has_a_history(gated: Gated, client: MlflowClien
     found = client.get_model_version(name, "1")
     run = client.get_run(found.run_id)
     assert run.data.metrics["eval/success_rate"] == 0.95
-    # Read-only commands, and one that is refused, write nothing.
+    # Read-only commands and refused commands write nothing.
     gated.promote("1", "--dry-run")
     gated.mirror(40)
     gated.evaluate("3", 50, 100)
@@ -44,7 +44,7 @@ def test_a_stage_is_an_alias_and_has_a_history(gated: Gated, client: MlflowClien
     gated.promote("1", "--policy", gated.policy())
     gated.promote("2", "--reason", "grips better")
     model = client.get_registered_model(name)
-    # Beside it only the alias that every mirror sets.
+    # The only other alias is the one that every mirror sets.
     assert set(model.aliases) <= {"production", "final"}
     assert str(model.aliases["production"]) == "2"
     assert not [key for key in model.tags if key.startswith("mirror.lock.")]
@@ -77,7 +77,7 @@ def test_a_verdict_of_an_older_scanner_is_given_anew(gated: Gated, client: Mlflo
     strict = gated.policy("schema: aml-mirror/gate/v1\nversion: {safety: [safetensors]}\n")
     refused = gated.promote("1", "--policy", strict, code=65)
     assert "has the safety verdict no-code, but the policy accepts only safetensors" in refused.json["error"]
-    # Who asks for the stage gets the version that has it.
+    # A request for the stage returns the version that has it.
     gated.call("pull", f"{name}@production", gated.folder / "robot")
     assert (gated.folder / "robot" / "model" / "model.safetensors").is_file()
 
@@ -87,7 +87,7 @@ def test_an_alias_that_a_person_moved_counts(gated: Gated, client: MlflowClient)
     gated.evaluate(gated.mirror(30), 80, 100)
     client.set_registered_model_alias(gated.model, "production", "1")
     assert gated.holder() == "1"
-    # It is the incumbent that the next one is compared with.
+    # It is now the incumbent for the next comparison.
     assert gated.promote("2", code=65).json["outcome"] == "fail"
 
 
@@ -162,7 +162,7 @@ def test_who_was_taken_for_dead_writes_no_more(
         require_allowed()
         (key,) = client.get_registered_model(model_name).tags
         client.delete_registered_model_tag(model_name, key)
-        # As after a pause: its own clock says that it may have lost the lock.
+        # As after a pause: its own clock shows that it may have lost the lock.
         monkeypatch.setattr(model_lock, "TRUST_SECONDS", 0.0)
         with pytest.raises(ServiceUnavailable, match="another mirror took over the stages"):
             require_allowed()

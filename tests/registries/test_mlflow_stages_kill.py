@@ -53,7 +53,7 @@ def test_a_promotion_killed_at_any_write(
 
 
 def test_prune_removes_failed_runs_and_nothing_else(aml_mirror: Call, database: str, tmp_path: Path) -> None:
-    """In a database of its own: prune looks at everything on a server."""
+    """In a separate database, because prune looks at everything on a server."""
     run = huggingface_run(tmp_path / "run-1", points=3)
     aml_mirror("mirror", run, "--model-name", "act", "--tracking-uri", database)
     client = MlflowClient(database, database)
@@ -67,7 +67,7 @@ def test_prune_removes_failed_runs_and_nothing_else(aml_mirror: Call, database: 
     }
     for status in ("FAILED", "KILLED"):
         client.set_terminated(made[status].info.run_id, status)
-    # Somebody else's, and one that a version of somebody else names.
+    # A run of somebody else, and a run that somebody else's version refers to.
     foreign = client.create_run(experiment.experiment_id)
     client.set_terminated(foreign.info.run_id, "FAILED")
     named = client.create_run(experiment.experiment_id, tags={**tags, "identity": "e" * 64})

@@ -25,7 +25,7 @@ def test_pages_of_a_server(monkeypatch: pytest.MonkeyPatch) -> None:
         f"{top}/models/a%20b%2Fc/versions/3{SHOWN}",
         "get-artifact?run_uuid=0123&path=",
     )
-    # MLflow leads from there to the run's experiment.
+    # MLflow redirects from there to the run's experiment.
     assert mlflow_pages("http://h", "", "m", "", "0123").run == f"http://h/#/runs/0123{SHOWN}"
     assert mlflow_pages("http://h", "7", "m", "", "").version == ""
     monkeypatch.setenv("MLFLOW_WORKSPACE", "team")

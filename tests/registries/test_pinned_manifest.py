@@ -1,4 +1,6 @@
-"""The manifest of a version: the one with the registered digest, and an answer that was cut is no change."""
+"""The manifest of a version is the one with the registered digest. A truncated answer does not count as a
+change.
+"""
 
 from __future__ import annotations
 
@@ -32,7 +34,7 @@ VERSION = Version(
 
 
 class Answers:
-    """What a store answers, one after the other: the bytes of each copy."""
+    """The answers of a store in order: the bytes of each copy."""
 
     def __init__(self, *answers: list[bytes]) -> None:
         self.left = list(answers)
@@ -97,7 +99,7 @@ def _with(**changed: Any) -> bytes:
     "data",
     [
         json.dumps({**json.loads(WHOLE), "schema": "aml-mirror/manifest/v2"}).encode(),
-        # To Python True is 1, and so would be its digest as text that was not compared.
+        # In Python True equals 1, so an unchecked digest of it would match as well.
         _with(bytes=True),
         _with(bytes="1"),
         _with(path=1),

@@ -1,4 +1,6 @@
-"""workspaces/lease.py: who is alive: by processes on this machine, elsewhere by the watcher's clock."""
+"""workspaces/lease.py: which owner is alive. On this machine processes decide, elsewhere the watcher's
+clock.
+"""
 
 from __future__ import annotations
 
@@ -37,7 +39,7 @@ class Clock:
 
 
 def writer() -> tuple[subprocess.Popen[str], Lease]:
-    """A process of its own and the note that it wrote."""
+    """A separate process and the note that it wrote."""
     process = subprocess.Popen(
         [sys.executable, "-c", WRITE], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     )
@@ -52,7 +54,7 @@ def test_a_live_process_holds_its_lease_and_a_killed_one_is_known_at_once() -> N
     try:
         assert found.pid == process.pid and not Watch().is_dead(found)
         process.kill()
-        # Not waited for yet: a zombie holds its PID but writes nothing any more.
+        # A zombie process: it still has its PID but writes nothing any more.
         os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
         assert Path(f"/proc/{process.pid}/stat").exists()
         assert found.owner_is_gone and Watch().is_dead(found)
@@ -132,7 +134,7 @@ def test_each_beat_and_each_new_owner_begins_the_wait_anew() -> None:
         assert not watch.is_dead(replace(found, beat=beat))
     clock.now += STALE_SECONDS - 1
     assert not watch.is_dead(replace(found, beat=19, owner="another"))
-    # The owner's clock does not count, and a beat may even go back.
+    # The owner's clock does not count: its time may even go back.
     clock.now += STALE_SECONDS - 1
     assert not watch.is_dead(replace(found, beat=0))
 
@@ -166,7 +168,7 @@ def test_any_note_is_a_lease_or_none(note: dict[str, object], text: str) -> None
 
 
 def test_a_note_that_nests_too_deeply_is_none() -> None:
-    # What other tests left is not collected at the bottom of the stack, where no finalizer has room to run.
+    # Collect other tests' garbage now, because finalizers cannot run at the bottom of the stack.
     gc.collect()
     gc.disable()
     try:
@@ -183,7 +185,7 @@ def test_a_note_is_ours_by_its_owner_and_counts_up() -> None:
 
 
 class Store:
-    """Where the note is; counts its renewals and can let one fail."""
+    """The store of the note. It counts renewals and can let one fail."""
 
     def __init__(self, text: str) -> None:
         self.text, self.written, self.fails = text, 0, 0
@@ -200,7 +202,7 @@ class Store:
 
 @pytest.fixture
 def until(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[], bool]], None]:
-    """Let a keeper renew without waiting, and wait until something holds."""
+    """Let a keeper renew without pauses, and wait until a condition is true."""
     monkeypatch.setattr(run_lease, "RENEW_SECONDS", 0.001)
 
     def wait(holds: Callable[[], bool]) -> None:

@@ -1,4 +1,4 @@
-"""Runs are dated by their training, and ordered by when a mirror made them."""
+"""Runs have the times of their training, and are ordered by when a mirror created them."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ NOW = run_times.now()
 def run(
     name: str, start: int, began: int | None = None, end: int = 0, status: str = "RUNNING", **tags: str
 ) -> Any:
-    """A run as MLflow's client gives it; times in milliseconds since the epoch."""
+    """A run as MLflow's client returns it. Times are in milliseconds since the epoch."""
     if began is not None:
         tags[keys.BEGAN] = run_times.as_tag(began)
     info = SimpleNamespace(run_id=name, start_time=start, end_time=end or None, status=status)
@@ -31,7 +31,7 @@ def run(
 def test_the_first_is_the_one_that_a_mirror_made_first() -> None:
     later_training = run("a", NOW - 50 * HOUR, began=NOW - HOUR)
     earlier_training = run("b", NOW - 90 * HOUR, began=NOW)
-    # An earlier release gave its run its own time, and no tag.
+    # An earlier release gave the run the mirror's time, and no tag.
     of_earlier_release = run("c", NOW - 2 * HOUR)
     twins = [run(name, NOW - 9 * HOUR, began=NOW - 3 * HOUR) for name in "ed"]
     found = sorted([earlier_training, later_training, of_earlier_release, *twins], key=run_times.by_age)
@@ -48,14 +48,14 @@ def test_a_tag_that_is_no_time_counts_as_none(text: str) -> None:
 @pytest.mark.parametrize(
     ("found", "hours"),
     [
-        # A training of long ago, whose mirror gave up a moment ago.
+        # A training from long ago, whose mirror gave up just now.
         (run("a", NOW - 900 * HOUR, NOW - 5 * HOUR, NOW - 800 * HOUR, "FAILED",
              **{keys.STOPPED: run_times.as_tag(NOW - HOUR)}), 1),
-        # An earlier release took it up, and gave up without that tag.
+        # An earlier release continued it, and gave up without that tag.
         (run("a", NOW - 900 * HOUR, NOW - 5 * HOUR, NOW - 2 * HOUR, "FAILED"), 2),
         # Killed: nothing was written.
         (run("a", NOW - 900 * HOUR, NOW - 5 * HOUR), 5),
-        # Made by an earlier release.
+        # Created by an earlier release.
         (run("a", NOW - 7 * HOUR, end=NOW - 6 * HOUR, status="FAILED"), 6),
         (run("a", NOW - 7 * HOUR), 7),
     ],
@@ -85,7 +85,7 @@ def test_logs_that_grew_end_the_run_later(
 def test_a_failed_attempt_says_when_it_gave_up(
     aml_mirror: Any, mlflow_url: str, client: MlflowClient, model_name: str, tmp_path: Any
 ) -> None:
-    """The run that is taken up then ends when its training did."""
+    """A run that is continued ends at the time when its training ended."""
     folder = huggingface_run(tmp_path / "run-7", points=5)
 
     def call(url: str, code: int) -> Any:

@@ -1,10 +1,10 @@
-"""Three readings of generated pickles: ours, that of pickletools, and that of CPython's reader in C.
+"""Compares three readings of generated pickles: ours, that of pickletools, and that of CPython's C reader.
 
     PYTHONPATH=entrypoint python tests/safety/pickle_differences.py --count 100000 --seed 1
 
-Where ours sees no problem, the reader in C must import nothing that ours did not see, from memory and from a
-file, and pickletools must be able to read the pickle. The reader in C runs in a process of its own: it is
-given stubs for all that it imports, and an audit hook refuses whatever else it would do.
+If ours sees no problem, the C reader must import nothing that ours did not see, from memory and from a file,
+and pickletools must be able to read the pickle. The C reader runs in a separate process. It gets stubs for
+everything that it imports, and an audit hook refuses everything else.
 """
 
 from __future__ import annotations
@@ -25,7 +25,8 @@ from dataclasses import dataclass
 from aml_mirror.safety.findings import Findings, MalformedPickle
 from aml_mirror.safety.pickle_vm import follow
 
-# What the process of the reader in C runs: pickles from stdin, each behind its length; a line of JSON each.
+# The code of the C reader's process. It reads pickles from stdin, each after its length, and prints one line
+# of JSON for each.
 _READER = r"""
 import io, json, pickle, resource, sys
 
@@ -87,7 +88,7 @@ class Difference:
 
 
 def c_readings(pickles: list[bytes]) -> list[tuple[set[str], list[str]]]:
-    """Return, for each pickle, what CPython's reader in C imports, and the audit events that it caused."""
+    """Return what CPython's C reader imports for each pickle, and the audit events that it caused."""
     sent = b"".join(struct.pack("<I", len(data)) + data for data in pickles)
     done = subprocess.run(
         [sys.executable, "-I", "-c", _READER], input=sent, capture_output=True, check=True, timeout=600
@@ -216,7 +217,7 @@ def generated(count: int, seed: int) -> Iterator[bytes]:
 
 
 def in_batches(pickles: Iterable[bytes], size: int = 20_000) -> Iterator[list[bytes]]:
-    """Yield lists of so many."""
+    """Yield lists of this length."""
     batch: list[bytes] = []
     for data in pickles:
         batch.append(data)
@@ -228,7 +229,7 @@ def in_batches(pickles: Iterable[bytes], size: int = 20_000) -> Iterator[list[by
 
 
 def main() -> int:
-    """Print each difference; returns 1 where there is one."""
+    """Print each difference; return 1 if there is one."""
     arguments = argparse.ArgumentParser(description=__doc__)
     arguments.add_argument("--count", type=int, default=100_000)
     arguments.add_argument("--seed", type=int, default=1)

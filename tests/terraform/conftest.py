@@ -19,7 +19,7 @@ from azure_emulator.fixtures import azure, azure_emulator  # noqa: F401 - fixtur
 
 @pytest.fixture(scope="session")
 def initialized(tmp_path_factory):
-    """A root that calls the module, initialised once: init needs nothing from outside."""
+    """A root module that calls the module, initialised once. init needs no network."""
     root = tmp_path_factory.mktemp("root")
     copy_module(root / "checkout")
     (root / "main.tf.json").write_text(json.dumps(root_of({}, {})))
@@ -33,7 +33,7 @@ def initialized(tmp_path_factory):
 
 @pytest.fixture
 def programs(tmp_path):
-    """A folder for PATH and the environment that has it first."""
+    """A folder for PATH, and an environment with it in first place."""
     folder = tmp_path / "bin"
     folder.mkdir()
     env = base_environment()

@@ -61,7 +61,7 @@ def user_env(template):
 
 
 def copy_module(to):
-    """The module alone: it needs nothing that is stored beside it."""
+    """Only the module: it needs no files from outside its folder."""
     clean = shutil.ignore_patterns(".terraform*", "*.tfstate*", "__pycache__")
     shutil.copytree(ROOT / "terraform", to / "terraform", ignore=clean)
 
@@ -72,8 +72,8 @@ def base_environment():
         for key, value in os.environ.items()
         if not key.startswith(("TF_", "AZUREML_MIRROR", "STUB_"))
     }
-    # No configuration of this machine, no call home. Terraform runs for half a second, so that collecting its
-    # garbage, which is a quarter of its work, gains nothing.
+    # No configuration of this machine, and no update check. Terraform runs for half a second, so that
+    # collecting its garbage, which is a quarter of its work, gains nothing.
     quiet = {"CHECKPOINT_DISABLE": "1", "TF_CLI_CONFIG_FILE": os.devnull, "TF_IN_AUTOMATION": "1"}
     return kept | quiet | {"GOGC": "off"}
 
@@ -108,7 +108,7 @@ def root_of(arguments, extra):
 class Terraform:
     root: Path
     env: dict = field(repr=False)
-    # Most tests are about something else than where the base comes from.
+    # Most tests are not about the source of the base.
     arguments: dict = field(default_factory=lambda: {"accept_stock_template": True})
     extra: dict = field(default_factory=dict)
 
@@ -133,7 +133,7 @@ class Terraform:
         return done.stdout + done.stderr
 
     def fail(self, **arguments):
-        """Applies and expects an error; its text with Terraform's line breaks taken out."""
+        """Applies and expects an error; returns its text without Terraform's line breaks."""
         self.arguments |= arguments
         self.write()
         done = self.run("apply", "-auto-approve", "-input=false")
@@ -141,7 +141,7 @@ class Terraform:
         return flat(done.stdout + done.stderr)
 
     def plan(self, **arguments):
-        """Whether there is something to change, and what was said."""
+        """Whether there is something to change, and the output."""
         self.arguments |= arguments
         self.write()
         done = self.run("plan", "-input=false", "-detailed-exitcode", "-lock=false")
@@ -163,7 +163,7 @@ class Terraform:
 
 
 def errors_of(done):
-    """What terraform said from its first error on."""
+    """Terraform's output from its first error on."""
     said = done.stdout + done.stderr
     return said[said.find("Error: ") :]
 

@@ -3,7 +3,7 @@
 Facts from NVIDIA/OSMO: ``deployments/charts/service`` at 6.2.10 (chart 1.2.1), 6.3.0 (1.3.0), 6.3.1 (1.3.1)
 and on main of August 2026 (1.4.0); ``deployments/charts/osmo`` there (0.1.0); ``templates/configs.yaml`` in
 both. The last layout is what its upgrade guide from 6.3 to 6.4 and pull request #1361 say of later charts: no
-``configuration.enabled``, and a ``configuration.snapshot`` in whose place nothing else is read.
+``configuration.enabled``, and a ``configuration.snapshot`` that replaces all other values.
 """
 
 import json
@@ -62,7 +62,7 @@ class Layout:
         return f"osmo/{self.name}"
 
     def values(self, templates, **beside):
-        """Values of a release with these pod templates, and with what is given beside them."""
+        """Values of a release with these pod templates and the other given values."""
         return nest(self.path, {**beside, "podTemplates": templates}) if self.path else {"n": 1}
 
     def defaults(self):
@@ -80,7 +80,7 @@ class Layout:
         return f"{{{{- if .Values.{self.switch} }}}}\n{body}{{{{- end }}}}\n"
 
     def write(self, folder):
-        """The chart as a folder, whose path is returned."""
+        """Write the chart into a folder, and return its path."""
         chart = folder / f"{self.name}-{self.version}"
         (chart / "templates").mkdir(parents=True)
         head = {"apiVersion": "v2", "name": self.name, "version": self.version}
@@ -107,7 +107,7 @@ LAYOUTS = {
     ("6.4", "osmo, later"): Layout("osmo", "0.2.0", UMBRELLA),
 }
 
-# A template as operators have them, and the values of a release with it.
+# A typical template of operators, and the values of a release with it.
 OWN = {
     "metadata": {"labels": {"team": "robots"}, "annotations": {"a": "{{WF_ID}}"}},
     "spec": {

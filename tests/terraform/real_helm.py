@@ -1,7 +1,7 @@
 """Real Helm 4 (``helm-python-sdk``) on releases in memory, behind a program ``helm``.
 
-Helm merges, renders, stores revisions and applies. Emulated is what it talks to: an API server that knows
-ConfigMaps, and the command line, of which the module's script uses ``get values`` and ``upgrade``.
+Helm merges, renders, stores revisions and applies. Only its surroundings are emulated: an API server that
+knows ConfigMaps, and the commands that the module's script uses, ``get values`` and ``upgrade``.
 """
 
 import argparse
@@ -63,7 +63,7 @@ def merge(folder, defaults, *files):
 
 
 def rendered(chart, values):
-    """The pod templates that OSMO would read; None where the chart makes no configuration at all."""
+    """The pod templates that OSMO would read. None if the chart creates no configuration."""
     with helm_python.Chart.load(chart) as loaded:
         manifests = loaded.render(values, name="osmo", namespace="osmo-control-plane")
     return templates_of("\n---\n".join(manifests.values()))
@@ -77,7 +77,7 @@ def templates_of(manifest):
 
 
 class Failed(Exception):
-    """The command line would end with this error."""
+    """The error that the command line would end with."""
 
 
 class Parser(argparse.ArgumentParser):
@@ -86,7 +86,7 @@ class Parser(argparse.ArgumentParser):
 
 
 class Helm:
-    """The releases behind the program, as a test sees them."""
+    """The releases behind the program, for a test."""
 
     def __init__(self, folder, env, layout=LAYOUTS["6.3", "service 1.3"]):
         self.layout = layout
@@ -220,7 +220,7 @@ def handler_of(helm):
         disable_nagle_algorithm = True
 
         def log_message(self, *_):
-            """Nothing is logged."""
+            """Log nothing."""
 
         def answer(self, value, code=200):
             body = json.dumps(value).encode()

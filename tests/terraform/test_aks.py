@@ -1,6 +1,6 @@
-"""terraform/docs/aks.md: its commands fit together, and its checks tell an undone step.
+"""terraform/docs/aks.md: its commands fit together, and its checks detect a missing step.
 
-The programs are stand-ins that write down their calls; ``doctor`` is the real program on the emulated Azure.
+The programs are stand-ins that record their calls. ``doctor`` is the real program with the emulated Azure.
 """
 
 import json
@@ -29,14 +29,14 @@ def step(number):
 
 
 def checked_lines(number):
-    """The lines that ``doctor`` calls ok after a step."""
+    """The checks that ``doctor`` reports as ok after a step."""
     (sentence,) = re.findall(r"^Check: `doctor` prints `ok` for (.*?)\.", step(number), re.MULTILINE)
     return re.findall(r"`([^`]+)`", sentence)
 
 
 @pytest.fixture(scope="module")
 def calls(tmp_path_factory):
-    """Every call that the page's commands make, pasted in their order into one shell."""
+    """Every call of the page's commands, pasted in order into one shell."""
     folder = tmp_path_factory.mktemp("aks")
     for name in ("az", "kubectl", "make", "osmo"):
         program = folder / name
@@ -141,7 +141,7 @@ def test_every_step_has_a_check():
 
 
 class Doctor:
-    """Which lines ``doctor`` fails, in a pod with a workload identity on the emulated Azure."""
+    """The checks that ``doctor`` fails in a pod with a workload identity and the emulated Azure."""
 
     def __init__(self, azure, folder):
         self.mirroring = Mirroring(azure, folder)

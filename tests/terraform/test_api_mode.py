@@ -1,4 +1,4 @@
-"""api mode: terraform, the script and a control plane that behaves as OSMO's."""
+"""api mode: terraform, the script and a control plane that behaves like OSMO's."""
 
 import json
 
@@ -162,7 +162,7 @@ def test_a_template_without_a_user_container_gets_one_and_loses_it(tf, osmo):
         {"name": "{{USER_CONTAINER_NAME}}", "env": env_list()}
     ]
     tf.destroy()
-    # The osmo program takes a key that is only missing for no change, so that an empty list remains.
+    # The osmo program treats a missing key as no change, so an empty list remains.
     assert osmo.templates["default_user"] == {"spec": template["spec"] | {"containers": []}}
 
 

@@ -97,7 +97,7 @@ def test_a_chart_without_the_switch_is_fine(tf):
 
 
 def test_a_mirror_that_is_off_is_refused_for_nothing_of_it(tf):
-    """Nothing is written, and going off has to be possible whatever OSMO does."""
+    """Nothing is written, and switching off must be possible whatever OSMO's state."""
     values = SERVICE_CHART.values({"default_user": OWN}, enabled=False)
     tf.apply(
         azureml_workspace=WORKSPACE,

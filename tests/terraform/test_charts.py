@@ -43,7 +43,7 @@ def test_each_row_as_real_helm_renders_it(tf, tmp_path, row):
     assert "configmap" in mode
     given["helm_values_path"] = layout.path
     if layout.switch:
-        # As the chart is installed by default: an overlay would change nothing that OSMO reads.
+        # With the chart's defaults, an overlay would change nothing that OSMO reads.
         assert read_if == f"{layout.switch}: true"
         assert rendered(chart, {}) is None
         assert f"{layout.switch}: false" in tf.fail(**given)
@@ -73,7 +73,7 @@ def test_there_are_traps_in_the_readme():
 
 @pytest.mark.parametrize(("written", "helm", "terraform"), YAML)
 def test_what_yamldecode_changes_as_the_readme_says(tf, tmp_path, written, helm, terraform):
-    """Each row: what is in the file, what Helm reads, what Terraform reads."""
+    """Each row: the text in the file, the value that Helm reads, the value that Terraform reads."""
     text = f"x: {written}\n"
     assert merge(tmp_path, {}, text)["x"] == json.loads(helm)
     (tf.root / "values.yaml").write_text(
@@ -92,5 +92,5 @@ def test_quotes_are_the_way_out_of_every_trap(tf, tmp_path):
 
 
 def test_no_word_of_what_is_gone():
-    """The module merges no values files any more; its page must not promise it."""
+    """The module no longer merges values files, so its page must not promise that."""
     assert not re.search(r"osmo_values_files|8 levels", README)

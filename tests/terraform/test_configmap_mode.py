@@ -1,4 +1,4 @@
-"""configmap mode: the overlay and the file that gets it. Helm is the real one."""
+"""configmap mode: the overlay and its file. Helm is real."""
 
 import json
 
@@ -145,7 +145,7 @@ def test_warnings_for_identity(tf):
     label = {"metadata": {"labels": {"azure.workload.identity/use": "true"}}}
     said = tf.plan(osmo_release_values=taken(tf, values_with(OWN, default_ctrl=label)))[1]
     assert "names a serviceAccountName" in said and "carries the label" not in said
-    # One template of several: the plan knows nothing of the others.
+    # One template of several: the plan does not know the others.
     said = tf.plan(osmo_release_values=None, base_pod_template=OWN)[1]
     assert "Warning" not in said
     assert "Warning" not in tf.plan(should_enable_azureml_mirror=False, base_pod_template=None)[1]

@@ -39,7 +39,7 @@ def test_toggled_off_leaves_no_trace(tf, helm):
 
 
 def platform_state(tf, **outputs):
-    """A state as the platform's own apply leaves it, made with terraform itself."""
+    """A state like the one from the platform's own apply, created with terraform itself."""
     folder = tf.root.parent / "platform"
     folder.mkdir(exist_ok=True)
     blocks = {name: {"value": value} for name, value in outputs.items()}
@@ -145,7 +145,7 @@ def test_a_null_id_and_a_name_of_another_workspace(tf):
 
 
 def test_a_workspace_made_in_the_same_apply_plans(tf, osmo, helm):
-    """Its id is not known before it is made; whether the mirror is on must not depend on it."""
+    """Its id is unknown before it is created, so whether the mirror is on must not depend on it."""
     tf.extra = {"resource": {"terraform_data": {"workspace": {"input": workspace_id()}}}}
     made = Raw("{ id = terraform_data.workspace.output, name = null }")
     changes, said = tf.plan(azureml_workspace=made, helm_release=RELEASE, helm_values_file="out/overlay.yaml")

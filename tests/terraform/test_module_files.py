@@ -1,4 +1,4 @@
-"""The module's own files: formatted, valid, documented; its examples and README done as written."""
+"""The module's own files are formatted, valid and documented. Its examples and README work as written."""
 
 import ast
 import json
@@ -157,7 +157,7 @@ def test_enabling_and_disabling_in_api_mode_as_the_readme_says(tmp_path, program
 
 @pytest.fixture
 def example(checkout, tmp_path, request):
-    """One example, initialised where it is in a copy of the repository."""
+    """One example, initialised in its place in a copy of the repository."""
     shutil.copytree(checkout.parent, tmp_path / "repository", symlinks=True)
     folder = tmp_path / "repository" / "terraform" / "examples" / request.param
     assert terraform("init", "-no-color", cwd=folder).returncode == 0
@@ -240,7 +240,9 @@ services:
 
 @pytest.mark.parametrize("example", ["physical-ai-toolchain"], indirect=True)
 def test_example_physical_ai_toolchain(example, programs, tmp_path):
-    """Its deploy script gives helm the control plane's file, the identity's and --platform-values."""
+    """Its deploy script passes to helm the control plane's file, the identity's file and
+    --platform-values.
+    """
     values = tmp_path / "toolchain" / "infrastructure" / "setup" / "values"
     values.mkdir(parents=True)
     (values / "osmo-control-plane.yaml").write_text(CONTROL_PLANE)

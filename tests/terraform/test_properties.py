@@ -1,6 +1,6 @@
 """Random templates and variables through the real terraform and the script: untouched keys stay unchanged.
 
-One terraform run merges a batch of cases (the module with for_each), since starting it costs more than
+One terraform run merges a batch of cases (the module with for_each), because starting it costs more than
 merging.
 """
 
@@ -27,7 +27,7 @@ RUN = settings(
     deadline=None,
     database=None,
     derandomize=True,
-    # A batch that fails is told as it is: making it smaller would start terraform hundreds of times.
+    # A failing batch is reported unchanged, because shrinking it would start terraform hundreds of times.
     phases=[Phase.generate],
     suppress_health_check=[
         HealthCheck.function_scoped_fixture,
@@ -36,7 +36,7 @@ RUN = settings(
     ],
 )
 
-# What is hard on its way through HCL, JSON and YAML. Terraform keeps text in NFC, so that is what is put in.
+# Texts that are difficult in HCL, JSON and YAML. Terraform stores text in NFC, so the inputs are in NFC.
 HARD = [
     "{{USER_CPU}}", "{{ USER_GPU }}", "${x}", "%{if}", "$${", "yes", "No", "null", "~", "0644", "1_000",
     "2024-01-01", "1e3", "", " ", "a: b", "- a", "# c", "'", '"', "\\", "{a}", "[1]", "&a", "*a", "<&>",
@@ -126,7 +126,7 @@ def is_user(container):
 
 
 def assert_only_the_variables_differ(base, merged, env):
-    """Said independently of how either side merges."""
+    """The rule, written independently of both implementations."""
     assert {k: v for k, v in merged.items() if k != "spec"} == {k: v for k, v in base.items() if k != "spec"}
     spec = base.get("spec", {})
     assert {k: v for k, v in merged["spec"].items() if k != "containers"} == {
@@ -146,7 +146,7 @@ def assert_only_the_variables_differ(base, merged, env):
         ours = [entry for entry in new["env"] if entry["name"] in env]
         assert sorted(entry["name"] for entry in ours) == sorted(env)
         assert all(entry == {"name": entry["name"], "value": env[entry["name"]]} for entry in ours)
-        # What was there keeps its place, and what is new comes after it.
+        # Existing entries keep their place, and new ones follow.
         names = [entry["name"] for entry in old.get("env", [])]
         in_place = [name for n, name in enumerate(names) if name not in env or names.index(name) == n]
         assert [entry["name"] for entry in new["env"]][: len(in_place)] == in_place
@@ -184,7 +184,7 @@ def test_off_is_the_base_again(tf, drawn):
 
 
 def marked(container):
-    """A base that was taken while the mirror was on: its variables are not the operator's."""
+    """A base from a release with the mirror on: the mirror's variables are not the operator's."""
     return is_user(container) and {"name": "OSMO_WORKFLOW_ID", "value": "{{WF_ID}}"} in container.get(
         "env", []
     )
@@ -209,14 +209,16 @@ files = st.lists(
 @RUN
 @given(st.lists(files, min_size=12, max_size=12))
 def test_after_random_values_files_the_overlay_changes_nothing_but_the_variables(tf, drawn):
-    """Helm merges the files, the module makes the overlay of that, and Helm merges it over them."""
+    """Helm merges the files, the module creates the overlay from the result, and Helm merges it over the
+    files.
+    """
     given, paths = [], []
     for number, documents in enumerate(drawn):
         values = [CHART.values(document, enabled=True) for document in documents]
         values = [CHART.defaults() | {"other": 1}, *values]
         given.append(values)
         taken = merge(tf.root / "charts", *values)
-        # A file may have taken the template away, which is refused.
+        # A file may have removed the template, which is refused.
         if not isinstance(templates_in(taken).get("default_user"), dict):
             given[-1] = values = [values[0]]
             taken = merge(tf.root / "charts", *values, "other: 1")
@@ -228,7 +230,7 @@ def test_after_random_values_files_the_overlay_changes_nothing_but_the_variables
         before = json.loads((tf.root / path).read_text())
         after = merge(tf.root / "charts", *values, overlay)
         templates = templates_in(after)
-        # Helm takes a null away in some places and leaves it in others; OSMO sees none either way.
+        # Helm removes a null in some places and keeps it in others. OSMO treats both alike.
         merged = without_nulls(templates.pop("default_user"))
         assert merged == without_nulls(template)
         base = without_nulls(templates_in(before).pop("default_user"))
@@ -265,13 +267,13 @@ def test_the_script_takes_away_exactly_what_it_added(base, extra, overwrite):
     for container in (base.get("spec") or {}).get("containers", []):
         names = [entry["name"] for entry in container.get("env", [])]
         if is_user(container) and (len(names) != len(set(names)) or marked(container)):
-            return  # A name set twice is set once afterwards; which of the two it was is not kept.
+            return  # A name that is set twice is set once afterwards. Either of the two may remain.
     users = [container for container in (base.get("spec") or {}).get("containers", []) if is_user(container)]
     if len(users) < 2:
         assert normal(left) == normal(base)
 
 
 def normal(template):
-    """An empty list of containers, and an empty spec, are the same as none to OSMO."""
+    """For OSMO an empty list of containers or an empty spec is the same as none."""
     spec = {k: v for k, v in (template.get("spec") or {}).items() if not (k == "containers" and v == [])}
     return {k: v for k, v in template.items() if k != "spec"} | ({"spec": spec} if spec else {})

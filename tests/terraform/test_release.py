@@ -1,4 +1,4 @@
-"""configmap mode: the release that is upgraded. Helm is the real one."""
+"""configmap mode: the release that is upgraded. Helm is real."""
 
 import json
 import shutil
@@ -53,7 +53,7 @@ def test_another_release_is_written_before_the_old_one_is_put_back(tf, helm):
 
 
 def test_release_values_taken_again_while_on_are_no_change_and_going_off_is_clean(tf, helm, programs):
-    """`helm get values` after an apply holds the mirror's own variables."""
+    """`helm get values` after an apply contains the mirror's own variables."""
     release = tf.root / "release-values.json"
 
     def take():

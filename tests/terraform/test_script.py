@@ -1,4 +1,4 @@
-"""The script osmo_pod_template.py alone: what it prints, how it ends, others who write at the same time."""
+"""The script osmo_pod_template.py on its own: its output, its exit codes, and concurrent writers."""
 
 import json
 import subprocess
@@ -110,10 +110,10 @@ def test_a_race_on_removal(run, osmo):
 
 @pytest.mark.parametrize("verb", ["apply", "remove"])
 def test_what_others_have_built_on_our_revision_stays(run, osmo, verb):
-    """Eve's edit was replaced unseen, and Ada has built on what replaced it: that is not undone."""
+    """Our write replaced Eve's edit unseen, and Ada has built on our write: that is not undone."""
     if verb == "remove":
         run("apply")
-    # In Ada's there is what we write, and not what Eve had written.
+    # Ada's revision contains what we write, and not what Eve had written.
     ada = edited(**ENV, ADA="1") if verb == "apply" else edited(ADA="1")
     eve = edited(EVE="1") if verb == "apply" else edited(**ENV, EVE="1")
     before = len(osmo.revisions)
@@ -166,7 +166,9 @@ def test_a_rollback_by_an_administrator_does_not_confuse_the_record(run, osmo):
 
 
 def test_a_record_from_before_a_rollback_does_not_count(run, osmo):
-    """It says that the mirror made the container. Since the rollback there is one that Ada made."""
+    """The record says that the mirror created the container. After the rollback there is one that Ada
+    created.
+    """
     bare = {"spec": {"containers": []}}
     osmo.reset({"default_ctrl": CTRL, "default_user": bare})
     run("apply")
@@ -289,7 +291,7 @@ def test_the_outputs_template_changed_by_others_is_left(run, osmo):
 
 
 def test_python_3_11_and_the_standard_library_are_enough():
-    """Isolated mode without site-packages; only the scripts' own folder is added."""
+    """Isolated mode without site-packages. Only the scripts' own folder is added."""
     code = f"import sys; sys.path.insert(0, {str(SCRIPT.parent)!r}); import osmo_pod_template"
     done = subprocess.run(
         [sys.executable, "-B", "-I", "-S", "-c", code], capture_output=True, text=True, check=False

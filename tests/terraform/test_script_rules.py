@@ -43,11 +43,11 @@ def test_a_value_of_somebody_else_is_refused_and_ours_is_written_anew():
     overwriting = Spec("default_user", ENV, STOCK, overwrite_existing=True)
     plan = plan_apply(overwriting, seen(with_env(**{NAME: "theirs"})), nothing)
     assert plan.record.owns[NAME] == 7 and user_env(plan.writes["default_user"]) == env_list()
-    # The value that an earlier specification had, as our last write left it.
+    # The value from an earlier specification, as our last write left it.
     before = with_env(**{**ENV, NAME: "before"})
     ours = seen(before, dict.fromkeys(ENV), {"default_user": before})
     assert user_env(plan_apply(SPEC, ours, nothing).writes["default_user"]) == env_list()
-    # Somebody changed it since.
+    # Somebody has changed it since.
     changed = with_env(**{**ENV, NAME: "theirs"})
     with pytest.raises(Refused, match=NAME):
         plan_apply(SPEC, seen(changed, dict.fromkeys(ENV), {"default_user": before}), nothing)
@@ -71,7 +71,7 @@ def test_what_was_overwritten_comes_back():
         lambda revision: {"default_user": with_env(**{NAME: f"of {revision}"})},
     )
     assert user_env(plan.writes["default_user"]) == [{"name": NAME, "value": "of 3"}]
-    # Its revision is gone from the history: the variable goes all the same.
+    # Its revision is gone from the history: the variable is still removed.
     plan = plan_remove(
         SPEC, seen(ours, {**dict.fromkeys(ENV), NAME: 3}, {"default_user": ours}), lambda revision: None
     )
@@ -96,7 +96,7 @@ def test_the_template_of_the_outputs_is_written_over_only_where_it_is_the_mirror
     assert plan_apply(spec, seen(STOCK), nothing).writes[OUTPUTS_TEMPLATE] == OURS
     with pytest.raises(Refused, match="is not the mirror's"):
         plan_apply(spec, seen(STOCK, outputs=THEIRS), nothing)
-    # On record, and changed by somebody since.
+    # On record, but changed by somebody since.
     with pytest.raises(Refused, match="is not the mirror's"):
         plan_apply(
             spec, seen(STOCK, written={OUTPUTS_TEMPLATE: OURS}, outputs=THEIRS, record_outputs=True), nothing

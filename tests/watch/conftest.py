@@ -13,7 +13,7 @@ from osmo_world import OsmoWorld
 
 @pytest.fixture
 def osmo(tmp_path: Path) -> OsmoWorld:
-    """A control plane of this test's own."""
+    """A separate control plane for this test."""
     return OsmoWorld(tmp_path, "6.4")
 
 

@@ -1,8 +1,8 @@
 """A cluster on which workflows appear, end, fail and vanish, and a watcher that is disturbed in many passes.
 
-Time is the simulation's own: a pass is made every ten minutes of it. OSMO is its REST API (osmo_rest.py);
-the registry is a real MLflow server behind a proxy that can fail; the watcher is a process that can be
-killed. After each pass the registry is asked what it has, by MLflow's own client.
+The simulation has its own time, with a pass every ten minutes. OSMO is its REST API (osmo_rest.py); the
+registry is a real MLflow server behind a proxy that can fail; the watcher is a process that can be killed.
+After each pass the simulation reads the registry's content with MLflow's own client.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ TESTS = Path(__file__).parents[1]
 
 @dataclass
 class Truth:
-    """What really is the matter with one workflow; ``ended`` and the like are numbers of passes."""
+    """The true state of one workflow. ``ended`` and similar fields are numbers of passes."""
 
     name: str
     opted_in: bool
@@ -56,7 +56,7 @@ class Truth:
 
     @property
     def due(self) -> bool:
-        """Whether the watcher has to mirror it now."""
+        """Whether the watcher must mirror it now."""
         return (
             self.ended is not None
             and self.opted_in
@@ -68,7 +68,7 @@ class Truth:
 
 @dataclass
 class Figures:
-    """What came of a simulation."""
+    """The result of a simulation."""
 
     passes: int = 0
     kills: int = 0
@@ -84,7 +84,7 @@ class Figures:
     attempts_at_broken: int = 0
 
     def lines(self) -> list[str]:
-        """The figures for people."""
+        """The figures as text."""
         kinds = ", ".join(f"{count:,} {kind}" for kind, count in sorted(self.workflows.items()))
         waited = ", ".join(f"{count:,} after {passes}" for passes, count in sorted(self.waited.items()))
         return [
@@ -108,7 +108,7 @@ class Watcher:
             env=clean_environment(
                 PYTHONPATH=os.pathsep.join(map(str, (TESTS, TESTS / "osmo"))),
                 MLFLOW_DISABLE_TELEMETRY="true",
-                # A server that fails is not tried again: what comes of that is the watcher's doing.
+                # No retries of a failing server, so that only the watcher's own repetition is tested.
                 MLFLOW_HTTP_REQUEST_MAX_RETRIES="0",
             ),
             stdin=subprocess.PIPE,
@@ -117,14 +117,14 @@ class Watcher:
         )
 
     def begin(self, **call: Any) -> int:
-        """Begin a pass; returns its process."""
+        """Start a pass; return its process."""
         assert self._process.stdin is not None and self._process.stdout is not None
         self._process.stdin.write(json.dumps(call) + "\n")
         self._process.stdin.flush()
         return int(self._process.stdout.readline())
 
     def end(self) -> int:
-        """Wait for its end; returns the exit code, negative where a signal ended it."""
+        """Wait for its end; return the exit code, which is negative if a signal ended it."""
         assert self._process.stdout is not None
         return int(self._process.stdout.readline())
 
@@ -139,10 +139,10 @@ class Cluster:
     """The world, and the passes over it.
 
     Args:
-        folder: for its volume.
-        mlflow_url: the registry.
-        model: a model of its own.
-        seed: of the dice.
+        folder: the folder for its volume.
+        mlflow_url: the address of the registry.
+        model: a model that nothing else uses.
+        seed: the seed of all random choices.
     """
 
     def __init__(self, folder: Path, mlflow_url: str, model: str, seed: int) -> None:
@@ -173,7 +173,7 @@ class Cluster:
             yield self._state
 
     def stop(self) -> None:
-        """End all that runs."""
+        """End all processes."""
         for watcher in self._watchers:
             watcher.stop()
         self.rest.stop()
@@ -238,7 +238,7 @@ class Cluster:
         return self.dice.choices(("", *kinds), (50, 15, 8, 7, 8, 8, 4))[0]
 
     def _look(self, disturbance: str) -> bool:
-        """Make the pass; returns whether it was kept from doing its work."""
+        """Make the pass; return whether it was prevented from doing its work."""
         dice, figures = self.dice, self.figures
         self.rest.requests.clear()
         self.proxy.seen.clear()
@@ -321,10 +321,10 @@ class Cluster:
                 return dict(counts)
 
     def check(self) -> Figures:
-        """Check that each run that had to be mirrored was, once and in time, and that nothing else was.
+        """Check that every required run was mirrored, once and in time, and nothing else.
 
         Raises:
-            AssertionError: it was not so.
+            AssertionError: a run is missing, late or superfluous.
         """
         found = self.versions()
         assert set(found.values()) <= {1}, {name: count for name, count in found.items() if count > 1}

@@ -1,4 +1,4 @@
-"""A process that has the clients loaded, and a fork of it for each pass of a watcher, at a time that is told.
+"""A process that has loaded the clients. It forks for each pass of a watcher, at a given time.
 
     python watcher.py
 
@@ -18,7 +18,7 @@ from typing import Any
 
 
 def one_pass(call: dict[str, Any]) -> int:
-    """Make the pass; the receipts and the summary go into a file, a line each."""
+    """Make the pass, and write the receipts and the summary into a file, one line each."""
     from aml_mirror.support.progress import Console
     from aml_mirror.watch.watch import Watch
     from builders.watching import settings_of

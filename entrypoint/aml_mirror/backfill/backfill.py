@@ -1,11 +1,13 @@
 """Mirrors every run below a prefix that is not mirrored yet.
 
 1. Find the runs, one by one (:mod:`.discovery`), and leave out those that are not selected
-(:mod:`.run_filter`). 2. The registry's versions are requested page by page when the first run of a model is
-reached (:mod:`.version_index`). If a run's files have not changed since it was mirrored, it is already there:
-it needs no request. 3. Any other run is mirrored like with ``aml-mirror mirror``. It is listed again at that
-time. 4. A failure concerns one run, and the next run follows. The work stops at once for reasons that would
-affect all runs: 77 and 78, and a service that is unavailable.
+   (:mod:`.run_filter`).
+2. The registry's versions are requested page by page when the first run of a model is reached
+   (:mod:`.version_index`). If a run's files have not changed since it was mirrored, it is already there: it
+   needs no request.
+3. Any other run is mirrored like with ``aml-mirror mirror``. It is listed again at that time.
+4. A failure concerns one run, and the next run follows. The work stops at once for reasons that would affect
+   all runs: 77 and 78, and a service that is unavailable.
 
 If a service is unavailable for ``GIVE_UP_AFTER`` runs in a row, the work stops (:mod:`.outcomes`).
 """

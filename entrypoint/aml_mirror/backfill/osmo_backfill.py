@@ -1,9 +1,10 @@
 """Mirrors the completed workflows in OSMO's list that are not mirrored yet.
 
 1. OSMO's list is read page by page. Workflows that are not selected are counted and left out
-(:mod:`.osmo_filter`). 2. A workflow with a complete version is already there: it needs no request to OSMO or
-to storage (:mod:`.osmo_candidates`). 3. Any other one is located like in a replay, and is mirrored under its
-own id (:mod:`.osmo_run`).
+   (:mod:`.osmo_filter`).
+2. A workflow with a complete version is already there: it needs no request to OSMO or to storage
+   (:mod:`.osmo_candidates`).
+3. Any other one is located like in a replay, and is mirrored under its own id (:mod:`.osmo_run`).
 
 A failure concerns one run, like in a backfill of a folder (:mod:`.outcomes`). A run is tried again when its
 ``Postponements`` say so; a backfill has none.

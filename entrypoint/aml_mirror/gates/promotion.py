@@ -1,8 +1,9 @@
 """Gives a stage to a version if it and its evidence pass a policy: ``aml-mirror promote``.
 
-1. The version is checked without a lock: every byte, its signature, its safety verdict. 2. Under the lock of
-the model's stages, the evidence is compared with the policy and the incumbent. So of two promotions at once,
-the second is compared with the first. 3. The change is written (:mod:`.stage_journal`).
+1. The version is checked without a lock: every byte, its signature, its safety verdict.
+2. Under the lock of the model's stages, the evidence is compared with the policy and the incumbent. So of two
+   promotions at once, the second is compared with the first.
+3. The change is written (:mod:`.stage_journal`).
 """
 
 from __future__ import annotations

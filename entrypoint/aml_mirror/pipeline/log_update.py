@@ -1,10 +1,10 @@
 """Adds new log contents to a mirrored run: points, and the longer files.
 
-1. The beginning of each log must be what was mirrored: its SHA-256 is compared. 2. Points beyond those that
-were sent are added to the same MLflow run. Series keep their names. 3. A later session may repeat steps that
-were sent. Sent points cannot be removed. For such a series, only points beyond its last step are added, and a
-warning says so. 4. The longer files are stored with the version and registered with the run. The tag is
-written last.
+1. The beginning of each log must be what was mirrored: its SHA-256 is compared.
+2. Points beyond those that were sent are added to the same MLflow run. Series keep their names.
+3. A later session may repeat steps that were sent. Sent points cannot be removed. For such a series, only
+   points beyond its last step are added, and a warning says so.
+4. The longer files are stored with the version and registered with the run. The tag is written last.
 
 A killed update is finished with the sizes at which it began, so no point is sent twice.
 

@@ -1,13 +1,14 @@
 """Mirrors one run. This module can be read as the specification.
 
-1. *Destination* (:mod:`.destination`): names, registry and signing key are checked. Nothing is sent. 2.
-*Locate* (:mod:`.locate`): the source is listed, and the one run in it detected. 3. *Select* (:mod:`.select`):
-the newest complete checkpoint, or the requested one. 4. *Decide* (:mod:`.decide`): if the registry has a
-complete version with this quick key, nothing is read. Else the checkpoint is hashed; if the registry has a
-version with this identity, nothing is sent but what its logs gained since (:mod:`.log_update`). Else there is
-a plan, within the registry's limits (:mod:`.apply_limits`). 5. *Publish* (:mod:`.publish`): a run is
-continued or created, and gets parameters, points and files. Then one version is registered. The mark that it
-is complete is written last.
+1. *Destination* (:mod:`.destination`): names, registry and signing key are checked. Nothing is sent.
+2. *Locate* (:mod:`.locate`): the source is listed, and the one run in it detected.
+3. *Select* (:mod:`.select`): the newest complete checkpoint, or the requested one.
+4. *Decide* (:mod:`.decide`): if the registry has a complete version with this quick key, nothing is read.
+   Else the checkpoint is hashed; if the registry has a version with this identity, nothing is sent but what
+   its logs gained since (:mod:`.log_update`). Else there is a plan, within the registry's limits
+   (:mod:`.apply_limits`).
+5. *Publish* (:mod:`.publish`): a run is continued or created, and gets parameters, points and files. Then one
+   version is registered. The mark that it is complete is written last.
 """
 
 from __future__ import annotations

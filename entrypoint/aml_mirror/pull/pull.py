@@ -1,12 +1,13 @@
 """Downloads a registered version into a folder and verifies it. Short enough to be read as the specification.
 
-1. *Resolve*: find the one version of the reference (:mod:`.resolve`). 2. *Does it exist?* A DIR that contains
-this version is left alone. A DIR with anything else stays, unless it is a pulled version and ``--replace`` is
-given. 3. *Judge*, before a byte is read: the manifest must have the digest that the version was registered
-with. The signature must match it. With ``--refuse-pickle``, loading the version must run no code. A version
-that another program made has no manifest: it is downloaded as it is listed, and reported as unverified. 4.
-*Download* (:mod:`.download`) into a folder beside DIR, and hash each file while it is written. 5. *Rename*
-the folder to DIR when everything is right (:mod:`.pulled_folder`).
+1. *Resolve*: find the one version of the reference (:mod:`.resolve`).
+2. *Does it exist?* A DIR that contains this version is left alone. A DIR with anything else stays, unless it
+   is a pulled version and ``--replace`` is given.
+3. *Judge*, before a byte is read: the manifest must have the digest that the version was registered with. The
+   signature must match it. With ``--refuse-pickle``, loading the version must run no code. A version that
+   another program made has no manifest: it is downloaded as it is listed, and reported as unverified.
+4. *Download* (:mod:`.download`) into a folder beside DIR, and hash each file while it is written.
+5. *Rename* the folder to DIR when everything is right (:mod:`.pulled_folder`).
 """
 
 from __future__ import annotations

@@ -1,9 +1,10 @@
 """The folder of a pull. It is complete or absent, however the pull ends.
 
-``DIR/model/`` The files of the version and nothing else. ``DIR/mirror/`` The version's own files (manifest,
-statement, signatures, card) and ``pulled.json``, which says which version this is.
+- ``DIR/model/`` contains only the files of the version.
+- ``DIR/mirror/`` contains the version's own files (manifest, signatures, card, …) and ``pulled.json``,
+  which says which version this is.
 
-Everything is written into ``.DIR.aml-mirror-new`` beside DIR, which is renamed when it is complete. With
+Everything is written into ``.DIR.aml-mirror-new`` next to DIR, which is renamed when it is complete. With
 ``--replace``, an old DIR is first renamed to ``.DIR.aml-mirror-old`` and removed at the end. If the program
 is killed between the two renames, there is no DIR, but the old folder and the complete new one. The next pull
 into DIR first puts the new one in place. If it is killed after both, the old one remains, and the next pull

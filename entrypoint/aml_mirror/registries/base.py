@@ -79,7 +79,7 @@ class Writer(Protocol):
 
         Raises:
             DataError: a file changed since it was listed.
-            ServiceUnavailable: a file does not arrive whole.
+            ServiceUnavailable: a file does not arrive completely.
         """
 
     def put_files(self, tree: Tree, uploads: list[Upload], progress: Callable[[int], None]) -> int:
@@ -110,7 +110,7 @@ class Reading(Protocol):
     ) -> Manifest:
         """Hash files as :func:`aml_mirror.sources.hashing.hash_files` does, and send them.
 
-        Where they are sent is up to the registry: :meth:`Writer.put_model` finds them.
+        The registry decides where they are sent. :meth:`Writer.put_model` finds them.
         """
 
 
@@ -145,9 +145,9 @@ class LogWriter(Protocol):
         """Store the new state, then make the version refer to it.
 
         Args:
-            name, text: of the state.
-            tag: names it.
-            trained: the tag of the run that says when it was trained; empty: that does not change.
+            name, text: the name and content of the state.
+            tag: the tag that refers to it.
+            trained: the new value of the run's tag with the time of the training; empty: no change.
         """
 
     def close(self) -> None:
@@ -182,10 +182,10 @@ class ReadsOnce(Protocol):
         """Return an object that hashes and sends the files of a checkpoint. None: hash them first.
 
         Args:
-            source: where they are.
+            source: the source of the files.
             model: the name of the model.
-            quick_key: of the checkpoint: :meth:`Registry.begin` gets it as a tag.
-            size: of all files together, in bytes.
+            quick_key: the checkpoint's quick key, which :meth:`Registry.begin` gets as a tag.
+            size: the total size of the files in bytes.
         """
 
 
@@ -235,8 +235,8 @@ class Registry(Protocol):
     def begin(self, experiment: str, run_name: str, tags: dict[str, str]) -> Writer | Version:
         """Continue or create the run with this identity, or return the version if another mirror finished it.
 
-        Waits while another live mirror works on the same run. A run that is created begins, and a finished
-        one ends, when the training did, as far as the tags say that and the registry takes it.
+        Waits while another live mirror works on the same run. If the tags have the times of the training, and
+        the registry accepts them, they become the times of a new or finished run.
         """
 
     def continue_logs(self, version: Version) -> LogWriter | None:
@@ -253,9 +253,9 @@ class Registry(Protocol):
         """Restore the files of a version to those of its manifest, and its own files.
 
         Args:
-            tree: the run, which has the bytes of every file that is not right.
-            manifest: each entry that is not right has its source.
-            right: what was read of those that are, by path.
+            tree: the run, which has the bytes of every wrong file.
+            manifest: each wrong entry has its source.
+            right: the contents read from the correct files, by path.
             progress: called with the number of bytes that are in place.
         """
 
@@ -281,8 +281,8 @@ class Registry(Protocol):
         """Return the state with this name. Nothing is created before something is written.
 
         Args:
-            experiment: whose run keeps it, where the registry keeps such things with runs.
-            name: of letters, digits, ``-`` and ``.``.
+            experiment: the experiment of the run that stores it, if the registry stores state in runs.
+            name: consists of letters, digits, ``-`` and ``.``.
         """
 
     def be_patient_for(self, seconds: float) -> None:
@@ -293,17 +293,17 @@ class Registry(Protocol):
     ) -> list[str]:
         """Add something to a complete version: a small file, then points of its run, then tags.
 
-        Any of the three may already exist, from an attempt that was interrupted. Points are never doubled.
+        Any of the three may already exist, from an attempt that was interrupted. Points are never duplicated.
 
         Args:
-            version: complete.
-            name: the file's path beside manifest and statement.
-            text: what it holds.
-            points: for the version's run.
-            tags: of the version; what says that all of it is there.
+            version: a complete version.
+            name: the file's path, in the folder of manifest and statement.
+            text: the file's content.
+            points: points for the version's run.
+            tags: tags of the version, which mark the addition as complete.
 
         Returns:
-            Warnings for the user: the run takes no points, or is gone.
+            Warnings for the user: the run does not accept points, or does not exist.
         """
 
     def stages(self, model: str) -> StageStore | None:
@@ -313,7 +313,7 @@ class Registry(Protocol):
         """Return a shared registry for copies of versions. None if there is no such thing.
 
         Args:
-            name: as a person passes it.
+            name: the name that the user passed.
         """
 
     def leftovers(self) -> Leftovers | None:

@@ -20,7 +20,7 @@ ROLE = "role"
 SUCCESS_THRESHOLD = "success_threshold"
 # The location of the version's files, in the form of OSMO's `inputs: - url:`.
 FILES_URI = "files_uri"
-# For an adapter. A person may set another one with --tag.
+# The base model of an adapter. Users may set another one with --tag.
 BASE_MODEL = "base_model"
 MLFLOW_RUN_ID = "mlflow_run_id"
 MANIFEST_SHA256 = "manifest_sha256"
@@ -46,7 +46,8 @@ BEGAN = "mirror.began"
 STOPPED = "mirror.stopped"
 # MLflow shows this as the description of a run, in Markdown.
 NOTE = "mlflow.note.content"
-# Likewise: the begin and end of the training, as an interval. See aml_mirror.registries.run_times.
+# For a run, in the same format: the start and end of the training, as an interval. See
+# aml_mirror.registries.run_times.
 TRAINED = "mirror.trained"
 
 # The prefix for a label that the run has on OSMO; a tag of run and version.
@@ -72,7 +73,7 @@ RESERVED = frozenset(
 # Tags of a run that nobody reads from its version.
 OF_THE_RUN_ALONE = frozenset({METRIC_NAMES, BEGAN, STOPPED, TRAINED, NOTE})
 
-# Consumers read these as tags, wherever else they are: physical-ai-toolchain's evaluation reads
+# Consumers read these as tags, even if they are also elsewhere: physical-ai-toolchain's evaluation reads
 # .tags.framework and .tags.task.
 CONSUMER_TAGS = (FRAMEWORK, TASK, STEP, ROLE)
 # A person may also set these with --tag, in addition to their own options.

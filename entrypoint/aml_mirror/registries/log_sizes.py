@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 # The sizes when the first attempt of the mirror saw them.
 LOG_SIZES = "log-sizes.json"
-# The sizes when the update that is under way began.
+# The sizes when the current update began.
 BEGUN = "logs-begun.json"
 MAX_SIZES_BYTES = 16 << 20
 
@@ -22,12 +22,12 @@ Read = Callable[[str, int], bytes | None]
 def begun(
     read: Read, put: Callable[[str, str], None], stamp: str | None, sizes: dict[str, int]
 ) -> dict[str, int]:
-    """Return the sizes that this update began with, and store them where it begins now.
+    """Return the sizes that this update began with, and store them if it begins now.
 
     Args:
         read, put: read and write a file of the version.
-        stamp: the state of the logs that is updated. Sizes that belong to another one are of an older update.
-        sizes: of the logs by path, in bytes, as they are now.
+        stamp: the state of the logs to update. Sizes with another stamp belong to an older update.
+        sizes: the current sizes of the logs in bytes, by path.
     """
     if data := read(BEGUN, MAX_SIZES_BYTES):
         stored = json.loads(data)
@@ -38,7 +38,7 @@ def begun(
 
 
 def seen_sizes(read: Read) -> list[dict[str, int]]:
-    """Return all sizes that earlier attempts stored; what cannot be read is left out."""
+    """Return all sizes that earlier attempts stored, except unreadable ones."""
     seen = []
     for name in (BEGUN, LOG_SIZES):
         try:

@@ -3,9 +3,10 @@
 At most one version of a model has a stage ("production"). It is the stage's *holder*. To change it, a program
 takes the lock of the model, writes an entry into the journal, and then moves the stage:
 
-1. The entry says who, when, why, and on which evidence. It is never changed. 2. One request gives the stage
-to the new holder. From this moment it counts. On Azure ML it writes two tags of the version: the stage, and
-the number and digest of the entry. On MLflow it sets the alias. 3. The former holder loses the stage.
+1. The entry says who, when, why, and on which evidence. It is never changed.
+2. One request gives the stage to the new holder. From this moment it counts. On Azure ML it writes two tags
+   of the version: the stage, and the number and digest of the entry. On MLflow it sets the alias.
+3. The former holder loses the stage.
 
 If an operation is interrupted before 2, nothing happened, and its entry counts as not carried out. If it is
 interrupted after 2, the new holder is the one with the higher number, and the next operation completes 3.

@@ -5,9 +5,9 @@ changed. There are three ways. Each is tried if the one before it was refused:
 
 1. *In one account*: Copy Blob with this identity's token. It is done at once, or polled while it is pending.
 2. *Between accounts*: Put Blob From URL, or Put Block From URL for a large blob, with the token as the
-source's authorization. It is synchronous and needs no secret, but one tenant for both accounts. 3. *Between
-accounts*: Copy Blob from a URL with a user-delegation SAS that only allows reading, for one blob. The service
-does it when it has time.
+   source's authorization. It is synchronous and needs no secret, but one tenant for both accounts.
+3. *Between accounts*: Copy Blob from a URL with a user-delegation SAS that only allows reading, for one blob.
+   The service does it when it has time.
 
 If a way was refused before it ever succeeded, it is not tried for the other blobs. If no way works, the
 caller has to send the blob, and gets the reason.

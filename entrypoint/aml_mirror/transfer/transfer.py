@@ -1,12 +1,13 @@
 """Transfers the files of a checkpoint to a folder of a container, and verifies them.
 
 1. *Look*: the folder is listed. A blob with the ETag of one of our own commits is trusted. Any other ETag
-means *unknown*. Tier changes, recovery and migration are legitimate, and so is another mirror. Metadata prove
-nothing, because any writer can copy them. An unknown blob is read back and hashed. If its digest differs, or
-nobody ever hashed the file, it is sent or copied again. 2. *Copy* what the storage service can copy by itself
-(:mod:`aml_mirror.transfer.server_copy`). 3. *Send* the rest in blocks
-(:mod:`aml_mirror.transfer.block_upload`). 4. *Look again*: every blob must now be trusted. Other files in the
-folder, from a killed attempt, are deleted. Missing files are sent again, a few times.
+   means *unknown*. Tier changes, recovery and migration are legitimate, and so is another mirror. Metadata
+   prove nothing, because any writer can copy them. An unknown blob is read back and hashed. If its digest
+   differs, or nobody ever hashed the file, it is sent or copied again.
+2. *Copy* what the storage service can copy by itself (:mod:`aml_mirror.transfer.server_copy`).
+3. *Send* the rest in blocks (:mod:`aml_mirror.transfer.block_upload`).
+4. *Look again*: every blob must now be trusted. Other files in the folder, from a killed attempt, are
+   deleted. Missing files are sent again, a few times.
 
 Each commit has a condition: the ETag of the blob that was seen, or that there is none. So another writer's
 blob is never overwritten unseen.

@@ -1,9 +1,10 @@
 """Restores a registered version from the run that it was mirrored from.
 
-1. *Verify*: every byte of the version is read and compared with its manifest. 2. *Compare the source*: each
-wrong or missing file is read from the run. A file may only be written if it still has the digest of the
-manifest. If one does not, nothing is written at all. 3. *Write* only the manifest's bytes, and delete what
-does not belong to the version. 4. *Verify* again.
+1. *Verify*: every byte of the version is read and compared with its manifest.
+2. *Compare the source*: each wrong or missing file is read from the run. A file may only be written if it
+   still has the digest of the manifest. If one does not, nothing is written at all.
+3. *Write* only the manifest's bytes, and delete what does not belong to the version.
+4. *Verify* again.
 
 A lost manifest is rebuilt from the run. It counts if it has the pinned digest.
 """

@@ -1,10 +1,10 @@
 """Checks whether a registered version is still what was mirrored: every byte is compared with the manifest.
 
 1. The version's ``manifest_sha256`` was written when it was registered. On Azure ML it is a property, which
-is documented as immutable. The manifest among the run's artifacts must have this digest. 2. If a public key
-is given, the signed statement must name the same manifest and the same files. 3. Every file of the version is
-read once, in parts, and its SHA-256 is compared. A file that the manifest does not name is extra; one that
-does not exist is missing.
+   is documented as immutable. The manifest among the run's artifacts must have this digest.
+2. If a public key is given, the signed statement must name the same manifest and the same files.
+3. Every file of the version is read once, in parts, and its SHA-256 is compared. A file that the manifest
+   does not name is extra; one that does not exist is missing.
 
 A file that the storage service copied was never hashed by us (``integrity`` is ``copied``). Its size is
 compared, and its MD5 if the store has one. The result says for each way how many files were compared.

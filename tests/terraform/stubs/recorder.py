@@ -1,4 +1,4 @@
-"""Stands in for az, kubectl, make and osmo: writes down each call, and answers what docs/aks.md asks for."""
+"""Stands in for az, kubectl, make and osmo: records each call, and answers the requests of docs/aks.md."""
 
 import json
 import os

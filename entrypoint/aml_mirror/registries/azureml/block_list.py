@@ -7,9 +7,9 @@ hashed, or if an earlier release made it. Losing a list only costs speed.
 
 It is one JSON object::
 
-    {"schema": "aml-mirror/blocks/v1", "digest": "blake3", "files": [{"path": "model.safetensors", "bytes":
-    20000000, "block_bytes": 8388608, "blocks": "<64 hexadecimal digits for each block, one behind the
-    other>"}]}
+    {"schema": "aml-mirror/blocks/v1", "digest": "blake3", "files": [
+      {"path": "model.safetensors", "bytes": 20000000, "block_bytes": 8388608,
+       "blocks": "<64 hexadecimal digits per block, without separators>"}]}
 
 ``path`` is the path in the version. Block *n* starts at byte ``n * block_bytes`` and has ``block_bytes``
 bytes, or what is left. Files of up to 1 MiB are not listed. Block digests are BLAKE3, 32 bytes. The list of

@@ -55,7 +55,7 @@ _MARGIN_SECONDS = 1
 
 class AzureMLLeftovers:
     """Args:
-    workspace: where to look.
+    workspace: the workspace to search.
     """
 
     def __init__(self, workspace: AzureMLRegistry) -> None:
@@ -195,7 +195,7 @@ class AzureMLLeftovers:
         """Delete a blob that is still as it was listed. If it stays, return the reason.
 
         Args:
-            mark: held. Without a mark, the deleted blob was never to be used again.
+            mark: the held mark. None if nothing will use the deleted blob again.
         """
         blob = self._workspace.azure.container.get_blob_client(name)
         unchanged: dict[str, Any] = {

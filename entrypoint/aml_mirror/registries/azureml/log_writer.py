@@ -32,9 +32,9 @@ PROGRESS = "mirror.update"
 
 class AzureMLLogWriter:
     """Args:
-    workspace, version: what is continued.
-    folder: where the version's files are.
-    claim: held; given up by :meth:`close`.
+    workspace, version: the workspace, and the version to continue.
+    folder: the folder of the version's files.
+    claim: a held claim, which :meth:`close` releases.
     """
 
     def __init__(

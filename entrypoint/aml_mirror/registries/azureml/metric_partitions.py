@@ -23,8 +23,8 @@ from aml_mirror.core.errors import MirrorError
 from aml_mirror.registries import keys
 from aml_mirror.registries.records import Point
 
-# With 30 ms per request, four partitions take a quarter of the time. Each more would cost one of the 50 tags
-# that a run may have, and come nearer to the rate at which Azure ML answers 429.
+# With 30 ms per request, four partitions take a quarter of the time. Each further one would use one of the 50
+# tags that a run may have, and bring the rate closer to the one at which Azure ML answers 429.
 PARTITIONS = 4
 _LOOK_SECONDS = 0.5  # How quickly a reader that waits for a partition notices that another one failed.
 _END_SECONDS = 10.0  # After a failure or a signal, how long to wait for requests that are under way.
@@ -64,8 +64,8 @@ def log_points(
 
     Args:
         points: yields them, the same in each call.
-        size: of a batch.
-        tags: of the run, as an earlier attempt left them.
+        size: the size of a batch, in points.
+        tags: the run's tags from an earlier attempt.
         send: sends a batch with its mark. Each partition calls it from a thread of its own. Its argument
             raises :class:`Stopped` if nothing more is to be sent, and is called before each attempt.
         progress: called with the number of points that were processed, sent or not.

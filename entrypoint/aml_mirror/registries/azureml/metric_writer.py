@@ -112,7 +112,7 @@ class MetricWriter(RunWriter):
         tag = tag_of(batch.partition)
 
         def look() -> bool:
-            # The mark, which is sent with the points, tells.
+            # The mark, which is sent with the points, shows whether they arrived.
             return bool(self._client.get_run(self.run_id).data.tags.get(tag) == batch.mark)
 
         def send() -> bool:

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 def prune_mark(
     container: ContainerClient, identity: str, retry: Retry, notice: Callable[[str], None]
 ) -> BlobLease:
-    """Return the lease that announces: the folder of this identity is being removed."""
+    """Return the lease that announces that the folder of this identity is being removed."""
     return BlobLease(_blob(container, identity), retry, notice, is_broken_early=False)
 
 

@@ -36,8 +36,8 @@ def take_up(
     Args:
         workspace: the workspace of the run.
         experiment_id: the experiment for a new run.
-        run_name, tags: of a new run.
-        claim: held.
+        run_name, tags: name and tags of a new run.
+        claim: a held claim.
     """
     model, identity = tags[keys.MODEL_NAME], tags[keys.IDENTITY]
     runs = _runs_now(workspace, experiment_id, identity, model, claim.run_id)

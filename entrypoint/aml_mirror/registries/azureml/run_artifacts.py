@@ -4,10 +4,11 @@ The run-history service registers a path and returns a SAS for its blob. The byt
 registers a path only once. So a file is sent like this:
 
 1. Register the path. If it already exists (from an earlier, killed attempt), request its SAS instead, and
-compare the contents. The same bytes are not sent again. 2. Send the bytes with a new client for each attempt.
-A client that sends a stream again after a failure may continue at the stream's current position. The MLflow
-plugin does that, and has been seen to report success with half of the bytes. 3. Request the size that
-arrived.
+   compare the contents. The same bytes are not sent again.
+2. Send the bytes with a new client for each attempt. A client that sends a stream again after a failure may
+   continue at the stream's current position. The MLflow plugin does that, and has been seen to report success
+   with half of the bytes.
+3. Request the size that arrived.
 
 If a SAS expires meanwhile, another one is requested. The SAS of an existing path may only read. Then our own
 login overwrites the earlier attempt's file. If it is not allowed to, the new file gets the next free name,

@@ -251,7 +251,7 @@ def _telling_401(operation: Callable[[], T]) -> T:
 def single_attempt() -> Iterator[None]:
     """Keep MLflow's client from sending a request again by itself.
 
-    It is used for requests that must not be doubled: the caller first checks whether the lost one arrived.
+    It is used for requests that must not be duplicated: the caller first checks whether the lost one arrived.
     """
     before = os.environ.get(_MLFLOW_RETRIES)
     os.environ[_MLFLOW_RETRIES] = "0"

@@ -129,7 +129,7 @@ class AzureMLStageStore:
         self, version: Version, entry: StageEntry, gets: bool, require_allowed: Callable[[], None]
     ) -> None:
         workspace = self._workspace
-        # Whoever continues the logs of the version writes its tags too.
+        # A mirror that continues the logs of the version also writes its tags.
         claim = workspace.claim(version)
         claim.acquire()
 

@@ -38,8 +38,8 @@ class VersionFiles:
     """Reads and writes the files of one version.
 
     Args:
-        container: of the datastore.
-        folder: where in it.
+        container: the datastore's container.
+        folder: the folder in the container.
         retry: runs each request.
     """
 
@@ -136,7 +136,7 @@ class VersionFiles:
         Args:
             name: the name of the own file.
             source: its path in the run.
-            size: how many of its bytes.
+            size: how many of its bytes to store.
             open_file: opens these bytes.
 
         Raises:

@@ -1,10 +1,12 @@
 """Where the bytes of a version are in a datastore, and where its own files are.
 
-``aml-mirror/<run>/<checkpoint>/sha256-<digest>/model/`` The files of the manifest and nothing else. The last
-part is always ``model``, because downloads (``az ml model download``, azure-ai-ml, mounts) name the local
-folder after it. ``aml-mirror/<run>/<checkpoint>/sha256-<digest>/mirror/<model>/`` Manifest, statement,
-signature, receipt and card. They belong to one version of one model. ``artifacts/`` in it has copies, to
-which the artifacts of the run refer. An earlier release that continues such a run overwrites these.
+``aml-mirror/<run>/<checkpoint>/sha256-<digest>/model/``
+    Only the files of the manifest. The last part is always ``model``, because downloads
+    (``az ml model download``, azure-ai-ml, mounts) name the local folder after it.
+``aml-mirror/<run>/<checkpoint>/sha256-<digest>/mirror/<model>/``
+    Manifest, statement, signature, receipt and card. They belong to one version of one model. ``artifacts/``
+    in it has copies, to which the artifacts of the run refer. An earlier release that continues such a run
+    overwrites these.
 
 Earlier releases put the bytes directly into ``aml-mirror/<run>/<checkpoint>/<digest>/``, and delete
 everything else below that folder. So the new folders are not below it: this is why ``sha256-`` precedes the

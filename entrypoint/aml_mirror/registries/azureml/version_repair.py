@@ -104,7 +104,8 @@ def _restore_own(
             files.list.own[name] = wanted
         if service is not None and copies[1:] != [good] and _stands_alone(service, name, good):
             try:
-                # For one whose path was not read yet: what was used to read cannot write.
+                # A new client for a file whose path was not read yet, because the reading client cannot
+                # write.
                 writer = _artifacts(workspace, version) or service
                 writer.put(File(name, len(good), lambda good=good: io.BytesIO(good)))  # type: ignore[misc]
             except Refused:

@@ -2,17 +2,20 @@
 
 One identity has one run and one version, whatever happens on the way:
 
-1. *Look* (:mod:`.known_versions`). If a version of the run and checkpoint exists, nothing is written. 2.
-*Claim* (:mod:`.blob_lease`). Only one program can hold the claim on an identity. A program that had to wait
-looks again. 3. *Continue or create the run* (:mod:`.run_adoption`). The claim remembers it, so a search that
-does not show it yet misleads nobody. A request that creates a run is sent once. If its answer is lost, runs
-are searched before another is created. Of several, the one that the claim remembers counts, else the one that
-was created first. The others are retired. 4. *Write* parameters and metrics (:mod:`.metric_writer`), the
-checkpoint into the default datastore (:mod:`aml_mirror.transfer`), small files to the run
-(:mod:`.run_files`). It is not known whether Azure ML drops a metric row that arrives twice. So a batch of
-metrics is sent once, and after a failure the run is asked whether it arrived. 5. *Register* a version
-(:mod:`.version_registration`) that points to the datastore. 6. Look once more for runs that a lost answer
-created. *Finish* the run, then mark the version complete. Nothing appears to be complete before that.
+1. *Look* (:mod:`.known_versions`). If a version of the run and checkpoint exists, nothing is written.
+2. *Claim* (:mod:`.blob_lease`). Only one program can hold the claim on an identity. A program that had to
+   wait looks again.
+3. *Continue or create the run* (:mod:`.run_adoption`). The claim remembers it, so a search that does not show
+   it yet misleads nobody. A request that creates a run is sent once. If its answer is lost, runs are searched
+   before another is created. Of several, the one that the claim remembers counts, else the one that was
+   created first. The others are retired.
+4. *Write* parameters and metrics (:mod:`.metric_writer`), the checkpoint into the default datastore
+   (:mod:`aml_mirror.transfer`), small files to the run (:mod:`.run_files`). It is not known whether Azure ML
+   drops a metric row that arrives twice. So a batch of metrics is sent once, and after a failure the run is
+   asked whether it arrived.
+5. *Register* a version (:mod:`.version_registration`) that points to the datastore.
+6. Look once more for runs that a lost answer created. *Finish* the run, then mark the version complete.
+   Nothing appears to be complete before that.
 """
 
 from __future__ import annotations

@@ -59,7 +59,8 @@ def _token_file(settings: Settings) -> str:
 
 def _network(settings: Settings) -> str:
     login = os.environ.get("AZURE_AUTHORITY_HOST") or "https://login.microsoftonline.com"
-    # The host that manages resources is known in every built-in cloud. For others, the metadata tell.
+    # The host that manages resources is known in every built-in cloud. For others, the cloud's metadata name
+    # it.
     metadata = os.environ.get("ARM_CLOUD_METADATA_URL") or resource_manager()
     hosts = dict.fromkeys(_host_of(url if "//" in url else f"//{url}") for url in (metadata, login))
     return ", ".join(_reach(host) for host in hosts)
@@ -200,7 +201,7 @@ def _registry(settings: Settings) -> str:
 
 
 def _needs(check: Check, settings: Settings) -> str:
-    """Return a check's result, or raise its failure. It is run once, whoever needs it."""
+    """Return a check's result, or raise its failure. It runs once, even if several checks need it."""
     key = (check, settings.azure_coordinates)
     if key not in _results:
         try:

@@ -92,7 +92,7 @@ class AzureMLWriter(MetricWriter):
             moved = replace(moved, sent=moved.sent + staged.sent, reused=moved.reused + staged.reused)
         if moved.sent > SAVE_FROM_BYTES:
             self._save_list()
-        # Told here as well, so that they are in the receipt whatever else reads them.
+        # Added here as well, so that the receipt contains them in any case.
         return replace(moved, warnings=(*moved.warnings, *self.warnings))
 
     def _bring(

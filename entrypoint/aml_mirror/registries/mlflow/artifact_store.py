@@ -42,7 +42,7 @@ class ArtifactStores:
     Args:
         client: the server's client.
         tracking_uri: its address.
-        on_this_host: whether the person says that this program runs on the server's host.
+        on_this_host: whether the user states that this program runs on the server's host.
         retry: retries the server's requests.
     """
 

@@ -1,4 +1,4 @@
-"""An artifact URI as other programs take it."""
+"""Converts an artifact URI to a form that other programs accept."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ from urllib.parse import urlsplit
 
 from aml_mirror.support import redaction
 
-# Those that OSMO's `inputs: - url:` takes as they stand.
+# The schemes that OSMO's `inputs: - url:` accepts unchanged.
 _PLAIN = ("s3", "gs", "swift", "tos")
 
 
 def files_uri(uri: str) -> str:
     """Return an address in object storage: ``azure://ACCOUNT/CONTAINER/PATH``, ``s3://…``, ``gs://…``.
 
-    Empty where the artifact URI is none: a path, or a server that hands files out itself.
+    Empty if the files are not in object storage: a path, or a server that serves the files itself.
     """
     try:
         parts = urlsplit(uri)

@@ -1,4 +1,4 @@
-"""Which of the many versions of a model still have their run, for a few requests in all: see each_version."""
+"""Finds out with a few requests which of a model's many versions still have their run: see each_version."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ FEW = 2
 
 
 class KnownRuns:
-    """The runs of an experiment that are there: its search, page by page, and a list of its artifact folder.
+    """The existing runs of an experiment, from a search, page by page, and a list of its artifact folder.
 
-    That list tells of a run whose whole folder is gone. Single files are looked for when a run is mirrored by
-    itself, and by ``verify``.
+    That list shows whether a run's whole folder is gone. Single files are checked when one run is mirrored,
+    and by ``verify``.
     """
 
     def __init__(
@@ -36,7 +36,7 @@ class KnownRuns:
         self._elsewhere: dict[str, int] = {}
 
     def have(self, version: Version) -> bool:
-        """Return whether the run of a version is there, and a folder with its artifacts."""
+        """Return whether the run of a version and the folder with its artifacts exist."""
         registry = self._registry
         if not self._asked:
             own = registry.retry(lambda: registry.client.get_experiment_by_name(self._experiment))
@@ -46,7 +46,7 @@ class KnownRuns:
         run_id = version.tags.get(keys.MLFLOW_RUN_ID, "")
         if run_id in self._alive:
             return True
-        # Deleted or gone; or of another experiment, under which the model was mirrored before.
+        # Deleted, removed, or in another experiment, where the model was mirrored before.
         run = self._presence.run_of(version)
         if run is None or run.info.lifecycle_stage != LifecycleStage.ACTIVE:
             return False

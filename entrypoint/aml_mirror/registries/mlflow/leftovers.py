@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 class MlflowLeftovers:
     """Args:
-    registry: where to look.
+    registry: the registry to search.
     """
 
     def __init__(self, registry: MlflowRegistry) -> None:

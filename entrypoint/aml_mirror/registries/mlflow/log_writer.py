@@ -90,7 +90,7 @@ class RunClaim:
         self.require()
 
     def close(self) -> None:
-        """Let others write. Never raises."""
+        """Release the lease. Never raises."""
         self._keeper.stop()
         if self._keeper.lost:
             return
@@ -102,8 +102,8 @@ class RunClaim:
 
 class MlflowLogWriter:
     """Args:
-    registry, version: what is continued; the version as it is now.
-    claim: on its run; given up by :meth:`close`.
+    registry, version: the registry, and the current state of the version to continue.
+    claim: the claim on its run, which :meth:`close` releases.
     """
 
     def __init__(self, registry: MlflowRegistry, version: Version, claim: RunClaim) -> None:

@@ -1,13 +1,13 @@
-"""One at a time on a registered model of an MLflow server, which compares and sets nothing in one step.
+"""A lock on a registered model of an MLflow server, which has no compare-and-set operation.
 
-Each who wants the model writes a tag of its own, ``mirror.lock.<owner>``, with a lease
-(:mod:`.run_lease`) whose ticket is its place in the queue, as in Lamport's bakery (:mod:`.bakery_lock`):
-first still choosing, then above all tickets that are there. Who has the lowest goes on. A lease whose counter
-stands still for ``STALE_SECONDS``, or whose process is known to be gone, is dead, and whoever sees that
-removes it.
+Each program that wants the lock writes its own tag, ``mirror.lock.<owner>``, with a lease
+(:mod:`.run_lease`). The lease's ticket is its place in the queue, as in Lamport's bakery algorithm
+(:mod:`.bakery_lock`): at first the state "choosing", then a number above all existing tickets. The program
+with the lowest ticket has the lock. A lease is dead if its counter has not changed for ``STALE_SECONDS``, or
+if its process is known to have ended. Any program that sees a dead lease removes it.
 
-A holder that slept for so long that others may have taken it for dead gives up before its next write: it
-knows by its own clock.
+A holder that was suspended for so long that others may consider it dead gives up before its next write. Its
+own clock shows that.
 """
 
 from __future__ import annotations
@@ -35,15 +35,15 @@ from aml_mirror.support.retry import Retry
 
 PREFIX = "mirror.lock."
 POLL_SECONDS = 0.5
-# Long before another takes a lease for dead, its owner no longer trusts it.
+# The owner stops trusting its lease long before another program considers it dead.
 TRUST_SECONDS = STALE_SECONDS / 2
 
 
 class ModelLock:
     """Args:
-    client, model: whose lock.
-    retry: the patience of every request.
-    notice: called once, to say that another is being waited for.
+    client, model: the server's client and the name of the model.
+    retry: retries every request.
+    notice: called once, with a message that the program waits for another.
     """
 
     def __init__(self, client: MlflowClient, model: str, retry: Retry, notice: Callable[[str], None]) -> None:
@@ -60,7 +60,7 @@ class ModelLock:
 
     @contextmanager
     def held(self) -> Iterator[Callable[[], None]]:
-        """Hold the lock; yields what raises where another may have it by now.
+        """Hold the lock. Yields a function that raises if another program may have the lock by now.
 
         Raises:
             MirrorError: the server does not answer.
@@ -80,7 +80,7 @@ class ModelLock:
         while True:
             others = self._others()
             if others is None:
-                # Somebody took us for dead while we waited.
+                # Another program considered us dead while we waited.
                 self._enter()
                 continue
             own = (self._keeper.ticket, self._keeper.owner)
@@ -109,7 +109,7 @@ class ModelLock:
             self._renewed = begun
 
     def _others(self) -> dict[str, Lease] | None:
-        """The leases of others who live, by key; None where our own is gone."""
+        """The live leases of others, by key. None if our own is gone."""
         tags = self._retry(lambda: self._client.get_registered_model(self._model)).tags
         found = {}
         for key, text in tags.items():
@@ -132,7 +132,7 @@ class ModelLock:
             self._renew()
 
     def _renew(self) -> None:
-        """Renew the lease if it is there still, and was not asleep for too long meanwhile."""
+        """Renew the lease if it still exists and we were not suspended for too long."""
         begun = time.monotonic()
         if begun - self._renewed >= STALE_SECONDS:
             self._lost = True
@@ -146,7 +146,7 @@ class ModelLock:
         except Exception:  # noqa: BLE001 - the next one makes up for it, or the lease counts as lost
             return
         if time.monotonic() - begun >= TRUST_SECONDS:
-            # Somebody may have removed it in between, and we wrote it again.
+            # Another program may have removed it in between, and we wrote it again.
             self._lost = True
         else:
             self._renewed = begun

@@ -1,7 +1,8 @@
-"""A new SQLite file as MLflow database: one process makes it, others wait, and a kill leaves no half of it.
+"""Creates a SQLite file as an MLflow database: one process creates it, others wait, and a kill leaves no
+partial file.
 
-MLflow creates the tables and runs its forty migrations in whichever process comes first. Several that come
-at once disturb each other.
+MLflow creates the tables and runs its forty migrations in the first process that opens the database. Several
+processes at once disturb each other.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ def make_if_missing(uri: str, path: str) -> None:
         return
     folder = os.path.dirname(place)
     os.makedirs(folder, exist_ok=True)
-    # The lock is on the folder, so that no lock file stays behind; it ends with the process.
+    # The lock is on the folder, so that no lock file is left. It ends with the process.
     lock = os.open(folder, os.O_RDONLY)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX)

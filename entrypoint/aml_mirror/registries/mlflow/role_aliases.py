@@ -1,12 +1,12 @@
 """The aliases ``final`` and ``best`` of a model: its newest complete version of each role.
 
-A version is ``final`` where its checkpoint is the end of a training, ``best`` where the training kept it for
-its score. Newest is the highest number: of two mirrors at once, the version with the higher number has the
-alias in the end, and an alias never moves to a lower number. It is set before the version is marked complete,
-so that a mirror that is killed in between is taken up and sets it. It is looked at once more after, since
-another may have set it meanwhile.
+A version is ``final`` if its checkpoint is the end of a training, and ``best`` if the training kept it for
+its score. The newest version is the one with the highest number. If two mirrors run at once, the version with
+the higher number gets the alias in the end, and an alias never moves to a lower number. The alias is set
+before the version is marked complete, so that the next attempt sets it if a mirror is killed in between.
+Afterwards it is checked again, because another mirror may have set it meanwhile.
 
-Servers before MLflow 2.3 have no aliases. No other alias is touched: stages are aliases as well.
+Servers before MLflow 2.3 have no aliases. Other aliases are not changed, because stages are aliases, too.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ ROLES = ("final", "best")
 
 class RoleAliases:
     """Args:
-    registry: where the model is.
-    version: that is being finished.
-    role: of its checkpoint.
+    registry: the registry of the model.
+    version: the version to finish.
+    role: the role of its checkpoint.
     """
 
     def __init__(self, registry: MlflowRegistry, version: Version, role: str) -> None:
@@ -40,12 +40,12 @@ class RoleAliases:
         self._role = role if role in ROLES else ""
 
     def before_completion(self) -> None:
-        """Give the alias to the version, unless a newer one has it."""
+        """Set the alias to the version, unless a newer one has it."""
         if self._role:
             self._raise_to(int(self._version.number))
 
     def after_completion(self) -> None:
-        """Give the alias to the newest complete version, unless it has it. Never raises."""
+        """Set the alias to the newest complete version if it does not have it. Never raises."""
         if not self._role:
             return
         model, client = self._version.model, self._registry.client
@@ -70,5 +70,5 @@ class RoleAliases:
             if held is None or int(held) < number:
                 self._registry.retry(lambda: client.set_registered_model_alias(model, role, str(number)))
         except (MirrorError, ValueError) as error:
-            # The version is whole without it.
+            # The version is complete without it.
             _log.debug("the alias %s was not set: %s", role, error)

@@ -3,13 +3,13 @@
 One identity has one run and one version, whatever happens on the way:
 
 1. Look for runs with the identity. If there is none, create one, with identity and lease in the same request.
-Then look again, because a client repeats a POST whose answer was lost. If several mirrors create one, the
-first in the queue continues, and the others remove theirs (:mod:`.bakery_lock`). 2. If its lease is alive,
-wait. Otherwise take it over, wait a moment, and read back who won. 3. Write. Parameters and artifacts are
-compared with the existing ones. Metrics are sent in a fixed order, and the number of points sent so far is
-part of the same request as the points. 4. Register. If several versions have the identity, the lowest number
-counts; the others are removed. 5. Finish the run, then mark the version complete. Nothing appears to be
-complete before that.
+   Then look again, because a client repeats a POST whose answer was lost. If several mirrors create one, the
+   first in the queue continues, and the others remove theirs (:mod:`.bakery_lock`).
+2. If its lease is alive, wait. Otherwise take it over, wait a moment, and read back who won.
+3. Write. Parameters and artifacts are compared with the existing ones. Metrics are sent in a fixed order, and
+   the number of points sent so far is part of the same request as the points.
+4. Register. If several versions have the identity, the lowest number counts; the others are removed.
+5. Finish the run, then mark the version complete. Nothing appears to be complete before that.
 """
 
 from __future__ import annotations
@@ -51,8 +51,8 @@ from aml_mirror.sources.tree import Tree
 from aml_mirror.support import redaction
 from aml_mirror.support.retry import Retry
 
-# Versions per page. With its tags and its card a version has some 5 kB, and several times that while a page
-# is parsed.
+# Versions per page. A version takes about 5 kB with its tags and its card, and several times as much while a
+# page is parsed.
 VERSIONS_PAGE = 500
 # Models per page; servers accept up to 1,000.
 MODELS_PAGE = 500
@@ -72,7 +72,7 @@ class MlflowRegistry(RunStore):
         tracking_uri: ``http(s)://…``, ``sqlite:///…`` or any other that MLflow accepts.
         retry_seconds: how long an operation may keep failing for temporary reasons.
         notice: called with messages for the user while waiting.
-        on_this_host: whether the person says that this program runs on the server's host.
+        on_this_host: whether the user states that this program runs on the server's host.
     """
 
     def __init__(
@@ -310,5 +310,5 @@ class MlflowRegistry(RunStore):
         return MlflowWriter(self, run, keeper, tags, adopted)
 
     def artifact_location(self, name: str) -> str | None:
-        """Beside the database. MLflow's own default is the current directory of the program."""
+        """Return a folder next to the database. MLflow's own default is the current directory."""
         return artifacts_beside(self._uri, name)

@@ -1,1 +1,1 @@
-"""What a package adds to aml-mirror by entry points: see pyproject.toml."""
+"""Extensions of aml-mirror through entry points: see pyproject.toml."""

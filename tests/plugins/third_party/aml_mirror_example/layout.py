@@ -1,6 +1,6 @@
 """Toy RL: ``toy_<step>.pt`` and ``toy_end.pt`` in the run's root, ``toy_top.pt`` the best one.
 
-What its player opens: the checkpoint and ``toy.json`` beside it.
+Its player opens the checkpoint and ``toy.json`` next to it.
 """
 
 from aml_mirror.layouts.kit.file_layout import FileLayout

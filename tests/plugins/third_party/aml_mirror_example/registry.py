@@ -116,7 +116,7 @@ class Shelf:
         self.write_version(Version(version.model, version.number, {**version.tags, **tags}))
 
     def continue_logs(self, version: Version) -> None:
-        """It is not offered: see :meth:`ShelfWriter.put_log_state`."""
+        """Not supported: see :meth:`ShelfWriter.put_log_state`."""
 
     def repair(
         self,
@@ -160,7 +160,7 @@ class Shelf:
         return ShelfState(self.folder / "state" / name)
 
     def be_patient_for(self, seconds: float) -> None:
-        """A folder has no patience to change."""
+        """A folder needs no retries."""
 
     def attach(
         self, version: Version, name: str, text: str, points: Sequence[Point], tags: dict[str, str]
@@ -173,16 +173,16 @@ class Shelf:
         return []
 
     def stages(self, model: str) -> None:
-        """Stages are not offered."""
+        """Stages are not supported."""
 
     def sharing(self, name: str) -> None:
-        """Nothing is shared."""
+        """Sharing is not supported."""
 
     def leftovers(self) -> None:
-        """Nothing is pruned."""
+        """Pruning is not supported."""
 
     def user(self) -> str:
-        """A folder knows nobody."""
+        """A folder has no users."""
         return ""
 
 
@@ -237,11 +237,11 @@ class ShelfWriter:
         return len(rows)
 
     def pin_logs(self, sizes: dict[str, int]) -> dict[str, int]:
-        # A mirror that starts again writes every log over.
+        # A mirror that starts again overwrites every log.
         return dict(sizes)
 
     def put_log_state(self, name: str, text: str) -> bool:
-        """No state is kept: logs that grew are not continued."""
+        """No state is stored, so logs that grew are not continued."""
         return False
 
     def put_model(self, tree: Tree, manifest: Manifest, progress: Callable[[int], None]) -> TransferResult:
