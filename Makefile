@@ -74,9 +74,9 @@ test-servers:
 			DEBIAN_FRONTEND=noninteractive apt-get -o DPkg::Lock::Timeout=300 -qq install --no-install-recommends "$${missing[@]}" >/dev/null; \
 		fi
 
-# Four per core, because many tests wait: for a lease to end, or before a service is tried again. Each worker takes
+# Three per core, because many tests wait: for a lease to end, or before a service is tried again. Each worker takes
 # ten seconds of a core before its first test, to load the clients and collect the tests.
-WORKERS ?= $(shell echo $$((4 * $$(nproc 2>/dev/null || echo 2))))
+WORKERS ?= $(shell echo $$((3 * $$(nproc 2>/dev/null || echo 2))))
 # In a random order, the same for the same seed.
 export TEST_SEED
 # A part of a target that takes long, as 1/3: the same tests each time.
