@@ -105,7 +105,7 @@ def check_labels(labels: list[str]) -> None:
         key, equals, value = label.partition("=")
         if not equals or not _LABEL_KEY.fullmatch(key) or not _LABEL_VALUE.fullmatch(value):
             raise UsageError(
-                f"--label {label!r} is no label of Kubernetes' form KEY=VALUE",
+                f"--label {label!r} is not a Kubernetes label of the form KEY=VALUE",
                 "for example --label team=arms: letters, digits, '-', '_', '.', at most 63 of them",
             )
 
@@ -152,7 +152,7 @@ def check_image(image: str, where: str) -> None:
     match = _IMAGE.fullmatch(image)
     if not match:
         raise UsageError(
-            f"the image {image!r} ({where}) is no image's name", "its form is REGISTRY/NAME@sha256:…"
+            f"the image {image!r} ({where}) is not the name of an image", "the form is REGISTRY/NAME@sha256:…"
         )
     if (match["digest"] or "").endswith("0" * 64):
         raise ConfigurationError(
@@ -230,7 +230,9 @@ def read_terraform(folder: Path) -> dict[str, str]:
         ServiceUnavailable: it takes too long.
     """
     if not folder.is_dir():
-        raise ConfigurationError(f"--terraform {folder} is no folder", "pass the one you run terraform in")
+        raise ConfigurationError(
+            f"--terraform {folder} is not a folder", "pass the folder in which you run terraform"
+        )
     command = ["terraform", f"-chdir={folder}", "output", "-json", "azureml_env"]
     try:
         done = subprocess.run(

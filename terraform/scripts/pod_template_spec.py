@@ -103,5 +103,5 @@ def read_spec(source: str | None) -> Spec:
             EX_USAGE, f"the specification {where} cannot be read: {error.strerror}. {SPEC_HINT}"
         ) from error
     except (ValueError, TypeError, AttributeError) as error:
-        raise MirrorError(EX_USAGE, f"{where} is no specification: {error}. {SPEC_HINT}") from error
+        raise MirrorError(EX_USAGE, f"{where} is not a specification: {error}. {SPEC_HINT}") from error
     return spec

@@ -155,7 +155,7 @@ def test_the_workspace_from_terraform(
             assert values_of(out.splitlines()[-1])["flags"] == flags
             assert "the workspace from terraform in" in out
     assert call("train-7", "--terraform", tmp_path / "nowhere", "--dry-run") == 78
-    assert "is no folder" in capsys.readouterr().err
+    assert "is not a folder" in capsys.readouterr().err
 
 
 # The status of the run, queried before the submission.

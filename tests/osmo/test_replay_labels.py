@@ -103,7 +103,7 @@ def test_what_is_no_label(
     call: Replay, osmo: OsmoWorld, capsys: pytest.CaptureFixture[str], label: str
 ) -> None:
     assert call("train-7", "--label=" + label) == 64
-    assert "is no label" in capsys.readouterr().err
+    assert "is not a Kubernetes label" in capsys.readouterr().err
     assert osmo.calls == []
 
 
