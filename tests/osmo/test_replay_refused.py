@@ -34,8 +34,8 @@ from replay_calls import IMAGE, Replay, submitted, values_of
         (["train-7", "--model-name", "a\nb"], 64, "newline"),
         (["train-7", "--checkpoint", "{% x %}"], 64, "braces"),
         (["train-7", "--image", "registry.example/aml-mirror@sha256:" + "0" * 64], 78, "placeholder"),
-        (["train-7", "--image", "aml mirror"], 64, "no image's name"),
-        (["train-7", "--image", "UPPER/Case:1"], 64, "no image's name"),
+        (["train-7", "--image", "aml mirror"], 64, "not the name of an image"),
+        (["train-7", "--image", "UPPER/Case:1"], 64, "not the name of an image"),
         (["train-7", "--", "--tag", "site=lab two"], 64, "has a blank"),
     ],
 )
