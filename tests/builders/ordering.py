@@ -16,19 +16,10 @@ import pytest
 IMAGE = "tests/image/"
 # Files with the longest single tests.
 LONG = (
-    "tests/azure/test_accept.py",
     "tests/azure/test_azureml_at_once.py",
-    "tests/azure/test_azureml_checks.py",
     "tests/azure/test_azureml_fault_matrix.py",
     "tests/azure/test_azureml_kill.py",
-    "tests/azure/test_azureml_writers.py",
-    "tests/azure/test_metric_partitions.py",
-    "tests/azure/test_prune.py",
-    "tests/azure/test_share.py",
-    "tests/azure/test_stages_kill.py",
     "tests/backfill/test_backfill_many.py",
-    "tests/bench/test_bench.py",
-    "tests/cli/test_install.py",
     "tests/osmo/test_pod.py",
     "tests/registries/test_mlflow_kill.py",
     "tests/terraform/test_aks.py",
