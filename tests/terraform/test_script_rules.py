@@ -82,7 +82,12 @@ def test_a_variable_that_was_there_with_our_value_is_not_ours():
 
 
 def test_variables_go_into_every_container_of_the_user_and_into_no_other():
-    names = ["{{USER_CONTAINER_NAME}}", "{{ USER_CONTAINER_NAME }}", "{{USER_CONTAINER_NAME}}-sidecar", "ctrl"]
+    names = [
+        "{{USER_CONTAINER_NAME}}",
+        "{{ USER_CONTAINER_NAME }}",
+        "{{USER_CONTAINER_NAME}}-sidecar",
+        "ctrl",
+    ]
     twice = env_list({NAME: "old"}) * 2
     template = {"spec": {"containers": [{"name": name, "env": [*twice, "$x"]} for name in names]}}
     merged = [one["env"] for one in merge_env(template, {NAME: "new"})["spec"]["containers"]]
