@@ -12,7 +12,7 @@ import pytest
 from aml_mirror.core.errors import DataError, ServiceUnavailable
 from aml_mirror.core.manifest import Manifest, StoredFile
 from aml_mirror.registries import records
-from aml_mirror.registries.azureml import stored_files, version_files, version_tags
+from aml_mirror.registries.azureml import reader, stored_files, version_files, version_tags
 from aml_mirror.registries.azureml.reader import AzureMLVersionReader
 from aml_mirror.registries.azureml.version_files import VersionFiles
 from builders.blobs import Blobs
@@ -26,11 +26,11 @@ def stored() -> Stored:
 
 
 def test_a_version_as_it_was_mirrored_has_no_problem_and_is_not_read(stored: Stored) -> None:
-    reader = stored.reader()
-    assert reader.own_problems() == ([], []) and reader.files() == {"config.json": 2, "w": 63}
+    found = stored.reader()
+    assert found.own_problems() == ([], []) and found.files() == {"config.json": 2, "w": 63}
     # Its own ETags prove the bytes.
-    reader.hashed = lambda path: pytest.fail("a blob is read")  # type: ignore[method-assign]
-    assert reader.changed(MANIFEST) == []
+    found.hashed = lambda path: pytest.fail("a blob is read")  # type: ignore[method-assign]
+    assert found.changed(MANIFEST) == []
 
 
 def test_a_blob_of_another_etag_is_read_and_its_bytes_decide(stored: Stored) -> None:
@@ -67,6 +67,32 @@ def test_a_file_that_is_missing_cut_or_extra_is_changed(stored: Stored) -> None:
     assert stored.reader().changed(MANIFEST) == ["config.json", "w", "more/x"]
     assert set(stored.reader().files()) == {"w", "more/x", "empty"}
     assert stored.reader().hashed("w").sha256 == sha256(WEIGHTS[:-1])
+    # A size that differs is enough.
+    again = stored.reader()
+    again.hashed = lambda path: pytest.fail("a blob is read")  # type: ignore[method-assign]
+    assert "w" in again.changed(MANIFEST)
+
+
+def test_folders_of_a_hierarchical_namespace_are_no_files(
+    stored: Stored, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = f"{FOLDER.bytes}/more"
+    stored.blobs.put(name, b"")
+    stored.blobs.metadata[name] = {"Hdi_isfolder": "true"}
+    assert set(stored.reader().files()) == {"w", "config.json"}
+    monkeypatch.setattr(reader, "MAX_LISTED", 2)
+    assert len(stored.reader().files()) == 2
+    stored.blobs.put(f"{FOLDER.bytes}/third", b"")
+    with pytest.raises(DataError, match="holds over 2 files"):
+        stored.reader().files()
+
+
+def test_a_log_that_is_longer_may_be_of_a_mirror_that_was_not_finished(stored: Stored) -> None:
+    name = stored.name("tensorboard/events")
+    for data, told in ((LOG + b"x", True), (LOG[:-1], False)):
+        stored.blobs.put(name, data)
+        ((_, why),), _ = stored.reader().own_problems()
+        assert ("a mirror that continued the log" in why) == told and f"{len(LOG)} were mirrored" in why
 
 
 @pytest.mark.parametrize("path", ["MODEL_CARD.md", "manifest.json", "tensorboard/events", "state"])

@@ -28,6 +28,7 @@ class Blobs:
     def __init__(self) -> None:
         self.data: dict[str, bytes] = {}
         self.etags: dict[str, str] = {}
+        self.metadata: dict[str, dict[str, str]] = {}
         self.written: list[str] = []
         self._counter = itertools.count(1)
 
@@ -48,7 +49,7 @@ class Blobs:
         """Return the properties of a blob."""
         if name not in self.data:
             raise refusal(404, "BlobNotFound")
-        found = BlobProperties(metadata={})
+        found = BlobProperties(metadata=self.metadata.get(name))
         found.name, found.size, found.etag = name, len(self.data[name]), f'"{self.etags[name]}"'
         return found
 
