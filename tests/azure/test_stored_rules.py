@@ -1,4 +1,4 @@
-"""What is believed of the files of a version, and what verify and --hash say of them, with blobs in memory."""
+"""Which files of a version are believed, and what verify and --hash say of them. The blobs are in memory."""
 
 from __future__ import annotations
 
