@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from aml_mirror.core.errors import MirrorError, ServiceUnavailable
+from aml_mirror.core.errors import DataError, MirrorError, ServiceUnavailable
 from aml_mirror.core.manifest import TransferResult
 from aml_mirror.registries.azureml import stored_files, version_repair, version_tags
 from aml_mirror.registries.azureml.artifact_service import Refused
@@ -127,6 +128,38 @@ def test_where_the_service_refuses_the_version_s_own_files_are_restored(
     assert stored.problems() == []
 
 
+def test_an_artifact_that_refers_to_an_own_file_is_restored_with_it(
+    stored: Stored, artifacts: Artifacts, tmp_path: Path
+) -> None:
+    name = stored.name("MODEL_CARD.md")
+    artifacts.read = lambda path, limit: stored.blobs.data[stored.name(path)]  # type: ignore[method-assign]
+    artifacts.put = lambda file: pytest.fail(f"{file.path} is written")  # type: ignore[method-assign]
+    stored.blobs.put(name, b"# other")
+    repair(stored, Run(tmp_path), "w", "config.json")
+    assert stored.blobs.data[name] == CARD
+
+
+def test_a_version_elsewhere_is_not_repaired(stored: Stored, tmp_path: Path) -> None:
+    elsewhere = replace(stored.version, path="azureml://datastores/own/paths/elsewhere")
+    with pytest.raises(DataError, match="was not made by aml-mirror"):
+        version_repair.repair(
+            stored.workspace, elsewhere, Run(tmp_path), MANIFEST, {}, lambda count: None, lambda: None
+        )
+    assert stored.blobs.written == []
+
+
+def test_a_digest_without_an_etag_proves_nothing_later(
+    stored: Stored, artifacts: Artifacts, tmp_path: Path
+) -> None:
+    known = {item.path: FileDigest(item.bytes, str(item.sha256), "") for item in ITEMS}
+    version_repair.repair(
+        stored.workspace, stored.version, Run(tmp_path), MANIFEST, known, lambda count: None, lambda: None
+    )
+    for item in ITEMS:
+        etag = stored.blobs.etags[stored.name(item.path)]
+        assert stored.reader()._files.list.files[item.path].etag == etag
+
+
 def test_a_file_that_is_wrong_gets_another_etag_and_the_list_another_digest(
     stored: Stored, artifacts: Artifacts, tmp_path: Path
 ) -> None:
@@ -148,6 +181,11 @@ def test_nothing_is_tagged_by_a_repair_that_lost_its_claim(
     with pytest.raises(ServiceUnavailable, match="another has it"):
         repair(stored, Run(tmp_path), "config.json", allowed=refuse)
     assert version_tags.STORED not in stored.tags
+    stored.blobs.put(stored.name("tensorboard/events"), b"x")
+    stored.blobs.written.clear()
+    with pytest.raises(ServiceUnavailable, match="another has it"):
+        repair(stored, Run(tmp_path), "w", "config.json", allowed=refuse)
+    assert stored.blobs.written == []
 
 
 @pytest.mark.parametrize(
