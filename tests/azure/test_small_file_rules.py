@@ -39,6 +39,7 @@ class Service:
         self.referred: dict[str, str] = {}
         self.registered: list[list[str]] = []
         self.offers, self.refuses = True, False
+        self.asked = 0
         self.taken: set[str] = set()
 
     def knows(self, path: str) -> bool:
@@ -55,6 +56,7 @@ class Service:
         return Put(file.bytes, path)
 
     def refer(self, path: str, datastore: str, blob: str) -> str:
+        self.asked += 1
         if not self.offers:
             raise NotOffered("no")
         self.referred[path] = f"{datastore}:{blob}"
@@ -171,6 +173,8 @@ def test_where_references_are_not_offered_the_bytes_go_to_the_run(service: Servi
     texts = {f"{number}.txt": "x" for number in range(REGISTER_TOGETHER)}
     small.small.put_texts(texts)
     assert service.registered == [list(texts)]
+    small.small.put_texts(texts)
+    assert service.registered == [list(texts)] and service.asked == 1
 
 
 def test_where_the_service_refuses_the_run_says_where_its_files_are(service: Service, events: Path) -> None:
@@ -229,9 +233,10 @@ class Requests:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, seen_at: int = 0, status: int = 504) -> None:
         self.sent = self.looks = self.asked = 0
+        self.status, self.fails_until = status, 1
         self.pauses: list[float] = []
         monkeypatch.setattr(retry_with_read_back, "time", SimpleNamespace(sleep=self.pauses.append))
-        http = SimpleNamespace(forget=lambda: None, last=lambda: status)
+        http = SimpleNamespace(forget=lambda: None, last=lambda: self.status)
         monkeypatch.setattr(retry_with_read_back, "http_status", http)
 
         def look() -> bool:
@@ -240,7 +245,7 @@ class Requests:
 
         def send() -> bool:
             self.sent += 1
-            if self.sent == 1:
+            if self.sent <= self.fails_until:
                 raise ServiceUnavailable("no answer", "")
             return True
 
@@ -262,6 +267,17 @@ def test_a_request_whose_answer_was_lost_is_looked_for_before_it_is_sent_again(
     assert never.request() is True and (never.sent, never.looks) == (2, 1 + len(PAUSES))
     # Before each look and each request, it is asked whether something may still be sent.
     assert never.asked == 2 + never.looks
+
+
+def test_a_request_that_was_lost_once_is_looked_for_whatever_failed_later(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    lost = Requests(monkeypatch)
+    lost.status, lost.fails_until = 429, 2
+    with pytest.raises(ServiceUnavailable):
+        lost.request()
+    before = lost.looks
+    assert lost.request() is True and lost.looks > before
 
 
 def test_a_request_that_was_not_carried_out_is_sent_again_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
