@@ -1,4 +1,4 @@
-"""Artifacts in object stores: S3 and Azure blobs accessed directly, and S3 through the server, in parts."""
+"""Artifacts in object stores: S3, Azure blobs and Data Lake accessed directly, and S3 through the server."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from mlflow.store.artifact.artifact_repository_registry import get_artifact_repo
 
 from aml_mirror.registries.mlflow.file_parts import PART_BYTES, parts_of
 from builders import mlflow_servers
+from builders.data_lake import DataLake, data_lake
 from builders.object_stores import ACCOUNT, azurite, s3, s3_client
 from builders.program import Call
 from builders.proxy import Page, Proxy
@@ -37,6 +38,8 @@ class Store:
 
     def names(self, below: str) -> list[str]:
         """The names of the objects below a prefix."""
+        if isinstance(self.blobs, DataLake):
+            return [name for name in self.blobs.files if name.startswith(below)]
         if isinstance(self.blobs, BlobServiceClient):
             container = self.blobs.get_container_client("container")
             return list(container.list_blob_names(name_starts_with=below))
@@ -45,10 +48,22 @@ class Store:
 
     def delete(self, name: str) -> None:
         """Delete one object."""
+        if isinstance(self.blobs, DataLake):
+            del self.blobs.files[name]
+            return
         if isinstance(self.blobs, BlobServiceClient):
             self.blobs.get_blob_client("container", name).delete_blob()
         else:
             self.blobs.delete_object(Bucket="bucket", Key=name)
+
+    def put(self, name: str) -> None:
+        """Write one object."""
+        if isinstance(self.blobs, DataLake):
+            self.blobs.files[name] = b"somebody's"
+        elif isinstance(self.blobs, BlobServiceClient):
+            self.blobs.get_blob_client("container", name).upload_blob(b"somebody's")
+        else:
+            self.blobs.put_object(Bucket="bucket", Key=name, Body=b"somebody's")
 
 
 @pytest.fixture(scope="module")
@@ -63,11 +78,20 @@ def azure_variables(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[s
         yield variables
 
 
-@pytest.fixture(params=["s3", "wasbs"])
+@pytest.fixture(scope="module")
+def lake(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DataLake]:
+    with data_lake(tmp_path_factory.mktemp("lake")) as running:
+        yield running
+
+
+@pytest.fixture(params=["s3", "wasbs", "abfss"])
 def store(request: pytest.FixtureRequest) -> Store:
     if request.param == "s3":
         variables = request.getfixturevalue("s3_variables")
         return Store("s3://bucket", variables, s3_client(variables))
+    if request.param == "abfss":
+        running = request.getfixturevalue("lake")
+        return Store(running.root, running.variables, running)
     variables = request.getfixturevalue("azure_variables")
     text = variables["AZURE_STORAGE_CONNECTION_STRING"]
     root = f"wasbs://container@{ACCOUNT}.blob.core.windows.net"
@@ -102,6 +126,32 @@ def test_a_version_in_an_object_store(
     assert aml_mirror(*verify, **store.variables).json["outcome"] == "verified"
     again = aml_mirror("mirror", run, *target, "--json", **store.variables).json
     assert again["outcome"] == "already-mirrored"
+
+
+def test_repair_deletes_what_was_added_and_nothing_else(
+    store: Store, client: MlflowClient, mlflow_url: str, run: Path, model_name: str, aml_mirror: Call
+) -> None:
+    client.create_experiment(model_name, f"{store.root}/{model_name}")
+    uri, variables = ("--tracking-uri", mlflow_url), store.variables
+    aml_mirror("mirror", run, "--model-name", model_name, *uri, **variables)
+    (config,) = [name for name in store.names(model_name) if name.endswith("/model/config.json")]
+    folder = config.removesuffix("config.json")
+    store.put(f"{folder}extra")
+    store.put(f"{folder}extra.txt")
+    repair = ("repair", f"{model_name}:1", "--source", run, *uri)
+    can_delete = not isinstance(store.blobs, DataLake)
+    done = aml_mirror(*repair, code=0 if can_delete else 65, **variables)
+    if not can_delete:
+        assert "extra does not belong to the version, and was left: MLflow's client cannot" in done.err
+        for name in ("extra", "extra.txt"):
+            store.delete(folder + name)
+    # MLflow's client deletes every object whose name begins like this.
+    store.put(f"{folder}config")
+    done = aml_mirror(*repair, code=65, **variables)
+    assert "config does not belong to the version, and was left: MLflow's client might delete" in done.err
+    assert config in store.names(model_name)
+    store.delete(f"{folder}config")
+    aml_mirror("verify", f"{model_name}:1", *uri, **variables)
 
 
 def test_a_file_is_read_in_parts(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

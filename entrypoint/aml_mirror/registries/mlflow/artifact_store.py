@@ -25,6 +25,7 @@ from mlflow.utils.rest_utils import http_request
 from mlflow.utils.uri import add_databricks_profile_info_to_artifact_uri, append_to_uri_path
 
 from aml_mirror.core.errors import ConfigurationError, NotAllowed
+from aml_mirror.registries.artifact_folder import entries_of
 from aml_mirror.registries.mlflow_errors import translate
 from aml_mirror.support import redaction
 from aml_mirror.support.retry import Retry
@@ -124,7 +125,7 @@ def _ask(repository: Any) -> None:
     """Request a folder that nobody writes: a small answer, with the same login as a write."""
     place, listing, root = str(repository.artifact_uri).partition(_LISTING)
     if not isinstance(repository, HttpArtifactRepository) or not listing:
-        repository.list_artifacts(_NOBODYS)
+        entries_of(repository, _NOBODYS)
         return
     # The same request as its own listing. The client's retries would lose what the server says about a 503.
     answer = http_request(
