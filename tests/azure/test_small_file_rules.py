@@ -231,12 +231,14 @@ def test_nothing_more_is_written_once_the_claim_is_lost(service: Service, events
 class Requests:
     """A request that fails, and what a look shows of it."""
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, seen_at: int = 0, status: int = 504) -> None:
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, seen_at: int = 0, status: int = 0) -> None:
         self.sent = self.looks = self.asked = 0
         self.status, self.fails_until = status, 1
         self.pauses: list[float] = []
         monkeypatch.setattr(retry_with_read_back, "time", SimpleNamespace(sleep=self.pauses.append))
-        http = SimpleNamespace(forget=lambda: None, last=lambda: self.status)
+        # What an earlier request was answered with, until it is forgotten.
+        last: list[int] = [429]
+        http = SimpleNamespace(forget=last.clear, last=lambda: last[0] if last else 0)
         monkeypatch.setattr(retry_with_read_back, "http_status", http)
 
         def look() -> bool:
@@ -246,6 +248,7 @@ class Requests:
         def send() -> bool:
             self.sent += 1
             if self.sent <= self.fails_until:
+                last[:] = [self.status] if self.status else []
                 raise ServiceUnavailable("no answer", "")
             return True
 
