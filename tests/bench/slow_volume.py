@@ -10,6 +10,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from aml_mirror.registries.azureml.read_once import MOST_VERSIONS
@@ -52,31 +53,27 @@ def comparison(azure: Azure, where: upload.Sink, file: Path, pod: volume.Pod) ->
     earlier.seed(azure, model, file.name, size)
     bare = environments.environment()
 
-    def cold(run: Callable[[], Sample]) -> Callable[[], Sample]:
+    def after(prepare: Callable[[Path], None], run: Callable[[], Sample]) -> Callable[[], Sample]:
         def call() -> Sample:
-            volume.drop_cache(file)
+            prepare(file)
             before = pod.bytes_read()
             sample = run()
-            return replace(sample, facts={**sample.facts, "MB read": (pod.bytes_read() - before) / MB})
+            seen = {"MB read": (pod.bytes_read() - before) / MB} if pod.kind else {}
+            return replace(sample, facts={**sample.facts, **seen})
 
         return call
 
-    def warm(run: Callable[[], Sample]) -> Callable[[], Sample]:
-        def call() -> Sample:
-            volume.warm(file)
-            return run()
-
-        return call
+    cold, warm = partial(after, volume.drop_cache), partial(after, volume.warm)
 
     def read() -> Sample:
         command = pod.command(["dd", f"if={file}", "of=/dev/null", "bs=1M"])
         return run_side(command, bare, prints_sample=False)
 
     ours = upload.ours(where, folder, pod.command)
-    with_earlier = upload.ours_after(azure, model, where, folder, pod.command)
+    seeking = upload.ours_after(azure, model, where, folder, pod.command)
 
-    def after() -> Sample:
-        sample = with_earlier()
+    def nothing_to_reuse() -> Sample:
+        sample = seeking()
         if sample.facts["blocks looked up"] != earlier.blocks_of(size):
             raise BenchError(f"{sample.facts['blocks looked up']} blocks of earlier versions were looked up")
         return sample
@@ -89,14 +86,14 @@ def comparison(azure: Azure, where: upload.Sink, file: Path, pod: volume.Pod) ->
         Side(
             "ours, nothing to reuse",
             f"likewise; looks for each block in {MOST_VERSIONS} earlier versions, without success",
-            cold(after),
+            cold(nothing_to_reuse),
         ),
         Side("azcopy", "with `--put-md5`", cold(azcopy)),
         Side("curl", "one PUT, nothing hashed", cold(curl), rounds=1),
     ]
     cached = [
         Side("ours, warm", "the file is in the page cache", warm(ours)),
-        Side("ours, nothing to reuse, warm", "likewise", warm(after)),
+        Side("ours, nothing to reuse, warm", "likewise", warm(nothing_to_reuse)),
         Side("azcopy, warm", "likewise", warm(azcopy)),
     ]
     warm_cost = Goal(
