@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -179,6 +180,27 @@ def test_all_ways_send_the_same_files(azure: Azure, monkeypatch: pytest.MonkeyPa
         azure.set_workspace(artifact_endpoint=f"{sink.url}/account")
         once(upload.big(azure, sink, 9 << 20), "ours", "curl")
         once(upload.small(azure, sink, 5, 1000), "upload_blob", "plugin")
+
+
+def test_a_warm_file_is_not_read_from_the_volume_again(tmp_path: Path) -> None:
+    file, size = tmp_path / "file", 48 << 20
+    file.write_bytes(os.urandom(size))
+    # The pod has too little memory for the file, as in the bench.
+    with volume.pod(file, 1 << 30, 32 << 20) as pod:
+        if not pod.kind:
+            pytest.skip("no control groups here")
+
+        def read_after(prepare: Callable[[Path], None]) -> int:
+            prepare(file)
+            before = pod.bytes_read()
+            command = pod.command(["dd", f"if={file}", "of=/dev/null", "bs=1M"])
+            harness.run_side(command, dict(os.environ), prints_sample=False)
+            return pod.bytes_read() - before
+
+        assert read_after(volume.drop_cache) >= size
+        assert read_after(volume.warm) < size / 20
+        assert read_after(volume.warm) < size / 20
+        assert read_after(volume.drop_cache) >= size
 
 
 @pytest.mark.usefixtures("here")
