@@ -15,7 +15,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-# Otherwise a thread of MLflow changes os.environ while other threads of a test read it for a proxy (KeyError).
+# Otherwise a thread of MLflow changes os.environ while other threads of a test read it (KeyError).
 os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
 
 import pytest
