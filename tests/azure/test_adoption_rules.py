@@ -226,9 +226,10 @@ def test_who_waited_looks_for_the_version_that_the_last_holder_made_elsewhere() 
 def test_a_version_that_was_begun_keeps_its_number_and_its_folder() -> None:
     older = f"azureml://datastores/own/paths/aml-mirror/run-1/ckpt/{'d' * 64}"
     begun = mlflow_run("a", **{version_tags.VERSION: "3"})
-    for workspace in (Workspace(begun), Workspace()):
+    # The run names it, or it was seen without its run.
+    for workspace, orphans in ((Workspace(begun), {}), (Workspace(), {TAGS[keys.IDENTITY]: "3"})):
         workspace.version = version(keys.INCOMPLETE, older)
-        workspace.orphans = {TAGS[keys.IDENTITY]: "3"}
+        workspace.orphans = orphans
         writer = take_up(workspace, Claim())
         assert isinstance(writer, AzureMLWriter)
         assert (writer._intended, writer._folder.bytes) == ("3", older.partition("/paths/")[2])

@@ -18,7 +18,8 @@ from aml_mirror.sources.local import LocalSource
 from aml_mirror.sources.tree import Tree
 
 MODEL = "policy"
-TAGS = {keys.MODEL_NAME: MODEL, keys.IDENTITY: "i" * 64, keys.STATE: keys.INCOMPLETE, keys.ROLE: "final"}
+OF_VERSION = {keys.MODEL_NAME: MODEL, keys.IDENTITY: "i" * 64, keys.ROLE: "final"}
+TAGS = {**OF_VERSION, keys.STATE: keys.INCOMPLETE}
 
 
 @pytest.fixture
@@ -58,7 +59,7 @@ def test_a_lease_that_was_taken_is_noticed_before_the_version_is_registered(
 ) -> None:
     theirs = take(registry, writer)
     with pytest.raises(ServiceUnavailable, match="another mirror took over"):
-        writer.register("", TAGS)
+        writer.register("", OF_VERSION)
     assert versions(registry.client) == [] and registry.client.search_registered_models() == []
     # The new holder keeps its lease, and the run stays open for it.
     writer.abort("FAILED", "it was taken over")
@@ -69,13 +70,13 @@ def test_a_lease_that_was_taken_is_noticed_before_the_version_is_registered(
 def test_a_lease_that_was_lost_ends_every_write(
     registry: MlflowRegistry, writer: MlflowWriter, tree: Tree
 ) -> None:
-    version = writer.register("", TAGS)
+    version = writer.register("", OF_VERSION)
     writer._keeper.lost = True
     writes: list[Callable[[], object]] = [
         lambda: writer.log_params({"lr": "1"}),
         lambda: writer.log_metrics(lambda: iter([("loss", 1.0, 1, 1)]), lambda count: None),
         lambda: writer.put_files(tree, [Upload("w", "model/w", 7)], lambda count: None),
-        lambda: writer.register("", TAGS),
+        lambda: writer.register("", OF_VERSION),
         lambda: writer.finish(version),
     ]
     for write in writes:
@@ -105,7 +106,7 @@ def test_of_several_versions_of_one_identity_the_first_stays(
     client.create_registered_model(MODEL)
     for tags in (TAGS, {**TAGS, keys.IDENTITY: "j" * 64}, TAGS):
         client.create_model_version(MODEL, "runs:/r/model", tags={**tags, keys.MLFLOW_RUN_ID: writer.run_id})
-    found = writer.register("", {**TAGS, keys.QUICK_KEY: "now", keys.NOTE: "of the run"})
+    found = writer.register("", {**OF_VERSION, keys.QUICK_KEY: "now", keys.NOTE: "of the run"})
     assert found.number == "1"
     assert sorted(tags[keys.IDENTITY][0] for tags in versions(client)) == ["i", "j"]
     # What changes from one attempt to the next is the newest one's.
@@ -116,7 +117,7 @@ def test_of_several_versions_of_one_identity_the_first_stays(
 def test_the_run_is_complete_before_its_version_and_the_lease_is_released(
     registry: MlflowRegistry, writer: MlflowWriter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    version = writer.register("", TAGS)
+    version = writer.register("", OF_VERSION)
     assert not version.complete
     real, states = MlflowClient.set_model_version_tag, []
 
