@@ -230,6 +230,16 @@ def writer(run: Run, claim: Claim | None = None, adopted: bool = False) -> Write
     return Writer(workspace, found, claim or Claim(), {}, adopted)  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize("is_done", [True, False])
+def test_a_batch_of_a_first_mirror_without_an_answer_is_not_carried_out_twice(
+    run: Run, is_done: bool
+) -> None:
+    run.fails = {2: is_done}
+    writer(run).log_metrics(all_of, lambda count: None)
+    assert sorted(run.points, key=lambda point: point[3]) == POINTS
+    assert run.requests == (3 if is_done else 4)
+
+
 def test_values_that_are_not_finite_are_left_out_where_they_are_refused(run: Run) -> None:
     points: list[Point] = [*POINTS[:3], ("loss", math.nan, 9, 9), ("loss", math.inf, 10, 10)]
     writer(run).log_metrics(lambda: all_of(points), lambda count: None)
