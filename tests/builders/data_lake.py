@@ -38,6 +38,9 @@ class DataLake:
         """The entries directly in a folder; None if there is no such folder."""
         prefix = f"{folder}/" if folder else ""
         below = [path for path in self.files if path.startswith(prefix)]
+        if folder in self.files:
+            # A file is listed as its own entry: MLflow's repository expects that.
+            below, prefix = [folder], folder[: len(folder) - len(folder.rpartition("/")[2])]
         if folder and not below:
             return None
         names: dict[str, dict[str, object]] = {}

@@ -142,6 +142,19 @@ def test_what_a_person_names_must_be_whole(tree: Tree) -> None:
         chosen(tree, replace(RUN, best=None), "best")
 
 
+def test_a_path_may_be_given_below_the_source(tmp_path: Path) -> None:
+    """As a shell completes it."""
+    for path in ("lab/run/step_5/model.safetensors", "lab/run/lab/run/step_7/model.safetensors"):
+        safetensors(tmp_path / path)
+    source = LocalSource(tmp_path)
+    below = Tree(source, source.scan()).below("lab/run")
+    run = Run((checkpoint(5), checkpoint(7, path="lab/run/step_7")))
+    for wanted in ("step_5", "./step_5/", "lab/run/step_5"):
+        assert chosen(below, run, wanted)[0].checkpoint.path == "step_5", wanted
+    # A path of the run itself comes first.
+    assert chosen(below, run, "lab/run/step_7")[0].checkpoint.path == "lab/run/step_7"
+
+
 def test_what_include_and_exclude_leave() -> None:
     item = Checkpoint("a", 1, "final", ("a/w.bin", "a/x/c.json", "b/stats.json"), ("a/w.bin",))
 

@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from aml_mirror.core.errors import DataError
-from aml_mirror.pipeline import decide
+from aml_mirror.pipeline import decide, log_update
+from aml_mirror.pipeline import mirror as mirror_module
 from aml_mirror.pipeline.destination import destination
 from aml_mirror.pipeline.locate import locate
 from aml_mirror.pipeline.mirror import Mirror
@@ -106,6 +107,53 @@ def test_hash_compares_what_is_stored(
         mirror(run, shelf, hash=True)
     # Without it, nobody looks.
     assert mirror(run, shelf).outcome == "already-mirrored"
+
+
+def test_hash_compares_the_logs_of_the_run_too(
+    run: Path, shelf: Shelf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mirror(run, shelf)
+    compared: list[str] = []
+    monkeypatch.setattr(
+        log_update,
+        "require_same_beginnings",
+        lambda registry, located, version: compared.append(version.number),
+    )
+    mirror(run, shelf)
+    assert compared == []
+    mirror(run, shelf, hash=True)
+    assert compared == ["1"]
+
+
+def test_a_version_whose_bytes_the_service_copied_is_recognised(
+    run: Path, shelf: Shelf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copied = Version("m", "7", {keys.QUICK_KEY: "another", keys.STATE: keys.COMPLETE})
+    asked: list[int] = []
+
+    def copied_version(registry: object, plan: object, versions: list[Version]) -> Version:
+        asked.append(len(versions))
+        return copied
+
+    monkeypatch.setattr(mirror_module, "copied_version", copied_version)
+    monkeypatch.setattr(shelf, "refresh", lambda version, key: asked.append(len(key)))
+    assert mirror(run, shelf).model_version == "7"
+    # Its quick key is noted, so that the next mirror need not hash.
+    assert asked == [0, 64]
+
+
+def test_a_checkpoint_is_sent_while_it_is_hashed_only_where_there_is_no_version_of_it(run: Path) -> None:
+    class ReadsOnce(Shelf):
+        def read_once(self, source: object, model: str, quick_key: str, size: int) -> Any:
+            return (model, quick_key, size)
+
+    given = settings(run)
+    located, target = locate(open_source(given, print), given), destination(given)
+    begun = Version("m", "1", {keys.CHECKPOINT: "checkpoint-20", keys.STATE: keys.INCOMPLETE})
+    reads = mirror_module._reader(ReadsOnce(run, ""), located, target, [begun])  # type: ignore[arg-type]
+    assert reads("checkpoint-20", "key", 5) is None
+    assert reads("checkpoint-10", "key", 5) == ("m", "key", 5)
+    assert mirror_module._reader(Shelf(run, ""), located, target, [])("checkpoint-10", "key", 5) is None  # type: ignore[arg-type]
 
 
 def test_a_dry_run_writes_nothing(run: Path, shelf: Shelf) -> None:

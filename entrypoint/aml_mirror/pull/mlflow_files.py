@@ -44,10 +44,12 @@ def open_files(uri: str, api: MlflowApi, settings: Settings) -> Files:
         return LocalFiles(unquote(urlsplit(uri).path) if scheme else uri, api.retry)
     if scheme in _WASB:
         from aml_mirror.pull.azure_files import AzureFiles
+        from aml_mirror.pull.blob_login import blob_login
 
         parts = urlsplit(uri)
-        account = f"https://{parts.hostname}"
-        return AzureFiles(account, parts.username or "", unquote(parts.path), api.retry, settings.concurrency)
+        account, sas = blob_login(f"https://{parts.hostname}")
+        folder = unquote(parts.path)
+        return AzureFiles(account, parts.username or "", folder, api.retry, settings.concurrency, sas)
     if importlib.util.find_spec("mlflow") is None:
         raise ConfigurationError(
             f"{api.shown} stores the files in {scheme}://, which only MLflow's own client can read, but it "
