@@ -73,7 +73,9 @@ class Stored:
             self.tags.update(tags)
 
         return SimpleNamespace(
-            azure=SimpleNamespace(container_of=lambda name: self.blobs),
+            azure=SimpleNamespace(
+                container_of=lambda name: self.blobs, datastore=SimpleNamespace(name="own")
+            ),
             retry=RETRY,
             models=SimpleNamespace(tag=tag),
             transfer=lambda container: SimpleNamespace(put=self.bring),

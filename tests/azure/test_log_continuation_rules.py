@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -15,9 +16,11 @@ from aml_mirror.registries.azureml import log_writer, metric_writer, retry_with_
 from aml_mirror.registries.azureml.limits import LEAST_PARAM_VALUE, LIMITS
 from aml_mirror.registries.azureml.log_writer import PROGRESS, AzureMLLogWriter
 from aml_mirror.registries.azureml.metric_writer import MetricWriter
-from aml_mirror.registries.records import Point
+from aml_mirror.registries.records import Point, Upload
+from aml_mirror.sources.local import LocalSource
+from aml_mirror.sources.tree import Tree
 from builders.stored_version import sha256
-from stored_in_memory import FOLDER, STATE, Stored
+from stored_in_memory import FOLDER, LOG, STATE, Stored
 
 POINTS: list[Point] = [("loss", float(step), 1000 + step, step) for step in range(450)]
 
@@ -104,9 +107,11 @@ def test_points_that_a_log_gained_are_sent_once_however_often_it_is_begun(run: R
     assert run.points == POINTS and run.requests == 3
     assert continued(run, stored).log_points(all_of, "a") == 450
     assert run.points == POINTS and run.requests == 3
-    # Another update sends its own.
-    assert continued(run, stored).log_points(lambda: all_of(POINTS[:5]), "b") == 5
-    assert run.points == [*POINTS, *POINTS[:5]]
+    # Another update sends its own, even if it begins alike.
+    run.points.clear()
+    assert continued(run, stored).log_points(lambda: all_of(POINTS[:200]), "b") == 200
+    assert continued(run, stored).log_points(all_of, "c") == 450
+    assert run.points == [*POINTS[:200], *POINTS]
 
 
 @pytest.mark.parametrize("is_done", [True, False])
@@ -146,6 +151,52 @@ def test_without_the_claim_no_point_is_sent_and_no_version_is_tagged(run: Run, s
     assert claim.released == 1
 
 
+class LostAfter(Claim):
+    """A claim that is lost after this many questions."""
+
+    def __init__(self, count: int) -> None:
+        self.count = count
+
+    @property
+    def lost(self) -> bool:  # type: ignore[override]
+        self.count -= 1
+        return self.count < 0
+
+
+def test_a_claim_that_is_lost_before_the_tag_leaves_the_tag(run: Run, stored: Stored) -> None:
+    before = stored.tags[keys.LOGS]
+    with pytest.raises(ServiceUnavailable, match="another mirror took over"):
+        continued(run, stored, LostAfter(1)).finish("logs-x.json", "{}", "4:x:y")
+    assert stored.tags[keys.LOGS] == before
+    assert f"{FOLDER.own}.logs-x.json" in stored.blobs.data
+
+
+def test_a_longer_log_replaces_the_shorter_one_and_its_digest(
+    run: Run, stored: Stored, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "events").write_bytes(LOG + b"more")
+    source = LocalSource(tmp_path)
+    tree = Tree(source, source.scan())
+    referred: list[str] = []
+    references = SimpleNamespace(refer=lambda path, store, blob: referred.append(blob))
+    monkeypatch.setattr(log_writer, "RunArtifacts", lambda *given: object())
+    monkeypatch.setattr(log_writer, "ArtifactReferences", lambda *given: references)
+    info = SimpleNamespace(artifact_uri="", experiment_id="7")
+    found = run.get_run("r")
+    monkeypatch.setattr(run, "get_run", lambda run_id: SimpleNamespace(info=info, data=found.data))
+    uploads = [Upload("events", "tensorboard/events", len(LOG) + 4)]
+    # An update that was killed has stored it.
+    for sent in (len(LOG) + 4, 0):
+        update = continued(run, stored)
+        assert update.put_logs(tree, uploads) == sent
+    assert referred == [f"{FOLDER.own}/tensorboard/events"] * 2
+    assert "wrong mirror/tensorboard/events" in stored.problems()
+    update.finish("logs-x.json", "{}", f"4:{sha256(b'{}')}:y")
+    assert stored.tags[version_tags.STORED] != stored.tags[version_tags.STORED_SHA256]
+    stored.blobs.put(f"{FOLDER.own}.logs-{sha256(b'{}')}.json", b"{}")
+    assert stored.problems() == []
+
+
 def test_the_tag_of_an_update_is_written_after_its_state(run: Run, stored: Stored) -> None:
     run.tags[keys.TRAINED] = "then"
     writer = continued(run, stored)
@@ -177,6 +228,16 @@ def writer(run: Run, claim: Claim | None = None, adopted: bool = False) -> Write
     data = SimpleNamespace(tags=dict(run.tags), params=dict(run.params))
     found: Any = SimpleNamespace(info=SimpleNamespace(run_id="r"), data=data)
     return Writer(workspace, found, claim or Claim(), {}, adopted)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("is_done", [True, False])
+def test_a_batch_of_a_first_mirror_without_an_answer_is_not_carried_out_twice(
+    run: Run, is_done: bool
+) -> None:
+    run.fails = {2: is_done}
+    writer(run).log_metrics(all_of, lambda count: None)
+    assert sorted(run.points, key=lambda point: point[3]) == POINTS
+    assert run.requests == (3 if is_done else 4)
 
 
 def test_values_that_are_not_finite_are_left_out_where_they_are_refused(run: Run) -> None:

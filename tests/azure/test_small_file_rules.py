@@ -248,7 +248,8 @@ class Requests:
         def send() -> bool:
             self.sent += 1
             if self.sent <= self.fails_until:
-                last[:] = [self.status] if self.status else []
+                if self.status:
+                    last[:] = [self.status]
                 raise ServiceUnavailable("no answer", "")
             return True
 

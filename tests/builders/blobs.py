@@ -30,6 +30,7 @@ class Blobs:
         self.etags: dict[str, str] = {}
         self.metadata: dict[str, dict[str, str]] = {}
         self.written: list[str] = []
+        self.listed = 0
         self._counter = itertools.count(1)
 
     def put(self, name: str, data: bytes) -> str:
@@ -40,10 +41,10 @@ class Blobs:
     def get_blob_client(self, name: str) -> _Blob:
         return _Blob(self, name)
 
-    def list_blobs(self, name_starts_with: str = "", **more: Any) -> Iterator[BlobProperties]:
-        return iter(
-            [self.properties(name) for name in sorted(self.data) if name.startswith(name_starts_with)]
-        )
+    def list_blobs(self, name_starts_with: str = "", **more: Any) -> _Listed:
+        self.listed += 1
+        names = [name for name in sorted(self.data) if name.startswith(name_starts_with)]
+        return _Listed([self.properties(name) for name in names])
 
     def properties(self, name: str) -> BlobProperties:
         """Return the properties of a blob."""
@@ -52,6 +53,26 @@ class Blobs:
         found = BlobProperties(metadata=self.metadata.get(name))
         found.name, found.size, found.etag = name, len(self.data[name]), f'"{self.etags[name]}"'
         return found
+
+
+class _Listed(list[BlobProperties]):
+    """A listing, also in one page."""
+
+    def by_page(self, token: str | None) -> _Pages:
+        return _Pages([list(self)])
+
+
+class _Pages:
+    continuation_token = None
+
+    def __init__(self, pages: list[list[BlobProperties]]) -> None:
+        self._pages = iter(pages)
+
+    def __iter__(self) -> Iterator[list[BlobProperties]]:
+        return self
+
+    def __next__(self) -> list[BlobProperties]:
+        return next(self._pages)
 
 
 class _Blob:
@@ -67,9 +88,12 @@ class _Blob:
     def get_blob_properties(self) -> BlobProperties:
         return self._container.properties(self._name)
 
-    def download_blob(self, **more: Any) -> Any:
+    def download_blob(self, offset: int = 0, length: int | None = None, **more: Any) -> Any:
         found = self.get_blob_properties()
-        data = self._container.data[self._name]
+        if more.get("etag", found.etag) != found.etag:
+            raise refusal(412, "ConditionNotMet")
+        data = self._container.data[self._name][offset:]
+        data = data if length is None else data[:length]
         return SimpleNamespace(
             properties=found,
             readall=lambda: data,

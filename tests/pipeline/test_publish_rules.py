@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from aml_mirror.core.errors import DataError, Interrupted
-from aml_mirror.pipeline import publish
+from aml_mirror.metrics.summaries import Series
+from aml_mirror.pipeline import decide, publish
 from aml_mirror.pipeline.locate import locate
 from aml_mirror.pipeline.mirror import Mirror
 from aml_mirror.pipeline.receipt import Progress
@@ -116,6 +117,19 @@ def test_bookkeeping_of_the_run_is_not_on_the_version(run: Path, shelf: Shelf) -
     assert not version.tags.keys() & keys.OF_THE_RUN_ALONE
     tags = json.loads(next(shelf.folder.glob("runs/*.json")).read_text())
     assert {keys.NOTE, keys.TRAINED} <= tags.keys()
+
+
+@pytest.mark.parametrize(("count", "told"), [(3, True), (400, False)])
+def test_names_of_metrics_that_were_changed_are_a_tag_unless_it_is_too_long(
+    run: Path, count: int, told: bool
+) -> None:
+    (plan,) = decide.plans(settings(run), CONSOLE)
+    series = tuple(Series(f"n{number}", f"n {number}", "") for number in range(count))
+    plan = replace(plan, metrics=replace(plan.metrics, series=series))
+    tags = publish.tags_of(plan, settings(run))
+    assert (keys.METRIC_NAMES in tags) == told
+    if told:
+        assert json.loads(tags[keys.METRIC_NAMES]) == {"n0": "n 0", "n1": "n 1", "n2": "n 2"}
 
 
 @pytest.mark.parametrize(("replayed", "source"), [("run-1", "learned"), ("run-9", "run-9")])
