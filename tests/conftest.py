@@ -15,6 +15,9 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
+# Otherwise a thread of MLflow changes os.environ while other threads of a test read it (KeyError).
+os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
+
 import pytest
 from filelock import FileLock
 from hypothesis import HealthCheck, settings

@@ -192,18 +192,18 @@ class Settler:
         record = replace(plan.record, outputs=plan.record.outputs or pending)
         self.cli.update(writes, record.describe(self.spec.template, plan.what, write))
         self.wrote += writes
-        self.lost = self.lost_edit(seen.revision, write, self.lost or seen)
+        self.lost = self.lost_edit(seen, write)
 
-    def lost_edit(self, since: int, write: str, based_on: Seen) -> Seen | None:
+    def lost_edit(self, seen: Seen, write: str) -> Seen | None:
         """OSMO's state with the edit that came after our read and that our write replaced."""
-        rows = [row for row in self.cli.history() if row.number > since]
+        rows = [row for row in self.cli.history() if row.number > seen.revision]
         ours = next((row for row in rows if f"write {write}]" in row.description), None)
         between = [row for row in rows if ours is not None and row.number < ours.number]
         if ours is None or not between:
             return None
         theirs = max(between, key=lambda row: row.number)
         template = (self.snapshot(theirs.number) or {}).get(self.spec.template)
-        if template is None or template == based_on.templates.get(self.spec.template):
+        if template is None or template == seen.templates.get(self.spec.template):
             return None
         if max(row.number for row in rows) > ours.number:
             self.warn_of(theirs, ours)
@@ -213,8 +213,8 @@ class Settler:
             file=sys.stderr,
         )
         # With the record from before our write, because our write describes a template without their edit.
-        templates = {**based_on.templates, self.spec.template: template}
-        return replace(based_on, revision=theirs.number, templates=templates)
+        templates = {**seen.templates, self.spec.template: template}
+        return replace(seen, revision=theirs.number, templates=templates)
 
     def warn_of(self, theirs: Revision, ours: Revision) -> None:
         print(

@@ -281,3 +281,6 @@ def test_what_somebody_wrote_by_hand_is_no_stage(azure: Azure, gated: Gated, ml:
     blob(azure, name.replace("000001", "000002")).upload_blob(json.dumps(forged).encode())
     assert gated.holder() == "1"
     assert [one["carried_out"] for one in gated.history()["entries"]] == [True, False]
+    gated.evaluate("2", 95, 100)
+    ml.models.archive("act", "2")
+    assert "version 2 of act is archived" in gated.promote("2", code=65).json["error"]

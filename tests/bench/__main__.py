@@ -19,7 +19,7 @@ from bench.harness import BenchError, machine
 
 NAMES = (
     "events", "nothing", "points", "upload", "download", "slow-volume", "reuse", "pull-reuse",
-    "server-copy", "mlflow-server", "start", "scale",
+    "server-copy", "mlflow-server", "whole", "start", "scale",
 )  # fmt: skip
 
 

@@ -39,7 +39,10 @@ def comparison(points: int = POINTS) -> Comparison:
             Side("ours", "checksums of every record verified", side("ours")),
             Side("tbparse", "what most scripts use: pandas on top of tensorboard", side("tbparse")),
             Side(
-                "EventAccumulator", "tensorboard's own reader, size_guidance unlimited", side("accumulator")
+                "EventAccumulator",
+                "tensorboard's own reader, size_guidance unlimited",
+                side("accumulator"),
+                rounds=1,
             ),
             Side("RawEventFileLoader", "tensorboard's raw records, each parsed", side("loader")),
             Side("bare Python", "reads nothing: the baseline for memory", side("bare"), is_yardstick=True),

@@ -6,6 +6,7 @@ import json
 import shutil
 import uuid
 from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 
 from azure_emulator.client import Azure
@@ -24,8 +25,8 @@ def results(rounds: int | None) -> Iterator[Result]:
 
 
 def comparison(azure: Azure) -> Comparison:
-    """Each side mirrors two versions and pulls the first, without being measured. Then it pulls the
-    second.
+    """Two versions are mirrored, and the first is pulled, once for each kind of file and without being
+    measured. Then each side pulls the second.
     """
     program = environments.ours().with_name("aml-mirror")
 
@@ -33,6 +34,7 @@ def comparison(azure: Azure) -> Comparison:
         command = [program, *map(str, arguments), "--json"]
         return run_side(command, emulator.environment(azure), prints_sample=False)
 
+    @cache
     def prepared(write: Callable[[Path, Tensors], None]) -> tuple[str, Path]:
         name = f"pulled-{uuid.uuid4().hex[:8]}"
         for seed in (1, 2):
@@ -42,6 +44,7 @@ def comparison(azure: Azure) -> Comparison:
             (folder / "config.json").write_text('{"model_type": "policy"}')
             (folder / "trainer_state.json").write_text('{"global_step": 100, "log_history": []}')
             run("mirror", folder.parent, "--model-name", name)
+        shutil.rmtree(DATA / name)
         target = environments.scratch() / name
         run("pull", f"{name}:1", target / "one")
         return name, target
@@ -63,12 +66,9 @@ def comparison(azure: Azure) -> Comparison:
     def side(write: Callable[[Path, Tensors], None], *, again: bool = False) -> Callable[[], Sample]:
         def call() -> Sample:
             name, target = prepared(write)
-            try:
-                sample = measured(name, target, "--reuse", target / "one")
-                return measured(name, target) if again else sample
-            finally:
-                shutil.rmtree(target, ignore_errors=True)
-                shutil.rmtree(DATA / name, ignore_errors=True)
+            shutil.rmtree(target / "two", ignore_errors=True)
+            sample = measured(name, target, "--reuse", target / "one")
+            return measured(name, target) if again else sample
 
         return call
 

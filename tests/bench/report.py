@@ -17,7 +17,7 @@ PICTURE = Path(__file__).resolve().parent / "scale.svg"
 BEGIN, END = "<!-- make bench: begin -->", "<!-- make bench: end -->"
 _ORDER = (
     *("points", "events", "upload", "reuse", "download", "pull-reuse"),
-    *("server-copy", "mlflow-server", "nothing", "start"),
+    *("server-copy", "whole", "mlflow-server", "nothing", "start"),
 )
 
 
@@ -97,12 +97,15 @@ def table(found: dict[str, Any]) -> str:
     head = ["", "time", "× ours", "CPU", "resident", *facts, "what it stands for"]
     rows = [head, ["---"] * len(head)]
     for side in found["sides"]:
-        extrapolated = f" (from 1/{side['extrapolated']:.0f})" if side["extrapolated"] != 1 else ""
+        limits = [f"from 1/{side['extrapolated']:.0f}"] if side["extrapolated"] != 1 else []
+        if (taken := len(side["samples"])) < found["rounds"]:
+            limits.append(f"{taken} round{'s' * (taken > 1)}")
+        limited = f" ({', '.join(limits)})" if limits else ""
         ratio = side["seconds"] / ours["seconds"] if ours["seconds"] else 0
         rows.append(
             [
                 f"**{side['side']}**" if side is ours else side["side"],
-                _seconds(side["seconds"]) + extrapolated if side["seconds"] else "",
+                _seconds(side["seconds"]) + limited if side["seconds"] else "",
                 f"{ratio:.2f}" if side["seconds"] else "",
                 _seconds(side["cpu_seconds"]) if side["cpu_seconds"] else "",
                 f"{side['resident_mb']:.0f} MB" if side["resident_mb"] else "",
@@ -118,7 +121,9 @@ def table(found: dict[str, Any]) -> str:
 
 
 def _goal(goal: dict[str, Any]) -> str:
-    said = f"- {goal['goal']}: {goal['measured']:.2f} {goal['unit']}, {_met(goal['met'])}"
+    said = f"- {goal['goal']}: {goal['measured']:.2f} {goal['unit']}"
+    if goal["met"] is not None:
+        said += f", {_met(goal['met'])}"
     return said + (f": {goal['obstacle']}" if goal["obstacle"] else "")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import uuid
 import zipfile
 from collections.abc import Callable, Iterator
@@ -90,6 +91,7 @@ def comparison(azure: Azure) -> Comparison:
                 (folder / "trainer_state.json").write_text('{"global_step": 100, "log_history": []}')
                 command = [program, "--source", folder.parent, "--model-name", name, "--json"]
                 sample = run_side(command, emulator.environment(azure), prints_sample=False)
+            shutil.rmtree(DATA / name)
             receipt = json.loads(sample.said.splitlines()[-1])
             if receipt["outcome"] != "mirrored":
                 raise BenchError(f"{write.__name__}: {receipt['outcome']}")

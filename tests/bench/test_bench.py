@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,11 +21,16 @@ from bench import (
     mlflow_server,
     nothing,
     points,
+    pull_reuse,
     report,
+    reuse,
     runs,
     scale,
     server_copy,
+    slow_volume,
     upload,
+    volume,
+    whole,
 )
 from bench.__main__ import NAMES
 from bench.growth import Curve, Point, plot
@@ -66,6 +72,12 @@ def test_medians_ratios_and_goals() -> None:
     assert "- fast: 10.00 ×, met\n" in said
 
 
+def test_what_has_no_limit_is_only_printed() -> None:
+    goal = Goal("how much longer", None, True, harness.times_as_long("ours", "theirs"))
+    found = compare(comparison(side("ours", 3.0), side("theirs", 2.0), goals=(goal,), rounds=1), say=quiet)
+    assert report.table(found.as_dict()).endswith("\n- how much longer: 1.50 ×\n")
+
+
 def test_the_sides_take_turns() -> None:
     order: list[str] = []
 
@@ -74,6 +86,13 @@ def test_the_sides_take_turns() -> None:
 
     compare(comparison(noting("a"), noting("b"), noting("c")), say=quiet)
     assert "".join(order) == "abcbcacab"
+
+
+def test_a_slow_side_may_take_part_in_fewer_rounds() -> None:
+    found = compare(comparison(side("ours", 1.0, 3.0, 2.0), side("slow", 8.0, rounds=1)), say=quiet)
+    assert [one.samples for one in found.sides] == [[1.0, 3.0, 2.0], [8.0]]
+    said = report.table(found.as_dict())
+    assert "| slow | 8.00 s (1 round) | 4.00 |" in said and "| **ours** | 2.00 s | 1.00 |" in said
 
 
 def test_a_side_that_does_a_part_is_extrapolated() -> None:
@@ -165,6 +184,41 @@ def test_all_ways_send_the_same_files(azure: Azure, monkeypatch: pytest.MonkeyPa
         once(upload.small(azure, sink, 5, 1000), "upload_blob", "plugin")
 
 
+def test_a_warm_file_is_not_read_from_the_volume_again(tmp_path: Path) -> None:
+    file, size = tmp_path / "file", 48 << 20
+    file.write_bytes(os.urandom(size))
+    # The pod has too little memory for the file, as in the bench.
+    with volume.pod(file, 1 << 30, 32 << 20) as pod:
+        if not pod.kind:
+            pytest.skip("no control groups here")
+
+        def read_after(prepare: Callable[[Path], None]) -> int:
+            prepare(file)
+            before = pod.bytes_read()
+            command = pod.command(["dd", f"if={file}", "of=/dev/null", "bs=1M"])
+            harness.run_side(command, dict(os.environ), prints_sample=False)
+            return pod.bytes_read() - before
+
+        assert read_after(volume.drop_cache) >= size
+        assert read_after(volume.warm) < size / 20
+        assert read_after(volume.warm) < size / 20
+        assert read_after(volume.drop_cache) >= size
+
+
+@pytest.mark.usefixtures("here")
+def test_earlier_versions_without_an_equal_block_change_nothing(
+    azure: Azure,  # noqa: F811
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(environments, "azcopy", lambda: (Path("azcopy"), {}))
+    (file,) = runs.files("slow", 1, 33 << 20).iterdir()
+    with upload.sink(0.0) as sink:
+        made = slow_volume.comparison(azure, sink, file, volume.Pod("", (), ""))
+        found = once(made, "ours, nothing to reuse, warm")
+    # 8 versions with 5 blocks each.
+    assert found["ours, nothing to reuse, warm"].facts["blocks looked up"] == 40
+
+
 @pytest.mark.usefixtures("here")
 def test_the_script_sends_what_ours_sends(mlflow_url: str) -> None:
     found = once(mlflow_server.comparison(mlflow_url, 2_500, 1 << 20), "ours", "script")
@@ -177,6 +231,53 @@ def test_both_ways_bring_the_same_checkpoint(azure: Azure) -> None:  # noqa: F81
     by_hand = found["download and upload"].facts
     assert by_hand["bytes sent"] > 2 << 20 and by_hand["bytes received"] > 2 << 20
     assert found["ours"].facts["bytes sent"] < 1 << 20
+
+
+_COPIES = """\
+#!{python}
+import sys
+from pathlib import Path
+from azure.storage.blob import ContainerClient
+
+folder, address, patterns = Path(sys.argv[2]), sys.argv[3], sys.argv[sys.argv.index("--include-pattern") + 1]
+base, _, sas = address.partition("?")
+*place, prefix = base.split("/", 4)
+container = ContainerClient.from_container_url(f"{{'/'.join(place)}}?{{sas}}")
+for name in patterns.split(";"):
+    container.upload_blob(f"{{prefix}}/{{name}}", (folder / name).read_bytes())
+"""
+
+
+@pytest.mark.usefixtures("here")
+def test_both_ways_register_the_same_files(
+    azure: Azure,  # noqa: F811
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    copies = tmp_path / "copies"
+    copies.write_text(_COPIES.format(python=sys.executable))
+    copies.chmod(0o755)
+    monkeypatch.setattr(environments, "azcopy", lambda: (copies, {}))
+    once(whole.comparison(azure, 1 << 20), "ours", "azcopy and a script")
+
+
+@pytest.mark.nightly
+@pytest.mark.usefixtures("here")
+def test_what_is_frozen_is_neither_sent_nor_pulled_again(
+    azure: Azure,  # noqa: F811
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    for module in (reuse, pull_reuse):
+        monkeypatch.setattr(module, "DATA", tmp_path)
+    monkeypatch.setattr(reuse, "SIZE", 72 << 20)
+    # As in the bench: the list of versions shows the one before.
+    azure.set_workspace(list_lag=0)
+    sent = once(reuse.comparison(azure), "safetensors")
+    assert 0 < sent["safetensors"].facts["% sent"] < 60
+    pulled = once(pull_reuse.comparison(azure), "safetensors", "there already")
+    assert 0 < pulled["safetensors"].facts["% of the bytes received"] < 60
+    assert pulled["there already"].facts["% of the bytes received"] == 0
 
 
 @pytest.mark.nightly

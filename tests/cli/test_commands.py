@@ -246,6 +246,7 @@ def test_memory_of_a_plan_with_140_000_points(tmp_path: Path) -> None:
         (["--source", "{run}", "--model-name", "m", "--tracking-uri", "mlflow:5000"], 78, "put http:// or"),
         (["--source", "{run}", "--model-name", "m", "--tracking-uri", "/mlruns"], 78, "put http:// or"),
         (["--source", "{run}", "--model-name", "m", "--tracking-uri", "arn:aws:sagemaker:a:1:b"], 78, "pip"),
+        (["--source", "{run}", "--model-name", "m", "--tracking-uri", "databricks"], 78, "DATABRICKS_TOKEN"),
         (["--source", "{run}", "--model-name", "m", "--tracking-uri", "https://"], 78, "names no host"),
         (["--source", "{run}", "--model-name", "m", "--tracking-uri", "http://[::1"], 78, "not the address"),
         (["--source", "{run}", "--model-name", "m", "--tracking-uri", "azureml://e"], 78, "--workspace-name"),

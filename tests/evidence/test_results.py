@@ -56,6 +56,8 @@ def read(document: Any, task: str = "") -> Evaluation:
             {"latency_ms": 12.0, "length": 15.0},
         ),
         ("episode,success,length\n0,true,10\n1,no,20\n", [("", 2, 1)], {"length": 15.0}),
+        # The number of the row, as pandas writes it, is not a metric.
+        (",success,length\n0,true,10\n1,no,20\n", [("", 2, 1)], {"length": 15.0}),
         ("\ufeffsuccess, task \r\n1,a\r\n0,b\r\n1,a\r\n", [("a", 2, 2), ("b", 1, 0)], {}),
     ],
 )
@@ -65,12 +67,14 @@ def test_each_format(document: Any, trials: list[Any], metrics: dict[str, float]
     assert metrics.items() <= dict(found.metrics).items()
     assert found.episodes == sum(row[1] for row in trials)
     assert "Infinity" not in json.dumps(dict(found.metrics))
+    assert all(found.metrics)
 
 
 @pytest.mark.parametrize(
     ("document", "why"),
     [
         ("nothing", "is not a known result of an evaluation"),
+        ("[INFO] ready\n[INFO] done\n", "is not a known result of an evaluation"),
         ({"success_rate": 0.9}, "not a known result of an evaluation"),
         ({"error": "No episodes completed"}, "the evaluation failed: No episodes completed"),
         # pc_success is a percentage, and must match the episodes.
@@ -91,6 +95,9 @@ def test_each_format(document: Any, trials: list[Any], metrics: dict[str, float]
         ({"episodes": [{"success": True}], "evaluated_at": "soon"}, "evaluated_at is 'soon'"),
         ({"episodes": [{"success": True}], "evaluated_at": "2999-01-01"}, "in the future"),
         ({"episodes": [{"success": True}], "manifest_sha256": "abc"}, "not a SHA-256"),
+        ({"episodes": [{"success": True, "a\ud800": 1}]}, "the name 'a\\ud800' in the result is not text"),
+        ({"episodes": [{"success": True, "task": "\ud800"}]}, "in the result is not text"),
+        ('{"per_episode": [\n {"success": true},', "is damaged JSON: line 2, column 20: "),
         ("success\nmaybe\n", "line 2: success is 'maybe'"),
         ("success,length\ntrue,far\n", "line 2: length is 'far', not a number"),
         ("success,length\ntrue\n", "line 2 does not have as many values as the first line"),

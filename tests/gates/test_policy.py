@@ -93,6 +93,9 @@ def test_what_is_not_said_is_the_default(tmp_path: Path) -> None:
         (HEAD + "metrics: {mse: {at_most: .inf}}\n", "metrics.mse.at_most is inf, not a finite number"),
         (HEAD + "metrics: {mse: {at_least: 2, at_most: 1}}\n", "at_least 2 is above at_most 1"),
         (HEAD + "metrics: {1: {at_most: 1}}\n", "metrics.1 is not a string"),
+        (HEAD + "evidence: {newer_than: 30}\n", "newer_than is 30, not a duration: write 30d for 30 days"),
+        (HEAD + "? [a, b]\n: 1\n", "line 2: a key is a list or a section, not a name"),
+        (HEAD + "---\n" + HEAD, "line 2: expected a single document in the stream, but found another"),
         (HEAD + "x: !!python/object/apply:os.system [true]\n", "line 2: could not determine a constructor"),
     ],
 )

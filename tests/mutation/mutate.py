@@ -43,6 +43,7 @@ COPIED = (
     "README.md",
     "CHANGELOG.md",
     "scripts",
+    "terraform",
     "image",
     "workflows",
 )
@@ -112,7 +113,7 @@ def _copy(target: Path) -> None:
     for name in COPIED:
         source = ROOT / name
         if source.is_dir():
-            ignored = shutil.ignore_patterns("__pycache__", "node_modules", "*.egg-info")
+            ignored = shutil.ignore_patterns("__pycache__", "node_modules", "*.egg-info", ".terraform*")
             shutil.copytree(source, target / name, symlinks=True, ignore=ignored)
         else:
             shutil.copy(source, target / name)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from aml_mirror.pipeline.current_verdict import current_verdict, recorded_verdict
+from aml_mirror.pipeline.current_verdict import Verdict, current_verdict, recorded_verdict
 from aml_mirror.registries.records import Version
 from aml_mirror.safety.verdict import Safety, inspect
 from aml_mirror.safety.words import SCANNER
@@ -55,3 +55,9 @@ def test_only_a_verdict_of_an_older_scanner_is_scanned_again(
         assert kept == [{"mirror.safety": "code", "mirror.safety_scanner": SCANNER}]
         # The next scan reads the stored verdict.
         assert recorded_verdict(Version("walker", "1", {**tags, **kept[0]})).is_current
+
+
+def test_a_harmless_verdict_of_an_older_scanner_is_not_believed() -> None:
+    assert Verdict("no-code", SCANNER).is_harmless and Verdict("no-code", NEWER).is_harmless
+    for verdict in (Verdict("no-code", OLDER), Verdict("no-code", ""), Verdict("code", SCANNER)):
+        assert not verdict.is_harmless

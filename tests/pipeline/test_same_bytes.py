@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from aml_mirror.core.manifest import Manifest
+from aml_mirror.core.manifest import Manifest, identity
 from aml_mirror.pipeline.same_bytes import copied_version
 from aml_mirror.registries import keys
 from aml_mirror.sources.hashing import hash_files
@@ -79,7 +79,8 @@ def test_what_is_not_known_to_be_the_same_is_another_one(plan: Any, version: Sto
 
 def test_another_checkpoint_or_a_manifest_that_was_changed_is_another_one(plan: Any) -> None:
     other = stored()
-    tags = {**other.version.tags, keys.CHECKPOINT: "d"}
+    digest = other.version.tags[keys.MANIFEST_SHA256]
+    tags = {**other.version.tags, keys.CHECKPOINT: "d", keys.IDENTITY: identity("run-1", "d", digest)}
     assert copied_version(other.registry, plan, [replace(other.version, tags=tags)]) is None
     version = other.version
     other.manifest = Manifest(other.manifest.items[:1])

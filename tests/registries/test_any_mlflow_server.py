@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from mlflow import MlflowClient
 
+from builders.gated import Gated
 from builders.program import Call
 from builders.proxy import Proxy
 from builders.runs import huggingface_run, write_events
@@ -40,6 +41,26 @@ def test_every_command(url: str, aml_mirror: Call, model_name: str, tmp_path: Pa
     assert sorted(point.step for point in history) == list(range(1, 451))
     weights = aml_mirror("mirror", run, "--checkpoint", "checkpoint-10", *target, "--json").json
     assert (weights["outcome"], weights["model_version"]) == ("mirrored", "2")
+
+
+def test_from_evidence_to_a_robot(url: str, aml_mirror: Call, model_name: str, tmp_path: Path) -> None:
+    gated = Gated(
+        lambda *given, **more: aml_mirror(*given, "--tracking-uri", url, "--retry-for", "5s", **more),
+        tmp_path,
+        model_name,
+    )
+    for step in (20, 30):
+        gated.evaluate(gated.mirror(step), 95, 100)
+        gated.promote(str(step // 10 - 1), "--policy", gated.policy())
+    gated.call("pull", f"{model_name}@production", tmp_path / "robot")
+    pulled = (tmp_path / "robot" / "model" / "model.safetensors").read_bytes()
+    assert pulled == (tmp_path / "run-30" / "checkpoint-30" / "model.safetensors").read_bytes()
+    assert gated.call("rollback", f"{model_name}@production", "--json").json["model_version"] == "1"
+    gated.call("demote", f"{model_name}@production")
+    assert [one["action"] for one in gated.history()["entries"]] == [
+        *("promote", "promote", "rollback", "demote")
+    ]
+    assert gated.holder() is None
 
 
 def test_taken_up_where_an_earlier_mirror_ended(

@@ -40,6 +40,10 @@ def test_a_stage_is_an_alias_and_has_a_history(gated: Gated, client: MlflowClien
     gated.mirror(40)
     gated.evaluate("3", 50, 100)
     assert gated.promote("3", "--policy", gated.policy(), code=65).json["outcome"] == "fail"
+    refused = gated.call("promote", f"{name}:3", "--to", "production", "--policy", gated.policy(), code=65)
+    assert refused.out == "" and refused.err.count("version 3 of") == 1
+    assert gated.call("history", f"{name}@staging").out == f"{name}@staging: no version\n"
+    assert "there is no model none-such" in gated.call("history", "none-such", code=66).err
     assert not {"production", "staging"} & set(client.get_registered_model(name).aliases)
     gated.promote("1", "--policy", gated.policy())
     gated.promote("2", "--reason", "grips better")

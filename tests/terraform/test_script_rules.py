@@ -4,11 +4,11 @@ import json
 import sys
 
 import pytest
-from mirror_world import ENV, ROOT, STOCK, env_list, user_env
+from mirror_world import CTRL, ENV, ROOT, STOCK, env_list, user_env
 
 sys.path.insert(0, str(ROOT / "terraform" / "scripts"))
 from osmo_config_cli import Answer, InUse, MirrorError, OsmoCli, Revision
-from pod_template_merge import Refused, Seen, plan_apply, plan_remove
+from pod_template_merge import Refused, Seen, merge_env, missing_identity, plan_apply, plan_remove
 from pod_template_spec import OUTPUTS_TEMPLATE, Record, Spec, read_record, read_spec
 
 SPEC = Spec("default_user", ENV, STOCK)
@@ -61,6 +61,48 @@ def test_what_the_mirror_added_goes_and_what_somebody_changed_since_stays():
     plan = plan_remove(SPEC, seen(changed, dict.fromkeys(ENV), {"default_user": ours}), nothing)
     assert user_env(plan.writes["default_user"]) == [{"name": NAME, "value": "theirs"}]
     assert f"{NAME} in default_user was changed by somebody else" in plan.notes[0]
+
+
+def test_a_variable_that_the_specification_no_longer_has_goes_if_it_is_still_ours():
+    shorter = Spec("default_user", {key: value for key, value in ENV.items() if key != NAME}, STOCK)
+    ours = with_env(**ENV)
+    plan = plan_apply(shorter, seen(ours, dict.fromkeys(ENV), {"default_user": ours}), nothing)
+    assert user_env(plan.writes["default_user"]) == env_list(shorter.env) and NAME not in plan.record.owns
+    changed = with_env(**{**ENV, NAME: "theirs"})
+    plan = plan_apply(shorter, seen(changed, dict.fromkeys(ENV), {"default_user": ours}), nothing)
+    assert {"name": NAME, "value": "theirs"} in user_env(plan.writes["default_user"])
+    assert f"{NAME} in default_user was changed by somebody else" in plan.notes[0]
+
+
+def test_a_variable_that_was_there_with_our_value_is_not_ours():
+    plan = plan_apply(SPEC, seen(with_env(**{NAME: ENV[NAME]})), nothing)
+    assert NAME not in plan.record.owns and set(plan.record.owns) == ENV.keys() - {NAME}
+    plan = plan_remove(SPEC, seen(with_env(**ENV)), nothing)
+    assert plan.writes == {} and f"{NAME} in default_user was not added by the mirror" in plan.notes[0]
+
+
+def test_variables_go_into_every_container_of_the_user_and_into_no_other():
+    names = [
+        "{{USER_CONTAINER_NAME}}",
+        "{{ USER_CONTAINER_NAME }}",
+        "{{USER_CONTAINER_NAME}}-sidecar",
+        "ctrl",
+    ]
+    twice = env_list({NAME: "old"}) * 2
+    template = {"spec": {"containers": [{"name": name, "env": [*twice, "$x"]} for name in names]}}
+    merged = [one["env"] for one in merge_env(template, {NAME: "new"})["spec"]["containers"]]
+    assert merged == [[*env_list({NAME: "new"}), "$x"]] * 2 + [[*twice, "$x"]] * 2
+    for bare in ({}, {"spec": None}, {"spec": {}}, {"spec": {"containers": None}}):
+        assert user_env(merge_env(bare, ENV)) == env_list()
+
+
+def test_what_a_pod_needs_for_an_identity_may_be_in_any_template():
+    assert missing_identity({"a": STOCK, "b": CTRL}) == []
+    labelled, served = {"metadata": CTRL["metadata"]}, {"spec": CTRL["spec"]}
+    assert missing_identity({"a": labelled, "b": served}) == []
+    assert missing_identity({"a": labelled}) == ["a serviceAccountName"]
+    assert missing_identity({"a": served}) == ['the label azure.workload.identity/use: "true"']
+    assert len(missing_identity({"a": STOCK})) == 2
 
 
 def test_what_was_overwritten_comes_back():
@@ -137,6 +179,36 @@ def test_a_specification_of_another_form_is_refused(monkeypatch, changed):
     with pytest.raises(MirrorError) as raised:
         read_spec(None)
     assert raised.value.code == 64
+
+
+def test_what_a_specification_says(monkeypatch):
+    whole = {"template": "t", "env": [{"name": "A", "value": "1"}]}
+    monkeypatch.setenv("AZUREML_MIRROR_SPEC", json.dumps(whole))
+    assert read_spec(None) == Spec("t", {"A": "1"}, {})
+    whole |= {"base": STOCK, "outputs_template": OURS, "overwrite_existing": True}
+    # As a string, `terraform output -json` prints it.
+    for text in (json.dumps(whole), json.dumps(json.dumps(whole))):
+        monkeypatch.setenv("AZUREML_MIRROR_SPEC", text)
+        assert read_spec(None) == Spec("t", {"A": "1"}, STOCK, OURS, overwrite_existing=True)
+
+
+@pytest.mark.parametrize("notice", ["", "WARNING: a newer osmo client is available\n"])
+def test_what_osmo_prints(monkeypatch, notice):
+    cli = OsmoCli()
+    said = [json.dumps({"t": STOCK}, indent=2)]
+    monkeypatch.setattr(cli, "_once", lambda arguments: Answer(0, notice + said[0]))
+    assert cli.templates() == {"t": STOCK}
+    said[0] = json.dumps({"t": [STOCK]})
+    with pytest.raises(MirrorError, match="no map of templates"):
+        cli.templates()
+    rows = [{"revision": number, "description": None, "username": None} for number in (3, 5, 4)]
+    said[0] = json.dumps({"configs": rows})
+    assert cli.history() == [Revision(number, "", "somebody") for number in (5, 4, 3)]
+    for wrong in ("hello", "[]", '{"configs": [{}]}', '{"configs": null}'):
+        said[0] = wrong
+        with pytest.raises(MirrorError) as raised:
+            cli.history()
+        assert raised.value.code == 65
 
 
 def answer(exit_code, status=0, message="no"):

@@ -144,7 +144,11 @@ def open_statement(data: bytes, public_keys: Sequence[signing.PublicKey], where:
             "pass the public key of the person who evaluated it; if that is the right key, somebody else "
             "made the statement",
         )
-    return Attached(evidence_in(signing.payload(data), where), "", True)
+    try:
+        statement = signing.payload(data)
+    except DataError as error:
+        raise DataError(f"{where} is not a signed statement, or it is damaged", _AGAIN) from error
+    return Attached(evidence_in(statement, where), "", True)
 
 
 def _is_envelope(document: Any) -> bool:

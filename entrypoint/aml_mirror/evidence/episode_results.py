@@ -19,6 +19,7 @@ SCHEMA = "aml-mirror/evaluation/v1"
 _TRUE, _FALSE = ("true", "1", "yes"), ("false", "0", "no")
 # Columns with a meaning of their own. Any other column with numbers is a metric.
 _KNOWN = ("episode", "success", "task", "seed")
+_UNNAMED = "\0"
 _TOP = ("schema", "episodes", "metrics", "task", "evaluated_at", "manifest_sha256")
 
 
@@ -68,9 +69,10 @@ def plain_csv(text: str) -> Evaluation | None:
         names = [name.strip() for name in reader.fieldnames or ()]
         if "success" not in names:
             return None
-        if len(set(names)) < len(names):
+        if len(set(filter(None, names))) < len(list(filter(None, names))):
             raise _wrong("two columns have the same name")
-        reader.fieldnames = names
+        # A column without a name is the number of the row, as pandas writes it.
+        reader.fieldnames = [name or f"{_UNNAMED}{at}" for at, name in enumerate(names)]
         rows = [_csv_row(number, row) for number, row in enumerate(reader)]
     except csv.Error as error:
         raise _wrong(str(error)) from error
@@ -87,7 +89,7 @@ def _csv_row(number: int, row: dict[Any, Any]) -> dict[str, Any]:
         raise _wrong(f"{where}: success is {word!r}, not one of {', '.join((*_TRUE, *_FALSE))}")
     found: dict[str, Any] = {"success": word in _TRUE}
     for name, value in values.items():
-        if not value:
+        if not value or name.startswith(_UNNAMED):
             continue
         try:
             found[name] = value if name in _KNOWN else float(value)

@@ -113,6 +113,8 @@ def evaluation_of(
     if len(by_task) > MAX_TASKS:
         raise DataError(f"the result has more than {MAX_TASKS} tasks", "split it into several")
     listed = list(rows)
+    for text in (*by_task, *metrics, *(name for _, name, _, _ in listed)):
+        require_text(text)
     return Evaluation(
         format_name,
         tuple(TaskTrials(task, *by_task[task]) for task in sorted(by_task) if by_task[task][0]),
@@ -126,6 +128,20 @@ def evaluation_of(
         evaluated_at,
         manifest_sha256,
     )
+
+
+def require_text(name: str) -> None:
+    """Check that a name can be written.
+
+    Raises:
+        DataError: it has half of a character, which JSON can contain (``"\\ud800"``).
+    """
+    try:
+        name.encode()
+    except UnicodeEncodeError as error:
+        raise DataError(
+            f"the name {name!a} in the result is not text", "check what wrote the file, and name it again"
+        ) from error
 
 
 def finite(value: object) -> float | None:

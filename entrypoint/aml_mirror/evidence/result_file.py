@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sys
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -86,6 +87,11 @@ def evaluation_in(result: ResultFile, task: str = "") -> Evaluation:
     if found is None:
         found = plain_csv(text)
     if found is None:
+        if why := _damage_of(text):
+            raise DataError(
+                f"{result.name} (--result) is damaged JSON: {why}",
+                "was the evaluation interrupted?",
+            )
         raise DataError(
             f"{result.name} (--result) is not a known result of an evaluation", f"it may be {FORMATS}"
         )
@@ -122,6 +128,20 @@ def _of_document(document: object) -> Evaluation | None:
             # policy_evaluation.py prints this if there was no episode.
             raise DataError(f"the evaluation failed: {document['error']}", "evaluate again")
     return plain_json(document)
+
+
+def _damage_of(text: str) -> str:
+    """Return what is wrong with a text that begins like JSON; empty: nothing, or it does not."""
+    # Not a line of a log, such as "[INFO] ready".
+    if not re.match(r"\s*(\{\s*\"|\[\s*\{)", text):
+        return ""
+    try:
+        json.loads(text)
+    except json.JSONDecodeError as error:
+        return f"line {error.lineno}, column {error.colno}: {error.msg}"
+    except (ValueError, RecursionError):
+        pass
+    return ""
 
 
 def documents(text: str) -> list[Any]:

@@ -22,7 +22,7 @@ from typing import Any
 from aml_mirror import __version__
 from aml_mirror.core.errors import DataError
 from aml_mirror.core.manifest import Manifest
-from aml_mirror.evidence.evaluation import Evaluation, TaskTrials, finite
+from aml_mirror.evidence.evaluation import Evaluation, TaskTrials, finite, require_text
 from aml_mirror.pipeline.provenance.statement import TYPE, digest_of
 
 PREDICATE_TYPE = "https://in-toto.io/attestation/test-result/v0.1"
@@ -158,6 +158,8 @@ def _evidence(document: Any) -> Evidence:
     if any(one.successes > one.episodes for one in trials) or len({one.task for one in trials}) < len(trials):
         raise ValueError("the trials cannot be right")
     metrics = {str(name): float(value) for name, value in said["metrics"].items()}
+    for name in (*metrics, *(one.task for one in trials), str(said["format"])):
+        require_text(name)
     if any(finite(value) is None for value in metrics.values()):
         raise ValueError("a metric is not finite")
     times = [datetime.fromisoformat(said[key]) for key in ("evaluatedAt", "attachedAt")]

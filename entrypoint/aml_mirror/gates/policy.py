@@ -105,7 +105,7 @@ def parse_policy(data: bytes, name: str) -> Policy:
         raise Mistake(f"schema is {schema!r}; this release reads {SCHEMA}")
     version, evidence = top.section("version"), top.section("evidence")
     rate, incumbent = top.section("success_rate"), top.section("incumbent")
-    newer_than = evidence.text("newer_than", "")
+    newer_than = evidence.duration("newer_than")
     policy = Policy(
         name=name,
         sha256=hashlib.sha256(data).hexdigest(),
@@ -173,6 +173,8 @@ class _Loader(yaml.SafeLoader):
     def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
         seen = set()
         for key, _ in node.value:
+            if not isinstance(key.value, str):
+                raise Mistake(f"line {key.start_mark.line + 1}: a key is a list or a section, not a name")
             if key.value in seen:
                 raise Mistake(f"line {key.start_mark.line + 1}: {key.value!r} is set twice")
             seen.add(key.value)
@@ -185,7 +187,9 @@ def _loaded(data: bytes) -> Any:
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark
         where = f"line {mark.line + 1}: " if mark else ""
-        raise Mistake(f"{where}{error.problem}") from error
+        said = str(error.problem)
+        # For example: expected a single document in the stream, but found another document.
+        raise Mistake(f"{where}{f'{error.context}, {said}' if said.startswith('but ') else said}") from error
     except (yaml.YAMLError, UnicodeDecodeError, RecursionError, ValueError) as error:
         raise Mistake("it is not valid YAML") from error
 

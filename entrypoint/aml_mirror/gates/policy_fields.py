@@ -67,6 +67,15 @@ class Fields:
             raise Mistake(f"{self._place(name)} is {_shown(found)}, not a string")
         return found
 
+    def duration(self, name: str) -> str:
+        """Return a duration as it was written; empty if it does not exist."""
+        found = self._take(name)
+        if found is None:
+            return ""
+        if not isinstance(found, str):
+            raise Mistake(f"{self._place(name)} is {_shown(found)}, not a duration: write 30d for 30 days")
+        return found
+
     def flag(self, name: str, default: bool) -> bool:
         """Return true or false."""
         found = self._take(name)

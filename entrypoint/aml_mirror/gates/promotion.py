@@ -92,12 +92,10 @@ class Promotion:
             "notes": self.notes,
         }
 
-    def text(self) -> str:
-        """Return the result as text."""
+    def text(self, with_notes: bool = True) -> str:
+        """Return the result of a version that passed, as text."""
         version = f"{self.version.model} version {self.version.number}"
-        if self.outcome != PASS:
-            return f"{self.outcome}: {self.error}"
-        notes = "".join(f"\nnote: {note}" for note in self.notes)
+        notes = "".join(f"\nnote: {note}" for note in self.notes) if with_notes else ""
         if self.previous == self.version.number:
             return f"pass: {version} has {self.stage} already{notes}"
         before = f"; before, version {self.previous} had it" if self.previous else ""

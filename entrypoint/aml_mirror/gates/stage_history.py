@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from aml_mirror.core.errors import UsageError
+from aml_mirror.core.errors import SourceNotFound, UsageError
 from aml_mirror.core.settings import Settings
 from aml_mirror.gates.reference import parse_stage_reference
 from aml_mirror.gates.stage_journal import stages_of_model
@@ -40,6 +40,12 @@ class StageHistory:
         """Return the history as a table."""
         if not self.holders:
             return f"no version of {self.model} ever had a stage"
+        current = [
+            f"{self.model}@{stage}: {'version ' + number if number else 'no version'}"
+            for stage, number in sorted(self.holders.items())
+        ]
+        if not self.entries:
+            return "\n".join(current)
         rows = [("when", "stage", "what", "version", "before", "by", "evaluations", "why")]
         for entry, done in self.entries:
             rows.append(
@@ -55,11 +61,7 @@ class StageHistory:
                 )
             )
         widths = [max(len(row[at]) for row in rows) for at in range(len(rows[0]))]
-        lines = [
-            f"{self.model}@{stage}: {'version ' + number if number else 'no version'}"
-            for stage, number in sorted(self.holders.items())
-        ]
-        lines.append("")
+        lines = [*current, ""]
         lines += [
             one_line("  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip())
             for row in rows
@@ -72,6 +74,7 @@ def history(settings: Settings, console: Console) -> StageHistory:
 
     Raises:
         UsageError: the settings name neither.
+        SourceNotFound: there is no such model.
     """
     reference = settings.reference or settings.model_name
     if "@" in reference:
@@ -83,8 +86,13 @@ def history(settings: Settings, console: Console) -> StageHistory:
             f"{reference!r} names no model",
             "for example: aml-mirror history act-pick, or act-pick@production",
         )
-    store = stages_of_model(open_registry(settings, console.say), model)
+    registry = open_registry(settings, console.say)
+    store = stages_of_model(registry, model)
     journal = [entry for entry in store.journal() if only in ("", entry.stage)]
+    if not journal and model not in registry.model_names():
+        raise SourceNotFound(
+            f"there is no model {model} in {registry.description}", "check the name and the registry"
+        )
     holders: dict[str, str] = {}
     rows: list[tuple[StageEntry, bool]] = []
     for stage in sorted({entry.stage for entry in journal} | ({only} if only else set())):

@@ -44,10 +44,12 @@ def open_files(uri: str, api: MlflowApi, settings: Settings) -> Files:
         return LocalFiles(unquote(urlsplit(uri).path) if scheme else uri, api.retry)
     if scheme in _WASB:
         from aml_mirror.pull.azure_files import AzureFiles
+        from aml_mirror.pull.blob_login import blob_login
 
         parts = urlsplit(uri)
-        account = f"https://{parts.hostname}"
-        return AzureFiles(account, parts.username or "", unquote(parts.path), api.retry, settings.concurrency)
+        account, sas = blob_login(f"https://{parts.hostname}")
+        folder = unquote(parts.path)
+        return AzureFiles(account, parts.username or "", folder, api.retry, settings.concurrency, sas)
     if importlib.util.find_spec("mlflow") is None:
         raise ConfigurationError(
             f"{api.shown} stores the files in {scheme}://, which only MLflow's own client can read, but it "
@@ -155,7 +157,9 @@ class HttpFiles:
             try:
                 data = joined(self.read(path), limit)
             except HTTPError as error:
-                if error.response is not None and error.response.status_code == 404:
+                status = error.response.status_code if error.response is not None else 0
+                # MLflow 2 answers 500 if a file is missing.
+                if status == 404 or (status == 500 and posixpath.basename(path) not in self._beside(path)):
                     return None
                 raise
             if data is not None and self._size_of(path) not in (None, len(data)):
@@ -167,14 +171,18 @@ class HttpFiles:
         return self.retried(read)
 
     def _size_of(self, path: str) -> int | None:
-        """Return a file's size from the listing of its folder, which is requested once; None: unknown."""
-        folder, _, name = path.rpartition("/")
+        """Return a file's size from the listing of its folder; None: unknown."""
+        size = self._beside(path).get(posixpath.basename(path))
+        return int(size) if size is not None else None
+
+    def _beside(self, path: str) -> dict[str, Any]:
+        """Return the names and sizes in the folder of a file. Each folder is listed once."""
+        folder = posixpath.dirname(path)
         with self._lock:
             if folder not in self._sizes:
                 items = self._items(folder)
                 self._sizes[folder] = {str(item["path"]): item.get("file_size") for item in items}
-        size = self._sizes[folder].get(name)
-        return int(size) if size is not None else None
+        return self._sizes[folder]
 
 
 class LocalFiles:

@@ -16,6 +16,7 @@ from mlflow.utils.uri import add_databricks_profile_info_to_artifact_uri
 
 from aml_mirror.core.errors import ServiceUnavailable
 from aml_mirror.pull.files import Listed, Part
+from aml_mirror.registries.artifact_folder import entries_of
 from aml_mirror.registries.mlflow_errors import translate
 from aml_mirror.support import redaction
 
@@ -49,7 +50,7 @@ class RepositoryFiles:
         pending: list[str | None] = [None]
         while pending:
             folder = pending.pop()
-            for item in self._retry(lambda: self._store.list_artifacts(folder)):  # noqa: B023
+            for item in self._retry(lambda: entries_of(self._store, folder)):  # noqa: B023
                 if item.is_dir:
                     pending.append(item.path)
                 else:
@@ -68,7 +69,7 @@ class RepositoryFiles:
     def small(self, path: str, limit: int) -> bytes | None:
         """See :meth:`aml_mirror.pull.files.Files.small`."""
         folder, _, name = path.rpartition("/")
-        for item in self._retry(lambda: self._store.list_artifacts(folder or None)):
+        for item in self._retry(lambda: entries_of(self._store, folder or None)):
             if not item.is_dir and os.path.basename(item.path) == name and (item.file_size or 0) <= limit:
                 with self.read(path) as part:
                     data = b"".join(part.chunks)

@@ -60,7 +60,7 @@ class MlflowRest:
                 if isinstance(found, ServiceUnavailable) and answer is not None:
                     found.retry_after = asked_pause(answer.headers)
                 return found
-        if isinstance(error, (ValueError, KeyError)):
+        if isinstance(error, (ValueError, KeyError, TypeError)):
             return ServiceUnavailable(f"{self.shown} sent an answer that is cut or not MLflow's", AGAIN)
         return ConfigurationError(
             f"{self.shown} refused: {first_line(error)}", "look at the message; --debug shows where it arose"

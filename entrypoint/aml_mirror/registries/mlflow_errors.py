@@ -59,6 +59,11 @@ def translate(error: Exception, where: str) -> MirrorError:
                 "install the MLflow plugin for it beside this program, or start the server with "
                 "--serve-artifacts",
             )
+        if "Databricks credential" in str(error):
+            return ConfigurationError(
+                f"{where} needs a login to Databricks, but there is none",
+                "install databricks-sdk beside this program, and set DATABRICKS_HOST and DATABRICKS_TOKEN",
+            )
         if "valid JSON" in str(error) or "response body" in str(error):
             return ServiceUnavailable(f"{where} sent an answer that is cut or not MLflow's: {said}", AGAIN)
         if "too many" in str(error):

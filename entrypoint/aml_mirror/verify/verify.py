@@ -180,7 +180,7 @@ def parse_reference(text: str) -> tuple[str, str]:
     if found is None or not found.number:
         raise UsageError(
             f"{text!r} does not name a version of a model" if text else "no version is named",
-            "for example: aml-mirror verify act-pick:3",
+            "for example: act-pick:3",
         )
     return found.model, found.number
 

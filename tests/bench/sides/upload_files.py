@@ -22,9 +22,11 @@ facts: dict[str, float] = {}
 if way == "ours":
     from azure.core.credentials import AzureSasCredential
 
+    from aml_mirror.registries.azureml.read_once import earlier_blocks
     from aml_mirror.sources.local import LocalSource
     from aml_mirror.sources.tree import Tree
     from aml_mirror.storage.blob_client import container_client
+    from aml_mirror.transfer.block_reuse import EarlierBlocks
     from aml_mirror.transfer.one_pass import ONE_PASS_BLOCKS, OnePass
     from aml_mirror.transfer.requests import Requests
     from aml_mirror.transfer.staging_folder import remove_staging_folder
@@ -38,7 +40,22 @@ if way == "ours":
         "azure.ai.ml.entities",
     ):
         importlib.import_module(name)
+    from aml_mirror.cli.arguments import parser
+    from aml_mirror.core.settings import resolve
+    from aml_mirror.registries.azureml.workspace_loader import load_workspace
     from aml_mirror.sources.hashing import hash_files
+
+    model = given.get("model")
+    looked_up: list[EarlierBlocks] = []
+    if model:
+        # As in the program, the clients are connected by now.
+        settings = resolve(parser().parse_args(["mirror"]), os.environ, Path.cwd())
+        workspace = load_workspace(settings, print)
+        assert workspace.azure.container and workspace.models.get(model, "1")
+
+    def earlier() -> EarlierBlocks:
+        looked_up.append(earlier_blocks(workspace, model))
+        return looked_up[0]
 
     assert {"azure.ai.ml", "azureml.mlflow", "mlflow"} <= sys.modules.keys()
     source = LocalSource(str(folder))
@@ -54,12 +71,15 @@ if way == "ours":
     with Timer() as timer:
         if total > ONE_PASS_BLOCKS * BLOCK_BYTES:
             requests = Requests(client, 60, lambda text: None)
-            reading = OnePass(requests, f"{prefix}-work/.staging/key", CONCURRENCY, BLOCK_BYTES)
+            staging = f"{prefix}-work/.staging/key"
+            reading = OnePass(requests, staging, CONCURRENCY, BLOCK_BYTES, earlier if model else None)
             manifest = reading.hash_files(tree, paths, arrived, lambda path: None)
             facts["read and sent after, s"] = time.perf_counter() - timer.started
             moved = transfer.put(tree, manifest.items, prefix, arrived, staged=reading.staged)
             remove_staging_folder(requests, reading.staged.folder)
             sent = moved.sent + reading.staged.sent
+            if looked_up:
+                facts["blocks looked up"] = len(looked_up[0]._known)
         else:
             # Small files are hashed first, because their target depends on their content.
             with Timer() as hashing:

@@ -21,8 +21,8 @@ def run(call: Call) -> int:
         output.print_text(explained(result))
     if settings.json:
         output.print_text(json.dumps(result.as_dict()))
-    elif not settings.explain or not result.error:
-        output.print_text(result.text())
+    elif not result.error:
+        output.print_text(result.text(with_notes=not settings.explain))
     if result.error:
         call.console.fail(result.error)
     return result.exit_code

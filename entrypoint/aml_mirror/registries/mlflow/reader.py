@@ -11,6 +11,7 @@ from mlflow.entities import LifecycleStage
 from aml_mirror.core.errors import DataError, MirrorError
 from aml_mirror.core.manifest import Manifest
 from aml_mirror.registries import keys, records
+from aml_mirror.registries.artifact_folder import entries_of
 from aml_mirror.registries.file_digests import hashed
 from aml_mirror.registries.mlflow.artifact_store import ArtifactStores
 from aml_mirror.registries.mlflow.file_parts import limited, parts_of
@@ -77,7 +78,7 @@ class MlflowVersionReader:
         pending: list[str | None] = [None]
         while pending:
             folder = pending.pop()
-            for item in self._retry(lambda: self._model.list_artifacts(folder)):  # noqa: B023
+            for item in self._retry(lambda: entries_of(self._model, folder)):  # noqa: B023
                 if item.is_dir:
                     pending.append(item.path)
                 else:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from mlflow.entities import Run as MlflowRun
 from mlflow.entities import RunTag
 
+from aml_mirror.registries.artifact_folder import entries_of
 from aml_mirror.registries.keys import OWN_PREFIX
 from aml_mirror.registries.log_batches import in_batches
 from aml_mirror.registries.mlflow.file_parts import parts_of
@@ -74,7 +75,7 @@ class MlflowStateStore:
         found: dict[str, str] = {}
         for run in reversed(self._runs()):
             store = retry(lambda: self._registry.stores.of_run(run.info.run_id))  # noqa: B023
-            for item in retry(lambda: store.list_artifacts(None)):  # noqa: B023
+            for item in retry(lambda: entries_of(store)):  # noqa: B023
                 data = retry(lambda: b"".join(parts_of(store, item.path)))  # noqa: B023
                 found[str(item.path)] = data.decode("utf-8", "replace")
         yield from sorted(found.items())

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Collection, Mapping
+from typing import TYPE_CHECKING, Any
+
+from mlflow.store.artifact.local_artifact_repo import LocalArtifactRepository
 
 from aml_mirror.core.manifest import Manifest, TransferResult
 from aml_mirror.registries import keys
@@ -35,9 +37,12 @@ def repair_files(
     retry, sent = registry.stores.retry_for(location), 0
     store = retry(lambda: registry.stores.open(location))
     wanted = {item.path for item in manifest.items}
-    for path in sorted(registry.version_reader(version).files().keys() - wanted):
+    warnings = []
+    # In reverse: where a name is the beginning of others, it comes last.
+    for path in sorted(registry.version_reader(version).files().keys() - wanted, reverse=True):
         require_allowed()
-        retry(lambda: store.delete_artifacts(f"{MODEL}/{path}"))  # noqa: B023
+        if why := retry(lambda: _delete(store, path, wanted)):  # noqa: B023
+            warnings.append(f"{path} does not belong to the version, and was left: {why}")
     for item in manifest.items:
         if item.path not in right:
             require_allowed()
@@ -48,4 +53,20 @@ def repair_files(
     put_text(store, retry, "manifest.json", manifest.as_json())
     listed = {key: text for key, text in file_tags(manifest).items() if version.tags.get(key) != text}
     registry.annotate(version, listed)
-    return TransferResult(sent=sent)
+    return TransferResult(sent=sent, warnings=tuple(warnings))
+
+
+def _delete(store: Any, path: str, wanted: Collection[str]) -> str:
+    """Delete a file of a version. Return why it was left; empty: it was deleted.
+
+    In an object store, MLflow's repositories delete every object whose name *begins* with the path (mlflow
+    3.15: S3, Azure blobs, Google Cloud Storage, and a server in front of one).
+    """
+    others = sorted(one for one in wanted if one.startswith(path))
+    if others and not isinstance(store, LocalArtifactRepository):
+        return f"MLflow's client might delete {others[0]} as well; delete it with the store's own tools"
+    try:
+        store.delete_artifacts(f"{MODEL}/{path}")
+    except NotImplementedError:
+        return "MLflow's client cannot delete files of this store; delete it with the store's own tools"
+    return ""

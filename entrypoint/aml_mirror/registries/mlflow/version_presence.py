@@ -21,6 +21,7 @@ from mlflow.entities import Run as MlflowRun
 from aml_mirror.core.errors import ConfigurationError, MirrorError, NotAllowed
 from aml_mirror.core.manifest import Manifest
 from aml_mirror.registries import keys
+from aml_mirror.registries.artifact_folder import entries_of
 from aml_mirror.registries.mlflow.artifact_store import ArtifactStores
 from aml_mirror.registries.mlflow_errors import error_code, is_missing
 from aml_mirror.registries.records import Version
@@ -99,12 +100,12 @@ class VersionPresence:
 
     def _listed(self, run: MlflowRun, folder: str) -> dict[str, int]:
         uri = str(run.info.artifact_uri)
-        return _sizes(self._stores.retry_for(uri)(lambda: self._stores.open(uri).list_artifacts(folder)))
+        return _sizes(self._stores.retry_for(uri)(lambda: entries_of(self._stores.open(uri), folder)))
 
     def folders_of(self, location: str) -> set[str] | None:
         """Return the names in the folder with the runs of an experiment; None: unknown."""
         try:
-            listed = self._stores.retry_for(location)(lambda: self._stores.open(location).list_artifacts())
+            listed = self._stores.retry_for(location)(lambda: entries_of(self._stores.open(location)))
         except (ConfigurationError, NotAllowed):
             return None
         return {str(item.path) for item in listed if item.is_dir}

@@ -13,6 +13,7 @@ from aml_mirror.core.errors import MirrorError, ServiceUnavailable
 from aml_mirror.core.manifest import Manifest, TransferResult
 from aml_mirror.registries import keys, run_times
 from aml_mirror.registries.about_model import about_model
+from aml_mirror.registries.artifact_folder import entries_of
 from aml_mirror.registries.log_sizes import LOG_SIZES, MAX_SIZES_BYTES
 from aml_mirror.registries.mlflow.file_upload import put_file, put_text
 from aml_mirror.registries.mlflow.files_uri import files_uri
@@ -101,7 +102,7 @@ class MlflowWriter(RunWriter):
         """Return the sizes in bytes of what the artifact store has in the upload folders."""
         found: dict[str, int] = {}
         for folder in sorted({upload.path.rpartition("/")[0] for upload in uploads}):
-            for item in self._store_retry(lambda: self._store.list_artifacts(folder or None)):  # noqa: B023
+            for item in self._store_retry(lambda: entries_of(self._store, folder or None)):  # noqa: B023
                 if not item.is_dir:
                     # MLflow leaves a size of zero out of its answers.
                     found[item.path] = int(item.file_size or 0)
