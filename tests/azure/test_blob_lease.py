@@ -107,14 +107,17 @@ def test_a_claim_that_is_no_longer_renewed_is_lost_without_a_question(claims: Cl
     assert not claims.azure.requests("comp=lease")
 
 
-def at_the_first_look(monkeypatch: pytest.MonkeyPatch, act: Any) -> None:
-    """Act between reading who holds the claim and breaking the lease."""
+def at_the_first_look(monkeypatch: pytest.MonkeyPatch, act: Any, before: bool = False) -> None:
+    """Act between reading who holds the claim and breaking the lease, or before the reading."""
     real, done = BlobClient.get_blob_properties, []
 
     def look(blob: BlobClient, **more: Any) -> Any:
+        is_first = not done
+        done.append(True)
+        if is_first and before:
+            act()
         found = real(blob, **more)
-        if not done:
-            done.append(True)
+        if is_first and not before:
             act()
         return found
 
@@ -150,6 +153,25 @@ def test_a_third_that_has_not_said_who_it_is_loses_and_knows(
     assert third._introduce() is False
     claims.passed = LEASE_SECONDS + 1
     assert (first.lost, third.lost) == (False, True)
+
+
+def test_a_claim_that_was_taken_and_deleted_before_its_holder_looked_is_acquired_again(
+    claims: Claims, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As for a mirror that is paused between the two requests for longer than a lease."""
+    first = claims.claim()
+
+    def come_between() -> None:
+        BlobLeaseClient(claims.blob).break_lease(0)
+        second = claims.claim()
+        assert second.try_acquire()
+        second.release()
+        assert not claims.blob.exists()
+
+    at_the_first_look(monkeypatch, come_between, before=True)
+    assert first.try_acquire() is False
+    assert first.try_acquire() is True
+    assert (first.lost, first.run_id) == (False, "")
 
 
 def test_a_live_holder_is_not_broken(claims: Claims) -> None:

@@ -227,6 +227,15 @@ def assert_one_more_version(
     }
 
 
+def contents(azure: Azure) -> tuple[Any, set[str]]:
+    """The versions, and the paths of all blobs but the lock on version numbers.
+
+    A mirror that is woken may still release that lock, if nobody else has needed it.
+    """
+    blobs = azure.blobs("aml-mirror/")
+    return azure.models()["reach"], {path for path in blobs if not path.startswith("aml-mirror/numbers/")}
+
+
 def stopped(mirroring: Mirroring, run: Path, match: str, nth: int = 1) -> None:
     """Freeze a mirror at a request, let another finish, wake it: nothing changes any more."""
     azure = mirroring.azure
@@ -241,13 +250,12 @@ def stopped(mirroring: Mirroring, run: Path, match: str, nth: int = 1) -> None:
     azure.clear_faults()
     try:
         mirroring.mirror(run, "reach", BLOCK)
-        before = json.dumps([azure.models()["reach"], sorted(azure.blobs("aml-mirror/"))], sort_keys=True)
+        before = contents(azure)
     finally:
         os.kill(process.pid, signal.SIGCONT)
     process.communicate(timeout=600)
     assert process.returncode in (0, 75), process.returncode
-    after = json.dumps([azure.models()["reach"], sorted(azure.blobs("aml-mirror/"))], sort_keys=True)
-    assert after == before
+    assert contents(azure) == before
 
 
 @pytest.mark.parametrize("stage", STAGES if os.environ.get("STOPS") == "all" else ["staging block", "move"])

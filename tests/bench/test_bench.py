@@ -21,7 +21,9 @@ from bench import (
     mlflow_server,
     nothing,
     points,
+    pull_reuse,
     report,
+    reuse,
     runs,
     scale,
     server_copy,
@@ -257,6 +259,25 @@ def test_both_ways_register_the_same_files(
     copies.chmod(0o755)
     monkeypatch.setattr(environments, "azcopy", lambda: (copies, {}))
     once(whole.comparison(azure, 1 << 20), "ours", "azcopy and a script")
+
+
+@pytest.mark.nightly
+@pytest.mark.usefixtures("here")
+def test_what_is_frozen_is_neither_sent_nor_pulled_again(
+    azure: Azure,  # noqa: F811
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    for module in (reuse, pull_reuse):
+        monkeypatch.setattr(module, "DATA", tmp_path)
+    monkeypatch.setattr(reuse, "SIZE", 72 << 20)
+    # As in the bench: the list of versions shows the one before.
+    azure.set_workspace(list_lag=0)
+    sent = once(reuse.comparison(azure), "safetensors")
+    assert 0 < sent["safetensors"].facts["% sent"] < 60
+    pulled = once(pull_reuse.comparison(azure), "safetensors", "there already")
+    assert 0 < pulled["safetensors"].facts["% of the bytes received"] < 60
+    assert pulled["there already"].facts["% of the bytes received"] == 0
 
 
 @pytest.mark.nightly

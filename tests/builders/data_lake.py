@@ -33,6 +33,8 @@ class DataLake:
     pending: dict[str, bytes] = field(default_factory=dict)
     root: str = ""
     variables: dict[str, str] = field(default_factory=dict)
+    is_down: bool = False
+    asked: int = 0
 
     def listed(self, folder: str) -> list[dict[str, object]] | None:
         """The entries directly in a folder; None if there is no such folder."""
@@ -60,7 +62,10 @@ class _Handler(BaseHTTPRequestHandler):
         parts = urlsplit(self.path)
         query = dict(parse_qsl(parts.query))
         system, _, path = unquote(parts.path).lstrip("/").partition("/")
-        if "sig" not in query:
+        self.lake.asked += 1
+        if self.lake.is_down:
+            self.refuse(503, "ServerBusy")
+        elif "sig" not in query:
             self.refuse(401, "NoAuthenticationInformation")
         elif system != FILE_SYSTEM:
             self.refuse(404, "FilesystemNotFound")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -15,7 +16,11 @@ from azure.storage.blob import BlobServiceClient
 from mlflow import MlflowClient
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
+from aml_mirror.core.errors import MirrorError
+from aml_mirror.registries.mlflow.artifact_store import ArtifactStores
 from aml_mirror.registries.mlflow.file_parts import PART_BYTES, parts_of
+from aml_mirror.registries.mlflow_errors import translate
+from aml_mirror.support.retry import Retry
 from builders import mlflow_servers
 from builders.data_lake import DataLake, data_lake
 from builders.object_stores import ACCOUNT, azurite, s3, s3_client
@@ -207,6 +212,46 @@ def test_a_store_that_lets_nobody_in(
         done = aml_mirror(*words, "--json", "--retry-for", "0", code=code, **variables).json
         assert not [path for _, path in proxy.seen if "runs/" in path]
     assert "s3://bucket/refused" in done["error"] and said in done["error"]
+
+
+def checked(root: str) -> MirrorError:
+    """The error of an artifact store that cannot be used, without retries of ours."""
+    server = "http://127.0.0.1:9"
+    retry = Retry(0.0, lambda error: translate(error, server), lambda text: None)
+    with pytest.raises(MirrorError) as refused:
+        ArtifactStores(MlflowClient(server, server), server, False, retry).check(root)
+    return refused.value
+
+
+def test_azure_is_asked_as_often_as_retry_for_says(
+    lake: DataLake, azure_variables: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in lake.variables.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(lake, "is_down", True)
+    before = lake.asked
+    assert f"{lake.root}/busy failed with" in checked(f"{lake.root}/busy").message
+    assert lake.asked == before + 1
+    text = azure_variables["AZURE_STORAGE_CONNECTION_STRING"]
+    (endpoint,) = re.findall("BlobEndpoint=(http://[^/]+)", text)
+    with Proxy(endpoint) as proxy:
+        proxy.interfere = lambda number, moment, method, path: 503
+        monkeypatch.setenv("AZURE_STORAGE_CONNECTION_STRING", text.replace(endpoint, proxy.url))
+        assert checked(f"wasbs://container@{ACCOUNT}.blob.core.windows.net/busy").exit_code == 75
+        assert len(proxy.seen) == 1
+
+
+@pytest.mark.parametrize(
+    ("root", "variable"),
+    [
+        ("abfss://fs@lab.dfs.core.windows.net/root", "AZURE_STORAGE_SAS_TOKEN"),
+        ("wasbs://fs@lab.blob.core.windows.net/root", "AZURE_STORAGE_CONNECTION_STRING"),
+    ],
+)
+def test_azure_without_a_login(root: str, variable: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AZURE_TOKEN_CREDENTIALS", "EnvironmentCredential")
+    refused = checked(root)
+    assert f"the artifact store {root} needs a login" in refused.message and variable in refused.hint
 
 
 def test_a_bucket_that_is_not_there(

@@ -201,7 +201,13 @@ class BlobLease:
                 raise
 
     def _notes(self) -> dict[str, str]:
-        return metadata_of(self._blob.get_blob_properties())
+        try:
+            return metadata_of(self._blob.get_blob_properties())
+        except HttpResponseError as error:
+            if not azure_errors.is_missing(error):
+                raise
+            # A mirror that was paused for longer than its lease. Others held the claim and deleted the blob.
+            return {}
 
     def _introduce(self) -> bool:
         """Write who we are. This also changes the ETag, to which the breaking of a lease is bound."""

@@ -25,7 +25,7 @@ from mlflow.utils.rest_utils import http_request
 from mlflow.utils.uri import add_databricks_profile_info_to_artifact_uri, append_to_uri_path
 
 from aml_mirror.core.errors import ConfigurationError, NotAllowed
-from aml_mirror.registries.artifact_folder import entries_of
+from aml_mirror.registries.artifact_folder import ask_for
 from aml_mirror.registries.mlflow_errors import translate
 from aml_mirror.support import redaction
 from aml_mirror.support.retry import Retry
@@ -35,6 +35,11 @@ _WEB = ("http", "https")
 _LISTING = "/mlflow-artifacts/artifacts"
 _NOBODYS = "aml-mirror-check"
 FLAG = "--artifacts-on-this-host"
+# The variables that MLflow's client takes before any identity.
+_AZURE_LOGIN = {
+    "wasbs": "AZURE_STORAGE_CONNECTION_STRING or AZURE_STORAGE_ACCESS_KEY",
+    "abfss": "AZURE_STORAGE_SAS_TOKEN",
+}
 
 
 class ArtifactStores:
@@ -94,7 +99,17 @@ class ArtifactStores:
         if is_path(uri):
             _require_writable(local_file_uri_to_path(uri))
             return
-        self.retry_for(uri)(lambda: _ask(self.open(uri)))
+        try:
+            self.retry_for(uri)(lambda: _ask(self.open(uri)))
+        except (ConfigurationError, NotAllowed) as error:
+            where = redaction.text(uri)
+            if where in error.message or _scheme(uri) not in _AZURE_LOGIN:
+                raise
+            # A failed login to Azure only names the identity.
+            raise type(error)(
+                f"the artifact store {where} needs a login: {error.message}",
+                f"set {_AZURE_LOGIN[_scheme(uri)]}, or {error.hint}",
+            ) from error
 
     def require_reachable(self, uri: str) -> None:
         """Check that files written to an artifact URI arrive in the server's store.
@@ -125,7 +140,7 @@ def _ask(repository: Any) -> None:
     """Request a folder that nobody writes: a small answer, with the same login as a write."""
     place, listing, root = str(repository.artifact_uri).partition(_LISTING)
     if not isinstance(repository, HttpArtifactRepository) or not listing:
-        entries_of(repository, _NOBODYS)
+        ask_for(repository, _NOBODYS)
         return
     # The same request as its own listing. The client's retries would lose what the server says about a 503.
     answer = http_request(
