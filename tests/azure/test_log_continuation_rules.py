@@ -254,6 +254,41 @@ def test_values_that_are_not_finite_are_left_out_where_they_are_refused(run: Run
     assert refused.warnings == ["metric values that are not finite were left out: a value is wrong"]
 
 
+def test_values_that_were_refused_once_are_not_offered_again(run: Run) -> None:
+    refused: list[int] = []
+
+    def refuse(given: list[Point]) -> DataError | None:
+        if all(math.isfinite(one[1]) for one in given):
+            return None
+        refused.append(len(given))
+        return DataError("a value is wrong", "")
+
+    run.refuses = refuse
+    points: list[Point] = [
+        *POINTS[:199],
+        ("loss", math.nan, 9, 9),
+        *POINTS[199:398],
+        ("loss", math.inf, 9, 9),
+    ]
+    writer(run).log_metrics(lambda: all_of(points), lambda count: None)
+    assert refused == [200] and run.points == POINTS[:398]
+
+
+def test_only_a_run_that_is_continued_has_points_already(run: Run) -> None:
+    writer(run).log_metrics(all_of, lambda count: None)
+    writer(run, adopted=True).log_metrics(all_of, lambda count: None)
+    assert run.requests == 3
+    writer(run).log_metrics(all_of, lambda count: None)
+    assert run.requests == 6
+
+
+def test_a_claim_that_is_lost_between_two_attempts_ends_the_second(run: Run) -> None:
+    run.fails = {1: False}
+    with pytest.raises(ServiceUnavailable, match="another mirror took over"):
+        writer(run, LostAfter(2)).log_metrics(all_of, lambda count: None)
+    assert run.points == []
+
+
 def test_a_refusal_of_finite_values_is_an_error(run: Run) -> None:
     run.refuses = lambda given: DataError("the run is deleted", "")
     with pytest.raises(DataError, match="the run is deleted"):
