@@ -166,7 +166,7 @@ class LostAfter(Claim):
 def test_a_claim_that_is_lost_before_the_tag_leaves_the_tag(run: Run, stored: Stored) -> None:
     before = stored.tags[keys.LOGS]
     with pytest.raises(ServiceUnavailable, match="another mirror took over"):
-        continued(run, stored, LostAfter(1)).finish("logs-x.json", "{}", "4:x:y")
+        continued(run, stored, LostAfter(2)).finish("logs-x.json", "{}", "4:x:y")
     assert stored.tags[keys.LOGS] == before
     assert f"{FOLDER.own}.logs-x.json" in stored.blobs.data
 

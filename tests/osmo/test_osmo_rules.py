@@ -144,6 +144,15 @@ def test_what_a_query_says() -> None:
             read_query(text, "w")
 
 
+def test_a_spec_that_nests_too_deeply_is_none() -> None:
+    def nested(depth: int) -> str:
+        return "workflow: {a: " + "[" * depth + "]" * depth + "}"
+
+    assert read_spec(nested(MAX_DEPTH - 2), WORKFLOW) == Declared()
+    with pytest.raises(DataError, match="is not a workflow"):
+        read_spec(nested(MAX_DEPTH - 1), WORKFLOW)
+
+
 class Pages:
     """A list of workflows, to which one may be added between two pages."""
 
