@@ -26,7 +26,7 @@ from typing import Any
 import aiohttp
 
 from . import processes
-from .blobs import Blobs
+from .blobs import KEEP_ALIVE, Blobs
 from .certificates import write_certificates
 from .client import Control
 from .server import Emulator, listen
@@ -129,7 +129,10 @@ async def run(folder: Path, port: int, owner: int | None = None, in_memory: bool
         )
         emulator = Emulator(folder, Blobs(azurite_url, str(folder / "ca.pem"), pool), mlflow_url)
         await emulator.blobs.open()
-        emulator.mlflow = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=300))
+        emulator.mlflow = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(keepalive_timeout=KEEP_ALIVE),
+            timeout=aiohttp.ClientTimeout(total=300),
+        )
         server = await listen(emulator, port)
         emulator.port = server.sockets[0].getsockname()[1]
         url = f"http://127.0.0.1:{emulator.port}"

@@ -32,6 +32,9 @@ from .state import Account, Scope
 from .web import CHUNK, Reply
 
 VERSION = "2025-11-05"
+# How long an unused connection to a server behind the emulator may be used again, in seconds. Node.js and
+# uvicorn close it after 5 s. A request that is sent at that moment is lost.
+KEEP_ALIVE = 3
 # A tolerance between two machines, not for the message.
 HOP = {
     "connection",
@@ -77,7 +80,7 @@ class Blobs:
         """Connect. Call it inside the running loop."""
         context = ssl.create_default_context(cafile=self.authority)
         self.session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(ssl=context, limit=0),
+            connector=aiohttp.TCPConnector(ssl=context, limit=0, keepalive_timeout=KEEP_ALIVE),
             auto_decompress=False,
             # A machine that pauses for a minute is not a fault of the storage.
             timeout=aiohttp.ClientTimeout(total=None, sock_connect=600),
