@@ -23,6 +23,7 @@ from filelock import FileLock
 from hypothesis import HealthCheck, settings
 from mlflow import MlflowClient
 
+from aml_mirror.support import redaction
 from builders import forks as fork_servers
 from builders import matrix, mlflow_servers, ordering, postgres
 from builders.forks import MLFLOW, Forked, forks
@@ -31,6 +32,15 @@ from builders.program import PROGRAM, Call, Done, clean_environment
 # The speed of this machine says nothing about the code: a slow example is not a failure.
 settings.register_profile("no-clock", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("no-clock")
+
+
+@pytest.fixture(autouse=True)
+def forgotten_secrets() -> Iterator[None]:
+    """Forget the secrets that the program learned in this process, which it would mask in later tests."""
+    before = set(redaction._known)
+    yield
+    redaction._known.clear()
+    redaction._known.update(before)
 
 
 @pytest.fixture
